@@ -25,6 +25,7 @@ from metering.stores.bucket import (
     PRICES_PREFIX,
     QUARANTINE_PREFIX,
     RATED_PREFIX,
+    ROLLUP_PLANS_PREFIX,
     RUNS_PREFIX,
     STAGING_PREFIX,
     SUMMARIES_PREFIX,
@@ -117,7 +118,9 @@ class AccessRoles(Construct):
         # By command, log files are metered and contexts are captured, and prices, payers and invoices are put.
         data.grant_write(self.operator, INGEST_PREFIX, QUARANTINE_PREFIX, DOCTOR_PREFIX, *_MADE)
         # Like compactor and biller, it may clean up after the jobs, and never in the lake.
-        data.grant_delete(self.operator, STAGING_PREFIX, QUARANTINE_PREFIX, RATED_PREFIX, DOCTOR_PREFIX)
+        data.grant_delete(
+            self.operator, STAGING_PREFIX, QUARANTINE_PREFIX, RATED_PREFIX, ROLLUP_PLANS_PREFIX, DOCTOR_PREFIX
+        )
         data.grant_read(self.operator, DOCTOR_PREFIX)
 
     def _role(self, construct_id: str, description: str, principal: iam.IPrincipal) -> iam.Role:

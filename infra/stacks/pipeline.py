@@ -188,7 +188,7 @@ def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_change(role)
     # A commit checks in its transaction that its months are not closed.
     data.ledger.grant_check(role)
-    data.data.grant_read(role, INGEST_PREFIX, DROP_PREFIX, STAGING_PREFIX)
+    data.data.grant_read(role, INGEST_PREFIX, DROP_PREFIX)
     # An object that is put twice within seconds is announced twice, and its first version is no longer the newest.
     data.data.grant_read_versions(role, INGEST_PREFIX, DROP_PREFIX)
     data.data.grant_write(role, STAGING_PREFIX, QUARANTINE_PREFIX)
@@ -217,7 +217,9 @@ def _grant_rollup(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_check(role)
     data.ledger.grant_delete(role, f"{partitions.WAITING}*")
     data.usage.grant_add(role)
-    data.data.grant_read(role, STAGING_PREFIX, ROLLUP_PLANS_PREFIX)
+    # The table says which one it is, and which run wrote to it last.
+    data.usage.grant_look_up(role)
+    data.data.grant_read(role, STAGING_PREFIX, RUNS_PREFIX)
     data.data.grant_write(role, ROLLUP_PLANS_PREFIX)
     data.topics.grant_publish(role)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
+from base64 import b64decode, b64encode
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -104,6 +106,12 @@ class SeenSequences:
         kept = tuple(gap for gap in self.gaps if gap.noticed_ms > noticed_by_ms)
         return replace(self, gaps=kept, unlisted_gaps=0, unlisted_numbers=0, incredible=0, incredible_first=None)
 
+    def has(self, sequence: int) -> bool:
+        """Whether a number was seen: it is not beyond the last one, and in no gap that is kept."""
+        place = bisect_right(self.gaps, sequence, key=lambda gap: gap.first) - 1
+        missing = place >= 0 and sequence <= self.gaps[place].last
+        return sequence <= self.last and not missing
+
     def confirmed(self, *, before_ms: int) -> tuple[Gap, ...]:
         """Gaps that were noticed by a moment."""
         return tuple(gap for gap in self.gaps if gap.noticed_ms <= before_ms)
@@ -136,24 +144,62 @@ def _outside(gap: Gap, first: int, last: int) -> list[Gap]:
     return [part for part in parts if part.first <= part.last]
 
 
-@dataclass(slots=True)
 class SourceSightings:
-    """Sequence numbers of one source in a scan of the markers, each with the moment of its decision."""
+    """Sequence numbers of one source in a scan of the markers, each with the moment of its decision.
 
-    sequences: dict[int, int] = field(default_factory=dict)
-    newest_ms: int = 0
+    A plain class. 16 bytes a number, and only numbers that can change something: those of earlier scans are left out,
+    unless they fill a gap.
+
+    Args:
+        known: What earlier scans saw of the source.
+        since_ms: Numbers that were decided by then were seen by an earlier scan, epoch milliseconds.
+    """
+
+    def __init__(self, known: SeenSequences | None = None, since_ms: int = 0) -> None:
+        self._known = known
+        self._since_ms = since_ms
+        self._numbers = array("q")
+        self._moments = array("q")
+        self.newest_ms = 0
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def sequences(self) -> dict[int, int]:
+        """Number -> moment of its decision, epoch milliseconds."""
+        return dict(zip(self._numbers, self._moments, strict=True))
 
     def add(self, sequence: int, decided_at_ms: int) -> None:
         """Note one batch."""
-        self.sequences[sequence] = decided_at_ms
         self.newest_ms = max(self.newest_ms, decided_at_ms)
+        if self._known is None or decided_at_ms >= self._since_ms or not self._known.has(sequence):
+            self._numbers.append(sequence)
+            self._moments.append(decided_at_ms)
+
+    def merge(self, other: SourceSightings) -> None:
+        """Note all that another scan saw."""
+        for sequence, decided_ms in zip(other._numbers, other._moments, strict=True):
+            self.add(sequence, decided_ms)
+        self.newest_ms = max(self.newest_ms, other.newest_ms)
 
     def after(self, moment_ms: int) -> SourceSightings:
         """Sightings of numbers that were decided after a moment."""
         if not moment_ms:
             return self
         left = SourceSightings()
-        for sequence, decided_ms in self.sequences.items():
+        for sequence, decided_ms in zip(self._numbers, self._moments, strict=True):
             if decided_ms > moment_ms:
                 left.add(sequence, decided_ms)
         return left
+
+    def saved(self) -> tuple[str, str, int]:
+        """Form for JSON."""
+        numbers, moments = (b64encode(each.tobytes()).decode() for each in (self._numbers, self._moments))
+        return numbers, moments, self.newest_ms
+
+    def add_saved(self, numbers: str, moments: str, newest_ms: int) -> None:
+        """Note what was saved."""
+        self._numbers.frombytes(b64decode(numbers))
+        self._moments.frombytes(b64decode(moments))
+        self.newest_ms = max(self.newest_ms, newest_ms)

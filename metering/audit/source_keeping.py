@@ -206,7 +206,7 @@ class SourceKeeper:
             if tally.sources < SOURCES_KEPT:
                 self._keep(source_id, None, seen, rulings.get(source_id, []), tally, scanned_ms)
             else:
-                tally.miss(source_id, len(seen.sequences))
+                tally.miss(source_id, len(seen))
         figures = SourceFigures(
             scanned_ms=scanned_ms,
             ruled_ms=max((ruling.at_ms for each in rulings.values() for ruling in each), default=0),

@@ -28,6 +28,19 @@ class Contradictions:
         except LedgerCorruptError as error:
             self._found.setdefault(str(error), error)
 
+    def merge(self, other: Contradictions) -> None:
+        """Take over what another part of the job met."""
+        for text, error in other._found.items():
+            self._found.setdefault(text, error)
+
+    def texts(self) -> list[str]:
+        """One sentence for each."""
+        return list(self._found)
+
+    def add(self, text: str) -> None:
+        """Note one that was met before."""
+        self._found.setdefault(text, LedgerCorruptError(text))
+
     def tell(self) -> None:
         """Raise the contradictions, if there were any.
 

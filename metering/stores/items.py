@@ -33,8 +33,14 @@ class ItemStore(Protocol):
         """
         ...
 
-    def scan(self, table: Table) -> Iterator[Item]:
-        """Every item, in no order. For verification and repair, never for the hot path."""
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+        """Every item, in no order; or one of several parts of them. For verification and repair, never the hot path.
+
+        Args:
+            table: The table.
+            part: Number of the part, from 0. An item is in the same part each time.
+            parts: Number of parts that the table is divided into.
+        """
         ...
 
     def put(self, action: Put) -> None:

@@ -141,6 +141,8 @@ class LakeJobs:
             items=self.items,
             usage=self.usage_reading,
             view=self.view,
+            totals=self.totals,
+            threads=self.threads,
             clock=self.clock,
             metrics=self.metrics,
             alerts=self.alerts,

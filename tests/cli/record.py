@@ -49,6 +49,7 @@ from tests.support.network_logs import network_logs
 from tests.support.priced import US_TIERS, allowance, book, product
 from tests.support.usage_items import change, usage_of
 from tests.unit.onramps.rules.world import WORLD
+from tests.unit.operations.doctor.bench import World as DoctorWorld
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,6 +177,7 @@ LINES: dict[str, str] = {
     "runbook-one": "runbook dead-letters --format table",
     "alerts-list": "alerts list",
     "alerts-test": "alerts test",
+    "doctor": "doctor",
     "region-status": "region status",
     "region-status-one": "region status eu-west-1",
     "region-findings": "region status --findings",
@@ -375,6 +377,10 @@ def _at_one_moment(region: Lively) -> ExitStack:
         "metering.cli.deeds.package_version": lambda: NOW.version,
         "metering.cli.commands.platform.region.package_version": lambda: NOW.version,
         "metering.cli.commands.platform.upgrade.own_release": lambda: NOW,
+        # An emulator shows less, and one role was changed.
+        "metering.wiring.doctor.doctor_bench": lambda _region, *, thorough: DoctorWorld(
+            reader_denied=not thorough, versioned=False, engine=None, starts={}
+        ).bench(),
         "metering.operations.tokens.secrets": SimpleNamespace(
             token_bytes=lambda size: bytes.fromhex(region.world.entropy.token() * 2)[:size]
         ),

@@ -445,6 +445,15 @@ def test_a_scan_finds_every_item(items: ItemStore, pk: str) -> None:
     assert found >= {f"{pk}/{n}" for n in range(6)}
 
 
+def test_the_parts_of_a_scan_have_every_item_once(items: ItemStore, pk: str) -> None:
+    for n in range(40):
+        put(items, f"{pk}/{n}", "1", n=n)
+    parts = [[one["pk"] for one in items.scan(LEDGER, part=part, parts=5)] for part in range(5)]
+    found = sorted(str(name) for names in parts for name in names if str(name).startswith(f"{pk}/"))
+    assert found == sorted(f"{pk}/{n}" for n in range(40))
+    assert [one["pk"] for one in items.scan(LEDGER, part=2, parts=5)] == parts[2]
+
+
 # --- isolation ------------------------------------------------------------------------------------------------------
 
 

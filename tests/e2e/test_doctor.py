@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.operations.doctor.catalogue import CHECKS
+from tests.e2e.endpoints import Kind, kind_of
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Service
@@ -43,10 +44,15 @@ def whole(service: Service) -> dict[str, dict[str, Any]]:
     return examined(service, "deployer", "--thorough", *_but("tombstones", "mapping-fill"))
 
 
-def test_what_an_emulator_shows_is_ok_and_what_it_cannot_show_is_unknown(whole: dict[str, dict[str, Any]]) -> None:
+def test_what_an_emulator_shows_is_ok_and_what_it_cannot_show_is_unknown(
+    service: Service, whole: dict[str, dict[str, Any]]
+) -> None:
     assert {name: whole[name]["verdict"] for name in SURE} == dict.fromkeys(SURE, "ok")
     assert {name: whole[name]["verdict"] for name in BLIND} == dict.fromkeys(BLIND, "unknown")
-    assert {row["verdict"] for row in whole.values()} == {"ok", "unknown"}
+    # LocalStack moves a dead letter with the time at which it was first sent; MiniStack moves none.
+    moves = not service.enforced and kind_of(service.endpoint) is Kind.LOCALSTACK
+    other = {"redrive"} if moves else set()
+    assert {name for name, row in whole.items() if row["verdict"] == "differs"} == other
     assert all(row["saw"] for row in whole.values())
 
 
@@ -109,8 +115,8 @@ def test_a_reader_learns_which_rights_it_lacks(service: Service) -> None:
 def test_a_bucket_that_announces_nothing_differs(service: Service) -> None:
     """The check is shown to fail: without its notifications the bucket makes no batches of what is dropped."""
     bucket = service.outputs["DataBucketName"]
-    kept = service.clients.s3.get_bucket_notification_configuration(Bucket=bucket)
-    kept.pop("ResponseMetadata", None)
+    answer = service.clients.s3.get_bucket_notification_configuration(Bucket=bucket)
+    kept = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
     service.clients.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
     try:
         rows = examined(service, "deployer", "--only", "dropped-object")

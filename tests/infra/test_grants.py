@@ -17,7 +17,7 @@ READS = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
 WRITES = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"}
 
 # One partition of each kind of item that counts (docs/protocol.md).
-KINDS = ("B#1", "C#1", "P#0", "H#2026-11-24T13", "R#0", "T#2026-10", "G")
+KINDS = ("B#1", "C#1", "U#0", "P#0", "H#2026-11-24T13", "R#U0", "R#L0", "D#1", "T#2026-10", "G")
 
 
 class Grants:
@@ -108,10 +108,10 @@ def test_the_aggregator_commits_and_reads_what_it_is_pointed_to() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "AggregatorRole")
 
     assert grants.actions("LedgerTable") >= READS | (WRITES - {"dynamodb:DeleteItem"})
-    assert grants.actions("UsageTable") == {"dynamodb:UpdateItem"}
-    for pk in ("B#1", "C#1", "P#0", "H#2026-11-24T13", "W#conflict", "W#held"):
+    assert not grants.actions("UsageTable")
+    for pk in ("B#1", "C#1", "U#0", "W#conflict", "W#held"):
         assert grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
-    assert grants.prefixes("s3:GetObject") == {"ingest/", "drop/", "staging/"}
+    assert grants.prefixes("s3:GetObject") == {"ingest/", "drop/"}
     assert grants.prefixes("s3:GetObjectVersion") == {"ingest/", "drop/"}
     assert grants.prefixes("s3:PutObject") == {"staging/", "quarantine/"}
     assert grants.may("sqs:ReceiveMessage", "IngestQueue")
@@ -128,9 +128,8 @@ def test_the_aggregator_deletes_no_object_and_sends_no_batch() -> None:
 
 
 @pytest.mark.parametrize("stage", ["dev", "prod"])
-@pytest.mark.parametrize("role", ["AggregatorRole", "SweeperRole"])
-def test_who_commits_and_finishes_deletes_no_item(stage: str, role: str) -> None:
-    grants = Grants(synthesised(stage), "pipeline", role)
+def test_who_commits_deletes_no_item(stage: str) -> None:
+    grants = Grants(synthesised(stage), "pipeline", "AggregatorRole")
 
     for pk in (*KINDS, "W#held", "W#watch", None):
         assert not grants.may_write("dynamodb:DeleteItem", "LedgerTable", pk)
@@ -149,8 +148,9 @@ def test_the_compactor_deletes_what_it_published_and_no_marker_commit_run_or_per
 def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "CompactorRole")
 
-    assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/"}
+    assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "runs/U"}
     assert grants.prefixes("s3:PutObject") == {"lake/", "runs/", "summaries/"}
+    assert not grants.actions("UsageTable")
     assert not grants.actions("IngestQueue")
 
 
@@ -225,22 +225,36 @@ def test_a_grant_that_names_no_partition_would_be_seen() -> None:
     assert grants.may_write("dynamodb:PutItem", "LedgerTable", "B#1")
 
 
-def test_the_sweeper_finishes_commits_and_writes_no_object() -> None:
-    grants = Grants(synthesised("prod"), "pipeline", "SweeperRole")
+def test_the_roll_up_has_these_rights_and_no_others() -> None:
+    grants = Grants(synthesised("prod"), "pipeline", "RollupRole")
 
-    assert grants.actions("LedgerTable") >= READS
-    assert grants.actions("UsageTable") == {"dynamodb:UpdateItem"}
-    assert grants.prefixes("s3:GetObject") == {"staging/"}
-    assert not grants.prefixes("s3:PutObject")
+    assert grants.actions("LedgerTable") == READS | WRITES | {"dynamodb:ConditionCheckItem", "dynamodb:DescribeTable"}
+    assert grants.actions("UsageTable") == {
+        "dynamodb:GetItem",
+        "dynamodb:BatchGetItem",
+        "dynamodb:Query",
+        "dynamodb:UpdateItem",
+    }
+    assert grants.prefixes("s3:GetObject") == {"staging/", "runs/"}
+    assert grants.prefixes("s3:PutObject") == {"runs/U"}
     assert not grants.prefixes("s3:DeleteObject")
     assert not grants.actions("IngestQueue")
+    assert grants.may("sns:Publish", "TopicsPage")
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_the_roll_up_deletes_what_does_not_wait_any_more_and_nothing_else(stage: str) -> None:
+    grants = Grants(synthesised(stage), "pipeline", "RollupRole")
+
+    assert {pk for pk in KINDS if grants.may_write("dynamodb:DeleteItem", "LedgerTable", pk)} == {"U#0"}
+    assert not grants.may_write("dynamodb:DeleteItem", "LedgerTable", None)
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
-def test_a_dead_workers_commit_is_finished_each_minute(stage: str) -> None:
+def test_the_roll_up_runs_each_minute(stage: str) -> None:
     rules = synthesised(stage).resources("pipeline", "AWS::Events::Rule").values()
-    [sweep] = [rule["Properties"] for rule in rules if "sweeper" in rule["Properties"]["Description"]]
-    assert sweep["ScheduleExpression"] == "rate(1 minute)"
+    [rollup] = [rule["Properties"] for rule in rules if "rollup" in rule["Properties"]["Description"]]
+    assert rollup["ScheduleExpression"] == "rate(1 minute)"
 
 
 @pytest.mark.parametrize("name", ["Canary", "Reconciler", "Watch"])
@@ -349,7 +363,7 @@ def test_listing_is_allowed_below_known_prefixes_only(stage: str) -> None:
 ROLES_THAT_READ_OBJECTS = (
     ("pipeline", "AggregatorRole"),
     ("pipeline", "CompactorRole"),
-    ("pipeline", "SweeperRole"),
+    ("pipeline", "RollupRole"),
     ("pipeline", "ReconcilerRole"),
     ("pipeline", "CanaryRole"),
     ("pipeline", "BillerRole"),

@@ -263,7 +263,7 @@ def _allowed(grants: Grants, call: Call) -> bool:
     if call.action == "s3:ListBucket":
         return grants.may_list(call.place)
     if call.action.startswith("s3:"):
-        return call.place in grants.prefixes(call.action)
+        return any(call.place.startswith(prefix) for prefix in grants.prefixes(call.action))
     return grants.may_write(call.action, call.resource, call.place)
 
 

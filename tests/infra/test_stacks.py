@@ -140,7 +140,7 @@ def test_lambda_runs_no_failed_tick_again_and_keeps_none_for_later(stage: str) -
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
-def test_compactor_reconciler_and_biller_never_run_twice_side_by_side(stage: str) -> None:
+def test_compactor_rollup_reconciler_and_biller_never_run_twice_side_by_side(stage: str) -> None:
     reserved = {
         name: properties["ReservedConcurrentExecutions"]
         for name, (_, properties) in _functions(stage).items()
@@ -148,7 +148,7 @@ def test_compactor_reconciler_and_biller_never_run_twice_side_by_side(stage: str
     }
 
     emulated = synthesised(stage).config.emulated
-    assert reserved == ({} if emulated else {"compactor": 1, "reconciler": 1, "biller": 1})
+    assert reserved == ({} if emulated else {"compactor": 1, "rollup": 1, "reconciler": 1, "biller": 1})
 
 
 def test_names_are_made_by_cloudformation_except_those_that_people_look_for() -> None:

@@ -147,6 +147,9 @@ class Region:
         }
         totals: Counter[tuple[Line, str]] = Counter()
         for item in self.items.scan(Table.USAGE):
+            # Beside usage, the table has its generation.
+            if not str(item["pk"]).startswith("A#"):
+                continue
             account_id = str(item["pk"]).split("#")[1]
             hour, corrects, *kind = str(item["sk"]).split("#")
             for attribute, number in item.items():

@@ -31,6 +31,7 @@ from metering.billing.closing.refusals import PeriodNotClosableError
 from metering.hours import month_of
 from metering.lake.rows import RowQuery
 from metering.ledger.markers import Marker, marker_key
+from metering.ledger.usage.items import is_usage_item
 from metering.quarantine.entries import QuarantineEntries
 from metering.reports.query import UsageQuery
 from metering.reports.usage_rows import grouped
@@ -285,7 +286,7 @@ class Contract(RuleBasedStateMachine):
     @rule()
     def lose_usage(self) -> None:
         """The open months' usage is gone, and the next reconciliation says so."""
-        for item in list(self.items.everything(Table.USAGE)):
+        for item in list(filter(is_usage_item, self.items.everything(Table.USAGE))):
             if str(item["pk"])[-7:] not in ("2026-10", "2026-11") or not self.closed:
                 self.items.remove(Table.USAGE, Key(str(item["pk"]), str(item["sk"])))
                 self.broken = True

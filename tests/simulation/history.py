@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.rows import decode_rows
+from metering.adapters.memory.rows import decode_rows, plain_usage
 from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
-from metering.hours import month_bounds_s
-from metering.ledger.shards import known_shards
+from metering.hours import month_bounds_s, month_of
+from metering.ledger.usage.items import BUCKET_KINDS
 from metering.stores.writes import ActionLimits, Key, Table
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import ZERO, sum_totals
 from tests.simulation.checks.checker import Findings, check, lake_rows
 from tests.simulation.checks.completeness import CompletenessCheck
 from tests.simulation.checks.marker_loss import MarkerLoss
@@ -22,8 +24,10 @@ from tests.simulation.region import jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, RandomFaults
 from tests.simulation.region.invoices import Billing
 from tests.simulation.region.world import World
+from tests.simulation.scenario import put_kinds
 from tests.simulation.sent.senders import Senders
-from tests.simulation.sent.traffic import DAY_MS, Traffic
+from tests.simulation.sent.traffic import ACCOUNTS, DAY_MS, Traffic
+from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -32,7 +36,8 @@ if TYPE_CHECKING:
     from metering.adapters.memory.rows import PlainRow
     from metering.lake.rows import Group
     from metering.ledger.row_sources import HourState
-    from metering.usage.totals import Total
+    from metering.settings import Settings
+    from metering.usage.totals import Total, UsageKey
     from tests.simulation.region.ports import Process
     from tests.simulation.sent.traffic import Sending
 
@@ -96,11 +101,17 @@ class History:
         self.world = World(seed, self.faults, now_ms=now_ms, senders=self.senders)
         self.completeness = CompletenessCheck(self.world)
         actions = chance.choice((10, 16, 30, 100))
-        self.world.limits = ActionLimits(transaction=actions, chunk=actions - 1)
-        self.shards = chance.choice((1, 1, 2))
+        self.world.limits = ActionLimits(transaction=actions)
+        self.shards = chance.choice((1, 2, 3))
         self.epochs = chance.choice((1, 1, 1, 2, 3))
-        self.usage_shards, self.commit_records = chance.choice((1, 4)), chance.choice((3, 20))
-        self.settings = jobs.settings(self.shards, self.usage_shards, self.commit_records)
+        self.commit_records = chance.choice((3, 20))
+        self.rollup_commits, self.rollup_blocks = chance.choice((2, 5, 100)), chance.choice((0, 1))
+        # Accounts that have numbers already, so that their kinds are in two buckets; and how many more they may get.
+        self.kinds = chance.choice((0, 0, BUCKET_KINDS - 1))
+        self.more_kinds = chance.choice((1, 2, 50))
+        for account_id in ACCOUNTS if self.kinds else ():
+            put_kinds(self.world, account_id, self.kinds)
+        self.settings = self._settings()
         self.policy = jobs.policy(chance.choice((3, 10)), chance.choice((5, 30)), chance.choice((0, 60, 600)))
         self.clean_wait_s = chance.choice((0, 60, DAY_S))
         self.orphan_age_s = chance.choice((0, HOUR_S))
@@ -119,12 +130,22 @@ class History:
         # What is lost of a month's usage has to be rebuilt before it is closed, so one history has one of the two.
         self.breaks = chance.random() < 0.12
         self.broken = False
+        self.lost: set[UsageKey] = set()
         self.billing = Billing(self.world, seed)
-        self.marker_loss = MarkerLoss(self.world, seed, shards=self.shards)
+        self.marker_loss = MarkerLoss(self.world, seed, self.settings, shards=self.shards)
         # Of its own: whether a stage changes its shards must not change the rest of a seed's history.
         self.deployments = random.Random(f"deployments {seed}")
         self.changes_shards = self.deployments.random() < 0.3
         self._jobs = 0
+
+    def _settings(self) -> Settings:
+        return jobs.settings(
+            self.shards,
+            self.commit_records,
+            rollup_commits=self.rollup_commits,
+            rollup_blocks=self.rollup_blocks,
+            kinds=self.kinds + self.more_kinds,
+        )
 
     def run(self) -> Findings:
         for content in self.world.contents.values():
@@ -156,12 +177,16 @@ class History:
         for sending in self.traffic.sendings:
             if sending.epoch == epoch:
                 world.scheduler.at(start_ms + sending.after_ms, partial(self._send, sending))
+        for _ in range(self.chance.choice((2, 4, 8))):
+            self._spawn("rollup", self._roll_up)
         for _ in range(self.chance.choice((1, 2))):
             self._spawn("compactor", self._compact)
         self._spawn("cleaner", self._clean)
         if self.chance.random() < 0.5:
             self._spawn("orphans", self._orphans)
         self._spawn("reader", self._read)
+        for _ in range(2):
+            self._spawn("reader of now", self._read_now)
         if self.chance.random() < 0.15:
             self._spawn("reconciler", self._reconcile)
         if self.chance.random() < 0.15:
@@ -184,7 +209,7 @@ class History:
     def _change_shards(self) -> None:
         """A deployment with more or fewer shards. Workers take it one by one, jobs when they begin."""
         self.shards = self.deployments.choice([shards for shards in (1, 2, 3) if shards != self.shards])
-        self.settings = jobs.settings(self.shards, self.usage_shards, self.commit_records)
+        self.settings = self._settings()
         for worker in self.workers:
             delay_ms = self.deployments.randrange(2 * MINUTE_MS)
             self.world.scheduler.at(self.world.scheduler.now_ms + delay_ms, partial(worker.redeploy, self.settings))
@@ -200,6 +225,13 @@ class History:
         body = jobs.job(process, lambda: run(process))
         self.world.scheduler.spawn(body, delay_ms=self.chance.randrange(_EPOCH_MS))
 
+    def _roll_up(self, process: Process) -> None:
+        jobs.rollup(process, self.settings).run(jobs.deadline(process, 2 * MINUTE_MS))
+
+    def _roll_up_all(self, process: Process) -> None:
+        if not jobs.rollup(process, self.settings).run(jobs.deadline(process, DAY_MS)).finished:
+            raise ViolationError("the roll-up at rest left what waits")
+
     def _compact(self, process: Process) -> None:
         jobs.compactor(process, self.policy, shards=self.shards).run(jobs.deadline(process, 14 * MINUTE_MS))
 
@@ -208,7 +240,9 @@ class History:
         jobs.compactor(process, policy, shards=self.shards).run(jobs.deadline(process, DAY_MS))
 
     def _clean(self, process: Process) -> None:
-        jobs.cleaner(process, shards=self.shards, wait_s=self.clean_wait_s).run(jobs.deadline(process, 5 * MINUTE_MS))
+        deadline = jobs.deadline(process, 5 * MINUTE_MS)
+        jobs.cleaner(process, shards=self.shards, wait_s=self.clean_wait_s).run(deadline)
+        jobs.rollup_cleaner(process, shards=self.shards, wait_s=self.clean_wait_s).run(deadline)
 
     def _orphans(self, process: Process) -> None:
         jobs.orphan_cleaner(process, age_s=self.orphan_age_s).run(jobs.deadline(process, 5 * MINUTE_MS))
@@ -220,7 +254,7 @@ class History:
                 self._spawn("closer", partial(self._close, month))
 
     def _close(self, month: str, process: Process) -> None:
-        closer = jobs.period_closer(process, self.policy, shards=self.shards)
+        closer = jobs.period_closer(process, self.policy, self.settings, shards=self.shards)
         try:
             closer.close(month, jobs.deadline(process, 14 * MINUTE_MS))
         except PeriodNotClosableError as error:
@@ -249,20 +283,50 @@ class History:
         lost = [
             Key(str(item["pk"]), str(item["sk"]))
             for item in self.world.items.everything(Table.USAGE)
-            if str(item["pk"])[-7:] not in self.world.watch.closing and self.chance.random() < 0.7
+            if str(item["pk"]).startswith("A#")
+            and str(item["pk"])[-7:] not in self.world.watch.closing
+            and self.chance.random() < 0.7
         ]
+        self.lost |= {entry.key for entry in usage_of(self.world.items) if entry.item_key in lost}
         for key in lost:
             self.world.items.remove(Table.USAGE, key)
         self.broken = self.broken or bool(lost)
         self.faults.histogram["usage items lost, to be rebuilt"] += len(lost)
 
     def _repair(self, process: Process) -> None:
-        jobs.rebuilder(process, shards=self.shards).usage()
+        lost = set(self.lost)
+        result = jobs.rebuilder(process, self.settings, shards=self.shards).usage()
+        # Where nothing was lost, there is nothing to correct, not even while all goes on; what is corrected stays so.
+        wrong = {repair.key for repair in result.repairs} - lost - self.lost
+        if wrong:
+            raise ViolationError(f"P38: a repair found {wrong}, and nothing of it was lost")
+        self.faults.histogram["repaired while workers went on"] += result.repaired
 
     def _repair_all(self, process: Process) -> None:
-        unsettled = jobs.rebuilder(process, shards=self.shards).usage().unstable
+        unsettled = jobs.rebuilder(process, self.settings, shards=self.shards).usage().unstable
         if unsettled:
             raise ViolationError(f"the repair at rest left hours {unsettled}")
+
+    def _read_now(self, process: Process) -> None:
+        """A reader of an account as of now: each commit from before its call is in its answer, none from after it."""
+        if self.broken:
+            return
+        account_id = self.chance.choice(ACCOUNTS)
+        begun = len(self.world.watch.booked)
+        months = sorted({month_of(row.booked_s) for _, rows in self.world.watch.booked for row in rows})
+        totals = jobs.usage_now(process, shards=self.shards).usage([account_id], months)
+        if self.broken:
+            return
+        self.faults.histogram["usage read as of now"] += 1
+        commits = [plain_usage([r for r in rows if r.account_id == account_id]) for _, rows in self.world.watch.booked]
+        for key in set().union(totals, *commits):
+            before = [commit[key] for commit in commits[:begun] if key in commit]
+            since = [commit[key] for commit in commits[begun:] if key in commit and month_of(key.hour_s) in months]
+            possible = {
+                sum_totals([*before, *some]) for size in range(len(since) + 1) for some in combinations(since, size)
+            }
+            if totals.get(key, ZERO) not in possible:
+                raise ViolationError(f"P28: as of now {key} has {totals.get(key)}, with {before} and perhaps {since}")
 
     def _read(self, process: Process) -> None:
         """A reader of one hour: what it sees must be a state between its beginning and its end."""
@@ -322,9 +386,8 @@ class History:
         self._drain()
         if not jobs.is_idle(world, self.workers):
             raise ViolationError("the queue does not become empty")
+        self._finally(self._roll_up_all)
         if self.broken:
-            # A commit that died open is the sweep's to finish; until then its hours do not settle and stay as they are.
-            self._finally(self._finish)
             self._finally(self._repair_all)
         self._lose_markers()
         if self.chance.random() < 0.4:
@@ -332,6 +395,7 @@ class History:
             if findings:
                 return findings
         for _ in range(2):
+            self._finally(self._roll_up_all)
             self._finally(self._compact_all)
             world.scheduler.run_until(world.scheduler.now_ms + 25 * HOUR_MS)
             self._finally(self._clean)
@@ -349,9 +413,8 @@ class History:
             return
         self.marker_loss.lose()
         self.faults.enabled = True
-        self.marker_loss.rebuild_amid_faults(self._finish)
+        self.marker_loss.rebuild_amid_faults(self._roll_up)
         self.faults.enabled = False
-        self._finally(self._finish)
         self._finally(self.marker_loss.rebuild_rest)
         self.marker_loss.send_copies()
         self._drain()
@@ -370,29 +433,22 @@ class History:
     def _view(self, process: Process) -> list[PlainRow]:
         """Every row that the production reader shows, in the state that the last faults left behind."""
         view = jobs.lake_view(process, shards=self.shards)
-        self._finish(process)
         rows: list[PlainRow] = []
         for hour_s in view.hours():
             rows += view.read(hour_s, lambda state: rows_of(process, state))
         return rows
 
-    def _finish(self, process: Process) -> None:
-        """The sweep over wide commits that are still open."""
-        for shard in known_shards(process.items, self.shards):
-            for item in process.items.query(Table.LEDGER, f"P#{shard}"):
-                if item["wide"]:
-                    jobs.finisher(process).finish(str(item["sk"]))
-
     def _check_closed(self, process: Process) -> None:
         """I6: the files of a closed month still say what they said."""
-        closer = jobs.period_closer(process, self.policy, shards=self.shards)
+        closer = jobs.period_closer(process, self.policy, self.settings, shards=self.shards)
         for month in sorted(self.world.watch.frozen):
             problems = closer.verify(month)
             if problems:
                 raise ViolationError(f"I6: {problems[0]}")
 
     def _left_over(self) -> list[str]:
-        pending = [item["sk"] for item in self.world.items.everything(Table.LEDGER) if str(item["pk"])[:2] == "P#"]
+        lists = ("P#", "U#")
+        pending = [item["sk"] for item in self.world.items.everything(Table.LEDGER) if str(item["pk"])[:2] in lists]
         return [*map(str, pending), *self.world.objects.keys("staging/")]
 
     def _check_clean(self) -> None:

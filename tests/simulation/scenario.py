@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.rows import PlainRow
+from metering.adapters.memory.rows import PlainRow, plain_usage
 from metering.billing.closing.refusals import PeriodNotClosableError
 from metering.billing.day_sums.index import DayIndexes
 from metering.billing.invoices.issuing import Asked
@@ -18,10 +18,12 @@ from metering.billing.invoices.readiness import IssueRefusedError
 from metering.billing.invoices.store import InvoiceStore
 from metering.errors import UnavailableError
 from metering.hours import hour_of, month_of
+from metering.ledger.usage.items import BUCKET_KINDS
+from metering.ledger.usage.kinds import kind_items
 from metering.metric_names import BATCHES_DUPLICATE
-from metering.stores.writes import ActionLimits, Key, Table
+from metering.stores.writes import ActionLimits, Key, Put, Table
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Total, add_totals
+from metering.usage.totals import ZERO, Kind, Total, add_totals
 from tests.simulation.checks.checker import check, lake_rows
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import budgets, invoices, jobs
@@ -37,18 +39,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.billing.day_sums.index import DayIndex
-    from metering.stores.writes import Action
+    from metering.rollup.rollup import Rollup
+    from metering.stores.writes import Item, Update
 
 NOW_MS = 1_796_083_200_000 + 5 * HOUR_MS  # 2026-12-01T05:00Z: what is late by a day is of a month that has ended
 _MONTH = "2026-11"
-# Fewer actions than DynamoDB's 100, so that small batches make wide commits and chunks.
-FEW_ACTIONS = ActionLimits(transaction=14, chunk=3)
+# Fewer actions than DynamoDB's 100, so that a commit of many hours is placed by several transactions.
+FEW_ACTIONS = ActionLimits(transaction=14)
+# Numbers of kinds of which the account has nothing else: those of the scenario are in two buckets.
+_KINDS_BEFORE = BUCKET_KINDS - 2
 SUBJECT = "subject"
 _ATTEMPTS = 8
+# Sent in a step of their own.
+_SENT_LATER = ("dead.0", "b0.1", "halved.0", "waits.0", "tardy.0")
 # Other content of b2, under an id of its own.
 _RETRY = "retry:b2.1"
-# Batches whose markers get lost: of one hour, with other content in conflict, of many hours, refused in part, wide.
-_MARKERS_LOST = ("b0", "b2", "chunks", "partly", "wide")
+# Batches whose markers get lost: of one hour, with other content in conflict, of many hours, refused in part, of two rows an hour.
+_MARKERS_LOST = ("b0", "b2", "hours", "partly", "wide")
 
 
 class Scenario:
@@ -66,7 +73,9 @@ class Scenario:
         self.world.queue.odd = False
         self.world.contents = {content.name: content for content in _contents()}
         self._topic = MemoryAlerts()
-        self._settings = jobs.settings(1, 2, 200)
+        put_kinds(self.world, "111111111111", _KINDS_BEFORE)
+        self._settings = jobs.settings(1, 200, kinds=_KINDS_BEFORE + 3)
+        self._blocks = jobs.settings(1, 200, kinds=_KINDS_BEFORE + 3, rollup_blocks=1)
         self._policy = jobs.policy(4, 6, 0)
         self._names: Counter[str] = Counter()
         self._done = 0
@@ -99,28 +108,35 @@ class Scenario:
         return (
             ("worker", self._send_all),
             ("", self._send_again),
-            ("finisher", lambda: done("finisher", self._finish)),
+            ("blocks", lambda: done("blocks", self._roll_up_in_blocks, lambda: not self._listed("U#"))),
             ("redrive", lambda: done("redrive", self._redrive, lambda: not world.queue.dead)),
             ("", self._bring_what_was_gone),
             ("retry", lambda: done("retry", self._retry)),
             ("", self._all_is_accepted),
+            ("rollup", lambda: done("rollup", self._roll_up, lambda: not self._listed("U#"))),
             ("", self._lose_usage),
             ("rebuild", lambda: done("rebuild", self._rebuild)),
             ("", self._lose_markers),
             ("markers", lambda: done("markers", self._rebuild_markers, lambda: not world.watch.markers_lost)),
             ("", self._send_copies),
+            ("", self._roll_up_by_half),
             ("reader", lambda: done("reader", self._read)),
-            ("compactor", lambda: done("compactor", self._compact, lambda: not self._pending())),
+            ("now", lambda: done("now", self._read_now)),
+            ("", lambda: done("rest", self._roll_up, lambda: not self._listed("U#"))),
+            ("compactor", lambda: done("compactor", self._compact, lambda: not self._listed("P#"))),
             ("reconciler", lambda: done("reconciler", self._reconcile)),
             ("quick pass", self._look_at_runs),
             ("biller", self._bill_once),
             ("", self._orphan),
             ("", lambda: self._pass(25 * HOUR_MS)),
             ("cleaner", lambda: done("cleaner", self._clean)),
+            ("plans", lambda: done("plans", self._clean_plans)),
             ("orphans", lambda: done("orphans", self._orphans)),
             ("", self._take_another_turn),
             ("", lambda: self._pass(3 * DAY_MS)),
+            ("", self._send_tardy),
             ("closer", lambda: done("closer", self._close)),
+            ("", self._take_away_the_last),
             ("", lambda: invoices.put_prices(world.objects, "0.09")),
             ("issuer", lambda: done("issuer", self._issue)),
             ("", lambda: invoices.put_prices(world.objects, "0.08")),
@@ -134,7 +150,7 @@ class Scenario:
         world.queue.send("dead.0", "S1")
         world.queue.dead, world.queue.messages = world.queue.messages, {}
         for content in world.contents.values():
-            if content.name not in ("dead.0", "b0.1"):
+            if content.name not in _SENT_LATER:
                 world.queue.send(content.name, content.sender_id)
         # A copy in the same invocation, and one that comes when its twin has its verdict.
         world.queue.send("b0.0", "S1")
@@ -149,7 +165,7 @@ class Scenario:
         """What was to be applied later is so by now; whatever it left behind, the next turn of each job takes away."""
         self._pass(DAY_MS)
         self._until_worked_off("w")
-        self._until_done("f", self._finish)
+        self._until_done("u", self._roll_up)
         self._until_done("c", self._compact)
         self._pass(25 * HOUR_MS)
         self._until_done("l", self._clean)
@@ -198,8 +214,6 @@ class Scenario:
     def _work(self, process: Process) -> None:
         """One invocation after the other until nothing can be received."""
         world = self.world
-        if self._job == "finisher":
-            process.items = NoChunks(process, world.items)
         function = jobs.aggregator(process, self._settings)
         while deliveries := world.queue.receive(10):
             result = function.handle(deliveries, jobs.deadline(process, MINUTE_MS))
@@ -207,10 +221,36 @@ class Scenario:
             for message in world.queue.acknowledge(done):
                 world.watch.acknowledged(world.contents.get(message.body))
 
-    def _finish(self, process: Process) -> None:
-        result = jobs.sweeper(process, self._settings).sweep(jobs.deadline(process, HOUR_MS))
-        if result.left:
-            raise UnavailableError("sweep", f"left {result.left}")
+    def _roll_up(self, process: Process) -> None:
+        _must_finish(jobs.rollup(process, self._settings), process)
+
+    def _roll_up_in_blocks(self, process: Process) -> None:
+        _must_finish(jobs.rollup(process, self._blocks), process)
+
+    def _roll_up_by_half(self) -> None:
+        """One commit waits; of another a run has added a part, and its process is dead."""
+        self.world.queue.send("halved.0", "S1")
+        self._until_worked_off("worker at last")
+        process = self.world.process("halfway")
+        process.items = _DiesHalfway(process)
+        done: list[bool] = []
+
+        def body() -> None:
+            with suppress(KilledError):
+                jobs.rollup(process, self._settings).run(jobs.deadline(process, HOUR_MS))
+            done.append(True)
+
+        self.world.scheduler.spawn(body)
+        self.world.scheduler.run_while(lambda: not done, limit_ms=DAY_MS)
+        self.world.queue.send("waits.0", "S1")
+        self._until_worked_off("worker afterwards")
+
+    def _read_now(self, process: Process) -> None:
+        """The reader of usage as of now: all that was accepted, whether it is booked, planned, or waits."""
+        totals = jobs.usage_now(process, shards=1).usage(["111111111111"], ["2026-10", "2026-11", "2026-12"])
+        expected = plain_usage([row for _, rows in self.world.watch.booked for row in rows])
+        if {key: total for key, total in totals.items() if total != ZERO} != expected:
+            raise ViolationError(f"as of now a reader saw {totals}, not {expected}")
 
     def _bring_what_was_gone(self) -> None:
         """A refused batch, whose object is there now, is sent again."""
@@ -243,7 +283,7 @@ class Scenario:
             self.world.items.remove(Table.USAGE, Key(str(item["pk"]), str(item["sk"])))
 
     def _rebuild(self, process: Process) -> None:
-        jobs.rebuilder(process, shards=1).usage()
+        jobs.rebuilder(process, self._settings, shards=1).usage()
 
     def _lose_markers(self) -> None:
         """Some markers are gone, as after a restore of the ledger."""
@@ -251,7 +291,7 @@ class Scenario:
             self.world.watch.lose_marker(batch_id)
 
     def _rebuild_markers(self, process: Process) -> None:
-        jobs.rebuilder(process, shards=1).markers()
+        jobs.rebuilder(process, self._settings, shards=1).markers()
 
     def _send_copies(self) -> None:
         """Of each batch whose marker was rebuilt, and other content under such an id: nobody can tell it any more."""
@@ -327,7 +367,7 @@ class Scenario:
                 raise ViolationError(f"the accounts of {month} have {found}, and the lake {of_lake}")
 
     def _close(self, process: Process) -> None:
-        closer = jobs.period_closer(process, self._policy, shards=1)
+        closer = jobs.period_closer(process, self._policy, self._settings, shards=1)
         closer.close(_MONTH, jobs.deadline(process, HOUR_MS))
         problems = closer.verify(_MONTH)
         if problems:
@@ -357,6 +397,20 @@ class Scenario:
     def _clean(self, process: Process) -> None:
         jobs.cleaner(process, shards=1).run(jobs.deadline(process, HOUR_MS))
 
+    def _clean_plans(self, process: Process) -> None:
+        jobs.rollup_cleaner(process, shards=1).run(jobs.deadline(process, HOUR_MS))
+
+    def _send_tardy(self) -> None:
+        """What waits when a month is closed."""
+        self.world.queue.send("tardy.0", "S1")
+        self._until_worked_off("worker of the month")
+
+    def _take_away_the_last(self) -> None:
+        # A close that died may have left a run that has its rows in place, and is not done.
+        self._until_done("c", self._compact)
+        self._pass(25 * HOUR_MS)
+        self._until_done("l", self._clean)
+
     def _orphans(self, process: Process) -> None:
         jobs.orphan_cleaner(process, age_s=HOUR_S).run(jobs.deadline(process, HOUR_MS))
 
@@ -370,30 +424,48 @@ class Scenario:
 
     def _orphan(self) -> None:
         """Objects of a commit whose transaction never came."""
-        for suffix in ("parquet", "wal"):
-            self.world.objects.put(f"staging/2026-12-01/{'f' * 32}.{suffix}", b"", if_absent=True)
+        self.world.objects.put(f"staging/2026-12-01/{'f' * 32}.parquet", b"", if_absent=True)
 
-    def _pending(self) -> bool:
-        return any(str(item["pk"]).startswith("P#") for item in self.world.items.everything(Table.LEDGER))
+    def _listed(self, prefix: str) -> bool:
+        """Whether a list of commits has entries."""
+        return any(str(item["pk"]).startswith(prefix) for item in self.world.items.everything(Table.LEDGER))
 
     def _check(self) -> None:
         findings = check(self.world, lake_rows(self.world))
         if findings:
             raise ViolationError(str(findings))
         left = self.world.objects.keys("staging/")
-        if left or self._pending():
+        if left or self._listed("P#") or self._listed("U#"):
             raise ViolationError(f"left over: {left}")
         if self.world.alerts.sent and self.world.alerts.sent[0].severity == "page":
             raise ViolationError(f"paged: {self.world.alerts.sent[0]}")
 
 
-class NoChunks(ProcessItems):
-    """The worker's stores when its chunks never get through: wide commits stay open, for the finisher to do."""
+class _DiesHalfway(ProcessItems):
+    """The stores of a roll-up whose process dies when it has added to one usage item."""
 
-    def transact(self, actions: Sequence[Action]) -> None:
-        if actions[0].key.pk.startswith("C#") and "next" in getattr(actions[0], "set", {}):
-            raise UnavailableError("items.transact", "no chunk gets through", may_have_applied=False)
-        super().transact(actions)
+    def __init__(self, process: Process) -> None:
+        super().__init__(process, process.world.items)
+        self._added = 0
+
+    def update(self, action: Update) -> Item:
+        if action.table is Table.USAGE and str(action.key.pk).startswith("A#"):
+            if self._added:
+                self._process.kill()
+            self._added += 1
+        return super().update(action)
+
+
+def _must_finish(rollup: Rollup, process: Process) -> None:
+    if not rollup.run(jobs.deadline(process, HOUR_MS)).finished:
+        raise UnavailableError("rollup", "something still waits")
+
+
+def put_kinds(world: World, account_id: str, number: int) -> None:
+    """Give an account so many numbers, of kinds that it does not use."""
+    for each in range(number):
+        for item in kind_items(account_id, each, Kind(f"Unused-{each}", "AmazonEC2", "us-west-2", "internet")):
+            world.items.put(Put(table=Table.LEDGER, item=item))
 
 
 def _contents() -> Iterator[SentContent]:
@@ -406,15 +478,20 @@ def _contents() -> Iterator[SentContent]:
     yield retry_of(other)
     yield content_of("dead", 0, [own_s])
     yield content_of("wide", 0, [own_s - HOUR_S * n for n in range(5)] * 2)
-    yield content_of("chunks", 0, [own_s - HOUR_S * n for n in range(15)])
+    yield content_of("hours", 0, [own_s - HOUR_S * n for n in range(15)])
+    # Four kinds, the last beyond the cap.
+    yield content_of("kinds", 0, [own_s, own_s, own_s, own_s], kinds=4)
+    yield content_of("halved", 0, [own_s, own_s - HOUR_S, own_s - 2 * HOUR_S])
+    yield content_of("waits", 0, [own_s])
+    yield content_of("tardy", 0, [own_s - 12 * HOUR_S])
     yield content_of("partly", 0, [own_s, own_s - 40 * DAY_S])
     yield content_of("late", 0, [own_s - 40 * DAY_S])
     yield replace(content_of("refused", 0, [own_s]), refused="count_mismatch")
     yield replace(content_of("gone", 0, [own_s]), location="ingest/gone")
 
 
-def content_of(batch_id: str, version: int, starts: Sequence[int]) -> SentContent:
-    """A content whose records start at `starts`; three usage types take turns."""
+def content_of(batch_id: str, version: int, starts: Sequence[int], *, kinds: int = 3) -> SentContent:
+    """A content whose records start at `starts`; so many usage types take turns."""
     name = f"{batch_id}.{version}"
     rows = tuple(
         PlainRow(
@@ -426,7 +503,7 @@ def content_of(batch_id: str, version: int, starts: Sequence[int]) -> SentConten
             "out",
             "us-west-2",
             "internet",
-            f"USW2-DataTransfer-Out-Bytes-{position % 3}",
+            f"USW2-DataTransfer-Out-Bytes-{position % kinds}",
             2**62 + position,
             start_s,
         )

@@ -12,6 +12,8 @@ _KILLS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
 # or its 3 to 8 other faults, in a fixed order: with these strides each fault has its turn.
 _STRIDES = {
     "rebuild": 29,
+    "rollup": 5,
+    "blocks": 5,
     "markers": 7,
     "reader": 5,
     "compactor": 5,

@@ -16,7 +16,7 @@ from metering.stores.bucket import hour_of_lake_key, summary_key
 from metering.usage.totals import Total, UsageKey, merge, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.ports import DayBatch, LakeReader
     from metering.ledger.booked_hours import LakeFile
@@ -94,6 +94,9 @@ class PlainTotals:
             hour_s = hour_of_lake_key(file.key) or 0
             rows = in_order(usage_of(hour_s, self._lake.totals([file.source(hour_s)], USAGE_QUERY)))
         yield from rows
+
+    def summed(self, files: Sequence[LakeFile]) -> Iterator[tuple[UsageKey, Total]]:
+        yield from in_order(merge(dict(self.of(file)) for file in files))
 
 
 def encode_usage(rows: Iterable[tuple[UsageKey, Total]]) -> bytes:

@@ -6,6 +6,7 @@ a query of DynamoDB can. Items are replaced, never changed in place, so an item 
 
 from __future__ import annotations
 
+import zlib
 from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
@@ -160,9 +161,14 @@ class MemoryItemStore:
             yield partition.items[sk]
             self.on_call("items.query.next")
 
-    def scan(self, table: Table) -> Iterator[Item]:
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
         self.on_call("items.scan")
-        for partition in list(self._tables[table].values()):
+        chosen = [
+            partition
+            for pk, partition in self._tables[table].items()
+            if parts == 1 or zlib.crc32(pk.encode()) % parts == part
+        ]
+        for partition in chosen:
             for sk in list(partition.sort_keys):
                 self._turn_pages("items.scan.page")
                 item = partition.items.get(sk)

@@ -36,6 +36,11 @@ class Fingerprint:
         self.value = (self.value + of_bytes * total.bytes + of_records * total.records) % _PRIME
         self.total = self.total.plus(total)
 
+    def merge(self, other: Fingerprint) -> None:
+        """Add all that another one has."""
+        self.value = (self.value + other.value) % _PRIME
+        self.total = self.total.plus(other.total)
+
 
 def fingerprint(entries: Iterable[tuple[Hashable, Total]]) -> Fingerprint:
     """Fingerprint of some totals."""

@@ -29,7 +29,7 @@ class HourCheck:
         differences: By key and by batch if `deep`, otherwise at most one for usage and one for markers. Usage that is
             not settled is left out.
         unsettled: Where usage was not settled, so that it could not be compared.
-        seen: State of the usage items of each difference; of all items unless rows were counted.
+        seen: State of the usage items of each difference.
         digest: Digest of the rows by usage key (`usage_digest`) if `deep`: what was compared, without holding it.
     """
 
@@ -54,8 +54,6 @@ class HourCheck:
 
         A difference of usage is the same if its items were not written between the passes.
         """
-        if self.deep != earlier.deep:
-            return None
         before = _gaps(earlier.differences)
         after = _gaps(self.differences)
         same = tuple(d for d in self.differences if before.get(_name(d)) == after[_name(d)] and self._still(d, earlier))
@@ -66,7 +64,7 @@ class HourCheck:
         if difference.between != "usage/rows":
             return True
         if difference.key is None:
-            return _revisions(self.seen) == _revisions(earlier.seen)
+            return False
         place = AccountHour.of(difference.key)
         return _revisions(self.seen, place) == _revisions(earlier.seen, place)
 
@@ -77,45 +75,31 @@ class PlacedRows:
 
     Attributes:
         booked: Their total, as the ledger says.
-        by_key: Counted from the rows of `accounts`; None if nothing was counted.
+        by_key: Counted from the rows of `accounts`.
         accounts: The only accounts that were counted; None for all.
     """
 
     booked: Total
-    by_key: Mapping[UsageKey, Total] | None = None
+    by_key: Mapping[UsageKey, Total]
     accounts: frozenset[str] | None = None
 
     @property
     def total(self) -> Total:
-        """Counted total where rows were counted, else that of the ledger."""
-        return self.booked if self.by_key is None else sum_totals(self.by_key.values())
+        """Counted total."""
+        return sum_totals(self.by_key.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkedRows:
-    """Markers of an hour, and the rows of all commits, those that still wait included.
+    """Markers of an hour by batch, and the rows of all commits, those that still wait included."""
 
-    Attributes:
-        marked: Total of the markers.
-        rows: Total of the rows.
-        marked_by_batch, rows_by_batch: None unless rows were counted.
-        comparable: Whether no commit came in between; rows that were counted are always comparable.
-    """
-
-    marked: Total
-    rows: Total
-    marked_by_batch: Mapping[str, Total] | None = None
-    rows_by_batch: Mapping[str, Total] | None = None
-    comparable: bool = True
+    marked: Mapping[str, Total]
+    rows: Mapping[str, Total]
 
     def differences(self, hour_s: int) -> Iterable[Difference]:
-        """By batch, or one for the hour."""
-        if self.marked_by_batch is None or self.rows_by_batch is None:
-            if self.comparable and self.marked != self.rows:
-                yield Difference(between="markers/rows", hour_s=hour_s, expected=self.marked, found=self.rows)
-            return
-        for batch_id in sorted(self.marked_by_batch.keys() | self.rows_by_batch.keys()):
-            expected, found = self.marked_by_batch.get(batch_id, ZERO), self.rows_by_batch.get(batch_id, ZERO)
+        """One for each batch that differs."""
+        for batch_id in sorted(self.marked.keys() | self.rows.keys()):
+            expected, found = self.marked.get(batch_id, ZERO), self.rows.get(batch_id, ZERO)
             if expected != found:
                 yield Difference(
                     between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=expected, found=found
@@ -152,41 +136,31 @@ class HourReading:
             )
         return HourCheck(
             hour_s=self.hour_s,
-            stable=not unsettled and (markers is None or markers.comparable),
-            deep=placed.by_key is not None,
-            markers=None if markers is None else markers.marked,
+            stable=not unsettled,
+            deep=True,
+            markers=None if markers is None else sum_totals(markers.marked.values()),
             usage=self.usage.total,
             rows=placed.total,
             differences=tuple(found),
             unsettled=unsettled,
             seen=self._seen(found),
-            digest="" if placed.by_key is None else usage_digest(in_order(placed.by_key)),
+            digest=usage_digest(in_order(placed.by_key)),
         )
 
     def _usage(self, unsettled: frozenset[AccountHour]) -> Iterable[Difference]:
         hour_s, rows, booked = self.hour_s, self.placed.by_key, self.usage.totals
-        if rows is None:
-            total = self.usage.total
-            if not unsettled and total != self.placed.booked:
-                yield Difference(between="usage/rows", hour_s=hour_s, expected=total, found=self.placed.booked)
-            return
         for key in sorted(booked.keys() | rows.keys(), key=str):
             expected, found = booked.get(key, ZERO), rows.get(key, ZERO)
             if expected != found and AccountHour.of(key) not in unsettled:
                 yield Difference(between="usage/rows", hour_s=hour_s, key=key, expected=expected, found=found)
 
     def _seen(self, found: Iterable[Difference]) -> Mapping[AccountHour, Mapping[Key, SeenItem]]:
-        if self.placed.by_key is None:
-            return self.usage.seen
         keys = [difference.key for difference in found if difference.between == "usage/rows"]
         return {place: self.usage.seen.get(place, {}) for key in keys if key for place in (AccountHour.of(key),)}
 
 
-def _revisions(
-    seen: Mapping[AccountHour, Mapping[Key, SeenItem]], place: AccountHour | None = None
-) -> dict[Key, int | None]:
-    chosen = seen.values() if place is None else (seen.get(place, {}),)
-    return {key: item.revision for items in chosen for key, item in items.items()}
+def _revisions(seen: Mapping[AccountHour, Mapping[Key, SeenItem]], place: AccountHour) -> dict[Key, int | None]:
+    return {key: item.revision for key, item in seen.get(place, {}).items()}
 
 
 def _name(difference: Difference) -> tuple[str, str, UsageKey | None]:

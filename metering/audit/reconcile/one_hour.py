@@ -17,7 +17,7 @@ from metering.ledger.markers import Marker, marker_key
 from metering.ledger.usage.reading import UsageReading
 from metering.stores.writes import Table
 from metering.units import HOUR_S
-from metering.usage.totals import ZERO, sum_totals
+from metering.usage.totals import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,9 +109,4 @@ class OneHour:
         found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in batches])
         markers = map(Marker.from_item, found.values())
         marked = {marker.batch_id: marker.hours.get(hour_s, ZERO) for marker in markers}
-        return MarkedRows(
-            marked=sum_totals(marked.values()),
-            rows=sum_totals(batches.values()),
-            marked_by_batch=marked,
-            rows_by_batch=batches,
-        )
+        return MarkedRows(marked=marked, rows=batches)

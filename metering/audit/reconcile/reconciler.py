@@ -12,23 +12,27 @@ from typing import TYPE_CHECKING, Protocol
 
 from metering import metric_names
 from metering.audit.reconcile.hour_check import HourReading, MarkedRows, PlacedRows, alert_fields, difference_fields
-from metering.audit.reconcile.pass_reading import PassReading, PassScope
 from metering.audit.reconcile.settling import settled_runs
-from metering.audit.reconcile.table_scan import no_limit, survey_hour, survey_markers, survey_usage
-from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, batches_of, usage_of
+from metering.audit.reconcile.table_scan import markers_by_batch, no_limit, survey_accounts, survey_hour
+from metering.audit.scan.cells import parts_in
+from metering.audit.scan.census import Census, span_hours
+from metering.audit.scan.findings import Findings
+from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, RowQuery, batches_of, usage_of
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, marker_key
 from metering.stores.writes import Table
 from metering.units import HOUR_S
-from metering.usage.totals import ZERO, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from metering.audit.reconcile.hour_check import HourCheck
     from metering.audit.reconcile.settling import HourUsage
     from metering.audit.reconcile.table_scan import MarkerSurvey
+    from metering.audit.scan.census import CensusState
+    from metering.audit.scan.findings import Doubt
     from metering.audit.verify.verification import Difference
+    from metering.lake.ports import TotalsReader
     from metering.lake.view import LakeView
     from metering.ledger.row_sources import HourState
     from metering.ledger.usage.reading import UsageReading
@@ -39,6 +43,9 @@ if TYPE_CHECKING:
 
 # Most hours that get an alert of their own; all of them are counted.
 _HOURS_NAMED = 20
+# Bytes of a batch in a dictionary, with its name and total, four times: the batches that are looked at take a quarter.
+_NAMED_BYTES = 1_000
+_ACCOUNTS_QUERY = RowQuery(columns=("account_id",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +88,14 @@ class Reconciler:
         derived: What is compared beside markers, usage and rows.
         wait_ms: Time between two passes over an hour that did not agree.
         passes: Most passes over such an hour.
+        threads: Parts of a table that are read at the same time.
+        memory_bytes: Memory that a scan of everything may take.
     """
 
     items: ItemStore
     usage: UsageReading
     view: LakeView
+    totals: TotalsReader
     clock: Clock
     metrics: Metrics
     alerts: Alerts
@@ -94,6 +104,8 @@ class Reconciler:
     derived: DerivedSums | None = None
     wait_ms: int = 60_000
     passes: int = 4
+    threads: int = 1
+    memory_bytes: int = 1 << 30
 
     def run(
         self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
@@ -126,62 +138,124 @@ class Reconciler:
             self.alerts.send("page", "Totals differ", alert_fields(check, len(different)))
 
     def check(
-        self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
+        self,
+        *,
+        from_s: int,
+        to_s: int,
+        deep: bool = False,
+        limit: Callable[[], None] = no_limit,
+        tell: Callable[[CensusState], None] = lambda _state: None,
     ) -> ReconciliationResult:
-        """Compare every hour of `[from_s, to_s)` that has a row source, usage or a marker."""
-        checks, markers = self._pass(PassScope(from_s=from_s, to_s=to_s, deep=deep, limit=limit))
+        """Compare every hour of `[from_s, to_s)` that has a row source, usage or a marker.
+
+        Args:
+            from_s: Start of the first hour.
+            to_s: Exclusive end of the last hour.
+            deep: Whether rows are counted, or their totals taken from beside the lake files.
+            limit: Called during scans; it may raise ScanTooLongError.
+            tell: Called after each part of a table and each hour.
+        """
+        state = self.begin(from_s=from_s, to_s=to_s, deep=deep)
+        self.census.go_on(state, limit=limit, tell=tell)
+        return self.judge(state, limit=limit)
+
+    def begin(self, *, from_s: int, to_s: int, deep: bool = False) -> CensusState:
+        """Begin a census. `census.go_on` counts, and `judge` looks at what differs."""
+        parts = parts_in(self.memory_bytes, span_hours(from_s, to_s))
+        return self.census.begin(from_s=from_s, to_s=to_s, deep=deep, parts=parts)
+
+    @property
+    def census(self) -> Census:
+        """Counts markers, rows and usage."""
+        return Census(
+            items=self.items,
+            usage=self.usage,
+            view=self.view,
+            totals=self.totals,
+            clock=self.clock,
+            may_lack_markers=self.may_lack_markers,
+            threads=self.threads,
+        )
+
+    def judge(self, state: CensusState, *, limit: Callable[[], None] = no_limit) -> ReconciliationResult:
+        """Look at everything that differs in a census that was counted to its end, until a second look confirms it."""
+        checks = Findings(state, self.may_lack_markers).checks()
+        doubts = {hour_s: doubt for hour_s, (_, doubt) in checks.items() if doubt}
+        found = {hour_s: check for hour_s, (check, _) in checks.items()}
+        found |= self._first_looks(state, found, doubts, limit)
         different: dict[int, HourCheck] = {}
-        doubtful = [hour_s for hour_s, check in checks.items() if not check.agrees]
+        doubtful = [hour_s for hour_s, check in found.items() if not check.agrees]
         for _ in range(self.passes - 1):
             if not doubtful:
                 break
             self.clock.sleep_ms(self.wait_ms)
-            marked = self._survey_again([checks[hour_s] for hour_s in doubtful], limit)
             for hour_s in doubtful:
-                again = self.look_again(checks[hour_s], marked)
-                confirmed = again.confirmed(checks[hour_s])
+                limit()
+                again = self.look_again(found[hour_s])
+                confirmed = again.confirmed(found[hour_s])
                 if confirmed is not None:
                     different[hour_s] = confirmed
-                checks[hour_s] = again
-            doubtful = [h for h in doubtful if h not in different and not checks[h].agrees]
+                found[hour_s] = again
+            doubtful = [h for h in doubtful if h not in different and not found[h].agrees]
         return ReconciliationResult(
-            checks=tuple(checks[hour_s] for hour_s in sorted(checks)),
+            checks=tuple(found[hour_s] for hour_s in sorted(found)),
             different=tuple(different[hour_s] for hour_s in sorted(different)),
-            unstable=tuple(checks[hour_s] for hour_s in sorted(doubtful)),
-            markers=markers,
+            unstable=tuple(found[hour_s] for hour_s in sorted(doubtful)),
+            markers=state.survey,
         )
 
     def may_lack_markers(self, hour_s: int) -> bool:
         """Whether a marker of the hour can have expired. It was written an hour before the hour at the earliest."""
         return hour_s - HOUR_S + self.marker_life_s <= self.clock.now_ms() // 1000
 
-    def _pass(self, scope: PassScope) -> tuple[dict[int, HourCheck], MarkerSurvey]:
-        """One pass. Its figures are much larger than its checks, so they are let go before the next pass."""
-        reading = self._read(scope)
-        return {hour_s: reading.hour(hour_s).check() for hour_s in reading.hours()}, reading.markers
+    def _first_looks(
+        self,
+        state: CensusState,
+        checks: Mapping[int, HourCheck],
+        doubts: Mapping[int, Doubt],
+        limit: Callable[[], None],
+    ) -> dict[int, HourCheck]:
+        """Look at what is in cells that differ, key by key. Names are read by one scan of each table, if any differ."""
+        accounts: dict[int, set[str]] = {}
+        if any(doubt.accounts for doubt in doubts.values()):
+            accounts = survey_accounts(
+                self.usage,
+                from_s=state.from_s,
+                to_s=state.to_s,
+                wanted=lambda hour_s, name: hour_s in doubts and doubts[hour_s].has_account(name, state.parts),
+                limit=limit,
+            )
+        marked: dict[int, dict[str, Total]] | None = {}
+        if any(doubt.marked for doubt in doubts.values()):
+            marked = markers_by_batch(
+                self.items,
+                lambda hour_s, name: hour_s in doubts and doubts[hour_s].has_batch(name, state.parts),
+                most=self.memory_bytes // _NAMED_BYTES,
+                limit=limit,
+            )
+        looks: dict[int, HourCheck] = {}
+        for hour_s, doubt in sorted(doubts.items(), reverse=True):
+            limit()
+            check = self._first_look(checks[hour_s], doubt, accounts.get(hour_s, set()), state.parts)
+            if doubt.marked and marked is not None:
+                batches = self._by_batch(
+                    hour_s, marked.get(hour_s, {}), only=lambda name, doubt=doubt: doubt.has_batch(name, state.parts)
+                )
+                check = replace(check, differences=(*check.differences, *batches.differences(hour_s)))
+            looks[hour_s] = replace(check, stable=check.stable and (marked is not None or not doubt.marked))
+        return looks
 
-    def _read(self, scope: PassScope) -> PassReading:
-        """Read one pass. A marker that is met has its rows in a later look; what is settled was placed before one."""
-        before = {} if scope.deep else self._commits(scope)
-        markers = survey_markers(self.items, detailed=scope.details, limit=scope.limit)
-        done = settled_runs(self.items, self.shards)
-        hours = self.view.hours(from_s=scope.from_s, to_s=scope.to_s)
-        placed = {
-            hour_s: self.placed(hour_s)
-            if scope.deep
-            else PlacedRows(booked=self.view.placed.hour_between(hour_s).total)
-            for hour_s in hours
-        }
-        marked_hours = {*hours, *(h for h in markers.hours if scope.from_s <= h < scope.to_s)}
-        marked = {
-            hour_s: self._by_batch(hour_s, markers.batches.get(hour_s, {}))
-            if scope.deep
-            else self._marked(hour_s, markers, before.get(hour_s))
-            for hour_s in marked_hours
-            if not self.may_lack_markers(hour_s)
-        }
-        usage = survey_usage(self.usage, from_s=scope.from_s, to_s=scope.to_s, limit=scope.limit)
-        return PassReading(deep=scope.deep, markers=markers, done=done, placed=placed, marked=marked, usage=usage)
+    def _first_look(self, before: HourCheck, doubt: Doubt, accounts: set[str], parts: int) -> HourCheck:
+        """Usage of an hour: all of it, or in the parts that differ."""
+        names = accounts | {place.account_id for place in before.unsettled}
+        if not (doubt.whole or doubt.accounts or names):
+            return replace(before, stable=not doubt.moving)
+        if not doubt.whole:
+            rows = self.view.placed.hour_totals(before.hour_s, _ACCOUNTS_QUERY)
+            names |= {str(name) for (name,) in rows if doubt.has_account(str(name), parts)}
+        check, _ = self.look(before.hour_s, frozenset(names), alone=not doubt.whole)
+        check = replace(check, markers=before.markers, stable=check.stable and not doubt.moving)
+        return check if doubt.whole else _of_whole_hour(check, before)
 
     def look(self, hour_s: int, accounts: frozenset[str], *, alone: bool = False) -> tuple[HourCheck, HourUsage]:
         """Do one deep pass over usage and rows of one hour (P37). It reads neither markers nor a whole table.
@@ -197,36 +271,21 @@ class Reconciler:
         usage = survey_hour(self.usage, hour_s, known)
         return HourReading(hour_s=hour_s, done=done, placed=placed, usage=usage).check(), usage
 
-    def look_again(self, before: HourCheck, markers: MarkerSurvey | None = None) -> HourCheck:
-        """Do one deep pass over what an earlier pass left open: accounts, and batches. All else agreed.
-
-        Args:
-            before: The earlier pass over the hour.
-            markers: Markers of the hour by batch, if an earlier pass compared them by the hour alone.
-        """
+    def look_again(self, before: HourCheck) -> HourCheck:
+        """Do one deep pass over what an earlier look left open: accounts, and batches. All else agreed."""
         accounts = frozenset(place.account_id for place in (*before.unsettled, *before.seen))
-        whole = not before.deep or any(each.between == "ledger/rows" for each in before.differences)
-        check, _ = self.look(before.hour_s, accounts, alone=not whole)
-        marked = self._marked_again(before, markers)
-        if marked is None:
-            return replace(check, markers=before.markers)
-        found = (*check.differences, *marked.differences(before.hour_s))
-        return replace(check, differences=found, markers=marked.marked)
-
-    def _survey_again(self, doubtful: Sequence[HourCheck], limit: Callable[[], None]) -> MarkerSurvey | None:
-        """Scan the markers of hours whose batches were not compared one by one, if there are such hours."""
-        hours = frozenset(check.hour_s for check in doubtful if _wants_batches(check))
-        return survey_markers(self.items, detailed=hours.__contains__, limit=limit) if hours else None
-
-    def _marked_again(self, before: HourCheck, markers: MarkerSurvey | None) -> MarkedRows | None:
-        """Markers and rows of an hour that was not compared by batch so far; else of the batches that differed."""
-        if markers is not None and _wants_batches(before):
-            return self._by_batch(before.hour_s, markers.batches.get(before.hour_s, {}))
-        named = {each.batch_id for each in before.differences if each.between == "markers/rows"}
-        if not named:
-            return None
-        found = self._by_batch(before.hour_s, self._markers_of(before.hour_s, named), only=named)
-        return replace(found, marked=before.markers or ZERO)
+        whole = any(each.between == "ledger/rows" for each in before.differences)
+        if whole or accounts:
+            check, _ = self.look(before.hour_s, accounts, alone=not whole)
+            check = replace(check, markers=before.markers)
+            check = check if whole else _of_whole_hour(check, before)
+        else:
+            check = replace(before, stable=True, differences=())
+        batches = {each.batch_id for each in before.differences if each.between == "markers/rows"}
+        if not batches:
+            return check
+        marked = self._by_batch(before.hour_s, self._markers_of(before.hour_s, batches), only=batches.__contains__)
+        return replace(check, differences=(*check.differences, *marked.differences(before.hour_s)))
 
     def placed(self, hour_s: int, *, accounts: frozenset[str] | None = None) -> PlacedRows:
         """Count the rows of an hour that the roll-up has placed; only those of some accounts if they are named."""
@@ -239,19 +298,12 @@ class Reconciler:
 
         return placed.read(hour_s, count)
 
-    def _by_batch(self, hour_s: int, marked: Mapping[str, Total], *, only: Collection[str] | None = None) -> MarkedRows:
+    def _by_batch(self, hour_s: int, marked: Mapping[str, Total], *, only: Callable[[str], bool]) -> MarkedRows:
         """Compare markers that were read before with rows that are read now. Batches that came since are looked up."""
-        rows = batches_of(self.view.hour_totals(hour_s, BATCH_QUERY))
-        if only is not None:
-            rows = {batch_id: total for batch_id, total in rows.items() if batch_id in only}
+        found = batches_of(self.view.hour_totals(hour_s, BATCH_QUERY))
+        rows = {batch_id: total for batch_id, total in found.items() if only(batch_id)}
         since = [batch_id for batch_id, total in rows.items() if marked.get(batch_id) != total]
-        known = {**marked, **self._markers_of(hour_s, since)}
-        return MarkedRows(
-            marked=sum_totals(known.values()),
-            rows=sum_totals(rows.values()),
-            marked_by_batch=known,
-            rows_by_batch=rows,
-        )
+        return MarkedRows(marked={**marked, **self._markers_of(hour_s, since)}, rows=rows)
 
     def _markers_of(self, hour_s: int, batch_ids: Iterable[str]) -> dict[str, Total]:
         """What the markers of some batches say of an hour. One that cannot be read says nothing."""
@@ -264,19 +316,7 @@ class Reconciler:
                     marked[marker.batch_id] = marker.hours[hour_s]
         return marked
 
-    def _commits(self, scope: PassScope) -> dict[int, frozenset[str]]:
-        """What is in each hour before the markers are scanned."""
-        hours = self.view.hours(from_s=scope.from_s, to_s=scope.to_s)
-        return {hour_s: self.view.hour_between(hour_s).keys for hour_s in hours}
 
-    def _marked(self, hour_s: int, markers: MarkerSurvey, before: frozenset[str] | None) -> MarkedRows:
-        """Markers and rows of an hour, as the ledger says."""
-        state = self.view.hour_between(hour_s)
-        return MarkedRows(
-            marked=markers.hours.get(hour_s, ZERO), rows=state.total, comparable=state.keys == (before or frozenset())
-        )
-
-
-def _wants_batches(check: HourCheck) -> bool:
-    """Whether the markers of an hour were compared, but not by batch."""
-    return not check.deep and check.markers is not None
+def _of_whole_hour(check: HourCheck, before: HourCheck) -> HourCheck:
+    """A look at a part of an hour, with the totals of the whole hour."""
+    return replace(check, usage=before.usage, rows=before.rows, digest=before.digest)

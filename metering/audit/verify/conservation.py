@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from metering.audit.verify.expectations import SentBatches, SentContent
     from metering.ledger.markers import Marker
-    from metering.ledger.snapshot import LedgerFacts
+    from metering.ledger.snapshot import LedgerFacts, VerdictCounts
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Queue
 
@@ -61,7 +61,7 @@ class Whereabouts:
     """Places where batches were found.
 
     Attributes:
-        facts: The ledger.
+        facts: What the ledger has of the batches of a manifest.
         dead: Names of batches in the dead-letter queue.
         waiting: Number of messages in the ingest queue.
     """
@@ -71,19 +71,20 @@ class Whereabouts:
     waiting: int
 
 
-def count_ledger(found: Whereabouts, *, from_s: int, to_s: int) -> Verification:
-    """Count the verdicts of batches that have records in the range, or were decided in it. `sent` is their sum."""
-    facts = found.facts
-    markers = [marker for marker in facts.markers.values() if _touches(marker, from_s, to_s)]
-    accepted = sum(marker.verdict == "accepted" for marker in markers)
-    conflict = sum(len(facts.conflicts.get(marker.batch_id, ())) for marker in markers)
-    dead = len([name for name in found.dead if name not in facts.markers])
+def count_ledger(verdicts: VerdictCounts, *, waiting: int, dead: int) -> Verification:
+    """Count the verdicts of a range of the ledger. `sent` is the sum of all.
+
+    Args:
+        verdicts: Verdicts of batches that have records in the range, or were decided in it.
+        waiting: Number of messages in the ingest queue.
+        dead: Number of batches in the dead-letter queue that have no verdict.
+    """
     return Verification(
-        sent=len(markers) + conflict + found.waiting + dead,
-        accepted=accepted,
-        rejected=len(markers) - accepted,
-        conflict=conflict,
-        in_flight=found.waiting,
+        sent=verdicts.accepted + verdicts.rejected + verdicts.conflicts + waiting + dead,
+        accepted=verdicts.accepted,
+        rejected=verdicts.rejected,
+        conflict=verdicts.conflicts,
+        in_flight=waiting,
         dead=dead,
     )
 
@@ -185,12 +186,6 @@ def _foreign_counts(sent: SentBatches, disallowed: Mapping[str, int], decided: M
 
 def _foreign(batch_id: str) -> tuple[str, str]:
     return batch_id, f"refused ({Reason.SENDER_NOT_ALLOWED}): its sender may not send it here"
-
-
-def _touches(marker: Marker, from_s: int, to_s: int) -> bool:
-    if marker.hours:
-        return any(from_s <= hour_s < to_s for hour_s in marker.hours)
-    return from_s <= marker.decided_at_ms // 1_000 < to_s
 
 
 def _late_contents(sent: SentBatches, facts: LedgerFacts, batch_id: str) -> int:

@@ -1,7 +1,7 @@
 """Proof that every batch is counted once: conservation (I1) and equality (I2), against ledger and manifest.
 
-The verifier reads every marker, the usage table and every visible row. It compares rows with markers by batch and hour,
-rows with usage by key, and, with a manifest, rows with the totals that the sender computed for each batch.
+The verifier counts every marker, the usage table and every visible row. It compares rows with markers by batch and
+hour, rows with usage by key, and, with a manifest, rows with the totals that the sender computed for each batch.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from metering.audit.reconcile.reconciler import Reconciler
 from metering.audit.verify.conservation import (
     Whereabouts,
     chosen_contents,
@@ -23,16 +24,20 @@ from metering.audit.verify.conservation import (
 from metering.audit.verify.equality import EqualityCheck, judge_contents
 from metering.audit.verify.log_plans import PlanCheck
 from metering.audit.verify.verification import Verification, sum_verifications
-from metering.ledger.snapshot import read_ledger
+from metering.lake.counted_totals import CountedTotals
+from metering.ledger.markers import marker_key
+from metering.ledger.snapshot import count_verdicts, read_ledger
 from metering.ledger.usage.reading import UsageReading
 from metering.ledger.waiting import waiting_commits
 from metering.stores.queues import QueueDepth
+from metering.stores.writes import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from metering.audit.verify.expectations import SentBatches, SentContent
     from metering.lake.view import LakeView
+    from metering.ledger.markers import Marker
     from metering.ledger.snapshot import LedgerFacts
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
@@ -47,6 +52,18 @@ _FED_LOOKS = 10
 _RESTS = 20
 # Time before the second look at a batch without a verdict.
 _LATER_MS = 2_000
+# Most looks at an hour that differs.
+_PASSES = 6
+
+
+class _Silence:
+    """Metrics and alerts of a comparison whose caller tells of it."""
+
+    def count(self, name: str, value: int = 1, **dimensions: str) -> None:
+        pass
+
+    def send(self, severity: str, subject: str, fields: Mapping[str, str | int]) -> None:
+        pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +74,8 @@ class Verifier:
         bucket: The region's data bucket.
         marker_life_s: Older rows may have lost their marker to age.
         feeders: Queues whose messages become batches, such as that of log files.
+        threads: Parts of a table that are read at the same time.
+        memory_bytes: Memory that a scan of everything may take.
     """
 
     items: ItemStore
@@ -68,6 +87,8 @@ class Verifier:
     bucket: str
     marker_life_s: int
     feeders: Sequence[Queue] = ()
+    threads: int = 1
+    memory_bytes: int = 1 << 30
 
     def wait(self, duration_s: int, tell: Callable[[QueueDepth], None] = lambda _: None) -> bool:
         """Wait at most `duration_s` until all queues are empty and nothing waits for the roll-up; returns whether so.
@@ -97,48 +118,55 @@ class Verifier:
             delayed=sum(depth.delayed for depth in depths),
         )
 
-    def verify(self, *, from_s: int, to_s: int, sent: SentBatches | None = None) -> Verification:
+    def verify(
+        self,
+        *,
+        from_s: int,
+        to_s: int,
+        sent: SentBatches | None = None,
+        tell: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+    ) -> Verification:
         """Check everything booked in `[from_s, to_s)`, and every batch of a manifest.
 
-        Batches and commits may arrive meanwhile, so one look alone never proves a loss or a double count.
+        Batches and commits may arrive meanwhile, so one look alone never proves a loss or a double count. Memory
+        follows from the manifest, and from an hour's rows; not from the ledger.
+
+        Args:
+            from_s: Start of the range, epoch seconds.
+            to_s: Exclusive end of the range.
+            sent: The manifest; None to check the ledger against itself.
+            tell: Hears what is counted: its name, how much of it, of how much.
         """
         waiting, at_rest = self._rest()
-        facts = read_ledger(self.items)
         dead = names_of(peek_bodies(self.dead_letters), self.bucket)
-        waiting = max(waiting, self._look_again(facts, dead, sent))
-        found = Whereabouts(facts=facts, dead=dead, waiting=waiting)
         chosen: dict[str, SentContent] = {}
+        markers: Mapping[str, Marker] = {}
         if sent is None:
-            counted = count_ledger(found, from_s=from_s, to_s=to_s)
+            counted = self._ledger(dead, waiting, from_s, to_s, tell)
         else:
-            chosen = chosen_contents(sent, facts)
+            facts = read_ledger(self.items, sent.contents.keys() | dead)
+            waiting = max(waiting, self._look_again(facts, dead, sent))
+            chosen, markers = chosen_contents(sent, facts), facts.markers
             unmarked = {batch_id for batch_id in sent.contents if batch_id not in facts.markers}
             counted = count_sent(
                 sent,
                 chosen,
-                found,
+                Whereabouts(facts=facts, dead=dead, waiting=waiting),
                 self._quarantined(sent.nameless),
-                disallowed_contents(self.objects, unmarked - found.dead),
+                disallowed_contents(self.objects, unmarked - dead),
             )
-        check = EqualityCheck(
-            items=self.items,
-            usage=UsageReading(self.items),
-            view=self.view,
-            clock=self.clock,
-            markers=facts.markers,
-            chosen=chosen,
-            markers_since_s=self.clock.now_ms() // 1_000 - self.marker_life_s,
-        )
-        compared = check.run(from_s=from_s, to_s=to_s)
+        check = EqualityCheck(reconciler=self._reconciler, chosen=chosen)
+        compared = check.run(from_s=from_s, to_s=to_s, tell=lambda now: tell(now.phase, now.done, now.of))
+        now_s = self.clock.now_ms() // 1_000
         plans = PlanCheck(
             items=self.items,
             objects=self.objects,
-            markers=facts.markers,
-            now_s=self.clock.now_ms() // 1_000,
-            markers_since_s=check.markers_since_s,
+            markers=markers,
+            now_s=now_s,
+            markers_since_s=now_s - self.marker_life_s,
         )
         logs = Verification(logs=plans.run(from_s=from_s, to_s=to_s))
-        judged = judge_contents(chosen, facts.markers, compared.unstable)
+        judged = judge_contents(chosen, markers, compared.unstable)
         total = sum_verifications((counted, compared, judged, logs))
         at_rest = at_rest and self._rest()[1]
         return replace(
@@ -146,6 +174,47 @@ class Verifier:
             stable=at_rest and not total.unstable,
             lost=tuple(sorted(set(total.lost))),
             doubled=tuple(sorted(set(total.doubled))),
+        )
+
+    def _ledger(
+        self, dead: set[str], waiting: int, from_s: int, to_s: int, tell: Callable[[str, int, int], None]
+    ) -> Verification:
+        """Count the ledger's own verdicts, and the dead letters without one."""
+        verdicts = count_verdicts(
+            self.items,
+            from_s=from_s,
+            to_s=to_s,
+            threads=self.threads,
+            tell=lambda done, parts: tell("verdicts", done, parts),
+        )
+        undecided = self._without_verdict(dead)
+        if undecided:
+            self.clock.sleep_ms(_LATER_MS)
+            waiting = max(waiting, self.ingest.depth().total)
+            undecided = self._without_verdict(undecided)
+        return count_ledger(verdicts, waiting=waiting, dead=len(undecided))
+
+    def _without_verdict(self, names: set[str]) -> set[str]:
+        found = self.items.get_many(Table.LEDGER, [marker_key(name) for name in sorted(names)])
+        return {name for name in names if marker_key(name) not in found}
+
+    @property
+    def _reconciler(self) -> Reconciler:
+        """One that only compares, and tells nobody."""
+        return Reconciler(
+            items=self.items,
+            usage=UsageReading(self.items),
+            view=self.view,
+            totals=CountedTotals(self.view.reader),
+            clock=self.clock,
+            metrics=_Silence(),
+            alerts=_Silence(),
+            shards=self.view.shards,
+            marker_life_s=self.marker_life_s,
+            wait_ms=_LATER_MS,
+            passes=_PASSES,
+            threads=self.threads,
+            memory_bytes=self.memory_bytes,
         )
 
     def _quarantined(self, digests: set[str]) -> set[str]:

@@ -54,13 +54,13 @@ class UsageReading:
         low, high = sk_range(low_s - low_s % HOUR_S, -(-high_s // HOUR_S) * HOUR_S)
         return self.items.query(Table.USAGE, pk, sk_from=low, sk_to=high)
 
-    def scan(self) -> Iterator[UsageItem]:
-        """Every item of the table, in no order. For verification and repair, never for the hot path."""
-        return map(UsageItem.from_item, self.scanned())
+    def scan(self, *, part: int = 0, parts: int = 1) -> Iterator[UsageItem]:
+        """Every item of the table, in no order; or one of its parts. For verification and repair alone."""
+        return map(UsageItem.from_item, self.scanned(part=part, parts=parts))
 
-    def scanned(self) -> Iterator[Item]:
+    def scanned(self, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
         """The same as they are stored."""
-        return filter(is_usage_item, self.items.scan(Table.USAGE))
+        return filter(is_usage_item, self.items.scan(Table.USAGE, part=part, parts=parts))
 
     def totals(self, item: UsageItem) -> Iterator[tuple[UsageKey, Total]]:
         """What an item counts, by name. What a repair took back is left out.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from metering.stores.bucket import ROLLUP_PLANS_PREFIX
 from metering.stores.writes import Check, Delete, Put, Table, Update
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ class HeardItems:
         self._heard("dynamodb:Query", table, pk)
         return self._store.query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending)
 
-    def scan(self, table: Table) -> Iterator[Item]:
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
         self._heard("dynamodb:Scan", table, "")
-        return self._store.scan(table)
+        return self._store.scan(table, part=part, parts=parts)
 
     def put(self, action: Put) -> None:
         self._asked(action)
@@ -129,4 +130,7 @@ class HeardObjects:
         self._store.delete(keys)
 
     def _heard(self, action: str, key: str) -> None:
-        self._calls.add(Call(action, "DataBucket", f"{key.partition('/')[0]}/"))
+        place = f"{key.partition('/')[0]}/"
+        if key.startswith(ROLLUP_PLANS_PREFIX) and action != "s3:ListBucket":
+            place = ROLLUP_PLANS_PREFIX
+        self._calls.add(Call(action, "DataBucket", place))

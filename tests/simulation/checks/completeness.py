@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.audit.freshness import Freshness
-from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.notes.watch_state import WatchState
+from metering.ledger.partitions import WAITING
 from metering.stores.queues import QueueDepth, Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
@@ -101,9 +101,11 @@ class CompletenessCheck:
                 raise ViolationError(f"complete through {through_s}, and {message.body} of {first_ms} has no verdict")
 
     def _check_commits(self, through_s: int) -> None:
-        """What was accepted is booked whole, but for hours that completeness does not reach."""
-        for commit_id in {commit_id for _, commit_id, _ in self._world.watch.accepted.values()}:
-            item = self._world.peek(commit_key(commit_id))
-            commit = None if item is None else CommitRecord.from_item(item)
-            if commit is not None and commit.state == "open" and min(commit.hours) < through_s:
-                raise ViolationError(f"complete through {through_s}, and commit {commit_id} is open")
+        """Nothing that was sent earlier waits for the roll-up: reports of usage lack what does (P27)."""
+        world = self._world
+        waits = {str(item["sk"]) for item in world.items.everything(Table.LEDGER) if str(item["pk"])[:2] == WAITING}
+        for content in world.contents.values():
+            content_hash, commit_id, _ = world.watch.accepted.get(content.batch_id, ("", "", 0))
+            sent_ms = world.queue.sent_times.get(content.name)
+            if sent_ms and content_hash == content.content_hash and commit_id in waits and max(sent_ms) < through_s * 1000:
+                raise ViolationError(f"complete through {through_s}, and {content.name} of {max(sent_ms)} waits")

@@ -9,14 +9,15 @@ from metering.adapters.memory.lake import PlainLake
 from metering.audit.reconcile.one_hour import OneHour
 from metering.hours import month_of, rfc3339
 from metering.lake.view import LakeView
-from metering.ledger.usage_items import usage_entries
+from metering.ledger.usage.reading import UsageReading
 from metering.reports.source import ReportSource
 from metering.reports.trace.question import TraceParameters
 from metering.reports.trace.tracing import Tracer
-from metering.stores.writes import Table
+from metering.rollup.as_of_now import UsageNow
 from metering.units import HOUR_S
 from tests.simulation.checks.watch import ViolationError
 from tests.support.stage import STAGE
+from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
     from tests.simulation.region.world import World
@@ -31,11 +32,17 @@ def check_trace(world: World, *, shards: int) -> None:
         ViolationError: Its sums are not equal, or the hour does not agree.
     """
     view = LakeView(items=world.items, objects=world.objects, reader=PlainLake(world.objects), shards=shards)
+    reading = UsageReading(world.items)
     source = ReportSource(
-        region="", items=world.items, objects=world.objects, view=view, frozen=PlainFrozenFiles(world.objects)
+        region="",
+        items=world.items,
+        objects=world.objects,
+        view=view,
+        frozen=PlainFrozenFiles(world.objects),
+        as_of_now=UsageNow(reading=reading, objects=world.objects, staged=PlainLake(world.objects), shards=shards),
     )
     tracer = Tracer(source=source, marker_life_s=STAGE.marker_life_s)
-    keys = [e.key for item in world.items.everything(Table.USAGE) for e in usage_entries(item)]
+    keys = [entry.key for entry in usage_of(world.items)]
     now_s = world.scheduler.now_ms // 1000
     accounts = sorted({key.account_id for key in keys})
     # One history in three, to spare time.

@@ -9,7 +9,9 @@ from metering.hours import hour_label, parse_hour
 from metering.ledger.booked_hours import POINTER_PREFIX, PUBLISHED_PREFIX, Published, pointed_to
 from metering.ledger.conflicts import conflict_key
 from metering.ledger.markers import marker_key
+from metering.ledger.partitions import WAITING
 from metering.ledger.retries import Alias
+from metering.ledger.waiting import Waiting
 from metering.stores.bucket import CLOSED_PREFIX, quarantined_batch_key
 from metering.stores.writes import Delete, Put, Table, Update
 from metering.units import DAY_S, MINUTE_S
@@ -17,6 +19,7 @@ from tests.simulation.checks.frozen import missing_objects, wrong_totals
 from tests.simulation.sent.senders import NOBODY
 
 if TYPE_CHECKING:
+    from metering.adapters.memory.rows import PlainRow
     from metering.stores.writes import Item, Key
     from tests.simulation.region.world import World
     from tests.simulation.sent.contents import SentContent
@@ -51,6 +54,7 @@ class Watch:
     Attributes:
         accepted: Batch id -> (content hash, commit id, when): the verdicts that were ever durable.
         visible_since: Hour -> resource id -> since when its row can be read.
+        booked: Rows of commits, in the order in which they were committed: when, and the rows.
         markers_lost: Batches whose marker somebody lost.
         rebuilt: Those of them that have one again, without a hash.
     """
@@ -61,6 +65,7 @@ class Watch:
         self.markers_lost: set[str] = set()
         self.rebuilt: set[str] = set()
         self.visible_since: dict[int, dict[str, int]] = {}
+        self.booked: list[tuple[int, tuple[PlainRow, ...]]] = []
         self.frozen: set[str] = set()
         self.closing: set[str] = set()
         self._world = world
@@ -68,6 +73,10 @@ class Watch:
         self._aliases: set[Key] = set()
         # Object key -> partition of an hour -> resource ids of its rows there. Objects are never written twice.
         self._rows: dict[str, dict[str, list[str]]] = {}
+        # Partition of an hour -> commit that waits -> its staging object.
+        self._waiting: dict[str, dict[str, str]] = {}
+        # Key of a waiting entry -> the hours that it shows.
+        self._waits_in: dict[Key, tuple[str, ...]] = {}
         # Partition of an hour -> sort key -> what it shows.
         self._hours: dict[str, dict[str, _Shown]] = {}
 
@@ -87,6 +96,23 @@ class Watch:
             self._aliases.add(key)
         elif kind == "T":
             self._period(action)
+        elif pk.startswith(WAITING):
+            self._waiting_written(action, key)
+
+    def _waiting_written(self, action: Put | Update | Delete, key: Key) -> None:
+        """An entry of the waiting list shows its rows; the lists that it leaves for show them before it is gone."""
+        if isinstance(action, Put):
+            waiting = Waiting.from_item(action.item)
+            hours = self._waits_in[key] = tuple(f"H#{hour_label(hour_s)}" for hour_s in waiting.totals)
+            self._committed(waiting.staging_key, hours)
+            for pk in hours:
+                self._waiting.setdefault(pk, {})[key.sk] = waiting.staging_key
+        else:
+            hours = self._waits_in.pop(key, ())
+            for pk in hours:
+                del self._waiting[pk][key.sk]
+        for pk in hours:
+            self._check_hour(pk)
 
     def _hour_written(self, action: Put | Update | Delete, key: Key) -> None:
         hour = self._hours.setdefault(key.pk, {})
@@ -95,16 +121,13 @@ class Watch:
             hour.pop(key.sk, None)
         else:
             hour[key.sk] = _shown(item)
-        if isinstance(action, Put):
-            if key.sk.startswith(POINTER_PREFIX):
-                self._pointed(action.item)
-                return
+        if isinstance(action, Put) and not key.sk.startswith(POINTER_PREFIX):
             self._check_frozen(key.pk[2:9], "a published hour")
             for wrong in filter(
                 None, (wrong_totals(self._world.objects, f) for f in Published.from_item(action.item).files)
             ):
                 raise ViolationError(f"I2: {wrong}")
-        self._check_hour(key.pk, hour)
+        self._check_hour(key.pk)
 
     def put_object(self, key: str) -> None:
         """An object was written."""
@@ -153,18 +176,23 @@ class Watch:
         alias = Alias(batch_id=content.retry_of, content_hash=content.content_hash, retry_id="", expires_at_s=0)
         return (first is not None and first[0] == content.content_hash) or alias.key in self._aliases
 
-    def _pointed(self, item: Item) -> None:
-        pk = str(item["pk"])
-        since = self.visible_since.setdefault(parse_hour(pk[2:]), {})
-        for resource_id in self._hour_rows(pointed_to(item), pk):
-            if resource_id in since:
-                raise ViolationError(f"I3: {resource_id} is visible twice: committed again")
-            since[resource_id] = self._world.scheduler.now_ms
+    def _committed(self, staging_key: str, hours: tuple[str, ...]) -> None:
+        now_ms = self._world.scheduler.now_ms
+        for pk in hours:
+            since = self.visible_since.setdefault(parse_hour(pk[2:]), {})
+            for resource_id in self._hour_rows(staging_key, pk):
+                if resource_id in since:
+                    raise ViolationError(f"I3: {resource_id} is visible twice: committed again")
+                since[resource_id] = now_ms
+        self.booked.append((now_ms, tuple(decode_rows(self._world.objects.peek(staging_key) or b""))))
 
-    def _check_hour(self, pk: str, hour: dict[str, _Shown]) -> None:
+    def _check_hour(self, pk: str) -> None:
         """Every row that a reader sees who reads the whole hour right now: each of those that can be read, once."""
         seen: list[str] = []
-        for keys, unless in hour.values():
+        hour = self._hours.get(pk, {})
+        waiting = {f"{POINTER_PREFIX}{commit_id}": key for commit_id, key in self._waiting.get(pk, {}).items()}
+        # A commit that waits and has a pointer is one commit.
+        for keys, unless in (*hour.values(), *(_Shown((key,), "") for sk, key in waiting.items() if sk not in hour)):
             if unless not in hour:
                 for key in keys:
                     seen += self._hour_rows(key, pk)

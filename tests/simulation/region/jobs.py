@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from metering.adapters.memory.clock import DeadlineAt
-from metering.adapters.memory.frozen import PlainFrozenFiles
+from metering.adapters.memory.frozen import PlainFrozenFiles, PlainTotals
 from metering.adapters.memory.lake import PlainLake
 from metering.adapters.memory.queues import MemoryQueue
 from metering.adapters.memory.rows import PlainRowCodec
 from metering.audit.rebuild import Rebuilder
+from metering.audit.reconcile.account_days import AccountDays
 from metering.audit.reconcile.incremental import IncrementalCheck
 from metering.audit.reconcile.reconciler import Reconciler
 from metering.audit.verify.verifier import Verifier
 from metering.billing.closing.closer import PeriodCloser
-from metering.commit.finisher import Finisher
 from metering.errors import UnavailableError
 from metering.intake.senders.reader import JudgingReader
 from metering.lake.cleaner import Cleaner
@@ -27,8 +27,11 @@ from metering.lake.plan import CompactionPolicy
 from metering.lake.rows import RowQuery
 from metering.lake.view import LakeView
 from metering.ledger.notes.producers import LedgerProducers
+from metering.ledger.usage.reading import UsageReading
 from metering.operations.dead_letters import DeadLetters
 from metering.quarantine.entries import QuarantineEntries
+from metering.rollup.as_of_now import UsageNow
+from metering.rollup.cleaner import RollupCleaner
 from metering.stores.retrying import Retrier
 from metering.units import DAY_S
 from tests.simulation.region.faults import MINUTE_MS
@@ -45,8 +48,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.commit.aggregator import Aggregator
-    from metering.commit.sweeper import Sweeper
     from metering.intake.ports import BatchReader
+    from metering.ledger.usage.kinds import KindNumbers
+    from metering.rollup.rollup import Rollup
     from metering.settings import Settings
     from tests.simulation.region.ports import Process
     from tests.simulation.region.world import World
@@ -58,12 +62,22 @@ _RESTART_MS = 500
 
 
 @lru_cache(maxsize=64)
-def settings(shards: int, usage_shards: int, commit_records: int, floor_s: int = 0) -> Settings:
-    """A worker's settings."""
+def settings(
+    shards: int,
+    commit_records: int,
+    *,
+    rollup_commits: int = 100,
+    rollup_blocks: int = 0,
+    kinds: int = 1000,
+    floor_s: int = 0,
+) -> Settings:
+    """Settings of workers and of the roll-up."""
     return stage_settings(
         shards=shards,
-        usage_shards=usage_shards,
         commit_records=commit_records,
+        rollup_commits=rollup_commits,
+        rollup_blocks=rollup_blocks,
+        kinds_per_account=kinds,
         admission_floor_s=floor_s,
     )
 
@@ -102,13 +116,38 @@ def reader(process: Process) -> BatchReader:
     return JudgingReader(reader=contents, producers=producers, services=SERVICES)
 
 
-def finisher(process: Process) -> Finisher:
-    """The production finisher."""
-    return Finisher(
+def rollup(process: Process, world_settings: Settings) -> Rollup:
+    """The production roll-up."""
+    return parts(process, world_settings).plain_rollup()
+
+
+def rollup_cleaner(process: Process, *, shards: int, wait_s: int = DAY_S) -> RollupCleaner:
+    """The production cleaner of plans and runs of the roll-up."""
+    return RollupCleaner(
         items=process.items,
         objects=process.objects,
+        clock=process,
         retrier=retrier(process),
-        chunk_actions=process.world.limits.chunk,
+        shards=shards,
+        run_life_s=STAGE.marker_life_s,
+        wait_s=wait_s,
+    )
+
+
+def numbers(process: Process, world_settings: Settings) -> KindNumbers:
+    """Numbers of kinds, as the repair and the roll-up claim them."""
+    return rollup(process, world_settings).numbers
+
+
+def usage_reading(process: Process) -> UsageReading:
+    """The production reader of usage items."""
+    return UsageReading(process.items)
+
+
+def usage_now(process: Process, *, shards: int) -> UsageNow:
+    """The production reader of usage as of now."""
+    return UsageNow(
+        reading=usage_reading(process), objects=process.objects, staged=PlainLake(process.objects), shards=shards
     )
 
 
@@ -125,7 +164,6 @@ def compactor(process: Process, policy: CompactionPolicy, *, shards: int) -> Com
         metrics=world.metrics,
         alerts=world.alerts,
         policy=policy,
-        finish=finisher(process).finish,
         shards=shards,
     )
 
@@ -169,6 +207,7 @@ def reconciler(process: Process, *, shards: int) -> Reconciler:
     world = process.world
     return Reconciler(
         items=process.items,
+        usage=usage_reading(process),
         view=lake_view(process, shards=shards),
         clock=process,
         metrics=world.metrics,
@@ -198,12 +237,18 @@ def run_checker(process: Process, *, shards: int) -> IncrementalCheck:
         items=process.items,
         objects=process.objects,
         reconciler=reconciler(process, shards=shards),
+        days=AccountDays(
+            items=process.items,
+            usage=usage_reading(process),
+            view=lake_view(process, shards=shards),
+            totals=PlainTotals(process.objects, PlainLake(process.objects)),
+        ),
         clock=process,
         shards=shards,
     )
 
 
-def rebuilder(process: Process, *, shards: int) -> Rebuilder:
+def rebuilder(process: Process, world_settings: Settings, *, shards: int) -> Rebuilder:
     """The production repair of usage and markers."""
     return Rebuilder(
         items=process.items,
@@ -213,14 +258,9 @@ def rebuilder(process: Process, *, shards: int) -> Rebuilder:
         retrier=retrier(process),
         metrics=process.world.metrics,
         frozen=PlainFrozenFiles(process.objects),
+        numbers=numbers(process, world_settings),
         marker_life_s=STAGE.marker_life_s,
-        transaction_actions=process.world.limits.transaction,
     )
-
-
-def sweeper(process: Process, world_settings: Settings) -> Sweeper:
-    """The production sweep over commits that stayed open."""
-    return parts(process, world_settings).sweeper()
 
 
 def dead_letters(process: Process) -> DeadLetters:
@@ -250,7 +290,9 @@ def quarantine_entries(process: Process) -> QuarantineEntries:
     )
 
 
-def period_closer(process: Process, compaction: CompactionPolicy, *, shards: int) -> PeriodCloser:
+def period_closer(
+    process: Process, compaction: CompactionPolicy, world_settings: Settings, *, shards: int
+) -> PeriodCloser:
     """The production period close."""
     return PeriodCloser(
         items=process.items,
@@ -258,6 +300,7 @@ def period_closer(process: Process, compaction: CompactionPolicy, *, shards: int
         view=lake_view(process, shards=shards),
         reader=PlainLake(process.objects),
         files=PlainFrozenFiles(process.objects),
+        rollup=rollup(process, world_settings),
         compactor=compactor(process, compaction, shards=shards),
         reconciler=reconciler(process, shards=shards),
         clock=process,
@@ -314,6 +357,7 @@ class Worker:
             try:
                 result = self._started().handle(deliveries, deadline(process, _TIMEOUT_MS))
                 scheduler.wait(10)
+                queue.hide(result.hide_s)
                 done = [d.message_id for d in deliveries if d.message_id not in result.retry]
                 for message in queue.acknowledge(done):
                     content = process.world.contents.get(message.body)

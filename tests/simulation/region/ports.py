@@ -59,6 +59,10 @@ class Process:
         self._wait(duration_ms)
         self._check()
 
+    def wait(self, duration_ms: int) -> None:
+        """Let time pass within a call."""
+        self._wait(duration_ms)
+
     def token(self) -> str:
         return f"{self.world.names.getrandbits(128):032x}"
 
@@ -161,15 +165,16 @@ class ProcessItems:
         self._process = process
         self._store = store
         self._watch = process.world.watch
+        self._landing = process.world.landing
 
     def get(self, table: Table, key: Key) -> Item | None:
-        return self._process.read("items.get", partial(self._store.get, table, key))
+        return self._process.read("items.get", partial(self._get, table, key))
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
         found: dict[Key, Item] = {}
         for key in keys:
             # Each item is read at a moment of its own.
-            item = self._process.read("items.get_many", partial(self._store.get, table, key))
+            item = self._process.read("items.get_many", partial(self._get, table, key))
             if item is not None:
                 found[key] = item
         return found
@@ -178,14 +183,16 @@ class ProcessItems:
         self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
     ) -> Iterator[Item]:
         items = self._store.query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending)
-        return self._one_by_one("items.query", items)
+        seen = self._landing.seen(table, items, lambda key: key.pk == pk and sk_from <= key.sk < sk_to, descending)
+        return self._one_by_one("items.query", seen)
 
-    def scan(self, table: Table) -> Iterator[Item]:
-        return self._one_by_one("items.scan", self._store.scan(table))
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+        return self._one_by_one("items.scan", self._store.scan(table, part=part, parts=parts))
 
     def put(self, action: Put) -> None:
         def apply() -> None:
             self._store.put(action)
+            self._landing.written(action)
             self._watch.written(action)
 
         self._process.write("items.put", apply)
@@ -193,6 +200,7 @@ class ProcessItems:
     def update(self, action: Update) -> Item:
         def apply() -> Item:
             item = self._store.update(action)
+            self._landing.written(action)
             self._watch.written(action)
             return item
 
@@ -201,18 +209,25 @@ class ProcessItems:
     def delete(self, action: Delete) -> None:
         def apply() -> None:
             self._store.delete(action)
+            self._landing.written(action)
             self._watch.written(action)
 
         self._process.write("items.delete", apply)
 
     def transact(self, actions: Sequence[Action]) -> None:
         def apply() -> None:
-            self._store.transact(actions)
+            with self._landing.of(actions):
+                self._store.transact(actions)
             for action in actions:
                 if not isinstance(action, Check):
                     self._watch.written(action)
 
         self._process.write("items.transact", apply, actions=actions)
+        # Who is told of it sees all of it.
+        self._landing.wait_for(actions, self._process.wait)
+
+    def _get(self, table: Table, key: Key) -> Item | None:
+        return self._landing.item(table, key, self._store.get(table, key))
 
     def _one_by_one(self, call: str, items: Iterator[Item]) -> Iterator[Item]:
         """Each at a moment of its own."""

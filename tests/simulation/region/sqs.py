@@ -13,7 +13,7 @@ from tests.simulation.sent.senders import NOBODY, OPERATOR, SERVICES, SentBy, se
 if TYPE_CHECKING:
     import random
     from collections import Counter
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from tests.simulation.region.scheduler import Scheduler
 
@@ -98,6 +98,12 @@ class SimulatedQueue:
                 continue
             del self.messages[message_id]
         return acknowledged
+
+    def hide(self, seconds: Mapping[str, int]) -> None:
+        """Hide messages for so long from now, by their ids."""
+        for message_id, hidden_s in seconds.items():
+            if message_id in self.messages:
+                self.messages[message_id].visible_at_ms = self._scheduler.now_ms + hidden_s * 1000
 
     def redrive(self) -> int:
         """Move dead letters back, as new messages."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from metering.stores.writes import DYNAMODB_LIMITS, Key, Table
 from tests.simulation.checks.watch import Watch
+from tests.simulation.region.landing import Landing
 from tests.simulation.region.ports import Process
 from tests.simulation.region.scheduler import Scheduler
 from tests.simulation.region.sqs import SimulatedQueue
@@ -54,6 +55,7 @@ class World(MemoryStores):
         self.queue.judged = self.senders.judged
         self.senders.register(self.items)
         self.watch = Watch(self)
+        self.landing = Landing(self.items, self.scheduler, random.Random(f"landing {seed}"))
         self.listen: Callable[[Process], None] | None = None
         self._processes: list[Process] = []
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Collection
 
-_ACCOUNTS = ("111111111111", "222222222222")
+ACCOUNTS = ("111111111111", "222222222222")
 _TRAFFIC = (
     ("out", "us-west-2", "internet", "USW2-DataTransfer-Out-Bytes"),
     ("in", "internet", "us-west-2", "USW2-DataTransfer-In-Bytes"),
@@ -139,7 +139,7 @@ class Traffic:
             hour_of(start_s),
             batch_id,
             f"{name}/{position}",
-            _ACCOUNTS[int(chance.random() * 2)],
+            ACCOUNTS[int(chance.random() * 2)],
             "AmazonEC2",
             direction,
             from_location,

@@ -129,3 +129,21 @@ def test_the_log_of_the_api_is_searched_if_there_is_one(with_api: bool) -> None:
     )
     found = log_groups(clients, "local")  # type: ignore[arg-type]  # the one call
     assert found == {"watch": "/aws/watch"} | ({"api": "/aws/api"} if with_api else {})
+
+
+def test_the_slowest_start_of_each_function_is_what_lambda_reports() -> None:
+    rows = [
+        [{"field": "@log", "value": "123456789012:/aws/canary"}, {"field": "slowest", "value": "2104.53"}],
+        [{"field": "@log", "value": "123456789012:/aws/other"}, {"field": "slowest", "value": "9.0"}],
+    ]
+    insights = Insights({"status": "Complete", "results": rows})
+
+    assert logs_of(insights, []).slowest_starts_ms(from_s=1) == {"canary": 2_105}
+    assert "@initDuration" in insights.asked["queryString"]
+    assert insights.asked["startTime"] == 1
+
+
+def test_an_endpoint_that_knows_no_sums_says_no_start() -> None:
+    insights = Insights({"status": "Complete", "results": [row(log="123456789012:/aws/canary", message="x")]})
+
+    assert logs_of(insights, []).slowest_starts_ms(from_s=1) == {}

@@ -174,7 +174,7 @@ def test_quarantine_of_a_commit_whose_item_may_have_expired_is_no_orphans(window
 
 
 def test_usage_that_is_lost_while_a_run_books_is_repaired_once_wherever_the_run_stands() -> None:
-    """A run that has placed its rows, and adds once more to an item that was lost, must not find a repair without it."""
+    """A run that placed its rows, and adds again to an item that was lost, must not find a repair with them."""
     number, left = 0, 0
     while True:
         world = world_with_traffic()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TypedDict
 
-from metering.audit.reconcile.pass_reading import PassReading
 from metering.audit.sequences import Gap, SeenSequences
 from metering.hours import hour_of
 from metering.ledger.markers import marker_key
@@ -109,24 +107,20 @@ def test_a_difference_that_goes_away_is_no_alarm() -> None:
     assert not world.alerts.sent
 
 
-def test_the_figures_of_a_pass_are_let_go_before_the_next_one() -> None:
-    """Two deep passes at once need twice the memory."""
-    world = world_with_traffic()
-    change(world.items, usage_of(world.items)[0], 1)
-    held: list[int] = []
-
-    class Counting:
-        def now_ms(self) -> int:
-            return world.clock.now_ms()
-
-        def sleep_ms(self, duration_ms: int) -> None:
-            held.append(sum(isinstance(each, PassReading) for each in gc.get_objects()))
-            world.clock.sleep_ms(duration_ms)
-
-    world.jobs.__dict__["clock"] = Counting()
-    assert world.jobs.reconciler.run(**EVERYTHING, deep=True).different
-    assert held
-    assert not any(held)
+def test_memory_follows_from_hours_and_parts_and_not_from_accounts_or_batches() -> None:
+    cells = []
+    for accounts in (40, 400):
+        world = World()
+        for batch in range(accounts // 20):
+            world.send([record(5, account=f"{batch * 20 + n:012d}") for n in range(20)])
+        world.compact_all()
+        state = world.jobs.reconciler.begin(**EVERYTHING, deep=True)
+        state.parts = 8
+        state.__post_init__()
+        world.jobs.reconciler.census.go_on(state)
+        cells.append([len(kind.of(HOUR)) for kind in (state.placed, state.usage)])
+        assert len(state.marks.of(HOUR)) <= 8
+    assert cells[0] == cells[1] == [8, 8]
 
 
 def test_a_lost_usage_table_is_rebuilt_to_the_byte() -> None:

@@ -53,7 +53,7 @@ def help_of(*words: str) -> str:
 
 
 @pytest.mark.parametrize("words", [
-    (), ("demo",), ("replay",), ("report", "usage"), ("verify",), ("local", "up"), ("local", "down"),
+    (), ("demo",), ("replay",), ("report", "usage"), ("verify",), ("doctor",), ("local", "up"), ("local", "down"),
     ("local", "status"), ("local", "reset"), ("dlq", "list"), ("dlq", "redrive"), ("quarantine", "list"),
     ("quarantine", "show"), ("quarantine", "retry"), ("sources",), ("sources", "accept-gap"), ("sources", "forget"),
     ("settings", "show"), ("settings", "diff"), ("settings", "validate"), ("settings", "fields"),
@@ -135,6 +135,7 @@ def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceb
     ("region", "remove", "Frankfurt"),
     ("region", "plan", "--set", "max_concurrency"),
     ("alerts", "test", "--severity", "loud"),
+    ("doctor", "--only", "everything"),
     ("dlq", "redrive", "--max", "0"),
     ("quarantine", "list", "--kind", "odd"),
     ("quarantine", "retry"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from aws_lambda_powertools import Logger
@@ -60,6 +60,11 @@ def _metrics(name: str) -> EmfMetrics:
     return EmfMetrics(service=name, stage="local")
 
 
+def _never_asked() -> NoReturn:
+    """A part that an invocation without throttles makes no client for."""
+    raise AssertionError
+
+
 def _aggregator(logger: Logger) -> None:
     world = World()
     objects = MemoryObjectStore(world.clock)
@@ -74,7 +79,9 @@ def _aggregator(logger: Logger) -> None:
         settings=SETTINGS,
         alerts=MemoryAlerts(),
     )
-    parts = AggregatorDependencies(aggregator=use_case, metrics=_metrics("aggregator"), logger=logger)
+    parts = AggregatorDependencies(
+        aggregator=use_case, queue=_never_asked, facts=_never_asked, metrics=_metrics("aggregator"), logger=logger
+    )
     aggregator.handle({"Records": []}, Context(), parts)
 
 

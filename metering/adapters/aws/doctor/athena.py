@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from metering.adapters.aws.doctor.asking import asking
-from metering.adapters.aws.errors import translated
 from metering.errors import UnavailableError
 from metering.hours import hour_label
 from metering.operations.doctor.bench import EngineHour, RefusedError
@@ -56,14 +55,14 @@ class AthenaEngine:
         return EngineHour(usage=Total(usage[0], usage[1]), rows=Total(rows[0], rows[1]), strange_times=rows[2])
 
     def _row(self, sql: str) -> list[int]:
-        with asking(), translated("athena.StartQueryExecution"):
+        with asking():
             query = self._client.start_query_execution(
                 QueryString=sql,
                 QueryExecutionContext={"Database": self._database},
                 WorkGroup=self._workgroup,
             )["QueryExecutionId"]
         self._wait(query)
-        with asking(), translated("athena.GetQueryResults"):
+        with asking():
             rows = self._client.get_query_results(QueryExecutionId=query)["ResultSet"]["Rows"]
         if len(rows) != 2:
             raise RefusedError(f"Athena answered {len(rows)} lines, not a heading and a row")
@@ -72,7 +71,7 @@ class AthenaEngine:
     def _wait(self, query: str) -> None:
         waited_s = 0.0
         while True:
-            with asking(), translated("athena.GetQueryExecution"):
+            with asking():
                 status = self._client.get_query_execution(QueryExecutionId=query)["QueryExecution"].get("Status", {})
             state = status.get("State", "")
             if state not in _WAITING:

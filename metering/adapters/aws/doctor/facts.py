@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from metering.adapters.aws.doctor.asking import asking
-from metering.adapters.aws.errors import translated
 from metering.adapters.aws.fleet.probe import TABLE_WRITES
 from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.aws.stacks import read_outputs
@@ -82,7 +81,7 @@ class AwsFacts:
         return Pages(keys=keys, pages=len(sizes), empty=sizes.count(0))
 
     def writes_per_s(self, table: Table) -> int:
-        with asking(), translated("dynamodb.DescribeTable"):
+        with asking():
             described = self._clients.dynamodb.describe_table(TableName=self._tables[table])["Table"]
         units = described.get("WarmThroughput", {}).get("WriteUnitsPerSecond")
         # An emulator may name it and know no figure.
@@ -91,7 +90,7 @@ class AwsFacts:
         return units
 
     def table_quota_per_s(self) -> int:
-        with asking(), translated("service-quotas.GetServiceQuota"):
+        with asking():
             answer = self._clients.service_quotas.get_service_quota(
                 ServiceCode=TABLE_WRITES.service, QuotaCode=TABLE_WRITES.code
             )
@@ -116,7 +115,7 @@ class AwsFacts:
                 project = read_outputs(self._clients, self._rollout).get("RolloutProjectName", "")
         except SettingsError as error:
             raise CannotAskError("no project here builds regions", "Ask in the home region of the stage.") from error
-        with asking(), translated("codebuild.ListBuildsForProject"):
+        with asking():
             ids = self._clients.codebuild.list_builds_for_project(projectName=project).get("ids", [])[:_MOST_BUILDS]
             if not ids:
                 return ()

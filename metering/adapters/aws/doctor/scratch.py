@@ -10,7 +10,6 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from metering.adapters.aws.doctor.asking import asking
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
-from metering.adapters.aws.errors import translated
 from metering.adapters.aws.queues import SqsQueue
 from metering.metric_names import NAMESPACE
 from metering.operations.doctor.bench import CannotAskError, ScratchQueues
@@ -59,7 +58,7 @@ class AwsScratch:
     def slow_table(self) -> Iterator[DynamoDbItemStore]:
         client, name = self._clients.dynamodb, f"{self._name}-slow"
         with ExitStack() as made:
-            with asking(), translated("dynamodb.CreateTable"):
+            with asking():
                 client.create_table(
                     TableName=name,
                     KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
@@ -114,13 +113,13 @@ class AwsScratch:
     def _queue(self, made: ExitStack, name: str, attributes: dict[str, str]) -> tuple[str, str]:
         """URL and ARN of a new queue, which goes with `made`."""
         client = self._clients.sqs
-        with asking(), translated("sqs.CreateQueue"):
+        with asking():
             url = client.create_queue(
                 QueueName=f"{self._name}-{name}",
                 Attributes=attributes,  # type: ignore[arg-type]  # the stubs want literal names
             )["QueueUrl"]
         made.callback(_quietly, lambda: client.delete_queue(QueueUrl=url))
-        with asking(), translated("sqs.GetQueueAttributes"):
+        with asking():
             answer = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         return url, answer["Attributes"]["QueueArn"]
 

@@ -125,8 +125,9 @@ class DynamoDbItemStore:
             if item["sk"] != sk_to:
                 yield item
 
-    def scan(self, table: Table) -> Iterator[Item]:
-        scan = partial(self._client.scan, TableName=self._tables[table], ConsistentRead=True)
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+        segment = {"Segment": part, "TotalSegments": parts} if parts > 1 else {}
+        scan = partial(self._client.scan, TableName=self._tables[table], ConsistentRead=True, **segment)
         return _items_of("dynamodb.Scan", scan)
 
     def put(self, action: Put) -> None:

@@ -57,13 +57,14 @@ def doctor(
     from metering.wiring.doctor import doctor_bench
 
     chosen = _chosen(CHECKS, only or ())
-    bench = doctor_bench(session.region(), thorough=thorough)
+    region = session.region()
     rows: list[dict[str, Cell]] = []
     with session.deed(
         what="doctor",
         subject=" ".join(only or ()) or ("thorough" if thorough else "quick"),
         consequence=f"{_QUICK} {_THOROUGH}" if thorough else _QUICK,
     ) as done:
+        bench = doctor_bench(region, thorough=thorough)
         for check, observation in examine(bench, chosen, thorough=thorough):
             say(f"{check.name}: {observation.verdict.value}")
             rows.append(_row(check, observation))

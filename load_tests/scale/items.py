@@ -1,0 +1,339 @@
+"""Both tables of a region that is computed. What a job writes is kept, and nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from heapq import merge
+from typing import TYPE_CHECKING
+
+from load_tests.scale.staging import KEPT
+from load_tests.scale.region import KINDS, RECORDS, ROUNDS, Region, account_id, kind
+from metering.adapters.memory.items import MemoryItemStore
+from metering.hours import hour_label, month_bounds_s, parse_hour
+from metering.ledger.booked_hours import LakeFile, Published
+from metering.ledger.markers import Marker
+from metering.ledger.runs import Run
+from metering.ledger.usage.items import BUCKET_KINDS, usage_partition
+from metering.ledger.usage.kinds import kind_items
+from metering.stores.bucket import lake_file_key, plan_key
+from metering.stores.item_size import item_bytes
+from metering.stores.writes import Key, Put, Table, key_of
+from metering.units import DAY_S, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from load_tests.scale.meter import Meter
+    from load_tests.scale.staging import Staging
+    from metering.stores.writes import Action, Delete, Item, Update, Value
+
+_PAGE_BYTES = 1_000_000
+_HASH = "5f" * 32
+_ROLLUP_RUN = 1_000_000
+_BATCH_PREFIX = "B#s-"
+
+
+def batch_id(hour_s: int, round_: int, block: int) -> str:
+    """Id of a batch. All ids have one length, so that a file of an hour is made of that of another."""
+    return f"s-{hour_s // HOUR_S:08d}-{round_:02d}-{block:08d}"
+
+
+class ComputedItems:
+    """`ItemStore` of a region.
+
+    Args:
+        region: Says what is in the tables.
+        meter: Counts the calls.
+        staging: Commits that are not compacted yet.
+        marker_days: Days of history that have markers.
+    """
+
+    def __init__(self, region: Region, meter: Meter, *, staging: Staging | None = None, marker_days: int = 50) -> None:
+        self._region = region
+        self._meter = meter
+        self._staging = staging
+        self._markers_from_s = max(region.begin_s, region.end_s - marker_days * DAY_S)
+        self._written = MemoryItemStore()
+        self._touched: set[tuple[Table, Key]] = set()
+        self._partitions: dict[Table, dict[str, set[Key]]] = {table: {} for table in Table}
+        self._accounts = {account_id(account): account for account in range(region.accounts)}
+        self._sizes: dict[str, int] = {}
+        # Jobs write in threads, and the items that are kept are no store for threads.
+        self._lock = threading.RLock()
+        # How many of what costs most to compute was computed: no part of a job's own time.
+        self.computed: Counter[str] = Counter()
+
+    # Reads.
+
+    def get(self, table: Table, key: Key) -> Item | None:
+        self._meter.call("get", items=1)
+        return self.peek(table, key)
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
+        found: dict[Key, Item] = {}
+        wanted = list(dict.fromkeys(keys))
+        for start in range(0, len(wanted), 100):
+            part = wanted[start : start + 100]
+            for key in part:
+                if (item := self.peek(table, key)) is not None:
+                    found[key] = item
+            self._meter.call("get_many", items=len(part))
+        return found
+
+    def query(
+        self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
+    ) -> Iterator[Item]:
+        computed = self._computed(table, pk, sk_from, sk_to, descending=descending)
+        return self._paged("query", self._merged(table, pk, computed, sk_from, sk_to, descending=descending))
+
+    def scan(self, table: Table, **part: int) -> Iterator[Item]:
+        return self._paged("scan", self._everything(table, **part))
+
+    def peek(self, table: Table, key: Key) -> Item | None:
+        """An item, without a call."""
+        with self._lock:
+            if (table, key) in self._touched:
+                return self._written.peek(table, key)
+        known, item = self._staged(key)
+        return item if known else next(self._computed(table, key.pk, key.sk, key.sk + "\0", descending=False), None)
+
+    def _staged(self, key: Key) -> tuple[bool, Item | None]:
+        """An item of a staged commit, looked up by its key: whether it is known here, and the item."""
+        staging, sort = self._staging, key.pk[:2]
+        if staging is None:
+            return False, None
+        if sort == "H#" and key.sk.startswith("2#"):
+            commit_id = key.sk[2:]
+            pointer = staging.pointer(commit_id, parse_hour(key.pk[2:])) if staging.pends(commit_id) else None
+            return True, None if pointer is None else pointer.to_item()
+        if sort == "U#":
+            return True, staging.waiting_item(key.sk).to_item() if staging.waits(key.sk) else None
+        if sort == "P#" and staging.has(key.sk):
+            return True, staging.pending_item(key.sk).to_item() if staging.pends(key.sk) else None
+        return False, None
+
+    # Writes: the item is computed once more, and then kept.
+
+    def put(self, action: Put) -> None:
+        self._meter.call("put", items=1)
+        with self._lock:
+            self._touch(action)
+            self._written.put(action)
+
+    def update(self, action: Update) -> Item:
+        self._meter.call("update", items=1)
+        with self._lock:
+            self._touch(action)
+            return self._written.update(action)
+
+    def delete(self, action: Delete) -> None:
+        self._meter.call("delete", items=1)
+        with self._lock:
+            self._touch(action)
+            self._written.delete(action)
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        self._meter.call("transact", items=len(actions))
+        with self._lock:
+            for action in actions:
+                self._touch(action)
+            self._written.transact(actions)
+
+    def _touch(self, action: Action) -> None:
+        place = (action.table, action.key)
+        if place in self._touched:
+            return
+        item = self.peek(*place)
+        self._touched.add(place)
+        self._partitions[action.table].setdefault(action.key.pk, set()).add(action.key)
+        if item is not None:
+            self._written.put(Put(table=action.table, item=item))
+
+    def _merged(
+        self, table: Table, pk: str, computed: Iterator[Item], sk_from: str, sk_to: str, *, descending: bool
+    ) -> Iterator[Item]:
+        if pk not in self._partitions[table]:
+            return computed
+        with self._lock:
+            written = list(self._written.query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending))
+        rest = (item for item in computed if (table, key_of(item)) not in self._touched)
+        return merge(written, rest, key=lambda item: str(item["sk"]), reverse=descending)
+
+    def _paged(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
+        """The items; each megabyte is a page."""
+        pages, size, count = 0, 0, 0
+        for item in items:
+            yield item
+            size += self._size(item)
+            count += 1
+            if size >= _PAGE_BYTES:
+                self._meter.call(name, size_bytes=size, items=count)
+                pages, size, count = pages + 1, 0, 0
+        if size or not pages:
+            self._meter.call(name, size_bytes=size, items=count)
+
+    def _size(self, item: Item) -> int:
+        """Size of an item: that of the first one of its kind."""
+        sort = str(item["pk"])[:2] + str(item["sk"])[:1]
+        size = self._sizes.get(sort)
+        if size is None:
+            size = self._sizes[sort] = item_bytes(item)
+        return size
+
+    # What is computed.
+
+    def _computed(self, table: Table, pk: str, sk_from: str, sk_to: str, *, descending: bool) -> Iterator[Item]:
+        if table is Table.USAGE:
+            found = self._usage(pk, sk_from, sk_to)
+        elif pk.startswith("R#"):
+            return self._runs(pk, sk_from, sk_to, descending=descending)
+        elif pk.startswith(_BATCH_PREFIX):
+            found = self._marker(pk)
+        else:
+            found = self._ledger(pk)
+        chosen = (item for item in found if sk_from <= str(item["sk"]) < sk_to)
+        return iter(list(chosen)[::-1]) if descending else chosen
+
+    def _ledger(self, pk: str) -> Iterator[Item]:
+        staging = self._staging
+        sort, name = pk[:2], pk[2:]
+        if sort == "H#":
+            yield from self._hour(parse_hour(name))
+        elif sort == "D#" and name in self._accounts:
+            # Names come first in the order of sort keys, and nobody queries for them.
+            for number in range(KINDS):
+                yield kind_items(name, number, kind(number))[0]
+        elif staging is None:
+            return
+        elif pk == "U#0":
+            yield from (entry.to_item() for entry in staging.waiting_items())
+        elif pk == "P#0":
+            yield from (entry.to_item() for entry in staging.pending_items())
+        elif sort == "C#" and (name[:1] == KEPT or staging.has(name)):
+            yield staging.commit(name).to_item()
+
+    def _hour(self, hour_s: int) -> Iterator[Item]:
+        region = self._region
+        if region.begin_s <= hour_s < region.end_s:
+            yield from (self._published(hour_s, days).to_item() for days in region.file_days(hour_s))
+        if self._staging is not None and hour_s in self._staging.hours():
+            yield from (pointer.to_item() for pointer in self._staging.pointers(hour_s))
+
+    def _published(self, hour_s: int, days: int) -> Published:
+        run, total = self._region.run_of(hour_s, days), self._region.file_total(days)
+        key = lake_file_key(hour_s, 0, run, 0)
+        return Published(
+            hour_s=hour_s, shard=0, run=run, files=(LakeFile(key=key, rows=total.records, bytes=total.bytes),)
+        )
+
+    def _runs(self, pk: str, sk_from: str, sk_to: str, *, descending: bool) -> Iterator[Item]:
+        chain = pk[2:]
+        if chain not in ("L0", "U0"):
+            return
+        last = self._region.newest_run if chain == "L0" else _ROLLUP_RUN
+        first = 1 if chain == "L0" else _ROLLUP_RUN
+        numbers = range(first, last + 1)
+        for number in reversed(numbers) if descending else numbers:
+            if not sk_from <= f"{number:012d}" < sk_to:
+                continue
+            done_ms = (self._region.hour_of_run(number) + 2 * HOUR_S) * 1_000 if chain == "L0" else 0
+            run = Run(
+                chain=chain,
+                number=number,
+                state="done",
+                plan_key=plan_key(chain, number, "0" * 32),
+                planned_at_ms=done_ms,
+                done_at_ms=done_ms,
+                cleaned=True,
+            )
+            yield run.to_item()
+
+    def _marker(self, pk: str) -> Iterator[Item]:
+        _, hour, round_, block = pk.removeprefix("B#").split("-")
+        hour_s = int(hour) * HOUR_S
+        if self._markers_from_s <= hour_s < self._region.end_s:
+            yield self.marker(hour_s, int(round_), int(block))
+
+    def marker(self, hour_s: int, round_: int, block: int) -> Item:
+        """Marker of a batch."""
+        self.computed["marker"] += 1
+        total = self._region.batch_total(block)
+        late_s = self._region.late_days(round_, block) * DAY_S
+        decided_s = hour_s + late_s + 1_800
+        return {
+            "pk": f"B#{batch_id(hour_s, round_, block)}",
+            "sk": "M",
+            "verdict": "accepted",
+            "hash_version": 1,
+            "sender": "AROAEXAMPLEID",
+            "records": RECORDS,
+            "metered": RECORDS,
+            "refused": 0,
+            "decided_at_ms": decided_s * 1_000,
+            "expires_at": decided_s + 50 * DAY_S,
+            "hash": _HASH,
+            "commit_id": f"{round_:02d}{block % 1_000:08d}{decided_s // HOUR_S:022d}",
+            "source": f"edge-{block // 4:08d}",
+            "sequence": (hour_s - self._region.begin_s) // HOUR_S * ROUNDS * 4 + round_ * 4 + block % 4,
+            "hours": {hour_label(hour_s): [total.records, total.bytes]},
+        }
+
+    def _usage(self, pk: str, sk_from: str, sk_to: str) -> Iterator[Item]:
+        try:
+            _, name, month = pk.split("#")
+        except ValueError:
+            return
+        account = self._accounts.get(name)
+        if account is None:
+            return
+        region = self._region
+        first_s, end_s = month_bounds_s(month)
+        if sk_from:
+            first_s = max(first_s, parse_hour(sk_from[:13]))
+        if sk_to[:1] == "2":
+            end_s = min(end_s, parse_hour(sk_to[:13]) + HOUR_S)
+        for hour_s in range(max(first_s, region.begin_s), min(end_s, region.end_s), HOUR_S):
+            yield self.usage_item(account, hour_s)
+
+    def usage_item(self, account: int, hour_s: int) -> Item:
+        """Usage item of an account and hour."""
+        self.computed["usage"] += 1
+        region = self._region
+        days = region.days_there(hour_s)
+        label = hour_label(hour_s)
+        item: dict[str, Value] = {"pk": usage_partition(account_id(account), label[:7]), "sk": f"{label}##0"}
+        for number in range(KINDS):
+            total = region.kind_total(account, number, days)
+            item[f"b{number}"] = total.bytes
+            item[f"r{number}"] = total.records
+        item["v"] = ROUNDS + 1
+        item["n0"] = _ROLLUP_RUN
+        return item
+
+    # The whole tables, in parts.
+
+    def _everything(self, table: Table, segment: int = 0, segments: int = 1) -> Iterator[Item]:
+        region = self._region
+        if segment == 0:
+            yield from self._written.scan(table)
+        skip = self._touched
+        if table is Table.USAGE:
+            for account in range(segment, region.accounts, segments):
+                for hour_s in range(region.begin_s, region.end_s, HOUR_S):
+                    item = self.usage_item(account, hour_s)
+                    if not skip or (table, key_of(item)) not in skip:
+                        yield item
+            return
+        for hour_s in range(region.begin_s + segment * HOUR_S, region.end_s, segments * HOUR_S):
+            yield from self._hour(hour_s)
+            if hour_s < self._markers_from_s:
+                continue
+            days = region.days_there(hour_s)
+            for round_ in range(ROUNDS):
+                for block in range(region.blocks):
+                    if region.late_days(round_, block) <= days:
+                        yield self.marker(hour_s, round_, block)
+
+
+assert KINDS <= BUCKET_KINDS

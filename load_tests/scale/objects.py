@@ -1,0 +1,214 @@
+"""The bucket of a region that is computed: files come from templates, and what a job writes goes to a folder."""
+
+from __future__ import annotations
+
+import io
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from load_tests.scale.region import LATE_DAYS, Region
+from load_tests.scale.staging import KEPT
+from metering.adapters.memory.ranges import MemoryRanges
+from metering.errors import ObjectMissingError
+from metering.hours import hour_label
+from metering.lake.plan import Plan, PlanFile, PlanHour
+from metering.stores.bucket import (
+    LAKE_PREFIX,
+    QUARANTINE_PREFIX,
+    RUNS_PREFIX,
+    STAGING_PREFIX,
+    SUMMARIES_PREFIX,
+    hour_of_lake_key,
+    lake_file_key,
+    number_of_plan,
+    staging_key,
+)
+from metering.stores.objects import ObjectInfo
+from metering.units import DAY_S, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from load_tests.scale.meter import Meter
+    from load_tests.scale.staging import Staging
+    from load_tests.scale.templates import Templates
+
+_PAGE_KEYS = 1_000
+
+
+class ComputedObjects:
+    """`ObjectStore` of a region.
+
+    Args:
+        region: Says which files there are.
+        meter: Counts the calls.
+        templates: Their contents.
+        written: Folder for what jobs put.
+        staging: Commits that are not compacted yet.
+        kept: Staging objects of commits that a run has taken, and that are not cleaned yet: listed, never read.
+    """
+
+    def __init__(
+        self,
+        region: Region,
+        meter: Meter,
+        *,
+        templates: Templates,
+        written: Path,
+        staging: Staging | None = None,
+        kept: int = 0,
+    ) -> None:
+        self._region = region
+        self._meter = meter
+        self._templates = templates
+        self._folder = written
+        self._staging = staging
+        self._staged = {} if staging is None else {staging.key(name): staging.group_of(name) for name in staging.ids}
+        self._kept = kept
+        self._written: dict[str, int] = {}
+        self._deleted: set[str] = set()
+
+    def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
+        size = body.stat().st_size if isinstance(body, Path) else len(body)
+        self._meter.call("s3.put", size_bytes=size, items=1)
+        if if_absent and self._info(key) is not None:
+            return False
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body.read_bytes() if isinstance(body, Path) else body)
+        self._written[key] = size
+        self._deleted.discard(key)
+        return True
+
+    def upload(self, key: str, body: bytes) -> str:
+        self.put(key, body, if_absent=False)
+        return "etag"
+
+    def get(self, key: str) -> bytes:
+        body = self._content(key)
+        self._meter.call("s3.get", size_bytes=len(body), items=1)
+        return body
+
+    def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
+        del if_match, version_id
+        self._meter.call("s3.head", items=1)
+        return io.BufferedReader(self._stream(key), buffer_size=1 << 20)
+
+    def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
+        stream = self._stream(key, last_bytes=last_bytes)
+        self._meter.call("s3.get", size_bytes=last_bytes, items=1)
+        return cast("BinaryIO", stream)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        self._meter.call("s3.head", items=1)
+        return self._info(key)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        listed = 0
+        written = [key for key in sorted(self._written) if key.startswith(prefix)]
+        for key in chain(written, self._keys(prefix, after)):
+            if key <= after or not key.startswith(prefix) or key in self._deleted:
+                continue
+            yield self._listed(key)
+            listed += 1
+            if listed % _PAGE_KEYS == 0:
+                self._meter.call("s3.list", items=_PAGE_KEYS)
+        self._meter.call("s3.list", items=listed % _PAGE_KEYS)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        self._meter.call("s3.delete", items=len(keys), calls=-(-len(keys) // _PAGE_KEYS))
+        for key in keys:
+            self._written.pop(key, None)
+            self._deleted.add(key)
+
+    def _stream(self, key: str, *, last_bytes: int = 0) -> MemoryRanges:
+        body = self._content(key)
+        return _Counted(body, self._meter, last_bytes=last_bytes)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key
+
+    def _content(self, key: str) -> bytes:
+        if key in self._written:
+            return self._path(key).read_bytes()
+        if key in self._deleted:
+            raise ObjectMissingError(key)
+        if key in self._staged:
+            return self._templates.staging(self._staged[key])
+        if key.startswith(RUNS_PREFIX) and (number := number_of_plan(key)) is not None:
+            return self._plan(number).to_json()
+        if (place := self._place(key)) is None:
+            raise ObjectMissingError(key)
+        return self._templates.rows(*place) if key.startswith(LAKE_PREFIX) else self._templates.totals(*place)
+
+    def _place(self, key: str) -> tuple[int, int] | None:
+        """Hour and days of lateness of a file of the region."""
+        lake_key = LAKE_PREFIX + key.removeprefix(SUMMARIES_PREFIX).removeprefix(LAKE_PREFIX)
+        hour_s = hour_of_lake_key(lake_key)
+        if hour_s is None or not self._region.begin_s <= hour_s < self._region.end_s:
+            return None
+        run = int(lake_key.rpartition("/")[2].split("-")[1])
+        days, rest = divmod(self._region.hour_of_run(run) - hour_s, DAY_S)
+        return (hour_s, days) if rest == 0 and days in self._region.file_days(hour_s) else None
+
+    def _info(self, key: str) -> ObjectInfo | None:
+        if key in self._written or key in self._staged or self._place(key) is not None:
+            return self._listed(key)
+        return None
+
+    def _listed(self, key: str) -> ObjectInfo:
+        size = self._written.get(key, 1_000)
+        modified_s = self._region.end_s
+        return ObjectInfo(key=key, size_bytes=size, etag='"e"', modified_s=modified_s)
+
+    def _keys(self, prefix: str, after: str) -> Iterable[str]:
+        region = self._region
+        if prefix.startswith(LAKE_PREFIX):
+            for hour_s in range(region.begin_s, region.end_s, HOUR_S):
+                first = lake_file_key(hour_s, 0, 0, 0)
+                if hour_s + HOUR_S < region.end_s and lake_file_key(hour_s + HOUR_S, 0, 0, 0) <= after:
+                    continue
+                if first[: len(prefix)] != prefix[: len(first)]:
+                    continue
+                for days in region.file_days(hour_s):
+                    yield lake_file_key(hour_s, 0, region.run_of(hour_s, days), 0)
+        elif prefix == STAGING_PREFIX:
+            yield from sorted(self._staged)
+            for number in range(self._kept):
+                yield staging_key(f"{KEPT}{number:031d}", region.end_s)
+        elif prefix == QUARANTINE_PREFIX:
+            return
+
+    def _plan(self, number: int) -> Plan:
+        """Plan of a run, with as many commits as it took."""
+        region = self._region
+        end_s = region.hour_of_run(number)
+        hours = []
+        for days in range(LATE_DAYS, -1, -1):
+            hour_s = end_s - days * DAY_S
+            if hour_s < region.begin_s or days not in region.file_days(hour_s):
+                continue
+            total = region.file_total(days)
+            commits = region.commits_an_hour if days == 0 else len(region.late_blocks[days])
+            names = tuple(f"{place:020d}{hour_label(hour_s)}" for place in range(commits))
+            hours.append(
+                PlanHour(hour_s=hour_s, files=(PlanFile(commits=names, rows=total.records, bytes=total.bytes),))
+            )
+        return Plan(shard=0, hours=tuple(hours), last=())
+
+
+class _Counted(MemoryRanges):
+    """A stream whose reads are calls, but for what was read with its end."""
+
+    def __init__(self, body: bytes, meter: Meter, *, last_bytes: int) -> None:
+        super().__init__(len(body), lambda: body)
+        self._from = len(body) - last_bytes
+        self._meter = meter
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # a narrower buffer
+        position = self._position
+        read = super().readinto(buffer)
+        if read and position < self._from:
+            self._meter.call("s3.get", size_bytes=read, items=1)
+        return read

@@ -1,0 +1,166 @@
+"""A region of any size that follows from its numbers: every figure of every item and file is computed, never held.
+
+In each hour every account has usage of every kind, each in as many batches as there are rounds. A batch has the same
+kind of five accounts. One of forty-eight is late, by whole days, so that figures of past hours follow from the time that
+has passed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import ZERO, Kind, Total, sum_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# The target: 12 million batches of 100 records a day, of 10,000 accounts with 20 kinds of usage in each hour.
+TARGET_ACCOUNTS = 10_000
+TARGET_BATCHES_A_DAY = 12_000_000
+MARKER_DAYS = 50
+
+KINDS = 20
+ROUNDS = 12
+ACCOUNTS_A_BATCH = 5
+RECORDS = 100
+RECORDS_OF_A_KIND = RECORDS // ACCOUNTS_A_BATCH
+COMMIT_BATCHES = 40
+LATE_DAYS = 35
+_LATE_EVERY = 4
+_LATE_ROUND = ROUNDS - 1
+
+
+def account_id(account: int) -> str:
+    """Id of an account, by its number; ids are in the order of the numbers."""
+    return f"{100_000_000_000 + account:012d}"
+
+
+def kind(number: int) -> Kind:
+    """A kind of usage, by its number in the dictionary of every account."""
+    return Kind(
+        f"USW2-Type{number:02d}-Out-Bytes",
+        ("AmazonEC2", "AmazonS3")[number % 2],
+        "us-west-2/usw2-az1",
+        ("internet", "us-east-1", "us-west-2/usw2-az2")[number % 3],
+    )
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region and its history.
+
+    Attributes:
+        accounts: A multiple of ten.
+        begin_s: Its first hour.
+        end_s: The hour after the last one that has usage. What is late by less than the time since then is there.
+    """
+
+    accounts: int
+    begin_s: int
+    end_s: int
+    hours: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.accounts % (2 * ACCOUNTS_A_BATCH):
+            raise ValueError("the number of accounts is a multiple of ten")
+        object.__setattr__(self, "hours", (self.end_s - self.begin_s) // HOUR_S)
+
+    @property
+    def share(self) -> float:
+        """Its size as a share of the target."""
+        return self.batches_an_hour * 24 / TARGET_BATCHES_A_DAY
+
+    @cached_property
+    def blocks(self) -> int:
+        """Batches of a round."""
+        return self.accounts * KINDS // ACCOUNTS_A_BATCH
+
+    @property
+    def batches_an_hour(self) -> int:
+        return self.blocks * ROUNDS
+
+    @property
+    def commits_an_hour(self) -> int:
+        return self.batches_an_hour // COMMIT_BATCHES
+
+    # A batch is named by its booked hour, its round and its block.
+
+    def keys(self, block: int) -> Iterator[tuple[int, int]]:
+        """Accounts and kinds of a batch."""
+        for part in range(ACCOUNTS_A_BATCH):
+            yield divmod(block + part * self.blocks, KINDS)
+
+    def record_bytes(self, account: int, number: int) -> int:
+        """Mean bytes of a record; those of a batch and kind add up to a multiple of it."""
+        return 9_000_000 + 1_013 * number + 7 * (account % 101)
+
+    def batch_total(self, block: int) -> Total:
+        return Total(sum(RECORDS_OF_A_KIND * self.record_bytes(*key) for key in self.keys(block)), RECORDS)
+
+    def late_days(self, round_: int, block: int) -> int:
+        """Days by which a batch is late; 0 if it is not."""
+        if round_ != _LATE_ROUND or block % _LATE_EVERY:
+            return 0
+        return 1 + ((block // _LATE_EVERY * 2_654_435_761 & 0xFFFF_FFFF) >> 16) % LATE_DAYS
+
+    def there(self, hour_s: int, days: int) -> bool:
+        """Whether what is late by so many days for an hour has come."""
+        return hour_s + days * DAY_S < self.end_s
+
+    def days_there(self, hour_s: int) -> int:
+        """Days of lateness that have come for an hour."""
+        return min(LATE_DAYS, (self.end_s - 1 - hour_s) // DAY_S)
+
+    def rounds_of(self, account: int, number: int, days_there: int) -> int:
+        """Batches that a kind of an account has in an hour."""
+        block = (account * KINDS + number) % self.blocks
+        return ROUNDS - (self.late_days(_LATE_ROUND, block) > days_there)
+
+    def kind_total(self, account: int, number: int, days_there: int) -> Total:
+        """Usage of a kind of an account in an hour."""
+        records = RECORDS_OF_A_KIND * self.rounds_of(account, number, days_there)
+        return Total(records * self.record_bytes(account, number), records)
+
+    @cached_property
+    def late_blocks(self) -> dict[int, tuple[int, ...]]:
+        """Blocks of the late batches of an hour, by days."""
+        found: dict[int, list[int]] = {days: [] for days in range(1, LATE_DAYS + 1)}
+        for block in range(0, self.blocks, _LATE_EVERY):
+            found[self.late_days(_LATE_ROUND, block)].append(block)
+        return {days: tuple(blocks) for days, blocks in found.items()}
+
+    def file_total(self, days: int) -> Total:
+        """Total of the file of an hour with what is late by so many days; 0: with all that is not late."""
+        return self._file_totals[days]
+
+    @cached_property
+    def _file_totals(self) -> dict[int, Total]:
+        late = {d: sum_totals(map(self.batch_total, blocks)) for d, blocks in self.late_blocks.items()}
+        one = sum_totals(map(self.batch_total, range(self.blocks)))
+        whole = Total(ROUNDS * one.bytes, ROUNDS * one.records)
+        return {0: whole.minus(sum_totals(late.values())), **late}
+
+    def hour_total(self, hour_s: int) -> Total:
+        """Total of an hour, as of now."""
+        return sum_totals(self.file_total(days) for days in range(self.days_there(hour_s) + 1))
+
+    def file_days(self, hour_s: int) -> list[int]:
+        """Days of lateness that an hour has files for."""
+        return [days for days in range(self.days_there(hour_s) + 1) if self.file_total(days) != ZERO]
+
+    # The run of an hour compacts it, and what came late for the same hour of earlier days.
+
+    def run_of(self, hour_s: int, days: int) -> int:
+        """Number of the run that published a file of an hour."""
+        return (hour_s + days * DAY_S - self.begin_s) // HOUR_S + 1
+
+    def hour_of_run(self, run: int) -> int:
+        """The hour whose first file a run published."""
+        return self.begin_s + (run - 1) * HOUR_S
+
+    @property
+    def newest_run(self) -> int:
+        return self.hours

@@ -1,0 +1,203 @@
+"""Files of a region: those of one hour are written once, and become those of every other hour by changing a few bytes.
+
+The hour of a file is in its times and in the ids of its batches. These columns are not compressed, so an hour is replaced
+by another of the same length.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from load_tests.scale.items import batch_id
+from load_tests.scale.region import KINDS, LATE_DAYS, RECORDS_OF_A_KIND, ROUNDS, account_id, kind
+from metering.intake.formats.columns import arrow
+from metering.intake.instants import SECOND_US
+from metering.lake.parquet.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS
+from metering.lake.parquet.schema import BOOKED_HOUR, INSTANT, STAGING_SCHEMA
+from metering.lake.parquet.usage_files import NAMES, USAGE_SCHEMA, usage_table
+from metering.units import HOUR_S
+from metering.usage.totals import Total, UsageKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from load_tests.scale.region import Region
+    from load_tests.scale.staging import Staging
+
+_GROUP_ROWS = 512 * 1024
+_RESOURCES = 40
+# The hour that templates are written for. No other number of a file is made of these bytes.
+_TEMPLATE_HOUR_S = 480_001 * HOUR_S
+# What single records have more or less than the mean.
+_DELTAS = [sign * 3_571 * (place + 1) for place in range(RECORDS_OF_A_KIND // 2) for sign in (1, -1)]
+
+# Account, number of the kind, round and block of a batch: its records of that kind.
+_Part = tuple[int, int, int, int]
+
+
+class Templates:
+    """Templates of a region in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, region: Region, *, rows: bool, totals: bool) -> None:
+        """Write the files of an hour: those with rows, and those with totals."""
+        for days in range(LATE_DAYS + 1):
+            parts = list(_parts(region, days))
+            if not parts:
+                continue
+            if rows:
+                self._write_rows(region, days, parts)
+            if totals:
+                self._write_totals(region, days, parts)
+
+    def write_staging(self, staging: Staging) -> None:
+        """Write the staging objects of commits; those of one group of accounts are equal."""
+        region = staging.region
+        for group in sorted({staging.group_of(commit_id) for commit_id in staging.ids}):
+            late = [(*key, 0, staging.late_block(group)) for key in region.keys(staging.late_block(group))]
+            own = [(*key, 0, block) for block in staging.blocks(group) for key in region.keys(block)]
+            hours = {staging.late_hour_s(group): late, staging.hour_s: own}
+            with pq.ParquetWriter(
+                self._folder / f"staging-{group}.parquet",
+                STAGING_SCHEMA,
+                compression="zstd",
+                use_dictionary=[field.name for field in STAGING_SCHEMA if pa.types.is_dictionary(field.type)],
+                write_statistics=[BOOKED_HOUR],
+                store_schema=False,
+            ) as writer:
+                for hour_s, parts in hours.items():
+                    columns = _columns(region, parts, hour_s)
+                    columns["resource_id"] = columns["resource_id"].cast(pa.string())
+                    columns[BOOKED_HOUR] = pa.repeat(pa.scalar(hour_s, pa.int64()), len(columns["bytes"]))
+                    writer.write_table(pa.table([columns[n] for n in STAGING_SCHEMA.names], schema=STAGING_SCHEMA))
+
+    def staging(self, group: int) -> bytes:
+        return (self._folder / f"staging-{group}.parquet").read_bytes()
+
+    def rows(self, hour_s: int, days: int) -> bytes:
+        """The lake file of an hour with what is late by so many days."""
+        return _of_hour((self._folder / f"rows-{days}.parquet").read_bytes(), hour_s)
+
+    def totals(self, hour_s: int, days: int) -> bytes:
+        """The totals beside that file."""
+        return _of_hour((self._folder / f"totals-{days}.parquet").read_bytes(), hour_s)
+
+    def size_bytes(self, days: int) -> int:
+        path = self._folder / f"rows-{days}.parquet"
+        return path.stat().st_size if path.exists() else 0
+
+    def _write_rows(self, region: Region, days: int, parts: list[_Part]) -> None:
+        columns = _columns(region, parts, _TEMPLATE_HOUR_S)
+        table = pa.table([columns[name] for name in HOUR_SCHEMA.names], schema=HOUR_SCHEMA)
+        plain = ("start_time", "end_time", "batch_id")
+        with pq.ParquetWriter(
+            self._folder / f"rows-{days}.parquet",
+            HOUR_SCHEMA,
+            compression=_compression(HOUR_SCHEMA, plain),
+            use_dictionary=[*TEXT_COLUMNS, "start_time", "end_time"],
+            write_statistics=["account_id", "start_time"],
+            dictionary_pagesize_limit=1 << 30,
+            store_schema=False,
+        ) as writer:
+            for first in range(0, table.num_rows, _GROUP_ROWS):
+                writer.write_table(table.slice(first, _GROUP_ROWS), row_group_size=_GROUP_ROWS)
+
+    def _write_totals(self, region: Region, days: int, parts: list[_Part]) -> None:
+        found: dict[tuple[int, int], int] = {}
+        for account, number, _, _ in parts:
+            found[account, number] = found.get((account, number), 0) + RECORDS_OF_A_KIND
+        rows = [
+            (
+                UsageKey(_TEMPLATE_HOUR_S, account_id(account), *kind(number)),
+                Total(records * region.record_bytes(account, number), records),
+            )
+            for (account, number), records in sorted(found.items())
+        ]
+        with pq.ParquetWriter(
+            self._folder / f"totals-{days}.parquet",
+            USAGE_SCHEMA,
+            compression=_compression(USAGE_SCHEMA, ("hour",)),
+            use_dictionary=[*NAMES, "hour", "corrects"],
+            write_statistics=["account_id", "usage_type", "hour"],
+            store_schema=False,
+        ) as writer:
+            writer.write_table(usage_table(rows), row_group_size=64 * 1024)
+
+
+def _compression(schema: pa.Schema, plain: Iterable[str]) -> Mapping[str, str]:
+    return {name: "none" if name in plain else "zstd" for name in schema.names}
+
+
+def _of_hour(body: bytes, hour_s: int) -> bytes:
+    for old, new in zip(_marks(_TEMPLATE_HOUR_S), _marks(hour_s), strict=True):
+        body = body.replace(old, new)
+    return body
+
+
+def _marks(hour_s: int) -> tuple[bytes, bytes]:
+    """What names an hour in a file."""
+    return (hour_s * SECOND_US).to_bytes(8, "little"), batch_id(hour_s, 0, 0)[:11].encode()
+
+
+def _parts(region: Region, days: int) -> Iterator[_Part]:
+    """Parts of batches that come so many days late, in the order of accounts and kinds."""
+    for account in range(region.accounts):
+        for number in range(KINDS):
+            block = (account * KINDS + number) % region.blocks
+            for round_ in range(ROUNDS):
+                if region.late_days(round_, block) == days:
+                    yield account, number, round_, block
+
+
+def _columns(region: Region, parts: list[_Part], hour_s: int) -> dict[str, pa.Array]:
+    """Rows of parts of batches as columns of the lake."""
+    accounts, kinds, resources, batches = array("i"), array("i"), array("i"), array("i")
+    sizes = array("q")
+    names: dict[tuple[int, int], int] = {}
+    for account, number, round_, block in parts:
+        accounts.extend([account] * RECORDS_OF_A_KIND)
+        kinds.extend([number] * RECORDS_OF_A_KIND)
+        first = (round_ * RECORDS_OF_A_KIND) % _RESOURCES
+        resources.extend(range(account * _RESOURCES + first, account * _RESOURCES + first + RECORDS_OF_A_KIND))
+        batches.extend([names.setdefault((round_, block), len(names))] * RECORDS_OF_A_KIND)
+        size = region.record_bytes(account, number)
+        sizes.extend([size + delta for delta in _DELTAS])
+    every_kind = [kind(number) for number in range(KINDS)]
+    moments = pa.repeat(pa.scalar(hour_s * SECOND_US, pa.int64()), len(sizes)).cast(INSTANT)
+    kind_index = pa.array(kinds, pa.int32())
+    return {
+        "account_id": _dictionary(accounts, [account_id(account) for account in range(region.accounts)]),
+        "service": _texts(kind_index, [each.service for each in every_kind]),
+        "resource_id": _dictionary(
+            resources, [f"i-{n * 2_654_435_761 % 2**68:017x}" for n in range(region.accounts * _RESOURCES)]
+        ),
+        "direction": _texts(kind_index, ["out"] * KINDS),
+        "from_location": _texts(kind_index, [each.from_location for each in every_kind]),
+        "to_location": _texts(kind_index, [each.to_location for each in every_kind]),
+        "usage_type": _texts(kind_index, [each.usage_type for each in every_kind]),
+        "bytes": arrow(sizes),
+        "start_time": moments,
+        "end_time": moments,
+        "batch_id": _dictionary(batches, [batch_id(hour_s, *name) for name in names]),
+    }
+
+
+def _dictionary(index: array[int], values: list[str]) -> pa.Array:
+    """Only the values that are used: a file has no others in its dictionaries."""
+    used = sorted(set(index))
+    places = dict(zip(used, range(len(used)), strict=True))
+    indices = pa.array([places[value] for value in index], pa.int32())
+    return pa.DictionaryArray.from_arrays(indices, pa.array([values[value] for value in used], pa.string()))
+
+
+def _texts(index: pa.Array, values: list[str]) -> pa.Array:
+    distinct = list(dict.fromkeys(values))
+    places = pa.array([distinct.index(value) for value in values], pa.int32())
+    return pa.DictionaryArray.from_arrays(places.take(index), pa.array(distinct, pa.string()))

@@ -1,0 +1,57 @@
+"""Reads what an emulator counted, and says what it would cost at list prices."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from load_tests.wire.sitecustomize import COUNTS_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# The emulator writes its counts a few times a second, at a call.
+_SETTLE_S = 0.5
+
+
+@contextmanager
+def counting_emulator(path: Path) -> Iterator[WireCounts]:
+    """Let an emulator that is started inside count what it is asked for.
+
+    Args:
+        path: File of the counts.
+    """
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", COUNTS_FILE)}
+    path.unlink(missing_ok=True)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parent), before["PYTHONPATH"])))
+    os.environ[COUNTS_FILE] = str(path)
+    try:
+        yield WireCounts(path)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class WireCounts:
+    """The counts of one emulator."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> Counter[str]:
+        """All sums so far. The caller made a call a moment ago, or its last calls are not in them."""
+        time.sleep(_SETTLE_S)
+        return Counter(json.loads(self._path.read_text()) if self._path.exists() else {})
+
+
+def total(counts: Mapping[str, float], prefix: str) -> float:
+    """Sum of all counts whose names begin with `prefix`."""
+    return sum(number for name, number in counts.items() if name.startswith(prefix))

@@ -1,0 +1,309 @@
+"""A census: markers, rows and usage of all hours of a range, counted once each, in bounded memory, part by part.
+
+The order is that of docs/protocol.md, P37: first all markers, then the newest done runs of the roll-up, then the rows
+hour by hour, then all usage items. Each table is read in parts, side by side. What was counted can be saved after each
+part or hour, and another process goes on with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from metering.audit.reconcile.settling import AccountHour, is_settled, settled_runs
+from metering.audit.reconcile.table_scan import MarkerSurvey, limited, no_limit, sources_known
+from metering.audit.scan.cells import Cells
+from metering.audit.scan.recent import RecentCommits, total_in
+from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, batches_of, usage_of
+from metering.lake.usage_digest import in_order, usage_digest
+from metering.ledger.booked_hours import LakeFile
+from metering.ledger.markers import Marker, is_marker
+from metering.stores.threads import side_by_side
+from metering.stores.writes import Table
+from metering.units import HOUR_S
+from metering.usage.totals import ZERO, Total, sum_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from metering.lake.ports import TotalsReader
+    from metering.lake.view import LakeView
+    from metering.ledger.row_sources import HourState
+    from metering.ledger.usage.items import UsageItem
+    from metering.ledger.usage.reading import UsageReading
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+    from metering.usage.totals import UsageKey
+
+Phase = Literal["markers", "rows", "usage", "done"]
+# Parts that a table is read in. A part is counted whole, or again.
+SEGMENTS = 16
+# Most looks at an hour into which commits come while it is read.
+_LOOKS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourRows:
+    """Rows of one hour.
+
+    Attributes:
+        booked: Total of the placed rows, as the ledger says.
+        placed: The same, summed by key.
+        all_rows: Total of the rows that are compared with markers; None where markers may have expired, or commits kept
+            coming.
+        keys: Number of usage keys.
+        digest: Digest of the placed rows by usage key, if the census is deep.
+    """
+
+    booked: Total
+    placed: Total
+    all_rows: Total | None
+    keys: int
+    digest: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class CensusState:
+    """What was counted so far. Mutable.
+
+    Attributes:
+        deep: Whether rows are counted, also by batch; else their totals are those beside the files, and markers are
+            compared by the hour.
+        began_ms: When the first marker was read, epoch milliseconds.
+        done: Parts or hours of the phase that are counted.
+        runs: Newest done run of each shard's roll-up, before the rows.
+        marked: Markers by hour; unless deep, without those of commits that were made after `began_ms`.
+        marks, batches: Markers and rows by batch, if deep.
+        placed, usage: Rows and settled usage items by key.
+        used: Settled and unsettled usage by hour.
+        unsettled: Usage that a later run had booked in.
+    """
+
+    from_s: int
+    to_s: int
+    deep: bool
+    parts: int
+    began_ms: int
+    segments: int = SEGMENTS
+    phase: Phase = "markers"
+    done: int = 0
+    hours: list[int] = field(default_factory=list)
+    runs: dict[int, int] = field(default_factory=dict)
+    survey: MarkerSurvey = field(default_factory=MarkerSurvey)
+    marked: dict[int, Total] = field(default_factory=dict)
+    rows: dict[int, HourRows] = field(default_factory=dict)
+    used: dict[int, Total] = field(default_factory=dict)
+    unsettled: dict[int, set[AccountHour]] = field(default_factory=dict)
+    marks: Cells = field(init=False)
+    batches: Cells = field(init=False)
+    placed: Cells = field(init=False)
+    usage: Cells = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.marks, self.batches, self.placed, self.usage = (Cells(self.parts) for _ in range(4))
+
+    @property
+    def of(self) -> int:
+        """Parts or hours of the phase."""
+        return len(self.hours) if self.phase == "rows" else self.segments
+
+    def begin(self, phase: Phase) -> None:
+        """Go on to the next phase."""
+        self.phase, self.done = phase, 0
+
+
+@dataclass(slots=True, kw_only=True)
+class _MarkerPart:
+    survey: MarkerSurvey
+    marks: Cells
+    marked: dict[int, Total] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class _UsagePart:
+    usage: Cells
+    used: dict[int, Total] = field(default_factory=dict)
+    unsettled: dict[int, set[AccountHour]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """Counts markers, rows and usage.
+
+    Attributes:
+        totals: Reads the totals beside lake files.
+        may_lack_markers: Whether markers of an hour may have expired.
+        threads: Parts of a table that are read at the same time.
+    """
+
+    items: ItemStore
+    usage: UsageReading
+    view: LakeView
+    totals: TotalsReader
+    clock: Clock
+    may_lack_markers: Callable[[int], bool]
+    threads: int = 1
+
+    def begin(self, *, from_s: int, to_s: int, deep: bool, parts: int) -> CensusState:
+        """Begin a census of the hours in `[from_s, to_s)`."""
+        state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.clock.now_ms())
+        state.survey = MarkerSurvey(sources=sources_known(self.items))
+        return state
+
+    def go_on(
+        self,
+        state: CensusState,
+        *,
+        limit: Callable[[], None] = no_limit,
+        tell: Callable[[CensusState], None] = lambda _state: None,
+    ) -> None:
+        """Count to the end.
+
+        Args:
+            state: What was counted so far; it is whole after each part or hour.
+            limit: Called while something is counted; it may raise an error of its own, such as ScanTooLongError.
+            tell: Called after each part or hour.
+
+        Raises:
+            UnavailableError: Something could not be read.
+            LedgerCorruptError: A usage item cannot be read. Markers that cannot be read are among the survey's
+                contradictions.
+        """
+        if state.phase == "markers":
+            self._markers(state, limit, tell)
+            state.runs = settled_runs(self.items, self.view.shards)
+            # What is settled was placed before this listing, and a marker that was read has its rows.
+            state.hours = self.view.hours(from_s=state.from_s, to_s=state.to_s)
+            state.begin("rows")
+        if state.phase == "rows":
+            self._rows(state, limit, tell)
+            state.begin("usage")
+        if state.phase == "usage":
+            self._usage(state, limit, tell)
+            state.begin("done")
+
+    def _markers(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
+        def count(part: int) -> _MarkerPart:
+            found = self.items.scan(Table.LEDGER, part=part, parts=state.segments)
+            made = _MarkerPart(survey=MarkerSurvey(), marks=Cells(state.parts))
+            for item in limited(found, limit):
+                if is_marker(item):
+                    with made.survey.contradictions.noted():
+                        _add_marker(made, Marker.from_item(item), state)
+            return made
+
+        for part in side_by_side(count, range(state.done, state.segments), threads=self.threads):
+            state.survey.merge(part.survey)
+            state.marks.merge(part.marks)
+            _add(state.marked, part.marked)
+            state.done += 1
+            tell(state)
+
+    def _rows(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
+        recent = RecentCommits(self.items, self.view.objects, shards=self.view.shards, after_ms=state.began_ms)
+        for hour_s in state.hours[state.done :]:
+            limit()
+            placed, batches = Cells(state.parts), Cells(state.parts)
+            rows = self._hour(hour_s, state, recent, placed, batches)
+            state.placed.merge(placed)
+            state.batches.merge(batches)
+            state.rows[hour_s] = rows
+            state.done += 1
+            tell(state)
+
+    def _hour(self, hour_s: int, state: CensusState, recent: RecentCommits, placed: Cells, batches: Cells) -> HourRows:
+        view = self.view.placed
+
+        def count(found: HourState) -> tuple[Total, dict[UsageKey, Total]]:
+            if state.deep:
+                return found.total, usage_of(hour_s, view.reader.totals(found.sources, USAGE_QUERY))
+            staged = [source for source in found.sources if source.staged]
+            usage = usage_of(hour_s, view.reader.totals(staged, USAGE_QUERY)) if staged else {}
+            files = [
+                LakeFile(key=each.key, rows=each.rows, bytes=each.bytes) for each in found.sources if not each.staged
+            ]
+            for key, total in self.totals.summed(files) if files else ():
+                usage[key] = usage.get(key, ZERO).plus(total)
+            return found.total, usage
+
+        booked, usage = view.read(hour_s, count)
+        for key, total in usage.items():
+            placed.add(hour_s, key.account_id, key, total)
+        return HourRows(
+            booked=booked,
+            placed=sum_totals(usage.values()),
+            all_rows=None if self.may_lack_markers(hour_s) else self._all_rows(hour_s, state, recent, batches),
+            keys=len(usage),
+            digest=usage_digest(in_order(usage)) if state.deep else "",
+        )
+
+    def _all_rows(self, hour_s: int, state: CensusState, recent: RecentCommits, batches: Cells) -> Total | None:
+        """Rows of an hour that are compared with markers: by batch, or those of commits that are not recent."""
+        if state.deep:
+            found = batches_of(self.view.hour_totals(hour_s, BATCH_QUERY))
+            for batch_id, total in found.items():
+                batches.add(hour_s, batch_id, batch_id, total)
+            return sum_totals(found.values())
+        before = recent.now()
+        for _ in range(_LOOKS):
+            total = self.view.hour_between(hour_s).total
+            after = recent.now()
+            if before is not None and after is not None and total_in(before, hour_s) == total_in(after, hour_s):
+                return total.minus(total_in(after, hour_s))
+            before = after
+        return None
+
+    def _usage(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
+        def count(part: int) -> _UsagePart:
+            made = _UsagePart(usage=Cells(state.parts))
+            for item in limited(self.usage.scan(part=part, parts=state.segments), limit):
+                if state.from_s <= item.hour_s < state.to_s:
+                    self._add_usage(made, item, state.runs)
+            return made
+
+        for part in side_by_side(count, range(state.done, state.segments), threads=self.threads):
+            state.usage.merge(part.usage)
+            _add(state.used, part.used)
+            for hour_s, places in part.unsettled.items():
+                state.unsettled.setdefault(hour_s, set()).update(places)
+            state.done += 1
+            tell(state)
+
+    def _add_usage(self, made: _UsagePart, item: UsageItem, runs: Mapping[int, int]) -> None:
+        settled = is_settled(item.runs, runs)
+        if not settled:
+            place = AccountHour(item.hour_s, item.account_id, item.corrects_s)
+            made.unsettled.setdefault(item.hour_s, set()).add(place)
+        for key, total in self.usage.totals(item):
+            made.used[item.hour_s] = made.used.get(item.hour_s, ZERO).plus(total)
+            if settled:
+                made.usage.add(item.hour_s, item.account_id, key, total)
+
+
+def _add_marker(made: _MarkerPart, marker: Marker, state: CensusState) -> None:
+    made.survey.add(marker)
+    if marker.decided_at_ms > state.began_ms and not state.deep:
+        # Its commit has the same moment, and is left out of the rows as well.
+        return
+    for hour_s, total in marker.hours.items():
+        if not state.from_s <= hour_s < state.to_s:
+            continue
+        made.marked[hour_s] = made.marked.get(hour_s, ZERO).plus(total)
+        if state.deep:
+            made.marks.add(hour_s, marker.batch_id, marker.batch_id, total)
+
+
+def _add(into: dict[int, Total], totals: Mapping[int, Total]) -> None:
+    for hour_s, total in totals.items():
+        into[hour_s] = into.get(hour_s, ZERO).plus(total)
+
+
+def hours_of(state: CensusState) -> Iterable[int]:
+    """Every hour that rows, usage or markers know, in order."""
+    used = {hour_s for hour_s in state.used if state.usage.counts(hour_s) or hour_s in state.unsettled}
+    return sorted({*state.rows, *used, *state.unsettled, *state.marked})
+
+
+def span_hours(from_s: int, to_s: int) -> int:
+    """Hours of a range, at most those of which there are rows and markers at any time."""
+    return min(max((to_s - from_s) // HOUR_S, 1), 24 * 70)
