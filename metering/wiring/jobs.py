@@ -12,6 +12,7 @@ from metering.audit.reconcile.incremental import IncrementalCheck
 from metering.audit.reconcile.reconciler import Reconciler
 from metering.audit.reconcile.state import ReconcilerState
 from metering.audit.reconcile.tick import ReconcileTick
+from metering.audit.restoring import AfterRestore
 from metering.audit.source_keeping import SourceKeeper
 from metering.billing.closing.closer import PeriodCloser
 from metering.billing.day_sums.account_check import AccountCheck
@@ -29,10 +30,13 @@ from metering.units import MIB
 from metering.wiring.lake import build_rollup, lake_view
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.audit.rebuild import RebuildStep
     from metering.lake.view import LakeView
     from metering.rollup.rollup import Rollup
     from metering.settings import Settings
-    from metering.stores.clock import Clock, Entropy
+    from metering.stores.clock import Clock, Deadline, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.telemetry import Alerts, Metrics
@@ -201,6 +205,23 @@ class LakeJobs:
             frozen=self.frozen_files,
             numbers=self.rollup.numbers,
             marker_life_s=self.settings.marker_life_s,
+        )
+
+    def after_restore(self, deadline: Deadline, tell: Callable[[RebuildStep], None]) -> AfterRestore:
+        """What makes a restored ledger fit to work on, with a new usage table (P41).
+
+        Args:
+            deadline: End of the process.
+            tell: Told of each hour that is measured.
+        """
+        return AfterRestore(
+            items=self.items,
+            clock=self.clock,
+            retrier=self._retrier,
+            shards=self.settings.shards,
+            generation=self.settings.usage_generation,
+            resume=lambda: self.compactor.resume(deadline),
+            rebuild=lambda: self.rebuilder.usage(tell=tell),
         )
 
     @cached_property
