@@ -27,6 +27,8 @@ class Figure(StrEnum):
     RECONCILIATION_BACKLOG = "ReconciliationBacklog"
     RECONCILIATION_BACKLOG_AGE = "ReconciliationBacklogAge"
     CONFLICTS = "Conflicts"
+    LOST_DROPS = "LostDrops"
+    DROPS_UNSEEN_AGE = "DropsUnseenAge"
     ACCOUNTS_BEYOND_CAP = "AccountsBeyondCap"
     MARKER_LIFE_HEADROOM = "MarkerLifeHeadroom"
     SILENT_SOURCES = "SilentSources"
