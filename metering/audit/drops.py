@@ -89,15 +89,20 @@ class DropCheck:
         return upto_s if upto_s > known.seen_to_s else 0
 
     def look(self, *, since_s: int) -> list[LostDrop]:
-        """Look at all objects that were put since then, and are not too new to tell. For people; keeps nothing."""
+        """What is lost now, by key: what the passes named, and all that was put since then and is not too new to tell.
+
+        For people; keeps nothing.
+        """
         upto_s = self._judgeable_s()
-        return self._lost(
+        found = self._lost(
             [
                 LostDrop(key=each.key, etag=each.etag.strip('"'), put_s=each.modified_s)
                 for each in self.objects.list(DROP_PREFIX)
                 if since_s <= each.modified_s < upto_s
             ]
         )
+        named = [each for each in self._still_lost(self.known().lost) if each.put_s >= since_s]
+        return sorted({*found, *named}, key=lambda each: each.key)
 
     def announce(self, lost: Sequence[LostDrop], queue: Queue) -> list[LostDrop]:
         """Announce objects again, as S3 does; returns those that the queue did not take."""

@@ -231,6 +231,16 @@ def test_people_see_all_that_is_lost_whatever_a_pass_has_seen() -> None:
     assert "items.put" not in world.calls
 
 
+def test_people_see_what_a_pass_named_whatever_the_watch_says_now() -> None:
+    world = World()
+    lost = world.drop("a.ndjson", announced=False)
+    assert world.later(HOUR_S).run().lost == (lost,)
+    world.watched(Hold(holder=Holder.DEAD_LETTERS, since_s=START_S - DAY_S))
+
+    assert world.check.look(since_s=0) == [lost]
+    assert world.check.look(since_s=lost.put_s + 1) == []
+
+
 @pytest.mark.parametrize("key", ["drop/edge/a.ndjson", "drop/b c+d%20e/ü.ndjson", "drop/a&b=c.ndjson.gz"])
 def test_an_object_that_is_announced_again_is_the_batch_that_it_would_have_been(key: str) -> None:
     lost = LostDrop(key=key, etag="9dd4e461268c8034f5c8564e155c67a6", put_s=START_S)
