@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from metering.audit.drops import DropCheck
 from metering.audit.rebuild import Rebuilder
 from metering.audit.reconcile.account_days import AccountDays
 from metering.audit.reconcile.incremental import IncrementalCheck
@@ -174,6 +175,10 @@ class LakeJobs:
         return AccountDays(
             items=self.items, usage=self.usage_reading, view=self.view, totals=self.totals, threads=self.threads
         )
+
+    @cached_property
+    def drop_check(self) -> DropCheck:
+        return DropCheck(items=self.items, objects=self.objects, clock=self.clock, bucket=self.settings.data_bucket)
 
     @cached_property
     def reconcile_tick(self) -> ReconcileTick:
