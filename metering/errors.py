@@ -23,6 +23,7 @@
     ├── EarlyEndError               work ends early and nothing is wrong: its caller catches it
     │   ├── RunOverError            another process has finished the run of a chain           ledger.chain
     │   ├── OutOfTimeError          there is no time for the next step of a run               ledger.chain
+    │   ├── NotWaitingError         a commit was rolled up while a run was planned            rollup.planning
     │   └── ScanTooLongError        a table is too large for the time that a scan has         audit.reconcile.table_scan
     ├── SettingsError               settings do not fit together; carries every problem found
     ├── InvalidParametersError      a report is asked for what does not exist; every problem found  reports.parameters

@@ -45,6 +45,7 @@ from metering.reports.sql.ahead import StoppedError
 from metering.reports.sql.query import QueryStoppedError
 from metering.reports.sql.statements import QueryError
 from metering.rollup.as_of_now import TooMuchWaitsError
+from metering.rollup.planning import NotWaitingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +80,7 @@ EXAMPLES: list[MeteringError] = [
     errors.EarlyEndError(),
     RunOverError(),
     ChainOutOfTimeError(),
+    NotWaitingError(),
     ScanTooLongError(),
     InvalidParametersError([ParameterProblem(parameter="from", value="now", problem="is not a time.")]),
     PeriodNotClosableError("2026-11", NotClosable.TOO_EARLY, "too early"),
