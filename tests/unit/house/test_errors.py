@@ -46,6 +46,7 @@ from metering.reports.sql.ahead import StoppedError
 from metering.reports.sql.query import QueryStoppedError
 from metering.reports.sql.statements import QueryError
 from metering.rollup.as_of_now import TooMuchWaitsError
+from metering.rollup.planning import NotWaitingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +83,7 @@ EXAMPLES: list[MeteringError] = [
     errors.EarlyEndError(),
     RunOverError(),
     ChainOutOfTimeError(),
+    NotWaitingError(),
     ScanTooLongError(),
     CannotAskError("The caller may not call CreateQueue.", "Use other credentials."),
     RefusedError("PutObject was refused: BadDigest"),
