@@ -56,6 +56,7 @@ _STATE = RegionState(region="ap-southeast-9", findings=(_MISSING,))
 EXAMPLES: list[MeteringError] = [
     MeteringError("anything"),
     errors.UnavailableError("sqs.SendMessage", "throttled", may_have_applied=False),
+    errors.ThrottledError("dynamodb.TransactWriteItems", "throttled", may_have_applied=False),
     errors.OutOfTimeError(),
     errors.ConditionFailedError({"pk": "B#1"}),
     errors.TransactionCanceledError([None, ("ConditionalCheckFailed", {"pk": "B#1"}), ("ThrottlingError", None)]),
