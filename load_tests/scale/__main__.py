@@ -1,8 +1,8 @@
 """Measure each job over computed regions of two sizes, and project it to the target.
 
-    python -m load_tests.scale                  the table; with --write it goes into docs/scale.md
-    python -m load_tests.scale --gate           every job once, at a ten-thousandth: that it runs, and comes out right
-    python -m load_tests.scale --only compactor one job
+python -m load_tests.scale                  the table; with --write it goes into docs/scale.md
+python -m load_tests.scale --gate           every job once, at a ten-thousandth: that it runs, and comes out right
+python -m load_tests.scale --only compactor one job
 """
 
 from __future__ import annotations

@@ -7,12 +7,11 @@ from collections import Counter
 from heapq import merge
 from typing import TYPE_CHECKING
 
-from load_tests.scale.staging import KEPT
 from load_tests.scale.region import KINDS, RECORDS, ROUNDS, Region, account_id, kind
+from load_tests.scale.staging import KEPT
 from metering.adapters.memory.items import MemoryItemStore
 from metering.hours import hour_label, month_bounds_s, parse_hour
 from metering.ledger.booked_hours import LakeFile, Published
-from metering.ledger.markers import Marker
 from metering.ledger.runs import Run
 from metering.ledger.usage.items import BUCKET_KINDS, usage_partition
 from metering.ledger.usage.kinds import kind_items

@@ -16,7 +16,7 @@ from metering.lake.run_work import RunWork, WorkTally
 from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.chain import Chain, OutOfTimeError, RunOverError
 from metering.ledger.contradictions import Contradictions
-from metering.ledger.notes.lake_figures import LakeFigures
+from metering.ledger.notes.lake.figures import LakeFigures
 from metering.ledger.periods import period_key
 from metering.ledger.runs import lake_chain
 from metering.ledger.shards import shards_of
