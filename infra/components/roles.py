@@ -117,7 +117,7 @@ class AccessRoles(Construct):
         ledger.grant_read_write(self.operator)
         usage.grant_add(self.operator)
         # By command, log files are metered and contexts are captured, and prices, payers and invoices are put.
-        data.grant_write(self.operator, INGEST_PREFIX, QUARANTINE_PREFIX, DOCTOR_PREFIX, *_MADE)
+        data.grant_write(self.operator, INGEST_PREFIX, DROP_PREFIX, QUARANTINE_PREFIX, DOCTOR_PREFIX, *_MADE)
         # Like compactor and biller, it may clean up after the jobs, and never in the lake.
         data.grant_delete(
             self.operator, STAGING_PREFIX, QUARANTINE_PREFIX, RATED_PREFIX, ROLLUP_PLANS_PREFIX, DOCTOR_PREFIX

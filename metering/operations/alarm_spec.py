@@ -28,6 +28,8 @@ class Figure(StrEnum):
     RECONCILIATION_BACKLOG_AGE = "ReconciliationBacklogAge"
     SCAN_OVERDUE_AGE = "ScanOverdueAge"
     CONFLICTS = "Conflicts"
+    LOST_DROPS = "LostDrops"
+    DROPS_UNSEEN_AGE = "DropsUnseenAge"
     ACCOUNTS_BEYOND_CAP = "AccountsBeyondCap"
     MARKER_LIFE_HEADROOM = "MarkerLifeHeadroom"
     SILENT_SOURCES = "SilentSources"

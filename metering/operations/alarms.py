@@ -209,6 +209,21 @@ ALARMS: tuple[AlarmSpec, ...] = (
         "Other content came under the id of a batch that is already metered.",
     ),
     _watch(
+        "lost-drops",
+        "ticket",
+        Figure.LOST_DROPS,
+        1,
+        "Objects below drop/ were never announced, so no batch came of them.",
+    ),
+    _watch(
+        "drops-unseen",
+        "ticket",
+        Figure.DROPS_UNSEEN_AGE,
+        2 * DAY_S,
+        "Nobody has looked for two days whether all objects below drop/ were announced.",
+        same_event_as="lost-drops",
+    ),
+    _watch(
         "kinds-beyond-cap",
         "ticket",
         Figure.ACCOUNTS_BEYOND_CAP,

@@ -266,6 +266,7 @@ _LINES: Mapping[str, Mapping[Figure, str]] = {
         Figure.UNKEPT_SOURCES: "not followed: {}",
     },
     "conflicts": {Figure.CONFLICTS: "{} in the last two hours"},
+    "drops": {Figure.LOST_DROPS: "never announced: {}", Figure.DROPS_UNSEEN_AGE: "looked {} ago"},
     "money": {
         Figure.BILLER_AGE: "counted up to {} ago",
         Figure.UNPRICED_BYTES: "bytes without a price: {}",

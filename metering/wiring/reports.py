@@ -25,7 +25,7 @@ def report_source(region: ReadableRegion) -> ReportSource:
     """Where the reports of a region come from."""
     # The watch is built here too, and loads no Parquet library.
     from metering.lake.parquet.frozen import ParquetFrozenFiles
-    from metering.lake.parquet.staged_usage import ParquetStagedUsage
+    from metering.lake.parquet.reader import ParquetStagedUsage
 
     return ReportSource(
         region=region.region,
