@@ -1,4 +1,4 @@
-"""Compares markers, usage and lake, and keeps the state of the sources, once a tick."""
+"""Compares markers, usage and lake, keeps the state of the sources, and looks for lost objects, once a tick."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lambdas.reconciler.bootstrap import dependencies
 from metering.adapters.aws.runtime import LambdaDeadline
+from metering.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,16 +22,29 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
 
 
 def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int | bool]:
-    """`handler` with its dependencies passed in, for tests."""
+    """`handler` with its dependencies passed in, for tests.
+
+    Raises:
+        UnavailableError: A read failed. What does not depend on it was done.
+    """
+    deadline = LambdaDeadline(context)
+    failure: UnavailableError | None = None
     try:
-        result = parts.jobs.reconcile_tick.run(LambdaDeadline(context))
+        try:
+            lost = parts.jobs.drop_check.run(deadline).count
+        except UnavailableError as error:
+            failure = error
+        result = parts.jobs.reconcile_tick.run(deadline)
     finally:
         parts.metrics.flush()
+    if failure is not None:
+        raise failure
     answer: dict[str, int | bool] = {
         "scanned": result.scanned,
         "hours": result.hours,
         "different": result.different,
         "left": result.left,
+        "lost_drops": lost,
     }
     parts.logger.info("hours reconciled", extra=answer)
     return answer

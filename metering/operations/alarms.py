@@ -180,6 +180,14 @@ ALARMS: tuple[AlarmSpec, ...] = (
         "Something that was published a day ago is still not compared: the reconciler falls behind.",
     ),
     _watch(
+        "scan-overdue",
+        "ticket",
+        Figure.SCAN_OVERDUE_AGE,
+        2 * DAY_S,
+        "The scan of all markers, rows and usage has been due for 2 days and has not come to its end.",
+        same_event_as="reconciliation-backlog",
+    ),
+    _watch(
         "unpublished-hours",
         "ticket",
         Figure.OLDEST_PENDING_AGE,
@@ -199,6 +207,21 @@ ALARMS: tuple[AlarmSpec, ...] = (
         Figure.CONFLICTS,
         1,
         "Other content came under the id of a batch that is already metered.",
+    ),
+    _watch(
+        "lost-drops",
+        "ticket",
+        Figure.LOST_DROPS,
+        1,
+        "Objects below drop/ were never announced, so no batch came of them.",
+    ),
+    _watch(
+        "drops-unseen",
+        "ticket",
+        Figure.DROPS_UNSEEN_AGE,
+        2 * DAY_S,
+        "Nobody has looked for two days whether all objects below drop/ were announced.",
+        same_event_as="lost-drops",
     ),
     _watch(
         "kinds-beyond-cap",

@@ -14,6 +14,7 @@ from metering.ledger.conflicts import CONFLICT_PK, conflict_of
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.notes.biller import BILLER_KEY, BillerFigures
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
+from metering.ledger.notes.dropped_objects import DROPS_KEY, DroppedObjects
 from metering.ledger.notes.lake_figures import LakeFigures, lake_figures
 from metering.ledger.notes.log_sources import LOG_SOURCES_KEY, LogFigures
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
@@ -106,6 +107,7 @@ class Watch:
             self._runs,
             self._reconciliation,
             self._conflicts,
+            self._drops,
             self._kinds,
             self._headroom,
             self._sources,
@@ -211,6 +213,8 @@ class Watch:
             Figure.RECONCILIATION_AGE: max(self._now_s() - last_s, 0),
             Figure.RECONCILIATION_BACKLOG: known.backlog.waiting,
             Figure.RECONCILIATION_BACKLOG_AGE: 0 if since_s is None else max(self._now_s() - since_s, 0),
+            # Where none has come to its end yet, the first was due when the watch began.
+            Figure.SCAN_OVERDUE_AGE: max(self._now_s() - (known.scan_due_s or state.first_s), 0),
         }
 
     def _sources(self) -> dict[Figure, int]:
@@ -259,6 +263,13 @@ class Watch:
         recent = rfc3339(self._now_s() - RECENT_S)
         notes = self.items.query(Table.LEDGER, CONFLICT_PK, sk_from=recent, descending=True)
         return {Figure.CONFLICTS: len({conflict_of(item) for item in islice(notes, _NOTES_READ)})}
+
+    def _drops(self) -> dict[Figure, int]:
+        """What the reconciler found below `drop/`; its age counts from the first run of the watch if it never ran."""
+        item = self.items.get(Table.LEDGER, DROPS_KEY)
+        known = DroppedObjects() if item is None else DroppedObjects.from_item(item)
+        looked_s = max(known.finished_s, self._state().first_s)
+        return {Figure.LOST_DROPS: known.count, Figure.DROPS_UNSEEN_AGE: max(self._now_s() - looked_s, 0)}
 
     def _kinds(self) -> dict[Figure, int]:
         """Number of accounts that lately had kinds of usage without a number, of those that one run reads."""

@@ -53,6 +53,11 @@ class RegionConnection(RegionPorts):
     def stage(self) -> str:
         return self.names.stage
 
+    @property
+    def emulated(self) -> bool:
+        """Whether an emulator answers, or another endpoint that somebody named."""
+        return self.clients.access.custom_endpoint
+
     @cached_property
     def version(self) -> str:
         """Version that was deployed, as the deployment published it; empty if it published none."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from metering.audit.drops import DropCheck
 from metering.audit.rebuild import Rebuilder
 from metering.audit.reconcile.account_days import AccountDays
 from metering.audit.reconcile.incremental import IncrementalCheck
@@ -26,8 +27,8 @@ from metering.lake.plan import CompactionPolicy
 from metering.ledger.usage.reading import UsageReading
 from metering.rollup.cleaner import RollupCleaner
 from metering.stores.retrying import Retrier
-from metering.wiring.lake import lake_view
-from metering.wiring.rollup import build_rollup
+from metering.units import MIB
+from metering.wiring.lake import build_rollup, lake_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,6 +144,7 @@ class LakeJobs:
             view=self.view,
             totals=self.totals,
             threads=self.threads,
+            memory_bytes=self.settings.scan_memory_mb * MIB,
             clock=self.clock,
             metrics=self.metrics,
             alerts=self.alerts,
@@ -175,6 +177,10 @@ class LakeJobs:
         )
 
     @cached_property
+    def drop_check(self) -> DropCheck:
+        return DropCheck(items=self.items, objects=self.objects, clock=self.clock, bucket=self.settings.data_bucket)
+
+    @cached_property
     def reconcile_tick(self) -> ReconcileTick:
         return ReconcileTick(
             reconciler=self.reconciler,
@@ -188,7 +194,6 @@ class LakeJobs:
             ),
             state=self.reconciler_state,
             clock=self.clock,
-            metrics=self.metrics,
             window_s=self.settings.window_s,
             scan_every_s=self.settings.scan_every_s,
         )

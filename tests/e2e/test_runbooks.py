@@ -22,6 +22,7 @@ from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.conflicts import CONFLICT_PK, conflict_of, conflict_seen_item
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
+from metering.ledger.notes.dropped_objects import DroppedObjects, LostDrop
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation
 from metering.ledger.notes.sources import SOURCE_PK
 from metering.ledger.notes.watch_state import WatchState
@@ -183,6 +184,41 @@ def test_ids_that_were_used_twice_raise_conflicts_and_only_the_named_source_is_m
     assert list(report(service, wrong).values()) == [20]
     forget_time_of_conflicts(service)
     will_clear("conflicts")
+
+
+@follows("lost-drops")
+@pytest.mark.drill
+def test_an_object_that_was_not_announced_raises_lost_drops_and_its_runbook_announces_it(
+    service: Service, pager: str
+) -> None:
+    who = account()
+    lost = drop_unannounced(service, who, json.dumps(record(who, size=4_711)).encode())
+    # As the reconciler does once a day, when nobody can still announce it.
+    now_s = int(time.time())
+    put(service, DroppedObjects(lost=(lost,), began_s=now_s, finished_s=now_s, seen_to_s=now_s).to_item())
+
+    page = heard(service, pager, "lost-drops")
+    assert follow(service, page, SEE) == [0, 0, 0]
+    assert report(service, who) == {}
+    assert follow(service, page, MITIGATE) == [0]
+    service.wait_for_rest()
+    assert follow(service, page, CHECK) == [0, 0]
+    assert list(report(service, who).values()) == [4_711]
+    service.clients.lambda_.invoke(FunctionName=function(service, "Reconciler"), InvocationType="Event", Payload=b"{}")
+    will_clear("lost-drops")
+
+
+def drop_unannounced(service: Service, name: str, body: bytes) -> LostDrop:
+    """Put an object below `drop/` while its bucket announces nothing."""
+    bucket, key, s3 = service.outputs["DataBucketName"], f"drop/{name}.ndjson", service.clients.s3
+    answer = s3.get_bucket_notification_configuration(Bucket=bucket)
+    kept = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    try:
+        etag = s3.put_object(Bucket=bucket, Key=key, Body=body)["ETag"].strip('"')
+    finally:
+        s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=kept)  # type: ignore[arg-type]  # as it was
+    return LostDrop(key=key, etag=etag, put_s=int(time.time()))
 
 
 @follows("source-gaps")

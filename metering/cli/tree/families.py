@@ -173,6 +173,10 @@ FAMILIES: tuple[Family, ...] = (
         about="Dead letters: batches that failed five times.",
     ),
     Family(
+        name="drops", place="operator.drops:drops", purpose=Purpose.REPAIR,
+        about="Objects below `drop/` that S3 never announced: no batch came of them.",
+    ),
+    Family(
         name="quarantine", place="operator.quarantine:quarantine", purpose=Purpose.REPAIR,
         about="Refused batches and records, with every reason.",
     ),
@@ -182,7 +186,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         name="compact", place="analyst.lake:lake_app", purpose=Purpose.REPAIR, alone=True,
-        about="Finish open commits, turn all pending rows into lake files, then remove objects that are no longer "
+        about="Roll up what waits, turn all pending rows into lake files, then remove objects that are no longer "
         "needed.",
     ),
     Family(

@@ -6,20 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from metering.errors import ThrottledError, TransactionCanceledError, UnavailableError
-from metering.ledger import partitions
+from metering.ledger.notes.doctor import doctor_item, doctor_key
 from metering.operations.doctor.checks import differs, ok, unknown
-from metering.stores.writes import Absent, Delete, Key, Put, Table, Update
+from metering.stores.writes import Absent, Delete, Put, Table, Update, key_of
 from metering.units import HOUR_S, KIB
 
 if TYPE_CHECKING:
     from metering.operations.doctor.bench import Bench
     from metering.operations.doctor.checks import Observation
     from metering.stores.items import ItemStore
-    from metering.stores.writes import Item
+    from metering.stores.writes import Item, Key
 
 # Both tables that a stage writes to.
 _TABLES = (Table.LEDGER, Table.USAGE)
-_PK = f"{partitions.NOTE}doctor"
 _THREADS = 8
 _ROUNDS = 25
 CONFLICT = "TransactionConflict"
@@ -32,7 +31,7 @@ _REPORT = "Commits, and the checks of what was committed, rest on it: do not run
 def cancel_reasons(bench: Bench) -> Observation:
     """Cancel a transaction by its second action: each action must have its reason, in order, with the item found."""
     there, other = (_item(bench, name) for name in ("there", "other"))
-    keys = [Key(_PK, str(item["sk"])) for item in (there, other)]
+    keys = [key_of(item) for item in (there, other)]
     bench.items.put(Put(table=Table.LEDGER, item=there))
     try:
         bench.items.transact(
@@ -59,7 +58,7 @@ def cancel_reasons(bench: Bench) -> Observation:
 
 def racing(bench: Bench) -> Observation:
     """Let transactions meet on one item: what was applied is there once, and what was not says that they met."""
-    keys = [Key(_PK, f"race-{bench.token}-{half}") for half in ("a", "b")]
+    keys = [doctor_key(f"race-{bench.token}-{half}") for half in ("a", "b")]
 
     def worker(_number: int) -> list[str]:
         return [_raced(bench, keys) for _ in range(_ROUNDS)]
@@ -151,12 +150,12 @@ def table_quota(bench: Bench) -> Observation:
     return ok(saw)
 
 
-def _item(bench: Bench, name: str) -> Item:
-    return {"pk": _PK, "sk": f"{name}-{bench.token}", "n": 1, "expires_at": bench.now_s + HOUR_S}
+def _item(bench: Bench, name: str, *, filler: str = "") -> Item:
+    return doctor_item(f"{name}-{bench.token}", expires_s=bench.now_s + HOUR_S, filler=filler)
 
 
 def _filler(bench: Bench, number: int, n: int) -> Put:
-    return Put(table=Table.LEDGER, item={**_item(bench, f"{number}-{n}"), "filler": "x" * (KIB - 200)})
+    return Put(table=Table.LEDGER, item=_item(bench, f"{number}-{n}", filler="x" * (KIB - 200)))
 
 
 def _delete(items: ItemStore, keys: list[Key]) -> None:

@@ -54,7 +54,7 @@ def help_of(*words: str) -> str:
 
 @pytest.mark.parametrize("words", [
     (), ("demo",), ("replay",), ("report", "usage"), ("verify",), ("doctor",), ("local", "up"), ("local", "down"),
-    ("local", "status"), ("local", "reset"), ("dlq", "list"), ("dlq", "redrive"), ("quarantine", "list"),
+    ("local", "status"), ("local", "reset"), ("dlq", "list"), ("dlq", "redrive"), ("drops", "list"), ("drops", "send"), ("quarantine", "list"),
     ("quarantine", "show"), ("quarantine", "retry"), ("sources",), ("sources", "accept-gap"), ("sources", "forget"),
     ("settings", "show"), ("settings", "diff"), ("settings", "validate"), ("settings", "fields"),
     ("logs", "list"), ("logs", "coverage"), ("logs", "verify"), ("logs", "add"), ("logs", "format"),
@@ -137,6 +137,7 @@ def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceb
     ("alerts", "test", "--severity", "loud"),
     ("doctor", "--only", "everything"),
     ("dlq", "redrive", "--max", "0"),
+    ("drops", "send", "--since", "soon"),
     ("quarantine", "list", "--kind", "odd"),
     ("quarantine", "retry"),
     ("quarantine", "retry", "edge-1", "--reason", "too_late"),

@@ -33,6 +33,7 @@ from metering.ledger.chain import OutOfTimeError as ChainOutOfTimeError
 from metering.ledger.chain import RunOverError
 from metering.onramps.context.description import DescriptionError
 from metering.onramps.context.document import ContextUnreadableError
+from metering.operations.doctor.bench import CannotAskError, EndlessListingError, RefusedError
 from metering.producer.failures import JournalError, KeyReusedError, NotSentError, RecordsRefusedError
 from metering.replay.given import InputError
 from metering.replay.sender import SendingFailedError
@@ -82,6 +83,9 @@ EXAMPLES: list[MeteringError] = [
     RunOverError(),
     ChainOutOfTimeError(),
     ScanTooLongError(),
+    CannotAskError("The caller may not call CreateQueue.", "Use other credentials."),
+    RefusedError("PutObject was refused: BadDigest"),
+    EndlessListingError("more than 50 pages"),
     InvalidParametersError([ParameterProblem(parameter="from", value="now", problem="is not a time.")]),
     PeriodNotClosableError("2026-11", NotClosable.TOO_EARLY, "too early"),
     ManifestError("line 1 is not JSON"),

@@ -19,7 +19,7 @@ from metering.errors import LedgerCorruptError
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.stores.writes import Key, Table, Update
 from metering.units import HOUR_S
-from metering.wiring.rollup import rollup_tick
+from metering.wiring.lake import rollup_tick
 from tests.support.lake_world import NOW_S, World, record
 
 
@@ -136,7 +136,7 @@ def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:
     )
     for _ in range(2):
         answer = reconciler.handle(Context(), parts)
-        assert answer == {"scanned": True, "hours": 1, "different": 0, "left": 0}
+        assert answer == {"scanned": True, "hours": 1, "different": 0, "left": 0, "lost_drops": 0}
         assert [source.source_id for source in world.jobs.reconciler_state.sources()] == ["edge"]
         item = world.items.peek(Table.LEDGER, RECONCILIATION_KEY)
         assert item is not None

@@ -140,6 +140,7 @@ def test_a_region_that_is_well_says_so_in_every_line_and_needs_nobody() -> None:
         "canary": "none good for 0 s",
         "sources": "gaps: 0, silent: 0",
         "conflicts": "0 in the last two hours",
+        "drops": "never announced: 0, looked 0 s ago",
         "money": "counted up to 0 s ago",
         "markers": "",
         "watch": "measured 0 s ago",
@@ -221,7 +222,7 @@ def test_old_figures_are_told_as_old() -> None:
 def test_without_a_watch_nothing_is_told_as_well_that_nobody_measured() -> None:
     found = Setup().read()
     unknown = {line.what for line in found.lines if line.value.endswith("not measured")}
-    assert unknown == {"roll-up", "compactor", "reconciler", "canary", "sources", "conflicts", "money", "markers"}
+    assert unknown == {"roll-up", "compactor", "reconciler", "canary", "sources", "conflicts", "drops", "money", "markers"}
     assert all(line.state is Standing.ATTENTION for line in found.lines if line.what in {*unknown, "watch"})
 
 

@@ -1,0 +1,182 @@
+"""Objects below `drop/` that S3 never announced: found by listing, because a lost announcement leaves no other trace.
+
+The batch id of a dropped object follows from bucket, key and ETag, so the ledger knows whether a batch came of it. Once
+a day a pass looks at the objects that were put since the pass before it, a slice of the listing at each tick. To
+announce an object again is safe: the batch has the same id.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+from urllib.parse import quote_plus
+
+from metering.audit.verify.conservation import disallowed_contents
+from metering.intake.notifications import drop_batch_id
+from metering.ledger.markers import marker_key
+from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness, Holder
+from metering.ledger.notes.dropped_objects import DROPS_KEY, DroppedObjects, LostDrop
+from metering.stores.bucket import DROP_PREFIX
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S, MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.stores.clock import Clock, Deadline
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.stores.queues import Queue
+
+PASS_EVERY_S = DAY_S
+# The first pass of a region looks back so far.
+_FIRST_LOOK_S = 2 * DAY_S
+# S3 announces most objects within a second, and sometimes takes a minute or longer (S3 user guide).
+SETTLES_S = 15 * MINUTE_S
+# Objects that are looked at between two looks at the clock.
+_SLICE = 1_000
+# Time of a tick that a pass takes, and what it leaves to the others at least.
+_TICK_MS = 60_000
+_RESERVE_MS = 60_000
+# Lost objects that the note names. There may be any number.
+NAMED = 100
+# What holds completeness back, but holds no message of S3.
+_NO_MESSAGES = frozenset(
+    {Holder.WAITING_COMMITS, Holder.SOURCE_GAPS, Holder.LOG_GAPS, Holder.LOG_DELAY, Holder.LOG_SETTLING}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropCheck:
+    """Finds and announces lost objects.
+
+    Attributes:
+        bucket: Name of the data bucket, part of the batch ids.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    clock: Clock
+    bucket: str
+
+    def known(self) -> DroppedObjects:
+        """What the last passes found."""
+        item = self.items.get(Table.LEDGER, DROPS_KEY)
+        return DroppedObjects() if item is None else DroppedObjects.from_item(item)
+
+    def run(self, deadline: Deadline) -> DroppedObjects:
+        """Go on with the pass of today, as long as there is time, and look again at what was lost before.
+
+        Raises:
+            UnavailableError: A read failed; the next run goes on.
+        """
+        known = self.known()
+        upto_s = self._upto_s(known)
+        if not known.lost and not upto_s:
+            return known
+        known = replace(known, lost=tuple(self._still_lost(known.lost)))
+        if upto_s and not known.upto_s:
+            known = self._begun(known, upto_s)
+        return self._keep(self._passed(known, deadline) if known.upto_s else known)
+
+    def _upto_s(self, known: DroppedObjects) -> int:
+        """End of the pass in work, or of one that is due; 0 if there is none."""
+        if known.upto_s or self._now_s() < known.began_s + PASS_EVERY_S:
+            return known.upto_s
+        upto_s = self._judgeable_s()
+        return upto_s if upto_s > known.seen_to_s else 0
+
+    def look(self, *, since_s: int) -> list[LostDrop]:
+        """What is lost now, by key: what the passes named, and all that was put since then and is not too new to tell.
+
+        For people; keeps nothing.
+        """
+        upto_s = self._judgeable_s()
+        found = self._lost(
+            [
+                LostDrop(key=each.key, etag=each.etag.strip('"'), put_s=each.modified_s)
+                for each in self.objects.list(DROP_PREFIX)
+                if since_s <= each.modified_s < upto_s
+            ]
+        )
+        named = [each for each in self._still_lost(self.known().lost) if each.put_s >= since_s]
+        return sorted({*found, *named}, key=lambda each: each.key)
+
+    def announce(self, lost: Sequence[LostDrop], queue: Queue) -> list[LostDrop]:
+        """Announce objects again, as S3 does; returns those that the queue did not take."""
+        refused = queue.send_many([announcement(self.bucket, each) for each in lost])
+        return [lost[position] for position in refused]
+
+    def _begun(self, known: DroppedObjects, upto_s: int) -> DroppedObjects:
+        # Lost objects that were only counted are found again.
+        from_s = known.from_s if known.more else known.seen_to_s
+        now_s = self._now_s()
+        return replace(known, more=0, from_s=from_s or now_s - _FIRST_LOOK_S, began_s=now_s, upto_s=upto_s, after="")
+
+    def _passed(self, known: DroppedObjects, deadline: Deadline) -> DroppedObjects:
+        """Look at slices of the listing until it ends, or the time does."""
+        end_ms = self.clock.now_ms() + _TICK_MS
+        listing = self.objects.list(DROP_PREFIX, after=known.after)
+        while part := list(islice(listing, _SLICE)):
+            found = self._lost(
+                [
+                    LostDrop(key=each.key, etag=each.etag.strip('"'), put_s=each.modified_s)
+                    for each in part
+                    if known.from_s <= each.modified_s < known.upto_s
+                ]
+            )
+            new = [each for each in found if each not in known.lost]
+            room = max(NAMED - len(known.lost), 0)
+            known = replace(
+                known,
+                lost=(*known.lost, *new[:room]),
+                more=known.more + len(new[room:]),
+                after=part[-1].key,
+            )
+            if self.clock.now_ms() >= end_ms or deadline.remaining_ms() <= _RESERVE_MS:
+                return known
+        return replace(known, seen_to_s=known.upto_s, upto_s=0, after="", finished_s=self._now_s())
+
+    def _lost(self, objects: Sequence[LostDrop]) -> list[LostDrop]:
+        """Those of some objects that have no verdict, and whose announcement is not in quarantine for its sender."""
+        keys = {each: marker_key(self._batch_id(each)) for each in objects}
+        found = self.items.get_many(Table.LEDGER, list(keys.values()))
+        unknown = [each for each in objects if keys[each] not in found]
+        refused = disallowed_contents(self.objects, {self._batch_id(each) for each in unknown})
+        return [each for each in unknown if self._batch_id(each) not in refused]
+
+    def _still_lost(self, lost: Sequence[LostDrop]) -> list[LostDrop]:
+        there = []
+        for each in self._lost(lost):
+            found = self.objects.head(each.key)
+            # One that was replaced has another id, and one that is gone can be no batch any more.
+            if found is not None and found.etag.strip('"') == each.etag:
+                there.append(each)
+        return there
+
+    def _judgeable_s(self) -> int:
+        """Time before which every announcement that came has a verdict."""
+        item = self.items.get(Table.LEDGER, COMPLETENESS_KEY)
+        if item is None:
+            return 0
+        known = Completeness.from_item(item)
+        held = [hold.since_s for hold in known.held_by if hold.holder not in _NO_MESSAGES]
+        return min([known.measured_s or known.through_s, *held]) - SETTLES_S
+
+    def _batch_id(self, dropped: LostDrop) -> str:
+        return drop_batch_id(self.bucket, dropped.key, dropped.etag)
+
+    def _keep(self, known: DroppedObjects) -> DroppedObjects:
+        self.items.put(Put(table=Table.LEDGER, item=known.to_item()))
+        return known
+
+    def _now_s(self) -> int:
+        return self.clock.now_ms() // 1000
+
+
+def announcement(bucket: str, dropped: LostDrop) -> str:
+    """The notification of an object, with what the service reads of those of S3."""
+    place = {"bucket": {"name": bucket}, "object": {"key": quote_plus(dropped.key, safe="/"), "eTag": dropped.etag}}
+    return json.dumps({"Records": [{"eventName": "ObjectCreated:Put", "s3": place}]})

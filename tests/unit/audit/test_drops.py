@@ -1,0 +1,278 @@
+"""Objects below `drop/` that S3 never announced are found by listing, and announced again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.memory.clock import DeadlineAt, EndlessTime, ManualClock
+from metering.adapters.memory.items import MemoryItemStore
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.adapters.memory.queues import MemoryQueue
+from metering.audit import drops
+from metering.audit.drops import NAMED, PASS_EVERY_S, SETTLES_S, DropCheck, announcement
+from metering.intake.batches import Claim, NoBatch
+from metering.intake.envelopes import read_body
+from metering.intake.notifications import drop_batch_id
+from metering.ledger.notes.completeness import Completeness, Hold, Holder
+from metering.ledger.notes.dropped_objects import DroppedObjects, LostDrop
+from metering.quarantine.documents import QuarantinedBatch
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S, MINUTE_S
+from tests.unit.operations.doctor.bench import marker_of
+
+if TYPE_CHECKING:
+    from metering.stores.clock import Deadline
+
+START_S = 1_795_000_000
+BUCKET = "data"
+
+
+@dataclass(kw_only=True)
+class World:
+    """A region into which producers drop objects. Mutable."""
+
+    clock: ManualClock = field(default_factory=lambda: ManualClock(START_S * 1_000))
+    items: MemoryItemStore = field(default_factory=MemoryItemStore)
+    calls: list[str] = field(default_factory=list)
+    objects: MemoryObjectStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.objects = MemoryObjectStore(self.clock, on_call=self.calls.append)
+        self.watched()
+
+    @property
+    def check(self) -> DropCheck:
+        return DropCheck(items=self.items, objects=self.objects, clock=self.clock, bucket=BUCKET)
+
+    def watched(self, *holds: Hold) -> None:
+        """The watch measured now what holds completeness back."""
+        now_s = self.clock.now_ms() // 1_000
+        through_s = min([now_s, *(hold.since_s for hold in holds)])
+        note = Completeness(through_s=through_s, held_by=holds, measured_s=now_s)
+        self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
+
+    def drop(self, name: str, *, announced: bool, verdict: str = "accepted", body: bytes = b"x") -> LostDrop:
+        key = f"drop/{name}"
+        etag = self.objects.upload(key, body)
+        if announced:
+            marker = marker_of(drop_batch_id(BUCKET, key, etag), verdict, commit_id="c")
+            self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+        return LostDrop(key=key, etag=etag, put_s=self.clock.now_ms() // 1_000)
+
+    def later(self, seconds: int) -> World:
+        self.clock.advance_s(seconds)
+        self.watched()
+        return self
+
+    def run(self, deadline: Deadline | None = None) -> DroppedObjects:
+        return self.check.run(deadline or EndlessTime())
+
+
+def test_what_has_no_verdict_a_while_after_it_was_put_is_lost() -> None:
+    world = World()
+    world.drop("a.ndjson", announced=True)
+    lost = world.drop("b c+d.ndjson", announced=False)
+    world.drop("c.ndjson", announced=True, verdict="rejected")
+
+    found = world.later(HOUR_S).run()
+
+    assert (found.lost, found.count) == ((lost,), 1)
+    assert found.finished_s == world.clock.now_ms() // 1_000
+
+
+def test_what_may_still_be_on_its_way_is_not_judged_and_is_by_the_next_pass() -> None:
+    world = World()
+    world.later(HOUR_S)
+    young = world.drop("young.ndjson", announced=False)
+    world.later(SETTLES_S - 1)
+
+    assert world.run().lost == ()
+    assert world.later(PASS_EVERY_S).run().lost == (young,)
+
+
+@pytest.mark.parametrize(
+    "holder", [Holder.QUEUE, Holder.HELD_MESSAGES, Holder.PUT_BACK, Holder.DEAD_LETTERS, "new_one"]
+)
+def test_what_may_wait_in_a_queue_is_not_lost(holder: str) -> None:
+    world = World()
+    world.drop("before.ndjson", announced=True)
+    world.clock.advance_s(2 * HOUR_S)
+    waits = world.drop("waits.ndjson", announced=False)
+    world.clock.advance_s(HOUR_S)
+    world.watched(Hold(holder=holder, since_s=waits.put_s - 1))
+
+    assert world.run().lost == ()
+    assert world.later(PASS_EVERY_S).run().lost == (waits,)
+
+
+@pytest.mark.parametrize("holder", [Holder.SOURCE_GAPS, Holder.LOG_GAPS, Holder.WAITING_COMMITS])
+def test_what_holds_no_message_back_hides_no_lost_object(holder: Holder) -> None:
+    world = World()
+    lost = world.drop("a.ndjson", announced=False)
+    world.clock.advance_s(HOUR_S)
+    world.watched(Hold(holder=holder, since_s=START_S - 30 * DAY_S))
+
+    assert world.run().lost == (lost,)
+
+
+def test_an_announcement_that_is_in_quarantine_for_its_sender_is_not_lost() -> None:
+    """Nobody may decide under another one's id, so what a sender may not send has no marker."""
+    world = World()
+    refused = world.drop("a.ndjson", announced=False)
+    batch = QuarantinedBatch(
+        kind="refused",
+        batch_id="",
+        content_hash="ab",
+        hash_version=0,
+        problems=(("sender_not_allowed", "no registered producer owns it"),),
+        source_id="",
+        sequence=None,
+        sender_id="AROA:s3",
+        first_sender_id="",
+        records=1,
+        body="{}",
+        evidence="",
+        claim=Claim(batch_id=drop_batch_id(BUCKET, refused.key, refused.etag), content_hash="cd", hash_version=1),
+    )
+    world.objects.put(batch.key, batch.encode(), if_absent=False)
+
+    assert world.later(HOUR_S).run().lost == ()
+
+
+def test_a_region_whose_watch_never_ran_is_not_judged() -> None:
+    world = World(items=MemoryItemStore())
+    world.drop("a.ndjson", announced=False)
+    world.clock.advance_s(DAY_S)
+    bare = replace(world.check, items=MemoryItemStore())
+
+    assert bare.run(EndlessTime()) == DroppedObjects()
+    assert bare.look(since_s=0) == []
+
+
+def test_a_pass_is_made_once_a_day_and_looks_at_each_object_once() -> None:
+    world = World()
+    for n in range(5):
+        world.drop(f"{n}.ndjson", announced=True)
+    world.later(HOUR_S).run()
+    world.calls.clear()
+
+    world.later(HOUR_S).run()
+    assert world.calls == []
+    second = world.later(PASS_EVERY_S).run()
+    assert "objects.list" in world.calls
+    assert second.from_s == START_S + HOUR_S - SETTLES_S
+
+
+def test_a_lost_object_is_told_until_it_has_a_verdict() -> None:
+    world = World()
+    lost = world.drop("a.ndjson", announced=False)
+    assert world.later(HOUR_S).run().count == 1
+    assert world.later(HOUR_S).run().count == 1
+
+    marker = marker_of(drop_batch_id(BUCKET, lost.key, lost.etag), "accepted", commit_id="c")
+    world.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+
+    assert world.later(MINUTE_S).run().count == 0
+
+
+def test_an_object_that_was_replaced_or_deleted_is_no_longer_lost() -> None:
+    world = World()
+    gone = world.drop("gone.ndjson", announced=False)
+    world.drop("other.ndjson", announced=False)
+    assert world.later(HOUR_S).run().count == 2
+
+    world.objects.delete([gone.key])
+    world.drop("other.ndjson", announced=True, body=b"other")
+
+    assert world.later(HOUR_S).run().lost == ()
+
+
+def test_a_pass_that_runs_out_of_time_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drops, "_SLICE", 2)
+    world = World()
+    lost = [world.drop(f"{n}.ndjson", announced=n % 2 == 0) for n in range(7)][1::2]
+    world.later(HOUR_S)
+    soon = DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms())
+
+    passes = [world.run(soon) for _ in range(5)]
+
+    assert [known.upto_s > 0 for known in passes] == [True, True, True, True, False]
+    assert passes[-1].lost == tuple(lost)
+    assert len({known.after for known in passes}) == 5
+
+
+def test_any_number_of_lost_objects_is_counted_and_found_again_after_those_that_are_named() -> None:
+    world = World()
+    all_lost = [world.drop(f"{n:04}.ndjson", announced=False) for n in range(NAMED + 7)]
+    found = world.later(HOUR_S).run()
+    assert (len(found.lost), found.more, found.count) == (NAMED, 7, NAMED + 7)
+
+    for each in found.lost:
+        marker = marker_of(drop_batch_id(BUCKET, each.key, each.etag), "accepted", commit_id="c")
+        world.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+
+    assert world.later(PASS_EVERY_S).run().lost == tuple(all_lost[NAMED:])
+
+
+def test_people_see_all_that_is_lost_whatever_a_pass_has_seen() -> None:
+    world = World()
+    old = world.drop("old.ndjson", announced=False)
+    world.later(10 * DAY_S)
+    new = world.drop("new.ndjson", announced=False)
+    world.later(HOUR_S)
+
+    world.items.on_call = world.calls.append
+    assert world.check.look(since_s=0) == [new, old]
+    assert world.check.look(since_s=old.put_s + 1) == [new]
+    assert {"items.get_many", "objects.list"} <= set(world.calls)
+    assert "items.put" not in world.calls
+
+
+def test_people_see_what_a_pass_named_whatever_the_watch_says_now() -> None:
+    world = World()
+    lost = world.drop("a.ndjson", announced=False)
+    assert world.later(HOUR_S).run().lost == (lost,)
+    world.watched(Hold(holder=Holder.DEAD_LETTERS, since_s=START_S - DAY_S))
+
+    assert world.check.look(since_s=0) == [lost]
+    assert world.check.look(since_s=lost.put_s + 1) == []
+
+
+@pytest.mark.parametrize("key", ["drop/edge/a.ndjson", "drop/b c+d%20e/ü.ndjson", "drop/a&b=c.ndjson.gz"])
+def test_an_object_that_is_announced_again_is_the_batch_that_it_would_have_been(key: str) -> None:
+    lost = LostDrop(key=key, etag="9dd4e461268c8034f5c8564e155c67a6", put_s=START_S)
+    queue = MemoryQueue(ManualClock(START_S * 1_000))
+
+    assert World().check.announce([lost], queue) == []
+
+    [body] = queue.bodies()
+    [batch] = read_body(body, bucket=BUCKET)
+    assert not isinstance(batch, NoBatch)
+    assert (batch.batch_id, batch.object_key, batch.announced) == (drop_batch_id(BUCKET, key, lost.etag), key, True)
+    assert batch.problems == ()
+
+
+def test_what_the_queue_does_not_take_is_told() -> None:
+    lost = [LostDrop(key=f"drop/{n}.ndjson", etag="ab", put_s=START_S) for n in range(3)]
+    queue = MemoryQueue(ManualClock(START_S * 1_000))
+    queue.refused_bodies.add(announcement(BUCKET, lost[1]))
+
+    assert World().check.announce(lost, queue) == [lost[1]]
+
+
+def test_the_note_is_read_as_it_was_written() -> None:
+    note = DroppedObjects(
+        lost=(LostDrop(key="drop/a", etag="ab", put_s=1),),
+        more=2,
+        from_s=3,
+        seen_to_s=4,
+        began_s=5,
+        finished_s=6,
+        upto_s=7,
+        after="drop/a",
+    )
+
+    assert DroppedObjects.from_item(note.to_item()) == note
