@@ -13,6 +13,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metering.ledger.usage_items import usage_entries
+
 from load_tests.stage import settings
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.queues import SqsQueue
@@ -22,7 +24,6 @@ from metering.adapters.aws.session import Access, Clients
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.ledger.markers import marker_key
-from metering.ledger.usage_items import usage_entries
 from metering.settings import as_environment
 from metering.stores.writes import Table
 from metering.wiring.jobs import LakeJobs

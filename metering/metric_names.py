@@ -94,8 +94,6 @@ ORPHANS_DELETED: Final = "OrphansDeleted"
 RECONCILED_HOURS: Final = "ReconciledHours"
 # Hours in which two passes showed the same difference.
 RECONCILIATION_DIFFERENCES: Final = "ReconciliationDifferencesFound"
-# Whole scans that took more than their part of a tick.
-SCANS_GIVEN_UP: Final = "ScansGivenUp"
 USAGE_KEYS_REPAIRED: Final = "UsageKeysRepaired"
 MARKERS_REBUILT: Final = "MarkersRebuilt"
 

@@ -74,6 +74,7 @@ class Policy(BaseModel):
     scan_every_s: int = Field(
         ge=0, description="Time between full scans of both tables by the reconciler; 0 for every tick."
     )
+    scan_memory_mb: int = Field(ge=64, description="Memory that a full scan may take: it counts in as many parts, MB.")
     source_jump: int = Field(ge=1, description="Most missing numbers in a row that are a credible gap.")
     source_life_s: int = Field(ge=DAY_S, description="Silence after which a source is forgotten.")
     clean_wait_s: int = Field(

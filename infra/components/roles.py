@@ -13,6 +13,7 @@ from infra.components.log_buckets import grant_announce, grant_describe, grant_r
 from infra.components.queues import CONSUME, allow, allow_move
 from metering.stores.bucket import (
     ATHENA_RESULTS_PREFIX,
+    AUDIT_PREFIX,
     CLOSED_PREFIX,
     CONTEXT_PREFIX,
     DOCTOR_PREFIX,
@@ -160,4 +161,4 @@ _MADE = (
 )
 _READABLE = (STAGING_PREFIX, QUARANTINE_PREFIX, *_MADE)
 # Readers must not see producers' batches, but `metering storage report` needs their sizes.
-_WEIGHED = (INGEST_PREFIX, DROP_PREFIX, ATHENA_RESULTS_PREFIX, DOCTOR_PREFIX)
+_WEIGHED = (INGEST_PREFIX, DROP_PREFIX, ATHENA_RESULTS_PREFIX, AUDIT_PREFIX, DOCTOR_PREFIX)

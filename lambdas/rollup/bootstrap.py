@@ -11,7 +11,7 @@ from lambdas.emf import EmfMetrics
 from lambdas.log import function_logger
 from metering.stores.threads import CALLS_AT_ONCE
 from metering.wiring.functions import FunctionParts
-from metering.wiring.rollup import build_rollup, rollup_tick
+from metering.wiring.lake import build_rollup, rollup_tick
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger

@@ -1,11 +1,10 @@
-"""Reads what an emulator counted, and says what it would cost at list prices."""
+"""Reads what an emulator counted."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,8 @@ from load_tests.wire.sitecustomize import COUNTS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from metering.adapters.aws.session import Clients
 
 # The emulator writes its counts a few times a second, at a call.
 _SETTLE_S = 0.5
@@ -46,10 +47,27 @@ class WireCounts:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self) -> Counter[str]:
-        """All sums so far. The caller made a call a moment ago, or its last calls are not in them."""
+    def read(self, clients: Clients) -> Sums:
+        """All sums so far."""
         time.sleep(_SETTLE_S)
-        return Counter(json.loads(self._path.read_text()) if self._path.exists() else {})
+        # At this call the emulator writes what it counted.
+        clients.s3.list_buckets()
+        return Sums(json.loads(self._path.read_text()) if self._path.exists() else {})
+
+
+class Sums(dict[str, float]):
+    """Sums by name. They can be added and subtracted; what is zero is left out."""
+
+    def __add__(self, other: Mapping[str, float]) -> Sums:
+        return self._with(other, 1)
+
+    def __sub__(self, other: Mapping[str, float]) -> Sums:
+        return self._with(other, -1)
+
+    def _with(self, other: Mapping[str, float], sign: int) -> Sums:
+        names = self.keys() | other.keys()
+        sums = {name: self.get(name, 0) + sign * other.get(name, 0) for name in names}
+        return Sums({name: number for name, number in sums.items() if number})
 
 
 def total(counts: Mapping[str, float], prefix: str) -> float:

@@ -139,10 +139,9 @@ def _count_objects(counts: Counts, module: ModuleType) -> None:
         method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any], *rest: Any, **more: Any
     ) -> Any:
         name = "LIST" if method == "GET" and "list-type" in query else method
-        counts.add(f"s3 {name}")
+        counts.add(f"s3 calls {name}")
         if method == "PUT":
-            counts.add("s3 bytes put", len(body))
-            counts.add(f"s3 PUT {_prefix(path)}")
+            counts.add(f"s3 bytes {_prefix(path)}", len(body))
         return await handle(method, path, headers, body, query, *rest, **more)
 
     module.handle_request = counted  # type: ignore[attr-defined]  # another handler of the same form

@@ -153,7 +153,7 @@ WITH_CORRECTIONS = Parameter(
 )
 NOW = Parameter(
     name="now",
-    about="Exact as of now, also of what is not rolled up yet, which is a matter of seconds. It takes longer to answer.",
+    about="Exact as of now, also of what is not rolled up yet, which is a matter of seconds. It takes longer.",
     kind="flag",
     example="true",
 )

@@ -229,7 +229,7 @@ class Session:
         from metering.cli.deeds import Intent, recorded
 
         intent = Intent(what=what, subject=subject, consequence=consequence, typed=typed)
-        with recorded(intent, ground or self._ground(), agreed=self._agreed, person=self._person, say=say) as done:
+        with recorded(intent, ground or self.ground(), agreed=self._agreed, person=self._person, say=say) as done:
             yield done
 
     @cached_property
@@ -238,7 +238,8 @@ class Session:
 
         return self._asked or Terminal()
 
-    def _ground(self) -> Ground:
+    def ground(self) -> Ground:
+        """Where a deed of this session is done and remembered."""
         from metering.cli.deeds import Ground
 
         return Ground(

@@ -70,7 +70,8 @@ class StageConfig(BaseModel):
     log_retention_days: Literal[1, 7, 30, 90, 365] = Field(90, description="Life of the functions' logs.")
     tracing: bool = Field(default=False, description="X-Ray traces of the functions.")
 
-    batch_size: int = Field(100, ge=1, le=10_000, description="Most messages that one invocation gets.")
+    # With the checks of some ended months, 95 batches are one transaction. Of more messages the rest would be another.
+    batch_size: int = Field(95, ge=1, le=10_000, description="Most messages that one invocation gets.")
     batch_window_s: int = Field(5, ge=0, le=300, description="Longest wait for that many messages.")
     timeout_s: int = Field(60, ge=1, le=900, description="Longest run of the aggregator.")
     visibility_s: int = Field(420, ge=1, le=SQS_VISIBILITY_MAX_S, description="Time that a received message is hidden.")

@@ -118,6 +118,25 @@ class Compactor:
             runs=tally.runs, hours=tally.hours, files=tally.files, rows=tally.rows, finished=finished
         )
 
+    def resume(self, deadline: Deadline) -> CompactionResult:
+        """Finish the runs that are planned, and plan none: after a restore, before the chains are lifted (P41).
+
+        Raises:
+            LedgerCorruptError: The ledger contradicts the protocol. The other shards were resumed.
+            UnavailableError: The outcome of a call is unknown; the next process resumes.
+            OutOfTimeError: There is no time for the next step.
+        """
+        turn = _Turn(deadline=deadline, closing=frozenset())
+        for shard in self._shards(None):
+            with turn.contradictions.noted():
+                chain = self._chain(shard)
+                newest = chain.newest()
+                if newest is not None and newest.state == "planned":
+                    self._work(chain, newest, turn).finish()
+        turn.contradictions.tell()
+        tally = turn.tally
+        return CompactionResult(runs=tally.runs, hours=tally.hours, files=tally.files, rows=tally.rows, finished=True)
+
     def _shards(self, shard: int | None) -> Iterable[int]:
         return self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
 

@@ -40,11 +40,11 @@ class LedgerFormat:
 
     number: int
     written_by: str
-    usage_generation: int = 1
+    usage_generation: int
 
     def to_item(self) -> dict[str, Value]:
         item: dict[str, Value] = {**FORMAT_KEY._asdict(), "number": self.number, "written_by": self.written_by}
-        if self.usage_generation > 1:
+        if self.number > FIRST_FORMAT:
             item["usage_generation"] = self.usage_generation
         return item
 
@@ -56,10 +56,15 @@ class LedgerFormat:
             LedgerCorruptError: It says no format.
         """
         fields = Fields.of_item(item)
+        number = fields.whole("number", least=1)
+        # Formats to come keep the other two for ever.
+        own = number == FORMAT_VERSION
         return cls(
-            number=fields.whole("number", least=1),
+            number=number,
             written_by=fields.text("written_by"),
-            usage_generation=fields.whole("usage_generation", absent=1, least=1),
+            usage_generation=fields.whole("usage_generation", least=1)
+            if own
+            else fields.whole("usage_generation", absent=1, least=1),
         )
 
 

@@ -12,6 +12,7 @@
 | `T#<month>`     | a billing month that is closing or closed             | `periods`                         |
 | `I#<month>`     | invoices and credit notes that a month books          | `notes/issued_invoices`           |
 | `K#tokens`      | tokens of the HTTP API: hashes, never secrets         | `notes/tokens`                    |
+| `S#kinds`       | most kinds of an account that get a number            | `usage/kind_cap`                  |
 | `S#shards`      | the largest number of shards in use so far            | `shards`                          |
 | `S#format`      | the format of the region's data                       | `format_version`                  |
 | `W#<kind>`      | notes that jobs keep for themselves and for alarms    | `notes`                           |

@@ -26,6 +26,7 @@ class Figure(StrEnum):
     RECONCILIATION_AGE = "ReconciliationAge"
     RECONCILIATION_BACKLOG = "ReconciliationBacklog"
     RECONCILIATION_BACKLOG_AGE = "ReconciliationBacklogAge"
+    SCAN_OVERDUE_AGE = "ScanOverdueAge"
     CONFLICTS = "Conflicts"
     LOST_DROPS = "LostDrops"
     DROPS_UNSEEN_AGE = "DropsUnseenAge"

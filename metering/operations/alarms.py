@@ -180,6 +180,14 @@ ALARMS: tuple[AlarmSpec, ...] = (
         "Something that was published a day ago is still not compared: the reconciler falls behind.",
     ),
     _watch(
+        "scan-overdue",
+        "ticket",
+        Figure.SCAN_OVERDUE_AGE,
+        2 * DAY_S,
+        "The scan of all markers, rows and usage has been due for 2 days and has not come to its end.",
+        same_event_as="reconciliation-backlog",
+    ),
+    _watch(
         "unpublished-hours",
         "ticket",
         Figure.OLDEST_PENDING_AGE,

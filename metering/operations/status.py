@@ -256,6 +256,7 @@ _LINES: Mapping[str, Mapping[Figure, str]] = {
         Figure.RECONCILIATION_AGE: "nothing finished for {}",
         Figure.RECONCILIATION_BACKLOG: "hours and files that wait: {}",
         Figure.RECONCILIATION_BACKLOG_AGE: "the oldest for {}",
+        Figure.SCAN_OVERDUE_AGE: "the scan of everything is due for {}",
     },
     "canary": {Figure.CANARY_AGE: "none good for {}", Figure.CANARY_DOUBLED: "{} doubled"},
     "sources": {
@@ -288,7 +289,8 @@ _IN_SECONDS = frozenset(figure for figure in Figure if figure.endswith(("Age", "
 # Of these, 0 says nothing.
 _SILENT_AT_0 = frozenset({
     Figure.WAITING_COMMIT_AGE, Figure.PLANNED_ROLLUP_AGE, Figure.OLDEST_PENDING_AGE, Figure.PLANNED_RUN_AGE,
-    Figure.RECONCILIATION_BACKLOG_AGE, Figure.CANARY_DOUBLED, Figure.INCREDIBLE_SOURCES, Figure.UNKEPT_SOURCES,
+    Figure.RECONCILIATION_BACKLOG_AGE, Figure.SCAN_OVERDUE_AGE, Figure.CANARY_DOUBLED,
+    Figure.INCREDIBLE_SOURCES, Figure.UNKEPT_SOURCES,
     Figure.LOG_SOURCE_SILENT, Figure.LOG_LINES_REFUSED, Figure.LOG_BYTES_UNCLASSIFIED, Figure.UNPRICED_BYTES,
     Figure.INVOICES_BLOCKED, Figure.BUDGETS_CROSSED,
 })  # fmt: skip

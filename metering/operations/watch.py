@@ -213,6 +213,8 @@ class Watch:
             Figure.RECONCILIATION_AGE: max(self._now_s() - last_s, 0),
             Figure.RECONCILIATION_BACKLOG: known.backlog.waiting,
             Figure.RECONCILIATION_BACKLOG_AGE: 0 if since_s is None else max(self._now_s() - since_s, 0),
+            # Where none has come to its end yet, the first was due when the watch began.
+            Figure.SCAN_OVERDUE_AGE: max(self._now_s() - (known.scan_due_s or state.first_s), 0),
         }
 
     def _sources(self) -> dict[Figure, int]:

@@ -42,10 +42,14 @@ QUARANTINED_LOGS_PREFIX = "quarantine/logs/"
 ATHENA_RESULTS_PREFIX = "athena-results/"
 # What `metering doctor` tries S3 with, gone when it ends.
 DOCTOR_PREFIX = "doctor/"
+# What a scan of everything has counted so far; the reconciler goes on with it.
+AUDIT_PREFIX = "audit/"
+SCAN_KEY = "audit/scan.json.gz"
 # All prefixes of the bucket. A job that reads the whole bucket lists them one by one, because roles may list below
 # known prefixes only.
 PREFIXES = (
     ATHENA_RESULTS_PREFIX,
+    AUDIT_PREFIX,
     CLOSED_PREFIX,
     CONTEXT_PREFIX,
     DOCTOR_PREFIX,

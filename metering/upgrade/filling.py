@@ -35,12 +35,14 @@ class Filling:
 
     Attributes:
         kinds_per_account: Most kinds of an account that get a number.
+        usage_generation: Generation of the new usage table.
         shards: Shards whose runs may have written to an item.
     """
 
     items: ItemStore
     retrier: Retrier
     kinds_per_account: int
+    usage_generation: int
     shards: range
 
     def fill(self, account_id: str, month: str) -> dict[int, Total]:
@@ -71,7 +73,13 @@ class Filling:
         # A kind that was beyond the cap when it was first written stays without a number, whatever the cap is now.
         named = {kind for item in there if item.bucket is None for kind in item.totals if not isinstance(kind, int)}
         revised = {item.key: item.revision or 0 for item in there}
-        claimed = KindNumbers(self.items, retrier=self.retrier, cap=self.kinds_per_account, names=reading.names)
+        claimed = KindNumbers(
+            self.items,
+            retrier=self.retrier,
+            cap=self.kinds_per_account,
+            generation=self.usage_generation,
+            names=reading.names,
+        )
         # The canary of format 1 had a usage type a minute: they would fill its account's dictionary.
         named |= {key.kind for key in old if of_canary(key.usage_type)}
         numbers: dict[Kind, int | None] = dict.fromkeys(named)

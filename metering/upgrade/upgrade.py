@@ -162,6 +162,7 @@ class DataUpgrade:
             items=self.items,
             retrier=self.retrier,
             kinds_per_account=self.kinds_per_account,
+            usage_generation=self.usage_generation,
             shards=self.retrier.call(lambda: known_shards(self.items, self.shards)),
         )
 

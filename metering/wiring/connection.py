@@ -19,10 +19,12 @@ from metering.fleet.ports import RegionStacks
 from metering.fleet.settings.layers import config_of
 from metering.intake.senders.producers import ServiceSenders, decode_services
 from metering.lake.view import LakeView
+from metering.ledger.format_version import check_format
 from metering.onramps.coverage.job import CoverageJob
 from metering.onramps.sources import LogSource
 from metering.operations.dashboards import Dashboard, dashboard_url
 from metering.settings import Settings
+from metering.stores.items import ItemStore
 from metering.stores.threads import CALLS_AT_ONCE
 from metering.wiring.jobs import LakeJobs, lake_jobs
 from metering.wiring.lake import lake_view
@@ -50,6 +52,11 @@ class RegionConnection(RegionPorts):
     @property
     def stage(self) -> str:
         return self.names.stage
+
+    @property
+    def emulated(self) -> bool:
+        """Whether an emulator answers, or another endpoint that somebody named."""
+        return self.clients.access.custom_endpoint
 
     @cached_property
     def version(self) -> str:
@@ -156,3 +163,11 @@ class RegionConnection(RegionPorts):
     @cached_property
     def jobs(self) -> LakeJobs:
         return lake_jobs(self, NoMetrics(), threads=CALLS_AT_ONCE)
+
+
+@dataclass(frozen=True)
+class RestoringConnection(RegionConnection):
+    """A region whose ledger was restored: it goes with the usage table before the one that is deployed."""
+
+    def _open(self, items: ItemStore) -> None:
+        check_format(items)

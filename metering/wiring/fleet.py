@@ -13,6 +13,7 @@ from metering.adapters.aws.caller import caller_arn
 from metering.adapters.aws.fleet.account import AwsAccount
 from metering.adapters.aws.fleet.cdk import CdkBuilder
 from metering.adapters.aws.fleet.cloudformation import CloudFormationStacks
+from metering.adapters.aws.fleet.data_upgrades import DataUpgrades
 from metering.adapters.aws.fleet.deployed_regions import DeployedRegions
 from metering.adapters.aws.fleet.probe import RegionProbe
 from metering.adapters.aws.runtime import SystemClock
@@ -29,7 +30,7 @@ from metering.fleet.steps import FleetPorts
 from metering.fleet.survey import survey
 from metering.fleet.uninstall import Uninstall
 from metering.fleet.versions import own_release
-from metering.wiring.data_upgrades import DataUpgrades
+from metering.wiring.connection import RegionConnection
 from metering.wiring.region import StatePorts
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Fleet:
                 self.clients_of,
                 stage=self.asked.stage,
                 generation_of=lambda region: self.settings.of(region).config.policy().usage_generation,
+                repair=self._repair,
             ),
             tell=self.say,
             clock=SystemClock(),
@@ -148,6 +150,10 @@ class Fleet:
             no_pager=self.no_pager,
             architecture=self.config.architecture,
         )
+
+    def _repair(self, region: str) -> object:
+        clients = self.clients_of(region)
+        return RegionConnection(clients, stack_outputs(clients, self.asked.stage)).jobs.rebuilder.usage()
 
     @cached_property
     def states(self) -> LedgerRegionStates:

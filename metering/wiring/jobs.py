@@ -13,6 +13,7 @@ from metering.audit.reconcile.incremental import IncrementalCheck
 from metering.audit.reconcile.reconciler import Reconciler
 from metering.audit.reconcile.state import ReconcilerState
 from metering.audit.reconcile.tick import ReconcileTick
+from metering.audit.restoring import AfterRestore
 from metering.audit.source_keeping import SourceKeeper
 from metering.billing.closing.closer import PeriodCloser
 from metering.billing.day_sums.account_check import AccountCheck
@@ -26,14 +27,17 @@ from metering.lake.plan import CompactionPolicy
 from metering.ledger.usage.reading import UsageReading
 from metering.rollup.cleaner import RollupCleaner
 from metering.stores.retrying import Retrier
-from metering.wiring.lake import lake_view
-from metering.wiring.rollup import build_rollup
+from metering.units import MIB
+from metering.wiring.lake import build_rollup, lake_view
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.audit.rebuild import RebuildStep
     from metering.lake.view import LakeView
     from metering.rollup.rollup import Rollup
     from metering.settings import Settings
-    from metering.stores.clock import Clock, Entropy
+    from metering.stores.clock import Clock, Deadline, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.telemetry import Alerts, Metrics
@@ -140,6 +144,7 @@ class LakeJobs:
             view=self.view,
             totals=self.totals,
             threads=self.threads,
+            memory_bytes=self.settings.scan_memory_mb * MIB,
             clock=self.clock,
             metrics=self.metrics,
             alerts=self.alerts,
@@ -189,7 +194,6 @@ class LakeJobs:
             ),
             state=self.reconciler_state,
             clock=self.clock,
-            metrics=self.metrics,
             window_s=self.settings.window_s,
             scan_every_s=self.settings.scan_every_s,
         )
@@ -206,6 +210,23 @@ class LakeJobs:
             frozen=self.frozen_files,
             numbers=self.rollup.numbers,
             marker_life_s=self.settings.marker_life_s,
+        )
+
+    def after_restore(self, deadline: Deadline, tell: Callable[[RebuildStep], None]) -> AfterRestore:
+        """What makes a restored ledger fit to work on, with a new usage table (P41).
+
+        Args:
+            deadline: End of the process.
+            tell: Told of each hour that is measured.
+        """
+        return AfterRestore(
+            items=self.items,
+            clock=self.clock,
+            retrier=self._retrier,
+            shards=self.settings.shards,
+            generation=self.settings.usage_generation,
+            resume=lambda: self.compactor.resume(deadline),
+            rebuild=lambda: self.rebuilder.usage(tell=tell),
         )
 
     @cached_property

@@ -10,6 +10,7 @@ from metering.ledger.usage.reading import UsageReading
 from metering.reports.source import ReportSource
 from metering.rollup.as_of_now import UsageNow
 from metering.stores.threads import CALLS_AT_ONCE
+from metering.units import MIB
 
 if TYPE_CHECKING:
     from metering.wiring.answers.ports import ReadableRegion
@@ -24,7 +25,7 @@ def report_source(region: ReadableRegion) -> ReportSource:
     """Where the reports of a region come from."""
     # The watch is built here too, and loads no Parquet library.
     from metering.lake.parquet.frozen import ParquetFrozenFiles
-    from metering.lake.parquet.staged_usage import ParquetStagedUsage
+    from metering.lake.parquet.reader import ParquetStagedUsage
 
     return ReportSource(
         region=region.region,
@@ -71,4 +72,6 @@ def build_verifier(region: RegionConnection) -> Verifier:
         bucket=region.names.data_bucket,
         marker_life_s=region.settings.marker_life_s,
         feeders=() if region.onramp is None else (region.onramp.events,),
+        threads=CALLS_AT_ONCE,
+        memory_bytes=region.settings.scan_memory_mb * MIB,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, at_rest
+from tests.support.lake_world import record
 
 
 def world() -> ApiWorld:
@@ -66,6 +67,21 @@ def test_pages_together_are_the_whole() -> None:
             cursor = f"&cursor={page['next']}"
         assert rows == whole
         assert pages == -(-len(whole) // limit)
+
+
+def test_as_of_now_what_waits_is_counted_and_the_answer_is_kept_by_nobody() -> None:
+    api = ApiWorld()
+    asked = "/v1/usage?from=2026-11&group_by=account_id"
+    before = api.json(asked, "first")["rows"]
+    api.world.send([record(1_000, account=FIRST)], rolled_up=False)
+    assert api.json(asked, "first")["rows"] == before
+    answer = api.get(f"{asked}&now=true", "first")
+    [row] = answer.json()["rows"]
+    assert int(row["bytes"]) == int(before[0]["bytes"]) + 1_000
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json()["query"]["now"] is True
+    api.world.roll_up()
+    assert api.json(asked, "first")["rows"] == [row]
 
 
 def test_every_form_is_told_by_its_name_and_by_its_media_type() -> None:

@@ -15,6 +15,7 @@ from metering.adapters.memory.producer_roles import MemoryProducerRoles
 from metering.adapters.memory.queues import MemoryQueue
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.ledger.notes.tokens import Role
+from metering.ledger.usage.kinds import KindNames
 from metering.onramps.balance import Balance
 from metering.onramps.coverage.slots import SLOT_S
 from metering.onramps.plans import slot_label
@@ -119,6 +120,7 @@ class Lively:
     stage: str = "local"
     version: str = "0.1.0"
     services: ServiceSenders | None = None
+    emulated: bool = False
 
     @cached_property
     def producer_roles(self) -> MemoryProducerRoles:
@@ -143,6 +145,10 @@ class Lively:
     @property
     def items(self) -> object:
         return self.world.items
+
+    @cached_property
+    def kind_names(self) -> KindNames:
+        return KindNames(self.world.items)
 
     @property
     def objects(self) -> object:

@@ -61,7 +61,7 @@ def _fullest(items: ItemStore, account_id: str, *, numbered: bool) -> tuple[Run,
     # As after a restore: numbers are those of seconds since 1970.
     run = Run(chain=f"U{_SHARD}", number=999_999_999_999, state="planned", plan_key="runs/…", planned_at_ms=1)
     retrier = Retrier(clock=ManualClock(0), entropy=SeededEntropy(1), attempts=1)
-    known = KindNumbers(items, retrier=retrier, cap=_MOST_KINDS)
+    known = KindNumbers(items, retrier=retrier, cap=_MOST_KINDS, generation=2)
     return run, list(updates_of(RollupPlan(shard=_SHARD, commits=(), hours=(hour,)), run, known))
 
 

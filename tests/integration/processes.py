@@ -20,7 +20,7 @@ from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.stores.retrying import Retrier
-from metering.wiring.rollup import build_rollup
+from metering.wiring.lake import build_rollup
 from tests.integration.region import Region
 from tests.support.emulated import Resources, clients_of
 from tests.support.stage import STAGE, compaction

@@ -28,7 +28,7 @@ from metering.stores.deliveries import Delivery
 from metering.stores.writes import Put, Table
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.jobs import LakeJobs
-from metering.wiring.rollup import build_rollup
+from metering.wiring.lake import build_rollup
 from tests.support.emulated import make_resources
 from tests.support.stage import settings
 

@@ -114,7 +114,6 @@ def left_over(region: Region) -> list[str]:
     items = [f"{item['pk']}/{item['sk']}" for item in region.items.scan(Table.LEDGER)]
     return [
         *(info.key for info in region.objects.list("staging/")),
-        *(info.key for info in region.objects.list("runs/U")),
         *(key for key in items if key.startswith(("P#", "U#")) or (key.startswith("H#") and "/2#" in key)),
         *(f"alert: {alert}" for alert in region.alerts.sent),
     ]

@@ -18,15 +18,15 @@ from metering.errors import UnavailableError
 from metering.hours import parse_hour
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.stores.writes import Check, Delete, Key, Table
+from metering.stores.writes import Delete, Key, Table
 from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying
 from tests.integration.region import HOUR, LATE_HOUR, LATE_START, Line, Region, Scenario, body, delivery, record
 from tests.support.wire import Killed, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from metering.stores.writes import Action
+    from metering.stores.writes import Item, Update
 
 pytestmark = pytest.mark.emulator
 
@@ -177,12 +177,11 @@ def at_the_end(jobs: Jobs, region: Region, made: Scenario) -> list[str]:
 
 def test_the_matrix_covers_every_operation_that_rebuilding_needs(bench: Bench) -> None:
     assert set(REBUILD.calls(bench)) == {
-        "dynamodb.BatchGetItem",
         "dynamodb.GetItem",
         "dynamodb.PutItem",
         "dynamodb.Query",
         "dynamodb.Scan",
-        "dynamodb.TransactWriteItems",
+        "dynamodb.UpdateItem",
         "s3.GetObject",
         "s3.ListObjectsV2",
     }
@@ -216,13 +215,8 @@ def test_the_matrix_covers_every_operation_that_a_period_close_needs(bench: Benc
 class _CarelessItems(DynamoDbItemStore):
     """A usage table whose repairs do not ask whether an item is still as it was measured."""
 
-    def transact(self, actions: Sequence[Action]) -> None:
-        super().transact(
-            [
-                replace(one, condition=None) if one.table is Table.USAGE and not isinstance(one, Check) else one
-                for one in actions
-            ]
-        )
+    def update(self, action: Update) -> Item:
+        return super().update(replace(action, condition=None) if action.table is Table.USAGE else action)
 
 
 class _CarelessRegion(Region):
@@ -232,8 +226,8 @@ class _CarelessRegion(Region):
 
 
 def test_the_matrix_finds_a_repair_that_lands_twice(bench: Bench) -> None:
-    transaction = REBUILD.calls(bench).index("dynamodb.TransactWriteItems")
-    wrong = suffer(bench, REBUILD, _CarelessRegion(bench), transaction, Trouble.APPLIED_LATE, very_late=True)
+    repair = REBUILD.calls(bench).index("dynamodb.UpdateItem")
+    wrong = suffer(bench, REBUILD, _CarelessRegion(bench), repair, Trouble.APPLIED_LATE, very_late=True)
     assert f"usage {B1}: {(2**64, 4)}, sent {(2**63, 2)}" in wrong
 
 

@@ -53,6 +53,7 @@ from metering.quarantine.log_documents import KeptLine, QuarantinedLog
 from metering.rollup.plan import PlannedCommit, PlannedHour, RollupPlan
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
+from metering.upgrade.note import UpgradeNote
 from metering.usage.totals import ZERO, Kind, Total, UsageKey
 from tests.support.frozen import manifest_of_0_1
 
@@ -456,8 +457,16 @@ KINDS = (
     ),
     ItemKind(
         name="format",
-        values=st.builds(LedgerFormat, number=st.integers(1, 99), written_by=NAMES),
+        values=st.builds(LedgerFormat, number=st.just(1), written_by=NAMES, usage_generation=st.just(1))
+        | st.builds(LedgerFormat, number=st.just(2), written_by=NAMES, usage_generation=st.integers(1, 99)),
         read=LedgerFormat.from_item,
+        unread=frozenset({"pk", "sk"}),
+    ),
+    ItemKind(
+        name="upgrade",
+        values=st.builds(UpgradeNote, out_at_ms=NUMBERS, revisions=st.none() | NUMBERS, settled=st.booleans()),
+        read=UpgradeNote.from_item,
+        optional=frozenset({"revisions", "settled"}),
         unread=frozenset({"pk", "sk"}),
     ),
     ItemKind(

@@ -177,6 +177,19 @@ class History:
         for sending in self.traffic.sendings:
             if sending.epoch == epoch:
                 world.scheduler.at(start_ms + sending.after_ms, partial(self._send, sending))
+        self._spawn_jobs()
+        if self.breaks and self.chance.random() < 0.5:
+            # Two at once, while workers go on.
+            world.scheduler.at(start_ms + self.chance.randrange(_EPOCH_MS), self._break_usage)
+            self._spawn("repair", self._repair)
+            self._spawn("repair", self._repair)
+        self._close_months(start_ms)
+        self._deploy(start_ms)
+        self.billing.live(start_ms)
+        self.completeness.during(start_ms, _EPOCH_MS)
+        world.scheduler.run_until(start_ms + _EPOCH_MS)
+
+    def _spawn_jobs(self) -> None:
         for _ in range(self.chance.choice((2, 4, 8))):
             self._spawn("rollup", self._roll_up)
         for _ in range(self.chance.choice((1, 2))):
@@ -191,16 +204,6 @@ class History:
             self._spawn("reconciler", self._reconcile)
         if self.chance.random() < 0.15:
             self._spawn("run checker", self._check_runs)
-        if self.breaks and self.chance.random() < 0.5:
-            # Two at once, while workers go on.
-            world.scheduler.at(start_ms + self.chance.randrange(_EPOCH_MS), self._break_usage)
-            self._spawn("repair", self._repair)
-            self._spawn("repair", self._repair)
-        self._close_months(start_ms)
-        self._deploy(start_ms)
-        self.billing.live(start_ms)
-        self.completeness.during(start_ms, _EPOCH_MS)
-        world.scheduler.run_until(start_ms + _EPOCH_MS)
 
     def _deploy(self, start_ms: int) -> None:
         for _ in range(2 if self.changes_shards else 0):

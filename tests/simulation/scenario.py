@@ -54,7 +54,8 @@ _ATTEMPTS = 8
 _SENT_LATER = ("dead.0", "b0.1", "halved.0", "waits.0", "tardy.0")
 # Other content of b2, under an id of its own.
 _RETRY = "retry:b2.1"
-# Batches whose markers get lost: of one hour, with other content in conflict, of many hours, refused in part, of two rows an hour.
+# Batches whose markers get lost: of one hour, with other content in conflict, of many hours, refused in part, and with
+# two rows an hour.
 _MARKERS_LOST = ("b0", "b2", "hours", "partly", "wide")
 
 
@@ -232,7 +233,7 @@ class Scenario:
         self.world.queue.send("halved.0", "S1")
         self._until_worked_off("worker at last")
         process = self.world.process("halfway")
-        process.items = _DiesHalfway(process)
+        process.items = DiesHalfway(process)
         done: list[bool] = []
 
         def body() -> None:
@@ -441,7 +442,7 @@ class Scenario:
             raise ViolationError(f"paged: {self.world.alerts.sent[0]}")
 
 
-class _DiesHalfway(ProcessItems):
+class DiesHalfway(ProcessItems):
     """The stores of a roll-up whose process dies when it has added to one usage item."""
 
     def __init__(self, process: Process) -> None:

@@ -11,8 +11,10 @@ from metering.adapters.memory.frozen import encode_usage
 from metering.ledger.booked_hours import Published, pointer_key
 from metering.ledger.frozen_months import FrozenMonth, FrozenRows
 from metering.ledger.markers import marker_key
+from metering.ledger.waiting import Waiting
 from metering.stores.bucket import summary_key
 from metering.stores.writes import Delete, Key, Put, Table, Update
+from metering.usage.totals import Total
 from tests.simulation.checks.checker import check, lake_rows
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region.faults import ScriptedFaults
@@ -144,10 +146,46 @@ def test_a_second_acceptance_is_seen_at_once(world: World) -> None:
         world.watch.written(Put(table=Table.LEDGER, item=marker))
 
 
+def test_a_commit_of_rows_that_are_visible_already_is_seen_at_once(world: World) -> None:
+    row = lake_rows(world)[0]
+    key = "staging/2026-12-01/again.parquet"
+    world.objects.put(key, marshal.dumps([tuple(row)]), if_absent=True)
+    waiting = Waiting(
+        shard=0,
+        commit_id="again",
+        totals={row.booked_s: Total(row.bytes, 1)},
+        staging_key=key,
+        created_at_ms=0,
+        sent_at_ms=0,
+    )
+
+    with pytest.raises(ViolationError, match="committed again"):
+        world.watch.written(Put(table=Table.LEDGER, item=waiting.to_item()))
+
+
+def test_a_commit_that_leaves_the_waiting_list_for_nowhere_is_seen_at_once(world: World) -> None:
+    row = lake_rows(world)[0]._replace(resource_id="b9.0/0", batch_id="b9")
+    key = "staging/2026-12-01/unplaced.parquet"
+    world.objects.put(key, marshal.dumps([tuple(row)]), if_absent=True)
+    waiting = Waiting(
+        shard=0,
+        commit_id="unplaced",
+        totals={row.booked_s: Total(row.bytes, 1)},
+        staging_key=key,
+        created_at_ms=0,
+        sent_at_ms=0,
+    )
+    world.watch.written(Put(table=Table.LEDGER, item=waiting.to_item()))
+
+    with pytest.raises(ViolationError, match="lost"):
+        world.watch.written(Delete(table=Table.LEDGER, key=waiting.key))
+
+
 def test_a_pointer_to_rows_that_are_visible_already_is_seen_at_once(world: World) -> None:
     row = lake_rows(world)[0]
     world.objects.put("staging/again.parquet", marshal.dumps([tuple(row)]), if_absent=True)
     item = {**pointer_key(row.booked_s, "again")._asdict(), "staging": "staging/again.parquet"}
+    world.items.put(Put(table=Table.LEDGER, item=item))
 
     with pytest.raises(ViolationError, match="I3"):
         world.watch.written(Put(table=Table.LEDGER, item=item))

@@ -1,4 +1,4 @@
-"""`verify` beside traffic: a commit, a compaction or an open commit between any two of its calls is no false alarm."""
+"""`verify` beside traffic: a commit, its roll-up or a compaction between any two of its calls is no false alarm."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from metering.stores.writes import Delete, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
 from tests.simulation.region import jobs
-from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault
-from tests.simulation.region.scheduler import KilledError
+from tests.simulation.region.faults import HOUR_MS, MINUTE_MS
 from tests.simulation.region.world import World
 from tests.simulation.scenario import NOW_MS, content_of
 
@@ -26,12 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.audit.verify.verification import Verification
+    from tests.simulation.region.faults import Fault
 
 NOW_S = NOW_MS // 1000
-_SETTINGS = jobs.settings(1, 2, 200)
+_SETTINGS = jobs.settings(1, 200)
 _POLICY = jobs.policy(2, 10, 0)
-# More hours and usage items than one transaction has actions; and more hours than that, so that pointers come later.
-_WIDE_HOURS, _WIDEST_HOURS = 90, 110
+# More hours than one transaction has actions, so that a commit is placed by two.
+_MANY_HOURS = 110
 _NEVER = 10**6
 # Calls of the last look whether all is at rest (depth, shards, pending): what begins between them begins after it.
 _LAST_LOOK = 3
@@ -39,13 +39,12 @@ _LAST_LOOK = 3
 
 @dataclass(kw_only=True)
 class _Meanwhile:
-    """Lets things happen before numbered calls of the process `first`; `dying` is killed at its second transaction."""
+    """Lets things happen before numbered calls of the process `first`."""
 
     then: dict[int, Callable[[], object]] = field(default_factory=dict)
     histogram: Counter[str] = field(default_factory=Counter)
     calls: int = 0
     names: list[str] = field(default_factory=list)
-    transactions: int = 0
 
     def decide(self, process: str, call: str, choices: tuple[Fault, ...]) -> Fault | None:
         del choices
@@ -53,9 +52,6 @@ class _Meanwhile:
             self.calls += 1
             self.names.append(call)
             self.then.get(self.calls, lambda: None)()
-        if process == "dying" and call == "items.transact":
-            self.transactions += 1
-            return Fault.KILLED_BEFORE if self.transactions == 2 else None
         return None
 
     def later_ms(self) -> int:
@@ -72,12 +68,9 @@ class Region:
         self.meanwhile = _Meanwhile()
         self.world = World(3, self.meanwhile, now_ms=NOW_MS)
         self.world.queue.odd = False
-        wide = [
-            content_of(f"wide{hours}", 0, [NOW_S - hour * HOUR_S for hour in range(hours) for _ in range(3)])
-            for hours in (_WIDE_HOURS, _WIDEST_HOURS)
-        ]
+        hours = [content_of("hours", 0, [NOW_S - hour * HOUR_S for hour in range(_MANY_HOURS) for _ in range(3)])]
         contents = [content_of(f"b{n}", 0, [NOW_S, NOW_S - HOUR_S]) for n in range(6)]
-        self.world.contents = {content.name: content for content in (*contents, *wide)}
+        self.world.contents = {content.name: content for content in (*contents, *hours)}
         self.ingest = MemoryQueue(self.world, name="ingest")
         self.sent = SentBatches()
 
@@ -87,26 +80,22 @@ class Region:
         self.world.scheduler.run_while(lambda: not done, limit_ms=HOUR_MS)
         return done[0]
 
-    def meter(self, *names: str, process_name: str = "worker") -> None:
-        process = self.world.process(process_name)
+    def meter(self, *names: str) -> None:
+        process = self.world.process("worker")
         for name in names:
             self.world.queue.send(name, "S1")
             deliveries = self.world.queue.receive(10)
-            try:
-                jobs.aggregator(process, _SETTINGS).handle(deliveries, jobs.deadline(process, MINUTE_MS))
-            except KilledError:
-                assert process_name == "dying"
+            jobs.aggregator(process, _SETTINGS).handle(deliveries, jobs.deadline(process, MINUTE_MS))
             self.world.queue.acknowledge([delivery.message_id for delivery in deliveries])
 
     def compact(self) -> None:
+        self.roll_up()
         process = self.world.process("second")
         jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
 
-    def finish(self) -> None:
-        process = self.world.process("sweeper")
-        for item in list(self.world.items.everything(Table.LEDGER)):
-            if str(item["pk"]).startswith("C#") and item["state"] == "open":
-                jobs.finisher(process).finish(str(item["pk"])[2:])
+    def roll_up(self) -> None:
+        process = self.world.process("roll-up")
+        assert jobs.rollup(process, _SETTINGS).run(jobs.deadline(process, HOUR_MS)).finished
 
     def verify(self, *, manifest: bool = False) -> Verification:
         verifier = jobs.verifier(self.world.process("first"), self.ingest)
@@ -116,6 +105,7 @@ class Region:
         self.meter("b0.0")
         self.compact()
         self.meter("b1.0")
+        self.roll_up()
 
 
 def beside(happens: dict[int, Callable[[Region], object]], number: int) -> tuple[Verification, int]:
@@ -137,11 +127,11 @@ def must_be_quiet(found: Verification) -> None:
 @pytest.mark.parametrize(
     "happens",
     [
-        {0: lambda region: region.meter("b2.0")},
+        {0: lambda region: (region.meter("b2.0"), region.roll_up())},
         {0: lambda region: (region.meter("b2.0", "b3.0"), region.compact())},
-        {0: lambda region: region.meter("b2.0"), 2: lambda region: region.meter("b3.0"), 4: Region.compact},
+        {0: lambda region: (region.meter("b2.0"), region.roll_up()), 4: Region.compact},
     ],
-    ids=["commit", "commits-compacted", "one-commit-after-another"],
+    ids=["commit", "commits-compacted", "compacted-later"],
 )
 def test_what_is_committed_between_any_two_calls_is_neither_lost_nor_counted_twice(
     happens: dict[int, Callable[[Region], object]],
@@ -152,24 +142,22 @@ def test_what_is_committed_between_any_two_calls_is_neither_lost_nor_counted_twi
         if calls < number:
             break
         must_be_quiet(found)
-        assert found.stable, "the queue was empty and no commit open, before and after"
+        assert found.stable or number + max(happens) > calls - _LAST_LOOK, "it was at rest before and after"
         number += 1
     assert number > 40
 
 
-@pytest.mark.parametrize("hours", [_WIDE_HOURS, _WIDEST_HOURS])
-@pytest.mark.parametrize("finished_after", [3, 40, 400, _NEVER])
-def test_a_wide_commit_that_is_open_for_a_while_is_no_difference(hours: int, finished_after: int) -> None:
-    def begin(region: Region) -> None:
-        region.meter(f"wide{hours}.0", process_name="dying")
-        assert region.meanwhile.transactions == 2
-
+@pytest.mark.parametrize("hours", [1, _MANY_HOURS])
+@pytest.mark.parametrize("rolled_up_after", [3, 40, 400, _NEVER])
+def test_a_commit_that_waits_for_a_while_is_no_difference(hours: int, rolled_up_after: int) -> None:
     number = 1
     while number < 60:
-        found, calls = beside({0: begin, finished_after: Region.finish}, number)
+        name = "b2.0" if hours == 1 else "hours.0"
+        happens = {0: lambda region, name=name: region.meter(name), rolled_up_after: Region.roll_up}
+        found, calls = beside(happens, number)
         must_be_quiet(found)
-        if finished_after == _NEVER and number <= calls - _LAST_LOOK:
-            assert not found.stable, "it is open at the end"
+        if rolled_up_after == _NEVER and number <= calls - _LAST_LOOK:
+            assert not found.stable, "it waits at the end"
         number += 4
 
 

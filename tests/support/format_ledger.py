@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
     from metering.stores.writes import Item
 
-NEWER = LedgerFormat(number=FORMAT_VERSION + 1, written_by="0.2.0")
+NEWER = LedgerFormat(number=FORMAT_VERSION + 1, written_by="0.2.0", usage_generation=2)
 REFUSAL = (
     f"The region's data has format {FORMAT_VERSION + 1}, and this version of metering knows formats up to "
     f"{FORMAT_VERSION}: use metering 0.2.0 or newer."

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_of, rfc3339
-from metering.lake.parquet.staged_usage import ParquetStagedUsage
+from metering.lake.parquet.reader import ParquetStagedUsage
 from metering.ledger.booked_hours import Published
 from metering.ledger.format_version import remember_format
 from metering.ledger.usage.reading import UsageReading

@@ -14,12 +14,12 @@ from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
-from metering.lake.parquet.staged_usage import ParquetStagedUsage
+from metering.lake.parquet.reader import ParquetStagedUsage
 from metering.stores.retrying import Retrier
 from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits
 from metering.usage.totals import add_totals
 from metering.wiring.aggregator import build_aggregator
-from metering.wiring.rollup import build_rollup
+from metering.wiring.lake import build_rollup
 from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:

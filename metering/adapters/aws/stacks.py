@@ -47,8 +47,8 @@ class RegionResources:
     usage_table: str
     page_topic_arn: str
     ticket_topic_arn: str
-    usage_generation: int = 1
-    usage_before_table: str = ""
+    usage_generation: int
+    usage_before_table: str
 
 
 def stack_outputs(clients: Clients, stage: str) -> RegionResources:

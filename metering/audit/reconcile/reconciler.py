@@ -116,13 +116,32 @@ class Reconciler:
             UnavailableError: An hour could not be read.
             ScanTooLongError: As `limit` says.
         """
-        result = self.check(from_s=from_s, to_s=to_s, deep=deep, limit=limit)
+        return self.told(
+            self.check(from_s=from_s, to_s=to_s, deep=deep, limit=limit), from_s=from_s, to_s=to_s, deep=deep
+        )
+
+    def told(self, result: ReconciliationResult, *, from_s: int, to_s: int, deep: bool) -> ReconciliationResult:
+        """Send alerts about the differences of a check, and compare derived sums.
+
+        Raises:
+            UnavailableError: A derived sum could not be read.
+        """
         self.tell(len(result.checks), result.different)
-        if self.derived is not None:
-            derived = tuple(self.derived.differences(from_s=from_s, to_s=to_s, deep=deep))
-            self._tell_derived(derived)
-            result = replace(result, derived=derived)
-        return result
+        if self.derived is None:
+            return result
+        derived = tuple(self.derived.differences(from_s=from_s, to_s=to_s, deep=deep))
+        self._tell_derived(derived)
+        return replace(result, derived=derived)
+
+    def unjudged(self, state: CensusState) -> ReconciliationResult:
+        """The result of a census without a look at what differs: there was no time."""
+        checks = {hour_s: check for hour_s, (check, _) in Findings(state, self.may_lack_markers).checks().items()}
+        return ReconciliationResult(
+            checks=tuple(checks.values()),
+            different=(),
+            unstable=tuple(check for check in checks.values() if not check.agrees),
+            markers=state.survey,
+        )
 
     def _tell_derived(self, derived: Sequence[Difference]) -> None:
         """Tell of derived sums that differ. No bill is made of them, so nobody is woken."""

@@ -28,15 +28,24 @@ class ReconcilerState:
     clock: Clock
     keeper: SourceKeeper
 
-    def keep(self, result: ReconciliationResult, *, backlog: Backlog | None = None) -> None:
-        """Store the summary of a pass over all hours. `backlog`: rest of the work list; None keeps the stored one."""
-        gaps_since_ms = self.keeper.keep(result.markers)
+    def keep(
+        self, result: ReconciliationResult, *, backlog: Backlog | None = None, scan_due_s: int | None = None
+    ) -> None:
+        """Store the summary of a pass over all hours.
+
+        Args:
+            result: The pass.
+            backlog: Rest of the work list; None keeps the stored one.
+            scan_due_s: When the next such pass is due; None keeps the stored time.
+        """
+        gaps_since_ms, last = self.keeper.keep(result.markers), self._last()
         summary = Reconciliation(
             finished_s=self.clock.now_ms() // 1000,
             hours=len(result.checks),
             differences=len(result.different),
             gaps_since_s=None if gaps_since_ms is None else gaps_since_ms // 1000,
-            backlog=self._last().backlog if backlog is None else backlog,
+            backlog=last.backlog if backlog is None else backlog,
+            scan_due_s=last.scan_due_s if scan_due_s is None else scan_due_s,
         )
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 
@@ -56,6 +65,7 @@ class ReconcilerState:
             differences=len(check.different),
             gaps_since_s=last.gaps_since_s,
             backlog=check.backlog,
+            scan_due_s=last.scan_due_s,
         )
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 

@@ -1,7 +1,8 @@
-"""One tick of the reconciler: a scan of everything where time allows, otherwise a quick pass.
+"""One tick of the reconciler: a part of the scan of everything when one is due, otherwise a quick pass.
 
-Both tables are scanned once in `scan_every_s`, if half the time of the tick is enough. A ledger that has outgrown this
-is reconciled by quick passes alone; people scan it whole (`metering reconcile`).
+Everything is scanned once in `scan_every_s`. A tick gives it half of its time. What was counted by then is saved, and
+the next tick goes on with it; the rest of this one is a quick pass. So the size of the tables decides how many ticks a
+scan takes, not whether it comes to its end.
 """
 
 from __future__ import annotations
@@ -9,19 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering import metric_names
 from metering.audit.reconcile.table_scan import ScanTooLongError
+from metering.audit.scan.saved import keep_census, kept_census
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from metering.audit.reconcile.incremental import IncrementalCheck
     from metering.audit.reconcile.reconciler import Reconciler, ReconciliationResult
     from metering.audit.reconcile.state import ReconcilerState
+    from metering.audit.scan.census import CensusState
     from metering.ledger.notes.reconciliation import WorkList
     from metering.stores.clock import Clock, Deadline
-    from metering.stores.telemetry import Metrics
+
+# Ticks in which what differs in a scan is looked at; then it is left to the quick passes.
+_JUDGED = 2
+# Ticks that may die before a scan is saved.
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +53,13 @@ class ReconcileTick:
 
     Attributes:
         window_s: No batch can change older hours; a deep reconciliation by hand covers them.
-        scan_every_s: Time between two scans; 0 for one in each tick.
+        scan_every_s: Time between the beginnings of two scans; 0 for one in each tick.
     """
 
     reconciler: Reconciler
     checker: IncrementalCheck
     state: ReconcilerState
     clock: Clock
-    metrics: Metrics
     window_s: int
     scan_every_s: int
 
@@ -67,24 +72,57 @@ class ReconcileTick:
         """
         now_s = self.clock.now_ms() // 1000
         work = self.checker.work_list()
-        if now_s - work.scanned_s >= self.scan_every_s:
-            # Recorded even if the scan is abandoned, so that it is retried on schedule, not on the next tick.
-            self.checker.keep(replace(work, scanned_s=now_s))
-            try:
-                return self._scan(now_s, _half_of(deadline))
-            except ScanTooLongError:
-                self.metrics.count(metric_names.SCANS_GIVEN_UP)
+        if work.scan_tries >= _TRIES:
+            # It does not come to where it can be saved. It is begun anew when the next one is due.
+            self.checker.keep(replace(work, scan_tries=0, scan_runs={}))
+        elif work.scan_tries or now_s - work.scanned_s >= self.scan_every_s:
+            scanned = self._scan(work, now_s, _half_of(deadline))
+            if scanned is not None:
+                return scanned
         checked = self.checker.run(deadline)
         self.state.keep_quick(checked)
         return TickResult(scanned=False, hours=checked.hours, different=len(checked.different), left=checked.left)
 
-    def _scan(self, now_s: int, limit: Callable[[], None]) -> TickResult:
-        runs = self.checker.newest_runs()
-        result = self.reconciler.run(from_s=now_s - self.window_s - DAY_S, to_s=now_s + DAY_S, limit=limit)
-        work = self._renewed(result, runs)
+    def _scan(self, work: WorkList, now_s: int, limit: Callable[[], None]) -> TickResult | None:
+        """Go on with the scan, or begin one. None if it takes more time: it is saved."""
+        kept = kept_census(self.checker.objects, self.checker.items) if work.scan_tries else None
+        if kept is None or kept.began_ms // 1_000 < work.scanned_s:
+            state = self.reconciler.begin(from_s=now_s - self.window_s - DAY_S, to_s=now_s + DAY_S)
+            work = replace(work, scanned_s=now_s, scan_runs=self.checker.newest_runs())
+        else:
+            state = kept
+        work = replace(work, scan_tries=work.scan_tries + 1)
+        self.checker.keep(work)
+        began = (state.phase, state.done)
+        try:
+            self.reconciler.census.go_on(state, limit=limit)
+            result = self._judged(state, limit)
+        except ScanTooLongError:
+            if began == (state.phase, state.done):
+                state.in_smaller_parts()
+            keep_census(self.checker.objects, state)
+            self.checker.keep(replace(work, scan_tries=1))
+            return None
+        return self._finished(result, state, work)
+
+    def _judged(self, state: CensusState, limit: Callable[[], None]) -> ReconciliationResult:
+        """Look at what differs. What there is no time for, twice, goes to the work list of the quick passes."""
+        try:
+            result = self.reconciler.judge(state, limit=limit)
+        except ScanTooLongError:
+            state.judged += 1
+            if state.judged < _JUDGED:
+                raise
+            result = self.reconciler.unjudged(state)
+        return self.reconciler.told(result, from_s=state.from_s, to_s=state.to_s, deep=state.deep)
+
+    def _finished(self, result: ReconciliationResult, state: CensusState, work: WorkList) -> TickResult:
+        work = self._renewed(result, work, state)
         # The list is stored first: if the process dies here, the quick passes still have the rest of the work.
         self.checker.keep(work)
-        self.state.keep(result, backlog=work.backlog(different=frozenset(c.hour_s for c in result.different)))
+        due_s = self.clock.now_ms() // 1_000 + self.scan_every_s
+        backlog = work.backlog(different=frozenset(c.hour_s for c in result.different))
+        self.state.keep(result, backlog=backlog, scan_due_s=due_s)
         result.markers.contradictions.tell()
         return TickResult(
             scanned=True,
@@ -93,11 +131,22 @@ class ReconcileTick:
             left=len(result.unstable),
         )
 
-    def _renewed(self, result: ReconciliationResult, runs: Mapping[int, int]) -> WorkList:
-        """Work list with the different and unstable hours. It raises an alarm until a quick pass finds them equal."""
-        work, now_s = self.checker.work_list(), self.clock.now_ms() // 1000
-        hours = {check.hour_s for check in (*result.different, *result.unstable)}
-        return replace(work, runs=runs, hours={hour_s: work.hours.get(hour_s, now_s) for hour_s in hours}, files={})
+    def _renewed(self, result: ReconciliationResult, work: WorkList, state: CensusState) -> WorkList:
+        """Work list with the different and unstable hours. It raises an alarm until a quick pass finds them equal.
+
+        What was published before the scan began is in it. What came later stays on the list.
+        """
+        now_s, began_s = self.clock.now_ms() // 1000, state.began_ms // 1_000
+        later = {hour_s: since_s for hour_s, since_s in work.hours.items() if since_s > began_s}
+        hours = {check.hour_s for check in (*result.different, *result.unstable)} | later.keys()
+        return replace(
+            work,
+            runs={**work.runs, **{s: max(number, work.runs.get(s, 0)) for s, number in work.scan_runs.items()}},
+            hours={hour_s: work.hours.get(hour_s, now_s) for hour_s in hours},
+            files={file: since_s for file, since_s in work.files.items() if since_s > began_s},
+            scan_tries=0,
+            scan_runs={},
+        )
 
 
 def _half_of(deadline: Deadline) -> Callable[[], None]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 Phase = Literal["markers", "rows", "usage", "done"]
 # Parts that a table is read in. A part is counted whole, or again.
 SEGMENTS = 16
+_MOST_SEGMENTS = 65_536
 # Most looks at an hour into which commits come while it is read.
 _LOOKS = 5
 
@@ -71,6 +72,7 @@ class CensusState:
             compared by the hour.
         began_ms: When the first marker was read, epoch milliseconds.
         done: Parts or hours of the phase that are counted.
+        judged: How often somebody ran out of time while he looked at what differs.
         runs: Newest done run of each shard's roll-up, before the rows.
         marked: Markers by hour; unless deep, without those of commits that were made after `began_ms`.
         marks, batches: Markers and rows by batch, if deep.
@@ -87,6 +89,7 @@ class CensusState:
     segments: int = SEGMENTS
     phase: Phase = "markers"
     done: int = 0
+    judged: int = 0
     hours: list[int] = field(default_factory=list)
     runs: dict[int, int] = field(default_factory=dict)
     survey: MarkerSurvey = field(default_factory=MarkerSurvey)
@@ -106,6 +109,11 @@ class CensusState:
     def of(self) -> int:
         """Parts or hours of the phase."""
         return len(self.hours) if self.phase == "rows" else self.segments
+
+    def in_smaller_parts(self) -> None:
+        """Divide a table of which not even the first part was counted in the time there was."""
+        if self.phase in ("markers", "usage") and not self.done:
+            self.segments = min(self.segments * 8, _MOST_SEGMENTS)
 
     def begin(self, phase: Phase) -> None:
         """Go on to the next phase."""

@@ -27,6 +27,7 @@ TUNABLES: dict[str, int] = {
     "compact_wait_today_s": HOUR_S,
     "compact_wait_older_s": DAY_S,
     "scan_every_s": 0,
+    "scan_memory_mb": 1_024,
     "source_jump": 1_000_000,
     # Longer than a marker lives: a forgotten source has no marker left that it would be derived from again.
     "source_life_s": 60 * DAY_S,

@@ -1,10 +1,11 @@
-"""`LakeReader` in production: exact totals of lake files and staging objects."""
+"""`LakeReader` and `StagedUsage` in production: exact totals of lake files and staging objects."""
 
 from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -12,8 +13,10 @@ import pyarrow.compute as pc
 
 from metering.lake.parquet.hour_rows import STAGED_END_BYTES, TEXT_COLUMNS, decoding, row_groups_of, taken
 from metering.lake.parquet.row_groups import RowGroups
+from metering.lake.parquet.schema import BOOKED_HOUR
 from metering.lake.parquet.sums import Sums, halves_of
-from metering.lake.rows import FEW_ROWS, OWN_HOUR
+from metering.lake.rows import FEW_ROWS, OWN_HOUR, USAGE_COLUMNS, RowQuery
+from metering.usage.totals import UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,10 +25,26 @@ if TYPE_CHECKING:
 
     import pyarrow.parquet as pq
 
-    from metering.lake.rows import Group, RowQuery
+    from metering.lake.rows import Group
     from metering.ledger.row_sources import RowSource
     from metering.stores.objects import ObjectStore
     from metering.usage.totals import Total
+
+
+_STAGED_QUERY = RowQuery(columns=(BOOKED_HOUR, *USAGE_COLUMNS))
+_STAGED_COLUMNS = (
+    "account_id",
+    "service",
+    "from_location",
+    "to_location",
+    "usage_type",
+    "bytes",
+    "start_time",
+    BOOKED_HOUR,
+)
+_STAGED_TEXTS = [column for column in _STAGED_COLUMNS if column in TEXT_COLUMNS]
+# Rows that are read at once, about: most objects have fewer.
+_ROWS_AT_ONCE = 1_000_000
 
 
 class ParquetLakeReader:
@@ -89,6 +108,50 @@ class ParquetLakeReader:
         if source.rows <= FEW_ROWS:
             return self._objects.open_end(source.key, last_bytes=STAGED_END_BYTES)
         return BytesIO(self._objects.get(source.key))
+
+
+class ParquetStagedUsage:
+    """Sums staging objects, each read whole by one GET.
+
+    Args:
+        objects: Store of the staging objects.
+        rows_at_once: Rows that are decoded at once, so that memory does not grow with the object's.
+    """
+
+    def __init__(self, objects: ObjectStore, *, rows_at_once: int = _ROWS_AT_ONCE) -> None:
+        self._objects = objects
+        self._rows_at_once = rows_at_once
+
+    def usage(self, staging_key: str) -> dict[UsageKey, Total]:
+        body = BytesIO(self._objects.get(staging_key))
+        sums = Sums(_STAGED_QUERY)
+        with decoding(staging_key):
+            file = RowGroups(body, _STAGED_TEXTS)
+            for groups in self._parts(file):
+                sums.add(halves_of(file.read_some(groups, _STAGED_COLUMNS), _STAGED_QUERY))
+            totals = sums.totals()
+        return {
+            UsageKey(
+                int(booked_s),
+                str(account_id),
+                str(usage_type),
+                str(service),
+                str(from_location),
+                str(to_location),
+                None if own_s == booked_s else int(own_s),
+            ): total
+            for (booked_s, account_id, usage_type, service, from_location, to_location, own_s), total in totals.items()
+        }
+
+    def _parts(self, file: RowGroups) -> Iterator[list[int]]:
+        """Numbers of the row groups that are read at once."""
+        metadata = file.metadata
+        if metadata.num_row_groups == 0:
+            return
+        a_group = max(1, metadata.num_rows // metadata.num_row_groups)
+        numbers = iter(range(metadata.num_row_groups))
+        while part := list(islice(numbers, max(1, self._rows_at_once // a_group))):
+            yield part
 
 
 def _physical(columns: Iterable[str]) -> list[str]:

@@ -42,6 +42,7 @@ class Reconciliation:
         finished_s: Time when a pass had compared everything on its list, epoch seconds.
         hours: Number of hours that it compared.
         differences: Number of hours in which two passes showed the same difference.
+        scan_due_s: Time by which the next scan of everything is due, epoch seconds; None before the first one ended.
         gaps_since_s: Earliest time a missing batch can have been produced, epoch seconds; None if nothing is missing.
         backlog: Backlog that the last pass left.
     """
@@ -51,13 +52,16 @@ class Reconciliation:
     differences: int
     gaps_since_s: int | None = None
     backlog: Backlog = Backlog()
+    scan_due_s: int | None = None
 
     def to_item(self) -> dict[str, Value]:
         gaps: dict[str, Value] = {} if self.gaps_since_s is None else {"gaps_since_s": self.gaps_since_s}
         since: dict[str, Value] = {} if self.backlog.since_s is None else {"waiting_since_s": self.backlog.since_s}
+        due: dict[str, Value] = {} if self.scan_due_s is None else {"scan_due_s": self.scan_due_s}
         return {
             **gaps,
             **since,
+            **due,
             **RECONCILIATION_KEY._asdict(),
             "finished_s": self.finished_s,
             "hours": self.hours,
@@ -73,6 +77,7 @@ class Reconciliation:
             hours=fields.whole("hours"),
             differences=fields.whole("differences"),
             gaps_since_s=fields.whole("gaps_since_s", absent=None),
+            scan_due_s=fields.whole("scan_due_s", absent=None),
             # Items written before the backlog was measured have none.
             backlog=Backlog(
                 waiting=fields.whole("waiting", absent=0), since_s=fields.whole("waiting_since_s", absent=None)
@@ -89,12 +94,16 @@ class WorkList:
         hours: Hours with files that were published since the hours were last found equal.
         files: Lake files that are not yet found equal to the markers of their batches.
         scanned_s: Start of the last full scan, completed or not, epoch seconds.
+        scan_tries: Ticks that worked on the scan since it was saved last; 0 without a scan that is not at its end.
+        scan_runs: Newest run per shard when that scan began.
     """
 
     runs: Mapping[int, int] = field(default_factory=dict)
     hours: Mapping[int, int] = field(default_factory=dict)
     files: Mapping[RowSource, int] = field(default_factory=dict)
     scanned_s: int = 0
+    scan_tries: int = 0
+    scan_runs: Mapping[int, int] = field(default_factory=dict)
 
     def backlog(self, *, different: frozenset[int | str] = frozenset()) -> Backlog:
         """Backlog without the hours and the keys of files that were compared and differ."""
@@ -114,6 +123,8 @@ class WorkList:
             "waiting": waiting,
             "files": files,
             "scanned_s": self.scanned_s,
+            "scan_tries": self.scan_tries,
+            "scan_runs": {str(shard): run for shard, run in self.scan_runs.items()},
         }
 
     @classmethod
@@ -122,9 +133,9 @@ class WorkList:
         fields = Fields.of_item(item)
         if "waiting" not in fields:
             return cls()
-        runs, waiting = fields.nested("runs"), fields.nested("waiting")
+        waiting = fields.nested("waiting")
         return cls(
-            runs={runs.number_named(shard): runs.whole(shard) for shard in runs},
+            runs=_runs_of(fields, "runs"),
             hours={waiting.hour_named(label): waiting.whole(label) for label in waiting},
             files={
                 RowSource(
@@ -137,4 +148,13 @@ class WorkList:
                 for file in fields.rows("files", ("hour", "key", "rows", "bytes", "since_s"))
             },
             scanned_s=fields.whole("scanned_s"),
+            scan_tries=fields.whole("scan_tries", absent=0),
+            scan_runs=_runs_of(fields, "scan_runs"),
         )
+
+
+def _runs_of(fields: Fields, name: str) -> dict[int, int]:
+    if name not in fields:
+        return {}
+    runs = fields.nested(name)
+    return {runs.number_named(shard): runs.whole(shard) for shard in runs}

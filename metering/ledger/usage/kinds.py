@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.ledger import partitions
+from metering.ledger.usage.kind_cap import settled_kind_cap
 from metering.stores.fields import Fields
 from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Absent, Key, Put, Table
 from metering.usage.totals import Kind
@@ -123,7 +124,9 @@ class KindNumbers:
     """Gives kinds their numbers, for who writes usage items.
 
     Args:
-        cap: Most numbers of an account. Further kinds have none, and get items of their own.
+        cap: Most numbers of an account, if this usage generation has no cap yet (`kind_cap`). Further kinds have none,
+            and get items of their own.
+        generation: The usage generation that is written to.
         names: The dictionaries that it reads.
         actions: Most actions of one claim.
     """
@@ -134,12 +137,15 @@ class KindNumbers:
         *,
         retrier: Retrier,
         cap: int,
+        generation: int,
         names: KindNames | None = None,
         actions: int = MAX_TRANSACTION_ACTIONS,
     ) -> None:
         self._items = items
         self._retrier = retrier
-        self._cap = cap
+        self._setting = cap
+        self._generation = generation
+        self._cap: int | None = None
         self._names = KindNames(items) if names is None else names
         self._claimed_at_once = max(1, actions // 2)
 
@@ -169,14 +175,16 @@ class KindNumbers:
             UnavailableError: It is unknown whether the numbers are claimed. Whoever comes next begins again.
         """
         failures = 0
+        cap = self._settled_cap()
         numbers: Mapping[int, Kind] = self._retrier.call(lambda: self._names.of(account_id))
         while True:
             found = _by_kind(numbers)
             missing = sorted(set(kinds) - found.keys())
             following = max(numbers, default=-1) + 1
-            # A query sees a transaction item by item, so a gap is a claim that is just landing.
+            # A query sees a transaction item by item, so a gap is a claim that is just landing. Once a dictionary is
+            # full, it stays so, and what is not in it never gets a number.
             settled = len(numbers) == following
-            block = missing[: min(self._claimed_at_once, max(0, self._cap - following))]
+            block = missing[: min(self._claimed_at_once, max(0, cap - following))]
             if not missing or (settled and not block):
                 return {kind: found.get(kind) for kind in kinds}
             landed = settled and self._claim(account_id, following, block)
@@ -186,6 +194,12 @@ class KindNumbers:
                     raise UnavailableError("KindNumbers.claim", f"kinds of account {account_id} are being claimed")
                 self._retrier.pause(failures)
             numbers = self._retrier.call(lambda: self._names.read(account_id))
+
+    def _settled_cap(self) -> int:
+        if self._cap is None:
+            settled = self._retrier.call(lambda: settled_kind_cap(self._items, self._generation, self._setting))
+            self._cap = settled
+        return self._cap
 
     def _claim(self, account_id: str, first: int, kinds: list[Kind]) -> bool:
         """Whether this claim surely landed. If not, the dictionary is read again before anything else."""

@@ -34,6 +34,12 @@ PROCESSING_USD: Mapping[str, Decimal] = {
 }
 """Prices of one unit of the services that a batch passes through."""
 
+STORED_ITEMS_USD_GB_MONTH: Mapping[str, Decimal] = {
+    "DynamoDB storage": Decimal("0.25"),
+    "point-in-time recovery": Decimal("0.20"),
+}
+"""Prices of a GB of items for a month."""
+
 FLOW_LOG_USD: Mapping[str, Decimal] = {
     "delivery to S3, first 10 TB a month": Decimal("0.25"),
     "conversion to Parquet (not confirmed)": Decimal("0.035"),

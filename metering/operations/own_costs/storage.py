@@ -140,14 +140,14 @@ class StorageReporter:
         )
 
     def _requests_usd(self, sources: Sequence[RowSource]) -> Decimal:
-        """Cost of the PUTs of staging, write-ahead, lake files and their totals, and of the compactor's GETs."""
+        """Cost of the PUTs of staging, lake files and their totals, and of the GETs of roll-up and compactor."""
         puts = 2 * sum(not source.staged for source in sources)
         gets = 0
         for item in self.items.scan(Table.LEDGER):
             commit = CommitRecord.from_item(item) if is_commit(item) else None
             if commit is not None and commit.state != "aborted":
-                puts += 2 if commit.chunks else 1
-                gets += len(commit.hours) + (1 if commit.chunks else 0)
+                puts += 1
+                gets += len(commit.hours) + 1
         return puts * self.prices.put_usd + gets * self.prices.get_usd
 
     def _each_batch(self, name: str, sizes: BatchSizes, stored_bytes: int) -> Alternative:

@@ -106,6 +106,8 @@ class CompletenessCheck:
         waits = {str(item["sk"]) for item in world.items.everything(Table.LEDGER) if str(item["pk"])[:2] == WAITING}
         for content in world.contents.values():
             content_hash, commit_id, _ = world.watch.accepted.get(content.batch_id, ("", "", 0))
-            sent_ms = world.queue.sent_times.get(content.name)
-            if sent_ms and content_hash == content.content_hash and commit_id in waits and max(sent_ms) < through_s * 1000:
+            if content_hash != content.content_hash or commit_id not in waits:
+                continue
+            sent_ms = world.queue.sent_times.get(content.name, [])
+            if sent_ms and max(sent_ms) < through_s * 1000:
                 raise ViolationError(f"complete through {through_s}, and {content.name} of {max(sent_ms)} waits")

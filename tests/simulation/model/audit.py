@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.simulation.model.chains import claim, compact, newest, numbers_of, updates
+from tests.simulation.model.chain import newest
+from tests.simulation.model.dictionary import numbers_of
+from tests.simulation.model.rollup import updates
 from tests.simulation.model.rules import (
     RollupPlan,
     Setting,
     figure,
     figures,
-    run_sk,
     runs_in,
     text,
     usage_place,
@@ -24,19 +25,15 @@ from tests.simulation.model.world import (
     RefusedError,
     Write,
     again,
-    delete,
     get_object,
-    put_if_absent,
     query,
 )
 
 if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
-    from tests.simulation.model.world import Item
+    from tests.simulation.model.world import Item, Steps
 
-    Steps = Generator[Read | Write, object, None]
 
 ACCOUNTS = ("a", "b")
 _LOOKS = 6
@@ -59,7 +56,7 @@ class Look:
         return all(self.done.get(shard, 0) >= number for shard, number in runs_in(self.item).items())
 
 
-def rows_of(hour: int) -> Generator[Read | Write, object, dict[tuple[str, str], int]]:
+def rows_of(hour: int) -> Steps[dict[tuple[str, str], int]]:
     """Rows of an hour from published files and pointers, summed by account and kind (P25 without what waits)."""
     for _ in range(_LOOKS):
         files = yield from query("ledger", f"H{hour}", "1#")
@@ -83,7 +80,7 @@ def rows_of(hour: int) -> Generator[Read | Write, object, dict[tuple[str, str], 
     raise LateError
 
 
-def done_runs(shards: int) -> Generator[Read | Write, object, dict[int, int]]:
+def done_runs(shards: int) -> Steps[dict[int, int]]:
     """Number of each shard's newest done run."""
     done: dict[int, int] = {}
     for shard in range(shards):
@@ -92,7 +89,7 @@ def done_runs(shards: int) -> Generator[Read | Write, object, dict[int, int]]:
     return done
 
 
-def look_at(hour: int, setting: Setting) -> Generator[Read | Write, object, list[Look]]:
+def look_at(hour: int, setting: Setting) -> Steps[list[Look]]:
     """Compare each usage item of an hour with the rows (P37)."""
     begun = yield from again(Read(lambda world: world.steps))
     assert isinstance(begun, int)
@@ -125,14 +122,16 @@ def look_at(hour: int, setting: Setting) -> Generator[Read | Write, object, list
     return looks
 
 
-def reconcile(hour: int, setting: Setting, found: Callable[[Look], None]) -> Steps:
+def reconcile(hour: int, setting: Setting, found: Callable[[Look], None]) -> Steps[None]:
     """Report each settled item that differs from the rows."""
     for look in (yield from look_at(hour, setting)):
         if look.missing and (look.settled or not setting.keeps("P37 only settled items")):
             found(look)
 
 
-def repair(hour: int, setting: Setting, found: Callable[[Look], None], repaired: Callable[[UsagePlace], None]) -> Steps:
+def repair(
+    hour: int, setting: Setting, found: Callable[[Look], None], repaired: Callable[[UsagePlace], None]
+) -> Steps[None]:
     """Put right what differs (P38)."""
     looks = yield from look_at(hour, setting)
     busy: set[UsagePlace] = set()
@@ -154,7 +153,7 @@ def repair(hour: int, setting: Setting, found: Callable[[Look], None], repaired:
             continue
 
 
-def planned_since(done: dict[int, int]) -> Generator[Read | Write, object, set[UsagePlace]]:
+def planned_since(done: dict[int, int]) -> Steps[set[UsagePlace]]:
     """Usage items that a run names which was not done yet: the rows may have its share, whether they have it or not."""
     busy: set[UsagePlace] = set()
     for shard, number in done.items():
@@ -191,117 +190,3 @@ def correct(look: Look, numbers: dict[int, int], setting: Setting, repaired: Cal
         return made
 
     return Action(("usage", *look.place), may, make)
-
-
-# As of now -------------------------------------------------------------------------------------------------------------
-
-
-def as_of_now(account: str, setting: Setting, report: Callable[[dict[tuple[int, str], int]], None]) -> Steps:
-    """An account's usage as of now (P28)."""
-    for _ in range(_LOOKS):
-        answer = yield from _report(account, setting)
-        if answer is not None:
-            report(answer)
-            return
-
-
-def _states(shards: int) -> Generator[Read | Write, object, list[tuple[int, Item] | None]]:
-    states = []
-    for shard in range(shards):
-        states.append((yield from newest(f"U{shard}")))
-    return states
-
-
-def _report(account: str, setting: Setting) -> Generator[Read | Write, object, dict[tuple[int, str], int] | None]:
-    before = yield from _states(setting.shards)
-    waiting: list[list[str]] = []
-    for shard in range(setting.shards):
-        waiting.append([sk for sk, _ in (yield from query("ledger", f"W{shard}"))])
-    items = {(account, sk): item for sk, item in (yield from query("usage", account))}
-    if setting.keeps("P28 second look") and (yield from _states(setting.shards)) != before:
-        return None
-    numbers = yield from numbers_of(account)
-    names = {number: kind for kind, number in numbers.items()}
-    total: dict[tuple[int, str], int] = {}
-
-    def count(place: UsagePlace, sums: dict[str, int]) -> None:
-        hour, _, kind = place[1].partition("/")
-        for name, value in sums.items():
-            key = int(hour), kind[1:] if name == "b" else names[int(name[1:])]
-            total[key] = total.get(key, 0) + value
-
-    for place, item in items.items():
-        count(place, figures(item))
-    for shard, run in enumerate(before):
-        planned: set[str] = set()
-        if run is not None and run[1]["state"] == "planned":
-            plan = yield from get_object(text(run[1], "plan"))
-            if plan is None:
-                return None
-            assert isinstance(plan, RollupPlan)
-            planned |= plan.commits.keys()
-            own = RollupPlan(
-                {},
-                {key: sums for key, sums in plan.numbered.items() if key[0] == account},
-                {key: sums for key, sums in plan.named.items() if key[0] == account},
-            )
-            for place, sums in updates(own, {account: numbers}).items():
-                landed = runs_in(items.get(place)).get(shard, 0) >= run[0]
-                if not (landed and setting.keeps("P28 asks the item's number")):
-                    count(place, sums)
-        for commit_id in waiting[shard]:
-            if commit_id in planned:
-                continue
-            staged = yield from get_object(f"staging/{commit_id}")
-            if staged is None:
-                return None
-            assert isinstance(staged, dict)
-            for (its_account, hour, kind), value in staged.items():
-                if its_account == account:
-                    total[hour, kind] = total.get((hour, kind), 0) + value
-    return total
-
-
-# Restore ---------------------------------------------------------------------------------------------------------------
-
-
-def restore(hours: int, setting: Setting, epoch: int, rng: random.Random) -> Steps:
-    """After a restore of the ledger: raise the numbers, and fill a new, empty usage table (P41)."""
-    for shard in range(setting.shards):
-        if setting.keeps("P41 compaction that was planned is finished"):
-            run = yield from newest(f"L{shard}")
-            if run is not None and run[1]["state"] == "planned":
-                yield from compact(shard, rng, "none")
-        yield from _take_back(shard, setting)
-        if setting.keeps("P41 a run above all"):
-            for chain in (f"U{shard}", f"L{shard}"):
-                run = yield from newest(chain)
-                if run is None or run[0] < epoch:
-                    made: Item = {"state": "done", "plan": ""}
-                    try:
-                        yield from again(Write((put_if_absent("ledger", f"R{chain}", run_sk(epoch), made),)))
-                    except RefusedError:
-                        continue
-    for hour in range(hours):
-        yield from fill(hour, setting)
-
-
-def _take_back(shard: int, setting: Setting) -> Steps:
-    run = yield from newest(f"U{shard}")
-    if run is None or run[1]["state"] != "planned":
-        return
-    if setting.keeps("P41 what waits is placed nowhere"):
-        for commit_id, item in (yield from query("ledger", f"W{shard}")):
-            hours = item["hours"]
-            assert isinstance(hours, frozenset)
-            for hour in sorted(hours):
-                yield from again(Write((delete("ledger", f"H{hour}", f"2#{commit_id}"),)))
-            yield from again(Write((delete("ledger", f"P{shard}", commit_id),)))
-
-
-def fill(hour: int, setting: Setting) -> Steps:
-    """Fill an hour of an empty usage table: a repair, whose kinds get their numbers first."""
-    rows = yield from rows_of(hour)
-    for account in ACCOUNTS:
-        yield from claim(account, {kind for its_account, kind in rows if its_account == account}, setting)
-    yield from repair(hour, setting, lambda _: None, lambda _: None)

@@ -6,15 +6,17 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tests.simulation.model.audit import ACCOUNTS, Look, UsagePlace, as_of_now, reconcile, repair, restore
-from tests.simulation.model.chains import clean, commit, compact, roll_up, updates
-from tests.simulation.model.rules import RollupPlan, Setting, Sums, figures, runs_in, text
+from tests.simulation.model.audit import ACCOUNTS, reconcile, repair
+from tests.simulation.model.compactor import clean, compact
+from tests.simulation.model.now import as_of_now
+from tests.simulation.model.restore import restore
+from tests.simulation.model.rollup import commit, roll_up, updates
+from tests.simulation.model.rules import RollupPlan, Setting, Sums, figures, runs_in, summed, text
 from tests.simulation.model.world import BrokenError, Faults, World
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from tests.simulation.model.world import Place, Read, Write
+    from tests.simulation.model.audit import Look, UsagePlace
+    from tests.simulation.model.world import Item, Place, Steps
 
 HOURS = 2
 KINDS = ("k0", "k1", "k2", "k3", "k4")
@@ -54,7 +56,7 @@ class History:
     damaged: set[UsagePlace] = field(default_factory=set)
     mended: dict[UsagePlace, int] = field(default_factory=dict)
     digits: int = 0
-    backup: dict[Place, dict[str, object]] | None = None
+    backup: dict[Place, Item] | None = None
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)  # one seed, one history
@@ -89,7 +91,7 @@ class History:
         if working.count(name) < (1 if name == "clean" else 3):
             self.world.start(name, self.process(name))
 
-    def process(self, name: str) -> Generator[Read | Write, object, None]:
+    def process(self, name: str) -> Steps[None]:
         """One process of a kind."""
         shard, hour = self.rng.randrange(self.setting.shards), self.rng.randrange(HOURS)
         own = random.Random(self.rng.random())  # one seed, one history
@@ -112,7 +114,7 @@ class History:
             return repair(hour, self.setting, self.differs, self.repaired)
         return self.report(self.rng.choice(ACCOUNTS))
 
-    def commit(self, shard: int) -> Generator[Read | Write, object, None]:
+    def commit(self, shard: int) -> Steps[None]:
         """One more commit, with a digit of its own."""
         if self.digits >= self.course.commits:
             return
@@ -152,7 +154,7 @@ class History:
             if outcome:
                 break
 
-    def restoring(self, outcome: list[bool]) -> Generator[Read | Write, object, None]:
+    def restoring(self, outcome: list[bool]) -> Steps[None]:
         """Restore, and say so at its end."""
         yield from restore(HOURS, self.setting, _EPOCH, random.Random(self.seed))  # one seed
         outcome.append(True)
@@ -187,7 +189,7 @@ class History:
         for shard, newest in runs_in(item).items():
             for key, run in list(self.world.items.items()):
                 if key[:2] == ("ledger", f"RU{shard}") and int(key[2]) <= newest:
-                    plan = self.world.ever[text(run, "plan")]  # type: ignore[arg-type]
+                    plan = self.world.ever[text(run, "plan")]
                     assert isinstance(plan, RollupPlan)
                     for name, value in updates(plan, self.numbers()).get((place[1], place[2]), {}).items():
                         expected[name] = expected.get(name, 0) + value
@@ -203,7 +205,7 @@ class History:
                 found[place[1][1:]][text(item, "kind")] = int(place[2][2:])
         return found
 
-    def report(self, account: str) -> Generator[Read | Write, object, None]:
+    def report(self, account: str) -> Steps[None]:
         """A reader: what it says lies between the commits that were there when it began and when it ended (P28)."""
         before = {
             commit_id
@@ -266,24 +268,24 @@ class History:
         while self.world.can_step:
             self.world.step()
 
+    def used(self) -> Sums:
+        """What the usage table counts, by name."""
+        used: Sums = {}
+        names = {account: {number: kind for kind, number in each.items()} for account, each in self.numbers().items()}
+        for place, item in self.world.items.items():
+            hour, _, rest = place[2].partition("/")
+            for name, value in figures(item).items() if place[0] == "usage" else ():
+                key = place[1], int(hour), rest[1:] if name == "b" else names[place[1]][int(name[1:])]
+                used[key] = used.get(key, 0) + value
+        return used
+
     def check_end(self) -> None:
         """Nothing waits, and usage by name equals the commits, which equal the lake."""
         left = [place for place in self.world.items if place[1][0] in "W" and place[0] == "ledger"]
         if left:
             raise BrokenError(f"the end: {left} wait")
-        true: dict[tuple[str, int, str], int] = {}
-        for commit_id, sums in self.sent.items():
-            if self.is_committed(commit_id):
-                for key, value in sums.items():
-                    true[key] = true.get(key, 0) + value
-        used: dict[tuple[str, int, str], int] = {}
-        names = {account: {number: kind for kind, number in each.items()} for account, each in self.numbers().items()}
-        for place, item in self.world.items.items():
-            if place[0] == "usage":
-                hour, _, rest = place[2].partition("/")
-                for name, value in figures(item).items():
-                    key = place[1], int(hour), rest[1:] if name == "b" else names[place[1]][int(name[1:])]
-                    used[key] = used.get(key, 0) + value
+        true = summed(sums for commit_id, sums in self.sent.items() if self.is_committed(commit_id))
+        used = self.used()
         used = {key: value for key, value in used.items() if value}
         if used != true:
             wrong = {key: (f"{used.get(key, 0):o}", f"{true.get(key, 0):o}") for key in used.keys() | true.keys()}

@@ -8,19 +8,20 @@ A transaction is decided at one moment, but readers see its items change one aft
 from __future__ import annotations
 
 import copy
+from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
 Value = int | str | frozenset[int] | dict[int, int] | tuple[str, ...]
 Item = dict[str, Value]
 Place = tuple[str, str, str]  # table, partition, sort key
-Call = "Read | Write"
-Process = "Generator[Read | Write, Reply, None]"
-Reply = object
+T = TypeVar("T")
+# Calls that a process makes one by one, and its result.
+Steps = Generator["Read | Write", object, T]
 
 
 class UnknownError(Exception):
@@ -83,7 +84,7 @@ class _Landing:
 @dataclass(slots=True)
 class _Actor:
     name: str
-    process: Generator[Read | Write, object, None]
+    process: Steps[None]
     answer: object = None
     error: Exception | None = None
     waits: bool = False
@@ -124,7 +125,7 @@ class World:
         self._number += 1
         return f"{self._number:06d}"
 
-    def start(self, name: str, process: Generator[Read | Write, object, None]) -> None:
+    def start(self, name: str, process: Steps[None]) -> None:
         """Let a process begin."""
         self._actors.append(_Actor(name, process))
 
@@ -174,36 +175,30 @@ class World:
 
     def _advance(self, actor: _Actor) -> None:
         try:
-            if actor.error is not None:
-                error, actor.error = actor.error, None
-                call = actor.process.throw(error)
-            else:
-                call = actor.process.send(actor.answer)
+            error, actor.error = actor.error, None
+            call = actor.process.send(actor.answer) if error is None else actor.process.throw(error)
         except (StopIteration, LateError):
             self._actors.remove(actor)
             return
         actor.answer = None
         if self.rng.random() < self.faults.killed:
-            # Half of the dead were just about to call; of the others the call goes out, and no one hears the answer.
-            self._actors.remove(actor)
-            actor.process.close()
-            if isinstance(call, Write) and self.rng.random() < 0.5:
-                self._apply(call, None, lost=True)
-            return
-        if isinstance(call, Read):
-            if self.rng.random() < self.faults.lost_before:
-                actor.error = UnknownError()
-            else:
-                actor.answer = call.look(self)
-            return
-        draw = self.rng.random()
-        if draw < self.faults.lost_before:
+            self._kill(actor, call)
+        elif self.rng.random() < self.faults.lost_before:
             actor.error = UnknownError()
-        elif draw < self.faults.lost_before + self.faults.later:
+        elif isinstance(call, Read):
+            actor.answer = call.look(self)
+        elif self.rng.random() < self.faults.later:
             self._late.append(call)
             actor.error = UnknownError()
         else:
             self._apply(call, actor, lost=self.rng.random() < self.faults.lost_after)
+
+    def _kill(self, actor: _Actor, call: Read | Write) -> None:
+        """Half of the dead were just about to call; of the others the call goes out, and no one hears the answer."""
+        self._actors.remove(actor)
+        actor.process.close()
+        if isinstance(call, Write) and self.rng.random() < 0.5:
+            self._apply(call, None, lost=True)
 
     def _come_late(self) -> None:
         self._apply(self._late.pop(self.rng.randrange(len(self._late))), None, lost=True)
@@ -248,13 +243,10 @@ class World:
             self.on_usage(action.place)
 
 
-# Calls, as processes make them. ---------------------------------------------------------------------------------------
-
-Steps = "Generator[Read | Write, object, T]"
 _ATTEMPTS = 4
 
 
-def again(call: Read | Write) -> Generator[Read | Write, object, object]:
+def again(call: Read | Write) -> Steps[object]:
     """A call, repeated while its outcome is not sure; in the end the process stops (P3).
 
     Raises:
@@ -269,14 +261,14 @@ def again(call: Read | Write) -> Generator[Read | Write, object, object]:
     raise LateError
 
 
-def get(table: str, pk: str, sk: str) -> Generator[Read | Write, object, Item | None]:
+def get(table: str, pk: str, sk: str) -> Steps[Item | None]:
     """One item, read strongly."""
     found = yield from again(Read(lambda world: copy.deepcopy(world.items.get((table, pk, sk)))))
     assert found is None or isinstance(found, dict)
     return found
 
 
-def query(table: str, pk: str, prefix: str = "") -> Generator[Read | Write, object, list[tuple[str, Item]]]:
+def query(table: str, pk: str, prefix: str = "") -> Steps[list[tuple[str, Item]]]:
     """Items of a partition in order. Each is a read of its own (P2)."""
     found: list[tuple[str, Item]] = []
     last = ""
@@ -294,7 +286,7 @@ def query(table: str, pk: str, prefix: str = "") -> Generator[Read | Write, obje
         last = entry[0]
 
 
-def put_object(key: str, content: object) -> Generator[Read | Write, object, None]:
+def put_object(key: str, content: object) -> Steps[None]:
     """An object, if there is none of its key. Objects appear at once, and for sure."""
 
     def store(world: World) -> object:
@@ -304,12 +296,12 @@ def put_object(key: str, content: object) -> Generator[Read | Write, object, Non
     yield from again(Read(store))
 
 
-def get_object(key: str) -> Generator[Read | Write, object, object]:
+def get_object(key: str) -> Steps[object]:
     """An object; None if it is missing."""
     return (yield from again(Read(lambda world: world.objects.get(key))))
 
 
-def delete_object(key: str) -> Generator[Read | Write, object, None]:
+def delete_object(key: str) -> Steps[None]:
     """No object of that key is left."""
     yield from again(Read(lambda world: world.objects.pop(key, None)))
 

@@ -202,6 +202,11 @@ def lake_view(process: Process, *, shards: int) -> LakeView:
     return LakeView(items=process.items, objects=process.objects, reader=PlainLake(process.objects), shards=shards)
 
 
+def totals(process: Process) -> PlainTotals:
+    """The reader of what lake files add up to."""
+    return PlainTotals(process.objects, PlainLake(process.objects))
+
+
 def reconciler(process: Process, *, shards: int) -> Reconciler:
     """The production reconciler."""
     world = process.world
@@ -209,6 +214,7 @@ def reconciler(process: Process, *, shards: int) -> Reconciler:
         items=process.items,
         usage=usage_reading(process),
         view=lake_view(process, shards=shards),
+        totals=totals(process),
         clock=process,
         metrics=world.metrics,
         alerts=world.alerts,
@@ -241,7 +247,7 @@ def run_checker(process: Process, *, shards: int) -> IncrementalCheck:
             items=process.items,
             usage=usage_reading(process),
             view=lake_view(process, shards=shards),
-            totals=PlainTotals(process.objects, PlainLake(process.objects)),
+            totals=totals(process),
         ),
         clock=process,
         shards=shards,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Re
 from metering.stores.writes import Put, Table, Update
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.lake_world import HOUR, NOW_S, World, record
-from tests.support.usage_items import change, usage_of
+from tests.support.usage_items import change, elsewhere, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -191,7 +192,9 @@ def test_all_is_read_when_that_is_due_and_what_was_published_between() -> None:
     world.compact_all()
     assert (result := tick(world)).hours == 1
     assert not result.scanned
-    assert reconciliation(world) == Reconciliation(finished_s=NOW_S + 15 * MINUTE_S, hours=1, differences=0)
+    assert reconciliation(world) == Reconciliation(
+        finished_s=NOW_S + 15 * MINUTE_S, hours=1, differences=0, scan_due_s=NOW_S + DAY_S
+    )
     world.clock.advance_s(DAY_S)
     assert tick(world).scanned
 
@@ -327,20 +330,99 @@ def test_what_sources_miss_is_remembered_through_quick_passes() -> None:
     assert reconciliation(world).gaps_since_s == since_s
 
 
-def test_a_table_that_cannot_be_read_in_time_is_given_up_once_a_day_and_the_runs_are_compared() -> None:
-    world = published(HOUR)
+def slow_scans(world: World, *, seconds: int) -> None:
+    """Each part of a table takes this long."""
     scan = world.items.scan
 
-    def slow(table: Table) -> Iterator[object]:
-        world.clock.advance_s(460)
-        yield from scan(table)
+    def slow(table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+        world.clock.advance_s(seconds)
+        yield from scan(table, part=part, parts=parts)
 
-    world.items.scan = slow  # type: ignore[method-assign, assignment]  # a store that grew
-    result = tick(world)
-    assert (result.scanned, result.hours, result.left) == (False, 1, 0)
-    assert world.metrics.counts["ScansGivenUp"] == 1
+    world.items.scan = slow  # type: ignore[method-assign]  # a store that grew
+
+
+def test_a_scan_that_takes_many_ticks_comes_to_its_end_and_quick_passes_go_on_meanwhile() -> None:
+    world = published(HOUR, OLD_HOUR)
+    spoil(world, OLD_HOUR)
+    lost = next(entry for entry in usage_of(world.items) if entry.key.hour_s == HOUR)
+    change(world.items, elsewhere(lost, hour_s=HOUR - 9 * DAY_S), 4, 1)
+    slow_scans(world, seconds=100)
+    ticks = [tick(world)]
+    assert world.objects.keys("audit/")
+    while not ticks[-1].scanned:
+        assert reconciliation(world).scan_due_s is None
+        # Another process goes on.
+        world.jobs = world.make_jobs()
+        ticks.append(tick(world))
+    assert 4 < len(ticks) < 20
+    assert ticks[0].hours == 2, "a quick pass compared what was published"
+    assert ticks[-1].hours == 3
+    assert ticks[-1].different == 2
+    assert reconciliation(world).scan_due_s == world.clock.now_ms() // 1_000 + DAY_S
+    assert work_list(world).scan_tries == 0
     assert not tick(world).scanned
-    assert world.metrics.counts["ScansGivenUp"] == 1
+
+
+def test_a_scan_in_parts_finds_what_one_in_one_go_finds() -> None:
+    results = []
+    for seconds in (0, 130):
+        world = published(HOUR, OLD_HOUR)
+        spoil(world, OLD_HOUR)
+        world.items.remove(Table.LEDGER, marker_key("batch-0"))
+        slow_scans(world, seconds=seconds)
+        while not (result := tick(world)).scanned:
+            pass
+        results.append((result.hours, result.different, result.left, sorted(work_list(world).hours)))
+    assert results[0] == results[1]
+
+
+def test_a_table_whose_first_part_takes_too_long_is_divided_into_more() -> None:
+    world = published(HOUR)
+    size = {"parts": 0}
+    scan = world.items.scan
+
+    def slow(table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+        size["parts"] = parts
+        world.clock.advance_s(8_000 // parts)
+        yield from scan(table, part=part, parts=parts)
+
+    world.items.scan = slow  # type: ignore[method-assign]  # a store that grew
+    assert not tick(world).scanned
+    tick(world)
+    assert size["parts"] == 128
+
+
+def test_a_scan_that_dies_before_it_is_saved_is_not_begun_in_every_tick() -> None:
+    world = published(HOUR)
+    scan, deaths = world.items.scan, 0
+
+    def dying(table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+        nonlocal deaths
+        deaths += 1
+        raise KeyboardInterrupt
+        yield from scan(table, part=part, parts=parts)
+
+    world.items.scan = dying  # type: ignore[method-assign]  # a process without memory
+    for _ in range(6):
+        with suppress(KeyboardInterrupt):
+            tick(world)
+    assert deaths == 3
+    assert reconciliation(world).hours == 0
+    assert reconciliation(world).finished_s
+
+
+def test_what_is_published_while_a_scan_goes_on_stays_on_the_list() -> None:
+    world = published(HOUR)
+    slow_scans(world, seconds=100)
+    assert not tick(world).scanned
+    world.clock.advance_s(60)
+    world.send([record(9, start_s=OLD_HOUR)])
+    world.compact_all()
+    spoil(world, OLD_HOUR)
+    while not (result := tick(world)).scanned:
+        pass
+    assert work_list(world).hours.keys() == {OLD_HOUR}
+    assert result.left == 0
 
 
 def reconciliation(world: World) -> Reconciliation:

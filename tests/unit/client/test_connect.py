@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from metering.ledger.usage_items import usage_entries
 
 import metering
 from metering.client.connection import Connection, SumsDifferError
@@ -20,13 +21,12 @@ from metering.client.http import HttpAnswers
 from metering.client.places import Place
 from metering.client.stores import StoreAnswers
 from metering.errors import OperationFailedError, UnavailableError
-from metering.ledger.usage_items import usage_entries
 from metering.reports.parameters import InvalidParametersError
 from metering.reports.sql.statements import QueryError
-from metering.stores.writes import Put, Table
 from metering.version import package_version
 from tests.api.world import FIRST, SECOND, ApiWorld, complete_until
 from tests.support.lake_world import HOUR, World, record
+from tests.support.usage_items import change, usage_of
 from tests.unit.client.here import Here, over_stores, served
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ QUESTIONS: list[dict[str, Any]] = [
     {"from_": "2026-11", "group_by": "day", "tz": "Asia/Tokyo"},
     {"from_": "2026-11", "with_corrections": True},
     {"from_": "2026-11", "account": "999999999999"},
+    {"from_": "2026-11", "account": FIRST, "group_by": "hour", "now": True},
 ]
 
 
@@ -168,25 +169,12 @@ def test_a_trace_whose_sums_differ_is_an_error_with_both_figures() -> None:
     world = World()
     [batch] = world.send([record(1_000)])
     complete_until(world, HOUR)
-    for item in list(world.items.everything(Table.USAGE)):
-        if any(entry.total.bytes == 1_000 for entry in usage_entries(item)):
-            changed = {name: _one_more(value) for name, value in item.items()}
-            world.items.put(Put(table=Table.USAGE, item=changed))
+    [entry] = usage_of(world.items)
+    change(world.items, entry, 1)
     with pytest.raises(SumsDifferError, match="usage 1001, rows 1000, markers 1000 bytes") as error:
         over_stores(world).trace("123456789012", from_="2026-11")
     assert error.value.sums == {"usage": "1001", "rows": "1000", "markers": "1000"}
     assert [row["batch_id"] for row in error.value.table.to_pylist()] == [batch]
-
-
-def _one_more(value: Any) -> Any:
-    """A value of a usage item with one byte more where it says 1,000."""
-    if value == 1_000:
-        return 1_001
-    if isinstance(value, dict):
-        return {name: _one_more(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_one_more(each) for each in value]
-    return value
 
 
 @pytest.mark.parametrize("over", ["stores", "http"])

@@ -74,6 +74,8 @@ EXAMPLES: list[MeteringError] = [
     DescriptionError(("subnet-1 and subnet-2 of vpc-1 overlap",)),
     errors.LedgerCorruptError("two verdicts"),
     errors.FormatTooNewError(found=3, known=1, needed="0.7.0"),
+    errors.FormatTooOldError(found=1, known=2),
+    errors.GenerationError("The ledger goes with usage table 3, and 2 is deployed."),
     errors.SettingsError(["window_s is wrong"]),
     errors.OperationFailedError("It failed.", "Run it again."),
     ReadOnlyError("dynamodb.PutItem"),

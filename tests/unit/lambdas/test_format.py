@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lambdas.sqs import SqsRecord
 
 OWN = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0", usage_generation=settings().usage_generation)
-OLD = LedgerFormat(number=FORMAT_VERSION - 1, written_by="0.1.0")
+OLD = LedgerFormat(number=FORMAT_VERSION - 1, written_by="0.1.0", usage_generation=1)
 OF_LOGS = ("onramp", "log_context")
 FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("*/bootstrap.py"))
 

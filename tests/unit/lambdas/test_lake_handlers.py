@@ -19,7 +19,7 @@ from metering.errors import LedgerCorruptError
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.stores.writes import Key, Table, Update
 from metering.units import HOUR_S
-from metering.wiring.rollup import rollup_tick
+from metering.wiring.lake import rollup_tick
 from tests.support.lake_world import NOW_S, World, record
 
 

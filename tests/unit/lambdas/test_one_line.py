@@ -38,7 +38,7 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
-from metering.wiring.rollup import rollup_tick
+from metering.wiring.lake import rollup_tick
 from tests.api.world import ApiWorld
 from tests.support.budget_world import BudgetWorld
 from tests.support.lake_world import World

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from metering.stores.items import ItemStore
 
-NEWER = LedgerFormat(number=FORMAT_VERSION + 1, written_by="0.2.0")
+NEWER = LedgerFormat(number=FORMAT_VERSION + 1, written_by="0.2.0", usage_generation=2)
 
 
 def ledger(found: LedgerFormat | None = None) -> tuple[MemoryItemStore, list[str]]:
@@ -76,7 +76,7 @@ def test_a_newer_format_is_refused_and_left_as_it_is(opening: Callable[[ItemStor
 
 @pytest.mark.parametrize("opening", [check_format, _remember])
 def test_an_older_format_is_refused_with_the_cure_and_left_as_it_is(opening: Callable[[ItemStore], None]) -> None:
-    old = LedgerFormat(number=1, written_by="0.1.0")
+    old = LedgerFormat(number=1, written_by="0.1.0", usage_generation=1)
     items, calls = ledger(old)
     with pytest.raises(FormatTooOldError) as caught:
         opening(items)

@@ -256,6 +256,17 @@ def test_what_the_reconciler_found_is_passed_on_with_its_age() -> None:
     assert figures[Figure.RECONCILIATION_AGE] == 200
 
 
+def test_a_scan_of_everything_that_does_not_come_to_its_end_has_an_age() -> None:
+    setup = Setup()
+    setup.watch.run()
+    setup.clock.advance_s(500)
+    assert setup.watch.run()[Figure.SCAN_OVERDUE_AGE] == 500
+    setup.put(Reconciliation(finished_s=NOW_S, hours=5, differences=0, scan_due_s=NOW_S + DAY_S))
+    assert setup.watch.run()[Figure.SCAN_OVERDUE_AGE] == 0
+    setup.clock.advance_s(3 * DAY_S)
+    assert setup.watch.run()[Figure.SCAN_OVERDUE_AGE] == 2 * DAY_S + 500
+
+
 def test_what_the_reconciler_summed_up_of_the_sources_is_passed_on_with_one_read() -> None:
     setup = Setup()
     setup.put(SourceFigures(scanned_ms=1, sources=90_000, silent=1, gaps=3, incredible=2, unkept=4))

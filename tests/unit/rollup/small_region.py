@@ -111,7 +111,7 @@ class SmallRegion:
             items=items,
             objects=objects,
             staged=PlainLake(objects),
-            numbers=KindNumbers(items, retrier=retrier, cap=cap, actions=actions),
+            numbers=KindNumbers(items, retrier=retrier, cap=cap, generation=2, actions=actions),
             clock=self.clock,
             entropy=self.entropy,
             retrier=retrier,

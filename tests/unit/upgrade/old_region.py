@@ -13,7 +13,7 @@ from typing import Any
 
 from metering.adapters.aws.dynamodb.attributes import from_attributes
 from metering.hours import hour_label
-from metering.lake.parquet.staged_usage import ParquetStagedUsage
+from metering.lake.parquet.reader import ParquetStagedUsage
 from metering.ledger.commits import is_commit
 from metering.ledger.shards import known_shards
 from metering.stores.deliveries import Delivery

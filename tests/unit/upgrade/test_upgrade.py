@@ -196,6 +196,7 @@ def test_a_straggling_upgrade_does_not_touch_what_the_new_roll_up_has_booked() -
         items=region.items,
         retrier=region.parts().retrier(),
         kinds_per_account=region.settings.kinds_per_account,
+        usage_generation=region.settings.usage_generation,
         shards=region.shards(),
     )
 

@@ -56,6 +56,10 @@ CorrectionsOption = Annotated[
     bool, typer.Option("--corrections", help="Also what was booked later for closed months. It reads all rows since.")
 ]
 
+RestoredOption = Annotated[
+    bool, typer.Option("--restored", help="After a restore of the ledger: fill the new usage table that is deployed.")
+]
+
 _CLOSE_EXAMPLES = """Examples:
 
     metering period close 2026-10 --dry-run --format table
@@ -201,12 +205,21 @@ def _say_checklist(checklist: Checklist, accepted: frozenset[str]) -> None:
 
 @command(rebuild, "usage", reads=True, changes=True)
 def rebuild_usage(
-    session: Session, start: Annotated[str | None, FROM_OPTION] = None, end: Annotated[str | None, TO_OPTION] = None
+    session: Session,
+    start: Annotated[str | None, FROM_OPTION] = None,
+    end: Annotated[str | None, TO_OPTION] = None,
+    restored: RestoredOption = False,
 ) -> None:
     """Repair usage totals that differ from the rows; those of closed months, if they differ from the frozen totals.
 
-    It works hour by hour, beside everything that runs. Stopping it does no harm, and a second run does the rest.
+    It works hour by hour, beside everything that runs. Stopping it does no harm, and a second run does the rest. After
+    a restore of the ledger, `--restored` fills the new usage table and lets the functions work again.
     """
+    if restored:
+        if start or end:
+            raise WrongUsageError("--restored fills a whole usage table: leave out --from and --to.")
+        _rebuild_restored(session)
+        return
     now_s = int(time.time())
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     rebuilder = session.region().jobs.rebuilder
@@ -218,6 +231,25 @@ def rebuild_usage(
     session.write(_rebuilt_answer(result))
     _tell_repairs(result)
     _tell_unrepaired(result, f"--region {session.region_name} --stage {session.stage}")
+
+
+def _rebuild_restored(session: Session) -> None:
+    from metering.wiring.connection import RestoringConnection
+
+    deployed = session.region()
+    region = RestoringConnection(deployed.clients, deployed.names)
+    table = f"usage table {region.settings.usage_generation}"
+    with session.deed(
+        what="rebuild usage",
+        subject="--restored",
+        consequence=f"{table.capitalize()} is filled from the rows, and the ledger goes with it for good.",
+        ground=replace(session.ground(), items=lambda: region.items),
+    ) as done:
+        with _hours() as tell:
+            result = region.jobs.after_restore(NoDeadline(), tell).run()
+        done.result = f"{result.repaired} totals of {result.hours} hours, in {table}"
+    session.write(_rebuilt_answer(result))
+    say(f"The ledger goes with {table}, and the functions work again.")
 
 
 def _span(start: str | None, end: str | None) -> str:

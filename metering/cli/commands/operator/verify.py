@@ -171,7 +171,7 @@ def rollup_of(region: RegionConnection) -> Rollup | None:
 
     In an account the function does it within seconds, and who verifies there may only read.
     """
-    return region.jobs.rollup if region.clients.access.custom_endpoint else None
+    return region.jobs.rollup if region.emulated else None
 
 
 def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "", rollup: Rollup | None = None) -> bool:

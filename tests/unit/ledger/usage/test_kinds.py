@@ -11,6 +11,7 @@ from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
 from metering.errors import LedgerCorruptError, UnavailableError
+from metering.ledger.usage.kind_cap import known_kind_cap, settled_kind_cap
 from metering.ledger.usage.kinds import KindNames, KindNumbers, kind_key, number_key, partition_of_kinds
 from metering.stores.retrying import Retrier
 from metering.stores.writes import Table
@@ -26,9 +27,9 @@ def kinds(*names: str) -> list[Kind]:
     return [Kind(name, "AmazonEC2", "us-east-1", "internet") for name in names]
 
 
-def numbers_over(items: MemoryItemStore, *, cap: int = 100, actions: int = 100) -> KindNumbers:
+def numbers_over(items: MemoryItemStore, *, cap: int = 100, actions: int = 100, generation: int = 2) -> KindNumbers:
     retrier = Retrier(clock=ManualClock(0), entropy=SeededEntropy(1), attempts=4)
-    return KindNumbers(items, retrier=retrier, cap=cap, actions=actions)
+    return KindNumbers(items, retrier=retrier, cap=cap, generation=generation, actions=actions)
 
 
 def assert_sound(items: MemoryItemStore, accounts: Iterable[str] = (ONE, OTHER)) -> None:
@@ -87,13 +88,38 @@ def test_more_kinds_than_a_transaction_takes_are_claimed_by_several() -> None:
     assert_sound(items)
 
 
-def test_beyond_the_cap_a_kind_has_no_number_and_a_higher_cap_gives_it_one() -> None:
+@pytest.mark.parametrize("later", [2, 3, 4])
+def test_the_cap_of_the_first_claim_is_that_of_the_usage_generation_whatever_is_set_later(later: int) -> None:
     items = MemoryItemStore()
     found = numbers_over(items, cap=3).claim(ONE, kinds("a", "b", "c", "d"))
     assert list(found.values()) == [0, 1, 2, None]
-    assert numbers_over(items, cap=2).claim(ONE, kinds("c", "e")) == dict(zip(kinds("c", "e"), (2, None), strict=True))
-    assert numbers_over(items, cap=4).claim(ONE, kinds("d")) == {kinds("d")[0]: 3}
+    numbers = numbers_over(items, cap=later)
+    assert numbers.claim(ONE, kinds("c", "d", "e")) == dict(zip(kinds("c", "d", "e"), (2, None, None), strict=True))
+    assert list(numbers.claim(OTHER, kinds("a", "b", "c", "d")).values()) == [0, 1, 2, None]
+    assert known_kind_cap(items, 2) == 3
     assert_sound(items)
+
+
+def test_another_usage_generation_has_a_cap_of_its_own() -> None:
+    items = MemoryItemStore()
+    numbers_over(items, cap=1).claim(ONE, kinds("a", "b"))
+    assert numbers_over(items, cap=2, generation=3).claim(ONE, kinds("b")) == {kinds("b")[0]: 1}
+
+
+def test_two_that_ask_first_at_the_same_time_get_the_same_cap() -> None:
+    for at in range(3):
+        items = MemoryItemStore()
+        left = [at]
+
+        def overtake(_call: str, items: MemoryItemStore = items, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] == -1:
+                assert settled_kind_cap(items, 2, 7) in (7, 9)
+
+        items.on_call = overtake
+        found = settled_kind_cap(items, 2, 9)
+        assert left[0] < 0
+        assert found == settled_kind_cap(items, 2, 5) == known_kind_cap(items, 2)
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["refused", "reply lost"])

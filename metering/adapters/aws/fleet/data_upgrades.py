@@ -18,7 +18,6 @@ from metering.stores.writes import Table
 from metering.upgrade.note import forget_upgrade, upgrade_note
 from metering.upgrade.upgrade import DataUpgrade, is_old, stopped
 from metering.version import package_version
-from metering.wiring.connection import RegionConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,14 +38,21 @@ class DataUpgrades:
         clients_of: Gives the clients of a region.
         stage: Name of the stage.
         generation_of: Generation of the usage table that a region's settings ask for.
+        repair: Books in a region's usage table what rows have and usage lacks.
     """
 
     def __init__(
-        self, clients_of: Callable[[str], Clients], *, stage: str, generation_of: Callable[[str], int]
+        self,
+        clients_of: Callable[[str], Clients],
+        *,
+        stage: str,
+        generation_of: Callable[[str], int],
+        repair: Callable[[str], object],
     ) -> None:
         self._clients_of = clients_of
         self._stage = stage
         self._generation_of = generation_of
+        self._repair = repair
         self._clock = SystemClock()
         self._retrier = Retrier(clock=self._clock, entropy=SystemEntropy(), attempts=_ATTEMPTS)
 
@@ -102,9 +108,6 @@ class DataUpgrades:
     def forget(self, region: str) -> None:
         items = self._items(region)
         self._retrier.call(lambda: forget_upgrade(items))
-
-    def _repair(self, region: str) -> object:
-        return RegionConnection(self._clients_of(region), self._resources(region)).jobs.rebuilder.usage()
 
     def _upgrade(self, region: str) -> DataUpgrade:
         """The upgrade as the deployed settings want it."""

@@ -1,0 +1,129 @@
+"""Write units, calls and USD a day of everything, counted inside an emulator, at AWS's size of an invocation.
+
+Each load runs in tables of its own: workers, a roll-up each 15 seconds of the target load, and at the end the
+compaction and cleaning of all of it. A run counts only if usage, rows and markers are equal at its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from load_tests.wire.counts import counting_emulator, total
+from load_tests.wire.day_costs import day_costs, print_day
+from load_tests.wire.region import MESSAGES, RUN_BATCHES, Load, WireRegion, clients_of, deliveries_of
+from load_tests.wire.runs import PARTS, WireRun
+from metering.adapters.emulator import ministack as emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from load_tests.wire.counts import WireCounts
+
+LOADS = (
+    Load(scenario="load-1", accounts=500, most_units=3.0, most_usd=None),
+    Load(scenario="load-5", accounts=500, most_units=3.0, most_usd=None),
+    Load(scenario="load", accounts=500, most_units=3.2, most_usd=60),
+    Load(scenario="load", accounts=10_000, most_units=4.2, most_usd=None),
+)
+# Two minutes of the target load: eight runs of the roll-up.
+BATCHES = 8 * RUN_BATCHES
+
+
+def run(load: Load, batches: int, endpoint: str, counts: WireCounts) -> WireRun:
+    """Run one load to its end."""
+    region = WireRegion(clients_of(endpoint))
+    shipments = load.shipments(batches, now_s=region.clock.now_ms() // 1_000)
+    begin = counts.read(region.clients)
+    kinds = region.claim(each.sent.totals for each in shipments)
+    claimed = counts.read(region.clients)
+    left = RUN_BATCHES
+    for invocation in deliveries_of([each.body for each in shipments], region.clock.now_ms()):
+        region.invoke(invocation)
+        left -= len(invocation)
+        if left <= 0:
+            left += RUN_BATCHES
+            region.roll_up()
+    region.roll_up()
+    rolled_up = counts.read(region.clients)
+    stored = region.stored()
+    before = counts.read(region.clients)
+    region.compact_and_clean()
+    end = counts.read(region.clients)
+    return WireRun(
+        load=load,
+        batches=batches,
+        body_bytes=sum(len(each.body) for each in shipments),
+        counts=rolled_up - claimed + (end - before),
+        claims=claimed - begin,
+        cpu_s=region.cpu_s,
+        kinds=kinds,
+        stored=stored,
+        equal=region.usage_equals_markers(),
+    )
+
+
+def print_units(runs: Sequence[WireRun]) -> None:
+    """Print write units a batch, and the kinds in use."""
+    print(
+        f"\nwrite units a batch, counted in the emulator: {MESSAGES} messages an invocation, a roll-up each "
+        f"{RUN_BATCHES:,} batches (15 s at 12 million a day)"
+    )
+    print(
+        f"{'load':<27}{'kinds':>7}{'an account':>12}{'accept':>8}{'roll up':>9}{'compact':>9}{'clean':>7}{'all':>7}"
+        f"{'bar':>6}{'equal':>7}   claims, once"
+    )
+    for each in runs:
+        kinds = each.kinds
+        print(
+            f"{each.load.name:<27}{kinds.distinct:>7,}{kinds.of_accounts / kinds.accounts:>12.1f}"
+            + "".join(f"{each.units[part]:>{width}.2f}" for part, width in zip(PARTS, (8, 9, 9, 7), strict=True))
+            + f"{each.units_a_batch:>7.2f}{each.load.most_units:>6.1f}{'yes' if each.equal else 'NO':>7}"
+            f"   {total(each.claims, 'write '):,.0f} units for {kinds.of_accounts:,}"
+        )
+
+
+def problems_of(runs: Sequence[WireRun]) -> list[str]:
+    """Bars that were missed."""
+    found = []
+    for each in runs:
+        load = each.load
+        if each.units_a_batch > load.most_units:
+            found.append(f"{each.units_a_batch:.2f} write units a batch at {load.name}, more than {load.most_units}")
+        if not each.equal:
+            found.append(f"usage, rows and markers differ at {load.name}")
+        usd = sum(day_costs(each).values())
+        if load.most_usd is not None and usd > load.most_usd:
+            found.append(f"{usd:.0f} USD a day at {load.name}, more than {load.most_usd}")
+    return found
+
+
+def measured(loads: Sequence[Load], batches: int) -> list[WireRun]:
+    """Run loads one after the other in one emulator."""
+    with TemporaryDirectory() as folder, counting_emulator(Path(folder) / "counts.json") as counts:
+        running = emulator.start(emulator.free_port(4_640), region="us-east-1")
+        try:
+            return [run(load, batches, running.endpoint, counts) for load in loads]
+        finally:
+            emulator.stop(running.pid)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure all loads. Returns 0 only if every bar holds."""
+    parser = argparse.ArgumentParser(prog="python -m load_tests.wire.as_on_aws", description=__doc__)
+    parser.add_argument("--batches", type=int, default=BATCHES)
+    options = parser.parse_args(arguments)
+    runs = measured(LOADS, options.batches)
+    print_units(runs)
+    print_day(runs)
+    problems = problems_of(runs)
+    for problem in problems:
+        print(f"MISSED: {problem}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,150 @@
+"""What a day of 12 million batches costs at list prices, jobs and storage included.
+
+Calls, units, bytes and processor time are those of a counted run. What a run of minutes cannot show is estimated, and
+marked so: the waits of a function for its calls, what is stored after months, and jobs that walk over what is stored.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from load_tests.stage import POLICY
+from load_tests.wire.counts import total
+from load_tests.wire.region import MESSAGES, TARGET_BATCHES_PER_DAY
+from metering.fleet.stage import StageConfig
+from metering.operations.own_costs.list_prices import (
+    PROCESSING_USD,
+    STORED_ITEMS_USD_GB_MONTH,
+    StoragePrices,
+)
+from metering.units import DAY_S, GIB, KIB, MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from load_tests.wire.runs import WireRun
+
+_PROD = StageConfig.load("prod")
+_MONTH_DAYS = 30
+_YEAR_DAYS = 365
+_WRITE = float(PROCESSING_USD["DynamoDB write request unit (on demand)"])
+_READ = float(PROCESSING_USD["DynamoDB read request unit (on demand)"])
+_SQS = float(PROCESSING_USD["SQS request (standard, 64 KiB)"])
+_LAMBDA_S = float(PROCESSING_USD["Lambda GB-second (arm64)"])
+_PUT = float(PROCESSING_USD["S3 PUT"])
+_GET = float(StoragePrices().get_usd)
+_STORED_GB_MONTH = float(sum(STORED_ITEMS_USD_GB_MONTH.values()))
+# DynamoDB bills 100 bytes beside each item (developer guide, item sizes).
+_BESIDE_ITEM_BYTES = 100
+# Waits of a function (design/scale.py): a transaction of a hundred actions, one item, one object.
+_TRANSACTION_S, _ITEM_S, _OBJECT_S = 0.080, 0.005, 0.025
+_CALLS_AT_ONCE = 16
+_READ_UNIT_BYTES = 4 * KIB
+# Records are a day to five weeks late in some batches, so each look of the reconciler is at all of these days.
+_DAYS_LOOKED_AT = 36
+_HOURS = 24
+_SQS_BATCH, _SQS_CHUNK_BYTES = 10, 64 * KIB
+# CloudWatch, KMS and the ticks of idle functions (design/scale.md, B4).
+_STANDING_USD = 1.4
+
+ESTIMATED = " (e)"
+
+
+def day_costs(run: WireRun) -> dict[str, float]:
+    """USD a day by line; the names of estimated lines end with `ESTIMATED`."""
+    days = TARGET_BATCHES_PER_DAY / run.batches
+    writes = {f"DynamoDB writes: {part}": units * TARGET_BATCHES_PER_DAY * _WRITE for part, units in run.units.items()}
+    return {
+        **writes,
+        "DynamoDB reads: roll-up, compaction, cleaning": total(run.counts, "read ") * days * _READ,
+        "SQS": _requests(run) * TARGET_BATCHES_PER_DAY * _SQS,
+        "S3 PUT, LIST": sum(run.counts.get(f"s3 calls {name}", 0) for name in ("PUT", "LIST", "POST")) * days * _PUT,
+        "S3 GET, HEAD": sum(run.counts.get(f"s3 calls {name}", 0) for name in ("GET", "HEAD")) * days * _GET,
+        f"Lambda: aggregator{ESTIMATED}": _aggregator(run),
+        f"Lambda: roll-up that goes on for its minute{ESTIMATED}": _rollup_usd(),
+        f"Lambda: compactor and cleaner{ESTIMATED}": _jobs_usd(run),
+        f"DynamoDB storage and restore points{ESTIMATED}": _stored_gb(run) * _STORED_GB_MONTH / _MONTH_DAYS,
+        f"DynamoDB reads: a whole scan a day{ESTIMATED}": _scan_usd(run),
+        f"DynamoDB reads: reconciler{ESTIMATED}": _reconciler_usd(run),
+        f"S3 storage of a year of the lake{ESTIMATED}": _lake_usd(run),
+        f"CloudWatch, KMS, idle ticks{ESTIMATED}": _STANDING_USD,
+    }
+
+
+def _requests(run: WireRun) -> float:
+    """SQS requests a batch: sent, received and deleted by ten; a request of messages is billed for each 64 KiB."""
+    by_ten = 1 / _SQS_BATCH
+    return 2 * max(run.body_bytes / run.batches / _SQS_CHUNK_BYTES, by_ten) + by_ten
+
+
+def _aggregator(run: WireRun) -> float:
+    invocations = TARGET_BATCHES_PER_DAY / MESSAGES
+    commits = run.counts.get("calls TransactWriteItems C#", 0) / run.batches * TARGET_BATCHES_PER_DAY
+    cpu_s = run.cpu_s["aggregator"] / run.batches * TARGET_BATCHES_PER_DAY
+    busy_s = cpu_s + commits * (_TRANSACTION_S + _OBJECT_S)
+    return busy_s * _PROD.aggregator_memory_mb / KIB * _LAMBDA_S + invocations * float(PROCESSING_USD["Lambda request"])
+
+
+def _rollup_usd() -> float:
+    requests = DAY_S / MINUTE_S * float(PROCESSING_USD["Lambda request"])
+    return DAY_S * _PROD.rollup_memory_mb / KIB * _LAMBDA_S + requests
+
+
+def _jobs_usd(run: WireRun) -> float:
+    days = TARGET_BATCHES_PER_DAY / run.batches
+    calls = sum(
+        number for name, number in run.counts.items() if name.startswith("calls ") and name[-2:] in ("H#", "P#")
+    )
+    objects = run.counts.get("s3 calls GET", 0)
+    busy_s = (run.cpu_s["jobs"] + calls * _ITEM_S / _CALLS_AT_ONCE + objects * _OBJECT_S) * days
+    return busy_s * _PROD.job_memory_mb / KIB * _LAMBDA_S
+
+
+def _stored_gb(run: WireRun) -> float:
+    """Both tables once they have the size that they keep: markers and commits of their lives, usage of a year."""
+    days = TARGET_BATCHES_PER_DAY / run.batches
+    life_days = POLICY.marker_life_s / DAY_S
+    lasting = sum(_billed_bytes(run, kind) * days * life_days for kind in ("B#", "C#"))
+    # All traffic of a run is of one hour, and an account's usage of an hour is one item, however much it is.
+    usage = _billed_bytes(run, "A#") * _HOURS * _YEAR_DAYS
+    return (lasting + usage + _billed_bytes(run, "D#")) / GIB
+
+
+def _billed_bytes(run: WireRun, kind: str) -> float:
+    return run.stored.bytes.get(kind, 0) + run.stored.items.get(kind, 0) * _BESIDE_ITEM_BYTES
+
+
+def _scan_usd(run: WireRun) -> float:
+    every_days = max(POLICY.scan_every_s / DAY_S, 1)
+    return _stored_gb(run) * GIB / _READ_UNIT_BYTES * _READ / every_days
+
+
+def _reconciler_usd(run: WireRun) -> float:
+    ticks = DAY_S / (_PROD.reconciler_every_min * MINUTE_S)
+    item_bytes = run.stored.bytes.get("A#", 0) / max(run.stored.items.get("A#", 1), 1)
+    units = math.ceil(item_bytes * _HOURS / _READ_UNIT_BYTES)
+    return ticks * run.kinds.accounts * _DAYS_LOOKED_AT * units * _READ
+
+
+def _lake_usd(run: WireRun) -> float:
+    per_day = (run.counts.get("s3 bytes lake/", 0) + run.counts.get("s3 bytes summaries/", 0)) / run.batches
+    month = int(per_day * TARGET_BATCHES_PER_DAY * _MONTH_DAYS)
+    prices = StoragePrices()
+    older = prices.month_usd("STANDARD_IA", month * (_YEAR_DAYS // _MONTH_DAYS - 1))
+    return float(prices.month_usd("STANDARD", month) + older) / _MONTH_DAYS
+
+
+def print_day(runs: Sequence[WireRun]) -> None:
+    """Print USD a day of everything, a column a load."""
+    tables: list[Mapping[str, float]] = [day_costs(run) for run in runs]
+    print("\nUSD a day of everything at 12 million batches a day, list prices of us-east-1; (e): estimated")
+    print(f"{'':<62}" + "".join(f"{run.load.short:>16}" for run in runs))
+    for name in tables[0]:
+        print(f"{name:<62}" + "".join(f"{table[name]:>16.2f}" for table in tables))
+    print(f"{'all':<62}" + "".join(f"{sum(table.values()):>16.2f}" for table in tables))
+    print(f"{'counted alone':<62}" + "".join(f"{_counted(table):>16.2f}" for table in tables))
+
+
+def _counted(table: Mapping[str, float]) -> float:
+    return sum(usd for name, usd in table.items() if not name.endswith(ESTIMATED))

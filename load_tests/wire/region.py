@@ -1,0 +1,250 @@
+"""A region over an emulator as AWS would run it: invocations of a hundred messages, a roll-up each 15 seconds of load.
+
+MiniStack's own mapping hands over ten messages an invocation, which no batch of AWS has. So this region calls the
+production use cases itself, over the real adapters. Time is counted in batches: at 12 million a day, 15 s are 2,083
+batches, on whatever machine this runs.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from load_tests.stage import POLICY, settings
+from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
+from metering.adapters.aws.runtime import SystemEntropy
+from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.adapters.aws.session import Access, Clients
+from metering.adapters.memory.alerts import MemoryAlerts
+from metering.adapters.memory.clock import DeadlineAt, ManualClock
+from metering.adapters.memory.metrics import MemoryMetrics
+from metering.fleet.stage import StageConfig
+from metering.hours import hour_of
+from metering.replay.scenarios import SCENARIOS
+from metering.replay.synthesis import Synthesis
+from metering.settings import Settings
+from metering.stores.deliveries import Delivery
+from metering.stores.item_size import item_bytes
+from metering.stores.writes import Table
+from metering.units import DAY_S, HOUR_S
+from metering.wiring.aggregator import build_aggregator
+from metering.wiring.jobs import LakeJobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from mypy_boto3_dynamodb.type_defs import KeySchemaElementTypeDef
+
+    from metering.replay.synthesis import Shipment
+    from metering.usage.totals import Kind, Total, UsageKey
+
+REGION = "us-east-1"
+TARGET_BATCHES_PER_DAY = 12_000_000
+MESSAGES = StageConfig.load("prod").batch_size
+# Batches of the target load between two runs of the roll-up.
+RUN_BATCHES = TARGET_BATCHES_PER_DAY * POLICY.rollup_every_s // DAY_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Traffic of one run.
+
+    Attributes:
+        scenario: Name of the replay scenario.
+        accounts: Number of its accounts.
+        most_units: Bar: write units a batch.
+        most_usd: Bar: USD a day; None without one.
+    """
+
+    scenario: str
+    accounts: int
+    most_units: float
+    most_usd: float | None
+
+    @property
+    def name(self) -> str:
+        return f"{SCENARIOS[self.scenario].keys_per_batch} keys, {self.accounts:,} accounts"
+
+    @property
+    def short(self) -> str:
+        accounts = "" if self.accounts == SCENARIOS[self.scenario].accounts else f", {self.accounts // 1_000} k"
+        return f"{SCENARIOS[self.scenario].keys_per_batch} keys{accounts}"
+
+    def shipments(self, batches: int, *, now_s: int) -> list[Shipment]:
+        """The messages, all of the last full hour and none twice."""
+        synthesis = Synthesis(
+            name=f"{self.scenario}-{self.accounts}",
+            scenario=replace(SCENARIOS[self.scenario], accounts=self.accounts, duplicates=0.0),
+            seed=1,
+            base_hour_s=hour_of(now_s) - HOUR_S,
+            bucket="b",
+        )
+        return list(synthesis.shipments(batches))
+
+
+def clients_of(endpoint: str) -> Clients:
+    """Clients of an emulator."""
+    return Clients(Access(region=REGION, endpoint_url=endpoint, access_key=("test", "test")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kinds:
+    """Kinds of usage in a load: of how many accounts, how many distinct ones, and how many of all accounts together."""
+
+    accounts: int
+    distinct: int
+    of_accounts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What both tables hold, by kind of item (`B#`): number and bytes."""
+
+    items: Mapping[str, int]
+    bytes: Mapping[str, int]
+
+
+@dataclass
+class WireRegion:
+    """Tables and a bucket of their own in an emulator, with the production parts over them.
+
+    Attributes:
+        cpu_s: Processor time of this process by part: `aggregator`, `roll-up`, `jobs`.
+    """
+
+    clients: Clients
+    policy: Mapping[str, int] = field(default_factory=dict)
+    cpu_s: dict[str, float] = field(default_factory=lambda: {"aggregator": 0.0, "roll-up": 0.0, "jobs": 0.0})
+
+    def __post_init__(self) -> None:
+        name = f"load-{uuid.uuid4().hex[:12]}"
+        self.clock = ManualClock(int(time.time()) * 1_000)
+        self.metrics, self.alerts, self.entropy = MemoryMetrics(), MemoryAlerts(), SystemEntropy()
+        tables = {Table.LEDGER: f"{name}-ledger", Table.USAGE: f"{name}-usage"}
+        make_tables(self.clients, tables.values(), bucket=name)
+        self.items = DynamoDbItemStore(self.clients.dynamodb, tables)
+        self.objects = S3ObjectStore(self.clients.s3, name)
+        self.settings = _settings(tables, name, self.policy)
+        self.aggregator = build_aggregator(self, self.metrics)
+        self.jobs = LakeJobs(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            entropy=self.entropy,
+            metrics=self.metrics,
+            alerts=self.alerts,
+            settings=self.settings,
+            threads=16,
+        )
+
+    def deadline(self) -> DeadlineAt:
+        return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 900_000)
+
+    def invoke(self, deliveries: Sequence[Delivery]) -> None:
+        """One invocation of the aggregator.
+
+        Raises:
+            RuntimeError: A message went back.
+        """
+        with self._timed("aggregator"):
+            result = self.aggregator.handle(deliveries, self.deadline())
+        if result.retry:
+            raise RuntimeError(f"{len(result.retry)} messages went back: {result.contradictions}")
+
+    def roll_up(self) -> None:
+        """One run, and more if it left something."""
+        with self._timed("roll-up"):
+            if not self.jobs.rollup.run(self.deadline()).finished:
+                raise RuntimeError("the roll-up left something")
+
+    def compact_and_clean(self) -> None:
+        """Compact everything, and clean up behind it as if the readers' grace were over."""
+        with self._timed("jobs"):
+            self.jobs.compactor_of(self.jobs.policy.everything()).run(self.deadline())
+            self.clock.advance_s(2 * DAY_S)
+            self.jobs.cleaner.run(self.deadline())
+            self.jobs.rollup_cleaner.run(self.deadline())
+
+    def usage_equals_markers(self) -> bool:
+        """Whether usage, rows and markers are equal. A run is worth nothing without it."""
+        result = self.jobs.reconciler.check(from_s=0, to_s=self.clock.now_ms() // 1_000, deep=True)
+        return bool(result.checks) and not result.different and not result.unstable
+
+    def claim(self, usages: Iterable[Mapping[UsageKey, Total]]) -> Kinds:
+        """Give all kinds of some usage their numbers, as they have them after the first hours of an account's life."""
+        accounts: dict[str, set[Kind]] = {}
+        for usage in usages:
+            for key in usage:
+                accounts.setdefault(key.account_id, set()).add(key.kind)
+        with self._timed("jobs"):
+            for account_id, kinds in accounts.items():
+                self.jobs.rollup.numbers.claim(account_id, kinds)
+        return Kinds(
+            accounts=len(accounts),
+            distinct=len(set().union(*accounts.values())),
+            of_accounts=sum(map(len, accounts.values())),
+        )
+
+    def stored(self) -> Stored:
+        """Number and size of the items of both tables by the kind that their partitions begin with."""
+        items: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
+        for table in (Table.LEDGER, Table.USAGE):
+            for item in self.items.scan(table):
+                kind = str(item["pk"])[:2]
+                items[kind] += 1
+                sizes[kind] += item_bytes(item)
+        return Stored(items=items, bytes=sizes)
+
+    def _timed(self, part: str) -> _Timed:
+        return _Timed(self.cpu_s, part)
+
+
+class _Timed:
+    """Adds the processor time of a block to a part."""
+
+    def __init__(self, cpu_s: dict[str, float], part: str) -> None:
+        self._cpu_s, self._part = cpu_s, part
+
+    def __enter__(self) -> None:
+        self._began = time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        self._cpu_s[self._part] += time.process_time() - self._began
+
+
+def deliveries_of(bodies: Sequence[str], now_ms: int) -> Iterator[list[Delivery]]:
+    """Messages by invocation."""
+    for start in range(0, len(bodies), MESSAGES):
+        yield [
+            Delivery(message_id=str(start + place), body=body, sent_at_ms=now_ms, receive_count=1, sender_id="load")
+            for place, body in enumerate(bodies[start : start + MESSAGES])
+        ]
+
+
+def make_tables(clients: Clients, tables: Iterable[str], *, bucket: str) -> None:
+    """Make tables with the keys `pk` and `sk`, and a bucket."""
+    for table in tables:
+        clients.dynamodb.create_table(
+            TableName=table,
+            BillingMode="PAY_PER_REQUEST",
+            KeySchema=[_key("pk", "HASH"), _key("sk", "RANGE")],
+            AttributeDefinitions=[
+                {"AttributeName": "pk", "AttributeType": "S"},
+                {"AttributeName": "sk", "AttributeType": "S"},
+            ],
+        )
+    clients.s3.create_bucket(Bucket=bucket)
+
+
+def _key(name: str, kind: Literal["HASH", "RANGE"]) -> KeySchemaElementTypeDef:
+    return {"AttributeName": name, "KeyType": kind}
+
+
+def _settings(tables: Mapping[Table, str], bucket: str, changes: Mapping[str, int]) -> Settings:
+    made = settings(ledger_table=tables[Table.LEDGER], usage_table=tables[Table.USAGE], data_bucket=bucket)
+    # Nobody reads what the cleaner deletes.
+    return Settings.model_validate({**made.model_dump(), "clean_wait_s": 0, **changes})

@@ -1,0 +1,58 @@
+"""What one load asked of the services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from load_tests.wire.counts import total
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from load_tests.wire.region import Kinds, Load, Stored
+
+# Writes of each part, by operation and kind of the first item.
+PARTS = {
+    "accept": ("TransactWriteItems C#", "PutItem S#"),
+    "roll up": ("TransactWriteItems U#", "TransactWriteItems D#", "UpdateItem A#", "UpdateItem S#", "DeleteItem U#"),
+    "compact": ("UpdateItem H#", "PutItem H#", "UpdateItem P#", "DeleteItem P#", "PutItem R#", "UpdateItem R#"),
+    "clean": ("DeleteItem H#", "UpdateItem C#", "PutItem W#"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireRun:
+    """Counts of one load.
+
+    Attributes:
+        counts: Of everything from the first message to the last cleaning, without the claims of kinds.
+        body_bytes: Size of all messages.
+        claims: Of the claims of kinds. An account's kind is claimed once in its life.
+        cpu_s: Processor time of our code by part.
+        stored: What the tables held before they were cleaned.
+        equal: Whether usage, rows and markers were equal at the end.
+    """
+
+    load: Load
+    batches: int
+    body_bytes: int
+    counts: Mapping[str, float]
+    claims: Mapping[str, float]
+    cpu_s: Mapping[str, float]
+    kinds: Kinds
+    stored: Stored
+    equal: bool
+
+    @property
+    def units(self) -> dict[str, float]:
+        """Write units a batch by part."""
+        return {
+            part: sum(self.counts.get(f"write {name}", 0) for name in names) / self.batches
+            for part, names in PARTS.items()
+        }
+
+    @property
+    def units_a_batch(self) -> float:
+        """All write units a batch."""
+        return total(self.counts, "write ") / self.batches

@@ -1,0 +1,119 @@
+"""After a restore of the ledger: chains above all that was ever planned, and a new usage table (P41).
+
+A ledger that was restored to an earlier time would give numbers of runs and of kinds a second time, to other content.
+So every chain goes on above the numbers of the time that was lost, and usage is booked anew into a table that has no
+number yet. Functions refuse to work from the deployment of that table until this is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.errors import ConditionFailedError, OperationFailedError
+from metering.hours import hour_label
+from metering.ledger.format_version import FORMAT_KEY, ledger_format
+from metering.ledger.runs import Run, lake_chain, newest_run, rollup_chain
+from metering.ledger.shards import known_shards
+from metering.ledger.usage.generation import remember_generation
+from metering.stores.writes import Absent, Equals, Put, Table, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.audit.rebuild import UsageRebuild
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+    from metering.stores.retrying import Retrier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AfterRestore:
+    """Makes a restored ledger fit to work on. It can be killed at any call, and begun again.
+
+    Attributes:
+        items: Ledger, and the new usage table.
+        shards: The stage's number of shards.
+        generation: Generation of the new usage table.
+        resume: Finishes the runs of the lake that are planned, and plans none.
+        rebuild: Books the rows of every hour in the new usage table (P38).
+    """
+
+    items: ItemStore
+    clock: Clock
+    retrier: Retrier
+    shards: int
+    generation: int
+    resume: Callable[[], object]
+    rebuild: Callable[[], UsageRebuild]
+
+    def run(self) -> UsageRebuild:
+        """Lift the chains, fill the usage table, and say that the two go together.
+
+        Raises:
+            OperationFailedError: No new usage table is deployed, or hours of it could not be measured.
+            LedgerCorruptError: The ledger contradicts the protocol.
+            UnavailableError: A store gives no answer; run it again.
+        """
+        before = self._goes_with()
+        # Such a run has marked its rows for itself: no other run could take them.
+        self.resume()
+        for shard in self.retrier.call(lambda: known_shards(self.items, self.shards)):
+            for chain in (rollup_chain(shard), lake_chain(shard)):
+                self._lift(chain)
+        result = self.rebuild()
+        if result.unstable:
+            named = ", ".join(hour_label(hour_s) for hour_s in result.unstable[:5])
+            raise OperationFailedError(
+                f"{len(result.unstable)} hours could not be measured: {named}.", "Run it again; it does the rest."
+            )
+        self.retrier.call(lambda: remember_generation(self.items, self.generation))
+        self._take_over(before)
+        return result
+
+    def _goes_with(self) -> int:
+        found = self.retrier.call(lambda: ledger_format(self.items))
+        if found is None or found.usage_generation >= self.generation:
+            raise OperationFailedError(
+                f"The ledger goes with usage table {self.generation}, which is deployed: there is no new one to fill.",
+                "After a restore, raise the setting usage_generation, and deploy (docs/operator-guide.md, Restore).",
+            )
+        return found.usage_generation
+
+    def _lift(self, chain: str) -> None:
+        """Put a done run on top, above every number of the time that was lost: they grow slower than a second."""
+        now_ms = self.clock.now_ms()
+        newest = self.retrier.call(lambda: newest_run(self.items, chain))
+        number = max(now_ms // 1000, 1 if newest is None else newest.number + 1)
+        top = Run(
+            chain=chain,
+            number=number,
+            state="done",
+            plan_key="",
+            planned_at_ms=now_ms,
+            done_at_ms=now_ms,
+            cleaned=True,
+        )
+        put = Put(table=Table.LEDGER, item=top.to_item(), condition=Absent())
+        try:
+            self.retrier.call(lambda: self.items.put(put))
+        except ConditionFailedError:
+            # Our own, before its reply was lost, or that of somebody who does the same.
+            return
+
+    def _take_over(self, before: int) -> None:
+        switch = Update(
+            table=Table.LEDGER,
+            key=FORMAT_KEY,
+            set={"usage_generation": self.generation},
+            condition=Equals(attribute="usage_generation", value=before),
+        )
+        try:
+            self.retrier.call(lambda: self.items.update(switch))
+        except ConditionFailedError:
+            if self._now_goes_with() != self.generation:
+                raise OperationFailedError(f"{FORMAT_KEY.pk} is changed by somebody else.", "Run it again.") from None
+
+    def _now_goes_with(self) -> int | None:
+        found = self.retrier.call(lambda: ledger_format(self.items))
+        return None if found is None else found.usage_generation

@@ -1,0 +1,144 @@
+"""A census that another process goes on with: what was counted so far, in one object (`audit/scan.json.gz`)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING, Any
+
+from metering.audit.reconcile.settling import AccountHour
+from metering.audit.reconcile.table_scan import MarkerSurvey, sources_known
+from metering.audit.scan.cells import Cells
+from metering.audit.scan.census import CensusState, HourRows
+from metering.audit.sequences import SourceSightings
+from metering.errors import ObjectMissingError
+from metering.stores.bucket import SCAN_KEY
+from metering.usage.totals import Total
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+
+# Another number for another form: an older census is begun anew.
+_FORM = 1
+
+
+def keep_census(objects: ObjectStore, state: CensusState) -> None:
+    """Save what was counted so far.
+
+    Raises:
+        UnavailableError: It is unknown whether it is saved; the next process begins where the last one was saved.
+    """
+    body = gzip.compress(json.dumps(_saved(state), separators=(",", ":")).encode(), mtime=0)
+    objects.put(SCAN_KEY, body, if_absent=False)
+
+
+def kept_census(objects: ObjectStore, items: ItemStore) -> CensusState | None:
+    """What was counted so far; None if nothing is saved, or another version saved it.
+
+    Raises:
+        UnavailableError: It cannot be read now.
+    """
+    try:
+        body = objects.get(SCAN_KEY)
+    except ObjectMissingError:
+        return None
+    try:
+        document = json.loads(gzip.decompress(body))
+        return _restored(document, items) if document["form"] == _FORM else None
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        # It is only a sum that can be counted again.
+        return None
+
+
+def _saved(state: CensusState) -> dict[str, object]:
+    survey = state.survey
+    return {
+        "form": _FORM,
+        "from_s": state.from_s,
+        "to_s": state.to_s,
+        "deep": state.deep,
+        "parts": state.parts,
+        "began_ms": state.began_ms,
+        "segments": state.segments,
+        "phase": state.phase,
+        "done": state.done,
+        "judged": state.judged,
+        "hours": state.hours,
+        "runs": {str(shard): number for shard, number in state.runs.items()},
+        "marked": _totals(state.marked),
+        "used": _totals(state.used),
+        "rows": {str(hour_s): _rows(rows) for hour_s, rows in state.rows.items()},
+        "unsettled": [list(place) for places in state.unsettled.values() for place in sorted(places, key=str)],
+        "marks": state.marks.saved(),
+        "batches": state.batches.saved(),
+        "placed": state.placed.saved(),
+        "usage": state.usage.saved(),
+        "sources": {source_id: seen.saved() for source_id, seen in survey.sources.items()},
+        "contradictions": survey.contradictions.texts(),
+        "unkept": [survey.unkept, survey.unkept_source],
+    }
+
+
+def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
+    state = CensusState(
+        from_s=saved["from_s"],
+        to_s=saved["to_s"],
+        deep=saved["deep"],
+        parts=saved["parts"],
+        began_ms=saved["began_ms"],
+        segments=saved["segments"],
+        phase=saved["phase"],
+        done=saved["done"],
+        judged=saved["judged"],
+        hours=saved["hours"],
+        runs={int(shard): number for shard, number in saved["runs"].items()},
+        survey=_survey(saved, items),
+        marked=_of_totals(saved["marked"]),
+        used=_of_totals(saved["used"]),
+        rows={int(hour): _of_rows(rows) for hour, rows in saved["rows"].items()},
+    )
+    for place in saved["unsettled"]:
+        state.unsettled.setdefault(place[0], set()).add(AccountHour(*place))
+    for name in ("marks", "batches", "placed", "usage"):
+        setattr(state, name, Cells.of_saved(state.parts, saved[name]))
+    return state
+
+
+def _survey(saved: dict[str, Any], items: ItemStore) -> MarkerSurvey:
+    survey = MarkerSurvey(sources=sources_known(items))
+    for source_id, (numbers, moments, newest_ms) in saved["sources"].items():
+        survey.sources.setdefault(source_id, SourceSightings()).add_saved(numbers, moments, newest_ms)
+    for text in saved["contradictions"]:
+        survey.contradictions.add(text)
+    survey.unkept, survey.unkept_source = saved["unkept"]
+    return survey
+
+
+def _totals(totals: Mapping[int, Total]) -> dict[str, list[str | int]]:
+    return {str(hour_s): [str(total.bytes), total.records] for hour_s, total in totals.items()}
+
+
+def _of_totals(saved: dict[str, list[str | int]]) -> dict[int, Total]:
+    return {int(hour): Total(int(size), int(records)) for hour, (size, records) in saved.items()}
+
+
+def _rows(rows: HourRows) -> list[object]:
+    booked, placed, all_rows = (
+        None if total is None else [str(total.bytes), total.records]
+        for total in (rows.booked, rows.placed, rows.all_rows)
+    )
+    return [booked, placed, all_rows, rows.keys, rows.digest]
+
+
+def _of_rows(saved: list[Any]) -> HourRows:
+    booked, placed, all_rows, keys, digest = saved
+    return HourRows(
+        booked=Total(int(booked[0]), booked[1]),
+        placed=Total(int(placed[0]), placed[1]),
+        all_rows=None if all_rows is None else Total(int(all_rows[0]), all_rows[1]),
+        keys=keys,
+        digest=digest,
+    )

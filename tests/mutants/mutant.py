@@ -1,0 +1,29 @@
+"""What a seeded bug is, and the suites that must find most of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WORLD = ("tests/unit/commit", "tests/simulation/test_simulation.py", "tests/simulation/test_matrix.py")
+LAKE = (
+    "tests/simulation/test_interleavings.py",
+    "tests/simulation/test_repair.py",
+    "tests/simulation/test_simulation.py",
+    "tests/simulation/test_matrix.py",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """One seeded bug.
+
+    Attributes:
+        old: Text that is there exactly once in `path`.
+        suites: Where it is looked for, in this order.
+    """
+
+    name: str
+    path: str
+    old: str
+    new: str
+    suites: tuple[str, ...] = WORLD

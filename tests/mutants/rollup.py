@@ -1,0 +1,375 @@
+"""Seeded bugs of the roll-up: each leaves out a rule of docs/protocol.md, by the rows of its table of traps."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import LAKE, Mutant
+
+_ROLLUP = ("tests/unit/rollup", *LAKE)
+_KINDS = ("tests/unit/ledger/usage", *LAKE)
+_REPAIR = ("tests/simulation/test_repair.py", "tests/unit/audit/test_rebuild.py", *LAKE)
+_VERIFY = ("tests/simulation/test_verify.py",)
+
+ROLLUP = (
+    Mutant(
+        name="P19 a roll-up lists what waits before it reads the newest run",
+        path="metering/rollup/rollup.py",
+        old="""        try:
+            plan = self._planner(shard).plan(turn.contradictions)
+        except NotWaitingError:
+            return True
+        if plan is None:
+            return False
+        # Whether""",
+        new="""        try:
+            plan = self._planner(shard).plan(turn.contradictions)
+        except NotWaitingError:
+            return True
+        if plan is None:
+            return False
+        newest = chain.newest()
+        # Whether""",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P20 a run is put over another one of its number",
+        path="metering/ledger/chain.py",
+        old="put = Put(table=Table.LEDGER, item=run.to_item(), condition=Absent())",
+        new="put = Put(table=Table.LEDGER, item=run.to_item())",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P20 a roll-up works from its own plan",
+        path="metering/rollup/rollup.py",
+        old="""            self.metrics.count(metric_names.ROLLUP_RACE_LOST)
+        return True""",
+        new="""            own = chain.newest()
+            if own is not None:
+                self.objects.put(own.plan_key, plan.to_json(), if_absent=False)
+        return True""",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P21 a run is done before its commits have left the list",
+        path="metering/rollup/rollup.py",
+        old="""        for part in self._parts(plan.commits, turn):
+            do_all(placing.place, part, threads=self.threads)
+        chain.finish(run)
+""",
+        new="""        chain.finish(run)
+        for part in self._parts(plan.commits, turn):
+            do_all(placing.place, part, threads=self.threads)
+""",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P22 the newest run of a roll-up expires",
+        path="metering/rollup/cleaner.py",
+        old="runs = runs_before(self.items, chain, newest.number, first=first)",
+        new="runs = runs_before(self.items, chain, newest.number + 1, first=first)",
+        suites=("tests/unit/rollup", *LAKE),
+    ),
+    Mutant(
+        name="P23 an update has no condition",
+        path="metering/rollup/adding.py",
+        old="""                set={newest: run.number},
+                condition=not_yet,""",
+        new="""                set={newest: run.number},""",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P23 an update lands again if its own number is in the item",
+        path="metering/rollup/adding.py",
+        old="LessThan(attribute=newest, value=run.number)))",
+        new="LessThan(attribute=newest, value=run.number + 1)))",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P23 an update does not leave its number",
+        path="metering/rollup/adding.py",
+        old="set={newest: run.number},",
+        new="set={},",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P3 a roll-up goes on over an update of unknown outcome",
+        path="metering/rollup/adding.py",
+        old="""        except ConditionFailedError as error:
+            self._check_landed(update, error.existing)
+            return 0
+        return 1""",
+        new="""        except ConditionFailedError as error:
+            self._check_landed(update, error.existing)
+            return 0
+        except UnavailableError:
+            return 0
+        return 1""",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P23 commits are placed before all of the run is added",
+        path="metering/rollup/rollup.py",
+        old="""        self._add(chain, run, plan, turn, blocks=full or self.policy.blocks)
+        # Only now is every update of the run sure, and commits may leave the list.
+        placing = Placing(shard=run.shard, items=self.items, retrier=self.retrier, actions=self.limits.transaction)
+        for part in self._parts(plan.commits, turn):
+            do_all(placing.place, part, threads=self.threads)
+""",
+        new="""        placing = Placing(shard=run.shard, items=self.items, retrier=self.retrier, actions=self.limits.transaction)
+        for part in self._parts(plan.commits, turn):
+            do_all(placing.place, part, threads=self.threads)
+        self._add(chain, run, plan, turn, blocks=full or self.policy.blocks)
+""",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P23 a commit is placed whether or not it waits",
+        path="metering/rollup/placing.py",
+        old="yield [check, *puts[first : first + size]]",
+        new="yield puts[first : first + size]",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P2 a commit leaves the waiting list in the transaction that places it",
+        path="metering/rollup/placing.py",
+        old="""            yield [check, *puts[first : first + size]]""",
+        new="""            gone = Delete(table=Table.LEDGER, key=key, condition=_WAITS)
+            yield [gone if first + size >= len(puts) else check, *puts[first : first + size]]""",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P2 a commit leaves the waiting list before it is placed",
+        path="metering/rollup/placing.py",
+        old="""        for actions in self._transactions(commit, key):
+            if not self._transact(actions):
+                return
+        gone = Delete(table=Table.LEDGER, key=key)
+        self.retrier.call(lambda: self.items.delete(gone))
+""",
+        new="""        gone = Delete(table=Table.LEDGER, key=key)
+        self.retrier.call(lambda: self.items.delete(gone))
+        for actions in self._transactions(commit, key):
+            self._transact(actions[1:])
+""",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P24 a commit that still waits is compacted",
+        path="metering/lake/compactor.py",
+        old="if entry.commit_id not in waiting:",
+        new="if True:",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P24 what waits is listed before what is pending",
+        path="metering/lake/compactor.py",
+        old="entries = list(pending_in(self.items, shard))",
+        new="entries = pending_in(self.items, shard)",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P16 the waiting entry is not in the transaction of its commit",
+        path="metering/commit/committer.py",
+        old="""            self._items.transact(body.actions)
+        except""",
+        new="""            self._items.transact([a for a in body.actions if not a.key.pk.startswith("U#")])
+            for action in body.actions:
+                if action.key.pk.startswith("U#"):
+                    self._items.put(action)
+        except""",
+    ),
+    Mutant(
+        name="P16 a worker does not look whether a month is closed",
+        path="metering/commit/transaction.py",
+        old="return Check(table=Table.LEDGER, key=period_key(month), condition=_NOT_THERE)",
+        new="return Check(table=Table.LEDGER, key=period_key(f'{month}-never'), condition=_NOT_THERE)",
+    ),
+    Mutant(
+        name="P25 a reader does not look at what waits",
+        path="metering/lake/view.py",
+        old="waiting = [_waiting_source(entry, hour_s) for entry in self.waiting if entry.commit_id not in placed]",
+        new="waiting: list[RowSource] = []",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P25 a reader looks at what waits after the pointers",
+        path="metering/lake/view.py",
+        old="""            waiting = self._waiting(hour_s)
+            pointers = self._pointers(hour_s)
+""",
+        new="""            pointers = self._pointers(hour_s)
+            waiting = self._waiting(hour_s)
+""",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P25 a commit that waits and is placed counts twice",
+        path="metering/lake/view.py",
+        old="for entry in self.waiting if entry.commit_id not in placed]",
+        new="for entry in self.waiting]",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P27 completeness goes on while a commit waits",
+        path="metering/audit/freshness.py",
+        old="*_waiting(waiting, self._last()), ",
+        new="",
+        suites=("tests/simulation/test_simulation.py",),
+    ),
+    Mutant(
+        name="P28 a report as of now does not look at the run again",
+        path="metering/rollup/as_of_now.py",
+        old="if _states(self._newest()) != _states(runs):",
+        new="if not runs:",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P28 a plan is added whether or not the item has its share",
+        path="metering/rollup/as_of_now.py",
+        old="absent=-1) < number:",
+        new="absent=-1) <= number:",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P28 what a plan has, counts as waiting too",
+        path="metering/rollup/as_of_now.py",
+        old="if each.commit_id not in planned.commits and any(",
+        new="if any(",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P31 all plans of a roll-up are deleted when one is old enough",
+        path="metering/rollup/cleaner.py",
+        old="            if number > over:\n",
+        new="            if number > over + 1_000:\n",
+        suites=_ROLLUP,
+    ),
+    Mutant(
+        name="P34 a close asks only what is pending",
+        path="metering/billing/closing/closer.py",
+        old="return waits or any(",
+        new="return any(",
+        suites=("tests/unit/billing", *LAKE),
+    ),
+    Mutant(
+        name="P34 a close asks what is pending before what waits",
+        path="metering/billing/closing/closer.py",
+        old="""        waits = any(
+            month_of(hour_s) == month for entry in waiting_commits(self.items, self.shards) for hour_s in entry.totals
+        )
+        return waits or any(
+            month_of(hour_s) == month
+            for shard in known_shards(self.items, self.shards)
+            for item in pending_in(self.items, shard)
+            for hour_s in Pending.from_item(item).hours
+        )
+""",
+        new="""        pends = any(
+            month_of(hour_s) == month
+            for shard in known_shards(self.items, self.shards)
+            for item in pending_in(self.items, shard)
+            for hour_s in Pending.from_item(item).hours
+        )
+        return pends or any(
+            month_of(hour_s) == month for entry in waiting_commits(self.items, self.shards) for hour_s in entry.totals
+        )
+""",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P37 an item counts as settled while a run is in work on it",
+        path="metering/audit/reconcile/settling.py",
+        old="return all(number <= done.get(shard, 0) for shard, number in runs.items())",
+        new="return all(number <= done.get(shard, 0) + 1 for shard, number in runs.items())",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P37 a comparison collects what waits as well",
+        path="metering/lake/view.py",
+        old="return replace(self, with_waiting=False)",
+        new="return self",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P38 a repair does not look at the revision",
+        path="metering/audit/repair.py",
+        old="return AllOf((same, *settled))",
+        new="return AllOf(tuple(settled))",
+        suites=_REPAIR,
+    ),
+    Mutant(
+        name="P38 a repair does not leave the numbers of the runs that are over",
+        path="metering/audit/repair.py",
+        old="set={newest_run_of(shard): number for shard, number in self.runs.items() if number},",
+        new="set={},",
+        suites=_REPAIR,
+    ),
+    Mutant(
+        name="P38 a repair leaves the number of a run that is not over",
+        path="metering/audit/repair.py",
+        old="set={newest_run_of(shard): number for shard, number in self.runs.items() if number},",
+        new="set={newest_run_of(shard): number + 1 for shard, number in self.runs.items() if number},",
+        suites=_REPAIR,
+    ),
+    Mutant(
+        name="P38 a repair does not ask what later runs have in their plans",
+        path="metering/audit/repair.py",
+        old="            if planned is None or place in planned:\n",
+        new="            if planned is None:\n",
+        suites=_REPAIR,
+    ),
+    Mutant(
+        name="P45 a number is read and then written",
+        path="metering/ledger/usage/kinds.py",
+        old="Put(table=Table.LEDGER, item=item, condition=Absent())",
+        new="Put(table=Table.LEDGER, item=item)",
+        suites=_KINDS,
+    ),
+    Mutant(
+        name="P45 a plan relies on a number that is not sure",
+        path="metering/ledger/usage/kinds.py",
+        old="""        except (TransactionCanceledError, UnavailableError):
+            return False
+        return True""",
+        new="""        except (TransactionCanceledError, UnavailableError):
+            self._names._known[account_id] = {  # noqa: SLF001
+                **self._names.of(account_id), **dict(enumerate(kinds, start=first))
+            }
+        return True""",
+        suites=_KINDS,
+    ),
+    Mutant(
+        name="P45 an unknown number is skipped",
+        path="metering/ledger/usage/kinds.py",
+        old="""        kind = self.of(account_id).get(number) or self.read(account_id).get(number)
+        if kind is None:""",
+        new="""        kind = self.of(account_id).get(number) or Kind("", "", "", "")
+        if kind is None:""",
+        suites=_KINDS,
+    ),
+    Mutant(
+        name="P45 two updates of one item under one run",
+        path="metering/rollup/adding.py",
+        old="""        for kind, totals in buckets.values():
+            yield _key(hour, kind), totals
+""",
+        new="""        for kind, totals in buckets.values():
+            for each, total in totals.items():
+                yield _key(hour, kind), {each: total}
+""",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="verify asks only before whether all is at rest",
+        path="metering/audit/verify/verifier.py",
+        old="at_rest = at_rest and self._rest()[1]",
+        new="at_rest = at_rest",
+        suites=_VERIFY,
+    ),
+    Mutant(
+        name="verify takes a region in which a commit waits for one at rest",
+        path="metering/audit/verify/verifier.py",
+        old="if waiting == 0 and not self._waits():",
+        new="if waiting == 0:",
+        suites=_VERIFY,
+    ),
+)

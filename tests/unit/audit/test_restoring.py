@@ -1,0 +1,180 @@
+"""A ledger that was restored is noticed before a number is given twice, and goes on with a new usage table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.errors import GenerationError, OperationFailedError
+from metering.ledger.format_version import check_format
+from metering.ledger.runs import lake_chain, newest_run, rollup_chain
+from metering.ledger.usage.generation import usage_generation
+from metering.stores.writes import Put, Table, key_of
+from metering.usage.totals import merge
+from tests.support.lake_world import HOUR, World, record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from metering.stores.writes import Item
+    from metering.usage.totals import Total, UsageKey
+    from metering.wiring.jobs import LakeJobs
+
+ACCOUNTS = ("123456789012", "210987654321")
+PEERS = ("internet", "eu-west-1", "cloudfront")
+
+
+class KilledError(BaseException):
+    """The process is gone."""
+
+
+class Restored(World):
+    """A region whose ledger was restored to a time before its last runs."""
+
+    def __init__(self, *, planned: bool = False) -> None:
+        super().__init__()
+        self._traffic("a", PEERS[:2])
+        self.compact_all()
+        self._traffic("b", PEERS[:1])
+        if planned:
+            # The run of the lake is planned, and its pointers are marked.
+            assert self.dies_after(14, self.compact_all)
+            newest = newest_run(self.items, lake_chain(0))
+            assert newest is not None
+            assert newest.state == "planned"
+        before = list(self.items.everything(Table.LEDGER))
+        # The time that is lost: a new kind gets the next number, and runs go on.
+        self._traffic("c", PEERS)
+        self.compact_all()
+        self.lost = self.usage()
+        self.clock.sleep_ms(3_600_000)
+        for item in list(self.items.everything(Table.LEDGER)):
+            self.items.remove(Table.LEDGER, key_of(item))
+        self.put(before)
+
+    def put(self, items: Iterable[Item]) -> None:
+        for item in items:
+            self.items.put(Put(table=Table.LEDGER, item=item))
+
+    def next_table(self) -> None:
+        """Deploy the usage table of the next generation."""
+        for item in list(self.items.everything(Table.USAGE)):
+            self.items.remove(Table.USAGE, key_of(item))
+        self.settings = self.settings.model_copy(update={"usage_generation": 3})
+
+    def process(self) -> LakeJobs:
+        """The jobs of a new process."""
+        return self.parts().jobs()
+
+    def restore(self) -> None:
+        self.process().after_restore(self.deadline(10_000), lambda _step: None).run()
+
+    def rows(self) -> dict[UsageKey, Total]:
+        view = self.process().view
+        return merge(view.hour_usage(hour_s) for hour_s in view.hours())
+
+    def _traffic(self, name: str, peers: Iterable[str]) -> None:
+        self.send(
+            [
+                record(100 + number, account=account, to=peer, resource=name)
+                for number, (account, peer) in enumerate((account, peer) for account in ACCOUNTS for peer in peers)
+            ]
+        )
+
+
+def test_a_roll_up_of_a_restored_ledger_stops_and_pages_before_it_writes_anything() -> None:
+    region = Restored()
+    usage = list(region.items.everything(Table.USAGE))
+    region.send([record(1)], rolled_up=False)
+
+    with pytest.raises(GenerationError, match="the ledger was restored to an earlier time"):
+        region.process().rollup.run(region.deadline())
+
+    assert list(region.items.everything(Table.USAGE)) == usage
+    assert ("page", "Roll-up stopped") in [(sent.severity, sent.subject) for sent in region.alerts.sent]
+
+
+def test_nobody_works_between_the_deployment_of_the_next_table_and_its_filling() -> None:
+    region = Restored()
+    region.next_table()
+    with pytest.raises(GenerationError, match="usage table 2, and 3 is deployed"):
+        check_format(region.items, usage_generation=3)
+
+    region.restore()
+
+    check_format(region.items, usage_generation=3)
+    assert usage_generation(region.items).number == 3
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_the_new_table_has_the_totals_of_the_rows_and_all_jobs_go_on(planned: bool) -> None:
+    region = Restored(planned=planned)
+    region.next_table()
+    region.restore()
+    assert region.usage() == region.rows()
+    assert region.usage() != region.lost
+
+    region.jobs, region.aggregator = region.process(), region.parts().worker()
+    region.send([record(7, to=peer) for peer in (*PEERS, "ap-southeast-2")])
+    assert region.usage() == region.rows()
+    region.compact_all()
+    checked = region.jobs.reconciler.check(from_s=HOUR - 7_200, to_s=HOUR + 7_200, deep=True)
+    assert (checked.different, checked.unstable) == ((), ())
+    region.jobs.reconcile_tick.run(region.deadline())
+    region.clock.sleep_ms(7_200_000)
+    region.jobs.cleaner.run(region.deadline())
+    region.jobs.rollup_cleaner.run(region.deadline())
+    assert region.usage() == region.rows()
+    assert all(sent.severity != "page" for sent in region.alerts.sent)
+
+
+def test_every_chain_goes_on_above_the_numbers_of_the_time_that_was_lost() -> None:
+    region = Restored()
+    region.next_table()
+    began_s = region.clock.now_ms() // 1000
+    region.restore()
+    for chain in (rollup_chain(0), lake_chain(0)):
+        newest = newest_run(region.items, chain)
+        assert newest is not None
+        assert (newest.state, newest.plan_key, newest.number >= began_s) == ("done", "", True)
+
+
+def test_a_restore_that_is_killed_at_any_write_is_done_by_the_next_one() -> None:
+    number = 0
+    while True:
+        region = Restored(planned=True)
+        region.next_table()
+        if not _killed_at(region, number):
+            break
+        region.restore()
+        check_format(region.items, usage_generation=3)
+        assert region.usage() == region.rows(), number
+        number += 1
+    assert number > 10
+
+
+def _killed_at(region: Restored, number: int) -> bool:
+    left = number
+
+    def die(name: str) -> None:
+        nonlocal left
+        if name in {"items.put", "items.update", "items.delete", "items.transact", "objects.put"}:
+            if left == 0:
+                raise KilledError
+            left -= 1
+
+    region.items.on_call = region.objects.on_call = die
+    try:
+        region.restore()
+    except KilledError:
+        return True
+    finally:
+        region.items.on_call = region.objects.on_call = lambda _name: None
+    return False
+
+
+def test_without_a_new_table_nothing_is_rebuilt_that_would_keep_the_numbers_of_a_lost_dictionary() -> None:
+    region = Restored()
+    with pytest.raises(OperationFailedError, match="there is no new one to fill"):
+        region.restore()

@@ -1,0 +1,106 @@
+"""Reports as of now: what waits for the roll-up counts, once, whatever is asked and wherever the roll-up stands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.reports.query import UsageParameters, UsageQuery
+from metering.reports.source import report_rows
+from metering.reports.usage_answer import query_document
+from metering.reports.usage_table import UsageTable
+from metering.rollup.as_of_now import TooMuchWaitsError
+from metering.units import DAY_S, HOUR_S
+from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
+from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
+
+if TYPE_CHECKING:
+    from metering.reports.usage_rows import UsageRow
+
+OTHER = "210987654321"
+
+QUESTIONS = [
+    UsageQuery(from_s=HOUR - 40 * DAY_S, to_s=HOUR + DAY_S, group_by=columns, now=True)
+    for columns in [(), ("usage_type",), ("hour", "to"), ("day",), ("month", "corrects")]
+] + [UsageQuery(from_s=HOUR, to_s=HOUR + HOUR_S, group_by=("hour", "account_id"), now=True)]
+
+
+def of_accounts(query: UsageQuery, *, now: bool = True) -> UsageQuery:
+    return replace(query, accounts=frozenset([ACCOUNT, OTHER]), now=now)
+
+
+def rows(world: World, query: UsageQuery) -> list[UsageRow]:
+    return report_rows([world.source()], query, now_s=NOW_S)
+
+
+def world_that_waits() -> World:
+    world = World()
+    world.send([record(5), record(7, account=OTHER)], [record(11, start_s=NOW_S - 30 * DAY_S)])
+    world.compact_all()
+    world.send([record(13), record(2**62, account=OTHER), record(17, to="eu-west-1")], rolled_up=False)
+    world.send([record(19, start_s=NOW_S - DAY_S), record(23)], rolled_up=False)
+    return world
+
+
+def test_usage_as_of_now_is_the_rows_at_every_step_of_the_roll_up() -> None:
+    for calls in count():
+        world = world_that_waits()
+        died = world.dies_after(calls, world.roll_up)
+        for query in QUESTIONS:
+            # Without an account, rows of lake and staging are read.
+            assert rows(world, of_accounts(query)) == rows(world, query)
+        if not died:
+            break
+    assert calls > 8
+    for query in QUESTIONS:
+        assert rows(world, of_accounts(query, now=False)) == rows(world, query)
+
+
+def test_without_now_what_waits_is_not_counted_yet() -> None:
+    world = world_that_waits()
+    [waits] = rows(world, of_accounts(QUESTIONS[0], now=False))
+    [now] = rows(world, of_accounts(QUESTIONS[0]))
+    assert (waits.total.bytes, now.total.bytes) == (23, 23 + 13 + 2**62 + 17 + 19 + 23)
+
+
+def test_a_closed_month_is_frozen_also_as_of_now() -> None:
+    world = world_with_october()
+    closed = world.jobs.closer.close(MONTH, world.deadline())
+    world.send([record(17, start_s=FIRST_S + 5)], rolled_up=False)
+    now_s = AFTER_S + 4 * DAY_S
+    query = UsageQuery(
+        from_s=FIRST_S, to_s=AFTER_S, group_by=("month", "corrects"), accounts=frozenset([ACCOUNT]), now=True
+    )
+    [row] = report_rows([world.source()], query, now_s=now_s)
+    assert row.total == closed.total
+    marked = report_rows([world.source()], replace(query, with_corrections=True), now_s=now_s)
+    assert [row.total.bytes for row in marked] == [closed.total.bytes, 17]
+
+
+def test_more_than_an_answer_may_read_is_refused_and_never_cut() -> None:
+    world = world_that_waits()
+    now = world.source().as_of_now
+    assert now is not None
+    everything = of_accounts(QUESTIONS[0])
+    with pytest.raises(TooMuchWaitsError, match="2 commits wait"):
+        list(UsageTable(items=world.items, as_of_now=replace(now, most=1)).usage(everything, now_s=NOW_S))
+    two = UsageTable(items=world.items, as_of_now=replace(now, most=2)).usage(everything, now_s=NOW_S)
+    assert sum(total.bytes for _, total in two) == 2**62 + 95
+    # Only commits with an hour that counts are read.
+    yesterday = replace(everything, from_s=HOUR - DAY_S, to_s=HOUR - DAY_S + HOUR_S)
+    one = UsageTable(items=world.items, as_of_now=replace(now, most=1)).usage(yesterday, now_s=NOW_S)
+    assert [total.bytes for key, total in one if yesterday.matches(key)] == [19]
+
+
+def test_a_table_that_does_not_know_what_waits_is_not_asked() -> None:
+    with pytest.raises(TypeError, match="as of now"):
+        list(UsageTable(items=World().items).usage(of_accounts(QUESTIONS[0]), now_s=NOW_S))
+
+
+def test_the_question_says_that_it_is_as_of_now() -> None:
+    asked = UsageParameters(accounts=[ACCOUNT], now=True).query(now_s=NOW_S)
+    assert query_document(asked)["now"] is True
+    assert "now" not in query_document(UsageParameters(accounts=[ACCOUNT]).query(now_s=NOW_S))
