@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -39,7 +40,7 @@ class Grants:
             fnmatchcase(action, pattern) and _names(text, resource, suffix)
             for statement in self.statements
             for pattern in _listed(statement["Action"])
-            for text in map(json.dumps, _listed(statement["Resource"]))
+            for text in map(_text, _listed(statement["Resource"]))
         )
 
     def actions(self, resource: str) -> set[str]:
@@ -47,7 +48,7 @@ class Grants:
         return {
             action
             for statement in self.statements
-            for text in map(json.dumps, _listed(statement["Resource"]))
+            for text in map(_text, _listed(statement["Resource"]))
             if resource in text
             for action in _listed(statement["Action"])
         }
@@ -79,7 +80,7 @@ class Grants:
         context = {} if pk is None else {"dynamodb:LeadingKeys": pk}
         return any(
             action in _listed(statement["Action"])
-            and table in json.dumps(statement["Resource"])
+            and table in _text(statement["Resource"])
             and holds(statement.get("Condition", {}), context)
             for statement in self.statements
         )
@@ -90,10 +91,15 @@ class Grants:
             text.rpartition('"/')[2].partition("*")[0]
             for statement in self.statements
             if action in _listed(statement["Action"])
-            for text in map(json.dumps, _listed(statement["Resource"]))
+            for text in map(_text, _listed(statement["Resource"]))
             # Objects of this region's bucket; what is written otherwise is in buckets of other regions.
             if '"/' in text
         }
+
+
+def _text(resource: object) -> str:
+    """A resource as text, where the usage table of each generation has the same name."""
+    return re.sub(r"Usage\d+Table", "UsageTable", json.dumps(resource))
 
 
 def _names(text: str, resource: str, suffix: str) -> bool:
@@ -210,11 +216,20 @@ def test_the_canary_cannot_say_what_the_watch_and_the_reconciler_say() -> None:
     assert not grants.may_write("dynamodb:PutItem", "LedgerTable", "W#complete")
 
 
-def test_the_reconciler_reads_the_accounts_that_the_biller_keeps_and_writes_no_object() -> None:
+def test_the_reconciler_reads_the_accounts_that_the_biller_keeps_and_writes_nothing_but_its_own_scans() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "ReconcilerRole")
 
-    assert grants.prefixes("s3:GetObject") == {"staging/", "lake/", "runs/", "rated/"}
-    assert not grants.prefixes("s3:PutObject") | grants.prefixes("s3:DeleteObject")
+    assert grants.prefixes("s3:GetObject") == {
+        "staging/",
+        "lake/",
+        "summaries/",
+        "runs/",
+        "rated/",
+        "audit/",
+        "quarantine/",
+    }
+    assert grants.prefixes("s3:PutObject") == {"audit/"}
+    assert not grants.prefixes("s3:DeleteObject")
 
 
 def test_a_grant_that_names_no_partition_would_be_seen() -> None:
@@ -263,7 +278,8 @@ def test_who_only_looks_at_totals_changes_none(name: str) -> None:
 
     assert grants.actions("LedgerTable") & WRITES == {"dynamodb:PutItem"}
     assert not grants.actions("UsageTable") & WRITES
-    assert not grants.prefixes("s3:PutObject")
+    # Of the reconciler, where it is with a scan.
+    assert grants.prefixes("s3:PutObject") <= {"audit/"}
     assert not grants.prefixes("s3:DeleteObject")
 
 
@@ -335,7 +351,7 @@ def test_an_operator_puts_dead_letters_and_refused_batches_back(stage: str) -> N
     assert not grants.may("sqs:ReceiveMessage", "IngestQueue")
     assert grants.actions("UsageTable") & WRITES == {"dynamodb:UpdateItem"}
     # Like compactor and biller, it may clean up, and never in the lake.
-    assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "rated/"}
+    assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "rated/", "runs/U", "doctor/"}
 
 
 def test_an_operator_searches_the_logs_of_the_functions_and_no_others() -> None:
