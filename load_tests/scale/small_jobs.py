@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from metering.adapters.memory.queues import MemoryQueue
@@ -22,6 +21,8 @@ from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from load_tests.scale.bench import Bench
 
 # Notes of a kind that the watch reads at most.
