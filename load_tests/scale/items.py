@@ -7,12 +7,11 @@ from collections import Counter
 from heapq import merge
 from typing import TYPE_CHECKING
 
-from load_tests.scale.staging import KEPT
 from load_tests.scale.region import KINDS, RECORDS, ROUNDS, Region, account_id, kind
+from load_tests.scale.staging import KEPT
 from metering.adapters.memory.items import MemoryItemStore
 from metering.hours import hour_label, month_bounds_s, parse_hour
 from metering.ledger.booked_hours import LakeFile, Published
-from metering.ledger.markers import Marker
 from metering.ledger.runs import Run
 from metering.ledger.usage.items import BUCKET_KINDS, usage_partition
 from metering.ledger.usage.kinds import kind_items
@@ -87,8 +86,8 @@ class ComputedItems:
         computed = self._computed(table, pk, sk_from, sk_to, descending=descending)
         return self._paged("query", self._merged(table, pk, computed, sk_from, sk_to, descending=descending))
 
-    def scan(self, table: Table, **part: int) -> Iterator[Item]:
-        return self._paged("scan", self._everything(table, **part))
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+        return self._paged("scan", self._everything(table, part, parts))
 
     def peek(self, table: Table, key: Key) -> Item | None:
         """An item, without a call."""
@@ -313,19 +312,19 @@ class ComputedItems:
 
     # The whole tables, in parts.
 
-    def _everything(self, table: Table, segment: int = 0, segments: int = 1) -> Iterator[Item]:
+    def _everything(self, table: Table, part: int, parts: int) -> Iterator[Item]:
         region = self._region
-        if segment == 0:
+        if part == 0:
             yield from self._written.scan(table)
         skip = self._touched
         if table is Table.USAGE:
-            for account in range(segment, region.accounts, segments):
+            for account in range(part, region.accounts, parts):
                 for hour_s in range(region.begin_s, region.end_s, HOUR_S):
                     item = self.usage_item(account, hour_s)
                     if not skip or (table, key_of(item)) not in skip:
                         yield item
             return
-        for hour_s in range(region.begin_s + segment * HOUR_S, region.end_s, segments * HOUR_S):
+        for hour_s in range(region.begin_s + part * HOUR_S, region.end_s, parts * HOUR_S):
             yield from self._hour(hour_s)
             if hour_s < self._markers_from_s:
                 continue

@@ -43,8 +43,8 @@ class SdkCosts:
         return (of_calls + of_items) / 1e6
 
 
-def measure(items: Sequence[Item]) -> SdkCosts:
-    """Measure with items as those of the job."""
+def measure(items: Sequence[Item], update: Update, updated: Item) -> SdkCosts:
+    """Measure with items as those of the job, and with an update and the item that it answers with."""
     wire = [to_attributes(item) for item in items]
     few, many = wire[:1], (wire * (200 // len(wire) + 1))[:200]
     one = items[0]
@@ -73,9 +73,8 @@ def measure(items: Sequence[Item]) -> SdkCosts:
     calls["get"] = _us(lambda: got.get(Table.LEDGER, key))
     put = store({})
     calls["put"] = calls["delete"] = _us(lambda: put.put(Put(table=Table.LEDGER, item=one)))
-    numbers = {name: value for name, value in one.items() if type(value) is int} or {"v": 1}
-    updated = store({"Attributes": few[0]})
-    calls["update"] = _us(lambda: updated.update(Update(table=Table.LEDGER, key=key, add=numbers)))
+    changed = store({"Attributes": to_attributes(updated)})
+    calls["update"] = _us(lambda: changed.update(update))
     puts = [Put(table=Table.LEDGER, item={**one, "sk": f"{number}"}) for number in range(10)]
     per_item["transact"] = _us(lambda: put.transact(puts)) / len(puts)
     calls |= _of_s3(per_item)

@@ -108,16 +108,11 @@ ROLLUP = (
     Mutant(
         name="P23 commits are placed before all of the run is added",
         path="metering/rollup/rollup.py",
-        old="""        self._add(chain, run, plan, turn, blocks=full or self.policy.blocks)
-        # Only now is every update of the run sure, and commits may leave the list.
-        placing = Placing(shard=run.shard, items=self.items, retrier=self.retrier, actions=self.limits.transaction)
-        for part in self._parts(plan.commits, turn):
-            do_all(placing.place, part, threads=self.threads)
+        old="""        full = len(plan.commits) >= self.policy.commits
 """,
-        new="""        placing = Placing(shard=run.shard, items=self.items, retrier=self.retrier, actions=self.limits.transaction)
-        for part in self._parts(plan.commits, turn):
-            do_all(placing.place, part, threads=self.threads)
-        self._add(chain, run, plan, turn, blocks=full or self.policy.blocks)
+        new="""        full = len(plan.commits) >= self.policy.commits
+        early = Placing(shard=run.shard, items=self.items, retrier=self.retrier, actions=self.limits.transaction)
+        do_all(early.place, plan.commits, threads=1)
 """,
         suites=LAKE,
     ),

@@ -13,6 +13,7 @@ from metering.ledger.usage.generation import usage_generation
 from metering.stores.writes import Put, Table, key_of
 from metering.usage.totals import merge
 from tests.support.lake_world import HOUR, World, record
+from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -178,3 +179,21 @@ def test_without_a_new_table_nothing_is_rebuilt_that_would_keep_the_numbers_of_a
     region = Restored()
     with pytest.raises(OperationFailedError, match="there is no new one to fill"):
         region.restore()
+
+
+def test_a_run_has_marked_the_table_before_it_writes_to_any_item() -> None:
+    region = World()
+    region.send([record(1)])
+    region.send([record(2)], rolled_up=False)
+    seen: list[bool] = []
+
+    def met(_name: str) -> None:
+        newest = max(entry.runs.get(0, 0) for entry in usage_of(region.items))
+        seen.append(newest <= usage_generation(region.items).runs[0])
+
+    items = region.items
+    region.items.on_reply = lambda name: met(name) if name == "items.update" else None
+    region.roll_up()
+    items.on_reply = lambda _name: None
+    assert len(seen) >= 2
+    assert all(seen)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
@@ -20,12 +19,11 @@ from metering.upgrade.upgrade import DataUpgrade, is_old, stopped
 from metering.version import package_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from metering.adapters.aws.session import Clients
     from metering.adapters.aws.stacks import RegionResources
     from metering.stores.items import ItemStore
-    from metering.usage.totals import Total
 
 # Attempts of each call, beside the SDK's own.
 _ATTEMPTS = 6
@@ -122,7 +120,7 @@ class DataUpgrades:
             kinds_per_account=policy.kinds_per_account,
             usage_generation=policy.usage_generation,
             version=package_version(),
-            side_by_side=_side_by_side,
+            threads=CALLS_AT_ONCE,
         )
 
     def _items(self, region: str) -> ItemStore:
@@ -137,8 +135,3 @@ class DataUpgrades:
 
     def _resources(self, region: str) -> RegionResources:
         return stack_outputs(self._clients_of(region), self._stage)
-
-
-def _side_by_side(task: Callable[[str], dict[int, Total]], accounts: Iterable[str]) -> Iterable[dict[int, Total]]:
-    with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
-        yield from pool.map(task, accounts)
