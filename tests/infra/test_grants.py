@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from metering.settings import Settings
 from metering.stores.bucket import PREFIXES
+from tests.infra.support.calls import USAGE_TABLE
 from tests.infra.support.conditions import holds
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 
@@ -40,7 +40,7 @@ class Grants:
             fnmatchcase(action, pattern) and _names(text, resource, suffix)
             for statement in self.statements
             for pattern in _listed(statement["Action"])
-            for text in map(_text, _listed(statement["Resource"]))
+            for text in map(json.dumps, _listed(statement["Resource"]))
         )
 
     def actions(self, resource: str) -> set[str]:
@@ -48,7 +48,7 @@ class Grants:
         return {
             action
             for statement in self.statements
-            for text in map(_text, _listed(statement["Resource"]))
+            for text in map(json.dumps, _listed(statement["Resource"]))
             if resource in text
             for action in _listed(statement["Action"])
         }
@@ -80,7 +80,7 @@ class Grants:
         context = {} if pk is None else {"dynamodb:LeadingKeys": pk}
         return any(
             action in _listed(statement["Action"])
-            and table in _text(statement["Resource"])
+            and table in json.dumps(statement["Resource"])
             and holds(statement.get("Condition", {}), context)
             for statement in self.statements
         )
@@ -91,15 +91,10 @@ class Grants:
             text.rpartition('"/')[2].partition("*")[0]
             for statement in self.statements
             if action in _listed(statement["Action"])
-            for text in map(_text, _listed(statement["Resource"]))
+            for text in map(json.dumps, _listed(statement["Resource"]))
             # Objects of this region's bucket; what is written otherwise is in buckets of other regions.
             if '"/' in text
         }
-
-
-def _text(resource: object) -> str:
-    """A resource as text, where the usage table of each generation has the same name."""
-    return re.sub(r"Usage\d+Table", "UsageTable", json.dumps(resource))
 
 
 def _names(text: str, resource: str, suffix: str) -> bool:
@@ -114,7 +109,7 @@ def test_the_aggregator_commits_and_reads_what_it_is_pointed_to() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "AggregatorRole")
 
     assert grants.actions("LedgerTable") >= READS | (WRITES - {"dynamodb:DeleteItem"})
-    assert not grants.actions("UsageTable")
+    assert not grants.actions(USAGE_TABLE)
     for pk in ("B#1", "C#1", "U#0", "W#conflict", "W#held"):
         assert grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
     assert grants.prefixes("s3:GetObject") == {"ingest/", "drop/"}
@@ -156,7 +151,7 @@ def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
 
     assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "runs/U"}
     assert grants.prefixes("s3:PutObject") == {"lake/", "runs/", "summaries/"}
-    assert not grants.actions("UsageTable")
+    assert not grants.actions(USAGE_TABLE)
     assert not grants.actions("IngestQueue")
 
 
@@ -186,7 +181,7 @@ def test_the_biller_sets_no_budget_and_changes_no_price_payer_or_invoice(stage: 
     for pk in ("W#budgets", "W#watch", "W#deed-2026-11"):
         assert not grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
     assert grants.everything() & WRITES == {"dynamodb:PutItem"}
-    assert not grants.actions("UsageTable")
+    assert not grants.actions(USAGE_TABLE)
     assert grants.prefixes("s3:PutObject") == grants.prefixes("s3:DeleteObject") == {"rated/"}
     assert grants.prefixes("s3:GetObject") >= {"prices/", "organization/", "rated/", "summaries/", "runs/", "lake/"}
     assert not grants.prefixes("s3:GetObject") & {"ingest/", "drop/", "quarantine/", "staging/", "invoices/"}
@@ -216,18 +211,13 @@ def test_the_canary_cannot_say_what_the_watch_and_the_reconciler_say() -> None:
     assert not grants.may_write("dynamodb:PutItem", "LedgerTable", "W#complete")
 
 
-def test_the_reconciler_reads_the_accounts_that_the_biller_keeps_and_writes_nothing_but_its_own_scans() -> None:
+def test_the_reconciler_reads_the_accounts_that_the_biller_keeps_and_writes_its_own_scan_only() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "ReconcilerRole")
 
+    # Quarantine says which dropped objects were refused for their senders.
     assert grants.prefixes("s3:GetObject") == {
-        "staging/",
-        "lake/",
-        "summaries/",
-        "runs/",
-        "rated/",
-        "audit/",
-        "quarantine/",
-    }
+        "staging/", "lake/", "summaries/", "runs/", "rated/", "audit/", "quarantine/"
+    }  # fmt: skip
     assert grants.prefixes("s3:PutObject") == {"audit/"}
     assert not grants.prefixes("s3:DeleteObject")
 
@@ -244,7 +234,7 @@ def test_the_roll_up_has_these_rights_and_no_others() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "RollupRole")
 
     assert grants.actions("LedgerTable") == READS | WRITES | {"dynamodb:ConditionCheckItem", "dynamodb:DescribeTable"}
-    assert grants.actions("UsageTable") == {
+    assert grants.actions(USAGE_TABLE) == {
         "dynamodb:GetItem",
         "dynamodb:BatchGetItem",
         "dynamodb:Query",
@@ -277,7 +267,7 @@ def test_who_only_looks_at_totals_changes_none(name: str) -> None:
     grants = Grants(synthesised("prod"), "pipeline", f"{name}Role")
 
     assert grants.actions("LedgerTable") & WRITES == {"dynamodb:PutItem"}
-    assert not grants.actions("UsageTable") & WRITES
+    assert not grants.actions(USAGE_TABLE) & WRITES
     # Of the reconciler, where it is with a scan.
     assert grants.prefixes("s3:PutObject") <= {"audit/"}
     assert not grants.prefixes("s3:DeleteObject")
@@ -287,7 +277,7 @@ def test_the_watch_reads_and_puts_figures_and_its_own_state_only() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "WatchRole")
 
     assert grants.everything() & WRITES == {"dynamodb:PutItem"}
-    assert not grants.actions("UsageTable")
+    assert not grants.actions(USAGE_TABLE)
     assert grants.may("cloudwatch:PutMetricData", "*")
     assert grants.may("sqs:GetQueueAttributes", "DeadLetters")
 
@@ -323,7 +313,7 @@ def test_a_reader_reads_everything_that_was_counted_and_changes_nothing(stage: s
     grants = Grants(synthesised(stage), "data", "RolesReader")
 
     assert grants.actions("LedgerTable") >= READS | {"dynamodb:Scan"}
-    assert grants.actions("UsageTable") >= READS
+    assert grants.actions(USAGE_TABLE) >= READS
     assert not grants.everything() & (WRITES | {"s3:DeleteObject", "sqs:SendMessage", "sqs:ReceiveMessage"})
     assert grants.prefixes("s3:PutObject") <= {"athena-results/"}
     assert {"lake/", "staging/", "quarantine/"} <= grants.prefixes("s3:GetObject")
@@ -349,7 +339,7 @@ def test_an_operator_puts_dead_letters_and_refused_batches_back(stage: str) -> N
     assert grants.may("sqs:StartMessageMoveTask", "DeadLetters")
     assert grants.may("sqs:SendMessage", "IngestQueue")
     assert not grants.may("sqs:ReceiveMessage", "IngestQueue")
-    assert grants.actions("UsageTable") & WRITES == {"dynamodb:UpdateItem"}
+    assert grants.actions(USAGE_TABLE) & WRITES == {"dynamodb:UpdateItem"}
     # Like compactor and biller, it may clean up, and never in the lake.
     assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "rated/", "runs/U", "doctor/"}
 
