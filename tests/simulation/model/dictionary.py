@@ -21,10 +21,8 @@ from tests.simulation.model.world import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.simulation.model.rules import Setting
-    from tests.simulation.model.world import Item, Steps
+    from tests.simulation.model.world import Steps
 
 
 def numbers_of(account: str) -> Steps[dict[str, int]]:
@@ -37,17 +35,15 @@ CAP = ("ledger", "S", "kinds")
 
 
 def durable_cap(setting: Setting) -> Steps[int]:
-    """The cap in force: the smallest that anybody was set to, and durable before it is used (P45)."""
-    for _ in range(8):
-        item = yield from get(*CAP)
-        if item is not None and (
-            whole(item, "cap") <= setting.cap or not setting.keeps("P45 the smaller cap is durable")
-        ):
-            return min(whole(item, "cap"), setting.cap)
-        action = Action(CAP, _is(item), lambda _: {"cap": setting.cap})
+    """The cap in force: that of whoever came first, for good (P45)."""
+    item = yield from get(*CAP)
+    if item is None:
         with suppress(RefusedError):
-            yield from again(Write((action,)))
-    raise LateError
+            yield from again(Write((put_if_absent(*CAP, {"cap": setting.cap}),)))
+        item = yield from get(*CAP)
+    if item is None:
+        raise LateError
+    return whole(item, "cap")
 
 
 def claim(account: str, kinds: set[str], setting: Setting) -> Steps[dict[str, int]]:
@@ -62,13 +58,13 @@ def claim(account: str, kinds: set[str], setting: Setting) -> Steps[dict[str, in
             return {kind: number for kind, number in known.items() if kind in kinds}
         if dense:
             with suppress(RefusedError, ConflictError, UnknownError):
-                yield Write(_claims(account, block, len(known), cap, setting))
+                yield Write(_claims(account, block, len(known), setting))
             if not setting.keeps("P45 sure before the plan"):
                 return {**known, **dict(zip(block, range(len(known), len(known) + len(block)), strict=True))}
     raise LateError
 
 
-def _claims(account: str, kinds: list[str], first: int, cap: int, setting: Setting) -> tuple[Action, ...]:
+def _claims(account: str, kinds: list[str], first: int, setting: Setting) -> tuple[Action, ...]:
     put_one = put_if_absent if setting.keeps("P45 claims if absent") else put
     numbers: list[Action] = []
     names: list[Action] = []
@@ -77,10 +73,4 @@ def _claims(account: str, kinds: list[str], first: int, cap: int, setting: Setti
         names.append(put_one("ledger", f"D{account}", f"K#{kind}", {"number": number}))
     if not setting.keeps("P45 number and name in one transaction"):
         return tuple(names)
-    if setting.keeps("P45 the cap is one") and setting.keeps("P45 a claim checks the cap"):
-        names.append(Action(CAP, _is({"cap": cap}), lambda met: met))
     return (*numbers, *names)
-
-
-def _is(wanted: Item | None) -> Callable[[Item | None], bool]:
-    return lambda met: met == wanted

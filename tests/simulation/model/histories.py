@@ -156,7 +156,7 @@ class History:
 
     def restoring(self, outcome: list[bool]) -> Steps[None]:
         """Restore, and say so at its end."""
-        yield from restore(HOURS, self.setting, _EPOCH, random.Random(self.seed))  # one seed
+        yield from restore(HOURS, self.setting, _EPOCH)
         outcome.append(True)
 
     # What must hold --------------------------------------------------------------------------------------------------
