@@ -13,7 +13,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import duckdb
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 MOST_S = 2.0
+# Times the CPU of DuckDB's own reader. Wall clock is told beside it: other work on the machine is in that.
+MOST_TIMES = 3.0
 _TIMES = 3
 _THREADS = 2
 _TOP = "SELECT account_id, sum(bytes) AS bytes FROM {source} GROUP BY account_id ORDER BY bytes DESC LIMIT 10"
@@ -61,14 +63,26 @@ def top_talkers(query: LakeQuery, view: str) -> object:
     return list(query.run(_TOP.format(source=view)).rows)
 
 
-def fastest_s(ask: Callable[[], object]) -> tuple[float, object]:
-    """Return the seconds of the fastest run and the answer: other work on the machine can only slow a run down."""
-    best_s, answer = float("inf"), None
+class Taken(NamedTuple):
+    """Least seconds of some runs, by the clock and of this process on all its cores, and the answer.
+
+    Other work on the machine can only slow a run down.
+    """
+
+    wall_s: float
+    cpu_s: float
+    answer: object
+
+
+def fastest(ask: Callable[[], object]) -> Taken:
+    """Measure a question."""
+    walls, cpus, answer = [], [], None
     for _ in range(_TIMES):
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         answer = ask()
-        best_s = min(best_s, time.perf_counter() - began)
-    return best_s, answer
+        walls.append(time.perf_counter() - began)
+        cpus.append(time.process_time() - cpu_began)
+    return Taken(min(walls), min(cpus), answer)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -80,16 +94,20 @@ def main(arguments: Sequence[str]) -> int:
         query, file = publish(Path(name), options.rows)
         with duckdb.connect(config={"threads": _THREADS}) as plain:
             sql = _TOP.format(source=f"read_parquet('{file}')")
-            plain_s, expected = fastest_s(lambda: plain.execute(sql).fetchall())
-        taken = {view: fastest_s(partial(top_talkers, query, view)) for view in ("transfers", "usage")}
+            own = fastest(lambda: plain.execute(sql).fetchall())
+        taken = {view: fastest(partial(top_talkers, query, view)) for view in ("transfers", "usage")}
     say(f"top talkers of {options.rows:,} rows, {_THREADS} threads, fastest of {_TIMES}:")
     problems = []
-    for view, (seconds, answer) in taken.items():
-        say(f"  over `{view}`: {seconds:.2f} s, {seconds / plain_s:.1f} times DuckDB's reader ({plain_s:.2f} s)")
-        if answer != expected:
+    say(f"  DuckDB's own reader: {own.wall_s:.2f} s, {own.cpu_s:.2f} s of CPU")
+    for view, (wall_s, cpu_s, answer) in taken.items():
+        times = cpu_s / own.cpu_s
+        say(f"  over `{view}`: {wall_s:.2f} s ({wall_s / own.wall_s:.1f} x), {cpu_s:.2f} s of CPU ({times:.1f} x)")
+        if answer != own.answer:
             problems.append(f"`{view}` gives another answer than the file")
-        if seconds >= MOST_S:
-            problems.append(f"`{view}` takes {seconds:.2f} s, not under {MOST_S:.0f} s")
+        if wall_s >= MOST_S:
+            problems.append(f"`{view}` takes {wall_s:.2f} s, not under {MOST_S:.0f} s")
+        if times > MOST_TIMES:
+            problems.append(f"`{view}` takes {times:.1f} times the CPU of DuckDB's own reader, not {MOST_TIMES:.0f}")
     for problem in problems:
         say(f"FAILED: {problem}")
     return 1 if problems else 0

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from load_tests.booked_usage import dictionary_of, updates_of
-from load_tests.closed_month import freeze_month, hour_usage
+from load_tests.scale.closed_month import freeze_month, hour_usage
 from metering.adapters.aws.session import Clients
 from metering.cli.commands.developer.local import start_local, stop_leftovers
 from metering.cli.connecting import connect

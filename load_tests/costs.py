@@ -1,38 +1,46 @@
-"""Cost of a batch on AWS at list prices, from the calls that the production aggregator makes.
+"""Cost of a batch on AWS at list prices, from the calls that the production aggregator and roll-up make.
 
-An invocation takes 100 messages, as the event source mapping on AWS delivers them (the emulator delivers 10). The
-aggregator runs on memory stores. Sizes of items and objects are counted by the billing rules of AWS.
+An invocation takes as many messages as the event source mapping of `prod` delivers (the emulator delivers 10), and the
+roll-up runs once for each 15 seconds of the target load. Both run on memory stores; sizes of items are counted by the
+billing rules of AWS. `load_tests.wire.as_on_aws` counts the same, and everything else, at an emulator.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from load_tests.stage import LIMITS, settings
+from load_tests.stage import POLICY, settings
+from metering import metric_names
 from metering.adapters.aws.runtime import SystemEntropy
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
-from metering.commit.aggregator import Aggregator
+from metering.fleet.stage import StageConfig
 from metering.hours import hour_of
-from metering.intake.reader import RecordBatchReader
-from metering.lake.parquet.codec import ParquetRowCodec
 from metering.operations.own_costs.list_prices import PROCESSING_USD
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import Synthesis
 from metering.stores.deliveries import Delivery
-from metering.stores.writes import Check, Delete, Item, Key, Put, Table, Update, Value
-from metering.units import HOUR_S, KIB
+from metering.stores.item_size import item_bytes
+from metering.units import DAY_S, HOUR_S, KIB
+from metering.wiring.aggregator import build_aggregator
+from metering.wiring.rollup import build_rollup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-    from metering.stores.writes import Action
+    from metering.ledger.usage.kinds import KindNumbers
+    from metering.replay.synthesis import Shipment
+    from metering.settings import Settings
+    from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update
+    from metering.usage.totals import Kind
 
 TARGET_BATCHES_PER_DAY = 12_000_000
 # Scenarios with 1, 5 and 16 usage keys per batch.
@@ -40,7 +48,9 @@ SCENARIO_NAMES = ("load-1", "load-5", "load")
 # SQS bills each 64 KiB of payload as one request.
 _SQS_CHUNK_BYTES = 64 * KIB
 _LAMBDA_MEMORY_GB = Decimal(1_769) / 1_024
-_MESSAGES = 100
+MESSAGES = StageConfig.load("prod").batch_size
+# Batches of the target load between two runs of the roll-up.
+RUN_BATCHES = TARGET_BATCHES_PER_DAY * POLICY.rollup_every_s // DAY_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +59,18 @@ class BatchCost:
 
     Attributes:
         keys: Average number of usage keys in a batch.
+        claims: Write units for the numbers of kinds. An account's kind gets its number once in its life, so they are in
+            no other figure.
         write_units, read_units: DynamoDB request units.
         puts: S3 PUTs.
         sqs_requests: Requests to send, receive and delete, each with ten messages.
-        cpu_ms: Processor time of the aggregator on this machine, used as that of Lambda.
+        cpu_ms: Processor time of both on this machine, used as that of Lambda.
         usd: Sum at the prices of `PROCESSING_USD`.
     """
 
     scenario: str
     keys: Decimal
+    claims: int
     commits: int
     write_units: Decimal
     read_units: Decimal
@@ -72,25 +85,6 @@ class BatchCost:
         return self.usd * TARGET_BATCHES_PER_DAY
 
 
-def item_bytes(item: Item) -> int:
-    """Return the size of an item by the rules of DynamoDB: names and values (developer guide, item sizes)."""
-    return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
-
-
-def _value_bytes(value: Value) -> int:
-    if isinstance(value, bool):
-        return 1
-    if isinstance(value, str):
-        return len(value.encode())
-    if isinstance(value, int):
-        return (len(str(abs(value))) + 1) // 2 + 1
-    if isinstance(value, frozenset):
-        return sum(len(text.encode()) for text in value)
-    if isinstance(value, list):
-        return 3 + sum(1 + _value_bytes(each) for each in value)
-    return 3 + sum(1 + len(name.encode()) + _value_bytes(each) for name, each in value.items())
-
-
 class MeteredItemStore(MemoryItemStore):
     """A memory store that counts request units."""
 
@@ -98,18 +92,26 @@ class MeteredItemStore(MemoryItemStore):
         super().__init__()
         self.write_units = 0
         self.read_units = 0
-        self.commits = 0
+        self.transactions = 0
 
     def transact(self, actions: Sequence[Action]) -> None:
         before = [self._size(action) for action in actions]
         super().transact(actions)
         after = [self._size(action) for action in actions]
         self.write_units += sum(2 * _units(max(pair), KIB) for pair in zip(before, after, strict=True))
-        self.commits += 1
+        self.transactions += 1
 
     def put(self, action: Put) -> None:
-        super().put(action)
-        self.write_units += _units(item_bytes(action.item), KIB)
+        with self._counted(action):
+            super().put(action)
+
+    def update(self, action: Update) -> Item:
+        with self._counted(action):
+            return super().update(action)
+
+    def delete(self, action: Delete) -> None:
+        with self._counted(action):
+            super().delete(action)
 
     def get(self, table: Table, key: Key) -> Item | None:
         item = super().get(table, key)
@@ -121,9 +123,21 @@ class MeteredItemStore(MemoryItemStore):
         self.read_units += sum(_units(item_bytes(found[key]) if key in found else 0, 4 * KIB) for key in keys)
         return found
 
+    def query(
+        self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
+    ) -> Iterator[Item]:
+        items = list(super().query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending))
+        self.read_units += _units(sum(map(item_bytes, items)), 4 * KIB)
+        return iter(items)
+
+    @contextmanager
+    def _counted(self, action: Action) -> Iterator[None]:
+        before = self._size(action)
+        yield
+        self.write_units += _units(max(before, self._size(action)), KIB)
+
     def _size(self, action: Action) -> int:
-        key = action.key if isinstance(action, Put | Update | Delete | Check) else Key("", "")
-        item = MemoryItemStore.get(self, action.table, key)
+        item = self.peek(action.table, action.key)
         return 0 if item is None else item_bytes(item)
 
 
@@ -131,22 +145,38 @@ def _units(size_bytes: int, unit_bytes: int) -> int:
     return max(1, -(-size_bytes // unit_bytes))
 
 
-def measure(scenario: str, batches: int = 2_000) -> BatchCost:
-    """Measure the average cost over `batches` batches of a scenario."""
+class _CountedObjects(MemoryObjectStore):
+    puts = 0
+
+    def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
+        self.puts += 1
+        return super().put(key, body, if_absent=if_absent)
+
+
+@dataclass
+class _Region:
+    """Ports of a region in memory."""
+
+    items: MeteredItemStore
+    objects: _CountedObjects
+    clock: ManualClock
+    settings: Settings
+    entropy: SystemEntropy = field(default_factory=SystemEntropy)
+    metrics: MemoryMetrics = field(default_factory=MemoryMetrics)
+    alerts: MemoryAlerts = field(default_factory=MemoryAlerts)
+
+    def deadline(self) -> DeadlineAt:
+        return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 60_000)
+
+
+def measure(scenario: str, batches: int = RUN_BATCHES) -> BatchCost:
+    """Measure the average cost over `batches` batches of a scenario, with one roll-up for each `RUN_BATCHES`."""
     now_s = int(time.time())
     clock = ManualClock(now_s * 1_000)
-    store, objects = MeteredItemStore(), _CountedObjects(clock)
-    aggregator = Aggregator(
-        items=store,
-        objects=objects,
-        reader=RecordBatchReader(objects=objects, bucket="b", limits=LIMITS),
-        codec=ParquetRowCodec(),
-        clock=clock,
-        entropy=SystemEntropy(),
-        metrics=MemoryMetrics(),
-        settings=settings(ledger_table="l", usage_table="u", data_bucket="b"),
-        alerts=MemoryAlerts(),
-    )
+    names = settings(ledger_table="l", usage_table="u", data_bucket="b")
+    region = _Region(items=MeteredItemStore(), objects=_CountedObjects(clock), clock=clock, settings=names)
+    aggregator = build_aggregator(region, region.metrics)
+    rollup = build_rollup(region, region.metrics)
     synthesis = Synthesis(
         name=scenario,
         scenario=replace(SCENARIOS[scenario], duplicates=0.0),
@@ -155,50 +185,56 @@ def measure(scenario: str, batches: int = 2_000) -> BatchCost:
         bucket="b",
     )
     shipments = list(synthesis.shipments(batches))
+    claims = _claim(rollup.numbers, shipments, region.items)
     deliveries = [
         Delivery(message_id=str(n), body=each.body, sent_at_ms=now_s * 1_000, receive_count=1, sender_id="load")
         for n, each in enumerate(shipments)
     ]
     began = time.process_time()
-    for first in range(0, batches, _MESSAGES):
-        aggregator.handle(deliveries[first : first + _MESSAGES], DeadlineAt(clock=clock, at_ms=clock.now_ms() + 60_000))
+    rolled_up = 0
+    for first in range(0, batches, MESSAGES):
+        aggregator.handle(deliveries[first : first + MESSAGES], region.deadline())
+        if min(first + MESSAGES, batches) - rolled_up >= min(RUN_BATCHES, batches - rolled_up):
+            rolled_up = first + MESSAGES
+            rollup.run(region.deadline())
     cpu_s = Decimal(str(time.process_time() - began))
-    size_bytes = sum(len(each.body) for each in shipments)
-    keys = sum(len(each.sent.totals) for each in shipments)
-    return _cost(scenario, batches, store, objects.puts, cpu_s, size_bytes, keys)
+    return _cost(scenario, region, shipments, cpu_s, claims)
 
 
-class _CountedObjects(MemoryObjectStore):
-    puts = 0
+def _claim(numbers: KindNumbers, shipments: Sequence[Shipment], items: MeteredItemStore) -> int:
+    """Claim the kinds of all accounts; returns the write units that it took, and counts from 0 again."""
+    kinds: dict[str, set[Kind]] = {}
+    for shipment in shipments:
+        for key in shipment.sent.totals:
+            kinds.setdefault(key.account_id, set()).add(key.kind)
+    for account_id, of_account in kinds.items():
+        numbers.claim(account_id, of_account)
+    claims, items.write_units, items.read_units, items.transactions = items.write_units, 0, 0, 0
+    return claims
 
-    def put(self, key: str, body: bytes | object, *, if_absent: bool) -> bool:
-        self.puts += 1
-        return super().put(key, body, if_absent=if_absent)  # type: ignore[arg-type]  # bytes here, always
 
-
-def _cost(
-    scenario: str, batches: int, store: MeteredItemStore, puts: int, cpu_s: Decimal, size_bytes: int, keys: int
-) -> BatchCost:
-    count = Decimal(batches)
+def _cost(scenario: str, region: _Region, shipments: Sequence[Shipment], cpu_s: Decimal, claims: int) -> BatchCost:
+    count = Decimal(len(shipments))
     # Each request sends, receives or deletes ten messages, and is billed once for each 64 KiB.
-    chunks = -(-size_bytes // _SQS_CHUNK_BYTES)
+    chunks = -(-sum(len(each.body) for each in shipments) // _SQS_CHUNK_BYTES)
     sqs = (2 * max(Decimal(chunks), count / 10) + count / 10) / count
-    write, read = store.write_units / count, store.read_units / count
+    write, read = region.items.write_units / count, region.items.read_units / count
     usd = (
         write * PROCESSING_USD["DynamoDB write request unit (on demand)"]
         + read * PROCESSING_USD["DynamoDB read request unit (on demand)"]
         + sqs * PROCESSING_USD["SQS request (standard, 64 KiB)"]
-        + PROCESSING_USD["Lambda request"] / _MESSAGES
+        + PROCESSING_USD["Lambda request"] / MESSAGES
         + cpu_s / count * _LAMBDA_MEMORY_GB * PROCESSING_USD["Lambda GB-second (arm64)"]
-        + puts / count * PROCESSING_USD["S3 PUT"]
+        + region.objects.puts / count * PROCESSING_USD["S3 PUT"]
     )
     return BatchCost(
         scenario=scenario,
-        keys=keys / count,
-        commits=store.commits,
+        keys=sum(len(each.sent.totals) for each in shipments) / count,
+        claims=claims,
+        commits=int(region.metrics.counts[metric_names.COMMITS]),
         write_units=write,
         read_units=read,
-        puts=puts / count,
+        puts=region.objects.puts / count,
         sqs_requests=sqs,
         cpu_ms=cpu_s * 1_000 / count,
         usd=usd,
@@ -207,7 +243,10 @@ def _cost(
 
 def print_costs(costs: Sequence[BatchCost]) -> None:
     """Print the table of costs, and the prices that it is computed with."""
-    print("cost per batch at list prices, with 100 messages per invocation and 100 records per batch")
+    print(
+        f"cost per batch of its way into usage at list prices: {MESSAGES} messages an invocation, 100 records a batch, "
+        f"a roll-up each {RUN_BATCHES:,} batches"
+    )
     print(
         f"{'scenario':<10}{'keys':>6}{'commits':>9}{'WRU':>8}{'RRU':>7}{'PUT':>8}{'SQS':>7}{'CPU ms':>8}"
         f"{'micro-USD':>11}{'USD/day at 12 M':>17}"

@@ -23,8 +23,9 @@
     ├── EarlyEndError               work ends early and nothing is wrong: its caller catches it
     │   ├── RunOverError            another process has finished the run of a chain           ledger.chain
     │   ├── OutOfTimeError          there is no time for the next step of a run               ledger.chain
+    │   ├── NotWaitingError         a commit was rolled up while a run was planned            rollup.planning
     │   ├── ScanTooLongError        a table is too large for the time that a scan has         audit.reconcile.table_scan
-    │   └── CannotAskError          the doctor may not ask this of AWS, or nothing is there to ask  operations.doctor.bench
+    │   └── CannotAskError          the doctor may not ask this, or there is nothing to ask  operations.doctor.bench
     ├── RefusedError                AWS refused a call of the doctor                          operations.doctor.bench
     ├── EndlessListingError         a listing has more pages than can be                      operations.doctor.bench
     ├── SettingsError               settings do not fit together; carries every problem found

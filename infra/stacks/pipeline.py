@@ -234,16 +234,12 @@ def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
     data.usage.grant_read(role)
     data.usage.grant_scan(role)
     # The plans of runs list the published hours. It compares the accounts that the biller keeps.
-<<<<<<< HEAD
     data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX, SUMMARIES_PREFIX, RUNS_PREFIX, RATED_PREFIX, AUDIT_PREFIX)
     # A scan of everything that takes more than one invocation is kept there.
     data.data.grant_write(role, AUDIT_PREFIX)
-=======
-    data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX, RUNS_PREFIX, RATED_PREFIX)
     # It lists what was dropped to see what S3 did not announce, and what was refused for its sender.
     data.data.grant_list(role, DROP_PREFIX)
     data.data.grant_read(role, QUARANTINE_PREFIX)
->>>>>>> H
     data.topics.grant_publish(role)
 
 

@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from load_tests.scale.bench import Bench, Result
-from load_tests.scale.region import LATE_DAYS, TARGET_ACCOUNTS, Region, account_id
+from load_tests.scale import audit_jobs
+from load_tests.scale.bench import Bench, Result, expect
+from load_tests.scale.region import LATE_DAYS, MARKER_DAYS, TARGET_ACCOUNTS, Region, account_id
+from load_tests.scale.small_jobs import canary_of, fill_notes, watch_of
 from load_tests.scale.staging import Staging
 from load_tests.scale.templates import Templates
+from metering.fleet.stage import StageConfig
 from metering.hours import month_bounds_s
 from metering.stores.writes import Table
-from metering.units import DAY_S, HOUR_S, KIB
+from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
+_PROD = StageConfig.load("prod")
 _END_S = month_bounds_s("2026-09")[1]
 # Pending commits of the target on an average moment, of which only a late pair is left (scale.py of the design).
 _PENDING = 66_000
-# Seconds between two runs of the roll-up.
-_ROLLUP_EVERY_S = 15
+# A run takes what came while the last one worked. If that is half a minute, usage is visible within a minute.
+_ROLLUP_RUN_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Size of a region: its accounts, and the days of its history."""
+
+    accounts: int
+    days: int
+
+
+_HISTORY_DAYS = LATE_DAYS + 2
+# A hundredth and a tenth of the target, for jobs whose work is that of an hour; a thousandth and a hundredth for those
+# that read whole tables.
+HOURLY = (Size(TARGET_ACCOUNTS // 100, _HISTORY_DAYS), Size(TARGET_ACCOUNTS // 10, _HISTORY_DAYS))
+WHOLE = (Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS), Size(TARGET_ACCOUNTS // 100, MARKER_DAYS))
+# A thousandth of the accounts, and a tenth of the history: the gate runs every job once.
+GATE = Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS // 10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,43 +56,43 @@ class Job:
         within_s: The time that all of them may take.
         says: What that time is.
         memory_mb: Of its function; None for a command, which has a whole core.
-        accounts: Accounts of the regions that it is measured in.
+        sizes: Of the regions that it is measured in, the smaller one first.
     """
 
     name: str
-    prepare: Callable[[int, Path], None]
-    run: Callable[[int, Path], Result]
+    prepare: Callable[[Size, Path], None]
+    run: Callable[[Size, Path], Result]
     a_day: Mapping[str, float]
     within_s: float
     says: str
     memory_mb: int | None
-    accounts: tuple[int, ...] = (TARGET_ACCOUNTS // 100, TARGET_ACCOUNTS // 10)
+    sizes: tuple[Size, Size] = HOURLY
 
 
-def _recent(accounts: int, days: int = LATE_DAYS + 2) -> Region:
-    """A region with so many days of history."""
-    return Region(accounts, _END_S - days * DAY_S, _END_S - 10 * HOUR_S)
+def _recent(size: Size) -> Region:
+    """A region with the history of a size, until some hours before the end of a month."""
+    return Region(size.accounts, _END_S - size.days * DAY_S, _END_S - 10 * HOUR_S)
 
 
-def _hour_staged(accounts: int, *, waiting: bool = False, commits: int = 0) -> Staging:
-    region = _recent(accounts)
-    undue = 0 if waiting else _PENDING * accounts // TARGET_ACCOUNTS
+def _hour_staged(size: Size, *, waiting: bool = False, commits: int = 0) -> Staging:
+    region = _recent(size)
+    undue = 0 if waiting else _PENDING * size.accounts // TARGET_ACCOUNTS
     return Staging(region, commits or region.commits_an_hour, waiting=waiting, undue=undue)
 
 
-def _nothing(_accounts: int, _folder: Path) -> None:
+def _nothing(_size: Size, _folder: Path) -> None:
     """Prepare nothing."""
 
 
 # Compactor and cleaner: an hour's commits, and their late pairs.
 
 
-def _prepare_compactor(accounts: int, folder: Path) -> None:
-    Templates(folder).write_staging(_hour_staged(accounts))
+def _prepare_compactor(size: Size, folder: Path) -> None:
+    Templates(folder).write_staging(_hour_staged(size))
 
 
-def _compactor(accounts: int, folder: Path) -> Result:
-    staging = _hour_staged(accounts)
+def _compactor(size: Size, folder: Path) -> Result:
+    staging = _hour_staged(size)
     bench = Bench(staging.region, folder, staging=staging)
     # Late pairs are due with the hour itself: a day has as many.
     compactor = bench.jobs.compactor_of(replace(bench.jobs.policy, wait_older_s=HOUR_S))
@@ -79,44 +100,80 @@ def _compactor(accounts: int, folder: Path) -> Result:
     idle = bench.step(lambda: compactor.run(bench.deadline()))
     bench.clock.advance_s(2 * HOUR_S)
     clean = bench.step(lambda: bench.jobs.cleaner.run(bench.deadline()))
-    assert not any(True for _ in bench.objects.list("staging/")), "the cleaner left something"
+    expect(nothing_left=not any(True for _ in bench.objects.list("staging/")))
     return bench.result("compactor", hour=hour, idle=idle, clean=clean)
 
 
-# Roll-up: what comes in fifteen seconds.
+# Roll-up: what comes in half a minute.
 
 
-def _rollup_commits(accounts: int) -> int:
-    return max(1, round(_recent(accounts).commits_an_hour * _ROLLUP_EVERY_S / HOUR_S))
+def _rollup_commits(size: Size) -> int:
+    return max(1, round(_recent(size).commits_an_hour * _ROLLUP_RUN_S / HOUR_S))
 
 
-def _prepare_rollup(accounts: int, folder: Path) -> None:
-    Templates(folder).write_staging(_hour_staged(accounts, waiting=True, commits=_rollup_commits(accounts)))
+def _prepare_rollup(size: Size, folder: Path) -> None:
+    Templates(folder).write_staging(_hour_staged(size, waiting=True, commits=_rollup_commits(size)))
 
 
-def _rollup(accounts: int, folder: Path) -> Result:
-    staging = _hour_staged(accounts, waiting=True, commits=_rollup_commits(accounts))
+def _rollup(size: Size, folder: Path) -> Result:
+    staging = _hour_staged(size, waiting=True, commits=_rollup_commits(size))
     bench = Bench(staging.region, folder, staging=staging)
     rollup = bench.jobs.rollup
     # A process keeps the dictionaries of its accounts: its first run reads them, the next ones do not.
-    cold = bench.step(lambda: [rollup.numbers.names.read(account_id(each)) for each in range(accounts)])
+    cold = bench.step(lambda: [rollup.numbers.names.read(account_id(each)) for each in range(size.accounts)])
     run = bench.step(lambda: rollup.run(bench.deadline()))
-    assert not list(bench.items.query(Table.LEDGER, "U#0")), "the roll-up left something"
+    expect(nothing_waits=not list(bench.items.query(Table.LEDGER, "U#0")))
     return bench.result("rollup", run=run, cold=cold)
 
 
 # Orphans: everything that is in staging.
 
 
-def _orphans(accounts: int, folder: Path) -> Result:
-    region = _recent(accounts)
+def _orphans(size: Size, folder: Path) -> Result:
+    region = _recent(size)
     staging = Staging(region, 1, waiting=False)
-    kept = (_PENDING + 2 * TARGET_ACCOUNTS // accounts * region.commits_an_hour) * accounts // TARGET_ACCOUNTS
+    kept = _PENDING * size.accounts // TARGET_ACCOUNTS + 2 * region.commits_an_hour
     bench = Bench(region, folder, staging=staging, kept=kept)
     orphans = bench.jobs.orphans
     whole = bench.step(lambda: orphans.run(bench.deadline()))
     idle = bench.step(lambda: orphans.run(bench.deadline()))
     return bench.result("orphans", whole=whole, idle=idle)
+
+
+# Watch: one minute, with what waits just then.
+
+
+def _watch(size: Size, folder: Path) -> Result:
+    commits = max(1, round(_recent(size).commits_an_hour / 60))
+    staging = _hour_staged(size, waiting=True, commits=commits)
+    bench = Bench(staging.region, folder, staging=staging)
+    fill_notes(bench)
+    watch = watch_of(bench)
+    first = bench.step(watch.run)
+    run = bench.step(watch.run)
+    return bench.result("watch", run=run, first=first)
+
+
+# Canary: a run whose batch waits, and the runs of two hours that are judged again.
+
+
+def _prepare_canary(size: Size, folder: Path) -> None:
+    Templates(folder).write(_recent(size), rows=True, totals=False)
+
+
+def _canary(size: Size, folder: Path) -> Result:
+    staging = _hour_staged(size, waiting=True, commits=1)
+    bench = Bench(staging.region, folder, staging=staging, after_s=HOUR_S // 2)
+    canary = canary_of(bench)
+    run = bench.step(lambda: canary.run(bench.deadline()))
+    return bench.result("canary", run=run)
+
+
+# What reads whole tables, and what compares an hour.
+
+
+def _whole(size: Size) -> Region:
+    return Region(size.accounts, _END_S - size.days * DAY_S, _END_S)
 
 
 JOBS: dict[str, Job] = {
@@ -129,16 +186,34 @@ JOBS: dict[str, Job] = {
             a_day={"hour": 24, "idle": 288 + 191 - 24, "clean": 24},
             within_s=DAY_S,
             says="one chain, all day",
-            memory_mb=2_048,
+            memory_mb=_PROD.job_memory_mb,
         ),
         Job(
             name="rollup",
             prepare=_prepare_rollup,
             run=_rollup,
             a_day={"run": 1},
-            within_s=_ROLLUP_EVERY_S,
-            says="what comes in 15 s, in 15 s",
-            memory_mb=KIB,
+            within_s=_ROLLUP_RUN_S,
+            says="what comes in half a minute, in half a minute",
+            memory_mb=_PROD.rollup_memory_mb,
+        ),
+        Job(
+            name="watch",
+            prepare=_nothing,
+            run=_watch,
+            a_day={"run": 1},
+            within_s=60,
+            says="a run, in its minute",
+            memory_mb=_PROD.small_job_memory_mb,
+        ),
+        Job(
+            name="canary",
+            prepare=_prepare_canary,
+            run=_canary,
+            a_day={"run": 1},
+            within_s=4 * 60,
+            says="a run, in its four minutes",
+            memory_mb=_PROD.small_job_memory_mb,
         ),
         Job(
             name="orphans",
@@ -147,7 +222,46 @@ JOBS: dict[str, Job] = {
             a_day={"whole": 1},
             within_s=840,
             says="the daily pass, in one tick",
-            memory_mb=2_048,
+            memory_mb=_PROD.job_memory_mb,
+        ),
+        Job(
+            name="quick-pass",
+            prepare=lambda size, folder: audit_jobs.prepare_files(_recent(size), folder),
+            run=lambda size, folder: audit_jobs.quick_pass(_recent(size), folder),
+            a_day={"run": 24},
+            within_s=96 * 720,
+            says="a day's runs, in a day's ticks",
+            memory_mb=_PROD.job_memory_mb,
+        ),
+        Job(
+            name="scan",
+            prepare=lambda size, folder: audit_jobs.prepare_files(_whole(size), folder),
+            run=lambda size, folder: audit_jobs.scan(_whole(size), folder),
+            a_day={"run": 1},
+            within_s=96 * 420,
+            says="a day's scan, in half of a day's ticks",
+            memory_mb=_PROD.job_memory_mb,
+            sizes=WHOLE,
+        ),
+        Job(
+            name="verify",
+            prepare=lambda size, folder: audit_jobs.prepare_files(_whole(size), folder),
+            run=lambda size, folder: audit_jobs.verify(_whole(size), folder),
+            a_day={"run": 1},
+            within_s=DAY_S,
+            says="50 days of batches, in a day",
+            memory_mb=None,
+            sizes=WHOLE,
+        ),
+        Job(
+            name="close",
+            prepare=lambda size, folder: audit_jobs.prepare_files(_whole(size), folder),
+            run=lambda size, folder: audit_jobs.close(_whole(size), "2026-09", folder),
+            a_day={"run": 1},
+            within_s=DAY_S,
+            says="a month, in a day",
+            memory_mb=None,
+            sizes=WHOLE,
         ),
     )
 }

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from load_tests.scale.region import LATE_DAYS, Region
 from load_tests.scale.staging import KEPT
+from load_tests.scale.templates import FileRanges, Templates
 from metering.adapters.memory.ranges import MemoryRanges
 from metering.errors import ObjectMissingError
 from metering.hours import hour_label
 from metering.lake.plan import Plan, PlanFile, PlanHour
 from metering.stores.bucket import (
     LAKE_PREFIX,
-    QUARANTINE_PREFIX,
     RUNS_PREFIX,
     STAGING_PREFIX,
     SUMMARIES_PREFIX,
     hour_of_lake_key,
     lake_file_key,
+    lake_prefix,
     number_of_plan,
     staging_key,
 )
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from load_tests.scale.meter import Meter
     from load_tests.scale.staging import Staging
-    from load_tests.scale.templates import Templates
+    from metering.stores.ranges import Ranges
 
 _PAGE_KEYS = 1_000
 
@@ -122,9 +123,29 @@ class ComputedObjects:
             self._written.pop(key, None)
             self._deleted.add(key)
 
-    def _stream(self, key: str, *, last_bytes: int = 0) -> MemoryRanges:
+    def _stream(self, key: str, *, last_bytes: int = 0) -> Ranges:
+        place = None if key in self._written or key in self._deleted else self._place(key)
+        if place is not None and key.startswith(LAKE_PREFIX):
+            end = self._templates.size_bytes(place[1]) - last_bytes
+            return self._templates.open_rows(*place, read=lambda first, size: self._ranged(first, size, end=end))
+        if key in self._written:
+            path = self._path(key)
+            end = path.stat().st_size - last_bytes
+            return FileRanges(path, read=lambda first, size: self._ranged(first, size, end=end))
         body = self._content(key)
-        return _Counted(body, self._meter, last_bytes=last_bytes)
+        end = len(body) - last_bytes
+        known = (max(0, end), body) if last_bytes else None
+
+        def read() -> bytes:
+            self._meter.call("s3.get", size_bytes=0, items=1)
+            return body
+
+        return MemoryRanges(len(body), read, end=known)
+
+    def _ranged(self, first: int, size: int, *, end: int) -> None:
+        """Note a range; what lies in the end was read with it."""
+        if first < end:
+            self._meter.call("s3.get", size_bytes=size, items=1)
 
     def _path(self, key: str) -> Path:
         return self._folder / key
@@ -163,22 +184,20 @@ class ComputedObjects:
         return ObjectInfo(key=key, size_bytes=size, etag='"e"', modified_s=modified_s)
 
     def _keys(self, prefix: str, after: str) -> Iterable[str]:
-        region = self._region
         if prefix.startswith(LAKE_PREFIX):
-            for hour_s in range(region.begin_s, region.end_s, HOUR_S):
-                first = lake_file_key(hour_s, 0, 0, 0)
-                if hour_s + HOUR_S < region.end_s and lake_file_key(hour_s + HOUR_S, 0, 0, 0) <= after:
-                    continue
-                if first[: len(prefix)] != prefix[: len(first)]:
-                    continue
+            return self._lake_keys(prefix, after)
+        if prefix == STAGING_PREFIX:
+            kept = (staging_key(f"{KEPT}{number:031d}", self._region.end_s) for number in range(self._kept))
+            return chain(sorted(self._staged), kept)
+        return ()
+
+    def _lake_keys(self, prefix: str, after: str) -> Iterator[str]:
+        region = self._region
+        for hour_s in range(region.begin_s, region.end_s, HOUR_S):
+            folder = lake_prefix(hour_s)
+            if lake_prefix(hour_s + HOUR_S) > after and (folder.startswith(prefix) or prefix.startswith(folder)):
                 for days in region.file_days(hour_s):
                     yield lake_file_key(hour_s, 0, region.run_of(hour_s, days), 0)
-        elif prefix == STAGING_PREFIX:
-            yield from sorted(self._staged)
-            for number in range(self._kept):
-                yield staging_key(f"{KEPT}{number:031d}", region.end_s)
-        elif prefix == QUARANTINE_PREFIX:
-            return
 
     def _plan(self, number: int) -> Plan:
         """Plan of a run, with as many commits as it took."""
@@ -196,19 +215,3 @@ class ComputedObjects:
                 PlanHour(hour_s=hour_s, files=(PlanFile(commits=names, rows=total.records, bytes=total.bytes),))
             )
         return Plan(shard=0, hours=tuple(hours), last=())
-
-
-class _Counted(MemoryRanges):
-    """A stream whose reads are calls, but for what was read with its end."""
-
-    def __init__(self, body: bytes, meter: Meter, *, last_bytes: int) -> None:
-        super().__init__(len(body), lambda: body)
-        self._from = len(body) - last_bytes
-        self._meter = meter
-
-    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # a narrower buffer
-        position = self._position
-        read = super().readinto(buffer)
-        if read and position < self._from:
-            self._meter.call("s3.get", size_bytes=read, items=1)
-        return read

@@ -1,12 +1,13 @@
 """Files of a region: those of one hour are written once, and become those of every other hour by changing a few bytes.
 
-The hour of a file is in its times and in the ids of its batches. These columns are not compressed, so an hour is replaced
-by another of the same length.
+The hour of a file is in its times and in the ids of its batches. These columns are not compressed, so an hour is
+replaced by another of the same length.
 """
 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -19,18 +20,23 @@ from metering.intake.instants import SECOND_US
 from metering.lake.parquet.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS
 from metering.lake.parquet.schema import BOOKED_HOUR, INSTANT, STAGING_SCHEMA
 from metering.lake.parquet.usage_files import NAMES, USAGE_SCHEMA, usage_table
+from metering.stores.ranges import Ranges
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+
+    from _typeshed import WriteableBuffer
 
     from load_tests.scale.region import Region
     from load_tests.scale.staging import Staging
 
 _GROUP_ROWS = 512 * 1024
 _RESOURCES = 40
+# Files with the places that name an hour: in times, and in ids of batches.
+_SUFFIXES = ("times", "batches")
 # The hour that templates are written for. No other number of a file is made of these bytes.
 _TEMPLATE_HOUR_S = 480_001 * HOUR_S
 # What single records have more or less than the mean.
@@ -45,6 +51,7 @@ class Templates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._found: dict[int, list[array[int]]] = {}
 
     def write(self, region: Region, *, rows: bool, totals: bool) -> None:
         """Write the files of an hour: those with rows, and those with totals."""
@@ -89,9 +96,21 @@ class Templates:
         """The totals beside that file."""
         return _of_hour((self._folder / f"totals-{days}.parquet").read_bytes(), hour_s)
 
+    def open_rows(self, hour_s: int, days: int, *, read: Callable[[int, int], None]) -> Ranges:
+        """The same as a stream that holds nothing; `read` is told of each range, its first byte and its size."""
+        return _Patched(self._folder / f"rows-{days}.parquet", self._places(days), _marks(hour_s), read)
+
     def size_bytes(self, days: int) -> int:
-        path = self._folder / f"rows-{days}.parquet"
-        return path.stat().st_size if path.exists() else 0
+        return (self._folder / f"rows-{days}.parquet").stat().st_size
+
+    def _places(self, days: int) -> list[array[int]]:
+        """Places in a template that name its hour."""
+        found = self._found.get(days)
+        if found is None:
+            found = self._found[days] = [array("q"), array("q")]
+            for places, suffix in zip(found, _SUFFIXES, strict=True):
+                places.frombytes((self._folder / f"rows-{days}.{suffix}").read_bytes())
+        return found
 
     def _write_rows(self, region: Region, days: int, parts: list[_Part]) -> None:
         columns = _columns(region, parts, _TEMPLATE_HOUR_S)
@@ -108,6 +127,9 @@ class Templates:
         ) as writer:
             for first in range(0, table.num_rows, _GROUP_ROWS):
                 writer.write_table(table.slice(first, _GROUP_ROWS), row_group_size=_GROUP_ROWS)
+        body = (self._folder / f"rows-{days}.parquet").read_bytes()
+        for mark, suffix in zip(_marks(_TEMPLATE_HOUR_S), _SUFFIXES, strict=True):
+            (self._folder / f"rows-{days}.{suffix}").write_bytes(_places_of(mark, body).tobytes())
 
     def _write_totals(self, region: Region, days: int, parts: list[_Part]) -> None:
         found: dict[tuple[int, int], int] = {}
@@ -144,6 +166,57 @@ def _of_hour(body: bytes, hour_s: int) -> bytes:
 def _marks(hour_s: int) -> tuple[bytes, bytes]:
     """What names an hour in a file."""
     return (hour_s * SECOND_US).to_bytes(8, "little"), batch_id(hour_s, 0, 0)[:11].encode()
+
+
+def _places_of(mark: bytes, body: bytes) -> array[int]:
+    places = array("q")
+    place = body.find(mark)
+    while place >= 0:
+        places.append(place)
+        place = body.find(mark, place + len(mark))
+    return places
+
+
+class FileRanges(Ranges):
+    """A file, of which nothing is held; `read` is told of each range, its first byte and its size."""
+
+    def __init__(self, path: Path, *, read: Callable[[int, int], None]) -> None:
+        super().__init__(path.stat().st_size)
+        self._path = path
+        self._tell = read
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        first = self._position
+        with self._path.open("rb", buffering=0) as file:
+            file.seek(first)
+            size = file.readinto(view) or 0
+        self._patch(view, first, size)
+        if size:
+            self._tell(first, size)
+        self._position += size
+        return size
+
+    def _patch(self, view: memoryview, first: int, size: int) -> None:
+        """Change nothing."""
+
+
+class _Patched(FileRanges):
+    """A template that is read as the file of another hour."""
+
+    def __init__(
+        self, path: Path, places: list[array[int]], marks: tuple[bytes, bytes], read: Callable[[int, int], None]
+    ) -> None:
+        super().__init__(path, read=read)
+        self._places = places
+        self._marks = marks
+
+    def _patch(self, view: memoryview, first: int, size: int) -> None:
+        for places, mark in zip(self._places, self._marks, strict=True):
+            for number in range(bisect_left(places, first - len(mark) + 1), bisect_left(places, first + size)):
+                place = places[number] - first
+                low, high = max(0, place), min(size, place + len(mark))
+                view[low:high] = mark[low - place : high - place]
 
 
 def _parts(region: Region, days: int) -> Iterator[_Part]:

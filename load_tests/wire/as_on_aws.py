@@ -12,9 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from load_tests.costs import MESSAGES, RUN_BATCHES
 from load_tests.wire.counts import counting_emulator, total
 from load_tests.wire.day_costs import day_costs, print_day
-from load_tests.wire.region import MESSAGES, RUN_BATCHES, Load, WireRegion, clients_of, deliveries_of
+from load_tests.wire.region import Load, WireRegion, clients_of, deliveries_of
 from load_tests.wire.runs import PARTS, WireRun
 from metering.adapters.emulator import ministack as emulator
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from load_tests.costs import MESSAGES, TARGET_BATCHES_PER_DAY
 from load_tests.stage import POLICY
 from load_tests.wire.counts import total
-from load_tests.wire.region import MESSAGES, TARGET_BATCHES_PER_DAY
 from metering.fleet.stage import StageConfig
 from metering.operations.own_costs.list_prices import (
     PROCESSING_USD,

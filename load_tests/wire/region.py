@@ -13,7 +13,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from load_tests.stage import POLICY, settings
+from load_tests.costs import MESSAGES
+from load_tests.stage import settings
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.runtime import SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
@@ -21,7 +22,6 @@ from metering.adapters.aws.session import Access, Clients
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.metrics import MemoryMetrics
-from metering.fleet.stage import StageConfig
 from metering.hours import hour_of
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import Synthesis
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
     from metering.usage.totals import Kind, Total, UsageKey
 
 REGION = "us-east-1"
-TARGET_BATCHES_PER_DAY = 12_000_000
-MESSAGES = StageConfig.load("prod").batch_size
-# Batches of the target load between two runs of the roll-up.
-RUN_BATCHES = TARGET_BATCHES_PER_DAY * POLICY.rollup_every_s // DAY_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,8 @@ from urllib.parse import quote_plus
 from metering.audit.verify.conservation import disallowed_contents
 from metering.intake.notifications import drop_batch_id
 from metering.ledger.markers import marker_key
+from metering.ledger.notes.checks.dropped_objects import DROPS_KEY, DroppedObjects, LostDrop
 from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness, Holder
-from metering.ledger.notes.dropped_objects import DROPS_KEY, DroppedObjects, LostDrop
 from metering.stores.bucket import DROP_PREFIX
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, MINUTE_S

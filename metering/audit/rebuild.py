@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Literal
 
 from metering import metric_names
-from metering.audit.reconcile.settling import settled_runs
-from metering.audit.reconcile.table_scan import survey_accounts, survey_hour
+from metering.audit.reconcile.settling import HourUsage, read_accounts, settled_runs
+from metering.audit.reconcile.table_scan import survey_accounts
 from metering.audit.repair import FrozenTruth, UsageRepair
+from metering.audit.scan.findings import Findings
 from metering.errors import ConditionFailedError
-from metering.lake.rows import BATCH_QUERY, batches_of
+from metering.lake.rows import BATCH_QUERY, RowQuery, batches_of
 from metering.ledger.markers import ABSENT_OR_REJECTED, Marker
 from metering.stores.writes import Put, Table
-from metering.units import DAY_S
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.audit.reconcile.reconciler import Reconciler
     from metering.audit.repair import Repair
+    from metering.audit.scan.census import CensusState
+    from metering.audit.scan.findings import Doubt
     from metering.lake.ports import FrozenReader
     from metering.lake.view import LakeView
+    from metering.ledger.row_sources import HourState
     from metering.ledger.usage.kinds import KindNumbers
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
@@ -36,6 +42,8 @@ if TYPE_CHECKING:
 
 # Corrections that a result lists. A lost table has millions, and all of them are counted.
 LISTED = 1_000
+# Accounts whose rows and usage of a day are held together.
+ACCOUNTS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,87 +120,135 @@ class Rebuilder:
     ) -> UsageRebuild:
         """Correct the usage of every hour to the totals of its rows, even if the table lost all of its items (P38).
 
-        It works hour by hour. A corrected item stays correct wherever the call is cut off; the next call does the rest.
+        A census finds what differs, in bounded memory. That is put right day by day, some accounts at a time: a
+        corrected item stays correct wherever the call is cut off, and the next call does the rest.
 
         Args:
             from_s: Start of the first hour.
             to_s: Exclusive end of the range; None for all hours.
-            tell: Called after each measurement of an hour.
+            tell: Called after each hour that was measured, and after each that was put right.
 
         Raises:
             UnavailableError: An hour could not be read.
         """
         end_s = self._now_s() + DAY_S if to_s is None else to_s
-        booked = survey_accounts(self.reconciler.usage, from_s=from_s, to_s=end_s)
-        hours = sorted({*booked, *self.view.placed.hours(from_s=from_s, to_s=end_s)})
-        frozen = FrozenTruth(items=self.items, objects=self.view.objects, files=self.frozen, view=self.view)
-        done = _Done()
-        left: dict[int, frozenset[str]] = {}
-        for number, hour_s in enumerate(hours, start=1):
-            accounts = self._put_right(hour_s, frozenset(booked.get(hour_s, ())), frozen, done)
-            if accounts:
-                left[hour_s] = accounts
-            tell(RebuildStep(doing="measured", hour_s=hour_s, done=number, hours=len(hours)))
+        state = self.reconciler.begin(from_s=from_s, to_s=end_s, markers=False)
+        self.reconciler.census.go_on(state, tell=lambda now: _tell_measured(now, tell))
+        doubts = {
+            hour_s: doubt
+            for hour_s, (_, doubt) in Findings(state, self.reconciler.may_lack_markers).checks().items()
+            if doubt
+        }
+        named = self._named(state, doubts) if doubts else {}
+        work = _Work(frozen=FrozenTruth(items=self.items, objects=self.view.objects, files=self.frozen, view=self.view))
+        wrong: dict[int, set[str]] = {}
+        for hour_s, doubt in doubts.items():
+            rows = {
+                name for name in self._accounts(hour_s, work) if doubt.whole or doubt.has_account(name, state.parts)
+            }
+            wrong[hour_s] = rows | named.get(hour_s, set())
+            if work.frozen.is_damaged(hour_s):
+                work.damaged.add(hour_s)
+        left = self._days(wrong, work, tell)
         for _ in range(self.rounds):
             if not left:
                 break
             self.clock.sleep_ms(self.reconciler.wait_ms)
-            for number, (hour_s, accounts) in enumerate(sorted(left.items()), start=1):
-                left[hour_s] = self._put_right(hour_s, accounts, frozen, done, alone=True)
-                tell(RebuildStep(doing="repaired", hour_s=hour_s, done=number, hours=len(left)))
-            left = {hour_s: accounts for hour_s, accounts in left.items() if accounts}
-        self.metrics.count(metric_names.USAGE_KEYS_REPAIRED, done.repaired)
+            left = self._days(left, work, tell)
+        self.metrics.count(metric_names.USAGE_KEYS_REPAIRED, work.repaired)
         return UsageRebuild(
-            hours=len(hours),
-            repaired=done.repaired,
-            repairs=tuple(done.repairs),
+            hours=len({*state.rows, *state.used}),
+            repaired=work.repaired,
+            repairs=tuple(work.repairs),
             unstable=tuple(sorted(left)),
-            closed=tuple(sorted(done.closed)),
-            damaged=tuple(sorted(done.damaged)),
+            closed=tuple(sorted(work.closed)),
+            damaged=tuple(sorted(work.damaged)),
         )
 
-    def _put_right(
-        self, hour_s: int, accounts: frozenset[str], frozen: FrozenTruth, done: _Done, *, alone: bool = False
-    ) -> frozenset[str]:
-        """Measure an hour and correct its usage; returns the accounts that need another look.
+    def _named(self, state: CensusState, doubts: Mapping[int, Doubt]) -> dict[int, set[str]]:
+        """Accounts that have usage in what is doubtful."""
+        return survey_accounts(
+            self.reconciler.usage,
+            from_s=state.from_s,
+            to_s=state.to_s,
+            wanted=lambda hour_s, name: hour_s in doubts and doubts[hour_s].has_account(name, state.parts),
+        )
 
-        Args:
-            hour_s: The hour.
-            accounts: Accounts whose usage is read in addition to accounts with rows.
-            frozen: What closed months hold.
-            done: Takes down what was done.
-            alone: Whether only these accounts are measured.
+    def _accounts(self, hour_s: int, work: _Work) -> set[str]:
+        """Accounts that have rows in an hour; of a closed month, those that were frozen."""
+        if work.frozen.is_closed(hour_s):
+            return work.frozen.accounts(hour_s)
+        return {str(name) for (name,) in self.view.placed.hour_totals(hour_s, RowQuery(columns=("account_id",)))}
+
+    def _days(
+        self, hours: Mapping[int, set[str]], work: _Work, tell: Callable[[RebuildStep], None]
+    ) -> dict[int, set[str]]:
+        """Put right some accounts of some hours; returns those that need another look.
+
+        An account is read once for all hours of a day.
         """
+        left: dict[int, set[str]] = {}
+        done = 0
+        for _, some in groupby(sorted(hours), key=lambda hour_s: hour_s - hour_s % DAY_S):
+            day = list(some)
+            for accounts in _chunks(sorted(set().union(*(hours[hour_s] for hour_s in day)))):
+                for hour_s, again in self._day(day, accounts, work).items():
+                    left.setdefault(hour_s, set()).update(again)
+            for hour_s in day:
+                done += 1
+                tell(RebuildStep(doing="repaired", hour_s=hour_s, done=done, hours=len(hours)))
+        return left
+
+    def _day(self, day: Sequence[int], accounts: frozenset[str], work: _Work) -> dict[int, frozenset[str]]:
+        """Measure some accounts in hours of one day, and correct their usage; returns who needs another look."""
         runs = settled_runs(self.items, self.view.shards)
-        rows = frozen.rows(hour_s) if frozen.is_closed(hour_s) else self._rows(hour_s, accounts if alone else None)
-        if rows is None:
-            done.damaged.add(hour_s)
-            return frozenset()
-        if alone:
-            rows = {key: total for key, total in rows.items() if key.account_id in accounts}
+        rows = {hour_s: self._rows(hour_s, accounts, work) for hour_s in day}
         kinds: dict[str, set[Kind]] = {}
-        for key in rows:
+        for key in chain.from_iterable(found or () for found in rows.values()):
             kinds.setdefault(key.account_id, set()).add(key.kind)
         # Numbers are claimed before any usage item is read: see UsageRepair.
         numbers = {account_id: self.numbers.claim(account_id, some) for account_id, some in sorted(kinds.items())}
-        usage = survey_hour(self.reconciler.usage, hour_s, accounts | kinds.keys())
-        repair = UsageRepair(
-            items=self.items, objects=self.view.objects, numbers=self.numbers, runs=runs, usage=usage, rows=rows
+        usage = read_accounts(
+            self.reconciler.usage, accounts, from_s=day[0], to_s=day[-1] + HOUR_S, threads=self.reconciler.threads
         )
-        result = repair.run(numbers)
-        if result.repairs and frozen.is_closed(hour_s):
-            done.closed.add(hour_s)
-            if frozen.is_damaged(hour_s):
-                done.damaged.add(hour_s)
-        done.add(result.repairs)
-        return result.left
+        left: dict[int, frozenset[str]] = {}
+        for hour_s, found in rows.items():
+            if found is None:
+                continue
+            repair = UsageRepair(
+                items=self.items,
+                objects=self.view.objects,
+                numbers=self.numbers,
+                runs=runs,
+                usage=usage.get(hour_s, HourUsage()),
+                rows=found,
+                threads=self.reconciler.threads,
+            )
+            result = repair.run(numbers)
+            work.add(hour_s, result.repairs)
+            if result.left:
+                left[hour_s] = result.left
+        return left
 
-    def _rows(self, hour_s: int, accounts: frozenset[str] | None) -> Mapping[UsageKey, Total] | None:
-        """Placed rows of an hour; None if the files do not hold the total that the ledger has for them."""
-        placed = self.reconciler.placed(hour_s, accounts=accounts)
-        if accounts is None and placed.total != placed.booked:
-            return None
-        return placed.by_key or {}
+    def _rows(self, hour_s: int, accounts: frozenset[str], work: _Work) -> Mapping[UsageKey, Total] | None:
+        """Rows of some accounts in an hour; None if they are not those that were accepted."""
+        if not work.frozen.is_closed(hour_s):
+            return None if self._is_damaged(hour_s, work) else self.reconciler.placed(hour_s, accounts=accounts).by_key
+        return work.frozen.rows(hour_s, accounts)
+
+    def _is_damaged(self, hour_s: int, work: _Work) -> bool:
+        """Whether the hour's files do not hold the total that the ledger has for them. It is counted once."""
+        if hour_s not in work.counted:
+            work.counted.add(hour_s)
+            if self.view.placed.read(hour_s, self._adds_up):
+                work.damaged.discard(hour_s)
+            else:
+                work.damaged.add(hour_s)
+        return hour_s in work.damaged
+
+    def _adds_up(self, state: HourState) -> bool:
+        counted = self.view.reader.totals(state.sources, RowQuery())
+        return sum_totals(counted.values()) == state.total
 
     def markers(self) -> MarkerRebuild:
         """Put back the marker of each batch that has rows and no marker.
@@ -259,15 +315,33 @@ class Rebuilder:
         return self.clock.now_ms() // 1000
 
 
-@dataclass(slots=True)
-class _Done:
-    """What a call has done so far."""
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """What a call has found and done so far.
 
+    Attributes:
+        counted: Hours of open months whose files were counted.
+    """
+
+    frozen: FrozenTruth
     repaired: int = 0
     repairs: list[Repair] = field(default_factory=list)
     closed: set[int] = field(default_factory=set)
     damaged: set[int] = field(default_factory=set)
+    counted: set[int] = field(default_factory=set)
 
-    def add(self, repairs: Sequence[Repair]) -> None:
+    def add(self, hour_s: int, repairs: Sequence[Repair]) -> None:
         self.repaired += len(repairs)
         self.repairs += repairs[: LISTED - len(self.repairs)]
+        if repairs and self.frozen.is_closed(hour_s):
+            self.closed.add(hour_s)
+
+
+def _tell_measured(now: CensusState, tell: Callable[[RebuildStep], None]) -> None:
+    if now.phase == "rows":
+        tell(RebuildStep(doing="measured", hour_s=now.hours[now.done - 1], done=now.done, hours=len(now.hours)))
+
+
+def _chunks(accounts: Sequence[str]) -> Iterator[frozenset[str]]:
+    for first in range(0, len(accounts), ACCOUNTS_AT_ONCE):
+        yield frozenset(accounts[first : first + ACCOUNTS_AT_ONCE])

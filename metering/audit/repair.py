@@ -30,11 +30,12 @@ from metering.ledger.runs import newest_first, rollup_chain
 from metering.ledger.usage.items import REVISION, newest_run_of, usage_add, usage_item_key
 from metering.ledger.usage.kinds import kind_key
 from metering.rollup.plan import RollupPlan
+from metering.stores.threads import side_by_side
 from metering.stores.writes import Absent, AllOf, AnyOf, Check, Equals, LessThan, Table, Update
 from metering.usage.totals import ZERO
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from metering.audit.reconcile.settling import HourUsage, SeenItem
     from metering.lake.ports import FrozenReader
@@ -78,6 +79,7 @@ class UsageRepair:
         runs: Newest done run of each shard's roll-up, read before the rows.
         rows: Placed rows of the hour, by usage key.
         usage: Usage items of the hour, read after the rows and after all numbers were claimed.
+        threads: Items that are written at the same time.
     """
 
     items: ItemStore
@@ -86,6 +88,7 @@ class UsageRepair:
     runs: Mapping[int, int]
     rows: Mapping[UsageKey, Total]
     usage: HourUsage
+    threads: int = 1
 
     def run(self, claimed: Mapping[str, Mapping[Kind, int | None]]) -> Repaired:
         """Correct every settled item once.
@@ -102,18 +105,22 @@ class UsageRepair:
             booked, visible = self.usage.totals.get(key, ZERO), self.rows.get(key, ZERO)
             if booked != visible and key.account_id not in left:
                 wrong.setdefault(AccountHour.of(key), []).append(Repair(key=key, before=booked, after=visible))
-        done: list[Repair] = []
         planned = planned_later(self.items, self.objects, self.runs) if wrong else frozenset()
-        for place, repairs in wrong.items():
-            if planned is None or place in planned:
-                left.add(place.account_id)
-                continue
-            numbers = self._numbers(place.account_id, repairs, claimed.get(place.account_id, {}))
-            for update, corrected in self._updates(place, repairs, numbers):
-                if self._lands(update, corrected, numbers):
-                    done += corrected
-                else:
-                    left.add(place.account_id)
+        free = {place: repairs for place, repairs in wrong.items() if planned is not None and place not in planned}
+        left |= {place.account_id for place in wrong.keys() - free.keys()}
+        updates = [
+            (update, corrected, numbers)
+            for place, repairs in free.items()
+            for numbers in (self._numbers(place.account_id, repairs, claimed.get(place.account_id, {})),)
+            for update, corrected in self._updates(place, repairs, numbers)
+        ]
+        landed = side_by_side(lambda each: self._lands(*each), updates, threads=self.threads)
+        done: list[Repair] = []
+        for (_, corrected, _), lands in zip(updates, landed, strict=True):
+            if lands:
+                done += corrected
+            else:
+                left |= {each.key.account_id for each in corrected}
         return Repaired(repairs=tuple(done), left=frozenset(left))
 
     def _numbers(
@@ -201,27 +208,47 @@ class FrozenTruth:
         self._files = files
         self._view = view
         self._months: dict[str, FrozenMonth | None] = {}
+        self._sound: dict[int, bool] = {}
+        self._damaged: dict[int, bool] = {}
 
     def is_closed(self, hour_s: int) -> bool:
         """Whether the hour is one of a closed month."""
         return self._month(hour_s) is not None
 
-    def rows(self, hour_s: int) -> dict[UsageKey, Total] | None:
-        """Frozen totals of an hour of a closed month; None if they are not those that were frozen."""
+    def rows(self, hour_s: int, accounts: Collection[str]) -> dict[UsageKey, Total] | None:
+        """Frozen totals of some accounts in an hour of a closed month; None if they are not those that were frozen."""
         month = self._month(hour_s)
-        if month is None:
+        if month is None or not self._is_sound(month, hour_s):
             return None
-        try:
-            rows = list(self._files.hour(month, hour_s))
-        except (ObjectMissingError, ObjectDamagedError):
-            return None
-        hour = month.hour(hour_s)
-        frozen = None if hour is None else hour.frozen
-        return dict(rows) if frozen is None or usage_digest(rows) == frozen.digest else None
+        return dict(self._files.hour(month, hour_s, accounts))
+
+    def accounts(self, hour_s: int) -> set[str]:
+        """Accounts with frozen totals in an hour of a closed month."""
+        month = self._month(hour_s)
+        if month is None or not self._is_sound(month, hour_s):
+            return set()
+        return {key.account_id for key, _ in self._files.hour(month, hour_s)}
 
     def is_damaged(self, hour_s: int) -> bool:
-        """Whether the hour's lake files have other rows than the closed month."""
-        return self._view.hour_usage(hour_s) != self.rows(hour_s)
+        """Whether the hour's object is not what was frozen, or its lake files have other rows."""
+        month = self._month(hour_s)
+        if month is None:
+            return False
+        if hour_s not in self._damaged:
+            sound = self._is_sound(month, hour_s)
+            self._damaged[hour_s] = not sound or self._view.hour_usage(hour_s) != dict(self._files.hour(month, hour_s))
+        return self._damaged[hour_s]
+
+    def _is_sound(self, month: FrozenMonth, hour_s: int) -> bool:
+        if hour_s not in self._sound:
+            hour = month.hour(hour_s)
+            frozen = None if hour is None else hour.frozen
+            try:
+                digest = usage_digest(self._files.hour(month, hour_s))
+            except (ObjectMissingError, ObjectDamagedError):
+                digest = "none"
+            self._sound[hour_s] = digest == frozen.digest if frozen is not None else digest != "none"
+        return self._sound[hour_s]
 
     def _month(self, hour_s: int) -> FrozenMonth | None:
         month = month_of(hour_s)

@@ -16,7 +16,7 @@ from metering.lake.run_work import RunWork, WorkTally
 from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.chain import Chain, OutOfTimeError, RunOverError
 from metering.ledger.contradictions import Contradictions
-from metering.ledger.notes.lake_figures import LakeFigures
+from metering.ledger.notes.lake.figures import LakeFigures
 from metering.ledger.periods import period_key
 from metering.ledger.runs import lake_chain
 from metering.ledger.shards import shards_of
@@ -24,7 +24,7 @@ from metering.ledger.waiting import waiting_commit_of, waiting_in
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from metering.lake.plan import CompactionPolicy, Plan
     from metering.lake.ports import LakeWriter
@@ -187,20 +187,20 @@ class Compactor:
         )
 
     def _plan(self, shard: int, turn: _Turn) -> Plan | None:
-        entries = list(pending_in(self.items, shard))
+        listed = list(self._pending(shard, turn))
         # After pending, never before: a commit whose run places it just now is in both lists, or only in pending (P24).
         waiting = {waiting_commit_of(item) for item in waiting_in(self.items, shard)}
-        pending: list[Pending] = []
-        for item in entries:
-            # An entry that cannot be read is left out, like a commit that waits: its rows stay in staging.
-            with turn.contradictions.noted():
-                entry = Pending.from_item(item)
-                if entry.commit_id not in waiting:
-                    pending.append(entry)
+        pending = [entry for entry in listed if entry.commit_id not in waiting]
         now_s = self.clock.now_ms() // 1000
         LakeFigures.of(shard, pending, listed_s=now_s).keep(self.items)
         closing = turn.closing | self._closing(pending, now_s)
         return make_plan(shard, pending, now_s=now_s, policy=self.policy, closing=closing)
+
+    def _pending(self, shard: int, turn: _Turn) -> Iterator[Pending]:
+        """Pending commits. One that cannot be read is left out, like one that waits: its rows stay in staging."""
+        for item in pending_in(self.items, shard):
+            with turn.contradictions.noted():
+                yield Pending.from_item(item)
 
     def _closing(self, pending: Iterable[Pending], now_s: int) -> frozenset[str]:
         months = {month_of(hour_s) for entry in pending for hour_s in entry.hours}

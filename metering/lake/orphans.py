@@ -18,7 +18,7 @@ from metering.errors import ConditionFailedError, UnavailableError
 from metering.hours import date_of
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.contradictions import Contradictions
-from metering.ledger.notes.orphan_passes import ORPHANS_KEY, OrphanPasses
+from metering.ledger.notes.lake.orphan_passes import ORPHANS_KEY, OrphanPasses
 from metering.stores.bucket import QUARANTINE_PREFIX, STAGING_PREFIX, commit_id_of, commit_of_refused_records
 from metering.stores.threads import side_by_side
 from metering.stores.writes import Absent, Put, Table

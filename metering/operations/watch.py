@@ -14,8 +14,8 @@ from metering.ledger.conflicts import CONFLICT_PK, conflict_of
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.notes.biller import BILLER_KEY, BillerFigures
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
-from metering.ledger.notes.dropped_objects import DROPS_KEY, DroppedObjects
-from metering.ledger.notes.lake_figures import LakeFigures, lake_figures
+from metering.ledger.notes.checks.dropped_objects import DROPS_KEY, DroppedObjects
+from metering.ledger.notes.lake.figures import LakeFigures, lake_figures
 from metering.ledger.notes.log_sources import LOG_SOURCES_KEY, LogFigures
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.notes.sources import SOURCES_KEY, SourceFigures

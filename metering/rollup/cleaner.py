@@ -48,7 +48,7 @@ class RollupCleaner:
     Attributes:
         shards: The stage's number of shards.
         run_life_s: Time until the item of a cleaned run expires.
-        wait_s: Time between the end of a run and its cleaning, for people who look into what it did.
+        keep_s: Time between the end of a run and its cleaning, for people who look into what it did.
         threads: Items that are written at once.
         reserve_ms: With less time left, no further chain is begun.
     """
@@ -59,7 +59,7 @@ class RollupCleaner:
     retrier: Retrier
     shards: int
     run_life_s: int
-    wait_s: int = DAY_S
+    keep_s: int = DAY_S
     threads: int = 1
     reserve_ms: int = 30_000
 
@@ -101,7 +101,7 @@ class RollupCleaner:
         newest = newest_run(self.items, chain)
         if first is None or newest is None:
             return []
-        latest_ms = self.clock.now_ms() - self.wait_s * 1000
+        latest_ms = self.clock.now_ms() - self.keep_s * 1000
         runs = runs_before(self.items, chain, newest.number, first=first)
         over = takewhile(lambda run: run.done_at_ms is not None and run.done_at_ms <= latest_ms, runs)
         return list(islice(over, _MOST_RUNS))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
@@ -13,6 +12,7 @@ from metering.ledger.periods import Period, period_key
 from metering.ledger.runs import run_name
 from metering.ledger.shards import known_shards
 from metering.stores.bucket import LAKE_PREFIX, hour_of_lake_key
+from metering.stores.threads import side_by_side
 from metering.stores.writes import Table
 from metering.usage.totals import ZERO, Total, sum_totals
 
@@ -30,12 +30,14 @@ class HourComparison:
 
     Attributes:
         shards: The stage's number of shards.
+        threads: Hours that are compared side by side.
     """
 
     items: ItemStore
     objects: ObjectStore
     retrier: Retrier
     shards: int
+    threads: int = 1
 
     def compare(self, usage: Mapping[int, Total]) -> int:
         """Compare usage with rows; returns the number of hours. Hours of closed months are as they were frozen.
@@ -50,10 +52,9 @@ class HourComparison:
         """
         hours = sorted(usage.keys() | self.retrier.call(lambda: set(self._hours())))
         closed = self._closed({month_of(hour_s) for hour_s in hours})
-        for hour_s in hours:
-            if month_of(hour_s) in closed:
-                continue
-            found, rows = usage.get(hour_s, ZERO), self.retrier.call(partial(self._rows, hour_s))
+        asked = [hour_s for hour_s in hours if month_of(hour_s) not in closed]
+        for hour_s, rows in zip(asked, side_by_side(self._measured, asked, threads=self.threads), strict=True):
+            found = usage.get(hour_s, ZERO)
             if found != rows:
                 raise OperationFailedError(
                     f"Usage of {hour_label(hour_s)} is {found.bytes} bytes of {found.records} records, and its rows "
@@ -72,6 +73,9 @@ class HourComparison:
         for shard in known_shards(self.items, self.shards):
             for item in pending_in(self.items, shard):
                 yield from Pending.from_item(item).hours
+
+    def _measured(self, hour_s: int) -> Total:
+        return self.retrier.call(lambda: self._rows(hour_s))
 
     def _rows(self, hour_s: int) -> Total:
         published = [Published.from_item(item) for item in published_in(self.items, hour_s)]

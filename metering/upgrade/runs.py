@@ -8,7 +8,6 @@ only the last of them can still change, from `planned` to `done`, and whoever wo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, LedgerCorruptError
@@ -16,6 +15,7 @@ from metering.ledger import partitions
 from metering.ledger.runs import Run, lake_chain, newest_first
 from metering.ledger.shards import known_shards
 from metering.stores.fields import Fields
+from metering.stores.threads import do_all
 from metering.stores.writes import Absent, Delete, Key, Put, Table, key_of
 
 if TYPE_CHECKING:
@@ -34,11 +34,13 @@ class OldRuns:
 
     Attributes:
         shards: The stage's number of shards.
+        threads: Calls that are made side by side.
     """
 
     items: ItemStore
     retrier: Retrier
     shards: int
+    threads: int = 1
 
     def move(self) -> int:
         """Close every chain and copy its runs; returns the number of runs.
@@ -52,13 +54,9 @@ class OldRuns:
             while not self._close(shard):
                 pass
             there = {run.number for run in newest_first(self.items, lake_chain(shard))}
-            for item in self._runs(shard):
-                if _is_end(item):
-                    continue
-                moved += 1
-                run = _run_of(shard, item)
-                if run.number not in there:
-                    self._copy(shard, run)
+            runs = [_run_of(shard, item) for item in self._runs(shard) if not _is_end(item)]
+            do_all(self._copy, [run for run in runs if run.number not in there], threads=self.threads)
+            moved += len(runs)
         return moved
 
     def delete(self) -> None:
@@ -68,10 +66,8 @@ class OldRuns:
             UnavailableError: The ledger gives no answer; whoever comes next goes on.
         """
         for shard in self._shards():
-            for item in self._runs(shard):
-                if not _is_end(item):
-                    gone = Delete(table=Table.LEDGER, key=key_of(item))
-                    self.retrier.call(partial(self.items.delete, gone))
+            gone = [key_of(item) for item in self._runs(shard) if not _is_end(item)]
+            do_all(self._delete, gone, threads=self.threads)
 
     def _shards(self) -> range:
         return self.retrier.call(lambda: known_shards(self.items, self.shards))
@@ -94,14 +90,17 @@ class OldRuns:
             return error.existing is not None and error.existing.get("state") == MOVED
         return True
 
-    def _copy(self, shard: int, run: Run) -> None:
+    def _delete(self, key: Key) -> None:
+        self.retrier.call(lambda: self.items.delete(Delete(table=Table.LEDGER, key=key)))
+
+    def _copy(self, run: Run) -> None:
         put = Put(table=Table.LEDGER, item=run.to_item(), condition=Absent())
         try:
             self.retrier.call(lambda: self.items.put(put))
         except ConditionFailedError as error:
             # Copied before; the new compactor may have worked on it since.
             if error.existing is None or error.existing.get("plan") != run.plan_key:
-                raise LedgerCorruptError(f"run {run.name} is not the one that {_partition(shard)} has") from error
+                raise LedgerCorruptError(f"run {run.name} is not the one that {_partition(run.shard)} has") from error
 
 
 def _partition(shard: int) -> str:

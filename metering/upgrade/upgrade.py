@@ -14,6 +14,7 @@ from metering.errors import ConditionFailedError, OperationFailedError
 from metering.ledger.format_version import FORMAT_KEY, FORMAT_VERSION, LedgerFormat, ledger_format
 from metering.ledger.shards import known_shards
 from metering.ledger.usage.generation import remember_generation
+from metering.stores.threads import side_by_side
 from metering.stores.writes import Equals, Put, Table
 from metering.upgrade.comparing import HourComparison
 from metering.upgrade.filling import Filling
@@ -24,8 +25,6 @@ from metering.upgrade.wide_commits import CHUNK_ACTIONS, WideCommits
 from metering.usage.totals import add_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
@@ -43,10 +42,6 @@ SETTLE_MS = 30_000
 
 def _silent(_message: str) -> None:
     """Tell nothing."""
-
-
-def _one_by_one(task: Callable[[str], dict[int, Total]], accounts: Iterable[str]) -> Iterable[dict[int, Total]]:
-    return map(task, accounts)
 
 
 def is_old(items: ItemStore) -> bool:
@@ -77,7 +72,7 @@ class DataUpgrade:
         usage_generation: Generation of the new usage table.
         version: Version of this package.
         chunk_actions: Most actions of a chunk of a wide commit.
-        side_by_side: Fills several accounts; by default one after the other.
+        threads: Calls that are made side by side. More than one only over stores that threads may share.
     """
 
     items: ItemStore
@@ -89,7 +84,7 @@ class DataUpgrade:
     usage_generation: int
     version: str
     chunk_actions: int = CHUNK_ACTIONS
-    side_by_side: Callable[[Callable[[str], dict[int, Total]], Iterable[str]], Iterable[dict[int, Total]]] = _one_by_one
+    threads: int = 1
 
     def wait_out(self) -> None:
         """Wait until no worker of format 1 runs any more, as `stopped` noted.
@@ -173,7 +168,7 @@ class DataUpgrade:
             return hours
 
         usage: dict[int, Total] = {}
-        for done, hours in enumerate(self.side_by_side(account, sorted(months)), start=1):
+        for done, hours in enumerate(side_by_side(account, sorted(months), threads=self.threads), start=1):
             add_totals(usage, hours)
             if done % _ACCOUNTS_A_LINE == 0 or done == len(months):
                 tell(f"filled and compared the usage of {done} of {len(months)} accounts")
@@ -211,7 +206,13 @@ class DataUpgrade:
         )
 
     def _rows(self) -> HourComparison:
-        return HourComparison(items=self.items, objects=self.objects, retrier=self.retrier, shards=self.shards)
+        return HourComparison(
+            items=self.items,
+            objects=self.objects,
+            retrier=self.retrier,
+            shards=self.shards,
+            threads=self.threads,
+        )
 
     def _old_runs(self) -> OldRuns:
-        return OldRuns(items=self.items, retrier=self.retrier, shards=self.shards)
+        return OldRuns(items=self.items, retrier=self.retrier, shards=self.shards, threads=self.threads)

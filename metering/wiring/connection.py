@@ -45,9 +45,11 @@ class RegionConnection(RegionPorts):
 
     Attributes:
         names: Names of the tables, bucket, queues and topics.
+        restored: The ledger may go with another usage table than the deployed one: it was restored.
     """
 
     names: RegionResources
+    restored: bool = False
 
     @property
     def stage(self) -> str:
@@ -78,9 +80,16 @@ class RegionConnection(RegionPorts):
         events, dead = (SqsQueue(self.clients.sqs, url) for url in urls)
         return OnrampQueues(events=events, dead=dead)
 
+    def restoring(self) -> Self:
+        """The same region, also while its ledger goes with another usage table."""
+        return replace(self, restored=True)
+
     def read_only(self) -> Self:
         """The same region over clients that refuse every call that changes something."""
         return replace(self, clients=ReadOnlyClients(self.clients.access))
+
+    def _open(self, items: ItemStore) -> None:
+        check_format(items, usage_generation=None if self.restored else self.names.usage_generation)
 
     @cached_property
     def services(self) -> ServiceSenders | None:
@@ -163,11 +172,3 @@ class RegionConnection(RegionPorts):
     @cached_property
     def jobs(self) -> LakeJobs:
         return lake_jobs(self, NoMetrics(), threads=CALLS_AT_ONCE)
-
-
-@dataclass(frozen=True)
-class RestoringConnection(RegionConnection):
-    """A region whose ledger was restored: it goes with the usage table before the one that is deployed."""
-
-    def _open(self, items: ItemStore) -> None:
-        check_format(items)

@@ -22,11 +22,12 @@ from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.conflicts import CONFLICT_PK, conflict_of, conflict_seen_item
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
-from metering.ledger.notes.dropped_objects import DroppedObjects, LostDrop
+from metering.ledger.notes.checks.dropped_objects import DroppedObjects, LostDrop
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation
 from metering.ledger.notes.sources import SOURCE_PK
 from metering.ledger.notes.watch_state import WatchState
 from metering.ledger.runs import lake_chain, newest_first
+from metering.ledger.usage.beyond_cap import KindsBeyondCap
 from metering.ledger.waiting import Waiting, waiting_in
 from metering.operations.alarms import WATCH_NAMESPACE
 from metering.stage_settings import GivenSettings
@@ -65,7 +66,7 @@ STAGE, HOME, REGION = "killtest", "us-east-1", "eu-central-1"
 CLEARED_S = 240
 _RAISED: list[str] = []
 _TAKEN_BACK: list[int] = []
-FUNCTIONS = ("aggregator", "compactor", "sweeper", "reconciler", "canary", "watch", "biller", "api")
+FUNCTIONS = ("aggregator", "compactor", "rollup", "reconciler", "canary", "watch", "biller", "api")
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +185,25 @@ def test_ids_that_were_used_twice_raise_conflicts_and_only_the_named_source_is_m
     assert list(report(service, wrong).values()) == [20]
     forget_time_of_conflicts(service)
     will_clear("conflicts")
+
+
+@follows("kinds-beyond-cap")
+@pytest.mark.drill
+def test_an_account_with_more_kinds_than_numbers_raises_kinds_beyond_cap(service: Service, pager: str) -> None:
+    who = account()
+    send(service, message(f"kinds-{who}", [record(who, size=10)]))
+    service.wait_for_rest()
+    # As the roll-up notes it; four thousand kinds would take minutes here.
+    note = KindsBeyondCap(account_id=who, kinds=3, example="T#AmazonEC2#us-east-1#internet", seen_s=int(time.time()))
+    put(service, note.to_item())
+
+    page = heard(service, pager, "kinds-beyond-cap")
+    assert follow(service, page, SEE, ACCOUNT=who) == [0, 0]
+    assert follow(service, page, MITIGATE) == [0]
+    assert follow(service, page, CHECK) == [0]
+    # Two hours later.
+    put(service, replace(note, seen_s=note.seen_s - 3 * HOUR_S).to_item())
+    will_clear("kinds-beyond-cap")
 
 
 @follows("lost-drops")
@@ -409,7 +429,7 @@ def test_a_life_of_markers_that_is_too_short_raises_marker_life_and_its_runbook_
 
 @follows("aggregator-errors")
 @follows("compactor-errors")
-@follows("sweeper-errors")
+@follows("rollup-errors")
 @follows("reconciler-errors")
 @follows("canary-errors")
 @follows("watch-errors")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tests.mutants.mutant import LAKE, WORLD, Mutant
 from tests.mutants.rollup import ROLLUP
+from tests.mutants.upgrade import UPGRADE
 
 STORED = ("tests/property/test_stored_items.py",)
 WORK = ("tests/unit/intake/test_work.py",)
@@ -45,6 +46,7 @@ _DOORS_OPERATORS = ("tests/api/test_operators.py",)
 
 MUTANTS = (
     *ROLLUP,
+    *UPGRADE,
     Mutant(
         name="threads of Arrow read the file of a process that may end",
         path="metering/lake/parquet/row_groups.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from aws_lambda_powertools import Logger
 
@@ -78,6 +78,11 @@ class _Context:
         return 50_000
 
 
+def _never_asked() -> NoReturn:
+    """The queue, which only a throttle asks for."""
+    raise AssertionError
+
+
 class SendersWorld(MemoryRegion):
     """Delivers messages with crafted SenderIds to the handler of the aggregator.
 
@@ -93,6 +98,8 @@ class SendersWorld(MemoryRegion):
         self.aggregator = build_aggregator(self.parts(), self.metrics, services)
         self.parts_of_handler = Dependencies(
             aggregator=self.aggregator,
+            queue=_never_asked,
+            facts=_never_asked,
             metrics=EmfMetrics(service="aggregator", stage="local"),
             logger=Logger(service="aggregator"),
         )
@@ -126,13 +133,14 @@ class SendersWorld(MemoryRegion):
         self.items.put(Put(table=Table.LEDGER, item=producer.to_item()))
 
     def deliver(self, body: str, sender_id: str, *, stated: str = "") -> None:
-        """One invocation with one message. It must be acknowledged."""
+        """One invocation with one message. It must be acknowledged; what it accepts is rolled up."""
         self._sent += 1
         attribute = {"metering-original-sender": {"stringValue": stated, "dataType": "String"}} if stated else {}
         event: SqsEvent = {
             "Records": [
                 {
                     "messageId": f"m{self._sent}",
+                    "receiptHandle": f"r{self._sent}",
                     "body": body,
                     "attributes": {
                         "SentTimestamp": str(self.clock.now_ms()),
@@ -144,6 +152,7 @@ class SendersWorld(MemoryRegion):
             ]
         }
         assert handle(event, _Context(), self.parts_of_handler) == {"batchItemFailures": []}
+        self.roll_up()
         # A registry is read again only if it is older than the message.
         self.clock.advance_s(2)
 

@@ -8,6 +8,7 @@ at the same revision.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from metering import metric_names
@@ -26,9 +27,9 @@ from metering.units import HOUR_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from metering.audit.marker_survey import MarkerSurvey
     from metering.audit.reconcile.hour_check import HourCheck
     from metering.audit.reconcile.settling import HourUsage
-    from metering.audit.reconcile.table_scan import MarkerSurvey
     from metering.audit.scan.census import CensusState
     from metering.audit.scan.findings import Doubt
     from metering.audit.verify.verification import Difference
@@ -178,10 +179,10 @@ class Reconciler:
         self.census.go_on(state, limit=limit, tell=tell)
         return self.judge(state, limit=limit)
 
-    def begin(self, *, from_s: int, to_s: int, deep: bool = False) -> CensusState:
+    def begin(self, *, from_s: int, to_s: int, deep: bool = False, markers: bool = True) -> CensusState:
         """Begin a census. `census.go_on` counts, and `judge` looks at what differs."""
         parts = parts_in(self.memory_bytes, span_hours(from_s, to_s))
-        return self.census.begin(from_s=from_s, to_s=to_s, deep=deep, parts=parts)
+        return self.census.begin(from_s=from_s, to_s=to_s, deep=deep, parts=parts, markers=markers)
 
     @property
     def census(self) -> Census:
@@ -258,7 +259,7 @@ class Reconciler:
             check = self._first_look(checks[hour_s], doubt, accounts.get(hour_s, set()), state.parts)
             if doubt.marked and marked is not None:
                 batches = self._by_batch(
-                    hour_s, marked.get(hour_s, {}), only=lambda name, doubt=doubt: doubt.has_batch(name, state.parts)
+                    hour_s, marked.get(hour_s, {}), only=partial(doubt.has_batch, parts=state.parts)
                 )
                 check = replace(check, differences=(*check.differences, *batches.differences(hour_s)))
             looks[hour_s] = replace(check, stable=check.stable and (marked is not None or not doubt.marked))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from metering.hours import month_of
 from metering.ledger.runs import newest_done, rollup_chain
 from metering.ledger.shards import known_shards
+from metering.stores.threads import side_by_side
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
 if TYPE_CHECKING:
@@ -101,15 +102,22 @@ class HourUsage:
         return {place.account_id for place in self.seen}
 
 
-def read_accounts(reading: UsageReading, accounts: Iterable[str], *, from_s: int, to_s: int) -> dict[int, HourUsage]:
+def read_accounts(
+    reading: UsageReading, accounts: Iterable[str], *, from_s: int, to_s: int, threads: int = 1
+) -> dict[int, HourUsage]:
     """Usage of some accounts by hour, for the hours in `[from_s, to_s)` of one month: one query an account.
 
     Raises:
         LedgerCorruptError: An item cannot be read, or a dictionary lacks a number.
         UnavailableError: The table gives no answer.
     """
+
+    def read(account_id: str) -> list[tuple[UsageItem, list[tuple[UsageKey, Total]]]]:
+        items = reading.of_month(account_id, month_of(from_s), from_s=from_s, to_s=to_s)
+        return [(item, list(reading.totals(item))) for item in items]
+
     hours: dict[int, HourUsage] = {}
-    for account_id in sorted(accounts):
-        for item in reading.of_month(account_id, month_of(from_s), from_s=from_s, to_s=to_s):
-            hours.setdefault(item.hour_s, HourUsage()).add(item, reading.totals(item))
+    for found in side_by_side(read, sorted(accounts), threads=threads):
+        for item, totals in found:
+            hours.setdefault(item.hour_s, HourUsage()).add(item, totals)
     return hours

@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from metering.audit.marker_survey import MarkerSurvey
 from metering.audit.reconcile.settling import AccountHour, is_settled, settled_runs
-from metering.audit.reconcile.table_scan import MarkerSurvey, limited, no_limit, sources_known
+from metering.audit.reconcile.table_scan import limited, no_limit
 from metering.audit.scan.cells import Cells
 from metering.audit.scan.recent import RecentCommits, total_in
+from metering.audit.source_keeping import sources_known
 from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, batches_of, usage_of
 from metering.lake.usage_digest import in_order, usage_digest
 from metering.ledger.booked_hours import LakeFile
@@ -72,6 +74,7 @@ class CensusState:
             compared by the hour.
         began_ms: When the first marker was read, epoch milliseconds.
         done: Parts or hours of the phase that are counted.
+        with_markers: Whether markers are compared, too.
         judged: How often somebody ran out of time while he looked at what differs.
         runs: Newest done run of each shard's roll-up, before the rows.
         marked: Markers by hour; unless deep, without those of commits that were made after `began_ms`.
@@ -90,6 +93,7 @@ class CensusState:
     phase: Phase = "markers"
     done: int = 0
     judged: int = 0
+    with_markers: bool = True
     hours: list[int] = field(default_factory=list)
     runs: dict[int, int] = field(default_factory=dict)
     survey: MarkerSurvey = field(default_factory=MarkerSurvey)
@@ -152,11 +156,21 @@ class Census:
     may_lack_markers: Callable[[int], bool]
     threads: int = 1
 
-    def begin(self, *, from_s: int, to_s: int, deep: bool, parts: int) -> CensusState:
-        """Begin a census of the hours in `[from_s, to_s)`."""
+    def begin(self, *, from_s: int, to_s: int, deep: bool, parts: int, markers: bool = True) -> CensusState:
+        """Begin a census of the hours in `[from_s, to_s)`. Without markers, it is one of usage and rows alone."""
         state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.clock.now_ms())
-        state.survey = MarkerSurvey(sources=sources_known(self.items))
+        if markers:
+            state.survey = MarkerSurvey(sources=sources_known(self.items))
+        else:
+            state.with_markers = False
+            self._begin_rows(state)
         return state
+
+    def _begin_rows(self, state: CensusState) -> None:
+        state.runs = settled_runs(self.items, self.view.shards)
+        # What is settled was placed before this listing, and a marker that was read has its rows.
+        state.hours = self.view.hours(from_s=state.from_s, to_s=state.to_s)
+        state.begin("rows")
 
     def go_on(
         self,
@@ -179,10 +193,7 @@ class Census:
         """
         if state.phase == "markers":
             self._markers(state, limit, tell)
-            state.runs = settled_runs(self.items, self.view.shards)
-            # What is settled was placed before this listing, and a marker that was read has its rows.
-            state.hours = self.view.hours(from_s=state.from_s, to_s=state.to_s)
-            state.begin("rows")
+            self._begin_rows(state)
         if state.phase == "rows":
             self._rows(state, limit, tell)
             state.begin("usage")
@@ -240,10 +251,13 @@ class Census:
         return HourRows(
             booked=booked,
             placed=sum_totals(usage.values()),
-            all_rows=None if self.may_lack_markers(hour_s) else self._all_rows(hour_s, state, recent, batches),
+            all_rows=self._all_rows(hour_s, state, recent, batches) if self._marks(hour_s, state) else None,
             keys=len(usage),
             digest=usage_digest(in_order(usage)) if state.deep else "",
         )
+
+    def _marks(self, hour_s: int, state: CensusState) -> bool:
+        return state.with_markers and not self.may_lack_markers(hour_s)
 
     def _all_rows(self, hour_s: int, state: CensusState, recent: RecentCommits, batches: Cells) -> Total | None:
         """Rows of an hour that are compared with markers: by batch, or those of commits that are not recent."""

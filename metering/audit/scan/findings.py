@@ -72,7 +72,7 @@ class Findings:
     def _hour(self, hour_s: int) -> tuple[HourCheck, Doubt]:
         state = self.state
         rows, unsettled = state.rows.get(hour_s, _NOTHING), state.unsettled.get(hour_s, set())
-        with_markers = not self.may_lack_markers(hour_s)
+        with_markers = state.with_markers and not self.may_lack_markers(hour_s)
         marked = state.marked.get(hour_s, ZERO)
         accounts = state.placed.differing(state.usage, hour_s)
         accounts |= {part_of(place.account_id, state.parts) for place in unsettled}

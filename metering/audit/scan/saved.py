@@ -6,11 +6,12 @@ import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
+from metering.audit.marker_survey import MarkerSurvey
 from metering.audit.reconcile.settling import AccountHour
-from metering.audit.reconcile.table_scan import MarkerSurvey, sources_known
 from metering.audit.scan.cells import Cells
 from metering.audit.scan.census import CensusState, HourRows
 from metering.audit.sequences import SourceSightings
+from metering.audit.source_keeping import sources_known
 from metering.errors import ObjectMissingError
 from metering.stores.bucket import SCAN_KEY
 from metering.usage.totals import Total
@@ -66,6 +67,7 @@ def _saved(state: CensusState) -> dict[str, object]:
         "phase": state.phase,
         "done": state.done,
         "judged": state.judged,
+        "with_markers": state.with_markers,
         "hours": state.hours,
         "runs": {str(shard): number for shard, number in state.runs.items()},
         "marked": _totals(state.marked),
@@ -93,6 +95,7 @@ def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
         phase=saved["phase"],
         done=saved["done"],
         judged=saved["judged"],
+        with_markers=saved["with_markers"],
         hours=saved["hours"],
         runs={int(shard): number for shard, number in saved["runs"].items()},
         survey=_survey(saved, items),

@@ -7,7 +7,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from metering.ledger.commits import CommitRecord, is_commit
-from metering.stores.bucket import LAKE_PREFIX, PREFIXES, RUNS_PREFIX, STAGING_PREFIX, SUMMARIES_PREFIX
+from metering.stores.bucket import (
+    LAKE_PREFIX,
+    PREFIXES,
+    ROLLUP_PLANS_PREFIX,
+    RUNS_PREFIX,
+    STAGING_PREFIX,
+    SUMMARIES_PREFIX,
+)
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
@@ -21,8 +28,10 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 _KEPT = (LAKE_PREFIX, STAGING_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
-# The cleaner removes a staging object a day after its run, so it costs a thirtieth of a month.
-_STAGING_MONTHS = Decimal(1) / 30
+# A staging object is deleted an hour after its last run, and a plan of the roll-up after a day: either costs at most a
+# thirtieth of a month.
+_SHORT_LIVED = (STAGING_PREFIX, ROLLUP_PLANS_PREFIX)
+_SHORT_MONTHS = Decimal(1) / 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,20 +132,21 @@ class StorageReporter:
         found: dict[tuple[str, str], list[int]] = {}
         for prefix in PREFIXES:
             for info in self.objects.list(prefix):
-                entry = found.setdefault((prefix, info.storage_class), [0, 0, 0])
+                entry = found.setdefault((prefix, info.storage_class), [0, 0, 0, 0])
                 entry[0] += 1
                 entry[1] += info.size_bytes
-                entry[2] += self.prices.billed_bytes(info.storage_class, info.size_bytes)
+                billed = self.prices.billed_bytes(info.storage_class, info.size_bytes)
+                entry[3 if info.key.startswith(_SHORT_LIVED) else 2] += billed
         return tuple(
             PrefixStorage(
                 prefix=prefix,
                 storage_class=storage_class,
                 objects=count,
                 stored_bytes=stored,
-                usd_month=self.prices.month_usd(storage_class, billed)
-                * (_STAGING_MONTHS if prefix == STAGING_PREFIX else 1),
+                usd_month=self.prices.month_usd(storage_class, lasting)
+                + self.prices.month_usd(storage_class, short) * _SHORT_MONTHS,
             )
-            for (prefix, storage_class), (count, stored, billed) in sorted(found.items())
+            for (prefix, storage_class), (count, stored, lasting, short) in sorted(found.items())
         )
 
     def _requests_usd(self, sources: Sequence[RowSource]) -> Decimal:

@@ -119,8 +119,6 @@ def _counted(part: Part, state: ScanState) -> pa.Table:
     sums = Sums(USAGE_QUERY)
     for batch in LakeRows([part], state, readers=1, with_canary=True).scanner(_COUNTED).to_reader():
         rows = Sums(USAGE_QUERY)
-        names = [batch.column(name).dictionary_encode() for name in NAMES]
-        table = pa.table([*names, batch.column("start_time"), batch.column("bytes")], names=_COUNTED)
-        rows.add(halves_of(table, USAGE_QUERY))
+        rows.add(halves_of(pa.Table.from_batches([batch]), USAGE_QUERY))
         sums.add(rows.table())
     return usage_of_sums(sums.table(), part.hour_s)

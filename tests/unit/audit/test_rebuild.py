@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from metering.audit import rebuild
 from metering.audit.rebuild import RebuildStep
 from metering.billing.closing.refusals import PeriodNotClosableError
 from metering.cli.commands.analyst import periods
@@ -22,6 +24,9 @@ from tests.unit.audit.test_reconcile import world_with_traffic
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from metering.stores.writes import Item
     from metering.usage.totals import UsageKey
 
 
@@ -62,6 +67,8 @@ def test_progress_names_every_hour_as_it_is_measured_and_put_right() -> None:
     assert [(step.doing, step.done, step.hours) for step in steps] == [
         ("measured", 1, 2),
         ("measured", 2, 2),
+        ("repaired", 1, 2),
+        ("repaired", 2, 2),
     ]
 
 
@@ -136,6 +143,7 @@ def test_rows_of_a_closed_month_that_are_not_what_was_frozen_are_told() -> None:
     other = {key: Total(total.bytes + 1, total.records) for key, total in usage.items()}
     world.objects.put(first.key, world.jobs.frozen_files.hour_file(other).content, if_absent=False)
     assert world.jobs.rebuilder.usage().damaged == (first.hour_s,)
+    lose_usage(world, month=MONTH)
     world.objects.remove(second.key)
     assert world.jobs.rebuilder.usage().damaged == (first.hour_s, second.hour_s)
 
@@ -190,3 +198,47 @@ def test_usage_that_is_lost_while_a_run_books_is_repaired_once_wherever_the_run_
             break
         number += 1
     assert left, "it never stood where a repair must wait"
+
+
+def test_accounts_in_several_parts_are_put_right_with_one_query_an_account_and_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rebuild, "ACCOUNTS_AT_ONCE", 3)
+    world = World()
+    for hour in range(4):
+        world.send([record(5 + n, start_s=NOW_S - hour * HOUR_S, account=f"{n:012d}") for n in range(10)])
+    before = world.usage()
+    lose_usage(world)
+    asked: list[str] = []
+    query = world.items.query
+
+    def noted(table: Table, pk: str, **bounds: Any) -> Iterator[Item]:
+        asked.append(f"{table.value}/{pk}")
+        return query(table, pk, **bounds)
+
+    world.items.query = noted  # type: ignore[method-assign]  # a store that is watched
+    assert world.jobs.rebuilder.usage().repaired == 40
+    assert world.usage() == before
+    assert sum(each.startswith("usage/") for each in asked) == 10
+
+
+def test_items_are_written_side_by_side() -> None:
+    world = world_with_traffic()
+    before = world.usage()
+    lose_usage(world)
+    rebuilder = replace(world.jobs.rebuilder, reconciler=replace(world.jobs.reconciler, threads=4))
+    assert rebuilder.usage().repaired == len(before)
+    assert world.usage() == before
+
+
+def test_what_lake_and_usage_lost_of_a_closed_month_comes_back_from_what_was_frozen() -> None:
+    world = world_with_october()
+    world.jobs.closer.close(MONTH, world.deadline())
+    before = october(world)
+    lose_usage(world, month=MONTH)
+    for prefix in ("lake/", "summaries/"):
+        for key in world.objects.keys(prefix):
+            world.objects.put(key, world.objects.get(world.objects.keys(prefix)[0]), if_absent=False)
+    result = world.jobs.rebuilder.usage()
+    assert october(world) == before
+    assert result.damaged

@@ -16,12 +16,14 @@ from metering.cli.commands.operator import quarantine
 from metering.cli.commands.operator.audit import audit
 from metering.cli.failures import CommandFailedError, WrongUsageError, wrong_options
 from metering.cli.printing.output import Format
+from metering.errors import OperationFailedError
 from metering.ledger.notes.deeds import Deed, DeedState
 from metering.operations.deed_trail import DeedTrail
 from metering.reports.parameters import InvalidParametersError
 from tests.support.lake_world import World, record
 from tests.support.usage_items import change, usage_of
 from tests.unit.audit.test_reconcile import world_with_traffic
+from tests.unit.audit.test_restoring import Restored
 from tests.unit.billing.test_checklist import MONTH, Facts, October
 
 if TYPE_CHECKING:
@@ -57,6 +59,9 @@ class Region:
     region: str = "eu-west-1"
     stage: str = "dev"
     services: None = None
+
+    def restoring(self) -> Region:
+        return self
 
     def caller(self) -> str:
         return "arn:aws:sts::123456789012:assumed-role/Operator/ada"
@@ -144,6 +149,34 @@ def test_a_rebuild_names_the_figure_that_it_repaired_to_people_to_programs_and_i
     [deed] = session.trail()
     assert said in deed.result
     assert deed.subject == "--from 2026-11 --to 2026-12"
+
+
+def test_after_a_restore_the_new_usage_table_is_filled_and_the_trail_says_which(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    region = Restored()
+    region.next_table()
+    region.jobs = region.process()
+    session = OperatorSession(region)
+
+    periods.rebuild_usage(session, restored=True)
+
+    assert region.usage() == region.rows()
+    out, err = capsys.readouterr()
+    assert json.loads(out)["repaired"] == len(region.rows())
+    assert "The ledger goes with usage table 3, and the functions work again." in err
+    [deed] = session.trail()
+    assert (deed.what, deed.subject, deed.state) == ("rebuild usage", "--restored", DeedState.OK)
+    assert "in usage table 3" in deed.result
+
+
+def test_a_whole_table_is_filled_or_none_of_it() -> None:
+    session = OperatorSession(Restored())
+    with pytest.raises(WrongUsageError, match="leave out --from and --to"):
+        periods.rebuild_usage(session, "2026-11", restored=True)
+    with pytest.raises(OperationFailedError, match="there is no new one to fill"):
+        periods.rebuild_usage(session, restored=True)
+    assert [deed.state for deed in session.trail()] == [DeedState.FAILED]
 
 
 def refused() -> World:

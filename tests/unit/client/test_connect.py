@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from metering.ledger.usage_items import usage_entries
 
 import metering
 from metering.client.connection import Connection, SumsDifferError

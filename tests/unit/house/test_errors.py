@@ -46,6 +46,7 @@ from metering.reports.sql.ahead import StoppedError
 from metering.reports.sql.query import QueryStoppedError
 from metering.reports.sql.statements import QueryError
 from metering.rollup.as_of_now import TooMuchWaitsError
+from metering.rollup.planning import NotWaitingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +56,7 @@ _STATE = RegionState(region="ap-southeast-9", findings=(_MISSING,))
 EXAMPLES: list[MeteringError] = [
     MeteringError("anything"),
     errors.UnavailableError("sqs.SendMessage", "throttled", may_have_applied=False),
+    errors.ThrottledError("dynamodb.TransactWriteItems", "throttled", may_have_applied=False),
     errors.OutOfTimeError(),
     errors.ConditionFailedError({"pk": "B#1"}),
     errors.TransactionCanceledError([None, ("ConditionalCheckFailed", {"pk": "B#1"}), ("ThrottlingError", None)]),
@@ -82,6 +84,7 @@ EXAMPLES: list[MeteringError] = [
     errors.EarlyEndError(),
     RunOverError(),
     ChainOutOfTimeError(),
+    NotWaitingError(),
     ScanTooLongError(),
     CannotAskError("The caller may not call CreateQueue.", "Use other credentials."),
     RefusedError("PutObject was refused: BadDigest"),

@@ -115,7 +115,7 @@ def test_costs_in_the_readme_are_those_that_are_measured(row: int, scenario: str
     rows = re.findall(r"^\| (\d+) \| ([\d.]+) \| (\d+) \|$", README, re.MULTILINE)
     assert len(rows) == len(SCENARIO_NAMES)
     keys, usd_million, usd_day = (Decimal(text) for text in rows[row])
-    cost = measure(scenario, 1_000)
+    cost = measure(scenario)
     assert round(cost.keys) == keys
     # The processor's time is a part of it, but a small one.
     assert abs(cost.usd * 1_000_000 / usd_million - 1) < Decimal("0.05")

@@ -92,7 +92,9 @@ def test_a_new_process_that_gets_no_answer_gives_every_message_back_and_is_no_er
     ledger.throttled = True
     sent = delivery(batch(1))
     attributes = {"SentTimestamp": "1", "ApproximateReceiveCount": "1", "SenderId": "a"}
-    records: list[SqsRecord] = [{"messageId": name, "body": sent.body, "attributes": attributes} for name in "mn"]
+    records: list[SqsRecord] = [
+        {"messageId": name, "receiptHandle": name, "body": sent.body, "attributes": attributes} for name in "mn"
+    ]
     assert aggregate({"Records": records}, Context()) == {
         "batchItemFailures": [{"itemIdentifier": "m"}, {"itemIdentifier": "n"}]
     }
@@ -119,6 +121,7 @@ def test_the_aggregator_gives_every_message_back(ledger: FormatLedger) -> None:
     ledger.item = NEWER.to_item()
     sent = delivery(batch(1))
     attributes = {"SentTimestamp": "1", "ApproximateReceiveCount": "1", "SenderId": "a"}
+    record: SqsRecord = {"messageId": "m", "receiptHandle": "m", "body": sent.body, "attributes": attributes}
     with pytest.raises(FormatTooNewError):
-        aggregate({"Records": [{"messageId": "m", "body": sent.body, "attributes": attributes}]}, Context())
+        aggregate({"Records": [record]}, Context())
     assert ledger.put == []

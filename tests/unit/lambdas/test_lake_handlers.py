@@ -140,4 +140,6 @@ def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:
         assert [source.source_id for source in world.jobs.reconciler_state.sources()] == ["edge"]
         item = world.items.peek(Table.LEDGER, RECONCILIATION_KEY)
         assert item is not None
-        assert Reconciliation.from_item(item) == Reconciliation(finished_s=NOW_S, hours=1, differences=0)
+        assert Reconciliation.from_item(item) == Reconciliation(
+            finished_s=NOW_S, hours=1, differences=0, scan_due_s=NOW_S
+        )

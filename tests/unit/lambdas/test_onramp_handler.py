@@ -36,7 +36,10 @@ def parts_of(world: World) -> Dependencies:
 def event(*bodies: str) -> SqsEvent:
     attributes = {"SentTimestamp": "1", "ApproximateReceiveCount": "1", "SenderId": "a"}
     return {
-        "Records": [{"messageId": f"m-{n}", "body": body, "attributes": attributes} for n, body in enumerate(bodies)]
+        "Records": [
+            {"messageId": f"m-{n}", "receiptHandle": f"r-{n}", "body": body, "attributes": attributes}
+            for n, body in enumerate(bodies)
+        ]
     }
 
 

@@ -16,7 +16,7 @@ from metering.ledger.conflicts import conflict_seen_item
 from metering.ledger.notes.biller import BillerFigures
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
 from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
-from metering.ledger.notes.lake_figures import LakeFigures
+from metering.ledger.notes.lake.figures import LakeFigures
 from metering.ledger.notes.log_sources import LogFigures
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation
 from metering.ledger.notes.sources import SourceFigures, SourceState

@@ -184,7 +184,8 @@ def test_the_lake_costs_a_tenth_of_one_json_object_a_batch_or_less() -> None:
     """Larger files do better: 2 M records of this traffic are in docs/decisions/0010-lake-files.md."""
     world = World()
     for batch in load_batches(20_000):
-        world.send(batch)
+        world.send(batch, rolled_up=False)
+    world.roll_up()
     world.compact_all()
     world.clock.advance_s(DAY_S)
     world.jobs.cleaner.run(world.deadline())

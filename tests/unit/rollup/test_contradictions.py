@@ -11,7 +11,7 @@ from metering.errors import GenerationError, LedgerCorruptError, UnavailableErro
 from metering.ledger.runs import Run, newest_run, run_key
 from metering.ledger.usage.kinds import partition_of_kinds
 from metering.ledger.waiting import waiting_in, waiting_key
-from metering.stores.writes import Key, Put, Table, Update
+from metering.stores.writes import Key, Put, Table, Update, Value
 from metering.units import DAY_S
 from tests.unit.rollup.interruptions import AtCall, KilledError, die
 from tests.unit.rollup.small_region import ACCOUNT, SmallRegion, row
@@ -68,8 +68,8 @@ def test_a_staging_object_whose_commit_does_not_wait_any_more_is_no_contradictio
 def test_rows_that_are_not_those_of_their_entry_stop_the_chain() -> None:
     region = SmallRegion()
     region.commit("c1", [row(1)])
-    totals = {"2026-11-26T00": [1, 2]}
-    entry = Update(table=Table.LEDGER, key=waiting_key(0, "c1"), set={"totals": totals})  # type: ignore[dict-item]
+    totals: Value = {"2026-11-26T00": [1, 2]}
+    entry = Update(table=Table.LEDGER, key=waiting_key(0, "c1"), set={"totals": totals})
     region.items.update(entry)
     _stops(region, "does not hold the rows of its entry")
 

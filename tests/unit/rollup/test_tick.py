@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from metering.adapters.memory.clock import ManualClock
 from metering.ledger.runs import newest_first
 from metering.ledger.waiting import waiting_in
 from metering.rollup.tick import RollupTick
@@ -19,14 +20,16 @@ def _tick(region: SmallRegion, *, every_s: int = 15, commits: int = 2_000) -> Ro
     return RollupTick(rollup=rollup, clock=region.clock, every_s=every_s, tick_s=MINUTE_S)
 
 
-def _when_it_sleeps(region: SmallRegion, do: Callable[[], object]) -> None:
-    sleep_ms = region.clock.sleep_ms
+class _BusyClock(ManualClock):
+    """A clock under which something happens before each sleep."""
 
-    def slept(duration_ms: int) -> None:
-        do()
-        sleep_ms(duration_ms)
+    def __init__(self, now_ms: int, do: Callable[[], object]) -> None:
+        super().__init__(now_ms)
+        self._do = do
 
-    region.clock.sleep_ms = slept  # type: ignore[method-assign]
+    def sleep_ms(self, duration_ms: int) -> None:
+        self._do()
+        super().sleep_ms(duration_ms)
 
 
 def _starts(region: SmallRegion) -> list[int]:
@@ -38,7 +41,7 @@ def test_under_load_there_is_a_run_each_few_seconds_until_the_next_tick_begins()
     region = SmallRegion()
     region.commit("c", [row(1)])
     new = iter(range(100))
-    _when_it_sleeps(region, lambda: region.commit(f"c{next(new)}", [row(1)]))
+    region.clock = _BusyClock(region.clock.now_ms(), lambda: region.commit(f"c{next(new)}", [row(1)]))
     began_ms = region.clock.now_ms()
     result = _tick(region).run(region.deadline())
     assert _starts(region) == [0, 15, 30, 45]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
@@ -20,12 +19,11 @@ from metering.upgrade.upgrade import DataUpgrade, is_old, stopped
 from metering.version import package_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from metering.adapters.aws.session import Clients
     from metering.adapters.aws.stacks import RegionResources
     from metering.stores.items import ItemStore
-    from metering.usage.totals import Total
 
 # Attempts of each call, beside the SDK's own.
 _ATTEMPTS = 6
@@ -39,6 +37,7 @@ class DataUpgrades:
         stage: Name of the stage.
         generation_of: Generation of the usage table that a region's settings ask for.
         repair: Books in a region's usage table what rows have and usage lacks.
+        threads: Calls that are made side by side.
     """
 
     def __init__(
@@ -48,11 +47,13 @@ class DataUpgrades:
         stage: str,
         generation_of: Callable[[str], int],
         repair: Callable[[str], object],
+        threads: int = CALLS_AT_ONCE,
     ) -> None:
         self._clients_of = clients_of
         self._stage = stage
         self._generation_of = generation_of
         self._repair = repair
+        self._threads = threads
         self._clock = SystemClock()
         self._retrier = Retrier(clock=self._clock, entropy=SystemEntropy(), attempts=_ATTEMPTS)
 
@@ -122,7 +123,7 @@ class DataUpgrades:
             kinds_per_account=policy.kinds_per_account,
             usage_generation=policy.usage_generation,
             version=package_version(),
-            side_by_side=_side_by_side,
+            threads=self._threads,
         )
 
     def _items(self, region: str) -> ItemStore:
@@ -137,8 +138,3 @@ class DataUpgrades:
 
     def _resources(self, region: str) -> RegionResources:
         return stack_outputs(self._clients_of(region), self._stage)
-
-
-def _side_by_side(task: Callable[[str], dict[int, Total]], accounts: Iterable[str]) -> Iterable[dict[int, Total]]:
-    with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
-        yield from pool.map(task, accounts)

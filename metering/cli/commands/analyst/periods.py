@@ -234,10 +234,7 @@ def rebuild_usage(
 
 
 def _rebuild_restored(session: Session) -> None:
-    from metering.wiring.connection import RestoringConnection
-
-    deployed = session.region()
-    region = RestoringConnection(deployed.clients, deployed.names)
+    region = session.region().restoring()
     table = f"usage table {region.settings.usage_generation}"
     with session.deed(
         what="rebuild usage",

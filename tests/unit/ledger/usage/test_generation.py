@@ -68,3 +68,19 @@ def test_what_is_no_generation_stops_whoever_asks() -> None:
     items.put(Put(table=Table.USAGE, item={**GENERATION_KEY._asdict(), "number": "two"}))
     with pytest.raises(LedgerCorruptError, match="S#generation / S"):
         check_generation(items, 2)
+
+
+def test_a_run_that_begins_while_somebody_looks_is_no_restore() -> None:
+    items = MemoryItemStore()
+    calls: list[str] = []
+
+    def met(name: str) -> None:
+        calls.append(name)
+        if len(calls) == 2:
+            items.on_call = lambda _name: None
+            items.put(run(0, 7))
+            mark_run(items, 0, 7)
+
+    items.on_call = met
+    check_chains(items, range(1))
+    assert len(calls) == 2

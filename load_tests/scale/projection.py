@@ -1,0 +1,104 @@
+"""From measurements at two sizes to the multiple of the target at which a job has no time left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from load_tests.scale.bench import Result
+    from load_tests.scale.jobs import Job
+
+# Memory of a function that has a whole core (Lambda developer guide).
+_CORE_MB = 1_769
+# A job that grows faster than its region by more than this is named: a straight line would promise too much.
+_STEEP = 1.15
+NEEDED = 3.0
+MOST_MEMORY_MIB = 1_024
+_ENDLESS = 1_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projection:
+    """What two measurements say of the target and beyond.
+
+    Attributes:
+        measured_s: Seconds at both sizes.
+        target_s: Seconds at the target.
+        multiple: Multiple of the target at which the time is used up.
+        slope: Exponent of the growth between the sizes; 1 is in proportion, 0 does not grow.
+        memory_mib: Most memory at both sizes.
+        memory_at_needed_mib: Memory at three times the target.
+    """
+
+    job: Job
+    measured_s: tuple[float, float]
+    target_s: float
+    multiple: float
+    slope: float
+    memory_mib: tuple[int, int]
+    memory_at_needed_mib: int
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the job does not hold; empty if it does."""
+        found = []
+        if self.multiple < NEEDED:
+            found.append(f"{self.job.name}: only {self.multiple:.1f} times the target ({self.job.says})")
+        if self.memory_at_needed_mib > MOST_MEMORY_MIB:
+            found.append(f"{self.job.name}: {self.memory_at_needed_mib} MiB at {NEEDED:g} times the target")
+        if self.slope > _STEEP:
+            found.append(f"{self.job.name}: grows faster than its region (exponent {self.slope:.2f})")
+        return found
+
+
+def seconds(job: Job, result: Result) -> float:
+    """Time of all steps of a job, on the processor of its function."""
+    core = 1.0 if job.memory_mb is None else min(1.0, job.memory_mb / _CORE_MB)
+    return sum(
+        times * ((result.steps[name].cpu_s + result.steps[name].sdk_s) / core + result.steps[name].waited_s)
+        for name, times in job.a_day.items()
+    )
+
+
+def project(job: Job, small: Result, large: Result) -> Projection:
+    """A straight line through both measurements."""
+    low_s, high_s = seconds(job, small), seconds(job, large)
+    each_s = (high_s - low_s) / (large.share - small.share)
+    base_s = low_s - each_s * small.share
+    multiple = _ENDLESS if each_s <= 0 else min(_ENDLESS, (job.within_s - base_s) / each_s)
+    slope = log(high_s / low_s) / log(large.share / small.share)
+    growth_mib = (large.memory_mib - small.memory_mib) / (large.share - small.share)
+    return Projection(
+        job=job,
+        measured_s=(low_s, high_s),
+        target_s=base_s + each_s,
+        multiple=multiple,
+        slope=slope,
+        memory_mib=(small.memory_mib, large.memory_mib),
+        memory_at_needed_mib=round(large.memory_mib + max(0.0, growth_mib) * (NEEDED - large.share)),
+    )
+
+
+HEADER = (
+    "| job | measured at | seconds | at the target | it may take | times the target | growth | MiB | MiB at 3 x |",
+    "|---|---|---:|---:|---|---:|---:|---:|---:|",
+)
+
+
+def line(found: Projection) -> str:
+    """A line of the table."""
+    job = found.job
+    sizes = " and ".join(f"1/{round(1 / (size.accounts / 10_000)):,}" for size in job.sizes)
+    took = " and ".join(_figure(value) for value in found.measured_s)
+    multiple = "over 1,000" if found.multiple >= _ENDLESS else _figure(found.multiple)
+    memory = " and ".join(f"{value:,}" for value in found.memory_mib)
+    return (
+        f"| {job.name} | {sizes} | {took} | {_figure(found.target_s)} s | {_figure(job.within_s)} s: {job.says} "
+        f"| {multiple} | {found.slope:.2f} | {memory} | {found.memory_at_needed_mib:,} |"
+    )
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
