@@ -82,7 +82,7 @@ def project(job: Job, small: Result, large: Result) -> Projection:
 
 
 HEADER = (
-    "| job | measured at | seconds | at the target | it may take | times the target | growth | MiB measured | MiB at 3 x |",
+    "| job | measured at | seconds | at the target | it may take | times the target | growth | MiB | MiB at 3 x |",
     "|---|---|---:|---:|---|---:|---:|---:|---:|",
 )
 

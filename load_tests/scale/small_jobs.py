@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from metering.adapters.memory.queues import MemoryQueue
@@ -22,7 +21,10 @@ from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from load_tests.scale.bench import Bench
+    from metering.stores.writes import Value
 
 # Notes of a kind that the watch reads at most.
 _NOTES = 2_000
@@ -54,7 +56,11 @@ def fill_notes(bench: Bench) -> None:
     now_s = bench.clock.now_ms() // 1_000
     for number in range(_NOTES):
         noted = rfc3339(now_s - number)
-        item = {"pk": "W#conflict", "sk": f"{noted}#{number:032d}#{'0' * 64}", "expires_at": now_s + DAY_S}
+        item: dict[str, Value] = {
+            "pk": "W#conflict",
+            "sk": f"{noted}#{number:032d}#{'0' * 64}",
+            "expires_at": now_s + DAY_S,
+        }
         bench.items.put(Put(table=Table.LEDGER, item=item))
     for run in _canary_runs(now_s):
         bench.items.put(Put(table=Table.LEDGER, item=run.to_item()))
