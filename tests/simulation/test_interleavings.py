@@ -412,6 +412,29 @@ def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_it
     assert _until_it_is_over(run) >= 3
 
 
+def test_a_roll_up_between_any_two_calls_of_a_close_is_in_the_closed_month() -> None:
+    """What waits goes from one of its lists to the other while it asks both."""
+    month = month_of(NOW_MS // 1000)
+    wait_ms = (month_bounds_s(month)[1] + 3 * DAY_S) * 1000 - NOW_MS + HOUR_MS
+
+    def run(number: int) -> _Between:
+        between = _Between(number)
+        world = _world(between)
+
+        def story() -> None:
+            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+            world.scheduler.wait(wait_ms)
+            between.then = lambda: _roll_up(world)
+            process = world.process("first")
+            closer = jobs.period_closer(process, _POLICY, _SETTINGS, shards=1)
+            assert closer.close(month, jobs.deadline(process, HOUR_MS)).total.records == 6
+
+        _run(world, story, limit_ms=wait_ms + HOUR_MS)
+        return between
+
+    assert _until_it_is_over(run) >= 40
+
+
 def test_a_whole_close_between_any_two_calls_of_a_close_freezes_the_same_month_once() -> None:
     month = month_of(NOW_MS // 1000)
     wait_ms = (month_bounds_s(month)[1] + 3 * DAY_S) * 1000 - NOW_MS + HOUR_MS
