@@ -73,8 +73,8 @@ def test_rows_usage_markers_and_totals_of_an_hour_agree(tmp_path: Path, accounts
     assert sum_totals(rows.values()) == made.hour_total(hour_s)
     beside = ParquetTotals(world.objects, world.view.reader)
     kept: dict[UsageKey, Total] = {}
-    for item in world.items.query(Table.LEDGER, f"H#2026-09-{1 + hour // 24:02d}T{hour % 24:02d}"):
-        for key, total in beside.summed(list(Published.from_item(item).files)):
+    for published in world.items.query(Table.LEDGER, f"H#2026-09-{1 + hour // 24:02d}T{hour % 24:02d}"):
+        for key, total in beside.summed(list(Published.from_item(published).files)):
             kept[key] = kept.get(key, ZERO).plus(total)
     assert kept == rows
     batches = batches_of(world.view.hour_totals(hour_s, BATCH_QUERY))
