@@ -308,8 +308,8 @@ ROLLUP = (
     Mutant(
         name="P38 a repair does not ask what later runs have in their plans",
         path="metering/audit/repair.py",
-        old="            if planned is None or place in planned:\n",
-        new="            if planned is None:\n",
+        old="if planned is not None and place not in planned}",
+        new="if planned is not None}",
         suites=_REPAIR,
     ),
     Mutant(
