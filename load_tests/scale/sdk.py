@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 
 from metering.adapters.aws.dynamodb.attributes import to_attributes
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
@@ -119,7 +120,10 @@ def _client(service: str, body: bytes) -> Any:
     )
 
     def answer(**_others: object) -> AWSResponse:
-        headers = {"content-length": str(len(body)), "etag": '"e"', "last-modified": "Tue, 24 Nov 2026 13:00:00 GMT"}
+        headers = HTTPHeaders()
+        headers["content-length"] = str(len(body))
+        headers["etag"] = '"e"'
+        headers["last-modified"] = "Tue, 24 Nov 2026 13:00:00 GMT"
         return AWSResponse("https://nowhere", 200, headers, _Raw(body))
 
     client.meta.events.register(f"before-send.{service}", answer)

@@ -11,6 +11,7 @@ from infra.app import check
 from metering.errors import SettingsError
 from metering.fleet.stage import StageConfig
 from metering.operations.alarms import ALARMS, API_ORIGIN
+from tests.infra.support.calls import USAGE_TABLE
 from tests.infra.support.synthesis import Synthesised, app_of, synthesised
 from tests.infra.test_grants import Grants
 
@@ -51,7 +52,7 @@ def test_the_role_reads_what_answers_are_made_of_and_may_do_nothing_else() -> No
         "logs:CreateLogStream",
         "logs:PutLogEvents",
     }
-    assert grants.actions("LedgerTable") == grants.actions("UsageTable") == LOOK_UP
+    assert grants.actions("LedgerTable") == grants.actions(USAGE_TABLE) == LOOK_UP
     assert grants.prefixes("s3:GetObject") == grants.listed() == READ
     assert grants.managed == []
 

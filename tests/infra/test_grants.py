@@ -10,6 +10,7 @@ import pytest
 
 from metering.settings import Settings
 from metering.stores.bucket import PREFIXES
+from tests.infra.support.calls import USAGE_TABLE
 from tests.infra.support.conditions import holds
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 
@@ -108,7 +109,7 @@ def test_the_aggregator_commits_and_reads_what_it_is_pointed_to() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "AggregatorRole")
 
     assert grants.actions("LedgerTable") >= READS | (WRITES - {"dynamodb:DeleteItem"})
-    assert not grants.actions("UsageTable")
+    assert not grants.actions(USAGE_TABLE)
     for pk in ("B#1", "C#1", "U#0", "W#conflict", "W#held"):
         assert grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
     assert grants.prefixes("s3:GetObject") == {"ingest/", "drop/"}
@@ -150,7 +151,7 @@ def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
 
     assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "runs/U"}
     assert grants.prefixes("s3:PutObject") == {"lake/", "runs/", "summaries/"}
-    assert not grants.actions("UsageTable")
+    assert not grants.actions(USAGE_TABLE)
     assert not grants.actions("IngestQueue")
 
 
@@ -180,7 +181,7 @@ def test_the_biller_sets_no_budget_and_changes_no_price_payer_or_invoice(stage: 
     for pk in ("W#budgets", "W#watch", "W#deed-2026-11"):
         assert not grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
     assert grants.everything() & WRITES == {"dynamodb:PutItem"}
-    assert not grants.actions("UsageTable")
+    assert not grants.actions(USAGE_TABLE)
     assert grants.prefixes("s3:PutObject") == grants.prefixes("s3:DeleteObject") == {"rated/"}
     assert grants.prefixes("s3:GetObject") >= {"prices/", "organization/", "rated/", "summaries/", "runs/", "lake/"}
     assert not grants.prefixes("s3:GetObject") & {"ingest/", "drop/", "quarantine/", "staging/", "invoices/"}
@@ -210,11 +211,15 @@ def test_the_canary_cannot_say_what_the_watch_and_the_reconciler_say() -> None:
     assert not grants.may_write("dynamodb:PutItem", "LedgerTable", "W#complete")
 
 
-def test_the_reconciler_reads_the_accounts_that_the_biller_keeps_and_writes_no_object() -> None:
+def test_the_reconciler_reads_the_accounts_that_the_biller_keeps_and_writes_its_own_scan_only() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "ReconcilerRole")
 
-    assert grants.prefixes("s3:GetObject") == {"staging/", "lake/", "runs/", "rated/"}
-    assert not grants.prefixes("s3:PutObject") | grants.prefixes("s3:DeleteObject")
+    # Quarantine says which dropped objects were refused for their senders.
+    assert grants.prefixes("s3:GetObject") == {
+        "staging/", "lake/", "summaries/", "runs/", "rated/", "audit/", "quarantine/"
+    }  # fmt: skip
+    assert grants.prefixes("s3:PutObject") == {"audit/"}
+    assert not grants.prefixes("s3:DeleteObject")
 
 
 def test_a_grant_that_names_no_partition_would_be_seen() -> None:
@@ -229,7 +234,7 @@ def test_the_roll_up_has_these_rights_and_no_others() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "RollupRole")
 
     assert grants.actions("LedgerTable") == READS | WRITES | {"dynamodb:ConditionCheckItem", "dynamodb:DescribeTable"}
-    assert grants.actions("UsageTable") == {
+    assert grants.actions(USAGE_TABLE) == {
         "dynamodb:GetItem",
         "dynamodb:BatchGetItem",
         "dynamodb:Query",
@@ -262,8 +267,8 @@ def test_who_only_looks_at_totals_changes_none(name: str) -> None:
     grants = Grants(synthesised("prod"), "pipeline", f"{name}Role")
 
     assert grants.actions("LedgerTable") & WRITES == {"dynamodb:PutItem"}
-    assert not grants.actions("UsageTable") & WRITES
-    assert not grants.prefixes("s3:PutObject")
+    assert not grants.actions(USAGE_TABLE) & WRITES
+    assert grants.prefixes("s3:PutObject") <= {"audit/"}
     assert not grants.prefixes("s3:DeleteObject")
 
 
@@ -271,7 +276,7 @@ def test_the_watch_reads_and_puts_figures_and_its_own_state_only() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "WatchRole")
 
     assert grants.everything() & WRITES == {"dynamodb:PutItem"}
-    assert not grants.actions("UsageTable")
+    assert not grants.actions(USAGE_TABLE)
     assert grants.may("cloudwatch:PutMetricData", "*")
     assert grants.may("sqs:GetQueueAttributes", "DeadLetters")
 
@@ -307,7 +312,7 @@ def test_a_reader_reads_everything_that_was_counted_and_changes_nothing(stage: s
     grants = Grants(synthesised(stage), "data", "RolesReader")
 
     assert grants.actions("LedgerTable") >= READS | {"dynamodb:Scan"}
-    assert grants.actions("UsageTable") >= READS
+    assert grants.actions(USAGE_TABLE) >= READS
     assert not grants.everything() & (WRITES | {"s3:DeleteObject", "sqs:SendMessage", "sqs:ReceiveMessage"})
     assert grants.prefixes("s3:PutObject") <= {"athena-results/"}
     assert {"lake/", "staging/", "quarantine/"} <= grants.prefixes("s3:GetObject")
@@ -333,9 +338,9 @@ def test_an_operator_puts_dead_letters_and_refused_batches_back(stage: str) -> N
     assert grants.may("sqs:StartMessageMoveTask", "DeadLetters")
     assert grants.may("sqs:SendMessage", "IngestQueue")
     assert not grants.may("sqs:ReceiveMessage", "IngestQueue")
-    assert grants.actions("UsageTable") & WRITES == {"dynamodb:UpdateItem"}
-    # Like compactor and biller, it may clean up, and never in the lake.
-    assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "rated/"}
+    assert grants.actions(USAGE_TABLE) & WRITES == {"dynamodb:UpdateItem"}
+    # Like compactor, roll-up and biller, it may clean up, and never in the lake.
+    assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "runs/U", "rated/", "doctor/"}
 
 
 def test_an_operator_searches_the_logs_of_the_functions_and_no_others() -> None:

@@ -13,6 +13,7 @@ from metering.fleet.settings.layers import Asked, planned
 from metering.fleet.stage import StageConfig
 from metering.onramps.sources import decode_sources
 from metering.settings import OnrampSettings
+from tests.infra.support.calls import USAGE_TABLE
 from tests.infra.support.conditions import holds
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, app_of, synthesised
 from tests.infra.test_grants import KINDS, Grants
@@ -166,7 +167,7 @@ def test_the_onramp_is_a_producer_and_commits_nothing(stage: str) -> None:
     assert not grants.everything() & {"s3:DeleteObject", "s3:PutBucketNotification", "sts:AssumeRole"}
     for pk in (*KINDS, "W#log", None):
         assert not grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
-    assert not grants.actions("UsageTable")
+    assert not grants.actions(USAGE_TABLE)
     assert grants.may("sqs:SendMessage", "IngestQueue")
     assert not grants.may("sqs:SendMessage", "LogSourcesEvents")
     for prefix in ("plans/", "context/", "ingest/logs/"):

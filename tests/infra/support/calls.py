@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from metering.fleet.settings.tunables import TUNABLES
 from metering.stores.bucket import ROLLUP_PLANS_PREFIX
 from metering.stores.writes import Check, Delete, Put, Table, Update
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectInfo, ObjectStore
     from metering.stores.writes import Action, Item, Key
 
-_TABLES = {Table.LEDGER: "LedgerTable", Table.USAGE: "UsageTable"}
+# The usage table has the generation in its name.
+USAGE_TABLE = f"Usage{TUNABLES['usage_generation']}Table"
+_TABLES = {Table.LEDGER: "LedgerTable", Table.USAGE: USAGE_TABLE}
 _ACTIONS: dict[type[Action], str] = {
     Put: "dynamodb:PutItem",
     Update: "dynamodb:UpdateItem",
