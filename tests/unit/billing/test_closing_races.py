@@ -26,7 +26,9 @@ def more() -> Total:
 
 
 def test_a_close_rolls_up_and_compacts_what_waits() -> None:
-    world = with_waiting(world_with_october())
+    world = world_with_october()
+    world.compact_all()
+    with_waiting(world)
     assert list(waiting_commits(world.items, 1))
     assert world.jobs.closer.close(MONTH, world.deadline()).total == more()
     assert not list(waiting_commits(world.items, 1))
