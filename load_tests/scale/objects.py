@@ -67,7 +67,9 @@ class ComputedObjects:
         self._staging = staging
         self._staged = {} if staging is None else {staging.key(name): staging.group_of(name) for name in staging.ids}
         self._kept = kept
-        self._written: dict[str, int] = {}
+        self._written = {
+            str(path.relative_to(written)): path.stat().st_size for path in written.rglob("*") if path.is_file()
+        }
         self._deleted: set[str] = set()
 
     def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:

@@ -66,14 +66,14 @@ def fill_notes(bench: Bench) -> None:
         bench.items.put(Put(table=Table.LEDGER, item=run.to_item()))
 
 
-def watch_of(bench: Bench) -> Watch:
-    """The watch of a region."""
-    ingest, dead = MemoryQueue(bench.clock), MemoryQueue(bench.clock)
+def freshness_of(bench: Bench) -> Freshness:
+    """Up to when the reports of a region are complete; its queue is not empty."""
+    ingest = MemoryQueue(bench.clock)
     ingest.send_many(["{}"])
-    freshness = Freshness(
+    return Freshness(
         items=bench.items,
         ingest=ingest,
-        dead=dead,
+        dead=MemoryQueue(bench.clock),
         queue_facts=QueueFigures(),
         clock=bench.clock,
         region="us-east-1",
@@ -81,10 +81,15 @@ def watch_of(bench: Bench) -> Watch:
         shards=bench.settings.shards,
         window_s=bench.settings.window_s,
     )
+
+
+def watch_of(bench: Bench) -> Watch:
+    """The watch of a region."""
+    freshness = freshness_of(bench)
     return Watch(
         items=bench.items,
-        ingest=ingest,
-        dead=dead,
+        ingest=freshness.ingest,
+        dead=freshness.dead,
         queue_facts=QueueFigures(),
         gauges=NoGauges(),
         clock=bench.clock,

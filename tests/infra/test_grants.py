@@ -268,7 +268,7 @@ def test_who_only_looks_at_totals_changes_none(name: str) -> None:
 
     assert grants.actions("LedgerTable") & WRITES == {"dynamodb:PutItem"}
     assert not grants.actions(USAGE_TABLE) & WRITES
-    assert not grants.prefixes("s3:PutObject")
+    assert grants.prefixes("s3:PutObject") <= {"audit/"}
     assert not grants.prefixes("s3:DeleteObject")
 
 
@@ -339,8 +339,8 @@ def test_an_operator_puts_dead_letters_and_refused_batches_back(stage: str) -> N
     assert grants.may("sqs:SendMessage", "IngestQueue")
     assert not grants.may("sqs:ReceiveMessage", "IngestQueue")
     assert grants.actions(USAGE_TABLE) & WRITES == {"dynamodb:UpdateItem"}
-    # Like compactor and biller, it may clean up, and never in the lake.
-    assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "rated/"}
+    # Like compactor, roll-up and biller, it may clean up, and never in the lake.
+    assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "runs/U", "rated/", "doctor/"}
 
 
 def test_an_operator_searches_the_logs_of_the_functions_and_no_others() -> None:
