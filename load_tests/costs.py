@@ -30,7 +30,7 @@ from metering.stores.deliveries import Delivery
 from metering.stores.item_size import item_bytes
 from metering.units import DAY_S, HOUR_S, KIB
 from metering.wiring.aggregator import build_aggregator
-from metering.wiring.rollup import build_rollup
+from metering.wiring.lake import build_rollup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -75,6 +75,8 @@ PLANS: dict[str, Plan] = {
             "localstack-rest": 260,
             "fuzz": 300,
             "networks-long": 120,
+            # With Spark's installation on a new machine, which takes a minute.
+            "engines": 150,
             "simulate": 360,
             "soak": 660,
             "load": 480,

@@ -69,6 +69,15 @@ EXPORT_VALIDATORS = Tool(
     requirements=(_LOCK / "build.txt", _LOCK / "tools.txt"),
     sources=("focus-validator", "pandasql"),
 )
+_ENGINES = ROOT / "tests" / "engines" / "lock"
+# Spark's Python has no wheel.
+SPARK = Tool(
+    name="spark",
+    python="3.13",
+    lock=(_ENGINES / "build.txt", _ENGINES / "tools.txt"),
+    requirements=(_ENGINES / "build.txt", _ENGINES / "tools.txt"),
+    sources=("pyspark",),
+)
 ALL = (*SUPPORTED, EXPORT_VALIDATORS)
 
 

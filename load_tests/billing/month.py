@@ -98,6 +98,11 @@ class RatingMonth:
         """An object of the month."""
         return (self.folder / key).open("rb")
 
+    def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
+        """The same."""
+        del last_bytes
+        return self.open(key)
+
     def frozen(self) -> FrozenMonth:
         """Its manifest."""
         hours = (

@@ -35,6 +35,17 @@ _SAMPLES = 5_000
 _FOREVER_MS = 10**12
 
 
+class WrongResultError(Exception):
+    """A job came to another result than the region has."""
+
+
+def expect(**facts: bool) -> None:
+    """Fail with the names of what is not so."""
+    wrong = [name for name, holds in facts.items() if not holds]
+    if wrong:
+        raise WrongResultError(", ".join(wrong))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """What one step of a job took.

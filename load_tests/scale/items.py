@@ -13,7 +13,7 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.hours import hour_label, month_bounds_s, parse_hour
 from metering.ledger.booked_hours import LakeFile, Published
 from metering.ledger.runs import Run
-from metering.ledger.usage.items import BUCKET_KINDS, usage_partition
+from metering.ledger.usage.items import usage_partition
 from metering.ledger.usage.kinds import kind_items
 from metering.stores.bucket import lake_file_key, plan_key
 from metering.stores.item_size import item_bytes
@@ -58,6 +58,7 @@ class ComputedItems:
         self._partitions: dict[Table, dict[str, set[Key]]] = {table: {} for table in Table}
         self._accounts = {account_id(account): account for account in range(region.accounts)}
         self._sizes: dict[str, int] = {}
+        self._batch_totals = list(map(region.batch_total, range(region.blocks)))
         # Jobs write in threads, and the items that are kept are no store for threads.
         self._lock = threading.RLock()
         # How many of what costs most to compute was computed: no part of a job's own time.
@@ -257,10 +258,10 @@ class ComputedItems:
     def marker(self, hour_s: int, round_: int, block: int) -> Item:
         """Marker of a batch."""
         self.computed["marker"] += 1
-        total = self._region.batch_total(block)
+        total = self._batch_totals[block]
         late_s = self._region.late_days(round_, block) * DAY_S
         decided_s = hour_s + late_s + 1_800
-        return {
+        item: dict[str, Value] = {
             "pk": f"B#{batch_id(hour_s, round_, block)}",
             "sk": "M",
             "verdict": "accepted",
@@ -273,10 +274,14 @@ class ComputedItems:
             "expires_at": decided_s + 50 * DAY_S,
             "hash": _HASH,
             "commit_id": f"{round_:02d}{block % 1_000:08d}{decided_s // HOUR_S:022d}",
-            "source": f"edge-{block // 4:08d}",
-            "sequence": (hour_s - self._region.begin_s) // HOUR_S * ROUNDS * 4 + round_ * 4 + block % 4,
             "hours": {hour_label(hour_s): [total.records, total.bytes]},
         }
+        if not late_s:
+            # Each source numbers what it sends in time, without a gap.
+            place = round_ * 4 + block % 4 - (round_ == ROUNDS - 1)
+            item["source"] = f"edge-{block // 4:08d}"
+            item["sequence"] = (hour_s - self._region.begin_s) // HOUR_S * (ROUNDS * 4 - 1) + place
+        return item
 
     def _usage(self, pk: str, sk_from: str, sk_to: str) -> Iterator[Item]:
         try:
@@ -313,26 +318,29 @@ class ComputedItems:
     # The whole tables, in parts.
 
     def _everything(self, table: Table, part: int, parts: int) -> Iterator[Item]:
-        region = self._region
         if part == 0:
-            yield from self._written.scan(table)
-        skip = self._touched
-        if table is Table.USAGE:
-            for account in range(part, region.accounts, parts):
-                for hour_s in range(region.begin_s, region.end_s, HOUR_S):
-                    item = self.usage_item(account, hour_s)
-                    if not skip or (table, key_of(item)) not in skip:
-                        yield item
-            return
+            with self._lock:
+                written = list(self._written.scan(table))
+            yield from written
+        computed = self._all_usage if table is Table.USAGE else self._all_ledger
+        for item in computed(part, parts):
+            if not self._touched or (table, key_of(item)) not in self._touched:
+                yield item
+
+    def _all_usage(self, part: int, parts: int) -> Iterator[Item]:
+        region = self._region
+        for account in range(part, region.accounts, parts):
+            for hour_s in range(region.begin_s, region.end_s, HOUR_S):
+                yield self.usage_item(account, hour_s)
+
+    def _all_ledger(self, part: int, parts: int) -> Iterator[Item]:
+        """Published hours, and markers; what else there is does not grow with the history."""
+        region = self._region
         for hour_s in range(region.begin_s + part * HOUR_S, region.end_s, parts * HOUR_S):
             yield from self._hour(hour_s)
-            if hour_s < self._markers_from_s:
-                continue
-            days = region.days_there(hour_s)
-            for round_ in range(ROUNDS):
-                for block in range(region.blocks):
-                    if region.late_days(round_, block) <= days:
-                        yield self.marker(hour_s, round_, block)
-
-
-assert KINDS <= BUCKET_KINDS
+            if hour_s >= self._markers_from_s:
+                days = region.days_there(hour_s)
+                for round_ in range(ROUNDS):
+                    for block in range(region.blocks):
+                        if region.late_days(round_, block) <= days:
+                            yield self.marker(hour_s, round_, block)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from load_tests.scale.bench import Bench, Result
+from load_tests.scale import audit_jobs
+from load_tests.scale.bench import Bench, Result, expect
 from load_tests.scale.region import LATE_DAYS, MARKER_DAYS, TARGET_ACCOUNTS, Region, account_id
 from load_tests.scale.small_jobs import canary_of, fill_notes, watch_of
 from load_tests.scale.staging import Staging
@@ -18,12 +18,13 @@ from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 _PROD = StageConfig.load("prod")
 _END_S = month_bounds_s("2026-09")[1]
 # Pending commits of the target on an average moment, of which only a late pair is left (scale.py of the design).
 _PENDING = 66_000
-# A run of the roll-up takes what came while the last one worked. If that is half a minute, usage is visible in a minute.
+# A run takes what came while the last one worked. If that is half a minute, usage is visible within a minute.
 _ROLLUP_RUN_S = 30
 
 
@@ -99,7 +100,7 @@ def _compactor(size: Size, folder: Path) -> Result:
     idle = bench.step(lambda: compactor.run(bench.deadline()))
     bench.clock.advance_s(2 * HOUR_S)
     clean = bench.step(lambda: bench.jobs.cleaner.run(bench.deadline()))
-    assert not any(True for _ in bench.objects.list("staging/")), "the cleaner left something"
+    expect(nothing_left=not any(True for _ in bench.objects.list("staging/")))
     return bench.result("compactor", hour=hour, idle=idle, clean=clean)
 
 
@@ -121,7 +122,7 @@ def _rollup(size: Size, folder: Path) -> Result:
     # A process keeps the dictionaries of its accounts: its first run reads them, the next ones do not.
     cold = bench.step(lambda: [rollup.numbers.names.read(account_id(each)) for each in range(size.accounts)])
     run = bench.step(lambda: rollup.run(bench.deadline()))
-    assert not list(bench.items.query(Table.LEDGER, "U#0")), "the roll-up left something"
+    expect(nothing_waits=not list(bench.items.query(Table.LEDGER, "U#0")))
     return bench.result("rollup", run=run, cold=cold)
 
 
@@ -166,6 +167,13 @@ def _canary(size: Size, folder: Path) -> Result:
     canary = canary_of(bench)
     run = bench.step(lambda: canary.run(bench.deadline()))
     return bench.result("canary", run=run)
+
+
+# What reads whole tables, and what compares an hour.
+
+
+def _whole(size: Size) -> Region:
+    return Region(size.accounts, _END_S - size.days * DAY_S, _END_S)
 
 
 JOBS: dict[str, Job] = {
@@ -215,6 +223,45 @@ JOBS: dict[str, Job] = {
             within_s=840,
             says="the daily pass, in one tick",
             memory_mb=_PROD.job_memory_mb,
+        ),
+        Job(
+            name="quick-pass",
+            prepare=lambda size, folder: audit_jobs.prepare_files(_recent(size), folder),
+            run=lambda size, folder: audit_jobs.quick_pass(_recent(size), folder),
+            a_day={"run": 24},
+            within_s=96 * 720,
+            says="a day's runs, in a day's ticks",
+            memory_mb=_PROD.job_memory_mb,
+        ),
+        Job(
+            name="scan",
+            prepare=lambda size, folder: audit_jobs.prepare_files(_whole(size), folder),
+            run=lambda size, folder: audit_jobs.scan(_whole(size), folder),
+            a_day={"run": 1},
+            within_s=96 * 420,
+            says="a day's scan, in half of a day's ticks",
+            memory_mb=_PROD.job_memory_mb,
+            sizes=WHOLE,
+        ),
+        Job(
+            name="verify",
+            prepare=lambda size, folder: audit_jobs.prepare_files(_whole(size), folder),
+            run=lambda size, folder: audit_jobs.verify(_whole(size), folder),
+            a_day={"run": 1},
+            within_s=DAY_S,
+            says="50 days of batches, in a day",
+            memory_mb=None,
+            sizes=WHOLE,
+        ),
+        Job(
+            name="close",
+            prepare=lambda size, folder: audit_jobs.prepare_files(_whole(size), folder),
+            run=lambda size, folder: audit_jobs.close(_whole(size), "2026-09", folder),
+            a_day={"run": 1},
+            within_s=DAY_S,
+            says="a month, in a day",
+            memory_mb=None,
+            sizes=WHOLE,
         ),
     )
 }

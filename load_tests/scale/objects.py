@@ -16,12 +16,12 @@ from metering.hours import hour_label
 from metering.lake.plan import Plan, PlanFile, PlanHour
 from metering.stores.bucket import (
     LAKE_PREFIX,
-    QUARANTINE_PREFIX,
     RUNS_PREFIX,
     STAGING_PREFIX,
     SUMMARIES_PREFIX,
     hour_of_lake_key,
     lake_file_key,
+    lake_prefix,
     number_of_plan,
     staging_key,
 )
@@ -67,7 +67,9 @@ class ComputedObjects:
         self._staging = staging
         self._staged = {} if staging is None else {staging.key(name): staging.group_of(name) for name in staging.ids}
         self._kept = kept
-        self._written: dict[str, int] = {}
+        self._written = {
+            str(path.relative_to(written)): path.stat().st_size for path in written.rglob("*") if path.is_file()
+        }
         self._deleted: set[str] = set()
 
     def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
@@ -184,22 +186,20 @@ class ComputedObjects:
         return ObjectInfo(key=key, size_bytes=size, etag='"e"', modified_s=modified_s)
 
     def _keys(self, prefix: str, after: str) -> Iterable[str]:
-        region = self._region
         if prefix.startswith(LAKE_PREFIX):
-            for hour_s in range(region.begin_s, region.end_s, HOUR_S):
-                first = lake_file_key(hour_s, 0, 0, 0)
-                if hour_s + HOUR_S < region.end_s and lake_file_key(hour_s + HOUR_S, 0, 0, 0) <= after:
-                    continue
-                if first[: len(prefix)] != prefix[: len(first)]:
-                    continue
+            return self._lake_keys(prefix, after)
+        if prefix == STAGING_PREFIX:
+            kept = (staging_key(f"{KEPT}{number:031d}", self._region.end_s) for number in range(self._kept))
+            return chain(sorted(self._staged), kept)
+        return ()
+
+    def _lake_keys(self, prefix: str, after: str) -> Iterator[str]:
+        region = self._region
+        for hour_s in range(region.begin_s, region.end_s, HOUR_S):
+            folder = lake_prefix(hour_s)
+            if lake_prefix(hour_s + HOUR_S) > after and (folder.startswith(prefix) or prefix.startswith(folder)):
                 for days in region.file_days(hour_s):
                     yield lake_file_key(hour_s, 0, region.run_of(hour_s, days), 0)
-        elif prefix == STAGING_PREFIX:
-            yield from sorted(self._staged)
-            for number in range(self._kept):
-                yield staging_key(f"{KEPT}{number:031d}", region.end_s)
-        elif prefix == QUARANTINE_PREFIX:
-            return
 
     def _plan(self, number: int) -> Plan:
         """Plan of a run, with as many commits as it took."""

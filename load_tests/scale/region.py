@@ -1,8 +1,8 @@
 """A region of any size that follows from its numbers: every figure of every item and file is computed, never held.
 
 In each hour every account has usage of every kind, each in as many batches as there are rounds. A batch has the same
-kind of five accounts. One of forty-eight is late, by whole days, so that figures of past hours follow from the time that
-has passed.
+kind of five accounts. One of forty-eight is late, by whole days, so that figures of past hours follow from the time
+that has passed.
 """
 
 from __future__ import annotations

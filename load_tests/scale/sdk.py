@@ -1,4 +1,4 @@
-"""Processor time that the SDK takes for calls and items: measured with the production adapters and a network of nothing.
+"""Processor time that the SDK takes for calls and items: measured with the production adapters and no network.
 
 A job over a computed region makes no call to AWS, so this is added to its own processor time. Sockets are not in it.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 
 from metering.adapters.aws.dynamodb.attributes import to_attributes
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
@@ -53,7 +54,8 @@ def measure(items: Sequence[Item], update: Update, updated: Item) -> SdkCosts:
     per_item: dict[str, float] = {}
 
     def store(answer: object) -> DynamoDbItemStore:
-        return DynamoDbItemStore(_client("dynamodb", json.dumps(answer).encode()), {table: str(table) for table in Table})
+        client = _client("dynamodb", json.dumps(answer).encode())
+        return DynamoDbItemStore(client, {table: str(table) for table in Table})
 
     reads: dict[str, Callable[[DynamoDbItemStore], object]] = {
         "query": lambda made: list(made.query(Table.LEDGER, "pk")),
@@ -111,11 +113,17 @@ def _us(work: Callable[[], object], *, repeats: int = _REPEATS) -> float:
 
 def _client(service: str, body: bytes) -> Any:
     client = boto3.client(  # type: ignore[call-overload]  # it knows services by their literal names
-        service, aws_access_key_id="none", aws_secret_access_key="none", region_name="us-east-1"
+        service,
+        aws_access_key_id="none",
+        aws_secret_access_key="none",  # noqa: S106 - it reaches nothing
+        region_name="us-east-1",
     )
 
     def answer(**_others: object) -> AWSResponse:
-        headers = {"content-length": str(len(body)), "etag": '"e"', "last-modified": "Tue, 24 Nov 2026 13:00:00 GMT"}
+        headers = HTTPHeaders()
+        headers["content-length"] = str(len(body))
+        headers["etag"] = '"e"'
+        headers["last-modified"] = "Tue, 24 Nov 2026 13:00:00 GMT"
         return AWSResponse("https://nowhere", 200, headers, _Raw(body))
 
     client.meta.events.register(f"before-send.{service}", answer)

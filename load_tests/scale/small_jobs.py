@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from metering.adapters.memory.queues import MemoryQueue
@@ -22,7 +21,10 @@ from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from load_tests.scale.bench import Bench
+    from metering.stores.writes import Value
 
 # Notes of a kind that the watch reads at most.
 _NOTES = 2_000
@@ -54,20 +56,24 @@ def fill_notes(bench: Bench) -> None:
     now_s = bench.clock.now_ms() // 1_000
     for number in range(_NOTES):
         noted = rfc3339(now_s - number)
-        item = {"pk": "W#conflict", "sk": f"{noted}#{number:032d}#{'0' * 64}", "expires_at": now_s + DAY_S}
+        item: dict[str, Value] = {
+            "pk": "W#conflict",
+            "sk": f"{noted}#{number:032d}#{'0' * 64}",
+            "expires_at": now_s + DAY_S,
+        }
         bench.items.put(Put(table=Table.LEDGER, item=item))
     for run in _canary_runs(now_s):
         bench.items.put(Put(table=Table.LEDGER, item=run.to_item()))
 
 
-def watch_of(bench: Bench) -> Watch:
-    """The watch of a region."""
-    ingest, dead = MemoryQueue(bench.clock), MemoryQueue(bench.clock)
+def freshness_of(bench: Bench) -> Freshness:
+    """Up to when the reports of a region are complete; its queue is not empty."""
+    ingest = MemoryQueue(bench.clock)
     ingest.send_many(["{}"])
-    freshness = Freshness(
+    return Freshness(
         items=bench.items,
         ingest=ingest,
-        dead=dead,
+        dead=MemoryQueue(bench.clock),
         queue_facts=QueueFigures(),
         clock=bench.clock,
         region="us-east-1",
@@ -75,10 +81,15 @@ def watch_of(bench: Bench) -> Watch:
         shards=bench.settings.shards,
         window_s=bench.settings.window_s,
     )
+
+
+def watch_of(bench: Bench) -> Watch:
+    """The watch of a region."""
+    freshness = freshness_of(bench)
     return Watch(
         items=bench.items,
-        ingest=ingest,
-        dead=dead,
+        ingest=freshness.ingest,
+        dead=freshness.dead,
         queue_facts=QueueFigures(),
         gauges=NoGauges(),
         clock=bench.clock,

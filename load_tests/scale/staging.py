@@ -17,7 +17,7 @@ from metering.usage.totals import Total, sum_totals
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Coprime to every number of groups that is a power of ten or twice one: commits that follow each other have other accounts.
+# A prime: commits that follow each other have other accounts.
 _SPREAD = 7_919
 _GROUP_DIGITS = 8
 # Ids of commits that a run has taken, and that are not cleaned yet, begin so.

@@ -1,7 +1,7 @@
 """Files of a region: those of one hour are written once, and become those of every other hour by changing a few bytes.
 
-The hour of a file is in its times and in the ids of its batches. These columns are not compressed, so an hour is replaced
-by another of the same length.
+The hour of a file is in its times and in the ids of its batches. These columns are not compressed, so an hour is
+replaced by another of the same length.
 """
 
 from __future__ import annotations

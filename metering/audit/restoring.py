@@ -8,21 +8,24 @@ number yet. Functions refuse to work from the deployment of that table until thi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, OperationFailedError
 from metering.hours import hour_label
+from metering.ledger.booked_hours import pending_key, pointer_key
 from metering.ledger.format_version import FORMAT_KEY, ledger_format
 from metering.ledger.runs import Run, lake_chain, newest_run, rollup_chain
 from metering.ledger.shards import known_shards
-from metering.ledger.usage.generation import remember_generation
-from metering.stores.writes import Absent, Equals, Put, Table, Update
+from metering.ledger.usage.generation import claim_new_table, remember_generation
+from metering.ledger.waiting import Waiting, waiting_in
+from metering.stores.writes import Absent, Delete, Equals, Put, Table, Update
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.audit.rebuild import UsageRebuild
-    from metering.stores.clock import Clock
+    from metering.stores.clock import Clock, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.retrying import Retrier
 
@@ -41,6 +44,7 @@ class AfterRestore:
 
     items: ItemStore
     clock: Clock
+    entropy: Entropy
     retrier: Retrier
     shards: int
     generation: int
@@ -56,9 +60,12 @@ class AfterRestore:
             UnavailableError: A store gives no answer; run it again.
         """
         before = self._goes_with()
+        token = self.entropy.token()
+        self.retrier.call(lambda: claim_new_table(self.items, self.generation, token=token))
         # Such a run has marked its rows for itself: no other run could take them.
         self.resume()
         for shard in self.retrier.call(lambda: known_shards(self.items, self.shards)):
+            self._take_back(shard)
             for chain in (rollup_chain(shard), lake_chain(shard)):
                 self._lift(chain)
         result = self.rebuild()
@@ -79,6 +86,17 @@ class AfterRestore:
                 "After a restore, raise the setting usage_generation, and deploy (docs/operator-guide.md, Restore).",
             )
         return found.usage_generation
+
+    def _take_back(self, shard: int) -> None:
+        """Take back what a run of the roll-up had placed of commits that still wait: the next run places them.
+
+        Its plan may be deleted since, so nobody works on it. No run of the lake has taken them (P24).
+        """
+        for item in self.retrier.call(lambda: list(waiting_in(self.items, shard))):
+            waiting = Waiting.from_item(item)
+            keys = [pointer_key(hour_s, waiting.commit_id) for hour_s in waiting.totals]
+            for key in (*keys, pending_key(shard, waiting.commit_id)):
+                self.retrier.call(partial(self.items.delete, Delete(table=Table.LEDGER, key=key)))
 
     def _lift(self, chain: str) -> None:
         """Put a done run on top, above every number of the time that was lost: they grow slower than a second."""

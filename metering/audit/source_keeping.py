@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.audit.sequences import SOURCES_KEPT, Gap, SeenSequences, SourceSightings
-from metering.errors import MeteringError
+from metering.errors import LedgerCorruptError, MeteringError
 from metering.ledger.notes.sources import (
     NAMED,
     RULING_PK,
@@ -26,12 +26,12 @@ from metering.ledger.notes.sources import (
 )
 from metering.stores.fields import Fields
 from metering.stores.writes import Put, Table
-from metering.units import MINUTE_S
+from metering.units import DAY_S, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.audit.reconcile.table_scan import MarkerSurvey
+    from metering.audit.marker_survey import MarkerSurvey
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.writes import Item, Value
@@ -282,3 +282,22 @@ class SourceKeeper:
             if ruling.expires_at > now_s:
                 found.setdefault(ruling.source_id, []).append(ruling)
         return found
+
+
+def sources_known(items: ItemStore) -> dict[str, SourceSightings]:
+    """Sightings of the sources that earlier scans saw, empty: they leave out what those scans saw."""
+    item = items.get(Table.LEDGER, SOURCES_KEY)
+    figures = SourceFigures() if item is None else SourceFigures.from_item(item)
+    since_ms = figures.scanned_ms - DAY_S * 1_000
+    return {
+        source_id_of(source): SourceSightings(_seen_of(source), since_ms)
+        for source in islice(items.query(Table.LEDGER, SOURCE_PK), SOURCES_KEPT)
+    }
+
+
+def _seen_of(item: Item) -> SeenSequences | None:
+    """What earlier scans saw; None if it cannot be read: then all numbers are kept, and its keeper tells of it."""
+    try:
+        return SourceMemory.from_item(item).seen
+    except LedgerCorruptError:
+        return None

@@ -50,6 +50,8 @@ class Figure(StrEnum):
     HEARTBEAT = "Heartbeat"
 
 
+API_ORIGIN = "api"
+"""Origin of alarms that only a region with an HTTP API has."""
 Severity = Literal["page", "ticket"]
 Missing = Literal["breaching", "notBreaching", "ignore"]
 Comparison = Literal["GreaterThanOrEqualToThreshold", "LessThanThreshold"]
@@ -97,3 +99,78 @@ class AlarmSpec:
         if self.comparison == "LessThanThreshold":
             return value < self.threshold
         return value >= self.threshold
+
+
+def watch_alarm(
+    name: str,
+    severity: Severity,
+    figure: Figure,
+    threshold: int,
+    meaning: str,
+    *,
+    periods: int = 1,
+    same_event_as: str = "",
+) -> AlarmSpec:
+    """Alarm of a figure of the watch."""
+    return AlarmSpec(
+        name=name,
+        severity=severity,
+        origin="watch",
+        metric=figure,
+        threshold=threshold,
+        meaning=meaning,
+        periods=periods,
+        same_event_as=same_event_as,
+    )
+
+
+def logs_alarm(name: str, figure: Figure, threshold: int, meaning: str) -> AlarmSpec:
+    """Alarm of a figure of log sources. Only a region that has some has the alarm."""
+    return AlarmSpec(
+        name=name,
+        severity="ticket",
+        origin="log_context",
+        metric=figure,
+        threshold=threshold,
+        meaning=meaning,
+        periods=3,
+    )
+
+
+def errors_alarm(function: str, severity: Severity, periods: int) -> AlarmSpec:
+    """Alarm of a function whose invocations fail."""
+    return AlarmSpec(
+        name=f"{function}-errors",
+        severity=severity,
+        origin=function.replace("-", "_"),
+        metric="Errors",
+        threshold=1,
+        meaning=f"The {function} function fails whole invocations.",
+        statistic="Sum",
+        period_s=5 * MINUTE_S,
+        periods=periods,
+    )
+
+
+def api_alarm(
+    name: str,
+    metric: str,
+    threshold: int,
+    meaning: str,
+    *,
+    statistic: Statistic = "Sum",
+    period_s: int = 5 * MINUTE_S,
+    periods: int = 1,
+) -> AlarmSpec:
+    """Alarm of the HTTP API that waits for the morning. Only a region that has one has the alarm."""
+    return AlarmSpec(
+        name=name,
+        severity="ticket",
+        origin=API_ORIGIN,
+        metric=metric,
+        threshold=threshold,
+        meaning=meaning,
+        statistic=statistic,
+        period_s=period_s,
+        periods=periods,
+    )

@@ -7,99 +7,21 @@ the API looks at the answers that its function counted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_UNAUTHORIZED
-from metering.operations.alarm_spec import AlarmSpec as AlarmSpec  # others import these from here
+from metering.operations.alarm_spec import API_ORIGIN as API_ORIGIN  # others import these from here
+from metering.operations.alarm_spec import AlarmSpec as AlarmSpec
 from metering.operations.alarm_spec import Figure as Figure
 from metering.operations.alarm_spec import Severity as Severity
+from metering.operations.alarm_spec import api_alarm, errors_alarm, logs_alarm, watch_alarm
 from metering.units import DAY_S, HOUR_S, MINUTE_S
-
-if TYPE_CHECKING:
-    from metering.operations.alarm_spec import Statistic
 
 WATCH_NAMESPACE = "Metering/Watch"
 
 
-API_ORIGIN = "api"
-"""Origin of alarms that only a region with an HTTP API has."""
 # Origins of alarms that only a region with log sources has.
 LOG_ORIGINS = ("onramp_queue", "onramp_dead_letters", "onramp", "log_context")
 LOG_FIGURES = frozenset(figure for figure in Figure if figure.value.startswith("Log"))
 """Figures that only a region with log sources has."""
-
-
-def _watch(
-    name: str,
-    severity: Severity,
-    figure: Figure,
-    threshold: int,
-    meaning: str,
-    *,
-    periods: int = 1,
-    same_event_as: str = "",
-) -> AlarmSpec:
-    return AlarmSpec(
-        name=name,
-        severity=severity,
-        origin="watch",
-        metric=figure,
-        threshold=threshold,
-        meaning=meaning,
-        periods=periods,
-        same_event_as=same_event_as,
-    )
-
-
-def _logs(name: str, figure: Figure, threshold: int, meaning: str) -> AlarmSpec:
-    """Alarm of a figure of log sources. Only a region that has some has the alarm."""
-    return AlarmSpec(
-        name=name,
-        severity="ticket",
-        origin="log_context",
-        metric=figure,
-        threshold=threshold,
-        meaning=meaning,
-        periods=3,
-    )
-
-
-def _errors(function: str, severity: Severity, periods: int) -> AlarmSpec:
-    return AlarmSpec(
-        name=f"{function}-errors",
-        severity=severity,
-        origin=function.replace("-", "_"),
-        metric="Errors",
-        threshold=1,
-        meaning=f"The {function} function fails whole invocations.",
-        statistic="Sum",
-        period_s=5 * MINUTE_S,
-        periods=periods,
-    )
-
-
-def _api(
-    name: str,
-    metric: str,
-    threshold: int,
-    meaning: str,
-    *,
-    statistic: Statistic = "Sum",
-    period_s: int = 5 * MINUTE_S,
-    periods: int = 1,
-) -> AlarmSpec:
-    """Alarm of the HTTP API that waits for the morning. Only a region that has one has the alarm."""
-    return AlarmSpec(
-        name=name,
-        severity="ticket",
-        origin=API_ORIGIN,
-        metric=metric,
-        threshold=threshold,
-        meaning=meaning,
-        statistic=statistic,
-        period_s=period_s,
-        periods=periods,
-    )
 
 
 ALARMS: tuple[AlarmSpec, ...] = (
@@ -122,10 +44,10 @@ ALARMS: tuple[AlarmSpec, ...] = (
         periods=3,
         same_event_as="oldest-batch",
     ),
-    _watch(
+    watch_alarm(
         "dead-letters", "page", Figure.DEAD_LETTERS, 1, "Batches failed five times and are not metered until redriven."
     ),
-    _watch(
+    watch_alarm(
         "oldest-batch",
         "page",
         Figure.OLDEST_BATCH_AGE,
@@ -133,24 +55,24 @@ ALARMS: tuple[AlarmSpec, ...] = (
         "The oldest batch has waited for its verdict for longer than 15 minutes.",
         periods=3,
     ),
-    _watch(
+    watch_alarm(
         "canary-late",
         "page",
         Figure.CANARY_AGE,
         20 * MINUTE_S,
         "No canary batch was seen exactly once, in usage and in the lake, for 20 minutes.",
     ),
-    _watch(
+    watch_alarm(
         "canary-doubled", "page", Figure.CANARY_DOUBLED, 1, "A canary batch was counted twice, or with another figure."
     ),
-    _watch(
+    watch_alarm(
         "usage-waiting",
         "page",
         Figure.WAITING_COMMIT_AGE,
         15 * MINUTE_S,
         "Accepted batches have waited for the roll-up for 15 minutes: no report of usage holds them.",
     ),
-    _watch(
+    watch_alarm(
         "rollup-stalled",
         "page",
         Figure.PLANNED_ROLLUP_AGE,
@@ -158,28 +80,28 @@ ALARMS: tuple[AlarmSpec, ...] = (
         "A planned run of the roll-up has blocked its shard for 15 minutes.",
         same_event_as="usage-waiting",
     ),
-    _watch(
+    watch_alarm(
         "reconciliation-differences",
         "page",
         Figure.RECONCILIATION_DIFFERENCES,
         1,
         "Markers, usage and lake disagree in at least one hour.",
     ),
-    _watch(
+    watch_alarm(
         "reconciliation-stalled",
         "ticket",
         Figure.RECONCILIATION_AGE,
         3 * HOUR_S,
         "The reconciler has not finished a pass for 3 hours, so some totals are not checked.",
     ),
-    _watch(
+    watch_alarm(
         "reconciliation-backlog",
         "ticket",
         Figure.RECONCILIATION_BACKLOG_AGE,
         DAY_S,
         "Something that was published a day ago is still not compared: the reconciler falls behind.",
     ),
-    _watch(
+    watch_alarm(
         "scan-overdue",
         "ticket",
         Figure.SCAN_OVERDUE_AGE,
@@ -187,35 +109,35 @@ ALARMS: tuple[AlarmSpec, ...] = (
         "The scan of all markers, rows and usage has been due for 2 days and has not come to its end.",
         same_event_as="reconciliation-backlog",
     ),
-    _watch(
+    watch_alarm(
         "unpublished-hours",
         "ticket",
         Figure.OLDEST_PENDING_AGE,
         26 * HOUR_S,
         "A commit has waited for compaction for longer than the policy allows.",
     ),
-    _watch(
+    watch_alarm(
         "compaction-stalled",
         "ticket",
         Figure.PLANNED_RUN_AGE,
         30 * MINUTE_S,
         "A planned compaction run has blocked its shard for 30 minutes.",
     ),
-    _watch(
+    watch_alarm(
         "conflicts",
         "ticket",
         Figure.CONFLICTS,
         1,
         "Other content came under the id of a batch that is already metered.",
     ),
-    _watch(
+    watch_alarm(
         "lost-drops",
         "ticket",
         Figure.LOST_DROPS,
         1,
         "Objects below drop/ were never announced, so no batch came of them.",
     ),
-    _watch(
+    watch_alarm(
         "drops-unseen",
         "ticket",
         Figure.DROPS_UNSEEN_AGE,
@@ -223,7 +145,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
         "Nobody has looked for two days whether all objects below drop/ were announced.",
         same_event_as="lost-drops",
     ),
-    _watch(
+    watch_alarm(
         "kinds-beyond-cap",
         "ticket",
         Figure.ACCOUNTS_BEYOND_CAP,
@@ -240,74 +162,78 @@ ALARMS: tuple[AlarmSpec, ...] = (
         statistic="Minimum",
         meaning="Markers may expire before the last copy of their batch: a redrive could count twice.",
     ),
-    _watch("silent-sources", "ticket", Figure.SILENT_SOURCES, 1, "A producer that numbers its batches went silent."),
-    _watch("source-gaps", "ticket", Figure.SOURCE_GAPS, 1, "A producer's sequence has a gap: batches never arrived."),
-    _watch(
+    watch_alarm(
+        "silent-sources", "ticket", Figure.SILENT_SOURCES, 1, "A producer that numbers its batches went silent."
+    ),
+    watch_alarm(
+        "source-gaps", "ticket", Figure.SOURCE_GAPS, 1, "A producer's sequence has a gap: batches never arrived."
+    ),
+    watch_alarm(
         "incredible-sources",
         "ticket",
         Figure.INCREDIBLE_SOURCES,
         1,
         "A source sent a number so far beyond its last one that no one can take it for a gap.",
     ),
-    _watch(
+    watch_alarm(
         "unkept-sources",
         "ticket",
         Figure.UNKEPT_SOURCES,
         1,
         "Sources are not followed: there are too many of them, or what is known of one cannot be read or written.",
     ),
-    _logs(
+    logs_alarm(
         "log-slots-missing",
         Figure.LOG_SLOTS_MISSING,
         1,
         "Files of a flow log are missing for 30 minutes, so their bytes are on no bill.",
     ),
-    _logs(
+    logs_alarm(
         "log-source-silent",
         Figure.LOG_SOURCE_SILENT,
         1,
         "A source of logs delivers nothing any more, or never did.",
     ),
-    _logs(
+    logs_alarm(
         "log-lines-refused",
         Figure.LOG_LINES_REFUSED,
         1,
         "More than 1 % of the lines of a source of logs were refused, and are not metered.",
     ),
-    _logs(
+    logs_alarm(
         "log-bytes-unclassified",
         Figure.LOG_BYTES_UNCLASSIFIED,
         1,
         "More bytes of a source of logs are unclassified than the stage allows.",
     ),
-    _logs(
+    logs_alarm(
         "log-context-late",
         Figure.LOG_CONTEXT_AGE,
         3 * HOUR_S,
         "No context was captured for 3 hours, so logs are judged by what networks were then.",
     ),
-    _watch(
+    watch_alarm(
         "biller-behind",
         "ticket",
         Figure.BILLER_AGE,
         4 * HOUR_S,
         "The biller has counted nothing that was published in the last 4 hours, so budgets are judged by too little.",
     ),
-    _watch(
+    watch_alarm(
         "unpriced-usage",
         "ticket",
         Figure.UNPRICED_BYTES,
         1,
         "Usage of this month or the last one has no price, so it costs nothing here and no invoice can be issued.",
     ),
-    _watch(
+    watch_alarm(
         "invoice-blocked",
         "ticket",
         Figure.INVOICES_BLOCKED,
         1,
         "A month that ended 5 days ago cannot be invoiced.",
     ),
-    _watch(
+    watch_alarm(
         "budget-crossed",
         "ticket",
         Figure.BUDGETS_CROSSED,
@@ -370,7 +296,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
         periods=2,
         same_event_as="api-failing",
     ),
-    _api(
+    api_alarm(
         "api-slow",
         "Duration",
         2_000,
@@ -378,36 +304,36 @@ ALARMS: tuple[AlarmSpec, ...] = (
         statistic="p95",
         periods=3,
     ),
-    _api(
+    api_alarm(
         "api-throttled",
         "Throttles",
         1,
         "Requests to the HTTP API were turned away for a quarter of an hour: all executions reserved for it were busy.",
         periods=3,
     ),
-    _api(
+    api_alarm(
         "api-guessing",
         API_UNAUTHORIZED,
         100,
         "At least 100 requests to the HTTP API in 5 minutes had no token, or one that is not known.",
     ),
-    _api(
+    api_alarm(
         "api-reads",
         API_READS,
         20_000,
         "Requests to the HTTP API read more than 20,000 partitions and hours within an hour.",
         period_s=HOUR_S,
     ),
-    _errors("aggregator", "page", 2),
-    _errors("compactor", "ticket", 3),
-    _errors("rollup", "ticket", 3),
-    _errors("reconciler", "ticket", 3),
-    _errors("canary", "ticket", 3),
-    _errors("watch", "ticket", 3),
+    errors_alarm("aggregator", "page", 2),
+    errors_alarm("compactor", "ticket", 3),
+    errors_alarm("rollup", "ticket", 3),
+    errors_alarm("reconciler", "ticket", 3),
+    errors_alarm("canary", "ticket", 3),
+    errors_alarm("watch", "ticket", 3),
     # It runs once an hour: one failed run is one period with an error.
-    _errors("biller", "ticket", 1),
-    _errors("onramp", "ticket", 3),
-    _errors("log-context", "ticket", 3),
+    errors_alarm("biller", "ticket", 1),
+    errors_alarm("onramp", "ticket", 3),
+    errors_alarm("log-context", "ticket", 3),
 )
 
 # Alarms that turn a deployment back: new code that is wrong about money raises one of them within a bake. Late batches

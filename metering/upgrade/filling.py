@@ -70,8 +70,6 @@ class Filling:
         """The items to be put, with totals of zero, too: a later reading may have found others."""
         reading = UsageReading(self.items)
         there = self.retrier.call(lambda: list(reading.of_month(account_id, month)))
-        # A kind that was beyond the cap when it was first written stays without a number, whatever the cap is now.
-        named = {kind for item in there if item.bucket is None for kind in item.totals if not isinstance(kind, int)}
         revised = {item.key: item.revision or 0 for item in there}
         claimed = KindNumbers(
             self.items,
@@ -81,7 +79,7 @@ class Filling:
             names=reading.names,
         )
         # The canary of format 1 had a usage type a minute: they would fill its account's dictionary.
-        named |= {key.kind for key in old if of_canary(key.usage_type)}
+        named = {key.kind for key in old if of_canary(key.usage_type)}
         numbers: dict[Kind, int | None] = dict.fromkeys(named)
         numbers |= claimed.claim(account_id, {key.kind for key in old} - named)
         parts: dict[Key, dict[int | None, Total]] = {}

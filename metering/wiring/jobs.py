@@ -222,6 +222,7 @@ class LakeJobs:
         return AfterRestore(
             items=self.items,
             clock=self.clock,
+            entropy=self.entropy,
             retrier=self._retrier,
             shards=self.settings.shards,
             generation=self.settings.usage_generation,

@@ -169,7 +169,7 @@ def test_data_of_the_format_before_is_upgraded_under_sigkill_and_every_view_stay
         old.run("period", "close", month)
     send(old.endpoint, "IngestDeadLetters", "nobody can read this")
     die_in_a_wide_commit(old)
-    refused, dead = old.ask("quarantine", "list")["rows"], old.ask("dlq", "list")["rows"]
+    refused = {row["key"]: row["batch_id"] for row in old.ask("quarantine", "list")["rows"]}
 
     with pytest.raises(AssertionError, match="run metering upgrade"):
         new.run("report", "usage")
@@ -187,8 +187,10 @@ def test_data_of_the_format_before_is_upgraded_under_sigkill_and_every_view_stay
     assert rows[ACCOUNT] == sum(SIZES) + WIDE + (LAST_MONTH if month else 0)
     if month:
         new.run("period", "verify", month)
-    assert new.ask("quarantine", "list")["rows"][-len(refused) :] == refused
-    assert len(new.ask("dlq", "list")["rows"]) == len(dead) == 1
+    kept = {row["key"]: row["batch_id"] for row in new.ask("quarantine", "list")["rows"]}
+    assert refused.items() <= kept.items()
+    assert len(refused) > 3
+    assert len(new.ask("dlq", "list")["rows"]) == 1
     with pytest.raises(
         AssertionError, match="format 2, and this version of metering knows formats up to 1: use metering"
     ):

@@ -7,6 +7,7 @@ from tests.mutants.mutant import LAKE, Mutant
 _ROLLUP = ("tests/unit/rollup", *LAKE)
 _KINDS = ("tests/unit/ledger/usage", *LAKE)
 _REPAIR = ("tests/simulation/test_repair.py", "tests/unit/audit/test_rebuild.py", *LAKE)
+_RESTORE = ("tests/simulation/test_restore.py",)
 _VERIFY = ("tests/simulation/test_verify.py",)
 
 ROLLUP = (
@@ -93,16 +94,12 @@ ROLLUP = (
     Mutant(
         name="P3 a roll-up goes on over an update of unknown outcome",
         path="metering/rollup/adding.py",
-        old="""        except ConditionFailedError as error:
-            self._check_landed(update, error.existing)
-            return 0
-        return 1""",
-        new="""        except ConditionFailedError as error:
-            self._check_landed(update, error.existing)
-            return 0
+        old="""            self.chain.retrier.call(lambda: self.chain.items.update(update))
+        except ConditionFailedError as error:""",
+        new="""            self.chain.items.update(update)
         except UnavailableError:
             return 0
-        return 1""",
+        except ConditionFailedError as error:""",
         suites=LAKE,
     ),
     Mutant(
@@ -150,15 +147,15 @@ ROLLUP = (
     Mutant(
         name="P24 a commit that still waits is compacted",
         path="metering/lake/compactor.py",
-        old="if entry.commit_id not in waiting:",
-        new="if True:",
+        old="pending = [entry for entry in listed if entry.commit_id not in waiting]",
+        new="pending = listed",
         suites=LAKE,
     ),
     Mutant(
         name="P24 what waits is listed before what is pending",
         path="metering/lake/compactor.py",
-        old="entries = list(pending_in(self.items, shard))",
-        new="entries = pending_in(self.items, shard)",
+        old="listed = list(self._pending(shard, turn))",
+        new="listed = self._pending(shard, turn)",
         suites=LAKE,
     ),
     Mutant(
@@ -243,7 +240,7 @@ ROLLUP = (
         path="metering/billing/closing/closer.py",
         old="return waits or any(",
         new="return any(",
-        suites=("tests/unit/billing", *LAKE),
+        suites=LAKE,
     ),
     Mutant(
         name="P34 a close asks what is pending before what waits",
@@ -308,9 +305,30 @@ ROLLUP = (
     Mutant(
         name="P38 a repair does not ask what later runs have in their plans",
         path="metering/audit/repair.py",
-        old="            if planned is None or place in planned:\n",
-        new="            if planned is None:\n",
+        old="if planned is not None and place not in planned}",
+        new="if planned is not None}",
         suites=_REPAIR,
+    ),
+    Mutant(
+        name="P41 a run of the lake that was planned is left as it is",
+        path="metering/audit/restoring.py",
+        old="        self.resume()\n",
+        new="",
+        suites=_RESTORE,
+    ),
+    Mutant(
+        name="P41 what was placed and still waits stays placed",
+        path="metering/audit/restoring.py",
+        old="            self._take_back(shard)\n",
+        new="",
+        suites=_RESTORE,
+    ),
+    Mutant(
+        name="P41 numbers of runs go on where the restored ledger is",
+        path="metering/audit/restoring.py",
+        old="number = max(now_ms // 1000, 1 if newest is None else newest.number + 1)",
+        new="number = 1 if newest is None else newest.number + 1",
+        suites=_RESTORE,
     ),
     Mutant(
         name="P45 a number is read and then written",

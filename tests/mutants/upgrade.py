@@ -57,15 +57,8 @@ UPGRADE = (
     Mutant(
         name="upgrade: the usage types of the old canary take numbers",
         path="metering/upgrade/filling.py",
-        old="        named |= {key.kind for key in old if of_canary(key.usage_type)}\n",
-        new="",
-        suites=_UPGRADE,
-    ),
-    Mutant(
-        name="upgrade: a kind that has an item of its own gets a number when the cap is raised",
-        path="metering/upgrade/filling.py",
-        old="for item in there if item.bucket is None for kind in item.totals",
-        new="for item in there[:0] for kind in item.totals",
+        old="named = {key.kind for key in old if of_canary(key.usage_type)}",
+        new="named = set[Kind]()",
         suites=_UPGRADE,
     ),
     Mutant(
@@ -185,6 +178,20 @@ UPGRADE = (
         path="metering/audit/restoring.py",
         old="if found is None or found.usage_generation >= self.generation:",
         new="if found is None:",
+        suites=_RESTORE,
+    ),
+    Mutant(
+        name="P41 what a planned run had placed and still waits is filled and booked again",
+        path="metering/audit/restoring.py",
+        old="            self._take_back(shard)\n",
+        new="",
+        suites=_RESTORE,
+    ),
+    Mutant(
+        name="P41 a usage table that another restore has begun to fill is filled on",
+        path="metering/ledger/usage/generation.py",
+        old="    if found != own:\n",
+        new="    if not found:\n",
         suites=_RESTORE,
     ),
 )

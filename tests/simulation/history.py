@@ -136,6 +136,8 @@ class History:
         # Of its own: whether a stage changes its shards must not change the rest of a seed's history.
         self.deployments = random.Random(f"deployments {seed}")
         self.changes_shards = self.deployments.random() < 0.3
+        self.shortages = random.Random(f"shortages {seed}")
+        self.falls_short = self.shortages.random() < 0.15
         self._jobs = 0
 
     def _settings(self) -> Settings:
@@ -185,6 +187,8 @@ class History:
             self._spawn("repair", self._repair)
         self._close_months(start_ms)
         self._deploy(start_ms)
+        if self.falls_short:
+            world.scheduler.at(start_ms + self.shortages.randrange(_EPOCH_MS), self._fall_short)
         self.billing.live(start_ms)
         self.completeness.during(start_ms, _EPOCH_MS)
         world.scheduler.run_until(start_ms + _EPOCH_MS)
@@ -200,14 +204,18 @@ class History:
         self._spawn("reader", self._read)
         for _ in range(2):
             self._spawn("reader of now", self._read_now)
-        if self.chance.random() < 0.15:
+        if self.chance.random() < 0.25:
             self._spawn("reconciler", self._reconcile)
-        if self.chance.random() < 0.15:
+        if self.chance.random() < 0.4:
             self._spawn("run checker", self._check_runs)
 
     def _deploy(self, start_ms: int) -> None:
         for _ in range(2 if self.changes_shards else 0):
             self.world.scheduler.at(start_ms + self.deployments.randrange(_EPOCH_MS), self._change_shards)
+
+    def _fall_short(self) -> None:
+        """Tables are short of writes for a minute, or for a quarter of an hour."""
+        self.world.short_until_ms = self.world.scheduler.now_ms + self.shortages.randrange(MINUTE_MS, 15 * MINUTE_MS)
 
     def _change_shards(self) -> None:
         """A deployment with more or fewer shards. Workers take it one by one, jobs when they begin."""

@@ -44,6 +44,9 @@ EXPECTED = (
     "months closed",
     "number of shards changed",
     "sent by a foreign sender",
+    "usage read as of now",
+    "repaired while workers went on",
+    "throttled for a while",
 )
 
 

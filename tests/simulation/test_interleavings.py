@@ -11,7 +11,7 @@ import pytest
 
 from metering.hours import month_bounds_s, month_of
 from metering.stores.writes import Table
-from metering.units import DAY_S
+from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import sum_totals
 from tests.simulation.checks.checker import check
 from tests.simulation.history import rows_of
@@ -33,7 +33,10 @@ _POLICY = jobs.policy(2, 10, 0)
 
 
 class _Between:
-    """Lets something happen before one call of the process `first`; the fences of `orphans` may get lost."""
+    """Lets something happen before one call of the process `first`; the fences of `orphans` may get lost.
+
+    The process `dying` dies before it deletes something.
+    """
 
     def __init__(self, number: int, *, fences_lost: bool = False) -> None:
         self.histogram: Counter[str] = Counter()
@@ -48,6 +51,8 @@ class _Between:
             self.calls += 1
             if self.calls == self._number:
                 self.then()
+        if process == "dying" and call == "items.delete":
+            return Fault.KILLED_BEFORE
         return Fault.REQUEST_LOST if self._fences_lost and process == "orphans" and call == "items.put" else None
 
     def later_ms(self) -> int:
@@ -57,10 +62,11 @@ class _Between:
         return 0
 
 
-def _world(between: _Between) -> World:
+def _world(between: _Between, *, hours: int = 1) -> World:
     world = World(3, between, now_ms=NOW_MS)
     world.queue.odd = False
-    world.contents = {c.name: c for c in (content_of(f"b{n}", 0, [NOW_MS // 1000] * 2) for n in range(6))}
+    starts = [NOW_MS // 1000 - HOUR_S * (n % hours) for n in range(2)]
+    world.contents = {c.name: c for c in (content_of(f"b{n}", 0, starts) for n in range(6))}
     return world
 
 
@@ -218,7 +224,7 @@ def test_a_roll_up_between_any_two_calls_of_a_reader_of_usage_as_of_now_shows_it
 
     def run(number: int, meanwhile: int | None) -> _Between:
         between = _Between(number)
-        world = _world(between)
+        world = _world(between, hours=2)
 
         def roll_up() -> None:
             process = world.process("second")
@@ -229,7 +235,7 @@ def test_a_roll_up_between_any_two_calls_of_a_reader_of_usage_as_of_now_shows_it
                 _meter(world, world.process("worker"), name, settings=settings)
             halfway = world.process("halfway")
             halfway.items = DiesHalfway(halfway)
-            with suppress(KilledError):
+            with pytest.raises(KilledError):
                 jobs.rollup(halfway, settings).run(jobs.deadline(halfway, HOUR_MS), shard=0)
             between.then = roll_up
             months = [month_of(NOW_MS // 1000)]
@@ -286,6 +292,34 @@ def test_a_commit_and_its_compaction_between_any_two_calls_of_a_compactor_are_in
             between.then = meanwhile
             process = world.process("first")
             jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
+            _must_be_sound(world)
+
+        _run(world, story)
+        return between
+
+    assert _until_it_is_over(run) >= 20
+
+
+def test_a_commit_that_is_placed_and_still_waits_between_any_two_calls_of_a_compactor_is_left_out() -> None:
+    """Its roll-up died before it took it off the waiting list, and the next one places it again."""
+
+    def run(number: int) -> _Between:
+        between = _Between(number)
+        world = _world(between)
+
+        def meanwhile() -> None:
+            _meter(world, world.process("another worker"), "b3.0", "b4.0")
+            dying = world.process("dying")
+            with suppress(KilledError):
+                jobs.rollup(dying, _SETTINGS).run(jobs.deadline(dying, HOUR_MS))
+
+        def story() -> None:
+            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+            _roll_up(world)
+            between.then = meanwhile
+            process = world.process("first")
+            jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
+            _compact(world)
             _must_be_sound(world)
 
         _run(world, story)
@@ -376,6 +410,29 @@ def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_it
         return between
 
     assert _until_it_is_over(run) >= 3
+
+
+def test_a_roll_up_between_any_two_calls_of_a_close_is_in_the_closed_month() -> None:
+    """What waits goes from one of its lists to the other while it asks both."""
+    month = month_of(NOW_MS // 1000)
+    wait_ms = (month_bounds_s(month)[1] + 3 * DAY_S) * 1000 - NOW_MS + HOUR_MS
+
+    def run(number: int) -> _Between:
+        between = _Between(number)
+        world = _world(between)
+
+        def story() -> None:
+            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+            world.scheduler.wait(wait_ms)
+            between.then = lambda: _roll_up(world)
+            process = world.process("first")
+            closer = jobs.period_closer(process, _POLICY, _SETTINGS, shards=1)
+            assert closer.close(month, jobs.deadline(process, HOUR_MS)).total.records == 6
+
+        _run(world, story, limit_ms=wait_ms + HOUR_MS)
+        return between
+
+    assert _until_it_is_over(run) >= 40
 
 
 def test_a_whole_close_between_any_two_calls_of_a_close_freezes_the_same_month_once() -> None:

@@ -159,6 +159,9 @@ class IncrementalCheck:
         if not run.plan_key:
             # It published nothing: it lifts the chain after a restore (P41).
             return iter(())
+        if not run.plan_key:
+            # A restore put it on top of the chain; it published nothing (P41).
+            return iter(())
         plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
         keys = [published_key(hour.hour_s, run.shard, run.number) for hour in plan.hours]
         return map(Published.from_item, self.items.get_many(Table.LEDGER, keys).values())

@@ -27,9 +27,9 @@ from metering.units import HOUR_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from metering.audit.marker_survey import MarkerSurvey
     from metering.audit.reconcile.hour_check import HourCheck
     from metering.audit.reconcile.settling import HourUsage
-    from metering.audit.reconcile.table_scan import MarkerSurvey
     from metering.audit.scan.census import CensusState
     from metering.audit.scan.findings import Doubt
     from metering.audit.verify.verification import Difference

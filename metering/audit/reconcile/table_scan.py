@@ -5,27 +5,20 @@ Each item is read at a moment of its own. The caller must make sure that the fig
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from metering.audit.reconcile.settling import HourUsage, read_accounts
-from metering.audit.sequences import SOURCES_KEPT, SourceSightings
-from metering.audit.source_keeping import SourceMemory
-from metering.errors import EarlyEndError, LedgerCorruptError
+from metering.errors import EarlyEndError
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, is_marker
-from metering.ledger.notes.sources import SOURCE_PK, SOURCES_KEY, SourceFigures, source_id_of
 from metering.stores.writes import Table
-from metering.units import DAY_S, HOUR_S
+from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from metering.audit.sequences import SeenSequences
     from metering.ledger.usage.reading import UsageReading
     from metering.stores.items import ItemStore
-    from metering.stores.writes import Item
     from metering.usage.totals import Total
 
 T = TypeVar("T")
@@ -69,69 +62,6 @@ def limited(found: Iterable[T], limit: Callable[[], None]) -> Iterator[T]:
         if number % _LIMIT_EVERY == 0:
             limit()
         yield item
-
-
-@dataclass(slots=True)
-class MarkerSurvey:
-    """Sources of all markers, and markers that cannot be read.
-
-    Attributes:
-        contradictions: Markers that cannot be read. They are in no total, so their hours differ.
-        sources: At most `SOURCES_KEPT` sources; known ones come first.
-        unkept: Number of batches of further sources.
-        unkept_source: Name of one of those sources.
-    """
-
-    sources: dict[str, SourceSightings] = field(default_factory=dict)
-    contradictions: Contradictions = field(default_factory=Contradictions)
-    unkept: int = 0
-    unkept_source: str = ""
-
-    def add(self, marker: Marker) -> None:
-        """Count one marker."""
-        if marker.source_id and marker.sequence is not None:
-            sightings = self._of(marker.source_id, 1)
-            if sightings is not None:
-                sightings.add(marker.sequence, marker.decided_at_ms)
-
-    def merge(self, other: MarkerSurvey) -> None:
-        """Add all that the survey of other markers found."""
-        for source_id, seen in other.sources.items():
-            sightings = self._of(source_id, len(seen))
-            if sightings is not None:
-                sightings.merge(seen)
-        self.contradictions.merge(other.contradictions)
-        self.unkept += other.unkept
-        self.unkept_source = self.unkept_source or other.unkept_source
-
-    def _of(self, source_id: str, batches: int) -> SourceSightings | None:
-        sightings = self.sources.get(source_id)
-        if sightings is None:
-            if len(self.sources) >= SOURCES_KEPT:
-                self.unkept += batches
-                self.unkept_source = source_id
-                return None
-            sightings = self.sources[source_id] = SourceSightings()
-        return sightings
-
-
-def sources_known(items: ItemStore) -> dict[str, SourceSightings]:
-    """Sightings of the sources that earlier scans saw, empty: they leave out what those scans saw."""
-    item = items.get(Table.LEDGER, SOURCES_KEY)
-    figures = SourceFigures() if item is None else SourceFigures.from_item(item)
-    since_ms = figures.scanned_ms - DAY_S * 1_000
-    return {
-        source_id_of(source): SourceSightings(_seen_of(source), since_ms)
-        for source in islice(items.query(Table.LEDGER, SOURCE_PK), SOURCES_KEPT)
-    }
-
-
-def _seen_of(item: Item) -> SeenSequences | None:
-    """What earlier scans saw; None if it cannot be read: then all numbers are kept, and its keeper tells of it."""
-    try:
-        return SourceMemory.from_item(item).seen
-    except LedgerCorruptError:
-        return None
 
 
 def markers_by_batch(

@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from metering.audit.marker_survey import MarkerSurvey
 from metering.audit.reconcile.settling import AccountHour, is_settled, settled_runs
-from metering.audit.reconcile.table_scan import MarkerSurvey, limited, no_limit, sources_known
+from metering.audit.reconcile.table_scan import limited, no_limit
 from metering.audit.scan.cells import Cells
 from metering.audit.scan.recent import RecentCommits, total_in
+from metering.audit.source_keeping import sources_known
 from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, batches_of, usage_of
 from metering.lake.usage_digest import in_order, usage_digest
 from metering.ledger.booked_hours import LakeFile

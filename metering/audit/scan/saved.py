@@ -6,11 +6,12 @@ import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
+from metering.audit.marker_survey import MarkerSurvey
 from metering.audit.reconcile.settling import AccountHour
-from metering.audit.reconcile.table_scan import MarkerSurvey, sources_known
 from metering.audit.scan.cells import Cells
 from metering.audit.scan.census import CensusState, HourRows
 from metering.audit.sequences import SourceSightings
+from metering.audit.source_keeping import sources_known
 from metering.errors import ObjectMissingError
 from metering.stores.bucket import SCAN_KEY
 from metering.usage.totals import Total

@@ -25,6 +25,7 @@ from metering.lake.parquet.usage_files import (
 from metering.lake.parquet.usage_runs import sorted_pieces
 from metering.lake.ports import MonthFiles, UsageFile, UsageMeasure
 from metering.lake.usage_digest import in_order
+from metering.units import KIB
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 # Rows of a row group. An account's report reads at least one, so it is small.
 _GROUP_ROWS = 64 * 1024
+# Of an object, its end is read first, with the footer. An hour's object is no larger.
+_END_BYTES = 256 * KIB
 # Rows that are sorted at once: about 80 bytes each, in several copies.
 _SORT_ROWS = 1024 * 1024
 
@@ -158,7 +161,7 @@ class ParquetFrozenFiles:
     def _tables(
         self, key: str, accounts: Collection[str] | None, columns: Sequence[str] | None = None
     ) -> Iterator[pa.Table]:
-        with self._objects.open(key) as stream, decoding(key):
+        with self._objects.open_end(key, last_bytes=_END_BYTES) as stream, decoding(key):
             yield from tables_of(usage_parquet(stream), accounts, columns)
 
     def _checked(self, hour: FrozenHour) -> Iterator[pa.Table]:

@@ -1,12 +1,14 @@
 """Which usage table it is, and how far each chain of the roll-up has written in it (`S#generation`, P41).
 
-| pk             | sk  | attributes             |
-|----------------|-----|------------------------|
-| `S#generation` | `S` | `number`, `n<shard>`   |
+| table  | pk             | sk             | attributes                        |
+|--------|----------------|----------------|-----------------------------------|
+| usage  | `S#generation` | `S`            | `number`, `n<shard>`, `restore`   |
+| ledger | `S#restore`    | `<generation>` | `token`                           |
 
 Usage items hold numbers of kinds and of runs that only their own ledger gives a meaning. A ledger that was restored to
 an earlier time would give these numbers again. So every run writes its number here before its first update of an item,
-and a roll-up reads it before its chain: a chain that is behind its usage table was restored.
+and a roll-up reads it before its chain: a chain that is behind its usage table was restored. A table that is filled
+after a restore belongs to that restore alone: another one has another dictionary.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from metering.errors import ConditionFailedError, GenerationError
 from metering.ledger.runs import newest_run, rollup_chain
 from metering.ledger.usage.items import newest_run_of
 from metering.stores.fields import Fields
-from metering.stores.writes import Absent, AnyOf, Key, LessThan, Table, Update
+from metering.stores.writes import Absent, AllOf, AnyOf, Key, LessThan, Put, Table, Update
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
 
 GENERATION_KEY = Key("S#generation", "S")
+_RESTORE = "S#restore"
 _RUN = newest_run_of(0)[:-1]
 _CURE = "see docs/operator-guide.md, Restore"
 
@@ -38,15 +41,19 @@ class UsageGeneration:
     Attributes:
         number: Its generation; None if nobody has said it yet.
         runs: By shard, number of the newest run that may have written to it.
+        restore: The restore of the ledger that fills it, or filled it; empty without one.
     """
 
     number: int | None = None
     runs: Mapping[int, int] = field(default_factory=dict)
+    restore: str = ""
 
     def to_item(self) -> dict[str, Value]:
         item: dict[str, Value] = {**GENERATION_KEY._asdict()}
         if self.number is not None:
             item["number"] = self.number
+        if self.restore:
+            item["restore"] = self.restore
         return item | {newest_run_of(shard): number for shard, number in self.runs.items()}
 
     @classmethod
@@ -61,7 +68,11 @@ class UsageGeneration:
         fields = Fields.of_item(item)
         shards = [name.removeprefix(_RUN) for name in item if name.startswith(_RUN)]
         runs = {int(shard): fields.whole(newest_run_of(int(shard))) for shard in shards if shard.isdecimal()}
-        return cls(number=fields.whole("number", absent=None, least=1), runs=runs)
+        return cls(
+            number=fields.whole("number", absent=None, least=1),
+            runs=runs,
+            restore=fields.text("restore", absent=""),
+        )
 
 
 def usage_generation(items: ItemStore) -> UsageGeneration:
@@ -102,6 +113,37 @@ def remember_generation(items: ItemStore, number: int) -> None:
         items.update(said)
     except ConditionFailedError:
         check_generation(items, number)
+
+
+def claim_new_table(items: ItemStore, number: int, *, token: str) -> None:
+    """Returns if this restore of the ledger is the one that fills the new usage table. Repeat it after any failure.
+
+    Args:
+        items: Ledger, and the new usage table.
+        number: Generation of that table.
+        token: Random; an earlier call's holds.
+
+    Raises:
+        GenerationError: The table was used, or another restore has begun to fill it.
+        LedgerCorruptError: What ledger or table say cannot be read.
+        UnavailableError: One of them gave no answer.
+    """
+    key = Key(_RESTORE, str(number))
+    put = Put(table=Table.LEDGER, item={**key._asdict(), "token": token}, condition=Absent())
+    try:
+        items.put(put)
+        own = token
+    except ConditionFailedError as error:
+        own = str((error.existing or {}).get("token"))
+    unused = AllOf((Absent(attribute="number"), Absent(attribute="restore")))
+    claim = Update(table=Table.USAGE, key=GENERATION_KEY, set={"restore": own}, condition=unused)
+    try:
+        items.update(claim)
+        found = own
+    except ConditionFailedError:
+        found = usage_generation(items).restore
+    if found != own:
+        raise GenerationError(f"Usage table {number} is not new: raise usage_generation once more, and deploy.")
 
 
 def check_chains(items: ItemStore, shards: Iterable[int]) -> None:

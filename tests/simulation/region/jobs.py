@@ -16,6 +16,7 @@ from metering.audit.rebuild import Rebuilder
 from metering.audit.reconcile.account_days import AccountDays
 from metering.audit.reconcile.incremental import IncrementalCheck
 from metering.audit.reconcile.reconciler import Reconciler
+from metering.audit.restoring import AfterRestore
 from metering.audit.verify.verifier import Verifier
 from metering.billing.closing.closer import PeriodCloser
 from metering.errors import UnavailableError
@@ -70,6 +71,7 @@ def settings(
     rollup_blocks: int = 0,
     kinds: int = 1000,
     floor_s: int = 0,
+    usage_generation: int = 2,
 ) -> Settings:
     """Settings of workers and of the roll-up."""
     return stage_settings(
@@ -79,6 +81,7 @@ def settings(
         rollup_blocks=rollup_blocks,
         kinds_per_account=kinds,
         admission_floor_s=floor_s,
+        usage_generation=usage_generation,
     )
 
 
@@ -130,7 +133,7 @@ def rollup_cleaner(process: Process, *, shards: int, wait_s: int = DAY_S) -> Rol
         retrier=retrier(process),
         shards=shards,
         run_life_s=STAGE.marker_life_s,
-        wait_s=wait_s,
+        keep_s=wait_s,
     )
 
 
@@ -266,6 +269,21 @@ def rebuilder(process: Process, world_settings: Settings, *, shards: int) -> Reb
         frozen=PlainFrozenFiles(process.objects),
         numbers=numbers(process, world_settings),
         marker_life_s=STAGE.marker_life_s,
+    )
+
+
+def after_restore(process: Process, world_settings: Settings, *, shards: int) -> AfterRestore:
+    """What the production command does after a restore of the ledger."""
+    deadline = DeadlineAt(clock=process, at_ms=NEVER_MS)
+    return AfterRestore(
+        items=process.items,
+        clock=process,
+        entropy=process,
+        retrier=retrier(process),
+        shards=shards,
+        generation=world_settings.usage_generation,
+        resume=lambda: compactor(process, policy(1000, 1000, 0), shards=shards).resume(deadline),
+        rebuild=lambda: rebuilder(process, world_settings, shards=shards).usage(),
     )
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from metering.errors import MeteringError, TransactionCanceledError, UnavailableError
+from metering.errors import MeteringError, ThrottledError, TransactionCanceledError, UnavailableError
 from metering.stores.writes import Check
 from tests.simulation.region.faults import READ_FAULTS, TRANSACTION_FAULTS, WRITE_FAULTS, Fault
 from tests.simulation.region.scheduler import KilledError
@@ -106,6 +106,8 @@ class Process:
         fault = self._decide(self.name, call, TRANSACTION_FAULTS if actions else WRITE_FAULTS)
         self._wait(1 + int(self._chance() * 30))
         self._check()
+        if call.startswith("items.") and self.world.is_short():
+            raise self._throttled(actions) if actions else ThrottledError(call, "ThrottlingException")
         if fault is None:
             return apply()
         if fault is Fault.CONFLICT:
@@ -136,7 +138,7 @@ class Process:
         """One action is not looked at, and conditions speak for the others."""
         place = int(self._chance() * len(actions))
         code = _THROTTLES[place % len(_THROTTLES)]
-        return self.world.items.refusal(actions, {place: code}) or UnavailableError("items.transact", code)
+        return self.world.items.refusal(actions, {place: code}) or ThrottledError("items.transact", code)
 
     def _pause(self) -> None:
         self._wait(self.world.faults.pause_ms())

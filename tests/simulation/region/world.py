@@ -28,6 +28,7 @@ class World(MemoryStores):
     Attributes:
         limits: Numbers of actions in a transaction. With small ones, small batches make wide commits, chunks and
             pointer chunks.
+        short_until_ms: Until then the tables are short of writes: most are throttled.
         listen: Told of each new process, to put something between it and its ports.
     """
 
@@ -48,6 +49,8 @@ class World(MemoryStores):
         self.latency = random.Random(f"latency {seed}")
         self.names = random.Random(f"names {seed}")
         self.pages = random.Random(f"pages {seed}")
+        self._shortage = random.Random(f"shortage {seed}")
+        self.short_until_ms = 0
         super().__init__(self)
         self.queue = SimulatedQueue(self.scheduler, random.Random(f"queue {seed}"), faults.histogram)
         self.contents: dict[str, SentContent] = {}
@@ -77,6 +80,13 @@ class World(MemoryStores):
             self.listen(process)
         self._processes.append(process)
         return process
+
+    def is_short(self) -> bool:
+        """Whether a write is throttled now because a table is short of writes."""
+        if self.scheduler.now_ms >= self.short_until_ms or self._shortage.random() < 0.1:
+            return False
+        self.faults.histogram["throttled for a while"] += 1
+        return True
 
     def peek(self, key: Key) -> Item | None:
         """A ledger item, without a call."""

@@ -16,7 +16,7 @@ from tests.support.lake_world import HOUR, World, record
 from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from metering.stores.writes import Item
     from metering.usage.totals import Total, UsageKey
@@ -33,11 +33,21 @@ class KilledError(BaseException):
 class Restored(World):
     """A region whose ledger was restored to a time before its last runs."""
 
-    def __init__(self, *, planned: bool = False) -> None:
+    def __init__(self, *, planned: bool = False, placing: int = 0) -> None:
+        """Runs of both chains.
+
+        Args:
+            planned: A run of the lake was planned, and had marked pointers.
+            placing: A run of the roll-up was planned, and killed at this write.
+        """
         super().__init__()
         self._traffic("a", PEERS[:2])
         self.compact_all()
         self._traffic("b", PEERS[:1])
+        if placing:
+            self._traffic("p", PEERS[:2], rolled_up=False)
+            self._traffic("q", PEERS[:2], rolled_up=False)
+            self.killed_at(placing, self.roll_up)
         if planned:
             # The run of the lake is planned, and its pointers are marked.
             assert self.dies_after(14, self.compact_all)
@@ -46,6 +56,7 @@ class Restored(World):
             assert newest.state == "planned"
         before = list(self.items.everything(Table.LEDGER))
         # The time that is lost: a new kind gets the next number, and runs go on.
+        self.roll_up()
         self._traffic("c", PEERS)
         self.compact_all()
         self.lost = self.usage()
@@ -75,12 +86,33 @@ class Restored(World):
         view = self.process().view
         return merge(view.hour_usage(hour_s) for hour_s in view.hours())
 
-    def _traffic(self, name: str, peers: Iterable[str]) -> None:
+    def killed_at(self, number: int, run: Callable[[], object]) -> bool:
+        """Run something in a process that is killed at its write of this number, from 0; whether it was."""
+        left = number
+
+        def die(name: str) -> None:
+            nonlocal left
+            if name in {"items.put", "items.update", "items.delete", "items.transact", "objects.put"}:
+                if left == 0:
+                    raise KilledError
+                left -= 1
+
+        self.items.on_call = self.objects.on_call = die
+        try:
+            run()
+        except KilledError:
+            return True
+        finally:
+            self.items.on_call = self.objects.on_call = lambda _name: None
+        return False
+
+    def _traffic(self, name: str, peers: Iterable[str], *, rolled_up: bool = True) -> None:
         self.send(
             [
                 record(100 + number, account=account, to=peer, resource=name)
                 for number, (account, peer) in enumerate((account, peer) for account in ACCOUNTS for peer in peers)
-            ]
+            ],
+            rolled_up=rolled_up,
         )
 
 
@@ -146,7 +178,7 @@ def test_a_restore_that_is_killed_at_any_write_is_done_by_the_next_one() -> None
     while True:
         region = Restored(planned=True)
         region.next_table()
-        if not _killed_at(region, number):
+        if not region.killed_at(number, region.restore):
             break
         region.restore()
         check_format(region.items, usage_generation=3)
@@ -155,24 +187,46 @@ def test_a_restore_that_is_killed_at_any_write_is_done_by_the_next_one() -> None
     assert number > 10
 
 
-def _killed_at(region: Restored, number: int) -> bool:
-    left = number
+@pytest.mark.parametrize("placing", range(1, 14))
+def test_what_a_planned_run_had_placed_and_still_waits_is_booked_once(placing: int) -> None:
+    region = Restored(placing=placing)
+    region.next_table()
+    region.restore()
+    region.jobs, region.aggregator = region.process(), region.parts().worker()
 
-    def die(name: str) -> None:
-        nonlocal left
-        if name in {"items.put", "items.update", "items.delete", "items.transact", "objects.put"}:
-            if left == 0:
-                raise KilledError
-            left -= 1
+    region.roll_up()
 
-    region.items.on_call = region.objects.on_call = die
-    try:
+    assert region.usage() == region.rows()
+    region.compact_all()
+    assert region.jobs.rebuilder.usage().repaired == 0
+    assert region.usage() == region.rows()
+
+
+def test_a_table_that_another_restore_has_begun_to_fill_is_refused() -> None:
+    region = Restored()
+    ledger = list(region.items.everything(Table.LEDGER))
+    region.next_table()
+    assert region.killed_at(5, region.restore)
+    # The ledger is restored once more, perhaps to another moment.
+    for item in list(region.items.everything(Table.LEDGER)):
+        region.items.remove(Table.LEDGER, key_of(item))
+    region.put(ledger)
+
+    with pytest.raises(GenerationError, match="usage_generation once more"):
         region.restore()
-    except KilledError:
-        return True
-    finally:
-        region.items.on_call = region.objects.on_call = lambda _name: None
-    return False
+
+    region.settings = region.settings.model_copy(update={"usage_generation": 4})
+    for item in list(region.items.everything(Table.USAGE)):
+        region.items.remove(Table.USAGE, key_of(item))
+    region.restore()
+    assert region.usage() == region.rows()
+
+
+def test_a_table_that_was_in_use_is_not_taken_for_a_new_one() -> None:
+    region = Restored()
+    region.settings = region.settings.model_copy(update={"usage_generation": 3})
+    with pytest.raises(GenerationError, match="is not new"):
+        region.restore()
 
 
 def test_without_a_new_table_nothing_is_rebuilt_that_would_keep_the_numbers_of_a_lost_dictionary() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.items import MemoryItemStore
-from metering.audit.reconcile.table_scan import MarkerSurvey
+from metering.audit.marker_survey import MarkerSurvey
 from metering.audit.sequences import GAPS_KEPT, SOURCES_KEPT, SeenSequences, SourceSightings
 from metering.audit.source_keeping import SourceKeeper
 from metering.errors import ItemTooLargeError, UnavailableError

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 HOME, AWAY = "us-east-1", "eu-west-1"
 # They read every region, and give their rows the column `region`.
 MERGING = {
-    "accounts", "alerts list", "audit", "batch show", "compare", "dlq list", "drops list", "errors", "logs list", "period list",
-    "period show", "period verify", "producers list", "quarantine list", "quarantine show", "query", "reconcile",
+    "accounts", "alerts list", "audit", "batch show", "compare", "dlq list", "drops list", "errors", "logs list",
+    "period list", "period show", "period verify", "producers list", "quarantine list", "quarantine show", "query",
+    "reconcile",
     "report usage", "runbook", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
 # They are about the fleet, which they ask for its regions themselves.

@@ -122,7 +122,7 @@ class CountedObjects(MemoryObjectStore):
 
     reads: list[int] = []  # noqa: RUF012 - one store in one test
 
-    def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
+    def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
         reads = self.reads
 
         class Counted(BytesIO):

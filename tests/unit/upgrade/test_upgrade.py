@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,7 @@ from metering.upgrade.filling import Filling
 from metering.upgrade.note import upgrade_note
 from metering.upgrade.upgrade import SETTLE_MS, is_old, stopped
 from metering.upgrade.usage_items import usage_add_before
+from metering.upgrade.wide_commits import WideCommits
 from metering.usage.totals import Total
 from tests.support.usage_items import usage_of
 from tests.unit.upgrade.old_region import SHARDS, LateCommit, OldRegion, old_key
@@ -73,6 +75,10 @@ def lose_reply() -> None:
     raise UnavailableError("items", "no reply")
 
 
+def wide_commits(region: OldRegion) -> WideCommits:
+    return WideCommits(items=region.items, objects=region.objects, retrier=region.parts().retrier(), shards=SHARDS)
+
+
 def writes() -> list[str]:
     """Names of the writes of an upgrade."""
     region = OldRegion()
@@ -111,6 +117,29 @@ def test_both_wide_commits_that_were_open_are_finished() -> None:
 
     commits = [CommitRecord.from_item(item) for item in region.items.everything(Table.LEDGER) if is_commit(item)]
     assert {commit.state for commit in commits} == {"committed", "aborted"}
+
+
+def test_two_processes_that_finish_one_commit_apply_no_chunk_twice() -> None:
+    alone, region = OldRegion().upgraded(), OldRegion()
+    others = 0
+
+    def beside(name: str) -> None:
+        """Before each chunk of the one, the other applies it, and is killed at the next."""
+        nonlocal others
+        if name != "items.transact":
+            return
+        others += 1
+        at_write(region, 1, die)
+        with suppress(KilledError):
+            wide_commits(region).finish()
+        region.items.on_call = beside
+
+    region.items.on_call = beside
+    wide_commits(region).finish()
+    left_alone(region)
+
+    assert others > 2
+    assert region.old_usage() == alone.old_usage()
 
 
 def test_markers_usage_lake_and_frozen_month_are_equal_and_all_jobs_go_on() -> None:
@@ -287,19 +316,18 @@ def test_usage_that_differs_from_its_rows_stops_the_upgrade_with_the_old_format_
     assert [i for i in region.items.everything(Table.LEDGER) if i.get("state") == "moved"] == []
 
 
-def test_kinds_beyond_the_cap_get_items_of_their_own_and_keep_them_when_the_cap_is_raised() -> None:
+def test_kinds_beyond_the_cap_get_items_of_their_own_also_if_the_upgrade_goes_on_with_a_larger_cap() -> None:
     region = OldRegion(kinds_per_account=3)
     at_write(region, len(writes()), die)
     with pytest.raises(KilledError):
         region.upgraded()
     left_alone(region)
-    named = {entry.key for entry in usage_of(region.items) if entry.number is None}
-    assert named
 
     region.upgrade(kinds_per_account=4_096).convert()
 
     assert region.usage() == EXPECTED[0]
-    assert named == {entry.key for entry in usage_of(region.items) if entry.number is None} & named
+    numbers = {entry.number for entry in usage_of(region.items)}
+    assert numbers == {0, 1, 2, None}
 
 
 def test_the_usage_types_of_the_old_canary_take_no_numbers() -> None:

@@ -37,6 +37,7 @@ class DataUpgrades:
         stage: Name of the stage.
         generation_of: Generation of the usage table that a region's settings ask for.
         repair: Books in a region's usage table what rows have and usage lacks.
+        threads: Calls that are made side by side.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class DataUpgrades:
         stage: str,
         generation_of: Callable[[str], int],
         repair: Callable[[str], object],
+        threads: int = CALLS_AT_ONCE,
     ) -> None:
         self._clients_of = clients_of
         self._stage = stage
         self._generation_of = generation_of
         self._repair = repair
+        self._threads = threads
         self._clock = SystemClock()
         self._retrier = Retrier(clock=self._clock, entropy=SystemEntropy(), attempts=_ATTEMPTS)
 
@@ -120,7 +123,7 @@ class DataUpgrades:
             kinds_per_account=policy.kinds_per_account,
             usage_generation=policy.usage_generation,
             version=package_version(),
-            threads=CALLS_AT_ONCE,
+            threads=self._threads,
         )
 
     def _items(self, region: str) -> ItemStore:

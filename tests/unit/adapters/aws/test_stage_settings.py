@@ -33,7 +33,7 @@ NAMES = {
         "TicketTopicArn",
         "SettingsParameterName",
     )
-}
+} | {"UsageGeneration": "2"}
 
 
 def refusal(code: str, operation: str) -> ClientError:

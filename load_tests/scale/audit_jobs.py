@@ -1,0 +1,87 @@
+"""Reconciler, verification and close of a month, over a region that is computed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from load_tests.scale.bench import Bench, Result, expect
+from load_tests.scale.templates import Templates
+from metering.adapters.memory.queues import MemoryQueue
+from metering.audit.verify.verifier import Verifier
+from metering.ledger.notes.reconciliation import WorkList
+from metering.stores.threads import CALLS_AT_ONCE
+from metering.units import DAY_S, MIB
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from load_tests.scale.region import Region
+
+
+def prepare_files(region: Region, folder: Path) -> None:
+    """Write the files of an hour, and the totals beside them."""
+    Templates(folder).write(region, rows=True, totals=True)
+
+
+def quick_pass(region: Region, folder: Path) -> Result:
+    """Compare what one run of the compactor has published: an hour, and late files of earlier days."""
+    bench = Bench(region, folder)
+    checker = bench.jobs.reconcile_tick.checker
+    checker.keep(replace(WorkList(), runs={0: region.newest_run - 1}, scanned_s=bench.clock.now_ms() // 1_000))
+    found: list[object] = []
+
+    def work() -> None:
+        result = checker.run(bench.deadline())
+        expect(all_compared=result.left == 0, nothing_differs=not result.different, hours=result.hours > 0)
+        found.append(result)
+
+    run = bench.step(work)
+    return bench.result("quick-pass", run=run)
+
+
+def scan(region: Region, folder: Path) -> Result:
+    """Compare all hours of the window with both tables."""
+    bench = Bench(region, folder)
+    reconciler, now_s = bench.jobs.reconciler, bench.clock.now_ms() // 1_000
+
+    def work() -> None:
+        result = reconciler.run(from_s=now_s - bench.settings.window_s - DAY_S, to_s=now_s + DAY_S)
+        expect(nothing_differs=not result.different, stable=not result.unstable, hours=len(result.checks) > 0)
+
+    return bench.result("scan", run=bench.step(work))
+
+
+def verify(region: Region, folder: Path) -> Result:
+    """Prove all that has markers: each batch against its rows, each key against its usage."""
+    bench = Bench(region, folder)
+    verifier = Verifier(
+        items=bench.items,
+        objects=bench.objects,
+        view=bench.jobs.view,
+        ingest=MemoryQueue(bench.clock),
+        dead_letters=MemoryQueue(bench.clock),
+        clock=bench.clock,
+        bucket="data",
+        marker_life_s=bench.settings.marker_life_s,
+        threads=CALLS_AT_ONCE,
+        memory_bytes=bench.settings.scan_memory_mb * MIB,
+    )
+
+    def work() -> None:
+        found = verifier.verify(from_s=region.begin_s, to_s=region.end_s)
+        expect(settled=found.stable, none_lost=not found.lost, none_doubled=not found.doubled, sent=found.sent > 0)
+
+    return bench.result("verify", run=bench.step(work))
+
+
+def close(region: Region, month: str, folder: Path) -> Result:
+    """Close a month that is placed and published."""
+    bench = Bench(region, folder, after_s=4 * DAY_S)
+    closer = bench.jobs.closer
+
+    def work() -> None:
+        frozen = closer.close(month, bench.deadline())
+        expect(hours=len(frozen.hours) > 0, total=frozen.total.records > 0)
+
+    return bench.result("close", run=bench.step(work))

@@ -1,0 +1,173 @@
+"""An account's report of a closed month beside that of an open one, in a region of the target's accounts."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from load_tests.scale.bench import Bench, expect
+from load_tests.scale.region import KINDS, RECORDS_OF_A_KIND, ROUNDS, Region, account_id, kind
+from load_tests.scale.small_jobs import freshness_of
+from metering.hours import month_bounds_s
+from metering.intake.instants import SECOND_US
+from metering.lake.parquet.schema import INSTANT
+from metering.lake.parquet.usage_files import NAMES, NUMBER, USAGE_SCHEMA, usage_writer
+from metering.ledger.booked_hours import LakeFile
+from metering.ledger.frozen_months import FrozenHour, FrozenMonth, FrozenRows
+from metering.ledger.periods import Period
+from metering.reports.query import UsageParameters
+from metering.reports.source import ReportSource, report_rows
+from metering.stores.bucket import (
+    closed_accounts_key,
+    closed_days_key,
+    closed_hour_key,
+    closed_month_key,
+    lake_file_key,
+)
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CLOSED, OPEN = "2026-06", "2026-09"
+_GROUP_ROWS = 64 * 1024
+_VARIANTS = 101
+_REPORTS = 20
+_NOWHERE = "0" * 64
+GROUPINGS = ("usage_type", "usage_type,hour")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reports:
+    """Milliseconds at p95 of reports by one grouping, each with what it would wait for AWS."""
+
+    group_by: str
+    open_ms: float
+    closed_ms: float
+
+    @property
+    def times(self) -> float:
+        """How many times as long the closed month takes."""
+        return self.closed_ms / self.open_ms
+
+
+def region_of(accounts: int) -> Region:
+    """A region with so many accounts, in its open month."""
+    return Region(accounts, *month_bounds_s(OPEN))
+
+
+def prepare(accounts: int, folder: Path) -> None:
+    """Write the objects of a closed month, as a close makes them."""
+    region = region_of(accounts)
+    first_s, end_s = month_bounds_s(CLOSED)
+    hours = range(first_s, end_s, HOUR_S)
+    written = folder / "written"
+    (written / closed_accounts_key(CLOSED)).parent.mkdir(parents=True, exist_ok=True)
+    _write(region, written / closed_accounts_key(CLOSED), hours, rounds=ROUNDS)
+    _write(region, written / closed_days_key(CLOSED), range(first_s, end_s, DAY_S), rounds=ROUNDS * 24)
+    frozen = FrozenMonth(
+        month=CLOSED,
+        hours=tuple(_hour(region, hour_s) for hour_s in hours),
+        accounts=FrozenRows(key=closed_accounts_key(CLOSED), rows=accounts * KINDS * len(hours), digest=_NOWHERE),
+        days=FrozenRows(key=closed_days_key(CLOSED), rows=accounts * KINDS * len(hours) // 24, digest=_NOWHERE),
+    )
+    (written / closed_month_key(CLOSED)).write_bytes(frozen.to_json())
+
+
+def run(accounts: int, folder: Path) -> list[Reports]:
+    """Measure reports of some accounts."""
+    bench = Bench(region_of(accounts), folder)
+    period = Period(month=CLOSED, state="closed", frozen_key=closed_month_key(CLOSED))
+    bench.items.put(Put(table=Table.LEDGER, item=period.to_item()))
+    jobs = bench.jobs
+    source = ReportSource(
+        region="us-east-1", items=bench.items, objects=bench.objects, view=jobs.view, frozen=jobs.frozen_files
+    )
+    now_s = bench.clock.now_ms() // 1_000
+    freshness = freshness_of(bench)
+    freshness.keep()
+    found = []
+    for group_by in GROUPINGS:
+        took: dict[str, list[float]] = {OPEN: [], CLOSED: []}
+        for number in range(-1, _REPORTS):
+            account = account_id((number + 1) * accounts // (_REPORTS + 1))
+            for month, times_ms in took.items():
+                query = UsageParameters(accounts=[account], start=month, group_by=group_by).query(now_s=now_s)
+
+                def report() -> None:
+                    freshness.answer()
+                    expect(rows=len(report_rows([source], query, now_s=now_s)) >= KINDS)  # noqa: B023 - called at once
+
+                step = bench.step(report)
+                if number >= 0:
+                    times_ms.append(step.seconds * 1_000)
+        open_ms, closed_ms = (statistics.quantiles(times_ms, n=20)[-1] for times_ms in took.values())
+        found.append(Reports(group_by=group_by, open_ms=open_ms, closed_ms=closed_ms))
+    return found
+
+
+def _hour(region: Region, hour_s: int) -> FrozenHour:
+    total = region.file_total(0)
+    file = LakeFile(key=lake_file_key(hour_s, 0, 1, 0), rows=total.records, bytes=total.bytes)
+    rows = FrozenRows(key=closed_hour_key(CLOSED, hour_s), rows=region.accounts * KINDS, digest=_NOWHERE)
+    return FrozenHour(hour_s=hour_s, files=(file,), frozen=rows)
+
+
+def _write(region: Region, path: Path, hours: range, *, rounds: int) -> None:
+    """All rows of some hours (or days), by account, kind and hour."""
+    with usage_writer(path) as writer:
+        buffer: list[pa.Table] = []
+        rows = 0
+        for table in _accounts(region, hours, rounds):
+            buffer.append(table)
+            rows += table.num_rows
+            if rows >= _GROUP_ROWS:
+                writer.write_table(pa.concat_tables(buffer).unify_dictionaries(), row_group_size=_GROUP_ROWS)
+                buffer, rows = [], 0
+        if buffer:
+            writer.write_table(pa.concat_tables(buffer).unify_dictionaries(), row_group_size=_GROUP_ROWS)
+
+
+def _accounts(region: Region, hours: range, rounds: int) -> Iterator[pa.Table]:
+    """Rows of one account after the other."""
+    count = len(hours)
+    numbers = [number for number in range(KINDS) for _ in hours]
+    every_kind = [kind(number) for number in range(KINDS)]
+    texts = [pa.array([each[place] for each in every_kind]).dictionary_encode() for place in range(4)]
+    kinds = [column.take(pa.array(numbers, pa.int32())) for column in texts]
+    moments = pa.array([hour_s * SECOND_US for hour_s in hours] * KINDS, pa.int64()).cast(INSTANT)
+    corrects = pa.nulls(len(numbers), INSTANT)
+    records = pa.repeat(pa.scalar(rounds * RECORDS_OF_A_KIND, pa.int64()), len(numbers)).cast(NUMBER)
+    sizes = [
+        pa.array(
+            [
+                size
+                for number in range(KINDS)
+                for size in [rounds * RECORDS_OF_A_KIND * region.record_bytes(account, number)] * count
+            ],
+            pa.int64(),
+        ).cast(NUMBER)
+        for account in range(min(_VARIANTS, region.accounts))
+    ]
+    nothing = pc.cast(pa.repeat(pa.scalar(0, pa.int32()), len(numbers)), pa.int32())
+    for account in range(region.accounts):
+        name = pa.DictionaryArray.from_arrays(nothing, pa.array([account_id(account)]))
+        columns = [name, *kinds, moments, corrects, sizes[account % len(sizes)], records]
+        yield pa.table(columns, schema=pa.schema(_fields(columns)))
+
+
+def _fields(columns: list[pa.Array]) -> list[pa.Field]:
+    return [
+        pa.field(field.name, column.type, nullable=field.nullable)
+        for field, column in zip(USAGE_SCHEMA, columns, strict=True)
+    ]
+
+
+if len(NAMES) != 1 + 4:
+    raise TypeError("the columns of usage files have changed")

@@ -1,0 +1,1 @@
+"""The lake read by engines that know nothing of the service: `make engines`."""

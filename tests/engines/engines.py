@@ -1,0 +1,112 @@
+"""Engines that answer statements over a lake in a folder: DuckDB's own reader, and Spark in its environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from tests.engines.replayed import Line, Sum
+from tests.engines.statements import statement
+from tests.tools import SPARK, install
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.engines.replayed import Totals
+
+_JOB = Path(__file__).with_name("spark_job.py")
+# Spark 4 runs on 17 and 21.
+LEAST_JAVA = 17
+_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One day of a lake: by the hour from its rows, or whole from the totals beside its files."""
+
+    folder: Path
+    day: str
+    from_totals: bool
+
+
+def by_duckdb(questions: Sequence[Question]) -> list[Totals]:
+    """DuckDB's answers."""
+    found = []
+    with duckdb.connect(config={"threads": 2}) as engine:
+        for each in questions:
+            name = "duckdb totals" if each.from_totals else "duckdb"
+            cursor = engine.execute(statement(name, day=each.day, folder=each.folder))
+            names = [str(column[0]) for column in cursor.description or []]
+            found.append(_totals([dict(zip(names, row, strict=True)) for row in cursor.fetchall()]))
+    return found
+
+
+def by_spark(questions: Sequence[Question], java: Path) -> tuple[str, list[Totals]]:
+    """Spark's version, and its answers.
+
+    Raises:
+        CalledProcessError: It failed; its own words are on stderr.
+    """
+    asked = [
+        {
+            "setup": statement("spark", day=each.day, folder=each.folder),
+            "totals": str(each.folder / "summaries"),
+            "sql": statement("spark totals" if each.from_totals else "spark sql", day=each.day),
+        }
+        for each in questions
+    ]
+    python = SPARK.folder() / "bin" / "python"
+    environ = {**os.environ, "JAVA_HOME": str(java.resolve().parent.parent), "PYSPARK_PYTHON": str(python)}
+    # Spark would look for the machine's name in the network.
+    environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    done = subprocess.run(
+        [python, _JOB],
+        input=json.dumps(asked),
+        env=environ,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        timeout=_TIMEOUT_S,
+    )
+    answer = json.loads(done.stdout)
+    return str(answer["version"]), [_totals(rows) for rows in answer["answers"]]
+
+
+def find_java(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The machine's Java, if it is new enough."""
+    home = environ.get("JAVA_HOME")
+    named = Path(home) / "bin" / "java" if home else None
+    found = named if named is not None and named.exists() else shutil.which("java", path=environ.get("PATH"))
+    if found is None:
+        return None
+    done = subprocess.run([found, "-version"], check=False, capture_output=True, text=True)
+    version = re.search(r'version "(\d+)', done.stderr)
+    return Path(found) if version is not None and int(version[1]) >= LEAST_JAVA else None
+
+
+def why_no_spark(environ: Mapping[str, str] = os.environ) -> str:
+    """Install Spark, unless it is there; why that is impossible, or an empty text."""
+    if find_java(environ) is None:
+        return f"this machine has no Java {LEAST_JAVA} or newer"
+    try:
+        return "" if install(SPARK) else f"this machine has no Python {SPARK.python}"
+    except subprocess.CalledProcessError as error:
+        return f"its environment cannot be made: {' '.join(map(str, error.cmd[:4]))} … ended with {error.returncode}"
+
+
+def _totals(rows: Sequence[Mapping[str, Any]]) -> Totals:
+    found: Totals = {}
+    for row in rows:
+        line = Line(str(row["dt"]), str(row.get("hour", "")), str(row["account_id"]), str(row["usage_type"]))
+        if line in found:
+            raise AssertionError(f"an engine has {line} twice")
+        found[line] = Sum(int(row["bytes"]), int(row["records"]))
+    return found

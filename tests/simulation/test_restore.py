@@ -1,0 +1,196 @@
+"""A ledger that is restored to a moment between any two calls of a job, and made fit to work on again (P41)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.memory.rows import plain_usage
+from metering.ledger.format_version import remember_format
+from metering.stores.writes import Key, Put, Table
+from tests.simulation.history import rows_of
+from tests.simulation.region import jobs
+from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault
+from tests.simulation.region.scheduler import KilledError
+from tests.simulation.region.world import World
+from tests.simulation.scenario import NOW_MS, content_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.settings import Settings
+    from metering.stores.writes import Delete, Item, Update
+
+_SHARDS = 2
+_POLICY = jobs.policy(2, 10, 0)
+_BEFORE = jobs.settings(_SHARDS, 200)
+_AFTER = jobs.settings(_SHARDS, 200, usage_generation=3)
+
+
+class _Moment:
+    """Lets something happen before one call of the process `first`; the process `dying` dies at one of its calls."""
+
+    def __init__(self, number: int) -> None:
+        self.histogram: Counter[str] = Counter()
+        self.calls = 0
+        self.dies_in = 0
+        self.then: Callable[[], None] = lambda: None
+        self._number = number
+
+    def decide(self, process: str, call: str, choices: tuple[Fault, ...]) -> Fault | None:
+        del call
+        if process == "first":
+            self.calls += 1
+            if self.calls == self._number:
+                self.then()
+        if process == "dying":
+            self.dies_in -= 1
+            if self.dies_in == 0:
+                return Fault.KILLED_AFTER if Fault.KILLED_AFTER in choices else Fault.KILLED_BEFORE
+        return None
+
+    def later_ms(self) -> int:
+        return 0
+
+    def pause_ms(self) -> int:
+        return 0
+
+
+class _Blind:
+    """Follows no write: what was visible and is not any more after a restore, is lost on purpose."""
+
+    def written(self, action: Put | Update | Delete) -> None:
+        """Nothing."""
+
+    def put_object(self, key: str) -> None:
+        """Nothing."""
+
+
+class _Region:
+    """A region whose ledger goes back to the moment of a backup."""
+
+    def __init__(self, number: int) -> None:
+        self.moment = _Moment(number)
+        self.world = World(5, self.moment, now_ms=NOW_MS)
+        self.world.queue.odd = False
+        starts = [NOW_MS // 1000, NOW_MS // 1000 - 3600]
+        contents = [content_of(f"b{n}", 0, starts) for n in range(6)]
+        # Kinds that get their numbers in the time that is lost, and in the time after it.
+        contents += [content_of("lost", 0, starts * 2, kinds=4), content_of("after", 0, starts * 3, kinds=6)]
+        self.world.contents = {content.name: content for content in contents}
+        self.backup: list[Item] = []
+        self.objects: dict[str, bytes] = {}
+        self.moment.then = self.back_up
+        remember_format(self.world.items, written_by="test", usage_generation=2)
+
+    def back_up(self) -> None:
+        self.backup = list(self.world.items.everything(Table.LEDGER))
+        self.objects = {key: self.world.objects.peek(key) or b"" for key in self.world.objects.keys("staging/")}
+
+    def restore(self) -> None:
+        """The ledger of the backup, a new usage table, and the staging objects that were deleted since."""
+        for item in list(self.world.items.everything(Table.LEDGER)):
+            self.world.items.remove(Table.LEDGER, Key(str(item["pk"]), str(item["sk"])))
+        for item in list(self.world.items.everything(Table.USAGE)):
+            self.world.items.remove(Table.USAGE, Key(str(item["pk"]), str(item["sk"])))
+        for item in self.backup:
+            self.world.items.put(Put(table=Table.LEDGER, item=item))
+        for key, body in self.objects.items():
+            self.world.objects.put(key, body, if_absent=True)
+        self.world.watch = _Blind()  # type: ignore[assignment]  # it follows nothing
+
+    def meter(self, *names: str, settings: Settings = _BEFORE) -> None:
+        for name in names:
+            process = self.world.process("worker")
+            self.world.queue.send(name, "S1")
+            deliveries = self.world.queue.receive(10)
+            result = jobs.aggregator(process, settings).handle(deliveries, jobs.deadline(process, MINUTE_MS))
+            assert result.retry == ()
+            self.world.queue.acknowledge([delivery.message_id for delivery in deliveries])
+
+    def roll_up(self, name: str = "roll-up", settings: Settings = _BEFORE) -> None:
+        process = self.world.process(name)
+        assert jobs.rollup(process, settings).run(jobs.deadline(process, HOUR_MS)).finished
+
+    def compact(self, name: str = "compactor") -> None:
+        process = self.world.process(name)
+        assert jobs.compactor(process, _POLICY, shards=_SHARDS).run(jobs.deadline(process, HOUR_MS)).finished
+
+    def clean(self) -> None:
+        process = self.world.process("cleaner")
+        jobs.cleaner(process, shards=_SHARDS, wait_s=-1).run(jobs.deadline(process, HOUR_MS))
+        jobs.rollup_cleaner(process, shards=_SHARDS, wait_s=-1).run(jobs.deadline(process, HOUR_MS))
+
+    def made_fit(self, dies_in: int) -> None:
+        """The command, killed once, and run again."""
+        self.moment.dies_in = dies_in
+        dying = self.world.process("dying")
+        try:
+            jobs.after_restore(dying, _AFTER, shards=_SHARDS).run()
+        except KilledError:
+            jobs.after_restore(self.world.process("restorer"), _AFTER, shards=_SHARDS).run()
+
+    def must_be_sound(self) -> None:
+        """Usage by name is that of the rows of all commits that the ledger knows, each once."""
+        reader = self.world.process("reader")
+        view = jobs.lake_view(reader, shards=_SHARDS)
+        rows = [row for hour_s in view.hours() for row in view.read(hour_s, lambda state: rows_of(reader, state))]
+        batches = {str(i["pk"])[2:] for i in self.world.items.everything(Table.LEDGER) if str(i["pk"])[:2] == "B#"}
+        sent = [row for content in self.world.contents.values() for row in content.rows if row.batch_id in batches]
+        assert sorted(rows) == sorted(sent)
+        assert self.world.usage() == plain_usage(sent)
+
+
+def _between(job: Callable[[_Region], None], number: int) -> _Moment:
+    region = _Region(number)
+    done: list[bool] = []
+
+    def story() -> None:
+        region.meter("b0.0", "b1.0")
+        region.roll_up()
+        region.compact()
+        region.meter("b2.0", "b3.0")
+        job(region)
+        # The time that is lost.
+        region.meter("b4.0", "lost.0")
+        region.roll_up()
+        region.compact()
+        region.clean()
+        if region.backup:
+            region.restore()
+            region.made_fit(dies_in=7 * number % 60)
+            region.roll_up(settings=_AFTER)
+            region.must_be_sound()
+            region.meter("b5.0", "after.0", settings=_AFTER)
+            region.roll_up(settings=_AFTER)
+            region.must_be_sound()
+            region.compact()
+            region.clean()
+            region.must_be_sound()
+        done.append(True)
+
+    region.world.scheduler.spawn(story)
+    region.world.scheduler.run_while(lambda: not done, limit_ms=24 * HOUR_MS)
+    assert done
+    return region.moment
+
+
+def _rolled_up(region: _Region) -> None:
+    region.roll_up("first")
+
+
+def _compacted(region: _Region) -> None:
+    region.roll_up()
+    region.compact("first")
+
+
+@pytest.mark.parametrize("job", [_rolled_up, _compacted])
+def test_a_ledger_of_a_moment_between_any_two_calls_of_a_job_counts_all_that_it_knows_once(
+    job: Callable[[_Region], None],
+) -> None:
+    number = 1
+    while _between(job, number).calls >= number:
+        number += 1
+    assert number > 30
