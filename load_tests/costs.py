@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from metering.wiring.rollup import build_rollup
-
 from load_tests.stage import POLICY, settings
 from metering import metric_names
 from metering.adapters.aws.runtime import SystemEntropy
@@ -32,6 +30,7 @@ from metering.stores.deliveries import Delivery
 from metering.stores.item_size import item_bytes
 from metering.units import DAY_S, HOUR_S, KIB
 from metering.wiring.aggregator import build_aggregator
+from metering.wiring.lake import build_rollup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,6 +17,7 @@ from metering.fleet.settings.layers import Asked, StageTable, planned
 from metering.fleet.settings.names import flat
 from metering.fleet.steps import FleetPorts
 from metering.fleet.versions import Release
+from metering.ledger.format_version import FORMAT_VERSION
 from metering.wiring.fleet import Fleet
 from tests.cli.lively import REGION, Lively
 from tests.support.lake_world import NOW_S
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from metering.stage_settings import StageSettings
     from metering.stores.items import ItemStore
 
-BEFORE = Release(version="0.2.0", data_format=1, commit="7d1c04e")
-NOW = Release(version="0.3.0", data_format=1, commit="b95f2aa")
+BEFORE = Release(version="0.2.0", data_format=FORMAT_VERSION, commit="7d1c04e")
+NOW = Release(version="0.3.0", data_format=FORMAT_VERSION, commit="b95f2aa")
 
 _DEPLOYED = """\
 [stage.local]
@@ -94,7 +95,8 @@ class LivelyFleet(Fleet):
         self.account.settings_of = self.settings.of
         return FleetPorts(
             account=self.account, stacks=self.account, builder=self.account, probe=self.account,
-            deployed=self.account, data=self.account, clock=self.lively.world.clock, rules=self.rules, no_pager=self.no_pager,
+            deployed=self.account, data=self.account, clock=self.lively.world.clock, rules=self.rules,
+            no_pager=self.no_pager,
         )  # fmt: skip
 
     def caller(self) -> str:

@@ -80,8 +80,8 @@ class Replayed:
 def replayed(folder: Path, *, batches: int, seed: int = 7) -> Replayed:
     """Replay traffic through worker, roll-up and compactor in memory, and put its lake into a folder.
 
-    The traffic has copies, conflicts, late, refused and partly refused batches, of a day and a quarter; the canary; and one
-    account whose bytes exceed 2^63. Some hours have several files.
+    The traffic has copies, conflicts, late, refused and partly refused batches, of a day and a quarter; the canary; and
+    one account whose bytes exceed 2^63. Some hours have several files.
     """
     world = World(now_s=HOUR + HOUR_S)
     scenario = replace(SCENARIOS["mixed"], hours=_HOURS, forms={Form.INLINE: 1}, accounts=40)

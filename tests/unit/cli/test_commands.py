@@ -54,7 +54,8 @@ def help_of(*words: str) -> str:
 
 @pytest.mark.parametrize("words", [
     (), ("demo",), ("replay",), ("report", "usage"), ("verify",), ("doctor",), ("local", "up"), ("local", "down"),
-    ("local", "status"), ("local", "reset"), ("dlq", "list"), ("dlq", "redrive"), ("drops", "list"), ("drops", "send"), ("quarantine", "list"),
+    ("local", "status"), ("local", "reset"), ("dlq", "list"), ("dlq", "redrive"), ("drops", "list"), ("drops", "send"),
+    ("quarantine", "list"),
     ("quarantine", "show"), ("quarantine", "retry"), ("sources",), ("sources", "accept-gap"), ("sources", "forget"),
     ("settings", "show"), ("settings", "diff"), ("settings", "validate"), ("settings", "fields"),
     ("logs", "list"), ("logs", "coverage"), ("logs", "verify"), ("logs", "add"), ("logs", "format"),

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[3]
 PRODUCTION = ("metering", "lambdas", "load_tests", "infra")
 # They carry items of any shape: the port, its adapters, and a yardstick that reads the table without our code.
 _CARRIERS = ("metering/stores/writes.py", "metering/adapters/", "load_tests/bench_report.py")
+# `metering/upgrade` knows the keys of the format before, and goes with the release after.
 _FORMAT = re.compile(r"[A-Z0-9][#$]")
 
 
@@ -53,7 +54,7 @@ def test_no_key_format_is_outside_the_ledger() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}"
         for path in _modules(*PRODUCTION)
-        if not path.is_relative_to(ROOT / "metering/ledger")
+        if not path.is_relative_to(ROOT / "metering/ledger") and not path.is_relative_to(ROOT / "metering/upgrade")
         for line in key_formats(path.read_text(), carrier=str(path.relative_to(ROOT)).startswith(_CARRIERS))
     ]
     assert found == []

@@ -146,7 +146,8 @@ def test_whoever_opens_the_tables_asks_for_the_format() -> None:
     opening = {
         path: path.read_text()
         for path in Path(metering.__file__).parent.rglob("*.py")
-        if "DynamoDbItemStore(" in path.read_text() and "class DynamoDbItemStore" not in path.read_text()
+        if "DynamoDbItemStore(" in path.read_text()
+        and "class DynamoDbItemStore" not in path.read_text()
         # The doctor's own table, which has no region's data.
         and path.parent.name != "doctor"
     }

@@ -68,7 +68,7 @@ def test_a_deployment_is_turned_back_by_what_it_breaks_and_not_by_what_was_broke
     arns = regions.rollback_alarms("us-east-1")
 
     names = [arn.rpartition("alarm:metering-prod-")[2] for arn in arns]
-    assert names == ["canary-doubled", "dead-letters", "reconciliation-differences", "usage-waiting"]
+    assert sorted(names) == ["canary-doubled", "dead-letters", "reconciliation-differences", "usage-waiting"]
 
 
 def test_every_page_of_a_functions_mappings_is_read() -> None:

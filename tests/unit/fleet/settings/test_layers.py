@@ -11,6 +11,7 @@ from metering.stage_settings import STANDARD_BYTES, GivenSettings
 from metering.units import DAY_S
 from metering.version import package_version
 
+BATCH_SIZE = StageConfig.load("prod").batch_size
 PAGER = {"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}
 EARLIER = GivenSettings(
     like="prod", by_file={"batch_size": 50}, by_option={"max_concurrency": 8, "subscriptions": [dict(PAGER)]}
@@ -47,7 +48,7 @@ def test_a_file_is_the_truth_of_what_it_names_and_of_what_an_earlier_file_named(
     # Named by the file: it wins over what --set gave earlier.
     assert found.config.max_concurrency == 6
     # Named by the earlier file only: gone.
-    assert found.config.batch_size == 100
+    assert found.config.batch_size == BATCH_SIZE
     # Given by --set, and not named by the file: kept.
     assert len(found.config.subscriptions) == 1
     assert found.given.by_file == {"max_concurrency": 6}
@@ -67,7 +68,7 @@ def test_what_was_given_can_be_taken_back_whole_or_by_its_entries() -> None:
     assert planned(Asked(stage="prod", unset=frozenset({"max_concurrency"})), before).config.max_concurrency == 20
     assert planned(Asked(stage="prod", unset=frozenset({"tunables"})), before).config.policy().shards == 1
     # Without a file, also what an earlier file gave.
-    assert planned(Asked(stage="prod", unset=frozenset({"batch_size"})), before).config.batch_size == 100
+    assert planned(Asked(stage="prod", unset=frozenset({"batch_size"})), before).config.batch_size == BATCH_SIZE
 
 
 def test_what_the_file_names_cannot_be_taken_back_beside_it() -> None:
@@ -91,7 +92,9 @@ def test_a_name_that_nobody_gave_and_nobody_knows_cannot_be_taken_back() -> None
 
 
 def test_what_says_the_same_as_the_base_is_not_kept() -> None:
-    given = planned(Asked(stage="prod", table=table(log_retention_days=365), options={"batch_size": 100}), None).given
+    given = planned(
+        Asked(stage="prod", table=table(log_retention_days=365), options={"batch_size": BATCH_SIZE}), None
+    ).given
     assert (given.by_file, given.by_option) == ({}, {})
 
 

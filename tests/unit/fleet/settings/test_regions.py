@@ -73,7 +73,7 @@ def test_regions_with_the_same_difference_are_said_once() -> None:
     setup.deploy(OTHER, max_concurrency=8)
     settings = setup.settings({"batch_size": 50})
     assert told([settings.change(region) for region in (HOME, OTHER)]) == [
-        "us-east-1, eu-west-1: settings: batch_size 100 -> 50"
+        f"us-east-1, eu-west-1: settings: batch_size {StageConfig.load('prod').batch_size} -> 50"
     ]
 
 
