@@ -10,7 +10,7 @@ from metering.audit.reconcile.table_scan import ScanTooLongError
 from metering.audit.scan.findings import Findings
 from metering.cli.commands.analyst.lake import _reconciled
 from metering.cli.failures import WrongUsageError
-from metering.cli.scan_file import ScanFile
+from metering.cli.printing.scan_file import ScanFile
 from metering.units import DAY_S
 from tests.support.lake_world import NOW_S, World, record
 

@@ -14,7 +14,7 @@ from metering.cli.all_regions import asks_for_all, everywhere, of_region
 from metering.cli.command import Session, command, say
 from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
-from metering.cli.scan_file import RESUME_OPTION, ScanFile, counting
+from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, counting
 from metering.cli.times import FROM_OPTION, TO_OPTION
 from metering.hours import rfc3339
 from metering.ledger.contradictions import Contradictions

@@ -18,7 +18,7 @@ from metering.cli.command import Session, command, progress, say
 from metering.cli.commands.analyst.lake import NoDeadline
 from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
-from metering.cli.scan_file import RESUME_OPTION, ScanFile, counting
+from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, counting
 from metering.errors import OperationFailedError, UnavailableError
 from metering.hours import rfc3339
 from metering.reports.answer import Answer, Cell, Column, Json, Kind
