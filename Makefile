@@ -130,13 +130,16 @@ browser: $(STAMP) ## The explorer page in a browser: figures, keyboard, states, 
 	@$(PY) -m tests.browser.program
 	@$(PYTEST) -q -rs -n $(JOBS) tests/browser -m "browser and not emulator"
 
+scale-small: $(STAMP) ## Each job once over a region of a ten-thousandth: that it comes to what the region has
+	@$(PY) -m load_tests.scale --gate
+
 ##@ When an answer changes
 
 record: $(STAMP) ## Record the answers of all read commands anew, and how they look: read the difference
 	@$(PY) -m tests.cli.record
 	@$(PY) -m tests.cli.snapshots
 
-##@ Before a release or a larger merge: make check-long runs all of these, in an hour and forty minutes
+##@ Before a release or a larger merge: make check-long runs all of these, in two hours
 
 check-long: $(STAMP) ## What is long and rarely red, on a machine that does nothing else
 	@$(PY) -m tests.gate check-long
@@ -183,6 +186,9 @@ soak: $(STAMP) ## Long run through the real aggregator: BATCHES=200000; continue
 
 load: $(STAMP) ## Throughput, cost and memory through the deployed service on MiniStack
 	@$(PY) -m load_tests.load
+
+scale: $(STAMP) ## Each job over computed regions of two sizes, and the multiple of the target that it holds at: 20 minutes
+	@$(PY) -m load_tests.scale
 
 bench: $(STAMP) ## Decoding, compaction, SQL over the lake, reports, the HTTP API, rating, flow logs, exports, each with a baseline in the same run
 	@$(PY) -m load_tests.bench_decode

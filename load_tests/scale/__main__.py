@@ -9,88 +9,145 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from load_tests.scale import reports
 from load_tests.scale.bench import Result, Step
 from load_tests.scale.jobs import GATE, JOBS, Job, Size
 from load_tests.scale.meter import name_pools
-from load_tests.scale.projection import HEADER, line, project
+from load_tests.scale.projection import HEADER, MOST_TIMES, REPORTS_HEADER, line, project, report_line
+from load_tests.scale.region import TARGET_ACCOUNTS
+from load_tests.scale.reports import Reports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
+_REPORTS = "reports"
+_AT_ONCE = min(2, os.cpu_count() or 1)
 _BEGIN, _END = "<!-- table: make scale -->", "<!-- end of table -->"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the table. Returns 1 if a job does not hold at three times the target."""
+    """Print the tables. Returns 1 if a job does not hold at three times the target."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.scale", description=__doc__)
-    parser.add_argument("--only", choices=sorted(JOBS), action="append")
+    parser.add_argument("--only", choices=sorted([*JOBS, _REPORTS]), action="append")
     parser.add_argument("--gate", action="store_true")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--step", choices=("prepare", "run"), help="for processes of this program")
-    parser.add_argument("--accounts", type=int, default=0)
+    parser.add_argument("--accounts", type=int, default=TARGET_ACCOUNTS)
     parser.add_argument("--days", type=int, default=0)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args(arguments)
-    jobs = [JOBS[name] for name in options.only or JOBS]
+    names = options.only or [*JOBS, _REPORTS]
     if options.step:
-        return _in_this_process(jobs[0], options.step, Size(options.accounts, options.days), options.folder)
+        return _in_this_process(names[0], options.step, Size(options.accounts, options.days), options.folder)
     if options.gate:
-        for job in jobs:
-            began = time.monotonic()
-            result = _measured(job, GATE)
-            _say(f"{job.name:<12} {time.monotonic() - began:5.1f} s, {result.memory_mib} MiB")
-        return 0
-    return _table(jobs, write=options.write)
+        return _gate(names)
+    jobs = [JOBS[name] for name in names if name in JOBS]
+    tables = [_table(jobs)] if jobs else []
+    if _REPORTS in names:
+        tables.append(_reports(options.accounts))
+    for table in tables:
+        for text in ("", *table.lines, *(f"MISSED: {problem}" for problem in table.problems)):
+            _say(text)
+    if options.write:
+        _keep([text for table in tables for text in ("", *table.lines)])
+    return 1 if any(table.problems for table in tables) else 0
 
 
-def _table(jobs: Sequence[Job], *, write: bool) -> int:
-    lines = list(HEADER)
-    problems: list[str] = []
-    for text in HEADER:
-        _say(text)
-    for job in jobs:
-        found = project(job, *(_measured(job, size) for size in job.sizes))
-        lines.append(line(found))
-        problems += found.problems
-        _say(lines[-1])
-    for problem in problems:
-        _say(f"MISSED: {problem}")
-    if write:
-        page = _PAGE.read_text()
-        before, _, rest = page.partition(_BEGIN)
-        _, _, after = rest.partition(_END)
-        _PAGE.write_text(f"{before}{_BEGIN}\n" + "\n".join(lines) + f"\n{_END}{after}")
-    return 1 if problems else 0
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Lines of a table, and what is missed in it."""
+
+    lines: list[str]
+    problems: list[str]
+
+
+def _gate(names: Sequence[str]) -> int:
+    """Run every job once in a small region. They fail if they come to another result than the region has."""
+
+    def timed(name: str) -> str:
+        began = time.monotonic()
+        memory = _measured(JOBS[name], GATE).memory_mib if name in JOBS else 0
+        if name == _REPORTS:
+            _report_steps(GATE.accounts)
+        return f"{name:<12} {time.monotonic() - began:5.1f} s{f', {memory} MiB' if memory else ''}"
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for line_ in pool.map(timed, names):
+            _say(line_)
+    return 0
+
+
+def _table(jobs: Sequence[Job]) -> _Table:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        # The longest first: of each job, its larger region.
+        each = [(job, size) for job in reversed(jobs) for size in reversed(job.sizes)]
+        results = pool.map(lambda one: _measured(*one), each)
+        measured = {(job.name, size): result for (job, size), result in zip(each, results, strict=True)}
+    found = [project(job, *(measured[job.name, size] for size in job.sizes)) for job in jobs]
+    return _Table([*HEADER, *map(line, found)], [problem for each in found for problem in each.problems])
+
+
+def _reports(accounts: int) -> _Table:
+    lines, problems = list(REPORTS_HEADER), []
+    for each in _report_steps(accounts):
+        lines.append(report_line(each, accounts))
+        if each.times > MOST_TIMES:
+            problems.append(f"a closed month's report by {each.group_by} takes {each.times:.2f} times as long")
+    return _Table(lines, problems)
+
+
+def _report_steps(accounts: int) -> list[Reports]:
+    return [Reports(**each) for each in json.loads(_of_processes(_REPORTS, Size(accounts, 0)))]
 
 
 def _measured(job: Job, size: Size) -> Result:
     """Measure a job in a process of its own: memory is that of a process."""
-    with tempfile.TemporaryDirectory(prefix="metering-scale-") as folder:
-        for step in ("prepare", "run"):
-            command = [sys.executable, "-m", "load_tests.scale", "--only", job.name, "--step", step]
-            command += ["--accounts", str(size.accounts), "--days", str(size.days), "--folder", folder]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    answer = json.loads(done.stdout.splitlines()[-1])
+    answer = json.loads(_of_processes(job.name, size))
     return Result(**{**answer, "steps": {name: Step(**step) for name, step in answer["steps"].items()}})
 
 
-def _in_this_process(job: Job, step: str, size: Size, folder: Path) -> int:
+def _of_processes(name: str, size: Size) -> str:
+    """Prepare in one process, and measure in another one; what that says."""
+    with tempfile.TemporaryDirectory(prefix="metering-scale-") as folder:
+        for step in ("prepare", "run"):
+            command = [sys.executable, "-m", "load_tests.scale", "--only", name, "--step", step]
+            command += ["--accounts", str(size.accounts), "--days", str(size.days), "--folder", folder]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.splitlines()[-1] if done.stdout else ""
+
+
+def _in_this_process(name: str, step: str, size: Size, folder: Path) -> int:
     if step == "prepare":
-        job.prepare(size, folder)
+        if name == _REPORTS:
+            reports.prepare(size.accounts, folder)
+        else:
+            JOBS[name].prepare(size, folder)
         return 0
     name_pools()
-    result = job.run(size, folder)
-    _say(json.dumps(asdict(result)))
+    if name == _REPORTS:
+        _say(json.dumps([asdict(each) for each in reports.run(size.accounts, folder)]))
+    else:
+        _say(json.dumps(asdict(JOBS[name].run(size, folder))))
     return 0
+
+
+def _keep(lines: Sequence[str]) -> None:
+    """Write the tables into the page."""
+    page = _PAGE.read_text()
+    before, _, rest = page.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    _PAGE.write_text(f"{before}{_BEGIN}\n" + "\n".join(lines).strip() + f"\n{_END}{after}")
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from load_tests.scale.bench import Result
     from load_tests.scale.jobs import Job
+    from load_tests.scale.reports import Reports
 
 # Memory of a function that has a whole core (Lambda developer guide).
 _CORE_MB = 1_769
@@ -102,3 +103,19 @@ def line(found: Projection) -> str:
 
 def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+# Times as long that the report of a closed month may take.
+MOST_TIMES = 2.0
+REPORTS_HEADER = (
+    "| an account's month, by | accounts | open, p95 | closed, p95 | times as long |",
+    "|---|---:|---:|---:|---:|",
+)
+
+
+def report_line(found: Reports, accounts: int) -> str:
+    """A line of the table of reports."""
+    return (
+        f"| {found.group_by.replace(',', ', ')} | {accounts:,} | {found.open_ms:.0f} ms | {found.closed_ms:.0f} ms "
+        f"| {found.times:.2f} |"
+    )
