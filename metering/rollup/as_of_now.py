@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from metering.ledger.usage.reading import UsageReading
     from metering.rollup.plan import PlannedHour
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Item
+    from metering.stores.writes import Item, Key
     from metering.usage.totals import Kind, Total, UsageKey
 
 
