@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.mutants.catalogue import MUTANTS, Mutant
+from tests.mutants.catalogue import MUTANTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.mutants.mutant import Mutant
 
 _ROOT = Path(__file__).resolve().parents[2]
 _TREES = ("metering", "lambdas", "load_tests", "tests", "infra")

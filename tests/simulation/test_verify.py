@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,7 @@ from tests.simulation.region.world import World
 from tests.simulation.scenario import NOW_MS, content_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from metering.audit.verify.verification import Verification
     from tests.simulation.region.faults import Fault
@@ -88,6 +89,14 @@ class Region:
             jobs.aggregator(process, _SETTINGS).handle(deliveries, jobs.deadline(process, MINUTE_MS))
             self.world.queue.acknowledge([delivery.message_id for delivery in deliveries])
 
+    def committed(self, *names: str) -> None:
+        self.meter(*names)
+        self.roll_up()
+
+    def compacted(self, *names: str) -> None:
+        self.meter(*names)
+        self.compact()
+
     def compact(self) -> None:
         self.roll_up()
         process = self.world.process("second")
@@ -108,7 +117,7 @@ class Region:
         self.roll_up()
 
 
-def beside(happens: dict[int, Callable[[Region], object]], number: int) -> tuple[Verification, int]:
+def beside(happens: Mapping[int, Callable[[Region], object]], number: int) -> tuple[Verification, int]:
     """A verification, with things that happen so many calls after call `number` of it."""
     region = Region()
 
@@ -127,9 +136,9 @@ def must_be_quiet(found: Verification) -> None:
 @pytest.mark.parametrize(
     "happens",
     [
-        {0: lambda region: (region.meter("b2.0"), region.roll_up())},
-        {0: lambda region: (region.meter("b2.0", "b3.0"), region.compact())},
-        {0: lambda region: (region.meter("b2.0"), region.roll_up()), 4: Region.compact},
+        {0: lambda region: region.committed("b2.0")},
+        {0: lambda region: region.compacted("b2.0", "b3.0")},
+        {0: lambda region: region.committed("b2.0"), 4: Region.compact},
     ],
     ids=["commit", "commits-compacted", "compacted-later"],
 )
@@ -153,7 +162,8 @@ def test_a_commit_that_waits_for_a_while_is_no_difference(hours: int, rolled_up_
     number = 1
     while number < 60:
         name = "b2.0" if hours == 1 else "hours.0"
-        happens = {0: lambda region, name=name: region.meter(name), rolled_up_after: Region.roll_up}
+        happens: dict[int, Callable[[Region], object]] = {0: methodcaller("meter", name)}
+        happens[rolled_up_after] = Region.roll_up
         found, calls = beside(happens, number)
         must_be_quiet(found)
         if rolled_up_after == _NEVER and number <= calls - _LAST_LOOK:

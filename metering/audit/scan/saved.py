@@ -68,6 +68,7 @@ def _saved(state: CensusState) -> dict[str, object]:
         "done": state.done,
         "judged": state.judged,
         "with_markers": state.with_markers,
+        "digests": state.digests,
         "hours": state.hours,
         "runs": {str(shard): number for shard, number in state.runs.items()},
         "marked": _totals(state.marked),
@@ -96,6 +97,7 @@ def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
         done=saved["done"],
         judged=saved["judged"],
         with_markers=saved["with_markers"],
+        digests=saved["digests"],
         hours=saved["hours"],
         runs={int(shard): number for shard, number in saved["runs"].items()},
         survey=_survey(saved, items),
@@ -111,7 +113,7 @@ def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
 
 
 def _survey(saved: dict[str, Any], items: ItemStore) -> MarkerSurvey:
-    survey = MarkerSurvey(sources=sources_known(items))
+    survey = MarkerSurvey(sources=sources_known(items), began_ms=saved["began_ms"])
     for source_id, (numbers, moments, newest_ms) in saved["sources"].items():
         survey.sources.setdefault(source_id, SourceSightings()).add_saved(numbers, moments, newest_ms)
     for text in saved["contradictions"]:

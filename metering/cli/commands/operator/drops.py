@@ -44,10 +44,11 @@ def list_(session: Session, since: _SinceOption = None) -> None:
 @command(drops, "send", reads=True, changes=True, epilog="Example:\n\n    metering drops send --since 2d")
 def send(session: Session, since: _SinceOption = None) -> None:
     """Announce objects again that S3 did not announce. Each becomes the batch that it would have been, once."""
+    since_s = _since_s(since)
     region = session.region()
     consequence = "What `metering drops list` lists is sent to the ingest queue, and metered."
     with session.deed(what="drops send", subject=since or "35d", consequence=consequence) as done:
-        lost = _lost(region, _since_s(since))
+        lost = _lost(region, since_s)
         refused = region.jobs.drop_check.announce(lost, region.ingest)
         done.result = f"{len(lost) - len(refused)} of {len(lost)} objects announced"
         done.failed = bool(refused)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -18,6 +18,7 @@ from metering.cli.command import Session, command, progress, say
 from metering.cli.commands.analyst.lake import NoDeadline
 from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
+from metering.errors import OperationFailedError, UnavailableError
 from metering.hours import rfc3339
 from metering.reports.answer import Answer, Cell, Column, Json, Kind
 from metering.reports.regions_answer import regions_answer
@@ -179,16 +180,30 @@ def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "", rol
     if not wait_s:
         return False
     with _waiting() as tell:
+        may = rollup is not None
 
         def look(depth: QueueDepth) -> None:
+            nonlocal may
             tell(depth)
-            if rollup is not None and depth.total == 0:
-                rollup.run(NoDeadline())
+            if rollup is not None and may and depth.total == 0:
+                may = _rolled_up(rollup)
 
         settled = verifier.wait(wait_s, look)
     if not settled:
         say(f"{f'{region}: ' if region else ''}Messages are still in flight after {wait_s} s.", style="yellow")
     return settled
+
+
+def _rolled_up(rollup: Rollup) -> bool:
+    """Roll up. Returns False if the caller may not, as a reader: then the function does it, within a minute."""
+    from metering.adapters.aws.errors import refusals_explained
+
+    try:
+        with suppress(UnavailableError), refusals_explained():
+            rollup.run(NoDeadline())
+    except OperationFailedError:
+        return False
+    return True
 
 
 def wait_until_all_settled(
