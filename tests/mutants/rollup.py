@@ -341,14 +341,13 @@ ROLLUP = (
     Mutant(
         name="P45 a plan relies on a number that is not sure",
         path="metering/ledger/usage/kinds.py",
-        old="""        except (TransactionCanceledError, UnavailableError):
-            return False
-        return True""",
-        new="""        except (TransactionCanceledError, UnavailableError):
-            self._names._known[account_id] = {  # noqa: SLF001
-                **self._names.of(account_id), **dict(enumerate(kinds, start=first))
-            }
-        return True""",
+        old="""            landed = settled and self._claim(account_id, following, block)
+""",
+        new="""            landed = settled and self._claim(account_id, following, block)
+            if settled:
+                assumed = {**found, **{kind: number for number, kind in enumerate(block, start=following)}}
+                return {kind: assumed.get(kind) for kind in kinds}
+""",
         suites=_CLAIMS,
     ),
     Mutant(
