@@ -29,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports api-fuzz browser
 .PHONY: record check-long tools pythons mutants matrix drills long localstack-rest fuzz networks-long simulate soak load bench
-.PHONY: browser-fronts engines
+.PHONY: browser-fronts engines race
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -130,13 +130,16 @@ browser: $(STAMP) ## The explorer page in a browser: figures, keyboard, states, 
 	@$(PY) -m tests.browser.program
 	@$(PYTEST) -q -rs -n $(JOBS) tests/browser -m "browser and not emulator"
 
+scale-small: $(STAMP) ## Each job once over a region of a ten-thousandth: that it comes to what the region has
+	@$(PY) -m load_tests.scale --gate
+
 ##@ When an answer changes
 
 record: $(STAMP) ## Record the answers of all read commands anew, and how they look: read the difference
 	@$(PY) -m tests.cli.record
 	@$(PY) -m tests.cli.snapshots
 
-##@ Before a release or a larger merge: make check-long runs all of these, in an hour and forty minutes
+##@ Before a release or a larger merge: make check-long runs all of these, in two hours
 
 check-long: $(STAMP) ## What is long and rarely red, on a machine that does nothing else
 	@$(PY) -m tests.gate check-long
@@ -183,6 +186,12 @@ soak: $(STAMP) ## Long run through the real aggregator: BATCHES=200000; continue
 
 load: $(STAMP) ## Throughput, cost and memory through the deployed service on MiniStack
 	@$(PY) -m load_tests.load
+
+scale: $(STAMP) ## Each job over computed regions of two sizes, and the multiple of the target that it holds at: 20 minutes
+	@$(PY) -m load_tests.scale
+
+race: $(STAMP) ## This service beside what AWS's documentation would have a user build, on one emulator
+	@$(PY) -m load_tests.race
 
 bench: $(STAMP) ## Decoding, compaction, SQL over the lake, reports, the HTTP API, rating, flow logs, exports, each with a baseline in the same run
 	@$(PY) -m load_tests.bench_decode

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from load_tests.load import aggregator_peaks
+from load_tests.deployed.sampler import Processes
 from load_tests.poison import run_poison
 from metering.cli.commands.developer.local import start_local, stop_leftovers
 from metering.cli.commands.developer.replay import send_traffic
@@ -60,7 +60,9 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(self._every_s):
-            victims = sorted(aggregator_peaks(self._pid))
+            processes = Processes(self._pid)
+            processes.look()
+            victims = sorted(processes.peak_kib)
             if victims:
                 self._kill(self._random.choice(victims))
 

@@ -1,23 +1,24 @@
-"""Load test: throughput, constant speed, memory and cost of the service, deployed on MiniStack on this machine.
+"""Load test: cost, throughput, freshness, constant work and memory of the service on MiniStack on this machine.
 
-One run sends 40,000 batches of 100 records from 500 accounts, with up to 8 accounts and 16 usage keys per batch. The
-rate is measured from the first send to the last verdict. The exit code is 1 if a limit is missed or `verify` fails.
+First it counts at an emulator what everything would ask of AWS and cost (`load_tests.wire.as_on_aws`). Then one run
+sends 40,000 batches of 100 records from 500 accounts, with up to 8 accounts and 16 usage keys per batch, to the
+deployed stage. The rate is measured from the first send until nothing waits for the roll-up. The exit code is 1 if a
+limit is missed or `verify` fails.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
+import math
 import os
 import sys
-import threading
 import time
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from load_tests.costs import SCENARIO_NAMES, TARGET_BATCHES_PER_DAY, measure, print_costs
-from metering.adapters.emulator.processes import descendants
+from load_tests.deployed.sampler import CountedManifest, Progress, Sampler
+from load_tests.wire import as_on_aws
 from metering.audit.verify.expectations import SentBatches
 from metering.audit.verify.manifest import read_header, read_sent
 from metering.cli.commands.developer.local import start_local, stop_leftovers
@@ -30,114 +31,19 @@ from metering.units import DAY_S
 from metering.wiring.reports import build_verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
-    from metering.replay.synthesis import Shipment
     from metering.wiring.connection import RegionConnection
 
 _STATE = "load"
 _TARGET_PER_S = TARGET_BATCHES_PER_DAY / DAY_S
+# Processor time a batch at the end, as a multiple of that at the beginning; time by the clock is noise here.
 _FLAT = 1.15
 _MEMORY_MIB = 400
-_SAMPLE_S = 0.5
-# Length of the two timed stretches, in batches.
+_VISIBLE_S = 60
+# Length of the two stretches, in batches. The first begins where the second batch of processes has started.
 _STRETCH = 2_000
 _WAIT_S = 1_200
-# Most batches without a verdict: seven seconds of traffic. A service that keeps up has a short queue. With a long queue
-# the test would measure how the emulator searches it.
-_UNDER_WAY = 1_000
-_PAUSE_S = 0.05
-
-
-@dataclass(slots=True)
-class Progress:
-    """Samples: number of verdicts by time, and peak memory of each aggregator process."""
-
-    done: list[tuple[float, int]] = field(default_factory=list)
-    peak_kib: dict[int, int] = field(default_factory=dict)
-
-    def seconds_at(self, batches: int) -> float:
-        """Return the time at which `batches` batches had their verdict, interpolated between samples."""
-        before = (0.0, 0)
-        for moment in self.done:
-            if moment[1] >= batches:
-                share = (batches - before[1]) / max(moment[1] - before[1], 1)
-                return before[0] + share * (moment[0] - before[0])
-            before = moment
-        return before[0]
-
-    def ms_a_batch(self, around: int) -> float:
-        """Return the time per batch over the stretch that ends at `around` batches."""
-        first = max(around - _STRETCH, 0)
-        return (self.seconds_at(around) - self.seconds_at(first)) * 1_000 / (around - first)
-
-
-class CountedManifest(io.StringIO):
-    """Manifest in memory. It counts the batches that were sent: a line each, and several lines a write.
-
-    Attributes:
-        sent: Number of lines after the header.
-    """
-
-    sent = 0
-
-    def write(self, text: str) -> int:
-        if not text.startswith('{"manifest"'):
-            self.sent += text.count("\n")
-        return super().write(text)
-
-
-class Sampler(threading.Thread):
-    """A thread that samples the queue and the processes of the emulator."""
-
-    def __init__(self, region: RegionConnection, emulator_pid: int, manifest: CountedManifest) -> None:
-        super().__init__(name="sampler", daemon=True)
-        self.progress = Progress()
-        self.began = time.monotonic()
-        self._region = region
-        self._pid = emulator_pid
-        self._manifest = manifest
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        while not self._ended.wait(_SAMPLE_S):
-            sent = self._manifest.sent
-            done = sent - self._region.ingest.depth().total
-            if not self.progress.done or done > self._done():
-                self.progress.done.append((time.monotonic() - self.began, done))
-            for pid, kib in aggregator_peaks(self._pid).items():
-                self.progress.peak_kib[pid] = max(kib, self.progress.peak_kib.get(pid, 0))
-
-    def paced(self, shipments: Iterable[Shipment]) -> Iterator[Shipment]:
-        """Yield the shipments. Wait while more than `_UNDER_WAY` of them have no verdict."""
-        for number, shipment in enumerate(shipments):
-            while number - self._done() > _UNDER_WAY:
-                time.sleep(_PAUSE_S)
-            yield shipment
-
-    def _done(self) -> int:
-        return self.progress.done[-1][1] if self.progress.done else 0
-
-    def end(self) -> Progress:
-        """Stop sampling. Returns the samples."""
-        self._ended.set()
-        self.join()
-        return self.progress
-
-
-def aggregator_peaks(emulator_pid: int) -> dict[int, int]:
-    """Return the peak resident memory in KiB of each process of the emulator that runs the aggregator, by its pid."""
-    peaks: dict[int, int] = {}
-    for pid in descendants(emulator_pid):
-        try:
-            environ = Path(f"/proc/{pid}/environ").read_bytes()
-            status = Path(f"/proc/{pid}/status").read_text()
-        except (FileNotFoundError, PermissionError, ProcessLookupError):
-            continue
-        peak = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "")
-        if b"POWERTOOLS_SERVICE_NAME=aggregator\0" in environ and peak:
-            peaks[pid] = int(peak.split()[1])
-    return peaks
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -145,19 +51,30 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m load_tests.load", description=__doc__)
     parser.add_argument("--batches", type=int, default=40_000)
     parser.add_argument("--endpoint", help="endpoint where the stage is deployed already; memory is not measured there")
+    parser.add_argument("--only-rate", action="store_true", help="send and verify only; count and bill nothing")
     options = parser.parse_args(arguments)
-    print_costs([measure(scenario) for scenario in SCENARIO_NAMES])
-    if options.endpoint:
-        return _run(connect(endpoint=options.endpoint, region="us-east-1", stage="local"), 0, options.batches)
+    problems: list[str] = []
+    if not options.only_rate:
+        print_costs([measure(scenario) for scenario in SCENARIO_NAMES])
+        problems += as_on_aws.report(as_on_aws.BATCHES)
+    problems += _deployed(options.endpoint, options.batches)
+    for problem in problems:
+        print(f"MISSED: {problem}")
+    return 1 if problems else 0
+
+
+def _deployed(endpoint: str | None, batches: int) -> list[str]:
+    if endpoint:
+        return _run(connect(endpoint=endpoint, region="us-east-1", stage="local"), 0, batches)
     stop_leftovers(_STATE)
     state = start_local("us-east-1", "local", name=_STATE)
     try:
-        return _run(connect(endpoint=state.endpoint, region="us-east-1", stage="local"), state.pid, options.batches)
+        return _run(connect(endpoint=state.endpoint, region="us-east-1", stage="local"), state.pid, batches)
     finally:
         stop_leftovers(_STATE)
 
 
-def _run(region: RegionConnection, emulator_pid: int, batches: int) -> int:
+def _run(region: RegionConnection, emulator_pid: int, batches: int) -> list[str]:
     now_s = int(time.time())
     traffic = synthetic_traffic("load", SCENARIOS["load"], batches, now_s % 1_000, now_s, region.names.data_bucket)
     verifier = build_verifier(region)
@@ -165,42 +82,59 @@ def _run(region: RegionConnection, emulator_pid: int, batches: int) -> int:
     sampler = Sampler(region, emulator_pid, manifest)
     sampler.start()
     _, sending_s = send_traffic(region, replace(traffic, shipments=sampler.paced(traffic.shipments)), manifest)
+    # Without a roll-up of its own: the function does it.
     settled = wait_until_settled(verifier, _WAIT_S)
+    rolled_up_s = time.monotonic() - sampler.began
     progress = sampler.end()
-    took_s = progress.seconds_at(batches)
     manifest.seek(0)
     read_header(manifest.readline())
     result = verifier.verify(from_s=0, to_s=now_s + DAY_S, sent=SentBatches.collect(read_sent(manifest)))
     explain(result)
     problems = [] if settled and result.passed and result.accepted == batches else ["verify failed"]
-    problems += _print_rate(batches, sending_s, took_s)
+    problems += _print_rate(batches, sending_s, progress.seconds_at(batches), rolled_up_s)
+    problems += _print_visible(progress)
     problems += _print_flatness(progress, batches)
     problems += _print_memory(progress)
-    for problem in problems:
-        print(f"MISSED: {problem}")
-    return 1 if problems else 0
+    return problems
 
 
-def _print_rate(batches: int, sending_s: float, took_s: float) -> list[str]:
-    rate = batches / took_s
-    print(f"\n{batches:,} batches of 100 records: sent in {sending_s:.0f} s, all verdicts after {took_s:.0f} s")
+def _print_rate(batches: int, sending_s: float, took_s: float, rolled_up_s: float) -> list[str]:
+    rate = batches / rolled_up_s
+    print(
+        f"\n{batches:,} batches of 100 records: sent in {sending_s:.0f} s, all verdicts after {took_s:.0f} s, "
+        f"nothing waits after {rolled_up_s:.0f} s"
+    )
     print(
         f"{rate:.0f} batches/s, {rate * 100:,.0f} records/s on {os.cpu_count()} cores, with sender and emulator: "
-        f"{rate / _TARGET_PER_S:.2f} x 12 million a day ({_TARGET_PER_S:.0f}/s)"
+        f"{rate / _TARGET_PER_S:.2f} x 12 million a day ({_TARGET_PER_S:.0f}/s); "
+        f"{batches / took_s:.0f} batches/s until the last verdict"
     )
     return [] if rate >= _TARGET_PER_S else [f"{rate:.0f} batches/s is less than {_TARGET_PER_S:.0f}"]
 
 
-def _print_flatness(progress: Progress, batches: int) -> list[str]:
-    early, late = min(2 * _STRETCH, batches), batches
-    first, last = progress.ms_a_batch(early), progress.ms_a_batch(late)
+def _print_visible(progress: Progress) -> list[str]:
+    visible = sorted(progress.visible_s)
+    if not visible:
+        return ["no commit was seen waiting"]
+    p99_s = visible[math.ceil(len(visible) * 0.99) - 1]
     print(
-        f"time per batch: {first:.2f} ms from {early - _STRETCH:,} to {early:,}, "
-        f"{last:.2f} ms from {late - _STRETCH:,} to {late:,}: {last / first:.2f} x"
+        f"from the sending of a commit's first message until it is in usage: median "
+        f"{visible[len(visible) // 2]:.0f} s, p99 {p99_s:.0f} s of {len(visible):,} commits"
     )
-    return (
-        [] if last <= first * _FLAT else [f"a batch takes {last / first:.2f} times as long at {late:,} as at {early:,}"]
+    return [] if p99_s <= _VISIBLE_S else [f"1 % of the usage is visible only after {p99_s:.0f} s"]
+
+
+def _print_flatness(progress: Progress, batches: int) -> list[str]:
+    if not progress.peak_kib or batches < 3 * _STRETCH:
+        print("processor time a batch: not measured")
+        return []
+    early = progress.cpu_ms_a_batch(_STRETCH, 2 * _STRETCH)
+    late = progress.cpu_ms_a_batch(batches - _STRETCH, batches)
+    print(
+        f"processor time of functions and emulator: {early:.2f} ms a batch from {_STRETCH:,} to {2 * _STRETCH:,}, "
+        f"{late:.2f} ms from {batches - _STRETCH:,} to {batches:,}: {late / early:.2f} x"
     )
+    return [] if late <= early * _FLAT else [f"a batch costs {late / early:.2f} times as much at {batches:,}"]
 
 
 def _print_memory(progress: Progress) -> list[str]:

@@ -13,8 +13,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metering.ledger.usage_items import usage_entries
-
 from load_tests.stage import settings
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.queues import SqsQueue
@@ -22,6 +20,7 @@ from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, Clients
 from metering.adapters.memory.alerts import MemoryAlerts
+from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.ledger.markers import marker_key
 from metering.settings import as_environment
@@ -191,15 +190,24 @@ class Region:
         ]
 
     def usage_bytes(self) -> Counter[str]:
+        """Bytes by account in the usage table, once nothing waits any more."""
+        jobs = self._jobs()
+        deadline = DeadlineAt(clock=jobs.clock, at_ms=jobs.clock.now_ms() + 600_000)
+        if not jobs.rollup.run(deadline).finished:
+            raise RuntimeError("the roll-up left something")
         totals: Counter[str] = Counter()
-        for item in self.items.scan(Table.USAGE):
-            for entry in usage_entries(item):
-                totals[entry.key.account_id] += entry.total.bytes
+        for item in jobs.usage_reading.scan():
+            for _, total in jobs.usage_reading.totals(item):
+                totals[item.account_id] += total.bytes
         return totals
 
     def differences(self) -> int:
         """Count the hours in which markers, usage, and the rows of lake and staging differ, or do not come to rest."""
-        jobs = LakeJobs(
+        result = self._jobs().reconciler.check(from_s=0, to_s=int(time.time()) + 86_400, deep=True)
+        return len(result.different) + len(result.unstable)
+
+    def _jobs(self) -> LakeJobs:
+        return LakeJobs(
             items=self.items,
             objects=S3ObjectStore(self._clients.s3, self._name),
             clock=SystemClock(),
@@ -208,8 +216,6 @@ class Region:
             alerts=MemoryAlerts(),
             settings=self._settings,
         )
-        result = jobs.reconciler.check(from_s=0, to_s=int(time.time()) + 86_400, deep=True)
-        return len(result.different) + len(result.unstable)
 
     def _log(self, number: int) -> Path:
         return self._folder / f"aggregator-{number}.log"

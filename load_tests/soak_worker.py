@@ -57,13 +57,13 @@ def aggregate(url: str, log: Path) -> None:
 
 
 def compact() -> None:
-    """Sweep and compact repeatedly, until killed."""
+    """Roll up and compact repeatedly, until killed."""
     parts = compactor.dependencies()
     while True:
         clock = parts.jobs.clock
         deadline = DeadlineAt(clock=clock, at_ms=clock.now_ms() + 600_000)
         try:
-            parts.sweeper.sweep(deadline)
+            parts.jobs.rollup.run(deadline)
             parts.jobs.compactor.run(deadline)
         except MeteringError as error:
             sys.stderr.write(f"{error!r}\n")
@@ -73,6 +73,8 @@ def compact() -> None:
 def _record(delivery: Delivery) -> SqsRecord:
     return {
         "messageId": delivery.message_id,
+        # Only a throttle asks for it, and the emulator has none.
+        "receiptHandle": "",
         "body": delivery.body,
         "attributes": {
             "SentTimestamp": str(delivery.sent_at_ms),

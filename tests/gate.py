@@ -59,8 +59,9 @@ PLANS: dict[str, Plan] = {
             "api-fuzz": 18,
             # With a new machine's browser, which takes half a minute.
             "browser": 65,
+            "scale-small": 45,
         },
-        reserve_s={"jobs at their own size": 60},
+        reserve_s={"what comes next": 15},
         promise_s=15 * 60,
     ),
     # Before a release, and before a larger change is closed: what is long and rarely red.
@@ -80,9 +81,10 @@ PLANS: dict[str, Plan] = {
             "simulate": 360,
             "soak": 660,
             "load": 480,
+            "scale": 1_200,
             "bench": 660,
         },
-        promise_s=100 * 60,
+        promise_s=120 * 60,
     ),
 }
 # How many times its share a part may take: below that it is only named, for a machine may have other work to do.

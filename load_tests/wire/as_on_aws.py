@@ -112,15 +112,19 @@ def measured(loads: Sequence[Load], batches: int) -> list[WireRun]:
             emulator.stop(running.pid)
 
 
+def report(batches: int) -> list[str]:
+    """Measure and print all loads; returns the bars that were missed."""
+    runs = measured(LOADS, batches)
+    print_units(runs)
+    print_day(runs)
+    return problems_of(runs)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Measure all loads. Returns 0 only if every bar holds."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.wire.as_on_aws", description=__doc__)
     parser.add_argument("--batches", type=int, default=BATCHES)
-    options = parser.parse_args(arguments)
-    runs = measured(LOADS, options.batches)
-    print_units(runs)
-    print_day(runs)
-    problems = problems_of(runs)
+    problems = report(parser.parse_args(arguments).batches)
     for problem in problems:
         print(f"MISSED: {problem}")
     return 1 if problems else 0

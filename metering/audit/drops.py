@@ -150,9 +150,10 @@ class DropCheck:
     def _still_lost(self, lost: Sequence[LostDrop]) -> list[LostDrop]:
         there = []
         for each in self._lost(lost):
-            found = self.objects.head(each.key)
+            # Listed, because who looks for lost objects may not read them. The key itself comes first among its own.
+            found = next(iter(self.objects.list(each.key)), None)
             # One that was replaced has another id, and one that is gone can be no batch any more.
-            if found is not None and found.etag.strip('"') == each.etag:
+            if found is not None and (found.key, found.etag.strip('"')) == (each.key, each.etag):
                 there.append(each)
         return there
 

@@ -9,7 +9,7 @@ from metering.audit.sequences import SOURCES_KEPT, SourceSightings
 from metering.ledger.contradictions import Contradictions
 
 if TYPE_CHECKING:
-    from metering.ledger.markers import Marker
+    from metering.ledger.markers import Marker, MarkerGlance
 
 
 @dataclass(slots=True)
@@ -21,14 +21,16 @@ class MarkerSurvey:
         sources: At most `SOURCES_KEPT` sources; known ones come first.
         unkept: Number of batches of further sources.
         unkept_source: Name of one of those sources.
+        began_ms: When the first marker was read, epoch milliseconds; 0: just now.
     """
 
     sources: dict[str, SourceSightings] = field(default_factory=dict)
     contradictions: Contradictions = field(default_factory=Contradictions)
     unkept: int = 0
     unkept_source: str = ""
+    began_ms: int = 0
 
-    def add(self, marker: Marker) -> None:
+    def add(self, marker: Marker | MarkerGlance) -> None:
         """Count one marker."""
         if marker.source_id and marker.sequence is not None:
             sightings = self._of(marker.source_id, 1)

@@ -26,7 +26,7 @@ from metering.ledger.notes.sources import (
 )
 from metering.stores.fields import Fields
 from metering.stores.writes import Put, Table
-from metering.units import DAY_S, MINUTE_S
+from metering.units import HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,7 +162,7 @@ class SourceKeeper:
         tally = _Tally()
         if survey.unkept:
             tally.miss(survey.unkept_source, survey.unkept)
-        return self._pass(survey.sources, tally, scanned_ms=self.clock.now_ms())
+        return self._pass(survey.sources, tally, scanned_ms=survey.began_ms or self.clock.now_ms())
 
     def honour(self) -> tuple[int | None] | None:
         """Apply new rulings between whole passes. Batches since the last whole pass are not known here.
@@ -288,7 +288,7 @@ def sources_known(items: ItemStore) -> dict[str, SourceSightings]:
     """Sightings of the sources that earlier scans saw, empty: they leave out what those scans saw."""
     item = items.get(Table.LEDGER, SOURCES_KEY)
     figures = SourceFigures() if item is None else SourceFigures.from_item(item)
-    since_ms = figures.scanned_ms - DAY_S * 1_000
+    since_ms = figures.scanned_ms - HOUR_S * 1_000
     return {
         source_id_of(source): SourceSightings(_seen_of(source), since_ms)
         for source in islice(items.query(Table.LEDGER, SOURCE_PK), SOURCES_KEPT)

@@ -100,6 +100,14 @@ class LakeReader(Protocol):
         """
         ...
 
+    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
+        """The same, each group once, in no order: for who does not hold them.
+
+        Raises:
+            ObjectMissingError, ObjectDamagedError: As `totals`, before the first group.
+        """
+        ...
+
 
 class TotalsReader(Protocol):
     """Reads the totals of a lake file, a line a usage key, without reading its rows."""

@@ -9,7 +9,7 @@ from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 # Columns of a lake file, in order (docs/contract.md). Staging objects also have `booked_hour`.
@@ -84,14 +84,17 @@ BATCH_QUERY = RowQuery(columns=("batch_id",))
 
 def usage_of(hour_s: int, groups: Mapping[Group, Total]) -> dict[UsageKey, Total]:
     """Usage of a booked hour from the groups of `USAGE_QUERY`. Rows with another own hour are corrections."""
-    usage: dict[UsageKey, Total] = {}
-    for (account_id, usage_type, service, from_location, to_location, own_hour_s), total in groups.items():
+    return dict(usage_in(hour_s, groups.items()))
+
+
+def usage_in(hour_s: int, groups: Iterable[tuple[Group, Total]]) -> Iterator[tuple[UsageKey, Total]]:
+    """The same, one usage key after the other."""
+    for (account_id, usage_type, service, from_location, to_location, own_hour_s), total in groups:
         corrects_s = None if own_hour_s == hour_s else int(own_hour_s)
         key = UsageKey(
             hour_s, str(account_id), str(usage_type), str(service), str(from_location), str(to_location), corrects_s
         )
-        usage[key] = total
-    return usage
+        yield key, total
 
 
 def batches_of(groups: Mapping[Group, Total]) -> dict[str, Total]:

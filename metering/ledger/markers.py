@@ -11,18 +11,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
+from metering.hours import parse_hour
 from metering.ledger import partitions
 from metering.ledger.booked_hours import totals_of, totals_value
 from metering.stores.fields import Fields
 from metering.stores.writes import Absent, AnyOf, Equals, Key
+from metering.usage.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from metering.stores.writes import Item, Value
-    from metering.usage.totals import Total
 
 
 Verdict = Literal["accepted", "rejected"]
@@ -159,3 +161,78 @@ class Marker:
         )
         fields.check_key(made.key)
         return made
+
+
+class MarkerGlance(NamedTuple):
+    """What a scan of everything takes from a marker. It is read several times as fast as the whole marker.
+
+    Attributes:
+        hours: Rows and bytes of each booked hour; empty if rejected.
+        sequence: None without a number.
+    """
+
+    batch_id: str
+    verdict: Verdict
+    hours: Mapping[int, Total]
+    decided_at_ms: int
+    source_id: str
+    sequence: int | None
+
+    @classmethod
+    def of_item(cls, item: Item) -> MarkerGlance:
+        """A look at an item that is a marker.
+
+        Raises:
+            LedgerCorruptError: What is looked at cannot be read.
+        """
+        verdict, decided_ms, sequence = item.get("verdict"), item.get("decided_at_ms"), item.get("sequence")
+        hours, source_id = item.get("hours"), item.get("source")
+        usual = verdict in _VERDICTS and _is_whole(decided_ms) and (sequence is None or _is_whole(sequence))
+        usual = usual and (source_id is None or (type(source_id) is str and bool(source_id)))
+        totals = _plain_totals(hours) if usual and type(hours) is dict else None
+        if totals is None and (hours is not None or verdict != "rejected" or not usual):
+            # It is unusual, or wrong: the whole marker says which.
+            marker = Marker.from_item(item)
+            return cls(
+                batch_id=marker.batch_id,
+                verdict=marker.verdict,
+                hours=marker.hours,
+                decided_at_ms=marker.decided_at_ms,
+                source_id=marker.source_id,
+                sequence=marker.sequence,
+            )
+        pk = cast("str", item["pk"])
+        return cls(
+            pk[len(partitions.BATCH) :],
+            cast("Verdict", verdict),
+            totals or {},
+            cast("int", decided_ms),
+            cast("str", source_id or ""),
+            cast("int | None", sequence),
+        )
+
+
+def _plain_totals(hours: Mapping[str, Value]) -> dict[int, Total] | None:
+    """Totals of hours; None if they are not as they are written."""
+    totals: dict[int, Total] = {}
+    for label, figures in hours.items():
+        if type(figures) is not list or len(figures) != 2:
+            return None
+        records, size = figures
+        if not (_is_whole(records) and _is_whole(size)):
+            return None
+        try:
+            totals[_hour_of(label)] = Total(cast("int", size), cast("int", records))
+        except ValueError:
+            return None
+    return totals
+
+
+def _is_whole(value: Value | None) -> bool:
+    # Not isinstance: True is an int.
+    return type(value) is int and value >= 0
+
+
+@lru_cache(maxsize=4_096)
+def _hour_of(label: str) -> int:
+    return parse_hour(label)

@@ -18,6 +18,7 @@ from metering.ledger.contradictions import Contradictions
 from metering.ledger.runs import rollup_chain
 from metering.ledger.shards import shards_of
 from metering.ledger.usage.generation import check_chains, mark_run, remember_generation
+from metering.ledger.waiting import waiting_in
 from metering.rollup.adding import Adding, updates_of
 from metering.rollup.placing import Placing
 from metering.rollup.plan import RollupPlan
@@ -175,7 +176,7 @@ class Rollup:
             raise
 
     def _until_done(self, shard: int, turn: _Turn) -> int:
-        """Work on a chain until nothing waits in it, or its next run is not due. Returns the ms until it is."""
+        """Work on a chain until nothing waits in it, or its next run is not due. Returns the ms until it is, or 0."""
         chain = Chain(
             name=rollup_chain(shard),
             items=self.items,
@@ -191,8 +192,10 @@ class Rollup:
                 # The newest run is read before anything is listed, never after (P19).
                 newest = chain.newest()
                 due_in_ms = self._due_in_ms(newest, turn)
-                if due_in_ms > 0 or not self._step(chain, shard, newest, turn):
-                    return max(0, due_in_ms)
+                if due_in_ms > 0:
+                    return due_in_ms if self._something_waits(shard) else 0
+                if not self._step(chain, shard, newest, turn):
+                    return 0
         except LedgerCorruptError as error:
             self.alerts.send("page", "Roll-up stopped", {"chain": chain.name, "what": str(error)})
             self.metrics.count(metric_names.LEDGER_CORRUPT)
@@ -203,6 +206,9 @@ class Rollup:
         if newest is None or newest.state == "planned" or turn.behind:
             return 0
         return newest.planned_at_ms + turn.every_ms - self.clock.now_ms()
+
+    def _something_waits(self, shard: int) -> bool:
+        return self.retrier.call(lambda: next(waiting_in(self.items, shard), None)) is not None
 
     def _step(self, chain: Chain, shard: int, newest: Run | None, turn: _Turn) -> bool:
         """Take one step of a chain: work on the newest run, or plan the next one. False if nothing waits."""

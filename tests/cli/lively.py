@@ -67,7 +67,7 @@ class Logs:
 
     @property
     def functions(self) -> Sequence[str]:
-        return ["aggregator", "canary", "compactor", "reconciler", "sweeper", "watch"]
+        return ["aggregator", "canary", "compactor", "reconciler", "rollup", "watch"]
 
     def errors(self, functions: Sequence[str], *, from_s: int, to_s: int, limit: int) -> Sequence[LoggedLine]:
         del from_s, limit
@@ -245,11 +245,12 @@ class Lively:
         return "AROAOPERATOR:somebody"
 
     def work(self) -> None:
-        """Let the worker take all that waits in the ingest queue."""
+        """Let the worker take all that waits in the ingest queue, and the roll-up what then waits for it."""
         while received := self.ingest.receive(10):
             deliveries = [each.delivery for each in received]
             failed = set(self.world.aggregator.handle(deliveries, self.world.deadline()).retry)
             self.ingest.delete_many([each.receipt for each in received if each.delivery.message_id not in failed])
+        self.world.roll_up()
 
     def register(self, name: str) -> None:
         """Register a producer."""

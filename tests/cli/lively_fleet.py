@@ -17,6 +17,7 @@ from metering.fleet.settings.layers import Asked, StageTable, planned
 from metering.fleet.settings.names import flat
 from metering.fleet.steps import FleetPorts
 from metering.fleet.versions import Release
+from metering.ledger.format_version import FORMAT_VERSION
 from metering.wiring.fleet import Fleet
 from tests.cli.lively import REGION, Lively
 from tests.support.lake_world import NOW_S
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from metering.stage_settings import StageSettings
     from metering.stores.items import ItemStore
 
-BEFORE = Release(version="0.2.0", data_format=1, commit="7d1c04e")
-NOW = Release(version="0.3.0", data_format=1, commit="b95f2aa")
+BEFORE = Release(version="0.2.0", data_format=FORMAT_VERSION, commit="7d1c04e")
+NOW = Release(version="0.3.0", data_format=FORMAT_VERSION, commit="b95f2aa")
 
 _DEPLOYED = """\
 [stage.local]

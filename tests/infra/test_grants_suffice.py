@@ -35,9 +35,7 @@ from tests.infra.support.calls import Call, HeardItems, HeardObjects
 from tests.infra.support.synthesis import synthesised
 from tests.infra.test_grants import Grants
 from tests.simulation.history import History
-from tests.simulation.region import jobs
-from tests.simulation.region.faults import MINUTE_MS
-from tests.simulation.scenario import FEW_ACTIONS, NOW_MS, NoChunks
+from tests.simulation.scenario import NOW_MS
 from tests.support.stage import STAGE, settings
 
 if TYPE_CHECKING:
@@ -52,17 +50,18 @@ _ROLES_OF = {
     "compactor": ("Compactor", "Operator"),
     "cleaner": ("Compactor", "Operator"),
     "orphans": ("Compactor", "Operator"),
-    "sweeper": ("Sweeper",),
+    "rollup": ("Rollup", "Operator"),
     "reconciler": ("Reconciler", "Operator"),
     "run checker": ("Reconciler", "Operator"),
     "reader": ("Reader", "Operator", "Canary"),
+    "reader of now": ("Reader", "Operator"),
     "repair": ("Operator",),
     "closer": ("Operator",),
 }
 _ROLES = {
     "Aggregator": ("pipeline", "AggregatorRole"),
     "Compactor": ("pipeline", "CompactorRole"),
-    "Sweeper": ("pipeline", "SweeperRole"),
+    "Rollup": ("pipeline", "RollupRole"),
     "Reconciler": ("pipeline", "ReconcilerRole"),
     "Canary": ("pipeline", "CanaryRole"),
     "Watch": ("pipeline", "WatchRole"),
@@ -97,29 +96,9 @@ class _Ear:
         self.calls: dict[str, set[Call]] = defaultdict(set)
 
     def listen(self, process: Process) -> None:
-        if process.name == "worker 0":
-            # Its wide commits stay open for the sweeper.
-            process.items = NoChunks(process, process.world.items)
         for role in _ROLES_OF.get(process.name.rstrip(" 0123456789"), ()):
             process.items = HeardItems(process.items, self.calls[role])  # type: ignore[assignment]  # the same port
             process.objects = HeardObjects(process.objects, self.calls[role])  # type: ignore[assignment]  # the same port
-
-
-class _SweptHistory(History):
-    """A history with the function that finishes what the watch found open."""
-
-    def _live(self, epoch: int) -> None:
-        for _ in range(5):
-            self._spawn("sweeper", self._sweep)
-        super()._live(epoch)
-
-    def _sweep(self, process: Process) -> None:
-        items = self.world.items
-        wide = tuple(
-            str(item["sk"]) for item in items.everything(Table.LEDGER) if str(item["pk"])[0] == "P" and item["wide"]
-        )
-        items.put(Put(table=Table.LEDGER, item=Completeness(through_s=0, open=wide).to_item()))
-        jobs.sweeper(process, self.settings).sweep_known(jobs.deadline(process, MINUTE_MS))
 
 
 class _Region:
@@ -223,11 +202,24 @@ class _Region:
         trail.begin(begun)
         trail.end(begun, state=DeedState.OK, ended_ms=begun.at_ms, result="")
 
+    def drop(self) -> None:
+        """An object that nobody announced; a bucket without one asks the ledger for nothing."""
+        self._objects.upload("drop/edge/a.ndjson", b"")
+        self._clock.advance_s(DAY_S)
+        now_s = self._clock.now_ms() // 1_000
+        known = Completeness(through_s=now_s, measured_s=now_s)
+        self._items.put(Put(table=Table.LEDGER, item=known.to_item()))
+        assert self.jobs("Reconciler").drop_check.run(self._deadline()).count == 1
+        assert self.jobs("Reader").drop_check.look(since_s=0)
+        assert self.jobs("Operator").drop_check.look(since_s=0)
+
     def canary(self) -> None:
         canary = Canary(
             items=self.items("Canary"),
             queue=self._queue,
             view=self.jobs("Canary").view,
+            usage=self.jobs("Canary").usage_reading,
+            rollup_every_s=STAGE.rollup_every_s,
             clock=self._clock,
             region="us-east-1",
         )
@@ -242,10 +234,8 @@ def heard() -> Mapping[str, frozenset[Call]]:
     """What each role's code asked for."""
     ear = _Ear()
     for seed in _SEEDS:
-        history = _SweptHistory(seed, dropped_faults=(), dropped_batches=())
+        history = History(seed, dropped_faults=(), dropped_batches=())
         history.world.listen = ear.listen
-        # Small batches make wide commits then.
-        history.world.limits = FEW_ACTIONS
         history.run()
         history.world.end()
     region = _Region(ear)
@@ -256,6 +246,7 @@ def heard() -> Mapping[str, frozenset[Call]]:
     region.rule()
     region.deed()
     region.canary()
+    region.drop()
     return {role: frozenset(calls) for role, calls in ear.calls.items()}
 
 
@@ -278,10 +269,10 @@ def test_a_role_may_do_all_that_its_code_does(role: str, stage: str) -> None:
 @pytest.mark.parametrize(
     ("role", "partitions"),
     [
-        ("Aggregator", {"B", "C", "P", "H", "S#shards", "S#format", "W#held", "W#conflict"}),
-        ("Compactor", {"P", "H", "R", "C"}),
-        ("Sweeper", {"C"}),
-        ("Reconciler", {"W#source", "W#sources", "W#reconcile", "W#worklist"}),
+        ("Aggregator", {"B", "C", "U", "S#shards", "S#format", "W#held", "W#conflict"}),
+        ("Compactor", {"P", "H", "R", "C", "W#lake"}),
+        ("Rollup", {"U", "P", "H", "R", "D"}),
+        ("Reconciler", {"W#source", "W#sources", "W#reconcile", "W#worklist", "W#drops"}),
         ("Watch", {"W#watch", "W#complete", "W#queues"}),
         ("Canary", {"W#canary"}),
         ("Operator", {"W#ruling", "W#deed-2026-11", "T"}),

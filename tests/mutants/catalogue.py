@@ -5,6 +5,7 @@ Most come from the traps of docs/protocol.md: each was tried by somebody, and fa
 
 from __future__ import annotations
 
+from tests.mutants.audit import AUDIT
 from tests.mutants.mutant import LAKE, WORLD, Mutant
 from tests.mutants.rollup import ROLLUP
 from tests.mutants.upgrade import UPGRADE
@@ -45,6 +46,7 @@ _DOORS_TRACE = ("tests/unit/reports/batches", "tests/api/test_trace.py")
 _DOORS_OPERATORS = ("tests/api/test_operators.py",)
 
 MUTANTS = (
+    *AUDIT,
     *ROLLUP,
     *UPGRADE,
     Mutant(

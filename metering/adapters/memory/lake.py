@@ -56,6 +56,9 @@ class PlainLake:
                     totals[group] = Total(size + row.bytes, count + 1)
         return totals
 
+    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
+        return iter(self.totals(sources, query).items())
+
 
 def _is_asked_for(row: PlainRow, hour_s: int, query: RowQuery) -> bool:
     if query.times is not None and query.times.parts(hour_s) and not query.times.takes(row.start_s, hour_s):

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, TypeVar
 
+from metering.audit.reconcile.fingerprints import fingerprint
 from metering.audit.reconcile.hour_check import HourCheck
-from metering.audit.verify.verification import Difference
+from metering.audit.verify.verification import MAX_DIFFERENCES, Difference
 from metering.lake.plan import Plan
-from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, batches_of, usage_of
+from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, usage_in
 from metering.ledger.booked_hours import LakeFile, Published, published_key
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, marker_key
@@ -179,48 +180,52 @@ class IncrementalCheck:
 
     def _file(self, file: RowSource, contradictions: Contradictions) -> HourCheck:
         """Compare a file's rows with the markers of their batches, and with the totals beside the file."""
-        rows = self.reconciler.view.reader
-        batches = batches_of(rows.totals([file], BATCH_QUERY))
+        groups, total, wrong = self.reconciler.view.reader.groups([file], BATCH_QUERY), ZERO, []
         expired = self.reconciler.may_lack_markers(file.hour_s)
-        wrong = [] if expired else list(self._marker_differences(file.hour_s, batches, contradictions))
-        counted = usage_of(file.hour_s, rows.totals([file], USAGE_QUERY))
-        wrong += self._summary_differences(file, counted)
+        while part := {str(batch_id): rows for (batch_id,), rows in islice(groups, _MARKERS_AT_ONCE)}:
+            total = total.plus(sum_totals(part.values()))
+            if not expired:
+                wrong += self._marker_differences(file.hour_s, part, contradictions)
+        wrong += self._summary_differences(file)
         return HourCheck(
             hour_s=file.hour_s,
             stable=True,
             deep=True,
             markers=None,
             usage=ZERO,
-            rows=sum_totals(batches.values()),
-            differences=tuple(wrong),
+            rows=total,
+            differences=tuple(wrong[:MAX_DIFFERENCES]),
         )
 
-    def _summary_differences(self, file: RowSource, counted: Mapping[UsageKey, Total]) -> Iterator[Difference]:
-        kept = dict(self.days.totals.of(LakeFile(key=file.key, rows=file.rows, bytes=file.bytes)))
-        for key in sorted(kept.keys() | counted.keys(), key=str) if kept != counted else ():
+    def _summary_differences(self, file: RowSource) -> Iterator[Difference]:
+        """The totals beside a file that differ from its rows. They are held only if there are some."""
+        lake_file = LakeFile(key=file.key, rows=file.rows, bytes=file.bytes)
+        if fingerprint(self._counted(file)) == fingerprint(self.days.totals.of(lake_file)):
+            return
+        kept, counted = dict(self.days.totals.of(lake_file)), dict(self._counted(file))
+        for key in sorted(kept.keys() | counted.keys(), key=str):
             expected, found = kept.get(key, ZERO), counted.get(key, ZERO)
             if expected != found:
                 yield Difference(between="ledger/rows", hour_s=file.hour_s, key=key, expected=expected, found=found)
 
+    def _counted(self, file: RowSource) -> Iterator[tuple[UsageKey, Total]]:
+        return usage_in(file.hour_s, self.reconciler.view.reader.groups([file], USAGE_QUERY))
+
     def _marker_differences(
         self, hour_s: int, batches: Mapping[str, Total], contradictions: Contradictions
     ) -> Iterator[Difference]:
-        rest = iter(batches.items())
-        while part := dict(islice(rest, _MARKERS_AT_ONCE)):
-            found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in part])
-            markers: dict[str, Marker] = {}
-            for item in found.values():
-                with contradictions.noted():
-                    known = Marker.from_item(item)
-                    markers[known.batch_id] = known
-            for batch_id, rows in part.items():
-                # All rows that a batch has in an hour are in one file, because they came in one commit.
-                marker = markers.get(batch_id)
-                marked = ZERO if marker is None else marker.hours.get(hour_s, ZERO)
-                if marked != rows:
-                    yield Difference(
-                        between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=rows
-                    )
+        found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in batches])
+        markers: dict[str, Marker] = {}
+        for item in found.values():
+            with contradictions.noted():
+                known = Marker.from_item(item)
+                markers[known.batch_id] = known
+        for batch_id, rows in batches.items():
+            # All rows that a batch has in an hour are in one file, because they came in one commit.
+            marker = markers.get(batch_id)
+            marked = ZERO if marker is None else marker.hours.get(hour_s, ZERO)
+            if marked != rows:
+                yield Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=rows)
 
     def _usage(self, hours: Mapping[int, int], times: _Times) -> tuple[dict[int, HourCheck], list[HourCheck]]:
         """The last look at each hour for which there was time, and the hours with a confirmed difference."""

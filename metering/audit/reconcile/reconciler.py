@@ -18,7 +18,7 @@ from metering.audit.reconcile.table_scan import markers_by_batch, no_limit, surv
 from metering.audit.scan.cells import parts_in
 from metering.audit.scan.census import Census, span_hours
 from metering.audit.scan.findings import Findings
-from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, RowQuery, batches_of, usage_of
+from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, RowQuery, batches_of, usage_in
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, marker_key
 from metering.stores.writes import Table
@@ -313,7 +313,7 @@ class Reconciler:
         query = USAGE_QUERY if accounts is None else replace(USAGE_QUERY, where=(("account_id", accounts),))
 
         def count(state: HourState) -> PlacedRows:
-            rows = usage_of(hour_s, placed.reader.totals(state.sources, query))
+            rows = dict(usage_in(hour_s, placed.reader.groups(state.sources, query)))
             return PlacedRows(booked=state.total, by_key=rows, accounts=accounts)
 
         return placed.read(hour_s, count)

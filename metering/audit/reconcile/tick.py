@@ -1,12 +1,13 @@
 """One tick of the reconciler: a part of the scan of everything when one is due, otherwise a quick pass.
 
-Everything is scanned once in `scan_every_s`. A tick gives it half of its time. What was counted by then is saved, and
-the next tick goes on with it; the rest of this one is a quick pass. So the size of the tables decides how many ticks a
-scan takes, not whether it comes to its end.
+Everything is scanned once in `scan_every_s`. A tick gives it half of its time, and what a quick pass has left of the
+other half. What was counted by then is saved, and the next tick goes on with it. So the size of the tables decides how
+many ticks a scan takes, not whether it comes to its end.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,20 @@ class ReconcileTick:
                 return scanned
         checked = self.checker.run(deadline)
         self.state.keep_quick(checked)
+        self._count_on(deadline)
         return TickResult(scanned=False, hours=checked.hours, different=len(checked.different), left=checked.left)
+
+    def _count_on(self, deadline: Deadline) -> None:
+        """Go on with a saved scan while there is time. The next tick looks at what differs: that may take minutes."""
+        work = self.checker.work_list()
+        kept = kept_census(self.checker.objects, self.checker.items) if work.scan_tries else None
+        if kept is None or kept.phase == "done" or kept.began_ms // 1_000 < work.scanned_s:
+            return
+        begun = (kept.phase, kept.done)
+        with suppress(ScanTooLongError):
+            self.reconciler.census.go_on(kept, limit=_until(deadline, self.checker.reserve_ms))
+        if (kept.phase, kept.done) != begun:
+            keep_census(self.checker.objects, kept)
 
     def _scan(self, work: WorkList, now_s: int, limit: Callable[[], None]) -> TickResult | None:
         """Go on with the scan, or begin one. None if it takes more time: it is saved."""
@@ -150,8 +164,10 @@ class ReconcileTick:
 
 
 def _half_of(deadline: Deadline) -> Callable[[], None]:
-    keep_ms = deadline.remaining_ms() // 2
+    return _until(deadline, deadline.remaining_ms() // 2)
 
+
+def _until(deadline: Deadline, keep_ms: int) -> Callable[[], None]:
     def limit() -> None:
         if deadline.remaining_ms() < keep_ms:
             raise ScanTooLongError

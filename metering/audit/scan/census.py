@@ -16,14 +16,14 @@ from metering.audit.reconcile.table_scan import limited, no_limit
 from metering.audit.scan.cells import Cells
 from metering.audit.scan.recent import RecentCommits, total_in
 from metering.audit.source_keeping import sources_known
-from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, batches_of, usage_of
+from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, usage_in
 from metering.lake.usage_digest import in_order, usage_digest
 from metering.ledger.booked_hours import LakeFile
-from metering.ledger.markers import Marker, is_marker
+from metering.ledger.markers import Marker, MarkerGlance, is_marker
 from metering.stores.threads import side_by_side
 from metering.stores.writes import Table
 from metering.units import HOUR_S
-from metering.usage.totals import ZERO, Total, sum_totals
+from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -54,8 +54,8 @@ class HourRows:
         placed: The same, summed by key.
         all_rows: Total of the rows that are compared with markers; None where markers may have expired, or commits kept
             coming.
-        keys: Number of usage keys.
-        digest: Digest of the placed rows by usage key, if the census is deep.
+        keys: Number of usage keys, of a deep census.
+        digest: Digest of the placed rows by usage key, if it was asked for.
     """
 
     booked: Total
@@ -75,6 +75,7 @@ class CensusState:
         began_ms: When the first marker was read, epoch milliseconds.
         done: Parts or hours of the phase that are counted.
         with_markers: Whether markers are compared, too.
+        digests: Whether each hour's rows get a digest; then an hour is held.
         judged: How often somebody ran out of time while he looked at what differs.
         runs: Newest done run of each shard's roll-up, before the rows.
         marked: Markers by hour; unless deep, without those of commits that were made after `began_ms`.
@@ -94,6 +95,7 @@ class CensusState:
     done: int = 0
     judged: int = 0
     with_markers: bool = True
+    digests: bool = False
     hours: list[int] = field(default_factory=list)
     runs: dict[int, int] = field(default_factory=dict)
     survey: MarkerSurvey = field(default_factory=MarkerSurvey)
@@ -132,6 +134,21 @@ class _MarkerPart:
 
 
 @dataclass(slots=True, kw_only=True)
+class _Placed:
+    booked: Total
+    cells: Cells
+    total: Total = ZERO
+    keys: int = 0
+    digest: str = ""
+
+    def add(self, hour_s: int, rows: Iterable[tuple[UsageKey, Total]]) -> None:
+        for key, total in rows:
+            self.cells.add(hour_s, key.account_id, key, total)
+            self.total = self.total.plus(total)
+            self.keys += 1
+
+
+@dataclass(slots=True, kw_only=True)
 class _UsagePart:
     usage: Cells
     used: dict[int, Total] = field(default_factory=dict)
@@ -160,7 +177,7 @@ class Census:
         """Begin a census of the hours in `[from_s, to_s)`. Without markers, it is one of usage and rows alone."""
         state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.clock.now_ms())
         if markers:
-            state.survey = MarkerSurvey(sources=sources_known(self.items))
+            state.survey = MarkerSurvey(sources=sources_known(self.items), began_ms=state.began_ms)
         else:
             state.with_markers = False
             self._begin_rows(state)
@@ -208,7 +225,8 @@ class Census:
             for item in limited(found, limit):
                 if is_marker(item):
                     with made.survey.contradictions.noted():
-                        _add_marker(made, Marker.from_item(item), state)
+                        marker = Marker.from_item(item) if state.deep else MarkerGlance.of_item(item)
+                        _add_marker(made, marker, state)
             return made
 
         for part in side_by_side(count, range(state.done, state.segments), threads=self.threads):
@@ -222,58 +240,60 @@ class Census:
         recent = RecentCommits(self.items, self.view.objects, shards=self.view.shards, after_ms=state.began_ms)
         for hour_s in state.hours[state.done :]:
             limit()
-            placed, batches = Cells(state.parts), Cells(state.parts)
-            rows = self._hour(hour_s, state, recent, placed, batches)
-            state.placed.merge(placed)
-            state.batches.merge(batches)
-            state.rows[hour_s] = rows
+            placed = self._placed(hour_s, state)
+            all_rows, batches = self._all_rows(hour_s, state, recent) if self._marks(hour_s, state) else (None, None)
+            state.placed.merge(placed.cells)
+            if batches is not None:
+                state.batches.merge(batches)
+            state.rows[hour_s] = HourRows(
+                booked=placed.booked, placed=placed.total, all_rows=all_rows, keys=placed.keys, digest=placed.digest
+            )
             state.done += 1
             tell(state)
 
-    def _hour(self, hour_s: int, state: CensusState, recent: RecentCommits, placed: Cells, batches: Cells) -> HourRows:
+    def _placed(self, hour_s: int, state: CensusState) -> _Placed:
+        """Count the placed rows of an hour; nothing is held but their cells, unless a digest is asked for."""
         view = self.view.placed
 
-        def count(found: HourState) -> tuple[Total, dict[UsageKey, Total]]:
-            if state.deep:
-                return found.total, usage_of(hour_s, view.reader.totals(found.sources, USAGE_QUERY))
-            staged = [source for source in found.sources if source.staged]
-            usage = usage_of(hour_s, view.reader.totals(staged, USAGE_QUERY)) if staged else {}
-            files = [
-                LakeFile(key=each.key, rows=each.rows, bytes=each.bytes) for each in found.sources if not each.staged
-            ]
-            for key, total in self.totals.summed(files) if files else ():
-                usage[key] = usage.get(key, ZERO).plus(total)
-            return found.total, usage
+        def count(found: HourState) -> _Placed:
+            made = _Placed(booked=found.total, cells=Cells(state.parts))
+            if state.digests:
+                usage = dict(usage_in(hour_s, view.reader.groups(found.sources, USAGE_QUERY)))
+                made.add(hour_s, usage.items())
+                made.digest = usage_digest(in_order(usage))
+            elif state.deep:
+                made.add(hour_s, usage_in(hour_s, view.reader.groups(found.sources, USAGE_QUERY)))
+            else:
+                staged = [source for source in found.sources if source.staged]
+                files = [LakeFile(key=s.key, rows=s.rows, bytes=s.bytes) for s in found.sources if not s.staged]
+                made.add(hour_s, usage_in(hour_s, view.reader.groups(staged, USAGE_QUERY)) if staged else ())
+                made.add(hour_s, self.totals.summed(files) if files else ())
+            return made
 
-        booked, usage = view.read(hour_s, count)
-        for key, total in usage.items():
-            placed.add(hour_s, key.account_id, key, total)
-        return HourRows(
-            booked=booked,
-            placed=sum_totals(usage.values()),
-            all_rows=self._all_rows(hour_s, state, recent, batches) if self._marks(hour_s, state) else None,
-            keys=len(usage),
-            digest=usage_digest(in_order(usage)) if state.deep else "",
-        )
+        return view.read(hour_s, count)
 
     def _marks(self, hour_s: int, state: CensusState) -> bool:
         return state.with_markers and not self.may_lack_markers(hour_s)
 
-    def _all_rows(self, hour_s: int, state: CensusState, recent: RecentCommits, batches: Cells) -> Total | None:
+    def _all_rows(self, hour_s: int, state: CensusState, recent: RecentCommits) -> tuple[Total | None, Cells | None]:
         """Rows of an hour that are compared with markers: by batch, or those of commits that are not recent."""
         if state.deep:
-            found = batches_of(self.view.hour_totals(hour_s, BATCH_QUERY))
-            for batch_id, total in found.items():
-                batches.add(hour_s, batch_id, batch_id, total)
-            return sum_totals(found.values())
+            return self.view.read(hour_s, lambda found: self._batches(hour_s, found, state.parts))
         before = recent.now()
         for _ in range(_LOOKS):
             total = self.view.hour_between(hour_s).total
             after = recent.now()
             if before is not None and after is not None and total_in(before, hour_s) == total_in(after, hour_s):
-                return total.minus(total_in(after, hour_s))
+                return total.minus(total_in(after, hour_s)), None
             before = after
-        return None
+        return None, None
+
+    def _batches(self, hour_s: int, found: HourState, parts: int) -> tuple[Total, Cells]:
+        total, cells = ZERO, Cells(parts)
+        for (name,), rows in self.view.reader.groups(found.sources, BATCH_QUERY):
+            cells.add(hour_s, str(name), str(name), rows)
+            total = total.plus(rows)
+        return total, cells
 
     def _usage(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
         def count(part: int) -> _UsagePart:
@@ -302,7 +322,7 @@ class Census:
                 made.usage.add(item.hour_s, item.account_id, key, total)
 
 
-def _add_marker(made: _MarkerPart, marker: Marker, state: CensusState) -> None:
+def _add_marker(made: _MarkerPart, marker: Marker | MarkerGlance, state: CensusState) -> None:
     made.survey.add(marker)
     if marker.decided_at_ms > state.began_ms and not state.deep:
         # Its commit has the same moment, and is left out of the rows as well.

@@ -32,8 +32,7 @@ def keep_census(objects: ObjectStore, state: CensusState) -> None:
     Raises:
         UnavailableError: It is unknown whether it is saved; the next process begins where the last one was saved.
     """
-    body = gzip.compress(json.dumps(_saved(state), separators=(",", ":")).encode(), mtime=0)
-    objects.put(SCAN_KEY, body, if_absent=False)
+    objects.put(SCAN_KEY, census_bytes(state), if_absent=False)
 
 
 def kept_census(objects: ObjectStore, items: ItemStore) -> CensusState | None:
@@ -46,6 +45,21 @@ def kept_census(objects: ObjectStore, items: ItemStore) -> CensusState | None:
         body = objects.get(SCAN_KEY)
     except ObjectMissingError:
         return None
+    return census_of(body, items)
+
+
+def census_bytes(state: CensusState) -> bytes:
+    """What was counted so far, as it is saved."""
+    return gzip.compress(json.dumps(_saved(state), separators=(",", ":")).encode(), mtime=0)
+
+
+def census_of(body: bytes, items: ItemStore) -> CensusState | None:
+    """Inverse of `census_bytes`; None for what another version saved, or is none.
+
+    Args:
+        body: What was saved.
+        items: Ledger of the region, which knows what earlier scans saw of the sources.
+    """
     try:
         document = json.loads(gzip.decompress(body))
         return _restored(document, items) if document["form"] == _FORM else None
@@ -68,6 +82,7 @@ def _saved(state: CensusState) -> dict[str, object]:
         "done": state.done,
         "judged": state.judged,
         "with_markers": state.with_markers,
+        "digests": state.digests,
         "hours": state.hours,
         "runs": {str(shard): number for shard, number in state.runs.items()},
         "marked": _totals(state.marked),
@@ -96,6 +111,7 @@ def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
         done=saved["done"],
         judged=saved["judged"],
         with_markers=saved["with_markers"],
+        digests=saved["digests"],
         hours=saved["hours"],
         runs={int(shard): number for shard, number in saved["runs"].items()},
         survey=_survey(saved, items),
@@ -111,7 +127,7 @@ def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
 
 
 def _survey(saved: dict[str, Any], items: ItemStore) -> MarkerSurvey:
-    survey = MarkerSurvey(sources=sources_known(items))
+    survey = MarkerSurvey(sources=sources_known(items), began_ms=saved["began_ms"])
     for source_id, (numbers, moments, newest_ms) in saved["sources"].items():
         survey.sources.setdefault(source_id, SourceSightings()).add_saved(numbers, moments, newest_ms)
     for text in saved["contradictions"]:

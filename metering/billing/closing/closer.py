@@ -11,7 +11,7 @@ from metering.billing.closing.refusals import NotClosable, PeriodNotClosableErro
 from metering.billing.closing.verification import MonthVerifier
 from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of, rfc3339
-from metering.lake.rows import USAGE_QUERY, usage_of
+from metering.lake.rows import USAGE_QUERY, usage_in
 from metering.ledger.booked_hours import LakeFile, Pending, pending_in
 from metering.ledger.frozen_months import FrozenMonth, read_frozen_month
 from metering.ledger.periods import Period, period_key, periods_of
@@ -239,7 +239,7 @@ class PeriodCloser:
             LakeFile(key=source.key, rows=source.rows, bytes=source.bytes)
             for source in sorted(state.sources, key=lambda source: source.key)
         )
-        usage = usage_of(hour_s, self.reader.totals(state.sources, USAGE_QUERY))
+        usage = dict(usage_in(hour_s, self.reader.groups(state.sources, USAGE_QUERY)))
         compared = "" if check is None else check.digest
         return self._freezer.hour(month, hour_s, files=files, usage=usage, compared=compared)
 

@@ -60,10 +60,13 @@ class ParquetLakeReader:
         self._readers = readers
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
+        return dict(self.groups(sources, query))
+
+    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
         sums = Sums(query)
         for partial in self._partials(sources, query):
             sums.add(partial)
-        return sums.totals()
+        yield from sums.groups()
 
     def _partials(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[pa.Table]:
         if len(sources) == 1:

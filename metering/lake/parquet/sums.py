@@ -14,11 +14,15 @@ from metering.units import HOUR_S
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from metering.lake.rows import Group, RowQuery
 
 _NUMBERS = ("low", "high", "records")
 # Rows of partial sums that are kept before they are summed again.
 _PARTIAL_ROWS = 500_000
+# Rows that are Python's at a time.
+_SLICE_ROWS = 16 * 1024
 
 
 class Sums:
@@ -58,19 +62,21 @@ class Sums:
 
     def totals(self) -> dict[Group, Total]:
         """Exact totals by group."""
-        parts = [part for part in self._parts if part.num_rows]
-        if not parts:
-            return {}
-        self._parts = parts
-        columns = self.table().to_pydict()
-        keys = [columns[key] for key in self._keys]
-        groups = zip(*keys, strict=True) if keys else iter([()])
-        numbers = zip(*(columns[name] for name in _NUMBERS), strict=True)
-        return {
-            group: Total(joined(low, high), records)
-            for group, (low, high, records) in zip(groups, numbers, strict=True)
-            if records
-        }
+        return dict(self.groups())
+
+    def groups(self) -> Iterator[tuple[Group, Total]]:
+        """The same, each group once, of which few are Python's at a time."""
+        self._parts = [part for part in self._parts if part.num_rows]
+        table = self.table() if self._parts else None
+        self._parts = [] if table is None else [table]
+        for first in range(0, 0 if table is None else table.num_rows, _SLICE_ROWS):
+            columns = table.slice(first, _SLICE_ROWS).to_pydict()
+            keys = [columns[key] for key in self._keys]
+            groups = zip(*keys, strict=True) if keys else iter([()])
+            numbers = zip(*(columns[name] for name in _NUMBERS), strict=True)
+            for group, (low, high, records) in zip(groups, numbers, strict=True):
+                if records:
+                    yield group, Total(joined(low, high), records)
 
 
 def _key_names(query: RowQuery) -> list[str]:

@@ -181,6 +181,7 @@ def test_a_lost_object_is_told_until_it_has_a_verdict() -> None:
 def test_an_object_that_was_replaced_or_deleted_is_no_longer_lost() -> None:
     world = World()
     gone = world.drop("gone.ndjson", announced=False)
+    world.drop("gone.ndjson.gz", announced=True)
     world.drop("other.ndjson", announced=False)
     assert world.later(HOUR_S).run().count == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypothesis import given
@@ -47,8 +48,9 @@ def test_hours_that_agree_are_checked_as_the_reconciler_checks_them() -> None:
     found = checked(world)
     expected = world.jobs.reconciler.check(from_s=FIRST_S, to_s=AFTER_S, deep=True)
     assert found.doubtful == ()
-    assert tuple(found.agreeing[hour_s] for hour_s in sorted(found.agreeing)) == expected.checks
-    assert all(len(check.digest) == 64 for check in expected.checks)
+    agreeing = [found.agreeing[hour_s] for hour_s in sorted(found.agreeing)]
+    assert tuple(replace(check, digest="") for check in agreeing) == expected.checks
+    assert all(len(check.digest) == 64 for check in agreeing)
 
 
 def test_a_byte_that_moved_from_one_key_to_another_is_doubted_although_the_hour_has_its_total() -> None:
@@ -117,3 +119,11 @@ def test_different_totals_have_different_fingerprints(one: dict[str, Total], oth
 
     assert (fingerprint(one.items()) == fingerprint(other.items())) is (counted(one) == counted(other))
     assert (fingerprint(one.items()) == Fingerprint()) is not bool(counted(one))
+
+
+def test_a_byte_that_moved_to_another_key_changes_a_fingerprint_although_the_sum_stays() -> None:
+    one = fingerprint([("a", Total(2, 1)), ("b", Total(1, 1))])
+    other = fingerprint([("a", Total(1, 1)), ("b", Total(2, 1))])
+    assert one.total == other.total
+    assert one != other
+    assert fingerprint([("a", Total(2, 1))]) != fingerprint([("a", Total(1, 2))])

@@ -22,7 +22,7 @@ from tests.support.frozen import as_of_0_1
 from tests.support.lake_world import ACCOUNT, World, record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from metering.lake.ports import LakeReader
     from metering.lake.rows import Group, RowQuery
@@ -142,6 +142,9 @@ class Shifted:
             found[first] = Total(found[first].bytes + 1, found[first].records)
             found[second] = Total(found[second].bytes - 1, found[second].records)
         return found
+
+    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
+        return iter(self.totals(sources, query).items())
 
 
 def test_rows_that_change_between_the_comparison_and_the_freezing_are_not_frozen() -> None:

@@ -22,6 +22,8 @@ from metering.cli.failures import CommandFailedError
 from metering.cli.printing.output import Format, encoded
 from metering.errors import SettingsError, UnavailableError
 from metering.fleet.regions import Phase, RegionState
+from metering.ledger.notes.completeness import Completeness
+from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
 from tests.cli.lively import Lively
@@ -162,6 +164,13 @@ def test_each_reader_has_the_rows_of_every_region_first_by_its_name(words: str, 
             region.world.send([record(1, start_s=OCTOBER_S)])
             region.world.compact_all()
             region.world.jobs.closer.close("2026-10", region.world.deadline())
+    if words == "drops list":
+        for region in fleet.regions.values():
+            world = region.world
+            world.objects.put("drop/edge/lost.ndjson", b"{}", if_absent=True)
+            world.clock.advance_s(HOUR_S)
+            now_s = world.clock.now_ms() // 1000
+            world.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=now_s, measured_s=now_s).to_item()))
     line = [*words.split(), *ARGUMENTS.get(words, []), "--region", "all", "--format", "csv"]
     result = run(*line)
     assert result.exit_code in {0, 1}, result.output

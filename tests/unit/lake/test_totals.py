@@ -30,7 +30,7 @@ from tests.support.lake_world import HOUR, World, record
 from tests.unit.lake.test_parquet_lake import Row, rows_of_a_commit, staging
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from metering.lake.rows import Group, RowQuery
     from metering.ledger.row_sources import RowSource
@@ -55,6 +55,9 @@ class NoRows:
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         raise AssertionError(f"the rows of {sources} were read for {query}")
+
+    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
+        return iter(self.totals(sources, query).items())
 
 
 def kept_totals_of(world: World, file: LakeFile) -> dict[UsageKey, Total]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from load_tests.load import CountedManifest
+from load_tests.deployed.sampler import CountedManifest
 from metering.audit.verify.manifest import ManifestHeader, header_line
 from metering.cli.sent_log import SentLog
 from metering.replay.scenarios import SCENARIOS

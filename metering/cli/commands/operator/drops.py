@@ -10,6 +10,7 @@ from metering.cli.all_regions import everywhere
 from metering.cli.command import Session, command, say
 from metering.cli.durations import parse_duration
 from metering.cli.failures import CommandFailedError
+from metering.hours import rfc3339
 from metering.reports.answer import KEEP, Answer, Cell, Column
 from metering.units import DAY_S
 
@@ -44,10 +45,11 @@ def list_(session: Session, since: _SinceOption = None) -> None:
 @command(drops, "send", reads=True, changes=True, epilog="Example:\n\n    metering drops send --since 2d")
 def send(session: Session, since: _SinceOption = None) -> None:
     """Announce objects again that S3 did not announce. Each becomes the batch that it would have been, once."""
+    since_s = _since_s(since)
     region = session.region()
     consequence = "What `metering drops list` lists is sent to the ingest queue, and metered."
     with session.deed(what="drops send", subject=since or "35d", consequence=consequence) as done:
-        lost = _lost(region, _since_s(since))
+        lost = _lost(region, since_s)
         refused = region.jobs.drop_check.announce(lost, region.ingest)
         done.result = f"{len(lost) - len(refused)} of {len(lost)} objects announced"
         done.failed = bool(refused)
@@ -69,10 +71,9 @@ def _lost(region: RegionConnection, since_s: int) -> list[LostDrop]:
 
 
 def _answer(lost: Sequence[LostDrop], *, states: dict[str, str] | None = None) -> Answer:
-    rows: list[dict[str, Cell]] = [
-        {"object": each.key, "put_at": each.put_s}
-        | ({} if states is None else {"state": states.get(each.key, "announced")})
-        for each in lost
-    ]
+    rows: list[dict[str, Cell]] = [{"object": each.key, "put_at": rfc3339(each.put_s)} for each in lost]
+    if states is not None:
+        for row, each in zip(rows, lost, strict=True):
+            row["state"] = states.get(each.key, "announced")
     state = () if states is None else (Column(name="state", text="copied", priority=KEEP),)
-    return Answer(columns=(_PUT, _KEY, *state), rows=rows)
+    return Answer(columns=(_PUT, _KEY, *state), rows=rows, empty="Every object below drop/ was announced.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -18,6 +18,8 @@ from metering.cli.command import Session, command, progress, say
 from metering.cli.commands.analyst.lake import NoDeadline
 from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
+from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, counting
+from metering.errors import OperationFailedError, UnavailableError
 from metering.hours import rfc3339
 from metering.reports.answer import Answer, Cell, Column, Json, Kind
 from metering.reports.regions_answer import regions_answer
@@ -85,6 +87,7 @@ def verify(
             "--wait", metavar="DURATION", help="Wait at most this long until nothing is in flight: 90s, 10m, 1h."
         ),
     ] = None,
+    resume: Annotated[Path | None, RESUME_OPTION] = None,
 ) -> None:
     """Check that nothing is lost and nothing is counted twice; exit 0 only if that is so.
 
@@ -96,6 +99,8 @@ def verify(
     now_s = int(time.time())
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     wait_s = parse_duration(wait, "--wait") if wait else 0
+    if resume is not None and asks_for_all(session):
+        raise WrongUsageError("--resume has a scan of one region.", "Name the region.")
     if asks_for_all(session):
         results = _verified(connections(session), manifest or [], wait_s, (from_s, to_s))
         session.write(verifications_answer(results))
@@ -105,7 +110,14 @@ def verify(
         sent = _read_manifests(manifest or [], {session.region_name}).get(session.region_name)
         verifier = build_verifier(session.region())
         wait_until_settled(verifier, wait_s, rollup=rollup_of(session.region()))
-        result = verifier.verify(from_s=from_s, to_s=to_s, sent=sent)
+        asked = None if start is None and end is None else (from_s, to_s)
+        file = ScanFile(resume)
+        counted = file.kept(session.region().items, deep=True, range_s=asked)
+        if counted is not None:
+            from_s, to_s = counted.from_s, counted.to_s
+        with counting() as tell:
+            result = verifier.verify(from_s=from_s, to_s=to_s, sent=sent, counted=counted, keep=file.keep, tell=tell)
+        file.remove()
         results = {session.region_name: result}
         session.write(verification_answer(result))
         explain(result)
@@ -127,8 +139,8 @@ def _verified(
     wait_until_all_settled(verifiers, wait_s, rollups={region.region: rollup_of(region) for region in regions})
     results: dict[str, Verification] = {}
     for name, verifier in verifiers.items():
-        with answering(name):
-            results[name] = verifier.verify(from_s=range_s[0], to_s=range_s[1], sent=sent.get(name))
+        with answering(name), counting() as tell:
+            results[name] = verifier.verify(from_s=range_s[0], to_s=range_s[1], sent=sent.get(name), tell=tell)
     return results
 
 
@@ -179,16 +191,30 @@ def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "", rol
     if not wait_s:
         return False
     with _waiting() as tell:
+        may = rollup is not None
 
         def look(depth: QueueDepth) -> None:
+            nonlocal may
             tell(depth)
-            if rollup is not None and depth.total == 0:
-                rollup.run(NoDeadline())
+            if rollup is not None and may and depth.total == 0:
+                may = _rolled_up(rollup)
 
         settled = verifier.wait(wait_s, look)
     if not settled:
         say(f"{f'{region}: ' if region else ''}Messages are still in flight after {wait_s} s.", style="yellow")
     return settled
+
+
+def _rolled_up(rollup: Rollup) -> bool:
+    """Roll up. Returns False if the caller may not, as a reader: then the function does it, within a minute."""
+    from metering.adapters.aws.errors import refusals_explained
+
+    try:
+        with suppress(UnavailableError), refusals_explained():
+            rollup.run(NoDeadline())
+    except OperationFailedError:
+        return False
+    return True
 
 
 def wait_until_all_settled(

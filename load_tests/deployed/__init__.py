@@ -1,0 +1,1 @@
+"""What a deployed stage on an emulator does while it is loaded, sampled from outside."""

@@ -1,0 +1,185 @@
+"""Samples a stage while it is loaded: verdicts, waiting commits, processor time and memory of its processes."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metering.adapters.emulator.processes import descendants
+from metering.ledger.waiting import waiting_commits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from metering.replay.synthesis import Shipment
+    from metering.wiring.connection import RegionConnection
+
+_SAMPLE_S = 0.5
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+# Most batches without a verdict: seven seconds of traffic. A service that keeps up has a short queue. With a long queue
+# the test would measure how the emulator searches it.
+_UNDER_WAY = 1_000
+_PAUSE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One look.
+
+    Attributes:
+        at_s: Time since the first message.
+        done: Number of batches with a verdict.
+        cpu_s: Processor time of the emulator and of all functions so far.
+    """
+
+    at_s: float
+    done: int
+    cpu_s: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """All looks of a run.
+
+    Attributes:
+        samples: By time; only looks that found more verdicts than the one before.
+        peak_kib: Peak resident memory of each process of the aggregator, by its pid.
+        visible_s: For each commit, the time from the sending of its first message until it was found rolled up.
+    """
+
+    samples: list[Sample] = field(default_factory=list)
+    peak_kib: dict[int, int] = field(default_factory=dict)
+    visible_s: list[float] = field(default_factory=list)
+
+    def seconds_at(self, batches: int) -> float:
+        """Time at which `batches` batches had their verdict, interpolated between samples."""
+        return self._at(batches, "at_s")
+
+    def cpu_ms_a_batch(self, first: int, last: int) -> float:
+        """Processor time a batch between two numbers of batches."""
+        return (self._at(last, "cpu_s") - self._at(first, "cpu_s")) * 1_000 / (last - first)
+
+    def _at(self, batches: int, name: str) -> float:
+        before = Sample(at_s=0.0, done=0, cpu_s=self.samples[0].cpu_s if self.samples else 0.0)
+        for sample in self.samples:
+            if sample.done >= batches:
+                share = (batches - before.done) / max(sample.done - before.done, 1)
+                low: float = getattr(before, name)
+                return low + share * (float(getattr(sample, name)) - low)
+            before = sample
+        return float(getattr(before, name))
+
+
+class CountedManifest(io.StringIO):
+    """Manifest in memory. It counts the batches that were sent: a line each, and several lines a write.
+
+    Attributes:
+        sent: Number of lines after the header.
+    """
+
+    sent = 0
+
+    def write(self, text: str) -> int:
+        if not text.startswith('{"manifest"'):
+            self.sent += text.count("\n")
+        return super().write(text)
+
+
+class Sampler(threading.Thread):
+    """A thread that looks at the queue, the list of waiting commits and the processes of the emulator.
+
+    Args:
+        emulator_pid: 0 if its processes cannot be seen.
+    """
+
+    def __init__(self, region: RegionConnection, emulator_pid: int, manifest: CountedManifest) -> None:
+        super().__init__(name="sampler", daemon=True)
+        self.progress = Progress()
+        self.began = time.monotonic()
+        self._region = region
+        self._pid = emulator_pid
+        self._manifest = manifest
+        self._processes = Processes(emulator_pid)
+        self._waiting: dict[str, int] = {}
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(_SAMPLE_S):
+            sent = self._manifest.sent
+            done = sent - self._region.ingest.depth().total
+            self._processes.look()
+            if not self.progress.samples or done > self._done():
+                self.progress.samples.append(
+                    Sample(at_s=time.monotonic() - self.began, done=done, cpu_s=self._processes.cpu_s)
+                )
+            self._look_at_waiting()
+        self.progress.peak_kib = self._processes.peak_kib
+
+    def _look_at_waiting(self) -> None:
+        waiting = {
+            each.commit_id: each.sent_at_ms
+            for each in waiting_commits(self._region.items, self._region.settings.shards)
+        }
+        now_ms = time.time_ns() // 1_000_000
+        for commit_id in self._waiting.keys() - waiting.keys():
+            self.progress.visible_s.append((now_ms - self._waiting[commit_id]) / 1_000)
+        self._waiting = waiting
+
+    def paced(self, shipments: Iterable[Shipment]) -> Iterator[Shipment]:
+        """The shipments. It waits while more than `_UNDER_WAY` of them have no verdict."""
+        for number, shipment in enumerate(shipments):
+            while number - self._done() > _UNDER_WAY:
+                time.sleep(_PAUSE_S)
+            yield shipment
+
+    def _done(self) -> int:
+        return self.progress.samples[-1].done if self.progress.samples else 0
+
+    def end(self) -> Progress:
+        """Stop sampling. Returns the samples."""
+        self._ended.set()
+        self.join()
+        return self.progress
+
+
+class Processes:
+    """Processor time and memory of an emulator and all its functions.
+
+    Attributes:
+        peak_kib: Peak resident memory of each process of the aggregator, by its pid.
+    """
+
+    def __init__(self, emulator_pid: int) -> None:
+        self._pid = emulator_pid
+        # By pid. A process that has ended keeps what it had at the last look.
+        self._cpu_s: dict[int, float] = {}
+        self.peak_kib: dict[int, int] = {}
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of all of them so far."""
+        return sum(self._cpu_s.values())
+
+    def look(self) -> None:
+        """Look at all that run."""
+        for pid in (self._pid, *descendants(self._pid)) if self._pid else ():
+            try:
+                self._look_at(pid)
+            except (FileNotFoundError, PermissionError, ProcessLookupError):
+                continue
+
+    def _look_at(self, pid: int) -> None:
+        folder = Path(f"/proc/{pid}")
+        # The name of the program is in brackets and may hold spaces; user and system time are fields 14 and 15.
+        fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        self._cpu_s[pid] = (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
+        if b"POWERTOOLS_SERVICE_NAME=aggregator\0" not in (folder / "environ").read_bytes():
+            return
+        for line in (folder / "status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                self.peak_kib[pid] = max(int(line.split()[1]), self.peak_kib.get(pid, 0))

@@ -1,0 +1,173 @@
+"""One run of one contender: its time, what it asked of the services, and what it counted."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from load_tests.costs import MESSAGES
+from load_tests.race.crew import WORKERS, Crew
+from load_tests.race.ours import Ours
+from load_tests.race.site import fill, make_site, naive_totals, wrong_accounts
+from load_tests.wire.counts import total
+from metering.adapters.aws.queues import queue_at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from load_tests.race.site import Site
+    from load_tests.wire.counts import WireCounts
+    from metering.replay.synthesis import Shipment
+
+OURS = "ours"
+COPIES = 0.05
+LOST_REPLIES = 0.01
+KILL_EVERY_S = 2.0
+_ROLL_UP_EVERY_S = 15.0
+_LOOK_S = 0.2
+_LONGEST_S = 900
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One contender's run.
+
+    Attributes:
+        seconds: From the beginning of the workers until the queue is empty, and nothing waits.
+        units, puts: Write units and S3 PUTs a batch.
+        cpu_ms: Processor time of the workers, and of our roll-up, a batch. Killed workers are not in it.
+        wrong: Accounts whose totals are not what was sent, and of how many.
+        excess: Bytes counted, as a share of those sent, minus 1.
+        kills: Workers killed.
+    """
+
+    name: str
+    batches: int
+    seconds: float
+    units: float
+    puts: float
+    cpu_ms: float
+    wrong: int
+    accounts: int
+    excess: float
+    kills: int
+
+    @property
+    def rate(self) -> float:
+        return self.batches / self.seconds
+
+
+@dataclass(kw_only=True)
+class Race:
+    """One run.
+
+    Attributes:
+        trouble: Send some batches twice, lose some replies, and kill workers.
+    """
+
+    name: str
+    shipments: Sequence[Shipment]
+    endpoint: str
+    counts: WireCounts
+    trouble: bool
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
+
+    def run(self) -> Result:
+        """Run it to its end.
+
+        Raises:
+            RuntimeError: It does not come to its end.
+        """
+        site = make_site(self.endpoint, sort_key=self.name == OURS)
+        ours = Ours(site.clients(), site) if self.name == OURS else None
+        if ours is not None:
+            ours.claim(each.sent.totals for each in self.shipments)
+        with TemporaryDirectory() as folder:
+            return self._raced(site, ours, Path(folder))
+
+    def _raced(self, site: Site, ours: Ours | None, folder: Path) -> Result:
+        feeds: list[Path] = []
+        if self.trouble:
+            fill(site, self._bodies())
+        else:
+            feeds = _feeds(self._bodies(), folder)
+        crew = Crew(self.name, site, lost=LOST_REPLIES if self.trouble else 0.0, feeds=feeds)
+        try:
+            before = self.counts.read(site.clients())
+            began_s = time.monotonic()
+            crew.go()
+            rollup_cpu_s = self._until_done(site, crew, ours)
+            seconds = time.monotonic() - began_s
+            if ours is not None:
+                ours.compact_and_clean()
+        finally:
+            cpu_s = crew.end()
+        asked = self.counts.read(site.clients()) - before
+        found, sent = naive_totals(site) if ours is None else ours.totals(), _sent(self.shipments)
+        batches = len(self.shipments)
+        return Result(
+            name=self.name,
+            batches=batches,
+            seconds=seconds,
+            units=total(asked, "write ") / batches,
+            puts=asked.get("s3 calls PUT", 0) / batches,
+            cpu_ms=(cpu_s + rollup_cpu_s) * 1_000 / batches,
+            wrong=wrong_accounts(found, sent),
+            accounts=len(sent),
+            excess=_bytes(found) / _bytes(sent) - 1,
+            kills=crew.kills,
+        )
+
+    def _bodies(self) -> list[str]:
+        bodies = [each.body for each in self.shipments]
+        if self.trouble:
+            bodies += [body for body in bodies if self.chance.random() < COPIES]
+            self.chance.shuffle(bodies)
+        return bodies
+
+    def _until_done(self, site: Site, crew: Crew, ours: Ours | None) -> float:
+        """Wait until the queue is empty and nothing waits; returns the processor time of the roll-up."""
+        queue = queue_at(site.clients(), site.queue_url)
+        began_s = killed_s = rolled_up_s = time.monotonic()
+        cpu_s = 0.0
+        while queue.depth().total if self.trouble else crew.working:
+            time.sleep(_LOOK_S)
+            now_s = time.monotonic()
+            if now_s - began_s > _LONGEST_S:
+                raise RuntimeError(f"{self.name} does not come to its end")
+            if self.trouble and now_s - killed_s >= KILL_EVERY_S:
+                crew.kill_one(self.chance.randrange(WORKERS))
+                killed_s = time.monotonic()
+            if ours is not None and now_s - rolled_up_s >= _ROLL_UP_EVERY_S:
+                cpu_s += ours.roll_up()
+                rolled_up_s = now_s
+        while ours is not None and ours.waits():
+            cpu_s += ours.roll_up()
+        return cpu_s
+
+
+def _feeds(bodies: Sequence[str], folder: Path) -> list[Path]:
+    """Deal out invocations to workers, a file each."""
+    invocations = [bodies[start : start + MESSAGES] for start in range(0, len(bodies), MESSAGES)]
+    feeds = []
+    for number in range(WORKERS):
+        feeds.append(folder / f"worker-{number}")
+        feeds[-1].write_text("".join(f"{body}\n" for each in invocations[number::WORKERS] for body in each))
+    return feeds
+
+
+def _sent(shipments: Sequence[Shipment]) -> dict[str, tuple[int, int]]:
+    totals: dict[str, tuple[int, int]] = {}
+    for shipment in shipments:
+        for key, each in shipment.sent.totals.items():
+            size, records = totals.get(key.account_id, (0, 0))
+            totals[key.account_id] = (size + each.bytes, records + each.records)
+    return totals
+
+
+def _bytes(totals: Mapping[str, tuple[int, int]]) -> int:
+    return sum(size for size, _ in totals.values())

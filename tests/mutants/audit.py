@@ -1,0 +1,147 @@
+"""Seeded bugs of the audit: scans in parts, account days, repairs, freshness, figures of jobs."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+_RECONCILE = (
+    "tests/unit/audit/test_reconcile.py",
+    "tests/unit/audit/test_reconcile_tick.py",
+    "tests/unit/audit/test_account_days.py",
+    "tests/unit/audit/test_census.py",
+)
+_REBUILD = ("tests/unit/audit/test_rebuild.py", "tests/unit/audit/test_repair.py")
+_CLOSE = ("tests/unit/billing/test_months.py", "tests/unit/billing/test_closing_races.py")
+_WATCH = ("tests/unit/operations/test_watch.py",)
+_FRESHNESS = ("tests/unit/audit/test_freshness.py",)
+
+AUDIT = (
+    Mutant(
+        name="P27 a report is complete although commits wait for the roll-up",
+        path="metering/audit/freshness.py",
+        old="holds = [*undecided.holds(looked), *_waiting(waiting, self._last()),",
+        new="holds = [*undecided.holds(looked),",
+        suites=_FRESHNESS,
+    ),
+    Mutant(
+        name="P27 what waits and was not read holds nothing back",
+        path="metering/audit/freshness.py",
+        old="since_s = min(since_s, 0 if last is None else last.through_s)",
+        new="pass",
+        suites=_FRESHNESS,
+    ),
+    Mutant(
+        name="P34 a close does not ask what waits",
+        path="metering/billing/closing/closer.py",
+        old="return waits or any(",
+        new="return any(",
+        suites=_CLOSE,
+    ),
+    Mutant(
+        name="P37 usage that a later run has booked in is compared",
+        path="metering/audit/reconcile/settling.py",
+        old="return all(number <= done.get(shard, 0) for shard, number in runs.items())",
+        new="return True",
+        suites=_RECONCILE,
+    ),
+    Mutant(
+        name="P37 usage is compared with what waits, too",
+        path="metering/audit/reconcile/account_days.py",
+        old="placed = self.view.placed",
+        new="placed = self.view",
+        suites=_RECONCILE,
+    ),
+    Mutant(
+        name="P37 the done runs are read after the rows",
+        path="metering/audit/reconcile/reconciler.py",
+        old="        done = settled_runs(self.items, self.shards)\n"
+        "        placed = self.placed(hour_s, accounts=accounts if alone else None)\n",
+        new="        placed = self.placed(hour_s, accounts=accounts if alone else None)\n"
+        "        done = settled_runs(self.items, self.shards)\n",
+        suites=_RECONCILE,
+    ),
+    Mutant(
+        name="P37 a difference is confirmed although its items were written meanwhile",
+        path="metering/audit/reconcile/hour_check.py",
+        old="return _revisions(self.seen, place) == _revisions(earlier.seen, place)",
+        new="return True",
+        suites=_RECONCILE,
+    ),
+    Mutant(
+        name="P38 a kind's own item is repaired although it has a number by now",
+        path="metering/audit/repair.py",
+        old="self.items.transact([update, Check(table=Table.LEDGER, key=name, condition=Absent())])",
+        new="self.items.update(update)",
+        suites=_REBUILD,
+    ),
+    Mutant(
+        name="P39 usage of a closed month is repaired to what the lake has now",
+        path="metering/audit/rebuild.py",
+        old="if not work.frozen.is_closed(hour_s):\n            return None if self._is_damaged",
+        new="if True:\n            return None if self._is_damaged",
+        suites=_REBUILD,
+    ),
+    Mutant(
+        name="P39 usage is repaired to a frozen object that was changed",
+        path="metering/audit/repair.py",
+        old='self._sound[hour_s] = digest == frozen.digest if frozen is not None else digest != "none"',
+        new='self._sound[hour_s] = digest != "none"',
+        suites=_REBUILD,
+    ),
+    Mutant(
+        name="usage is repaired to files that do not hold what was accepted",
+        path="metering/audit/rebuild.py",
+        old="return hour_s in work.damaged\n",
+        new="return False\n",
+        suites=_REBUILD,
+    ),
+    Mutant(
+        name="the newest hours starve what waits the longest",
+        path="metering/audit/reconcile/incremental.py",
+        old="for order, until_ms in ((newest, self.turn_ms), (oldest, self.end_ms)):",
+        new="for order, until_ms in ((newest, self.end_ms),):",
+        suites=_RECONCILE,
+    ),
+    Mutant(
+        name="a cell of a scan takes one number of each key",
+        path="metering/audit/reconcile/fingerprints.py",
+        old="self.value = (self.value + of_bytes * total.bytes + of_records * total.records) % _PRIME",
+        new="self.value = (self.value + total.bytes + total.records) % _PRIME",
+        suites=("tests/unit/audit/test_month_check.py", *_RECONCILE),
+    ),
+    Mutant(
+        name="what differs in a part of a scan is not looked at",
+        path="metering/audit/scan/findings.py",
+        old="accounts = state.placed.differing(state.usage, hour_s)\n",
+        new="accounts: frozenset[int] = frozenset()\n",
+        suites=_RECONCILE,
+    ),
+    Mutant(
+        name="a part of a scan that was cut off counts twice",
+        path="metering/audit/scan/census.py",
+        old="_add(state.marked, part.marked)\n            state.done += 1\n",
+        new="_add(state.marked, part.marked)\n",
+        suites=_RECONCILE,
+    ),
+    Mutant(
+        name="commits that came during a scan make its hours differ",
+        path="metering/audit/scan/census.py",
+        old="return total.minus(total_in(after, hour_s)), None",
+        new="return total, None",
+        suites=_RECONCILE,
+    ),
+    Mutant(
+        name="a scan that does not come to its end is not overdue",
+        path="metering/operations/watch.py",
+        old="max(self._now_s() - (known.scan_due_s or state.first_s), 0)",
+        new="max(self._now_s() - (known.scan_due_s or self._now_s()), 0)",
+        suites=_WATCH,
+    ),
+    Mutant(
+        name="a compactor that does not look any more leaves nothing",
+        path="metering/operations/watch.py",
+        old="since for since, fresh in zip(since_ms, unsure, strict=True) if not fresh",
+        new="look.oldest_ms for look in looks if look.oldest_ms is not None",
+        suites=_WATCH,
+    ),
+)

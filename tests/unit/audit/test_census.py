@@ -1,0 +1,186 @@
+"""Scans of everything in parts: exact whatever comes meanwhile, saved and gone on with, in bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.audit.reconcile.table_scan import ScanTooLongError
+from metering.audit.scan.cells import Cells, parts_in
+from metering.audit.scan.findings import Findings
+from metering.audit.scan.saved import keep_census, kept_census
+from metering.ledger.booked_hours import pointer_key
+from metering.ledger.markers import marker_key
+from metering.stores.bucket import SCAN_KEY
+from metering.stores.writes import Table, key_of
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Total
+from tests.support.lake_world import HOUR, NOW_S, World, record
+from tests.support.usage_items import change, elsewhere, lose, usage_of
+
+if TYPE_CHECKING:
+    from metering.audit.scan.census import CensusState
+
+HOURS = [HOUR, HOUR - HOUR_S, HOUR - 3 * DAY_S]
+MIB = 1 << 20
+
+
+def world_with_traffic() -> World:
+    """Lake files of two runs, and rows in staging."""
+    world = World()
+    for round_ in range(3):
+        world.send(*[[record(5 + n, start_s=h, account=f"{n:012d}") for n in range(6)] for h in HOURS], source="edge")
+        if round_ < 2:
+            world.compact_all()
+    world.clock.advance_s(60)
+    return world
+
+
+def everything(world: World, *, deep: bool) -> CensusState:
+    return world.jobs.reconciler.begin(from_s=0, to_s=NOW_S + DAY_S, deep=deep)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_comes_between_any_two_calls_of_a_scan_makes_no_hour_differ(deep: bool) -> None:
+    number = 0
+    while True:
+        world = world_with_traffic()
+        calls = 0
+
+        def at(_call: str) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == number + 1:  # noqa: B023 - called at once
+                world.items.on_call = lambda _call: None  # noqa: B023
+                world.clock.advance_s(1)  # noqa: B023
+                world.send([record(3, start_s=HOUR), record(4, start_s=HOURS[2], account="000000000003")])  # noqa: B023
+                world.compact_all()  # noqa: B023
+
+        world.items.on_call = at
+        result = world.jobs.reconciler.check(from_s=0, to_s=NOW_S + DAY_S, deep=deep)
+        assert result.different == (), number
+        assert result.unstable == (), number
+        if calls <= number:
+            break
+        number += 17
+    assert number > 100
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_scan_finds_the_hours_that_were_damaged_and_no_others(seed: int, deep: bool) -> None:
+    rng = random.Random(seed)
+    world = world_with_traffic()
+    entries = usage_of(world.items)
+    damaged: set[int] = set()
+    for _ in range(rng.randrange(4)):
+        entry = rng.choice(entries)
+        what = rng.choice(["more", "lost", "elsewhere", "marker"])
+        if what == "more":
+            change(world.items, entry, rng.choice([-1, 1]))
+        elif what == "lost":
+            lose(world.items, entry)
+        elif what == "elsewhere":
+            entry = elsewhere(entry, hour_s=HOUR - 9 * DAY_S)
+            change(world.items, entry, 2, 1)
+        else:
+            # Batches are numbered in the order of the hours.
+            number = rng.randrange(9)
+            world.items.remove(Table.LEDGER, marker_key(f"batch-{number}"))
+            damaged.add(HOURS[number % 3])
+            continue
+        damaged.add(entry.key.hour_s)
+    result = world.jobs.reconciler.check(from_s=0, to_s=NOW_S + DAY_S, deep=deep)
+    assert {check.hour_s for check in result.different} == damaged
+    assert result.unstable == ()
+
+
+def test_rows_that_are_lost_are_found_by_their_markers_and_their_usage() -> None:
+    world = world_with_traffic()
+    ledger = [item for item in world.items.everything(Table.LEDGER) if "run" not in item]
+    pointers = sorted(key for key in map(key_of, ledger) if key.pk.startswith("H#") and key.sk.startswith("2#"))
+    world.items.remove(Table.LEDGER, pointers[0])
+    assert pointers[0] == pointer_key(HOURS[2], pointers[0].sk[2:])
+    for deep in (False, True):
+        [check] = world.jobs.reconciler.check(from_s=0, to_s=NOW_S + DAY_S, deep=deep).different
+        assert {each.between for each in check.differences} == {"usage/rows", "markers/rows"}
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_scan_that_was_saved_after_any_part_goes_on_to_the_same_figures(deep: bool) -> None:
+    world = world_with_traffic()
+    whole = everything(world, deep=deep)
+    world.jobs.reconciler.census.go_on(whole)
+    state, steps = everything(world, deep=deep), 0
+
+    def stop() -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ScanTooLongError
+
+    while state.phase != "done":
+        left = 3
+        try:
+            world.jobs.reconciler.census.go_on(state, limit=stop)
+        except ScanTooLongError:
+            steps += 1
+        keep_census(world.objects, state)
+        kept = kept_census(world.objects, world.items)
+        assert kept is not None
+        state = kept
+    assert steps > 5
+    checks = [Findings(each, world.jobs.reconciler.may_lack_markers).checks() for each in (whole, state)]
+    assert checks[0] == checks[1]
+    assert not any(doubt for _, doubt in checks[0].values())
+    assert {source_id: seen.sequences for source_id, seen in whole.survey.sources.items()} == {
+        source_id: seen.sequences for source_id, seen in state.survey.sources.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"no gzip", gzip.compress(b"no json"), gzip.compress(b"{}"), gzip.compress(b'{"form":0}')]
+)
+def test_what_another_version_saved_is_counted_anew(body: bytes) -> None:
+    world = World()
+    assert kept_census(world.objects, world.items) is None
+    world.objects.put(SCAN_KEY, body, if_absent=False)
+    assert kept_census(world.objects, world.items) is None
+
+
+def test_what_is_saved_says_sums_of_any_size_exactly() -> None:
+    world = World()
+    state = everything(world, deep=True)
+    state.marked[HOUR] = Total(2**80 + 1, 3)
+    state.usage.add(HOUR, "a", "key", Total(2**90 + 1, 1))
+    keep_census(world.objects, state)
+    assert json.loads(gzip.decompress(world.objects.get(SCAN_KEY)))["marked"] == {str(HOUR): [str(2**80 + 1), 3]}
+    kept = kept_census(world.objects, world.items)
+    assert kept is not None
+    assert kept.marked == state.marked
+    assert kept.usage.of(HOUR) == state.usage.of(HOUR)
+
+
+def test_cells_that_were_added_in_parts_are_those_that_were_added_at_once() -> None:
+    rng = random.Random(3)
+    keys = [(HOUR + HOUR_S * rng.randrange(3), f"{rng.randrange(40)}", Total(rng.randrange(99), 1)) for _ in range(300)]
+    whole, parts = Cells(16), [Cells(16) for _ in range(4)]
+    for number, (hour_s, name, total) in enumerate(keys):
+        whole.add(hour_s, name, (hour_s, name), total)
+        parts[number % 4].add(hour_s, name, (hour_s, name), total)
+    merged = Cells(16)
+    for part in parts:
+        merged.merge(part)
+    assert all(whole.differing(merged, hour_s) == frozenset() for hour_s in whole)
+    parts[0].add(HOUR, "1", (HOUR, "1"), Total(1, 0))
+    merged.merge(parts[0])
+    assert any(whole.differing(merged, hour_s) for hour_s in whole)
+
+
+def test_a_smaller_memory_divides_hours_into_fewer_parts() -> None:
+    assert parts_in(1024 * MIB, 900) > parts_in(256 * MIB, 900) > parts_in(64 * MIB, 900) >= 16
+    assert parts_in(1024 * MIB, 24) == 1_024

@@ -1,0 +1,203 @@
+"""The region of the scale harness is consistent however large, and its projection says what does not hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from load_tests.scale.bench import Bench, Result, Step, WrongResultError, expect
+from load_tests.scale.items import ComputedItems
+from load_tests.scale.jobs import JOBS
+from load_tests.scale.meter import WAITS, Meter
+from load_tests.scale.objects import ComputedObjects
+from load_tests.scale.projection import line, project
+from load_tests.scale.region import KINDS, Region, account_id
+from load_tests.scale.staging import Staging
+from load_tests.scale.templates import Templates
+from metering.hours import month_bounds_s
+from metering.lake.parquet.reader import ParquetLakeReader
+from metering.lake.parquet.summaries import ParquetTotals
+from metering.lake.rows import BATCH_QUERY, batches_of
+from metering.lake.view import LakeView
+from metering.ledger.booked_hours import LakeFile, Published
+from metering.ledger.markers import Marker, is_marker, marker_key
+from metering.ledger.usage.reading import UsageReading
+from metering.stores.writes import Delete, Key, Put, Table, Update
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BEGIN_S = month_bounds_s("2026-09")[0]
+
+
+def region(accounts: int = 10, days: int = 12) -> Region:
+    return Region(accounts, BEGIN_S, BEGIN_S + days * DAY_S)
+
+
+class World:
+    """Stores of a region with its files."""
+
+    def __init__(self, made: Region, folder: Path, staging: Staging | None = None) -> None:
+        templates = Templates(folder)
+        templates.write(made, rows=True, totals=True)
+        if staging is not None:
+            templates.write_staging(staging)
+        self.meter = Meter()
+        self.items = ComputedItems(made, self.meter, staging=staging)
+        self.objects = ComputedObjects(
+            made, self.meter, templates=templates, written=folder / "written", staging=staging
+        )
+        self.view = LakeView(
+            items=self.items, objects=self.objects, reader=ParquetLakeReader(self.objects, readers=1), shards=1
+        )
+
+
+@pytest.mark.parametrize("accounts", [10, 50])
+@pytest.mark.parametrize("hour", [0, 37, 200])
+def test_rows_usage_markers_and_totals_of_an_hour_agree(tmp_path: Path, accounts: int, hour: int) -> None:
+    made = region(accounts)
+    world = World(made, tmp_path)
+    hour_s = BEGIN_S + hour * HOUR_S
+    rows = world.view.hour_usage(hour_s)
+    reading = UsageReading(world.items)
+    usage: dict[UsageKey, Total] = {}
+    for number in range(accounts):
+        for item in reading.of_month(account_id(number), "2026-09", from_s=hour_s, to_s=hour_s + HOUR_S):
+            usage.update(reading.totals(item))
+    assert rows == usage
+    assert len(rows) == accounts * KINDS
+    assert sum_totals(rows.values()) == made.hour_total(hour_s)
+    beside = ParquetTotals(world.objects, world.view.reader)
+    kept: dict[UsageKey, Total] = {}
+    for published in world.items.query(Table.LEDGER, f"H#2026-09-{1 + hour // 24:02d}T{hour % 24:02d}"):
+        for key, total in beside.summed(list(Published.from_item(published).files)):
+            kept[key] = kept.get(key, ZERO).plus(total)
+    assert kept == rows
+    batches = batches_of(world.view.hour_totals(hour_s, BATCH_QUERY))
+    found = world.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in batches])
+    markers = map(Marker.from_item, found.values())
+    assert batches == {marker.batch_id: marker.hours[hour_s] for marker in markers}
+
+
+def test_there_is_a_marker_for_each_batch_that_has_rows_and_no_other() -> None:
+    made = region(days=3)
+    items = ComputedItems(made, Meter())
+    marked: dict[int, Total] = {}
+    for item in items.scan(Table.LEDGER):
+        if is_marker(item):
+            for hour_s, total in Marker.from_item(item).hours.items():
+                marked[hour_s] = marked.get(hour_s, ZERO).plus(total)
+    assert marked == {hour_s: made.hour_total(hour_s) for hour_s in range(made.begin_s, made.end_s, HOUR_S)}
+
+
+def test_what_is_late_is_there_when_its_day_has_come(tmp_path: Path) -> None:
+    made = region()
+    totals = [made.hour_total(BEGIN_S + day * DAY_S).records for day in range(12)]
+    assert totals == sorted(totals, reverse=True)
+    assert totals[0] > totals[-1]
+    world = World(made, tmp_path)
+    assert world.view.hours() == list(range(made.begin_s, made.end_s, HOUR_S))
+
+
+def test_parts_of_a_table_are_the_whole_table_once() -> None:
+    items = ComputedItems(region(days=1), Meter())
+    for table in Table.LEDGER, Table.USAGE:
+        whole = sorted((str(item["pk"]), str(item["sk"])) for item in items.scan(table))
+        parts = [
+            (str(item["pk"]), str(item["sk"])) for part in range(7) for item in items.scan(table, part=part, parts=7)
+        ]
+        assert sorted(parts) == whole
+        assert len(set(whole)) == len(whole) > 0
+
+
+def test_what_is_written_is_kept_and_hides_what_is_computed() -> None:
+    made = region()
+    items = ComputedItems(made, Meter())
+    key = Key(f"A#{account_id(3)}#2026-09", "2026-09-02T00##0")
+    before = items.get(Table.USAGE, key)
+    assert before is not None
+    items.update(Update(table=Table.USAGE, key=key, add={"b0": 5, "v": 1}))
+    after = items.get(Table.USAGE, key)
+    assert after == {**before, "b0": int(str(before["b0"])) + 5, "v": int(str(before["v"])) + 1}
+    assert [item for item in items.query(Table.USAGE, key.pk) if item["sk"] == key.sk] == [after]
+    items.delete(Delete(table=Table.USAGE, key=key))
+    assert items.get(Table.USAGE, key) is None
+    assert all(item["sk"] != key.sk for item in items.query(Table.USAGE, key.pk))
+    assert all(item["sk"] != key.sk or item["pk"] != key.pk for item in items.scan(Table.USAGE))
+    items.put(Put(table=Table.LEDGER, item={"pk": "W#x", "sk": "W"}))
+    assert items.get(Table.LEDGER, Key("W#x", "W")) == {"pk": "W#x", "sk": "W"}
+
+
+def test_a_staged_commit_has_the_rows_that_its_entry_says(tmp_path: Path) -> None:
+    made = region(accounts=50, days=2)
+    for waiting in (True, False):
+        staging = Staging(made, made.commits_an_hour, waiting=waiting)
+        world = World(made, tmp_path, staging)
+        total = world.view.hour_between(staging.hour_s).total
+        assert total.records == made.commits_an_hour * 40 * 100
+        assert sum_totals(world.view.hour_usage(staging.hour_s).values()) == total
+
+
+def test_a_read_of_a_file_counts_as_a_call_and_the_wait_follows_from_the_size(tmp_path: Path) -> None:
+    made = region()
+    world = World(made, tmp_path)
+    item = next(iter(world.items.query(Table.LEDGER, "H#2026-09-03T00")))
+    file: LakeFile = Published.from_item(item).files[0]
+    world.meter.waited_ms = 0.0
+    world.meter.calls.clear()
+    body = world.objects.get(file.key)
+    assert world.meter.calls == {"s3.get": 1}
+    assert world.meter.waited_ms == pytest.approx(WAITS["s3.get"].ms + WAITS["s3.get"].megabyte_ms * len(body) / 1e6)
+    with world.objects.open(file.key) as stream:
+        assert stream.read() == body
+
+
+def test_a_wrong_result_fails_a_measurement(tmp_path: Path) -> None:
+    bench = Bench(region(), tmp_path)
+    bench.step(lambda: expect(right=True))
+    with pytest.raises(WrongResultError, match="wrong"):
+        bench.step(lambda: expect(right=True, wrong=False))
+
+
+def _result(share: float, seconds: float, memory_mib: int = 100) -> Result:
+    step = Step(cpu_s=seconds / 2, sdk_s=0.0, waited_s=seconds / 2, calls={})
+    return Result(job="job", accounts=1, share=share, steps={"run": step, "other": step}, memory_mib=memory_mib)
+
+
+JOB = replace(JOBS["orphans"], name="job", a_day={"run": 2}, within_s=100, memory_mb=None)
+
+
+def test_a_line_through_two_sizes_gives_the_multiple_of_the_target() -> None:
+    found = project(JOB, _result(0.01, 1.1), _result(0.1, 2.0))
+    # 1 second and 10 seconds a target, twice.
+    assert found.target_s == pytest.approx(22)
+    assert found.multiple == pytest.approx((100 - 2) / 20)
+    assert found.problems == []
+    assert "4.9" in line(found)
+
+
+@pytest.mark.parametrize(
+    ("large", "problem"),
+    [
+        (_result(0.1, 4.0), "times the target"),
+        (_result(0.1, 2.0, memory_mib=200), "MiB at 3 times"),
+        (_result(0.1, 20.0), "grows faster"),
+    ],
+)
+def test_what_does_not_hold_is_named(large: Result, problem: str) -> None:
+    found = project(JOB, _result(0.01, 1.1), large)
+    assert any(problem in each for each in found.problems)
+
+
+def test_a_function_with_half_a_core_takes_twice_the_processor_time() -> None:
+    whole = project(JOB, _result(0.01, 1.1), _result(0.1, 2.0))
+    half = project(replace(JOB, memory_mb=1_769 // 2), _result(0.01, 1.1), _result(0.1, 2.0))
+    assert half.target_s == pytest.approx(1.5 * whole.target_s, rel=0.01)
+
+
+def test_every_job_of_the_issue_is_measured() -> None:
+    assert set(JOBS) == {"close", "verify", "scan", "quick-pass", "watch", "orphans", "compactor", "rollup", "canary"}
