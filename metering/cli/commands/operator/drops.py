@@ -10,6 +10,7 @@ from metering.cli.all_regions import everywhere
 from metering.cli.command import Session, command, say
 from metering.cli.durations import parse_duration
 from metering.cli.failures import CommandFailedError
+from metering.hours import rfc3339
 from metering.reports.answer import KEEP, Answer, Cell, Column
 from metering.units import DAY_S
 
@@ -71,7 +72,7 @@ def _lost(region: RegionConnection, since_s: int) -> list[LostDrop]:
 
 def _answer(lost: Sequence[LostDrop], *, states: dict[str, str] | None = None) -> Answer:
     rows: list[dict[str, Cell]] = [
-        {"object": each.key, "put_at": each.put_s}
+        {"object": each.key, "put_at": rfc3339(each.put_s)}
         | ({} if states is None else {"state": states.get(each.key, "announced")})
         for each in lost
     ]
