@@ -13,7 +13,6 @@ from metering.adapters.memory.bucket_events import MemoryBucketEvents
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.producer_roles import MemoryProducerRoles
 from metering.adapters.memory.queues import MemoryQueue
-from metering.ledger.notes.checks.dropped_objects import DroppedObjects, LostDrop
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.ledger.notes.tokens import Role
 from metering.ledger.usage.kinds import KindNames
@@ -27,7 +26,6 @@ from metering.operations.ports import AlarmState, LoggedLine, Subscriber
 from metering.operations.producers import ProducerBook
 from metering.operations.tokens import TokenBook
 from metering.stores.queues import Redelivery
-from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.onramps import build_coverage
 from tests.support.lake_world import NOW_S, World, record
@@ -139,16 +137,6 @@ class Lively:
     @cached_property
     def alerts(self) -> PagedAlerts:
         return PagedAlerts()
-
-    def lose_announcements(self) -> None:
-        """Two objects were put below `drop/` two days ago, S3 announced neither, and the reconciler found them."""
-        world, put_s = self.world, NOW_S - 2 * DAY_S
-        lost = []
-        for name in ("2026-11-22/part-00017.ndjson.gz", "2026-11-22/part-00018.ndjson.gz"):
-            key = f"drop/edge-7f3a/{name}"
-            lost.append(LostDrop(key=key, etag=world.objects.upload(key, name.encode()), put_s=put_s))
-        note = DroppedObjects(lost=tuple(lost), began_s=NOW_S, finished_s=NOW_S, seen_to_s=NOW_S)
-        world.items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
     @property
     def function_logs(self) -> Logs:
