@@ -187,11 +187,11 @@ soak: $(STAMP) ## Long run through the real aggregator: BATCHES=200000; continue
 load: $(STAMP) ## Throughput, cost and memory through the deployed service on MiniStack
 	@$(PY) -m load_tests.load
 
-scale: $(STAMP) ## Each job over computed regions of two sizes, and the multiple of the target that it holds at: 20 minutes
-	@$(PY) -m load_tests.scale
-
 race: $(STAMP) ## This service beside what AWS's documentation would have a user build, on one emulator
 	@$(PY) -m load_tests.race
+
+scale: $(STAMP) ## Each job over computed regions of two sizes, and the multiple of the target that it holds at: 20 minutes
+	@$(PY) -m load_tests.scale
 
 bench: $(STAMP) ## Decoding, compaction, SQL over the lake, reports, the HTTP API, rating, flow logs, exports, each with a baseline in the same run
 	@$(PY) -m load_tests.bench_decode

@@ -339,7 +339,6 @@ def _leak(region: Lively) -> None:
     leaked.create(role=Role.ANALYST, accounts=None, life_s=DAY_S, made_by=region.caller(), label="leaked")
 
 
-# What must have happened before a line is typed.
 def _lose_a_drop(region: Lively) -> None:
     """An object is put that S3 never announces, and the watch has measured since."""
     world = region.world
@@ -350,6 +349,7 @@ def _lose_a_drop(region: Lively) -> None:
     world.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=now_s, measured_s=now_s).to_item()))
 
 
+# What must have happened before a line is typed.
 BEFORE: dict[str, Callable[[Lively], None]] = {
     "drops-list": _lose_a_drop,
     "verify": lambda region: region.work(),

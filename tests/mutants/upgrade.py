@@ -58,7 +58,7 @@ UPGRADE = (
         name="upgrade: the usage types of the old canary take numbers",
         path="metering/upgrade/filling.py",
         old="named = {key.kind for key in old if of_canary(key.usage_type)}",
-        new="named = set[Kind]()",
+        new="named = {key.kind for key in old if not key.usage_type}",
         suites=_UPGRADE,
     ),
     Mutant(
