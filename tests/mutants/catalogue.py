@@ -8,6 +8,7 @@ from __future__ import annotations
 from tests.mutants.audit import AUDIT
 from tests.mutants.commit import COMMIT
 from tests.mutants.mutant import LAKE, WORLD, Mutant
+from tests.mutants.readers import READERS
 from tests.mutants.rollup import ROLLUP
 from tests.mutants.upgrade import UPGRADE
 
@@ -49,6 +50,7 @@ _DOORS_OPERATORS = ("tests/api/test_operators.py",)
 MUTANTS = (
     *AUDIT,
     *COMMIT,
+    *READERS,
     *ROLLUP,
     *UPGRADE,
     Mutant(

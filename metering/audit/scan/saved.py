@@ -32,8 +32,7 @@ def keep_census(objects: ObjectStore, state: CensusState) -> None:
     Raises:
         UnavailableError: It is unknown whether it is saved; the next process begins where the last one was saved.
     """
-    body = gzip.compress(json.dumps(_saved(state), separators=(",", ":")).encode(), mtime=0)
-    objects.put(SCAN_KEY, body, if_absent=False)
+    objects.put(SCAN_KEY, census_bytes(state), if_absent=False)
 
 
 def kept_census(objects: ObjectStore, items: ItemStore) -> CensusState | None:
@@ -46,6 +45,21 @@ def kept_census(objects: ObjectStore, items: ItemStore) -> CensusState | None:
         body = objects.get(SCAN_KEY)
     except ObjectMissingError:
         return None
+    return census_of(body, items)
+
+
+def census_bytes(state: CensusState) -> bytes:
+    """What was counted so far, as it is saved."""
+    return gzip.compress(json.dumps(_saved(state), separators=(",", ":")).encode(), mtime=0)
+
+
+def census_of(body: bytes, items: ItemStore) -> CensusState | None:
+    """Inverse of `census_bytes`; None for what another version saved, or is none.
+
+    Args:
+        body: What was saved.
+        items: Ledger of the region, which knows what earlier scans saw of the sources.
+    """
     try:
         document = json.loads(gzip.decompress(body))
         return _restored(document, items) if document["form"] == _FORM else None

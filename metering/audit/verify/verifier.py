@@ -35,6 +35,7 @@ from metering.stores.writes import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from metering.audit.scan.census import CensusState
     from metering.audit.verify.expectations import SentBatches, SentContent
     from metering.lake.view import LakeView
     from metering.ledger.markers import Marker
@@ -124,6 +125,8 @@ class Verifier:
         from_s: int,
         to_s: int,
         sent: SentBatches | None = None,
+        counted: CensusState | None = None,
+        keep: Callable[[CensusState], None] = lambda _state: None,
         tell: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
     ) -> Verification:
         """Check everything booked in `[from_s, to_s)`, and every batch of a manifest.
@@ -135,6 +138,8 @@ class Verifier:
             from_s: Start of the range, epoch seconds.
             to_s: Exclusive end of the range.
             sent: The manifest; None to check the ledger against itself.
+            counted: What an earlier call counted of the range; None to begin.
+            keep: Called with what was counted so far, after each part of a table and each hour.
             tell: Hears what is counted: its name, how much of it, of how much.
         """
         waiting, at_rest = self._rest()
@@ -142,13 +147,13 @@ class Verifier:
         chosen: dict[str, SentContent] = {}
         markers: Mapping[str, Marker] = {}
         if sent is None:
-            counted = self._ledger(dead, waiting, from_s, to_s, tell)
+            verdicts = self._ledger(dead, waiting, from_s, to_s, tell)
         else:
             facts = read_ledger(self.items, sent.contents.keys() | dead)
             waiting = max(waiting, self._look_again(facts, dead, sent))
             chosen, markers = chosen_contents(sent, facts), facts.markers
             unmarked = {batch_id for batch_id in sent.contents if batch_id not in facts.markers}
-            counted = count_sent(
+            verdicts = count_sent(
                 sent,
                 chosen,
                 Whereabouts(facts=facts, dead=dead, waiting=waiting),
@@ -156,7 +161,12 @@ class Verifier:
                 disallowed_contents(self.objects, unmarked - dead),
             )
         check = EqualityCheck(reconciler=self._reconciler, chosen=chosen)
-        compared = check.run(from_s=from_s, to_s=to_s, tell=lambda now: tell(now.phase, now.done, now.of))
+
+        def told(now: CensusState) -> None:
+            keep(now)
+            tell(now.phase, now.done, now.of)
+
+        compared = check.run(from_s=from_s, to_s=to_s, counted=counted, tell=told)
         now_s = self.clock.now_ms() // 1_000
         plans = PlanCheck(
             items=self.items,
@@ -167,7 +177,7 @@ class Verifier:
         )
         logs = Verification(logs=plans.run(from_s=from_s, to_s=to_s))
         judged = judge_contents(chosen, markers, compared.unstable)
-        total = sum_verifications((counted, compared, judged, logs))
+        total = sum_verifications((verdicts, compared, judged, logs))
         at_rest = at_rest and self._rest()[1]
         return replace(
             total,

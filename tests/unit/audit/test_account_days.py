@@ -104,3 +104,46 @@ def test_accounts_side_by_side_give_the_same() -> None:
     days = world.jobs.account_days
     beside = AccountDays(items=days.items, usage=days.usage, view=days.view, totals=days.totals, threads=4)
     assert beside.look(DAY) == days.look(DAY)
+
+
+def test_hours_never_differ_wherever_a_run_of_the_roll_up_stands() -> None:
+    number, settled = 0, []
+    while True:
+        world = world_of_a_day()
+        world.send([record(2, start_s=hour_s) for hour_s in DAY], rolled_up=False)
+        died = world.dies_after(number, world.roll_up)
+        checks = world.jobs.account_days.look(DAY)
+        assert [check.differences for check in checks.values()] == [(), (), ()]
+        settled.append(all(check.stable for check in checks.values()))
+        if not died:
+            break
+        number += 1
+    assert settled[0]
+    assert settled[-1]
+    assert not all(settled)
+
+
+@pytest.mark.parametrize("looker", ["account days", "one hour"])
+def test_hours_never_differ_while_whole_runs_come_between_any_two_calls_of_a_look(looker: str) -> None:
+    """The newest done runs are read before the rows (P37)."""
+    number = 0
+    while True:
+        world = world_of_a_day()
+        calls = 0
+
+        def at(_call: str) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == number + 1:  # noqa: B023 - called at once
+                world.items.on_call = lambda _call: None  # noqa: B023
+                world.send([record(2, start_s=hour_s) for hour_s in DAY])  # noqa: B023
+
+        world.items.on_call = at
+        if looker == "account days":
+            found = [each for check in world.jobs.account_days.look(DAY).values() for each in check.differences]
+        else:
+            found = list(world.jobs.reconciler.look(DAY[1], frozenset())[0].differences)
+        assert found == [], number
+        if calls <= number:
+            break
+        number += 1

@@ -119,3 +119,11 @@ def test_different_totals_have_different_fingerprints(one: dict[str, Total], oth
 
     assert (fingerprint(one.items()) == fingerprint(other.items())) is (counted(one) == counted(other))
     assert (fingerprint(one.items()) == Fingerprint()) is not bool(counted(one))
+
+
+def test_a_byte_that_moved_to_another_key_changes_a_fingerprint_although_the_sum_stays() -> None:
+    one = fingerprint([("a", Total(2, 1)), ("b", Total(1, 1))])
+    other = fingerprint([("a", Total(1, 1)), ("b", Total(2, 1))])
+    assert one.total == other.total
+    assert one != other
+    assert fingerprint([("a", Total(2, 1))]) != fingerprint([("a", Total(1, 2))])

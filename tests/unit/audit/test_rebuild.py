@@ -15,12 +15,13 @@ from metering.hours import hour_of
 from metering.ledger.markers import Marker, marker_key
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows
+from metering.stores.bucket import summary_key
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.usage_items import change, elsewhere, lose, usage_of
-from tests.unit.audit.test_reconcile import world_with_traffic
+from tests.unit.audit.test_reconcile import LATE_HOUR, world_with_traffic
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ def test_rows_of_a_closed_month_that_are_not_what_was_frozen_are_told() -> None:
     other = {key: Total(total.bytes + 1, total.records) for key, total in usage.items()}
     world.objects.put(first.key, world.jobs.frozen_files.hour_file(other).content, if_absent=False)
     assert world.jobs.rebuilder.usage().damaged == (first.hour_s,)
+    assert not any(key.hour_s == first.hour_s for key in world.usage()), "nothing is booked of a changed object"
     lose_usage(world, month=MONTH)
     world.objects.remove(second.key)
     assert world.jobs.rebuilder.usage().damaged == (first.hour_s, second.hour_s)
@@ -242,3 +244,18 @@ def test_what_lake_and_usage_lost_of_a_closed_month_comes_back_from_what_was_fro
     result = world.jobs.rebuilder.usage()
     assert october(world) == before
     assert result.damaged
+
+
+def test_usage_stays_where_the_files_do_not_hold_what_was_accepted() -> None:
+    world = world_with_traffic()
+    world.compact_all()
+    before = world.usage()
+    [file, *_] = world.files(hour_of(NOW_S))
+    [other, *_] = world.files(LATE_HOUR)
+    for name in (file.key, summary_key(file.key)):
+        world.objects.remove(name)
+    world.objects.put(file.key, world.objects.get(other.key), if_absent=False)
+    result = world.jobs.rebuilder.usage()
+    assert result.damaged == (hour_of(NOW_S),)
+    assert result.repaired == 0
+    assert world.usage() == before

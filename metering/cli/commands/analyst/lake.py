@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from metering.audit.reconcile.hour_check import describe
-from metering.cli.all_regions import everywhere, of_region
+from metering.cli.all_regions import asks_for_all, everywhere, of_region
 from metering.cli.command import Session, command, say
 from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
+from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, counting
 from metering.cli.times import FROM_OPTION, TO_OPTION
 from metering.hours import rfc3339
 from metering.ledger.contradictions import Contradictions
@@ -23,7 +25,8 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from metering.audit.reconcile.reconciler import ReconciliationResult
+    from metering.audit.reconcile.reconciler import Reconciler, ReconciliationResult
+    from metering.audit.scan.census import CensusState
     from metering.audit.verify.verification import Difference
     from metering.lake.compactor import CompactionResult
     from metering.wiring.connection import RegionConnection
@@ -115,6 +118,7 @@ def reconcile(
     result: Annotated[
         bool, typer.Option("--result", help="Only show what the reconciler's last pass found; compare nothing.")
     ] = False,
+    resume: Annotated[Path | None, RESUME_OPTION] = None,
 ) -> None:
     """Compare markers, usage table and rows (lake and staging), hour by hour; exit 0 only if all are equal.
 
@@ -126,11 +130,18 @@ def reconcile(
         _show_last_pass(session, now_s, others=deep or start is not None or end is not None)
         return
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
+    if resume is not None and asks_for_all(session):
+        raise WrongUsageError("--resume has a scan of one region.", "Name the region.")
+    file = ScanFile(resume)
+    asked = None if start is None and end is None else (from_s, to_s)
     told: list[tuple[str, str]] = []
     failed: list[str] = []
 
     def compared(region: RegionConnection) -> Answer:
-        found = region.jobs.reconciler.run(from_s=from_s, to_s=to_s, deep=deep)
+        reconciler = region.jobs.reconciler
+        state = file.kept(region.items, deep=deep, range_s=asked)
+        state = state or reconciler.begin(from_s=from_s, to_s=to_s, deep=deep)
+        found = _reconciled(reconciler, state, file)
         if start is None and end is None:
             region.jobs.reconciler_state.keep(found)
         begun = of_region(session, region.region)
@@ -145,6 +156,22 @@ def reconcile(
         say(text, style)
     if failed:
         raise typer.Exit(1)
+
+
+def _reconciled(reconciler: Reconciler, state: CensusState, file: ScanFile) -> ReconciliationResult:
+    """Count to the end, and look at what differs."""
+    with counting() as tell:
+
+        def counted(now: CensusState) -> None:
+            tell(now.phase, now.done, now.of)
+            file.keep(now)
+
+        reconciler.census.go_on(state, tell=counted)
+        file.keep(state, now=True)
+        result = reconciler.judge(state)
+    result = reconciler.told(result, from_s=state.from_s, to_s=state.to_s, deep=state.deep)
+    file.remove()
+    return result
 
 
 def _show_last_pass(session: Session, now_s: int, *, others: bool) -> None:

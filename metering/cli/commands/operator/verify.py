@@ -18,6 +18,7 @@ from metering.cli.command import Session, command, progress, say
 from metering.cli.commands.analyst.lake import NoDeadline
 from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
+from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, counting
 from metering.errors import OperationFailedError, UnavailableError
 from metering.hours import rfc3339
 from metering.reports.answer import Answer, Cell, Column, Json, Kind
@@ -86,6 +87,7 @@ def verify(
             "--wait", metavar="DURATION", help="Wait at most this long until nothing is in flight: 90s, 10m, 1h."
         ),
     ] = None,
+    resume: Annotated[Path | None, RESUME_OPTION] = None,
 ) -> None:
     """Check that nothing is lost and nothing is counted twice; exit 0 only if that is so.
 
@@ -97,6 +99,8 @@ def verify(
     now_s = int(time.time())
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     wait_s = parse_duration(wait, "--wait") if wait else 0
+    if resume is not None and asks_for_all(session):
+        raise WrongUsageError("--resume has a scan of one region.", "Name the region.")
     if asks_for_all(session):
         results = _verified(connections(session), manifest or [], wait_s, (from_s, to_s))
         session.write(verifications_answer(results))
@@ -106,7 +110,14 @@ def verify(
         sent = _read_manifests(manifest or [], {session.region_name}).get(session.region_name)
         verifier = build_verifier(session.region())
         wait_until_settled(verifier, wait_s, rollup=rollup_of(session.region()))
-        result = verifier.verify(from_s=from_s, to_s=to_s, sent=sent)
+        asked = None if start is None and end is None else (from_s, to_s)
+        file = ScanFile(resume)
+        counted = file.kept(session.region().items, deep=True, range_s=asked)
+        if counted is not None:
+            from_s, to_s = counted.from_s, counted.to_s
+        with counting() as tell:
+            result = verifier.verify(from_s=from_s, to_s=to_s, sent=sent, counted=counted, keep=file.keep, tell=tell)
+        file.remove()
         results = {session.region_name: result}
         session.write(verification_answer(result))
         explain(result)
@@ -128,8 +139,8 @@ def _verified(
     wait_until_all_settled(verifiers, wait_s, rollups={region.region: rollup_of(region) for region in regions})
     results: dict[str, Verification] = {}
     for name, verifier in verifiers.items():
-        with answering(name):
-            results[name] = verifier.verify(from_s=range_s[0], to_s=range_s[1], sent=sent.get(name))
+        with answering(name), counting() as tell:
+            results[name] = verifier.verify(from_s=range_s[0], to_s=range_s[1], sent=sent.get(name), tell=tell)
     return results
 
 

@@ -1,0 +1,93 @@
+"""A long scan of a command: how far it is, and a file with which another call goes on after a stop."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from metering.audit.scan.saved import census_bytes, census_of
+from metering.cli.command import progress
+from metering.cli.failures import WrongUsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from metering.audit.scan.census import CensusState
+    from metering.stores.items import ItemStore
+
+RESUME_OPTION = typer.Option(
+    "--resume", metavar="FILE", help="Keep what was counted in this file; after a stop, go on with it."
+)
+# A scan of a large region saves some megabytes each time.
+_SAVED_EVERY_S = 10
+
+
+class ScanFile:
+    """What a scan has counted so far, in a file. A plain class: it remembers when it saved last.
+
+    Args:
+        path: The file; None to keep nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._saved_s = 0.0
+
+    def kept(self, items: ItemStore, *, deep: bool, range_s: tuple[int, int] | None) -> CensusState | None:
+        """What was counted so far; None if nothing was.
+
+        Args:
+            items: Ledger of the region.
+            deep: Whether the rows are to be counted.
+            range_s: The range that was asked for; None for everything.
+
+        Raises:
+            WrongUsageError: The file is something else, or has another scan.
+        """
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            state = census_of(self._path.read_bytes(), items)
+        except OSError as error:
+            raise WrongUsageError(f"Cannot read {self._path}: {error.strerror or error}.", _OTHER) from error
+        if state is None:
+            raise WrongUsageError(f"{self._path} is no scan that this version saved.", _OTHER)
+        if state.deep != deep or (range_s is not None and range_s != (state.from_s, state.to_s)):
+            raise WrongUsageError(f"{self._path} has a scan of another range or depth.", _OTHER)
+        return state
+
+    def keep(self, state: CensusState, *, now: bool = False) -> None:
+        """Save what was counted so far, at most every few seconds unless `now`."""
+        if self._path is None or not (now or time.monotonic() - self._saved_s >= _SAVED_EVERY_S):
+            return
+        self._saved_s = time.monotonic()
+        beside = self._path.with_name(f"{self._path.name}.new")
+        beside.write_bytes(census_bytes(state))
+        beside.replace(self._path)
+
+    def remove(self) -> None:
+        """The scan is at its end."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+_OTHER = "Name another file, or delete this one to begin anew."
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[str, int, int], None]]:
+    """How far a scan is, on stderr."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with progress(*columns) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def tell(what: str, done: int, of: int) -> None:
+            bar.update(task, description=f"counting {what}", completed=done, total=of)
+
+        yield tell

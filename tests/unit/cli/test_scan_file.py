@@ -1,0 +1,87 @@
+"""A scan of a command goes on after a stop, with what its file has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.audit.reconcile.table_scan import ScanTooLongError
+from metering.audit.scan.findings import Findings
+from metering.cli.commands.analyst.lake import _reconciled
+from metering.cli.failures import WrongUsageError
+from metering.cli.printing.scan_file import ScanFile
+from metering.units import DAY_S
+from tests.support.lake_world import NOW_S, World, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RANGE = (0, NOW_S + DAY_S)
+
+
+def world_with_traffic() -> World:
+    world = World()
+    world.send([record(5), record(7, account="210987654321")])
+    world.compact_all()
+    return world
+
+
+def test_a_scan_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    world, path = world_with_traffic(), tmp_path / "scan.gz"
+    reconciler, parts = world.jobs.reconciler, 0
+
+    def stop() -> None:
+        nonlocal parts
+        parts += 1
+        if parts > 4:
+            raise ScanTooLongError
+
+    state = reconciler.begin(from_s=0, to_s=RANGE[1], deep=True)
+    file = ScanFile(path)
+    with pytest.raises(ScanTooLongError):
+        reconciler.census.go_on(state, limit=stop, tell=lambda now: file.keep(now, now=True))
+    kept = ScanFile(path).kept(world.items, deep=True, range_s=RANGE)
+    assert kept is not None
+    assert (kept.phase, kept.done) == (state.phase, state.done)
+    assert kept.phase != "done"
+    result = _reconciled(reconciler, kept, ScanFile(path))
+    assert all(check.agrees for check in result.checks)
+    assert [check.hour_s for check in result.checks] == list(Findings(kept, reconciler.may_lack_markers).checks())
+    assert not path.exists()
+
+
+def test_without_a_file_nothing_is_kept(tmp_path: Path) -> None:
+    world = world_with_traffic()
+    file = ScanFile(None)
+    state = world.jobs.reconciler.begin(from_s=0, to_s=RANGE[1])
+    file.keep(state, now=True)
+    assert file.kept(world.items, deep=False, range_s=RANGE) is None
+    file.remove()
+    assert ScanFile(tmp_path / "none").kept(world.items, deep=False, range_s=RANGE) is None
+
+
+def test_it_is_saved_at_most_every_few_seconds(tmp_path: Path) -> None:
+    world, path = world_with_traffic(), tmp_path / "scan.gz"
+    file, state = ScanFile(path), world.jobs.reconciler.begin(from_s=0, to_s=RANGE[1])
+    file.keep(state, now=True)
+    path.unlink()
+    file.keep(state)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(("deep", "range_s"), [(True, RANGE), (False, (0, 3_600))])
+def test_a_file_with_another_scan_is_refused(tmp_path: Path, deep: bool, range_s: tuple[int, int]) -> None:
+    world, file = world_with_traffic(), ScanFile(tmp_path / "scan.gz")
+    file.keep(world.jobs.reconciler.begin(from_s=RANGE[0], to_s=RANGE[1]), now=True)
+    with pytest.raises(WrongUsageError, match="another range or depth"):
+        file.kept(world.items, deep=deep, range_s=range_s)
+    assert file.kept(world.items, deep=False, range_s=None) is not None
+
+
+def test_a_file_that_is_no_scan_is_refused_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("mine")
+    with pytest.raises(WrongUsageError, match="no scan"):
+        ScanFile(path).kept(World().items, deep=False, range_s=None)
+    assert path.read_text() == "mine"
