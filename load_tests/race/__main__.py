@@ -2,8 +2,9 @@
 
 Three workers each, and as many messages an invocation as a function of `prod` gets. Rate and write units without
 trouble, the messages handed over as a mapping does; then, from a queue with copies, killed workers and lost replies,
-the number of accounts whose totals are wrong. Our clock ends when nothing waits for the roll-up, and our units are those of everything, compaction and
-cleaning included. Kinds of usage have their numbers before the clock: that is done once in an account's life.
+the number of accounts whose totals are wrong. Our clock ends when nothing waits for the roll-up, and our units are
+those of everything, compaction and cleaning included. Kinds of usage have their numbers before the clock: that is done
+once in an account's life.
 """
 
 from __future__ import annotations

@@ -11,14 +11,17 @@ from load_tests.scale.region import KINDS, RECORDS, ROUNDS, Region, account_id, 
 from load_tests.scale.staging import KEPT
 from metering.adapters.memory.items import MemoryItemStore
 from metering.hours import hour_label, month_bounds_s, parse_hour
-from metering.ledger.booked_hours import LakeFile, Published
-from metering.ledger.runs import Run
-from metering.ledger.usage.items import usage_partition
+from metering.ledger import partitions
+from metering.ledger.booked_hours import POINTER_PREFIX, LakeFile, Published
+from metering.ledger.markers import marker_key
+from metering.ledger.runs import Run, lake_chain, rollup_chain
+from metering.ledger.usage.items import usage_item_key
 from metering.ledger.usage.kinds import kind_items
 from metering.stores.bucket import lake_file_key, plan_key
 from metering.stores.item_size import item_bytes
 from metering.stores.writes import Key, Put, Table, key_of
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
 _PAGE_BYTES = 1_000_000
 _HASH = "5f" * 32
 _ROLLUP_RUN = 1_000_000
-_BATCH_PREFIX = "B#s-"
+_ANY_KIND = kind(0)
+_OURS = partitions.BATCH + "s-"
 
 
 def batch_id(hour_s: int, round_: int, block: int) -> str:
@@ -100,16 +104,16 @@ class ComputedItems:
 
     def _staged(self, key: Key) -> tuple[bool, Item | None]:
         """An item of a staged commit, looked up by its key: whether it is known here, and the item."""
-        staging, sort = self._staging, key.pk[:2]
+        staging, sort, name = self._staging, *_parted(key.pk)
         if staging is None:
             return False, None
-        if sort == "H#" and key.sk.startswith("2#"):
-            commit_id = key.sk[2:]
-            pointer = staging.pointer(commit_id, parse_hour(key.pk[2:])) if staging.pends(commit_id) else None
+        if sort == partitions.HOUR and key.sk.startswith(POINTER_PREFIX):
+            commit_id = key.sk.removeprefix(POINTER_PREFIX)
+            pointer = staging.pointer(commit_id, parse_hour(name)) if staging.pends(commit_id) else None
             return True, None if pointer is None else pointer.to_item()
-        if sort == "U#":
+        if sort == partitions.WAITING:
             return True, staging.waiting_item(key.sk).to_item() if staging.waits(key.sk) else None
-        if sort == "P#" and staging.has(key.sk):
+        if sort == partitions.PENDING and staging.has(key.sk):
             return True, staging.pending_item(key.sk).to_item() if staging.pends(key.sk) else None
         return False, None
 
@@ -186,9 +190,9 @@ class ComputedItems:
     def _computed(self, table: Table, pk: str, sk_from: str, sk_to: str, *, descending: bool) -> Iterator[Item]:
         if table is Table.USAGE:
             found = self._usage(pk, sk_from, sk_to)
-        elif pk.startswith("R#"):
+        elif pk.startswith(partitions.RUN):
             return self._runs(pk, sk_from, sk_to, descending=descending)
-        elif pk.startswith(_BATCH_PREFIX):
+        elif pk.startswith(_OURS):
             found = self._marker(pk)
         else:
             found = self._ledger(pk)
@@ -196,21 +200,20 @@ class ComputedItems:
         return iter(list(chosen)[::-1]) if descending else chosen
 
     def _ledger(self, pk: str) -> Iterator[Item]:
-        staging = self._staging
-        sort, name = pk[:2], pk[2:]
-        if sort == "H#":
+        staging, sort, name = self._staging, *_parted(pk)
+        if sort == partitions.HOUR:
             yield from self._hour(parse_hour(name))
-        elif sort == "D#" and name in self._accounts:
+        elif sort == partitions.KINDS and name in self._accounts:
             # Names come first in the order of sort keys, and nobody queries for them.
             for number in range(KINDS):
                 yield kind_items(name, number, kind(number))[0]
         elif staging is None:
             return
-        elif pk == "U#0":
+        elif sort == partitions.WAITING and name == "0":
             yield from (entry.to_item() for entry in staging.waiting_items())
-        elif pk == "P#0":
+        elif sort == partitions.PENDING and name == "0":
             yield from (entry.to_item() for entry in staging.pending_items())
-        elif sort == "C#" and (name[:1] == KEPT or staging.has(name)):
+        elif sort == partitions.COMMIT and (name[:1] == KEPT or staging.has(name)):
             yield staging.commit(name).to_item()
 
     def _hour(self, hour_s: int) -> Iterator[Item]:
@@ -228,16 +231,17 @@ class ComputedItems:
         )
 
     def _runs(self, pk: str, sk_from: str, sk_to: str, *, descending: bool) -> Iterator[Item]:
-        chain = pk[2:]
-        if chain not in ("L0", "U0"):
+        chain = pk.removeprefix(partitions.RUN)
+        if chain not in (lake_chain(0), rollup_chain(0)):
             return
-        last = self._region.newest_run if chain == "L0" else _ROLLUP_RUN
-        first = 1 if chain == "L0" else _ROLLUP_RUN
+        lake = chain == lake_chain(0)
+        last = self._region.newest_run if lake else _ROLLUP_RUN
+        first = 1 if lake else _ROLLUP_RUN
         numbers = range(first, last + 1)
         for number in reversed(numbers) if descending else numbers:
             if not sk_from <= f"{number:012d}" < sk_to:
                 continue
-            done_ms = (self._region.hour_of_run(number) + 2 * HOUR_S) * 1_000 if chain == "L0" else 0
+            done_ms = (self._region.hour_of_run(number) + 2 * HOUR_S) * 1_000 if lake else 0
             run = Run(
                 chain=chain,
                 number=number,
@@ -250,7 +254,7 @@ class ComputedItems:
             yield run.to_item()
 
     def _marker(self, pk: str) -> Iterator[Item]:
-        _, hour, round_, block = pk.removeprefix("B#").split("-")
+        _, hour, round_, block = pk.removeprefix(partitions.BATCH).split("-")
         hour_s = int(hour) * HOUR_S
         if self._markers_from_s <= hour_s < self._region.end_s:
             yield self.marker(hour_s, int(round_), int(block))
@@ -262,8 +266,7 @@ class ComputedItems:
         late_s = self._region.late_days(round_, block) * DAY_S
         decided_s = hour_s + late_s + 1_800
         item: dict[str, Value] = {
-            "pk": f"B#{batch_id(hour_s, round_, block)}",
-            "sk": "M",
+            **marker_key(batch_id(hour_s, round_, block))._asdict(),
             "verdict": "accepted",
             "hash_version": 1,
             "sender": "AROAEXAMPLEID",
@@ -305,8 +308,8 @@ class ComputedItems:
         self.computed["usage"] += 1
         region = self._region
         days = region.days_there(hour_s)
-        label = hour_label(hour_s)
-        item: dict[str, Value] = {"pk": usage_partition(account_id(account), label[:7]), "sk": f"{label}##0"}
+        key = usage_item_key(UsageKey(hour_s, account_id(account), *_ANY_KIND), 0)
+        item: dict[str, Value] = {**key._asdict()}
         for number in range(KINDS):
             total = region.kind_total(account, number, days)
             item[f"b{number}"] = total.bytes
@@ -344,3 +347,9 @@ class ComputedItems:
                     for block in range(region.blocks):
                         if region.late_days(round_, block) <= days:
                             yield self.marker(hour_s, round_, block)
+
+
+def _parted(pk: str) -> tuple[str, str]:
+    """Prefix and name of a partition of the ledger."""
+    prefix, mark, name = pk.partition("#")
+    return prefix + mark, name

@@ -13,7 +13,7 @@ from load_tests.scale.staging import Staging
 from load_tests.scale.templates import Templates
 from metering.fleet.stage import StageConfig
 from metering.hours import month_bounds_s
-from metering.stores.writes import Table
+from metering.ledger.waiting import waiting_in
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _rollup(size: Size, folder: Path) -> Result:
     # A process keeps the dictionaries of its accounts: its first run reads them, the next ones do not.
     cold = bench.step(lambda: [rollup.numbers.names.read(account_id(each)) for each in range(size.accounts)])
     run = bench.step(lambda: rollup.run(bench.deadline()))
-    expect(nothing_waits=not list(bench.items.query(Table.LEDGER, "U#0")))
+    expect(nothing_waits=not list(waiting_in(bench.items, 0)))
     return bench.result("rollup", run=run, cold=cold)
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.freshness import Freshness
-from metering.hours import hour_of, rfc3339
+from metering.hours import hour_of
 from metering.ledger.commits import CommitRecord
+from metering.ledger.conflicts import conflict_seen_item
 from metering.ledger.markers import Marker
 from metering.ledger.notes.canary_batches import CANARY_BYTES, canary_batch_id, slot_of
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from load_tests.scale.bench import Bench
-    from metering.stores.writes import Value
 
 # Notes of a kind that the watch reads at most.
 _NOTES = 2_000
@@ -55,12 +55,7 @@ def fill_notes(bench: Bench) -> None:
     """Write what other jobs and bad producers leave for the watch to read."""
     now_s = bench.clock.now_ms() // 1_000
     for number in range(_NOTES):
-        noted = rfc3339(now_s - number)
-        item: dict[str, Value] = {
-            "pk": "W#conflict",
-            "sk": f"{noted}#{number:032d}#{'0' * 64}",
-            "expires_at": now_s + DAY_S,
-        }
+        item = conflict_seen_item(f"{number:032d}", "0" * 64, now_s - number)
         bench.items.put(Put(table=Table.LEDGER, item=item))
     for run in _canary_runs(now_s):
         bench.items.put(Put(table=Table.LEDGER, item=run.to_item()))

@@ -35,7 +35,7 @@ class SumsDifferError(OperationFailedError):
         told = ", ".join(f"{name} {size}" for name, size in sums.items() if size is not None)
         super().__init__(
             f"The sums are not equal ({told} bytes).",
-            "If a commit is being booked they are equal in a minute. Else: metering runbook reconciliation-differences",
+            "If batches come in they are equal in a minute. Else: metering runbook reconciliation-differences",
         )
         self.sums = dict(sums)
         self.table = table

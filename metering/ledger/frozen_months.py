@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from metering.hours import hour_label
 from metering.ledger.booked_hours import LakeFile
 from metering.ledger.periods import Period, period_key
+from metering.stores.bucket import closed_accounts_key, closed_days_key
 from metering.stores.fields import Fields
 from metering.stores.writes import Table
 from metering.usage.totals import Total, UsageKey
@@ -246,3 +247,19 @@ def read_frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> Fro
     if period is None or period.state != "closed":
         return None
     return FrozenMonth.from_json(objects.get(period.frozen_key), period.frozen_key)
+
+
+def closed_month(items: ItemStore, month: str) -> FrozenMonth | None:
+    """A closed month by the names of its objects alone, without its manifest; None if the month is not closed.
+
+    It has no hours. A month of the form `metering.closed/1` has no such objects: read `read_frozen_month` then.
+    """
+    item = items.get(Table.LEDGER, period_key(month))
+    if item is None or Period.from_item(item).state != "closed":
+        return None
+    return FrozenMonth(
+        month=month,
+        hours=(),
+        accounts=FrozenRows(key=closed_accounts_key(month), rows=0, digest=""),
+        days=FrozenRows(key=closed_days_key(month), rows=0, digest=""),
+    )

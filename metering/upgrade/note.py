@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError
 from metering.stores.fields import Fields
-from metering.stores.writes import Absent, Delete, Key, Put, Table
+from metering.stores.writes import Absent, AllOf, Delete, Exists, Key, Put, Table, Update
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from metering.stores.items import ItemStore
-    from metering.stores.writes import Item, Value
+    from metering.stores.writes import Condition, Item, Value
 
 UPGRADE_KEY = Key("S#upgrade", "S")
 
@@ -72,16 +75,22 @@ def note_stop(items: ItemStore, out_at_ms: int) -> UpgradeNote:
     return note
 
 
-def note_revisions(items: ItemStore, note: UpgradeNote, revisions: int) -> UpgradeNote:
-    """Note the sum of revisions of the old usage table, as it was before the table was read."""
-    noted = replace(note, revisions=revisions)
-    items.put(Put(table=Table.LEDGER, item=noted.to_item()))
-    return noted
+def note_revisions(items: ItemStore, revisions: int) -> None:
+    """Note the sum of revisions of the old usage table, as it was before the table was read.
+
+    A process that is late changes nothing: the upgrade has come to its end without it.
+    """
+    _change(items, {"revisions": revisions}, AllOf((Exists(), Absent(attribute="settled"))))
 
 
-def note_settled(items: ItemStore, note: UpgradeNote) -> None:
+def note_settled(items: ItemStore) -> None:
     """Note that the old usage table is not needed any more."""
-    items.put(Put(table=Table.LEDGER, item=replace(note, settled=True).to_item()))
+    _change(items, {"settled": True}, Exists())
+
+
+def _change(items: ItemStore, values: Mapping[str, Value], condition: Condition) -> None:
+    with suppress(ConditionFailedError):
+        items.update(Update(table=Table.LEDGER, key=UPGRADE_KEY, set=values, condition=condition))
 
 
 def forget_upgrade(items: ItemStore) -> None:

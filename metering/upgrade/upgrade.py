@@ -135,24 +135,22 @@ class DataUpgrade:
             return
         tell("a worker of the version before wrote late: repairing usage")
         repair()
-        self.retrier.call(lambda: note_revisions(self.items, note, revisions))
+        self.retrier.call(lambda: note_revisions(self.items, revisions))
 
     def tidy(self) -> None:
         """Delete the runs that were copied, and note that the old usage table is not needed any more.
 
         Raises:
-            OperationFailedError: No upgrade is in work.
             UnavailableError: The ledger gives no answer; whoever comes next goes on.
         """
         self._old_runs().delete()
-        note = self._note()
-        self.retrier.call(lambda: note_settled(self.items, note))
+        self.retrier.call(lambda: note_settled(self.items))
 
     def _fill(self, tell: Tell) -> dict[int, Total]:
         note = self._note()
         months, revisions = self.retrier.call(lambda: partitions_before(self.items))
         if note.revisions != revisions:
-            self.retrier.call(lambda: note_revisions(self.items, note, revisions))
+            self.retrier.call(lambda: note_revisions(self.items, revisions))
         filling = Filling(
             items=self.items,
             retrier=self.retrier,

@@ -33,10 +33,12 @@ from metering.cli.commands.developer.local import _status_answer
 from metering.cli.commands.developer.local_outputs import environment, environment_answer, outputs_answer
 from metering.fleet.ports import RegionStacks
 from metering.hours import hour_of
+from metering.ledger.notes.completeness import Completeness
 from metering.ledger.notes.tokens import Role
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextStore
 from metering.operations.tokens import TokenBook
+from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from tests.cli.lively import REGION, Lively
 from tests.cli.lively_fleet import FILES, NOW, LivelyFleet, lively_account
@@ -223,6 +225,8 @@ LINES: dict[str, str] = {
     "token-create-analyst": "token create --role analyst",
     "token-list": "token list",
     "token-revoke": "token revoke 5d41402abc4b2a76",
+    "drops-list": "drops list",
+    "drops-send": "drops send",
     "uninstall": "uninstall --delete-data",
     "uninstall-nothing": "uninstall",
 }
@@ -335,8 +339,19 @@ def _leak(region: Lively) -> None:
     leaked.create(role=Role.ANALYST, accounts=None, life_s=DAY_S, made_by=region.caller(), label="leaked")
 
 
+def _lose_a_drop(region: Lively) -> None:
+    """An object is put that S3 never announces, and the watch has measured since."""
+    world = region.world
+    world.clock.advance_s(-HOUR_S)
+    world.objects.put("drop/edge-7f3a/2026-11-24/part-0007.ndjson.gz", b"{}", if_absent=True)
+    world.clock.advance_s(HOUR_S)
+    now_s = world.clock.now_ms() // 1000
+    world.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=now_s, measured_s=now_s).to_item()))
+
+
 # What must have happened before a line is typed.
 BEFORE: dict[str, Callable[[Lively], None]] = {
+    "drops-list": _lose_a_drop,
     "verify": lambda region: region.work(),
     "ingest": lambda _region: network_logs(Path()),
     "dlq-list": lambda region: region.lose_a_letter("edge-7f3a-000184"),

@@ -107,7 +107,7 @@ def test_a_reader_learns_which_rights_it_lacks(service: Service) -> None:
     rows = examined(service, "reader", "--only", "large-put", "--only", "cancel-reasons", "--only", "warm-tables")
 
     assert {row["verdict"] for row in rows.values()} == {"unknown"}
-    assert "the caller may not call PutObject" in rows["large-put"]["saw"]
+    assert "the caller may not call CreateMultipartUpload" in rows["large-put"]["saw"]
     assert "the caller may not call PutItem" in rows["cancel-reasons"]["saw"]
 
 

@@ -159,7 +159,7 @@ def test_verify_fails_when_a_usage_item_is_wrong_by_one_byte(service: Service) -
             TableName=table,
             Key=key,
             UpdateExpression="ADD #b :d",
-            ExpressionAttributeNames={"#b": "bytes"},
+            ExpressionAttributeNames={"#b": "b0"},
             ExpressionAttributeValues={":d": {"N": delta}},
         )
         done = service.run("reader", "verify", "--format", "json")

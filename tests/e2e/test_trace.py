@@ -83,7 +83,7 @@ def add_bytes(service: Service, table: str, key: Any, delta: int) -> None:
         TableName=table,
         Key=key,
         UpdateExpression="ADD #b :d",
-        ExpressionAttributeNames={"#b": "bytes"},
+        ExpressionAttributeNames={"#b": "b0"},
         ExpressionAttributeValues={":d": {"N": str(delta)}},
     )
 

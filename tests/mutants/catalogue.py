@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tests.mutants.audit import AUDIT
 from tests.mutants.mutant import LAKE, WORLD, Mutant
+from tests.mutants.readers import READERS
 from tests.mutants.rollup import ROLLUP
 from tests.mutants.upgrade import UPGRADE
 
@@ -47,6 +48,7 @@ _DOORS_OPERATORS = ("tests/api/test_operators.py",)
 
 MUTANTS = (
     *AUDIT,
+    *READERS,
     *ROLLUP,
     *UPGRADE,
     Mutant(

@@ -283,6 +283,28 @@ ROLLUP = (
         suites=LAKE,
     ),
     Mutant(
+        name="P37 a look asks which runs are over after it has collected the rows",
+        path="metering/audit/reconcile/account_days.py",
+        old="""        done = settled_runs(self.items, self.view.shards)
+        rows = {hour_s: self._rows(hour_s) for hour_s in hours}
+""",
+        new="""        rows = {hour_s: self._rows(hour_s) for hour_s in hours}
+        done = settled_runs(self.items, self.view.shards)
+""",
+        suites=LAKE,
+    ),
+    Mutant(
+        name="P37 a second look asks which runs are over after it has collected the rows",
+        path="metering/audit/reconcile/reconciler.py",
+        old="""        done = settled_runs(self.items, self.shards)
+        placed = self.placed(hour_s, accounts=accounts if alone else None)
+""",
+        new="""        placed = self.placed(hour_s, accounts=accounts if alone else None)
+        done = settled_runs(self.items, self.shards)
+""",
+        suites=LAKE,
+    ),
+    Mutant(
         name="P38 a repair does not look at the revision",
         path="metering/audit/repair.py",
         old="return AllOf((same, *settled))",
@@ -341,14 +363,13 @@ ROLLUP = (
     Mutant(
         name="P45 a plan relies on a number that is not sure",
         path="metering/ledger/usage/kinds.py",
-        old="""        except (TransactionCanceledError, UnavailableError):
-            return False
-        return True""",
-        new="""        except (TransactionCanceledError, UnavailableError):
-            self._names._known[account_id] = {  # noqa: SLF001
-                **self._names.of(account_id), **dict(enumerate(kinds, start=first))
-            }
-        return True""",
+        old="""            landed = settled and self._claim(account_id, following, block)
+""",
+        new="""            landed = settled and self._claim(account_id, following, block)
+            if settled:
+                assumed = {**found, **{kind: number for number, kind in enumerate(block, start=following)}}
+                return {kind: assumed.get(kind) for kind in kinds}
+""",
         suites=_CLAIMS,
     ),
     Mutant(

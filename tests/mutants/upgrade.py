@@ -58,7 +58,7 @@ UPGRADE = (
         name="upgrade: the usage types of the old canary take numbers",
         path="metering/upgrade/filling.py",
         old="named = {key.kind for key in old if of_canary(key.usage_type)}",
-        new="named = set[Kind]()",
+        new="named = {key.kind for key in old if not key.usage_type}",
         suites=_UPGRADE,
     ),
     Mutant(
@@ -79,8 +79,8 @@ UPGRADE = (
         name="upgrade: whoever continues waits for the workers from then on",
         path="metering/upgrade/note.py",
         old="    if noted is not None:\n        return noted\n",
-        new="    if noted is not None:\n        noted = replace(noted, out_at_ms=out_at_ms)\n"
-        "        items.put(Put(table=Table.LEDGER, item=noted.to_item()))\n        return noted\n",
+        new="    if noted is not None:\n"
+        "        _change(items, {'out_at_ms': out_at_ms}, Exists())\n        return noted\n",
         suites=_UPGRADE,
     ),
     Mutant(

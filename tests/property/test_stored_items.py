@@ -326,9 +326,12 @@ KINDS = (
             hours=st.dictionaries(HOURS, NUMBERS, max_size=3),
             files=st.dictionaries(SOURCES, NUMBERS, max_size=3),
             scanned_s=NUMBERS,
+            scan_tries=NUMBERS,
+            scan_runs=st.dictionaries(st.integers(0, 63), NUMBERS, max_size=3),
         ),
         read=WorkList.from_item,
-        optional=frozenset({"waiting"}),
+        # Without any of them, more is compared again.
+        optional=frozenset({"waiting", "runs", "scan_tries", "scan_runs"}),
         unread=frozenset({"pk", "sk"}),
     ),
     ItemKind(

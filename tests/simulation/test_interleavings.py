@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.hours import month_bounds_s, month_of
+from metering.hours import hour_of, month_bounds_s, month_of
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import sum_totals
@@ -24,6 +24,7 @@ from tests.simulation.scenario import NOW_MS, DiesHalfway, content_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from metering.audit.reconcile.hour_check import HourCheck
     from metering.settings import Settings
     from metering.usage.totals import Total
     from tests.simulation.region.ports import Process
@@ -275,6 +276,33 @@ def test_a_comparison_between_any_two_calls_of_a_roll_up_finds_nothing() -> None
         return between
 
     assert _until_it_is_over(run) >= 12
+
+
+@pytest.mark.parametrize("by_account", [True, False])
+def test_a_roll_up_between_any_two_calls_of_one_look_is_no_difference(by_account: bool) -> None:
+    """P37: an item settles by the runs that were over before the rows were collected."""
+    hour_s = hour_of(NOW_MS // 1000)
+
+    def look(process: Process) -> HourCheck:
+        if by_account:
+            return jobs.account_days(process, shards=1).look([hour_s])[hour_s]
+        return jobs.reconciler(process, shards=1).look(hour_s, frozenset(["111111111111"]))[0]
+
+    def run(number: int) -> _Between:
+        between = _Between(number)
+        world = _world(between)
+
+        def story() -> None:
+            _meter(world, world.process("worker"), "b0.0", "b1.0")
+            _roll_up(world)
+            _meter(world, world.process("worker"), "b2.0", "b3.0")
+            between.then = lambda: _roll_up(world)
+            assert look(world.process("first")).differences == ()
+
+        _run(world, story)
+        return between
+
+    assert _until_it_is_over(run) >= 8
 
 
 def test_a_commit_and_its_compaction_between_any_two_calls_of_a_compactor_are_in_the_lake_once() -> None:

@@ -8,7 +8,7 @@ from tests.simulation.model.histories import Course, History
 from tests.simulation.model.rules import Setting
 from tests.simulation.model.world import BrokenError
 
-_SEEDS = 60
+_SEEDS = 30
 
 
 def broken(setting: Setting, course: Course, seeds: int) -> str | None:

@@ -25,7 +25,7 @@ from metering.lake.parquet.usage_files import (
 from metering.lake.parquet.usage_runs import sorted_pieces
 from metering.lake.ports import MonthFiles, UsageFile, UsageMeasure
 from metering.lake.usage_digest import in_order
-from metering.units import KIB
+from metering.units import KIB, MIB
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _GROUP_ROWS = 64 * 1024
 # Of an object, its end is read first, with the footer. An hour's object is no larger.
 _END_BYTES = 256 * KIB
+# The month's object by account has a footer of 1.6 MB with 10,000 accounts of 20 kinds.
+_ACCOUNTS_END_BYTES = 2 * MIB
 # Rows that are sorted at once: about 80 bytes each, in several copies.
 _SORT_ROWS = 1024 * 1024
 
@@ -111,7 +113,7 @@ class ParquetFrozenFiles:
         if frozen.accounts is None:
             yield from of_accounts(usage_in_manifest(frozen), account_ids)
             return
-        for table in self._tables(frozen.accounts.key, account_ids):
+        for table in self._tables(frozen.accounts.key, account_ids, end_bytes=_ACCOUNTS_END_BYTES):
             yield from rows_of(table)
 
     def days(self, frozen: FrozenMonth, accounts: Collection[str] | None = None) -> Iterator[DayBatch]:
@@ -159,9 +161,14 @@ class ParquetFrozenFiles:
         yield from self._tables(hour.key, accounts, columns)
 
     def _tables(
-        self, key: str, accounts: Collection[str] | None, columns: Sequence[str] | None = None
+        self,
+        key: str,
+        accounts: Collection[str] | None,
+        columns: Sequence[str] | None = None,
+        *,
+        end_bytes: int = _END_BYTES,
     ) -> Iterator[pa.Table]:
-        with self._objects.open_end(key, last_bytes=_END_BYTES) as stream, decoding(key):
+        with self._objects.open_end(key, last_bytes=end_bytes) as stream, decoding(key):
             yield from tables_of(usage_parquet(stream), accounts, columns)
 
     def _checked(self, hour: FrozenHour) -> Iterator[pa.Table]:

@@ -67,9 +67,11 @@ class Sums:
     def groups(self) -> Iterator[tuple[Group, Total]]:
         """The same, each group once, of which few are Python's at a time."""
         self._parts = [part for part in self._parts if part.num_rows]
-        table = self.table() if self._parts else None
-        self._parts = [] if table is None else [table]
-        for first in range(0, 0 if table is None else table.num_rows, _SLICE_ROWS):
+        if not self._parts:
+            return
+        table = self.table()
+        self._parts = [table]
+        for first in range(0, table.num_rows, _SLICE_ROWS):
             columns = table.slice(first, _SLICE_ROWS).to_pydict()
             keys = [columns[key] for key in self._keys]
             groups = zip(*keys, strict=True) if keys else iter([()])

@@ -34,7 +34,9 @@ def scratch_left(bench: Bench) -> Observation:
         )
     if not stopped:
         return unknown(f"no compactor ran out of time in {_DAYS} days, so none left its files behind")
-    return ok(f"{len(stopped)} compactors ran out of time in {_DAYS} days, and none after them found its disk full")
+    return ok(
+        f"runs of the compactor that ran out of time in {_DAYS} days: {len(stopped)}; none after them found a full disk"
+    )
 
 
 def cold_starts(bench: Bench) -> Observation:

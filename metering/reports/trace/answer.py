@@ -164,7 +164,7 @@ def _where_different(traces: Sequence[Trace]) -> Iterator[str]:
     for trace in traces:
         for hour in trace.hours:
             if hour.differences:
-                open_ = ", and a commit of this hour is still being booked" if hour.hour_s in trace.unsettled else ""
+                open_ = ", and batches of this hour are coming in" if hour.hour_s in trace.unsettled else ""
                 yield (
                     f"{trace.region}, {rfc3339(hour.hour_s)}: the report has {hour.usage.bytes:,} bytes and the rows "
                     f"{hour.rows.bytes:,}{open_}."
@@ -252,7 +252,7 @@ def _sums(traces: Sequence[Trace]) -> dict[str, Json]:
 
 
 def _doubts(traces: Sequence[Trace], *, everywhere: bool) -> dict[str, Json]:
-    """What keeps the sums from being equal: keys of usage, batches, and hours that are still being booked."""
+    """What keeps the sums from being equal: keys of usage, batches, and hours that batches come into."""
     found: list[Json] = [
         {
             **({"region": trace.region} if everywhere else {}),

@@ -35,7 +35,7 @@ class Traced:
 
     @property
     def unsettled(self) -> bool:
-        """Whether a commit is being booked in each hour that differs, so that it may agree soon."""
+        """Whether commits come in in each hour that differs, so that it may agree soon."""
         return all({h.hour_s for h in trace.hours if h.differences} <= {*trace.unsettled} for trace in self.traces)
 
 

@@ -240,18 +240,23 @@ def verifier(process: Process, ingest: MemoryQueue) -> Verifier:
     )
 
 
+def account_days(process: Process, *, shards: int) -> AccountDays:
+    """The production comparison of some hours of a day."""
+    return AccountDays(
+        items=process.items,
+        usage=usage_reading(process),
+        view=lake_view(process, shards=shards),
+        totals=totals(process),
+    )
+
+
 def run_checker(process: Process, *, shards: int) -> IncrementalCheck:
     """The production reconciler's quick pass."""
     return IncrementalCheck(
         items=process.items,
         objects=process.objects,
         reconciler=reconciler(process, shards=shards),
-        days=AccountDays(
-            items=process.items,
-            usage=usage_reading(process),
-            view=lake_view(process, shards=shards),
-            totals=totals(process),
-        ),
+        days=account_days(process, shards=shards),
         clock=process,
         shards=shards,
     )

@@ -143,7 +143,9 @@ def test_a_scan_that_was_saved_after_any_part_goes_on_to_the_same_figures(deep: 
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"no gzip", gzip.compress(b"no json"), gzip.compress(b"{}"), gzip.compress(b'{"form":0}')]
+    "body",
+    [b"", b"no gzip", gzip.compress(b"no json"), gzip.compress(b"{}"), gzip.compress(b'{"form":0}')],
+    ids=["empty", "no gzip", "no json", "no form", "another form"],
 )
 def test_what_another_version_saved_is_counted_anew(body: bytes) -> None:
     world = World()

@@ -22,6 +22,7 @@ from metering.ledger.notes.reconciliation import Backlog, Reconciliation
 from metering.ledger.notes.sources import SourceFigures, SourceState
 from metering.ledger.notes.watch_state import WATCH_KEY
 from metering.ledger.runs import Run
+from metering.ledger.usage.beyond_cap import KindsBeyondCap
 from metering.ledger.waiting import Waiting
 from metering.operations.alarms import ALARMS, LOG_FIGURES, Figure
 from metering.operations.watch import Watch
@@ -240,6 +241,14 @@ def test_a_conflict_counts_once_however_often_it_was_noted() -> None:
         setup.items.put(Put(table=Table.LEDGER, item=conflict_seen_item("b1", "ff", moment)))
     setup.items.put(Put(table=Table.LEDGER, item=conflict_seen_item("b2", "ff", NOW_S - DAY_S)))
     assert setup.watch.run()[Figure.CONFLICTS] == 1
+
+
+def test_accounts_that_lately_had_kinds_beyond_the_cap_are_counted() -> None:
+    setup = Setup()
+    for account, ago_s in (("1" * 12, 10), ("2" * 12, HOUR_S), ("3" * 12, 3 * HOUR_S)):
+        note = KindsBeyondCap(account_id=account, kinds=2, example="T#S#a#b", seen_s=NOW_S - ago_s)
+        setup.items.put(Put(table=Table.LEDGER, item=note.to_item()))
+    assert setup.watch.run()[Figure.ACCOUNTS_BEYOND_CAP] == 2
 
 
 def test_markers_that_live_too_short_have_less_than_no_headroom() -> None:

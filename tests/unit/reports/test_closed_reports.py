@@ -12,13 +12,16 @@ import pytest
 
 from metering.audit.held_back import Complete
 from metering.cli.printing.output import Format, encoded
+from metering.errors import ObjectMissingError
 from metering.hours import month_bounds_s, rfc3339
 from metering.reports.query import DetailColumn, UsageQuery
 from metering.reports.source import ReportSource, report_rows
 from metering.reports.usage_answer import usage_answer
+from metering.stores.bucket import closed_days_key
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
+from tests.support.frozen import as_of_0_1
 from tests.support.lake_world import ACCOUNT, World, record
 from tests.support.usage_items import change, usage_of
 
@@ -145,3 +148,38 @@ def test_every_format_says_the_same(accounts: frozenset[str]) -> None:
     text = encoded(answer, Format.TABLE).decode()
     assert f"{12 + 2**62:,}" in text
     assert rfc3339(OCTOBER) in text
+
+
+@pytest.mark.parametrize("group_by", [("usage_type",), ("usage_type", "hour")])
+def test_a_report_of_an_account_reads_no_manifest(group_by: tuple[str, ...]) -> None:
+    world = region()
+    calls: list[str] = []
+    world.objects.on_call = calls.append
+    rows = report(world, from_s=OCTOBER, to_s=NOVEMBER, accounts=frozenset([ACCOUNT]), details=(), group_by=group_by)
+    assert sum(row.total.bytes for row in rows) == 12
+    assert "objects.open" in calls
+    assert "objects.get" not in calls
+
+
+@pytest.mark.parametrize("group_by", [("usage_type",), ("usage_type", "hour")])
+def test_a_report_of_an_account_on_a_month_that_0_1_0_closed_is_the_same(group_by: tuple[str, ...]) -> None:
+    def rows(world: World) -> list[UsageRow]:
+        return report(
+            world, from_s=OCTOBER, to_s=NOVEMBER, accounts=frozenset([ACCOUNT]), details=(), group_by=group_by
+        )
+
+    newer, older = region(), World(now_s=NOVEMBER + 4 * DAY_S)
+    closed = newer.jobs.closer.frozen("2026-10")
+    assert closed is not None
+    hours = {
+        hour.hour_s: (hour.files, dict(newer.jobs.frozen_files.hour(closed, hour.hour_s))) for hour in closed.hours
+    }
+    as_of_0_1(older.items, older.objects, "2026-10", hours)
+    assert rows(older) == rows(newer) != []
+
+
+def test_an_object_of_a_closed_month_that_is_gone_is_not_taken_for_an_older_form() -> None:
+    world = region()
+    world.objects.remove(closed_days_key("2026-10"))
+    with pytest.raises(ObjectMissingError):
+        report(world, from_s=OCTOBER, to_s=NOVEMBER, accounts=frozenset([ACCOUNT]), details=())

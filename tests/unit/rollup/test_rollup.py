@@ -5,7 +5,9 @@ from __future__ import annotations
 from metering import metric_names
 from metering.ledger.booked_hours import Pending, Pointer, pending_in, pointers_of
 from metering.ledger.runs import newest_run
+from metering.ledger.usage.beyond_cap import BEYOND_CAP_PK, KindsBeyondCap
 from metering.ledger.waiting import waiting_in
+from metering.stores.writes import Table
 from metering.units import HOUR_S
 from tests.unit.rollup.small_region import ACCOUNT, NOW_S, SmallRegion, row
 
@@ -124,6 +126,9 @@ def test_kinds_beyond_the_cap_have_items_of_their_own_and_are_counted() -> None:
     region.rollup(cap=3).run(region.deadline())
     assert region.usage() == region.committed
     assert region.metrics.counts[metric_names.KINDS_BEYOND_CAP] == 4
+    [note] = map(KindsBeyondCap.from_item, region.items.query(Table.LEDGER, BEYOND_CAP_PK))
+    assert (note.account_id, note.kinds, note.seen_s) == (ACCOUNT, 2, NOW_S)
+    assert note.example.startswith("T4#")
     assert len(region.usage_items()) == 3
 
 

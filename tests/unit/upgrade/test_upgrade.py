@@ -17,7 +17,7 @@ from metering.ledger.usage.generation import usage_generation
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
 from metering.upgrade.filling import Filling
-from metering.upgrade.note import upgrade_note
+from metering.upgrade.note import forget_upgrade, note_revisions, upgrade_note
 from metering.upgrade.upgrade import SETTLE_MS, is_old, stopped
 from metering.upgrade.usage_items import usage_add_before
 from metering.upgrade.wide_commits import WideCommits
@@ -368,3 +368,9 @@ def test_an_upgraded_region_is_not_upgraded_again() -> None:
     note = upgrade_note(region.items)
     assert note is not None
     assert note.settled
+    # An upgrade that is late has read the old table once more.
+    note_revisions(region.items, 1)
+    assert upgrade_note(region.items) == note
+    forget_upgrade(region.items)
+    note_revisions(region.items, 1)
+    assert upgrade_note(region.items) is None

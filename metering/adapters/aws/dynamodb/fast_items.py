@@ -2,7 +2,7 @@
 
 botocore takes about 80 microseconds an item, which is most of the time of a long query. Its events let a handler take
 the items out of the reply. A month's report reads 30,000 numbers, so they do not become dictionaries of their type
-first: each is one small object, and then the value (docs/decisions/0011-account-report.md).
+first: each is one small object, and then the value.
 """
 
 from __future__ import annotations

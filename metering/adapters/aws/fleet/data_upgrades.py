@@ -105,6 +105,8 @@ class DataUpgrades:
         upgrade = self._upgrade(region)
         upgrade.look_again(lambda: self._repair(region), tell)
         upgrade.tidy()
+        table = self._resources(region).usage_before_table
+        tell(f"usage table {table} is not needed any more: a stage that keeps its data keeps it, outside of the stack")
 
     def forget(self, region: str) -> None:
         items = self._items(region)

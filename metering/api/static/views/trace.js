@@ -148,7 +148,7 @@ function differences(answer) {
       ? h(
           "p",
           { class: "hint" },
-          `Still being booked: ${unsettled.map(readable).join(", ")}. Look again in two minutes.`,
+          `Batches of these hours are coming in: ${unsettled.map(readable).join(", ")}. Look again in a minute.`,
         )
       : null,
     h("p", { class: "hint" }, "This checks the range from the ground up: ", commandOf(check)),

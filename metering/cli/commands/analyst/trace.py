@@ -97,7 +97,7 @@ def _judge(found: Traced, query: UsageQuery) -> None:
         return
     if found.unsettled:
         raise CommandFailedError(
-            "The sums are not equal yet: a commit of this line is still being booked.", "Run it again in a minute."
+            "The sums are not equal yet: batches of these hours are coming in.", "Run it again in a minute."
         )
     raise CommandFailedError(
         "The sums are not equal: the number of the report is not what the rows say.",

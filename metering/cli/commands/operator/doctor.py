@@ -8,7 +8,7 @@ import typer
 
 from metering.cli.command import Session, command, say
 from metering.cli.failures import WrongUsageError
-from metering.reports.answer import KEEP, Answer, Cell, Column
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ _THOROUGH = (
 _COLUMNS = (
     Column(name="check", text="copied", priority=KEEP),
     Column(name="verdict", text="copied", priority=KEEP),
-    Column(name="question", text="prose"),
+    Column(name="question", text="prose", priority=ROOMY),
     Column(name="saw", text="prose", priority=KEEP),
     Column(name="advice", text="prose", priority=KEEP),
 )

@@ -10,6 +10,7 @@ from metering.cli.all_regions import everywhere
 from metering.cli.command import Session, command, say
 from metering.cli.durations import parse_duration
 from metering.cli.failures import CommandFailedError
+from metering.hours import rfc3339
 from metering.reports.answer import KEEP, Answer, Cell, Column
 from metering.units import DAY_S
 
@@ -70,10 +71,9 @@ def _lost(region: RegionConnection, since_s: int) -> list[LostDrop]:
 
 
 def _answer(lost: Sequence[LostDrop], *, states: dict[str, str] | None = None) -> Answer:
-    rows: list[dict[str, Cell]] = [
-        {"object": each.key, "put_at": each.put_s}
-        | ({} if states is None else {"state": states.get(each.key, "announced")})
-        for each in lost
-    ]
+    rows: list[dict[str, Cell]] = [{"object": each.key, "put_at": rfc3339(each.put_s)} for each in lost]
+    if states is not None:
+        for row, each in zip(rows, lost, strict=True):
+            row["state"] = states.get(each.key, "announced")
     state = () if states is None else (Column(name="state", text="copied", priority=KEEP),)
-    return Answer(columns=(_PUT, _KEY, *state), rows=rows)
+    return Answer(columns=(_PUT, _KEY, *state), rows=rows, empty="Every object below drop/ was announced.")

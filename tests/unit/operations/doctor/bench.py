@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from metering.adapters.memory.clock import ManualClock
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from metering.operations.doctor.bench import AlarmPath
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
+    from metering.stores.writes import Action
 
 NOW_MS = 1_795_000_000_000
 HOUR = NOW_MS // 1000 - NOW_MS // 1000 % HOUR_S
@@ -94,7 +96,7 @@ class World:
     redrive: bool = True
     redrive_renews: bool = True
     scratch_denied: str = ""
-    items: MemoryItemStore = field(default_factory=MemoryItemStore)
+    items: MemoryItemStore = field(default_factory=lambda: Tables())  # noqa: PLW0108  # it comes below
     asking: Callable[[], nullcontext[None]] = nullcontext
     objects: MemoryObjectStore = field(init=False)
 
@@ -136,6 +138,18 @@ class World:
             return Bucket(self, hides_missing=hides)
 
         return assume
+
+
+class Tables(MemoryItemStore):
+    """The two tables. Threads may share them, as they share DynamoDB."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = Lock()
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        with self._lock:
+            super().transact(actions)
 
 
 class Bucket(MemoryObjectStore):

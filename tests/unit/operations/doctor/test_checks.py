@@ -24,7 +24,7 @@ from metering.operations.doctor.checks import Verdict, examine
 from metering.stores.bucket import LAKE_PREFIX
 from metering.stores.writes import Put, Table
 from metering.usage.totals import Total
-from tests.unit.operations.doctor.bench import HOUR, World
+from tests.unit.operations.doctor.bench import HOUR, Tables, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +42,7 @@ def seen(world: World, name: str) -> Observation:
     return observation
 
 
-class Racing(MemoryItemStore):
+class Racing(Tables):
     """A table on which every third transaction meets another one."""
 
     meets = "TransactionConflict"
@@ -147,7 +147,7 @@ class Mute(MemoryItemStore):
             raise TransactionCanceledError(self._reasons(error)) from error
 
 
-class Losing(MemoryItemStore):
+class Losing(Tables):
     """A table that acknowledges transactions and applies every second one."""
 
     def __init__(self) -> None:

@@ -1,0 +1,79 @@
+"""Batches/s of this revision and of another one, in turns on this machine: time that other work takes hits both.
+
+Each turn deploys the stage, sends the load of `load_tests.load`, and verifies. The other revision is checked out beside
+this one and runs in this environment, so both must need the same packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[2]
+_RATE = re.compile(r"^(\d+) batches/s, ", re.MULTILINE)
+# 16 usage keys a batch.
+_BAR = 1.6
+
+
+def checked_out(revision: str) -> Path:
+    """A worktree of a revision."""
+    folder = ROOT / ".local" / f"revision-{revision[:12]}"
+    if not folder.exists():
+        subprocess.run(["git", "worktree", "add", "--detach", str(folder), revision], cwd=ROOT, check=True)
+    return folder
+
+
+def rate_of(folder: Path, batches: int) -> int:
+    """Batches/s of one turn of the revision in `folder`.
+
+    Raises:
+        RuntimeError: It failed, or verification did.
+    """
+    flags = ["--only-rate"] if "--only-rate" in (folder / "load_tests/load.py").read_text() else []
+    done = subprocess.run(
+        [sys.executable, "-m", "load_tests.load", "--batches", str(batches), *flags],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = _RATE.search(done.stdout)
+    if found is None or "verify failed" in done.stdout:
+        raise RuntimeError(f"{folder.name}: {done.stdout[-2_000:]}{done.stderr[-2_000:]}")
+    return int(found[1])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compare two revisions. Returns 0 only if this one is faster by the bar."""
+    parser = argparse.ArgumentParser(prog="python -m load_tests.deployed.interleaved", description=__doc__)
+    parser.add_argument("revision", help="revision to compare with, such as v0.1.0")
+    parser.add_argument("--batches", type=int, default=12_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args(arguments)
+    other = checked_out(options.revision)
+    rates: dict[str, list[int]] = {"this": [], "other": []}
+    for round_ in range(options.rounds):
+        turns = [("other", other), ("this", ROOT)]
+        for name, folder in turns if round_ % 2 == 0 else reversed(turns):
+            rates[name].append(rate_of(folder, options.batches))
+            print(f"{name}: {rates[name][-1]} batches/s", flush=True)
+    ours, theirs = median(rates["this"]), median(rates["other"])
+    times = ours / theirs
+    print(f"this revision: {ours:.0f} batches/s, {options.revision}: {theirs:.0f} batches/s: {times:.2f} x")
+    if times < _BAR:
+        print(f"MISSED: {times:.2f} x the batches/s of {options.revision}, not {_BAR}")
+    return 0 if times >= _BAR else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

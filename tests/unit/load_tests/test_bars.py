@@ -1,0 +1,137 @@
+"""The bars of the load test and of the race: each can be missed, and what is just on it passes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from load_tests.deployed.sampler import Progress, Sample
+from load_tests.race.__main__ import LEVELS, Level, level_of, problems_of, shipments_of
+from load_tests.race.naive import sums_of
+from load_tests.race.running import OURS, Result
+from load_tests.race.site import wrong_accounts
+from load_tests.wire import as_on_aws
+from load_tests.wire.day_costs import ESTIMATED, day_costs
+from load_tests.wire.region import Kinds, Load, Stored
+from load_tests.wire.runs import WireRun
+
+LOAD = Load(scenario="load", accounts=500, most_units=3.0, most_usd=60)
+RUN = WireRun(
+    load=LOAD,
+    batches=1_000,
+    body_bytes=22_000_000,
+    counts={
+        "write TransactWriteItems C#": 2_100.0,
+        "write UpdateItem A#": 300.0,
+        "calls TransactWriteItems C#": 11.0,
+        "s3 calls PUT": 12.0,
+        "s3 bytes lake/": 1_000_000.0,
+    },
+    claims={},
+    cpu_s={"aggregator": 0.7, "roll-up": 0.2, "jobs": 0.1},
+    kinds=Kinds(accounts=500, distinct=20, of_accounts=9_000),
+    stored=Stored(items={"B#": 1_000, "C#": 11, "A#": 450}, bytes={"B#": 600_000, "C#": 5_000, "A#": 150_000}),
+    equal=True,
+)
+
+
+def test_a_run_below_its_bars_has_no_problem() -> None:
+    assert as_on_aws.problems_of([RUN]) == []
+    assert RUN.units_a_batch == pytest.approx(2.4)
+    assert sum(RUN.units.values()) == pytest.approx(RUN.units_a_batch)
+
+
+def test_each_bar_of_a_counted_run_can_be_missed() -> None:
+    [units] = as_on_aws.problems_of([replace(RUN, load=replace(LOAD, most_units=2.3))])
+    assert "2.40 write units a batch" in units
+    [equal] = as_on_aws.problems_of([replace(RUN, equal=False)])
+    assert "differ" in equal
+    [usd] = as_on_aws.problems_of([replace(RUN, load=replace(LOAD, most_usd=20))])
+    assert "USD a day" in usd
+
+
+def test_a_day_is_the_units_of_the_run_times_the_target() -> None:
+    costs = day_costs(RUN)
+    assert costs["DynamoDB writes: accept"] == pytest.approx(2.1 * 12 * 0.625)
+    assert costs["DynamoDB writes: roll up"] == pytest.approx(0.3 * 12 * 0.625)
+    twice = day_costs(replace(RUN, counts={**RUN.counts, "write UpdateItem A#": 600.0}))
+    assert twice["DynamoDB writes: roll up"] == pytest.approx(2 * costs["DynamoDB writes: roll up"])
+    # Markers of fifty days: 12 million a day, with 100 bytes beside each.
+    assert costs[f"DynamoDB storage and restore points{ESTIMATED}"] > 50 * 12e6 * 700 / 2**30 * 0.45 / 30
+
+
+def _result(name: str, *, rate: float, units: float, wrong: int = 0) -> Result:
+    return Result(
+        name=name,
+        batches=1_000,
+        seconds=1_000 / rate,
+        units=units,
+        puts=0.01,
+        cpu_ms=1.0,
+        wrong=wrong,
+        accounts=480,
+        excess=0.0,
+        kills=0,
+    )
+
+
+def _levels(**changes: tuple[float, float]) -> list[Level]:
+    """A level of each number of keys, all on their bars, but for changes at 16 keys."""
+    on_bars = {
+        1: {"powertools": (100.0, 3.0), "transact": (100.0, 4.0), OURS: (100.0, 3.0)},
+        5: {"powertools": (100.0, 7.0), "transact": (100.0, 12.0), OURS: (100.0, 3.5)},
+        16: {"powertools": (40.0, 18.0), "transact": (100.0, 34.0), OURS: (200.0, 3.4)} | changes,
+    }
+    return [
+        level_of(keys, [_result(name, rate=rate, units=units) for name, (rate, units) in on_bars[keys].items()])
+        for keys in LEVELS
+    ]
+
+
+def test_a_race_on_its_bars_has_no_problem() -> None:
+    assert (
+        problems_of(_levels(), [_result(OURS, rate=1, units=1), _result("powertools", rate=1, units=1, wrong=9)]) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "missed"),
+    [
+        ({OURS: (200.0, 6.1)}, "Powertools' units at 16 keys"),
+        ({OURS: (200.0, 3.5)}, "exact rival's units"),
+        ({OURS: (199.0, 3.4)}, "Powertools' batches/s"),
+        ({"transact": (101.0, 34.0)}, "exact rival's batches/s"),
+    ],
+    ids=["units", "units-of-exact", "rate", "rate-of-exact"],
+)
+def test_each_bar_of_the_race_can_be_missed(changes: dict[str, tuple[float, float]], missed: str) -> None:
+    assert any(missed in problem for problem in problems_of(_levels(**changes), []))
+
+
+def test_a_wrong_account_of_ours_is_a_missed_bar() -> None:
+    assert problems_of([], [_result(OURS, rate=1, units=1, wrong=1)]) == ["ours: 1 accounts are wrong"]
+
+
+def test_accounts_are_wrong_that_are_missing_that_are_more_or_that_nobody_sent() -> None:
+    sent = {"a": (1, 1), "b": (2, 1), "c": (3, 1)}
+    assert wrong_accounts({"a": (1, 1), "b": (2, 2), "d": (1, 1)}, sent) == 3
+    assert wrong_accounts(dict(sent), sent) == 0
+
+
+def test_the_naive_sums_of_a_message_are_what_was_sent() -> None:
+    for keys in LEVELS:
+        for shipment in shipments_of(keys, 20, 1):
+            sums = sums_of(json.loads(shipment.body))
+            assert sum(each.bytes for each in sums) == sum(total.bytes for total in shipment.sent.totals.values())
+            # As many items as the service has usage keys: neither side groups more.
+            assert len(sums) == len(shipment.sent.totals)
+
+
+def test_processor_time_is_taken_between_two_numbers_of_batches() -> None:
+    samples = [Sample(at_s=float(each), done=1_000 * each, cpu_s=2.0 * each + (each > 5) * 10) for each in range(1, 11)]
+    progress = Progress(samples=samples)
+    assert progress.cpu_ms_a_batch(2_000, 4_000) == pytest.approx(2.0)
+    assert progress.cpu_ms_a_batch(4_000, 6_000) == pytest.approx(7.0)
+    assert progress.seconds_at(2_500) == pytest.approx(2.5)
