@@ -137,35 +137,26 @@ class Committer:
             candidates: Decoded batches of distinct ids.
             invocation: No commit is begun once less than the reserve of its deadline is left.
         """
-        may_commit = self._is_past_throttle()
-        undecided = self._undecided(candidates, invocation)
-        if not may_commit:
-            # No object is written for a transaction that would not get through either.
-            invocation.tally.met_throttle()
-            invocation.put_back(undecided)
-            return
-        groups = deque([undecided])
+        self._send_throttled_again()
+        groups = deque([self._undecided(candidates, invocation)])
         while groups:
             for plan in self._plan(self._founded(groups.popleft(), invocation)):
                 groups.extend(self._attempt(plan, invocation))
 
-    def _is_past_throttle(self) -> bool:
-        """Whether a commit may be tried. After a throttle, the one that was throttled is sent again first."""
+    def _send_throttled_again(self) -> None:
+        """After a pause, send the commit that was throttled once more, before any object is written for another."""
         body = self._throttles.body
-        if body is None:
-            return True
-        if self._throttles.pausing:
-            return False
+        if body is None or self._throttles.pausing:
+            return
         reply = self._send_once(body)
         if reply is _Reply.THROTTLED:
             self._throttles.throttled(body)
-            return False
+            return
         self._throttles.got_through()
         if reply is _Reply.LANDED:
             # Its messages come back and are found to be duplicates.
             self._metrics.count(metric_names.BATCHES_ACCEPTED, len(body.plan.batches))
             self._count_commit(body)
-        return True
 
     def _undecided(self, candidates: Sequence[Candidate], invocation: Invocation) -> list[Candidate]:
         """Candidates without a verdict that lookahead can see. The others get their verdict here."""
@@ -209,7 +200,7 @@ class Committer:
         if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
             return _put_back(plan, invocation)
         if self._throttles.pausing:
-            # Another commit of this invocation was throttled.
+            # No object is written for a transaction that would not get through either.
             invocation.tally.met_throttle()
             return _put_back(plan, invocation)
         body = build_commit(plan, self._entropy.token(), settings=self._settings)

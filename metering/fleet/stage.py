@@ -99,7 +99,7 @@ class StageConfig(BaseModel):
     )
     small_job_memory_mb: int = Field(512, ge=256, le=10_240, description="Memory of canary and watch.")
     compactor_every_min: int = Field(5, ge=1, description="Minutes between two runs of the compactor.")
-    rollup_memory_mb: int = Field(1_024, ge=512, le=10_240, description="Memory of the roll-up.")
+    rollup_memory_mb: int = Field(1_769, ge=512, le=10_240, description="Memory of the roll-up.")
     reconciler_every_min: int = Field(15, ge=1, description="Minutes between two runs of the reconciler.")
     canary_every_min: int = Field(5, ge=1, description="Minutes between two runs of the canary.")
     watch_every_min: int = Field(1, ge=1, description="Minutes between two runs of the watch.")

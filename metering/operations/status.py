@@ -245,6 +245,7 @@ _LINES: Mapping[str, Mapping[Figure, str]] = {
         Figure.WAITING_COMMITS: "commits that wait: {}",
         Figure.WAITING_COMMIT_AGE: "the oldest for {}",
         Figure.PLANNED_ROLLUP_AGE: "a run is planned for {}",
+        Figure.ACCOUNTS_BEYOND_CAP: "accounts with kinds beyond the cap: {}",
     },
     "compactor": {
         Figure.UNPUBLISHED_HOURS: "hours with rows in staging only: {}",
@@ -288,11 +289,10 @@ _LOG_LINES: Mapping[str, Mapping[Figure, str]] = {
 _IN_SECONDS = frozenset(figure for figure in Figure if figure.endswith(("Age", "Headroom")))
 # Of these, 0 says nothing.
 _SILENT_AT_0 = frozenset({
-    Figure.WAITING_COMMIT_AGE, Figure.PLANNED_ROLLUP_AGE, Figure.OLDEST_PENDING_AGE, Figure.PLANNED_RUN_AGE,
-    Figure.RECONCILIATION_BACKLOG_AGE, Figure.SCAN_OVERDUE_AGE, Figure.CANARY_DOUBLED,
-    Figure.INCREDIBLE_SOURCES, Figure.UNKEPT_SOURCES,
-    Figure.LOG_SOURCE_SILENT, Figure.LOG_LINES_REFUSED, Figure.LOG_BYTES_UNCLASSIFIED, Figure.UNPRICED_BYTES,
-    Figure.INVOICES_BLOCKED, Figure.BUDGETS_CROSSED,
+    Figure.WAITING_COMMIT_AGE, Figure.PLANNED_ROLLUP_AGE, Figure.ACCOUNTS_BEYOND_CAP, Figure.OLDEST_PENDING_AGE,
+    Figure.PLANNED_RUN_AGE, Figure.RECONCILIATION_BACKLOG_AGE, Figure.SCAN_OVERDUE_AGE, Figure.CANARY_DOUBLED,
+    Figure.INCREDIBLE_SOURCES, Figure.UNKEPT_SOURCES, Figure.LOG_SOURCE_SILENT, Figure.LOG_LINES_REFUSED,
+    Figure.LOG_BYTES_UNCLASSIFIED, Figure.UNPRICED_BYTES, Figure.INVOICES_BLOCKED, Figure.BUDGETS_CROSSED,
 })  # fmt: skip
 
 

@@ -17,12 +17,12 @@ from metering.ledger.runs import newest_run, rollup_chain
 from metering.ledger.shards import known_shards
 from metering.ledger.usage.folding import Fold, Grain
 from metering.ledger.usage.items import newest_run_of, usage_item_key
-from metering.ledger.usage.kinds import number_key
+from metering.ledger.usage.kinds import partition_of_kinds
 from metering.ledger.waiting import Waiting, waiting_in
 from metering.rollup.plan import RollupPlan
 from metering.stores.fields import Fields
 from metering.stores.threads import side_by_side
-from metering.stores.writes import Key
+from metering.stores.writes import key_of
 from metering.units import HOUR_S
 from metering.usage.totals import add_totals
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from metering.ledger.usage.reading import UsageReading
     from metering.rollup.plan import PlannedHour
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Item
+    from metering.stores.writes import Item, Key
     from metering.usage.totals import Kind, Total, UsageKey
 
 
@@ -80,7 +80,7 @@ class _Planned:
     def note(self, items: Iterable[Item]) -> Iterator[Item]:
         """Usage items as they are read; those that a run adds to are kept."""
         for item in items:
-            key = Key(str(item["pk"]), str(item["sk"]))
+            key = key_of(item)
             if key in self.adds:
                 self.found[key] = item
             yield item
@@ -202,7 +202,7 @@ class UsageNow:
             known = {kind: number for number, kind in names.read(hour.account_id).items()}
         lost = [kind for kind in hour.numbered if kind not in known]
         if lost:
-            partition = number_key(hour.account_id, 0).pk
+            partition = partition_of_kinds(hour.account_id)
             raise LedgerCorruptError(f"{partition} has no number of {'#'.join(lost[0])}, and a plan relies on it")
         return {kind: known[kind] for kind in hour.numbered}
 

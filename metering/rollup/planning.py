@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from metering import metric_names
 from metering.errors import EarlyEndError, LedgerCorruptError, ObjectDamagedError, ObjectMissingError, UnavailableError
 from metering.ledger.usage.beyond_cap import KindsBeyondCap
-from metering.ledger.waiting import Waiting, waiting_in
+from metering.ledger.waiting import Waiting, waiting_commit_of, waiting_in
 from metering.rollup.plan import PlannedCommit, PlannedHour, RollupPlan
 from metering.stores.threads import side_by_side
 from metering.stores.writes import Put, Table
@@ -172,7 +172,7 @@ class Planner:
 def _age(item: Item) -> tuple[int, str]:
     """Order in which commits are taken. One whose time cannot be read comes first, so that it is noticed."""
     created_at_ms = item.get("created_at_ms")
-    return (created_at_ms if isinstance(created_at_ms, int) else 0, str(item["sk"]))
+    return (created_at_ms if isinstance(created_at_ms, int) else 0, waiting_commit_of(item))
 
 
 def _planned(waiting: Waiting) -> PlannedCommit:

@@ -117,10 +117,10 @@ AUDIT = (
         suites=_RECONCILE,
     ),
     Mutant(
-        name="a part of a scan that was cut off counts twice",
+        name="a scan that goes on begins its rows anew",
         path="metering/audit/scan/census.py",
-        old="_add(state.marked, part.marked)\n            state.done += 1\n",
-        new="_add(state.marked, part.marked)\n",
+        old="for hour_s in state.hours[state.done :]:",
+        new="for hour_s in state.hours:",
         suites=_RECONCILE,
     ),
     Mutant(

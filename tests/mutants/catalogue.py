@@ -6,6 +6,7 @@ Most come from the traps of docs/protocol.md: each was tried by somebody, and fa
 from __future__ import annotations
 
 from tests.mutants.audit import AUDIT
+from tests.mutants.commit import COMMIT
 from tests.mutants.mutant import LAKE, WORLD, Mutant
 from tests.mutants.readers import READERS
 from tests.mutants.rollup import ROLLUP
@@ -48,6 +49,7 @@ _DOORS_OPERATORS = ("tests/api/test_operators.py",)
 
 MUTANTS = (
     *AUDIT,
+    *COMMIT,
     *READERS,
     *ROLLUP,
     *UPGRADE,
@@ -290,7 +292,7 @@ MUTANTS = (
         name="two times a plan",
         path="metering/commit/committer.py",
         old="        body = build_commit(plan, ",
-        new="        plan = CommitPlan(shape=plan.shape, now_ms=self._clock.now_ms(), batches=plan.batches)\n"
+        new="        plan = CommitPlan(now_ms=self._clock.now_ms(), batches=plan.batches)\n"
         "        body = build_commit(plan, ",
         suites=("tests/unit/commit/test_aggregate.py",),
     ),

@@ -46,6 +46,13 @@ def test_a_throttled_commit_goes_back_whole_with_one_object(world: SmallWorld, t
     assert all(90 <= seconds < 180 for seconds in result.hide_s.values())
 
 
+def test_of_many_commits_of_an_invocation_the_first_is_tried_and_no_other(world: SmallWorld) -> None:
+    world.calls.refuse["items.transact"] = CANCELED
+    result = world.handle(*deliveries(400))
+    assert world.calls.names == ["objects.put", *["items.transact"] * SETTINGS.attempts]
+    assert len(result.hide_s) == 400
+
+
 def test_a_throttle_that_ends_in_time_costs_a_repetition_and_nothing_else(world: SmallWorld) -> None:
     world.calls.before |= {1: CANCELED, 2: REFUSED}
     result = world.handle(*deliveries(5))
