@@ -104,9 +104,9 @@ def ours(region: RegionConnection, month: str = _MONTH, group_by: str = "usage_t
 def plain(client: DynamoDBClient, usage: str, ledger: str) -> Counter[str]:
     """Make the same figures with boto3's paginator: the baseline. It reads what the numbers stand for, too."""
     kinds = {
-        int(item["sk"]["S"].removeprefix("N#")): item["usage_type"]["S"]
+        int(item["sk"]["S"][2:]): item["usage_type"]["S"]
         for item in _pages(client, ledger, partition_of_kinds(_ACCOUNT))
-        if item["sk"]["S"].startswith("N#")
+        if "usage_type" in item
     }
     numbers: Counter[int] = Counter()
     for item in _pages(client, usage, usage_partition(_ACCOUNT, _MONTH)):
