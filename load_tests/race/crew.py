@@ -62,7 +62,8 @@ class Crew:
             if process.poll() is None:
                 process.terminate()
         told = [process.communicate(timeout=120)[0] for process in self._running]
-        return float(sum(json.loads(text)["cpu_s"] for text in told))
+        # One that was ended before it began tells nothing.
+        return float(sum(json.loads(text)["cpu_s"] for text in told if text))
 
     def _start(self, feed: str) -> subprocess.Popen[str]:
         process = subprocess.Popen([*self._command, feed], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

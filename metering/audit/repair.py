@@ -27,6 +27,7 @@ from metering.hours import month_of
 from metering.lake.usage_digest import usage_digest
 from metering.ledger.frozen_months import read_frozen_month
 from metering.ledger.runs import newest_first, rollup_chain
+from metering.ledger.shards import known_shards
 from metering.ledger.usage.items import REVISION, newest_run_of, usage_add, usage_item_key
 from metering.ledger.usage.kinds import kind_key
 from metering.rollup.plan import RollupPlan
@@ -180,11 +181,14 @@ class UsageRepair:
 def planned_later(items: ItemStore, objects: ObjectStore, runs: Mapping[int, int]) -> frozenset[AccountHour] | None:
     """What runs after these have in their plans. Ask it after the rows were collected.
 
+    A shard that was added since has runs, and none among these.
+
     Returns:
         None if that cannot be told, because a plan is gone: then everything is left for the next look.
     """
     places: set[AccountHour] = set()
-    for shard, number in runs.items():
+    for shard in known_shards(items, len(runs)):
+        number = runs.get(shard, 0)
         for run in takewhile(lambda run: run.number > number, newest_first(items, rollup_chain(shard))):  # noqa: B023 - called at once
             if not run.plan_key:
                 return None

@@ -180,7 +180,8 @@ class IncrementalCheck:
 
     def _file(self, file: RowSource, contradictions: Contradictions) -> HourCheck:
         """Compare a file's rows with the markers of their batches, and with the totals beside the file."""
-        groups, total, wrong = self.reconciler.view.reader.groups([file], BATCH_QUERY), ZERO, []
+        groups, total = self.reconciler.view.reader.groups([file], BATCH_QUERY), ZERO
+        wrong: list[Difference] = []
         expired = self.reconciler.may_lack_markers(file.hour_s)
         while part := {str(batch_id): rows for (batch_id,), rows in islice(groups, _MARKERS_AT_ONCE)}:
             total = total.plus(sum_totals(part.values()))

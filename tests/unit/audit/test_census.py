@@ -115,7 +115,7 @@ def test_a_scan_that_was_saved_after_any_part_goes_on_to_the_same_figures(deep: 
     world = world_with_traffic()
     whole = everything(world, deep=deep)
     world.jobs.reconciler.census.go_on(whole)
-    state, steps = everything(world, deep=deep), 0
+    state, steps, left = everything(world, deep=deep), 0, 0
 
     def stop() -> None:
         nonlocal left

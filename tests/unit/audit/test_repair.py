@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.audit.reconcile.settling import settled_runs
+from metering.audit.reconcile.settling import AccountHour, settled_runs
 from metering.audit.reconcile.table_scan import survey_hour
-from metering.audit.repair import UsageRepair
+from metering.audit.repair import UsageRepair, planned_later
 from metering.errors import UnavailableError
+from metering.ledger.runs import newest_first, rollup_chain
+from metering.ledger.shards import UsedShards
 from metering.ledger.usage.kinds import kind_items
 from metering.stores.writes import Put, Table
 from metering.usage.totals import Total
@@ -77,7 +80,7 @@ def test_an_item_that_was_written_since_is_left_to_the_next_look() -> None:
     repair = prepared(world)
     change(world.items, entry, -7)
     result = run(world, repair)
-    assert (result.repairs, result.left) == ((), {ACCOUNT})
+    assert (result.repairs, result.left) == ((), frozenset({ACCOUNT}))
     assert run(world, prepared(world)).left == frozenset()
 
 
@@ -121,3 +124,13 @@ def test_what_usage_has_and_no_row_is_taken_back_in_its_own_item() -> None:
     [corrected] = run(world, repair).repairs
     assert (corrected.key, corrected.after) == (spare, Total(0, 0))
     assert world.usage().get(spare, Total(0, 0)) == Total(0, 0)
+
+
+def test_what_a_run_of_a_shard_that_was_added_since_has_in_its_plan_is_left() -> None:
+    world = world_beyond_the_cap()
+    items, objects = world.items, world.objects
+    assert planned_later(items, objects, settled_runs(items, 1)) == frozenset()
+    items.put(Put(table=Table.LEDGER, item=UsedShards(number=2).to_item()))
+    [run] = newest_first(items, rollup_chain(0))
+    items.put(Put(table=Table.LEDGER, item=replace(run, chain=rollup_chain(1), number=1).to_item()))
+    assert planned_later(items, objects, {0: run.number}) == frozenset({AccountHour(HOUR, ACCOUNT)})
