@@ -142,9 +142,10 @@ class Deployer:
         """Create a data stack that keeps its data, unless it is there: at first without protection from deletion.
 
         If its creation fails, CloudFormation deletes all that it made. The deployment that follows protects the tables.
+        An emulator protects nothing, and MiniStack replaces a table whose properties change by an empty one.
         """
         config = self.config()
-        if not config.stateful_retained or self._stack_is_there("data"):
+        if not config.stateful_retained or config.emulated or self._stack_is_there("data"):
             return
         self._phase("create data")
         unprotected = assembly_of(config.model_copy(update={"first_build": True}), self._given)

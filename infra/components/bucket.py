@@ -10,7 +10,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard, written
-from infra.components.removal import removal_policy
+from infra.removal import removal_policy
 from metering.stores.bucket import (
     ATHENA_RESULTS_PREFIX,
     CONTEXT_PREFIX,

@@ -10,7 +10,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge
-from infra.components.removal import removal_policy
+from infra.removal import removal_policy
 
 if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig

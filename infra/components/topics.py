@@ -11,7 +11,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge_wildcard
-from infra.components.removal import removal_policy
+from infra.removal import removal_policy
 
 if TYPE_CHECKING:
     from metering.fleet.settings.subscriptions import Subscription

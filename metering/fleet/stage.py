@@ -19,6 +19,7 @@ from metering.fleet.settings.log_sources import LogSource, problems_together
 from metering.fleet.settings.names import flat, nested
 from metering.fleet.settings.subscriptions import Subscription
 from metering.fleet.settings.tunables import TUNABLES
+from metering.fleet.settings.warm_tables import problem_of_warm_tables
 from metering.fleet.settings.words import problems_of, shown, unknown
 from metering.intake.admission import shortest_marker_life_s
 from metering.operations.dashboards import CONSOLE_HOSTS, DEFAULT_PARTITION
@@ -41,8 +42,6 @@ PLAN_OUTLIVES_DAYS = 15
 
 # Fields of a stage that nobody gives it.
 NO_SETTINGS = ("stage", "rehearsal", "first_build", "usage_before")
-# Write units a second that a new table on demand takes at once, and least warm throughput (DynamoDB developer guide).
-TABLE_WRITES_PER_S = 4_000
 
 
 class StageConfig(BaseModel):
@@ -127,16 +126,9 @@ class StageConfig(BaseModel):
     marker_life_s: int = Field(50 * DAY_S, ge=DAY_S, description="Time that a batch is remembered after its verdict.")
     tunables: dict[str, int] = Field(default_factory=dict, description="Other limits and intervals of the functions.")
 
-    # AWS gives a table twice its highest peak so far, so only a table that never was busy needs it.
-    ledger_warm_writes_per_s: int = Field(
-        0,
-        ge=0,
-        le=1_000_000,
-        description="Writes a second that the ledger table takes at once; 0: as a new table.",
-    )
-    usage_warm_writes_per_s: int = Field(
-        0, ge=0, le=1_000_000, description="Writes a second that the usage table takes at once; 0: as a new table."
-    )
+    # Writes a second that a table takes before it was ever busy. Later it takes twice its highest peak so far.
+    ledger_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Ledger's warm throughput; 0: AWS's own.")
+    usage_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Usage's warm throughput; 0: AWS's own.")
 
     versioned: bool = Field(default=True, description="The bucket keeps older versions of its objects.")
     noncurrent_days: int = Field(7, ge=1, description="Life of an older version.")
@@ -256,9 +248,9 @@ class StageConfig(BaseModel):
         return self.onramp_timeout_s * (1 if self.short_visibility else VISIBILITY_FACTOR)
 
     @property
-    def writes_per_s(self) -> int:
-        """Write units a second that the quota of a table must allow: the stage's own peak, at least a new table's."""
-        return max(TABLE_WRITES_PER_S, self.ledger_warm_writes_per_s, self.usage_warm_writes_per_s)
+    def warm_tables(self) -> dict[str, int]:
+        """Settings of the tables' warm throughput, by name."""
+        return {name: getattr(self, name) for name in ("ledger_warm_writes_per_s", "usage_warm_writes_per_s")}
 
     @property
     def plan_life_days(self) -> int:
@@ -342,12 +334,6 @@ def _batch_window(config: StageConfig) -> str | None:
     return None
 
 
-def _warm_throughput(config: StageConfig) -> str | None:
-    names = ("ledger_warm_writes_per_s", "usage_warm_writes_per_s")
-    wrong = [name for name in names if 0 < getattr(config, name) < TABLE_WRITES_PER_S]
-    return f"{' and '.join(wrong)} must be 0 or at least {TABLE_WRITES_PER_S}, as a new table has" if wrong else None
-
-
 def _lake_classes(config: StageConfig) -> str | None:
     if config.lake_archive_days < config.lake_infrequent_days + 30:
         return "lake_archive_days must be 30 days after lake_infrequent_days: IA bills 30 days at least"
@@ -400,7 +386,7 @@ _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
     _dead_letters,
     _incoming_objects,
     _batch_window,
-    _warm_throughput,
+    lambda config: problem_of_warm_tables(config.warm_tables),
     _lake_classes,
     _tunable_names,
     _policy,

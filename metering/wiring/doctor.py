@@ -17,7 +17,7 @@ from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.aws.stacks import read_outputs
 from metering.fleet.ports import RegionStacks
 from metering.fleet.settings.layers import config_of
-from metering.fleet.stage import TABLE_WRITES_PER_S
+from metering.fleet.settings.warm_tables import TABLE_WRITES_PER_S, peak_writes_per_s
 from metering.fleet.state_store import LedgerRegionStates
 from metering.hours import date_of
 from metering.operations.doctor.bench import THOROUGH, Bench, CannotAskError, Effort
@@ -134,8 +134,8 @@ def _needed(region: RegionConnection) -> Mapping[Table, int]:
     if config is None:
         return dict.fromkeys((Table.LEDGER, Table.USAGE), TABLE_WRITES_PER_S)
     return {
-        Table.LEDGER: max(TABLE_WRITES_PER_S, config.ledger_warm_writes_per_s),
-        Table.USAGE: max(TABLE_WRITES_PER_S, config.usage_warm_writes_per_s),
+        Table.LEDGER: peak_writes_per_s(config.ledger_warm_writes_per_s),
+        Table.USAGE: peak_writes_per_s(config.usage_warm_writes_per_s),
     }
 
 

@@ -25,6 +25,7 @@ from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
 from metering.fleet.settings.bases import REHEARSAL_RULES
 from metering.fleet.settings.regions import RegionSettings
+from metering.fleet.settings.warm_tables import peak_writes_per_s
 from metering.fleet.state_store import LedgerRegionStates
 from metering.fleet.steps import FleetPorts
 from metering.fleet.survey import survey
@@ -135,7 +136,7 @@ class Fleet:
                 self.clients_of,
                 reserved=reserved_executions(shards=self.config.policy().shards),
                 api_concurrency=self.config.api_concurrency,
-                writes_per_s=self.config.writes_per_s,
+                writes_per_s=peak_writes_per_s(*self.config.warm_tables.values()),
             ),
             deployed=self.deployed,
             data=DataUpgrades(

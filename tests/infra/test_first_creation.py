@@ -12,9 +12,12 @@ from infra import deploy as deploying
 from infra.deploy import Deployer
 from infra.failures import DeploymentError
 from metering.fleet.ports import StackStatus
+from metering.fleet.settings.bases import REHEARSAL
 from metering.stage_settings import GivenSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from metering.fleet.stage import StageConfig
 
 
@@ -49,7 +52,9 @@ class Runs:
         Path(outputs.partition("=")[2]).write_text(json.dumps({"metering-prod-pipeline": {"WatchFunctionName": "w"}}))
 
 
-def deployer(monkeypatch: pytest.MonkeyPatch, runs: Runs, *, stage: str = "prod") -> Deployer:
+def deployer(
+    monkeypatch: pytest.MonkeyPatch, runs: Runs, *, stage: str = "prod", own: Mapping[str, object] | None = None
+) -> Deployer:
     class Cli:
         def __init__(self, *, assembly: Path, **_others: object) -> None:
             self._assembly = assembly
@@ -62,7 +67,13 @@ def deployer(monkeypatch: pytest.MonkeyPatch, runs: Runs, *, stage: str = "prod"
     monkeypatch.setattr(deploying, "assembly_of", runs.assembly)
     monkeypatch.setattr(Deployer, "_watch_once", lambda _self, _name: None)
     return Deployer(
-        stage=stage, region="eu-west-1", endpoint=None, env={}, progress=lambda _: None, given=GivenSettings(like=stage)
+        stage=stage,
+        region="eu-west-1",
+        endpoint=None,
+        env={},
+        progress=lambda _: None,
+        given=GivenSettings(like=stage),
+        own=own,
     )
 
 
@@ -96,5 +107,13 @@ def test_a_stage_that_keeps_no_data_is_created_in_one_step(monkeypatch: pytest.M
     runs = Runs()
     runs.there = {"metering-dev-observability"}
     deployer(monkeypatch, runs, stage="dev").deploy()
+
+    assert runs.calls == [(False, "--all")]
+
+
+def test_a_rehearsal_is_created_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MiniStack replaces a table whose protection changes by an empty one."""
+    runs = Runs("observability")
+    deployer(monkeypatch, runs, own=REHEARSAL).deploy()
 
     assert runs.calls == [(False, "--all")]

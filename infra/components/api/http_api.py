@@ -16,7 +16,7 @@ from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge
 from infra.components.functions import RETENTION
-from infra.components.removal import removal_policy
+from infra.removal import removal_policy
 from metering.fleet.settings.api import domain_in
 
 if TYPE_CHECKING:

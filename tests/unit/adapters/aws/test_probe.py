@@ -9,6 +9,7 @@ import pytest
 
 from metering.adapters.aws.fleet.probe import RegionProbe
 from metering.fleet.regions import ALONE_FUNCTIONS, Answered, reserved_executions
+from metering.fleet.settings.warm_tables import peak_writes_per_s
 from metering.fleet.stage import StageConfig
 from metering.fleet.steps import OPTIONAL_PARTS
 
@@ -55,7 +56,7 @@ def probe_of(
 def test_a_table_must_take_the_peak_of_the_stage_and_not_what_a_new_one_takes(quota: int, answered: Answered) -> None:
     """The quota is that of a table on demand; that of the account counts tables with provisioned throughput only."""
     stage = StageConfig.load("prod", {"ledger_warm_writes_per_s": 14_000, "usage_warm_writes_per_s": 6_000})
-    probe = probe_of(200, writes_per_s=stage.writes_per_s, table_writes=quota)
+    probe = probe_of(200, writes_per_s=peak_writes_per_s(*stage.warm_tables.values()), table_writes=quota)
 
     [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota DynamoDB write units a table"]
 

@@ -90,7 +90,7 @@ class Unconditional(World):
     def __post_init__(self) -> None:
         super().__post_init__()
         put = self.objects.put
-        self.objects.put = lambda key, body, *, if_absent: put(key, body, if_absent=False)  # type: ignore[method-assign]
+        self.objects.put = lambda key, body, *, if_absent: put(key, body, if_absent=False)  # type: ignore[method-assign]  # a fault
 
 
 class Garbling(World):
@@ -99,7 +99,7 @@ class Garbling(World):
     def __post_init__(self) -> None:
         super().__post_init__()
         get = self.objects.get
-        self.objects.get = lambda key: get(key)[:-1] + b"?"  # type: ignore[method-assign]
+        self.objects.get = lambda key: get(key)[:-1] + b"?"  # type: ignore[method-assign]  # a fault
 
 
 class Full(World):
@@ -113,7 +113,7 @@ class Full(World):
             put(key, body, if_absent=if_absent)
             return False
 
-        self.objects.put = refuse  # type: ignore[method-assign]
+        self.objects.put = refuse  # type: ignore[method-assign]  # a fault
 
 
 class Splitting(MemoryItemStore):
@@ -327,7 +327,7 @@ def test_a_check_that_fails_to_look_does_not_end_the_others(error: MeteringError
         raise error
         yield
 
-    world.asking = failing  # type: ignore[assignment]
+    world.asking = failing  # type: ignore[assignment]  # a fault
     found = [observation for _, observation in examine(world.bench(), CHECKS, thorough=True)]
 
     assert len(found) == len(CHECKS)
