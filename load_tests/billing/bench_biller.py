@@ -37,7 +37,7 @@ from metering.lake.parquet.usage_files import usage_table, usage_writer
 from metering.lake.plan import Plan, PlanFile, PlanHour
 from metering.ledger.booked_hours import LakeFile, Published
 from metering.ledger.notes.completeness import Completeness
-from metering.ledger.runs import Run
+from metering.ledger.runs import Run, lake_chain
 from metering.stores.bucket import lake_file_key, plan_key, summary_key
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MIB
@@ -93,13 +93,18 @@ class _Bench:
         """What the compactor leaves of an hour: a run, its plan, its files' totals."""
         self.runs += 1
         made = [self._file(hour_s, accounts, number) for number in range(files)]
-        key = plan_key(0, f"{self.runs:032x}")
+        key = plan_key(lake_chain(0), self.runs, f"{self.runs:032x}")
         planned = tuple(PlanFile(commits=(f"c{number}",), rows=f.rows, bytes=f.bytes) for number, f in enumerate(made))
         plan = Plan(shard=0, hours=(PlanHour(hour_s=hour_s, files=planned),), last=())
         self.objects.put(key, plan.to_json(), if_absent=True)
         published = Published(hour_s=hour_s, shard=0, run=self.runs, files=tuple(made))
         run = Run(
-            shard=0, run=self.runs, state="done", plan_key=key, planned_at_ms=_NOW_S * 1000, done_at_ms=_NOW_S * 1000
+            chain=lake_chain(0),
+            number=self.runs,
+            state="done",
+            plan_key=key,
+            planned_at_ms=_NOW_S * 1000,
+            done_at_ms=_NOW_S * 1000,
         )
         for item in (published.to_item(), run.to_item()):
             self.items.put(Put(table=Table.LEDGER, item=item))

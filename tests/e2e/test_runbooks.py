@@ -351,7 +351,7 @@ def test_a_stopped_roll_up_raises_usage_waiting_and_its_runbook_books_what_waits
         assert follow(service, page, MITIGATE) == [0]
         assert waiting_of(service) == []
         until(lambda: follow(service, page, CHECK) == [0, 0, 0], 150)
-        assert list(report(service, who).values()) == [[100]]
+        assert list(report(service, who).values()) == [100]
         will_clear("usage-waiting")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aws_cdk.assertions import Template
@@ -13,6 +13,9 @@ from metering.fleet.settings.layers import Asked, planned
 from metering.fleet.stage import StageConfig
 from tests.infra.support.synthesis import app_of
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 # What the functions of 0.1.0 import of their usage table. Until they are replaced, CloudFormation lets none of it go.
 EXPORTS_OF_0_1_0 = {
     "metering-prod-data:ExportsOutputFnGetAttUsageTableADB4B05AArnF1E3F7F0",
@@ -20,13 +23,13 @@ EXPORTS_OF_0_1_0 = {
 }
 
 
-def templates(**changes: object) -> tuple[dict[str, Any], dict[str, Any]]:
+def templates(**changes: object) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Templates of data and pipeline of stage prod."""
     _, region = app_of(StageConfig.load("prod", changes))
     return Template.from_stack(region.data).to_json(), Template.from_stack(region.pipeline).to_json()
 
 
-def usage_tables(data: dict[str, Any]) -> list[str]:
+def usage_tables(data: Mapping[str, Any]) -> list[str]:
     return sorted(
         name
         for name, each in data["Resources"].items()

@@ -18,13 +18,15 @@ from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
 if TYPE_CHECKING:
+    from metering.reports.query import GroupColumn
     from metering.reports.usage_rows import UsageRow
 
 OTHER = "210987654321"
 
+_COLUMNS: tuple[tuple[GroupColumn, ...], ...] = ((), ("usage_type",), ("hour", "to"), ("day",), ("month", "corrects"))
 QUESTIONS = [
     UsageQuery(from_s=HOUR - 40 * DAY_S, to_s=HOUR + DAY_S, group_by=columns, now=True)
-    for columns in [(), ("usage_type",), ("hour", "to"), ("day",), ("month", "corrects")]
+    for columns in _COLUMNS
 ] + [UsageQuery(from_s=HOUR, to_s=HOUR + HOUR_S, group_by=("hour", "account_id"), now=True)]
 
 

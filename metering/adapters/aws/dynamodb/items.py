@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         AttributeValueTypeDef,
         ConditionTypeDef,
         QueryInputTypeDef,
+        ScanInputTypeDef,
         QueryOutputTypeDef,
         ScanOutputTypeDef,
         TransactWriteItemTypeDef,
@@ -126,9 +127,10 @@ class DynamoDbItemStore:
                 yield item
 
     def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
-        segment = {"Segment": part, "TotalSegments": parts} if parts > 1 else {}
-        scan = partial(self._client.scan, TableName=self._tables[table], ConsistentRead=True, **segment)
-        return _items_of("dynamodb.Scan", scan)
+        request: ScanInputTypeDef = {"TableName": self._tables[table], "ConsistentRead": True}
+        if parts > 1:
+            request |= {"Segment": part, "TotalSegments": parts}
+        return _items_of("dynamodb.Scan", partial(self._client.scan, **request))
 
     def put(self, action: Put) -> None:
         with _refusals(action.key), translated("dynamodb.PutItem"):

@@ -118,8 +118,10 @@ def _prove(demo: Demo) -> None:
     from metering.wiring.reports import build_verifier
 
     verifier, expected = build_verifier(demo.region), demo.sent.expected
-    window = {"from_s": demo.now_s - _WINDOW_S, "to_s": demo.now_s + DAY_S}
-    result = seen("reading every marker, total and row", lambda: verifier.verify(**window, sent=demo.sent))
+    from_s, to_s = demo.now_s - _WINDOW_S, demo.now_s + DAY_S
+    result = seen(
+        "reading every marker, total and row", lambda: verifier.verify(from_s=from_s, to_s=to_s, sent=demo.sent)
+    )
     show_proof(result, expected)
     explain(result)
     if not result.passed or any(getattr(result, verdict) != number for verdict, number in expected.items()):
