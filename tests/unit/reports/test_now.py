@@ -25,8 +25,7 @@ OTHER = "210987654321"
 
 _COLUMNS: tuple[tuple[GroupColumn, ...], ...] = ((), ("usage_type",), ("hour", "to"), ("day",), ("month", "corrects"))
 QUESTIONS = [
-    UsageQuery(from_s=HOUR - 40 * DAY_S, to_s=HOUR + DAY_S, group_by=columns, now=True)
-    for columns in _COLUMNS
+    UsageQuery(from_s=HOUR - 40 * DAY_S, to_s=HOUR + DAY_S, group_by=columns, now=True) for columns in _COLUMNS
 ] + [UsageQuery(from_s=HOUR, to_s=HOUR + HOUR_S, group_by=("hour", "account_id"), now=True)]
 
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
         AttributeValueTypeDef,
         ConditionTypeDef,
         QueryInputTypeDef,
-        ScanInputTypeDef,
         QueryOutputTypeDef,
+        ScanInputTypeDef,
         ScanOutputTypeDef,
         TransactWriteItemTypeDef,
     )
