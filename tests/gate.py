@@ -81,10 +81,11 @@ PLANS: dict[str, Plan] = {
             "simulate": 360,
             "soak": 660,
             "load": 480,
+            "race": 600,
             "scale": 1_200,
             "bench": 660,
         },
-        promise_s=120 * 60,
+        promise_s=130 * 60,
     ),
 }
 # How many times its share a part may take: below that it is only named, for a machine may have other work to do.

@@ -13,6 +13,8 @@ from load_tests.costs import MESSAGES, TARGET_BATCHES_PER_DAY
 from load_tests.stage import POLICY
 from load_tests.wire.counts import total
 from metering.fleet.stage import StageConfig
+from metering.ledger import partitions
+from metering.ledger.usage.items import ACCOUNT_PREFIX
 from metering.operations.own_costs.list_prices import (
     PROCESSING_USD,
     STORED_ITEMS_USD_GB_MONTH,
@@ -93,9 +95,8 @@ def _rollup_usd() -> float:
 
 def _jobs_usd(run: WireRun) -> float:
     days = TARGET_BATCHES_PER_DAY / run.batches
-    calls = sum(
-        number for name, number in run.counts.items() if name.startswith("calls ") and name[-2:] in ("H#", "P#")
-    )
+    kinds = (partitions.HOUR, partitions.PENDING)
+    calls = sum(n for name, n in run.counts.items() if name.startswith("calls ") and name[-2:] in kinds)
     objects = run.counts.get("s3 calls GET", 0)
     busy_s = (run.cpu_s["jobs"] + calls * _ITEM_S / _CALLS_AT_ONCE + objects * _OBJECT_S) * days
     return busy_s * _PROD.job_memory_mb / KIB * _LAMBDA_S
@@ -105,10 +106,10 @@ def _stored_gb(run: WireRun) -> float:
     """Both tables once they have the size that they keep: markers and commits of their lives, usage of a year."""
     days = TARGET_BATCHES_PER_DAY / run.batches
     life_days = POLICY.marker_life_s / DAY_S
-    lasting = sum(_billed_bytes(run, kind) * days * life_days for kind in ("B#", "C#"))
+    lasting = sum(_billed_bytes(run, kind) * days * life_days for kind in (partitions.BATCH, partitions.COMMIT))
     # All traffic of a run is of one hour, and an account's usage of an hour is one item, however much it is.
-    usage = _billed_bytes(run, "A#") * _HOURS * _YEAR_DAYS
-    return (lasting + usage + _billed_bytes(run, "D#")) / GIB
+    usage = _billed_bytes(run, ACCOUNT_PREFIX) * _HOURS * _YEAR_DAYS
+    return (lasting + usage + _billed_bytes(run, partitions.KINDS)) / GIB
 
 
 def _billed_bytes(run: WireRun, kind: str) -> float:
@@ -122,7 +123,7 @@ def _scan_usd(run: WireRun) -> float:
 
 def _reconciler_usd(run: WireRun) -> float:
     ticks = DAY_S / (_PROD.reconciler_every_min * MINUTE_S)
-    item_bytes = run.stored.bytes.get("A#", 0) / max(run.stored.items.get("A#", 1), 1)
+    item_bytes = run.stored.bytes.get(ACCOUNT_PREFIX, 0) / max(run.stored.items.get(ACCOUNT_PREFIX, 1), 1)
     units = math.ceil(item_bytes * _HOURS / _READ_UNIT_BYTES)
     return ticks * run.kinds.accounts * _DAYS_LOOKED_AT * units * _READ
 

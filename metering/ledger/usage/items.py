@@ -36,7 +36,7 @@ _NEWEST_RUN = "n"
 _BYTES = "b"
 _RECORDS = "r"
 _KEYS = ("pk", "sk")
-_ACCOUNT = "A#"
+ACCOUNT_PREFIX = "A#"
 # Names of attributes that are remembered: of all kinds that an account may have a number for.
 _REMEMBERED_NAMES = 16_384
 
@@ -106,7 +106,7 @@ class UsageItem:
 
 def is_usage_item(item: Item) -> bool:
     """Whether an item of the usage table counts usage. The other one says what table it is (`generation`)."""
-    return str(item["pk"]).startswith(_ACCOUNT)
+    return str(item["pk"]).startswith(ACCOUNT_PREFIX)
 
 
 @dataclass(slots=True)
@@ -150,7 +150,7 @@ class _Figures:
 
 def usage_partition(account_id: str, month: str) -> str:
     """Partition of the usage table with an account's usage of a month."""
-    return f"{_ACCOUNT}{account_id}#{month}"
+    return f"{ACCOUNT_PREFIX}{account_id}#{month}"
 
 
 def usage_item_key(key: UsageKey, number: int | None) -> Key:

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 PRODUCTION = ("metering", "lambdas", "load_tests", "infra")
-# They carry items of any shape: the port, its adapters, a store that computes them, and a yardstick that reads the
-# table without our code.
+# They carry items of any shape: the port, its adapters, a store that computes them, a yardstick that reads the table
+# without our code, counters inside an emulator, and the tables of rivals.
 _CARRIERS = (
     "metering/stores/writes.py",
     "metering/adapters/",
     "load_tests/scale/items.py",
     "load_tests/bench_report.py",
+    "load_tests/race/",
+    "load_tests/wire/",
 )
 # `metering/upgrade` knows the keys of the format before, and goes with the release after.
 _FORMAT = re.compile(r"[A-Z0-9][#$]")

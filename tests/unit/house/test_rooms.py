@@ -47,7 +47,7 @@ OFFENCES = (
     Offence(LAYERS, "metering.a_room_without_a_place", "metering.units"),
     Offence(DEPLOYERS, "metering.fleet.stage", "infra.app"),
     Offence(DEPLOYERS, "metering.wiring.jobs", "lambdas.compactor.bootstrap"),
-    Offence(DEPLOYERS, "metering.replay.sender", "load_tests.costs"),
+    Offence(DEPLOYERS, "metering.replay.sender", "load_tests.booked_usage"),
     Offence("boto3 lives in adapters", "metering.wiring.region", "boto3"),
     Offence("boto3 lives in adapters", "lambdas.canary.handler", "botocore"),
     Offence("boto3 lives in adapters", "metering.adapters.memory.items", "botocore"),
