@@ -226,6 +226,7 @@ class LogRegion(World):
             result = self.aggregator.handle([*deliveries, *deliveries[:1]], self.deadline())
             assert not result.retry
             self.queue.delete_many([each.receipt for each in received])
+        self.roll_up()
 
     def booked_bytes(self) -> dict[str, int]:
         """Bytes of the usage table by where they went."""

@@ -64,6 +64,7 @@ class Meter:
                     self.world.parts().worker().handle(messages[start : start + _INVOCATION], self.world.deadline())
                 )
                 assert not result.retry
+        self.world.roll_up()
 
     def metered(self) -> dict[str, tuple[int, int]]:
         """Account -> bytes and records."""
