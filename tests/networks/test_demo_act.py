@@ -32,9 +32,10 @@ def demo() -> Iterator[Demo]:
         dead_letters=MemoryQueue(world.clock),
         clock=SystemClock(),
         names=SimpleNamespace(data_bucket="data"),
-        settings=SimpleNamespace(window_s=world.settings.window_s, marker_life_s=world.settings.marker_life_s),
+        settings=world.settings,
         view=world.jobs.view,
         onramp=None,
+        emulated=False,
     )
 
     def work() -> None:

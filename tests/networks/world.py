@@ -122,11 +122,12 @@ class NetworkWorld(World):
         return Counter(self.take(place).verdict for place in places)
 
     def work(self) -> None:
-        """Aggregate until nothing waits."""
+        """Aggregate and roll up until nothing waits."""
         while received := self.queue.receive(_MESSAGES):
             retry = self.aggregator.handle([each.delivery for each in received], self.deadline()).retry
             assert not retry
             self.queue.delete_many([each.receipt for each in received])
+        self.roll_up()
 
     def plans(self) -> Iterator[Plan]:
         """All plans."""
