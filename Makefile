@@ -114,7 +114,8 @@ localstack: $(STAMP) ## The main job and the API against LocalStack; skipped whe
 	@bash tests/e2e/localstack.sh --deselect=tests/e2e/test_lake.py --deselect=tests/e2e/test_money.py \
 	  --deselect=tests/e2e/test_budgets.py --deselect=tests/e2e/test_alerts.py --deselect=tests/e2e/test_readme.py \
 	  --deselect=tests/e2e/test_runbooks.py --deselect=tests/e2e/test_settings.py --deselect=tests/e2e/test_trace.py \
-	  --deselect=tests/e2e/test_producers.py --deselect=tests/e2e/test_log_sources.py
+	  --deselect=tests/e2e/test_producers.py --deselect=tests/e2e/test_log_sources.py \
+	  --deselect=tests/e2e/test_doctor.py
 
 validate-exports: $(STAMP) ## Exports judged by validators of others, and wrong ones that they must find: ROWS=1000
 	@$(PY) -m tests.validators --rows $(ROWS)
@@ -166,7 +167,7 @@ browser-fronts: $(STAMP) ## The page over every front of a deployed service: HTT
 	@$(PYTEST) -q -rs tests/browser -m "browser and emulator"
 
 localstack-rest: $(STAMP) ## What the gate leaves out against LocalStack: lake, money, logs, alerts; skipped where there is none
-	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets or test_alerts or test_readme or test_runbooks or test_settings or test_trace or test_producers or test_log_sources"
+	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets or test_alerts or test_readme or test_runbooks or test_settings or test_trace or test_producers or test_log_sources or test_doctor"
 
 fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=300000
 	@FUZZ_ROUNDS=$(ROUNDS) $(PYTEST) -q -n $(JOBS) tests/fuzz

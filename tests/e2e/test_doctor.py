@@ -40,8 +40,8 @@ def examined(service: Service, role: str, *options: str) -> dict[str, dict[str, 
 
 @pytest.fixture(scope="module")
 def whole(service: Service) -> dict[str, dict[str, Any]]:
-    """What the deployer's examination says, without its 100,000 objects and 4,000 batches."""
-    return examined(service, "deployer", "--thorough", *_but("tombstones", "mapping-fill"))
+    """What the deployer's examination says, without what takes longest: objects, batches and writes by the thousand."""
+    return examined(service, "deployer", "--thorough", *_but("tombstones", "mapping-fill", "throttle"))
 
 
 def test_what_an_emulator_shows_is_ok_and_what_it_cannot_show_is_unknown(
@@ -109,6 +109,14 @@ def test_a_reader_learns_which_rights_it_lacks(service: Service) -> None:
     assert {row["verdict"] for row in rows.values()} == {"unknown"}
     assert "the caller may not call CreateMultipartUpload" in rows["large-put"]["saw"]
     assert "the caller may not call PutItem" in rows["cancel-reasons"]["saw"]
+
+
+@pytest.mark.drill
+def test_no_emulator_throttles_and_that_is_no_proof(service: Service) -> None:
+    row = examined(service, "deployer", "--thorough", "--only", "throttle")["throttle"]
+
+    assert row["verdict"] == "unknown"
+    assert "none was refused" in row["saw"]
 
 
 @pytest.mark.drill

@@ -33,7 +33,6 @@ def test_a_row_is_shown_by_a_test_that_exists(row: str, path: str, name: str, ch
 
 
 def test_what_emulators_show_is_told_of_each_check() -> None:
-    """But for the one that sends thousands of batches."""
     told = set(re.findall(r"`([a-z-]+)`", PAGE.read_text().partition("## What the emulators show")[2]))
 
     assert NAMES - told == set()
