@@ -21,7 +21,6 @@ from metering.stores.bucket import (
     PLANS_PREFIX,
     QUARANTINE_PREFIX,
     RATED_PREFIX,
-    STAGING_PREFIX,
     SUMMARIES_PREFIX,
 )
 from metering.units import KIB
@@ -205,7 +204,8 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
     if config.analytics:
         rules.append(s3.LifecycleRule(id="athena-results", prefix=ATHENA_RESULTS_PREFIX, expiration=Duration.days(7)))
     if config.versioned:
-        # This rule only removes overwritten and deleted versions, so it may cover staging/ as well.
+        # This rule only removes overwritten and deleted versions, so it may cover staging/ as well. A ledger that is
+        # restored to a moment of these days finds the staging objects that were cleaned since (P41).
         rules.append(
             s3.LifecycleRule(
                 id="noncurrent",
@@ -213,17 +213,15 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
                 expired_object_delete_marker=True,
             )
         )
-        # Each staging object is deleted within hours, and what is left of it stands before the first live key of each
-        # listing. Where rules overlap, S3 takes the shorter time.
-        rules += [
+        # Where rules overlap, S3 takes the shorter time.
+        rules.append(
             s3.LifecycleRule(
-                id=f"{name}-noncurrent",
-                prefix=prefix,
+                id="doctor-noncurrent",
+                prefix=DOCTOR_PREFIX,
                 noncurrent_version_expiration=_days(_SCRATCH_DAYS),
                 expired_object_delete_marker=True,
             )
-            for name, prefix in (("staging", STAGING_PREFIX), ("doctor", DOCTOR_PREFIX))
-        ]
+        )
     return rules
 
 
