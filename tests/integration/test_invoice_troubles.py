@@ -186,7 +186,6 @@ def test_the_matrix_covers_every_operation_that_issuing_needs(bench: Bench) -> N
         "dynamodb.GetItem",
         "dynamodb.PutItem",
         "s3.GetObject",
-        "s3.HeadObject",
         "s3.ListObjectsV2",
         "s3.PutObject",
     }

@@ -193,6 +193,7 @@ def test_the_matrix_covers_every_operation_that_reconciling_needs(bench: Bench) 
         "dynamodb.PutItem",
         "dynamodb.Query",
         "dynamodb.Scan",
+        "s3.GetObject",
         "s3.ListObjectsV2",
     }
 
