@@ -117,6 +117,11 @@ class Service:
             verify=keys.get("AWS_CA_BUNDLE", True),
         )
 
+    @property
+    def tables(self) -> Any:
+        """A plain DynamoDB client. `clients.dynamodb` decodes queries and scans by our own code, once a store has it."""
+        return Clients(self.clients.access).dynamodb
+
     def pipeline_outputs(self) -> dict[str, str]:
         """Outputs of the pipeline stack."""
         return stack_outputs_of(self.clients, self.stage, "pipeline")

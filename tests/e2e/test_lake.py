@@ -108,7 +108,7 @@ def test_what_was_lost_is_rebuilt_from_the_rows_and_a_later_copy_is_a_duplicate(
 
 def lose(service: Service, table: str, pk: str) -> None:
     """Delete the items of a partition, as a restore of the table may."""
-    dynamodb, name = service.clients.dynamodb, service.outputs[table]
+    dynamodb, name = service.tables, service.outputs[table]
     found = dynamodb.query(
         TableName=name, KeyConditionExpression="pk = :pk", ExpressionAttributeValues={":pk": {"S": pk}}
     )["Items"]

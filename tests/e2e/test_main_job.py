@@ -148,7 +148,7 @@ def test_verify_fails_when_a_usage_item_is_wrong_by_one_byte(service: Service) -
     service.wait_for_rest()
     month = datetime.now(UTC).strftime("%Y-%m")
     table = service.outputs["UsageTableName"]
-    found = service.clients.dynamodb.query(
+    found = service.tables.query(
         TableName=table,
         KeyConditionExpression="pk = :pk",
         ExpressionAttributeValues={":pk": {"S": f"A#{who}#{month}"}},

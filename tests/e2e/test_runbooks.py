@@ -645,7 +645,7 @@ def add_by_hand(service: Service, who: str, size: int) -> None:
 
 
 def scan(service: Service, table: str) -> list[dict[str, Any]]:
-    pages = service.clients.dynamodb.get_paginator("scan").paginate(TableName=table)
+    pages = service.tables.get_paginator("scan").paginate(TableName=table)
     return [item for page in pages for item in page["Items"]]
 
 

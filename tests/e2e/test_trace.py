@@ -59,7 +59,7 @@ def test_a_byte_added_by_hand_is_told_with_both_figures(service: Service) -> Non
     assert [each["batch_id"] for each in whole["batches"]] == [f"traced-{who}"]
     month = whole["hours"][0]["hour"][:7]
     table = service.outputs["UsageTableName"]
-    found = service.clients.dynamodb.query(
+    found = service.tables.query(
         TableName=table,
         KeyConditionExpression="pk = :pk",
         ExpressionAttributeValues={":pk": {"S": f"A#{who}#{month}"}},
