@@ -110,13 +110,6 @@ e2e: $(STAMP) ## The deployed service, regions and stage prod on MiniStack with 
 	@METERING_E2E_ENDPOINT="$(ENDPOINT)" $(PYTEST) -q -rs $(if $(ENDPOINT),,-n $(JOBS) --dist loadfile --no-loadscope-reorder) \
 	  tests/e2e $(OPTIONS) -m "not drill$(if $(ENDPOINT), and not regions)"
 
-localstack: $(STAMP) ## The main job and the API against LocalStack; skipped where there is none
-	@bash tests/e2e/localstack.sh --deselect=tests/e2e/test_lake.py --deselect=tests/e2e/test_money.py \
-	  --deselect=tests/e2e/test_budgets.py --deselect=tests/e2e/test_alerts.py --deselect=tests/e2e/test_readme.py \
-	  --deselect=tests/e2e/test_runbooks.py --deselect=tests/e2e/test_settings.py --deselect=tests/e2e/test_trace.py \
-	  --deselect=tests/e2e/test_producers.py --deselect=tests/e2e/test_log_sources.py \
-	  --deselect=tests/e2e/test_doctor.py
-
 validate-exports: $(STAMP) ## Exports judged by validators of others, and wrong ones that they must find: ROWS=1000
 	@$(PY) -m tests.validators --rows $(ROWS)
 
@@ -140,7 +133,7 @@ record: $(STAMP) ## Record the answers of all read commands anew, and how they l
 	@$(PY) -m tests.cli.record
 	@$(PY) -m tests.cli.snapshots
 
-##@ Before a release or a larger merge: make check-long runs all of these, in two hours
+##@ Before a release or a larger merge: make check-long runs all of these, in two hours and a quarter
 
 check-long: $(STAMP) ## What is long and rarely red, on a machine that does nothing else
 	@$(PY) -m tests.gate check-long
@@ -166,7 +159,14 @@ browser-fronts: $(STAMP) ## The page over every front of a deployed service: HTT
 	@$(PY) -m tests.browser.program
 	@$(PYTEST) -q -rs tests/browser -m "browser and emulator"
 
-localstack-rest: $(STAMP) ## What the gate leaves out against LocalStack: lake, money, logs, alerts; skipped where there is none
+localstack: $(STAMP) ## The main job and the API against LocalStack; skipped where there is none
+	@bash tests/e2e/localstack.sh --deselect=tests/e2e/test_lake.py --deselect=tests/e2e/test_money.py \
+	  --deselect=tests/e2e/test_budgets.py --deselect=tests/e2e/test_alerts.py --deselect=tests/e2e/test_readme.py \
+	  --deselect=tests/e2e/test_runbooks.py --deselect=tests/e2e/test_settings.py --deselect=tests/e2e/test_trace.py \
+	  --deselect=tests/e2e/test_producers.py --deselect=tests/e2e/test_log_sources.py \
+	  --deselect=tests/e2e/test_doctor.py
+
+localstack-rest: $(STAMP) ## The rest against LocalStack: lake, money, logs, alerts; skipped where there is none
 	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets or test_alerts or test_readme or test_runbooks or test_settings or test_trace or test_producers or test_log_sources or test_doctor"
 
 fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=300000

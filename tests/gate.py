@@ -50,10 +50,9 @@ PLANS: dict[str, Plan] = {
     "check": Plan(
         shares_s={
             "lint": 60,
-            "test": 240,
-            "proof": 150,
-            "e2e": 165,
-            "localstack": 100,
+            "test": 300,
+            "proof": 180,
+            "e2e": 175,
             "networks": 27,
             "validate-exports": 15,
             "api-fuzz": 18,
@@ -73,6 +72,7 @@ PLANS: dict[str, Plan] = {
             "drills": 1_080,
             "long": 60,
             "browser-fronts": 180,
+            "localstack": 120,
             "localstack-rest": 260,
             "fuzz": 300,
             "networks-long": 120,
@@ -85,7 +85,7 @@ PLANS: dict[str, Plan] = {
             "scale": 1_200,
             "bench": 660,
         },
-        promise_s=130 * 60,
+        promise_s=135 * 60,
     ),
 }
 # How many times its share a part may take: below that it is only named, for a machine may have other work to do.

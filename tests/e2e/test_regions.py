@@ -154,6 +154,7 @@ def test_reconcile_builds_what_is_allowed_and_a_second_run_does_nothing_in_secon
     assert not [row for row in plan if row["plan"] == "build"]
 
 
+@pytest.mark.drill
 def test_stage_prod_is_rehearsed_beside_another_stage_and_meters_a_batch(first: World) -> None:
     """B7: with prod's settings and protection, where the other stage has made its bucket for assets before."""
     [row] = first.ask("deploy", "--stage", "prod", "--set", f"subscriptions={PAGER}")["rows"]
@@ -176,6 +177,7 @@ def test_stage_prod_is_rehearsed_beside_another_stage_and_meters_a_batch(first: 
     assert [(row["way"], row["settings"]) for row in json.loads(check.stdout)["rows"]] == [("same", "same")]
 
 
+@pytest.mark.drill
 def test_settings_and_the_pager_outlive_the_redeployment_of_a_runbook(first: World) -> None:
     """What files, --unset and a second start do to them is a drill: test_kept_settings.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from metering.units import DAY_S
 
+# Write units cost nothing on an emulator, and people wait for their usage.
+_SOON: dict[str, object] = {"rollup_every_s": 1, "rollup_blocks": 1}
 _EMULATED: dict[str, object] = {
     "emulated": True,
     "stateful_retained": False,
@@ -16,6 +18,7 @@ _EMULATED: dict[str, object] = {
     "versioned": False,
     "analytics": False,
     "composite_alarms": False,
+    "tunables": _SOON,
     "rollout": {
         "bake_min": 0,
         "canaries": 1,
@@ -35,7 +38,7 @@ STAGES: dict[str, dict[str, object]] = {
         "visibility_s": 20,
         "max_receives": 5,
         "short_visibility": True,
-        "tunables": {"reserve_ms": 5_000},
+        "tunables": {**_SOON, "reserve_ms": 5_000},
     },
     "dev": {"stateful_retained": False, "log_retention_days": 30, "lake_retention_days": 365},
     # Reading every marker each quarter of an hour is too expensive: docs/decisions/0013-reconciliation.md.
