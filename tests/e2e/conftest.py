@@ -119,7 +119,7 @@ class Service:
 
     @property
     def tables(self) -> Any:
-        """A plain DynamoDB client. `clients.dynamodb` decodes queries and scans by our own code, once a store has it."""
+        """A plain DynamoDB client. That of `clients` decodes queries by our own code, once a store has it."""
         return Clients(self.clients.access).dynamodb
 
     def pipeline_outputs(self) -> dict[str, str]:
