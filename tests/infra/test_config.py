@@ -86,7 +86,8 @@ def test_text_from_the_command_line_is_understood() -> None:
     assert config.batch_window_s == 1
     assert config.subscriptions[0].endpoint == "oncall@example.com"
     # A mapping changes the entries that it names, and keeps the stage's others.
-    assert config.tunables == {"rollup_commits": 8, "reserve_ms": 5_000}
+    of_the_base = {"rollup_every_s": 1, "rollup_blocks": 1, "reserve_ms": 5_000}
+    assert config.tunables == {**of_the_base, "rollup_commits": 8}
     assert (config.rollout.deny, config.rollout.bake_min) == (("us-gov-*",), 0)
 
 
