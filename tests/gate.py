@@ -50,15 +50,15 @@ PLANS: dict[str, Plan] = {
     "check": Plan(
         shares_s={
             "lint": 60,
-            "test": 300,
-            "proof": 180,
-            "e2e": 175,
+            "test": 290,
+            "proof": 170,
+            "e2e": 205,
             "networks": 27,
             "validate-exports": 15,
             "api-fuzz": 18,
             # With a new machine's browser, which takes half a minute.
-            "browser": 65,
-            "scale-small": 45,
+            "browser": 60,
+            "scale-small": 40,
         },
         reserve_s={"what comes next": 15},
         promise_s=15 * 60,
@@ -69,7 +69,7 @@ PLANS: dict[str, Plan] = {
             "pythons": 480,
             "mutants": 600,
             "matrix": 300,
-            "drills": 1_080,
+            "drills": 1_260,
             "long": 60,
             "browser-fronts": 180,
             "localstack": 120,
@@ -85,7 +85,7 @@ PLANS: dict[str, Plan] = {
             "scale": 1_200,
             "bench": 660,
         },
-        promise_s=135 * 60,
+        promise_s=138 * 60,
     ),
 }
 # How many times its share a part may take: below that it is only named, for a machine may have other work to do.

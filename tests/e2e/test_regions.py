@@ -142,6 +142,7 @@ def changed_files() -> str:
     return done.stdout
 
 
+@pytest.mark.drill
 def test_reconcile_builds_what_is_allowed_and_a_second_run_does_nothing_in_seconds(first: World) -> None:
     busy = is_busy()
     began = time.monotonic()
