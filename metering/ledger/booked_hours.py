@@ -78,11 +78,6 @@ def pending_commit_of(item: Item) -> str:
     return str(item["sk"])
 
 
-def pointed_to(item: Item) -> str:
-    """The staging object that a pointer names."""
-    return Fields.of_item(item).text("staging")
-
-
 def published_key(hour_s: int, shard: int, run: int) -> Key:
     """Key of a run's published files of an hour."""
     return Key(partition_of_hour(hour_s), f"{PUBLISHED_PREFIX}{run_name(shard, run)}")

@@ -71,6 +71,19 @@ _UNKNOWN = frozenset(
         "504",
     }
 )
+# Error codes of an endpoint that does not have a call.
+_UNKNOWN_CALL = frozenset(
+    {
+        "AWS.SimpleQueueService.UnsupportedOperation",
+        "InternalFailure",
+        "InvalidAction",
+        "NotImplemented",
+        "UnknownOperation",
+        "UnknownOperationException",
+        "UnsupportedOperation",
+    }
+)
+_NOT_IMPLEMENTED = 501
 _SERVER_ERROR = 500
 # The caller may not make the call or is unknown. Only people can change that.
 _NOT_ALLOWED = frozenset(
@@ -110,6 +123,11 @@ def error_code(error: ClientError) -> str:
 def is_denied(error: ClientError) -> bool:
     """Whether the caller may not make the call, or is unknown."""
     return error_code(error) in _NOT_ALLOWED
+
+
+def is_unknown_call(error: ClientError) -> bool:
+    """Whether the endpoint does not have the call."""
+    return error_code(error) in _UNKNOWN_CALL or http_status(error) == _NOT_IMPLEMENTED
 
 
 def http_status(error: ClientError) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.errors import error_code, translated
+from metering.adapters.aws.errors import is_unknown_call, translated
 from metering.stores.deliveries import ORIGINAL_SENDER, Delivery
 from metering.stores.queues import QueueDepth, ReceivedMessage
 from metering.units import MIB
@@ -26,19 +26,6 @@ if TYPE_CHECKING:
 # SendMessageBatch and the other batch calls take at most 10 entries, with at most 1 MiB of bodies (SQS quotas).
 _MAX_ENTRIES = 10
 _MAX_BATCH_BYTES = MIB
-# Error codes of an endpoint that does not have a call.
-_NO_SUCH_CALL = frozenset(
-    {
-        "AWS.SimpleQueueService.UnsupportedOperation",
-        "InternalFailure",
-        "InvalidAction",
-        "NotImplemented",
-        "UnknownOperation",
-        "UnknownOperationException",
-        "UnsupportedOperation",
-    }
-)
-_NOT_IMPLEMENTED = 501
 
 
 class _Visibility(TypedDict, total=False):
@@ -126,8 +113,7 @@ class SqsQueue:
         try:
             answer = self._client.start_message_move_task(SourceArn=self._arn(), MaxNumberOfMessagesPerSecond=max_per_s)
         except ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if error_code(error) in _NO_SUCH_CALL or status == _NOT_IMPLEMENTED:
+            if is_unknown_call(error):
                 return None
             with translated("sqs.StartMessageMoveTask"):
                 raise

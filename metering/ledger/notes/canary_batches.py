@@ -26,11 +26,6 @@ CANARY_USAGE_TYPES = "Canary-"
 CANARY_BYTES = 1_000_003
 
 
-def is_canary(batch_id: str) -> bool:
-    """Whether a batch is the canary's. Verification of what producers sent leaves it out."""
-    return batch_id.startswith(CANARY_PREFIX)
-
-
 def of_canary(name: str) -> bool:
     """Whether an account, service or usage type is the canary's."""
     return name in {CANARY_ACCOUNT_ID, CANARY_SERVICE} or name.startswith(CANARY_USAGE_TYPES)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.adapters.memory.rows import decode_rows
 from metering.hours import hour_label, parse_hour
-from metering.ledger.booked_hours import POINTER_PREFIX, PUBLISHED_PREFIX, Published, pointed_to
+from metering.ledger.booked_hours import POINTER_PREFIX, PUBLISHED_PREFIX, Published
 from metering.ledger.conflicts import conflict_key
 from metering.ledger.markers import marker_key
 from metering.ledger.partitions import WAITING
@@ -44,7 +44,7 @@ class _Shown(NamedTuple):
 
 def _shown(item: Item) -> _Shown:
     if str(item["sk"]).startswith(POINTER_PREFIX):
-        return _Shown((pointed_to(item),), f"{PUBLISHED_PREFIX}{item.get('run')}")
+        return _Shown((str(item["staging"]),), f"{PUBLISHED_PREFIX}{item.get('run')}")
     return _Shown(tuple(file.key for file in Published.from_item(item).files), "")
 
 

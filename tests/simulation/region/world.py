@@ -26,8 +26,8 @@ class World(MemoryStores):
     """All that processes share.
 
     Attributes:
-        limits: Numbers of actions in a transaction. With small ones, small batches make wide commits, chunks and
-            pointer chunks.
+        limits: Numbers of actions in a transaction. With a small one, small batches make several commits, and
+            commits that are placed in several transactions.
         short_until_ms: Until then the tables are short of writes: most are throttled.
         listen: Told of each new process, to put something between it and its ports.
     """

@@ -7,29 +7,15 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
-from metering.adapters.aws.errors import error_code, http_status, is_denied, unavailable
+from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call, unavailable
 from metering.errors import OperationFailedError
 from metering.operations.doctor.bench import CannotAskError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Codes of an endpoint that does not have a call.
-_NO_SUCH_CALL = frozenset(
-    {
-        "AWS.SimpleQueueService.UnsupportedOperation",
-        "InternalFailure",
-        "InvalidAction",
-        "NotImplemented",
-        "UnknownOperation",
-        "UnknownOperationException",
-        "UnknownService",
-        "UnsupportedOperation",
-        "404",
-        "501",
-    }
-)
-_NOT_IMPLEMENTED = 501
+# A status stands for the code where an answer had no words. AWS has words for every refusal but that of a HEAD.
+_NO_SUCH_PLACE = frozenset({"404", "501", "UnknownService"})
 
 
 @contextmanager
@@ -55,10 +41,9 @@ def asking() -> Iterator[None]:
 
 def _translated(error: ClientError) -> Exception:
     call, code = error.operation_name, error_code(error)
-    if code.isdecimal() and code not in _NO_SUCH_CALL:
-        # A status stands for the code where an answer had no words. AWS has words for every refusal but that of a HEAD.
+    if code.isdecimal() and code not in _NO_SUCH_PLACE:
         return unavailable(call, error) or CannotAskError(f"this endpoint answers {call} with {code} and no words")
-    if code in _NO_SUCH_CALL or http_status(error) == _NOT_IMPLEMENTED:
+    if code in _NO_SUCH_PLACE or is_unknown_call(error):
         return CannotAskError(f"this endpoint has no {call}")
     if is_denied(error):
         return CannotAskError(f"the caller may not call {call}", f"Run it with credentials that may call {call}.")
