@@ -50,12 +50,12 @@ PLANS: dict[str, Plan] = {
     "check": Plan(
         shares_s={
             "lint": 60,
-            "test": 290,
-            "proof": 170,
-            "e2e": 205,
-            "networks": 27,
+            "test": 300,
+            "proof": 175,
+            "e2e": 195,
+            "networks": 25,
             "validate-exports": 15,
-            "api-fuzz": 18,
+            "api-fuzz": 15,
             # With a new machine's browser, which takes half a minute.
             "browser": 60,
             "scale-small": 40,

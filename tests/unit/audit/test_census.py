@@ -44,6 +44,7 @@ def everything(world: World, *, deep: bool) -> CensusState:
     return world.jobs.reconciler.begin(from_s=0, to_s=NOW_S + DAY_S, deep=deep)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("deep", [False, True])
 def test_what_comes_between_any_two_calls_of_a_scan_makes_no_hour_differ(deep: bool) -> None:
     number = 0

@@ -156,6 +156,7 @@ def test_a_read_of_a_file_counts_as_a_call_and_the_wait_follows_from_the_size(tm
         assert stream.read() == body
 
 
+@pytest.mark.long
 def test_a_wrong_result_fails_a_measurement(tmp_path: Path) -> None:
     bench = Bench(region(), tmp_path)
     bench.step(lambda: expect(right=True))

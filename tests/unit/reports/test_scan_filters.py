@@ -103,6 +103,7 @@ def table(lake: LakeQuery) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(_STATEMENTS, _CONDITIONS)
 def test_no_filter_changes_what_a_statement_answers(

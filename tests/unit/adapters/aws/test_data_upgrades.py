@@ -111,6 +111,7 @@ def test_outputs_say_which_usage_table_it_is_and_those_of_the_first_format_do_no
     assert stack_outputs(deployed.clients, "local").usage_generation == 1
 
 
+@pytest.mark.long
 def test_a_region_of_0_1_0_is_upgraded_over_dynamodb_and_s3(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = OldRegion()
     with mock_aws():
