@@ -56,7 +56,7 @@ def freeze_month(
         total = sum_totals(usage.values())
         file = LakeFile(key=lake_file_key(hour_s, 0, 1, 0), rows=total.records, bytes=total.bytes)
         compared = usage_digest(in_order(usage))
-        frozen.append(freezer.hour(month, hour_s, files=(file,), usage=usage, compared=compared))
+        frozen.append(freezer.hour(month, hour_s, files=(file,), kept=usage, counted=usage.copy, compared=compared))
     closed = freezer.month(month, frozen)
     period = Period(month=month, state="closed", frozen_key=closed_month_key(month))
     region.items.put(Put(table=Table.LEDGER, item=period.to_item()))

@@ -1,8 +1,8 @@
 """A region of any size that follows from its numbers: every figure of every item and file is computed, never held.
 
 In each hour every account has usage of every kind, each in as many batches as there are rounds. A batch has the same
-kind of five accounts. One of forty-eight is late, by whole days, so that figures of past hours follow from the time
-that has passed.
+kind of five accounts. One of forty-eight is late (more in the smallest regions), by whole days, so that figures of past
+hours follow from the time that has passed.
 """
 
 from __future__ import annotations
@@ -86,6 +86,15 @@ class Region:
     def commits_an_hour(self) -> int:
         return self.batches_an_hour // COMMIT_BATCHES
 
+    @cached_property
+    def late_every(self) -> int:
+        """One batch of so many in the last round is late: as few as need be that an hour has a file for each day.
+
+        An hour of the target has one for each. A small region with fewer would make the straight line of its waiting
+        too steep.
+        """
+        return max(1, min(_LATE_EVERY, self.blocks // LATE_DAYS))
+
     # A batch is named by its booked hour, its round and its block.
 
     def keys(self, block: int) -> Iterator[tuple[int, int]]:
@@ -102,9 +111,9 @@ class Region:
 
     def late_days(self, round_: int, block: int) -> int:
         """Days by which a batch is late; 0 if it is not."""
-        if round_ != _LATE_ROUND or block % _LATE_EVERY:
+        if round_ != _LATE_ROUND or block % self.late_every:
             return 0
-        return 1 + ((block // _LATE_EVERY * 2_654_435_761 & 0xFFFF_FFFF) >> 16) % LATE_DAYS
+        return 1 + block // self.late_every % LATE_DAYS
 
     def there(self, hour_s: int, days: int) -> bool:
         """Whether what is late by so many days for an hour has come."""
@@ -128,7 +137,7 @@ class Region:
     def late_blocks(self) -> dict[int, tuple[int, ...]]:
         """Blocks of the late batches of an hour, by days."""
         found: dict[int, list[int]] = {days: [] for days in range(1, LATE_DAYS + 1)}
-        for block in range(0, self.blocks, _LATE_EVERY):
+        for block in range(0, self.blocks, self.late_every):
             found[self.late_days(_LATE_ROUND, block)].append(block)
         return {days: tuple(blocks) for days, blocks in found.items()}
 

@@ -9,6 +9,8 @@ from metering.audit.sequences import SOURCES_KEPT, SourceSightings
 from metering.ledger.contradictions import Contradictions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from metering.ledger.markers import Marker, MarkerGlance
 
 
@@ -22,6 +24,8 @@ class MarkerSurvey:
         unkept: Number of batches of further sources.
         unkept_source: Name of one of those sources.
         began_ms: When the first marker was read, epoch milliseconds; 0: just now.
+        with_sources: Whether sources are noted: their keeper needs them, a proof of totals does not.
+        known: Of a survey of a part: what the whole survey leaves out.
     """
 
     sources: dict[str, SourceSightings] = field(default_factory=dict)
@@ -29,10 +33,16 @@ class MarkerSurvey:
     unkept: int = 0
     unkept_source: str = ""
     began_ms: int = 0
+    with_sources: bool = True
+    known: Mapping[str, SourceSightings] = field(default_factory=dict)
+
+    def part(self) -> MarkerSurvey:
+        """A survey of some of the markers, to be merged into this one. It leaves out the same numbers."""
+        return MarkerSurvey(known=self.sources, with_sources=self.with_sources)
 
     def add(self, marker: Marker | MarkerGlance) -> None:
         """Count one marker."""
-        if marker.source_id and marker.sequence is not None:
+        if marker.source_id and marker.sequence is not None and self.with_sources:
             sightings = self._of(marker.source_id, 1)
             if sightings is not None:
                 sightings.add(marker.sequence, marker.decided_at_ms)
@@ -50,9 +60,10 @@ class MarkerSurvey:
     def _of(self, source_id: str, batches: int) -> SourceSightings | None:
         sightings = self.sources.get(source_id)
         if sightings is None:
-            if len(self.sources) >= SOURCES_KEPT:
+            known = self.known.get(source_id)
+            if known is None and len(self.sources) >= SOURCES_KEPT:
                 self.unkept += batches
                 self.unkept_source = source_id
                 return None
-            sightings = self.sources[source_id] = SourceSightings()
+            sightings = self.sources[source_id] = SourceSightings() if known is None else known.anew()
         return sightings

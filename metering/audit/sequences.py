@@ -177,6 +177,10 @@ class SourceSightings:
             self._numbers.append(sequence)
             self._moments.append(decided_at_ms)
 
+    def anew(self) -> SourceSightings:
+        """Empty sightings that leave out the same numbers."""
+        return SourceSightings(self._known, self._since_ms)
+
     def merge(self, other: SourceSightings) -> None:
         """Note all that another scan saw."""
         for sequence, decided_ms in zip(other._numbers, other._moments, strict=True):

@@ -108,6 +108,17 @@ class LakeReader(Protocol):
         """
         ...
 
+    def groups_by_each(
+        self, sources: Sequence[RowSource], queries: Sequence[RowQuery]
+    ) -> list[Iterator[tuple[Group, Total]]]:
+        """The groups of several queries that take the same rows: each source is read once for all of them.
+
+        Raises:
+            ObjectMissingError, ObjectDamagedError: As `totals`, before the first group of any.
+            ValueError: The queries differ in the rows that they take.
+        """
+        ...
+
 
 class TotalsReader(Protocol):
     """Reads the totals of a lake file, a line a usage key, without reading its rows."""

@@ -227,7 +227,9 @@ class LakeView:
 
 def _waiting_source(entry: Waiting, hour_s: int) -> RowSource:
     total = entry.totals[hour_s]
-    return RowSource(key=entry.staging_key, hour_s=hour_s, rows=total.records, bytes=total.bytes, staged=True)
+    return RowSource(
+        key=entry.staging_key, hour_s=hour_s, rows=total.records, bytes=total.bytes, staged=True, waiting=True
+    )
 
 
 def _sort_keys(items: list[Item]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metering.usage.totals import Total
 
@@ -14,6 +14,7 @@ class RowSource:
     Attributes:
         staged: Whether it is a staging object, of which only the rows booked in `hour_s` belong to it.
         rows, bytes: Number of rows and sum of bytes of this hour, as the ledger says.
+        waiting: Whether its commit waits for the roll-up, so that no usage has it.
     """
 
     key: str
@@ -21,6 +22,7 @@ class RowSource:
     rows: int
     bytes: int
     staged: bool
+    waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,11 @@ class HourState:
     def total(self) -> Total:
         """Total of the hour as the ledger says, without opening a file."""
         return Total(sum(s.bytes for s in self.sources), sum(s.rows for s in self.sources))
+
+    @property
+    def placed(self) -> HourState:
+        """The same without what waits for the roll-up: the rows that settled usage is compared with (P37)."""
+        return replace(self, sources=tuple(source for source in self.sources if not source.waiting))
 
     @property
     def published(self) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from metering.ledger.conflicts import conflict_named, is_conflict
 from metering.ledger.markers import (
     Marker,
+    MarkerGlance,
     in_partition_of_batch,
     is_marker,
     marker_key,
@@ -112,7 +113,7 @@ def count_verdicts(
     return counts
 
 
-def touches(marker: Marker, from_s: int, to_s: int) -> bool:
+def touches(marker: Marker | MarkerGlance, from_s: int, to_s: int) -> bool:
     """Whether a batch has records in `[from_s, to_s)`; of one without records, whether it was decided then."""
     if marker.hours:
         return any(from_s <= hour_s < to_s for hour_s in marker.hours)
@@ -124,7 +125,7 @@ def _counted(items: ItemStore, found: Iterable[Item], from_s: int, to_s: int) ->
     late: list[str] = []
     for item in found:
         if is_marker(item):
-            marker = Marker.from_item(item)
+            marker = MarkerGlance.of_item(item)
             if touches(marker, from_s, to_s):
                 counts.accepted += marker.verdict == "accepted"
                 counts.rejected += marker.verdict != "accepted"

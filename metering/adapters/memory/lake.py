@@ -59,6 +59,11 @@ class PlainLake:
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
         return iter(self.totals(sources, query).items())
 
+    def groups_by_each(
+        self, sources: Sequence[RowSource], queries: Sequence[RowQuery]
+    ) -> list[Iterator[tuple[Group, Total]]]:
+        return [self.groups(sources, query) for query in queries]
+
 
 def _is_asked_for(row: PlainRow, hour_s: int, query: RowQuery) -> bool:
     if query.times is not None and query.times.parts(hour_s) and not query.times.takes(row.start_s, hour_s):

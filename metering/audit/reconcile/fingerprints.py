@@ -8,18 +8,31 @@ nothing to do with what went wrong.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from metering.usage.totals import ZERO
+from metering.usage.totals import ZERO, Total, UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-    from metering.usage.totals import Total
-
 _PRIME = 2**127 - 1
+_HALF = 2**128 - 1
+
+
+def name_of(key: Hashable) -> bytes:
+    """Text of a key: no two keys of one sort have the same one."""
+    if type(key) is str:
+        return key.encode()
+    if type(key) is UsageKey:
+        # Each text says how long it is, so that no separator can be a part of one. This is called for every usage key.
+        hour_s, account_id, usage_type, service, from_location, to_location, corrects_s = key
+        return (
+            f"{hour_s},{corrects_s},{len(account_id)},{len(usage_type)},{len(service)},{len(from_location)},"
+            f"{account_id}{usage_type}{service}{from_location}{to_location}"
+        ).encode()
+    return repr(key).encode()
 
 
 @dataclass(slots=True)
@@ -31,10 +44,11 @@ class Fingerprint:
 
     def add(self, key: Hashable, total: Total) -> None:
         """Add a total, or a part of one."""
-        digest = hashlib.blake2b(repr(key).encode(), digest_size=32).digest()
-        of_bytes, of_records = int.from_bytes(digest[:16], "big"), int.from_bytes(digest[16:], "big")
-        self.value = (self.value + of_bytes * total.bytes + of_records * total.records) % _PRIME
-        self.total = self.total.plus(total)
+        size, records = total
+        of_both = int.from_bytes(blake2b(name_of(key), digest_size=32).digest())
+        # The upper and the lower half of the digest are the two numbers of the key.
+        self.value = (self.value + (of_both >> 128) * size + (of_both & _HALF) * records) % _PRIME
+        self.total = Total(self.total[0] + size, self.total[1] + records)
 
     def merge(self, other: Fingerprint) -> None:
         """Add all that another one has."""

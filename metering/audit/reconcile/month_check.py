@@ -58,7 +58,7 @@ class MonthCheck:
 
     def run(self, tell: Callable[[MonthStep], None] = tell_nobody) -> MonthChecked:
         """Compare every hour that has a row source, usage or a marker. `tell` is called after each."""
-        state = self.reconciler.begin(from_s=self.from_s, to_s=self.to_s, deep=True)
+        state = self.reconciler.begin(from_s=self.from_s, to_s=self.to_s, deep=True, sources=False)
         state.digests = True
 
         def told(now: CensusState) -> None:

@@ -179,10 +179,12 @@ class Reconciler:
         self.census.go_on(state, limit=limit, tell=tell)
         return self.judge(state, limit=limit)
 
-    def begin(self, *, from_s: int, to_s: int, deep: bool = False, markers: bool = True) -> CensusState:
+    def begin(
+        self, *, from_s: int, to_s: int, deep: bool = False, markers: bool = True, sources: bool = True
+    ) -> CensusState:
         """Begin a census. `census.go_on` counts, and `judge` looks at what differs."""
         parts = parts_in(self.memory_bytes, span_hours(from_s, to_s))
-        return self.census.begin(from_s=from_s, to_s=to_s, deep=deep, parts=parts, markers=markers)
+        return self.census.begin(from_s=from_s, to_s=to_s, deep=deep, parts=parts, markers=markers, sources=sources)
 
     @property
     def census(self) -> Census:

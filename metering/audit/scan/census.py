@@ -7,7 +7,9 @@ part or hour, and another process goes on with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 from metering.audit.marker_survey import MarkerSurvey
@@ -16,6 +18,7 @@ from metering.audit.reconcile.table_scan import limited, no_limit
 from metering.audit.scan.cells import Cells
 from metering.audit.scan.recent import RecentCommits, total_in
 from metering.audit.source_keeping import sources_known
+from metering.errors import LedgerCorruptError
 from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, usage_in
 from metering.lake.usage_digest import in_order, usage_digest
 from metering.ledger.booked_hours import LakeFile
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from metering.lake.ports import TotalsReader
+    from metering.lake.rows import Group
     from metering.lake.view import LakeView
     from metering.ledger.row_sources import HourState
     from metering.ledger.usage.items import UsageItem
@@ -43,6 +47,8 @@ SEGMENTS = 16
 _MOST_SEGMENTS = 65_536
 # Most looks at an hour into which commits come while it is read.
 _LOOKS = 5
+# Hours that are counted at the same time. Their sources are read side by side, too, and each holds what it sums.
+_HOURS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,19 +139,33 @@ class _MarkerPart:
     marked: dict[int, Total] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hour:
+    """What was counted of an hour; `total` is that of all its rows, as the ledger says."""
+
+    rows: HourRows
+    placed: Cells
+    batches: Cells
+    total: Total
+
+
 @dataclass(slots=True, kw_only=True)
-class _Placed:
-    booked: Total
+class _Counted:
     cells: Cells
     total: Total = ZERO
     keys: int = 0
     digest: str = ""
 
-    def add(self, hour_s: int, rows: Iterable[tuple[UsageKey, Total]]) -> None:
+    def take(self, hour_s: int, rows: Iterable[tuple[UsageKey, Total]], *, digest: bool) -> None:
+        """Count totals by key. For a digest they are held, since it is of rows in order."""
+        if digest:
+            rows = dict(rows).items()
+            self.digest = usage_digest(in_order(dict(rows)))
+        size = records = 0
         for key, total in rows:
             self.cells.add(hour_s, key.account_id, key, total)
-            self.total = self.total.plus(total)
-            self.keys += 1
+            size, records, self.keys = size + total.bytes, records + total.records, self.keys + 1
+        self.total = self.total.plus(Total(size, records))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -173,11 +193,23 @@ class Census:
     may_lack_markers: Callable[[int], bool]
     threads: int = 1
 
-    def begin(self, *, from_s: int, to_s: int, deep: bool, parts: int, markers: bool = True) -> CensusState:
-        """Begin a census of the hours in `[from_s, to_s)`. Without markers, it is one of usage and rows alone."""
+    def begin(
+        self, *, from_s: int, to_s: int, deep: bool, parts: int, markers: bool = True, sources: bool = True
+    ) -> CensusState:
+        """Begin a census of the hours in `[from_s, to_s)`.
+
+        Args:
+            from_s: Start of the first hour.
+            to_s: Exclusive end of the last hour.
+            deep: Whether rows are counted, or their totals taken from beside the lake files.
+            parts: Parts of an hour by hash of account or batch.
+            markers: Without them, it is a census of usage and rows alone.
+            sources: Whether the sources of the batches are noted with their numbers.
+        """
         state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.clock.now_ms())
         if markers:
-            state.survey = MarkerSurvey(sources=sources_known(self.items), began_ms=state.began_ms)
+            known = sources_known(self.items) if sources else {}
+            state.survey = MarkerSurvey(sources=known, began_ms=state.began_ms, with_sources=sources)
         else:
             state.with_markers = False
             self._begin_rows(state)
@@ -221,12 +253,15 @@ class Census:
     def _markers(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
         def count(part: int) -> _MarkerPart:
             found = self.items.scan(Table.LEDGER, part=part, parts=state.segments)
-            made = _MarkerPart(survey=MarkerSurvey(), marks=Cells(state.parts))
+            made = _MarkerPart(survey=state.survey.part(), marks=Cells(state.parts))
+            look = Marker.from_item if state.deep else MarkerGlance.of_item
             for item in limited(found, limit):
                 if is_marker(item):
-                    with made.survey.contradictions.noted():
-                        marker = Marker.from_item(item) if state.deep else MarkerGlance.of_item(item)
-                        _add_marker(made, marker, state)
+                    # No context manager: there are hundreds of millions of markers.
+                    try:
+                        _add_marker(made, look(item), state)
+                    except LedgerCorruptError as error:
+                        made.survey.contradictions.add(str(error))
             return made
 
         for part in side_by_side(count, range(state.done, state.segments), threads=self.threads):
@@ -238,62 +273,68 @@ class Census:
 
     def _rows(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
         recent = RecentCommits(self.items, self.view.objects, shards=self.view.shards, after_ms=state.began_ms)
-        for hour_s in state.hours[state.done :]:
+
+        def count(hour_s: int) -> tuple[int, _Hour]:
             limit()
-            placed = self._placed(hour_s, state)
-            all_rows, batches = self._all_rows(hour_s, state, recent) if self._marks(hour_s, state) else (None, None)
-            state.placed.merge(placed.cells)
-            if batches is not None:
-                state.batches.merge(batches)
-            state.rows[hour_s] = HourRows(
-                booked=placed.booked, placed=placed.total, all_rows=all_rows, keys=placed.keys, digest=placed.digest
-            )
+            return hour_s, self._hour(hour_s, state, recent)
+
+        left = state.hours[state.done :]
+        for hour_s, hour in side_by_side(count, left, threads=min(self.threads, _HOURS_AT_ONCE)):
+            state.placed.merge(hour.placed)
+            state.batches.merge(hour.batches)
+            state.rows[hour_s] = hour.rows
             state.done += 1
             tell(state)
 
-    def _placed(self, hour_s: int, state: CensusState) -> _Placed:
-        """Count the placed rows of an hour; nothing is held but their cells, unless a digest is asked for."""
-        view = self.view.placed
-
-        def count(found: HourState) -> _Placed:
-            made = _Placed(booked=found.total, cells=Cells(state.parts))
-            if state.digests:
-                usage = dict(usage_in(hour_s, view.reader.groups(found.sources, USAGE_QUERY)))
-                made.add(hour_s, usage.items())
-                made.digest = usage_digest(in_order(usage))
-            elif state.deep:
-                made.add(hour_s, usage_in(hour_s, view.reader.groups(found.sources, USAGE_QUERY)))
-            else:
-                staged = [source for source in found.sources if source.staged]
-                files = [LakeFile(key=s.key, rows=s.rows, bytes=s.bytes) for s in found.sources if not s.staged]
-                made.add(hour_s, usage_in(hour_s, view.reader.groups(staged, USAGE_QUERY)) if staged else ())
-                made.add(hour_s, self.totals.summed(files) if files else ())
-            return made
-
-        return view.read(hour_s, count)
-
-    def _marks(self, hour_s: int, state: CensusState) -> bool:
-        return state.with_markers and not self.may_lack_markers(hour_s)
-
-    def _all_rows(self, hour_s: int, state: CensusState, recent: RecentCommits) -> tuple[Total | None, Cells | None]:
-        """Rows of an hour that are compared with markers: by batch, or those of commits that are not recent."""
+    def _hour(self, hour_s: int, state: CensusState, recent: RecentCommits) -> _Hour:
+        """Count the rows of an hour; nothing is held but their cells, unless a digest is asked for."""
+        if not state.with_markers or self.may_lack_markers(hour_s):
+            return self.view.placed.read(hour_s, partial(self._counted, hour_s, state, marks=False))
+        before = None if state.deep else recent.now()
+        hour = self.view.read(hour_s, partial(self._counted, hour_s, state, marks=True))
         if state.deep:
-            return self.view.read(hour_s, lambda found: self._batches(hour_s, found, state.parts))
-        before = recent.now()
-        for _ in range(_LOOKS):
-            total = self.view.hour_between(hour_s).total
+            return hour
+        return replace(hour, rows=replace(hour.rows, all_rows=self._not_recent(hour_s, hour.total, before, recent)))
+
+    def _counted(self, hour_s: int, state: CensusState, found: HourState, *, marks: bool) -> _Hour:
+        """Count the rows that the roll-up has placed by key and, of a deep census, all rows by batch."""
+        placed, made = found.placed, _Counted(cells=Cells(state.parts))
+        batches, all_rows = Cells(state.parts), None
+        if state.deep:
+            queries = (USAGE_QUERY, BATCH_QUERY) if marks else (USAGE_QUERY,)
+            usage, *by_batch = self.view.reader.groups_by_each(placed.sources, queries)
+            made.take(hour_s, usage_in(hour_s, usage), digest=state.digests)
+            if marks:
+                waiting = [source for source in found.sources if source.waiting]
+                by_batch.append(self.view.reader.groups(waiting, BATCH_QUERY))
+                all_rows = _by_batch(hour_s, chain.from_iterable(by_batch), batches)
+        else:
+            staged = [source for source in placed.sources if source.staged]
+            files = [LakeFile(key=s.key, rows=s.rows, bytes=s.bytes) for s in placed.sources if not s.staged]
+            groups = self.view.reader.groups(staged, USAGE_QUERY) if staged else ()
+            made.take(hour_s, usage_in(hour_s, groups), digest=False)
+            made.take(hour_s, self.totals.summed(files) if files else (), digest=False)
+        rows = HourRows(booked=placed.total, placed=made.total, all_rows=all_rows, keys=made.keys, digest=made.digest)
+        return _Hour(rows=rows, placed=made.cells, batches=batches, total=found.total)
+
+    def _not_recent(
+        self, hour_s: int, total: Total, before: Mapping[str, Mapping[int, Total]] | None, recent: RecentCommits
+    ) -> Total | None:
+        """Of the total of an hour, what is not of recent commits; None if such commits kept coming.
+
+        Args:
+            hour_s: The hour.
+            total: What a look found in it.
+            before: Recent commits before that look.
+            recent: Tells them once more.
+        """
+        for look in range(_LOOKS):
+            total = self.view.hour_between(hour_s).total if look else total
             after = recent.now()
             if before is not None and after is not None and total_in(before, hour_s) == total_in(after, hour_s):
-                return total.minus(total_in(after, hour_s)), None
+                return total.minus(total_in(after, hour_s))
             before = after
-        return None, None
-
-    def _batches(self, hour_s: int, found: HourState, parts: int) -> tuple[Total, Cells]:
-        total, cells = ZERO, Cells(parts)
-        for (name,), rows in self.view.reader.groups(found.sources, BATCH_QUERY):
-            cells.add(hour_s, str(name), str(name), rows)
-            total = total.plus(rows)
-        return total, cells
+        return None
 
     def _usage(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
         def count(part: int) -> _UsagePart:
@@ -320,6 +361,15 @@ class Census:
             made.used[item.hour_s] = made.used.get(item.hour_s, ZERO).plus(total)
             if settled:
                 made.usage.add(item.hour_s, item.account_id, key, total)
+
+
+def _by_batch(hour_s: int, groups: Iterable[tuple[Group, Total]], cells: Cells) -> Total:
+    """Put the rows of an hour into the cells of their batches; returns their total."""
+    size = records = 0
+    for (name,), rows in groups:
+        cells.add(hour_s, str(name), str(name), rows)
+        size, records = size + rows.bytes, records + rows.records
+    return Total(size, records)
 
 
 def _add_marker(made: _MarkerPart, marker: Marker | MarkerGlance, state: CensusState) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 # Another number for another form: an older census is begun anew.
-_FORM = 1
+_FORM = 2
 
 
 def keep_census(objects: ObjectStore, state: CensusState) -> None:
@@ -93,6 +93,7 @@ def _saved(state: CensusState) -> dict[str, object]:
         "batches": state.batches.saved(),
         "placed": state.placed.saved(),
         "usage": state.usage.saved(),
+        "with_sources": survey.with_sources,
         "sources": {source_id: seen.saved() for source_id, seen in survey.sources.items()},
         "contradictions": survey.contradictions.texts(),
         "unkept": [survey.unkept, survey.unkept_source],
@@ -127,7 +128,9 @@ def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
 
 
 def _survey(saved: dict[str, Any], items: ItemStore) -> MarkerSurvey:
-    survey = MarkerSurvey(sources=sources_known(items), began_ms=saved["began_ms"])
+    with_sources = saved["with_sources"]
+    known = sources_known(items) if with_sources else {}
+    survey = MarkerSurvey(sources=known, began_ms=saved["began_ms"], with_sources=with_sources)
     for source_id, (numbers, moments, newest_ms) in saved["sources"].items():
         survey.sources.setdefault(source_id, SourceSightings()).add_saved(numbers, moments, newest_ms)
     for text in saved["contradictions"]:

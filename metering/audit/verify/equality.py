@@ -56,7 +56,7 @@ class EqualityCheck:
             counted: What an earlier call counted of the range; None to begin.
             tell: Called after each part of a table and each hour.
         """
-        state = counted or self.reconciler.begin(from_s=from_s, to_s=to_s, deep=True)
+        state = counted or self.reconciler.begin(from_s=from_s, to_s=to_s, deep=True, sources=False)
         self.reconciler.census.go_on(state, tell=tell)
         result = self.reconciler.judge(state)
         result.markers.contradictions.tell()

@@ -239,9 +239,14 @@ class PeriodCloser:
             LakeFile(key=source.key, rows=source.rows, bytes=source.bytes)
             for source in sorted(state.sources, key=lambda source: source.key)
         )
-        usage = dict(usage_in(hour_s, self.reader.groups(state.sources, USAGE_QUERY)))
-        compared = "" if check is None else check.digest
-        return self._freezer.hour(month, hour_s, files=files, usage=usage, compared=compared)
+        return self._freezer.hour(
+            month,
+            hour_s,
+            files=files,
+            kept=dict(self.reconciler.totals.summed(files)),
+            counted=lambda: dict(usage_in(hour_s, self.reader.groups(state.sources, USAGE_QUERY))),
+            compared="" if check is None else check.digest,
+        )
 
     def _stop_if_wrong(self, month: str, hours: Iterable[int]) -> None:
         """Stop the close if these hours would be frozen with other totals than usage and markers have."""

@@ -16,7 +16,7 @@ from metering.ledger.frozen_months import FrozenHour, FrozenMonth, FrozenRows
 from metering.stores.bucket import closed_accounts_key, closed_days_key, closed_hour_key, closed_month_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from metering.lake.ports import FrozenFiles, UsageFile
     from metering.ledger.booked_hours import LakeFile
@@ -41,7 +41,8 @@ class MonthFreezer:
         hour_s: int,
         *,
         files: tuple[LakeFile, ...],
-        usage: Mapping[UsageKey, Total],
+        kept: Mapping[UsageKey, Total],
+        counted: Callable[[], Mapping[UsageKey, Total]],
         compared: str,
     ) -> FrozenHour:
         """Put the totals of an hour.
@@ -50,13 +51,16 @@ class MonthFreezer:
             month: The month that is closing.
             hour_s: One of its hours.
             files: The lake files of the hour.
-            usage: Its totals, counted from the rows.
+            kept: Its totals, as they are kept beside the lake files.
+            counted: Counts its totals from the rows. Asked only where the kept ones are not the compared ones.
             compared: Digest of the totals that were found equal to usage and markers.
 
         Raises:
             PeriodNotClosableError: These are other rows than the compared ones, or than those that were put before.
         """
-        file = self.files.hour_file(usage)
+        file = self.files.hour_file(kept)
+        if file.digest != compared:
+            file = self.files.hour_file(counted())
         if file.digest != compared:
             self._stop(month, f"the rows of {rfc3339(hour_s)} are not those that usage and markers were compared with")
         frozen = _rows(closed_hour_key(month, hour_s), file)

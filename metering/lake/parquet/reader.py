@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -11,16 +9,17 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from metering.intake.formats.exact_sums import halves
 from metering.lake.parquet.hour_rows import STAGED_END_BYTES, TEXT_COLUMNS, decoding, row_groups_of, taken
 from metering.lake.parquet.row_groups import RowGroups
 from metering.lake.parquet.schema import BOOKED_HOUR
 from metering.lake.parquet.sums import Sums, halves_of
 from metering.lake.rows import FEW_ROWS, OWN_HOUR, USAGE_COLUMNS, RowQuery
+from metering.stores.threads import side_by_side
 from metering.usage.totals import UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from concurrent.futures import Future
     from typing import BinaryIO
 
     import pyarrow.parquet as pq
@@ -63,37 +62,41 @@ class ParquetLakeReader:
         return dict(self.groups(sources, query))
 
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        sums = Sums(query)
-        for partial in self._partials(sources, query):
-            sums.add(partial)
-        yield from sums.groups()
+        yield from self._summed(sources, [query])[0].groups()
 
-    def _partials(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[pa.Table]:
-        if len(sources) == 1:
-            yield self._source(sources[0], query)
-            return
-        with ThreadPoolExecutor(self._readers) as pool:
-            # The window bounds the results that wait in memory.
-            window: deque[Future[pa.Table]] = deque()
-            for source in sources:
-                window.append(pool.submit(self._source, source, query))
-                if len(window) > 2 * self._readers:
-                    yield window.popleft().result()
-            while window:
-                yield window.popleft().result()
+    def groups_by_each(
+        self, sources: Sequence[RowSource], queries: Sequence[RowQuery]
+    ) -> list[Iterator[tuple[Group, Total]]]:
+        if len({(query.where, query.times) for query in queries}) > 1:
+            raise ValueError("the queries take different rows")
+        return [sums.groups() for sums in self._summed(sources, queries)]
 
-    def _source(self, source: RowSource, query: RowQuery) -> pa.Table:
-        sums = Sums(query)
+    def _summed(self, sources: Sequence[RowSource], queries: Sequence[RowQuery]) -> list[Sums]:
+        """Sums of each query."""
+        sums = [Sums(query) for query in queries]
+        # One thread less to start for what is mostly one file.
+        threads = self._readers if len(sources) > 1 else 1
+        for partials in side_by_side(lambda source: self._source(source, queries), sources, threads=threads):
+            for one, partial in zip(sums, partials, strict=True):
+                one.add(partial)
+        return sums
+
+    def _source(self, source: RowSource, queries: Sequence[RowQuery]) -> list[pa.Table]:
+        sums = [Sums(query) for query in queries]
         with decoding(source.key):
-            for table in self._tables(source, query):
-                sums.add(halves_of(table, query))
-        return sums.table()
+            for table in self._tables(source, queries):
+                low_high = halves(table.column("bytes"))
+                for one, query in zip(sums, queries, strict=True):
+                    one.add(halves_of(table, query, low_high))
+        return [one.table() for one in sums]
 
-    def _tables(self, source: RowSource, query: RowQuery) -> Iterator[pa.Table]:
+    def _tables(self, source: RowSource, queries: Sequence[RowQuery]) -> Iterator[pa.Table]:
         """Matching rows of a source, one table for each row group."""
+        query = queries[0]
         times = query.times if query.times is not None and query.times.parts(source.hour_s) else None
         cut = () if times is None else ("start_time",)
-        columns = _physical({*query.columns, *(column for column, _ in query.where), *cut, "bytes"})
+        grouped = {column for each in queries for column in each.columns}
+        columns = _physical({*grouped, *(column for column, _ in query.where), *cut, "bytes"})
         encoded = [column for column in columns if column in TEXT_COLUMNS]
         with self._stream(source) as stream:
             file = RowGroups(stream, encoded)

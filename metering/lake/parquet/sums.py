@@ -85,10 +85,16 @@ def _key_names(query: RowQuery) -> list[str]:
     return [f"c{place}" for place in range(len(query.columns))]
 
 
-def halves_of(table: pa.Table, query: RowQuery) -> pa.Table:
-    """The columns of a query, and the two halves of the bytes of each row, as `Sums.add` takes them."""
+def halves_of(table: pa.Table, query: RowQuery, low_high: tuple[pa.Array, pa.Array] | None = None) -> pa.Table:
+    """The columns of a query, and the two halves of the bytes of each row, as `Sums.add` takes them.
+
+    Args:
+        table: The rows.
+        query: Its columns are taken.
+        low_high: The halves, where they are known.
+    """
     arrays = {name: _column(table, column) for name, column in zip(_key_names(query), query.columns, strict=True)}
-    arrays["low"], arrays["high"] = halves(table.column("bytes"))
+    arrays["low"], arrays["high"] = halves(table.column("bytes")) if low_high is None else low_high
     arrays["records"] = pa.repeat(pa.scalar(1, pa.int64()), table.num_rows)
     return pa.table(arrays)
 

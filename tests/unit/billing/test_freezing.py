@@ -11,6 +11,7 @@ import pytest
 
 from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
 from metering.hours import month_bounds_s
+from metering.lake.counted_totals import CountedTotals
 from metering.ledger.periods import period_key
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows
@@ -146,10 +147,27 @@ class Shifted:
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
         return iter(self.totals(sources, query).items())
 
+    def groups_by_each(
+        self, sources: Sequence[RowSource], queries: Sequence[RowQuery]
+    ) -> list[Iterator[tuple[Group, Total]]]:
+        return [self.groups(sources, query) for query in queries]
+
+
+def test_totals_beside_a_file_that_are_not_the_compared_ones_are_counted_from_its_rows() -> None:
+    world = world_with_october()
+    closer = world.jobs.closer
+    shifted = CountedTotals(Shifted(world.jobs.view.reader))
+    frozen = replace(closer, reconciler=replace(closer.reconciler, totals=shifted)).close(MONTH, world.deadline())
+    other = world_with_october()
+    assert frozen == close(other)
+    assert world.objects.keys("closed/") == other.objects.keys("closed/")
+
 
 def test_rows_that_change_between_the_comparison_and_the_freezing_are_not_frozen() -> None:
     world = world_with_october()
-    closer = replace(world.jobs.closer, reader=Shifted(world.jobs.view.reader))
+    closer, shifted = world.jobs.closer, Shifted(world.jobs.view.reader)
+    totals = CountedTotals(shifted)
+    closer = replace(closer, reader=shifted, reconciler=replace(closer.reconciler, totals=totals))
     with pytest.raises(PeriodNotClosableError, match="not those that usage and markers were compared with"):
         closer.close(MONTH, world.deadline())
     assert world.alerts.sent[-1].severity == "page"

@@ -59,6 +59,11 @@ class NoRows:
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
         return iter(self.totals(sources, query).items())
 
+    def groups_by_each(
+        self, sources: Sequence[RowSource], queries: Sequence[RowQuery]
+    ) -> list[Iterator[tuple[Group, Total]]]:
+        return [self.groups(sources, query) for query in queries]
+
 
 def kept_totals_of(world: World, file: LakeFile) -> dict[UsageKey, Total]:
     """What the object beside a file says, which must add up by itself."""

@@ -60,6 +60,11 @@ class Rows:
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
         yield from self.totals(sources, query).items()
 
+    def groups_by_each(
+        self, sources: Sequence[RowSource], queries: Sequence[RowQuery]
+    ) -> list[Iterator[tuple[Group, Total]]]:
+        return [self.groups(sources, query) for query in queries]
+
 
 class Setup:
     def __init__(self) -> None:
