@@ -95,6 +95,9 @@ class CompletenessCheck:
             content = contents.get(message.body)
             sender = queue.sender_of(message)
             first_ms = queue.senders[message.body][sender]
+            if content is not None and (content.name, sender) in self._world.watch.decided:
+                # What was sent first had its verdict, which may have expired since. A later copy counts for itself.
+                first_ms = message.sent_at_ms
             if content is None or not oldest_ms < first_ms < through_s * 1000:
                 continue
             if not self._world.watch.has_verdict(content, sender):

@@ -56,6 +56,7 @@ class Watch:
         visible_since: Hour -> resource id -> since when its row can be read.
         booked: Rows of commits, in the order in which they were committed: when, and the rows.
         markers_lost: Batches whose marker somebody lost.
+        decided: Contents and senders of which a message was acknowledged, so that its verdict was there.
         rebuilt: Those of them that have one again, without a hash.
     """
 
@@ -63,6 +64,7 @@ class Watch:
         self.accepted: dict[str, tuple[str, str, int]] = {}
         self.rejected: set[str] = set()
         self.markers_lost: set[str] = set()
+        self.decided: set[tuple[str, SentBy]] = set()
         self.rebuilt: set[str] = set()
         self.visible_since: dict[int, dict[str, int]] = {}
         self.booked: list[tuple[int, tuple[PlainRow, ...]]] = []
@@ -148,6 +150,8 @@ class Watch:
         """A message was deleted: its verdict must be durable (I4)."""
         if content is not None and not self.has_verdict(content, sender):
             raise ViolationError(f"I4: {content.name} of {sender} was acknowledged without a verdict")
+        if content is not None:
+            self.decided.add((content.name, sender))
 
     def has_verdict(self, content: SentContent, sender: SentBy = NOBODY) -> bool:
         """Whether the durable verdict on a content is there; of a sender that may not send it, one of its own."""
