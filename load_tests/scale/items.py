@@ -127,6 +127,8 @@ class ComputedItems:
 
     def update(self, action: Update) -> Item:
         self._meter.call("update", items=1)
+        if action.table is Table.USAGE:
+            self.computed["updated"] += 1
         with self._lock:
             self._touch(action)
             return self._written.update(action)

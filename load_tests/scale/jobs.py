@@ -40,6 +40,10 @@ _HISTORY_DAYS = LATE_DAYS + 2
 # A hundredth and a tenth of the target, for jobs whose work is that of an hour; a thousandth and a hundredth for those
 # that read whole tables.
 HOURLY = (Size(TARGET_ACCOUNTS // 100, _HISTORY_DAYS), Size(TARGET_ACCOUNTS // 10, _HISTORY_DAYS))
+# A full lake file has the rows of a quarter of the target's hour: how much of one is in memory no longer grows then.
+BEYOND_A_FILE = (*HOURLY, Size(TARGET_ACCOUNTS * 3 // 10, _HISTORY_DAYS))
+# Where three times the target takes seconds, nothing is projected.
+UP_TO_NEEDED = (*HOURLY, Size(TARGET_ACCOUNTS * 3, _HISTORY_DAYS))
 WHOLE = (Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS), Size(TARGET_ACCOUNTS // 100, MARKER_DAYS))
 # A thousandth of the accounts, and a tenth of the history: the gate runs every job once.
 GATE = Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS // 10)
@@ -56,7 +60,7 @@ class Job:
         within_s: The time that all of them may take.
         says: What that time is.
         memory_mb: Of its function; None for a command, which has a whole core.
-        sizes: Of the regions that it is measured in, the smaller one first.
+        sizes: Of the regions that it is measured in, the smaller ones first; at least two.
     """
 
     name: str
@@ -66,7 +70,7 @@ class Job:
     within_s: float
     says: str
     memory_mb: int | None
-    sizes: tuple[Size, Size] = HOURLY
+    sizes: tuple[Size, ...] = HOURLY
 
 
 def _recent(size: Size) -> Region:
@@ -187,6 +191,7 @@ JOBS: dict[str, Job] = {
             within_s=DAY_S,
             says="one chain, all day",
             memory_mb=_PROD.job_memory_mb,
+            sizes=BEYOND_A_FILE,
         ),
         Job(
             name="rollup",
@@ -196,6 +201,7 @@ JOBS: dict[str, Job] = {
             within_s=_ROLLUP_RUN_S,
             says="what comes in half a minute, in half a minute",
             memory_mb=_PROD.rollup_memory_mb,
+            sizes=UP_TO_NEEDED,
         ),
         Job(
             name="watch",
@@ -232,6 +238,7 @@ JOBS: dict[str, Job] = {
             within_s=96 * 720,
             says="a day's runs, in a day's ticks",
             memory_mb=_PROD.job_memory_mb,
+            sizes=BEYOND_A_FILE,
         ),
         Job(
             name="scan",

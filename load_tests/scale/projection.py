@@ -1,12 +1,17 @@
-"""From measurements at two sizes to the multiple of the target at which a job has no time left."""
+"""From measurements at some sizes to the multiple of the target at which a job has no time left."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from math import log
 from typing import TYPE_CHECKING
 
+from load_tests.scale.region import TARGET_ACCOUNTS
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from load_tests.scale.bench import Result
     from load_tests.scale.jobs import Job
     from load_tests.scale.reports import Reports
@@ -22,23 +27,23 @@ _ENDLESS = 1_000.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Projection:
-    """What two measurements say of the target and beyond.
+    """What measurements say of the target and beyond.
 
     Attributes:
-        measured_s: Seconds at both sizes.
+        measured_s: Seconds at each size.
         target_s: Seconds at the target.
         multiple: Multiple of the target at which the time is used up.
-        slope: Exponent of the growth between the sizes; 1 is in proportion, 0 does not grow.
-        memory_mib: Most memory at both sizes.
-        memory_at_needed_mib: Memory at three times the target.
+        slope: Exponent of the growth between the last two sizes; 1 is in proportion, 0 does not grow.
+        memory_mib: Most memory at each size.
+        memory_at_needed_mib: Memory at three times the target; measured if that is one of the sizes.
     """
 
     job: Job
-    measured_s: tuple[float, float]
+    measured_s: tuple[float, ...]
     target_s: float
     multiple: float
     slope: float
-    memory_mib: tuple[int, int]
+    memory_mib: tuple[int, ...]
     memory_at_needed_mib: int
 
     @property
@@ -63,8 +68,13 @@ def seconds(job: Job, result: Result) -> float:
     )
 
 
-def project(job: Job, small: Result, large: Result) -> Projection:
-    """A straight line through both measurements."""
+def project(job: Job, *results: Result) -> Projection:
+    """A straight line through the last two of the measurements, which are in the order of their sizes.
+
+    What a job needs until a limit of its own is reached (threads, rows of a file, commits of a run) grows before it and
+    not after it, so a size below the limit says nothing of what lies beyond.
+    """
+    *_, small, large = results
     low_s, high_s = seconds(job, small), seconds(job, large)
     each_s = (high_s - low_s) / (large.share - small.share)
     base_s = low_s - each_s * small.share
@@ -73,12 +83,12 @@ def project(job: Job, small: Result, large: Result) -> Projection:
     growth_mib = (large.memory_mib - small.memory_mib) / (large.share - small.share)
     return Projection(
         job=job,
-        measured_s=(low_s, high_s),
+        measured_s=tuple(seconds(job, result) for result in results),
         target_s=base_s + each_s,
         multiple=multiple,
         slope=slope,
-        memory_mib=(small.memory_mib, large.memory_mib),
-        memory_at_needed_mib=round(large.memory_mib + max(0.0, growth_mib) * (NEEDED - large.share)),
+        memory_mib=tuple(result.memory_mib for result in results),
+        memory_at_needed_mib=round(large.memory_mib + max(0.0, growth_mib) * max(0.0, NEEDED - large.share)),
     )
 
 
@@ -91,14 +101,25 @@ HEADER = (
 def line(found: Projection) -> str:
     """A line of the table."""
     job = found.job
-    sizes = " and ".join(f"1/{round(1 / (size.accounts / 10_000)):,}" for size in job.sizes)
-    took = " and ".join(_figure(value) for value in found.measured_s)
+    sizes = _listed([_share(size.accounts / TARGET_ACCOUNTS) for size in job.sizes])
+    took = _listed([_figure(value) for value in found.measured_s])
     multiple = "over 1,000" if found.multiple >= _ENDLESS else _figure(found.multiple)
-    memory = " and ".join(f"{value:,}" for value in found.memory_mib)
+    memory = _listed([f"{value:,}" for value in found.memory_mib])
     return (
         f"| {job.name} | {sizes} | {took} | {_figure(found.target_s)} s | {_figure(job.within_s)} s: {job.says} "
         f"| {multiple} | {found.slope:.2f} | {memory} | {found.memory_at_needed_mib:,} |"
     )
+
+
+def _share(share: float) -> str:
+    """A size as a share of the target: 1/10, 3/10, 3 x."""
+    exact = Fraction(share).limit_denominator(1_000)
+    return f"{exact.numerator} x" if exact.denominator == 1 else f"{exact.numerator}/{exact.denominator:,}"
+
+
+def _listed(texts: Sequence[str]) -> str:
+    *others, last = texts
+    return f"{', '.join(others)} and {last}"
 
 
 def _figure(value: float) -> str:

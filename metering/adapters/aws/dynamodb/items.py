@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         ScanInputTypeDef,
         ScanOutputTypeDef,
         TransactWriteItemTypeDef,
+        UpdateItemOutputTypeDef,
     )
 
     from metering.stores.writes import Action, Item, Table
@@ -150,7 +151,7 @@ class DynamoDbItemStore:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 **_changing(action),
             )
-        return from_attributes(answer["Attributes"])
+        return _updated_item(answer)
 
     def delete(self, action: Delete) -> None:
         with _refusals(action.key), translated("dynamodb.DeleteItem"):
@@ -238,6 +239,13 @@ def _values_of(page: QueryOutputTypeDef | ScanOutputTypeDef) -> Iterable[Item]:
     if ITEM_VALUES in page:
         return cast("Mapping[str, list[Item]]", page)[ITEM_VALUES]
     return map(from_attributes, page["Items"])
+
+
+def _updated_item(answer: UpdateItemOutputTypeDef) -> Item:
+    if ITEM_VALUES in answer:
+        [item] = cast("Mapping[str, list[Item]]", answer)[ITEM_VALUES]
+        return item
+    return from_attributes(answer["Attributes"])
 
 
 def _conditional(action: Put | Delete) -> _Conditional:
