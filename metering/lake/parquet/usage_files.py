@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from metering.intake.instants import SECOND_US
+from metering.lake.parquet.account_index import metadata_of_accounts
 from metering.lake.parquet.row_groups import RowGroups
 from metering.lake.parquet.schema import INSTANT
 from metering.lake.usage_digest import SEPARATOR
@@ -119,9 +120,16 @@ def usage_writer(sink: io.BytesIO | Path) -> pq.ParquetWriter:
     )
 
 
-def usage_parquet(source: BinaryIO | bytes) -> RowGroups:
-    """Open a file so that its names stay dictionaries when they are read."""
-    return RowGroups(source, NAMES)
+def usage_parquet(source: BinaryIO | bytes, accounts: Collection[str] | None = None) -> RowGroups:
+    """Open a file so that its names stay dictionaries when they are read.
+
+    Args:
+        source: The open file, or its content.
+        accounts: Only their rows are asked for, so of a file with an index by account other row groups are left out.
+    """
+    if accounts is None or isinstance(source, bytes):
+        return RowGroups(source, NAMES)
+    return RowGroups(source, NAMES, metadata=metadata_of_accounts(source, accounts))
 
 
 def row_groups(file: RowGroups, accounts: Collection[str] | None) -> Iterator[int]:
