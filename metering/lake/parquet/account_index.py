@@ -1,11 +1,11 @@
 """Index of a usage file by account: a reader learns of the row groups with its accounts' rows, and of no others.
 
-The footer of a month of 10,000 accounts says megabytes about thousands of row groups, of which a report needs one or two.
-The index has what the footer says of each row group, compressed together with its range of accounts, and stands where the
-end of the object has it. From it follows a footer of the wanted row groups alone.
+The footer of a month of 10,000 accounts has megabytes on thousands of row groups, of which a report needs one or two.
+The index has what the footer says of each row group, compressed, with its range of accounts, and is the very end.
+From it follows a footer of the wanted row groups alone.
 
-It is an extension as Parquet's format has them (BinaryProtocolExtensions.md of apache/parquet-format): a field at the end of
-the footer that other readers skip. Files without one are read by their footer.
+It is an extension as Parquet's format has them (apache/parquet-format, BinaryProtocolExtensions.md): a field at the end
+of the footer that other readers skip. Files without one are read by their footer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
 _MAGIC = b"PAR1"
@@ -84,11 +84,17 @@ def metadata_of_accounts(stream: BinaryIO, accounts: Collection[str]) -> pq.File
 
 def _index(footer: bytes, ranges: Sequence[tuple[str, str]]) -> bytes:
     """The extension: what stands before and after the row groups, the row groups, and how to find it all."""
-    groups = list(_row_groups(footer))
-    places = groups or [(len(footer), len(footer))]
-    before, after = footer[: _list_at(footer)], footer[places[-1][1] :]
+    at = _list_at(footer)
+    before = footer[:at]
+    count, _, at = _list_of(footer, at)
+    groups: list[bytes] = []
+    for _ in range(count):
+        end = _after(footer, at, _STRUCT)
+        groups.append(footer[at:end])
+        at = end
+    after = footer[at:]
     firsts, lasts = ([each[side] for each in ranges] for side in (0, 1))
-    table = pa.table([firsts, lasts, [footer[start:end] for start, end in groups]], schema=_SCHEMA)
+    table = pa.table([firsts, lasts, groups], schema=_SCHEMA)
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", _LEVEL))
     with pa.ipc.new_stream(sink, _SCHEMA, options=options) as writer:
@@ -104,10 +110,15 @@ def _footer_of(content: bytes, accounts: Collection[str]) -> bytes:
     (length,) = _LENGTH.unpack_from(content, at)
     at += _LENGTH.size
     after = content[at : at + length]
-    table = pa.ipc.open_stream(pa.py_buffer(content)[at + length :]).read_all().combine_chunks()
+    table = _table(pa.py_buffer(content)[at + length :])
     wanted = _holding(table.column("first").to_pylist(), table.column("last").to_pylist(), accounts)
     groups = table.column("group").take(pa.array(wanted, pa.int64())).to_pylist()
     return b"".join((before, _list_header(len(groups)), *groups, after))
+
+
+def _table(content: pa.Buffer) -> pa.Table:
+    # Threads would cost more than they decompress.
+    return pa.ipc.open_stream(content, options=pa.ipc.IpcReadOptions(use_threads=False)).read_all().combine_chunks()
 
 
 def _holding(firsts: Sequence[str], lasts: Sequence[str], accounts: Collection[str]) -> list[int]:
@@ -144,15 +155,6 @@ def _list_at(footer: bytes) -> int:
             return at
         at = _after(footer, at, header & 15)
     raise ValueError("a footer has no row groups")
-
-
-def _row_groups(footer: bytes) -> Iterator[tuple[int, int]]:
-    """First byte and end of what a footer says of each row group."""
-    count, _, at = _list_of(footer, _list_at(footer))
-    for _ in range(count):
-        end = _after(footer, at, _STRUCT)
-        yield at, end
-        at = end
 
 
 def _after(data: bytes, at: int, kind: int) -> int:

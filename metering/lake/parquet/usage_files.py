@@ -160,8 +160,14 @@ def tables_of(
     for number in row_groups(file, accounts):
         table = file.read(number, schema.names).select(schema.names).cast(schema)
         if wanted is not None:
-            table = table.filter(pc.is_in(table.column("account_id").cast(pa.string()), value_set=wanted))
+            table = table.filter(_is_any_of(table.column("account_id"), wanted))
         yield table
+
+
+def _is_any_of(column: pa.ChunkedArray, names: pa.Array) -> pa.ChunkedArray:
+    """Which rows of a dictionary column have one of some names. Each name is compared once, not in every row."""
+    found = [pc.is_in(chunk.dictionary, value_set=names).take(chunk.indices) for chunk in column.chunks]
+    return pa.chunked_array(found, pa.bool_())
 
 
 def sorted_usage(table: pa.Table) -> pa.Table:

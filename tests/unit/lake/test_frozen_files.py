@@ -20,7 +20,7 @@ from metering.lake.frozen_usage import by_day, rows_of_days
 from metering.lake.parquet.frozen import ParquetFrozenFiles
 from metering.lake.usage_digest import in_order, row_place, usage_digest
 from metering.stores.bucket import closed_accounts_key, closed_days_key
-from metering.units import DAY_S, HOUR_S, KIB
+from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey, merge, sum_totals
 from tests.support.frozen import freeze
 
