@@ -47,7 +47,7 @@ GROUP_ROWS = 64 * 1024
 DAY_GROUP_ROWS = 16 * 1024
 # Of an object, its end is read first, with the footer of an hour's object, or the index by account of a month's.
 _END_BYTES = 128 * KIB
-# With 10,000 accounts of 20 kinds, the index of all hours has 170 KB, and that of the days 30 KB.
+# With 10,000 accounts of 20 kinds, the index of all hours has 210 KB, and that of the days 30 KB.
 _ACCOUNTS_END_BYTES = 256 * KIB
 # Rows that are sorted at once: about 80 bytes each, in several copies.
 _SORT_ROWS = 1024 * 1024
