@@ -14,6 +14,9 @@ from load_tests.scale.region import KINDS, RECORDS_OF_A_KIND, ROUNDS, Region, ac
 from load_tests.scale.small_jobs import freshness_of
 from metering.hours import month_bounds_s
 from metering.intake.instants import SECOND_US
+from metering.lake.parquet.account_groups import account_groups
+from metering.lake.parquet.account_index import add_account_index
+from metering.lake.parquet.frozen import DAY_GROUP_ROWS, GROUP_ROWS
 from metering.lake.parquet.schema import INSTANT
 from metering.lake.parquet.usage_files import NAMES, NUMBER, USAGE_SCHEMA, usage_writer
 from metering.ledger.booked_hours import LakeFile
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLOSED, OPEN = "2026-06", "2026-09"
-_GROUP_ROWS = 64 * 1024
 _VARIANTS = 101
 _REPORTS = 20
 _NOWHERE = "0" * 64
@@ -69,8 +71,9 @@ def prepare(accounts: int, folder: Path) -> None:
     hours = range(first_s, end_s, HOUR_S)
     written = folder / "written"
     (written / closed_accounts_key(CLOSED)).parent.mkdir(parents=True, exist_ok=True)
-    _write(region, written / closed_accounts_key(CLOSED), hours, rounds=ROUNDS)
-    _write(region, written / closed_days_key(CLOSED), range(first_s, end_s, DAY_S), rounds=ROUNDS * 24)
+    _write(region, written / closed_accounts_key(CLOSED), hours, rounds=ROUNDS, group_rows=GROUP_ROWS)
+    days = range(first_s, end_s, DAY_S)
+    _write(region, written / closed_days_key(CLOSED), days, rounds=ROUNDS * 24, group_rows=DAY_GROUP_ROWS)
     frozen = FrozenMonth(
         month=CLOSED,
         hours=tuple(_hour(region, hour_s) for hour_s in hours),
@@ -119,19 +122,12 @@ def _hour(region: Region, hour_s: int) -> FrozenHour:
     return FrozenHour(hour_s=hour_s, files=(file,), frozen=rows)
 
 
-def _write(region: Region, path: Path, hours: range, *, rounds: int) -> None:
-    """All rows of some hours (or days), by account, kind and hour."""
+def _write(region: Region, path: Path, hours: range, *, rounds: int, group_rows: int) -> None:
+    """All rows of some hours (or days), by account, kind and hour, in the row groups that a close writes."""
     with usage_writer(path) as writer:
-        buffer: list[pa.Table] = []
-        rows = 0
-        for table in _accounts(region, hours, rounds):
-            buffer.append(table)
-            rows += table.num_rows
-            if rows >= _GROUP_ROWS:
-                writer.write_table(pa.concat_tables(buffer).unify_dictionaries(), row_group_size=_GROUP_ROWS)
-                buffer, rows = [], 0
-        if buffer:
-            writer.write_table(pa.concat_tables(buffer).unify_dictionaries(), row_group_size=_GROUP_ROWS)
+        for group in account_groups(_accounts(region, hours, rounds), group_rows):
+            writer.write_table(group, row_group_size=group_rows)
+    add_account_index(path)
 
 
 def _accounts(region: Region, hours: range, rounds: int) -> Iterator[pa.Table]:

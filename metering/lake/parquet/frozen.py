@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ObjectDamagedError
 from metering.lake.frozen_usage import by_day, day_batches, of_accounts, usage_in_manifest
+from metering.lake.parquet.account_groups import account_groups
+from metering.lake.parquet.account_index import add_account_index
 from metering.lake.parquet.days import day_batch, summed_days
 from metering.lake.parquet.hour_rows import decoding
 from metering.lake.parquet.scratch import scratch_folder
@@ -25,7 +27,7 @@ from metering.lake.parquet.usage_files import (
 from metering.lake.parquet.usage_runs import sorted_pieces
 from metering.lake.ports import MonthFiles, UsageFile, UsageMeasure
 from metering.lake.usage_digest import in_order
-from metering.units import KIB, MIB
+from metering.units import KIB
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
@@ -40,11 +42,13 @@ if TYPE_CHECKING:
     from metering.usage.totals import UsageKey
 
 # Rows of a row group. An account's report reads at least one, so it is small.
-_GROUP_ROWS = 64 * 1024
-# Of an object, its end is read first, with the footer. An hour's object is no larger.
-_END_BYTES = 256 * KIB
-# The month's object by account has a footer of 1.6 MB with 10,000 accounts of 20 kinds.
-_ACCOUNTS_END_BYTES = 2 * MIB
+GROUP_ROWS = 64 * 1024
+# An account of 20 kinds has 600 rows of days, and 14,400 of hours.
+DAY_GROUP_ROWS = 16 * 1024
+# Of an object, its end is read first, with the footer of an hour's object, or the index by account of a month's.
+_END_BYTES = 128 * KIB
+# With 10,000 accounts of 20 kinds, the index of all hours has 210 KB, and that of the days 30 KB.
+_ACCOUNTS_END_BYTES = 256 * KIB
 # Rows that are sorted at once: about 80 bytes each, in several copies.
 _SORT_ROWS = 1024 * 1024
 
@@ -56,7 +60,7 @@ class ParquetFrozenFiles:
         objects: Store of the objects.
         scratch: Directory for the sort and for the month's objects until they are put; by default the system's.
         sort_rows: Rows that are sorted at once.
-        group_rows: Rows of a row group.
+        group_rows: Most rows of a row group.
     """
 
     def __init__(
@@ -65,7 +69,7 @@ class ParquetFrozenFiles:
         *,
         scratch: Path | None = None,
         sort_rows: int = _SORT_ROWS,
-        group_rows: int = _GROUP_ROWS,
+        group_rows: int = GROUP_ROWS,
     ) -> None:
         self._objects = objects
         self._scratch = scratch
@@ -84,9 +88,13 @@ class ParquetFrozenFiles:
             accounts_path, days_path = folder / "accounts.parquet", folder / "days.parquet"
             tables = (table for hour in hours for table in self._checked(hour))
             pieces = sorted_pieces(tables, folder, run_rows=self._sort_rows, piece_rows=self._group_rows)
+            day_rows = min(DAY_GROUP_ROWS, self._group_rows)
             with _Sink(accounts_path) as accounts, _Sink(days_path) as days:
-                for day_piece in summed_days(accounts.passed(pieces, self._group_rows)):
-                    days.write(day_piece, self._group_rows)
+                groups = accounts.passed(account_groups(pieces, self._group_rows), self._group_rows)
+                for group in account_groups(summed_days(groups), day_rows):
+                    days.write(group, day_rows)
+            add_account_index(accounts_path)
+            add_account_index(days_path)
             yield MonthFiles(accounts=accounts.file(accounts_path), days=days.file(days_path))
 
     def measured(self, key: str) -> UsageMeasure:
@@ -169,7 +177,7 @@ class ParquetFrozenFiles:
         end_bytes: int = _END_BYTES,
     ) -> Iterator[pa.Table]:
         with self._objects.open_end(key, last_bytes=end_bytes) as stream, decoding(key):
-            yield from tables_of(usage_parquet(stream), accounts, columns)
+            yield from tables_of(usage_parquet(stream, accounts), accounts, columns)
 
     def _checked(self, hour: FrozenHour) -> Iterator[pa.Table]:
         """Rows of an hour's object, if they are those of its digest."""

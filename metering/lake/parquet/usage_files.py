@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from metering.intake.instants import SECOND_US
+from metering.lake.parquet.account_index import metadata_of_accounts
 from metering.lake.parquet.row_groups import RowGroups
 from metering.lake.parquet.schema import INSTANT
 from metering.lake.usage_digest import SEPARATOR
@@ -119,9 +120,16 @@ def usage_writer(sink: io.BytesIO | Path) -> pq.ParquetWriter:
     )
 
 
-def usage_parquet(source: BinaryIO | bytes) -> RowGroups:
-    """Open a file so that its names stay dictionaries when they are read."""
-    return RowGroups(source, NAMES)
+def usage_parquet(source: BinaryIO | bytes, accounts: Collection[str] | None = None) -> RowGroups:
+    """Open a file so that its names stay dictionaries when they are read.
+
+    Args:
+        source: The open file, or its content.
+        accounts: Only their rows are asked for, so of a file with an index by account other row groups are left out.
+    """
+    if accounts is None or isinstance(source, bytes):
+        return RowGroups(source, NAMES)
+    return RowGroups(source, NAMES, metadata=metadata_of_accounts(source, accounts))
 
 
 def row_groups(file: RowGroups, accounts: Collection[str] | None) -> Iterator[int]:
@@ -152,8 +160,14 @@ def tables_of(
     for number in row_groups(file, accounts):
         table = file.read(number, schema.names).select(schema.names).cast(schema)
         if wanted is not None:
-            table = table.filter(pc.is_in(table.column("account_id").cast(pa.string()), value_set=wanted))
+            table = table.filter(_is_any_of(table.column("account_id"), wanted))
         yield table
+
+
+def _is_any_of(column: pa.ChunkedArray, names: pa.Array) -> pa.ChunkedArray:
+    """Which rows of a dictionary column have one of some names. Each name is compared once, not in every row."""
+    found = [pc.is_in(chunk.dictionary, value_set=names).take(chunk.indices) for chunk in column.chunks]
+    return pa.chunked_array(found, pa.bool_())
 
 
 def sorted_usage(table: pa.Table) -> pa.Table:
