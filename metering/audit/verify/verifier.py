@@ -240,8 +240,8 @@ class Verifier:
     def _rest(self) -> tuple[int, bool]:
         """Number of messages in the queue, and whether it is empty and nothing waits for the roll-up.
 
-        It waits, because a canary may come at any time: for some seconds while messages lie in the queue, and for two
-        minutes while only commits wait. Where more keeps coming, there are messages at most looks, and it gives up soon.
+        It waits, because a canary may come at any time: for two minutes while only commits wait, and for some seconds
+        while messages lie in the queue. So it soon gives up where more keeps coming.
         """
         until_ms = self.clock.now_ms() + _ROLLED_UP_MS
         left = _RESTS

@@ -32,6 +32,8 @@ from tests.support.stage import settings
 from tests.support.usage_items import change, usage_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from metering.audit.verify.verification import Verification
 
 BASE_S = 1_795_525_200
@@ -246,7 +248,8 @@ class _Meanwhile(ManualClock):
 
     def __init__(self, now_ms: int) -> None:
         super().__init__(now_ms)
-        self.at_ms, self.happens = 0, lambda: None
+        self.at_ms = 0
+        self.happens: Callable[[], object] = int
 
     def sleep_ms(self, duration_ms: int) -> None:
         super().sleep_ms(duration_ms)
