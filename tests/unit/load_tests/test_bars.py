@@ -9,7 +9,7 @@ import pytest
 
 from load_tests.deployed.sampler import Progress, Sample
 from load_tests.deployed.visibility import Booked, BookedRun, Visibility, caught_up_ms, p99
-from load_tests.load import _print_flatness, _print_visible, flatness
+from load_tests.load import _print_flatness, _print_rate, _print_visible, flatness
 from load_tests.race.__main__ import LEVELS, Level, level_of, problems_of, shipments_of
 from load_tests.race.naive import sums_of
 from load_tests.race.running import OURS, Result
@@ -194,6 +194,12 @@ def test_usage_that_is_visible_too_late_is_a_missed_bar_at_the_targets_rate_only
     assert _print_visible(late, 139.0) == ["1 % of the usage is visible only after 77 s"]
     assert _print_visible(late, None) == []
     assert _print_visible(Visibility.of([]), 139.0) == ["no commit came while the roll-up's function was running"]
+
+
+def test_a_run_that_was_sent_slower_than_it_should_be_shows_nothing_and_is_a_missed_bar() -> None:
+    assert _print_rate(1_390, 10.3, 10.5, 25.0, 139.0) == []
+    assert _print_rate(1_390, 19.0, 19.5, 25.0, 139.0) == ["73 batches/s were sent, not 139"]
+    assert _print_rate(1_390, 9.0, 9.5, 11.0, None) == ["126 batches/s is less than 139"]
 
 
 def test_of_a_hundred_times_the_last_but_one_is_the_99_th() -> None:
