@@ -1,4 +1,4 @@
-"""Samples a stage while it is loaded: verdicts, waiting commits, processor time and memory of its processes."""
+"""Samples a stage while it is loaded: verdicts, processor time and memory of its processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metering.adapters.emulator.processes import descendants
-from metering.ledger.waiting import waiting_commits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,30 +48,31 @@ class Progress:
     Attributes:
         samples: By time; only looks that found more verdicts than the one before.
         peak_kib: Peak resident memory of each process of the aggregator, by its pid.
-        visible_s: For each commit, the time from the sending of its first message until it was found rolled up.
     """
 
     samples: list[Sample] = field(default_factory=list)
     peak_kib: dict[int, int] = field(default_factory=dict)
-    visible_s: list[float] = field(default_factory=list)
 
     def seconds_at(self, batches: int) -> float:
         """Time at which `batches` batches had their verdict, interpolated between samples."""
-        return self._at(batches, "at_s")
+        return self._at("done", batches, "at_s")
 
-    def cpu_ms_a_batch(self, first: int, last: int) -> float:
-        """Processor time a batch between two numbers of batches."""
-        return (self._at(last, "cpu_s") - self._at(first, "cpu_s")) * 1_000 / (last - first)
+    def cpu_ms_a_batch(self, begin_s: float, end_s: float) -> float:
+        """Processor time a batch between two moments. All jobs of that time are in it, whatever they do."""
+        cpu_s, done = (self._at("at_s", end_s, name) - self._at("at_s", begin_s, name) for name in ("cpu_s", "done"))
+        return cpu_s * 1_000 / max(done, 1)
 
-    def _at(self, batches: int, name: str) -> float:
+    def _at(self, known: str, value: float, wanted: str) -> float:
+        """A figure when another one had a value."""
         before = Sample(at_s=0.0, done=0, cpu_s=self.samples[0].cpu_s if self.samples else 0.0)
         for sample in self.samples:
-            if sample.done >= batches:
-                share = (batches - before.done) / max(sample.done - before.done, 1)
-                low: float = getattr(before, name)
-                return low + share * (float(getattr(sample, name)) - low)
+            first, last = float(getattr(before, known)), float(getattr(sample, known))
+            if last >= value:
+                share = (value - first) / (last - first) if last > first else 1.0
+                low = float(getattr(before, wanted))
+                return low + share * (float(getattr(sample, wanted)) - low)
             before = sample
-        return float(getattr(before, name))
+        return float(getattr(before, wanted))
 
 
 class CountedManifest(io.StringIO):
@@ -91,7 +91,7 @@ class CountedManifest(io.StringIO):
 
 
 class Sampler(threading.Thread):
-    """A thread that looks at the queue, the list of waiting commits and the processes of the emulator.
+    """A thread that looks at the queue and the processes of the emulator.
 
     Args:
         emulator_pid: 0 if its processes cannot be seen.
@@ -101,11 +101,11 @@ class Sampler(threading.Thread):
         super().__init__(name="sampler", daemon=True)
         self.progress = Progress()
         self.began = time.monotonic()
+        self.began_ms = time.time_ns() // 1_000_000
         self._region = region
         self._pid = emulator_pid
         self._manifest = manifest
         self._processes = Processes(emulator_pid)
-        self._waiting: dict[str, int] = {}
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -117,18 +117,7 @@ class Sampler(threading.Thread):
                 self.progress.samples.append(
                     Sample(at_s=time.monotonic() - self.began, done=done, cpu_s=self._processes.cpu_s)
                 )
-            self._look_at_waiting()
         self.progress.peak_kib = self._processes.peak_kib
-
-    def _look_at_waiting(self) -> None:
-        waiting = {
-            each.commit_id: each.sent_at_ms
-            for each in waiting_commits(self._region.items, self._region.settings.shards)
-        }
-        now_ms = time.time_ns() // 1_000_000
-        for commit_id in self._waiting.keys() - waiting.keys():
-            self.progress.visible_s.append((now_ms - self._waiting[commit_id]) / 1_000)
-        self._waiting = waiting
 
     def paced(self, shipments: Iterable[Shipment]) -> Iterator[Shipment]:
         """The shipments. It waits while more than `_UNDER_WAY` of them have no verdict."""

@@ -31,6 +31,7 @@ from metering.ledger.usage.reading import UsageReading
 from metering.ledger.waiting import waiting_commits
 from metering.stores.queues import QueueDepth
 from metering.stores.writes import Table
+from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,8 +50,10 @@ _POLL_MS = 500
 # Looks in a row that must show rest.
 _LOOKS = 2
 _FED_LOOKS = 10
-# Most looks for a moment of rest.
+# Most looks for a moment of rest that find messages, in all.
 _RESTS = 20
+# Time in which the roll-up books a commit: it begins within a minute, and is given another one.
+_ROLLED_UP_MS = 2 * MINUTE_S * 1_000
 # Time before the second look at a batch without a verdict.
 _LATER_MS = 2_000
 # Most looks at an hour that differs.
@@ -237,14 +240,19 @@ class Verifier:
     def _rest(self) -> tuple[int, bool]:
         """Number of messages in the queue, and whether it is empty and nothing waits for the roll-up.
 
-        It looks for some seconds, because a canary's batch takes one or two.
+        It waits, because a canary may come at any time: for two minutes while only commits wait, and for some seconds
+        while messages lie in the queue. So it soon gives up where more keeps coming.
         """
-        for _ in range(_RESTS):
+        until_ms = self.clock.now_ms() + _ROLLED_UP_MS
+        left = _RESTS
+        while True:
             waiting = self.ingest.depth().total
             if waiting == 0 and not self._waits():
                 return 0, True
+            left -= 1 if waiting else 0
+            if not left or self.clock.now_ms() >= until_ms:
+                return waiting, False
             self.clock.sleep_ms(_POLL_MS)
-        return waiting, False
 
     def _look_again(self, facts: LedgerFacts, dead: set[str], sent: SentBatches | None) -> int:
         """Read batches without a verdict once more; returns the number of messages in the queue at that time."""

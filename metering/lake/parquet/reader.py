@@ -42,6 +42,8 @@ _STAGED_COLUMNS = (
     BOOKED_HOUR,
 )
 _STAGED_TEXTS = [column for column in _STAGED_COLUMNS if column in TEXT_COLUMNS]
+# Values of a condition that are handed to Arrow as they are.
+_FEW_VALUES = 100
 # Rows that are read at once, about: most objects have fewer.
 _ROWS_AT_ONCE = 1_000_000
 
@@ -177,5 +179,11 @@ def _may_match(group: pq.RowGroupMetaData, query: RowQuery) -> bool:
 def _matching(table: pa.Table, query: RowQuery) -> pa.Table:
     for column, allowed in query.where:
         values = table.column(column).cast(pa.string())
-        table = table.filter(pc.is_in(values, value_set=pa.array(sorted(allowed), pa.string())))
+        if len(allowed) > _FEW_VALUES:
+            # A manifest names every batch of a region, and a staging object holds ten: what there is, is looked up
+            # among what is wanted. Else each object would cost as much as the manifest is long.
+            wanted = [value for value in pc.unique(values).to_pylist() if value in allowed]
+        else:
+            wanted = sorted(allowed)
+        table = table.filter(pc.is_in(values, value_set=pa.array(wanted, pa.string())))
     return table

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.verify.expectations import SentBatches
 from metering.audit.verify.manifest import SentBatch
@@ -31,6 +32,8 @@ from tests.support.stage import settings
 from tests.support.usage_items import change, usage_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from metering.audit.verify.verification import Verification
 
 BASE_S = 1_795_525_200
@@ -238,6 +241,52 @@ def test_what_waits_for_the_roll_up_is_not_settled_and_no_difference() -> None:
     result = made.verify()
     assert not result.stable
     assert (result.differences, result.lost, result.doubled) == ((), (), ())
+
+
+class _Meanwhile(ManualClock):
+    """A clock that lets something happen once, when its time has come while somebody sleeps."""
+
+    def __init__(self, now_ms: int) -> None:
+        super().__init__(now_ms)
+        self.at_ms = 0
+        self.happens: Callable[[], object] = int
+
+    def sleep_ms(self, duration_ms: int) -> None:
+        super().sleep_ms(duration_ms)
+        if self.at_ms and self.now_ms() >= self.at_ms:
+            self.at_ms = 0
+            self.happens()
+
+
+def test_a_commit_that_waits_a_minute_for_its_roll_up_while_verify_runs_does_not_make_it_fail() -> None:
+    made = region()
+    made.send([*shipments(70)][60:])
+    made.work(rolled_up=False)
+    began_ms = made.clock.now_ms()
+    made.clock = clock = _Meanwhile(began_ms)
+    clock.at_ms, clock.happens = began_ms + 70_000, made.roll_up
+    result = made.verify()
+    assert result.passed, (result.unexpected, result.differences)
+    assert 70_000 <= clock.now_ms() - began_ms < 75_000
+
+
+def test_a_commit_that_never_leaves_makes_it_fail_after_two_minutes() -> None:
+    made = region()
+    made.send([*shipments(70)][60:])
+    made.work(rolled_up=False)
+    began_ms = made.clock.now_ms()
+    result = made.verify()
+    assert (result.stable, result.passed) == (False, False)
+    assert 120_000 <= made.clock.now_ms() - began_ms < 135_000
+
+
+def test_where_more_keeps_coming_it_gives_up_after_some_seconds() -> None:
+    made = region()
+    made.ingest.send_many([shipments(70)[60].body])
+    began_ms = made.clock.now_ms()
+    result = made.verify()
+    assert (result.stable, result.passed) == (False, False)
+    assert made.clock.now_ms() - began_ms < 15_000
 
 
 def test_verification_leaves_the_dead_letter_queue_as_it_was() -> None:

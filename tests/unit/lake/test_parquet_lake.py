@@ -117,6 +117,11 @@ def _reads_the_same(
         if account == "000000000002":
             by_batch[batch,] = by_batch.get((batch,), Total(0, 0)).plus(Total(size, 1))
     assert reader.totals(lake, only) == by_batch == reader.totals(staged, only)
+    # As many as a manifest names, most of which are elsewhere.
+    many = RowQuery(columns=("batch_id",), where=(("batch_id", frozenset(["b1", *(f"x{n}" for n in range(1_000))])),))
+    of_one = [(row[2], 1) for row in expected if row[4] == "b1"]
+    found = {("b1",): sum_totals(Total(*each) for each in of_one)} if of_one else {}
+    assert reader.totals(lake, many) == found == reader.totals(staged, many)
 
 
 def test_a_missing_staging_object_is_named() -> None:

@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from load_tests.deployed.sampler import Progress, Sample
+from load_tests.deployed.visibility import Booked, BookedRun, Visibility, caught_up_ms, p99
+from load_tests.load import _print_flatness, _print_rate, _print_visible, flatness
 from load_tests.race.__main__ import LEVELS, Level, level_of, problems_of, shipments_of
 from load_tests.race.naive import sums_of
 from load_tests.race.running import OURS, Result
@@ -129,9 +131,81 @@ def test_the_naive_sums_of_a_message_are_what_was_sent() -> None:
             assert len(sums) == len(shipment.sent.totals)
 
 
-def test_processor_time_is_taken_between_two_numbers_of_batches() -> None:
+def _minutes(cpu_s_a_minute: list[float], *, ticks_s: float = 0.0) -> Progress:
+    """Samples of each second at 100 batches/s; once a minute a job takes `ticks_s`, and else processor time is even."""
+    samples, cpu_s = [], 0.0
+    for second in range(1, 60 * len(cpu_s_a_minute) + 1):
+        cpu_s += cpu_s_a_minute[(second - 1) // 60] / 60 + (ticks_s if second % 60 == 30 else 0.0)
+        samples.append(Sample(at_s=float(second), done=100 * second, cpu_s=cpu_s))
+    return Progress(samples=samples, peak_kib={1: 1})
+
+
+def test_processor_time_is_taken_between_two_moments() -> None:
     samples = [Sample(at_s=float(each), done=1_000 * each, cpu_s=2.0 * each + (each > 5) * 10) for each in range(1, 11)]
     progress = Progress(samples=samples)
-    assert progress.cpu_ms_a_batch(2_000, 4_000) == pytest.approx(2.0)
-    assert progress.cpu_ms_a_batch(4_000, 6_000) == pytest.approx(7.0)
+    assert progress.cpu_ms_a_batch(2, 4) == pytest.approx(2.0)
+    assert progress.cpu_ms_a_batch(4, 6) == pytest.approx(7.0)
     assert progress.seconds_at(2_500) == pytest.approx(2.5)
+
+
+def test_a_job_of_each_minute_is_in_both_minutes_that_are_compared() -> None:
+    for steady_s in (60.0, 75.0, 95.0):
+        found = flatness(_minutes([12.0] * 5, ticks_s=6.0), 30_000, steady_s)
+        assert found == pytest.approx((steady_s, 3.0, 3.0))
+    # What a quarter of a minute would have shown.
+    progress = _minutes([12.0] * 5, ticks_s=6.0)
+    assert progress.cpu_ms_a_batch(80, 100) > 2 * progress.cpu_ms_a_batch(100, 120)
+
+
+def test_a_batch_that_costs_more_at_the_end_is_a_missed_bar() -> None:
+    assert _print_flatness(_minutes([12.0, 12.0, 12.0, 12.0, 13.7]), 30_000, 61.0) == []
+    assert _print_flatness(_minutes([12.0, 12.0, 12.0, 12.0, 13.9]), 30_000, 61.0) == [
+        "a batch costs 1.16 times as much at 30,000"
+    ]
+
+
+def test_a_run_of_full_length_without_two_minutes_is_a_missed_bar_and_a_short_one_is_not() -> None:
+    progress = _minutes([12.0] * 3)
+    assert flatness(progress, 18_000, 61.0) is None
+    assert flatness(progress, 18_000, None) is None
+    assert _print_flatness(progress, 18_000, 61.0) == []
+    assert _print_flatness(progress, 100_000, 61.0) == ["100,000 batches were too few to compare two minutes"]
+
+
+def _run_of(planned_s: int, *sent_s: int, full: bool = False, took_s: int = 5) -> BookedRun:
+    """A run whose commits were made two seconds after their messages were sent."""
+    done_at_ms = (planned_s + took_s) * 1_000
+    commits = tuple(
+        Booked(sent_at_ms=each * 1_000, created_at_ms=each * 1_000 + 2_000, visible_at_ms=done_at_ms) for each in sent_s
+    )
+    return BookedRun(planned_at_ms=planned_s * 1_000, done_at_ms=done_at_ms, full=full, commits=commits)
+
+
+def test_the_time_until_usage_is_visible_is_that_of_commits_since_the_function_ran() -> None:
+    visibility = Visibility.of([_run_of(60, 0, 57), _run_of(75, 58, 70), _run_of(90, 75)])
+    assert [each.sent_at_ms for each in visibility.before] == [0, 57_000]
+    assert visibility.p99_s == pytest.approx(22.0)
+    assert "at most 65 s" in visibility.lines()[-1]
+    assert _print_visible(visibility, 139.0) == []
+
+
+def test_usage_that_is_visible_too_late_is_a_missed_bar_at_the_targets_rate_only() -> None:
+    late = Visibility.of([_run_of(60, 0), _run_of(75, 58, took_s=60)])
+    assert _print_visible(late, 139.0) == ["1 % of the usage is visible only after 77 s"]
+    assert _print_visible(late, None) == []
+    assert _print_visible(Visibility.of([]), 139.0) == ["no commit came while the roll-up's function was running"]
+
+
+def test_a_run_that_was_sent_slower_than_it_should_be_shows_nothing_and_is_a_missed_bar() -> None:
+    assert _print_rate(1_390, 10.3, 10.5, 25.0, 139.0) == []
+    assert _print_rate(1_390, 19.0, 19.5, 25.0, 139.0) == ["73 batches/s were sent, not 139"]
+    assert _print_rate(1_390, 9.0, 9.5, 11.0, None) == ["126 batches/s is less than 139"]
+
+
+def test_of_a_hundred_times_the_last_but_one_is_the_99_th() -> None:
+    assert (p99(range(1, 101)), p99(range(1, 102)), p99([5]), p99([])) == (99, 100, 5, 0)
+
+
+def test_the_roll_up_has_caught_up_when_a_run_is_done_that_was_not_full() -> None:
+    assert caught_up_ms([_run_of(60, full=True), _run_of(70), _run_of(80)]) == 75_000
+    assert caught_up_ms([_run_of(60, full=True)]) is None
