@@ -131,13 +131,11 @@ class Planner:
         kinds: dict[str, set[Kind]] = {}
         for (account_id, _, _), found in places.items():
             kinds.setdefault(account_id, set()).update(found)
-        unnumbered = dict(
-            zip(
-                kinds,
-                side_by_side(lambda account: self._unnumbered(account, kinds[account]), kinds, threads=self.threads),
-                strict=True,
-            )
-        )
+        unnumbered: dict[str, frozenset[Kind]] = dict.fromkeys(kinds, frozenset())
+        # Mostly every kind has its number already; a call in a thread would take longer than a look.
+        asked = [account_id for account_id, found in kinds.items() if not self.numbers.remembers(account_id, found)]
+        answers = side_by_side(lambda account: self._unnumbered(account, kinds[account]), asked, threads=self.threads)
+        unnumbered.update(zip(asked, answers, strict=True))
         self._note({account_id: kinds for account_id, kinds in unnumbered.items() if kinds})
         for (account_id, hour_s, corrects_s), found in places.items():
             without = unnumbered[account_id]

@@ -89,12 +89,16 @@ class KindNames:
 
     def of(self, account_id: str) -> Mapping[int, Kind]:
         """The account's kinds by number, as they were read last; read now if they never were."""
+        known = self.remembered(account_id)
+        return self.read(account_id) if known is None else known
+
+    def remembered(self, account_id: str) -> Mapping[int, Kind] | None:
+        """The same as far as it is remembered; nothing is read."""
         known = self._known.get(account_id)
-        if known is None:
-            return self.read(account_id)
-        with suppress(KeyError):
-            # Another thread may just have dropped it.
-            self._known.move_to_end(account_id)
+        if known is not None:
+            with suppress(KeyError):
+                # Another thread may just have dropped it.
+                self._known.move_to_end(account_id)
         return known
 
     def read(self, account_id: str) -> Mapping[int, Kind]:
@@ -175,6 +179,11 @@ class KindNumbers:
         if not found.keys() >= set(kinds):
             found = _by_kind(self._retrier.call(lambda: self._names.read(account_id)))
         return {kind: found[kind] for kind in kinds if kind in found}
+
+    def remembers(self, account_id: str, kinds: Collection[Kind]) -> bool:
+        """Whether all of the kinds are known to have numbers, without a call: `claim` would only say them."""
+        known = self._names.remembered(account_id)
+        return known is not None and set(kinds) <= set(known.values())
 
     def claim(self, account_id: str, kinds: Collection[Kind]) -> dict[Kind, int | None]:
         """The number of each kind, claimed if it has none yet; None for a kind beyond the cap.

@@ -9,7 +9,7 @@ import pytest
 
 from load_tests.scale.bench import Bench, Result, Step, WrongResultError, expect
 from load_tests.scale.items import ComputedItems
-from load_tests.scale.jobs import JOBS
+from load_tests.scale.jobs import JOBS, Size
 from load_tests.scale.meter import WAITS, Meter
 from load_tests.scale.objects import ComputedObjects
 from load_tests.scale.projection import line, project
@@ -179,6 +179,30 @@ def test_a_line_through_two_sizes_gives_the_multiple_of_the_target() -> None:
     assert found.multiple == pytest.approx((100 - 2) / 20)
     assert found.problems == []
     assert "4.9" in line(found)
+
+
+def test_memory_that_grows_up_to_a_limit_is_projected_from_beyond_it() -> None:
+    job = replace(JOB, sizes=(Size(100, 1), Size(1_000, 1), Size(3_000, 1)))
+    results = [_result(0.01, 1.1, 100), _result(0.1, 2.0, 300), _result(0.3, 4.0, 310)]
+    found = project(job, *results)
+    assert found.memory_at_needed_mib == pytest.approx(310 + 10 / 0.2 * 2.7, abs=1)
+    assert found.problems == []
+    assert "1/100, 1/10 and 3/10" in line(found)
+    assert "100, 300 and 310" in line(found)
+
+
+def test_what_was_measured_at_three_times_the_target_is_not_projected() -> None:
+    job = replace(JOB, sizes=(Size(1_000, 1), Size(30_000, 1)))
+    found = project(job, _result(0.1, 2.0, 300), _result(3.0, 30.0, 900))
+    assert found.memory_at_needed_mib == 900
+    assert "1/10 and 3 x" in line(found)
+
+
+def test_usage_that_is_updated_is_told_so_that_keeping_it_is_no_time_of_the_job() -> None:
+    items = ComputedItems(region(), Meter())
+    key = Key(f"A#{account_id(3)}#2026-09", "2026-09-02T00##0")
+    items.update(Update(table=Table.USAGE, key=key, add={"v": 1}))
+    assert items.computed["updated"] == 1
 
 
 @pytest.mark.parametrize(

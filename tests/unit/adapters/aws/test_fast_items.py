@@ -33,6 +33,14 @@ def taken(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[str,
     return response, decoded
 
 
+def updated(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[str, object]]:
+    """The same of the reply to an update."""
+    response = {"body": reply, "status_code": status}
+    decoded: dict[str, object] = {}
+    fast_items._take_updated(cast("fast_items._Response", response), decoded)
+    return response, decoded
+
+
 @given(st.lists(st.dictionaries(st.text(min_size=1, max_size=4), _VALUES, max_size=6), max_size=4))
 def test_values_are_exactly_those_of_the_slow_way(items: list[dict[str, Value]]) -> None:
     attributes = [to_attributes(item) for item in items]
@@ -77,3 +85,27 @@ def test_a_refusal_is_left_to_botocore() -> None:
 def test_a_number_that_is_none_is_an_error() -> None:
     with pytest.raises(LedgerCorruptError, match=r"1\.5"):
         taken(b'{"Items": [{"n": {"N": "1.5"}}]}')
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=4), _VALUES, max_size=6))
+def test_an_updated_item_is_exactly_that_of_the_slow_way(item: dict[str, Value]) -> None:
+    rest = {"ConsumedCapacity": {"TableName": "t", "CapacityUnits": 1.0}}
+    response, decoded = updated(json.dumps({"Attributes": to_attributes(item), **rest}).encode())
+    assert decoded == {fast_items.ITEM_VALUES: [from_attributes(to_attributes(item))]}
+    assert json.loads(cast("bytes", response["body"])) == rest
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (b"", 200),
+        (b"{}", 200),
+        (b'{"Attributes": {"pk": {"B": "YQ=="}}}', 200),
+        (b'{"Attributes": {"pk": {"S": "a"}}, "Unheard": 1}', 200),
+        (b'{"Attributes": {"pk": {"S": "a"}}}', 400),
+    ],
+    ids=str,
+)
+def test_an_update_that_is_not_understood_or_refused_is_left_to_botocore(reply: bytes, status: int) -> None:
+    response, decoded = updated(reply, status)
+    assert (response["body"], decoded) == (reply, {})

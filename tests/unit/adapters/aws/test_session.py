@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
 from metering.adapters.aws.session import Access, Clients, sdk_config
@@ -79,6 +80,15 @@ def test_no_client_waits_without_end(service: str) -> None:
     assert 0 < config.read_timeout <= 30
     assert config.retries["mode"] == "standard"
     assert 1 < config.retries["total_max_attempts"] <= 5
+
+
+@pytest.mark.parametrize("service", ["dynamodb", "s3"])
+def test_a_client_says_whose_it_is(service: str) -> None:
+    config: Any = sdk_config(Access(region="us-east-1"), service)
+    client = boto3.client(service, config=config)  # type: ignore[call-overload]  # it knows services by literal names
+    agent = client._user_agent_creator.to_string()
+    assert "Botocore" in agent
+    assert "metering" in agent
 
 
 def test_an_awaited_poll_of_a_queue_is_no_timeout() -> None:

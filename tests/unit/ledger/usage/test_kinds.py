@@ -204,3 +204,27 @@ def test_only_so_many_dictionaries_are_remembered() -> None:
     for account in (ONE, ONE, OTHER, OTHER, ONE):
         assert names.of(account) == {0: kinds("a")[0]}
     assert reads == 3
+
+
+def test_what_is_remembered_is_said_without_a_call() -> None:
+    items = MemoryItemStore()
+    numbers_over(items).claim(ONE, kinds("a", "b"))
+    numbers = numbers_over(items)
+    calls: list[str] = []
+    items.on_call = calls.append
+    assert not numbers.remembers(ONE, kinds("a"))
+    assert calls == []
+    numbers.names.read(ONE)
+    calls.clear()
+    assert numbers.remembers(ONE, kinds("b", "a"))
+    assert not numbers.remembers(ONE, kinds("a", "c"))
+    assert not numbers.remembers(OTHER, kinds("a"))
+    assert calls == []
+
+
+def test_dictionaries_share_the_kinds_that_they_have_in_common() -> None:
+    items = MemoryItemStore()
+    for account in (ONE, OTHER):
+        numbers_over(items).claim(account, kinds("a", "b"))
+    names = KindNames(items)
+    assert all(names.of(ONE)[number] is names.of(OTHER)[number] for number in (0, 1))
