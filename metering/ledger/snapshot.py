@@ -15,17 +15,15 @@ from metering.ledger.markers import (
     named_batch,
     partition_of_batch,
 )
-from metering.stores.threads import side_by_side
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Container, Iterable
 
     from metering.stores.items import ItemStore
     from metering.stores.writes import Item
 
-# Parts of a scan, and conflicts whose batches are looked up together.
-_PARTS = 16
+# Conflicts whose batches are looked up together.
 _LOOKED_UP = 10_000
 
 
@@ -66,7 +64,7 @@ def read_ledger(items: ItemStore, wanted: Container[str] | None = None) -> Ledge
     return facts
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class VerdictCounts:
     """Verdicts of a whole ledger, counted and not held.
 
@@ -86,33 +84,6 @@ class VerdictCounts:
         self.conflicts += other.conflicts
 
 
-def count_verdicts(
-    items: ItemStore, *, from_s: int, to_s: int, threads: int = 1, tell: Callable[[int, int], None] = lambda *_: None
-) -> VerdictCounts:
-    """Scan the ledger, in parts side by side, and count the verdicts of `[from_s, to_s)`.
-
-    Args:
-        items: The ledger's store.
-        from_s: Start of the range, epoch seconds.
-        to_s: Exclusive end of the range.
-        threads: Parts that are read at the same time.
-        tell: Called with the number of parts that are read, and of all, after each.
-
-    Raises:
-        LedgerCorruptError: A marker cannot be read.
-        UnavailableError: The ledger gives no answer.
-    """
-
-    def count(part: int) -> VerdictCounts:
-        return _counted(items, items.scan(Table.LEDGER, part=part, parts=_PARTS), from_s, to_s)
-
-    counts = VerdictCounts()
-    for done, part in enumerate(side_by_side(count, range(_PARTS), threads=threads), start=1):
-        counts.add(part)
-        tell(done, _PARTS)
-    return counts
-
-
 def touches(marker: Marker | MarkerGlance, from_s: int, to_s: int) -> bool:
     """Whether a batch has records in `[from_s, to_s)`; of one without records, whether it was decided then."""
     if marker.hours:
@@ -120,26 +91,43 @@ def touches(marker: Marker | MarkerGlance, from_s: int, to_s: int) -> bool:
     return from_s <= marker.decided_at_ms // 1_000 < to_s
 
 
-def _counted(items: ItemStore, found: Iterable[Item], from_s: int, to_s: int) -> VerdictCounts:
-    counts = VerdictCounts()
-    late: list[str] = []
-    for item in found:
-        if is_marker(item):
-            marker = MarkerGlance.of_item(item)
-            if touches(marker, from_s, to_s):
-                counts.accepted += marker.verdict == "accepted"
-                counts.rejected += marker.verdict != "accepted"
-        elif is_conflict(item):
-            late.append(conflict_named(item)[0])
-        if len(late) >= _LOOKED_UP:
-            counts.conflicts += _touching(items, late, from_s, to_s)
-            late.clear()
-    counts.conflicts += _touching(items, late, from_s, to_s)
-    return counts
+class VerdictTally:
+    """Counts verdicts of `[from_s, to_s)` while somebody scans the ledger. A plain class: it is added to."""
 
+    def __init__(self, items: ItemStore, *, from_s: int, to_s: int) -> None:
+        self._items = items
+        self._from_s = from_s
+        self._to_s = to_s
+        self._late: list[str] = []
+        self._counts = VerdictCounts()
 
-def _touching(items: ItemStore, batch_ids: list[str], from_s: int, to_s: int) -> int:
-    """How many of these conflicts are of a batch that has something in the range."""
-    found = items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in dict.fromkeys(batch_ids)])
-    ours = {m.batch_id for m in map(Marker.from_item, found.values()) if touches(m, from_s, to_s)}
-    return sum(batch_id in ours for batch_id in batch_ids)
+    def marker(self, marker: Marker | MarkerGlance) -> None:
+        """Count a marker."""
+        if touches(marker, self._from_s, self._to_s):
+            self._counts.accepted += marker.verdict == "accepted"
+            self._counts.rejected += marker.verdict != "accepted"
+
+    def other(self, item: Item) -> None:
+        """Count an item that is no marker, if it is a conflict.
+
+        Raises:
+            LedgerCorruptError: A marker of a conflict's batch cannot be read.
+            UnavailableError: The ledger gives no answer.
+        """
+        if is_conflict(item):
+            self._late.append(conflict_named(item)[0])
+            if len(self._late) >= _LOOKED_UP:
+                self._look_up()
+
+    def counts(self) -> VerdictCounts:
+        """All that was counted. Errors are as those of `other`."""
+        self._look_up()
+        return self._counts
+
+    def _look_up(self) -> None:
+        """Count those conflicts that are of a batch which has something in the range."""
+        keys = [marker_key(batch_id) for batch_id in dict.fromkeys(self._late)]
+        found = self._items.get_many(Table.LEDGER, keys).values() if keys else ()
+        ours = {m.batch_id for m in map(Marker.from_item, found) if touches(m, self._from_s, self._to_s)}
+        self._counts.conflicts += sum(batch_id in ours for batch_id in self._late)
+        self._late.clear()

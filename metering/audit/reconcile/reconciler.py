@@ -15,8 +15,8 @@ from metering import metric_names
 from metering.audit.reconcile.hour_check import HourReading, MarkedRows, PlacedRows, alert_fields, difference_fields
 from metering.audit.reconcile.settling import settled_runs
 from metering.audit.reconcile.table_scan import markers_by_batch, no_limit, survey_accounts, survey_hour
-from metering.audit.scan.cells import parts_in
-from metering.audit.scan.census import Census, span_hours
+from metering.audit.scan.cells import parts_in, span_hours
+from metering.audit.scan.census import Census
 from metering.audit.scan.findings import Findings
 from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, RowQuery, batches_of, usage_in
 from metering.ledger.contradictions import Contradictions

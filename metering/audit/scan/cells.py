@@ -10,6 +10,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from metering.audit.reconcile.fingerprints import Fingerprint
+from metering.units import HOUR_S
 from metering.usage.totals import Total, sum_totals
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ def parts_in(memory_bytes: int, hours: int) -> int:
     """Number of parts of an hour, so that the cells of a scan take a quarter of the memory at most."""
     most = memory_bytes // 4 // (_CELL_BYTES * _KINDS * max(hours, 1))
     return max(_FEWEST_PARTS, min(most, _MOST_PARTS))
+
+
+def span_hours(from_s: int, to_s: int) -> int:
+    """Hours of a range, at most those of which there are rows and markers at any time."""
+    return min(max((to_s - from_s) // HOUR_S, 1), 24 * 70)
 
 
 def part_of(name: str, parts: int) -> int:

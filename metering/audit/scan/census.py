@@ -22,10 +22,10 @@ from metering.errors import LedgerCorruptError
 from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, usage_in
 from metering.lake.usage_digest import in_order, usage_digest
 from metering.ledger.booked_hours import LakeFile
-from metering.ledger.markers import Marker, MarkerGlance, is_marker
+from metering.ledger.markers import MarkerGlance, is_marker
+from metering.ledger.snapshot import VerdictCounts, VerdictTally
 from metering.stores.threads import side_by_side
 from metering.stores.writes import Table
-from metering.units import HOUR_S
 from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class CensusState:
         digests: Whether each hour's rows get a digest; then an hour is held.
         judged: How often somebody ran out of time while he looked at what differs.
         runs: Newest done run of each shard's roll-up, before the rows.
+        verdicts: Verdicts of batches that have records in the range, or were decided in it.
         marked: Markers by hour; unless deep, without those of commits that were made after `began_ms`.
         marks, batches: Markers and rows by batch, if deep.
         placed, usage: Rows and settled usage items by key.
@@ -105,6 +106,7 @@ class CensusState:
     hours: list[int] = field(default_factory=list)
     runs: dict[int, int] = field(default_factory=dict)
     survey: MarkerSurvey = field(default_factory=MarkerSurvey)
+    verdicts: VerdictCounts = field(default_factory=VerdictCounts)
     marked: dict[int, Total] = field(default_factory=dict)
     rows: dict[int, HourRows] = field(default_factory=dict)
     used: dict[int, Total] = field(default_factory=dict)
@@ -136,6 +138,7 @@ class CensusState:
 class _MarkerPart:
     survey: MarkerSurvey
     marks: Cells
+    verdicts: VerdictTally
     marked: dict[int, Total] = field(default_factory=dict)
 
 
@@ -253,20 +256,23 @@ class Census:
     def _markers(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
         def count(part: int) -> _MarkerPart:
             found = self.items.scan(Table.LEDGER, part=part, parts=state.segments)
-            made = _MarkerPart(survey=state.survey.part(), marks=Cells(state.parts))
-            look = Marker.from_item if state.deep else MarkerGlance.of_item
+            verdicts = VerdictTally(self.items, from_s=state.from_s, to_s=state.to_s)
+            made = _MarkerPart(survey=state.survey.part(), marks=Cells(state.parts), verdicts=verdicts)
             for item in limited(found, limit):
                 if is_marker(item):
                     # No context manager: there are hundreds of millions of markers.
                     try:
-                        _add_marker(made, look(item), state)
+                        _add_marker(made, MarkerGlance.of_item(item), state)
                     except LedgerCorruptError as error:
                         made.survey.contradictions.add(str(error))
+                else:
+                    verdicts.other(item)
             return made
 
         for part in side_by_side(count, range(state.done, state.segments), threads=self.threads):
             state.survey.merge(part.survey)
             state.marks.merge(part.marks)
+            state.verdicts.add(part.verdicts.counts())
             _add(state.marked, part.marked)
             state.done += 1
             tell(state)
@@ -372,8 +378,9 @@ def _by_batch(hour_s: int, groups: Iterable[tuple[Group, Total]], cells: Cells) 
     return Total(size, records)
 
 
-def _add_marker(made: _MarkerPart, marker: Marker | MarkerGlance, state: CensusState) -> None:
+def _add_marker(made: _MarkerPart, marker: MarkerGlance, state: CensusState) -> None:
     made.survey.add(marker)
+    made.verdicts.marker(marker)
     if marker.decided_at_ms > state.began_ms and not state.deep:
         # Its commit has the same moment, and is left out of the rows as well.
         return
@@ -388,14 +395,3 @@ def _add_marker(made: _MarkerPart, marker: Marker | MarkerGlance, state: CensusS
 def _add(into: dict[int, Total], totals: Mapping[int, Total]) -> None:
     for hour_s, total in totals.items():
         into[hour_s] = into.get(hour_s, ZERO).plus(total)
-
-
-def hours_of(state: CensusState) -> Iterable[int]:
-    """Every hour that rows, usage or markers know, in order."""
-    used = {hour_s for hour_s in state.used if state.usage.counts(hour_s) or hour_s in state.unsettled}
-    return sorted({*state.rows, *used, *state.unsettled, *state.marked})
-
-
-def span_hours(from_s: int, to_s: int) -> int:
-    """Hours of a range, at most those of which there are rows and markers at any time."""
-    return min(max((to_s - from_s) // HOUR_S, 1), 24 * 70)

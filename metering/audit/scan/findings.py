@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from metering.audit.reconcile.hour_check import HourCheck
 from metering.audit.scan.cells import part_of
-from metering.audit.scan.census import HourRows, hours_of
+from metering.audit.scan.census import HourRows
 from metering.usage.totals import ZERO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from metering.audit.scan.census import CensusState
 
@@ -67,7 +67,7 @@ class Findings:
 
     def checks(self) -> dict[int, tuple[HourCheck, Doubt]]:
         """Each hour that rows, usage or markers know, in order, with what of it is in doubt."""
-        return {hour_s: self._hour(hour_s) for hour_s in hours_of(self.state)}
+        return {hour_s: self._hour(hour_s) for hour_s in _hours_of(self.state)}
 
     def _hour(self, hour_s: int) -> tuple[HourCheck, Doubt]:
         state = self.state
@@ -96,3 +96,9 @@ class Findings:
             digest=rows.digest,
         )
         return check, doubt
+
+
+def _hours_of(state: CensusState) -> Iterable[int]:
+    """Every hour that rows, usage or markers know, in order."""
+    used = {hour_s for hour_s in state.used if state.usage.counts(hour_s) or hour_s in state.unsettled}
+    return sorted({*state.rows, *used, *state.unsettled, *state.marked})

@@ -13,6 +13,7 @@ from metering.audit.scan.census import CensusState, HourRows
 from metering.audit.sequences import SourceSightings
 from metering.audit.source_keeping import sources_known
 from metering.errors import ObjectMissingError
+from metering.ledger.snapshot import VerdictCounts
 from metering.stores.bucket import SCAN_KEY
 from metering.usage.totals import Total
 
@@ -95,6 +96,7 @@ def _saved(state: CensusState) -> dict[str, object]:
         "usage": state.usage.saved(),
         "with_sources": survey.with_sources,
         "sources": {source_id: seen.saved() for source_id, seen in survey.sources.items()},
+        "verdicts": [state.verdicts.accepted, state.verdicts.rejected, state.verdicts.conflicts],
         "contradictions": survey.contradictions.texts(),
         "unkept": [survey.unkept, survey.unkept_source],
     }
@@ -116,6 +118,7 @@ def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
         hours=saved["hours"],
         runs={int(shard): number for shard, number in saved["runs"].items()},
         survey=_survey(saved, items),
+        verdicts=VerdictCounts(*saved["verdicts"]),
         marked=_of_totals(saved["marked"]),
         used=_of_totals(saved["used"]),
         rows={int(hour): _of_rows(rows) for hour, rows in saved["rows"].items()},

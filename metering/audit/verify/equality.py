@@ -40,23 +40,13 @@ class EqualityCheck:
     reconciler: Reconciler
     chosen: Mapping[str, SentContent]
 
-    def run(
-        self,
-        *,
-        from_s: int,
-        to_s: int,
-        counted: CensusState | None = None,
-        tell: Callable[[CensusState], None] = lambda _state: None,
-    ) -> Verification:
-        """Compare every hour of `[from_s, to_s)` that has usage, a marker or rows.
+    def run(self, state: CensusState, *, tell: Callable[[CensusState], None] = lambda _state: None) -> Verification:
+        """Compare every hour of a deep census that has usage, a marker or rows.
 
         Args:
-            from_s: Start of the range, epoch seconds.
-            to_s: Exclusive end of the range.
-            counted: What an earlier call counted of the range; None to begin.
+            state: What was counted so far; it is counted to its end.
             tell: Called after each part of a table and each hour.
         """
-        state = counted or self.reconciler.begin(from_s=from_s, to_s=to_s, deep=True, sources=False)
         self.reconciler.census.go_on(state, tell=tell)
         result = self.reconciler.judge(state)
         result.markers.contradictions.tell()

@@ -26,7 +26,7 @@ from metering.audit.verify.log_plans import PlanCheck
 from metering.audit.verify.verification import Verification, sum_verifications
 from metering.lake.counted_totals import CountedTotals
 from metering.ledger.markers import marker_key
-from metering.ledger.snapshot import count_verdicts, read_ledger
+from metering.ledger.snapshot import read_ledger
 from metering.ledger.usage.reading import UsageReading
 from metering.ledger.waiting import waiting_commits
 from metering.stores.queues import QueueDepth
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from metering.audit.verify.expectations import SentBatches, SentContent
     from metering.lake.view import LakeView
     from metering.ledger.markers import Marker
-    from metering.ledger.snapshot import LedgerFacts
+    from metering.ledger.snapshot import LedgerFacts, VerdictCounts
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
@@ -149,9 +149,8 @@ class Verifier:
         dead = names_of(peek_bodies(self.dead_letters), self.bucket)
         chosen: dict[str, SentContent] = {}
         markers: Mapping[str, Marker] = {}
-        if sent is None:
-            verdicts = self._ledger(dead, waiting, from_s, to_s, tell)
-        else:
+        verdicts = Verification()
+        if sent is not None:
             facts = read_ledger(self.items, sent.contents.keys() | dead)
             waiting = max(waiting, self._look_again(facts, dead, sent))
             chosen, markers = chosen_contents(sent, facts), facts.markers
@@ -163,13 +162,17 @@ class Verifier:
                 self._quarantined(sent.nameless),
                 disallowed_contents(self.objects, unmarked - dead),
             )
-        check = EqualityCheck(reconciler=self._reconciler, chosen=chosen)
+        reconciler = self._reconciler
+        check = EqualityCheck(reconciler=reconciler, chosen=chosen)
+        state = counted or reconciler.begin(from_s=from_s, to_s=to_s, deep=True, sources=False)
 
         def told(now: CensusState) -> None:
             keep(now)
             tell(now.phase, now.done, now.of)
 
-        compared = check.run(from_s=from_s, to_s=to_s, counted=counted, tell=told)
+        compared = check.run(state, tell=told)
+        if sent is None:
+            verdicts = self._ledger(state.verdicts, dead, waiting)
         now_s = self.clock.now_ms() // 1_000
         plans = PlanCheck(
             items=self.items,
@@ -189,17 +192,8 @@ class Verifier:
             doubled=tuple(sorted(set(total.doubled))),
         )
 
-    def _ledger(
-        self, dead: set[str], waiting: int, from_s: int, to_s: int, tell: Callable[[str, int, int], None]
-    ) -> Verification:
-        """Count the ledger's own verdicts, and the dead letters without one."""
-        verdicts = count_verdicts(
-            self.items,
-            from_s=from_s,
-            to_s=to_s,
-            threads=self.threads,
-            tell=lambda done, parts: tell("verdicts", done, parts),
-        )
+    def _ledger(self, verdicts: VerdictCounts, dead: set[str], waiting: int) -> Verification:
+        """The ledger's own verdicts, and the dead letters without one."""
         undecided = self._without_verdict(dead)
         if undecided:
             self.clock.sleep_ms(_LATER_MS)
