@@ -44,12 +44,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--step", choices=("prepare", "run"), help="for processes of this program")
     parser.add_argument("--accounts", type=int, default=TARGET_ACCOUNTS)
-    parser.add_argument("--days", type=int, default=0)
+    parser.add_argument("--hours", type=int, default=0)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args(arguments)
     names = options.only or [*JOBS, _REPORTS]
     if options.step:
-        return _in_this_process(names[0], options.step, Size(options.accounts, options.days), options.folder)
+        return _in_this_process(names[0], options.step, Size(options.accounts, options.hours), options.folder)
     if options.gate:
         return _gate(names)
     jobs = [JOBS[name] for name in names if name in JOBS]
@@ -91,10 +91,17 @@ def _gate(names: Sequence[str]) -> int:
 def _table(jobs: Sequence[Job]) -> _Table:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         # The longest first: of each job, its larger region.
-        each = [(job, size) for job in reversed(jobs) for size in reversed(job.sizes)]
+        each = [(job, size) for job in reversed(jobs) for size in reversed((*job.hour_sizes, *job.sizes))]
         results = pool.map(lambda one: _measured(*one), each)
         measured = {(job.name, size): result for (job, size), result in zip(each, results, strict=True)}
-    found = [project(job, *(measured[job.name, size] for size in job.sizes)) for job in jobs]
+    found = [
+        project(
+            job,
+            *(measured[job.name, size] for size in job.sizes),
+            hours=[measured[job.name, size] for size in job.hour_sizes],
+        )
+        for job in jobs
+    ]
     return _Table([*HEADER, *map(line, found)], [problem for each in found for problem in each.problems])
 
 
@@ -122,7 +129,7 @@ def _of_processes(name: str, size: Size) -> str:
     with tempfile.TemporaryDirectory(prefix="metering-scale-") as folder:
         for step in ("prepare", "run"):
             command = [sys.executable, "-m", "load_tests.scale", "--only", name, "--step", step]
-            command += ["--accounts", str(size.accounts), "--days", str(size.days), "--folder", folder]
+            command += ["--accounts", str(size.accounts), "--hours", str(size.hours), "--folder", folder]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.splitlines()[-1] if done.stdout else ""
 

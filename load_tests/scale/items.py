@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from load_tests.scale.region import KINDS, RECORDS, ROUNDS, Region, account_id, kind
 from load_tests.scale.staging import KEPT
 from metering.adapters.memory.items import MemoryItemStore
+from metering.audit.sequences import SeenSequences
+from metering.audit.source_keeping import SourceMemory
 from metering.hours import hour_label, month_bounds_s, parse_hour
 from metering.ledger import partitions
 from metering.ledger.booked_hours import POINTER_PREFIX, LakeFile, Published
 from metering.ledger.markers import marker_key
+from metering.ledger.notes.sources import SOURCE_PK, SOURCES_KEY, SourceFigures
 from metering.ledger.runs import Run, lake_chain, rollup_chain
 from metering.ledger.usage.items import usage_item_key
 from metering.ledger.usage.kinds import kind_items
@@ -34,12 +37,20 @@ _PAGE_BYTES = 1_000_000
 _HASH = "5f" * 32
 _ROLLUP_RUN = 1_000_000
 _ANY_KIND = kind(0)
+# Blocks whose batches a source sends, and what it sends in an hour.
+BLOCKS_A_SOURCE = 4
+_NUMBERS_AN_HOUR = (ROUNDS - 1) * BLOCKS_A_SOURCE
 _OURS = partitions.BATCH + "s-"
 
 
 def batch_id(hour_s: int, round_: int, block: int) -> str:
     """Id of a batch. All ids have one length, so that a file of an hour is made of that of another."""
     return f"s-{hour_s // HOUR_S:08d}-{round_:02d}-{block:08d}"
+
+
+def source_id(number: int) -> str:
+    """Id of a source."""
+    return f"edge-{number:08d}"
 
 
 class ComputedItems:
@@ -209,14 +220,30 @@ class ComputedItems:
             # Names come first in the order of sort keys, and nobody queries for them.
             for number in range(KINDS):
                 yield kind_items(name, number, kind(number))[0]
-        elif staging is None:
+        elif sort == partitions.NOTE:
+            yield from self._notes(pk)
+        elif staging is not None:
+            yield from _staged_items(staging, sort, name)
+
+    @property
+    def _scanned_s(self) -> int:
+        """When everything was scanned the last time: a day before the end."""
+        return max(self._region.end_s - DAY_S, self._region.begin_s)
+
+    def _notes(self, pk: str) -> Iterator[Item]:
+        """Each source as that scan left it, without a gap, and their figures."""
+        if pk == SOURCES_KEY.pk:
+            yield SourceFigures(scanned_ms=self._scanned_s * 1_000).to_item()
+        if pk != SOURCE_PK:
             return
-        elif sort == partitions.WAITING and name == "0":
-            yield from (entry.to_item() for entry in staging.waiting_items())
-        elif sort == partitions.PENDING and name == "0":
-            yield from (entry.to_item() for entry in staging.pending_items())
-        elif sort == partitions.COMMIT and (name[:1] == KEPT or staging.has(name)):
-            yield staging.commit(name).to_item()
+        numbers = (self._scanned_s - self._region.begin_s) // HOUR_S * _NUMBERS_AN_HOUR
+        if not numbers:
+            return
+        seen = SeenSequences(last=numbers - 1, last_ms=self._scanned_s * 1_000)
+        memory = SourceMemory(seen=seen, last_seen_s=self._scanned_s)
+        for number in range(-(-self._region.blocks // BLOCKS_A_SOURCE)):
+            state = memory.state(source_id(number), noticed_by_ms=0)
+            yield memory.to_item(state, life_s=60 * DAY_S)
 
     def _hour(self, hour_s: int) -> Iterator[Item]:
         region = self._region
@@ -281,11 +308,11 @@ class ComputedItems:
             "commit_id": f"{round_:02d}{block % 1_000:08d}{decided_s // HOUR_S:022d}",
             "hours": {hour_label(hour_s): [total.records, total.bytes]},
         }
-        if not late_s:
-            # Each source numbers what it sends in time, without a gap.
-            place = round_ * 4 + block % 4 - (round_ == ROUNDS - 1)
-            item["source"] = f"edge-{block // 4:08d}"
-            item["sequence"] = (hour_s - self._region.begin_s) // HOUR_S * (ROUNDS * 4 - 1) + place
+        if round_ < ROUNDS - 1:
+            # Each source numbers these rounds without a gap: what is late is of the last one.
+            item["source"] = source_id(block // BLOCKS_A_SOURCE)
+            hours = (hour_s - self._region.begin_s) // HOUR_S
+            item["sequence"] = hours * _NUMBERS_AN_HOUR + round_ * BLOCKS_A_SOURCE + block % BLOCKS_A_SOURCE
         return item
 
     def _usage(self, pk: str, sk_from: str, sk_to: str) -> Iterator[Item]:
@@ -349,6 +376,16 @@ class ComputedItems:
                     for block in range(region.blocks):
                         if region.late_days(round_, block) <= days:
                             yield self.marker(hour_s, round_, block)
+
+
+def _staged_items(staging: Staging, sort: str, name: str) -> Iterator[Item]:
+    """Lists and records of staged commits."""
+    if sort == partitions.WAITING and name == "0":
+        yield from (entry.to_item() for entry in staging.waiting_items())
+    elif sort == partitions.PENDING and name == "0":
+        yield from (entry.to_item() for entry in staging.pending_items())
+    elif sort == partitions.COMMIT and (name[:1] == KEPT or staging.has(name)):
+        yield staging.commit(name).to_item()
 
 
 def _parted(pk: str) -> tuple[str, str]:

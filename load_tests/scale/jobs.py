@@ -30,23 +30,26 @@ _ROLLUP_RUN_S = 30
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Size of a region: its accounts, and the days of its history."""
+    """Size of a region: its accounts, and the hours of its history."""
 
     accounts: int
-    days: int
+    hours: int
 
 
-_HISTORY_DAYS = LATE_DAYS + 2
+_HISTORY_HOURS = (LATE_DAYS + 2) * 24
 # A hundredth and a tenth of the target, for jobs whose work is that of an hour; a thousandth and a hundredth for those
 # that read whole tables.
-HOURLY = (Size(TARGET_ACCOUNTS // 100, _HISTORY_DAYS), Size(TARGET_ACCOUNTS // 10, _HISTORY_DAYS))
+HOURLY = (Size(TARGET_ACCOUNTS // 100, _HISTORY_HOURS), Size(TARGET_ACCOUNTS // 10, _HISTORY_HOURS))
 # A full lake file has the rows of a quarter of the target's hour: how much of one is in memory no longer grows then.
-BEYOND_A_FILE = (*HOURLY, Size(TARGET_ACCOUNTS * 3 // 10, _HISTORY_DAYS))
+BEYOND_A_FILE = (*HOURLY, Size(TARGET_ACCOUNTS * 3 // 10, _HISTORY_HOURS))
 # Where three times the target takes seconds, nothing is projected.
-UP_TO_NEEDED = (*HOURLY, Size(TARGET_ACCOUNTS * 3, _HISTORY_DAYS))
-WHOLE = (Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS), Size(TARGET_ACCOUNTS // 100, MARKER_DAYS))
+UP_TO_NEEDED = (*HOURLY, Size(TARGET_ACCOUNTS * 3, _HISTORY_HOURS))
+WHOLE = (Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS * 24), Size(TARGET_ACCOUNTS // 100, MARKER_DAYS * 24))
+# What an hour takes while it is counted: of totals up to what is needed, of rows as far as their files can be written.
+HOUR_OF_TOTALS = (Size(TARGET_ACCOUNTS, 4), Size(TARGET_ACCOUNTS * 3, 4))
+HOUR_OF_ROWS = (Size(TARGET_ACCOUNTS // 10, 4), Size(TARGET_ACCOUNTS * 3 // 10, 4))
 # A thousandth of the accounts, and a tenth of the history: the gate runs every job once.
-GATE = Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS // 10)
+GATE = Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS * 24 // 10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,8 @@ class Job:
         says: What that time is.
         memory_mb: Of its function; None for a command, which has a whole core.
         sizes: Of the regions that it is measured in, the smaller ones first; at least two.
+        hour_sizes: Of regions with few hours, for a job whose memory is that of the hours it counts just then, and of a
+            census, which has its own bound.
     """
 
     name: str
@@ -71,11 +76,12 @@ class Job:
     says: str
     memory_mb: int | None
     sizes: tuple[Size, ...] = HOURLY
+    hour_sizes: tuple[Size, ...] = ()
 
 
 def _recent(size: Size) -> Region:
     """A region with the history of a size, until some hours before the end of a month."""
-    return Region(size.accounts, _END_S - size.days * DAY_S, _END_S - 10 * HOUR_S)
+    return Region(size.accounts, _END_S - size.hours * HOUR_S, _END_S - 10 * HOUR_S)
 
 
 def _hour_staged(size: Size, *, waiting: bool = False, commits: int = 0) -> Staging:
@@ -177,7 +183,7 @@ def _canary(size: Size, folder: Path) -> Result:
 
 
 def _whole(size: Size) -> Region:
-    return Region(size.accounts, _END_S - size.days * DAY_S, _END_S)
+    return Region(size.accounts, _END_S - size.hours * HOUR_S, _END_S)
 
 
 JOBS: dict[str, Job] = {
@@ -249,6 +255,7 @@ JOBS: dict[str, Job] = {
             says="a day's scan, in half of a day's ticks",
             memory_mb=_PROD.job_memory_mb,
             sizes=WHOLE,
+            hour_sizes=HOUR_OF_TOTALS,
         ),
         Job(
             name="verify",
@@ -259,6 +266,7 @@ JOBS: dict[str, Job] = {
             says="50 days of batches, in a day",
             memory_mb=None,
             sizes=WHOLE,
+            hour_sizes=HOUR_OF_ROWS,
         ),
         Job(
             name="close",
@@ -269,6 +277,7 @@ JOBS: dict[str, Job] = {
             says="a month, in a day",
             memory_mb=None,
             sizes=WHOLE,
+            hour_sizes=HOUR_OF_ROWS,
         ),
     )
 }

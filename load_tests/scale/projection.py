@@ -8,6 +8,7 @@ from math import log
 from typing import TYPE_CHECKING
 
 from load_tests.scale.region import TARGET_ACCOUNTS
+from metering.fleet.settings.tunables import TUNABLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,8 @@ _STEEP = 1.15
 NEEDED = 3.0
 MOST_MEMORY_MIB = 1_024
 _ENDLESS = 1_000.0
+# Most memory of the cells of a census: a quarter of the setting `scan_memory_mb` (metering/audit/scan/cells.py).
+_CELLS_MIB = TUNABLES["scan_memory_mb"] // 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,7 @@ class Projection:
         target_s: Seconds at the target.
         multiple: Multiple of the target at which the time is used up.
         slope: Exponent of the growth between the last two sizes; 1 is in proportion, 0 does not grow.
-        memory_mib: Most memory at each size.
+        memory_mib: Most memory at each size, and then in the regions of few hours.
         memory_at_needed_mib: Memory at three times the target; measured if that is one of the sizes.
     """
 
@@ -68,11 +71,16 @@ def seconds(job: Job, result: Result) -> float:
     )
 
 
-def project(job: Job, *results: Result) -> Projection:
+def project(job: Job, *results: Result, hours: Sequence[Result] = ()) -> Projection:
     """A straight line through the last two of the measurements, which are in the order of their sizes.
 
     What a job needs until a limit of its own is reached (threads, rows of a file, commits of a run) grows before it and
     not after it, so a size below the limit says nothing of what lies beyond.
+
+    Args:
+        job: The job.
+        results: Of its sizes.
+        hours: Of its regions of few hours: memory is projected from these, and the bound of a census's cells is added.
     """
     *_, small, large = results
     low_s, high_s = seconds(job, small), seconds(job, large)
@@ -80,16 +88,22 @@ def project(job: Job, *results: Result) -> Projection:
     base_s = low_s - each_s * small.share
     multiple = _ENDLESS if each_s <= 0 else min(_ENDLESS, (job.within_s - base_s) / each_s)
     slope = log(high_s / low_s) / log(large.share / small.share)
-    growth_mib = (large.memory_mib - small.memory_mib) / (large.share - small.share)
     return Projection(
         job=job,
         measured_s=tuple(seconds(job, result) for result in results),
         target_s=base_s + each_s,
         multiple=multiple,
         slope=slope,
-        memory_mib=tuple(result.memory_mib for result in results),
-        memory_at_needed_mib=round(large.memory_mib + max(0.0, growth_mib) * max(0.0, NEEDED - large.share)),
+        memory_mib=tuple(result.memory_mib for result in (*results, *hours)),
+        memory_at_needed_mib=_memory_of(hours) + _CELLS_MIB if hours else _memory_of(results),
     )
+
+
+def _memory_of(results: Sequence[Result]) -> int:
+    """Memory at three times the target: a line through the last two sizes; measured, if the last one is as large."""
+    *_, small, large = results
+    each_mib = max(0.0, (large.memory_mib - small.memory_mib) / (large.share - small.share))
+    return round(large.memory_mib + each_mib * max(0.0, NEEDED - large.share))
 
 
 HEADER = (
@@ -102,6 +116,9 @@ def line(found: Projection) -> str:
     """A line of the table."""
     job = found.job
     sizes = _listed([_share(size.accounts / TARGET_ACCOUNTS) for size in job.sizes])
+    if job.hour_sizes:
+        sizes += f"; {job.hour_sizes[0].hours} hours of "
+        sizes += _listed([_share(size.accounts / TARGET_ACCOUNTS) for size in job.hour_sizes])
     took = _listed([_figure(value) for value in found.measured_s])
     multiple = "over 1,000" if found.multiple >= _ENDLESS else _figure(found.multiple)
     memory = _listed([f"{value:,}" for value in found.memory_mib])

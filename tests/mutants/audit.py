@@ -126,8 +126,8 @@ AUDIT = (
     Mutant(
         name="a scan that goes on begins its rows anew",
         path="metering/audit/scan/census.py",
-        old="left = state.hours[state.done :]",
-        new="left = state.hours",
+        old="for hour_s in state.hours[state.done :]:",
+        new="for hour_s in state.hours:",
         suites=_RECONCILE,
     ),
     Mutant(

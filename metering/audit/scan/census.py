@@ -47,8 +47,6 @@ SEGMENTS = 16
 _MOST_SEGMENTS = 65_536
 # Most looks at an hour into which commits come while it is read.
 _LOOKS = 5
-# Hours that are counted at the same time. Their sources are read side by side, too, and each holds what it sums.
-_HOURS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,12 +278,10 @@ class Census:
     def _rows(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
         recent = RecentCommits(self.items, self.view.objects, shards=self.view.shards, after_ms=state.began_ms)
 
-        def count(hour_s: int) -> tuple[int, _Hour]:
+        # One hour after the other: each holds a line for each key and, of a deep census, for each batch.
+        for hour_s in state.hours[state.done :]:
             limit()
-            return hour_s, self._hour(hour_s, state, recent)
-
-        left = state.hours[state.done :]
-        for hour_s, hour in side_by_side(count, left, threads=min(self.threads, _HOURS_AT_ONCE)):
+            hour = self._hour(hour_s, state, recent)
             state.placed.merge(hour.placed)
             state.batches.merge(hour.batches)
             state.rows[hour_s] = hour.rows

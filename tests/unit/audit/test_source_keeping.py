@@ -12,6 +12,7 @@ from metering.audit.marker_survey import MarkerSurvey
 from metering.audit.sequences import GAPS_KEPT, SOURCES_KEPT, SeenSequences, SourceSightings
 from metering.audit.source_keeping import SourceKeeper
 from metering.errors import ItemTooLargeError, UnavailableError
+from metering.ledger.markers import MarkerGlance
 from metering.ledger.notes.sources import RULING_PK, SOURCE_PK, Ruling, RulingKind, SourceState
 from metering.stores.writes import Key, Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
@@ -320,3 +321,33 @@ def test_passes_that_see_the_same_write_nothing_but_the_figures() -> None:
     setup.items.on_call = calls.append
     setup.scan()
     assert calls.count("items.put") == 1
+
+
+def marker_of(source_id: str, sequence: int, decided_at_ms: int) -> MarkerGlance:
+    return MarkerGlance(
+        batch_id=f"b{sequence}",
+        verdict="accepted",
+        hours={},
+        decided_at_ms=decided_at_ms,
+        source_id=source_id,
+        sequence=sequence,
+    )
+
+
+def test_a_survey_of_a_part_leaves_out_what_the_whole_survey_does() -> None:
+    known = SourceSightings(SeenSequences(last=9, last_ms=5_000), since_ms=4_000)
+    whole = MarkerSurvey(sources={"s": known})
+    part = whole.part()
+    for sequence, at_ms in ((3, 1_000), (9, 4_500), (10, 6_000)):
+        part.add(marker_of("s", sequence, at_ms))
+    assert len(part.sources["s"]) == 2
+    whole.merge(part)
+    assert whole.sources["s"].sequences == {9: 4_500, 10: 6_000}
+    assert whole.sources["s"].newest_ms == 6_000
+
+
+def test_a_survey_without_sources_notes_none() -> None:
+    survey = MarkerSurvey(with_sources=False)
+    survey.part().add(marker_of("s", 1, 1_000))
+    survey.add(marker_of("s", 1, 1_000))
+    assert not survey.sources

@@ -13,16 +13,18 @@ from load_tests.scale.jobs import JOBS, Size
 from load_tests.scale.meter import WAITS, Meter
 from load_tests.scale.objects import ComputedObjects
 from load_tests.scale.projection import line, project
-from load_tests.scale.region import KINDS, Region, account_id
+from load_tests.scale.region import KINDS, ROUNDS, Region, account_id
 from load_tests.scale.staging import Staging
 from load_tests.scale.templates import Templates
+from metering.audit.marker_survey import MarkerSurvey
+from metering.audit.source_keeping import sources_known
 from metering.hours import month_bounds_s
 from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.parquet.summaries import ParquetTotals
 from metering.lake.rows import BATCH_QUERY, batches_of
 from metering.lake.view import LakeView
 from metering.ledger.booked_hours import LakeFile, Published
-from metering.ledger.markers import Marker, is_marker, marker_key
+from metering.ledger.markers import Marker, MarkerGlance, is_marker, marker_key
 from metering.ledger.usage.reading import UsageReading
 from metering.stores.writes import Delete, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
@@ -226,3 +228,34 @@ def test_a_function_with_half_a_core_takes_twice_the_processor_time() -> None:
 
 def test_every_job_of_the_issue_is_measured() -> None:
     assert set(JOBS) == {"close", "verify", "scan", "quick-pass", "watch", "orphans", "compactor", "rollup", "canary"}
+
+
+def test_memory_of_a_census_is_that_of_its_hours_and_the_bound_of_its_cells() -> None:
+    job = replace(JOB, hour_sizes=(Size(1_000, 4), Size(3_000, 4)))
+    times = [_result(0.01, 1.1, 400), _result(0.1, 2.0, 500)]
+    found = project(job, *times, hours=[_result(0.1, 1.0, 200), _result(0.3, 1.0, 220)])
+    assert found.memory_at_needed_mib == pytest.approx(220 + 20 / 0.2 * 2.7 + 256, abs=1)
+    assert "4 hours of 1/10 and 3/10" in line(found)
+    assert "400, 500, 200 and 220" in line(found)
+
+
+def test_a_census_whose_hours_grow_too_much_is_named() -> None:
+    job = replace(JOB, hour_sizes=(Size(1_000, 4), Size(3_000, 4)))
+    times = [_result(0.01, 1.1), _result(0.1, 2.0)]
+    found = project(job, *times, hours=[_result(0.1, 1.0, 200), _result(0.3, 1.0, 300)])
+    assert any("MiB at 3 times the target" in problem for problem in found.problems)
+
+
+def test_a_scan_of_a_computed_region_keeps_only_the_numbers_of_its_last_day() -> None:
+    made = region(days=3)
+    items = ComputedItems(made, Meter())
+    survey = MarkerSurvey(sources=sources_known(items))
+    part = survey.part()
+    for item in items.scan(Table.LEDGER):
+        if is_marker(item):
+            part.add(MarkerGlance.of_item(item))
+    survey.merge(part)
+    kept = sum(map(len, survey.sources.values()))
+    # An hour more: that scan saw decisions until then, and clocks differ.
+    assert kept == 25 * made.blocks * (ROUNDS - 1)
+    assert not survey.unkept
