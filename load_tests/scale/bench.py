@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-import resource
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from load_tests.scale.items import ComputedItems
+from load_tests.scale.memory import MemoryWatch
 from load_tests.scale.meter import Meter
 from load_tests.scale.objects import ComputedObjects
 from load_tests.scale.sdk import SdkCosts, measure
@@ -116,6 +116,7 @@ class Bench:
         self.alerts = MemoryAlerts()
         self.metrics = MemoryMetrics()
         self.settings = settings(ledger_table="ledger", usage_table="usage", data_bucket="data")
+        self._memory = MemoryWatch(lambda: len(self.items.kept.touched))
         self._sdk = self._measure_sdk()
         self._computing_s = self._measure_computing()
 
@@ -145,8 +146,8 @@ class Bench:
         )
 
     def result(self, job: str, **steps: Step) -> Result:
-        """The steps with the most memory that this process has had."""
-        memory_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        """The steps with the most memory that this process has had, without the items that were written here."""
+        memory_mib = self._memory.most_mib(self.items.kept)
         return Result(
             job=job, accounts=self.region.accounts, share=self.region.share, steps=steps, memory_mib=memory_mib
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import dataclass, field
 from heapq import merge
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,21 @@ def source_id(number: int) -> str:
     return f"edge-{number:08d}"
 
 
+@dataclass(slots=True)
+class Kept:
+    """What a job has written.
+
+    Attributes:
+        written: Items as they are now.
+        touched: Keys of all that was ever written or deleted; what else there is, is computed.
+        partitions: The same by partition.
+    """
+
+    written: MemoryItemStore = field(default_factory=MemoryItemStore)
+    touched: set[tuple[Table, Key]] = field(default_factory=set)
+    partitions: dict[Table, dict[str, set[Key]]] = field(default_factory=lambda: {table: {} for table in Table})
+
+
 class ComputedItems:
     """`ItemStore` of a region.
 
@@ -68,9 +84,7 @@ class ComputedItems:
         self._meter = meter
         self._staging = staging
         self._markers_from_s = max(region.begin_s, region.end_s - marker_days * DAY_S)
-        self._written = MemoryItemStore()
-        self._touched: set[tuple[Table, Key]] = set()
-        self._partitions: dict[Table, dict[str, set[Key]]] = {table: {} for table in Table}
+        self.kept = Kept()
         self._accounts = {account_id(account): account for account in range(region.accounts)}
         self._sizes: dict[str, int] = {}
         self._batch_totals = list(map(region.batch_total, range(region.blocks)))
@@ -108,8 +122,8 @@ class ComputedItems:
     def peek(self, table: Table, key: Key) -> Item | None:
         """An item, without a call."""
         with self._lock:
-            if (table, key) in self._touched:
-                return self._written.peek(table, key)
+            if (table, key) in self.kept.touched:
+                return self.kept.written.peek(table, key)
         known, item = self._staged(key)
         return item if known else next(self._computed(table, key.pk, key.sk, key.sk + "\0", descending=False), None)
 
@@ -134,7 +148,7 @@ class ComputedItems:
         self._meter.call("put", items=1)
         with self._lock:
             self._touch(action)
-            self._written.put(action)
+            self.kept.written.put(action)
 
     def update(self, action: Update) -> Item:
         self._meter.call("update", items=1)
@@ -142,39 +156,39 @@ class ComputedItems:
             self.computed["updated"] += 1
         with self._lock:
             self._touch(action)
-            return self._written.update(action)
+            return self.kept.written.update(action)
 
     def delete(self, action: Delete) -> None:
         self._meter.call("delete", items=1)
         with self._lock:
             self._touch(action)
-            self._written.delete(action)
+            self.kept.written.delete(action)
 
     def transact(self, actions: Sequence[Action]) -> None:
         self._meter.call("transact", items=len(actions))
         with self._lock:
             for action in actions:
                 self._touch(action)
-            self._written.transact(actions)
+            self.kept.written.transact(actions)
 
     def _touch(self, action: Action) -> None:
         place = (action.table, action.key)
-        if place in self._touched:
+        if place in self.kept.touched:
             return
         item = self.peek(*place)
-        self._touched.add(place)
-        self._partitions[action.table].setdefault(action.key.pk, set()).add(action.key)
+        self.kept.touched.add(place)
+        self.kept.partitions[action.table].setdefault(action.key.pk, set()).add(action.key)
         if item is not None:
-            self._written.put(Put(table=action.table, item=item))
+            self.kept.written.put(Put(table=action.table, item=item))
 
     def _merged(
         self, table: Table, pk: str, computed: Iterator[Item], sk_from: str, sk_to: str, *, descending: bool
     ) -> Iterator[Item]:
-        if pk not in self._partitions[table]:
+        if pk not in self.kept.partitions[table]:
             return computed
         with self._lock:
-            written = list(self._written.query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending))
-        rest = (item for item in computed if (table, key_of(item)) not in self._touched)
+            written = list(self.kept.written.query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending))
+        rest = (item for item in computed if (table, key_of(item)) not in self.kept.touched)
         return merge(written, rest, key=lambda item: str(item["sk"]), reverse=descending)
 
     def _paged(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
@@ -352,11 +366,11 @@ class ComputedItems:
     def _everything(self, table: Table, part: int, parts: int) -> Iterator[Item]:
         if part == 0:
             with self._lock:
-                written = list(self._written.scan(table))
+                written = list(self.kept.written.scan(table))
             yield from written
         computed = self._all_usage if table is Table.USAGE else self._all_ledger
         for item in computed(part, parts):
-            if not self._touched or (table, key_of(item)) not in self._touched:
+            if not self.kept.touched or (table, key_of(item)) not in self.kept.touched:
                 yield item
 
     def _all_usage(self, part: int, parts: int) -> Iterator[Item]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 from load_tests.scale.bench import Bench, Result, Step, WrongResultError, expect
 from load_tests.scale.items import ComputedItems
 from load_tests.scale.jobs import JOBS, Size
+from load_tests.scale.memory import MemoryWatch, deep_bytes
 from load_tests.scale.meter import WAITS, Meter
 from load_tests.scale.objects import ComputedObjects
 from load_tests.scale.projection import line, project
@@ -259,3 +261,13 @@ def test_a_scan_of_a_computed_region_keeps_only_the_numbers_of_its_last_day() ->
     # An hour more: that scan saw decisions until then, and clocks differ.
     assert kept == 25 * made.blocks * (ROUNDS - 1)
     assert not survey.unkept
+
+
+def test_memory_of_what_a_job_has_written_is_taken_out() -> None:
+    kept: dict[int, bytes] = {}
+    own, whole = MemoryWatch(lambda: len(kept)), MemoryWatch(lambda: 0)
+    kept |= {number: bytes(1_000) for number in range(60_000)}
+    assert deep_bytes(kept) == pytest.approx(60_000 * 1_100, rel=0.1)
+    time.sleep(0.2)
+    taken_out_mib = whole.most_mib(()) - own.most_mib(kept)
+    assert 40 < taken_out_mib < 70
