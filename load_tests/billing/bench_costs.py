@@ -30,7 +30,7 @@ from metering.billing.prices.sample import sample_book
 from metering.billing.prices.store import PriceStore
 from metering.cli.commands.developer.local import start_local, stop_leftovers
 from metering.cli.connecting import connect
-from metering.lake.parquet.frozen import ParquetFrozenFiles
+from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
 from metering.reports.costs.answer import cost_answer
 from metering.reports.costs.query import CostParameters
 from metering.reports.costs.source import BookName, CostPlanner, CostSource

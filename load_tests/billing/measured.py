@@ -20,7 +20,7 @@ from metering.billing.organization.payers import Membership, Organization, Payer
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.usage.frozen_month import ClosedMonth
 from metering.billing.usage.months import MonthUsage
-from metering.lake.parquet.frozen import ParquetFrozenFiles
+from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
 from metering.reports.costs.columns.costs import ColumnCosts
 from metering.reports.costs.query import CostQuery
 from metering.reports.costs.rows import rows_of

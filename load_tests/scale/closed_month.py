@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from metering.billing.closing.freezing import MonthFreezer
 from metering.hours import month_bounds_s
-from metering.lake.parquet.frozen import ParquetFrozenFiles
+from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
 from metering.lake.usage_digest import in_order, usage_digest
 from metering.ledger.booked_hours import LakeFile
 from metering.ledger.periods import Period

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
 from heapq import merge
 from typing import TYPE_CHECKING
 
+from load_tests.scale.memory import Kept
 from load_tests.scale.region import KINDS, RECORDS, ROUNDS, Region, account_id, kind
 from load_tests.scale.staging import KEPT
-from metering.adapters.memory.items import MemoryItemStore
 from metering.audit.sequences import SeenSequences
 from metering.audit.source_keeping import SourceMemory
 from metering.hours import hour_label, month_bounds_s, parse_hour
@@ -52,21 +51,6 @@ def batch_id(hour_s: int, round_: int, block: int) -> str:
 def source_id(number: int) -> str:
     """Id of a source."""
     return f"edge-{number:08d}"
-
-
-@dataclass(slots=True)
-class Kept:
-    """What a job has written.
-
-    Attributes:
-        written: Items as they are now.
-        touched: Keys of all that was ever written or deleted; what else there is, is computed.
-        partitions: The same by partition.
-    """
-
-    written: MemoryItemStore = field(default_factory=MemoryItemStore)
-    touched: set[tuple[Table, Key]] = field(default_factory=set)
-    partitions: dict[Table, dict[str, set[Key]]] = field(default_factory=lambda: {table: {} for table in Table})
 
 
 class ComputedItems:

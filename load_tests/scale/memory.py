@@ -7,9 +7,12 @@ import os
 import resource
 import sys
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metering.adapters.memory.items import MemoryItemStore
+from metering.stores.writes import Key, Table
 from metering.units import MIB
 
 if TYPE_CHECKING:
@@ -18,6 +21,21 @@ if TYPE_CHECKING:
 _STATM = Path("/proc/self/statm")
 _PERIOD_S = 0.02
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(slots=True)
+class Kept:
+    """What a job has written.
+
+    Attributes:
+        written: Items as they are now.
+        touched: Keys of all that was ever written or deleted; what else there is, is computed.
+        partitions: The same by partition.
+    """
+
+    written: MemoryItemStore = field(default_factory=MemoryItemStore)
+    touched: set[tuple[Table, Key]] = field(default_factory=set)
+    partitions: dict[Table, dict[str, set[Key]]] = field(default_factory=lambda: {table: {} for table in Table})
 
 
 class MemoryWatch:
@@ -29,10 +47,12 @@ class MemoryWatch:
 
     Args:
         count: Number of items that are kept just now.
+        resident: Memory of the process just now, in bytes; 0 if nobody knows.
     """
 
-    def __init__(self, count: Callable[[], int]) -> None:
+    def __init__(self, count: Callable[[], int], resident: Callable[[], int] | None = None) -> None:
         self._count = count
+        self._resident = resident or _resident
         # Most memory by the number of items, in bytes: one entry a thousand items.
         self._most: dict[int, int] = {}
         self._done = threading.Event()
@@ -54,10 +74,14 @@ class MemoryWatch:
         return round(max(size - thousands * 1_000 * each_bytes for thousands, size in self._most.items()) / MIB)
 
     def _watch(self) -> None:
-        while _STATM.exists() and not self._done.wait(_PERIOD_S):
-            size = int(_STATM.read_text().split()[1]) * _PAGE_BYTES
-            thousands = self._count() // 1_000
-            self._most[thousands] = max(size, self._most.get(thousands, 0))
+        while not self._done.wait(_PERIOD_S):
+            size, thousands = self._resident(), self._count() // 1_000
+            if size:
+                self._most[thousands] = max(size, self._most.get(thousands, 0))
+
+
+def _resident() -> int:
+    return int(_STATM.read_text().split()[1]) * _PAGE_BYTES if _STATM.exists() else 0
 
 
 def deep_bytes(held: object) -> int:

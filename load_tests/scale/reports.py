@@ -14,9 +14,9 @@ from load_tests.scale.region import KINDS, RECORDS_OF_A_KIND, ROUNDS, Region, ac
 from load_tests.scale.small_jobs import freshness_of
 from metering.hours import month_bounds_s
 from metering.intake.instants import SECOND_US
-from metering.lake.parquet.account_groups import account_groups
-from metering.lake.parquet.account_index import add_account_index
-from metering.lake.parquet.frozen import DAY_GROUP_ROWS, GROUP_ROWS
+from metering.lake.parquet.frozen_months.account_groups import account_groups
+from metering.lake.parquet.frozen_months.account_index import add_account_index
+from metering.lake.parquet.frozen_months.files import DAY_GROUP_ROWS, GROUP_ROWS
 from metering.lake.parquet.schema import INSTANT
 from metering.lake.parquet.usage_files import NAMES, NUMBER, USAGE_SCHEMA, usage_writer
 from metering.ledger.booked_hours import LakeFile

@@ -20,7 +20,7 @@ from metering.billing.day_sums.account_check import AccountCheck
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
 from metering.lake.orphans import OrphanCleaner, quarantine_age_s
-from metering.lake.parquet.frozen import ParquetFrozenFiles
+from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
 from metering.lake.parquet.summaries import ParquetTotals
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.plan import CompactionPolicy

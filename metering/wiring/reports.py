@@ -24,7 +24,7 @@ MOST_WAITING = 1_000
 def report_source(region: ReadableRegion) -> ReportSource:
     """Where the reports of a region come from."""
     # The watch is built here too, and loads no Parquet library.
-    from metering.lake.parquet.frozen import ParquetFrozenFiles
+    from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
     from metering.lake.parquet.reader import ParquetStagedUsage
 
     return ReportSource(

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from metering.intake.instants import SECOND_US
-from metering.lake.parquet.account_index import metadata_of_accounts
+from metering.lake.parquet.frozen_months.account_index import metadata_of_accounts
 from metering.lake.parquet.row_groups import RowGroups
 from metering.lake.parquet.schema import INSTANT
 from metering.lake.usage_digest import SEPARATOR

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.lake.parquet.frozen import ParquetFrozenFiles
+from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
 from metering.reports.accounts.answer import accounts_answer
 from metering.reports.accounts.listing import listed, summed
 from metering.reports.accounts.source import AccountsSource

@@ -84,7 +84,7 @@ class StageUsage:
     def damages(self, month: str) -> Iterator[str]:
         """What of a closed month is not as its regions froze it, with the object's name. Reads all of its objects."""
         from metering.billing.closing.verification import frozen_damages
-        from metering.lake.parquet.frozen import ParquetFrozenFiles
+        from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
 
         for region in self._stores:
             with naming(region.region):
@@ -110,7 +110,7 @@ class StageUsage:
         frozen = read_frozen_month(region.items, region.objects, month)
         if frozen is not None:
             from metering.billing.usage.frozen_month import ClosedMonth
-            from metering.lake.parquet.frozen import ParquetFrozenFiles
+            from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
 
             return ClosedMonth(region=region.region, frozen=frozen, reader=ParquetFrozenFiles(region.objects))
         accounts = self._accounts

@@ -17,9 +17,9 @@ from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import ObjectDamagedError
 from metering.lake.frozen_usage import by_day, rows_of_days
-from metering.lake.parquet.account_groups import account_groups
-from metering.lake.parquet.account_index import add_account_index, metadata_of_accounts
-from metering.lake.parquet.frozen import ParquetFrozenFiles
+from metering.lake.parquet.frozen_months.account_groups import account_groups
+from metering.lake.parquet.frozen_months.account_index import add_account_index, metadata_of_accounts
+from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
 from metering.lake.parquet.usage_files import NAMES, USAGE_SCHEMA, usage_parquet, usage_table, usage_writer
 from metering.lake.usage_digest import in_order, usage_digest
 from metering.stores.bucket import closed_accounts_key, closed_days_key

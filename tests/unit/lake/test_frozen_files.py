@@ -17,7 +17,7 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.hours import month_bounds_s
 from metering.lake.frozen_usage import by_day, rows_of_days
-from metering.lake.parquet.frozen import ParquetFrozenFiles
+from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
 from metering.lake.usage_digest import in_order, row_place, usage_digest
 from metering.stores.bucket import closed_accounts_key, closed_days_key
 from metering.units import DAY_S, HOUR_S

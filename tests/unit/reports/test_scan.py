@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import metering
 from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
-from metering.lake.parquet.frozen import ParquetFrozenFiles
+from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
 from metering.reports.sql import query, scan
 from metering.reports.sql.ahead import Stop
 from metering.reports.sql.query import LakeQuery, QueryStoppedError, RegionLake

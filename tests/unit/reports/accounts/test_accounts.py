@@ -9,7 +9,7 @@ import pytest
 from metering.billing.day_sums.accounts import AccountSum
 from metering.billing.day_sums.index import DayIndexes
 from metering.errors import LedgerCorruptError, ObjectDamagedError
-from metering.lake.parquet.frozen import ParquetFrozenFiles
+from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
 from metering.reports.accounts.listing import listed, summed
 from metering.reports.accounts.query import COLUMNS, AccountsParameters, AccountsQuery
 from metering.reports.accounts.source import AccountsNotKeptError, AccountsSource

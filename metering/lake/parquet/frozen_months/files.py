@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ObjectDamagedError
 from metering.lake.frozen_usage import by_day, day_batches, of_accounts, usage_in_manifest
-from metering.lake.parquet.account_groups import account_groups
-from metering.lake.parquet.account_index import add_account_index
-from metering.lake.parquet.days import day_batch, summed_days
+from metering.lake.parquet.frozen_months.account_groups import account_groups
+from metering.lake.parquet.frozen_months.account_index import add_account_index
+from metering.lake.parquet.frozen_months.days import day_batch, summed_days
+from metering.lake.parquet.frozen_months.usage_runs import sorted_pieces
 from metering.lake.parquet.hour_rows import decoding
 from metering.lake.parquet.scratch import scratch_folder
 from metering.lake.parquet.usage_files import (
@@ -24,7 +25,6 @@ from metering.lake.parquet.usage_files import (
     usage_table,
     usage_writer,
 )
-from metering.lake.parquet.usage_runs import sorted_pieces
 from metering.lake.ports import MonthFiles, UsageFile, UsageMeasure
 from metering.lake.usage_digest import in_order
 from metering.units import KIB

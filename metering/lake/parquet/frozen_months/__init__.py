@@ -1,0 +1,1 @@
+"""Objects of a closed month: its hours, itself by account and by day."""
