@@ -112,8 +112,8 @@ AUDIT = (
     Mutant(
         name="a cell of a scan takes one number of each key",
         path="metering/audit/reconcile/fingerprints.py",
-        old="self.value = (self.value + of_bytes * total.bytes + of_records * total.records) % _PRIME",
-        new="self.value = (self.value + total.bytes + total.records) % _PRIME",
+        old="self.value = (self.value + (of_both >> 128) * size + (of_both & _HALF) * records) % _PRIME",
+        new="self.value = (self.value + size + records) % _PRIME",
         suites=("tests/unit/audit/test_month_check.py", *_RECONCILE),
     ),
     Mutant(

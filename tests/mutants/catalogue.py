@@ -705,8 +705,12 @@ MUTANTS = (
     Mutant(
         name="other rows than the compared ones are frozen",
         path="metering/billing/closing/freezing.py",
-        old="        if file.digest != compared:",
-        new="        if not compared and file.digest:",
+        old="""            file = self.files.hour_file(counted())
+        if file.digest != compared:
+""",
+        new="""            file = self.files.hour_file(counted())
+        if not compared and file.digest:
+""",
         suites=_FROZEN,
     ),
     Mutant(
