@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lambdas.emf import EmfMetrics
 from lambdas.log import function_logger
+from metering.stores.threads import scans_at_once
 from metering.wiring.functions import FunctionParts
 from metering.wiring.jobs import LakeJobs, lake_jobs
 
@@ -38,5 +39,6 @@ def dependencies() -> Dependencies:
     """
     parts = FunctionParts.from_env(os.environ)
     metrics = EmfMetrics(service=SERVICE, stage=parts.settings.stage)
-    jobs = lake_jobs(parts, metrics)
+    threads = scans_at_once(emulated=parts.clients.access.custom_endpoint)
+    jobs = lake_jobs(parts, metrics, threads=threads)
     return Dependencies(jobs=jobs, metrics=metrics, logger=function_logger(SERVICE))

@@ -15,8 +15,16 @@ R = TypeVar("R")
 
 # Calls of one job that are on their way at the same time. A client has more connections than that.
 CALLS_AT_ONCE = 16
+# Of scans on an emulator, which answers one call after the other, and walks the whole table for each page: with more of
+# them at once, each waits longer than its client does.
+_EMULATED_SCANS_AT_ONCE = 2
 # Results that wait in memory for the one before them, as a multiple of the threads.
 _AHEAD = 2
+
+
+def scans_at_once(*, emulated: bool) -> int:
+    """Parts of a table that a job reads at the same time."""
+    return _EMULATED_SCANS_AT_ONCE if emulated else CALLS_AT_ONCE
 
 
 def side_by_side(work: Callable[[T], R], things: Iterable[T], *, threads: int) -> Iterator[R]:

@@ -25,7 +25,7 @@ from metering.onramps.sources import LogSource
 from metering.operations.dashboards import Dashboard, dashboard_url
 from metering.settings import Settings
 from metering.stores.items import ItemStore
-from metering.stores.threads import CALLS_AT_ONCE
+from metering.stores.threads import scans_at_once
 from metering.wiring.jobs import LakeJobs, lake_jobs
 from metering.wiring.lake import lake_view
 from metering.wiring.onramps import build_coverage
@@ -171,4 +171,4 @@ class RegionConnection(RegionPorts):
 
     @cached_property
     def jobs(self) -> LakeJobs:
-        return lake_jobs(self, NoMetrics(), threads=CALLS_AT_ONCE)
+        return lake_jobs(self, NoMetrics(), threads=scans_at_once(emulated=self.emulated))

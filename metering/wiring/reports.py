@@ -9,7 +9,7 @@ from metering.audit.verify.verifier import Verifier
 from metering.ledger.usage.reading import UsageReading
 from metering.reports.source import ReportSource
 from metering.rollup.as_of_now import UsageNow
-from metering.stores.threads import CALLS_AT_ONCE
+from metering.stores.threads import CALLS_AT_ONCE, scans_at_once
 from metering.units import MIB
 
 if TYPE_CHECKING:
@@ -72,6 +72,6 @@ def build_verifier(region: RegionConnection) -> Verifier:
         bucket=region.names.data_bucket,
         marker_life_s=region.settings.marker_life_s,
         feeders=() if region.onramp is None else (region.onramp.events,),
-        threads=CALLS_AT_ONCE,
+        threads=scans_at_once(emulated=region.emulated),
         memory_bytes=region.settings.scan_memory_mb * MIB,
     )
