@@ -23,7 +23,7 @@ from load_tests.scale import reports
 from load_tests.scale.bench import Result, Step
 from load_tests.scale.jobs import GATE, JOBS, Job, Size
 from load_tests.scale.meter import name_pools
-from load_tests.scale.projection import HEADER, MOST_TIMES, REPORTS_HEADER, line, project, report_line
+from load_tests.scale.projection import HEADER, MOST_TIMES, REPORTS_HEADER, line, project, report_line, seconds
 from load_tests.scale.region import TARGET_ACCOUNTS
 from load_tests.scale.reports import Reports
 
@@ -121,7 +121,11 @@ def _report_steps(accounts: int) -> list[Reports]:
 def _measured(job: Job, size: Size) -> Result:
     """Measure a job in a process of its own: memory is that of a process."""
     answer = json.loads(_of_processes(job.name, size))
-    return Result(**{**answer, "steps": {name: Step(**step) for name, step in answer["steps"].items()}})
+    result = Result(**{**answer, "steps": {name: Step(**step) for name, step in answer["steps"].items()}})
+    # A whole run takes a quarter of an hour: it tells what it has, also to somebody whose run ends early.
+    took = f"{seconds(job, result):.2f} s, {result.memory_mib} MiB"
+    sys.stderr.write(f"{job.name}, {size.accounts:,} accounts, {size.hours:,} hours: {took}\n")
+    return result
 
 
 def _of_processes(name: str, size: Size) -> str:

@@ -24,6 +24,11 @@ def prepare_files(region: Region, folder: Path) -> None:
     Templates(folder).write(region, rows=True, totals=True)
 
 
+def prepare_totals(region: Region, folder: Path) -> None:
+    """Write the totals beside the files of an hour, for a job that reads no rows."""
+    Templates(folder).write(region, rows=False, totals=True)
+
+
 def quick_pass(region: Region, folder: Path) -> Result:
     """Compare what one run of the compactor has published: an hour, and late files of earlier days."""
     bench = Bench(region, folder)

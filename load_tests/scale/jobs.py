@@ -248,7 +248,7 @@ JOBS: dict[str, Job] = {
         ),
         Job(
             name="scan",
-            prepare=lambda size, folder: audit_jobs.prepare_files(_whole(size), folder),
+            prepare=lambda size, folder: audit_jobs.prepare_totals(_whole(size), folder),
             run=lambda size, folder: audit_jobs.scan(_whole(size), folder),
             a_day={"run": 1},
             within_s=96 * 420,
