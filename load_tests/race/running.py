@@ -67,6 +67,7 @@ class Race:
 
     Attributes:
         trouble: Send some batches twice, lose some replies, and kill workers.
+        kill_every_s: Seconds between two kills.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Race:
     endpoint: str
     counts: WireCounts
     trouble: bool
+    kill_every_s: float = KILL_EVERY_S
     chance: random.Random = field(default_factory=lambda: random.Random(1))
 
     def run(self) -> Result:
@@ -139,7 +141,7 @@ class Race:
             now_s = time.monotonic()
             if now_s - began_s > _LONGEST_S:
                 raise RuntimeError(f"{self.name} does not come to its end")
-            if self.trouble and now_s - killed_s >= KILL_EVERY_S:
+            if self.trouble and now_s - killed_s >= self.kill_every_s:
                 crew.kill_one(self.chance.randrange(WORKERS))
                 killed_s = time.monotonic()
             if ours is not None and now_s - rolled_up_s >= _ROLL_UP_EVERY_S:

@@ -64,7 +64,7 @@ def test_a_day_is_the_units_of_the_run_times_the_target() -> None:
     assert costs[f"DynamoDB storage and restore points{ESTIMATED}"] > 50 * 12e6 * 700 / 2**30 * 0.45 / 30
 
 
-def _result(name: str, *, rate: float, units: float, wrong: int = 0) -> Result:
+def _result(name: str, *, rate: float, units: float, wrong: int = 0, kills: int = 3) -> Result:
     return Result(
         name=name,
         batches=1_000,
@@ -75,7 +75,7 @@ def _result(name: str, *, rate: float, units: float, wrong: int = 0) -> Result:
         wrong=wrong,
         accounts=480,
         excess=0.0,
-        kills=0,
+        kills=kills,
     )
 
 
@@ -114,6 +114,12 @@ def test_each_bar_of_the_race_can_be_missed(changes: dict[str, tuple[float, floa
 
 def test_a_wrong_account_of_ours_is_a_missed_bar() -> None:
     assert problems_of([], [_result(OURS, rate=1, units=1, wrong=1)]) == ["ours: 1 accounts are wrong"]
+
+
+def test_a_run_with_trouble_in_which_no_worker_of_ours_was_killed_shows_nothing() -> None:
+    [missed] = problems_of([], [_result(OURS, rate=1, units=1, kills=0)])
+    assert "send more" in missed
+    assert problems_of([], [_result("transact", rate=1, units=1, kills=0)]) == []
 
 
 def test_accounts_are_wrong_that_are_missing_that_are_more_or_that_nobody_sent() -> None:
