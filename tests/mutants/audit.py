@@ -197,13 +197,6 @@ AUDIT = (
         suites=_VERIFY,
     ),
     Mutant(
-        name="verify is settled although an hour moves",
-        path="metering/audit/verify/verifier.py",
-        old="stable=at_rest and not total.unstable,",
-        new="stable=at_rest,",
-        suites=_VERIFY,
-    ),
-    Mutant(
         name="the check of a month takes the totals beside the files for its rows",
         path="metering/audit/reconcile/month_check.py",
         old="deep=True, sources",

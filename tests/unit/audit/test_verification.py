@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
+from metering.audit.verify.equality import judge_contents
+from metering.audit.verify.expectations import SentContent
 from metering.audit.verify.verification import MAX_DIFFERENCES, Difference, LogTotals, Verification, sum_verifications
-from metering.usage.totals import ZERO, Total
+from metering.usage.totals import ZERO, Total, UsageKey
+
+if TYPE_CHECKING:
+    from metering.ledger.markers import Marker
 
 DIFFERENCE = Difference(between="markers/rows", hour_s=3_600, batch_id="a", expected=Total(2, 1), found=ZERO)
 FULL = Verification(
@@ -56,3 +63,14 @@ def test_of_very_many_differences_the_first_are_kept() -> None:
     many = Verification(differences=(DIFFERENCE,) * (MAX_DIFFERENCES - 1))
     last = Verification(differences=(DIFFERENCE, *many.differences))
     assert sum_verifications([many, last]).differences == (DIFFERENCE,) * MAX_DIFFERENCES
+
+
+def test_a_batch_with_records_in_an_hour_that_moves_is_judged_by_nobody() -> None:
+    key = UsageKey(3_600, "1", "t", "s", "a", "b")
+    content = SentContent(batch_id="b", rejected=False, records=1, metered=1, bytes=5, unaccounted={key: Total(5, 1)})
+    markers = {"b": cast("Marker", SimpleNamespace(hours={3_600: Total(5, 1)}))}
+    assert judge_contents({"b": content}, markers, []).lost == ("b",)
+    assert judge_contents({"b": content}, markers, [3_600]).lost == ()
+    content.found(key, Total(10, 2))
+    assert judge_contents({"b": content}, markers, []).doubled == ("b",)
+    assert judge_contents({"b": content}, markers, [3_600]).doubled == ()
