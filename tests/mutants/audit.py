@@ -13,7 +13,6 @@ _RECONCILE = (
 _REBUILD = ("tests/unit/audit/test_rebuild.py", "tests/unit/audit/test_repair.py")
 _CLOSE = ("tests/unit/billing/test_months.py", "tests/unit/billing/test_closing_races.py")
 _WATCH = ("tests/unit/operations/test_watch.py",)
-_CENSUS = ("tests/unit/audit/test_census.py", "tests/unit/audit/test_verify.py", "tests/simulation/test_verify.py")
 _VERIFY = (
     "tests/unit/audit/test_verify.py",
     "tests/unit/audit/test_verification.py",
@@ -150,37 +149,6 @@ AUDIT = (
         old="since for since, fresh in zip(since_ms, unsure, strict=True) if not fresh",
         new="look.oldest_ms for look in looks if look.oldest_ms is not None",
         suites=_WATCH,
-    ),
-    Mutant(
-        name="P37 the rows of a scan are listed before its markers are read",
-        path="metering/audit/scan/census.py",
-        old="""            self._markers(state, limit, tell)
-            self._begin_rows(state)
-""",
-        new="""            self._begin_rows(state)
-            hours = state.hours
-            state.begin("markers")
-            self._markers(state, limit, tell)
-            state.hours = hours
-            state.begin("rows")
-""",
-        suites=_CENSUS,
-    ),
-    Mutant(
-        name="a marker that came during a scan of totals is compared",
-        path="metering/audit/scan/census.py",
-        old="if marker.decided_at_ms > state.began_ms and not state.deep:",
-        new="if False:",
-        suites=_CENSUS,
-    ),
-    Mutant(
-        name="one look at what differs is enough",
-        path="metering/audit/reconcile/reconciler.py",
-        old="""                confirmed = again.confirmed(found[hour_s])
-""",
-        new="""                confirmed = found[hour_s] if found[hour_s].differences else None
-""",
-        suites=(*_RECONCILE, *_VERIFY),
     ),
     Mutant(
         name="verify judges batches in an hour that moves",
