@@ -20,7 +20,7 @@ from metering.lake.parquet.hour_rows import STAGED_END_BYTES
 from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.parquet.schema import STAGING_SCHEMA
 from metering.lake.parquet.writer import ParquetLakeWriter
-from metering.lake.rows import OWN_HOUR, USAGE_QUERY, RowQuery
+from metering.lake.rows import BATCH_QUERY, OWN_HOUR, USAGE_QUERY, RowQuery
 from metering.ledger.row_sources import RowSource
 from metering.units import HOUR_S
 from metering.usage.totals import Total, sum_totals
@@ -122,6 +122,11 @@ def _reads_the_same(
     of_one = [(row[2], 1) for row in expected if row[4] == "b1"]
     found = {("b1",): sum_totals(Total(*each) for each in of_one)} if of_one else {}
     assert reader.totals(lake, many) == found == reader.totals(staged, many)
+    for sources in (lake, staged):
+        together = reader.groups_by_each(sources, [USAGE_QUERY, BATCH_QUERY])
+        assert list(map(dict, together)) == [reader.totals(sources, query) for query in (USAGE_QUERY, BATCH_QUERY)]
+    with pytest.raises(ValueError, match="take different rows"):
+        reader.groups_by_each(lake, [USAGE_QUERY, only])
 
 
 def test_a_missing_staging_object_is_named() -> None:
