@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from metering.adapters.aws.errors import error_code
+from metering.adapters.aws.errors import error_code, is_unknown_call
 from metering.fleet.regions import Answered, Finding
 from metering.metric_names import NAMESPACE
 
@@ -64,21 +64,8 @@ _STACKS = _Quota("CloudFormation stacks", "cloudformation", "L-0485CB21", 10)
 # Of a table on demand. `L-34F8CCC8` is the account's sum for provisioned tables, which these are not.
 TABLE_WRITES = _Quota("DynamoDB write units a table", "dynamodb", "L-AB614373", 4_000)
 _TYPE_NAME = re.compile(r"[A-Z][A-Za-z0-9]+::[A-Za-z0-9]+::[A-Za-z0-9]+")
-# Error codes of an endpoint that does not have a call.
-_NO_SUCH_CALL = frozenset(
-    {
-        "InternalFailure",
-        "InvalidAction",
-        "NotImplemented",
-        "UnknownOperation",
-        "UnknownOperationException",
-        "UnsupportedOperation",
-        "UnrecognizedClientException",
-        "501",
-        "404",
-    }
-)
-_NOT_IMPLEMENTED = 501
+# A status where an answer had no words, and a service that does not know the credentials of an emulator.
+_NO_SUCH_PLACE = frozenset({"404", "501", "UnrecognizedClientException"})
 
 
 class RegionProbe:
@@ -200,8 +187,7 @@ def _quotas(clients: Clients, needed: Sequence[_Quota]) -> Iterator[Finding]:
 
 
 def _has_no_answer(error: ClientError) -> bool:
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return error_code(error) in _NO_SUCH_CALL or status == _NOT_IMPLEMENTED
+    return error_code(error) in _NO_SUCH_PLACE or is_unknown_call(error)
 
 
 def _first_line(error: Exception) -> str:
