@@ -22,7 +22,7 @@ from metering.errors import LedgerCorruptError
 from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, usage_in
 from metering.lake.usage_digest import in_order, usage_digest
 from metering.ledger.booked_hours import LakeFile
-from metering.ledger.markers import MarkerGlance, is_marker
+from metering.ledger.markers import Marker, MarkerGlance, is_marker
 from metering.ledger.snapshot import VerdictCounts, VerdictTally
 from metering.stores.threads import side_by_side
 from metering.stores.writes import Table
@@ -82,7 +82,7 @@ class CensusState:
         digests: Whether each hour's rows get a digest; then an hour is held.
         judged: How often somebody ran out of time while he looked at what differs.
         runs: Newest done run of each shard's roll-up, before the rows.
-        verdicts: Verdicts of batches that have records in the range, or were decided in it.
+        verdicts: Verdicts of batches that have records in the range, or were decided in it; None: nobody asks for them.
         marked: Markers by hour; unless deep, without those of commits that were made after `began_ms`.
         marks, batches: Markers and rows by batch, if deep.
         placed, usage: Rows and settled usage items by key.
@@ -104,7 +104,7 @@ class CensusState:
     hours: list[int] = field(default_factory=list)
     runs: dict[int, int] = field(default_factory=dict)
     survey: MarkerSurvey = field(default_factory=MarkerSurvey)
-    verdicts: VerdictCounts = field(default_factory=VerdictCounts)
+    verdicts: VerdictCounts | None = None
     marked: dict[int, Total] = field(default_factory=dict)
     rows: dict[int, HourRows] = field(default_factory=dict)
     used: dict[int, Total] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class CensusState:
 class _MarkerPart:
     survey: MarkerSurvey
     marks: Cells
-    verdicts: VerdictTally
+    verdicts: VerdictTally | None
     marked: dict[int, Total] = field(default_factory=dict)
 
 
@@ -160,8 +160,8 @@ class _Counted:
     def take(self, hour_s: int, rows: Iterable[tuple[UsageKey, Total]], *, digest: bool) -> None:
         """Count totals by key. For a digest they are held, since it is of rows in order."""
         if digest:
-            rows = dict(rows).items()
-            self.digest = usage_digest(in_order(dict(rows)))
+            rows = in_order(dict(rows))
+            self.digest = usage_digest(rows)
         size = records = 0
         for key, total in rows:
             self.cells.add(hour_s, key.account_id, key, total)
@@ -252,28 +252,33 @@ class Census:
             state.begin("done")
 
     def _markers(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
-        def count(part: int) -> _MarkerPart:
-            found = self.items.scan(Table.LEDGER, part=part, parts=state.segments)
-            verdicts = VerdictTally(self.items, from_s=state.from_s, to_s=state.to_s)
-            made = _MarkerPart(survey=state.survey.part(), marks=Cells(state.parts), verdicts=verdicts)
-            for item in limited(found, limit):
-                if is_marker(item):
-                    # No context manager: there are hundreds of millions of markers.
-                    try:
-                        _add_marker(made, MarkerGlance.of_item(item), state)
-                    except LedgerCorruptError as error:
-                        made.survey.contradictions.add(str(error))
-                else:
-                    verdicts.other(item)
-            return made
-
+        count = partial(self._marker_part, state, limit)
         for part in side_by_side(count, range(state.done, state.segments), threads=self.threads):
             state.survey.merge(part.survey)
             state.marks.merge(part.marks)
-            state.verdicts.add(part.verdicts.counts())
+            if state.verdicts is not None and part.verdicts is not None:
+                state.verdicts.add(part.verdicts.counts())
             _add(state.marked, part.marked)
             state.done += 1
             tell(state)
+
+    def _marker_part(self, state: CensusState, limit: Callable[[], None], part: int) -> _MarkerPart:
+        found = self.items.scan(Table.LEDGER, part=part, parts=state.segments)
+        verdicts = None
+        if state.verdicts is not None:
+            verdicts = VerdictTally(self.items, from_s=state.from_s, to_s=state.to_s)
+        made = _MarkerPart(survey=state.survey.part(), marks=Cells(state.parts), verdicts=verdicts)
+        look = Marker.from_item if state.deep else MarkerGlance.of_item
+        for item in limited(found, limit):
+            if is_marker(item):
+                # No context manager: there are hundreds of millions of markers.
+                try:
+                    _add_marker(made, look(item), state)
+                except LedgerCorruptError as error:
+                    made.survey.contradictions.add(str(error))
+            elif verdicts is not None:
+                verdicts.other(item)
+        return made
 
     def _rows(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
         recent = RecentCommits(self.items, self.view.objects, shards=self.view.shards, after_ms=state.began_ms)
@@ -374,9 +379,10 @@ def _by_batch(hour_s: int, groups: Iterable[tuple[Group, Total]], cells: Cells) 
     return Total(size, records)
 
 
-def _add_marker(made: _MarkerPart, marker: MarkerGlance, state: CensusState) -> None:
+def _add_marker(made: _MarkerPart, marker: Marker | MarkerGlance, state: CensusState) -> None:
     made.survey.add(marker)
-    made.verdicts.marker(marker)
+    if made.verdicts is not None:
+        made.verdicts.marker(marker)
     if marker.decided_at_ms > state.began_ms and not state.deep:
         # Its commit has the same moment, and is left out of the rows as well.
         return

@@ -96,7 +96,7 @@ def _saved(state: CensusState) -> dict[str, object]:
         "usage": state.usage.saved(),
         "with_sources": survey.with_sources,
         "sources": {source_id: seen.saved() for source_id, seen in survey.sources.items()},
-        "verdicts": [state.verdicts.accepted, state.verdicts.rejected, state.verdicts.conflicts],
+        "verdicts": None if (found := state.verdicts) is None else [found.accepted, found.rejected, found.conflicts],
         "contradictions": survey.contradictions.texts(),
         "unkept": [survey.unkept, survey.unkept_source],
     }
@@ -118,7 +118,7 @@ def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
         hours=saved["hours"],
         runs={int(shard): number for shard, number in saved["runs"].items()},
         survey=_survey(saved, items),
-        verdicts=VerdictCounts(*saved["verdicts"]),
+        verdicts=None if saved["verdicts"] is None else VerdictCounts(*saved["verdicts"]),
         marked=_of_totals(saved["marked"]),
         used=_of_totals(saved["used"]),
         rows={int(hour): _of_rows(rows) for hour, rows in saved["rows"].items()},

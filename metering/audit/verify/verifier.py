@@ -26,7 +26,7 @@ from metering.audit.verify.log_plans import PlanCheck
 from metering.audit.verify.verification import Verification, sum_verifications
 from metering.lake.counted_totals import CountedTotals
 from metering.ledger.markers import marker_key
-from metering.ledger.snapshot import read_ledger
+from metering.ledger.snapshot import VerdictCounts, read_ledger
 from metering.ledger.usage.reading import UsageReading
 from metering.ledger.waiting import waiting_commits
 from metering.stores.queues import QueueDepth
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from metering.audit.verify.expectations import SentBatches, SentContent
     from metering.lake.view import LakeView
     from metering.ledger.markers import Marker
-    from metering.ledger.snapshot import LedgerFacts, VerdictCounts
+    from metering.ledger.snapshot import LedgerFacts
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
@@ -144,6 +144,9 @@ class Verifier:
             counted: What an earlier call counted of the range; None to begin.
             keep: Called with what was counted so far, after each part of a table and each hour.
             tell: Hears what is counted: its name, how much of it, of how much.
+
+        Raises:
+            ValueError: What was counted is no verification's.
         """
         waiting, at_rest = self._rest()
         dead = names_of(peek_bodies(self.dead_letters), self.bucket)
@@ -164,7 +167,12 @@ class Verifier:
             )
         reconciler = self._reconciler
         check = EqualityCheck(reconciler=reconciler, chosen=chosen)
-        state = counted or reconciler.begin(from_s=from_s, to_s=to_s, deep=True, sources=False)
+        state = counted
+        if state is None:
+            state = reconciler.begin(from_s=from_s, to_s=to_s, deep=True, sources=False)
+            state.verdicts = VerdictCounts()
+        if state.verdicts is None:
+            raise ValueError("what was counted is of another scan, without verdicts")
 
         def told(now: CensusState) -> None:
             keep(now)

@@ -37,13 +37,16 @@ class ScanFile:
         self._path = path
         self._saved_s = 0.0
 
-    def kept(self, items: ItemStore, *, deep: bool, range_s: tuple[int, int] | None) -> CensusState | None:
+    def kept(
+        self, items: ItemStore, *, deep: bool, range_s: tuple[int, int] | None, verdicts: bool = False
+    ) -> CensusState | None:
         """What was counted so far; None if nothing was.
 
         Args:
             items: Ledger of the region.
             deep: Whether the rows are to be counted.
             range_s: The range that was asked for; None for everything.
+            verdicts: Whether verdicts are to be counted, as `verify` does; sources are noted otherwise.
 
         Raises:
             WrongUsageError: The file is something else, or has another scan.
@@ -58,6 +61,8 @@ class ScanFile:
             raise WrongUsageError(f"{self._path} is no scan that this version saved.", _OTHER)
         if state.deep != deep or (range_s is not None and range_s != (state.from_s, state.to_s)):
             raise WrongUsageError(f"{self._path} has a scan of another range or depth.", _OTHER)
+        if (state.verdicts is not None) != verdicts:
+            raise WrongUsageError(f"{self._path} has a scan of another command.", _OTHER)
         return state
 
     def keep(self, state: CensusState, *, now: bool = False) -> None:

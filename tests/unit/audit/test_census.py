@@ -14,9 +14,10 @@ from metering.audit.scan.cells import Cells, parts_in
 from metering.audit.scan.findings import Findings
 from metering.audit.scan.saved import keep_census, kept_census
 from metering.ledger.booked_hours import pointer_key
-from metering.ledger.markers import marker_key
+from metering.ledger.conflicts import Conflict
+from metering.ledger.markers import is_marker, marker_key, named_batch
 from metering.stores.bucket import SCAN_KEY
-from metering.stores.writes import Table, key_of
+from metering.stores.writes import Put, Table, key_of
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import HOUR, NOW_S, World, record
@@ -187,3 +188,37 @@ def test_cells_that_were_added_in_parts_are_those_that_were_added_at_once() -> N
 def test_a_smaller_memory_divides_hours_into_fewer_parts() -> None:
     assert parts_in(1024 * MIB, 900) > parts_in(256 * MIB, 900) > parts_in(64 * MIB, 900) >= 16
     assert parts_in(1024 * MIB, 24) == 1_024
+
+
+def broken(world: World, attribute: str) -> str:
+    """Batch whose marker was spoilt in one attribute."""
+    item = next(item for item in world.items.everything(Table.LEDGER) if is_marker(item))
+    world.items.put(Put(table=Table.LEDGER, item={**item, attribute: "spoilt"}))
+    return named_batch(item)
+
+
+def test_a_scan_goes_on_past_a_conflict_of_a_batch_whose_marker_cannot_be_read() -> None:
+    world = world_with_traffic()
+    conflict = Conflict(
+        batch_id=broken(world, "decided_at_ms"),
+        content_hash="h",
+        hash_version=1,
+        quarantine_key="q",
+        sender_id="s",
+        first_sender_id="s",
+        records=1,
+    )
+    world.items.put(Put(table=Table.LEDGER, item=conflict.to_item()))
+    state = everything(world, deep=False)
+    world.jobs.reconciler.census.go_on(state)
+    assert state.phase == "done"
+    assert len(state.survey.contradictions.texts()) == 1
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_only_a_scan_that_counts_rows_reads_markers_whole(deep: bool) -> None:
+    world = world_with_traffic()
+    broken(world, "metered")
+    state = everything(world, deep=deep)
+    world.jobs.reconciler.census.go_on(state)
+    assert len(state.survey.contradictions.texts()) == deep

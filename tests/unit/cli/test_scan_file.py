@@ -11,6 +11,7 @@ from metering.audit.scan.findings import Findings
 from metering.cli.commands.analyst.lake import _reconciled
 from metering.cli.failures import WrongUsageError
 from metering.cli.printing.scan_file import ScanFile
+from metering.ledger.snapshot import VerdictCounts
 from metering.units import DAY_S
 from tests.support.lake_world import NOW_S, World, record
 
@@ -85,3 +86,16 @@ def test_a_file_that_is_no_scan_is_refused_and_stays(tmp_path: Path) -> None:
     with pytest.raises(WrongUsageError, match="no scan"):
         ScanFile(path).kept(World().items, deep=False, range_s=None)
     assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("of_verify", [False, True])
+def test_a_file_of_verify_is_none_of_reconcile_and_the_other_way_round(tmp_path: Path, of_verify: bool) -> None:
+    world, file = world_with_traffic(), ScanFile(tmp_path / "scan.gz")
+    state = world.jobs.reconciler.begin(from_s=RANGE[0], to_s=RANGE[1], deep=True, sources=not of_verify)
+    state.verdicts = VerdictCounts(3, 2, 1) if of_verify else None
+    file.keep(state, now=True)
+    with pytest.raises(WrongUsageError, match="another command"):
+        file.kept(world.items, deep=True, range_s=RANGE, verdicts=not of_verify)
+    kept = file.kept(world.items, deep=True, range_s=RANGE, verdicts=of_verify)
+    assert kept is not None
+    assert (kept.verdicts, kept.survey.with_sources) == (state.verdicts, not of_verify)

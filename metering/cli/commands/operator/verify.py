@@ -112,7 +112,7 @@ def verify(
         wait_until_settled(verifier, wait_s, rollup=rollup_of(session.region()))
         asked = None if start is None and end is None else (from_s, to_s)
         file = ScanFile(resume)
-        counted = file.kept(session.region().items, deep=True, range_s=asked)
+        counted = file.kept(session.region().items, deep=True, range_s=asked, verdicts=True)
         if counted is not None:
             from_s, to_s = counted.from_s, counted.to_s
         with counting() as tell:
