@@ -43,13 +43,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--gate", action="store_true")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--step", choices=("prepare", "run"), help="for processes of this program")
+    parser.add_argument("--part", action="store_true", help="for those that measure a part of a job")
     parser.add_argument("--accounts", type=int, default=TARGET_ACCOUNTS)
     parser.add_argument("--hours", type=int, default=0)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args(arguments)
     names = options.only or [*JOBS, _REPORTS]
     if options.step:
-        return _in_this_process(names[0], options.step, Size(options.accounts, options.hours), options.folder)
+        size = Size(options.accounts, options.hours)
+        return _in_this_process(names[0], options.step, size, options.folder, part=options.part)
     if options.gate:
         return _gate(names)
     jobs = [JOBS[name] for name in names if name in JOBS]
@@ -91,14 +93,19 @@ def _gate(names: Sequence[str]) -> int:
 def _table(jobs: Sequence[Job]) -> _Table:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         # The longest first: of each job, its larger region.
-        each = [(job, size) for job in reversed(jobs) for size in reversed((*job.hour_sizes, *job.sizes))]
-        results = pool.map(lambda one: _measured(*one), each)
-        measured = {(job.name, size): result for (job, size), result in zip(each, results, strict=True)}
+        each = [
+            (job, of_part, size)
+            for job in reversed(jobs)
+            for of_part, sizes in ((True, job.part.sizes if job.part else ()), (False, job.sizes))
+            for size in reversed(sizes)
+        ]
+        results = pool.map(lambda one: _measured(one[0], one[2], part=one[1]), each)
+        measured = {(job.name, *which): result for (job, *which), result in zip(each, results, strict=True)}
     found = [
         project(
             job,
-            *(measured[job.name, size] for size in job.sizes),
-            hours=[measured[job.name, size] for size in job.hour_sizes],
+            *(measured[job.name, False, size] for size in job.sizes),
+            part=[measured[job.name, True, size] for size in job.part.sizes] if job.part else (),
         )
         for job in jobs
     ]
@@ -118,38 +125,44 @@ def _report_steps(accounts: int) -> list[Reports]:
     return [Reports(**each) for each in json.loads(_of_processes(_REPORTS, Size(accounts, 0)))]
 
 
-def _measured(job: Job, size: Size) -> Result:
-    """Measure a job in a process of its own: memory is that of a process."""
-    answer = json.loads(_of_processes(job.name, size))
+def _measured(job: Job, size: Size, *, part: bool = False) -> Result:
+    """Measure a job, or its part, in a process of its own: memory is that of a process."""
+    answer = json.loads(_of_processes(job.name, size, part=part))
     result = Result(**{**answer, "steps": {name: Step(**step) for name, step in answer["steps"].items()}})
     # A whole run takes a quarter of an hour: it tells what it has, also to somebody whose run ends early.
-    took = f"{seconds(job, result):.2f} s, {result.memory_mib} MiB"
-    sys.stderr.write(f"{job.name}, {size.accounts:,} accounts, {size.hours:,} hours: {took}\n")
+    took = sum(step.seconds for step in result.steps.values()) if part else seconds(job, result)
+    what = f"{job.name} ({job.part.says})" if part and job.part else job.name
+    where = f"{size.accounts:,} accounts, {size.hours:,} hours"
+    sys.stderr.write(f"{what}, {where}: {took:.2f} s, {result.memory_mib} MiB\n")
     return result
 
 
-def _of_processes(name: str, size: Size) -> str:
+def _of_processes(name: str, size: Size, *, part: bool = False) -> str:
     """Prepare in one process, and measure in another one; what that says."""
     with tempfile.TemporaryDirectory(prefix="metering-scale-") as folder:
         for step in ("prepare", "run"):
             command = [sys.executable, "-m", "load_tests.scale", "--only", name, "--step", step]
             command += ["--accounts", str(size.accounts), "--hours", str(size.hours), "--folder", folder]
+            command += ["--part"] * part
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.splitlines()[-1] if done.stdout else ""
 
 
-def _in_this_process(name: str, step: str, size: Size, folder: Path) -> int:
-    if step == "prepare":
-        if name == _REPORTS:
+def _in_this_process(name: str, step: str, size: Size, folder: Path, *, part: bool) -> int:
+    if name == _REPORTS:
+        if step == "prepare":
             reports.prepare(size.accounts, folder)
         else:
-            JOBS[name].prepare(size, folder)
+            _say(json.dumps([asdict(each) for each in reports.run(size.accounts, folder)]))
         return 0
-    name_pools()
-    if name == _REPORTS:
-        _say(json.dumps([asdict(each) for each in reports.run(size.accounts, folder)]))
+    work = JOBS[name].part if part else JOBS[name]
+    if work is None:
+        raise ValueError(f"{name} has no part that is measured by itself")
+    if step == "prepare":
+        work.prepare(size, folder)
     else:
-        _say(json.dumps(asdict(JOBS[name].run(size, folder))))
+        name_pools()
+        _say(json.dumps(asdict(work.run(size, folder))))
     return 0
 
 

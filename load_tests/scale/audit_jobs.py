@@ -6,12 +6,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from load_tests.scale.bench import Bench, Result, expect
+from load_tests.scale.items import BLOCKS_A_SOURCE
+from load_tests.scale.region import ROUNDS
 from load_tests.scale.templates import Templates
 from metering.adapters.memory.queues import MemoryQueue
+from metering.audit.sequences import SourceSightings
 from metering.audit.verify.verifier import Verifier
 from metering.ledger.notes.reconciliation import WorkList
 from metering.stores.threads import CALLS_AT_ONCE
-from metering.units import DAY_S, MIB
+from metering.units import DAY_S, HOUR_S, MIB
+
+# A prime, larger than the numbers of a source in a day.
+_SPREAD = 7_919
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +51,21 @@ def quick_pass(region: Region, folder: Path) -> Result:
     return bench.result("quick-pass", run=run)
 
 
+def quick_pass_of_usage(region: Region, folder: Path) -> Result:
+    """Compare the usage of all hours of a region, whose files were compared before."""
+    bench = Bench(region, folder)
+    checker = bench.jobs.reconcile_tick.checker
+    now_s = bench.clock.now_ms() // 1_000
+    hours = dict.fromkeys(range(region.begin_s, region.end_s, HOUR_S), now_s)
+    checker.keep(replace(WorkList(), runs={0: region.newest_run}, hours=hours, scanned_s=now_s))
+
+    def work() -> None:
+        result = checker.run(bench.deadline())
+        expect(all_compared=result.left == 0, nothing_differs=not result.different, hours=result.hours == len(hours))
+
+    return bench.result("quick-pass", run=bench.step(work))
+
+
 def scan(region: Region, folder: Path) -> Result:
     """Compare all hours of the window with both tables."""
     bench = Bench(region, folder)
@@ -55,6 +76,19 @@ def scan(region: Region, folder: Path) -> Result:
         expect(nothing_differs=not result.different, stable=not result.unstable, hours=len(result.checks) > 0)
 
     return bench.result("scan", run=bench.step(work))
+
+
+def scan_after_a_day(region: Region, folder: Path) -> Result:
+    """The same, while the numbers are held that batches of the day before have: a scan keeps those of a day."""
+    numbers = {f"edge-{source:06d}": SourceSightings() for source in range(region.blocks // BLOCKS_A_SOURCE)}
+    per_source = ROUNDS * BLOCKS_A_SOURCE * (25 - region.hours)
+    for sightings in numbers.values():
+        for number in range(per_source):
+            # In no order, as a table is scanned.
+            sightings.add(number * _SPREAD % per_source, region.begin_s * 1_000 + number)
+    found = scan(region, folder)
+    expect(kept=sum(map(len, numbers.values())) == per_source * len(numbers))
+    return found
 
 
 def verify(region: Region, folder: Path) -> Result:

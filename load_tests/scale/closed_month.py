@@ -52,11 +52,11 @@ def freeze_month(
     frozen = []
     for number in range(hours):
         hour_s = first_s + number * HOUR_S
-        usage = dict(hour_usage(accounts, hour_s, number, usage_types))
-        total = sum_totals(usage.values())
+        rows = in_order(dict(hour_usage(accounts, hour_s, number, usage_types)))
+        total = sum_totals(usage for _, usage in rows)
         file = LakeFile(key=lake_file_key(hour_s, 0, 1, 0), rows=total.records, bytes=total.bytes)
-        compared = usage_digest(in_order(usage))
-        frozen.append(freezer.hour(month, hour_s, files=(file,), kept=usage, counted=usage.copy, compared=compared))
+        compared = usage_digest(rows)
+        frozen.append(freezer.hour(month, hour_s, files=(file,), kept=rows, counted=rows.copy, compared=compared))
     closed = freezer.month(month, frozen)
     period = Period(month=month, state="closed", frozen_key=closed_month_key(month))
     region.items.put(Put(table=Table.LEDGER, item=period.to_item()))

@@ -251,11 +251,13 @@ class ComputedItems:
             yield from (pointer.to_item() for pointer in self._staging.pointers(hour_s))
 
     def _published(self, hour_s: int, days: int) -> Published:
-        run, total = self._region.run_of(hour_s, days), self._region.file_total(days)
-        key = lake_file_key(hour_s, 0, run, 0)
-        return Published(
-            hour_s=hour_s, shard=0, run=run, files=(LakeFile(key=key, rows=total.records, bytes=total.bytes),)
-        )
+        run = self._region.run_of(hour_s, days)
+        totals = [self._region.file_total(days, number) for number in range(self._region.files_of(days))]
+        files = [
+            LakeFile(key=lake_file_key(hour_s, 0, run, number), rows=total.records, bytes=total.bytes)
+            for number, total in enumerate(totals)
+        ]
+        return Published(hour_s=hour_s, shard=0, run=run, files=tuple(files))
 
     def _runs(self, pk: str, sk_from: str, sk_to: str, *, descending: bool) -> Iterator[Item]:
         chain = pk.removeprefix(partitions.RUN)

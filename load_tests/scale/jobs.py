@@ -11,8 +11,11 @@ from load_tests.scale.region import LATE_DAYS, MARKER_DAYS, TARGET_ACCOUNTS, Reg
 from load_tests.scale.small_jobs import canary_of, fill_notes, watch_of
 from load_tests.scale.staging import Staging
 from load_tests.scale.templates import Templates
+from metering.audit.scan.cells import SHARE_OF_CELLS
+from metering.fleet.settings.tunables import TUNABLES
 from metering.fleet.stage import StageConfig
 from metering.hours import month_bounds_s
+from metering.ledger.notes.lake.figures import lake_figures
 from metering.ledger.waiting import waiting_in
 from metering.units import DAY_S, HOUR_S
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 _PROD = StageConfig.load("prod")
 _END_S = month_bounds_s("2026-09")[1]
+# Most memory of the cells of a census.
+CELLS_MIB = TUNABLES["scan_memory_mb"] // SHARE_OF_CELLS
 # Pending commits of the target on an average moment, of which only a late pair is left (scale.py of the design).
 _PENDING = 66_000
 # A run takes what came while the last one worked. If that is half a minute, usage is visible within a minute.
@@ -41,15 +46,35 @@ _HISTORY_HOURS = (LATE_DAYS + 2) * 24
 # that read whole tables.
 HOURLY = (Size(TARGET_ACCOUNTS // 100, _HISTORY_HOURS), Size(TARGET_ACCOUNTS // 10, _HISTORY_HOURS))
 # A full lake file has the rows of a quarter of the target's hour: how much of one is in memory no longer grows then.
-BEYOND_A_FILE = (*HOURLY, Size(TARGET_ACCOUNTS * 3 // 10, _HISTORY_HOURS))
+FULL_FILES = (*HOURLY, Size(TARGET_ACCOUNTS // 4, _HISTORY_HOURS))
 # Where three times the target takes seconds, nothing is projected.
 UP_TO_NEEDED = (*HOURLY, Size(TARGET_ACCOUNTS * 3, _HISTORY_HOURS))
 WHOLE = (Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS * 24), Size(TARGET_ACCOUNTS // 100, MARKER_DAYS * 24))
-# What an hour takes while it is counted: of totals up to what is needed, of rows as far as their files can be written.
-HOUR_OF_TOTALS = (Size(TARGET_ACCOUNTS, 4), Size(TARGET_ACCOUNTS * 3, 4))
-HOUR_OF_ROWS = (Size(TARGET_ACCOUNTS // 10, 4), Size(TARGET_ACCOUNTS * 3 // 10, 4))
+# Parts of jobs whose memory follows from an hour, or from a list: measured as large as is needed, where files with rows
+# need not be written; else in an hour of one full file, and of four.
+AS_NEEDED = (Size(TARGET_ACCOUNTS, 4), Size(TARGET_ACCOUNTS * 3, 4))
+HOUR_OF_FULL_FILES = (Size(TARGET_ACCOUNTS // 4, 4), Size(TARGET_ACCOUNTS, 4))
 # A thousandth of the accounts, and a tenth of the history: the gate runs every job once.
 GATE = Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS * 24 // 10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The part of a job whose memory grows with its region, measured by itself.
+
+    Attributes:
+        says: What it is.
+        prepare, run: As of a job.
+        sizes: Of the regions that it is measured in.
+        besides_mib: What else the job holds then, however large the region. None: what it held in the largest region
+            that it was measured in as a whole, where all else of it was at its own limit.
+    """
+
+    says: str
+    prepare: Callable[[Size, Path], None]
+    run: Callable[[Size, Path], Result]
+    sizes: tuple[Size, ...]
+    besides_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +89,7 @@ class Job:
         says: What that time is.
         memory_mb: Of its function; None for a command, which has a whole core.
         sizes: Of the regions that it is measured in, the smaller ones first; at least two.
-        hour_sizes: Of regions with few hours, for a job whose memory is that of the hours it counts just then, and of a
-            census, which has its own bound.
+        part: What of it takes more memory in a larger region; None if that is measured with the whole.
     """
 
     name: str
@@ -76,7 +100,7 @@ class Job:
     says: str
     memory_mb: int | None
     sizes: tuple[Size, ...] = HOURLY
-    hour_sizes: tuple[Size, ...] = ()
+    part: Part | None = None
 
 
 def _recent(size: Size) -> Region:
@@ -112,6 +136,17 @@ def _compactor(size: Size, folder: Path) -> Result:
     clean = bench.step(lambda: bench.jobs.cleaner.run(bench.deadline()))
     expect(nothing_left=not any(True for _ in bench.objects.list("staging/")))
     return bench.result("compactor", hour=hour, idle=idle, clean=clean)
+
+
+def _list_pending(size: Size, folder: Path) -> Result:
+    """List what is pending; nothing is due."""
+    staging = _hour_staged(Size(size.accounts, _HISTORY_HOURS))
+    bench = Bench(staging.region, folder, staging=staging)
+    nothing_due = replace(bench.jobs.policy, wait_today_s=DAY_S, wait_older_s=DAY_S, file_rows=1 << 60)
+    compactor = bench.jobs.compactor_of(nothing_due)
+    idle = bench.step(lambda: compactor.run(bench.deadline()))
+    expect(listed=lake_figures(bench.items)[0].commits == len(staging.ids) + staging.undue)
+    return bench.result("compactor", idle=idle)
 
 
 # Roll-up: what comes in half a minute.
@@ -197,7 +232,8 @@ JOBS: dict[str, Job] = {
             within_s=DAY_S,
             says="one chain, all day",
             memory_mb=_PROD.job_memory_mb,
-            sizes=BEYOND_A_FILE,
+            sizes=FULL_FILES,
+            part=Part(says="list of what is pending", prepare=_nothing, run=_list_pending, sizes=AS_NEEDED),
         ),
         Job(
             name="rollup",
@@ -244,7 +280,13 @@ JOBS: dict[str, Job] = {
             within_s=96 * 720,
             says="a day's runs, in a day's ticks",
             memory_mb=_PROD.job_memory_mb,
-            sizes=BEYOND_A_FILE,
+            sizes=FULL_FILES,
+            part=Part(
+                says="usage of four hours",
+                prepare=lambda size, folder: audit_jobs.prepare_totals(_whole(size), folder),
+                run=lambda size, folder: audit_jobs.quick_pass_of_usage(_whole(size), folder),
+                sizes=AS_NEEDED,
+            ),
         ),
         Job(
             name="scan",
@@ -255,7 +297,13 @@ JOBS: dict[str, Job] = {
             says="a day's scan, in half of a day's ticks",
             memory_mb=_PROD.job_memory_mb,
             sizes=WHOLE,
-            hour_sizes=HOUR_OF_TOTALS,
+            part=Part(
+                says="four hours, and a day's numbers of batches",
+                prepare=lambda size, folder: audit_jobs.prepare_totals(_whole(size), folder),
+                run=lambda size, folder: audit_jobs.scan_after_a_day(_whole(size), folder),
+                sizes=AS_NEEDED,
+                besides_mib=CELLS_MIB,
+            ),
         ),
         Job(
             name="verify",
@@ -266,7 +314,13 @@ JOBS: dict[str, Job] = {
             says="50 days of batches, in a day",
             memory_mb=None,
             sizes=WHOLE,
-            hour_sizes=HOUR_OF_ROWS,
+            part=Part(
+                says="four hours",
+                prepare=lambda size, folder: audit_jobs.prepare_files(_whole(size), folder),
+                run=lambda size, folder: audit_jobs.verify(_whole(size), folder),
+                sizes=HOUR_OF_FULL_FILES,
+                besides_mib=CELLS_MIB,
+            ),
         ),
         Job(
             name="close",
@@ -277,7 +331,13 @@ JOBS: dict[str, Job] = {
             says="a month, in a day",
             memory_mb=None,
             sizes=WHOLE,
-            hour_sizes=HOUR_OF_ROWS,
+            part=Part(
+                says="four hours",
+                prepare=lambda size, folder: audit_jobs.prepare_files(_whole(size), folder),
+                run=lambda size, folder: audit_jobs.close(_whole(size), "2026-09", folder),
+                sizes=HOUR_OF_FULL_FILES,
+                besides_mib=CELLS_MIB,
+            ),
         ),
     )
 }

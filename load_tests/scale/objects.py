@@ -128,7 +128,7 @@ class ComputedObjects:
     def _stream(self, key: str, *, last_bytes: int = 0) -> Ranges:
         place = None if key in self._written or key in self._deleted else self._place(key)
         if place is not None and key.startswith(LAKE_PREFIX):
-            end = self._templates.size_bytes(place[1]) - last_bytes
+            end = self._templates.size_bytes(*place[1:]) - last_bytes
             return self._templates.open_rows(*place, read=lambda first, size: self._ranged(first, size, end=end))
         if key in self._written:
             path = self._path(key)
@@ -165,15 +165,16 @@ class ComputedObjects:
             raise ObjectMissingError(key)
         return self._templates.rows(*place) if key.startswith(LAKE_PREFIX) else self._templates.totals(*place)
 
-    def _place(self, key: str) -> tuple[int, int] | None:
-        """Hour and days of lateness of a file of the region."""
+    def _place(self, key: str) -> tuple[int, int, int] | None:
+        """Hour, days of lateness and number of a file of the region."""
         lake_key = LAKE_PREFIX + key.removeprefix(SUMMARIES_PREFIX).removeprefix(LAKE_PREFIX)
         hour_s = hour_of_lake_key(lake_key)
         if hour_s is None or not self._region.begin_s <= hour_s < self._region.end_s:
             return None
-        run = int(lake_key.rpartition("/")[2].split("-")[1])
+        _, run, number = map(int, lake_key.rpartition("/")[2].removesuffix(".parquet").split("-"))
         days, rest = divmod(self._region.hour_of_run(run) - hour_s, DAY_S)
-        return (hour_s, days) if rest == 0 and days in self._region.file_days(hour_s) else None
+        there = rest == 0 and days in self._region.file_days(hour_s) and number < self._region.files_of(days)
+        return (hour_s, days, number) if there else None
 
     def _info(self, key: str) -> ObjectInfo | None:
         if key in self._written or key in self._staged or self._place(key) is not None:
@@ -199,7 +200,8 @@ class ComputedObjects:
             folder = lake_prefix(hour_s)
             if lake_prefix(hour_s + HOUR_S) > after and (folder.startswith(prefix) or prefix.startswith(folder)):
                 for days in region.file_days(hour_s):
-                    yield lake_file_key(hour_s, 0, region.run_of(hour_s, days), 0)
+                    run = region.run_of(hour_s, days)
+                    yield from (lake_file_key(hour_s, 0, run, number) for number in range(region.files_of(days)))
 
     def _plan(self, number: int) -> Plan:
         """Plan of a run, with as many commits as it took."""
@@ -210,10 +212,13 @@ class ComputedObjects:
             hour_s = end_s - days * DAY_S
             if hour_s < region.begin_s or days not in region.file_days(hour_s):
                 continue
-            total = region.file_total(days)
             commits = region.commits_an_hour if days == 0 else len(region.late_blocks[days])
-            names = tuple(f"{place:020d}{hour_label(hour_s)}" for place in range(commits))
-            hours.append(
-                PlanHour(hour_s=hour_s, files=(PlanFile(commits=names, rows=total.records, bytes=total.bytes),))
-            )
+            names = [f"{place:020d}{hour_label(hour_s)}" for place in range(commits)]
+            count = region.files_of(days)
+            totals = [region.file_total(days, each) for each in range(count)]
+            files = [
+                PlanFile(commits=tuple(names[each::count]), rows=total.records, bytes=total.bytes)
+                for each, total in enumerate(totals)
+            ]
+            hours.append(PlanHour(hour_s=hour_s, files=tuple(files)))
         return Plan(shard=0, hours=tuple(hours), last=())

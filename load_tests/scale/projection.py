@@ -8,7 +8,6 @@ from math import log
 from typing import TYPE_CHECKING
 
 from load_tests.scale.region import TARGET_ACCOUNTS
-from metering.fleet.settings.tunables import TUNABLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +23,6 @@ _STEEP = 1.15
 NEEDED = 3.0
 MOST_MEMORY_MIB = 1_024
 _ENDLESS = 1_000.0
-# Most memory of the cells of a census: a quarter of the setting `scan_memory_mb` (metering/audit/scan/cells.py).
-_CELLS_MIB = TUNABLES["scan_memory_mb"] // 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +34,7 @@ class Projection:
         target_s: Seconds at the target.
         multiple: Multiple of the target at which the time is used up.
         slope: Exponent of the growth between the last two sizes; 1 is in proportion, 0 does not grow.
-        memory_mib: Most memory at each size, and then in the regions of few hours.
+        memory_mib: Most memory at each size, and then of its part.
         memory_at_needed_mib: Memory at three times the target; measured if that is one of the sizes.
     """
 
@@ -71,7 +68,7 @@ def seconds(job: Job, result: Result) -> float:
     )
 
 
-def project(job: Job, *results: Result, hours: Sequence[Result] = ()) -> Projection:
+def project(job: Job, *results: Result, part: Sequence[Result] = ()) -> Projection:
     """A straight line through the last two of the measurements, which are in the order of their sizes.
 
     What a job needs until a limit of its own is reached (threads, rows of a file, commits of a run) grows before it and
@@ -80,7 +77,7 @@ def project(job: Job, *results: Result, hours: Sequence[Result] = ()) -> Project
     Args:
         job: The job.
         results: Of its sizes.
-        hours: Of its regions of few hours: memory is projected from these, and the bound of a census's cells is added.
+        part: Of its part: memory is projected from these, and what the job holds besides is added.
     """
     *_, small, large = results
     low_s, high_s = seconds(job, small), seconds(job, large)
@@ -94,16 +91,27 @@ def project(job: Job, *results: Result, hours: Sequence[Result] = ()) -> Project
         target_s=base_s + each_s,
         multiple=multiple,
         slope=slope,
-        memory_mib=tuple(result.memory_mib for result in (*results, *hours)),
-        memory_at_needed_mib=_memory_of(hours) + _CELLS_MIB if hours else _memory_of(results),
+        memory_mib=tuple(result.memory_mib for result in (*results, *part)),
+        memory_at_needed_mib=_memory_at_needed(job, results, part),
     )
 
 
-def _memory_of(results: Sequence[Result]) -> int:
-    """Memory at three times the target: a line through the last two sizes; measured, if the last one is as large."""
-    *_, small, large = results
+def _memory_at_needed(job: Job, results: Sequence[Result], part: Sequence[Result]) -> int:
+    if job.part is None:
+        return _grown(results[-1], results)
+    if job.part.besides_mib is None:
+        return _grown(results[-1], part)
+    return _grown(part[-1], part) + job.part.besides_mib
+
+
+def _grown(largest: Result, line: Sequence[Result]) -> int:
+    """Memory at three times the target, grown from that of a region by the line through the last two of some others.
+
+    It is the measured one, if the region is as large.
+    """
+    *_, small, large = line
     each_mib = max(0.0, (large.memory_mib - small.memory_mib) / (large.share - small.share))
-    return round(large.memory_mib + each_mib * max(0.0, NEEDED - large.share))
+    return round(largest.memory_mib + each_mib * max(0.0, NEEDED - largest.share))
 
 
 HEADER = (
@@ -116,9 +124,9 @@ def line(found: Projection) -> str:
     """A line of the table."""
     job = found.job
     sizes = _listed([_share(size.accounts / TARGET_ACCOUNTS) for size in job.sizes])
-    if job.hour_sizes:
-        sizes += f"; {job.hour_sizes[0].hours} hours of "
-        sizes += _listed([_share(size.accounts / TARGET_ACCOUNTS) for size in job.hour_sizes])
+    if job.part is not None:
+        sizes += f"; {job.part.says} at "
+        sizes += _listed([_share(size.accounts / TARGET_ACCOUNTS) for size in job.part.sizes])
     took = _listed([_figure(value) for value in found.measured_s])
     multiple = "over 1,000" if found.multiple >= _ENDLESS else _figure(found.multiple)
     memory = _listed([f"{value:,}" for value in found.memory_mib])

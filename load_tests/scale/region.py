@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from metering.fleet.settings.tunables import TUNABLES
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Kind, Total, sum_totals
 
@@ -31,6 +32,9 @@ COMMIT_BATCHES = 40
 LATE_DAYS = 35
 _LATE_EVERY = 4
 _LATE_ROUND = ROUNDS - 1
+# A full lake file has so many rows, or up to one commit's more (setting `compact_file_rows`).
+_FULL_ROWS = TUNABLES["compact_file_rows"]
+_FILES = [count for count in range(1, ROUNDS + 1) if ROUNDS % count == 0]
 
 
 def account_id(account: int) -> str:
@@ -141,9 +145,31 @@ class Region:
             found[self.late_days(_LATE_ROUND, block)].append(block)
         return {days: tuple(blocks) for days, blocks in found.items()}
 
-    def file_total(self, days: int) -> Total:
-        """Total of the file of an hour with what is late by so many days; 0: with all that is not late."""
-        return self._file_totals[days]
+    @cached_property
+    def files(self) -> int:
+        """Files of an hour with what is not late: as few as need be that none is larger than a full one."""
+        rows = self.blocks * RECORDS
+        return next(count for count in _FILES if ROUNDS // count * rows <= _FULL_ROWS or count == ROUNDS)
+
+    def files_of(self, days: int) -> int:
+        """Files of an hour with what is late by so many days; 0: with all that is not late."""
+        return 1 if days else self.files
+
+    def rounds_in(self, days: int, number: int) -> range:
+        """Rounds whose batches are in a file, if they are late by so many days."""
+        a_file = ROUNDS // self.files_of(days)
+        return range(number * a_file, (number + 1) * a_file)
+
+    def file_total(self, days: int, number: int | None = None) -> Total:
+        """Total of a file of an hour with what is late by so many days; None: of all of these."""
+        total = self._file_totals[days]
+        if number is None or days:
+            return total
+        one = sum_totals(map(self.batch_total, range(self.blocks)))
+        others = ROUNDS - ROUNDS // self.files
+        if _LATE_ROUND not in self.rounds_in(0, number):
+            return Total(ROUNDS // self.files * one.bytes, ROUNDS // self.files * one.records)
+        return total.minus(Total(others * one.bytes, others * one.records))
 
     @cached_property
     def _file_totals(self) -> dict[int, Total]:

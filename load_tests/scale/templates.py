@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from load_tests.scale.items import batch_id
-from load_tests.scale.region import KINDS, LATE_DAYS, RECORDS_OF_A_KIND, ROUNDS, account_id, kind
+from load_tests.scale.region import KINDS, LATE_DAYS, RECORDS_OF_A_KIND, account_id, kind
 from metering.intake.formats.columns import arrow
 from metering.intake.instants import SECOND_US
 from metering.lake.parquet.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _GROUP_ROWS = 512 * 1024
 _RESOURCES = 40
 # Files with the places that name an hour: in times, and in ids of batches.
-_SUFFIXES = ("times", "batches")
+_SUFFIXES = (".times", ".batches")
 # The hour that templates are written for. No other number of a file is made of these bytes.
 _TEMPLATE_HOUR_S = 480_001 * HOUR_S
 # What single records have more or less than the mean.
@@ -51,18 +51,21 @@ class Templates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._found: dict[int, list[array[int]]] = {}
+        # Of the file that was opened last: this is no memory of a job.
+        self._found: tuple[tuple[int, int], list[array[int]]] | None = None
 
     def write(self, region: Region, *, rows: bool, totals: bool) -> None:
         """Write the files of an hour: those with rows, and those with totals."""
         for days in range(LATE_DAYS + 1):
-            parts = list(_parts(region, days))
-            if not parts:
-                continue
-            if rows:
-                self._write_rows(region, days, parts)
-            if totals:
-                self._write_totals(region, days, parts)
+            for number in range(region.files_of(days)):
+                parts = list(_parts(region, days, number))
+                if rows and parts:
+                    self._write_rows(region, parts, self._name("rows", days, number))
+                if totals and parts:
+                    self._write_totals(region, parts, self._name("totals", days, number))
+
+    def _name(self, what: str, days: int, number: int) -> Path:
+        return self._folder / f"{what}-{days}-{number}"
 
     def write_staging(self, staging: Staging) -> None:
         """Write the staging objects of commits; those of one group of accounts are equal."""
@@ -88,36 +91,38 @@ class Templates:
     def staging(self, group: int) -> bytes:
         return (self._folder / f"staging-{group}.parquet").read_bytes()
 
-    def rows(self, hour_s: int, days: int) -> bytes:
-        """The lake file of an hour with what is late by so many days."""
-        return _of_hour((self._folder / f"rows-{days}.parquet").read_bytes(), hour_s)
+    def rows(self, hour_s: int, days: int, number: int) -> bytes:
+        """A lake file of an hour with what is late by so many days."""
+        return _of_hour(self._name("rows", days, number).read_bytes(), hour_s)
 
-    def totals(self, hour_s: int, days: int) -> bytes:
+    def totals(self, hour_s: int, days: int, number: int) -> bytes:
         """The totals beside that file."""
-        return _of_hour((self._folder / f"totals-{days}.parquet").read_bytes(), hour_s)
+        return _of_hour(self._name("totals", days, number).read_bytes(), hour_s)
 
-    def open_rows(self, hour_s: int, days: int, *, read: Callable[[int, int], None]) -> Ranges:
+    def open_rows(self, hour_s: int, days: int, number: int, *, read: Callable[[int, int], None]) -> Ranges:
         """The same as a stream that holds nothing; `read` is told of each range, its first byte and its size."""
-        return _Patched(self._folder / f"rows-{days}.parquet", self._places(days), _marks(hour_s), read)
+        return _Patched(self._name("rows", days, number), self._places(days, number), _marks(hour_s), read)
 
-    def size_bytes(self, days: int) -> int:
-        return (self._folder / f"rows-{days}.parquet").stat().st_size
+    def size_bytes(self, days: int, number: int) -> int:
+        return self._name("rows", days, number).stat().st_size
 
-    def _places(self, days: int) -> list[array[int]]:
+    def _places(self, days: int, number: int) -> list[array[int]]:
         """Places in a template that name its hour."""
-        found = self._found.get(days)
-        if found is None:
-            found = self._found[days] = [array("q"), array("q")]
-            for places, suffix in zip(found, _SUFFIXES, strict=True):
-                places.frombytes((self._folder / f"rows-{days}.{suffix}").read_bytes())
+        known = self._found
+        if known is not None and known[0] == (days, number):
+            return known[1]
+        found = [array("q"), array("q")]
+        for places, suffix in zip(found, _SUFFIXES, strict=True):
+            places.frombytes(self._name("rows", days, number).with_suffix(suffix).read_bytes())
+        self._found = (days, number), found
         return found
 
-    def _write_rows(self, region: Region, days: int, parts: list[_Part]) -> None:
+    def _write_rows(self, region: Region, parts: list[_Part], path: Path) -> None:
         columns = _columns(region, parts, _TEMPLATE_HOUR_S)
         table = pa.table([columns[name] for name in HOUR_SCHEMA.names], schema=HOUR_SCHEMA)
         plain = ("start_time", "end_time", "batch_id")
         with pq.ParquetWriter(
-            self._folder / f"rows-{days}.parquet",
+            path,
             HOUR_SCHEMA,
             compression=_compression(HOUR_SCHEMA, plain),
             use_dictionary=[*TEXT_COLUMNS, "start_time", "end_time"],
@@ -127,11 +132,11 @@ class Templates:
         ) as writer:
             for first in range(0, table.num_rows, _GROUP_ROWS):
                 writer.write_table(table.slice(first, _GROUP_ROWS), row_group_size=_GROUP_ROWS)
-        body = (self._folder / f"rows-{days}.parquet").read_bytes()
+        body = path.read_bytes()
         for mark, suffix in zip(_marks(_TEMPLATE_HOUR_S), _SUFFIXES, strict=True):
-            (self._folder / f"rows-{days}.{suffix}").write_bytes(_places_of(mark, body).tobytes())
+            path.with_suffix(suffix).write_bytes(_places_of(mark, body).tobytes())
 
-    def _write_totals(self, region: Region, days: int, parts: list[_Part]) -> None:
+    def _write_totals(self, region: Region, parts: list[_Part], path: Path) -> None:
         found: dict[tuple[int, int], int] = {}
         for account, number, _, _ in parts:
             found[account, number] = found.get((account, number), 0) + RECORDS_OF_A_KIND
@@ -143,7 +148,7 @@ class Templates:
             for (account, number), records in sorted(found.items())
         ]
         with pq.ParquetWriter(
-            self._folder / f"totals-{days}.parquet",
+            path,
             USAGE_SCHEMA,
             compression=_compression(USAGE_SCHEMA, ("hour",)),
             use_dictionary=[*NAMES, "hour", "corrects"],
@@ -219,12 +224,12 @@ class _Patched(FileRanges):
                 view[low:high] = mark[low - place : high - place]
 
 
-def _parts(region: Region, days: int) -> Iterator[_Part]:
-    """Parts of batches that come so many days late, in the order of accounts and kinds."""
+def _parts(region: Region, days: int, file: int) -> Iterator[_Part]:
+    """Parts of batches of a file that come so many days late, in the order of accounts and kinds."""
     for account in range(region.accounts):
         for number in range(KINDS):
             block = (account * KINDS + number) % region.blocks
-            for round_ in range(ROUNDS):
+            for round_ in region.rounds_in(days, file):
                 if region.late_days(round_, block) == days:
                     yield account, number, round_, block
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from metering.audit.reconcile.reconciler import Reconciler
     from metering.audit.repair import Repair
-    from metering.audit.scan.census import CensusState
     from metering.audit.scan.findings import Doubt
+    from metering.audit.scan.state import CensusState
     from metering.lake.ports import FrozenReader
     from metering.lake.view import LakeView
     from metering.ledger.row_sources import HourState

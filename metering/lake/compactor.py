@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from metering import metric_names
 from metering.hours import month_bounds_s, month_of
-from metering.lake.plan import make_plan
+from metering.lake.plan import Backlog, make_plan
 from metering.lake.run_work import RunWork, WorkTally
 from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.chain import Chain, OutOfTimeError, RunOverError
@@ -187,14 +187,22 @@ class Compactor:
         )
 
     def _plan(self, shard: int, turn: _Turn) -> Plan | None:
-        listed = list(self._pending(shard, turn))
+        def waiting() -> set[str]:
+            return {waiting_commit_of(item) for item in waiting_in(self.items, shard)}
+
         # After pending, never before: a commit whose run places it just now is in both lists, or only in pending (P24).
-        waiting = {waiting_commit_of(item) for item in waiting_in(self.items, shard)}
-        pending = [entry for entry in listed if entry.commit_id not in waiting]
+        backlog = Backlog(self._pending(shard, turn), waiting)
         now_s = self.clock.now_ms() // 1000
-        LakeFigures.of(shard, pending, listed_s=now_s).keep(self.items)
-        closing = turn.closing | self._closing(pending, now_s)
-        return make_plan(shard, pending, now_s=now_s, policy=self.policy, closing=closing)
+        figures = LakeFigures(
+            shard=shard,
+            listed_s=now_s,
+            commits=len(backlog.commits),
+            hours=len(backlog.hours),
+            oldest_ms=backlog.oldest_ms,
+        )
+        figures.keep(self.items)
+        closing = turn.closing | self._closing(backlog.hours, now_s)
+        return make_plan(shard, backlog, now_s=now_s, policy=self.policy, closing=closing)
 
     def _pending(self, shard: int, turn: _Turn) -> Iterator[Pending]:
         """Pending commits. One that cannot be read is left out, like one that waits: its rows stay in staging."""
@@ -202,8 +210,8 @@ class Compactor:
             with turn.contradictions.noted():
                 yield Pending.from_item(item)
 
-    def _closing(self, pending: Iterable[Pending], now_s: int) -> frozenset[str]:
-        months = {month_of(hour_s) for entry in pending for hour_s in entry.hours}
+    def _closing(self, hours: Iterable[int], now_s: int) -> frozenset[str]:
+        months = {month_of(hour_s) for hour_s in hours}
         ended = {period_key(month): month for month in sorted(months) if month_bounds_s(month)[1] <= now_s}
         if not ended:
             return frozenset()

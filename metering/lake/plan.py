@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from metering.hours import hour_label, month_of
 from metering.stores.fields import Fields
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from metering.ledger.booked_hours import Pending
     from metering.settings import Policy
@@ -133,9 +133,47 @@ class CompactionPolicy:
         return replace(self, wait_today_s=-DAY_S, wait_older_s=-DAY_S)
 
 
+class _Pair(NamedTuple):
+    """Rows and bytes of a commit in an hour that no run has taken. In the order in which files take commits."""
+
+    created_at_ms: int
+    commit_id: str
+    rows: int
+    bytes: int
+
+
+class Backlog:
+    """What is pending in a shard, without what plans do not need: a region has hundreds of thousands of pairs.
+
+    Args:
+        pending: Entries of applied commits. Only the hours in their `hours` may be planned.
+        waiting: Ids of commits that are left out, since they still wait for the roll-up (P24). Taken after the entries.
+    """
+
+    def __init__(self, pending: Iterable[Pending], waiting: Callable[[], Collection[str]] = frozenset) -> None:
+        self.hours: dict[int, list[_Pair]] = {}
+        # Hours of each commit.
+        self.commits: dict[str, int] = {}
+        for entry in pending:
+            self.commits[entry.commit_id] = len(entry.hours)
+            for hour_s in entry.hours:
+                total = entry.totals[hour_s]
+                pair = _Pair(entry.created_at_ms, entry.commit_id, total.records, total.bytes)
+                self.hours.setdefault(hour_s, []).append(pair)
+        if out := self.commits.keys() & waiting():
+            self.hours = {h: [pair for pair in pairs if pair.commit_id not in out] for h, pairs in self.hours.items()}
+            self.hours = {hour_s: pairs for hour_s, pairs in self.hours.items() if pairs}
+            self.commits = {commit_id: hours for commit_id, hours in self.commits.items() if commit_id not in out}
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """When the oldest commit was made; None without any."""
+        return min((pair.created_at_ms for pairs in self.hours.values() for pair in pairs), default=None)
+
+
 def make_plan(
     shard: int,
-    pending: Sequence[Pending],
+    backlog: Backlog,
     *,
     now_s: int,
     policy: CompactionPolicy,
@@ -145,52 +183,46 @@ def make_plan(
 
     Args:
         shard: Shard to plan for.
-        pending: Entries of applied commits. Only the hours in their `hours` may be planned.
+        backlog: What is pending in it.
         now_s: Now, epoch seconds.
         policy: Decides which hours are due.
         closing: Months whose hours are all due, whatever the policy says.
     """
-    hours: dict[int, list[Pending]] = {}
-    for entry in pending:
-        for hour_s in entry.hours:
-            hours.setdefault(hour_s, []).append(entry)
-    due = [
+    due = (
         (hour_s, file)
-        for hour_s, entries in sorted(hours.items())
-        for file in _due_files(hour_s, entries, now_s, policy, forced=month_of(hour_s) in closing)
-    ]
+        for hour_s in sorted(backlog.hours)
+        for file in _due_files(hour_s, backlog.hours[hour_s], now_s, policy, forced=month_of(hour_s) in closing)
+    )
     chosen = _within_budget(due, policy)
     if not chosen:
         return None
     plan_hours = tuple(PlanHour(hour_s=hour_s, files=tuple(files)) for hour_s, files in chosen.items())
-    left = {entry.commit_id: len(entry.hours) for entry in pending}
     taken = Plan(shard=shard, hours=plan_hours, last=()).commits()
-    last = tuple(sorted(commit_id for commit_id, taken_hours in taken.items() if len(taken_hours) == left[commit_id]))
+    last = tuple(sorted(commit_id for commit_id, hours in taken.items() if len(hours) == backlog.commits[commit_id]))
     return Plan(shard=shard, hours=plan_hours, last=last)
 
 
 def _due_files(
-    hour_s: int, entries: list[Pending], now_s: int, policy: CompactionPolicy, *, forced: bool
+    hour_s: int, pairs: Sequence[_Pair], now_s: int, policy: CompactionPolicy, *, forced: bool
 ) -> list[PlanFile]:
-    entries.sort(key=lambda entry: (entry.created_at_ms, entry.commit_id))
-    waited_s = now_s - entries[0].created_at_ms // 1000
+    pairs = sorted(pairs)
+    waited_s = now_s - pairs[0].created_at_ms // 1000
     is_today = hour_s // DAY_S >= now_s // DAY_S
     if forced or waited_s >= (policy.wait_today_s if is_today else policy.wait_older_s):
-        return list(_cut(hour_s, entries, policy))
-    if sum(entry.totals[hour_s].records for entry in entries) < policy.file_rows:
+        return list(_cut(pairs, policy))
+    if sum(pair.rows for pair in pairs) < policy.file_rows:
         return []
-    return [file for file in _cut(hour_s, entries, policy) if file.rows >= policy.file_rows]
+    return [file for file in _cut(pairs, policy) if file.rows >= policy.file_rows]
 
 
-def _cut(hour_s: int, entries: Iterable[Pending], policy: CompactionPolicy) -> Iterator[PlanFile]:
+def _cut(pairs: Iterable[_Pair], policy: CompactionPolicy) -> Iterator[PlanFile]:
     """Fill one file after the other. The rows that a commit has in an hour stay together."""
     commits: list[str] = []
     rows = total_bytes = 0
-    for entry in entries:
-        total = entry.totals[hour_s]
-        commits.append(entry.commit_id)
-        rows += total.records
-        total_bytes += total.bytes
+    for pair in pairs:
+        commits.append(pair.commit_id)
+        rows += pair.rows
+        total_bytes += pair.bytes
         if rows >= policy.file_rows or len(commits) >= policy.run_pairs:
             yield PlanFile(commits=tuple(commits), rows=rows, bytes=total_bytes)
             commits, rows, total_bytes = [], 0, 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -88,6 +88,17 @@ class StagedUsage(Protocol):
         ...
 
 
+class UsageRows(Protocol):
+    """Usage of an hour: each usage key once, in the order of files and digests (`usage_digest.row_place`).
+
+    Only a few rows at a time are Python's, so an hour of millions of keys takes little more than its columns.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[UsageKey, Total]]: ...
+
+
 class LakeReader(Protocol):
     """Reads rows of lake files and staging objects."""
 
@@ -108,14 +119,24 @@ class LakeReader(Protocol):
         """
         ...
 
-    def groups_by_each(
-        self, sources: Sequence[RowSource], queries: Sequence[RowQuery]
-    ) -> list[Iterator[tuple[Group, Total]]]:
-        """The groups of several queries that take the same rows: each source is read once for all of them.
+    def hour_usage(
+        self,
+        hour_s: int,
+        sources: Sequence[RowSource],
+        *,
+        batches: Callable[[Iterator[tuple[Group, Total]]], None] | None = None,
+    ) -> UsageRows:
+        """Usage of an hour, counted from its rows.
+
+        Args:
+            hour_s: Start of the hour.
+            sources: All of this hour.
+            batches: Is given the groups of `BATCH_QUERY` of one source after the other, while the sources are read, so
+                that each is read once. A batch whose rows are in several sources comes several times. After an error,
+                what it was given is worth nothing.
 
         Raises:
-            ObjectMissingError, ObjectDamagedError: As `totals`, before the first group of any.
-            ValueError: The queries differ in the rows that they take.
+            ObjectMissingError, ObjectDamagedError: As `totals`.
         """
         ...
 
@@ -135,10 +156,8 @@ class TotalsReader(Protocol):
         """
         ...
 
-    def summed(self, files: Sequence[LakeFile]) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals of some files of one hour together, by account; a usage key comes once.
-
-        Nothing is held but the sums, and the rows of a few accounts.
+    def summed(self, files: Sequence[LakeFile]) -> UsageRows:
+        """Totals of some files of one hour together.
 
         Raises:
             ObjectMissingError, ObjectDamagedError: As `of`.
@@ -234,7 +253,7 @@ class FrozenReader(Protocol):
 class FrozenFiles(FrozenReader, Protocol):
     """Makes and measures the objects of a closed month."""
 
-    def hour_file(self, usage: Mapping[UsageKey, Total]) -> UsageFile:
+    def hour_file(self, rows: UsageRows) -> UsageFile:
         """The object of one hour: a row a usage key, sorted by account, key and `corrects`."""
         ...
 

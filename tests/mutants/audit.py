@@ -123,6 +123,65 @@ AUDIT = (
         suites=_RECONCILE,
     ),
     Mutant(
+        name="P37 the rows of a scan are listed before its markers are read",
+        path="metering/audit/scan/census.py",
+        old="""            self._markers(state, limit, tell)
+            self._begin_rows(state)
+""",
+        new="""            self._begin_rows(state)
+            hours = state.hours
+            state.begin("markers")
+            self._markers(state, limit, tell)
+            state.hours = hours
+            state.begin("rows")
+""",
+        suites=_RECONCILE,
+    ),
+    Mutant(
+        name="a marker that came during a scan of totals is compared",
+        path="metering/audit/scan/census.py",
+        old="if marker.decided_at_ms > state.began_ms and not state.deep:",
+        new="if False:",
+        suites=_RECONCILE,
+    ),
+    Mutant(
+        name="one look at what differs is enough",
+        path="metering/audit/reconcile/reconciler.py",
+        old="""                confirmed = again.confirmed(found[hour_s])
+""",
+        new="""                confirmed = found[hour_s] if found[hour_s].differences else None
+""",
+        suites=_RECONCILE,
+    ),
+    Mutant(
+        name="verify is settled although an hour moves",
+        path="metering/audit/verify/verifier.py",
+        old="stable=at_rest and not total.unstable,",
+        new="stable=at_rest,",
+        suites=_VERIFY,
+    ),
+    Mutant(
+        name="an hour of many keys is held with the next one",
+        path="metering/audit/reconcile/account_days.py",
+        old="len(rows) < HOURS_AT_ONCE and keys < KEYS_AT_ONCE:",
+        new="len(rows) < HOURS_AT_ONCE:",
+        suites=_RECONCILE,
+    ),
+    Mutant(
+        name="rows that wait for the roll-up are all that a scan counts of an hour",
+        path="metering/audit/scan/census.py",
+        old="            self.cells.add(self.hour_s, str(name), str(name), rows)\n",
+        new="            self.cells.add(self.hour_s, str(name), str(name), rows)\n        self.total = Total(0, 0)\n",
+        suites=_RECONCILE,
+    ),
+    Mutant(
+        name="a number that is far from the first one of its source is another one",
+        path="metering/audit/sequences.py",
+        old="return self._offsets.append(value - self._first)",
+        new="return self._offsets.append((value - self._first) & 0x7FFF)",
+        suites=("tests/unit/audit/test_source_keeping.py",),
+    ),
+    Mutant(
         name="a scan that goes on begins its rows anew",
         path="metering/audit/scan/census.py",
         old="for hour_s in state.hours[state.done :]:",

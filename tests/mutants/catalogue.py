@@ -414,8 +414,8 @@ MUTANTS = (
     Mutant(
         name="staging is deleted when one hour of a commit is done",
         path="metering/lake/plan.py",
-        old="in taken.items() if len(taken_hours) == left[commit_id]))",
-        new="in taken.items() if len(taken_hours) <= left[commit_id]))",
+        old="in taken.items() if len(hours) == backlog.commits[commit_id]))",
+        new="in taken.items() if len(hours) <= backlog.commits[commit_id]))",
         suites=LAKE,
     ),
     Mutant(

@@ -147,16 +147,16 @@ ROLLUP = (
     ),
     Mutant(
         name="P24 a commit that still waits is compacted",
-        path="metering/lake/compactor.py",
-        old="pending = [entry for entry in listed if entry.commit_id not in waiting]",
-        new="pending = listed",
+        path="metering/lake/plan.py",
+        old="if out := self.commits.keys() & waiting():",
+        new="if out := self.commits.keys() & set():",
         suites=LAKE,
     ),
     Mutant(
         name="P24 what waits is listed before what is pending",
         path="metering/lake/compactor.py",
-        old="listed = list(self._pending(shard, turn))",
-        new="listed = self._pending(shard, turn)",
+        old="backlog = Backlog(self._pending(shard, turn), waiting)",
+        new="before = waiting()\n        backlog = Backlog(self._pending(shard, turn), lambda: before)",
         suites=LAKE,
     ),
     Mutant(
@@ -285,12 +285,9 @@ ROLLUP = (
     Mutant(
         name="P37 a look asks which runs are over after it has collected the rows",
         path="metering/audit/reconcile/account_days.py",
-        old="""        done = settled_runs(self.items, self.view.shards)
-        rows = {hour_s: self._rows(hour_s) for hour_s in hours}
-""",
-        new="""        rows = {hour_s: self._rows(hour_s) for hour_s in hours}
-        done = settled_runs(self.items, self.view.shards)
-""",
+        old="            checks |= self._compared(rows, done)\n",
+        new="            done = settled_runs(self.items, self.view.shards)\n"
+        "            checks |= self._compared(rows, done)\n",
         suites=LAKE,
     ),
     Mutant(

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_label
+from metering.lake.usage_digest import in_order
 from metering.ledger.booked_hours import LakeFile
 from metering.ledger.frozen_months import FrozenHour, FrozenMonth, FrozenRows
 from metering.ledger.periods import Period
@@ -39,7 +40,7 @@ def freeze(
 
     made = []
     for hour_s, usage in sorted(hours.items()):
-        rows = put(closed_hour_key(month, hour_s), files.hour_file(usage))
+        rows = put(closed_hour_key(month, hour_s), files.hour_file(in_order(usage)))
         made.append(FrozenHour(hour_s=hour_s, files=lake_files(hour_s, usage), frozen=rows))
     with files.month_files(made) as whole:
         accounts = put(closed_accounts_key(month), whole.accounts)

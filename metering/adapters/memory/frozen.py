@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, cast
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.lake.frozen_usage import day_batches, of_accounts, usage_in_manifest
 from metering.lake.ports import MonthFiles, UsageFile, UsageMeasure
-from metering.lake.rows import USAGE_QUERY, usage_of
 from metering.lake.usage_digest import in_order, row_place, usage_digest
 from metering.stores.bucket import hour_of_lake_key, summary_key
 from metering.usage.totals import Total, UsageKey, merge, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from metering.lake.ports import DayBatch, LakeReader
+    from metering.lake.ports import DayBatch, LakeReader, UsageRows
     from metering.ledger.booked_hours import LakeFile
     from metering.ledger.frozen_months import FrozenHour, FrozenMonth
     from metering.stores.objects import ObjectStore
@@ -32,8 +31,8 @@ class PlainFrozenFiles:
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
 
-    def hour_file(self, usage: Mapping[UsageKey, Total]) -> UsageFile:
-        return _file(in_order(usage))
+    def hour_file(self, rows: UsageRows) -> UsageFile:
+        return _file(rows)
 
     @contextmanager
     def month_files(self, hours: Iterable[FrozenHour]) -> Iterator[MonthFiles]:
@@ -92,11 +91,11 @@ class PlainTotals:
             rows = []
         if sum_totals(total for _, total in rows) != Total(file.bytes, file.rows):
             hour_s = hour_of_lake_key(file.key) or 0
-            rows = in_order(usage_of(hour_s, self._lake.totals([file.source(hour_s)], USAGE_QUERY)))
+            rows = list(self._lake.hour_usage(hour_s, [file.source(hour_s)]))
         yield from rows
 
-    def summed(self, files: Sequence[LakeFile]) -> Iterator[tuple[UsageKey, Total]]:
-        yield from in_order(merge(dict(self.of(file)) for file in files))
+    def summed(self, files: Sequence[LakeFile]) -> UsageRows:
+        return in_order(merge(dict(self.of(file)) for file in files))
 
 
 def encode_usage(rows: Iterable[tuple[UsageKey, Total]]) -> bytes:

@@ -9,14 +9,15 @@ from metering.adapters.memory.frozen import encode_usage
 from metering.adapters.memory.rows import decode_rows, encode_rows, plain_usage
 from metering.hours import hour_of
 from metering.lake.ports import MergedFile
-from metering.lake.rows import OWN_HOUR
+from metering.lake.rows import BATCH_QUERY, OWN_HOUR, USAGE_QUERY, usage_of
 from metering.lake.usage_digest import in_order
 from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from metering.adapters.memory.rows import PlainRow
+    from metering.lake.ports import UsageRows
     from metering.lake.rows import Group, RowQuery
     from metering.ledger.row_sources import RowSource
     from metering.stores.objects import ObjectStore
@@ -59,10 +60,17 @@ class PlainLake:
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
         return iter(self.totals(sources, query).items())
 
-    def groups_by_each(
-        self, sources: Sequence[RowSource], queries: Sequence[RowQuery]
-    ) -> list[Iterator[tuple[Group, Total]]]:
-        return [self.groups(sources, query) for query in queries]
+    def hour_usage(
+        self,
+        hour_s: int,
+        sources: Sequence[RowSource],
+        *,
+        batches: Callable[[Iterator[tuple[Group, Total]]], None] | None = None,
+    ) -> UsageRows:
+        if batches is not None:
+            for source in sources:
+                batches(self.groups([source], BATCH_QUERY))
+        return in_order(usage_of(hour_s, self.totals(sources, USAGE_QUERY)))
 
 
 def _is_asked_for(row: PlainRow, hour_s: int, query: RowQuery) -> bool:

@@ -6,6 +6,7 @@ has compacted. So an account at a time is held, not an hour; and how many accoun
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from heapq import merge
 from itertools import groupby
@@ -14,36 +15,35 @@ from typing import TYPE_CHECKING
 from metering.audit.reconcile.hour_check import HourCheck
 from metering.audit.reconcile.settling import AccountHour, read_accounts, settled_runs
 from metering.audit.verify.verification import MAX_DIFFERENCES, Difference
-from metering.lake.rows import USAGE_QUERY, usage_of
-from metering.lake.usage_digest import in_order
 from metering.ledger.booked_hours import LakeFile
 from metering.stores.threads import side_by_side
 from metering.units import HOUR_S
 from metering.usage.totals import ZERO, Total, UsageKey, add_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from metering.audit.reconcile.settling import HourUsage, SeenItem
-    from metering.lake.ports import TotalsReader
+    from metering.lake.ports import TotalsReader, UsageRows
     from metering.lake.view import LakeView
     from metering.ledger.row_sources import HourState
     from metering.ledger.usage.reading import UsageReading
     from metering.stores.items import ItemStore
     from metering.stores.writes import Key
 
-# Hours of a day whose sums are held together, at some 15 MB each with 200,000 kinds of usage an hour.
+# Hours of a day whose sums are held together, and usage keys of them, at some 75 bytes each: 12 hours of the target.
 HOURS_AT_ONCE = 12
+KEYS_AT_ONCE = 2_400_000
 _Entry = tuple[UsageKey, Total]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rows:
-    """Placed rows of an hour: those in lake files, which are read while they are compared, and those in staging."""
+    """Placed rows of an hour by usage key: those in lake files, and those in staging."""
 
     booked: Total
-    files: tuple[LakeFile, ...]
-    staged: dict[UsageKey, Total]
+    filed: UsageRows
+    staged: UsageRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +91,21 @@ class AccountDays:
             LedgerCorruptError: An item cannot be read, or a file is gone.
         """
         checks: dict[int, HourCheck] = {}
-        for first in range(0, len(hours), HOURS_AT_ONCE):
-            checks |= self._look(sorted(hours[first : first + HOURS_AT_ONCE]))
+        left = deque(sorted(hours))
+        while left:
+            done = settled_runs(self.items, self.view.shards)
+            rows: dict[int, _Rows] = {}
+            keys = 0
+            while left and len(rows) < HOURS_AT_ONCE and keys < KEYS_AT_ONCE:
+                hour_s = left.popleft()
+                rows[hour_s] = self._rows(hour_s)
+                keys += len(rows[hour_s].filed) + len(rows[hour_s].staged)
+            checks |= self._compared(rows, done)
         return checks
 
-    def _look(self, hours: Sequence[int]) -> dict[int, HourCheck]:
-        done = settled_runs(self.items, self.view.shards)
-        rows = {hour_s: self._rows(hour_s) for hour_s in hours}
+    def _compared(self, rows: Mapping[int, _Rows], done: Mapping[int, int]) -> dict[int, HourCheck]:
+        """Compare the rows of some hours with usage. `done`: newest runs of the roll-up, before the rows were read."""
+        hours = list(rows)
         tallies = {hour_s: _Tally() for hour_s in hours}
 
         def read(entries: tuple[str, dict[int, dict[UsageKey, Total]]]) -> _Account:
@@ -114,26 +122,18 @@ class AccountDays:
         placed = self.view.placed
 
         def read(state: HourState) -> _Rows:
-            staged = [source for source in state.sources if source.staged]
+            files = [LakeFile(key=s.key, rows=s.rows, bytes=s.bytes) for s in state.sources if not s.staged]
             return _Rows(
                 booked=state.total,
-                files=tuple(
-                    LakeFile(key=source.key, rows=source.rows, bytes=source.bytes)
-                    for source in state.sources
-                    if not source.staged
-                ),
-                staged=usage_of(hour_s, placed.reader.totals(staged, USAGE_QUERY)) if staged else {},
+                filed=self.totals.summed(files),
+                staged=placed.reader.hour_usage(hour_s, [source for source in state.sources if source.staged]),
             )
 
         return placed.read(hour_s, read)
 
     def _by_account(self, rows: Mapping[int, _Rows]) -> Iterator[tuple[str, dict[int, dict[UsageKey, Total]]]]:
         """Rows of one account after the other."""
-        streams: list[Iterable[_Entry]] = []
-        for found in rows.values():
-            if found.files:
-                streams.append(self.totals.summed(found.files))
-            streams.append(in_order(found.staged))
+        streams = [part for found in rows.values() for part in (found.filed, found.staged) if len(part)]
         for account_id, entries in groupby(merge(*streams, key=_account_of), key=_account_of):
             hours: dict[int, dict[UsageKey, Total]] = {}
             for key, total in entries:

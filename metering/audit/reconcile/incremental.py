@@ -18,7 +18,7 @@ from metering.audit.reconcile.fingerprints import fingerprint
 from metering.audit.reconcile.hour_check import HourCheck
 from metering.audit.verify.verification import MAX_DIFFERENCES, Difference
 from metering.lake.plan import Plan
-from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, usage_in
+from metering.lake.rows import batches_of
 from metering.ledger.booked_hours import LakeFile, Published, published_key
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, marker_key
@@ -27,19 +27,22 @@ from metering.ledger.runs import Run, lake_chain, newest_done, run_key
 from metering.ledger.shards import known_shards
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
-from metering.usage.totals import ZERO, sum_totals
+from metering.usage.totals import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from metering.audit.reconcile.account_days import AccountDays
+    from metering.audit.reconcile.fingerprints import Fingerprint
     from metering.audit.reconcile.reconciler import Reconciler
+    from metering.lake.ports import UsageRows
+    from metering.lake.rows import Group
     from metering.ledger.notes.reconciliation import Backlog
     from metering.ledger.row_sources import RowSource
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.usage.totals import Total, UsageKey
+    from metering.usage.totals import Total
 
 # The list is one item of at most 400 KB, with about 100 bytes for each file. More files wait for the next pass.
 _MOST_FILES = 2_000
@@ -158,9 +161,6 @@ class IncrementalCheck:
 
     def _published(self, run: Run) -> Iterator[Published]:
         if not run.plan_key:
-            # It published nothing: it lifts the chain after a restore (P41).
-            return iter(())
-        if not run.plan_key:
             # A restore put it on top of the chain; it published nothing (P41).
             return iter(())
         plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
@@ -180,37 +180,36 @@ class IncrementalCheck:
 
     def _file(self, file: RowSource, contradictions: Contradictions) -> HourCheck:
         """Compare a file's rows with the markers of their batches, and with the totals beside the file."""
-        groups, total = self.reconciler.view.reader.groups([file], BATCH_QUERY), ZERO
         wrong: list[Difference] = []
         expired = self.reconciler.may_lack_markers(file.hour_s)
-        while part := {str(batch_id): rows for (batch_id,), rows in islice(groups, _MARKERS_AT_ONCE)}:
-            total = total.plus(sum_totals(part.values()))
-            if not expired:
-                wrong += self._marker_differences(file.hour_s, part, contradictions)
-        wrong += self._summary_differences(file)
+
+        def compare(groups: Iterator[tuple[Group, Total]]) -> None:
+            while part := batches_of(dict(islice(groups, _MARKERS_AT_ONCE))):
+                wrong.extend(self._marker_differences(file.hour_s, part, contradictions))
+
+        usage = self.reconciler.view.reader.hour_usage(file.hour_s, [file], batches=None if expired else compare)
+        counted = fingerprint(usage)
+        wrong += self._summary_differences(file, usage, counted)
         return HourCheck(
             hour_s=file.hour_s,
             stable=True,
             deep=True,
             markers=None,
             usage=ZERO,
-            rows=total,
+            rows=counted.total,
             differences=tuple(wrong[:MAX_DIFFERENCES]),
         )
 
-    def _summary_differences(self, file: RowSource) -> Iterator[Difference]:
+    def _summary_differences(self, file: RowSource, usage: UsageRows, counted_as: Fingerprint) -> Iterator[Difference]:
         """The totals beside a file that differ from its rows. They are held only if there are some."""
         lake_file = LakeFile(key=file.key, rows=file.rows, bytes=file.bytes)
-        if fingerprint(self._counted(file)) == fingerprint(self.days.totals.of(lake_file)):
+        if counted_as == fingerprint(self.days.totals.of(lake_file)):
             return
-        kept, counted = dict(self.days.totals.of(lake_file)), dict(self._counted(file))
+        kept, counted = dict(self.days.totals.of(lake_file)), dict(usage)
         for key in sorted(kept.keys() | counted.keys(), key=str):
             expected, found = kept.get(key, ZERO), counted.get(key, ZERO)
             if expected != found:
                 yield Difference(between="ledger/rows", hour_s=file.hour_s, key=key, expected=expected, found=found)
-
-    def _counted(self, file: RowSource) -> Iterator[tuple[UsageKey, Total]]:
-        return usage_in(file.hour_s, self.reconciler.view.reader.groups([file], USAGE_QUERY))
 
     def _marker_differences(
         self, hour_s: int, batches: Mapping[str, Total], contradictions: Contradictions

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from metering.audit.reconcile.hour_check import HourCheck
     from metering.audit.reconcile.reconciler import Reconciler
-    from metering.audit.scan.census import CensusState
+    from metering.audit.scan.state import CensusState
     from metering.ledger.contradictions import Contradictions
 
 

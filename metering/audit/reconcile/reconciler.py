@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from metering.audit.marker_survey import MarkerSurvey
     from metering.audit.reconcile.hour_check import HourCheck
     from metering.audit.reconcile.settling import HourUsage
-    from metering.audit.scan.census import CensusState
     from metering.audit.scan.findings import Doubt
+    from metering.audit.scan.state import CensusState
     from metering.audit.verify.verification import Difference
     from metering.lake.ports import TotalsReader
     from metering.lake.view import LakeView

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from metering.audit.reconcile.incremental import IncrementalCheck
     from metering.audit.reconcile.reconciler import Reconciler, ReconciliationResult
     from metering.audit.reconcile.state import ReconcilerState
-    from metering.audit.scan.census import CensusState
+    from metering.audit.scan.state import CensusState
     from metering.ledger.notes.reconciliation import WorkList
     from metering.stores.clock import Clock, Deadline
 

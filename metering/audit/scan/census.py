@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from metering.audit.marker_survey import MarkerSurvey
 from metering.audit.reconcile.settling import AccountHour, is_settled, settled_runs
 from metering.audit.reconcile.table_scan import limited, no_limit
 from metering.audit.scan.cells import Cells
 from metering.audit.scan.recent import RecentCommits, total_in
+from metering.audit.scan.state import CensusState, HourRows
 from metering.audit.source_keeping import sources_known
 from metering.errors import LedgerCorruptError
-from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, usage_in
-from metering.lake.usage_digest import in_order, usage_digest
+from metering.lake.rows import BATCH_QUERY
+from metering.lake.usage_digest import usage_digest
 from metering.ledger.booked_hours import LakeFile
 from metering.ledger.markers import Marker, MarkerGlance, is_marker
-from metering.ledger.snapshot import VerdictCounts, VerdictTally
+from metering.ledger.snapshot import VerdictTally
 from metering.stores.threads import side_by_side
 from metering.stores.writes import Table
 from metering.usage.totals import ZERO, Total
@@ -31,7 +31,7 @@ from metering.usage.totals import ZERO, Total
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from metering.lake.ports import TotalsReader
+    from metering.lake.ports import TotalsReader, UsageRows
     from metering.lake.rows import Group
     from metering.lake.view import LakeView
     from metering.ledger.row_sources import HourState
@@ -39,97 +39,9 @@ if TYPE_CHECKING:
     from metering.ledger.usage.reading import UsageReading
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
-    from metering.usage.totals import UsageKey
 
-Phase = Literal["markers", "rows", "usage", "done"]
-# Parts that a table is read in. A part is counted whole, or again.
-SEGMENTS = 16
-_MOST_SEGMENTS = 65_536
 # Most looks at an hour into which commits come while it is read.
 _LOOKS = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HourRows:
-    """Rows of one hour.
-
-    Attributes:
-        booked: Total of the placed rows, as the ledger says.
-        placed: The same, summed by key.
-        all_rows: Total of the rows that are compared with markers; None where markers may have expired, or commits kept
-            coming.
-        keys: Number of usage keys, of a deep census.
-        digest: Digest of the placed rows by usage key, if it was asked for.
-    """
-
-    booked: Total
-    placed: Total
-    all_rows: Total | None
-    keys: int
-    digest: str = ""
-
-
-@dataclass(slots=True, kw_only=True)
-class CensusState:
-    """What was counted so far. Mutable.
-
-    Attributes:
-        deep: Whether rows are counted, also by batch; else their totals are those beside the files, and markers are
-            compared by the hour.
-        began_ms: When the first marker was read, epoch milliseconds.
-        done: Parts or hours of the phase that are counted.
-        with_markers: Whether markers are compared, too.
-        digests: Whether each hour's rows get a digest; then an hour is held.
-        judged: How often somebody ran out of time while he looked at what differs.
-        runs: Newest done run of each shard's roll-up, before the rows.
-        verdicts: Verdicts of batches that have records in the range, or were decided in it; None: nobody asks for them.
-        marked: Markers by hour; unless deep, without those of commits that were made after `began_ms`.
-        marks, batches: Markers and rows by batch, if deep.
-        placed, usage: Rows and settled usage items by key.
-        used: Settled and unsettled usage by hour.
-        unsettled: Usage that a later run had booked in.
-    """
-
-    from_s: int
-    to_s: int
-    deep: bool
-    parts: int
-    began_ms: int
-    segments: int = SEGMENTS
-    phase: Phase = "markers"
-    done: int = 0
-    judged: int = 0
-    with_markers: bool = True
-    digests: bool = False
-    hours: list[int] = field(default_factory=list)
-    runs: dict[int, int] = field(default_factory=dict)
-    survey: MarkerSurvey = field(default_factory=MarkerSurvey)
-    verdicts: VerdictCounts | None = None
-    marked: dict[int, Total] = field(default_factory=dict)
-    rows: dict[int, HourRows] = field(default_factory=dict)
-    used: dict[int, Total] = field(default_factory=dict)
-    unsettled: dict[int, set[AccountHour]] = field(default_factory=dict)
-    marks: Cells = field(init=False)
-    batches: Cells = field(init=False)
-    placed: Cells = field(init=False)
-    usage: Cells = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.marks, self.batches, self.placed, self.usage = (Cells(self.parts) for _ in range(4))
-
-    @property
-    def of(self) -> int:
-        """Parts or hours of the phase."""
-        return len(self.hours) if self.phase == "rows" else self.segments
-
-    def in_smaller_parts(self) -> None:
-        """Divide a table of which not even the first part was counted in the time there was."""
-        if self.phase in ("markers", "usage") and not self.done:
-            self.segments = min(self.segments * 8, _MOST_SEGMENTS)
-
-    def begin(self, phase: Phase) -> None:
-        """Go on to the next phase."""
-        self.phase, self.done = phase, 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,17 +67,31 @@ class _Counted:
     cells: Cells
     total: Total = ZERO
     keys: int = 0
-    digest: str = ""
 
-    def take(self, hour_s: int, rows: Iterable[tuple[UsageKey, Total]], *, digest: bool) -> None:
-        """Count totals by key. For a digest they are held, since it is of rows in order."""
-        if digest:
-            rows = in_order(dict(rows))
-            self.digest = usage_digest(rows)
+    def take(self, hour_s: int, rows: UsageRows) -> None:
+        """Count totals by key."""
         size = records = 0
         for key, total in rows:
             self.cells.add(hour_s, key.account_id, key, total)
-            size, records, self.keys = size + total.bytes, records + total.records, self.keys + 1
+            size, records = size + total.bytes, records + total.records
+        self.keys += len(rows)
+        self.total = self.total.plus(Total(size, records))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Batches:
+    """Rows of an hour by batch. A batch may come in parts: cells add up."""
+
+    hour_s: int
+    cells: Cells
+    total: Total = ZERO
+
+    def take(self, groups: Iterable[tuple[Group, Total]]) -> None:
+        """Count the groups of `BATCH_QUERY`."""
+        size = records = 0
+        for (name,), rows in groups:
+            self.cells.add(self.hour_s, str(name), str(name), rows)
+            size, records = size + rows.bytes, records + rows.records
         self.total = self.total.plus(Total(size, records))
 
 
@@ -305,24 +231,31 @@ class Census:
 
     def _counted(self, hour_s: int, state: CensusState, found: HourState, *, marks: bool) -> _Hour:
         """Count the rows that the roll-up has placed by key and, of a deep census, all rows by batch."""
-        placed, made = found.placed, _Counted(cells=Cells(state.parts))
-        batches, all_rows = Cells(state.parts), None
+        placed, made, reader = found.placed, _Counted(cells=Cells(state.parts)), self.view.reader
+        by_batch = _Batches(hour_s=hour_s, cells=Cells(state.parts))
+        digest = ""
         if state.deep:
-            queries = (USAGE_QUERY, BATCH_QUERY) if marks else (USAGE_QUERY,)
-            usage, *by_batch = self.view.reader.groups_by_each(placed.sources, queries)
-            made.take(hour_s, usage_in(hour_s, usage), digest=state.digests)
+            usage = reader.hour_usage(hour_s, placed.sources, batches=by_batch.take if marks else None)
+            made.take(hour_s, usage)
+            if state.digests:
+                digest = usage_digest(usage)
             if marks:
-                waiting = [source for source in found.sources if source.waiting]
-                by_batch.append(self.view.reader.groups(waiting, BATCH_QUERY))
-                all_rows = _by_batch(hour_s, chain.from_iterable(by_batch), batches)
+                by_batch.take(reader.groups([source for source in found.sources if source.waiting], BATCH_QUERY))
         else:
             staged = [source for source in placed.sources if source.staged]
             files = [LakeFile(key=s.key, rows=s.rows, bytes=s.bytes) for s in placed.sources if not s.staged]
-            groups = self.view.reader.groups(staged, USAGE_QUERY) if staged else ()
-            made.take(hour_s, usage_in(hour_s, groups), digest=False)
-            made.take(hour_s, self.totals.summed(files) if files else (), digest=False)
-        rows = HourRows(booked=placed.total, placed=made.total, all_rows=all_rows, keys=made.keys, digest=made.digest)
-        return _Hour(rows=rows, placed=made.cells, batches=batches, total=found.total)
+            if staged:
+                made.take(hour_s, reader.hour_usage(hour_s, staged))
+            if files:
+                made.take(hour_s, self.totals.summed(files))
+        rows = HourRows(
+            booked=placed.total,
+            placed=made.total,
+            all_rows=by_batch.total if state.deep and marks else None,
+            keys=made.keys,
+            digest=digest,
+        )
+        return _Hour(rows=rows, placed=made.cells, batches=by_batch.cells, total=found.total)
 
     def _not_recent(
         self, hour_s: int, total: Total, before: Mapping[str, Mapping[int, Total]] | None, recent: RecentCommits
@@ -368,15 +301,6 @@ class Census:
             made.used[item.hour_s] = made.used.get(item.hour_s, ZERO).plus(total)
             if settled:
                 made.usage.add(item.hour_s, item.account_id, key, total)
-
-
-def _by_batch(hour_s: int, groups: Iterable[tuple[Group, Total]], cells: Cells) -> Total:
-    """Put the rows of an hour into the cells of their batches; returns their total."""
-    size = records = 0
-    for (name,), rows in groups:
-        cells.add(hour_s, str(name), str(name), rows)
-        size, records = size + rows.bytes, records + rows.records
-    return Total(size, records)
 
 
 def _add_marker(made: _MarkerPart, marker: Marker | MarkerGlance, state: CensusState) -> None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from metering.audit.reconcile.hour_check import HourCheck
 from metering.audit.scan.cells import part_of
-from metering.audit.scan.census import HourRows
+from metering.audit.scan.state import HourRows
 from metering.usage.totals import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from metering.audit.scan.census import CensusState
+    from metering.audit.scan.state import CensusState
 
 _NOTHING = HourRows(booked=ZERO, placed=ZERO, all_rows=ZERO, keys=0)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from metering.audit.marker_survey import MarkerSurvey
 from metering.audit.reconcile.settling import AccountHour
 from metering.audit.scan.cells import Cells
-from metering.audit.scan.census import CensusState, HourRows
+from metering.audit.scan.state import CensusState, HourRows
 from metering.audit.sequences import SourceSightings
 from metering.audit.source_keeping import sources_known
 from metering.errors import ObjectMissingError

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from metering.audit.reconcile.reconciler import Reconciler
-    from metering.audit.scan.census import CensusState
+    from metering.audit.scan.state import CensusState
     from metering.audit.verify.expectations import SentContent
     from metering.lake.rows import Group
     from metering.ledger.markers import Marker

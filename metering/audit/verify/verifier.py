@@ -36,7 +36,7 @@ from metering.units import MINUTE_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from metering.audit.scan.census import CensusState
+    from metering.audit.scan.state import CensusState
     from metering.audit.verify.expectations import SentBatches, SentContent
     from metering.lake.view import LakeView
     from metering.ledger.markers import Marker

@@ -11,7 +11,6 @@ from metering.billing.closing.refusals import NotClosable, PeriodNotClosableErro
 from metering.billing.closing.verification import MonthVerifier
 from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of, rfc3339
-from metering.lake.rows import USAGE_QUERY, usage_in
 from metering.ledger.booked_hours import LakeFile, Pending, pending_in
 from metering.ledger.frozen_months import FrozenMonth, read_frozen_month
 from metering.ledger.periods import Period, period_key, periods_of
@@ -243,8 +242,8 @@ class PeriodCloser:
             month,
             hour_s,
             files=files,
-            kept=dict(self.reconciler.totals.summed(files)),
-            counted=lambda: dict(usage_in(hour_s, self.reader.groups(state.sources, USAGE_QUERY))),
+            kept=self.reconciler.totals.summed(files),
+            counted=lambda: self.reader.hour_usage(hour_s, state.sources),
             compared="" if check is None else check.digest,
         )
 

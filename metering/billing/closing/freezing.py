@@ -16,14 +16,13 @@ from metering.ledger.frozen_months import FrozenHour, FrozenMonth, FrozenRows
 from metering.stores.bucket import closed_accounts_key, closed_days_key, closed_hour_key, closed_month_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from metering.lake.ports import FrozenFiles, UsageFile
+    from metering.lake.ports import FrozenFiles, UsageFile, UsageRows
     from metering.ledger.booked_hours import LakeFile
     from metering.stores.objects import ObjectStore
     from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Alerts
-    from metering.usage.totals import Total, UsageKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +40,8 @@ class MonthFreezer:
         hour_s: int,
         *,
         files: tuple[LakeFile, ...],
-        kept: Mapping[UsageKey, Total],
-        counted: Callable[[], Mapping[UsageKey, Total]],
+        kept: UsageRows,
+        counted: Callable[[], UsageRows],
         compared: str,
     ) -> FrozenHour:
         """Put the totals of an hour.

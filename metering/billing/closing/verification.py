@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.hours import month_bounds_s, rfc3339
-from metering.lake.rows import USAGE_QUERY, usage_of
-from metering.lake.usage_digest import in_order, usage_digest
+from metering.lake.usage_digest import usage_digest
 from metering.stores.bucket import CLOSED_PREFIX, lake_prefix
 
 if TYPE_CHECKING:
@@ -53,29 +52,20 @@ class MonthVerifier:
         listed = {info.key for info in self.objects.list(lake_prefix(hour.hour_s))}
         for extra in sorted(listed - {file.key for file in hour.files}):
             yield f"{label}: {extra} was added after the month was closed"
-        frozen, problems = self._frozen(closed, hour)
-        yield from (f"{label}: {problem}" for problem in problems)
+        damages = [] if hour.frozen is None else list(_damages(self.files, hour.frozen))
+        yield from (f"{label}: {damage}" for damage in damages)
         try:
-            usage = usage_of(hour.hour_s, self.reader.totals(hour.sources, USAGE_QUERY))
+            usage = self.reader.hour_usage(hour.hour_s, hour.sources)
         except (ObjectMissingError, ObjectDamagedError) as error:
             yield f"{label}: {error}"
             return
-        if frozen is not None:
-            yield from _differences(label, usage, frozen)
-        elif hour.frozen is not None and usage_digest(in_order(usage)) != hour.frozen.digest:
+        if hour.frozen is not None and usage_digest(usage) == hour.frozen.digest:
+            return
+        if damages:
             yield f"{label}: the files have other rows than those that were frozen"
-
-    def _frozen(self, closed: FrozenMonth, hour: FrozenHour) -> tuple[Mapping[UsageKey, Total] | None, list[str]]:
-        """The frozen totals of an hour, or None if its object is not the one that was frozen; and what is wrong."""
-        if hour.frozen is None:
-            return hour.usage or {}, []
-        try:
-            rows = list(self.files.hour(closed, hour.hour_s))
-        except (ObjectMissingError, ObjectDamagedError) as error:
-            return None, [str(error)]
-        if (len(rows), usage_digest(rows)) != (hour.frozen.rows, hour.frozen.digest):
-            return None, [_changed(hour.frozen)]
-        return dict(rows), []
+            return
+        # The only hours that are held.
+        yield from _differences(label, dict(usage), dict(self.files.hour(closed, hour.hour_s)))
 
     def _whole(self, rows: FrozenRows) -> Iterator[str]:
         yield from _damages(self.files, rows)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from metering.audit.scan.census import CensusState
+    from metering.audit.scan.state import CensusState
     from metering.stores.items import ItemStore
 
 RESUME_OPTION = typer.Option(

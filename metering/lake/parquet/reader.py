@@ -11,19 +11,22 @@ import pyarrow.compute as pc
 
 from metering.intake.formats.exact_sums import halves
 from metering.lake.parquet.hour_rows import STAGED_END_BYTES, TEXT_COLUMNS, decoding, row_groups_of, taken
+from metering.lake.parquet.reading_order import read_each
 from metering.lake.parquet.row_groups import RowGroups
 from metering.lake.parquet.schema import BOOKED_HOUR
+from metering.lake.parquet.summaries import usage_of_sums
 from metering.lake.parquet.sums import Sums, halves_of
-from metering.lake.rows import FEW_ROWS, OWN_HOUR, USAGE_COLUMNS, RowQuery
-from metering.stores.threads import side_by_side
+from metering.lake.parquet.usage_files import TableRows
+from metering.lake.rows import BATCH_QUERY, FEW_ROWS, OWN_HOUR, USAGE_COLUMNS, USAGE_QUERY, RowQuery
 from metering.usage.totals import UsageKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import BinaryIO
 
     import pyarrow.parquet as pq
 
+    from metering.lake.ports import UsageRows
     from metering.lake.rows import Group
     from metering.ledger.row_sources import RowSource
     from metering.stores.objects import ObjectStore
@@ -64,33 +67,40 @@ class ParquetLakeReader:
         return dict(self.groups(sources, query))
 
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        yield from self._summed(sources, [query])[0].groups()
+        sums = Sums(query)
+        for (part,) in self._read(sources, [query]):
+            sums.add(part.table())
+        yield from sums.groups()
 
-    def groups_by_each(
-        self, sources: Sequence[RowSource], queries: Sequence[RowQuery]
-    ) -> list[Iterator[tuple[Group, Total]]]:
-        if len({(query.where, query.times) for query in queries}) > 1:
-            raise ValueError("the queries take different rows")
-        return [sums.groups() for sums in self._summed(sources, queries)]
+    def hour_usage(
+        self,
+        hour_s: int,
+        sources: Sequence[RowSource],
+        *,
+        batches: Callable[[Iterator[tuple[Group, Total]]], None] | None = None,
+    ) -> UsageRows:
+        sums = Sums(USAGE_QUERY)
+        queries = (USAGE_QUERY,) if batches is None else (USAGE_QUERY, BATCH_QUERY)
+        for usage, *by_batch in self._read(sources, queries):
+            sums.add(usage.table())
+            if batches is not None:
+                # Of all batches of an hour only those of a source are held.
+                batches(by_batch[0].groups())
+        return TableRows(usage_of_sums(sums.table(), hour_s))
 
-    def _summed(self, sources: Sequence[RowSource], queries: Sequence[RowQuery]) -> list[Sums]:
-        """Sums of each query."""
-        sums = [Sums(query) for query in queries]
-        # One thread less to start for what is mostly one file.
-        threads = self._readers if len(sources) > 1 else 1
-        for partials in side_by_side(lambda source: self._source(source, queries), sources, threads=threads):
-            for one, partial in zip(sums, partials, strict=True):
-                one.add(partial)
-        return sums
+    def _read(self, sources: Sequence[RowSource], queries: Sequence[RowQuery]) -> Iterator[list[Sums]]:
+        """Sums of each query over the rows of each source, in no order."""
+        read = read_each(lambda source: self._source(source, queries), sources, threads=self._readers)
+        return (sums for _, sums in read)
 
-    def _source(self, source: RowSource, queries: Sequence[RowQuery]) -> list[pa.Table]:
+    def _source(self, source: RowSource, queries: Sequence[RowQuery]) -> list[Sums]:
         sums = [Sums(query) for query in queries]
         with decoding(source.key):
             for table in self._tables(source, queries):
                 low_high = halves(table.column("bytes"))
                 for one, query in zip(sums, queries, strict=True):
                     one.add(halves_of(table, query, low_high))
-        return [one.table() for one in sums]
+        return sums
 
     def _tables(self, source: RowSource, queries: Sequence[RowQuery]) -> Iterator[pa.Table]:
         """Matching rows of a source, one table for each row group."""

@@ -16,12 +16,14 @@ from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.intake.formats.exact_sums import halves
 from metering.intake.instants import SECOND_US
 from metering.lake.parquet.hour_rows import decoding
+from metering.lake.parquet.reading_order import read_each
 from metering.lake.parquet.schema import INSTANT
 from metering.lake.parquet.sums import Sums
 from metering.lake.parquet.usage_files import (
     NAMES,
     NUMBER,
     USAGE_SCHEMA,
+    TableRows,
     integers_of,
     rows_of,
     sorted_usage,
@@ -30,16 +32,14 @@ from metering.lake.parquet.usage_files import (
     usage_table,
     usage_writer,
 )
-from metering.lake.rows import USAGE_COLUMNS, USAGE_QUERY, usage_of
-from metering.lake.usage_digest import in_order
+from metering.lake.rows import USAGE_COLUMNS, USAGE_QUERY
 from metering.stores.bucket import hour_of_lake_key, summary_key
-from metering.stores.threads import side_by_side
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from metering.lake.ports import LakeReader
+    from metering.lake.ports import LakeReader, UsageRows
     from metering.ledger.booked_hours import LakeFile
     from metering.stores.objects import ObjectStore
     from metering.usage.totals import UsageKey
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 _GROUP_ROWS = 64 * 1024
 # Objects of one hour that are fetched at the same time; all but one are small.
 _READERS = 8
-# Rows that are Python's at a time.
-_SLICE_ROWS = 16 * 1024
 # Precision that holds every int64, and the product of one with 2^32.
 _HALF = pa.decimal128(19, 0)
 _HIGH_UNIT = pa.scalar(2**32, pa.int64()).cast(pa.decimal128(19, 0)).cast(pa.decimal128(11, 0))
@@ -119,17 +117,14 @@ class ParquetTotals:
             yield from rows_of(table)
             return
         hour_s = hour_of_lake_key(file.key) or 0
-        yield from in_order(usage_of(hour_s, self._lake.totals([file.source(hour_s)], USAGE_QUERY)))
+        yield from self._lake.hour_usage(hour_s, [file.source(hour_s)])
 
-    def summed(self, files: Sequence[LakeFile]) -> Iterator[tuple[UsageKey, Total]]:
+    def summed(self, files: Sequence[LakeFile]) -> UsageRows:
         sums, hour_s = Sums(USAGE_QUERY), 0
-        found = side_by_side(self._kept, files, threads=_READERS if len(files) > 1 else 1)
-        for file, table in zip(files, found, strict=True):
+        for file, table in read_each(self._kept, files, threads=_READERS):
             hour_s = hour_of_lake_key(file.key) or 0
             sums.add(_sums_of(usage_table(list(self.of(file))) if table is None else table, hour_s))
-        summed = usage_of_sums(sums.table(), hour_s)
-        for first in range(0, summed.num_rows, _SLICE_ROWS):
-            yield from rows_of(summed.slice(first, _SLICE_ROWS))
+        return TableRows(usage_of_sums(sums.table(), hour_s))
 
     def _kept(self, file: LakeFile) -> pa.Table | None:
         """The totals beside a file, if they are there and add up to its rows and bytes."""

@@ -35,6 +35,8 @@ class Sums:
 
     def add(self, part: pa.Table) -> None:
         """Add a table of the group columns, `low`, `high` and `records`."""
+        if not part.num_rows:
+            return
         self._parts.append(part)
         self._rows += part.num_rows
         if self._rows > _PARTIAL_ROWS and len(self._parts) > 1:
@@ -66,7 +68,6 @@ class Sums:
 
     def groups(self) -> Iterator[tuple[Group, Total]]:
         """The same, each group once, of which few are Python's at a time."""
-        self._parts = [part for part in self._parts if part.num_rows]
         if not self._parts:
             return
         table = self.table()

@@ -41,6 +41,8 @@ USAGE_SCHEMA = pa.schema(
     ]
 )
 _NUMBER_BYTES = 16
+# Rows that are Python's at a time.
+_SLICE_ROWS = 16 * 1024
 
 
 def usage_table(rows: Sequence[tuple[UsageKey, Total]]) -> pa.Table:
@@ -59,6 +61,21 @@ def rows_of(table: pa.Table) -> Iterator[tuple[UsageKey, Total]]:
         keys = map(UsageKey, seconds_of(batch.column("hour")), *names, seconds_of(batch.column("corrects")))
         totals = map(Total, integers_of(batch.column("bytes")), integers_of(batch.column("records")))
         yield from zip(keys, totals, strict=True)
+
+
+class TableRows:
+    """`UsageRows` of a table of `USAGE_SCHEMA`, in its order."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        rows: int = self._table.num_rows
+        return rows
+
+    def __iter__(self) -> Iterator[tuple[UsageKey, Total]]:
+        for first in range(0, len(self), _SLICE_ROWS):
+            yield from rows_of(self._table.slice(first, _SLICE_ROWS))
 
 
 def texts_of(column: pa.DictionaryArray) -> list[str]:
@@ -90,8 +107,9 @@ def integers_of(column: pa.Array) -> list[int]:
 
 def total_of(table: pa.Table) -> Total:
     """Exact sum of the rows of a table."""
-    sums = [sum(sum(integers_of(chunk)) for chunk in table.column(name).chunks) for name in ("bytes", "records")]
-    return Total(*sums)
+    # Of 38 digits, so that no sum of lines of 2^63 bytes overflows.
+    sums = [pc.sum(table.column(name)).as_py() for name in ("bytes", "records")]
+    return Total(*(int(found or 0) for found in sums))
 
 
 def add_to_digest(digest: _Hash, table: pa.Table) -> None:

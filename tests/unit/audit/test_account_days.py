@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,23 @@ def test_hours_in_lake_files_and_in_staging_agree(at_once: int, totals: str, mon
         assert check.agrees
         assert check.usage == check.rows == Total(39, 6)
         assert check.usage == world.jobs.reconciler.look(hour_s, frozenset())[0].usage
+
+
+def test_hours_of_many_keys_are_held_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = world_of_a_day()
+    held: list[int] = []
+    whole = AccountDays._compared
+
+    def counted(days: AccountDays, rows: Any, done: Any) -> Any:
+        held.append(len(rows))
+        return whole(days, rows, done)
+
+    monkeypatch.setattr(AccountDays, "_compared", counted)
+    assert all(check.agrees for check in world.jobs.account_days.look(DAY).values())
+    # Each hour has two keys in files, and two in staging.
+    monkeypatch.setattr(account_days, "KEYS_AT_ONCE", 5)
+    assert all(check.agrees for check in world.jobs.account_days.look(DAY).values())
+    assert held == [3, 2, 1]
 
 
 def test_each_key_that_differs_is_named_and_a_lost_item_is_one() -> None:

@@ -12,6 +12,7 @@ from metering.audit.rebuild import RebuildStep
 from metering.billing.closing.refusals import PeriodNotClosableError
 from metering.cli.commands.analyst import periods
 from metering.hours import hour_of
+from metering.lake.usage_digest import in_order
 from metering.ledger.markers import Marker, marker_key
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows
@@ -142,7 +143,7 @@ def test_rows_of_a_closed_month_that_are_not_what_was_frozen_are_told() -> None:
     first, second = closed.hours
     usage = dict(world.jobs.frozen_files.hour(closed, first.hour_s))
     other = {key: Total(total.bytes + 1, total.records) for key, total in usage.items()}
-    world.objects.put(first.key, world.jobs.frozen_files.hour_file(other).content, if_absent=False)
+    world.objects.put(first.key, world.jobs.frozen_files.hour_file(in_order(other)).content, if_absent=False)
     assert world.jobs.rebuilder.usage().damaged == (first.hour_s,)
     assert not any(key.hour_s == first.hour_s for key in world.usage()), "nothing is booked of a changed object"
     lose_usage(world, month=MONTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -351,3 +352,34 @@ def test_a_survey_without_sources_notes_none() -> None:
     survey.part().add(marker_of("s", 1, 1_000))
     survey.add(marker_of("s", 1, 1_000))
     assert not survey.sources
+
+
+@pytest.mark.parametrize(
+    "numbers", [[5, 7, 6], [9, 2**15 + 9, 9 - 2**15 + 2**20], [0, 2**31, 2**40, 1], [2**62, 0, 2**63 - 1], []]
+)
+def test_numbers_and_their_moments_are_kept_exactly_however_far_apart(numbers: list[int]) -> None:
+    seen = SourceSightings()
+    for place, number in enumerate(numbers):
+        seen.add(number, 1_795_000_000_000 - place * 40 * DAY_S * 1_000)
+    kept = {number: 1_795_000_000_000 - place * 40 * DAY_S * 1_000 for place, number in enumerate(numbers)}
+    assert seen.sequences == kept
+    again = SourceSightings()
+    again.add_saved(*seen.saved())
+    assert (again.sequences, again.newest_ms, len(again)) == (kept, seen.newest_ms, len(numbers))
+    both = SourceSightings()
+    both.merge(again)
+    assert both.sequences == kept
+
+
+def test_numbers_of_a_day_take_six_bytes_each() -> None:
+    seen = SourceSightings()
+    tracemalloc.start()
+    try:
+        for number in range(30_000):
+            seen.add(10**12 + number, 1_795_000_000_000 + number * 2_800)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(seen) == 30_000
+    # Arrays are a little larger than what is in them.
+    assert taken < 30_000 * 6 * 1.15

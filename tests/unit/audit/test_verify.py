@@ -21,10 +21,11 @@ from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.view import LakeView
 from metering.ledger.booked_hours import Pointer
 from metering.ledger.markers import marker_key
+from metering.ledger.usage.items import newest_run_of
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.sender import Sender
 from metering.replay.synthesis import Shipment, Synthesis
-from metering.stores.writes import Delete, Put, Table
+from metering.stores.writes import Delete, Put, Table, Update
 from metering.wiring.aggregator import build_aggregator
 from tests.support.region import MemoryRegion
 from tests.support.senders_world import SERVICES
@@ -240,6 +241,17 @@ def test_what_waits_for_the_roll_up_is_not_settled_and_no_difference() -> None:
     made.work(rolled_up=False)
     result = made.verify()
     assert not result.stable
+    assert (result.differences, result.lost, result.doubled) == ((), (), ())
+
+
+def test_usage_that_never_settles_is_not_proven_although_nothing_waits() -> None:
+    made = region()
+    entry = usage_of(made.items)[0]
+    # A run that is not done: what it books is in this item, and in no file yet.
+    made.items.update(Update(table=Table.USAGE, key=entry.item_key, set={newest_run_of(0): 10**9}))
+    result = made.verify()
+    assert (result.stable, result.passed) == (False, False)
+    assert result.unstable == (entry.key.hour_s,)
     assert (result.differences, result.lost, result.doubled) == ((), (), ())
 
 

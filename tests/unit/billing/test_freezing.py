@@ -12,6 +12,7 @@ import pytest
 from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
 from metering.hours import month_bounds_s
 from metering.lake.counted_totals import CountedTotals
+from metering.lake.usage_digest import in_order
 from metering.ledger.periods import period_key
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows
@@ -20,10 +21,11 @@ from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.frozen import as_of_0_1
+from tests.support.lake_readers import TotalsAlone
 from tests.support.lake_world import ACCOUNT, World, record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from metering.lake.ports import LakeReader
     from metering.lake.rows import Group, RowQuery
@@ -122,7 +124,9 @@ def test_a_close_that_died_at_any_call_and_goes_on_gives_the_same_bytes() -> Non
 
 def test_an_hour_that_is_there_with_other_rows_stops_the_close_and_pages() -> None:
     world = world_with_october()
-    other = world.jobs.frozen_files.hour_file({key: Total(1, 1) for key in october(world) if key.hour_s == FIRST_S})
+    other = world.jobs.frozen_files.hour_file(
+        in_order({key: Total(1, 1) for key in october(world) if key.hour_s == FIRST_S})
+    )
     world.objects.put(closed_hour_key(MONTH, FIRST_S), other.content, if_absent=True)
     assert "other rows than the lake has now" in str(stopped(world))
     assert not world.objects.keys(closed_month_key(MONTH))
@@ -130,7 +134,7 @@ def test_an_hour_that_is_there_with_other_rows_stops_the_close_and_pages() -> No
     assert close(world).total == Total(5 + 7 + 2**63, 4)
 
 
-class Shifted:
+class Shifted(TotalsAlone):
     """A reader that finds a byte with another key than it was compared with; the totals of hours are the same."""
 
     def __init__(self, reader: LakeReader) -> None:
@@ -143,14 +147,6 @@ class Shifted:
             found[first] = Total(found[first].bytes + 1, found[first].records)
             found[second] = Total(found[second].bytes - 1, found[second].records)
         return found
-
-    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        return iter(self.totals(sources, query).items())
-
-    def groups_by_each(
-        self, sources: Sequence[RowSource], queries: Sequence[RowQuery]
-    ) -> list[Iterator[tuple[Group, Total]]]:
-        return [self.groups(sources, query) for query in queries]
 
 
 def test_totals_beside_a_file_that_are_not_the_compared_ones_are_counted_from_its_rows() -> None:
@@ -198,7 +194,7 @@ def test_an_hour_of_a_died_close_that_was_changed_since_stops_the_next_one() -> 
         assert world.dies_after(calls, partial(world.jobs.closer.close, MONTH, world.deadline()))
         calls += 1
     usage = {k: Total(t.bytes + 1, t.records) for k, t in october(world).items() if k.hour_s == FIRST_S}
-    world.objects.put(key, world.jobs.frozen_files.hour_file(usage).content, if_absent=False)
+    world.objects.put(key, world.jobs.frozen_files.hour_file(in_order(usage)).content, if_absent=False)
     assert key in str(stopped(world))
 
 
@@ -216,7 +212,7 @@ def test_verify_names_an_object_with_other_rows_and_a_damaged_one(key: str) -> N
     world = world_with_october()
     close(world)
     usage = {k: Total(t.bytes + 1, t.records) for k, t in october(world).items() if k.hour_s == FIRST_S}
-    world.objects.put(key, world.jobs.frozen_files.hour_file(usage).content, if_absent=False)
+    world.objects.put(key, world.jobs.frozen_files.hour_file(in_order(usage)).content, if_absent=False)
     [found] = world.jobs.closer.verify(MONTH)
     assert found.endswith(f"{key} has other rows than those that were frozen")
     world.objects.put(key, b"x" * 100, if_absent=False)
@@ -229,7 +225,7 @@ def test_the_digest_is_of_rows_and_not_of_bytes_of_a_file() -> None:
     closed = close(world)
     usage = {k: t for k, t in october(world).items() if k.hour_s == FIRST_S}
     other = type(world.jobs.frozen_files)(world.objects, group_rows=1)
-    body = other.hour_file(usage).content
+    body = other.hour_file(in_order(usage)).content
     assert body != world.objects.get(closed_hour_key(MONTH, FIRST_S))
     world.objects.put(closed_hour_key(MONTH, FIRST_S), body, if_absent=False)
     assert world.jobs.closer.verify(MONTH) == []

@@ -160,7 +160,7 @@ def test_a_month_is_not_made_of_hours_with_other_rows_than_those_that_were_put(p
     files = PlainFrozenFiles(objects) if plain else ParquetFrozenFiles(objects)
     usage = {UsageKey(FIRST_S, ACCOUNTS[0], "a", "AmazonEC2", "us-east-1", "internet"): Total(5, 3)}
     [hour] = freeze(objects, files, MONTH, hours_of(usage)).hours
-    other = files.hour_file({key: Total(6, 3) for key in usage})
+    other = files.hour_file(in_order({key: Total(6, 3) for key in usage}))
     objects.put(hour.key, other.content, if_absent=False)
     with pytest.raises(ObjectDamagedError, match="digest"), files.month_files([hour]):
         pass

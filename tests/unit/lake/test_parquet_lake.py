@@ -20,16 +20,18 @@ from metering.lake.parquet.hour_rows import STAGED_END_BYTES
 from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.parquet.schema import STAGING_SCHEMA
 from metering.lake.parquet.writer import ParquetLakeWriter
-from metering.lake.rows import BATCH_QUERY, OWN_HOUR, USAGE_QUERY, RowQuery
+from metering.lake.rows import BATCH_QUERY, OWN_HOUR, USAGE_QUERY, RowQuery, batches_of, usage_of
+from metering.lake.usage_digest import in_order
 from metering.ledger.row_sources import RowSource
 from metering.units import HOUR_S
 from metering.usage.totals import Total, sum_totals
 from tests.support.lake_world import HOUR
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from metering.lake.ports import MergedFile
+    from metering.lake.rows import Group
 
 FileRow = tuple[str, str, int, int, str]  # account, resource, bytes, start, batch
 Row = tuple[int, str, str, int, int, str]  # booked hour, and the same
@@ -123,10 +125,17 @@ def _reads_the_same(
     found = {("b1",): sum_totals(Total(*each) for each in of_one)} if of_one else {}
     assert reader.totals(lake, many) == found == reader.totals(staged, many)
     for sources in (lake, staged):
-        together = reader.groups_by_each(sources, [USAGE_QUERY, BATCH_QUERY])
-        assert list(map(dict, together)) == [reader.totals(sources, query) for query in (USAGE_QUERY, BATCH_QUERY)]
-    with pytest.raises(ValueError, match="take different rows"):
-        reader.groups_by_each(lake, [USAGE_QUERY, only])
+        groups: list[Iterator[tuple[Group, Total]]] = []
+        usage = reader.hour_usage(HOUR, sources, batches=groups.append)
+        rows = sorted((str(batch_id), total) for each in groups for (batch_id,), total in each)
+        assert list(usage) == list(usage) == in_order(usage_of(HOUR, reader.totals(sources, USAGE_QUERY)))
+        assert len(usage) == len(list(usage))
+        # A batch comes once from each source that has rows of it, and its parts add up.
+        assert len(groups) == len(sources)
+        summed = {batch: sum_totals(total for each, total in rows if each == batch) for batch, _ in rows}
+        assert summed == batches_of(reader.totals(sources, BATCH_QUERY))
+        assert list(reader.hour_usage(HOUR, sources)) == list(usage)
+    assert len(reader.hour_usage(HOUR, [])) == 0
 
 
 def test_a_missing_staging_object_is_named() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.lake.plan import Plan, make_plan
+from metering.lake.plan import Backlog, Plan, make_plan
 from metering.ledger.booked_hours import Pending
 from metering.stores.bucket import lake_file_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.stage import compaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NOW_S = 1_795_527_000
 TODAY = NOW_S - NOW_S % HOUR_S
@@ -29,7 +34,7 @@ def entry(name: str, rows: dict[int, int], *, age_s: int = 0, taken: frozenset[i
 
 
 def plan(*entries: Pending, closing: frozenset[str] = frozenset()) -> Plan | None:
-    return make_plan(0, entries, now_s=NOW_S, policy=POLICY, closing=closing)
+    return make_plan(0, Backlog(entries), now_s=NOW_S, policy=POLICY, closing=closing)
 
 
 def test_little_and_young_data_waits() -> None:
@@ -80,6 +85,25 @@ def test_the_file_names_follow_from_the_run_alone() -> None:
     assert lake_file_key(TODAY, 3, 17, 2) == "lake/dt=2026-11-24/hour=13/3-000000000017-002.parquet"
 
 
+def test_a_commit_that_still_waits_is_left_out_whole_and_the_wait_is_asked_after_the_list() -> None:
+    asked: list[str] = []
+
+    def listed() -> Iterator[Pending]:
+        yield entry("a", {TODAY: 1, OLDER: 2}, age_s=90)
+        yield entry("b", {TODAY: 3}, age_s=60)
+        asked.append("listed")
+
+    def waiting() -> set[str]:
+        assert asked == ["listed"]
+        return {"a", "of another shard"}
+
+    backlog = Backlog(listed(), waiting)
+    assert backlog.commits == {"b": 1}
+    assert list(backlog.hours) == [TODAY]
+    assert backlog.oldest_ms == (NOW_S - 60) * 1_000
+    assert Backlog([]).oldest_ms is None
+
+
 entries = st.lists(
     st.builds(
         lambda number, rows, age_s: entry(f"c{number}", rows, age_s=age_s),
@@ -94,7 +118,7 @@ entries = st.lists(
 
 @given(entries)
 def test_every_pair_is_in_one_file_at_most_and_files_hold_what_pending_says(pending: list[Pending]) -> None:
-    made = make_plan(0, pending, now_s=NOW_S, policy=POLICY)
+    made = make_plan(0, Backlog(pending), now_s=NOW_S, policy=POLICY)
     if made is None:
         return
     assert Plan.from_json(made.to_json(), "runs/0/a.json") == made
@@ -113,7 +137,7 @@ def test_planning_again_and_again_takes_everything_once(pending: list[Pending]) 
     taken: set[tuple[str, int]] = set()
     last: list[str] = []
     later_s = NOW_S + 3 * DAY_S
-    while made := make_plan(0, list(left.values()), now_s=later_s, policy=POLICY):
+    while made := make_plan(0, Backlog(left.values()), now_s=later_s, policy=POLICY):
         last += made.last
         for commit_id, hours in made.commits().items():
             assert not taken & {(commit_id, hour_s) for hour_s in hours}

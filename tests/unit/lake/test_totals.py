@@ -26,11 +26,12 @@ from metering.ledger.booked_hours import LakeFile
 from metering.stores.bucket import hour_of_lake_key, lake_file_key, summary_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, merge
+from tests.support.lake_readers import TotalsAlone
 from tests.support.lake_world import HOUR, World, record
 from tests.unit.lake.test_parquet_lake import Row, rows_of_a_commit, staging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from metering.lake.rows import Group, RowQuery
     from metering.ledger.row_sources import RowSource
@@ -50,19 +51,11 @@ def totals_of(world: World, file: LakeFile) -> dict[UsageKey, Total]:
     return dict(world.jobs.totals.of(file))
 
 
-class NoRows:
+class NoRows(TotalsAlone):
     """A reader of rows that nobody may ask."""
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         raise AssertionError(f"the rows of {sources} were read for {query}")
-
-    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        return iter(self.totals(sources, query).items())
-
-    def groups_by_each(
-        self, sources: Sequence[RowSource], queries: Sequence[RowQuery]
-    ) -> list[Iterator[tuple[Group, Total]]]:
-        return [self.groups(sources, query) for query in queries]
 
 
 def kept_totals_of(world: World, file: LakeFile) -> dict[UsageKey, Total]:

@@ -10,7 +10,7 @@ import pytest
 
 from load_tests.scale.bench import Bench, Result, Step, WrongResultError, expect
 from load_tests.scale.items import ComputedItems
-from load_tests.scale.jobs import JOBS, Size
+from load_tests.scale.jobs import AS_NEEDED, JOBS, Job, Size
 from load_tests.scale.memory import MemoryWatch, deep_bytes
 from load_tests.scale.meter import WAITS, Meter
 from load_tests.scale.objects import ComputedObjects
@@ -20,7 +20,7 @@ from load_tests.scale.staging import Staging
 from load_tests.scale.templates import Templates
 from metering.audit.marker_survey import MarkerSurvey
 from metering.audit.source_keeping import sources_known
-from metering.hours import month_bounds_s
+from metering.hours import hour_label, month_bounds_s
 from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.parquet.summaries import ParquetTotals
 from metering.lake.rows import BATCH_QUERY, batches_of
@@ -28,6 +28,7 @@ from metering.lake.view import LakeView
 from metering.ledger.booked_hours import LakeFile, Published
 from metering.ledger.markers import Marker, MarkerGlance, is_marker, marker_key
 from metering.ledger.usage.reading import UsageReading
+from metering.stores.bucket import lake_prefix
 from metering.stores.writes import Delete, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S, MIB
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
@@ -232,20 +233,50 @@ def test_every_job_of_the_issue_is_measured() -> None:
     assert set(JOBS) == {"close", "verify", "scan", "quick-pass", "watch", "orphans", "compactor", "rollup", "canary"}
 
 
+def _with_part(besides_mib: int | None) -> Job:
+    part = JOBS["verify"].part
+    assert part is not None
+    return replace(JOB, part=replace(part, says="four hours", sizes=AS_NEEDED, besides_mib=besides_mib))
+
+
 def test_memory_of_a_census_is_that_of_its_hours_and_the_bound_of_its_cells() -> None:
-    job = replace(JOB, hour_sizes=(Size(1_000, 4), Size(3_000, 4)))
     times = [_result(0.01, 1.1, 400), _result(0.1, 2.0, 500)]
-    found = project(job, *times, hours=[_result(0.1, 1.0, 200), _result(0.3, 1.0, 220)])
-    assert found.memory_at_needed_mib == pytest.approx(220 + 20 / 0.2 * 2.7 + 256, abs=1)
-    assert "4 hours of 1/10 and 3/10" in line(found)
+    found = project(_with_part(256), *times, part=[_result(1.0, 1.0, 200), _result(2.0, 1.0, 220)])
+    assert found.memory_at_needed_mib == 220 + 20 + 256
+    assert "; four hours at 1 x and 3 x" in line(found)
     assert "400, 500, 200 and 220" in line(found)
 
 
-def test_a_census_whose_hours_grow_too_much_is_named() -> None:
-    job = replace(JOB, hour_sizes=(Size(1_000, 4), Size(3_000, 4)))
+def test_memory_of_a_job_that_is_at_its_limits_grows_with_its_part() -> None:
+    times = [_result(0.1, 1.1, 400), _result(0.25, 2.0, 500)]
+    found = project(_with_part(None), *times, part=[_result(1.0, 1.0, 200), _result(3.0, 1.0, 300)])
+    assert found.memory_at_needed_mib == pytest.approx(500 + 100 / 2 * 2.75, abs=1)
+
+
+def test_a_part_that_grows_too_much_is_named() -> None:
     times = [_result(0.01, 1.1), _result(0.1, 2.0)]
-    found = project(job, *times, hours=[_result(0.1, 1.0, 200), _result(0.3, 1.0, 300)])
+    found = project(_with_part(256), *times, part=[_result(1.0, 1.0, 200), _result(3.0, 1.0, 900)])
     assert any("MiB at 3 times the target" in problem for problem in found.problems)
+
+
+def test_a_large_hour_is_in_files_that_are_full_at_most_and_add_up_to_it(tmp_path: Path) -> None:
+    made = region(accounts=50, days=1)
+    whole = made.file_total(0)
+    assert made.files == 1
+    assert [Region(accounts, 0, DAY_S).files for accounts in (2_500, 5_000, 10_000, 30_000)] == [1, 2, 4, 12]
+    made.__dict__["files"] = 3
+    totals = [made.file_total(0, number) for number in range(3)]
+    assert sum_totals(totals) == whole
+    world = World(made, tmp_path)
+    hour_s = made.begin_s + 7 * HOUR_S
+    [item] = world.items.query(Table.LEDGER, f"H#{hour_label(hour_s)}")
+    assert [Total(file.bytes, file.rows) for file in Published.from_item(item).files] == totals
+    assert [info.key for info in world.objects.list(lake_prefix(hour_s))] == [
+        file.key for file in Published.from_item(item).files
+    ]
+    assert sum_totals(world.view.hour_usage(hour_s).values()) == whole
+    batches = batches_of(world.view.hour_totals(hour_s, BATCH_QUERY))
+    assert len(batches) == made.batches_an_hour - sum(map(len, made.late_blocks.values()))
 
 
 def test_a_scan_of_a_computed_region_keeps_only_the_numbers_of_its_last_day() -> None:

@@ -32,10 +32,11 @@ from metering.operations.canary import Canary
 from metering.stores.writes import Put, Table
 from metering.units import MINUTE_S
 from metering.usage.totals import Total, UsageKey
+from tests.support.lake_readers import TotalsAlone
 from tests.support.usage_items import UsageEntry, change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from metering.lake.rows import Group, RowQuery
     from metering.ledger.row_sources import RowSource
@@ -45,7 +46,7 @@ SLOT_S = NOW_S - 30
 REGION = "eu-west-1"
 
 
-class Rows:
+class Rows(TotalsAlone):
     """A `LakeReader` of usage types per object."""
 
     def __init__(self) -> None:
@@ -56,14 +57,6 @@ class Rows:
         assert where["account_id"] == {CANARY_ACCOUNT_ID}
         count = sum(name in where["usage_type"] for source in sources for name in self.objects[source.key])
         return {(): Total(count * CANARY_BYTES, count)} if count else {}
-
-    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        yield from self.totals(sources, query).items()
-
-    def groups_by_each(
-        self, sources: Sequence[RowSource], queries: Sequence[RowQuery]
-    ) -> list[Iterator[tuple[Group, Total]]]:
-        return [self.groups(sources, query) for query in queries]
 
 
 class Setup:

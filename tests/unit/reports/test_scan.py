@@ -361,7 +361,7 @@ def test_usage_is_read_beside_lake_files_and_counted_from_rows_where_that_is_mis
     body = world.objects.get(summary_key(file.key))
     world.objects.remove(summary_key(file.key))
     assert ask(world, by_account) == expected
-    for wrong in (body[:40], ParquetFrozenFiles(world.objects).hour_file({}).content):
+    for wrong in (body[:40], ParquetFrozenFiles(world.objects).hour_file([]).content):
         world.objects.put(summary_key(file.key), wrong, if_absent=False)
         assert ask(world, by_account) == expected
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from metering.audit.reconcile.reconciler import Reconciler, ReconciliationResult
-    from metering.audit.scan.census import CensusState
+    from metering.audit.scan.state import CensusState
     from metering.audit.verify.verification import Difference
     from metering.lake.compactor import CompactionResult
     from metering.wiring.connection import RegionConnection

@@ -31,12 +31,12 @@ from metering.units import KIB
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     import pyarrow as pa
 
-    from metering.lake.ports import DayBatch
+    from metering.lake.ports import DayBatch, UsageRows
     from metering.ledger.frozen_months import FrozenHour, FrozenMonth
     from metering.stores.objects import ObjectStore
     from metering.usage.totals import UsageKey
@@ -76,10 +76,11 @@ class ParquetFrozenFiles:
         self._sort_rows = sort_rows
         self._group_rows = group_rows
 
-    def hour_file(self, usage: Mapping[UsageKey, Total]) -> UsageFile:
-        body = BytesIO()
+    def hour_file(self, rows: UsageRows) -> UsageFile:
+        body, left = BytesIO(), iter(rows)
         with _Sink(body) as sink:
-            sink.write(usage_table(in_order(usage)), self._group_rows)
+            while part := list(islice(left, self._group_rows)):
+                sink.write(usage_table(part), self._group_rows)
         return sink.file(body.getvalue())
 
     @contextmanager

@@ -13,9 +13,6 @@ from metering.stores.fields import Fields
 from metering.stores.writes import Key, Put, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from metering.ledger.booked_hours import Pending
     from metering.stores.items import ItemStore
     from metering.stores.writes import Item, Value
 
@@ -38,18 +35,6 @@ class LakeFigures:
     commits: int = 0
     hours: int = 0
     oldest_ms: int | None = None
-
-    @classmethod
-    def of(cls, shard: int, pending: Iterable[Pending], *, listed_s: int) -> LakeFigures:
-        """Sum up a list."""
-        entries = list(pending)
-        return cls(
-            shard=shard,
-            listed_s=listed_s,
-            commits=len(entries),
-            hours=len({hour_s for entry in entries for hour_s in entry.hours}),
-            oldest_ms=min((entry.created_at_ms for entry in entries), default=None),
-        )
 
     def keep(self, items: ItemStore) -> None:
         """Store the note. Two compactors of one shard may overwrite each other: both just looked."""

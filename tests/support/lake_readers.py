@@ -1,0 +1,36 @@
+"""A reader of rows of which a test says the totals alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.lake.rows import USAGE_QUERY, usage_of
+from metering.lake.usage_digest import in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from metering.lake.ports import UsageRows
+    from metering.lake.rows import Group, RowQuery
+    from metering.ledger.row_sources import RowSource
+    from metering.usage.totals import Total
+
+
+class TotalsAlone:
+    """`LakeReader` of a class that has `totals`. Nobody may ask it for batches."""
+
+    def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
+        raise NotImplementedError
+
+    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
+        yield from self.totals(sources, query).items()
+
+    def hour_usage(
+        self,
+        hour_s: int,
+        sources: Sequence[RowSource],
+        *,
+        batches: Callable[[Iterator[tuple[Group, Total]]], None] | None = None,
+    ) -> UsageRows:
+        assert batches is None
+        return in_order(usage_of(hour_s, self.totals(sources, USAGE_QUERY)))
