@@ -144,7 +144,7 @@ def main(arguments: Sequence[str]) -> int:
         running = emulator.start(emulator.free_port(4_650), region="us-east-1")
 
         def run(name: str, shipments: Sequence[Shipment], *, trouble: bool) -> Result:
-            return Race(
+            result = Race(
                 name=name,
                 shipments=shipments,
                 endpoint=running.endpoint,
@@ -152,6 +152,12 @@ def main(arguments: Sequence[str]) -> int:
                 trouble=trouble,
                 kill_every_s=options.kill_every,
             ).run()
+            # A whole race takes half an hour: it tells what it has.
+            wrong = f", {result.wrong} of {result.accounts} accounts wrong" if trouble else ""
+            sys.stderr.write(
+                f"{name}, {len(shipments)} batches: {result.rate:.0f} batches/s, {result.units:.2f} units{wrong}\n"
+            )
+            return result
 
         try:
             without = LEVELS if options.keys is None else [options.keys]
