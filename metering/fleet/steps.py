@@ -14,7 +14,7 @@ from metering.ledger.notes.canary_batches import slot_of
 from metering.units import HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from metering.fleet.ports import Account, Builder, DeployedRegion, Probe, RegionData, Stacks, StackStatus
     from metering.stores.clock import Clock
@@ -44,8 +44,16 @@ OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
+# Names of the doctor's findings among those of the preflight begin so.
+DOCTOR = "doctor "
+
+
 def _silent(_region: str, _message: str) -> None:
     """Tell nothing."""
+
+
+def _not_examined(_region: str) -> Sequence[Finding]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +63,8 @@ class FleetPorts:
     Attributes:
         deployed: Port to the deployed regions.
         data: Format of a region's data, and its upgrade.
-        tell: Told of the steps of an upgrade, as region and message.
+        tell: Told of the steps of an upgrade, and of what the doctor found, as region and message.
+        examined: What the doctor finds in a region that is deployed; nothing where an emulator is.
         no_pager: A region may be ready although its page topic has no confirmed subscription.
         architecture: Architecture that the stage's settings name.
     """
@@ -69,6 +78,7 @@ class FleetPorts:
     clock: Clock
     rules: RolloutRules
     tell: Callable[[str, str], None] = _silent
+    examined: Callable[[str], Sequence[Finding]] = _not_examined
     no_pager: bool = False
     architecture: str = "arm64"
 
@@ -249,13 +259,28 @@ def _settle(ports: FleetPorts, state: RegionState) -> None:
 
 
 def ready(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Check that the page topic has a confirmed subscription, if the rules demand one."""
+    """Check that the page topic has a confirmed subscription, if the rules demand one, and let the doctor look."""
     if ports.rules.pager_needed and not ports.no_pager and not ports.deployed.pager_subscriptions(state.region):
         raise OperationFailedError(
             f"Nobody is paged from {state.region}: the page topic has no confirmed subscription.",
             "Add one to the stage's table in metering.toml and confirm it, or run again with --no-pager.",
         )
-    return state
+    return _examined(ports, state)
+
+
+def _examined(ports: FleetPorts, state: RegionState) -> RegionState:
+    """Note whether AWS does in the region what the service relies on.
+
+    A point that differs is told and kept, and keeps no region from being ready: its canary was counted once.
+    """
+    found = tuple(ports.examined(state.region))
+    differ = [finding.check.removeprefix(DOCTOR) for finding in found if finding.answered is Answered.FAILED]
+    if differ:
+        where = f"--stage {ports.builder.stacks().stage} --region {state.region}"
+        ports.tell(state.region, f"AWS differs here from what the service relies on: {', '.join(differ)}.")
+        ports.tell(state.region, f"What to do says: metering doctor {where}")
+    preflight = [finding for finding in state.findings if not finding.check.startswith(DOCTOR)]
+    return replace(state, findings=(*preflight, *found))
 
 
 STEPS: dict[Step, Callable[[FleetPorts, RegionState], RegionState]] = {

@@ -16,11 +16,15 @@ from metering.adapters.aws.roles import assumed
 from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.aws.stacks import read_outputs
 from metering.fleet.ports import RegionStacks
+from metering.fleet.regions import Answered, Finding
 from metering.fleet.settings.layers import config_of
 from metering.fleet.settings.warm_tables import TABLE_WRITES_PER_S, peak_writes_per_s
 from metering.fleet.state_store import LedgerRegionStates
+from metering.fleet.steps import DOCTOR
 from metering.hours import date_of
 from metering.operations.doctor.bench import THOROUGH, Bench, CannotAskError, Effort
+from metering.operations.doctor.catalogue import CHECKS
+from metering.operations.doctor.checks import Verdict, examine
 from metering.stores.bucket import LAKE_PREFIX, hour_of_lake_key
 from metering.stores.writes import Table
 from metering.units import DAY_S
@@ -83,6 +87,26 @@ def doctor_bench(region: RegionConnection, *, thorough: bool) -> Bench:
         engine=_engine(clients, outputs),
         asking=asking,
         effort=THOROUGH if thorough else Effort(),
+    )
+
+
+_ANSWERS = {Verdict.OK: Answered.PASSED, Verdict.DIFFERS: Answered.FAILED, Verdict.UNKNOWN: Answered.UNKNOWN}
+
+
+def findings_of(region: RegionConnection) -> tuple[Finding, ...]:
+    """What the doctor finds in a region, of all that costs next to nothing and pages nobody.
+
+    Raises:
+        SettingsError, UnavailableError: As `doctor_bench`.
+    """
+    quick = [check for check in CHECKS if not check.thorough]
+    return tuple(
+        Finding(
+            check=f"{DOCTOR}{check.name}",
+            answered=_ANSWERS[seen.verdict],
+            detail=f"{seen.saw}. {seen.advice}" if seen.advice else seen.saw,
+        )
+        for check, seen in examine(doctor_bench(region, thorough=False), quick, thorough=False)
     )
 
 

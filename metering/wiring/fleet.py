@@ -19,19 +19,20 @@ from metering.adapters.aws.fleet.probe import RegionProbe
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
-from metering.errors import SettingsError
-from metering.fleet.regions import reserved_executions
+from metering.errors import MeteringError, SettingsError
+from metering.fleet.regions import Answered, Finding, reserved_executions
 from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
 from metering.fleet.settings.bases import REHEARSAL_RULES
 from metering.fleet.settings.regions import RegionSettings
 from metering.fleet.settings.warm_tables import peak_writes_per_s
 from metering.fleet.state_store import LedgerRegionStates
-from metering.fleet.steps import FleetPorts
+from metering.fleet.steps import DOCTOR, FleetPorts
 from metering.fleet.survey import survey
 from metering.fleet.uninstall import Uninstall
 from metering.fleet.versions import own_release
 from metering.wiring.connection import RegionConnection
+from metering.wiring.doctor import findings_of
 from metering.wiring.region import StatePorts
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ class Fleet:
                 repair=self._repair,
             ),
             tell=self.say,
+            examined=self._examined,
             clock=SystemClock(),
             rules=self.rules,
             no_pager=self.no_pager,
@@ -155,6 +157,16 @@ class Fleet:
     def _repair(self, region: str) -> object:
         clients = self.clients_of(region)
         return RegionConnection(clients, stack_outputs(clients, self.asked.stage)).jobs.rebuilder.usage()
+
+    def _examined(self, region: str) -> Sequence[Finding]:
+        clients = self.clients_of(region)
+        if clients.access.custom_endpoint:
+            # An emulator cannot show most of it, and shows that it cannot each time a region is built.
+            return ()
+        try:
+            return findings_of(RegionConnection(clients, stack_outputs(clients, self.asked.stage)))
+        except MeteringError as error:
+            return (Finding(check=DOCTOR.strip(), answered=Answered.UNKNOWN, detail=str(error)),)
 
     @cached_property
     def states(self) -> LedgerRegionStates:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
-from infra.components.analytics import COLUMNS, VIEW_SQL
+from infra.components.analytics import COLUMNS, TOTALS_COLUMNS, VIEW_SQL
 from metering.lake.parquet.schema import LAKE_SCHEMA
+from metering.lake.parquet.usage_files import USAGE_SCHEMA
 from metering.units import DAY_S
 from tests.infra.support.synthesis import synthesised
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
@@ -51,6 +52,27 @@ def test_partitions_follow_from_the_clock() -> None:
     assert json.dumps(parameters["storage.location.template"]).endswith('/lake/dt=${dt}/hour=${hour}/"]]}')
 
 
+def test_the_table_of_totals_has_the_columns_of_their_files_and_its_hour_is_the_partitions() -> None:
+    plain = {field.name: field.type for field in USAGE_SCHEMA if field.name != "hour"}
+    plain = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in plain.items()}
+    kinds = {pa.string(): "string", pa.decimal128(38, 0): "decimal(38,0)"}
+    table = table_of("totals")
+    columns = {column["Name"]: column["Type"] for column in table["StorageDescriptor"]["Columns"]}
+    assert columns == {name: kinds.get(kind, "timestamp") for name, kind in plain.items()}
+    assert [column["Name"] for column in table["PartitionKeys"]] == ["dt", "hour"]
+    assert json.dumps(table["Parameters"]["storage.location.template"]).endswith(
+        '/summaries/dt=${dt}/hour=${hour}/"]]}'
+    )
+
+
+def test_whoever_may_query_may_read_both_tables_and_the_view() -> None:
+    template = synthesised("prod")
+    policies = [json.dumps(each) for each in template.resources("data", "AWS::IAM::Policy").values()]
+    [allowed] = [text for text in policies if "glue:GetTable" in text and "Reader" in text]
+    for name in ("transfers", "totals", "usage"):
+        assert f":table/metering_prod/{name}" in allowed
+
+
 def test_the_view_is_the_statement_that_is_tested_below_and_its_sums_are_decimals() -> None:
     table = table_of("usage")
     comment = re.fullmatch(r"/\* Presto View: (\S+) \*/", table["ViewOriginalText"])
@@ -67,7 +89,7 @@ def test_an_engine_that_lists_the_prefix_and_asks_the_view_gets_the_same_totals(
     world.compact_all()
     world.send([record(11)])
     world.compact_all()
-    for key in world.objects.keys("lake/"):
+    for key in (*world.objects.keys("lake/"), *world.objects.keys("summaries/")):
         (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / key).write_bytes(world.objects.get(key))
     with duckdb.connect() as engine:
@@ -79,6 +101,14 @@ def test_an_engine_that_lists_the_prefix_and_asks_the_view_gets_the_same_totals(
             .order("1, 3")
             .fetchall()
         )
+        files = engine.read_parquet(f"{tmp_path}/summaries/**/*.parquet", hive_partitioning=True)
+        totals = (
+            engine.sql("SELECT dt::VARCHAR, account_id, sum(bytes), sum(records) FROM files GROUP BY ALL ORDER BY 1, 2")
+            .project("#1, #2, #3::HUGEINT, #4::BIGINT")
+            .fetchall()
+        )
+        assert len(files.columns) > len(TOTALS_COLUMNS)
+    assert totals == [(dt, account_id, size, records) for dt, _, account_id, size, records in rows]
     assert rows == [
         ("2026-11-04", "13", ACCOUNT, 5, 1),
         ("2026-11-24", "13", ACCOUNT, 3 * 2**62 + 11, 4),

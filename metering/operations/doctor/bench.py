@@ -158,11 +158,13 @@ class EngineHour:
 
     Attributes:
         usage: Sum of its view of usage.
+        totals: Sum of the totals beside the files.
         rows: Sum of its rows.
         strange_times: Rows whose time is nowhere near any hour of the lake.
     """
 
     usage: Total
+    totals: Total
     rows: Total
     strange_times: int
 

@@ -104,7 +104,7 @@ def engine_agrees(bench: Bench) -> Observation:
     hour_s, expected = newest
     found = bench.engine.hour(hour_s)
     saw = f"{hour_label(hour_s)}: {expected.records:,} rows, {expected.bytes:,} bytes"
-    for what, total in (("rows", found.rows), ("view of usage", found.usage)):
+    for what, total in (("rows", found.rows), ("view of usage", found.usage), ("totals", found.totals)):
         if total != expected:
             return differs(
                 f"{saw}; its {what} has {total.records:,} rows, {total.bytes:,} bytes",
@@ -115,4 +115,4 @@ def engine_agrees(bench: Bench) -> Observation:
             f"{saw}, {found.strange_times:,} of them with a time that no hour of the lake has",
             "This engine misreads times of microseconds: the workgroup must use Athena engine version 3.",
         )
-    return ok(f"{saw}, in its rows and in its view of usage")
+    return ok(f"{saw}, in its rows, in its totals and in its view of usage")

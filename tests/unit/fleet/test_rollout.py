@@ -9,7 +9,7 @@ import pytest
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 from metering.errors import OperationFailedError
-from metering.fleet.regions import Phase, RegionState, Step
+from metering.fleet.regions import Answered, Finding, Phase, RegionState, Step
 from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
 from metering.fleet.rules import RolloutRules
@@ -55,6 +55,27 @@ def test_an_unlisted_region_is_built_when_it_is_named() -> None:
     assert not state.listed
     assert list(state.done) == list(Step)
     assert setup.states.load(REGION) == state
+
+
+def test_what_the_doctor_finds_is_told_and_kept_and_does_not_stop_the_build() -> None:
+    setup = Setup()
+    found = [
+        Finding(check="doctor racing", answered=Answered.PASSED),
+        Finding(check="doctor missing-key", answered=Answered.FAILED, detail="403 to operator. Grant s3:ListBucket."),
+    ]
+    told: list[tuple[str, str]] = []
+    ports = replace(setup.ports, examined=lambda _region: found, tell=lambda *line: told.append(line))
+    state = replace(setup.manager, ports=ports).add(REGION)
+    assert state.phase is Phase.READY
+    assert [each.check for each in state.findings[-2:]] == ["doctor racing", "doctor missing-key"]
+    assert told[-2:] == [
+        (REGION, "AWS differs here from what the service relies on: missing-key."),
+        (REGION, f"What to do says: metering doctor --stage {STACKS.stage} --region {REGION}"),
+    ]
+    # A later look replaces an earlier one.
+    del found[0]
+    again = replace(setup.manager, ports=ports).add(REGION, redeploy=True)
+    assert [each.check for each in again.findings if each.check.startswith("doctor")] == ["doctor missing-key"]
 
 
 def test_a_region_that_is_ready_is_left_alone() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _POLL_S = 1.0
 _PATIENCE_S = 120.0
 _WAITING = frozenset({"QUEUED", "RUNNING"})
-_USAGE = "SELECT coalesce(sum(bytes), 0), coalesce(sum(records), 0) FROM usage WHERE dt = '{dt}' AND hour = '{hour}'"
+_SUMS = "SELECT coalesce(sum(bytes), 0), coalesce(sum(records), 0) FROM {name} WHERE dt = '{dt}' AND hour = '{hour}'"
 # Engines that take microseconds for milliseconds see times thousands of years away, or before 1971.
 _ROWS = (
     "SELECT coalesce(sum(CAST(bytes AS decimal(38,0))), 0), count(*), "
@@ -50,9 +50,14 @@ class AthenaEngine:
     def hour(self, hour_s: int) -> EngineHour:
         label = hour_label(hour_s)
         place = {"dt": label[:10], "hour": label[11:]}
-        usage = self._row(_USAGE.format(**place))
+        usage, totals = (self._row(_SUMS.format(name=name, **place)) for name in ("usage", "totals"))
         rows = self._row(_ROWS.format(**place))
-        return EngineHour(usage=Total(usage[0], usage[1]), rows=Total(rows[0], rows[1]), strange_times=rows[2])
+        return EngineHour(
+            usage=Total(usage[0], usage[1]),
+            totals=Total(totals[0], totals[1]),
+            rows=Total(rows[0], rows[1]),
+            strange_times=rows[2],
+        )
 
     def _row(self, sql: str) -> list[int]:
         with asking():

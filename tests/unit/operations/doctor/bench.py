@@ -88,7 +88,9 @@ class World:
     logged: list[str] = field(default_factory=lambda: ["Task timed out after 900.00 seconds"])
     lake_hour: tuple[int, Total] | None = (HOUR, Total(500, 5))
     engine: EngineHour | None = field(
-        default_factory=lambda: EngineHour(usage=Total(500, 5), rows=Total(500, 5), strange_times=0)
+        default_factory=lambda: EngineHour(
+            usage=Total(500, 5), totals=Total(500, 5), rows=Total(500, 5), strange_times=0
+        )
     )
     slow_table: ItemStore = field(default_factory=lambda: MemoryItemStore(throttled=lambda _action: "ThrottlingError"))
     alarms_arrive: bool = True

@@ -183,7 +183,7 @@ def forgetful(keys: tuple[str, ...]) -> Pages:
     return Pages(keys=keys[1:], pages=1, empty=1)
 
 
-ENGINE = EngineHour(usage=Total(500, 5), rows=Total(500, 5), strange_times=0)
+ENGINE = EngineHour(usage=Total(500, 5), totals=Total(500, 5), rows=Total(500, 5), strange_times=0)
 OTHER_REASONS = TransactionCanceledError([("TransactionConflict", None)])
 
 DIFFERENT: list[tuple[str, Callable[[], World], str]] = [
@@ -218,6 +218,7 @@ DIFFERENT: list[tuple[str, Callable[[], World], str]] = [
     ("tombstones", lambda: World(listing=forgetful), "not the one that is there"),
     ("athena", lambda: World(engine=replace(ENGINE, usage=Total(499, 5))), "view of usage has 5 rows, 499 bytes"),
     ("athena", lambda: World(engine=replace(ENGINE, rows=Total(500, 4))), "rows has 4 rows"),
+    ("athena", lambda: World(engine=replace(ENGINE, totals=Total(1, 5))), "totals has 5 rows, 1 bytes"),
     ("athena", lambda: World(engine=replace(ENGINE, strange_times=5)), "5 of them"),
     ("redrive", lambda: World(redrive_renews=False), "keeps its first time"),
     ("cold-starts", lambda: World(starts={"canary": 10_000, "watch": 9_999}), "canary 10.0 s"),

@@ -295,10 +295,12 @@ def engine_of(athena: Athena) -> AthenaEngine:
 
 
 def test_an_hour_is_asked_by_its_partition_in_rows_and_in_the_view() -> None:
-    athena = Athena(("500", "5"), ("500", "5", "0"))
+    athena = Athena(("500", "5"), ("400", "4"), ("300", "3", "0"))
 
-    assert engine_of(athena).hour(HOUR) == EngineHour(usage=Total(500, 5), rows=Total(500, 5), strange_times=0)
-    assert ["FROM usage" in athena.queries[0], "FROM transfers" in athena.queries[1]] == [True, True]
+    found = engine_of(athena).hour(HOUR)
+    assert found == EngineHour(usage=Total(500, 5), totals=Total(400, 4), rows=Total(300, 3), strange_times=0)
+    tables = [query.split(" FROM ")[1].split()[0] for query in athena.queries]
+    assert tables == ["usage", "totals", "transfers"]
     assert all("WHERE dt = '2026-11-18' AND hour = '" in query for query in athena.queries)
 
 
