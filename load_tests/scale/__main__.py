@@ -16,12 +16,14 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from load_tests.scale import reports
 from load_tests.scale.bench import Result, Step
-from load_tests.scale.jobs import GATE, JOBS, Job, Size
+from load_tests.scale.jobs import GATE, GATE_HOURS, JOBS, Job, Size
 from load_tests.scale.meter import name_pools
 from load_tests.scale.projection import HEADER, MOST_TIMES, REPORTS_HEADER, line, project, report_line, seconds
 from load_tests.scale.region import TARGET_ACCOUNTS
@@ -75,17 +77,19 @@ class _Table:
 
 
 def _gate(names: Sequence[str]) -> int:
-    """Run every job once in a small region. They fail if they come to another result than the region has."""
+    """Run every job and part once in a small region. They fail if they come to another result than the region has."""
 
-    def timed(name: str) -> str:
+    def timed(name: str, *, part: bool = False) -> str:
         began = time.monotonic()
-        memory = _measured(JOBS[name], GATE).memory_mib if name in JOBS else 0
         if name == _REPORTS:
             _report_steps(GATE.accounts)
-        return f"{name:<12} {time.monotonic() - began:5.1f} s{f', {memory} MiB' if memory else ''}"
+            return f"{name:<18} {time.monotonic() - began:5.1f} s"
+        memory = _measured(JOBS[name], GATE_HOURS if part else GATE, part=part).memory_mib
+        return f"{name + ', its part' * part:<18} {time.monotonic() - began:5.1f} s, {memory} MiB"
 
+    parts = [name for name in names if name in JOBS and JOBS[name].part is not None]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for line_ in pool.map(timed, names):
+        for line_ in chain(pool.map(timed, names), pool.map(partial(timed, part=True), parts)):
             _say(line_)
     return 0
 

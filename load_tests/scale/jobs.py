@@ -56,6 +56,7 @@ AS_NEEDED = (Size(TARGET_ACCOUNTS, 4), Size(TARGET_ACCOUNTS * 3, 4))
 HOUR_OF_FULL_FILES = (Size(TARGET_ACCOUNTS // 4, 4), Size(TARGET_ACCOUNTS, 4))
 # A thousandth of the accounts, and a tenth of the history: the gate runs every job once.
 GATE = Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS * 24 // 10)
+GATE_HOURS = Size(TARGET_ACCOUNTS // 1_000, 4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
