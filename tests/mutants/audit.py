@@ -161,6 +161,13 @@ AUDIT = (
         suites=_VERIFY,
     ),
     Mutant(
+        name="sums of many groups are summed again with each part",
+        path="metering/lake/parquet/sums.py",
+        old="self._most_rows = max(_PARTIAL_ROWS, int(self._rows * _GROWTH))",
+        new="self._most_rows = _PARTIAL_ROWS",
+        suites=("tests/unit/lake/test_sums.py",),
+    ),
+    Mutant(
         name="an hour of many keys is held with the next one",
         path="metering/audit/reconcile/account_days.py",
         old="len(rows) < HOURS_AT_ONCE and keys < KEYS_AT_ONCE:",

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from metering.lake.rows import Group, RowQuery
 
 _NUMBERS = ("low", "high", "records")
-# Rows of partial sums that are kept before they are summed again.
+# Rows of partial sums that are kept before they are summed again; with many groups, half as many again as there are
+# groups: else each part would cost as much as all groups together.
 _PARTIAL_ROWS = 500_000
+_GROWTH = 1.5
 # Rows that are Python's at a time.
 _SLICE_ROWS = 16 * 1024
 
@@ -32,6 +34,7 @@ class Sums:
         self._keys = _key_names(query)
         self._parts: list[pa.Table] = []
         self._rows = 0
+        self._most_rows = _PARTIAL_ROWS
 
     def add(self, part: pa.Table) -> None:
         """Add a table of the group columns, `low`, `high` and `records`."""
@@ -39,9 +42,10 @@ class Sums:
             return
         self._parts.append(part)
         self._rows += part.num_rows
-        if self._rows > _PARTIAL_ROWS and len(self._parts) > 1:
+        if self._rows > self._most_rows and len(self._parts) > 1:
             self._parts = [self.table()]
             self._rows = self._parts[0].num_rows
+            self._most_rows = max(_PARTIAL_ROWS, int(self._rows * _GROWTH))
 
     def table(self) -> pa.Table:
         """The sums so far, one row for each group."""
