@@ -135,7 +135,8 @@ AUDIT = (
             state.hours = hours
             state.begin("rows")
 """,
-        suites=_RECONCILE,
+        # Elsewhere a scan that goes on would never end.
+        suites=("tests/unit/audit/test_census.py",),
     ),
     Mutant(
         name="a marker that came during a scan of totals is compared",
