@@ -60,6 +60,13 @@ def test_only_hours_that_begin_in_the_half_open_range_count() -> None:
         assert [row.total.bytes for row in rows(items, query)] == [10, 100]
 
 
+def test_a_report_by_the_day_has_a_row_for_each_day_of_a_month() -> None:
+    items = store({key(HOUR_S - n * DAY_S): Total(10**n, 1) for n in range(3)})
+    for accounts in (frozenset[str](), frozenset([ACCOUNT])):
+        query = UsageQuery(from_s=HOUR_S - 9 * DAY_S, to_s=HOUR_S + DAY_S, group_by=("day",), accounts=accounts)
+        assert [row.total.bytes for row in rows(items, query)] == [100, 10, 1]
+
+
 _HOURS = st.integers(-30, 30).map(lambda n: HOUR_S + n * 3_600)
 
 
