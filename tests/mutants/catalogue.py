@@ -609,7 +609,7 @@ MUTANTS = (
         path="metering/reports/query.py",
         old='"hour" in self.group_by or (self.zone is not UTC and not _BUCKETS.isdisjoint(self.group_by))',
         new='"hour" in self.group_by',
-        suites=_ANSWERS,
+        suites=("tests/unit/reports/test_usage_table.py",),
     ),
     Mutant(
         name="SQL counts the canary and reports do not",
@@ -686,7 +686,7 @@ MUTANTS = (
         path="metering/billing/closing/closer.py",
         old="        if not wrong:\n            return\n",
         new="        return\n",
-        suites=("tests/unit/billing/test_months.py",),
+        suites=("tests/unit/billing/test_freezing.py",),
     ),
     Mutant(
         name="the manifest of a month is put before the objects that it names",

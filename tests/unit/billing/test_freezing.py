@@ -13,6 +13,7 @@ from metering.billing.closing.refusals import NotClosable, PeriodNotClosableErro
 from metering.hours import month_bounds_s
 from metering.lake.counted_totals import CountedTotals
 from metering.lake.usage_digest import in_order
+from metering.lake.view import LakeView
 from metering.ledger.periods import period_key
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows
@@ -157,6 +158,23 @@ def test_totals_beside_a_file_that_are_not_the_compared_ones_are_counted_from_it
     other = world_with_october()
     assert frozen == close(other)
     assert world.objects.keys("closed/") == other.objects.keys("closed/")
+
+
+class Forgetful(LakeView):
+    """A view that lists an hour less than was compared."""
+
+    def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
+        return super().hours(from_s=from_s, to_s=to_s)[1:]
+
+
+def test_an_hour_that_was_compared_and_is_not_listed_stops_the_close() -> None:
+    world = world_with_october()
+    view = world.jobs.view
+    forgetful = Forgetful(items=view.items, objects=view.objects, reader=view.reader, shards=view.shards)
+    closer = replace(world.jobs.closer, view=forgetful)
+    with pytest.raises(PeriodNotClosableError, match="would be frozen with other totals than usage and markers have"):
+        closer.close(MONTH, world.deadline())
+    assert world.objects.keys("closed/") == ()
 
 
 def test_rows_that_change_between_the_comparison_and_the_freezing_are_not_frozen() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import UTC
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -65,6 +67,14 @@ def test_a_report_by_the_day_has_a_row_for_each_day_of_a_month() -> None:
     for accounts in (frozenset[str](), frozenset([ACCOUNT])):
         query = UsageQuery(from_s=HOUR_S - 9 * DAY_S, to_s=HOUR_S + DAY_S, group_by=("day",), accounts=accounts)
         assert [row.total.bytes for row in rows(items, query)] == [100, 10, 1]
+
+
+def test_a_day_of_another_zone_is_made_of_its_hours() -> None:
+    day_s = HOUR_S - HOUR_S % DAY_S - DAY_S
+    items = store({key(day_s + 13 * 3_600): Total(1, 1), key(day_s + 20 * 3_600): Total(10, 1)})
+    for zone, sizes in ((ZoneInfo("Asia/Kolkata"), [1, 10]), (UTC, [11])):
+        query = UsageQuery(from_s=day_s - DAY_S, to_s=day_s + 2 * DAY_S, group_by=("day",), zone=zone)
+        assert [row.total.bytes for row in rows(items, query)] == sizes
 
 
 _HOURS = st.integers(-30, 30).map(lambda n: HOUR_S + n * 3_600)
