@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from load_tests.scale.bench import Bench, Result, expect
-from load_tests.scale.items import BLOCKS_A_SOURCE
+from load_tests.scale.items import BLOCKS_A_SOURCE, source_id
 from load_tests.scale.region import ROUNDS
 from load_tests.scale.templates import Templates
 from metering.adapters.memory.queues import MemoryQueue
@@ -16,13 +16,13 @@ from metering.ledger.notes.reconciliation import WorkList
 from metering.stores.threads import CALLS_AT_ONCE
 from metering.units import DAY_S, HOUR_S, MIB
 
-# A prime, larger than the numbers of a source in a day.
-_SPREAD = 7_919
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from load_tests.scale.region import Region
+
+# A prime, larger than the numbers of a source in a day.
+_SPREAD = 7_919
 
 
 def prepare_files(region: Region, folder: Path) -> None:
@@ -80,7 +80,7 @@ def scan(region: Region, folder: Path) -> Result:
 
 def scan_after_a_day(region: Region, folder: Path) -> Result:
     """The same, while the numbers are held that batches of the day before have: a scan keeps those of a day."""
-    numbers = {f"edge-{source:06d}": SourceSightings() for source in range(region.blocks // BLOCKS_A_SOURCE)}
+    numbers = {source_id(source): SourceSightings() for source in range(region.blocks // BLOCKS_A_SOURCE)}
     per_source = ROUNDS * BLOCKS_A_SOURCE * (25 - region.hours)
     for sightings in numbers.values():
         for number in range(per_source):

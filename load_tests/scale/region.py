@@ -165,16 +165,21 @@ class Region:
         total = self._file_totals[days]
         if number is None or days:
             return total
-        one = sum_totals(map(self.batch_total, range(self.blocks)))
-        others = ROUNDS - ROUNDS // self.files
-        if _LATE_ROUND not in self.rounds_in(0, number):
-            return Total(ROUNDS // self.files * one.bytes, ROUNDS // self.files * one.records)
+        rounds, one = self.rounds_in(0, number), self._round_total
+        others = ROUNDS - len(rounds)
+        if _LATE_ROUND not in rounds:
+            return Total(len(rounds) * one.bytes, len(rounds) * one.records)
         return total.minus(Total(others * one.bytes, others * one.records))
+
+    @cached_property
+    def _round_total(self) -> Total:
+        """Total of a round with what is late. Each published file asks for it."""
+        return sum_totals(map(self.batch_total, range(self.blocks)))
 
     @cached_property
     def _file_totals(self) -> dict[int, Total]:
         late = {d: sum_totals(map(self.batch_total, blocks)) for d, blocks in self.late_blocks.items()}
-        one = sum_totals(map(self.batch_total, range(self.blocks)))
+        one = self._round_total
         whole = Total(ROUNDS * one.bytes, ROUNDS * one.records)
         return {0: whole.minus(sum_totals(late.values())), **late}
 
