@@ -222,6 +222,22 @@ def _whole(size: Size) -> Region:
     return Region(size.accounts, _END_S - size.hours * HOUR_S, _END_S)
 
 
+def _prepare_files(size: Size, folder: Path) -> None:
+    audit_jobs.prepare_files(_whole(size), folder)
+
+
+def _prepare_totals(size: Size, folder: Path) -> None:
+    audit_jobs.prepare_totals(_whole(size), folder)
+
+
+def _verify(size: Size, folder: Path) -> Result:
+    return audit_jobs.verify(_whole(size), folder)
+
+
+def _close(size: Size, folder: Path) -> Result:
+    return audit_jobs.close(_whole(size), "2026-09", folder)
+
+
 JOBS: dict[str, Job] = {
     job.name: job
     for job in (
@@ -284,14 +300,14 @@ JOBS: dict[str, Job] = {
             sizes=FULL_FILES,
             part=Part(
                 says="usage of four hours",
-                prepare=lambda size, folder: audit_jobs.prepare_totals(_whole(size), folder),
+                prepare=_prepare_totals,
                 run=lambda size, folder: audit_jobs.quick_pass_of_usage(_whole(size), folder),
                 sizes=AS_NEEDED,
             ),
         ),
         Job(
             name="scan",
-            prepare=lambda size, folder: audit_jobs.prepare_totals(_whole(size), folder),
+            prepare=_prepare_totals,
             run=lambda size, folder: audit_jobs.scan(_whole(size), folder),
             a_day={"run": 1},
             within_s=96 * 420,
@@ -300,7 +316,7 @@ JOBS: dict[str, Job] = {
             sizes=WHOLE,
             part=Part(
                 says="four hours, and a day's numbers of batches",
-                prepare=lambda size, folder: audit_jobs.prepare_totals(_whole(size), folder),
+                prepare=_prepare_totals,
                 run=lambda size, folder: audit_jobs.scan_after_a_day(_whole(size), folder),
                 sizes=AS_NEEDED,
                 besides_mib=CELLS_MIB,
@@ -308,8 +324,8 @@ JOBS: dict[str, Job] = {
         ),
         Job(
             name="verify",
-            prepare=lambda size, folder: audit_jobs.prepare_files(_whole(size), folder),
-            run=lambda size, folder: audit_jobs.verify(_whole(size), folder),
+            prepare=_prepare_files,
+            run=_verify,
             a_day={"run": 1},
             within_s=DAY_S,
             says="50 days of batches, in a day",
@@ -317,16 +333,16 @@ JOBS: dict[str, Job] = {
             sizes=WHOLE,
             part=Part(
                 says="four hours",
-                prepare=lambda size, folder: audit_jobs.prepare_files(_whole(size), folder),
-                run=lambda size, folder: audit_jobs.verify(_whole(size), folder),
+                prepare=_prepare_files,
+                run=_verify,
                 sizes=HOUR_OF_FULL_FILES,
                 besides_mib=CELLS_MIB,
             ),
         ),
         Job(
             name="close",
-            prepare=lambda size, folder: audit_jobs.prepare_files(_whole(size), folder),
-            run=lambda size, folder: audit_jobs.close(_whole(size), "2026-09", folder),
+            prepare=_prepare_files,
+            run=_close,
             a_day={"run": 1},
             within_s=DAY_S,
             says="a month, in a day",
@@ -334,8 +350,8 @@ JOBS: dict[str, Job] = {
             sizes=WHOLE,
             part=Part(
                 says="four hours",
-                prepare=lambda size, folder: audit_jobs.prepare_files(_whole(size), folder),
-                run=lambda size, folder: audit_jobs.close(_whole(size), "2026-09", folder),
+                prepare=_prepare_files,
+                run=_close,
                 sizes=HOUR_OF_FULL_FILES,
                 besides_mib=CELLS_MIB,
             ),
