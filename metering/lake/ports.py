@@ -112,10 +112,10 @@ class LakeReader(Protocol):
         ...
 
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        """The same, each group once, in no order: for who does not hold them.
+        """The same of one source after the other, so that few are held. What is in several sources comes several times.
 
         Raises:
-            ObjectMissingError, ObjectDamagedError: As `totals`, before the first group.
+            ObjectMissingError, ObjectDamagedError: As `totals`; what came before is worth nothing.
         """
         ...
 

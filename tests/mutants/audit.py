@@ -220,8 +220,22 @@ AUDIT = (
     Mutant(
         name="verify judges batches in an hour that moves",
         path="metering/audit/verify/equality.py",
-        old="if moving.isdisjoint(markers[batch_id].hours)",
-        new="if markers[batch_id]",
+        old="and moving.isdisjoint(markers[batch_id].hours)",
+        new="and markers[batch_id]",
+        suites=_VERIFY,
+    ),
+    Mutant(
+        name="verify takes bytes under another usage key than they were sent for right",
+        path="metering/audit/verify/equality.py",
+        old="if content.unaccounted != Fingerprint() and",
+        new="if content.unaccounted.total != ZERO and",
+        suites=_VERIFY,
+    ),
+    Mutant(
+        name="verify looks for late records in the hour that they are booked in",
+        path="metering/audit/verify/equality.py",
+        old=".add(_own(key), ZERO.minus(found))",
+        new=".add(key, ZERO.minus(found))",
         suites=_VERIFY,
     ),
     Mutant(

@@ -58,7 +58,7 @@ class PlainLake:
         return totals
 
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        return iter(self.totals(sources, query).items())
+        return (group for source in sources for group in self.totals([source], query).items())
 
     def hour_usage(
         self,

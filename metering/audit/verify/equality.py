@@ -7,12 +7,12 @@ manifest's batches are subtracted from what was sent, hour by hour.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.audit.reconcile.fingerprints import Fingerprint
 from metering.audit.verify.verification import MAX_DIFFERENCES, Difference, Verification, sum_verifications
-from metering.lake.rows import USAGE_COLUMNS, RowQuery, usage_of
+from metering.lake.rows import USAGE_COLUMNS, RowQuery, usage_in
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from metering.audit.reconcile.reconciler import Reconciler
     from metering.audit.scan.state import CensusState
     from metering.audit.verify.expectations import SentContent
-    from metering.lake.rows import Group
     from metering.ledger.markers import Marker
+    from metering.ledger.row_sources import HourState
 
 # Rows of each batch, summed by the columns of a usage key.
 _BATCH_USAGE_COLUMNS = ("batch_id", *USAGE_COLUMNS)
@@ -62,13 +62,20 @@ class EqualityCheck:
     def _account(self, hour_s: int) -> Total:
         """Subtract an hour's rows from what is unaccounted of the manifest's batches; returns their total."""
         query = RowQuery(columns=_BATCH_USAGE_COLUMNS, where=(("batch_id", frozenset(self.chosen)),))
-        proven = ZERO
-        rows = _by_batch_and_key(hour_s, self.reconciler.view.hour_totals(hour_s, query))
-        for batch_id, keys in rows.items():
-            for key, total in keys.items():
-                self.chosen[batch_id].found(_own(key), total)
-                proven = proven.plus(total)
-        return proven
+        view = self.reconciler.view
+
+        def minus_found(hour: HourState) -> dict[str, Fingerprint]:
+            """Of each batch, what was found of it, negative. It begins anew when the hour is read again."""
+            made: dict[str, Fingerprint] = {}
+            for (batch_id, *usage), total in view.reader.groups(hour.sources, query):
+                [(key, found)] = usage_in(hour_s, [(tuple(usage), total)])
+                made.setdefault(str(batch_id), Fingerprint()).add(_own(key), ZERO.minus(found))
+            return made
+
+        left = view.read(hour_s, minus_found)
+        for batch_id, found in left.items():
+            self.chosen[batch_id].unaccounted.merge(found)
+        return ZERO.minus(sum_totals(found.total for found in left.values()))
 
 
 def judge_contents(
@@ -76,17 +83,18 @@ def judge_contents(
 ) -> Verification:
     """Name the batches of a manifest of which some records are missing, or visible more than once.
 
-    Batches with records in an unstable hour are left out, because the rows of such an hour prove nothing.
+    A batch of which some records are visible under another usage key is both. Batches with records in an unstable hour
+    are left out, because the rows of such an hour prove nothing.
     """
     moving = set(unstable)
-    judged = {
-        batch_id: content.unaccounted.values()
+    differing = {
+        batch_id: content.unaccounted.total
         for batch_id, content in chosen.items()
-        if moving.isdisjoint(markers[batch_id].hours)
+        if content.unaccounted != Fingerprint() and moving.isdisjoint(markers[batch_id].hours)
     }
     return Verification(
-        lost=tuple(name for name, left in judged.items() if any(t.bytes > 0 or t.records > 0 for t in left)),
-        doubled=tuple(name for name, left in judged.items() if any(t.bytes < 0 or t.records < 0 for t in left)),
+        lost=tuple(name for name, left in differing.items() if left == ZERO or max(left) > 0),
+        doubled=tuple(name for name, left in differing.items() if left == ZERO or min(left) < 0),
     )
 
 
@@ -109,14 +117,6 @@ def _named(found: Iterable[Difference]) -> Verification:
             less = less or difference.found.bytes < difference.expected.bytes
             (lost if less else doubled).append(difference.batch_id)
     return Verification(lost=tuple(lost), doubled=tuple(doubled), differences=tuple(differences))
-
-
-def _by_batch_and_key(hour_s: int, groups: Mapping[Group, Total]) -> dict[str, dict[UsageKey, Total]]:
-    rows: dict[str, dict[UsageKey, Total]] = defaultdict(dict)
-    for group, total in groups.items():
-        [key] = usage_of(hour_s, {group[1:]: total})
-        rows[str(group[0])][key] = total
-    return rows
 
 
 def _own(key: UsageKey) -> UsageKey:

@@ -1,14 +1,17 @@
-"""Contents of a manifest by batch id, and the totals of each that no reader has found yet."""
+"""Contents of a manifest by batch id, and a fingerprint of what no reader has found yet of each.
+
+So memory follows from the number of batches, however many usage keys each of them has.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from metering.usage.totals import ZERO, Total, UsageKey
+from metering.audit.reconcile.fingerprints import Fingerprint, fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from metering.audit.verify.manifest import SentBatch
     from metering.ledger.markers import Marker
@@ -19,7 +22,9 @@ class SentContent:
     """One content of one batch id. It may have been sent several times.
 
     Attributes:
-        unaccounted: Totals of its metered records that no reader has found yet; empty once all was found once.
+        bytes: Sum over its metered records.
+        unaccounted: Totals of its metered records by usage key that no reader has found yet; that of nothing once all
+            was found once.
     """
 
     batch_id: str
@@ -27,21 +32,13 @@ class SentContent:
     records: int
     metered: int
     bytes: int
-    unaccounted: dict[UsageKey, Total]
+    unaccounted: Fingerprint
 
     def matches(self, marker: Marker) -> bool:
         """Whether the marker accepted this content: no two contents of an id have equal sums."""
         return (marker.records, marker.metered) == (self.records, self.metered) and self.bytes == sum(
             total.bytes for total in marker.hours.values()
         )
-
-    def found(self, key: UsageKey, total: Total) -> None:
-        """Subtract a total that a reader found."""
-        left = self.unaccounted.get(key, ZERO).plus(Total(-total.bytes, -total.records))
-        if left == ZERO:
-            self.unaccounted.pop(key, None)
-        else:
-            self.unaccounted[key] = left
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,20 +104,14 @@ class SentBatches:
         contents = self.contents.get(marker.batch_id, [])
         return next((content for content in contents if content.matches(marker)), None)
 
-    def hours(self) -> set[int]:
-        """Hours of all its records."""
-        return {
-            key.hour_s for contents in self.contents.values() for content in contents for key in content.unaccounted
-        }
-
 
 def _content(line: SentBatch) -> SentContent:
-    totals: Mapping[UsageKey, Total] = line.totals
+    sent = fingerprint(line.totals.items())
     return SentContent(
         batch_id=line.batch_id,
         rejected=line.expect == "rejected",
         records=line.records,
         metered=line.metered,
-        bytes=sum(total.bytes for total in totals.values()),
-        unaccounted=dict(totals),
+        bytes=sent.total.bytes,
+        unaccounted=sent,
     )

@@ -135,7 +135,7 @@ class Verifier:
         """Check everything booked in `[from_s, to_s)`, and every batch of a manifest.
 
         Batches and commits may arrive meanwhile, so one look alone never proves a loss or a double count. Memory
-        follows from the manifest, and from an hour's rows; not from the ledger.
+        follows from the number of the manifest's batches, about 2 KB each, and from an hour's usage keys.
 
         Args:
             from_s: Start of the range, epoch seconds.

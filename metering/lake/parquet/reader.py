@@ -64,13 +64,14 @@ class ParquetLakeReader:
         self._readers = readers
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
-        return dict(self.groups(sources, query))
-
-    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
         sums = Sums(query)
         for (part,) in self._read(sources, [query]):
             sums.add(part.table())
-        yield from sums.groups()
+        return sums.totals()
+
+    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
+        for (part,) in self._read(sources, [query]):
+            yield from part.groups()
 
     def hour_usage(
         self,

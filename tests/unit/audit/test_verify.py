@@ -21,11 +21,13 @@ from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.view import LakeView
 from metering.ledger.booked_hours import Pointer
 from metering.ledger.markers import marker_key
+from metering.ledger.periods import Period
 from metering.ledger.usage.items import newest_run_of
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.sender import Sender
 from metering.replay.synthesis import Shipment, Synthesis
 from metering.stores.writes import Delete, Put, Table, Update
+from metering.units import DAY_S
 from metering.wiring.aggregator import build_aggregator
 from tests.support.region import MemoryRegion
 from tests.support.senders_world import SERVICES
@@ -96,11 +98,11 @@ class Region(MemoryRegion):
 
 
 @cache
-def shipments(batches: int) -> list[Shipment]:
+def shipments(batches: int, *, base_s: int = BASE_S, late: float = 0.1) -> list[Shipment]:
     scenario = replace(
-        SCENARIOS["mixed"], records_per_batch=12, duplicates=0.15, conflicts=0.1, malformed=0.2, late=0.1
+        SCENARIOS["mixed"], records_per_batch=12, duplicates=0.15, conflicts=0.1, malformed=0.2, late=late
     )
-    synthesis = Synthesis(name="mixed-7", scenario=scenario, seed=7, base_hour_s=BASE_S, bucket=BUCKET)
+    synthesis = Synthesis(name="mixed-7", scenario=scenario, seed=7, base_hour_s=base_s, bucket=BUCKET)
     return list(synthesis.shipments(batches))
 
 
@@ -120,6 +122,18 @@ def test_mixed_traffic_passes_with_each_verdict_as_sent() -> None:
     assert min(expected.values()) > 0
     assert result.sent == result.accepted + result.conflict + result.rejected
     assert result.promised == result.proven == result.metered
+
+
+def test_records_of_a_closing_month_are_proven_under_their_own_hours() -> None:
+    made = Region()
+    made.items.put(Put(table=Table.LEDGER, item=Period(month="2026-10", state="closing").to_item()))
+    made.send(list(shipments(60, base_s=BASE_S - 25 * DAY_S, late=0)))
+    made.work()
+    assert any(entry.key.corrects_s is not None for entry in usage_of(made.items))
+    result = made.verify()
+    assert result.passed, (result.unexpected, result.differences, result.lost, result.doubled)
+    assert result.promised == result.proven == result.metered
+    assert result.proven.records > 0
 
 
 def test_batches_that_their_sender_may_not_send_are_rejected_and_unexpected_and_none_is_lost() -> None:

@@ -24,7 +24,7 @@ from metering.lake.rows import BATCH_QUERY, OWN_HOUR, USAGE_QUERY, RowQuery, bat
 from metering.lake.usage_digest import in_order
 from metering.ledger.row_sources import RowSource
 from metering.units import HOUR_S
-from metering.usage.totals import Total, sum_totals
+from metering.usage.totals import Total, add_totals, sum_totals
 from tests.support.lake_world import HOUR
 
 if TYPE_CHECKING:
@@ -113,6 +113,11 @@ def _reads_the_same(
         totals = reader.totals(lake, query)
         assert totals == reader.totals(staged, query)
         assert sum_totals(totals.values()) == Total(sum(row[2] for row in expected), len(expected))
+        for sources in (lake, staged):
+            parts: dict[Group, Total] = {}
+            for group, total in reader.groups(sources, query):
+                add_totals(parts, {group: total})
+            assert parts == totals
     only = RowQuery(columns=("batch_id",), where=(("account_id", frozenset(["000000000002"])),))
     by_batch: dict[tuple[str | int, ...], Total] = {}
     for account, _, size, _, batch in expected:
