@@ -1,35 +1,37 @@
-"""Snapshot of the verdicts of the whole ledger: markers and conflicts. For verification, never for the hot path."""
+"""Verdicts of the ledger, markers and conflicts: of some batches, or of all. For verification, never the hot path."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from metering.ledger.conflicts import conflict_named, is_conflict
 from metering.ledger.markers import (
     Marker,
     MarkerGlance,
-    in_partition_of_batch,
     is_marker,
     marker_key,
-    named_batch,
     partition_of_batch,
 )
+from metering.stores.threads import side_by_side
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Iterable
 
     from metering.stores.items import ItemStore
     from metering.stores.writes import Item
 
 # Conflicts whose batches are looked up together.
 _LOOKED_UP = 10_000
+# Markers that are read by one call to the store, which divides them as it must.
+_READ_TOGETHER = 1_000
 
 
 @dataclass(slots=True, kw_only=True)
 class LedgerFacts:
-    """The ledger as one scan found it. It is exact if nothing is committed meanwhile.
+    """What the ledger has of some batches. Each item was read at a moment of its own.
 
     Attributes:
         markers: By batch id.
@@ -48,19 +50,41 @@ class LedgerFacts:
             batch_id, content_hash = conflict_named(item)
             self.conflicts.setdefault(batch_id, set()).add(content_hash)
 
-    def look_again(self, items: ItemStore, batch_ids: Iterable[str]) -> None:
-        """Read the items of some batches once more, because a scan sees each item at a moment of its own."""
-        for batch_id in batch_ids:
-            for item in items.query(Table.LEDGER, partition_of_batch(batch_id)):
-                self.add(item)
+    def merge(self, later: LedgerFacts) -> None:
+        """Add what a later look found."""
+        self.markers.update(later.markers)
+        for batch_id, hashes in later.conflicts.items():
+            self.conflicts.setdefault(batch_id, set()).update(hashes)
 
 
-def read_ledger(items: ItemStore, wanted: Container[str] | None = None) -> LedgerFacts:
-    """Scan the ledger. Facts are held in memory: of the batches that are wanted, or of all."""
+def read_batches(
+    items: ItemStore, batch_ids: Iterable[str], *, in_conflict: Iterable[str] = (), threads: int = 1
+) -> LedgerFacts:
+    """Read what the ledger has of some batches, and nothing else of it.
+
+    Args:
+        items: The ledger.
+        batch_ids: Batches of which the marker is read.
+        in_conflict: Batches of which marker and conflicts are read, by a query each.
+        threads: Reads at the same time.
+
+    Raises:
+        LedgerCorruptError: One of their markers cannot be read.
+        UnavailableError: The ledger gives no answer.
+    """
     facts = LedgerFacts()
-    for item in items.scan(Table.LEDGER):
-        if wanted is None or (in_partition_of_batch(item) and named_batch(item) in wanted):
-            facts.add(item)
+
+    def markers(names: list[str]) -> Iterable[Item]:
+        return items.get_many(Table.LEDGER, [marker_key(name) for name in names]).values()
+
+    def partition(name: str) -> Iterable[Item]:
+        return list(items.query(Table.LEDGER, partition_of_batch(name)))
+
+    left = iter(batch_ids)
+    some = iter(lambda: list(islice(left, _READ_TOGETHER)), [])
+    found = chain(side_by_side(markers, some, threads=threads), side_by_side(partition, in_conflict, threads=threads))
+    for item in chain.from_iterable(found):
+        facts.add(item)
     return facts
 
 

@@ -586,7 +586,7 @@ MUTANTS = (
     Mutant(
         name="verify does not look again at a batch without a verdict",
         path="metering/audit/verify/verifier.py",
-        old="        facts.look_again(self.items, sorted(names))\n",
+        old="        facts.merge(self._read(in_conflict=names))\n",
         new="",
         suites=("tests/simulation/test_verify.py",),
     ),

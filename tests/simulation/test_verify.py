@@ -198,16 +198,15 @@ def test_a_batch_of_a_manifest_that_is_decided_between_any_two_calls_is_not_lost
         found = region.play(story)
         if region.meanwhile.calls < number:
             break
-        looked_again = _end_of_first_scan(region.meanwhile.names)
+        looked_again = _second_look(region.meanwhile.names)
         must_be_quiet(found) if number <= looked_again or found.accepted == 3 else _must_be_lost(found)
         number += 1
     assert number > 40
 
 
-def _end_of_first_scan(names: list[str]) -> int:
-    """Number of the ledger scan's last call; what is decided up to then is found by the second look, a while later."""
-    first = names.index("items.scan")
-    return first + next(n for n, name in enumerate(names[first:]) if name != "items.scan")
+def _second_look(names: list[str]) -> int:
+    """Number of the call that looks for the second time, a while after the markers of all were read."""
+    return names.index("items.query", names.index("items.get_many")) + 1
 
 
 def _must_be_lost(found: Verification) -> None:

@@ -26,7 +26,7 @@ from metering.audit.verify.log_plans import PlanCheck
 from metering.audit.verify.verification import Verification, sum_verifications
 from metering.lake.counted_totals import CountedTotals
 from metering.ledger.markers import marker_key
-from metering.ledger.snapshot import VerdictCounts, read_ledger
+from metering.ledger.snapshot import VerdictCounts, read_batches
 from metering.ledger.usage.reading import UsageReading
 from metering.ledger.waiting import waiting_commits
 from metering.stores.queues import QueueDepth
@@ -35,6 +35,7 @@ from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from metering.audit.scan.state import CensusState
     from metering.audit.verify.expectations import SentBatches, SentContent
@@ -154,7 +155,8 @@ class Verifier:
         markers: Mapping[str, Marker] = {}
         verdicts = Verification()
         if sent is not None:
-            facts = read_ledger(self.items, sent.contents.keys() | dead)
+            several = {batch_id for batch_id, contents in sent.contents.items() if len(contents) > 1}
+            facts = self._read((sent.contents.keys() | dead) - several, in_conflict=several)
             waiting = max(waiting, self._look_again(facts, dead, sent))
             chosen, markers = chosen_contents(sent, facts), facts.markers
             unmarked = {batch_id for batch_id in sent.contents if batch_id not in facts.markers}
@@ -265,8 +267,11 @@ class Verifier:
             return 0
         self.clock.sleep_ms(_LATER_MS)
         waiting = self.ingest.depth().total
-        facts.look_again(self.items, sorted(names))
+        facts.merge(self._read(in_conflict=names))
         return waiting
+
+    def _read(self, batch_ids: AbstractSet[str] = frozenset(), *, in_conflict: AbstractSet[str]) -> LedgerFacts:
+        return read_batches(self.items, sorted(batch_ids), in_conflict=sorted(in_conflict), threads=self.threads)
 
     def _waits(self) -> bool:
         """Whether a commit waits for the roll-up."""

@@ -11,7 +11,7 @@ from metering.commit.verdicts import Verdict
 from metering.errors import LedgerCorruptError
 from metering.ledger.markers import marker_key
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.ledger.snapshot import read_ledger
+from metering.ledger.snapshot import read_batches
 from metering.operations.alarms import Figure
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
@@ -129,7 +129,7 @@ def test_a_marker_without_its_hours_is_named_by_the_reconciler_and_by_commands()
     kept = Reconciliation.from_item(item)
     assert (kept.hours, kept.differences) == (2, 1)
     with pytest.raises(LedgerCorruptError, match="batch-0"):
-        read_ledger(world.items)
+        read_batches(world.items, ["batch-0"])
 
 
 @pytest.mark.parametrize("chain", ["L0", "U0"])
