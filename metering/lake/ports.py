@@ -112,7 +112,15 @@ class LakeReader(Protocol):
         ...
 
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        """The same of one source after the other, so that few are held. What is in several sources comes several times.
+        """The same, each group once, in no order: for who does not hold them.
+
+        Raises:
+            ObjectMissingError, ObjectDamagedError: As `totals`, before the first group.
+        """
+        ...
+
+    def parts(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
+        """The same, of one part of the rows after the other, so that few groups are held. A group may come many times.
 
         Raises:
             ObjectMissingError, ObjectDamagedError: As `totals`; what came before is worth nothing.

@@ -586,7 +586,7 @@ MUTANTS = (
     Mutant(
         name="verify does not look again at a batch without a verdict",
         path="metering/audit/verify/verifier.py",
-        old="        facts.merge(self._read(in_conflict=names))\n",
+        old="        facts.merge(self._read(names, sent))\n",
         new="",
         suites=("tests/simulation/test_verify.py",),
     ),

@@ -25,6 +25,9 @@ class TotalsAlone:
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
         yield from self.totals(sources, query).items()
 
+    def parts(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
+        yield from self.groups(sources, query)
+
     def hour_usage(
         self,
         hour_s: int,

@@ -58,6 +58,9 @@ class PlainLake:
         return totals
 
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
+        return iter(self.totals(sources, query).items())
+
+    def parts(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
         return (group for source in sources for group in self.totals([source], query).items())
 
     def hour_usage(

@@ -23,7 +23,6 @@ from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, marker_key
 from metering.stores.writes import Table
 from metering.units import HOUR_S
-from metering.usage.totals import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.telemetry import Alerts, Metrics
-    from metering.usage.totals import Total, UsageKey
+    from metering.usage.totals import Total
 
 # Most hours that get an alert of their own; all of them are counted.
 _HOURS_NAMED = 20
@@ -316,9 +315,7 @@ class Reconciler:
         query = USAGE_QUERY if accounts is None else replace(USAGE_QUERY, where=(("account_id", accounts),))
 
         def count(state: HourState) -> PlacedRows:
-            rows: dict[UsageKey, Total] = {}
-            for key, total in usage_in(hour_s, placed.reader.groups(state.sources, query)):
-                rows[key] = rows.get(key, ZERO).plus(total)
+            rows = dict(usage_in(hour_s, placed.reader.groups(state.sources, query)))
             return PlacedRows(booked=state.total, by_key=rows, accounts=accounts)
 
         return placed.read(hour_s, count)

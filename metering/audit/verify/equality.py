@@ -67,7 +67,7 @@ class EqualityCheck:
         def minus_found(hour: HourState) -> dict[str, Fingerprint]:
             """Of each batch, what was found of it, negative. It begins anew when the hour is read again."""
             made: dict[str, Fingerprint] = {}
-            for (batch_id, *usage), total in view.reader.groups(hour.sources, query):
+            for (batch_id, *usage), total in view.reader.parts(hour.sources, query):
                 [(key, found)] = usage_in(hour_s, [(tuple(usage), total)])
                 made.setdefault(str(batch_id), Fingerprint()).add(_own(key), ZERO.minus(found))
             return made
@@ -83,8 +83,9 @@ def judge_contents(
 ) -> Verification:
     """Name the batches of a manifest of which some records are missing, or visible more than once.
 
-    A batch of which some records are visible under another usage key is both. Batches with records in an unstable hour
-    are left out, because the rows of such an hour prove nothing.
+    What is left of a batch is known as a sum. So a batch is named as both, unless all that is left says the same: only
+    where more is counted twice than is missing, in records and in bytes, what is missing is not named beside it.
+    Batches with records in an unstable hour are left out, because the rows of such an hour prove nothing.
     """
     moving = set(unstable)
     differing = {
@@ -93,8 +94,8 @@ def judge_contents(
         if content.unaccounted != Fingerprint() and moving.isdisjoint(markers[batch_id].hours)
     }
     return Verification(
-        lost=tuple(name for name, left in differing.items() if left == ZERO or max(left) > 0),
-        doubled=tuple(name for name, left in differing.items() if left == ZERO or min(left) < 0),
+        lost=tuple(name for name, left in differing.items() if not (left.records < 0 and left.bytes <= 0)),
+        doubled=tuple(name for name, left in differing.items() if not (left.records > 0 and left.bytes >= 0)),
     )
 
 

@@ -37,7 +37,7 @@ class PlanCheck:
     """Checks the plans of log files against the markers of their batches.
 
     Attributes:
-        markers: All markers, by batch id, from an earlier scan.
+        markers: Markers that were read before, by batch id. Those of other batches are looked up.
         now_s: The time now, epoch seconds.
         markers_since_s: Plans from before this may have lost their markers to age.
     """

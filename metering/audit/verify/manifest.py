@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 SCHEMA = "metering.manifest/1"
+_TOTAL_TYPES = [*[str] * 7, int]
 
 Expectation = Literal["accepted", "partly", "duplicate", "conflict", "rejected"]
 
@@ -175,6 +176,11 @@ def _sent(value: Mapping[str, object]) -> SentBatch:
     if expect not in get_args(Expectation):
         raise ValueError(f"expect {expect!r}")
     rows = cast("list[tuple[str, str, str, str, str, str, str, int]]", value.get("totals", []))
+    for row in rows:
+        if [type(field) for field in row] != _TOTAL_TYPES:
+            raise ValueError(f"totals {row!r}")
+        # Names that cannot be encoded are no record's. UnicodeEncodeError is a ValueError.
+        "".join(row[1:6]).encode()
     return SentBatch(
         batch_id=str(value["batch_id"]),
         content=int(cast("int", value["content"])),

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from metering.intake.formats.exact_sums import halves
 from metering.lake.parquet.hour_rows import STAGED_END_BYTES, TEXT_COLUMNS, decoding, row_groups_of, taken
-from metering.lake.parquet.reading_order import read_each
+from metering.lake.parquet.reading_order import large_and_small, read_each
 from metering.lake.parquet.row_groups import RowGroups
 from metering.lake.parquet.schema import BOOKED_HOUR
 from metering.lake.parquet.summaries import usage_of_sums
@@ -64,14 +64,24 @@ class ParquetLakeReader:
         self._readers = readers
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
+        return dict(self.groups(sources, query))
+
+    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
         sums = Sums(query)
         for (part,) in self._read(sources, [query]):
             sums.add(part.table())
-        return sums.totals()
+        yield from sums.groups()
 
-    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        for (part,) in self._read(sources, [query]):
-            yield from part.groups()
+    def parts(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
+        large, small = large_and_small(sources)
+        for source in large:
+            with decoding(source.key):
+                for table in self._tables(source, [query]):
+                    sums = Sums(query)
+                    sums.add(halves_of(table, query))
+                    yield from sums.groups()
+        for (sums,) in self._read(small, [query]):
+            yield from sums.groups()
 
     def hour_usage(
         self,

@@ -23,6 +23,12 @@ F = TypeVar("F", bound=_Sized)
 R = TypeVar("R")
 
 
+def large_and_small(files: Sequence[F]) -> tuple[list[F], list[F]]:
+    """Files that are read by themselves, and those that are read side by side, each in their order."""
+    large = [file for file in files if file.rows > _SMALL_ROWS]
+    return large, [file for file in files if file.rows <= _SMALL_ROWS]
+
+
 def read_each(read: Callable[[F], R], files: Sequence[F], *, threads: int) -> Iterator[tuple[F, R]]:
     """Each file with what `read` returns for it, in no order.
 
@@ -31,7 +37,6 @@ def read_each(read: Callable[[F], R], files: Sequence[F], *, threads: int) -> It
         files: Files that say how many rows they have.
         threads: Most small files that are read at the same time.
     """
-    large = [file for file in files if file.rows > _SMALL_ROWS]
-    small = [file for file in files if file.rows <= _SMALL_ROWS]
+    large, small = large_and_small(files)
     for some, at_once in ((large, 1), (small, threads if len(small) > 1 else 1)):
         yield from zip(some, side_by_side(read, some, threads=at_once), strict=True)

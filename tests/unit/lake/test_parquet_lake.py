@@ -115,7 +115,7 @@ def _reads_the_same(
         assert sum_totals(totals.values()) == Total(sum(row[2] for row in expected), len(expected))
         for sources in (lake, staged):
             parts: dict[Group, Total] = {}
-            for group, total in reader.groups(sources, query):
+            for group, total in reader.parts(sources, query):
                 add_totals(parts, {group: total})
             assert parts == totals
     only = RowQuery(columns=("batch_id",), where=(("account_id", frozenset(["000000000002"])),))
