@@ -13,6 +13,7 @@ _RECONCILE = (
 _REBUILD = ("tests/unit/audit/test_rebuild.py", "tests/unit/audit/test_repair.py")
 _CLOSE = ("tests/unit/billing/test_months.py", "tests/unit/billing/test_closing_races.py")
 _WATCH = ("tests/unit/operations/test_watch.py",)
+_SUSPECTS = ("tests/unit/audit/test_suspects.py",)
 _VERIFY = (
     "tests/unit/audit/test_verify.py",
     "tests/unit/audit/test_verification.py",
@@ -118,8 +119,8 @@ AUDIT = (
     Mutant(
         name="what differs in a part of a scan is not looked at",
         path="metering/audit/scan/findings.py",
-        old="accounts = state.placed.differing(state.usage, hour_s)\n",
-        new="accounts: frozenset[int] = frozenset()\n",
+        old="accounts=state.placed.differing(state.usage, hour_s),\n",
+        new="accounts=frozenset(),\n",
         suites=_RECONCILE,
     ),
     Mutant(
@@ -153,6 +154,48 @@ AUDIT = (
         new="""                confirmed = found[hour_s] if found[hour_s].differences else None
 """,
         suites=_RECONCILE,
+    ),
+    Mutant(
+        name="what only a scan finds is forgotten by the next quick pass",
+        path="metering/audit/reconcile/tick.py",
+        old="suspects=suspects,",
+        new="suspects={},",
+        suites=_SUSPECTS,
+    ),
+    Mutant(
+        name="what nobody had time to look at is forgotten",
+        path="metering/audit/reconcile/tick.py",
+        old="for hour_s in (*result.unjudged, *unnamed)",
+        new="for hour_s in unnamed",
+        suites=_SUSPECTS,
+    ),
+    Mutant(
+        name="names that the work list has no room for are forgotten",
+        path="metering/audit/reconcile/tick.py",
+        old="for hour_s in (*result.unjudged, *unnamed)",
+        new="for hour_s in result.unjudged",
+        suites=_SUSPECTS,
+    ),
+    Mutant(
+        name="runs that the work list has no room for have no age",
+        path="metering/audit/reconcile/incremental.py",
+        old=".plus(unlisted),",
+        new=",",
+        suites=_SUSPECTS,
+    ),
+    Mutant(
+        name="usage that no run can have booked is left to be published",
+        path="metering/audit/reconcile/reconciler.py",
+        old="run is not None and number <= run.number",
+        new="run is not None",
+        suites=_SUSPECTS,
+    ),
+    Mutant(
+        name="a scan looks at all usage that was not settled",
+        path="metering/audit/reconcile/reconciler.py",
+        old="doubt if settle else doubt.settled",
+        new="doubt",
+        suites=_SUSPECTS,
     ),
     Mutant(
         name="verify is settled although an hour moves",

@@ -31,7 +31,7 @@ from metering.ledger.notes.completeness import Completeness, Hold
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.ledger.notes.producers import RegisteredProducer
 from metering.ledger.notes.queue_memory import HeldMessage, QueueMemory
-from metering.ledger.notes.reconciliation import Backlog, Reconciliation, WorkList
+from metering.ledger.notes.reconciliation import Backlog, Reconciliation, Suspects, WorkList
 from metering.ledger.notes.sources import Ruling, RulingKind, SourceFigures, SourceState
 from metering.ledger.notes.tokens import Role, StoredToken
 from metering.ledger.notes.watch_figures import WatchFigures
@@ -325,13 +325,17 @@ KINDS = (
             runs=st.dictionaries(st.integers(0, 63), NUMBERS, max_size=3),
             hours=st.dictionaries(HOURS, NUMBERS, max_size=3),
             files=st.dictionaries(SOURCES, NUMBERS, max_size=3),
+            suspects=st.dictionaries(
+                HOURS, st.builds(Suspects, accounts=st.frozensets(NAMES), batches=st.frozensets(NAMES)), max_size=3
+            ),
+            unjudged=st.dictionaries(HOURS, NUMBERS, max_size=3),
             scanned_s=NUMBERS,
             scan_tries=NUMBERS,
             scan_runs=st.dictionaries(st.integers(0, 63), NUMBERS, max_size=3),
         ),
         read=WorkList.from_item,
         # Without any of them, more is compared again.
-        optional=frozenset({"waiting", "runs", "scan_tries", "scan_runs"}),
+        optional=frozenset({"waiting", "runs", "suspects", "unjudged", "scan_tries", "scan_runs"}),
         unread=frozenset({"pk", "sk"}),
     ),
     ItemKind(

@@ -49,6 +49,17 @@ class HourCheck:
         """Whether everything was compared, and all three totals are equal."""
         return self.stable and not self.differences
 
+    def with_look(self, other: HourCheck) -> HourCheck:
+        """The same with what a look at a part of the hour found."""
+        known = set(self.differences)
+        return replace(
+            self,
+            stable=self.stable and other.stable,
+            differences=(*self.differences, *(each for each in other.differences if each not in known)),
+            unsettled=self.unsettled | other.unsettled,
+            seen={**self.seen, **other.seen},
+        )
+
     def confirmed(self, earlier: HourCheck) -> HourCheck | None:
         """The same pass with those differences alone that an earlier pass showed, too; None without any.
 

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from metering.audit.reconcile.fingerprints import fingerprint
 from metering.audit.reconcile.hour_check import HourCheck
+from metering.audit.reconcile.settling import AccountHour
 from metering.audit.verify.verification import MAX_DIFFERENCES, Difference
 from metering.lake.plan import Plan
 from metering.lake.rows import batches_of
 from metering.ledger.booked_hours import LakeFile, Published, published_key
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, marker_key
-from metering.ledger.notes.reconciliation import WORK_LIST_KEY, WorkList
+from metering.ledger.notes.reconciliation import WORK_LIST_KEY, Backlog, WorkList
 from metering.ledger.runs import Run, lake_chain, newest_done, run_key
 from metering.ledger.shards import known_shards
 from metering.stores.writes import Put, Table
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from metering.audit.reconcile.reconciler import Reconciler
     from metering.lake.ports import UsageRows
     from metering.lake.rows import Group
-    from metering.ledger.notes.reconciliation import Backlog
+    from metering.ledger.notes.reconciliation import Suspects
     from metering.ledger.row_sources import RowSource
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
@@ -65,7 +66,8 @@ class IncrementalResult:
         different: Hours in which two looks showed the same difference, and files whose rows differ from markers.
         left: Number of hours and files that stay on the list.
         skipped: Number of those for which there was no time.
-        backlog: Those that were not compared, because they were skipped or kept changing.
+        backlog: Those that were not compared, because they were skipped or kept changing; and runs whose files the list
+            has no room for.
     """
 
     hours: int
@@ -101,14 +103,16 @@ class IncrementalCheck:
             LedgerCorruptError: A marker cannot be read: its files stay on the list, and the rest was compared. Or a
                 run, its plan or a published item cannot be read: the list is unchanged.
         """
-        work = self._extended(self.work_list())
+        work, unlisted = self._extended(self.work_list())
         contradictions = Contradictions()
         files = self._files(work.files, _Times.of(deadline, share=2, reserve_ms=self.reserve_ms), contradictions)
-        hours, confirmed = self._usage(work.hours, _Times.of(deadline, share=1, reserve_ms=self.reserve_ms))
+        hours, confirmed = self._usage(work, _Times.of(deadline, share=1, reserve_ms=self.reserve_ms))
         wrong = {file: check for file, check in files.items() if not check.agrees}
+        left_hours = {hour_s: since_s for hour_s, since_s in work.hours.items() if not _equal(hours.get(hour_s))}
         left = replace(
             work,
-            hours={hour_s: since_s for hour_s, since_s in work.hours.items() if not _equal(hours.get(hour_s))},
+            hours=left_hours,
+            suspects={hour_s: found for hour_s, found in work.suspects.items() if hour_s in left_hours},
             files={file: since_s for file, since_s in work.files.items() if not _equal(files.get(file))},
         )
         self.keep(left)
@@ -123,7 +127,7 @@ class IncrementalCheck:
             different=different,
             left=len(left.hours) + len(left.files),
             skipped=len(work.hours) - len(hours) + len(work.files) - len(files),
-            backlog=left.backlog(different=frozenset(compared)),
+            backlog=left.backlog(different=frozenset(compared)).plus(unlisted),
         )
 
     def work_list(self) -> WorkList:
@@ -139,19 +143,22 @@ class IncrementalCheck:
         """Number of the newest done run of each shard's compaction. All runs before it are done, too."""
         return {shard: newest_done(self.items, lake_chain(shard)) for shard in known_shards(self.items, self.shards)}
 
-    def _extended(self, work: WorkList) -> WorkList:
+    def _extended(self, work: WorkList) -> tuple[WorkList, Backlog]:
+        """The list with what was published since, and the runs that it has no room for."""
         now_s = self.clock.now_ms() // 1000
         runs, hours, files = dict(work.runs), dict(work.hours), dict(work.files)
+        unlisted = Backlog()
         for shard in known_shards(self.items, self.shards):
             for run in self._done(shard, runs.get(shard, 0)):
                 if len(files) >= _MOST_FILES:
-                    break
+                    unlisted = unlisted.plus(Backlog(waiting=1, since_s=(run.done_at_ms or run.planned_at_ms) // 1_000))
+                    continue
                 for published in self._published(run):
                     hours.setdefault(published.hour_s, now_s)
                     for file in published.sources:
                         files.setdefault(file, now_s)
                 runs[shard] = run.number
-        return replace(work, runs=runs, hours=hours, files=files)
+        return replace(work, runs=runs, hours=hours, files=files), unlisted
 
     def _done(self, shard: int, after: int) -> Iterator[Run]:
         """Finished runs after a number, oldest first, up to the first unfinished one."""
@@ -227,12 +234,14 @@ class IncrementalCheck:
             if marked != rows:
                 yield Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=rows)
 
-    def _usage(self, hours: Mapping[int, int], times: _Times) -> tuple[dict[int, HourCheck], list[HourCheck]]:
+    def _usage(self, work: WorkList, times: _Times) -> tuple[dict[int, HourCheck], list[HourCheck]]:
         """The last look at each hour for which there was time, and the hours with a confirmed difference."""
-        newest, oldest = self._days(hours)
+        newest, oldest = self._days(work.hours)
         looked: dict[int, HourCheck] = {}
         for day in times.both_ends(newest, oldest):
             looked |= self.days.look(day)
+            for hour_s in work.suspects.keys() & set(day):
+                looked[hour_s] = looked[hour_s].with_look(self._look_at(hour_s, work.suspects[hour_s]))
         doubtful = [check for check in looked.values() if not check.agrees and len(check.unsettled) <= _LOOKED_AGAIN]
         different: list[HourCheck] = []
         if doubtful:
@@ -246,6 +255,24 @@ class IncrementalCheck:
                 different.append(confirmed)
             looked[before.hour_s] = again
         return looked, different
+
+    def _look_at(self, hour_s: int, suspects: Suspects) -> HourCheck:
+        """Look at accounts and batches of an hour that may have no rows."""
+        named = (
+            Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=ZERO, found=ZERO)
+            for batch_id in sorted(suspects.batches)
+        )
+        before = HourCheck(
+            hour_s=hour_s,
+            stable=False,
+            deep=True,
+            markers=None,
+            usage=ZERO,
+            rows=ZERO,
+            differences=tuple(named),
+            unsettled=frozenset(AccountHour(hour_s, account_id) for account_id in suspects.accounts),
+        )
+        return self.reconciler.look_again(before)
 
     def _days(self, hours: Mapping[int, int]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
         """The hours day by day: the newest first, and those that wait the longest first.

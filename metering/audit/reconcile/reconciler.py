@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Protocol
 from metering import metric_names
 from metering.audit.reconcile.hour_check import HourReading, MarkedRows, PlacedRows, alert_fields, difference_fields
 from metering.audit.reconcile.settling import settled_runs
-from metering.audit.reconcile.table_scan import markers_by_batch, no_limit, survey_accounts, survey_hour
+from metering.audit.reconcile.table_scan import no_limit, survey_hour
 from metering.audit.scan.cells import parts_in, span_hours
 from metering.audit.scan.census import Census
 from metering.audit.scan.findings import Findings
-from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, RowQuery, batches_of, usage_in
+from metering.audit.scan.names import NameSearch
+from metering.lake.rows import BATCH_QUERY, USAGE_QUERY, RowQuery, usage_in
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, marker_key
+from metering.ledger.runs import newest_run, rollup_chain
 from metering.stores.writes import Table
 from metering.units import HOUR_S
+from metering.usage.totals import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,6 +62,7 @@ class ReconciliationResult:
         unstable: Hours of which something could not be compared, because it kept changing.
         markers: All markers of the ledger, as the first pass read them.
         derived: Differences of sums that are kept beside the three.
+        unjudged: Hours in which something differs that nobody looked at.
     """
 
     checks: tuple[HourCheck, ...]
@@ -66,6 +70,7 @@ class ReconciliationResult:
     unstable: tuple[HourCheck, ...]
     markers: MarkerSurvey
     derived: tuple[Difference, ...] = ()
+    unjudged: frozenset[int] = frozenset()
 
 
 class DerivedSums(Protocol):
@@ -136,12 +141,13 @@ class Reconciler:
 
     def unjudged(self, state: CensusState) -> ReconciliationResult:
         """The result of a census without a look at what differs: there was no time."""
-        checks = {hour_s: check for hour_s, (check, _) in Findings(state, self.may_lack_markers).checks().items()}
+        found = Findings(state, self.may_lack_markers).checks()
         return ReconciliationResult(
-            checks=tuple(checks.values()),
+            checks=tuple(check for check, _ in found.values()),
             different=(),
-            unstable=tuple(check for check in checks.values() if not check.agrees),
+            unstable=tuple(check for check, doubt in found.values() if doubt),
             markers=state.survey,
+            unjudged=frozenset(hour_s for hour_s, (_, doubt) in found.items() if doubt.settled.differs),
         )
 
     def _tell_derived(self, derived: Sequence[Difference]) -> None:
@@ -199,14 +205,25 @@ class Reconciler:
             threads=self.threads,
         )
 
-    def judge(self, state: CensusState, *, limit: Callable[[], None] = no_limit) -> ReconciliationResult:
-        """Look at everything that differs in a census that was counted to its end, until a second look confirms it."""
+    def judge(
+        self, state: CensusState, *, settle: bool = True, limit: Callable[[], None] = no_limit
+    ) -> ReconciliationResult:
+        """Look at everything that differs in a census that was counted to its end, until a second look confirms it.
+
+        Args:
+            state: The census.
+            settle: Whether usage that was not settled is looked at again, too. Without it, the quick passes compare it
+                when its rows are published: under traffic that is some of nearly every hour.
+            limit: Called between looks; it may raise ScanTooLongError.
+        """
         checks = Findings(state, self.may_lack_markers).checks()
-        doubts = {hour_s: doubt for hour_s, (_, doubt) in checks.items() if doubt}
         found = {hour_s: check for hour_s, (check, _) in checks.items()}
-        found |= self._first_looks(state, found, doubts, limit)
+        doubts = {hour_s: doubt if settle else doubt.settled for hour_s, (_, doubt) in checks.items()}
+        doubts = {hour_s: doubt for hour_s, doubt in doubts.items() if doubt}
+        looks, unjudged = self._first_looks(state, found, doubts, limit)
+        found |= looks
         different: dict[int, HourCheck] = {}
-        doubtful = [hour_s for hour_s, check in found.items() if not check.agrees]
+        doubtful = [hour_s for hour_s in doubts if not found[hour_s].agrees]
         for _ in range(self.passes - 1):
             if not doubtful:
                 break
@@ -219,12 +236,21 @@ class Reconciler:
                     different[hour_s] = confirmed
                 found[hour_s] = again
             doubtful = [h for h in doubtful if h not in different and not found[h].agrees]
+        left: list[int] = []
+        if not settle and not self._will_be_published(state.latest):
+            left = [h for h, (_, doubt) in checks.items() if doubt.unsettled and h not in different]
         return ReconciliationResult(
             checks=tuple(found[hour_s] for hour_s in sorted(found)),
             different=tuple(different[hour_s] for hour_s in sorted(different)),
-            unstable=tuple(found[hour_s] for hour_s in sorted(doubtful)),
+            unstable=tuple(found[hour_s] for hour_s in sorted({*doubtful, *left})),
             markers=state.survey,
+            unjudged=unjudged,
         )
+
+    def _will_be_published(self, latest: Mapping[int, int]) -> bool:
+        """Whether runs of the roll-up have these numbers: compaction publishes what they have placed."""
+        newest = ((number, newest_run(self.items, rollup_chain(shard))) for shard, number in latest.items())
+        return all(run is not None and number <= run.number for number, run in newest)
 
     def may_lack_markers(self, hour_s: int) -> bool:
         """Whether a marker of the hour can have expired. It was written an hour before the hour at the earliest."""
@@ -236,41 +262,35 @@ class Reconciler:
         checks: Mapping[int, HourCheck],
         doubts: Mapping[int, Doubt],
         limit: Callable[[], None],
-    ) -> dict[int, HourCheck]:
-        """Look at what is in cells that differ, key by key. Names are read by one scan of each table, if any differ."""
-        accounts: dict[int, set[str]] = {}
-        if any(doubt.accounts for doubt in doubts.values()):
-            accounts = survey_accounts(
-                self.usage,
-                from_s=state.from_s,
-                to_s=state.to_s,
-                wanted=lambda hour_s, name: hour_s in doubts and doubts[hour_s].has_account(name, state.parts),
-                limit=limit,
-            )
-        marked: dict[int, dict[str, Total]] | None = {}
-        if any(doubt.marked for doubt in doubts.values()):
-            marked = markers_by_batch(
-                self.items,
-                lambda hour_s, name: hour_s in doubts and doubts[hour_s].has_batch(name, state.parts),
-                most=self.memory_bytes // _NAMED_BYTES,
-                limit=limit,
-            )
+    ) -> tuple[dict[int, HourCheck], frozenset[int]]:
+        """Look at what is in cells that differ, key by key. Names are read by one scan of each table, if any differ.
+
+        Returns the looks, and hours of which too many batches are in such cells to hold them.
+        """
+        search = NameSearch(
+            items=self.items,
+            usage=self.usage,
+            most=self.memory_bytes // _NAMED_BYTES,
+            threads=self.threads,
+            limit=limit,
+        )
+        names = search.run(state, doubts)
         looks: dict[int, HourCheck] = {}
         for hour_s, doubt in sorted(doubts.items(), reverse=True):
             limit()
-            check = self._first_look(checks[hour_s], doubt, accounts.get(hour_s, set()), state.parts)
-            if doubt.marked and marked is not None:
+            check = self._first_look(checks[hour_s], doubt, names.accounts.get(hour_s, set()), state.parts)
+            if doubt.marked and not names.too_many:
                 batches = self._by_batch(
-                    hour_s, marked.get(hour_s, {}), only=partial(doubt.has_batch, parts=state.parts)
+                    hour_s, names.batches.get(hour_s, {}), only=partial(doubt.has_batch, parts=state.parts)
                 )
                 check = replace(check, differences=(*check.differences, *batches.differences(hour_s)))
-            looks[hour_s] = replace(check, stable=check.stable and (marked is not None or not doubt.marked))
-        return looks
+            looks[hour_s] = replace(check, stable=check.stable and not (names.too_many and doubt.marked))
+        return looks, frozenset(hour_s for hour_s, doubt in doubts.items() if names.too_many and doubt.marked)
 
     def _first_look(self, before: HourCheck, doubt: Doubt, accounts: set[str], parts: int) -> HourCheck:
         """Usage of an hour: all of it, or in the parts that differ."""
-        names = accounts | {place.account_id for place in before.unsettled}
-        if not (doubt.whole or doubt.accounts or names):
+        names = set(accounts)
+        if not (doubt.whole or doubt.accounts or doubt.unsettled):
             return replace(before, stable=not doubt.moving)
         if not doubt.whole:
             rows = self.view.placed.hour_totals(before.hour_s, _ACCOUNTS_QUERY)
@@ -322,8 +342,16 @@ class Reconciler:
 
     def _by_batch(self, hour_s: int, marked: Mapping[str, Total], *, only: Callable[[str], bool]) -> MarkedRows:
         """Compare markers that were read before with rows that are read now. Batches that came since are looked up."""
-        found = batches_of(self.view.hour_totals(hour_s, BATCH_QUERY))
-        rows = {batch_id: total for batch_id, total in found.items() if only(batch_id)}
+
+        def count(state: HourState) -> dict[str, Total]:
+            """Of all batches of the hour, those that are looked at are held."""
+            made: dict[str, Total] = {}
+            for (name,), total in self.view.reader.parts(state.sources, BATCH_QUERY):
+                if only(batch_id := str(name)):
+                    made[batch_id] = made.get(batch_id, ZERO).plus(total)
+            return made
+
+        rows = self.view.read(hour_s, count)
         since = [batch_id for batch_id, total in rows.items() if marked.get(batch_id) != total]
         return MarkedRows(marked={**marked, **self._markers_of(hour_s, since)}, rows=rows)
 

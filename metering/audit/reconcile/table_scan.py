@@ -9,17 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from metering.audit.reconcile.settling import HourUsage, read_accounts
 from metering.errors import EarlyEndError
-from metering.ledger.contradictions import Contradictions
-from metering.ledger.markers import Marker, is_marker
-from metering.stores.writes import Table
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from metering.ledger.usage.reading import UsageReading
-    from metering.stores.items import ItemStore
-    from metering.usage.totals import Total
 
 T = TypeVar("T")
 
@@ -45,7 +40,7 @@ def survey_accounts(
 ) -> dict[int, set[str]]:
     """Accounts with usage items, by hour, for hours in `[from_s, to_s)`; only those that are wanted."""
     hours: dict[int, set[str]] = {}
-    for item in limited(reading.scan(), limit):
+    for item in limited(reading.scan(from_s=from_s, to_s=to_s), limit):
         if from_s <= item.hour_s < to_s and wanted(item.hour_s, item.account_id):
             hours.setdefault(item.hour_s, set()).add(item.account_id)
     return hours
@@ -62,27 +57,3 @@ def limited(found: Iterable[T], limit: Callable[[], None]) -> Iterator[T]:
         if number % _LIMIT_EVERY == 0:
             limit()
         yield item
-
-
-def markers_by_batch(
-    items: ItemStore,
-    wanted: Callable[[int, str], bool],
-    *,
-    most: int,
-    limit: Callable[[], None] = no_limit,
-) -> dict[int, dict[str, Total]] | None:
-    """Scan the markers of some hours and batches: totals by hour and batch; None if there are more than `most`."""
-    found: dict[int, dict[str, Total]] = {}
-    number = 0
-    for item in limited(items.scan(Table.LEDGER), limit):
-        if not is_marker(item):
-            continue
-        with Contradictions().noted():
-            marker = Marker.from_item(item)
-            for hour_s, total in marker.hours.items():
-                if wanted(hour_s, marker.batch_id):
-                    found.setdefault(hour_s, {})[marker.batch_id] = total
-                    number += 1
-        if number > most:
-            return None
-    return found

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 
 from metering.audit.reconcile.table_scan import ScanTooLongError
 from metering.audit.scan.saved import keep_census, kept_census
+from metering.hours import rfc3339
+from metering.ledger.notes.reconciliation import Suspects
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from metering.audit.reconcile.hour_check import HourCheck
     from metering.audit.reconcile.incremental import IncrementalCheck
     from metering.audit.reconcile.reconciler import Reconciler, ReconciliationResult
     from metering.audit.reconcile.state import ReconcilerState
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 _JUDGED = 2
 # Ticks that may die before a scan is saved.
 _TRIES = 3
+# Most names of accounts and batches on the work list, which is one item of 400 KB.
+_NAMES = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,15 +125,28 @@ class ReconcileTick:
         return self._finished(result, state, work)
 
     def _judged(self, state: CensusState, limit: Callable[[], None]) -> ReconciliationResult:
-        """Look at what differs. What there is no time for, twice, goes to the work list of the quick passes."""
+        """Look at what differs. What there is no time for, twice, goes to the work list of the quick passes.
+
+        Names are read part by part, from one tick to the next; only looks that bring nothing new are counted.
+        """
+        named = state.names.done
         try:
-            result = self.reconciler.judge(state, limit=limit)
+            result = self.reconciler.judge(state, settle=False, limit=limit)
         except ScanTooLongError:
-            state.judged += 1
+            state.judged += state.names.done == named
             if state.judged < _JUDGED:
                 raise
             result = self.reconciler.unjudged(state)
+        self._tell_unjudged(result.unjudged)
         return self.reconciler.told(result, from_s=state.from_s, to_s=state.to_s, deep=state.deep)
+
+    def _tell_unjudged(self, hours: frozenset[int]) -> None:
+        if hours:
+            self.reconciler.alerts.send(
+                "ticket",
+                "Something differs that nobody looked at",
+                {"hours": len(hours), "first_hour": rfc3339(min(hours))},
+            )
 
     def _finished(self, result: ReconciliationResult, state: CensusState, work: WorkList) -> TickResult:
         work = self._renewed(result, work, state)
@@ -148,19 +166,44 @@ class ReconcileTick:
     def _renewed(self, result: ReconciliationResult, work: WorkList, state: CensusState) -> WorkList:
         """Work list with the different and unstable hours. It raises an alarm until a quick pass finds them equal.
 
-        What was published before the scan began is in it. What came later stays on the list.
+        What was published before the scan began is in it. What came later stays on the list. With an hour go the names
+        of what differs in it, since a quick pass meets neither usage nor markers that have no rows. Hours that were not
+        looked at, or have too many names, stay until the next scan.
         """
         now_s, began_s = self.clock.now_ms() // 1000, state.began_ms // 1_000
         later = {hour_s: since_s for hour_s, since_s in work.hours.items() if since_s > began_s}
         hours = {check.hour_s for check in (*result.different, *result.unstable)} | later.keys()
+        suspects = _suspects(result)
+        unnamed = [each.hour_s for each in result.different if _named(each) and each.hour_s not in suspects]
         return replace(
             work,
+            suspects=suspects,
+            unjudged={hour_s: work.unjudged.get(hour_s, now_s) for hour_s in (*result.unjudged, *unnamed)},
             runs={**work.runs, **{s: max(number, work.runs.get(s, 0)) for s, number in work.scan_runs.items()}},
             hours={hour_s: work.hours.get(hour_s, now_s) for hour_s in hours},
             files={file: since_s for file, since_s in work.files.items() if since_s > began_s},
             scan_tries=0,
             scan_runs={},
         )
+
+
+def _suspects(result: ReconciliationResult) -> dict[int, Suspects]:
+    """By hour, what was found to differ: as many names as the list has room for."""
+    suspects: dict[int, Suspects] = {}
+    room = _NAMES
+    for check in (*result.different, *result.unstable):
+        named = _named(check)
+        if named and len(named) <= room:
+            suspects[check.hour_s] = named
+            room -= len(named)
+    return suspects
+
+
+def _named(check: HourCheck) -> Suspects:
+    return Suspects(
+        accounts=frozenset(each.key.account_id for each in check.differences if each.key is not None),
+        batches=frozenset(each.batch_id for each in check.differences if each.batch_id),
+    )
 
 
 def _half_of(deadline: Deadline) -> Callable[[], None]:

@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.audit.marker_survey import MarkerSurvey
-from metering.audit.reconcile.settling import AccountHour, is_settled, settled_runs
+from metering.audit.reconcile.settling import is_settled, settled_runs
 from metering.audit.reconcile.table_scan import limited, no_limit
-from metering.audit.scan.cells import Cells
+from metering.audit.scan.cells import Cells, part_of
 from metering.audit.scan.recent import RecentCommits, total_in
 from metering.audit.scan.state import CensusState, HourRows
 from metering.audit.source_keeping import sources_known
@@ -99,7 +99,8 @@ class _Batches:
 class _UsagePart:
     usage: Cells
     used: dict[int, Total] = field(default_factory=dict)
-    unsettled: dict[int, set[AccountHour]] = field(default_factory=dict)
+    unsettled: dict[int, int] = field(default_factory=dict)
+    latest: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +280,8 @@ class Census:
     def _usage(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
         def count(part: int) -> _UsagePart:
             made = _UsagePart(usage=Cells(state.parts))
-            for item in limited(self.usage.scan(part=part, parts=state.segments), limit):
+            found = self.usage.scan(part=part, parts=state.segments, from_s=state.from_s, to_s=state.to_s)
+            for item in limited(found, limit):
                 if state.from_s <= item.hour_s < state.to_s:
                     self._add_usage(made, item, state.runs)
             return made
@@ -287,16 +289,20 @@ class Census:
         for part in side_by_side(count, range(state.done, state.segments), threads=self.threads):
             state.usage.merge(part.usage)
             _add(state.used, part.used)
-            for hour_s, places in part.unsettled.items():
-                state.unsettled.setdefault(hour_s, set()).update(places)
+            for hour_s, bits in part.unsettled.items():
+                state.unsettled[hour_s] = state.unsettled.get(hour_s, 0) | bits
+            for shard, number in part.latest.items():
+                state.latest[shard] = max(number, state.latest.get(shard, 0))
             state.done += 1
             tell(state)
 
     def _add_usage(self, made: _UsagePart, item: UsageItem, runs: Mapping[int, int]) -> None:
         settled = is_settled(item.runs, runs)
         if not settled:
-            place = AccountHour(item.hour_s, item.account_id, item.corrects_s)
-            made.unsettled.setdefault(item.hour_s, set()).add(place)
+            bit = 1 << part_of(item.account_id, made.usage.parts)
+            made.unsettled[item.hour_s] = made.unsettled.get(item.hour_s, 0) | bit
+            for shard, number in item.runs.items():
+                made.latest[shard] = max(number, made.latest.get(shard, 0))
         for key, total in self.usage.totals(item):
             made.used[item.hour_s] = made.used.get(item.hour_s, ZERO).plus(total)
             if settled:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.audit.reconcile.hour_check import HourCheck
@@ -23,7 +23,8 @@ class Doubt:
     """What of an hour a census could not find equal.
 
     Attributes:
-        accounts: Parts in which usage and rows differ, or usage was not settled.
+        accounts: Parts in which usage and rows differ.
+        unsettled: Parts in which some usage was not settled.
         batches: Parts in which markers and rows differ.
         whole: The files do not hold the total that the ledger has for them.
         all_batches: Markers and rows differ by their total.
@@ -31,13 +32,24 @@ class Doubt:
     """
 
     accounts: frozenset[int] = frozenset()
+    unsettled: frozenset[int] = frozenset()
     batches: frozenset[int] = frozenset()
     whole: bool = False
     all_batches: bool = False
     moving: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.accounts or self.batches or self.whole or self.all_batches or self.moving)
+        return bool(self.accounts or self.unsettled or self.batches or self.whole or self.all_batches or self.moving)
+
+    @property
+    def settled(self) -> Doubt:
+        """The same without the parts in which something was not settled."""
+        return replace(self, accounts=self.accounts - self.unsettled, unsettled=frozenset())
+
+    @property
+    def differs(self) -> bool:
+        """Whether there is anything but commits that kept coming."""
+        return bool(replace(self, moving=False))
 
     @property
     def marked(self) -> bool:
@@ -46,7 +58,8 @@ class Doubt:
 
     def has_account(self, name: str, parts: int) -> bool:
         """Whether an account is in one of the parts."""
-        return part_of(name, parts) in self.accounts
+        part = part_of(name, parts)
+        return part in self.accounts or part in self.unsettled
 
     def has_batch(self, name: str, parts: int) -> bool:
         """Whether a batch is in one of the parts."""
@@ -71,14 +84,13 @@ class Findings:
 
     def _hour(self, hour_s: int) -> tuple[HourCheck, Doubt]:
         state = self.state
-        rows, unsettled = state.rows.get(hour_s, _NOTHING), state.unsettled.get(hour_s, set())
+        rows = state.rows.get(hour_s, _NOTHING)
         with_markers = state.with_markers and not self.may_lack_markers(hour_s)
         marked = state.marked.get(hour_s, ZERO)
-        accounts = state.placed.differing(state.usage, hour_s)
-        accounts |= {part_of(place.account_id, state.parts) for place in unsettled}
         compared = with_markers and rows.all_rows is not None
         doubt = Doubt(
-            accounts=accounts,
+            accounts=state.placed.differing(state.usage, hour_s),
+            unsettled=state.unsettled_parts(hour_s),
             batches=state.marks.differing(state.batches, hour_s) if with_markers and state.deep else frozenset(),
             whole=rows.booked != rows.placed,
             all_batches=compared and not state.deep and marked != rows.all_rows,
@@ -92,7 +104,6 @@ class Findings:
             usage=state.used.get(hour_s, ZERO),
             rows=rows.placed,
             differences=(),
-            unsettled=frozenset(unsettled),
             digest=rows.digest,
         )
         return check, doubt

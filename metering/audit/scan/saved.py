@@ -7,9 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from metering.audit.marker_survey import MarkerSurvey
-from metering.audit.reconcile.settling import AccountHour
 from metering.audit.scan.cells import Cells
-from metering.audit.scan.state import CensusState, HourRows
+from metering.audit.scan.state import CensusState, HourRows, Names
 from metering.audit.sequences import SourceSightings
 from metering.audit.source_keeping import sources_known
 from metering.errors import ObjectMissingError
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 # Another number for another form: an older census is begun anew.
-_FORM = 2
+_FORM = 3
 
 
 def keep_census(objects: ObjectStore, state: CensusState) -> None:
@@ -89,7 +88,9 @@ def _saved(state: CensusState) -> dict[str, object]:
         "marked": _totals(state.marked),
         "used": _totals(state.used),
         "rows": {str(hour_s): _rows(rows) for hour_s, rows in state.rows.items()},
-        "unsettled": [list(place) for places in state.unsettled.values() for place in sorted(places, key=str)],
+        "unsettled": {str(hour_s): f"{bits:x}" for hour_s, bits in state.unsettled.items()},
+        "latest": {str(shard): number for shard, number in state.latest.items()},
+        "names": _names(state.names),
         "marks": state.marks.saved(),
         "batches": state.batches.saved(),
         "placed": state.placed.saved(),
@@ -122,9 +123,10 @@ def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
         marked=_of_totals(saved["marked"]),
         used=_of_totals(saved["used"]),
         rows={int(hour): _of_rows(rows) for hour, rows in saved["rows"].items()},
+        latest={int(shard): number for shard, number in saved["latest"].items()},
+        names=_of_names(saved["names"]),
+        unsettled={int(hour): int(bits, 16) for hour, bits in saved["unsettled"].items()},
     )
-    for place in saved["unsettled"]:
-        state.unsettled.setdefault(place[0], set()).add(AccountHour(*place))
     for name in ("marks", "batches", "placed", "usage"):
         setattr(state, name, Cells.of_saved(state.parts, saved[name]))
     return state
@@ -140,6 +142,25 @@ def _survey(saved: dict[str, Any], items: ItemStore) -> MarkerSurvey:
         survey.contradictions.add(text)
     survey.unkept, survey.unkept_source = saved["unkept"]
     return survey
+
+
+def _names(names: Names) -> list[object]:
+    accounts = {str(hour_s): sorted(found) for hour_s, found in names.accounts.items()}
+    batches = [
+        [hour_s, batch_id, str(total.bytes), total.records]
+        for hour_s, found in names.batches.items()
+        for batch_id, total in found.items()
+    ]
+    return [accounts, batches, names.too_many, names.usage_done, names.markers_done]
+
+
+def _of_names(saved: list[Any]) -> Names:
+    accounts, batches, too_many, usage_done, markers_done = saved
+    names = Names(too_many=too_many, usage_done=usage_done, markers_done=markers_done)
+    names.accounts = {int(hour): set(found) for hour, found in accounts.items()}
+    for hour_s, batch_id, size, records in batches:
+        names.batches.setdefault(hour_s, {})[batch_id] = Total(int(size), records)
+    return names
 
 
 def _totals(totals: Mapping[int, Total]) -> dict[str, list[str | int]]:

@@ -9,7 +9,6 @@ from metering.audit.marker_survey import MarkerSurvey
 from metering.audit.scan.cells import Cells
 
 if TYPE_CHECKING:
-    from metering.audit.reconcile.settling import AccountHour
     from metering.ledger.snapshot import VerdictCounts
     from metering.usage.totals import Total
 
@@ -40,6 +39,30 @@ class HourRows:
 
 
 @dataclass(slots=True, kw_only=True)
+class Names:
+    """Names in the parts that are looked at: what was found so far (`names`). Mutable.
+
+    Attributes:
+        accounts: By hour, accounts that have usage.
+        batches: By hour, what the markers say of each batch.
+        too_many: Whether there are more batches than may be held: none is.
+        usage_done: Parts of the usage table that were read.
+        markers_done: Parts of the ledger that were read.
+    """
+
+    accounts: dict[int, set[str]] = field(default_factory=dict)
+    batches: dict[int, dict[str, Total]] = field(default_factory=dict)
+    too_many: bool = False
+    usage_done: int = 0
+    markers_done: int = 0
+
+    @property
+    def done(self) -> int:
+        """Parts that were read."""
+        return self.usage_done + self.markers_done
+
+
+@dataclass(slots=True, kw_only=True)
 class CensusState:
     """What was counted so far. Mutable.
 
@@ -57,7 +80,9 @@ class CensusState:
         marks, batches: Markers and rows by batch, if deep.
         placed, usage: Rows and settled usage items by key.
         used: Settled and unsettled usage by hour.
-        unsettled: Usage that a later run had booked in.
+        latest: By shard, the newest run that had booked where something was not settled.
+        names: Names in the parts that are looked at, once all is counted.
+        unsettled: Parts of an hour in which a later run had booked, a bit for each part.
     """
 
     from_s: int
@@ -78,7 +103,9 @@ class CensusState:
     marked: dict[int, Total] = field(default_factory=dict)
     rows: dict[int, HourRows] = field(default_factory=dict)
     used: dict[int, Total] = field(default_factory=dict)
-    unsettled: dict[int, set[AccountHour]] = field(default_factory=dict)
+    unsettled: dict[int, int] = field(default_factory=dict)
+    latest: dict[int, int] = field(default_factory=dict)
+    names: Names = field(default_factory=Names)
     marks: Cells = field(init=False)
     batches: Cells = field(init=False)
     placed: Cells = field(init=False)
@@ -86,6 +113,11 @@ class CensusState:
 
     def __post_init__(self) -> None:
         self.marks, self.batches, self.placed, self.usage = (Cells(self.parts) for _ in range(4))
+
+    def unsettled_parts(self, hour_s: int) -> frozenset[int]:
+        """Parts of an hour in which a later run had booked."""
+        bits = self.unsettled.get(hour_s, 0)
+        return frozenset(part for part in range(self.parts) if bits >> part & 1) if bits else frozenset()
 
     @property
     def of(self) -> int:

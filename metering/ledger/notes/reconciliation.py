@@ -33,6 +33,11 @@ class Backlog:
     waiting: int = 0
     since_s: int | None = None
 
+    def plus(self, other: Backlog) -> Backlog:
+        """What waits in either."""
+        since = [since_s for since_s in (self.since_s, other.since_s) if since_s is not None]
+        return Backlog(waiting=self.waiting + other.waiting, since_s=min(since, default=None))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
@@ -86,6 +91,29 @@ class Reconciliation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Suspects:
+    """What a scan found to differ in an hour. A quick pass meets by itself only accounts with rows, and new files.
+
+    Attributes:
+        accounts: Accounts whose usage differs.
+        batches: Batches whose marker differs.
+    """
+
+    accounts: frozenset[str] = frozenset()
+    batches: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.accounts) + len(self.batches)
+
+    def to_map(self) -> dict[str, Value]:
+        return {"accounts": [*sorted(self.accounts)], "batches": [*sorted(self.batches)]}
+
+    @classmethod
+    def of_fields(cls, fields: Fields) -> Suspects:
+        return cls(accounts=frozenset(fields.texts("accounts")), batches=frozenset(fields.texts("batches")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkList:
     """Work list of the reconciler's quick pass. Each entry has the time when it was put on the list.
 
@@ -93,6 +121,8 @@ class WorkList:
         runs: Newest run per shard already added to this list.
         hours: Hours with files that were published since the hours were last found equal.
         files: Lake files that are not yet found equal to the markers of their batches.
+        suspects: What a scan found to differ in some of the hours.
+        unjudged: Hours in which a scan found something to differ that nobody looked at. Only a scan takes them off.
         scanned_s: Start of the last full scan, completed or not, epoch seconds.
         scan_tries: Ticks that worked on the scan since it was saved last; 0 without a scan that is not at its end.
         scan_runs: Newest run per shard when that scan began.
@@ -101,6 +131,8 @@ class WorkList:
     runs: Mapping[int, int] = field(default_factory=dict)
     hours: Mapping[int, int] = field(default_factory=dict)
     files: Mapping[RowSource, int] = field(default_factory=dict)
+    suspects: Mapping[int, Suspects] = field(default_factory=dict)
+    unjudged: Mapping[int, int] = field(default_factory=dict)
     scanned_s: int = 0
     scan_tries: int = 0
     scan_runs: Mapping[int, int] = field(default_factory=dict)
@@ -109,6 +141,7 @@ class WorkList:
         """Backlog without the hours and the keys of files that were compared and differ."""
         since = [since_s for hour_s, since_s in self.hours.items() if hour_s not in different]
         since += [since_s for file, since_s in self.files.items() if file.key not in different]
+        since += self.unjudged.values()
         return Backlog(waiting=len(since), since_s=min(since, default=None))
 
     def to_item(self) -> dict[str, Value]:
@@ -122,6 +155,8 @@ class WorkList:
             "runs": {str(shard): run for shard, run in self.runs.items()},
             "waiting": waiting,
             "files": files,
+            "suspects": {hour_label(hour_s): found.to_map() for hour_s, found in sorted(self.suspects.items())},
+            "unjudged": {hour_label(hour_s): since_s for hour_s, since_s in sorted(self.unjudged.items())},
             "scanned_s": self.scanned_s,
             "scan_tries": self.scan_tries,
             "scan_runs": {str(shard): run for shard, run in self.scan_runs.items()},
@@ -133,10 +168,9 @@ class WorkList:
         fields = Fields.of_item(item)
         if "waiting" not in fields:
             return cls()
-        waiting = fields.nested("waiting")
         return cls(
             runs=_runs_of(fields, "runs"),
-            hours={waiting.hour_named(label): waiting.whole(label) for label in waiting},
+            hours=_hours_of(fields, "waiting"),
             files={
                 RowSource(
                     key=file.text("key"),
@@ -147,10 +181,26 @@ class WorkList:
                 ): file.whole("since_s")
                 for file in fields.rows("files", ("hour", "key", "rows", "bytes", "since_s"))
             },
+            suspects=_suspects_of(fields),
+            unjudged=_hours_of(fields, "unjudged"),
             scanned_s=fields.whole("scanned_s"),
             scan_tries=fields.whole("scan_tries", absent=0),
             scan_runs=_runs_of(fields, "scan_runs"),
         )
+
+
+def _hours_of(fields: Fields, name: str) -> dict[int, int]:
+    if name not in fields:
+        return {}
+    hours = fields.nested(name)
+    return {hours.hour_named(label): hours.whole(label) for label in hours}
+
+
+def _suspects_of(fields: Fields) -> dict[int, Suspects]:
+    if "suspects" not in fields:
+        return {}
+    hours = fields.nested("suspects")
+    return {hours.hour_named(label): Suspects.of_fields(hours.nested(label)) for label in hours}
 
 
 def _runs_of(fields: Fields, name: str) -> dict[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from metering.hours import month_bounds_s
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.writes import Item
     from metering.usage.totals import Total, UsageKey
+
+# Of an item whose key has no hour, nobody can say that it is of another one: it is to be seen.
+_HOUR = re.compile(r"\d{4}-\d\d-\d\dT\d\d#")
 
 
 class UsageReading:
@@ -54,9 +58,18 @@ class UsageReading:
         low, high = sk_range(low_s - low_s % HOUR_S, -(-high_s // HOUR_S) * HOUR_S)
         return self.items.query(Table.USAGE, pk, sk_from=low, sk_to=high)
 
-    def scan(self, *, part: int = 0, parts: int = 1) -> Iterator[UsageItem]:
-        """Every item of the table, in no order; or one of its parts. For verification and repair alone."""
-        return map(UsageItem.from_item, self.scanned(part=part, parts=parts))
+    def scan(
+        self, *, part: int = 0, parts: int = 1, from_s: int | None = None, to_s: int | None = None
+    ) -> Iterator[UsageItem]:
+        """Every item of the table, in no order; or one of its parts. For verification and repair alone.
+
+        Items of other hours than those that touch `[from_s, to_s)` are left out, and cost little.
+        """
+        found = self.scanned(part=part, parts=parts)
+        if from_s is not None and to_s is not None:
+            low, high = sk_range(from_s - from_s % HOUR_S, -(-to_s // HOUR_S) * HOUR_S)
+            found = (item for item in found if low <= (sk := str(item["sk"])) < high or not _HOUR.match(sk))
+        return map(UsageItem.from_item, found)
 
     def scanned(self, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
         """The same as they are stored."""
