@@ -13,6 +13,7 @@ _RECONCILE = (
 _REBUILD = ("tests/unit/audit/test_rebuild.py", "tests/unit/audit/test_repair.py")
 _CLOSE = ("tests/unit/billing/test_months.py", "tests/unit/billing/test_closing_races.py")
 _WATCH = ("tests/unit/operations/test_watch.py",)
+_RECENT = ("tests/unit/audit/test_recent.py",)
 _SUSPECTS = ("tests/unit/audit/test_suspects.py",)
 _VERIFY = (
     "tests/unit/audit/test_verify.py",
@@ -191,6 +192,20 @@ AUDIT = (
         suites=_SUSPECTS,
     ),
     Mutant(
+        name="a commit that waits is recent although a run has taken it",
+        path="metering/audit/scan/recent.py",
+        old="for commit_id in taken & waiting.keys():",
+        new="for commit_id in ():",
+        suites=_RECENT,
+    ),
+    Mutant(
+        name="what a run took is forgotten although its commits are still listed",
+        path="metering/audit/scan/recent.py",
+        old='if run.state == "done"]\n',
+        new="]\n",
+        suites=_RECENT,
+    ),
+    Mutant(
         name="a scan looks at all usage that was not settled",
         path="metering/audit/reconcile/reconciler.py",
         old="doubt if settle else doubt.settled",
@@ -242,7 +257,7 @@ AUDIT = (
     Mutant(
         name="commits that came during a scan make its hours differ",
         path="metering/audit/scan/census.py",
-        old="return total.minus(total_in(after, hour_s))",
+        old="return total.minus(came)",
         new="return total",
         suites=_RECONCILE,
     ),

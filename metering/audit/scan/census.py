@@ -15,7 +15,7 @@ from metering.audit.marker_survey import MarkerSurvey
 from metering.audit.reconcile.settling import is_settled, settled_runs
 from metering.audit.reconcile.table_scan import limited, no_limit
 from metering.audit.scan.cells import Cells, part_of
-from metering.audit.scan.recent import RecentCommits, total_in
+from metering.audit.scan.recent import RecentCommits
 from metering.audit.scan.state import CensusState, HourRows
 from metering.audit.source_keeping import sources_known
 from metering.errors import LedgerCorruptError
@@ -259,21 +259,23 @@ class Census:
         return _Hour(rows=rows, placed=made.cells, batches=by_batch.cells, total=found.total)
 
     def _not_recent(
-        self, hour_s: int, total: Total, before: Mapping[str, Mapping[int, Total]] | None, recent: RecentCommits
+        self, hour_s: int, total: Total, before: Mapping[int, Total] | None, recent: RecentCommits
     ) -> Total | None:
         """Of the total of an hour, what is not of recent commits; None if such commits kept coming.
 
         Args:
             hour_s: The hour.
             total: What a look found in it.
-            before: Recent commits before that look.
+            before: Totals of recent commits before that look.
             recent: Tells them once more.
         """
         for look in range(_LOOKS):
             total = self.view.hour_between(hour_s).total if look else total
             after = recent.now()
-            if before is not None and after is not None and total_in(before, hour_s) == total_in(after, hour_s):
-                return total.minus(total_in(after, hour_s))
+            if before is not None and after is not None:
+                came = after.get(hour_s, ZERO)
+                if before.get(hour_s, ZERO) == came:
+                    return total.minus(came)
             before = after
         return None
 
