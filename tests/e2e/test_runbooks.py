@@ -23,7 +23,7 @@ from metering.ledger.conflicts import CONFLICT_PK, conflict_of, conflict_seen_it
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.ledger.notes.checks.dropped_objects import DroppedObjects, LostDrop
-from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation, WorkList
 from metering.ledger.notes.sources import SOURCE_PK
 from metering.ledger.notes.watch_state import WatchState
 from metering.ledger.runs import lake_chain, newest_first
@@ -383,17 +383,53 @@ def test_a_stopped_reconciler_raises_reconciliation_stalled_and_its_runbook_star
 def test_what_waits_for_a_day_raises_reconciliation_backlog_and_its_runbook_compares_it(
     service: Service, pager: str
 ) -> None:
-    with stopped(service, "Reconciler"):
-        old = Backlog(waiting=1, since_s=int(time.time()) - 25 * HOUR_S)
-        put(service, replace(reconciled(service), backlog=old).to_item())
+    who = account()
+    send(service, message(f"compared-{who}", [record(who, size=77)]))
+    until(lambda: list(report(service, who).values()) == [77], 150)
+    with stopped(service, "Reconciler"), listed_for_a_day(service):
+        with seconds_of(service, "Reconciler", 60):
+            # Less than it keeps for its end: it begins nothing, and says what waits.
+            invoke(service, "Reconciler")
+        assert reconciled(service).backlog.waiting
 
         page = heard(service, pager, "reconciliation-backlog")
         assert follow(service, page, SEE) == [0, 0]
         assert follow(service, page, MITIGATE) == [0, 0]
         assert follow(service, page, CHECK) == [0, 0]
-    # As the schedule would within a quarter of an hour: only the function knows its list.
-    service.clients.lambda_.invoke(FunctionName=function(service, "Reconciler"), InvocationType="Event", Payload=b"{}")
+        # As the schedule would within a quarter of an hour: only the function knows its list.
+        invoke(service, "Reconciler")
+        assert reconciled(service).backlog == Backlog()
     will_clear("reconciliation-backlog")
+
+
+@contextmanager
+def listed_for_a_day(service: Service) -> Iterator[None]:
+    """What the region has in this hour waits to be compared since 25 hours ago, and no scan is due that would do so."""
+    now_s = int(time.time())
+    listed = WorkList(hours={now_s - now_s % HOUR_S: now_s - 25 * HOUR_S}, scanned_s=now_s + DAY_S)
+    put(service, listed.to_item())
+    try:
+        yield
+    finally:
+        put(service, WorkList().to_item())
+
+
+@contextmanager
+def seconds_of(service: Service, name: str, seconds: int) -> Iterator[None]:
+    """A function that has so little time."""
+    change = service.clients.lambda_.update_function_configuration
+    before = service.clients.lambda_.get_function_configuration(FunctionName=function(service, name))["Timeout"]
+    change(FunctionName=function(service, name), Timeout=seconds)
+    try:
+        yield
+    finally:
+        change(FunctionName=function(service, name), Timeout=before)
+
+
+def invoke(service: Service, name: str) -> None:
+    """Run a function to its end."""
+    answer = service.clients.lambda_.invoke(FunctionName=function(service, name), Payload=b"{}")
+    assert "FunctionError" not in answer, answer["Payload"].read()
 
 
 @follows("canary-doubled")
