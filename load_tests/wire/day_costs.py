@@ -196,11 +196,11 @@ def print_day(runs: Sequence[WireRun]) -> None:
     """Print USD a day of everything, a column a load."""
     tables: list[Mapping[str, float]] = [day_costs(run) for run in runs]
     print("\nUSD a day of everything at 12 million batches a day, list prices of us-east-1; (e): estimated")
-    print(f"{'':<62}" + "".join(f"{run.load.short:>16}" for run in runs))
+    print(f"{'':<62}" + "".join(f"{run.load.short:>22}" for run in runs))
     for name in tables[0]:
-        print(f"{name:<62}" + "".join(f"{table[name]:>16.2f}" for table in tables))
-    print(f"{'all':<62}" + "".join(f"{sum(table.values()):>16.2f}" for table in tables))
-    print(f"{'counted alone':<62}" + "".join(f"{_counted(table):>16.2f}" for table in tables))
+        print(f"{name:<62}" + "".join(f"{table[name]:>22.2f}" for table in tables))
+    print(f"{'all':<62}" + "".join(f"{sum(table.values()):>22.2f}" for table in tables))
+    print(f"{'counted alone':<62}" + "".join(f"{_counted(table):>22.2f}" for table in tables))
 
 
 def _counted(table: Mapping[str, float]) -> float:
