@@ -128,15 +128,15 @@ def measured(loads: Sequence[Load], batches: int) -> list[WireRun]:
             emulator.stop(running.pid)
 
 
-def _of_kinds(kinds: int) -> tuple[Load, ...]:
-    """The load of 16 keys as it is, and in a region of so many kinds."""
-    load = LOADS[2]
+def _of_kinds(kinds: int, accounts: int) -> tuple[Load, ...]:
+    """The load of 16 keys over some accounts, and in a region of so many kinds."""
+    load = replace(LOADS[2], accounts=accounts)
     return load, replace(load, kinds=kinds)
 
 
-def report(batches: int, *, kinds: int = 0) -> list[str]:
+def report(batches: int, *, kinds: int = 0, accounts: int = LOADS[2].accounts) -> list[str]:
     """Measure and print all loads; returns the bars that were missed. With `kinds`, those of `_of_kinds`."""
-    runs = measured(_of_kinds(kinds) if kinds else LOADS, batches)
+    runs = measured(_of_kinds(kinds, accounts) if kinds else LOADS, batches)
     print_units(runs)
     print_day(runs)
     return problems_of(runs)
@@ -147,8 +147,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m load_tests.wire.as_on_aws", description=__doc__)
     parser.add_argument("--batches", type=int, default=BATCHES)
     parser.add_argument("--kinds", type=int, default=0, help="16 keys only, and again in a region of so many kinds")
+    parser.add_argument("--accounts", type=int, default=LOADS[2].accounts, help="accounts that have these kinds")
     given = parser.parse_args(arguments)
-    problems = report(given.batches, kinds=given.kinds)
+    problems = report(given.batches, kinds=given.kinds, accounts=given.accounts)
     for problem in problems:
         print(f"MISSED: {problem}")
     return 1 if problems else 0

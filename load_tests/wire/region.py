@@ -71,7 +71,8 @@ class Load:
 
     @property
     def short(self) -> str:
-        accounts = "" if self.accounts == SCENARIOS[self.scenario].accounts else f", {self.accounts // 1_000} k"
+        some = f"{self.accounts // 1_000} k" if self.accounts >= 1_000 else str(self.accounts)
+        accounts = "" if self.accounts == SCENARIOS[self.scenario].accounts else f", {some}"
         kinds = f", {self.kinds:,} kinds" if self.kinds else ""
         return f"{SCENARIOS[self.scenario].keys_per_batch} keys{accounts}{kinds}"
 

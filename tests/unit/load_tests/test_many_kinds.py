@@ -52,8 +52,17 @@ def test_what_the_service_counts_is_what_was_sent_and_was_claimed() -> None:
 
 
 def test_with_many_kinds_the_load_of_16_keys_is_measured_beside_itself() -> None:
-    plain, many = as_on_aws._of_kinds(20_000)
+    plain, many = as_on_aws._of_kinds(20_000, 500)
     assert plain in as_on_aws.LOADS
     assert (plain.kinds, many.kinds) == (0, 20_000)
     assert (many.scenario, many.accounts, many.most_units) == (plain.scenario, plain.accounts, plain.most_units)
     assert plain.many is None
+
+
+def test_with_fewer_accounts_each_has_more_of_the_kinds() -> None:
+    _, many = as_on_aws._of_kinds(20_000, 50)
+    assert many.many is not None
+    accounts = kinds_of(many.many)
+    assert len(accounts) == 50
+    assert {len(kinds) for kinds in accounts.values()} == {20 * 20 + 2}
+    assert len(set().union(*accounts.values())) == 20_002
