@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from load_tests.costs import MESSAGES, RUN_BATCHES
-from load_tests.wire.counts import counting_emulator, total
+from load_tests.wire.counts import Sums, counting_emulator, total
 from load_tests.wire.day_costs import day_costs, print_day
-from load_tests.wire.region import Load, WireRegion, clients_of, deliveries_of
+from load_tests.wire.region import SEED, Load, WireRegion, clients_of, deliveries_of
 from load_tests.wire.runs import PARTS, WireRun
 from metering.adapters.emulator import ministack as emulator
+from metering.replay.synthesis import account_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +41,16 @@ def run(load: Load, batches: int, endpoint: str, counts: WireCounts) -> WireRun:
     region = WireRegion(clients_of(endpoint))
     shipments = load.shipments(batches, now_s=region.clock.now_ms() // 1_000)
     begin = counts.read(region.clients)
-    kinds = region.claim(each.sent.totals for each in shipments)
+    usages = [each.sent.totals for each in shipments]
+    if load.many is not None:
+        usages.append(load.many.all(SEED))
+    kinds = region.claim(usages)
     claimed = counts.read(region.clients)
+    dictionaries = Sums()
+    if load.many is not None:
+        region.read_dictionaries(account_id(SEED, number) for number in range(load.accounts))
+        dictionaries = counts.read(region.clients) - claimed
+        claimed = claimed + dictionaries
     left = RUN_BATCHES
     for invocation in deliveries_of([each.body for each in shipments], region.clock.now_ms()):
         region.invoke(invocation)
@@ -64,6 +74,7 @@ def run(load: Load, batches: int, endpoint: str, counts: WireCounts) -> WireRun:
         kinds=kinds,
         stored=stored,
         equal=region.usage_equals_markers(),
+        dictionaries=dictionaries,
     )
 
 
@@ -85,6 +96,11 @@ def print_units(runs: Sequence[WireRun]) -> None:
             + f"{each.units_a_batch:>7.2f}{each.load.most_units:>6.1f}{'yes' if each.equal else 'NO':>7}"
             f"   {total(each.claims, 'write '):,.0f} units for {kinds.of_accounts:,}"
         )
+        if each.dictionaries:
+            reads, calls = total(each.dictionaries, "read "), total(each.dictionaries, "calls ")
+            print(
+                f"  the dictionaries of its {kinds.accounts:,} accounts: {reads:,.0f} read units in {calls:,.0f} calls"
+            )
 
 
 def problems_of(runs: Sequence[WireRun]) -> list[str]:
@@ -112,9 +128,15 @@ def measured(loads: Sequence[Load], batches: int) -> list[WireRun]:
             emulator.stop(running.pid)
 
 
-def report(batches: int) -> list[str]:
-    """Measure and print all loads; returns the bars that were missed."""
-    runs = measured(LOADS, batches)
+def _of_kinds(kinds: int, accounts: int) -> tuple[Load, ...]:
+    """The load of 16 keys over some accounts, and in a region of so many kinds."""
+    load = replace(LOADS[2], accounts=accounts)
+    return load, replace(load, kinds=kinds)
+
+
+def report(batches: int, *, kinds: int = 0, accounts: int = LOADS[2].accounts) -> list[str]:
+    """Measure and print all loads; returns the bars that were missed. With `kinds`, those of `_of_kinds`."""
+    runs = measured(_of_kinds(kinds, accounts) if kinds else LOADS, batches)
     print_units(runs)
     print_day(runs)
     return problems_of(runs)
@@ -124,7 +146,10 @@ def main(arguments: Sequence[str]) -> int:
     """Measure all loads. Returns 0 only if every bar holds."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.wire.as_on_aws", description=__doc__)
     parser.add_argument("--batches", type=int, default=BATCHES)
-    problems = report(parser.parse_args(arguments).batches)
+    parser.add_argument("--kinds", type=int, default=0, help="16 keys only, and again in a region of so many kinds")
+    parser.add_argument("--accounts", type=int, default=LOADS[2].accounts, help="accounts that have these kinds")
+    given = parser.parse_args(arguments)
+    problems = report(given.batches, kinds=given.kinds, accounts=given.accounts)
     for problem in problems:
         print(f"MISSED: {problem}")
     return 1 if problems else 0

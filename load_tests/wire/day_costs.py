@@ -2,6 +2,7 @@
 
 Calls, units, bytes and processor time are those of a counted run. What a run of minutes cannot show is estimated, and
 marked so: the waits of a function for its calls, what is stored after months, and jobs that walk over what is stored.
+What those jobs take is from docs/scale.md, whose region has 10,000 accounts; with fewer it is rather less.
 """
 
 from __future__ import annotations
@@ -47,6 +48,14 @@ _READ_UNIT_BYTES = 4 * KIB
 _DAYS_LOOKED_AT = 36
 _HOURS = 24
 _SQS_BATCH, _SQS_CHUNK_BYTES = 10, 64 * KIB
+# Seconds at the target (docs/scale.md): of a day's quick passes, a scan, a day's pass over orphans; of one run.
+SECONDS_AT_TARGET = {"quick-pass": 11_524.0, "scan": 9_906.0, "orphans": 25.2, "watch": 0.21, "canary": 12.9}
+# A run of the biller, and its requests of a day (docs/decisions/0033-budgets.md).
+_BILLER_RUN_S, _BILLER_OBJECTS, _BILLER_ITEMS = 5.5, 2_900, 700
+# Writes and reads of one run, and objects (`Step.calls` of `load_tests.scale.jobs`, at a tenth and a hundredth of the
+# target). A get is taken as one unit, a query as two.
+_WATCH_CALLS, _CANARY_CALLS = (3, 20 + 2 * 5), (2, 155 + 2 * 132)
+_CANARY_OBJECTS = 34
 # CloudWatch, KMS and the ticks of idle functions (design/scale.md, B4).
 _STANDING_USD = 1.4
 
@@ -69,6 +78,11 @@ def day_costs(run: WireRun) -> dict[str, float]:
         f"DynamoDB storage and restore points{ESTIMATED}": _stored_gb(run) * _STORED_GB_MONTH / _MONTH_DAYS,
         f"DynamoDB reads: a whole scan a day{ESTIMATED}": _scan_usd(run),
         f"DynamoDB reads: reconciler{ESTIMATED}": _reconciler_usd(run),
+        f"DynamoDB reads: quick pass, markers of each new file{ESTIMATED}": _quick_pass_markers_usd(run),
+        f"Lambda: reconciler, and the pass over orphans{ESTIMATED}": _reconciler_busy_usd(),
+        f"Watch: Lambda, reads and writes{ESTIMATED}": _watch_usd(),
+        f"Canary: Lambda, reads, writes and objects{ESTIMATED}": _canary_usd(),
+        f"Biller: Lambda, reads and objects{ESTIMATED}": _biller_usd(),
         f"S3 storage of a year of the lake{ESTIMATED}": _lake_usd(run),
         f"CloudWatch, KMS, idle ticks{ESTIMATED}": _STANDING_USD,
     }
@@ -122,10 +136,52 @@ def _scan_usd(run: WireRun) -> float:
 
 
 def _reconciler_usd(run: WireRun) -> float:
-    ticks = DAY_S / (_PROD.reconciler_every_min * MINUTE_S)
+    ticks = _runs_a_day(_PROD.reconciler_every_min)
     item_bytes = run.stored.bytes.get(ACCOUNT_PREFIX, 0) / max(run.stored.items.get(ACCOUNT_PREFIX, 1), 1)
     units = math.ceil(item_bytes * _HOURS / _READ_UNIT_BYTES)
     return ticks * run.kinds.accounts * _DAYS_LOOKED_AT * units * _READ
+
+
+def _quick_pass_markers_usd(run: WireRun) -> float:
+    """Each published file is read once, against the markers of its batches: one strongly consistent read a batch."""
+    item_bytes = run.stored.bytes.get(partitions.BATCH, 0) / max(run.stored.items.get(partitions.BATCH, 1), 1)
+    return TARGET_BATCHES_PER_DAY * math.ceil(item_bytes / _READ_UNIT_BYTES) * _READ
+
+
+def _reconciler_busy_usd() -> float:
+    every_days = max(POLICY.scan_every_s / DAY_S, 1)
+    took_s = SECONDS_AT_TARGET
+    busy_s = took_s["quick-pass"] + took_s["scan"] / every_days + took_s["orphans"]
+    return _lambda_usd(busy_s, _PROD.job_memory_mb)
+
+
+def _watch_usd() -> float:
+    return _runs_usd(_PROD.watch_every_min, SECONDS_AT_TARGET["watch"], _WATCH_CALLS)
+
+
+def _canary_usd() -> float:
+    runs = _runs_a_day(_PROD.canary_every_min)
+    return _runs_usd(_PROD.canary_every_min, SECONDS_AT_TARGET["canary"], _CANARY_CALLS) + runs * _CANARY_OBJECTS * _GET
+
+
+def _biller_usd() -> float:
+    busy_s = _runs_a_day(_PROD.biller_every_min) * _BILLER_RUN_S
+    return _lambda_usd(busy_s, _PROD.biller_memory_mb) + _BILLER_OBJECTS * _GET + _BILLER_ITEMS * _READ
+
+
+def _runs_usd(every_min: int, run_s: float, calls: tuple[int, int]) -> float:
+    """A day of a job with the memory of the small ones; `calls` are the writes and the reads of a run."""
+    writes, reads = calls
+    return _runs_a_day(every_min) * (_lambda_usd(run_s, _PROD.small_job_memory_mb) + writes * _WRITE + reads * _READ)
+
+
+def _runs_a_day(every_min: int) -> float:
+    return DAY_S / (every_min * MINUTE_S)
+
+
+def _lambda_usd(busy_s: float, memory_mb: int) -> float:
+    """Without the requests: those of idle ticks are in `_STANDING_USD`."""
+    return busy_s * memory_mb / KIB * _LAMBDA_S
 
 
 def _lake_usd(run: WireRun) -> float:
@@ -140,11 +196,11 @@ def print_day(runs: Sequence[WireRun]) -> None:
     """Print USD a day of everything, a column a load."""
     tables: list[Mapping[str, float]] = [day_costs(run) for run in runs]
     print("\nUSD a day of everything at 12 million batches a day, list prices of us-east-1; (e): estimated")
-    print(f"{'':<62}" + "".join(f"{run.load.short:>16}" for run in runs))
+    print(f"{'':<62}" + "".join(f"{run.load.short:>22}" for run in runs))
     for name in tables[0]:
-        print(f"{name:<62}" + "".join(f"{table[name]:>16.2f}" for table in tables))
-    print(f"{'all':<62}" + "".join(f"{sum(table.values()):>16.2f}" for table in tables))
-    print(f"{'counted alone':<62}" + "".join(f"{_counted(table):>16.2f}" for table in tables))
+        print(f"{name:<62}" + "".join(f"{table[name]:>22.2f}" for table in tables))
+    print(f"{'all':<62}" + "".join(f"{sum(table.values()):>22.2f}" for table in tables))
+    print(f"{'counted alone':<62}" + "".join(f"{_counted(table):>22.2f}" for table in tables))
 
 
 def _counted(table: Mapping[str, float]) -> float:

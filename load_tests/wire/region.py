@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from load_tests.costs import MESSAGES
 from load_tests.stage import settings
+from load_tests.wire.many_kinds import ManyKinds
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.runtime import SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
@@ -23,6 +24,7 @@ from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt, ManualClock
 from metering.adapters.memory.metrics import MemoryMetrics
 from metering.hours import hour_of
+from metering.ledger.usage.kinds import KindNames
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import Synthesis
 from metering.settings import Settings
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from metering.usage.totals import Kind, Total, UsageKey
 
 REGION = "us-east-1"
+SEED = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +56,14 @@ class Load:
         accounts: Number of its accounts.
         most_units: Bar: write units a batch.
         most_usd: Bar: USD a day; None without one.
+        kinds: Distinct kinds of usage in the region; 0 for those that every account of the scenario has.
     """
 
     scenario: str
     accounts: int
     most_units: float
     most_usd: float | None
+    kinds: int = 0
 
     @property
     def name(self) -> str:
@@ -66,19 +71,29 @@ class Load:
 
     @property
     def short(self) -> str:
-        accounts = "" if self.accounts == SCENARIOS[self.scenario].accounts else f", {self.accounts // 1_000} k"
-        return f"{SCENARIOS[self.scenario].keys_per_batch} keys{accounts}"
+        some = f"{self.accounts // 1_000} k" if self.accounts >= 1_000 else str(self.accounts)
+        accounts = "" if self.accounts == SCENARIOS[self.scenario].accounts else f", {some}"
+        kinds = f", {self.kinds:,} kinds" if self.kinds else ""
+        return f"{SCENARIOS[self.scenario].keys_per_batch} keys{accounts}{kinds}"
+
+    @property
+    def many(self) -> ManyKinds | None:
+        """The kinds of a region that has more than its scenario."""
+        return ManyKinds(kinds=self.kinds, accounts=self.accounts) if self.kinds else None
 
     def shipments(self, batches: int, *, now_s: int) -> list[Shipment]:
         """The messages, all of the last full hour and none twice."""
         synthesis = Synthesis(
             name=f"{self.scenario}-{self.accounts}",
             scenario=replace(SCENARIOS[self.scenario], accounts=self.accounts, duplicates=0.0),
-            seed=1,
+            seed=SEED,
             base_hour_s=hour_of(now_s) - HOUR_S,
             bucket="b",
         )
-        return list(synthesis.shipments(batches))
+        shipments = list(synthesis.shipments(batches))
+        if self.many is not None:
+            return [self.many.of_batch(shipment, number) for number, shipment in enumerate(shipments)]
+        return shipments
 
 
 def clients_of(endpoint: str) -> Clients:
@@ -183,6 +198,12 @@ class WireRegion:
             distinct=len(set().union(*accounts.values())),
             of_accounts=sum(map(len, accounts.values())),
         )
+
+    def read_dictionaries(self, accounts: Iterable[str]) -> None:
+        """Read the dictionaries of accounts, as the first run of a new process does."""
+        names = KindNames(self.items)
+        for account in accounts:
+            names.read(account)
 
     def stored(self) -> Stored:
         """Number and size of the items of both tables by the kind that their partitions begin with."""

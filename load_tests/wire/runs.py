@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from load_tests.wire.counts import total
@@ -31,6 +31,7 @@ class WireRun:
         claims: Of the claims of kinds. An account's kind is claimed once in its life.
         cpu_s: Processor time of our code by part.
         stored: What the tables held before they were cleaned.
+        dictionaries: Of reading the dictionary of each account once; empty in a region of few kinds.
         equal: Whether usage, rows and markers were equal at the end.
     """
 
@@ -43,6 +44,7 @@ class WireRun:
     kinds: Kinds
     stored: Stored
     equal: bool
+    dictionaries: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def units(self) -> dict[str, float]:

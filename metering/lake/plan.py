@@ -146,7 +146,7 @@ class Backlog:
     """What is pending in a shard, without what plans do not need: a region has hundreds of thousands of pairs.
 
     Args:
-        pending: Entries of applied commits. Only the hours in their `hours` may be planned.
+        pending: Entries of pending commits. Only the hours in their `hours` may be planned.
         waiting: Ids of commits that are left out, since they still wait for the roll-up (P24). Taken after the entries.
     """
 

@@ -31,7 +31,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
         origin="dead_letter_queue",
         metric="ApproximateNumberOfMessagesVisible",
         threshold=1,
-        meaning="Batches failed five times and wait in the dead-letter queue, unmetered.",
+        meaning="Batches failed each time they were received and wait in the dead-letter queue, unmetered.",
         same_event_as="dead-letters",
     ),
     AlarmSpec(
@@ -45,7 +45,11 @@ ALARMS: tuple[AlarmSpec, ...] = (
         same_event_as="oldest-batch",
     ),
     watch_alarm(
-        "dead-letters", "page", Figure.DEAD_LETTERS, 1, "Batches failed five times and are not metered until redriven."
+        "dead-letters",
+        "page",
+        Figure.DEAD_LETTERS,
+        1,
+        "Batches failed each time they were received and are not metered until redriven.",
     ),
     watch_alarm(
         "oldest-batch",
@@ -246,7 +250,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
         origin="onramp_dead_letters",
         metric="ApproximateNumberOfMessagesVisible",
         threshold=1,
-        meaning="Log files could not be metered five times, and wait in the dead-letter queue of log files.",
+        meaning="Log files failed each time they were tried, and wait in the dead-letter queue of log files.",
     ),
     AlarmSpec(
         name="watch-silent",

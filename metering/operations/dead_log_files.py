@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLogFile:
-    """A log file whose event failed five times.
+    """A log file whose event failed each time it was received.
 
     Attributes:
         file: Where it lies, `s3://bucket/key`; empty if the event names no file.

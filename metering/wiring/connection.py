@@ -33,7 +33,7 @@ from metering.wiring.region import RegionPorts
 
 
 class OnrampQueues(NamedTuple):
-    """Queues of log files: events of new ones, and events that failed five times."""
+    """Queues of log files: events of new ones, and events that failed each time."""
 
     events: SqsQueue
     dead: SqsQueue

@@ -258,7 +258,7 @@ class Lively:
         book.add(name, accounts=None, trusted_arn="", registered_by=self.caller())
 
     def lose_a_letter(self, batch_id: str) -> None:
-        """Put a batch into the dead-letter queue, as if it had failed five times."""
+        """Put a batch into the dead-letter queue, as if it had failed each time."""
         body = {"schema": "metering.batch/1", "batch_id": batch_id, "record_count": 1, "records": [record(7)]}
         sent_at_ms = (NOW_S - 3 * DAY_S) * 1000
         self.dead_letters.put_dead("6b1f0f0e-7c6e-4f5e-9d5b-0a3f1c2d3e4f", json.dumps(body), sent_at_ms, 5, "AIDATEST")

@@ -9,6 +9,7 @@ _TABLE = ("tests/unit/reports/test_usage_table.py",)
 _NOW = ("tests/unit/reports/test_now.py",)
 _AS_OF_NOW = ("tests/unit/rollup/test_as_of_now.py",)
 _FAST = ("tests/unit/adapters/aws/test_fast_items.py",)
+_VIEW = ("tests/unit/lake/test_view.py",)
 _TRACE = ("tests/unit/reports/trace/test_tracing.py",)
 
 READERS = (
@@ -67,6 +68,14 @@ READERS = (
         old="class _Attribute(msgspec.Struct, gc=False, forbid_unknown_fields=True):",
         new="class _Attribute(msgspec.Struct, gc=False):",
         suites=_FAST,
+    ),
+    Mutant(
+        name="P26 a reader of an hour skips a staging object that is gone",
+        path="metering/lake/view.py",
+        old="                missing = error.key\n",
+        new="                there = tuple(source for source in state.sources if source.key != error.key)\n"
+        "                return work(replace(state, sources=there))\n",
+        suites=_VIEW,
     ),
     Mutant(
         name="P28 usage of other accounts that waits is counted",

@@ -170,7 +170,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         name="dlq", place="operator.dlq:dlq", purpose=Purpose.REPAIR,
-        about="Dead letters: batches that failed five times.",
+        about="Dead letters: batches that failed each time.",
     ),
     Family(
         name="drops", place="operator.drops:drops", purpose=Purpose.REPAIR,

@@ -96,5 +96,5 @@ def _lines(check: HourCheck | None) -> tuple[str, ...]:
     if check is None:
         return ("The hour is too large to be compared at once; its rows are those that the ledger counts.",)
     if not check.stable:
-        return ("The hour kept changing while it was read, or a commit of it is open.",)
+        return ("The hour kept changing while it was read: a run of the roll-up was booking in it.",)
     return ()

@@ -17,7 +17,9 @@ DECISIONS = ROOT / "docs" / "decisions"
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADER = re.compile(
-    r"# (\d{4}) (.+)\n\n- Status: (accepted|superseded by \d{4})\n- Date: (\d{4}-\d{2}-\d{2})\n\n\S", re.ASCII
+    r"# (\d{4}) (.+)\n\n- Status: (accepted|(?:accepted, in part )?superseded by \d{4})\n"
+    r"- Date: (\d{4}-\d{2}-\d{2})\n\n\S",
+    re.ASCII,
 )
 
 
@@ -61,6 +63,9 @@ def test_each_decision_has_its_number_status_and_date_and_is_in_the_index() -> N
         number, title, status, date = header.groups()
         assert page.name.startswith(f"{number}-")
         assert f"| [{number}]({page.name}) | {title} | {status} | {date} |" in index
+        if (later := re.search(r"superseded by (\d{4})", status)) is not None:
+            [taker] = DECISIONS.glob(f"{later[1]}-*.md")
+            assert number in taker.read_text(), f"{taker.name} does not name {number}"
     assert sum(line.startswith("| [") for line in index) == len(pages)
 
 

@@ -130,3 +130,22 @@ def test_costs_in_the_readme_are_those_that_are_measured(row: int, scenario: str
     # The processor's time is a part of it, but a small one.
     assert abs(cost.usd * 1_000_000 / usd_million - 1) < Decimal("0.05")
     assert abs(usd_million * TARGET_BATCHES_PER_DAY / 1_000_000 / usd_day - 1) < Decimal("0.02")
+
+
+def a_day_by_line() -> dict[str, list[Decimal]]:
+    section = (ROOT / "docs/scale.md").read_text().split("\n## What a day costs\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+    return {name: [Decimal(cell) for cell in cells] for name, *cells in rows}
+
+
+def test_a_day_in_all_is_the_sum_of_its_lines_and_what_readme_and_faq_say() -> None:
+    lines = a_day_by_line()
+    whole = lines.pop("all")
+    del lines["write units a batch, counted"]
+    assert len(lines) == 6
+    for place, total in enumerate(whole):
+        # Each line is rounded to cents.
+        assert abs(sum(usd[place] for usd in lines.values()) - total) <= Decimal("0.02")
+    said = round(whole[2])
+    assert f"about [{said} USD a day](docs/scale.md#what-a-day-costs) in all" in README
+    assert f"about {said} with storage and all jobs" in (ROOT / "docs/faq.md").read_text()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.lake.view import LakeView
+    from metering.ledger.row_sources import HourState
     from metering.usage.totals import Total, UsageKey
 
 LATE = NOW_S - 20 * DAY_S
@@ -140,6 +141,24 @@ def test_a_reader_sees_each_row_once_whatever_moves_between_two_of_its_calls(ste
             break
         calls += 1
     assert calls > 10
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_rows_whose_staging_object_goes_while_they_are_read_are_read_again_from_their_file(exact: bool) -> None:
+    world = waiting_world()
+    world.roll_up()
+    view, looks = world.jobs.view, 0
+    before = view.hour_usage(HOUR)
+
+    def work(state: HourState) -> dict[UsageKey, Total]:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            clean(world)
+        return usage_of(HOUR, view.reader.totals(state.sources, USAGE_QUERY))
+
+    assert view.read(HOUR, work, exact=exact) == before
+    assert looks == 2
 
 
 def test_the_view_of_a_commit_is_that_of_published_files_and_of_its_own_rows() -> None:

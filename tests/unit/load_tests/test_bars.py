@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +17,11 @@ from load_tests.race.naive import sums_of
 from load_tests.race.running import OURS, Result
 from load_tests.race.site import wrong_accounts
 from load_tests.wire import as_on_aws
-from load_tests.wire.day_costs import ESTIMATED, day_costs
+from load_tests.wire.day_costs import ESTIMATED, SECONDS_AT_TARGET, day_costs
 from load_tests.wire.region import Kinds, Load, Stored
 from load_tests.wire.runs import WireRun
 
+SCALE = (Path(__file__).parents[3] / "docs/scale.md").read_text()
 LOAD = Load(scenario="load", accounts=500, most_units=3.0, most_usd=60)
 RUN = WireRun(
     load=LOAD,
@@ -62,6 +65,31 @@ def test_a_day_is_the_units_of_the_run_times_the_target() -> None:
     assert twice["DynamoDB writes: roll up"] == pytest.approx(2 * costs["DynamoDB writes: roll up"])
     # Markers of fifty days: 12 million a day, with 100 bytes beside each.
     assert costs[f"DynamoDB storage and restore points{ESTIMATED}"] > 50 * 12e6 * 700 / 2**30 * 0.45 / 30
+
+
+def test_a_day_has_the_jobs_that_prove_watch_and_bill() -> None:
+    costs = day_costs(RUN)
+    # A read unit for each of 12 million markers (docs/decisions/0013-reconciliation.md).
+    assert costs[f"DynamoDB reads: quick pass, markers of each new file{ESTIMATED}"] == pytest.approx(1.5)
+    large = Stored(items=RUN.stored.items, bytes={**RUN.stored.bytes, "B#": 5_000_000})
+    assert day_costs(replace(RUN, stored=large))[
+        f"DynamoDB reads: quick pass, markers of each new file{ESTIMATED}"
+    ] == pytest.approx(3.0)
+    # Two GB for 21,455 s; 24 runs of the biller in 230 GB-seconds (docs/decisions/0033-budgets.md), and requests.
+    busy = costs[f"Lambda: reconciler, and the pass over orphans{ESTIMATED}"]
+    assert busy == pytest.approx(2 * (11_524 + 9_906 + 25.2) * 0.0000133334)
+    biller = costs[f"Biller: Lambda, reads and objects{ESTIMATED}"]
+    assert biller == pytest.approx(228 * 0.0000133334 + 2_900 * 0.4e-6 + 700 * 0.125e-6, rel=0.01)
+    watch = costs[f"Watch: Lambda, reads and writes{ESTIMATED}"]
+    assert watch == pytest.approx(1_440 * (0.21 / 2 * 0.0000133334 + 3 * 0.625e-6 + 30 * 0.125e-6))
+    canary = costs[f"Canary: Lambda, reads, writes and objects{ESTIMATED}"]
+    assert canary == pytest.approx(288 * (12.9 / 2 * 0.0000133334 + 2 * 0.625e-6 + 419 * 0.125e-6 + 34 * 0.4e-6))
+
+
+@pytest.mark.parametrize("job", SECONDS_AT_TARGET)
+def test_the_seconds_of_a_job_are_those_of_the_page(job: str) -> None:
+    [seconds] = re.findall(rf"^\| {job} \|(?:[^|]+\|){{2}} ([\d,.]+) s \|", SCALE, re.MULTILINE)
+    assert float(seconds.replace(",", "")) == SECONDS_AT_TARGET[job]
 
 
 def _result(name: str, *, rate: float, units: float, wrong: int = 0, kills: int = 3) -> Result:

@@ -71,5 +71,5 @@ def show(
     if differs:
         raise CommandFailedError(
             f"{differs[0]}Marker and rows of {batch_id} are not equal.",
-            "If its commit is still open, run it again in a minute. Else: metering runbook reconciliation-differences",
+            "Run it again in a minute. If they still differ: metering runbook reconciliation-differences",
         )

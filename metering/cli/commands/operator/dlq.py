@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 dlq = typer.Typer(
-    help="Dead letters: batches that failed five times. They are not metered until they are redriven.",
+    help="Dead letters: batches that failed each time. They are not metered until they are redriven.",
     no_args_is_help=True,
 )
 
@@ -65,7 +65,7 @@ def list_(
     ] = False,
     log_files: Annotated[
         bool,
-        typer.Option("--log-files", help="Show log files that could not be read five times instead."),
+        typer.Option("--log-files", help="Show log files that could not be read at any try instead."),
     ] = False,
 ) -> None:
     """Show dead letters with the facts that are known without their records. --deep predicts a redrive.
@@ -140,7 +140,7 @@ def redrive(
 ) -> None:
     """Put dead letters back into the ingest queue. Repeating or stopping it is safe: each batch id counts once.
 
-    With --log-files it is about log files that could not be read five times. A file counts once, too.
+    With --log-files it is about log files that could not be read at any try. A file counts once, too.
     """
     from metering.wiring.senders import need_operator
 

@@ -1,0 +1,78 @@
+"""A region of many kinds of usage: every account has services of its own, so no two of them need the same kinds.
+
+The service knows an account's kinds by numbers of that account (P45). Many kinds in a region are many dictionaries, and
+so nothing for an account's item to be wide with.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from metering.replay.flows import FLOWS
+from metering.replay.synthesis import account_id
+from metering.usage.totals import ZERO, Total, UsageKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.replay.synthesis import Shipment
+
+# Its edge may be the metered side of no other service, so it keeps its name.
+_FIXED = "AmazonCloudFront"
+_RENAMED = [flow for flow in FLOWS if flow.service != _FIXED]
+_RECORD = re.compile(r'"account_id":"(\d{12})","service":"(\w+)"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManyKinds:
+    """Kinds of a region, by account.
+
+    Attributes:
+        kinds: At least so many different ones.
+        accounts: That have them.
+    """
+
+    kinds: int
+    accounts: int
+
+    def of_batch(self, shipment: Shipment, number: int) -> Shipment:
+        """A batch of inline records, by its number, with the services of its accounts."""
+        body = _RECORD.sub(
+            lambda found: f'"account_id":"{found[1]}","service":"{self._named(found[2], found[1], number)}"',
+            shipment.body,
+        )
+        totals = {
+            key._replace(service=self._named(key.service, key.account_id, number)): total
+            for key, total in shipment.sent.totals.items()
+        }
+        return replace(shipment, body=body, sent=replace(shipment.sent, totals=totals))
+
+    def all(self, seed: int) -> Mapping[UsageKey, Total]:
+        """Every kind of every account of a seed, as usage of nothing."""
+        ids = [account_id(seed, number) for number in range(self.accounts)]
+        return {
+            UsageKey(
+                0, each, flow.usage_type, self._named(flow.service, each, way), flow.from_location, flow.to_location
+            ): ZERO
+            for each in ids
+            for way in range(self._ways)
+            for flow in FLOWS
+        }
+
+    @property
+    def _names(self) -> int:
+        """Names that a service has in the region."""
+        return -(-self.kinds // len(_RENAMED))
+
+    @property
+    def _ways(self) -> int:
+        """Names that it has in an account."""
+        return -(-self._names // self.accounts)
+
+    def _named(self, service: str, account: str, number: int) -> str:
+        if service == _FIXED:
+            return service
+        # The last eight digits of a made-up account are its number.
+        return f"{service}x{(int(account[-8:]) * self._ways + number % self._ways) % self._names}"
