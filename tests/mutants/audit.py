@@ -18,6 +18,8 @@ _VERIFY = (
     "tests/unit/audit/test_verification.py",
     "tests/simulation/test_verify.py",
 )
+_DROPS = ("tests/unit/audit/test_drops.py",)
+_RECONCILER = ("tests/unit/lambdas/test_lake_handlers.py",)
 _MONTH_CHECK = ("tests/unit/audit/test_month_check.py",)
 _FRESHNESS = ("tests/unit/audit/test_freshness.py",)
 
@@ -258,5 +260,54 @@ AUDIT = (
         old="for hour_s, (check, doubt) in checks.items() if not doubt}",
         new="for hour_s, (check, doubt) in checks.items()}",
         suites=_MONTH_CHECK,
+    ),
+    Mutant(
+        name="lost objects: what was not compared with quarantine is lost",
+        path="metering/audit/drops.py",
+        old="            except OutOfTimeError:\n                return known\n",
+        new="            except OutOfTimeError:\n                found = unknown\n",
+        suites=_DROPS,
+    ),
+    Mutant(
+        name="lost objects: a look at quarantine has no end",
+        path="metering/audit/drops.py",
+        old="            if deadline.remaining_ms() <= _RESERVE_MS:\n                raise OutOfTimeError",
+        new="            if deadline.remaining_ms() < 0:\n                raise OutOfTimeError",
+        suites=_DROPS,
+    ),
+    Mutant(
+        name="lost objects: all of quarantine is read",
+        path="metering/audit/verify/conservation.py",
+        old="if info.modified_s >= since_s:",
+        new="if info.modified_s >= 0:",
+        suites=_DROPS,
+    ),
+    Mutant(
+        name="lost objects: what was refused while quarantine was read is never read",
+        path="metering/audit/drops.py",
+        old="self.read_to_s = began_s - SETTLES_S",
+        new="self.read_to_s = began_s + SETTLES_S",
+        suites=_DROPS,
+    ),
+    Mutant(
+        name="lost objects: a pass reads of quarantine what is new for those that it named",
+        path="metering/audit/drops.py",
+        old="        if known.upto_s:\n            since_s.append(known.from_s)\n",
+        new="",
+        suites=_DROPS,
+    ),
+    Mutant(
+        name="lost objects: quarantine is read where nobody is refused",
+        path="metering/audit/drops.py",
+        old="if not may_be_refused(check.items):",
+        new="if not check.items:",
+        suites=_DROPS,
+    ),
+    Mutant(
+        name="hours that cannot be reconciled stop the look for lost objects",
+        path="lambdas/reconciler/handler.py",
+        old="except MeteringError as error:",
+        new="except ZeroDivisionError as error:",
+        suites=_RECONCILER,
     ),
 )

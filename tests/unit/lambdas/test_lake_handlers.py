@@ -16,8 +16,11 @@ from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
 from lambdas.rollup import handler as rollup
 from lambdas.rollup.bootstrap import Dependencies as RollupDependencies
 from metering.errors import LedgerCorruptError
+from metering.ledger.markers import marker_key
+from metering.ledger.notes.checks.dropped_objects import DROPS_KEY
+from metering.ledger.notes.completeness import Completeness
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.stores.writes import Key, Table, Update
+from metering.stores.writes import Key, Put, Table, Update
 from metering.units import HOUR_S
 from metering.wiring.lake import rollup_tick
 from tests.support.lake_world import NOW_S, World, record
@@ -128,12 +131,45 @@ def test_an_event_that_names_no_shard_is_refused(shard: object) -> None:
         compactor.handle({"shard": shard}, Context(), compactor_parts(World()))
 
 
+def reconciler_parts(world: World) -> ReconcilerDependencies:
+    return ReconcilerDependencies(
+        jobs=world.jobs, metrics=EmfMetrics(service="reconciler", stage="local"), logger=logger()
+    )
+
+
+def test_hours_are_reconciled_before_lost_objects_are_looked_for_and_although_that_fails() -> None:
+    world = World()
+    world.send([record(5)])
+    world.items.put(Put(table=Table.LEDGER, item={**DROPS_KEY._asdict(), "lost": "unreadable"}))
+    with pytest.raises(LedgerCorruptError, match=DROPS_KEY.pk):
+        reconciler.handle(Context(), reconciler_parts(world))
+    assert world.items.peek(Table.LEDGER, RECONCILIATION_KEY) is not None
+
+
+def test_lost_objects_are_looked_for_although_the_hours_cannot_be_reconciled_and_both_failures_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    now_s = world.clock.now_ms() // 1_000
+    known = Completeness(through_s=now_s, measured_s=now_s)
+    world.items.put(Put(table=Table.LEDGER, item=known.to_item()))
+    [batch_id] = world.send([record(5)])
+    world.items.update(Update(table=Table.LEDGER, key=marker_key(batch_id), remove=("verdict",)))
+    with pytest.raises(LedgerCorruptError, match=batch_id):
+        reconciler.handle(Context(), reconciler_parts(world))
+    assert world.items.peek(Table.LEDGER, DROPS_KEY) is not None
+
+    world.items.put(Put(table=Table.LEDGER, item={**DROPS_KEY._asdict(), "lost": "unreadable"}))
+    caplog.clear()
+    with pytest.raises(LedgerCorruptError, match=DROPS_KEY.pk):
+        reconciler.handle(Context(), reconciler_parts(world))
+    assert batch_id in caplog.text
+
+
 def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:
     world = World()
     world.send([record(5)], source="edge")
-    parts = ReconcilerDependencies(
-        jobs=world.jobs, metrics=EmfMetrics(service="reconciler", stage="local"), logger=logger()
-    )
+    parts = reconciler_parts(world)
     for _ in range(2):
         answer = reconciler.handle(Context(), parts)
         assert answer == {"scanned": True, "hours": 1, "different": 0, "left": 0, "lost_drops": 0}
