@@ -273,7 +273,7 @@ def test_a_role_may_do_all_that_its_code_does(role: str, stage: str) -> None:
     ("role", "partitions"),
     [
         ("Aggregator", {"B", "C", "U", "S#shards", "S#format", "W#held", "W#conflict"}),
-        ("Compactor", {"P", "H", "R", "C", "W#lake"}),
+        ("Compactor", {"P", "H", "R", "C", "W#lake", "W#cleaning"}),
         ("Rollup", {"U", "P", "H", "R", "D"}),
         ("Reconciler", {"W#source", "W#sources", "W#reconcile", "W#worklist", "W#drops"}),
         ("Watch", {"W#watch", "W#complete", "W#queues"}),

@@ -20,6 +20,8 @@ _VERIFY = (
 )
 _DROPS = ("tests/unit/audit/test_drops.py",)
 _RECONCILER = ("tests/unit/lambdas/test_lake_handlers.py",)
+_COMPACTOR = _RECONCILER
+_CLEANING = ("tests/unit/lake/test_compaction.py", "tests/unit/rollup/test_rollup_cleaner.py")
 _MONTH_CHECK = ("tests/unit/audit/test_month_check.py",)
 _FRESHNESS = ("tests/unit/audit/test_freshness.py",)
 
@@ -309,5 +311,54 @@ AUDIT = (
         old="except MeteringError as error:",
         new="except ZeroDivisionError as error:",
         suites=_RECONCILER,
+    ),
+    Mutant(
+        name="a busy compactor leaves the cleaners nothing",
+        path="lambdas/compactor/handler.py",
+        old="compactor.run(_leaving(deadline, _FOR_CLEANERS), shard=shard)",
+        new="compactor.run(deadline, shard=shard)",
+        suites=_COMPACTOR,
+    ),
+    Mutant(
+        name="a busy cleaner leaves the search for orphans nothing",
+        path="lambdas/compactor/handler.py",
+        old="deadline if shard else _leaving(deadline, _FOR_OTHERS)",
+        new="deadline",
+        suites=_COMPACTOR,
+    ),
+    Mutant(
+        name="a run that cannot be cleaned is not overdue",
+        path="metering/lake/cleaner.py",
+        old="                        commits += self._clean(due[0])\n                        due.popleft()\n",
+        new="                        commits += self._clean(due.popleft())\n",
+        suites=_CLEANING,
+    ),
+    Mutant(
+        name="the oldest run that is left is not the one that is overdue",
+        path="metering/lake/cleaner.py",
+        old="left[0].done_at_ms",
+        new="left[-1].done_at_ms",
+        suites=_CLEANING,
+    ),
+    Mutant(
+        name="plans that are left are not overdue",
+        path="metering/rollup/cleaner.py",
+        old="more = len(cleaned) == _MOST_RUNS",
+        new="more = False",
+        suites=_CLEANING,
+    ),
+    Mutant(
+        name="a cleaner that does not look any more has left nothing",
+        path="metering/operations/watch.py",
+        old="if look.due_ms is not None or look.looked_s <= late_s",
+        new="if look.due_ms is not None",
+        suites=_WATCH,
+    ),
+    Mutant(
+        name="a pass over what is new is a search for all orphans",
+        path="metering/operations/watch.py",
+        old="whole_s = passes.whole_s or",
+        new="whole_s = passes.seen_to_s or",
+        suites=_WATCH,
     ),
 )

@@ -21,7 +21,7 @@ from metering.ledger.notes.checks.dropped_objects import DROPS_KEY
 from metering.ledger.notes.completeness import Completeness
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.stores.writes import Key, Put, Table, Update
-from metering.units import HOUR_S
+from metering.units import DAY_S, HOUR_S
 from metering.wiring.lake import rollup_tick
 from tests.support.lake_world import NOW_S, World, record
 
@@ -98,6 +98,64 @@ def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:
     assert (first["runs"], first["rows"], first["finished"]) == (1, 2, True)
     second = compactor.handle({}, Context(), parts)
     assert (second["runs"], second["rows"]) == (0, 0)
+
+
+@dataclass(frozen=True)
+class ClockContext:
+    """An invocation that ends by the clock."""
+
+    world: World
+    end_ms: int
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.end_ms - self.world.clock.now_ms()
+
+
+def tick_of(world: World, seconds: int = 900) -> ClockContext:
+    return ClockContext(world=world, end_ms=world.clock.now_ms() + seconds * 1_000)
+
+
+def leave_orphans(world: World, count: int) -> None:
+    for number in range(count):
+        world.objects.put(f"staging/2026-11-24/{number:032x}.parquet", b"left behind", if_absent=True)
+
+
+def test_a_compactor_that_has_more_to_do_than_time_leaves_a_quarter_of_it_to_the_cleaners() -> None:
+    world = World()
+    world.send([record(5)])
+    world.clock.advance_s(HOUR_S)
+    world.jobs.compactor.run(world.deadline())
+    world.send([record(5, start_s=NOW_S - hours * HOUR_S) for hours in range(40)])
+    leave_orphans(world, 250)
+    world.clock.advance_s(2 * DAY_S)
+
+    def slow(call: str) -> None:
+        if call == "objects.put":
+            world.clock.advance_s(20)
+
+    world.objects.on_call = slow
+    answer = compactor.handle({}, tick_of(world), compactor_parts(world))
+    assert 0 < answer["hours"] < 40
+    assert (answer["finished"], answer["cleaned_runs"], answer["orphans"]) == (False, 1, 250)
+
+
+def test_a_cleaner_that_has_more_to_do_than_time_leaves_half_of_it_to_those_after_it() -> None:
+    world = World()
+    for _ in range(20):
+        world.send([record(5)])
+        world.clock.advance_s(HOUR_S)
+        world.jobs.compactor.run(world.deadline())
+    leave_orphans(world, 250)
+    world.clock.advance_s(2 * HOUR_S)
+
+    def slow(call: str) -> None:
+        if call == "objects.get":
+            world.clock.advance_s(60)
+
+    world.objects.on_call = slow
+    answer = compactor.handle({}, tick_of(world), compactor_parts(world))
+    assert 0 < answer["cleaned_runs"] < 20
+    assert answer["orphans"] == 250
 
 
 def test_each_shard_has_a_tick_and_the_first_one_takes_what_is_no_shards_own() -> None:
