@@ -132,9 +132,12 @@ def _backlogs(stage: str) -> list[cloudwatch.IWidget]:
     """What each job has not done yet."""
     return [
         graph(
-            "Compactor: oldest that waits",
-            [figure(stage, Figure.OLDEST_PENDING_AGE, "commit without a run", unit=HOURS)],
-            lines=thresholds("unpublished-hours", unit=HOURS),
+            "Compactor and cleaners: oldest that waits",
+            [
+                figure(stage, Figure.OLDEST_PENDING_AGE, "commit without a run", unit=HOURS),
+                figure(stage, Figure.CLEANING_OVERDUE_AGE, "run overdue for cleaning", unit=HOURS),
+            ],
+            lines=thresholds("unpublished-hours", "cleaning-behind", unit=HOURS),
             axes=("hours", ""),
         ),
         graph(

@@ -8,12 +8,19 @@ from lambdas.compactor.bootstrap import dependencies
 from lambdas.shards import shard_of_event
 from metering.adapters.aws.runtime import LambdaDeadline
 from metering.ledger.contradictions import Contradictions
+from metering.stores.clock import EarlierDeadline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lambdas.compactor.bootstrap import Dependencies
     from metering.adapters.aws.runtime import LambdaContext
+    from metering.stores.clock import Deadline
+
+# Part of the time that a compactor with more to do than it has time for leaves to the cleaners. Each cleaner leaves
+# half of what there is to those after it.
+_FOR_CLEANERS = 4
+_FOR_OTHERS = 2
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:
@@ -30,13 +37,13 @@ def handle(event: Mapping[str, object], context: LambdaContext, parts: Dependenc
         # The jobs are independent: an item that one of them cannot read stops only that one.
         contradictions = Contradictions()
         with contradictions.noted():
-            compacted = parts.jobs.compactor.run(deadline, shard=shard)
+            compacted = parts.jobs.compactor.run(_leaving(deadline, _FOR_CLEANERS), shard=shard)
         with contradictions.noted():
-            cleaned = parts.jobs.cleaner.run(deadline, shard=shard)
+            cleaned = parts.jobs.cleaner.run(deadline if shard else _leaving(deadline, _FOR_OTHERS), shard=shard)
         # What is no shard's own is the first one's.
         if not shard:
             with contradictions.noted():
-                cleaned_plans = parts.jobs.rollup_cleaner.run(deadline).plans
+                cleaned_plans = parts.jobs.rollup_cleaner.run(_leaving(deadline, _FOR_OTHERS)).plans
             with contradictions.noted():
                 orphans = parts.jobs.orphans.run(deadline)
         contradictions.tell()
@@ -55,3 +62,8 @@ def handle(event: Mapping[str, object], context: LambdaContext, parts: Dependenc
     }
     parts.logger.info("lake compacted", extra=answer)
     return answer
+
+
+def _leaving(deadline: Deadline, parts: int) -> EarlierDeadline:
+    """The deadline of a job that leaves one of so many parts of the time that there is."""
+    return EarlierDeadline(deadline=deadline, before_ms=deadline.remaining_ms() // parts)

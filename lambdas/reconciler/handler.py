@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lambdas.reconciler.bootstrap import dependencies
 from metering.adapters.aws.runtime import LambdaDeadline
-from metering.errors import UnavailableError
+from metering.errors import MeteringError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,16 +25,18 @@ def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int | bool]
     """`handler` with its dependencies passed in, for tests.
 
     Raises:
-        UnavailableError: A read failed. What does not depend on it was done.
+        MeteringError: A read failed, or the ledger contradicts the protocol. What does not depend on it was done.
     """
     deadline = LambdaDeadline(context)
-    failure: UnavailableError | None = None
+    failure: MeteringError | None = None
     try:
         try:
-            lost = parts.jobs.drop_check.run(deadline).count
-        except UnavailableError as error:
+            result = parts.jobs.reconcile_tick.run(deadline)
+        except MeteringError as error:
+            # Lost objects are looked for without it as well. If that fails too, its error is the one that is raised.
             failure = error
-        result = parts.jobs.reconcile_tick.run(deadline)
+            parts.logger.exception("hours not reconciled")
+        lost = parts.jobs.drop_check.run(deadline).count
     finally:
         parts.metrics.flush()
     if failure is not None:

@@ -3,27 +3,34 @@
 The batch id of a dropped object follows from bucket, key and ETag, so the ledger knows whether a batch came of it. Once
 a day a pass looks at the objects that were put since the pass before it, a slice of the listing at each tick. To
 announce an object again is safe: the batch has the same id.
+
+Quarantine says which announcements were refused for their sender. It is read only where senders may be refused, once a
+tick at most, and only what came there since the oldest object in question was put. Where there is no time to read all
+of that, nothing new is judged: the pass stays where it is, and does not come to its end.
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
-from metering.audit.verify.conservation import disallowed_contents
+from metering.audit.verify.conservation import quarantined_claims
 from metering.intake.notifications import drop_batch_id
+from metering.ledger.chain import OutOfTimeError
 from metering.ledger.markers import marker_key
 from metering.ledger.notes.checks.dropped_objects import DROPS_KEY, DroppedObjects, LostDrop
 from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness, Holder
+from metering.ledger.notes.producers import may_be_refused
 from metering.stores.bucket import DROP_PREFIX
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
@@ -37,9 +44,9 @@ _FIRST_LOOK_S = 2 * DAY_S
 SETTLES_S = 15 * MINUTE_S
 # Objects that are looked at between two looks at the clock.
 _SLICE = 1_000
-# Time of a tick that a pass takes, and what it leaves to the others at least.
+# Time of a tick in which a pass begins slices, and with less time left nothing further is begun.
 _TICK_MS = 60_000
-_RESERVE_MS = 60_000
+_RESERVE_MS = 30_000
 # Lost objects that the note names. There may be any number.
 NAMED = 100
 # What holds completeness back, but holds no message of S3.
@@ -54,12 +61,14 @@ class DropCheck:
 
     Attributes:
         bucket: Name of the data bucket, part of the batch ids.
+        threads: Objects of quarantine that are read at once.
     """
 
     items: ItemStore
     objects: ObjectStore
     clock: Clock
     bucket: str
+    threads: int = 1
 
     def known(self) -> DroppedObjects:
         """What the last passes found."""
@@ -76,10 +85,28 @@ class DropCheck:
         upto_s = self._upto_s(known)
         if not known.lost and not upto_s:
             return known
-        known = replace(known, lost=tuple(self._still_lost(known.lost)))
+        known = replace(known, lost=tuple(self._still_there(self._unknown(known.lost))))
         if upto_s and not known.upto_s:
             known = self._begun(known, upto_s)
-        return self._keep(self._passed(known, deadline) if known.upto_s else known)
+        refused = self._refused(known, deadline)
+        # What was judged lost stays so until there is time to look again.
+        with suppress(OutOfTimeError):
+            known = replace(known, lost=tuple(refused.left_out(known.lost)))
+        if known.upto_s:
+            known = self._passed(known, refused, deadline)
+        return self._keep(replace(known, refused_to_s=max(known.refused_to_s, refused.read_to_s)))
+
+    def _refused(self, known: DroppedObjects, deadline: Deadline) -> _Refused:
+        """What is to be read of quarantine for the objects that are lost, and for those of the pass in work."""
+
+        def limit() -> None:
+            if deadline.remaining_ms() <= _RESERVE_MS:
+                raise OutOfTimeError
+
+        since_s = [max(each.put_s, known.refused_to_s) for each in known.lost]
+        if known.upto_s:
+            since_s.append(known.from_s)
+        return _Refused(check=self, since_s=min(since_s, default=0), limit=limit)
 
     def _upto_s(self, known: DroppedObjects) -> int:
         """End of the pass in work, or of one that is due; 0 if there is none."""
@@ -94,15 +121,17 @@ class DropCheck:
         For people; keeps nothing.
         """
         upto_s = self._judgeable_s()
-        found = self._lost(
+        found = self._unknown(
             [
                 LostDrop(key=each.key, etag=each.etag.strip('"'), put_s=each.modified_s)
                 for each in self.objects.list(DROP_PREFIX)
                 if since_s <= each.modified_s < upto_s
             ]
         )
-        named = [each for each in self._still_lost(self.known().lost) if each.put_s >= since_s]
-        return sorted({*found, *named}, key=lambda each: each.key)
+        named = [each for each in self._still_there(self._unknown(self.known().lost)) if each.put_s >= since_s]
+        lost = sorted({*found, *named}, key=lambda each: each.key)
+        oldest_s = min((each.put_s for each in lost), default=0)
+        return _Refused(check=self, since_s=oldest_s, limit=lambda: None).left_out(lost)
 
     def announce(self, lost: Sequence[LostDrop], queue: Queue) -> list[LostDrop]:
         """Announce objects again, as S3 does; returns those that the queue did not take."""
@@ -115,18 +144,22 @@ class DropCheck:
         now_s = self._now_s()
         return replace(known, more=0, from_s=from_s or now_s - _FIRST_LOOK_S, began_s=now_s, upto_s=upto_s, after="")
 
-    def _passed(self, known: DroppedObjects, deadline: Deadline) -> DroppedObjects:
+    def _passed(self, known: DroppedObjects, refused: _Refused, deadline: Deadline) -> DroppedObjects:
         """Look at slices of the listing until it ends, or the time does."""
         end_ms = self.clock.now_ms() + _TICK_MS
         listing = self.objects.list(DROP_PREFIX, after=known.after)
         while part := list(islice(listing, _SLICE)):
-            found = self._lost(
+            unknown = self._unknown(
                 [
                     LostDrop(key=each.key, etag=each.etag.strip('"'), put_s=each.modified_s)
                     for each in part
                     if known.from_s <= each.modified_s < known.upto_s
                 ]
             )
+            try:
+                found = refused.left_out(unknown)
+            except OutOfTimeError:
+                return known
             new = [each for each in found if each not in known.lost]
             room = max(NAMED - len(known.lost), 0)
             known = replace(
@@ -139,17 +172,15 @@ class DropCheck:
                 return known
         return replace(known, seen_to_s=known.upto_s, upto_s=0, after="", finished_s=self._now_s())
 
-    def _lost(self, objects: Sequence[LostDrop]) -> list[LostDrop]:
-        """Those of some objects that have no verdict, and whose announcement is not in quarantine for its sender."""
-        keys = {each: marker_key(self._batch_id(each)) for each in objects}
+    def _unknown(self, objects: Sequence[LostDrop]) -> list[LostDrop]:
+        """Those of some objects that have no verdict."""
+        keys = {each: marker_key(self.batch_id(each)) for each in objects}
         found = self.items.get_many(Table.LEDGER, list(keys.values()))
-        unknown = [each for each in objects if keys[each] not in found]
-        refused = disallowed_contents(self.objects, {self._batch_id(each) for each in unknown})
-        return [each for each in unknown if self._batch_id(each) not in refused]
+        return [each for each in objects if keys[each] not in found]
 
-    def _still_lost(self, lost: Sequence[LostDrop]) -> list[LostDrop]:
+    def _still_there(self, lost: Sequence[LostDrop]) -> list[LostDrop]:
         there = []
-        for each in self._lost(lost):
+        for each in lost:
             # Listed, because who looks for lost objects may not read them. The key itself comes first among its own.
             found = next(iter(self.objects.list(each.key)), None)
             # One that was replaced has another id, and one that is gone can be no batch any more.
@@ -166,7 +197,8 @@ class DropCheck:
         held = [hold.since_s for hold in known.held_by if hold.holder not in _NO_MESSAGES]
         return min([known.measured_s or known.through_s, *held]) - SETTLES_S
 
-    def _batch_id(self, dropped: LostDrop) -> str:
+    def batch_id(self, dropped: LostDrop) -> str:
+        """Id of the batch that comes of an object."""
         return drop_batch_id(self.bucket, dropped.key, dropped.etag)
 
     def _keep(self, known: DroppedObjects) -> DroppedObjects:
@@ -175,6 +207,46 @@ class DropCheck:
 
     def _now_s(self) -> int:
         return self.clock.now_ms() // 1000
+
+
+@dataclass(slots=True, kw_only=True)
+class _Refused:
+    """Batches in quarantine that their senders may not send, by the id that they claim. Read when first asked for.
+
+    Attributes:
+        since_s: What came to quarantine before this time matters to no object in question, epoch seconds.
+        limit: Called before each object that is listed. What it raises ends the reading.
+        read_to_s: What came before this time was read; 0 if nothing was.
+    """
+
+    check: DropCheck
+    since_s: int
+    limit: Callable[[], None]
+    read_to_s: int = 0
+    _ids: frozenset[str] | None = None
+
+    def left_out(self, unknown: Sequence[LostDrop]) -> list[LostDrop]:
+        """Those of some objects without a verdict whose announcements were not refused.
+
+        Raises:
+            OutOfTimeError: There is no time to read quarantine.
+        """
+        if not unknown:
+            return []
+        if self._ids is None:
+            self._ids = self._read()
+        return [each for each in unknown if self.check.batch_id(each) not in self._ids]
+
+    def _read(self) -> frozenset[str]:
+        check = self.check
+        if not may_be_refused(check.items):
+            return frozenset()
+        began_s = check.clock.now_ms() // 1000
+        claims = quarantined_claims(check.objects, since_s=self.since_s, threads=check.threads, limit=self.limit)
+        ids = frozenset(claim.batch_id for claim in claims)
+        # Clocks differ, and what is put at this moment may be listed later.
+        self.read_to_s = began_s - SETTLES_S
+        return ids
 
 
 def announcement(bucket: str, dropped: LostDrop) -> str:

@@ -7,10 +7,10 @@ nothing. A slow delivery goes back to the queue, and soon is a suspect: it is re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.intake.ports import Allowance
+from metering.stores.clock import EarlierDeadline
 
 if TYPE_CHECKING:
     from metering.stores.clock import Deadline
@@ -23,17 +23,6 @@ REFUSED_FROM_RECEIVE = 4
 
 _TOGETHER_PARTS = 4
 _ALONE_PARTS = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Until:
-    """A `Deadline` that is `before_ms` earlier than another one."""
-
-    deadline: Deadline
-    before_ms: int
-
-    def remaining_ms(self) -> int:
-        return self.deadline.remaining_ms() - self.before_ms
 
 
 class Shares:
@@ -61,14 +50,16 @@ class Shares:
         suspect = delivery.receive_count >= ALONE_FROM_RECEIVE
         share_ms = usable_ms // (_ALONE_PARTS if suspect else _TOGETHER_PARTS)
         return Allowance(
-            until=_Until(deadline=self._deadline, before_ms=self._reserve_ms + usable_ms - share_ms),
+            until=EarlierDeadline(deadline=self._deadline, before_ms=self._reserve_ms + usable_ms - share_ms),
             final=delivery.receive_count >= REFUSED_FROM_RECEIVE and share_ms >= self._fair_ms,
         )
 
     def of_notes(self) -> Deadline:
         """Deadline for notes of messages, which are written before any message is read: one delivery's share."""
         usable_ms = self._usable_ms()
-        return _Until(deadline=self._deadline, before_ms=self._reserve_ms + usable_ms - usable_ms // _TOGETHER_PARTS)
+        return EarlierDeadline(
+            deadline=self._deadline, before_ms=self._reserve_ms + usable_ms - usable_ms // _TOGETHER_PARTS
+        )
 
     def _usable_ms(self) -> int:
         return self._deadline.remaining_ms() - self._reserve_ms

@@ -6,6 +6,7 @@ It deletes the staging objects of commits, and `orphans` those of commits that w
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, NoReturn
@@ -16,6 +17,7 @@ from metering.lake.plan import Plan
 from metering.ledger.booked_hours import pending_key, pointer_key
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.contradictions import Contradictions
+from metering.ledger.notes.lake.cleaning import Cleaning
 from metering.ledger.runs import Run, lake_chain, newest_first
 from metering.ledger.shards import shards_of
 from metering.ledger.waiting import waiting_key
@@ -83,11 +85,13 @@ class Cleaner:
         contradictions = Contradictions()
         for each in self._shards(shard):
             with contradictions.noted():
-                for run in self._due(each):
-                    if deadline.remaining_ms() < self.reserve_ms:
-                        break
-                    commits += self._clean(run)
-                    runs += 1
+                due = deque(self._due(each))
+                with contradictions.noted():
+                    while due and deadline.remaining_ms() >= self.reserve_ms:
+                        commits += self._clean(due[0])
+                        due.popleft()
+                        runs += 1
+                self._keep(each, due)
         self.metrics.count(metric_names.CLEANED_COMMITS, commits)
         contradictions.tell()
         return CleaningResult(runs=runs, commits=commits)
@@ -105,6 +109,12 @@ class Cleaner:
                 lambda run: run.state == "done" and (run.done_at_ms or 0) <= latest_done_at_ms, reversed(uncleaned)
             )
         )
+
+    def _keep(self, shard: int, left: deque[Run]) -> None:
+        """Write down since when the oldest run that is left has been due."""
+        due_ms = (left[0].done_at_ms or 0) + self.wait_s * 1000 if left else None
+        cleaning = Cleaning(chain=lake_chain(shard), looked_s=self.clock.now_ms() // 1000, due_ms=due_ms)
+        self.retrier.call(lambda: cleaning.keep(self.items))
 
     def _clean(self, run: Run) -> int:
         """Clean one run; returns the number of its commits. A run that `rebuild` set has no plan (P41)."""

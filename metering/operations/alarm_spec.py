@@ -22,6 +22,8 @@ class Figure(StrEnum):
     UNPUBLISHED_HOURS = "UnpublishedHours"
     OLDEST_PENDING_AGE = "OldestPendingAge"
     PLANNED_RUN_AGE = "PlannedRunAge"
+    CLEANING_OVERDUE_AGE = "CleaningOverdueAge"
+    ORPHANS_UNSEEN_AGE = "OrphansUnseenAge"
     RECONCILIATION_DIFFERENCES = "ReconciliationDifferences"
     RECONCILIATION_AGE = "ReconciliationAge"
     RECONCILIATION_BACKLOG = "ReconciliationBacklog"

@@ -128,6 +128,21 @@ ALARMS: tuple[AlarmSpec, ...] = (
         "A planned compaction run has blocked its shard for 30 minutes.",
     ),
     watch_alarm(
+        "cleaning-behind",
+        "ticket",
+        Figure.CLEANING_OVERDUE_AGE,
+        DAY_S,
+        "What a run has replaced has been due for deletion for a day: the cleaners fall behind.",
+    ),
+    watch_alarm(
+        "orphans-unseen",
+        "ticket",
+        Figure.ORPHANS_UNSEEN_AGE,
+        2 * DAY_S,
+        "No search for orphans of the last two days has come to its end.",
+        same_event_as="cleaning-behind",
+    ),
+    watch_alarm(
         "conflicts",
         "ticket",
         Figure.CONFLICTS,

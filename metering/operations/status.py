@@ -252,6 +252,10 @@ _LINES: Mapping[str, Mapping[Figure, str]] = {
         Figure.OLDEST_PENDING_AGE: "the oldest for {}",
         Figure.PLANNED_RUN_AGE: "a run is planned for {}",
     },
+    "cleaners": {
+        Figure.CLEANING_OVERDUE_AGE: "the oldest run is overdue for {}",
+        Figure.ORPHANS_UNSEEN_AGE: "orphans looked for {} ago",
+    },
     "reconciler": {
         Figure.RECONCILIATION_DIFFERENCES: "hours that differ: {}",
         Figure.RECONCILIATION_AGE: "nothing finished for {}",
@@ -290,9 +294,10 @@ _IN_SECONDS = frozenset(figure for figure in Figure if figure.endswith(("Age", "
 # Of these, 0 says nothing.
 _SILENT_AT_0 = frozenset({
     Figure.WAITING_COMMIT_AGE, Figure.PLANNED_ROLLUP_AGE, Figure.ACCOUNTS_BEYOND_CAP, Figure.OLDEST_PENDING_AGE,
-    Figure.PLANNED_RUN_AGE, Figure.RECONCILIATION_BACKLOG_AGE, Figure.SCAN_OVERDUE_AGE, Figure.CANARY_DOUBLED,
-    Figure.INCREDIBLE_SOURCES, Figure.UNKEPT_SOURCES, Figure.LOG_SOURCE_SILENT, Figure.LOG_LINES_REFUSED,
-    Figure.LOG_BYTES_UNCLASSIFIED, Figure.UNPRICED_BYTES, Figure.INVOICES_BLOCKED, Figure.BUDGETS_CROSSED,
+    Figure.PLANNED_RUN_AGE, Figure.CLEANING_OVERDUE_AGE, Figure.RECONCILIATION_BACKLOG_AGE, Figure.SCAN_OVERDUE_AGE,
+    Figure.CANARY_DOUBLED, Figure.INCREDIBLE_SOURCES, Figure.UNKEPT_SOURCES, Figure.LOG_SOURCE_SILENT,
+    Figure.LOG_LINES_REFUSED, Figure.LOG_BYTES_UNCLASSIFIED, Figure.UNPRICED_BYTES, Figure.INVOICES_BLOCKED,
+    Figure.BUDGETS_CROSSED,
 })  # fmt: skip
 
 

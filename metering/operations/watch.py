@@ -15,7 +15,9 @@ from metering.ledger.contradictions import Contradictions
 from metering.ledger.notes.biller import BILLER_KEY, BillerFigures
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
 from metering.ledger.notes.checks.dropped_objects import DROPS_KEY, DroppedObjects
+from metering.ledger.notes.lake.cleaning import Cleaning, cleanings
 from metering.ledger.notes.lake.figures import LakeFigures, lake_figures
+from metering.ledger.notes.lake.orphan_passes import ORPHANS_KEY, OrphanPasses
 from metering.ledger.notes.log_sources import LOG_SOURCES_KEY, LogFigures
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.notes.sources import SOURCES_KEY, SourceFigures
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 # Conflicts and doubled canaries count for this long. The alarm clears itself afterwards.
 RECENT_S = 2 * HOUR_S
-# The compactor lists what is pending at each of its runs, every few minutes.
+# The compactor lists what is pending at each of its runs, every few minutes, and the cleaners look behind it.
 LISTED_LATE_S = 30 * MINUTE_S
 # Most notes of a kind that one run reads, newest first. Senders must not decide how long the watch reads.
 _NOTES_READ = 2_000
@@ -105,6 +107,7 @@ class Watch:
             self._waiting,
             self._pending,
             self._runs,
+            self._cleaning,
             self._reconciliation,
             self._conflicts,
             self._drops,
@@ -198,6 +201,32 @@ class Watch:
     def _planned_age_s(self, chains: Iterable[str]) -> int:
         newest = (newest_run(self.items, chain) for chain in chains)
         return self._age_s([run.planned_at_ms for run in newest if run is not None and run.state == "planned"])
+
+    def _cleaning(self) -> dict[Figure, int]:
+        """What the cleaners left. Where one has not looked lately, something may be due since it last did.
+
+        One that never looked is new, and has left something since the compactor before it last looked.
+        """
+        known, compacted, state = cleanings(self.items), lake_figures(self.items), self._state()
+        looks = [
+            known.get(chain)
+            or Cleaning(chain=chain, looked_s=compacted[shard].listed_s if shard in compacted else state.first_s)
+            for shard in self._shards()
+            for chain in (lake_chain(shard), rollup_chain(shard))
+        ]
+        late_s = self._now_s() - LISTED_LATE_S
+        since_ms = [
+            look.looked_s * 1_000 if look.due_ms is None else look.due_ms
+            for look in looks
+            if look.due_ms is not None or look.looked_s <= late_s
+        ]
+        item = self.items.get(Table.LEDGER, ORPHANS_KEY)
+        passes = OrphanPasses() if item is None else OrphanPasses.from_item(item)
+        whole_s = passes.whole_s or state.first_s
+        return {
+            Figure.CLEANING_OVERDUE_AGE: self._age_s(since_ms),
+            Figure.ORPHANS_UNSEEN_AGE: max(self._now_s() - whole_s, 0),
+        }
 
     def _shards(self) -> range:
         return known_shards(self.items, self.shards)

@@ -11,6 +11,7 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from metering.ledger.contradictions import Contradictions
+from metering.ledger.notes.lake.cleaning import Cleaning
 from metering.ledger.runs import newest_run, rollup_chain, runs_before
 from metering.ledger.shards import shards_of
 from metering.stores.bucket import number_of_plan, plans_prefix
@@ -88,12 +89,19 @@ class RollupCleaner:
 
     def _chain(self, chain: str) -> RollupCleaning:
         over = self.retrier.call(lambda: self._over(chain))
-        if not over:
-            return RollupCleaning(plans=0, runs=0)
         # The first plan that is left says where to begin, so a run's plan goes after its item was told to expire.
         expiring = [run for run in over if run.expires_at_s is None]
         runs = do_all(self._expire, expiring, threads=self.threads)
-        return RollupCleaning(plans=self._delete_plans(chain, over[-1].number), runs=runs)
+        plans = self._delete_plans(chain, over[-1].number) if over else 0
+        self._keep(chain, over)
+        return RollupCleaning(plans=plans, runs=runs)
+
+    def _keep(self, chain: str, cleaned: list[Run]) -> None:
+        """Write down since when the oldest run that is left has been due: none is, or about as long as the last one."""
+        more = len(cleaned) == _MOST_RUNS
+        due_ms = (cleaned[-1].done_at_ms or 0) + self.keep_s * 1000 if more else None
+        cleaning = Cleaning(chain=chain, looked_s=self.clock.now_ms() // 1000, due_ms=due_ms)
+        self.retrier.call(lambda: cleaning.keep(self.items))
 
     def _over(self, chain: str) -> list[Run]:
         """Runs that have been done for long and still have plans, but the newest of all, in order."""

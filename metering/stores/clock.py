@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -35,3 +36,14 @@ class Deadline(Protocol):
     def remaining_ms(self) -> int:
         """Milliseconds until the process is stopped; 0 or less after that."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierDeadline:
+    """A `Deadline` that is `before_ms` earlier than another one."""
+
+    deadline: Deadline
+    before_ms: int
+
+    def remaining_ms(self) -> int:
+        return self.deadline.remaining_ms() - self.before_ms

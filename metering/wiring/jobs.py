@@ -178,7 +178,13 @@ class LakeJobs:
 
     @cached_property
     def drop_check(self) -> DropCheck:
-        return DropCheck(items=self.items, objects=self.objects, clock=self.clock, bucket=self.settings.data_bucket)
+        return DropCheck(
+            items=self.items,
+            objects=self.objects,
+            clock=self.clock,
+            bucket=self.settings.data_bucket,
+            threads=self.threads,
+        )
 
     @cached_property
     def reconcile_tick(self) -> ReconcileTick:

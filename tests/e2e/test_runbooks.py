@@ -23,6 +23,7 @@ from metering.ledger.conflicts import CONFLICT_PK, conflict_of, conflict_seen_it
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.ledger.notes.checks.dropped_objects import DroppedObjects, LostDrop
+from metering.ledger.notes.lake.cleaning import Cleaning
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation, WorkList
 from metering.ledger.notes.sources import SOURCE_PK
 from metering.ledger.notes.watch_state import WatchState
@@ -333,6 +334,21 @@ def test_a_run_that_nobody_ends_raises_compaction_stalled_and_its_runbook_ends_i
         assert follow(service, page, CHECK) == [0, 0, 0]
         assert next(newest_first(ledger(service), lake_chain(0))).state == "done"
         will_clear("compaction-stalled")
+
+
+@follows("cleaning-behind")
+@pytest.mark.drill
+def test_what_nobody_cleans_raises_cleaning_behind_and_its_runbook_cleans_it(service: Service, pager: str) -> None:
+    with stopped(service, "Compactor"):
+        now_s = int(time.time())
+        due_ms = (now_s - 25 * HOUR_S) * 1000
+        put(service, Cleaning(chain=lake_chain(0), looked_s=now_s, due_ms=due_ms).to_item())
+
+        page = heard(service, pager, "cleaning-behind")
+        assert follow(service, page, SEE) == [0, 0]
+        assert follow(service, page, MITIGATE) == [0, 0]
+        assert follow(service, page, CHECK) == [0, 0]
+        will_clear("cleaning-behind")
 
 
 @follows("usage-waiting")

@@ -23,6 +23,7 @@ from metering.audit.freshness import Freshness
 from metering.ledger.format_version import check_format, remember_format
 from metering.ledger.notes.completeness import Completeness
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
+from metering.ledger.notes.producers import refused_sender_item
 from metering.ledger.notes.sources import Ruling, RulingKind, SourceState
 from metering.operations.canary import Canary
 from metering.operations.deed_trail import FIRST_MONTH_S, DeedTrail
@@ -209,6 +210,8 @@ class _Region:
         now_s = self._clock.now_ms() // 1_000
         known = Completeness(through_s=now_s, measured_s=now_s)
         self._items.put(Put(table=Table.LEDGER, item=known.to_item()))
+        # Where senders are refused, quarantine is asked as well.
+        self._items.put(Put(table=Table.LEDGER, item=refused_sender_item("AROA:other", now_s)))
         assert self.jobs("Reconciler").drop_check.run(self._deadline()).count == 1
         assert self.jobs("Reader").drop_check.look(since_s=0)
         assert self.jobs("Operator").drop_check.look(since_s=0)
@@ -270,7 +273,7 @@ def test_a_role_may_do_all_that_its_code_does(role: str, stage: str) -> None:
     ("role", "partitions"),
     [
         ("Aggregator", {"B", "C", "U", "S#shards", "S#format", "W#held", "W#conflict"}),
-        ("Compactor", {"P", "H", "R", "C", "W#lake"}),
+        ("Compactor", {"P", "H", "R", "C", "W#lake", "W#cleaning"}),
         ("Rollup", {"U", "P", "H", "R", "D"}),
         ("Reconciler", {"W#source", "W#sources", "W#reconcile", "W#worklist", "W#drops"}),
         ("Watch", {"W#watch", "W#complete", "W#queues"}),

@@ -20,6 +20,10 @@ _VERIFY = (
     "tests/unit/audit/test_verification.py",
     "tests/simulation/test_verify.py",
 )
+_DROPS = ("tests/unit/audit/test_drops.py",)
+_RECONCILER = ("tests/unit/lambdas/test_lake_handlers.py",)
+_COMPACTOR = _RECONCILER
+_CLEANING = ("tests/unit/lake/test_compaction.py", "tests/unit/rollup/test_rollup_cleaner.py")
 _MONTH_CHECK = ("tests/unit/audit/test_month_check.py",)
 _FRESHNESS = ("tests/unit/audit/test_freshness.py",)
 
@@ -316,5 +320,103 @@ AUDIT = (
         old="for hour_s, (check, doubt) in checks.items() if not doubt}",
         new="for hour_s, (check, doubt) in checks.items()}",
         suites=_MONTH_CHECK,
+    ),
+    Mutant(
+        name="lost objects: what was not compared with quarantine is lost",
+        path="metering/audit/drops.py",
+        old="            except OutOfTimeError:\n                return known\n",
+        new="            except OutOfTimeError:\n                found = unknown\n",
+        suites=_DROPS,
+    ),
+    Mutant(
+        name="lost objects: a look at quarantine has no end",
+        path="metering/audit/drops.py",
+        old="            if deadline.remaining_ms() <= _RESERVE_MS:\n                raise OutOfTimeError",
+        new="            if deadline.remaining_ms() < 0:\n                raise OutOfTimeError",
+        suites=_DROPS,
+    ),
+    Mutant(
+        name="lost objects: all of quarantine is read",
+        path="metering/audit/verify/conservation.py",
+        old="if info.modified_s >= since_s:",
+        new="if info.modified_s >= 0:",
+        suites=_DROPS,
+    ),
+    Mutant(
+        name="lost objects: what was refused while quarantine was read is never read",
+        path="metering/audit/drops.py",
+        old="self.read_to_s = began_s - SETTLES_S",
+        new="self.read_to_s = began_s + SETTLES_S",
+        suites=_DROPS,
+    ),
+    Mutant(
+        name="lost objects: a pass reads of quarantine what is new for those that it named",
+        path="metering/audit/drops.py",
+        old="        if known.upto_s:\n            since_s.append(known.from_s)\n",
+        new="",
+        suites=_DROPS,
+    ),
+    Mutant(
+        name="lost objects: quarantine is read where nobody is refused",
+        path="metering/audit/drops.py",
+        old="if not may_be_refused(check.items):",
+        new="if not check.items:",
+        suites=_DROPS,
+    ),
+    Mutant(
+        name="hours that cannot be reconciled stop the look for lost objects",
+        path="lambdas/reconciler/handler.py",
+        old="except MeteringError as error:",
+        new="except ZeroDivisionError as error:",
+        suites=_RECONCILER,
+    ),
+    Mutant(
+        name="a busy compactor leaves the cleaners nothing",
+        path="lambdas/compactor/handler.py",
+        old="compactor.run(_leaving(deadline, _FOR_CLEANERS), shard=shard)",
+        new="compactor.run(deadline, shard=shard)",
+        suites=_COMPACTOR,
+    ),
+    Mutant(
+        name="a busy cleaner leaves the search for orphans nothing",
+        path="lambdas/compactor/handler.py",
+        old="deadline if shard else _leaving(deadline, _FOR_OTHERS)",
+        new="deadline",
+        suites=_COMPACTOR,
+    ),
+    Mutant(
+        name="a run that cannot be cleaned is not overdue",
+        path="metering/lake/cleaner.py",
+        old="                        commits += self._clean(due[0])\n                        due.popleft()\n",
+        new="                        commits += self._clean(due.popleft())\n",
+        suites=_CLEANING,
+    ),
+    Mutant(
+        name="the oldest run that is left is not the one that is overdue",
+        path="metering/lake/cleaner.py",
+        old="left[0].done_at_ms",
+        new="left[-1].done_at_ms",
+        suites=_CLEANING,
+    ),
+    Mutant(
+        name="plans that are left are not overdue",
+        path="metering/rollup/cleaner.py",
+        old="more = len(cleaned) == _MOST_RUNS",
+        new="more = False",
+        suites=_CLEANING,
+    ),
+    Mutant(
+        name="a cleaner that does not look any more has left nothing",
+        path="metering/operations/watch.py",
+        old="if look.due_ms is not None or look.looked_s <= late_s",
+        new="if look.due_ms is not None",
+        suites=_WATCH,
+    ),
+    Mutant(
+        name="a pass over what is new is a search for all orphans",
+        path="metering/operations/watch.py",
+        old="whole_s = passes.whole_s or",
+        new="whole_s = passes.seen_to_s or",
+        suites=_WATCH,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.audit.verify.manifest import body_digest
@@ -12,12 +13,14 @@ from metering.intake.envelopes import read_body
 from metering.intake.reasons import Reason
 from metering.quarantine.documents import QuarantinedBatch
 from metering.stores.bucket import QUARANTINED_BATCHES_PREFIX, quarantined_batch_key
+from metering.stores.threads import side_by_side
 from metering.usage.totals import Total, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from metering.audit.verify.expectations import SentBatches, SentContent
+    from metering.intake.batches import Claim
     from metering.ledger.markers import Marker
     from metering.ledger.snapshot import LedgerFacts, VerdictCounts
     from metering.stores.objects import ObjectStore
@@ -160,19 +163,45 @@ def quarantined_digests(objects: ObjectStore, wanted: set[str]) -> set[str]:
     return found & wanted
 
 
-def disallowed_contents(objects: ObjectStore, wanted: set[str]) -> dict[str, int]:
+def disallowed_contents(objects: ObjectStore, wanted: set[str], *, threads: int = 1) -> dict[str, int]:
     """Contents in quarantine whose senders may not send them, by the batch id that they claim.
 
     Args:
         objects: The data bucket.
         wanted: Batch ids without a verdict. Nothing is read without any.
+        threads: Objects that are read at once.
     """
     hashes: dict[str, set[str]] = {}
-    for info in objects.list(QUARANTINED_BATCHES_PREFIX) if wanted else ():
-        claim = QuarantinedBatch.decode(objects.get(info.key), info.key).claim
-        if claim is not None and claim.batch_id in wanted:
+    for claim in quarantined_claims(objects, threads=threads) if wanted else ():
+        if claim.batch_id in wanted:
             hashes.setdefault(claim.batch_id, set()).add(claim.content_hash)
     return {batch_id: len(found) for batch_id, found in hashes.items()}
+
+
+def quarantined_claims(
+    objects: ObjectStore, *, since_s: int = 0, threads: int = 1, limit: Callable[[], None] = lambda: None
+) -> Iterator[Claim]:
+    """What batches in quarantine say they are whose senders may not send them.
+
+    Args:
+        objects: The data bucket.
+        since_s: Objects that were put before this time are not read, epoch seconds.
+        threads: Objects that are read at once.
+        limit: Called before each object that is listed. What it raises ends the reading.
+    """
+
+    def listed() -> Iterator[str]:
+        for info in objects.list(QUARANTINED_BATCHES_PREFIX):
+            limit()
+            if info.modified_s >= since_s:
+                yield info.key
+
+    # A body may be large, and a thread hands on the claim alone.
+    return filter(None, side_by_side(partial(_claim, objects), listed(), threads=threads))
+
+
+def _claim(objects: ObjectStore, key: str) -> Claim | None:
+    return QuarantinedBatch.decode(objects.get(key), key).claim
 
 
 def _foreign_counts(sent: SentBatches, disallowed: Mapping[str, int], decided: Mapping[str, Marker]) -> dict[str, int]:

@@ -165,7 +165,7 @@ class Verifier:
                 chosen,
                 Whereabouts(facts=facts, dead=dead, waiting=waiting),
                 self._quarantined(sent.nameless),
-                disallowed_contents(self.objects, unmarked - dead),
+                disallowed_contents(self.objects, unmarked - dead, threads=self.threads),
             )
         reconciler = self._reconciler
         check = EqualityCheck(reconciler=reconciler, chosen=chosen)

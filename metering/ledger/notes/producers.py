@@ -119,6 +119,15 @@ class ShownProducer:
     told_s: int | None
 
 
+def may_be_refused(items: ItemStore) -> bool:
+    """Whether batches may be refused for their sender: a producer is registered, or one was refused within a week.
+
+    A stage that registers producers and has none refuses all, and tells of it.
+    """
+    kinds = (items.query(Table.LEDGER, pk) for pk in (PRODUCERS_PK, REFUSED_SENDERS_PK))
+    return any(next(iter(kind), None) is not None for kind in kinds)
+
+
 def producer_key(name: str) -> Key:
     """Key of a registered producer."""
     return Key(PRODUCERS_PK, name)

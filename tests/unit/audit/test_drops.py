@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ from metering.intake.envelopes import read_body
 from metering.intake.notifications import drop_batch_id
 from metering.ledger.notes.checks.dropped_objects import DroppedObjects, LostDrop
 from metering.ledger.notes.completeness import Completeness, Hold, Holder
+from metering.ledger.notes.producers import refused_sender_item
 from metering.quarantine.documents import QuarantinedBatch
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
@@ -66,6 +68,36 @@ class World:
         self.clock.advance_s(seconds)
         self.watched()
         return self
+
+    def registered(self) -> World:
+        """A stage that refuses whoever is not registered."""
+        told = refused_sender_item("AROA:other", self.clock.now_ms() // 1_000)
+        self.items.put(Put(table=Table.LEDGER, item=told))
+        return self
+
+    def refuse(self, dropped: LostDrop) -> None:
+        """The announcement of an object came, and was refused for its sender."""
+        batch = QuarantinedBatch(
+            kind="refused",
+            batch_id="",
+            content_hash="ab",
+            hash_version=0,
+            problems=(("sender_not_allowed", "no registered producer owns it"),),
+            source_id="",
+            sequence=None,
+            sender_id="AROA:s3",
+            first_sender_id="",
+            records=1,
+            body="{}",
+            evidence="",
+            claim=Claim(batch_id=drop_batch_id(BUCKET, dropped.key, dropped.etag), content_hash="cd", hash_version=1),
+        )
+        self.objects.put(batch.key, batch.encode(), if_absent=False)
+
+    def reads_of_a_run(self, deadline: Deadline | None = None) -> int:
+        self.calls.clear()
+        self.run(deadline)
+        return self.calls.count("objects.get")
 
     def run(self, deadline: Deadline | None = None) -> DroppedObjects:
         return self.check.run(deadline or EndlessTime())
@@ -120,26 +152,99 @@ def test_what_holds_no_message_back_hides_no_lost_object(holder: Holder) -> None
 
 def test_an_announcement_that_is_in_quarantine_for_its_sender_is_not_lost() -> None:
     """Nobody may decide under another one's id, so what a sender may not send has no marker."""
-    world = World()
-    refused = world.drop("a.ndjson", announced=False)
-    batch = QuarantinedBatch(
-        kind="refused",
-        batch_id="",
-        content_hash="ab",
-        hash_version=0,
-        problems=(("sender_not_allowed", "no registered producer owns it"),),
-        source_id="",
-        sequence=None,
-        sender_id="AROA:s3",
-        first_sender_id="",
-        records=1,
-        body="{}",
-        evidence="",
-        claim=Claim(batch_id=drop_batch_id(BUCKET, refused.key, refused.etag), content_hash="cd", hash_version=1),
-    )
-    world.objects.put(batch.key, batch.encode(), if_absent=False)
+    world = World().registered()
+    world.refuse(world.drop("a.ndjson", announced=False))
 
     assert world.later(HOUR_S).run().lost == ()
+    assert world.check.look(since_s=0) == []
+
+
+def test_what_is_lost_and_then_refused_is_not_lost_any_more() -> None:
+    world = World().registered()
+    lost = world.drop("a.ndjson", announced=False)
+    assert world.later(HOUR_S).run().lost == (lost,)
+    world.refuse(lost)
+
+    assert world.run().lost == ()
+
+
+def test_quarantine_is_not_read_where_nobody_is_refused() -> None:
+    world = World()
+    lost = world.drop("a.ndjson", announced=False)
+    world.refuse(lost)
+
+    assert world.later(HOUR_S).reads_of_a_run() == 0
+    assert world.check.known().lost == (lost,)
+
+
+def test_of_quarantine_only_what_may_tell_of_an_object_is_read_and_once() -> None:
+    world = World().registered()
+    for n in range(5):
+        world.refuse(LostDrop(key=f"drop/before{n}", etag="ab", put_s=START_S))
+    world.later(3 * DAY_S).registered()
+    world.drop("a.ndjson", announced=False)
+    for n in range(3):
+        world.refuse(LostDrop(key=f"drop/since{n}", etag="ab", put_s=START_S))
+
+    assert world.later(HOUR_S).reads_of_a_run() == 3
+    # A day's pass is over, and what the lost object was compared with is not read again.
+    assert world.later(HOUR_S).reads_of_a_run() == 0
+    world.refuse(LostDrop(key="drop/later", etag="ab", put_s=START_S))
+    assert world.later(MINUTE_S).reads_of_a_run() == 1
+    assert world.check.known().count == 1
+
+
+def test_quarantine_is_read_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World().registered()
+    for n in range(8):
+        world.refuse(LostDrop(key=f"drop/{n}", etag="ab", put_s=START_S))
+    world.drop("a.ndjson", announced=False)
+    met = Barrier(4)
+
+    def meet(call: str) -> None:
+        if call == "objects.get":
+            met.wait(timeout=20)
+
+    world.later(HOUR_S)
+    world.objects.on_call = meet
+    assert replace(world.check, threads=4).run(EndlessTime()).count == 1
+
+
+@pytest.mark.parametrize("left_ms", [0, 30_000])
+def test_without_time_to_read_quarantine_nothing_new_is_lost_and_nothing_is_forgotten(left_ms: int) -> None:
+    world = World().registered()
+    named = world.drop("named.ndjson", announced=False)
+    assert world.later(HOUR_S).run().lost == (named,)
+    world.later(PASS_EVERY_S - 2 * HOUR_S)
+    refused, lost = (world.drop(name, announced=False) for name in ("refused.ndjson", "a.ndjson"))
+    world.refuse(refused)
+    world.later(2 * HOUR_S)
+    finished_s = world.check.known().finished_s
+
+    for _ in range(2):
+        known = world.run(DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + left_ms))
+        assert (known.lost, known.after, known.finished_s) == ((named,), "", finished_s)
+
+    known = world.later(HOUR_S).run()
+    assert set(known.lost) == {named, lost}
+    assert known.finished_s == world.clock.now_ms() // 1_000
+
+
+def test_a_look_at_quarantine_ends_when_its_time_does() -> None:
+    world = World().registered()
+    for n in range(50):
+        world.refuse(LostDrop(key=f"drop/{n}", etag="ab", put_s=START_S))
+    world.drop("a.ndjson", announced=False)
+    world.later(HOUR_S)
+
+    def slow(call: str) -> None:
+        world.calls.append(call)
+        if call == "objects.get":
+            world.clock.advance_s(10)
+
+    world.objects.on_call = slow
+    assert world.reads_of_a_run(DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + 80_000)) == 5
+    assert world.check.known().count == 0
 
 
 def test_a_region_whose_watch_never_ran_is_not_judged() -> None:
@@ -274,6 +379,9 @@ def test_the_note_is_read_as_it_was_written() -> None:
         finished_s=6,
         upto_s=7,
         after="drop/a",
+        refused_to_s=8,
     )
+    older = {name: value for name, value in note.to_item().items() if name != "refused_to_s"}
 
+    assert DroppedObjects.from_item(older) == replace(note, refused_to_s=0)
     assert DroppedObjects.from_item(note.to_item()) == note

@@ -10,6 +10,8 @@ import pytest
 from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
 from metering.lake.plan import Plan
 from metering.ledger.booked_hours import pointer_key
+from metering.ledger.notes.lake.cleaning import Cleaning, cleanings
+from metering.ledger.runs import lake_chain, newest_run
 from metering.stores.writes import Put, Table, Update
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import HOUR, NOW_S, World, record
@@ -83,6 +85,40 @@ def test_staging_goes_an_hour_after_the_run_that_took_a_commits_last_hours() -> 
     assert not [item for item in world.items.everything(Table.LEDGER) if str(item["sk"]).startswith("2#")]
     assert world.visible() == before
     assert world.jobs.cleaner.run(world.deadline()).runs == 0
+
+
+def test_a_cleaner_writes_down_since_when_the_oldest_run_that_it_left_was_due() -> None:
+    world = World()
+    done_s = []
+    for _ in range(3):
+        world.send([record(5)])
+        world.clock.advance_s(HOUR_S)
+        world.jobs.compactor.run(world.deadline())
+        done_s.append(world.clock.now_ms() // 1000)
+    world.clock.advance_s(HOUR_S)
+    now_s = world.clock.now_ms() // 1000
+
+    # There is time for nothing, then for all of it.
+    for seconds, due_ms in ((10, (done_s[0] + HOUR_S) * 1000), (900, None)):
+        world.jobs.cleaner.run(world.deadline(seconds))
+        assert cleanings(world.items) == {"L0": Cleaning(chain="L0", looked_s=now_s, due_ms=due_ms)}
+
+
+def test_a_run_that_cannot_be_cleaned_is_overdue() -> None:
+    world = World()
+    for _ in range(2):
+        world.send([record(5)])
+        world.clock.advance_s(HOUR_S)
+        world.jobs.compactor.run(world.deadline())
+    second = newest_run(world.items, lake_chain(0))
+    assert second is not None
+    world.objects.upload(second.plan_key, b"{}")
+    world.clock.advance_s(2 * HOUR_S)
+
+    with pytest.raises(LedgerCorruptError, match=second.plan_key):
+        world.jobs.cleaner.run(world.deadline())
+
+    assert cleanings(world.items)["L0"].due_ms == (second.done_at_ms or 0) + HOUR_S * 1000
 
 
 def test_a_compactor_that_dies_at_any_call_leaves_what_the_next_one_finishes() -> None:

@@ -16,9 +16,12 @@ from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
 from lambdas.rollup import handler as rollup
 from lambdas.rollup.bootstrap import Dependencies as RollupDependencies
 from metering.errors import LedgerCorruptError
+from metering.ledger.markers import marker_key
+from metering.ledger.notes.checks.dropped_objects import DROPS_KEY
+from metering.ledger.notes.completeness import Completeness
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.stores.writes import Key, Table, Update
-from metering.units import HOUR_S
+from metering.stores.writes import Key, Put, Table, Update
+from metering.units import DAY_S, HOUR_S
 from metering.wiring.lake import rollup_tick
 from tests.support.lake_world import NOW_S, World, record
 
@@ -97,6 +100,64 @@ def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:
     assert (second["runs"], second["rows"]) == (0, 0)
 
 
+@dataclass(frozen=True)
+class ClockContext:
+    """An invocation that ends by the clock."""
+
+    world: World
+    end_ms: int
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.end_ms - self.world.clock.now_ms()
+
+
+def tick_of(world: World, seconds: int = 900) -> ClockContext:
+    return ClockContext(world=world, end_ms=world.clock.now_ms() + seconds * 1_000)
+
+
+def leave_orphans(world: World, count: int) -> None:
+    for number in range(count):
+        world.objects.put(f"staging/2026-11-24/{number:032x}.parquet", b"left behind", if_absent=True)
+
+
+def test_a_compactor_that_has_more_to_do_than_time_leaves_a_quarter_of_it_to_the_cleaners() -> None:
+    world = World()
+    world.send([record(5)])
+    world.clock.advance_s(HOUR_S)
+    world.jobs.compactor.run(world.deadline())
+    world.send([record(5, start_s=NOW_S - hours * HOUR_S) for hours in range(40)])
+    leave_orphans(world, 250)
+    world.clock.advance_s(2 * DAY_S)
+
+    def slow(call: str) -> None:
+        if call == "objects.put":
+            world.clock.advance_s(20)
+
+    world.objects.on_call = slow
+    answer = compactor.handle({}, tick_of(world), compactor_parts(world))
+    assert 0 < answer["hours"] < 40
+    assert (answer["finished"], answer["cleaned_runs"], answer["orphans"]) == (False, 1, 250)
+
+
+def test_a_cleaner_that_has_more_to_do_than_time_leaves_half_of_it_to_those_after_it() -> None:
+    world = World()
+    for _ in range(20):
+        world.send([record(5)])
+        world.clock.advance_s(HOUR_S)
+        world.jobs.compactor.run(world.deadline())
+    leave_orphans(world, 250)
+    world.clock.advance_s(2 * HOUR_S)
+
+    def slow(call: str) -> None:
+        if call == "objects.get":
+            world.clock.advance_s(120)
+
+    world.objects.on_call = slow
+    answer = compactor.handle({}, tick_of(world), compactor_parts(world))
+    assert 0 < answer["cleaned_runs"] < 10
+    assert answer["orphans"] == 250
+
+
 def test_each_shard_has_a_tick_and_the_first_one_takes_what_is_no_shards_own() -> None:
     world = World(shards=3)
     for size in range(12):
@@ -128,12 +189,45 @@ def test_an_event_that_names_no_shard_is_refused(shard: object) -> None:
         compactor.handle({"shard": shard}, Context(), compactor_parts(World()))
 
 
+def reconciler_parts(world: World) -> ReconcilerDependencies:
+    return ReconcilerDependencies(
+        jobs=world.jobs, metrics=EmfMetrics(service="reconciler", stage="local"), logger=logger()
+    )
+
+
+def test_hours_are_reconciled_before_lost_objects_are_looked_for_and_although_that_fails() -> None:
+    world = World()
+    world.send([record(5)])
+    world.items.put(Put(table=Table.LEDGER, item={**DROPS_KEY._asdict(), "lost": "unreadable"}))
+    with pytest.raises(LedgerCorruptError, match=DROPS_KEY.pk):
+        reconciler.handle(Context(), reconciler_parts(world))
+    assert world.items.peek(Table.LEDGER, RECONCILIATION_KEY) is not None
+
+
+def test_lost_objects_are_looked_for_although_the_hours_cannot_be_reconciled_and_both_failures_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    now_s = world.clock.now_ms() // 1_000
+    known = Completeness(through_s=now_s, measured_s=now_s)
+    world.items.put(Put(table=Table.LEDGER, item=known.to_item()))
+    [batch_id] = world.send([record(5)])
+    world.items.update(Update(table=Table.LEDGER, key=marker_key(batch_id), remove=("verdict",)))
+    with pytest.raises(LedgerCorruptError, match=batch_id):
+        reconciler.handle(Context(), reconciler_parts(world))
+    assert world.items.peek(Table.LEDGER, DROPS_KEY) is not None
+
+    world.items.put(Put(table=Table.LEDGER, item={**DROPS_KEY._asdict(), "lost": "unreadable"}))
+    caplog.clear()
+    with pytest.raises(LedgerCorruptError, match=DROPS_KEY.pk):
+        reconciler.handle(Context(), reconciler_parts(world))
+    assert batch_id in caplog.text
+
+
 def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:
     world = World()
     world.send([record(5)], source="edge")
-    parts = ReconcilerDependencies(
-        jobs=world.jobs, metrics=EmfMetrics(service="reconciler", stage="local"), logger=logger()
-    )
+    parts = reconciler_parts(world)
     for _ in range(2):
         answer = reconciler.handle(Context(), parts)
         assert answer == {"scanned": True, "hours": 1, "different": 0, "left": 0, "lost_drops": 0}

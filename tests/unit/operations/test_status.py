@@ -136,6 +136,7 @@ def test_a_region_that_is_well_says_so_in_every_line_and_needs_nobody() -> None:
         "dead letters": "0",
         "roll-up": "commits that wait: 0",
         "compactor": "hours with rows in staging only: 0",
+        "cleaners": "orphans looked for 0 s ago",
         "reconciler": "hours that differ: 0, nothing finished for 0 s, hours and files that wait: 0",
         "canary": "none good for 0 s",
         "sources": "gaps: 0, silent: 0",
@@ -222,7 +223,7 @@ def test_old_figures_are_told_as_old() -> None:
 def test_without_a_watch_nothing_is_told_as_well_that_nobody_measured() -> None:
     found = Setup().read()
     unknown = {line.what for line in found.lines if line.value.endswith("not measured")}
-    jobs = {"roll-up", "compactor", "reconciler", "canary"}
+    jobs = {"roll-up", "compactor", "cleaners", "reconciler", "canary"}
     assert unknown == jobs | {"sources", "conflicts", "drops", "money", "markers"}
     assert all(line.state is Standing.ATTENTION for line in found.lines if line.what in {*unknown, "watch"})
 

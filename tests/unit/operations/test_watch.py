@@ -16,7 +16,9 @@ from metering.ledger.conflicts import conflict_seen_item
 from metering.ledger.notes.biller import BillerFigures
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
 from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
+from metering.ledger.notes.lake.cleaning import Cleaning
 from metering.ledger.notes.lake.figures import LakeFigures
+from metering.ledger.notes.lake.orphan_passes import OrphanPasses
 from metering.ledger.notes.log_sources import LogFigures
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation
 from metering.ledger.notes.sources import SourceFigures, SourceState
@@ -25,7 +27,7 @@ from metering.ledger.runs import Run
 from metering.ledger.usage.beyond_cap import KindsBeyondCap
 from metering.ledger.waiting import Waiting
 from metering.operations.alarms import ALARMS, LOG_FIGURES, Figure
-from metering.operations.watch import Watch
+from metering.operations.watch import LISTED_LATE_S, Watch
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
@@ -233,6 +235,50 @@ def test_a_planned_run_of_either_chain_has_an_age_until_it_is_done() -> None:
         assert setup.watch.run()[figure] == 0
         setup.put(Run(chain=chain, number=2, state="planned", plan_key="p", planned_at_ms=(NOW_S - 90) * 1000))
         assert setup.watch.run()[figure] == 90
+
+
+def test_what_the_cleaners_left_is_overdue_since_the_oldest_of_it_was_due() -> None:
+    setup = Setup()
+    for chain in ("L0", "L1", "U0", "U1"):
+        setup.put(Cleaning(chain=chain, looked_s=NOW_S))
+    assert setup.watch.run()[Figure.CLEANING_OVERDUE_AGE] == 0
+    for chain, age_s in (("L0", 40), ("L1", 7_000), ("U1", 300)):
+        setup.put(Cleaning(chain=chain, looked_s=NOW_S, due_ms=(NOW_S - age_s) * 1000))
+    assert setup.watch.run()[Figure.CLEANING_OVERDUE_AGE] == 7_000
+    setup.put(Cleaning(chain="U0", looked_s=NOW_S, due_ms=(NOW_S - 9_000) * 1000))
+    assert setup.watch.run()[Figure.CLEANING_OVERDUE_AGE] == 9_000
+
+
+@pytest.mark.parametrize("chain", ["L0", "L1", "U0", "U1"])
+def test_a_cleaner_that_does_not_look_any_more_has_left_something_since_its_last_look(chain: str) -> None:
+    setup = Setup()
+    for each in {"L0", "L1", "U0", "U1"} - {chain}:
+        setup.put(Cleaning(chain=each, looked_s=NOW_S + 26 * HOUR_S))
+    setup.put(Cleaning(chain=chain, looked_s=NOW_S))
+    setup.clock.advance_s(LISTED_LATE_S - 1)
+    assert setup.watch.run()[Figure.CLEANING_OVERDUE_AGE] == 0
+    setup.clock.advance_s(25 * HOUR_S)
+    assert setup.watch.run()[Figure.CLEANING_OVERDUE_AGE] == 25 * HOUR_S + LISTED_LATE_S - 1
+
+
+def test_a_cleaner_that_never_ran_has_left_something_since_the_compactor_or_the_first_watch() -> None:
+    setup = Setup()
+    setup.watch.run()
+    setup.clock.advance_s(27 * HOUR_S)
+    assert setup.watch.run()[Figure.CLEANING_OVERDUE_AGE] == 27 * HOUR_S
+    # Code that writes no notes yet was here until now.
+    for shard in range(2):
+        setup.put(LakeFigures(shard=shard, listed_s=NOW_S + 27 * HOUR_S))
+    assert setup.watch.run()[Figure.CLEANING_OVERDUE_AGE] == 0
+
+
+def test_orphans_are_unseen_since_the_last_whole_pass_that_came_to_its_end_began() -> None:
+    setup = Setup()
+    assert setup.watch.run()[Figure.ORPHANS_UNSEEN_AGE] == 0
+    setup.clock.advance_s(3 * DAY_S)
+    assert setup.watch.run()[Figure.ORPHANS_UNSEEN_AGE] == 3 * DAY_S
+    setup.put(OrphanPasses(seen_to_s=NOW_S + 3 * DAY_S, whole_s=NOW_S + DAY_S, began_s=NOW_S + 2 * DAY_S))
+    assert setup.watch.run()[Figure.ORPHANS_UNSEEN_AGE] == 2 * DAY_S
 
 
 def test_a_conflict_counts_once_however_often_it_was_noted() -> None:

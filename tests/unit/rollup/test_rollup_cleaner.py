@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
+from metering.ledger.notes.lake.cleaning import Cleaning, cleanings
 from metering.ledger.runs import Run, newest_first, newest_run
+from metering.rollup import cleaner
 from metering.rollup.cleaner import RollupCleaner
 from metering.stores.retrying import Retrier
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from tests.unit.rollup.interruptions import AtCall, KilledError, die
 from tests.unit.rollup.small_region import SmallRegion, row
+
+if TYPE_CHECKING:
+    import pytest
 
 _LIFE_S = 50 * DAY_S
 
@@ -105,6 +111,24 @@ def test_a_process_without_time_leaves_it_to_the_next() -> None:
     region.clock.sleep_ms(2 * DAY_S * 1000)
     assert _cleaner(region).run(region.deadline(time_s=5)).plans == 0
     assert _cleaner(region).run(region.deadline()).plans == 1
+
+
+def test_a_cleaner_writes_down_since_when_the_oldest_run_that_it_left_was_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    region = SmallRegion()
+    for number in range(1, 5):
+        _run(region, number)
+        region.clock.sleep_ms(HOUR_S * 1000)
+    region.clock.sleep_ms(2 * DAY_S * 1000)
+    now_ms = region.clock.now_ms()
+    second = next(run for run in newest_first(region.items, "U0") if run.number == 2)
+    assert _cleaner(region).run(region.deadline(time_s=5)).plans == 0
+    assert cleanings(region.items) == {}
+
+    monkeypatch.setattr(cleaner, "_MOST_RUNS", 2)
+    due_ms = (second.done_at_ms or 0) + DAY_S * 1000
+    for runs, left_ms in ((2, due_ms), (1, None), (0, None)):
+        assert _cleaner(region).run(region.deadline()).runs == runs
+        assert cleanings(region.items) == {"U0": Cleaning(chain="U0", looked_s=now_ms // 1000, due_ms=left_ms)}
 
 
 def test_a_process_that_dies_between_items_and_plans_leaves_both_to_the_next() -> None:

@@ -43,6 +43,7 @@ class DroppedObjects:
         finished_s: When the last pass came to its end; 0 if none did.
         upto_s: The pass in work looks at objects that were put before this time; 0 if none is in work.
         after: The last key that it looked at.
+        refused_to_s: Batches that came to quarantine before this time are none of `lost`, epoch seconds.
     """
 
     lost: tuple[LostDrop, ...] = ()
@@ -53,6 +54,7 @@ class DroppedObjects:
     finished_s: int = 0
     upto_s: int = 0
     after: str = ""
+    refused_to_s: int = 0
 
     @property
     def count(self) -> int:
@@ -71,6 +73,7 @@ class DroppedObjects:
             "finished_s": self.finished_s,
             "upto_s": self.upto_s,
             "after": self.after,
+            "refused_to_s": self.refused_to_s,
         }
 
     @classmethod
@@ -88,6 +91,8 @@ class DroppedObjects:
             finished_s=fields.whole("finished_s"),
             upto_s=fields.whole("upto_s"),
             after=fields.any_text("after"),
+            # An older note has none.
+            refused_to_s=fields.whole("refused_to_s", absent=0),
         )
         fields.check_key(DROPS_KEY)
         return made
