@@ -164,7 +164,7 @@ class PeriodCloser:
     def _book_all(self, month: str, deadline: Deadline) -> None:
         """Roll up and compact until nothing has an hour of the month (P34)."""
         while self._unplaced(month):
-            if not self.rollup.run(deadline).finished:
+            if not self.rollup.run(deadline, only_waiting=True).finished:
                 raise PeriodNotClosableError(
                     month, NotClosable.ROLLUP_UNFINISHED, "the roll-up needs more time; run the command again"
                 )

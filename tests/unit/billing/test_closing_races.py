@@ -83,6 +83,25 @@ def test_two_closes_that_race_freeze_the_same() -> None:
         number += 13
 
 
+def test_a_close_ends_although_commits_of_other_months_never_stop() -> None:
+    """Nothing books into the month any more (P33), so it waits for what waits as it begins, not for an empty list."""
+    world = with_waiting(world_with_october())
+    came = busy = 0
+
+    def come(call: str) -> None:
+        nonlocal came, busy
+        # Another commit before each transaction that places one. The limit ends a test that fails.
+        if call == "items.transact" and not busy and came < 50:
+            came, busy = came + 1, 1
+            world.send([record(1, start_s=AFTER_S + 60)], rolled_up=False)
+            busy = 0
+
+    world.items.on_call = come
+    assert world.jobs.closer.close(MONTH, world.deadline()).total == more()
+    assert 0 < came < 10
+    assert list(waiting_commits(world.items, 1))
+
+
 def test_a_close_that_may_not_roll_up_in_time_freezes_nothing() -> None:
     world = with_waiting(world_with_october())
     with pytest.raises(PeriodNotClosableError, match="needs more time"):
