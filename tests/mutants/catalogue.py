@@ -459,7 +459,7 @@ MUTANTS = (
     ),
     Mutant(
         name="markers are made anew whatever is there",
-        path="metering/audit/rebuild.py",
+        path="metering/audit/marker_rebuild.py",
         old="condition=ABSENT_OR_REJECTED",
         new="condition=None",
         suites=LAKE,
