@@ -462,7 +462,7 @@ MUTANTS = (
         path="metering/audit/marker_rebuild.py",
         old="condition=ABSENT_OR_REJECTED",
         new="condition=None",
-        suites=LAKE,
+        suites=("tests/unit/audit/test_rebuild_markers.py",),
     ),
     Mutant(
         name="a month has several names",
