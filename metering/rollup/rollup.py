@@ -18,12 +18,13 @@ from metering.ledger.contradictions import Contradictions
 from metering.ledger.runs import rollup_chain
 from metering.ledger.shards import shards_of
 from metering.ledger.usage.generation import check_chains, mark_run, remember_generation
-from metering.ledger.waiting import waiting_in
+from metering.ledger.waiting import Waiting, waiting_in
 from metering.rollup.adding import Adding, updates_of
 from metering.rollup.placing import Placing
 from metering.rollup.plan import RollupPlan
 from metering.rollup.planning import MOST_SUMS, NotWaitingError, Planner
 from metering.stores.threads import do_all, side_by_side
+from metering.stores.writes import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,12 +38,15 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
     from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Alerts, Metrics
-    from metering.stores.writes import ActionLimits
+    from metering.stores.writes import ActionLimits, Key
 
 T = TypeVar("T")
 
 # Updates and commits that are worked on between two looks at the clock, for each thread.
 _BETWEEN_LOOKS = 8
+
+# Waiting entries that are asked for in one call.
+_ASKED_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +78,8 @@ class RollupResult:
         runs: Runs that this call brought to `done`.
         commits: Commits of those runs.
         items: Updates of usage items that this call made.
-        finished: Whether nothing waits any more; False if time ran out, or the next run is not due yet.
+        finished: Whether nothing waits any more, or, if no more was asked, nothing that waited as the call began. False
+            if time ran out, or the next run is not due yet.
         due_in_ms: Time until the next run is due; 0 if that is not what this call waits for.
     """
 
@@ -90,11 +95,13 @@ class _Turn:
     """State of one call of `Rollup.run`.
 
     Attributes:
+        only_waiting: Whether the call ends when what waited as it began is rolled up.
         behind: Whether the run that this call worked on last was full, so that the next one is due at once.
     """
 
     deadline: Deadline
     every_ms: int
+    only_waiting: bool = False
     contradictions: Contradictions = field(default_factory=Contradictions)
     runs: int = 0
     commits: int = 0
@@ -129,20 +136,24 @@ class Rollup:
     reserve_ms: int = 10_000
     threads: int = 1
 
-    def run(self, deadline: Deadline, *, shard: int | None = None, every_s: int = 0) -> RollupResult:
+    def run(
+        self, deadline: Deadline, *, shard: int | None = None, every_s: int = 0, only_waiting: bool = False
+    ) -> RollupResult:
         """Resume what is planned, then plan and work until nothing waits or time runs short.
 
         Args:
             deadline: End of the process.
             shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
             every_s: Least time between the beginnings of two runs of a chain. A chain that is behind does not wait.
+            only_waiting: End when everything that waited as the call began is in runs that are done. Later commits do
+                not keep the call: under traffic the list may never be empty.
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. The other shards were rolled up.
             GenerationError: Ledger and usage table do not go together. Nothing was written (P41).
             UnavailableError: The outcome of a call is unknown; the next process resumes.
         """
-        turn = _Turn(deadline=deadline, every_ms=every_s * 1000)
+        turn = _Turn(deadline=deadline, every_ms=every_s * 1000, only_waiting=only_waiting)
         shards = self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
         self._check_generation(shards)
         finished = True
@@ -187,19 +198,46 @@ class Rollup:
         )
         turn.behind = False
         try:
+            awaited = self._awaited(shard, turn) if turn.only_waiting else None
             while True:
                 self._check_time(turn)
-                # The newest run is read before anything is listed, never after (P19).
+                # Asked before the newest run is read. So what has left the list is in that run, or in one before it.
+                placed = awaited is not None and not self._still_waits(awaited)
+                # The newest run is read before anything is listed for a plan, never after (P19).
                 newest = chain.newest()
+                if placed and (newest is None or newest.state == "done"):
+                    return 0
                 due_in_ms = self._due_in_ms(newest, turn)
                 if due_in_ms > 0:
                     return due_in_ms if self._something_waits(shard) else 0
-                if not self._step(chain, shard, newest, turn):
+                if not self._step(chain, shard, newest, turn) or placed:
                     return 0
         except LedgerCorruptError as error:
             self.alerts.send("page", "Roll-up stopped", {"chain": chain.name, "what": str(error)})
             self.metrics.count(metric_names.LEDGER_CORRUPT)
             raise
+
+    def _awaited(self, shard: int, turn: _Turn) -> list[Key]:
+        """Entries of the commits that wait now. One that cannot be read is noted, and not awaited: it waits on."""
+
+        def listed() -> list[Key]:
+            keys: list[Key] = []
+            for item in waiting_in(self.items, shard):
+                with turn.contradictions.noted():
+                    keys.append(Waiting.from_item(item).key)
+            return keys
+
+        return self.retrier.call(listed)
+
+    def _still_waits(self, awaited: list[Key]) -> bool:
+        """Whether one of these entries is in the list. Those that have left it are taken out."""
+        while awaited:
+            last = awaited[-_ASKED_AT_ONCE:]
+            there = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, last))  # noqa: B023 - called at once
+            awaited[-_ASKED_AT_ONCE:] = there
+            if there:
+                return True
+        return False
 
     def _due_in_ms(self, newest: Run | None, turn: _Turn) -> int:
         """Time until the next step of a chain is due."""

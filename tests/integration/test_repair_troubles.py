@@ -177,6 +177,7 @@ def at_the_end(jobs: Jobs, region: Region, made: Scenario) -> list[str]:
 
 def test_the_matrix_covers_every_operation_that_rebuilding_needs(bench: Bench) -> None:
     assert set(REBUILD.calls(bench)) == {
+        "dynamodb.BatchGetItem",
         "dynamodb.GetItem",
         "dynamodb.PutItem",
         "dynamodb.Query",

@@ -11,6 +11,7 @@ _RECONCILE = (
     "tests/unit/audit/test_census.py",
 )
 _REBUILD = ("tests/unit/audit/test_rebuild.py", "tests/unit/audit/test_repair.py")
+_MARKERS = ("tests/unit/audit/test_rebuild_markers.py",)
 _CLOSE = ("tests/unit/billing/test_months.py", "tests/unit/billing/test_closing_races.py")
 _WATCH = ("tests/unit/operations/test_watch.py",)
 _RECENT = ("tests/unit/audit/test_recent.py",)
@@ -106,6 +107,48 @@ AUDIT = (
         old="return hour_s in work.damaged\n",
         new="return False\n",
         suites=_REBUILD,
+    ),
+    Mutant(
+        name="P40 a rebuilt marker has one hour of its batch",
+        path="metering/audit/marker_rebuild.py",
+        old="found.setdefault(batch_id, {})[hour_s] =",
+        new="found[batch_id] = {}; found[batch_id][hour_s] =",
+        suites=_MARKERS,
+    ),
+    Mutant(
+        name="P40 a rejected marker is taken for an accepted one",
+        path="metering/audit/marker_rebuild.py",
+        old=' if item.get("verdict") == "accepted"}',
+        new="}",
+        suites=_MARKERS,
+    ),
+    Mutant(
+        name="P40 a rebuilt marker has what the first reading has found",
+        path="metering/audit/marker_rebuild.py",
+        old="            for hour_s in self.view.hours(from_s=from_s):\n                self._collect",
+        new="            for hour_s in self.view.hours(from_s=from_s)[1:]:\n                self._collect",
+        suites=_MARKERS,
+    ),
+    Mutant(
+        name="P40 of the missing batches only a part gets its markers",
+        path="metering/audit/marker_rebuild.py",
+        old="% parts == part",
+        new="% parts == 0",
+        suites=_MARKERS,
+    ),
+    Mutant(
+        name="rebuild markers reads the rows twice although nothing is missing",
+        path="metering/audit/marker_rebuild.py",
+        old="if not missing.lines:",
+        new="if missing.lines < 0:",
+        suites=_MARKERS,
+    ),
+    Mutant(
+        name="rebuild markers counts a batch in each of its hours",
+        path="metering/audit/marker_rebuild.py",
+        old="elif _first_hour(found[batch_id], first, label) == label:",
+        new="else:",
+        suites=_MARKERS,
     ),
     Mutant(
         name="the newest hours starve what waits the longest",
@@ -313,6 +356,34 @@ AUDIT = (
         old="deep=True, sources",
         new="deep=False, sources",
         suites=_MONTH_CHECK,
+    ),
+    Mutant(
+        name="the check of a month takes what another scan counted",
+        path="metering/audit/reconcile/month_check.py",
+        old="if not (state.deep and state.digests) or",
+        new="if not state.deep or",
+        suites=_MONTH_CHECK,
+    ),
+    Mutant(
+        name="the check of a month saves nothing",
+        path="metering/audit/reconcile/month_check.py",
+        old="            keep(now)\n",
+        new="",
+        suites=_MONTH_CHECK,
+    ),
+    Mutant(
+        name="a close does not go on with what was counted",
+        path="metering/billing/closing/closer.py",
+        old="check.run(tell, counted=counted, keep=keep)",
+        new="check.run(tell, keep=keep)",
+        suites=_CLOSE,
+    ),
+    Mutant(
+        name="a close takes a scan that began while its month took bookings",
+        path="metering/cli/printing/scan_file.py",
+        old="if (state.verdicts is not None, state.digests) != (verdicts, digests):",
+        new="if (state.verdicts is not None) != verdicts:",
+        suites=("tests/unit/cli/test_scan_file.py",),
     ),
     Mutant(
         name="an hour in doubt is frozen",

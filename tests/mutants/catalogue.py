@@ -459,10 +459,10 @@ MUTANTS = (
     ),
     Mutant(
         name="markers are made anew whatever is there",
-        path="metering/audit/rebuild.py",
+        path="metering/audit/marker_rebuild.py",
         old="condition=ABSENT_OR_REJECTED",
         new="condition=None",
-        suites=LAKE,
+        suites=("tests/unit/audit/test_rebuild_markers.py",),
     ),
     Mutant(
         name="a month has several names",

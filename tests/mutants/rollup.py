@@ -9,6 +9,7 @@ _KINDS = ("tests/unit/ledger/usage/test_kinds.py", *LAKE)
 _CLAIMS = ("tests/simulation/test_matrix.py::test_a_lost_late_or_repeated_call_of_any_job_changes_nothing[blocks]",)
 _REPAIR = ("tests/simulation/test_repair.py", *LAKE)
 _RESTORE = ("tests/simulation/test_restore.py",)
+_ROLLUP = ("tests/unit/rollup/test_rollup.py",)
 _VERIFY = ("tests/simulation/test_verify.py",)
 
 ROLLUP = (
@@ -62,6 +63,48 @@ ROLLUP = (
             do_all(placing.place, part, threads=self.threads)
 """,
         suites=LAKE,
+    ),
+    Mutant(
+        name="P34 later commits keep a roll-up that was asked for what waits",
+        path="metering/rollup/rollup.py",
+        old="placed = awaited is not None and not self._still_waits(awaited)",
+        new="placed = False",
+        suites=_ROLLUP,
+    ),
+    Mutant(
+        name="P34 a roll-up ends while what waited is in a run that is not done",
+        path="metering/rollup/rollup.py",
+        old="""if placed and (newest is None or newest.state == "done"):""",
+        new="if placed:",
+        suites=_ROLLUP,
+    ),
+    Mutant(
+        name="P34 a roll-up ends when a part of what waited is placed",
+        path="metering/rollup/rollup.py",
+        old="            awaited[-_ASKED_AT_ONCE:] = there\n",
+        new="            awaited[-_ASKED_AT_ONCE:] = []\n",
+        suites=_ROLLUP,
+    ),
+    Mutant(
+        name="P34 metering compact waits for an empty list",
+        path="metering/cli/commands/analyst/lake.py",
+        old="jobs.rollup.run(NoDeadline(), only_waiting=True)",
+        new="jobs.rollup.run(NoDeadline())",
+        suites=("tests/unit/cli/test_compact.py",),
+    ),
+    Mutant(
+        name="P34 metering verify --wait waits for an empty list",
+        path="metering/cli/commands/operator/verify.py",
+        old="rollup.run(NoDeadline(), only_waiting=True)",
+        new="rollup.run(NoDeadline())",
+        suites=("tests/unit/cli/test_verify.py",),
+    ),
+    Mutant(
+        name="P34 a close waits for an empty list",
+        path="metering/billing/closing/closer.py",
+        old="self.rollup.run(deadline, only_waiting=True)",
+        new="self.rollup.run(deadline)",
+        suites=("tests/unit/billing/test_closing_races.py",),
     ),
     Mutant(
         name="P22 the newest run of a roll-up expires",

@@ -33,6 +33,10 @@ def tell_nobody(_step: MonthStep) -> None:
     """Tell no progress."""
 
 
+def keep_nothing(_state: CensusState) -> None:
+    """Save nothing of what was counted."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthChecked:
     """Result of the check.
@@ -56,12 +60,33 @@ class MonthCheck:
     from_s: int
     to_s: int
 
-    def run(self, tell: Callable[[MonthStep], None] = tell_nobody) -> MonthChecked:
-        """Compare every hour that has a row source, usage or a marker. `tell` is called after each."""
-        state = self.reconciler.begin(from_s=self.from_s, to_s=self.to_s, deep=True, sources=False)
-        state.digests = True
+    def run(
+        self,
+        tell: Callable[[MonthStep], None] = tell_nobody,
+        *,
+        counted: CensusState | None = None,
+        keep: Callable[[CensusState], None] = keep_nothing,
+    ) -> MonthChecked:
+        """Compare every hour that has a row source, usage or a marker.
+
+        Args:
+            tell: Called after each hour.
+            counted: What an earlier check of these hours counted, since the month takes no bookings any more; None to
+                begin.
+            keep: Called with what was counted so far, after each part of a table and each hour.
+
+        Raises:
+            ValueError: What was counted is no such check's.
+        """
+        state = counted
+        if state is None:
+            state = self.reconciler.begin(from_s=self.from_s, to_s=self.to_s, deep=True, sources=False)
+            state.digests = True
+        if not (state.deep and state.digests) or (state.from_s, state.to_s) != (self.from_s, self.to_s):
+            raise ValueError("what was counted is of another scan")
 
         def told(now: CensusState) -> None:
+            keep(now)
             if now.phase == "rows":
                 tell(MonthStep(doing="compared", hour_s=now.hours[now.done - 1], done=now.done, hours=len(now.hours)))
 

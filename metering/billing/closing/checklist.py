@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.audit.held_back import duration
-from metering.audit.reconcile.month_check import tell_nobody
+from metering.audit.reconcile.month_check import keep_nothing, tell_nobody
 from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from metering.audit.freshness import Freshness
     from metering.audit.held_back import Complete
     from metering.audit.reconcile.month_check import MonthStep
+    from metering.audit.scan.state import CensusState
     from metering.billing.closing.closer import PeriodCloser
     from metering.ledger.frozen_months import FrozenMonth
     from metering.quarantine.entries import QuarantineEntries
@@ -128,6 +129,8 @@ class CheckedClose:
         *,
         accepted: Collection[str] = (),
         tell: Callable[[MonthStep], None] = tell_nobody,
+        counted: CensusState | None = None,
+        keep: Callable[[CensusState], None] = keep_nothing,
     ) -> FrozenMonth:
         """Close the month of a checklist, after another look: whoever agreed may have read it for hours.
 
@@ -136,12 +139,14 @@ class CheckedClose:
             deadline: End of the process.
             accepted: Names of checks that may block.
             tell: Called after each hour that was compared, and after each that was frozen.
+            counted: What the check of an earlier call counted of the month; None to begin.
+            keep: Called with what the check counted so far, after each part of a table and each hour.
 
         Raises:
             PeriodNotClosableError: Something blocks it that was not accepted, or the close itself refuses.
         """
         self.look(checklist.month).demand(accepted)
-        return self.closer.close(checklist.month, deadline, tell)
+        return self.closer.close(checklist.month, deadline, tell, counted=counted, keep=keep)
 
     def look(self, month: str) -> Checklist:
         """Check everything once, and change nothing.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.audit.reconcile.month_check import MonthCheck, MonthStep, tell_nobody
+from metering.audit.reconcile.month_check import MonthCheck, MonthStep, keep_nothing, tell_nobody
 from metering.billing.closing.freezing import MonthFreezer
 from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
 from metering.billing.closing.verification import MonthVerifier
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from metering.audit.reconcile.hour_check import HourCheck
     from metering.audit.reconcile.reconciler import Reconciler
+    from metering.audit.scan.state import CensusState
     from metering.lake.compactor import Compactor
     from metering.lake.ports import FrozenFiles, LakeReader
     from metering.lake.view import LakeView
@@ -78,17 +79,28 @@ class PeriodCloser:
     shards: int
     wait_s: int = 3 * DAY_S
 
-    def close(self, month: str, deadline: Deadline, tell: Callable[[MonthStep], None] = tell_nobody) -> FrozenMonth:
+    def close(
+        self,
+        month: str,
+        deadline: Deadline,
+        tell: Callable[[MonthStep], None] = tell_nobody,
+        *,
+        counted: CensusState | None = None,
+        keep: Callable[[CensusState], None] = keep_nothing,
+    ) -> FrozenMonth:
         """Close a month. After an error or a crash, the next call continues at the same place.
 
         Args:
             month: `2026-10`.
             deadline: End of the process.
             tell: Called after each hour that was compared, and after each that was frozen.
+            counted: What the check of an earlier call counted of the month; None to begin. An hour that agreed then
+                and has other rows now stops the close, as it does within a call.
+            keep: Called with what the check counted so far, after each part of a table and each hour.
 
         Raises:
             PeriodNotClosableError: It is too early, time ran out, or totals differ (an alert was sent).
-            ValueError: `month` is not a month such as `2026-11`.
+            ValueError: `month` is not a month such as `2026-11`, or what was counted is not of it.
         """
         first_s, after_s = month_bounds_s(month)
         if self.clock.now_ms() // 1000 < after_s + self.wait_s:
@@ -99,7 +111,7 @@ class PeriodCloser:
         if period.state == "closed":
             return FrozenMonth.from_json(self.objects.get(period.frozen_key), period.frozen_key)
         self._book_all(month, deadline)
-        known = self._check(month, tell)
+        known = self._check(month, tell, counted, keep)
         hours = self.view.hours(from_s=first_s, to_s=after_s)
         # The hours are listed from pending and the lake. The known ones come also from usage and markers.
         self._stop_if_wrong(month, [h for h, check in known.items() if check.usage != ZERO and h not in hours])
@@ -164,7 +176,7 @@ class PeriodCloser:
     def _book_all(self, month: str, deadline: Deadline) -> None:
         """Roll up and compact until nothing has an hour of the month (P34)."""
         while self._unplaced(month):
-            if not self.rollup.run(deadline).finished:
+            if not self.rollup.run(deadline, only_waiting=True).finished:
                 raise PeriodNotClosableError(
                     month, NotClosable.ROLLUP_UNFINISHED, "the roll-up needs more time; run the command again"
                 )
@@ -195,10 +207,17 @@ class PeriodCloser:
             for hour_s in Pending.from_item(item).hours
         )
 
-    def _check(self, month: str, tell: Callable[[MonthStep], None]) -> dict[int, HourCheck]:
+    def _check(
+        self,
+        month: str,
+        tell: Callable[[MonthStep], None],
+        counted: CensusState | None,
+        keep: Callable[[CensusState], None],
+    ) -> dict[int, HourCheck]:
         """Each hour that rows, usage or markers know, after the three were found equal."""
         first_s, after_s = month_bounds_s(month)
-        checked = MonthCheck(reconciler=self.reconciler, from_s=first_s, to_s=after_s).run(tell)
+        check = MonthCheck(reconciler=self.reconciler, from_s=first_s, to_s=after_s)
+        checked = check.run(tell, counted=counted, keep=keep)
         known = dict(checked.agreeing)
         self.reconciler.tell(len(known), ())
         if checked.doubtful:

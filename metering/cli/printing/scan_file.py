@@ -38,7 +38,13 @@ class ScanFile:
         self._saved_s = 0.0
 
     def kept(
-        self, items: ItemStore, *, deep: bool, range_s: tuple[int, int] | None, verdicts: bool = False
+        self,
+        items: ItemStore,
+        *,
+        deep: bool,
+        range_s: tuple[int, int] | None,
+        verdicts: bool = False,
+        digests: bool = False,
     ) -> CensusState | None:
         """What was counted so far; None if nothing was.
 
@@ -46,7 +52,9 @@ class ScanFile:
             items: Ledger of the region.
             deep: Whether the rows are to be counted.
             range_s: The range that was asked for; None for everything.
-            verdicts: Whether verdicts are to be counted, as `verify` does; sources are noted otherwise.
+            verdicts: Whether verdicts are to be counted, as `verify` does.
+            digests: Whether each hour's rows get a digest, as a close needs it. Its scan began when the month took no
+                bookings any more, and no other did for sure.
 
         Raises:
             WrongUsageError: The file is something else, or has another scan.
@@ -61,7 +69,7 @@ class ScanFile:
             raise WrongUsageError(f"{self._path} is no scan that this version saved.", _OTHER)
         if state.deep != deep or (range_s is not None and range_s != (state.from_s, state.to_s)):
             raise WrongUsageError(f"{self._path} has a scan of another range or depth.", _OTHER)
-        if (state.verdicts is not None) != verdicts:
+        if (state.verdicts is not None, state.digests) != (verdicts, digests):
             raise WrongUsageError(f"{self._path} has a scan of another command.", _OTHER)
         return state
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.audit.reconcile.fingerprints import Fingerprint, fingerprint
 from metering.audit.reconcile.month_check import MonthCheck
+from metering.audit.scan.saved import census_bytes, census_of
+from metering.audit.scan.state import SEGMENTS
 from metering.hours import month_bounds_s
 from metering.ledger.markers import Marker, marker_key
 from metering.stores.writes import Put, Table, Update
@@ -20,6 +23,7 @@ from tests.support.usage_items import change, elsewhere, usage_of
 
 if TYPE_CHECKING:
     from metering.audit.reconcile.month_check import MonthChecked
+    from metering.audit.scan.state import CensusState
 
 MONTH = "2026-10"
 FIRST_S, AFTER_S = month_bounds_s(MONTH)
@@ -41,6 +45,49 @@ def world_with_october() -> World:
 
 def checked(world: World) -> MonthChecked:
     return MonthCheck(reconciler=world.jobs.reconciler, from_s=FIRST_S, to_s=AFTER_S).run()
+
+
+class StoppedError(Exception):
+    """The process died."""
+
+
+def test_a_check_that_died_after_any_part_goes_on_there_with_what_was_saved() -> None:
+    world, parts = world_with_october(), 0
+    whole = checked(world)
+    while True:
+        saved: list[bytes] = []
+
+        def keep(state: CensusState, saved: list[bytes] = saved, last: int = parts) -> None:
+            saved.append(census_bytes(state))
+            if len(saved) > last:
+                raise StoppedError
+
+        check = MonthCheck(reconciler=world.jobs.reconciler, from_s=FIRST_S, to_s=AFTER_S)
+        try:
+            check.run(keep=keep)
+        except StoppedError:
+            counted = census_of(saved[-1], world.items)
+        else:
+            break
+        assert counted is not None
+        rest: list[CensusState] = []
+        found = check.run(counted=counted, keep=rest.append)
+        assert (found.agreeing, found.doubtful) == (whole.agreeing, whole.doubtful)
+        # What was counted before is not counted again: the parts of two tables, and two hours.
+        assert len(saved) + len(rest) == 2 * SEGMENTS + 2
+        parts += 1
+    assert parts == 2 * SEGMENTS + 2
+
+
+def test_what_another_scan_counted_is_refused() -> None:
+    world = world_with_october()
+    check = MonthCheck(reconciler=world.jobs.reconciler, from_s=FIRST_S, to_s=AFTER_S)
+    without_digests = world.jobs.reconciler.begin(from_s=FIRST_S, to_s=AFTER_S, deep=True, sources=False)
+    other_month = world.jobs.reconciler.begin(from_s=FIRST_S - DAY_S, to_s=AFTER_S, deep=True, sources=False)
+    other_month.digests = True
+    for state in (without_digests, other_month):
+        with pytest.raises(ValueError, match="another scan"):
+            check.run(counted=state)
 
 
 def test_hours_that_agree_are_checked_as_the_reconciler_checks_them() -> None:

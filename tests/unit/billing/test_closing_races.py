@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.audit.scan.saved import census_bytes, census_of
 from metering.billing.closing.refusals import PeriodNotClosableError
+from metering.lake.counted_totals import CountedTotals
 from metering.ledger.waiting import waiting_commits
 from metering.usage.totals import Total
 from tests.support.lake_world import World, record
+from tests.unit.billing import test_freezing
+from tests.unit.billing.test_freezing import Shifted
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
+
+if TYPE_CHECKING:
+    from metering.audit.reconcile.month_check import MonthStep
+    from metering.audit.scan.state import CensusState
 
 TOTAL = Total(5 + 7 + 2**62 + 11, 4)
 
@@ -81,6 +91,66 @@ def test_two_closes_that_race_freeze_the_same() -> None:
         if not died:
             break
         number += 13
+
+
+def test_a_close_ends_although_commits_of_other_months_never_stop() -> None:
+    """Nothing books into the month any more (P33), so it waits for what waits as it begins, not for an empty list."""
+    world = with_waiting(world_with_october())
+    came = busy = 0
+
+    def come(call: str) -> None:
+        nonlocal came, busy
+        # Another commit before each transaction that places one. The limit ends a test that fails.
+        if call == "items.transact" and not busy and came < 50:
+            came, busy = came + 1, 1
+            world.send([record(1, start_s=AFTER_S + 60)], rolled_up=False)
+            busy = 0
+
+    world.items.on_call = come
+    assert world.jobs.closer.close(MONTH, world.deadline()).total == more()
+    assert 0 < came < 10
+    assert list(waiting_commits(world.items, 1))
+
+
+def counted_in(world: World) -> CensusState:
+    """What the check of a close had counted when its process died, after it had looked at everything."""
+    kept: list[bytes] = []
+
+    def keep(state: CensusState) -> None:
+        kept.append(census_bytes(state))
+
+    def stop(step: MonthStep) -> None:
+        if step.doing == "frozen":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        world.jobs.closer.close(MONTH, world.deadline(), stop, keep=keep)
+    counted = census_of(kept[-1], world.items)
+    assert counted is not None
+    return counted
+
+
+def test_a_close_goes_on_with_what_the_check_of_another_process_counted() -> None:
+    world = with_waiting(world_with_october())
+    counted = counted_in(world)
+    scans: list[str] = []
+    world.items.on_call = scans.append
+    assert world.jobs.closer.close(MONTH, world.deadline(), counted=counted).total == more()
+    assert "items.scan" not in scans
+    assert world.jobs.closer.verify(MONTH) == []
+
+
+def test_rows_that_changed_after_another_process_counted_them_are_not_frozen() -> None:
+    world = test_freezing.world_with_october()
+    counted = counted_in(world)
+    world.objects.delete(world.objects.keys("closed/"))
+    closer, shifted = world.jobs.closer, Shifted(world.jobs.view.reader)
+    totals = CountedTotals(shifted)
+    closer = replace(closer, reader=shifted, reconciler=replace(closer.reconciler, totals=totals))
+    with pytest.raises(PeriodNotClosableError, match="not those that usage and markers were compared with"):
+        closer.close(MONTH, world.deadline(), counted=counted)
+    assert world.alerts.sent[-1].severity == "page"
+    assert world.jobs.closer.frozen(MONTH) is None
 
 
 def test_a_close_that_may_not_roll_up_in_time_freezes_nothing() -> None:

@@ -31,3 +31,21 @@ def test_a_roll_up_that_stops_is_named_and_everything_else_is_done() -> None:
     with pytest.raises(LedgerCorruptError, match=commit_id):
         compact_now(world.jobs)
     assert len(world.objects.keys("lake/")) == 1
+
+
+def test_commits_that_never_stop_do_not_keep_it_from_compacting() -> None:
+    world = World()
+    world.send([record(5)], rolled_up=False)
+    came = busy = 0
+
+    def come(call: str) -> None:
+        nonlocal came, busy
+        # Another commit before each transaction that places one. The limit ends a test that fails.
+        if call == "items.transact" and not busy and came < 50:
+            came, busy = came + 1, 1
+            world.send([record(1)], rolled_up=False)
+            busy = 0
+
+    world.items.on_call = come
+    assert compact_now(world.jobs).rows == 1
+    assert 0 < came < 10

@@ -8,7 +8,9 @@ import pytest
 
 from metering.audit.reconcile.table_scan import ScanTooLongError
 from metering.audit.scan.findings import Findings
+from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
 from metering.cli.commands.analyst.lake import _reconciled
+from metering.cli.commands.analyst.periods import removed_at_the_end
 from metering.cli.failures import WrongUsageError
 from metering.cli.printing.scan_file import ScanFile
 from metering.ledger.snapshot import VerdictCounts
@@ -99,3 +101,36 @@ def test_a_file_of_verify_is_none_of_reconcile_and_the_other_way_round(tmp_path:
     kept = file.kept(world.items, deep=True, range_s=RANGE, verdicts=of_verify)
     assert kept is not None
     assert (kept.verdicts, kept.survey.with_sources) == (state.verdicts, not of_verify)
+
+
+@pytest.mark.parametrize("of_close", [False, True])
+def test_a_file_of_a_close_is_none_of_reconcile_and_the_other_way_round(tmp_path: Path, of_close: bool) -> None:
+    """A scan of another command may have begun while the month still took bookings."""
+    world, file = world_with_traffic(), ScanFile(tmp_path / "scan.gz")
+    state = world.jobs.reconciler.begin(from_s=RANGE[0], to_s=RANGE[1], deep=True)
+    state.digests = of_close
+    file.keep(state, now=True)
+    with pytest.raises(WrongUsageError, match="another command"):
+        file.kept(world.items, deep=True, range_s=RANGE, digests=not of_close)
+    assert file.kept(world.items, deep=True, range_s=RANGE, digests=of_close) is not None
+
+
+def test_the_file_of_a_close_stays_until_the_month_is_closed_or_its_totals_differ(tmp_path: Path) -> None:
+    file, path = ScanFile(tmp_path / "scan.gz"), tmp_path / "scan.gz"
+    for cause, stays in (
+        (NotClosable.COMPACTION_UNFINISHED, True),
+        (NotClosable.HOURS_UNSTABLE, True),
+        (NotClosable.TOTALS_DIFFER, False),
+        (NotClosable.OBJECT_DIFFERS, False),
+    ):
+        path.write_bytes(b"counted")
+        with pytest.raises(PeriodNotClosableError), removed_at_the_end(file):
+            raise PeriodNotClosableError("2026-10", cause, "why")
+        assert path.exists() == stays, cause
+    path.write_bytes(b"counted")
+    with pytest.raises(KeyboardInterrupt), removed_at_the_end(file):
+        raise KeyboardInterrupt
+    assert path.exists()
+    with removed_at_the_end(file):
+        pass
+    assert not path.exists()

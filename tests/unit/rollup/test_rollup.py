@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import count
+
+import pytest
+
 from metering import metric_names
+from metering.errors import LedgerCorruptError
 from metering.ledger.booked_hours import Pending, Pointer, pending_in, pointers_of
 from metering.ledger.runs import newest_run
 from metering.ledger.usage.beyond_cap import BEYOND_CAP_PK, KindsBeyondCap
-from metering.ledger.waiting import waiting_in
-from metering.stores.writes import Table
+from metering.ledger.waiting import waiting_in, waiting_key
+from metering.stores.writes import Table, Update
 from metering.units import HOUR_S
+from tests.unit.rollup.interruptions import AtCall, KilledError, die
 from tests.unit.rollup.small_region import ACCOUNT, NOW_S, SmallRegion, row
 
 
@@ -146,3 +153,89 @@ def test_a_process_without_time_begins_nothing_and_the_next_goes_on() -> None:
     assert not region.rollup().run(region.deadline(time_s=5)).finished
     assert newest_run(region.items, "U0") is None
     assert region.rollup().run(region.deadline()).finished
+
+
+class _Traffic:
+    """Commits that keep coming: another one before each transaction that places one. `most` ends a test that fails."""
+
+    def __init__(self, region: SmallRegion, *, most: int = 50) -> None:
+        self.came: list[str] = []
+
+        def come(call: str) -> None:
+            if call == "items.transact" and len(self.came) < most:
+                self.came.append(f"d{len(self.came)}")
+                region.commit(self.came[-1], [row(1)])
+
+        region.items.on_call = come
+
+
+def test_what_waited_as_the_call_began_is_rolled_up_and_later_commits_do_not_keep_the_call() -> None:
+    region = SmallRegion()
+    for number in range(5):
+        region.commit(f"c{number}", [row(number + 1)])
+    traffic = _Traffic(region)
+    result = region.rollup(commits=3).run(region.deadline(), only_waiting=True)
+    assert result.finished
+    left = {item["sk"] for item in waiting_in(region.items, 0)}
+    assert left
+    assert left <= {*traffic.came}
+    assert len(traffic.came) < 10
+    region.items.on_call = lambda _call: None
+    region.rollup().run(region.deadline())
+    assert region.usage() == region.committed
+
+
+def test_a_call_for_what_waits_ends_in_each_shard_and_at_once_where_nothing_waits() -> None:
+    region = SmallRegion()
+    region.commit("c1", [row(1)], shard=1)
+    rollup = region.rollup(shards=3)
+    assert rollup.run(region.deadline(), only_waiting=True).commits == 1
+    assert not list(waiting_in(region.items, 1))
+    assert rollup.run(region.deadline(), only_waiting=True).runs == 0
+
+
+def test_a_run_that_has_placed_what_waited_is_brought_to_its_end() -> None:
+    """Its items count as settled only then (P37): a comparison that follows would wait for them."""
+    for number in count():
+        region = SmallRegion()
+        region.commit("c1", [row(1)])
+        with AtCall(region, number, die), suppress(KilledError):
+            region.rollup().run(region.deadline())
+            break
+        _Traffic(region)
+        assert region.rollup().run(region.deadline(), only_waiting=True).finished
+        runs = {item["sk"]: item["state"] for item in region.items.query(Table.LEDGER, "R#U0")}
+        assert set(runs.values()) == {"done"}, number
+        assert len(runs) == 1, number
+        assert not region.items.get(Table.LEDGER, waiting_key(0, "c1"))
+
+
+def test_another_process_may_roll_up_at_any_call_what_a_call_waits_for() -> None:
+    for number in count():
+        region = SmallRegion()
+        for each in range(3):
+            region.commit(f"c{each}", [row(1)])
+
+        def other(region: SmallRegion = region) -> None:
+            region.rollup().run(region.deadline())
+            region.commit("later", [row(7)])
+
+        with AtCall(region, number, other) as at:
+            assert region.rollup(commits=2).run(region.deadline(), only_waiting=True).finished
+        assert {item["sk"] for item in waiting_in(region.items, 0)} <= {"later"}
+        region.rollup().run(region.deadline())
+        assert region.usage() == region.committed
+        if not at.done:
+            break
+
+
+def test_an_entry_that_cannot_be_read_does_not_keep_a_call_for_what_waits() -> None:
+    region = SmallRegion()
+    region.commit("c1", [row(1)])
+    region.commit("c2", [row(2)])
+    region.items.update(Update(table=Table.LEDGER, key=waiting_key(0, "c1"), set={"totals": "none"}))
+    traffic = _Traffic(region)
+    with pytest.raises(LedgerCorruptError):
+        region.rollup().run(region.deadline(), only_waiting=True)
+    assert len(traffic.came) < 10
+    assert not region.items.get(Table.LEDGER, waiting_key(0, "c2"))

@@ -75,7 +75,7 @@ def compact_now(jobs: LakeJobs, *, due: bool = False, clean_after_s: int | None 
     """
     contradictions = Contradictions()
     with contradictions.noted():
-        rolled_up = jobs.rollup.run(NoDeadline())
+        rolled_up = jobs.rollup.run(NoDeadline(), only_waiting=True)
         if rolled_up.commits:
             say(f"Rolled up {rolled_up.commits} commits in {rolled_up.runs} runs.")
     policy = jobs.policy if due else jobs.policy.everything()

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from metering.audit.reconcile.hour_check import describe_key
 from metering.billing.closing.checklist import ACCEPTABLE
+from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
 from metering.cli.all_regions import everywhere, of_region
 from metering.cli.command import Session, command, progress, say
 from metering.cli.commands.analyst.lake import NoDeadline, counts_answer
 from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile
 from metering.cli.times import FROM_OPTION, TO_OPTION
 from metering.hours import hour_label, month_bounds_s, month_of, rfc3339
 from metering.reports.answer import Answer, Column, Json
@@ -65,12 +68,17 @@ _CLOSE_EXAMPLES = """Examples:
     metering period close 2026-10 --dry-run --format table
     metering period close 2026-10
     metering period close 2026-10 --accept dead-letters
+    metering period close 2026-10 --resume october.scan
 """
 
 
 @command(period, "close", reads=True, changes=True, epilog=_CLOSE_EXAMPLES)
 def period_close(
-    session: Session, month: MonthArgument, dry_run: DryRunOption = False, accept: AcceptOption = None
+    session: Session,
+    month: MonthArgument,
+    dry_run: DryRunOption = False,
+    accept: AcceptOption = None,
+    resume: Annotated[Path | None, RESUME_OPTION] = None,
 ) -> None:
     """Close a month for good, at the earliest 72 hours after its end. A second run continues where one stopped.
 
@@ -93,13 +101,15 @@ def period_close(
         if checklist.blocking(accepted):
             raise typer.Exit(1)
         return
+    file = ScanFile(resume)
+    counted = file.kept(session.region().items, deep=True, range_s=month_bounds_s(month), digests=True)
     _say_checklist(checklist, accepted)
     checklist.demand(accepted)
     with session.deed(
         what="period close", subject=month, consequence=_consequence(month, checklist, accepted), typed=month
     ) as done:
-        with _hours("reading the ledger") as tell:
-            closed = close.close(checklist, NoDeadline(), accepted=accepted, tell=tell)
+        with _hours("reading the ledger") as tell, removed_at_the_end(file):
+            closed = close.close(checklist, NoDeadline(), accepted=accepted, tell=tell, counted=counted, keep=file.keep)
         done.result = f"closed, {len(closed.hours)} hours, {closed.total.records:,} records"
     session.write(frozen_answer(closed, close.closer.files, month=month, state="closed", group_by=("usage_type",)))
 
@@ -172,6 +182,18 @@ def period_verify(session: Session, month: MonthArgument) -> None:
     if answer.rows:
         raise typer.Exit(1)
     say(f"{month} is unchanged since it was closed.", style="green")
+
+
+@contextmanager
+def removed_at_the_end(file: ScanFile) -> Iterator[None]:
+    """The file has no use once the month is closed, and none if totals differ: what people repair is counted anew."""
+    try:
+        yield
+    except PeriodNotClosableError as error:
+        if error.cause in (NotClosable.TOTALS_DIFFER, NotClosable.OBJECT_DIFFERS):
+            file.remove()
+        raise
+    file.remove()
 
 
 def _month(month: str) -> None:

@@ -211,7 +211,7 @@ def _rolled_up(rollup: Rollup) -> bool:
 
     try:
         with suppress(UnavailableError), refusals_explained():
-            rollup.run(NoDeadline())
+            rollup.run(NoDeadline(), only_waiting=True)
     except OperationFailedError:
         return False
     return True
