@@ -24,6 +24,7 @@ from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.ledger.notes.checks.dropped_objects import DroppedObjects, LostDrop
 from metering.ledger.notes.lake.cleaning import Cleaning
+from metering.ledger.notes.lake.figures import LakeFigures
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation, WorkList
 from metering.ledger.notes.sources import SOURCE_PK
 from metering.ledger.notes.watch_state import WatchState
@@ -302,6 +303,8 @@ def test_a_commit_that_waits_raises_unpublished_hours_and_is_compacted(service: 
         for item in list(pending_in(ledger(service), 0)):
             pending = Pending.from_item(item)
             put(service, replace(pending, created_at_ms=pending.created_at_ms - 27 * HOUR_S * 1000).to_item())
+        # The compactor has stood since before that commit came.
+        put(service, LakeFigures(shard=0, listed_s=int(time.time()) - 27 * HOUR_S).to_item())
 
         page = heard(service, pager, "unpublished-hours")
         assert follow(service, page, SEE) == [0, 0]
