@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal
 from metering import metric_names
 from metering.audit.marker_rebuild import MarkerRebuild, MarkerRebuilder
 from metering.audit.reconcile.settling import HourUsage, read_accounts, settled_runs
-from metering.audit.reconcile.table_scan import survey_accounts
+from metering.audit.reconcile.table_scan import no_limit
 from metering.audit.repair import FrozenTruth, UsageRepair
 from metering.audit.scan.findings import Findings
+from metering.audit.scan.names import NameSearch
 from metering.lake.rows import RowQuery
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import sum_totals
@@ -151,12 +152,10 @@ class Rebuilder:
 
     def _named(self, state: CensusState, doubts: Mapping[int, Doubt]) -> dict[int, set[str]]:
         """Accounts that have usage in what is doubtful."""
-        return survey_accounts(
-            self.reconciler.usage,
-            from_s=state.from_s,
-            to_s=state.to_s,
-            wanted=lambda hour_s, name: hour_s in doubts and doubts[hour_s].has_account(name, state.parts),
+        search = NameSearch(
+            items=self.items, usage=self.reconciler.usage, most=0, threads=self.reconciler.threads, limit=no_limit
         )
+        return search.run(state, doubts).accounts
 
     def _accounts(self, hour_s: int, work: _Work) -> set[str]:
         """Accounts that have rows in an hour; of a closed month, those that were frozen."""

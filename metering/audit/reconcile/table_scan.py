@@ -1,4 +1,4 @@
-"""Scans of both tables, and usage of one hour. The reconciler and repairs use them, never the hot path.
+"""The limit of a scan of a table, and usage of one hour. The reconciler and repairs use them, never the hot path.
 
 Each item is read at a moment of its own. The caller must make sure that the figures are comparable.
 """
@@ -28,22 +28,6 @@ class ScanTooLongError(EarlyEndError):
 
 def no_limit() -> None:
     """Set no limit to a scan."""
-
-
-def survey_accounts(
-    reading: UsageReading,
-    *,
-    from_s: int,
-    to_s: int,
-    wanted: Callable[[int, str], bool] = lambda _hour_s, _account_id: True,
-    limit: Callable[[], None] = no_limit,
-) -> dict[int, set[str]]:
-    """Accounts with usage items, by hour, for hours in `[from_s, to_s)`; only those that are wanted."""
-    hours: dict[int, set[str]] = {}
-    for item in limited(reading.scan(from_s=from_s, to_s=to_s), limit):
-        if from_s <= item.hour_s < to_s and wanted(item.hour_s, item.account_id):
-            hours.setdefault(item.hour_s, set()).add(item.account_id)
-    return hours
 
 
 def survey_hour(reading: UsageReading, hour_s: int, accounts: Iterable[str]) -> HourUsage:

@@ -173,8 +173,7 @@ class ReconcileTick:
         now_s, began_s = self.clock.now_ms() // 1000, state.began_ms // 1_000
         later = {hour_s: since_s for hour_s, since_s in work.hours.items() if since_s > began_s}
         hours = {check.hour_s for check in (*result.different, *result.unstable)} | later.keys()
-        suspects = _suspects(result)
-        unnamed = [each.hour_s for each in result.different if _named(each) and each.hour_s not in suspects]
+        suspects, unnamed = _suspects(result)
         return replace(
             work,
             suspects=suspects,
@@ -187,16 +186,19 @@ class ReconcileTick:
         )
 
 
-def _suspects(result: ReconciliationResult) -> dict[int, Suspects]:
-    """By hour, what was found to differ: as many names as the list has room for."""
+def _suspects(result: ReconciliationResult) -> tuple[dict[int, Suspects], list[int]]:
+    """By hour, what was found to differ: as many names as the list has room for; and the hours without room."""
     suspects: dict[int, Suspects] = {}
+    unnamed: list[int] = []
     room = _NAMES
     for check in (*result.different, *result.unstable):
         named = _named(check)
-        if named and len(named) <= room:
+        if len(named) > room:
+            unnamed.append(check.hour_s)
+        elif named:
             suspects[check.hour_s] = named
             room -= len(named)
-    return suspects
+    return suspects, unnamed
 
 
 def _named(check: HourCheck) -> Suspects:
