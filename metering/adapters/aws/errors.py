@@ -71,11 +71,12 @@ _UNKNOWN = frozenset(
         "504",
     }
 )
-# Error codes of an endpoint that does not have a call.
+# Error codes of an endpoint that does not have a call. LocalStack says `InternalFailure`, as AWS does of its own
+# failures, but with status 501.
 _UNKNOWN_CALL = frozenset(
     {
+        "501",
         "AWS.SimpleQueueService.UnsupportedOperation",
-        "InternalFailure",
         "InvalidAction",
         "NotImplemented",
         "UnknownOperation",
@@ -126,7 +127,10 @@ def is_denied(error: ClientError) -> bool:
 
 
 def is_unknown_call(error: ClientError) -> bool:
-    """Whether the endpoint does not have the call."""
+    """Whether the endpoint does not have the call: an emulator lacks some. It is never transient.
+
+    This is the one place that says so. What a call is needed for is absent there, and no failure.
+    """
     return error_code(error) in _UNKNOWN_CALL or http_status(error) == _NOT_IMPLEMENTED
 
 
@@ -141,6 +145,8 @@ def unavailable(operation: str, error: ClientError) -> UnavailableError | None:
     A throttle answers the last attempt only. If the SDK had tried before, an earlier attempt may have been applied and
     its reply lost, so only a throttle of the first attempt is sure to have changed nothing.
     """
+    if is_unknown_call(error):
+        return None
     code = error_code(error)
     refused = code in _THROTTLED or code in _IN_THE_WAY
     if not refused and code not in _UNKNOWN and http_status(error) < _SERVER_ERROR:
@@ -205,6 +211,11 @@ def _refusal(error: ClientError) -> OperationFailedError:
         return OperationFailedError(
             f"{error.operation_name} was refused: {told}",
             "Use credentials that may do it; the stacks have a producer, a reader and an operator role.",
+        )
+    if is_unknown_call(error):
+        return OperationFailedError(
+            f"This endpoint has no {error.operation_name}.",
+            "An emulator lacks some calls of AWS. What needs them works on AWS only.",
         )
     return OperationFailedError(
         f"{error.operation_name} failed: {error_code(error)}: {told}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.errors import error_code, translated
+from metering.adapters.aws.errors import is_unknown_call, translated
 from metering.adapters.aws.stacks import read_outputs
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
 from metering.fleet.ports import RegionStacks
@@ -35,8 +35,6 @@ _STARTS = 'filter @type = "REPORT" and ispresent(@initDuration) | stats max(@ini
 _POLL_S = 0.5
 _PATIENCE_S = 60.0
 _WAITING = frozenset({"Scheduled", "Running", "Unknown"})
-# Codes of emulators that do not have the call.
-_ABSENT = frozenset({"NotImplemented", "501", "UnknownOperationException", "InvalidAction"})
 
 
 class CloudWatchFunctionLogs:
@@ -79,7 +77,7 @@ class CloudWatchFunctionLogs:
                 )["queryId"]
             return self._rows(started)
         except ClientError as error:
-            if error_code(error) not in _ABSENT:
+            if not is_unknown_call(error):
                 raise
             raise OperationFailedError(
                 "This endpoint cannot search logs: it has no CloudWatch Logs Insights.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.errors import error_code, is_denied, translated
+from metering.adapters.aws.errors import is_denied, is_unknown_call, translated
 from metering.adapters.aws.roles import account_of, assumed, in_region
 from metering.adapters.aws.s3.bucket_regions import bucket_regions
 from metering.errors import OperationFailedError
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 # The most that EC2 gives in one page (EC2 API, DescribeNetworkInterfaces).
 _PAGE_ITEMS = 1_000
-# An endpoint that has no such call: emulators lack some.
-_NOT_OFFERED = frozenset({"InvalidAction", "NotImplemented", "UnknownOperationException", "InternalFailure", "501"})
 
 
 class _Call(NamedTuple):
@@ -187,7 +185,7 @@ class AwsInventory:
             except ClientError as error:
                 if is_denied(error):
                     denied.append(f"{call.permission} in {region} of account {account_id}")
-                elif error_code(error) not in _NOT_OFFERED:
+                elif not is_unknown_call(error):
                     raise
             self._step(f"{region} of account {account_id}: {call.permission.partition(':')[2]}")
         return place

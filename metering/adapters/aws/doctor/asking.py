@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # A status stands for the code where an answer had no words. AWS has words for every refusal but that of a HEAD.
-_NO_SUCH_PLACE = frozenset({"404", "501", "UnknownService"})
+_NO_SUCH_PLACE = frozenset({"404", "UnknownService"})
 
 
 @contextmanager
@@ -41,10 +41,10 @@ def asking() -> Iterator[None]:
 
 def _translated(error: ClientError) -> Exception:
     call, code = error.operation_name, error_code(error)
-    if code.isdecimal() and code not in _NO_SUCH_PLACE:
-        return unavailable(call, error) or CannotAskError(f"this endpoint answers {call} with {code} and no words")
     if code in _NO_SUCH_PLACE or is_unknown_call(error):
         return CannotAskError(f"this endpoint has no {call}")
+    if code.isdecimal():
+        return unavailable(call, error) or CannotAskError(f"this endpoint answers {call} with {code} and no words")
     if is_denied(error):
         return CannotAskError(f"the caller may not call {call}", f"Run it with credentials that may call {call}.")
     return unavailable(call, error) or RefusedError(f"{call} was refused: {_message(error)}")

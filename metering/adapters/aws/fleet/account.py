@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import botocore.session
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.errors import error_code, translated
+from metering.adapters.aws.errors import error_code, is_unknown_call, translated
 from metering.errors import OperationFailedError
 from metering.fleet.regions import ListedRegion
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # ListRegions gives at most 50 regions a page (account API reference).
 _PAGE = 50
 _UNKNOWN_REGION = frozenset({"ValidationException", "ResourceNotFoundException", "NotFoundException"})
+_OPTED_IN = "ENABLED"
 
 
 def has_account_api(partition: str) -> bool:
@@ -45,13 +46,15 @@ class AwsAccount:
 
     def regions(self) -> Sequence[ListedRegion]:
         if not self._there:
-            raise OperationFailedError(
-                f"Partition {self._client.meta.partition} has no account API, so its regions cannot be listed.",
-                "Name each: `metering region add <region>` builds one that is not listed.",
-            )
-        with translated("account.ListRegions"):
-            pages = self._client.get_paginator("list_regions").paginate(PaginationConfig={"PageSize": _PAGE})
-            found = [region for page in pages for region in page.get("Regions", [])]
+            raise _unlisted(f"Partition {self._client.meta.partition}")
+        try:
+            with translated("account.ListRegions"):
+                pages = self._client.get_paginator("list_regions").paginate(PaginationConfig={"PageSize": _PAGE})
+                found = [region for page in pages for region in page.get("Regions", [])]
+        except ClientError as error:
+            if not is_unknown_call(error):
+                raise
+            raise _unlisted("This endpoint") from error
         return [
             ListedRegion(name=region["RegionName"], opt_status=region["RegionOptStatus"])
             for region in found
@@ -67,9 +70,19 @@ class AwsAccount:
         except ClientError as error:
             if error_code(error) in _UNKNOWN_REGION:
                 return None
+            if is_unknown_call(error):
+                # An emulator without accounts that opt in to anything serves every region.
+                return _OPTED_IN
             raise
         return answer.get("RegionOptStatus")
 
     def enable(self, region: str) -> None:
         with translated("account.EnableRegion"):
             self._client.enable_region(RegionName=region)
+
+
+def _unlisted(what: str) -> OperationFailedError:
+    return OperationFailedError(
+        f"{what} has no account API, so its regions cannot be listed.",
+        "Name each: `metering region add <region>` builds one that is not listed.",
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.errors import error_code, translated
+from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call, translated
 from metering.fleet.ports import StackResource, StackStatus
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ _BEGINS = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROG
 _CANCELLED = "cancelled"
 # Event of a validation before the first resource (DescribeEvents, CloudFormation API reference).
 _INVALID = "VALIDATION_ERROR"
-# Codes of an endpoint without a call, or of a caller without a permission: then there is no more to say.
-_NO_MORE = frozenset({"InvalidAction", "UnknownOperation", "NotImplemented", "InternalFailure", "AccessDenied"})
 
 
 class CloudFormationStacks:
@@ -88,7 +86,7 @@ class CloudFormationStacks:
                 client.update_termination_protection(EnableTerminationProtection=False, StackName=stack)
             except ClientError as error:
                 # An emulator without this call does not protect stacks.
-                if error_code(error) not in {"InvalidAction", "UnknownOperation", "NotImplemented"}:
+                if not is_unknown_call(error):
                     raise
         with translated("cloudformation.DeleteStack"):
             client.delete_stack(StackName=stack)
@@ -118,7 +116,7 @@ class CloudFormationStacks:
                 return _drift_of(client, detection)
         except ClientError as error:
             # If an endpoint cannot answer, the drift is unknown, never in sync.
-            if error_code(error) in {"InvalidAction", "UnknownOperation", "NotImplemented", "InternalFailure"}:
+            if is_unknown_call(error):
                 return "UNKNOWN"
             raise
 
@@ -166,7 +164,8 @@ def _first_invalid(client: CloudFormationClient, stack: str) -> str:
         with translated("cloudformation.DescribeEvents"):
             events = client.describe_events(StackName=stack)["OperationEvents"]
     except ClientError as error:
-        if error_code(error) in _NO_MORE:
+        if is_unknown_call(error) or is_denied(error):
+            # There is no more to say.
             return ""
         raise
     for event in events:

@@ -65,7 +65,7 @@ _STACKS = _Quota("CloudFormation stacks", "cloudformation", "L-0485CB21", 10)
 TABLE_WRITES = _Quota("DynamoDB write units a table", "dynamodb", "L-AB614373", 4_000)
 _TYPE_NAME = re.compile(r"[A-Z][A-Za-z0-9]+::[A-Za-z0-9]+::[A-Za-z0-9]+")
 # A status where an answer had no words, and a service that does not know the credentials of an emulator.
-_NO_SUCH_PLACE = frozenset({"404", "501", "UnrecognizedClientException"})
+_NO_SUCH_PLACE = frozenset({"404", "UnrecognizedClientException"})
 
 
 class RegionProbe:
