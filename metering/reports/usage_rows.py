@@ -28,6 +28,14 @@ _VALUE_OF: dict[GroupColumn, Callable[[UsageKey], str]] = {
     "hour": lambda key: f"{hour_label(key.hour_s)}:00:00Z",
     "corrects": lambda key: "" if key.corrects_s is None else f"{hour_label(key.corrects_s)}:00:00Z",
 }
+# Parameter of a filter -> the name of a key that it looks at.
+_NAME_OF: dict[str, Callable[[UsageKey], str]] = {
+    "account": lambda key: key.account_id,
+    "service": lambda key: key.service,
+    "usage_type": lambda key: key.usage_type,
+    "from_location": lambda key: key.from_location,
+    "to_location": lambda key: key.to_location,
+}
 
 
 def value_functions(
@@ -78,22 +86,28 @@ class Seen:
     """
 
     def __init__(self, query: UsageQuery) -> None:
+        self._query = query
         self._missing = {parameter: set(names) for parameter, names in query.filters().items()}
+        self._beside: set[tuple[str, str]] = set()
 
     def note(self, key: UsageKey) -> None:
         """A total of this key counts in the report."""
-        found = {
-            "account": key.account_id,
-            "service": key.service,
-            "usage_type": key.usage_type,
-            "from_location": key.from_location,
-            "to_location": key.to_location,
-        }
         for parameter in [*self._missing]:
-            self._missing[parameter].discard(found[parameter])
+            self._missing[parameter].discard(_NAME_OF[parameter](key))
             if not self._missing[parameter]:
                 # Of what was found nothing more is asked: a report has many keys.
                 del self._missing[parameter]
+
+    def note_beside(self, key: UsageKey) -> None:
+        """A total of this key was read, and does not count: another filter, or the range, leaves it out."""
+        if self._query.covers(key) and (not self._query.accounts or key.account_id in self._query.accounts):
+            for parameter, names in self._missing.items():
+                if (name := _NAME_OF[parameter](key)) in names:
+                    self._beside.add((parameter, name))
+
+    def is_beside(self, parameter: str, name: str) -> bool:
+        """Whether the range has a name on totals of the same accounts that other filters leave out."""
+        return (parameter, name) in self._beside
 
     @property
     def complete(self) -> bool:
@@ -120,6 +134,8 @@ def matching(
             if seen is not None and not seen.complete:
                 seen.note(key)
             yield tuple([column(key) for column in columns]), total
+        elif seen is not None and not seen.complete:
+            seen.note_beside(key)
 
 
 def summed(entries: Iterable[tuple[Values, Total]], *, most: int | None = None) -> list[UsageRow]:

@@ -1594,9 +1594,9 @@ MUTANTS = (
     Mutant(
         name="the API answers a mistyped name with the names of others",
         path="metering/wiring/answers/usage.py",
-        old="_own_missing(sources, query, seen, now_s) if only_own else missing_names(",
+        old="_own_missing(query, seen) if only_own else missing_names(",
         new="missing_names(",
-        suites=("tests/api/test_foreign_accounts.py",),
+        suites=("tests/api/test_names_that_nobody_has.py", "tests/api/test_foreign_accounts.py"),
     ),
     Mutant(
         name="costs to a place are those to all places",

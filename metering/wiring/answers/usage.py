@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_of, month_bounds_s, month_of
@@ -13,7 +13,6 @@ from metering.reports.source import (
     begins_before_all,
     booked_range_s,
     naming,
-    report_entries,
     report_periods,
     report_rows,
 )
@@ -88,7 +87,7 @@ def usage_of(
     """
     sources, seen = [report_source(region) for region in regions], Seen(query)
     rows = report_rows(sources, query, now_s=now_s, seen=seen, most=most_rows)
-    missing = _own_missing(sources, query, seen, now_s) if only_own else missing_names(sources, query, seen)
+    missing = _own_missing(query, seen) if only_own else missing_names(sources, query, seen)
     booked_s = None if only_own else _booked_s(sources, query, now_s, empty=not rows, named=named_beginning)
     answer = usage_answer(
         query, rows, as_of_s=now_s, complete=complete, periods=report_periods(sources, query, now_s=now_s),
@@ -160,29 +159,18 @@ def _hours_of(region: ReadableRegion, query: UsageQuery, now_s: int) -> Sequence
         return region.view.hours(from_s=from_s, to_s=to_s)
 
 
-def _own_missing(sources: Sequence[ReportSource], query: UsageQuery, seen: Seen, now_s: int) -> list[MissingName]:
-    """Names that were not found. What stands near them may be another account's, and is not looked for."""
-    found: list[MissingName] = []
-    for parameter, names in seen.missing().items():
-        own = Seen(_of_one_filter(query, parameter))
-        for _ in report_entries(sources, _of_one_filter(query, parameter), now_s=now_s, seen=own):
-            if own.complete:
-                break
-        without = own.missing().get(parameter, [])
-        found += [MissingName(parameter=parameter, value=name, elsewhere=name not in without) for name in names]
-    return found
+def _own_missing(query: UsageQuery, seen: Seen) -> list[MissingName]:
+    """Names that were not found. What stands near them may be another account's, and is not looked for.
 
-
-def _of_one_filter(query: UsageQuery, parameter: str) -> UsageQuery:
-    """Usage of the same accounts and time with no other filter than one."""
-    nothing = frozenset[str]()
-    return replace(
-        query,
-        services=query.services if parameter == "service" else nothing,
-        usage_types=query.usage_types if parameter == "usage_type" else nothing,
-        from_locations=query.from_locations if parameter == "from_location" else nothing,
-        to_locations=query.to_locations if parameter == "to_location" else nothing,
-    )
+    Nothing is read for them: the answer has read all usage of its accounts. Of rows it read those alone that pass the
+    filters, so that with details nobody knows whether the range has a name.
+    """
+    cut = bool(query.details)
+    return [
+        MissingName(parameter=parameter, value=name, elsewhere=seen.is_beside(parameter, name), cut=cut)
+        for parameter, names in seen.missing().items()
+        for name in names
+    ]
 
 
 def _booked_s(
