@@ -123,7 +123,7 @@ KINDS: tuple[LogKind, ...] = (
         recognise=flow_log_name,
         read=_read_flows,
         classifier=_classify_flows,
-        rules="hops/1",
+        rules="hops/2",
     ),
     LogKind(
         name="s3-access",

@@ -26,7 +26,7 @@ _PREFIX_LIST = (
     "ap-south-2=APS5 ap-southeast-4=APS6 ap-southeast-5=APS7 ap-southeast-6=APS8 ap-southeast-7=APS9 "
     "eu-west-1=EU eu-central-1=EUC1 eu-north-1=EUN1 eu-south-1=EUS1 eu-west-2=EUW2 eu-west-3=EUW3 "
     "me-south-1=MES1 sa-east-1=SAE1 us-gov-west-1=UGW1 us-gov-east-1=UGE1 eu-central-2=EUC2 eu-south-2=EUS2 "
-    "me-central-1=MEC1 il-central-1=ILC1"
+    "me-central-1=MEC1 il-central-1=ILC1 cn-north-1=CNN1 cn-northwest-1=CNW1"
 )
 _PREFIXES: dict[str, str] = dict(re.findall(r"(\S+)=(\S+)", _PREFIX_LIST))
 

@@ -40,6 +40,7 @@ _MONTH_CHECK = ("tests/unit/audit/test_month_check.py",)
 _FROZEN = ("tests/unit/billing/test_freezing.py",)
 _S3_LOGS = ("tests/unit/onramps/test_s3_access.py",)
 _EDGE_LOGS = ("tests/unit/onramps/test_cloudfront.py",)
+_HOPS = ("tests/unit/onramps/rules/test_hop_rules.py",)
 _TRANSIT_LOGS = ("tests/unit/onramps/test_transit_gateway.py",)
 _MAPPED_LOGS = ("tests/unit/onramps/test_mapped.py::test_units_are_exact",)
 
@@ -1149,6 +1150,13 @@ MUTANTS = (
   },
   "charged_across_zones": ["application_load_balancer", """,
         suites=KNOWLEDGE,
+    ),
+    Mutant(
+        name="peering between zones has usage types of its own in every month",
+        path="metering/onramps/rules/flow_classifier.py",
+        old="apart = hour_s >= hop_rules().peering_apart_from_s",
+        new="apart = hour_s > 0",
+        suites=_HOPS,
     ),
     Mutant(
         name="two flow logs of one interface both count",

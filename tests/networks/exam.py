@@ -17,11 +17,13 @@ from metering.onramps.ingest.judging import Judge
 from metering.onramps.kinds import ReadSettings, recognised
 from metering.onramps.observations import FlowHop
 from metering.onramps.traffic import Classified, Refused
+from metering.replay.networks.billing import at
 from metering.replay.networks.description import description
+from metering.replay.networks.journeys import JOURNEYS
 from metering.replay.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from metering.onramps.context.timeline import Timeline
     from metering.onramps.kinds import LogKind
@@ -115,7 +117,8 @@ class Exam:
             judge = Judge(question.kind.classifier(question.name, timeline), None)
             for each in question.observations:
                 outcome, usage_type = judge.verdict(each.subject, each.hour_s)
-                marks.add(question, each.bytes, outcome, usage_type)
+                then = question._replace(movement=at(question.movement, each.hour_s))
+                marks.add(then, each.bytes, outcome, usage_type)
         return marks
 
 
@@ -188,11 +191,21 @@ class Marks:
         return "\n".join([f"{len(self.faults)} faults", *lines])
 
 
-def exam(style: str, *, fields: tuple[str, ...] = (), lines: int = 6_000, variety: int = 5, seed: int = 1) -> Exam:
-    """An exam over every journey, with logs of one format that do not overlap."""
+def exam(
+    style: str,
+    *,
+    fields: tuple[str, ...] = (),
+    lines: int = 6_000,
+    variety: int = 5,
+    seed: int = 1,
+    first_s: int = FIRST_S,
+    journeys: Iterable[str] = JOURNEYS,
+) -> Exam:
+    """An exam over journeys, all by default, with logs of one format that do not overlap."""
     plan = NetworkPlan(
         seed=seed,
-        first_s=FIRST_S,
+        first_s=first_s,
+        mix=dict.fromkeys(journeys, 1),
         style=style,
         fields=fields,
         lines=lines,

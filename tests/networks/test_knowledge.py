@@ -12,7 +12,9 @@ import pytest
 
 from metering.onramps.context.timeline import Timeline
 from metering.onramps.traffic import Classified, Traffic
+from metering.replay.networks.billing import PEERING_APART_FROM_S
 from metering.replay.networks.layouts import RECOMMENDED
+from metering.units import HOUR_S, MINUTE_S
 from tests.networks.exam import ATTRIBUTES, Exam, Marks, exam
 from tests.networks.knowledge import context_timeline, lacking_one, layers
 
@@ -69,6 +71,16 @@ def test_a_log_without_a_field_is_judged_like_one_whose_field_is_forgotten() -> 
     known = context_timeline(read.description)
     one, other = (checked(gone, each.marks(known)) for each in (read, asked("v11").forgetting(gone)))
     assert (one.classified, one.reasons) == (other.classified, other.reasons)
+
+
+def test_peering_between_zones_is_booked_as_aws_bills_it_before_and_after_april_2025() -> None:
+    crossing = exam("v11", first_s=PEERING_APART_FROM_S - MINUTE_S, journeys=("peering", "peering ipv6"), variety=20)
+    assert {each.hour_s for question in crossing.questions for each in question.observations} == {
+        PEERING_APART_FROM_S - HOUR_S,
+        PEERING_APART_FROM_S,
+    }
+    marks = checked("peering around April 2025", crossing.marks(context_timeline(crossing.description)))
+    assert marks.classified
 
 
 def test_every_field_that_a_log_can_do_without_is_taken_away() -> None:

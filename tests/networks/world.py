@@ -13,6 +13,7 @@ from metering.audit.verify.verifier import Verifier
 from metering.cli.printing.output import Format, encoded
 from metering.hours import hour_of
 from metering.lake.rows import RowQuery
+from metering.ledger.markers import marker_key
 from metering.onramps.balance import OUTCOMES
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextStore
@@ -24,6 +25,7 @@ from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import grouped
 from metering.reports.usage_table import UsageTable
 from metering.stores.bucket import PLANS_PREFIX
+from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from tests.networks.exam import FIRST_S
 from tests.support.lake_world import World
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from metering.lake.view import LakeView
     from metering.onramps.ingest.taking import Taken
+    from metering.onramps.kinds import LogKind
     from metering.replay.networks.billing import Movement
     from metering.replay.networks.files import LogFile
     from metering.replay.networks.traffic import Network
@@ -87,6 +90,8 @@ class NetworkWorld(World):
         self.buckets: dict[str, LogBucket] = {}
         self.queue = MemoryQueue(self.clock)
         self.contexts = ContextStore(self.objects)
+        # Kinds of logs that it knows; none for those of this release.
+        self.kinds: Sequence[LogKind] = ()
 
     def put(self, files: Iterable[LogFile]) -> list[tuple[str, str]]:
         """Put log files into their buckets; returns bucket and key of each."""
@@ -113,6 +118,8 @@ class NetworkWorld(World):
             queue=self.queue,
             contexts=ContextStore(self.objects),
             clock=self.clock,
+            kinds=self.kinds,
+            is_booked=lambda batch_id: self.items.get(Table.LEDGER, marker_key(batch_id)) is not None,
         )
         bucket, key = place
         return ingest.take(self.buckets[bucket], key)

@@ -33,6 +33,7 @@ ADVICE = {
     "ranges_unknown": Advice("the address ranges of AWS are not known", context=True),
     "network_unknown": Advice("the other side is a private address of no network that is known", context=True),
     "nothing_known": Advice("the log has no fields that tell", (*_PATHS, *_PEERS, *_HOPS), context=True),
+    "ipv6_peering_contested": Advice("AWS's pages disagree whether IPv6 over a peering is free in one zone"),
     "on_premises": Advice("it is with networks outside AWS, which VPN and Direct Connect bill"),
     "local_zone": Advice("it is of a Local Zone, Wavelength or Outpost, for which there is no rule yet"),
     "global_service": Advice("it is with a service of AWS that has no region"),

@@ -90,6 +90,7 @@ CONDITIONS: Mapping[str, Callable[[Hop], bool]] = {
     "load_balancer_side": _load_balancer_side,
     "charged_sides": _charged_sides,
     "peered": _peered,
+    "peering_billed_apart": lambda hop: hop.peering_billed_apart,
     "peer_in_region": lambda hop: hop.region == hop.own.region,
     "other_region_known": lambda hop: hop.region not in ("", hop.own.region),
     "path_inside_vpc": _on_path("1"),

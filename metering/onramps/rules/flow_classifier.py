@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from metering.hours import hour_of
 from metering.onramps.rules.address_classes import AddressClasses
 from metering.onramps.rules.hop_judge import HopJudge, Owner
+from metering.onramps.rules.hop_rules import hop_rules
 from metering.onramps.rules.knowledge import knowledge_of
 from metering.onramps.traffic import Shadowed
 
@@ -43,7 +44,7 @@ class FlowClassifier:
         self._name = name
         self._timeline = timeline
         self._hours: dict[int, _HourJudge] = {}
-        self._judges: dict[int, HopJudge] = {}
+        self._judges: dict[tuple[int, bool], HopJudge] = {}
         self._classes: dict[tuple[frozenset[int], bool], AddressClasses] = {}
 
     def outcome(self, subject: FlowHop, hour_s: int) -> Outcome:
@@ -72,12 +73,14 @@ class FlowClassifier:
         if len(self._hours) >= _HOURS:
             self._hours.clear()
         knowledge = knowledge_of(self._timeline.at(hour_of(hour_s)))
-        judge = self._judges.get(id(knowledge))
+        apart = hour_s >= hop_rules().peering_apart_from_s
+        judge = self._judges.get((id(knowledge), apart))
         if judge is None:
             if len(self._judges) >= _CONTEXTS:
                 self._hours.clear()
                 self._judges.clear()
-            judge = self._judges[id(knowledge)] = HopJudge(self._name, knowledge)
+            judge = HopJudge(self._name, knowledge, peering_billed_apart=apart)
+            self._judges[id(knowledge), apart] = judge
         hour = self._hours[hour_s] = _HourJudge(judge, self._name.source, hour_s)
         return hour
 

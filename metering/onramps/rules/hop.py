@@ -26,6 +26,7 @@ class Hop:
         next_hop: The interface on the other side, if the log names it.
         service: Service of the peer's address, as the log names it; empty if it names none.
         knowledge: What the context knows.
+        peering_billed_apart: Whether AWS bills peering between zones under usage types of its own at that time.
     """
 
     own: OwnSide
@@ -35,6 +36,7 @@ class Hop:
     next_hop: NextHop
     service: str
     knowledge: Knowledge
+    peering_billed_apart: bool
 
     @property
     def own_vpc(self) -> VpcFacts | None:

@@ -1,4 +1,4 @@
-"""Judge of hops against one context: the first rule that holds decides.
+"""Judge of hops against one context, at one time of AWS's rules: the first rule that holds decides.
 
 It is called for each distinct subject of a block. What it works out is remembered by the own side and by what is known
 of the peer, because a file has few interfaces, and most of its peers are alike.
@@ -49,10 +49,17 @@ class Owner(NamedTuple):
 
 
 class HopJudge:
-    """Judges hops against one context."""
+    """Judges hops against one context.
 
-    def __init__(self, name: FileName, knowledge: Knowledge) -> None:
+    Args:
+        name: What the file's name says.
+        knowledge: What the context knows.
+        peering_billed_apart: Whether AWS bills peering between zones under usage types of its own then.
+    """
+
+    def __init__(self, name: FileName, knowledge: Knowledge, *, peering_billed_apart: bool) -> None:
         self.knowledge = knowledge
+        self._peering_billed_apart = peering_billed_apart
         self._name = name
         # By VPC and address. Peers are few, and their addresses many: equal peers are one object.
         self._peers: dict[str, dict[str, Peer]] = {}
@@ -114,6 +121,7 @@ class HopJudge:
                 next_hop=next_hop_of(subject, place, self.knowledge),
                 service=service,
                 knowledge=self.knowledge,
+                peering_billed_apart=self._peering_billed_apart,
             )
             found = self._alike[key] = judged(hop)
         return found
@@ -164,7 +172,10 @@ def judged(hop: Hop) -> Classified:
     rule = next(each for each in hop_rules().rules if all(CONDITIONS[name](hop) for name in each.when))
     way = "Out" if hop.out else "In"
     usage_type = usage_type_of(hop.own.region, rule.usage.format(way=way)).usage_type if rule.usage else ""
-    return Classified(_traffic(hop.own, _far(rule.peer, hop), usage_type, out=hop.out), rule.name, rule.reason)
+    traffic = _traffic(hop.own, _far(rule.peer, hop), usage_type, out=hop.out)
+    if rule.service:
+        traffic = traffic._replace(service=rule.service)
+    return Classified(traffic, rule.name, rule.reason)
 
 
 def _without_direction(own: OwnSide) -> Classified:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from importlib import resources
 from typing import TypedDict, cast
@@ -25,6 +26,7 @@ class HopRule:
         peer: Location of the other side, one of `PEERS`.
         usage: Traffic after the billing prefix, with `{way}` for `Out` or `In`; empty if the contract's table decides.
         reason: Why what it decides is unclassified; empty if it is classified.
+        service: AWS product code that it is billed under; empty for that of the own interface.
         source: Where the rule comes from.
     """
 
@@ -33,6 +35,7 @@ class HopRule:
     peer: str
     usage: str
     reason: str
+    service: str
     source: str
 
 
@@ -47,6 +50,8 @@ class HopRules:
         free_over_ipv4: Kinds whose hops inside a VPC are free in all zones over IPv4.
         charged: Kinds whose hops between zones are charged, if both sides are of them.
         load_balancers: Kinds that are of service AWSELB.
+        peering_apart_from_s: Hour from which AWS bills peering between zones under usage types of its own, in epoch
+            seconds.
     """
 
     version: str
@@ -55,6 +60,7 @@ class HopRules:
     free_over_ipv4: frozenset[str]
     charged: frozenset[str]
     load_balancers: frozenset[str]
+    peering_apart_from_s: int
 
 
 class _Rule(TypedDict, total=False):
@@ -63,6 +69,7 @@ class _Rule(TypedDict, total=False):
     peer: str
     usage: str
     reason: str
+    service: str
     source: str
 
 
@@ -73,6 +80,7 @@ class _Free(TypedDict):
 
 class _File(TypedDict):
     version: str
+    peering_apart_from: str
     free_across_zones: _Free
     charged_across_zones: list[str]
     elb_kinds: list[str]
@@ -91,6 +99,7 @@ def hop_rules() -> HopRules:
         free_over_ipv4=frozenset(file["free_across_zones"]["ipv4"]),
         charged=frozenset(file["charged_across_zones"]),
         load_balancers=frozenset(file["elb_kinds"]),
+        peering_apart_from_s=int(datetime.fromisoformat(file["peering_apart_from"]).timestamp()),
     )
 
 
@@ -101,5 +110,6 @@ def _rule(entry: _Rule) -> HopRule:
         peer=entry["peer"],
         usage=entry.get("usage", ""),
         reason=entry.get("reason", ""),
+        service=entry.get("service", ""),
         source=entry["source"],
     )

@@ -19,6 +19,9 @@ _NAMES = {"us-east-1": "USE1", "us-west-2": "USW2", "eu-west-1": "EU"}
 _WAYS = {"out": "Out", "in": "In"}
 # Traffic with these inside a region is free, whatever the zones.
 _FREE = frozenset((Kind.ALB, Kind.TGW, Kind.ENDPOINT))
+# 2025-04-01T00:00:00Z: from then on a bill has lines of their own for peering between zones.
+PEERING_APART_FROM_S = 1_743_465_600
+_PEERING = "VpcPeering-"
 _SERVICES = {Kind.ALB: "AWSELB", Kind.NLB: "AWSELB"}
 
 
@@ -72,12 +75,23 @@ def within_vpc(own: Interface, other: Interface, direction: str) -> str:
 
 
 def over_peering(own: Interface, other: Interface, direction: str, *, ipv6: bool) -> str:
-    """Usage type of a hop over a peering connection. IPv6 between VPCs is charged in any zone."""
+    """Usage type of a hop over a peering connection; empty for IPv6 in one zone, of which AWS's own pages disagree.
+
+    Between zones it is that of April 2025 and later; `at` gives what it was before.
+    """
     if own.vpc.region != other.vpc.region:
         return other_region(own.vpc.region, other.vpc.region, direction)
-    if own.zone_id == other.zone_id and not ipv6:
-        return free(own.vpc.region, direction)
-    return regional(own.vpc.region)
+    if own.zone_id == other.zone_id:
+        return "" if ipv6 else free(own.vpc.region, direction)
+    return f"{_BEFORE[own.vpc.region]}{_PEERING}{_WAYS[direction]}-Bytes"
+
+
+def at(movement: Movement, hour_s: int) -> Movement:
+    """What a movement was billed as in an hour, in epoch seconds."""
+    head, peering, _ = movement.usage_type.partition(_PEERING)
+    if not peering or hour_s >= PEERING_APART_FROM_S:
+        return movement
+    return movement._replace(usage_type=f"{head}DataTransfer-Regional-Bytes", service="AmazonEC2")
 
 
 def with_outside(own: Interface, family: Family, direction: str) -> str:
@@ -115,7 +129,7 @@ def movement(
     """The movement of an interface's side."""
     return Movement(
         own.account_id,
-        _SERVICES.get(own.kind, "AmazonEC2"),
+        "AmazonVPC" if _PEERING in usage_type else _SERVICES.get(own.kind, "AmazonEC2"),
         own.log_resource,
         own.id,
         direction,

@@ -98,7 +98,8 @@ class Trip:
         ipv6 = ":" in packet.source
         for own, other, direction in ((sender, receiver, "out"), (receiver, sender, "in")):
             usage_type = over_peering(own, other, direction, ipv6=ipv6)
-            moved = self._moved(own, direction, other.place, usage_type, f"peered {other.kind}")
+            hidden = () if usage_type else NOBODY_KNOWS
+            moved = self._moved(own, direction, other.place, usage_type, f"peered {other.kind}", hidden)
             self._add(own, packet, path, None, moved)
 
     def public(self, sender: Interface, receiver: Interface) -> None:

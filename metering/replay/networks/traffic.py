@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.replay.networks.billing import at
 from metering.replay.networks.files import Line, LogFile, log_file
 from metering.replay.networks.flow_logs import MIXED, FlowLog, FlowLogs, build_flow_logs
 from metering.replay.networks.inventory import Inventory, build_inventory
@@ -164,7 +165,7 @@ class Network:
         hour_s = flow.start_s - flow.start_s % HOUR_S
         authority = self.flow_logs.authority(side.logs, hour_s)
         if not rejected:
-            self.truth.move(Hour(hour_s, authority.knows, side.movement), own_bytes)
+            self.truth.move(Hour(hour_s, authority.knows, at(side.movement, hour_s)), own_bytes)
         values = flow.values(own_bytes, "REJECT" if rejected else "ACCEPT")
         for log, text in side.texts:
             if log.created_s > flow.end_s:

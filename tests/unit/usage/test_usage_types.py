@@ -51,7 +51,11 @@ def usage_type(direction: str, from_text: str, to_text: str) -> str:
         ("out", "eu-west-1", "eu-isoe-west-1", "EU-DataTransfer-Out-Bytes"),
         ("in", "eusc-de-east-1", "eu-central-1", "EUC1-DataTransfer-In-Bytes"),
         ("out", "us-gov-west-1", "us-gov-east-1", "UGW1-UGE1-AWS-Out-Bytes"),
-        ("out", "cn-north-1", "cn-northwest-1", "cn-north-1-cn-northwest-1-AWS-Out-Bytes"),
+        ("out", "cn-north-1", "cn-northwest-1", "CNN1-CNW1-AWS-Out-Bytes"),
+        ("in", "cn-north-1", "cn-northwest-1/cnnw1-az1", "CNW1-CNN1-AWS-In-Bytes"),
+        ("out", "cn-northwest-1", "internet", "CNW1-DataTransfer-Out-Bytes"),
+        ("out", "cn-north-1", "us-gov-west-1", "CNN1-DataTransfer-Out-Bytes"),
+        ("in", "us-east-1", "cn-north-1", "CNN1-DataTransfer-In-Bytes"),
         ("out", "ap-southeast-9", "internet", "ap-southeast-9-DataTransfer-Out-Bytes"),
     ],
 )
@@ -70,7 +74,7 @@ def test_a_region_without_a_prefix_is_named_for_the_warning() -> None:
 
 def test_every_prefix_is_used_once() -> None:
     prefixes = billing_prefixes()
-    assert len(set(prefixes.values())) == len(prefixes) == 36
+    assert len(set(prefixes.values())) == len(prefixes) == 38
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from metering.onramps.rules.conditions import CONDITIONS
 from metering.onramps.rules.hop_judge import DIRECTION_UNKNOWN
 from metering.onramps.rules.hop_rules import PEERS, hop_rules
 from metering.onramps.traffic import Classified
+from metering.units import HOUR_S
 from metering.usage.locations import Location, parse_location
 from metering.usage.usage_types import classify
+from tests.unit.onramps.context.describing import EFFECTIVE_S
 from tests.unit.onramps.rules.world import entering, judged, leaving, line, next_hop
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ UNKNOWN_OUT = "USW2-Unclassified-Out-Bytes"
 UNKNOWN_IN = "USW2-Unclassified-In-Bytes"
 ZONE_1 = "us-west-2/usw2-az1"
 ZONE_2 = "us-west-2/usw2-az2"
+APRIL_2025_S = 1_743_465_600
 NAT = next_hop("usw2-az2", "vpc-main", "nat_gateway", "eni-nat")
 TO_TGW = next_hop("usw2-az2", "vpc-main", "transit_gateway", "eni-tgw")
 STRANGE = next_hop("usw2-az2", "vpc-peer")
@@ -39,6 +42,7 @@ class Case(NamedTuple):
     hop: FlowHop
     peer: str
     usage_type: str
+    hour_s: int = EFFECTIVE_S
 
 
 CASES = (
@@ -97,10 +101,10 @@ CASES = (
     Case("peered_elsewhere", leaving("eni-private", "10.3.1.4", "5"), "us-east-1", "USW2-USE1-AWS-Out-Bytes"),
     Case("peered_elsewhere", entering("eni-private", "10.3.1.4"), "us-east-1", "USW2-USE1-AWS-In-Bytes"),
     Case(
-        "peered_ipv6",
+        "peered_ipv6_same_zone",
         leaving("eni-private", "2600:1f14:b:1::4", "4"),
         ZONE_1,
-        REGIONAL,
+        UNKNOWN_INSIDE,
     ),
     Case(
         "peered_same_zone",
@@ -113,13 +117,20 @@ CASES = (
         "peered_other_zone",
         leaving("eni-private", "10.1.2.4", "4"),
         ZONE_2,
-        REGIONAL,
+        "USW2-VpcPeering-Out-Bytes",
     ),
     Case(
         "peered_other_zone",
         entering("eni-private", "10.1.2.4", **STRANGE),
         ZONE_2,
+        "USW2-VpcPeering-In-Bytes",
+    ),
+    Case(
+        "peered_other_zone_before_2025_04",
+        leaving("eni-private", "10.1.2.4", "4"),
+        ZONE_2,
         REGIONAL,
+        APRIL_2025_S - HOUR_S,
     ),
     Case("peered_without_zone", leaving("eni-private", "10.8.0.4", "4"), "us-west-2", UNKNOWN_INSIDE),
     Case("peered_without_region", leaving("eni-private", "10.99.0.4", "5"), "unknown", UNKNOWN_OUT),
@@ -203,7 +214,7 @@ def booked(outcome: Classified) -> str:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}-{case.peer}")
 def test_a_line_is_decided_by_its_rule(case: Case) -> None:
-    outcome = judged(case.hop)
+    outcome = judged(case.hop, hour_s=case.hour_s)
     assert isinstance(outcome, Classified)
     traffic = outcome.traffic
     near, far = (
@@ -214,6 +225,27 @@ def test_a_line_is_decided_by_its_rule(case: Case) -> None:
     assert (outcome.rule, far, booked(outcome)) == (case.rule, case.peer, case.usage_type)
     assert near.startswith("us-west-2")
     assert bool(outcome.reason) is ("Unclassified-" in case.usage_type)
+
+
+def _booked_over_peering(peer: str, hour_s: int) -> tuple[str, str]:
+    """Usage type and service of what goes to an address of a peered VPC in an hour."""
+    outcome = judged(leaving("eni-private", peer, "4"), hour_s=hour_s)
+    assert isinstance(outcome, Classified)
+    return booked(outcome), outcome.traffic.service
+
+
+def test_peering_between_zones_has_usage_types_of_its_own_from_april_2025_on() -> None:
+    assert _booked_over_peering("10.1.2.4", APRIL_2025_S) == ("USW2-VpcPeering-Out-Bytes", "AmazonVPC")
+    assert _booked_over_peering("10.1.2.4", APRIL_2025_S - HOUR_S) == (REGIONAL, "AmazonEC2")
+
+
+def test_ipv6_over_a_peering_in_one_zone_is_unclassified_because_aws_contradicts_itself() -> None:
+    outcome = judged(leaving("eni-private", "2600:1f14:b:1::4", "4"))
+    assert isinstance(outcome, Classified)
+    assert (booked(outcome), outcome.reason) == (UNKNOWN_INSIDE, "ipv6_peering_contested")
+    [source] = [rule.source for rule in hop_rules().rules if rule.name == outcome.rule]
+    assert "EC2's price page" in source
+    assert "Demystifying Amazon VPC peering charges" in source
 
 
 def test_every_rule_has_a_case() -> None:
