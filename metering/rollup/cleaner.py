@@ -15,6 +15,7 @@ from metering.ledger.notes.lake.cleaning import Cleaning
 from metering.ledger.runs import newest_run, rollup_chain, runs_before
 from metering.ledger.shards import shards_of
 from metering.stores.bucket import number_of_plan, plans_prefix
+from metering.stores.clock import left_ms
 from metering.stores.threads import do_all
 from metering.stores.writes import Equals, Table, Update
 from metering.units import DAY_S
@@ -109,9 +110,9 @@ class RollupCleaner:
         newest = newest_run(self.items, chain)
         if first is None or newest is None:
             return []
-        latest_ms = self.clock.now_ms() - self.keep_s * 1000
+        now_ms, keep_ms = self.clock.now_ms(), self.keep_s * 1000
         runs = runs_before(self.items, chain, newest.number, first=first)
-        over = takewhile(lambda run: run.done_at_ms is not None and run.done_at_ms <= latest_ms, runs)
+        over = takewhile(lambda run: _is_over(run, keep_ms, now_ms), runs)
         return list(islice(over, _MOST_RUNS))
 
     def _delete_plans(self, chain: str, over: int) -> int:
@@ -149,3 +150,7 @@ class RollupCleaner:
             condition=Equals(attribute="state", value="done"),
         )
         self.retrier.call(lambda: self.items.update(expire))
+
+
+def _is_over(run: Run, keep_ms: int, now_ms: int) -> bool:
+    return run.done_at_ms is not None and not left_ms(since_ms=run.done_at_ms, wait_ms=keep_ms, now_ms=now_ms)

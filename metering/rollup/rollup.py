@@ -23,6 +23,7 @@ from metering.rollup.adding import Adding, updates_of
 from metering.rollup.placing import Placing
 from metering.rollup.plan import RollupPlan
 from metering.rollup.planning import MOST_SUMS, NotWaitingError, Planner
+from metering.stores.clock import left_ms
 from metering.stores.threads import do_all, side_by_side
 from metering.stores.writes import Table
 
@@ -243,7 +244,7 @@ class Rollup:
         """Time until the next step of a chain is due."""
         if newest is None or newest.state == "planned" or turn.behind:
             return 0
-        return newest.planned_at_ms + turn.every_ms - self.clock.now_ms()
+        return left_ms(since_ms=newest.planned_at_ms, wait_ms=turn.every_ms, now_ms=self.clock.now_ms())
 
     def _something_waits(self, shard: int) -> bool:
         return self.retrier.call(lambda: next(waiting_in(self.items, shard), None)) is not None

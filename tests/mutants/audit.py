@@ -381,8 +381,8 @@ AUDIT = (
     Mutant(
         name="a close takes a scan that began while its month took bookings",
         path="metering/cli/printing/scan_file.py",
-        old="if (state.verdicts is not None, state.digests) != (verdicts, digests):",
-        new="if (state.verdicts is not None) != verdicts:",
+        old="if (of := _named(head)) not in (None, self._of):",
+        new="of = _named(head)\n        if of and (of.region, of.stage) != (self._of.region, self._of.stage):",
         suites=("tests/unit/cli/test_scan_file.py",),
     ),
     Mutant(

@@ -9,6 +9,7 @@ from tests.mutants.audit import AUDIT
 from tests.mutants.commit import COMMIT
 from tests.mutants.mutant import LAKE, WORLD, Mutant
 from tests.mutants.readers import READERS
+from tests.mutants.repairs import REPAIRS
 from tests.mutants.rollup import ROLLUP
 from tests.mutants.upgrade import UPGRADE
 
@@ -52,6 +53,7 @@ MUTANTS = (
     *AUDIT,
     *COMMIT,
     *READERS,
+    *REPAIRS,
     *ROLLUP,
     *UPGRADE,
     Mutant(

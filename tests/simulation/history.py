@@ -138,6 +138,8 @@ class History:
         self.changes_shards = self.deployments.random() < 0.3
         self.shortages = random.Random(f"shortages {seed}")
         self.falls_short = self.shortages.random() < 0.15
+        # Of its own, too: how far the clocks of some who roll up are from the true one.
+        self.clocks = random.Random(f"clocks {seed}")
         self._jobs = 0
 
     def _settings(self) -> Settings:
@@ -237,6 +239,10 @@ class History:
         self.world.scheduler.spawn(body, delay_ms=self.chance.randrange(_EPOCH_MS))
 
     def _roll_up(self, process: Process) -> None:
+        if self.clocks.random() < 0.1:
+            # An operator's machine. Nobody waits until his own clock is as far.
+            process.skew_ms = self.clocks.randrange(-DAY_MS, 10 * DAY_MS)
+            self.faults.histogram["rolled up by a clock that is days wrong"] += 1
         jobs.rollup(process, self.settings).run(jobs.deadline(process, 2 * MINUTE_MS))
 
     def _roll_up_all(self, process: Process) -> None:

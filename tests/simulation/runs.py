@@ -37,6 +37,7 @@ EXPECTED = (
     "deleted by a lifecycle rule",
     "hours read while they changed",
     "wrong clock",
+    "rolled up by a clock that is days wrong",
     "reconciled while workers went on",
     "new files reconciled while workers went on",
     "usage items lost, to be rebuilt",

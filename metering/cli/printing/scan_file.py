@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -26,35 +28,43 @@ RESUME_OPTION = typer.Option(
 _SAVED_EVERY_S = 10
 
 
+# How every census begins that an older version saved without saying whose it is.
+_NAMELESS = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanOf:
+    """Whose scan it is: the first line of its file says it."""
+
+    command: Literal["verify", "reconcile", "period close"]
+    region: str
+    stage: str
+
+    def __str__(self) -> str:
+        return f"`metering {self.command}` of region {self.region}, stage {self.stage}"
+
+
 class ScanFile:
     """What a scan has counted so far, in a file. A plain class: it remembers when it saved last.
 
     Args:
         path: The file; None to keep nothing.
+        of: Whose scan it is. No other one is gone on with: another region has other rows, and a close needs a scan that
+            began when its month took no bookings any more.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, of: ScanOf) -> None:
         self._path = path
+        self._of = of
         self._saved_s = 0.0
 
-    def kept(
-        self,
-        items: ItemStore,
-        *,
-        deep: bool,
-        range_s: tuple[int, int] | None,
-        verdicts: bool = False,
-        digests: bool = False,
-    ) -> CensusState | None:
+    def kept(self, items: ItemStore, *, deep: bool, range_s: tuple[int, int] | None) -> CensusState | None:
         """What was counted so far; None if nothing was.
 
         Args:
             items: Ledger of the region.
             deep: Whether the rows are to be counted.
             range_s: The range that was asked for; None for everything.
-            verdicts: Whether verdicts are to be counted, as `verify` does.
-            digests: Whether each hour's rows get a digest, as a close needs it. Its scan began when the month took no
-                bookings any more, and no other did for sure.
 
         Raises:
             WrongUsageError: The file is something else, or has another scan.
@@ -62,15 +72,20 @@ class ScanFile:
         if self._path is None or not self._path.exists():
             return None
         try:
-            state = census_of(self._path.read_bytes(), items)
+            found = self._path.read_bytes()
         except OSError as error:
             raise WrongUsageError(f"Cannot read {self._path}: {error.strerror or error}.", _OTHER) from error
-        if state is None:
+        if found.startswith(_NAMELESS):
+            unknown = "an older version saved it, without its region and stage"
+            raise WrongUsageError(f"Nobody can tell whose scan {self._path} has: {unknown}.", _OTHER)
+        head, _, body = found.partition(b"\n")
+        if (of := _named(head)) not in (None, self._of):
+            raise WrongUsageError(f"{self._path} has a scan of {of}, and this is {self._of}.", _OTHER)
+        state = census_of(body, items)
+        if of is None or state is None:
             raise WrongUsageError(f"{self._path} is no scan that this version saved.", _OTHER)
         if state.deep != deep or (range_s is not None and range_s != (state.from_s, state.to_s)):
             raise WrongUsageError(f"{self._path} has a scan of another range or depth.", _OTHER)
-        if (state.verdicts is not None, state.digests) != (verdicts, digests):
-            raise WrongUsageError(f"{self._path} has a scan of another command.", _OTHER)
         return state
 
     def keep(self, state: CensusState, *, now: bool = False) -> None:
@@ -79,7 +94,7 @@ class ScanFile:
             return
         self._saved_s = time.monotonic()
         beside = self._path.with_name(f"{self._path.name}.new")
-        beside.write_bytes(census_bytes(state))
+        beside.write_bytes(json.dumps(asdict(self._of)).encode() + b"\n" + census_bytes(state))
         beside.replace(self._path)
 
     def remove(self) -> None:
@@ -89,6 +104,14 @@ class ScanFile:
 
 
 _OTHER = "Name another file, or delete this one to begin anew."
+
+
+def _named(head: bytes) -> ScanOf | None:
+    """Whose scan the first line of a file names; None if it is no such line."""
+    try:
+        return ScanOf(**json.loads(head))
+    except (ValueError, TypeError):
+        return None
 
 
 @contextmanager

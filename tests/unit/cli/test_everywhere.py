@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from metering.adapters.memory.regions import MemoryRegionStates
+from metering.audit.scan.saved import census_bytes
 from metering.audit.verify.manifest import ManifestHeader, SentBatch, header_line, sent_line
 from metering.cli.app import app
 from metering.cli.command import Session
@@ -22,7 +23,9 @@ from metering.cli.failures import CommandFailedError
 from metering.cli.printing.output import Format, encoded
 from metering.errors import SettingsError, UnavailableError
 from metering.fleet.regions import Phase, RegionState
+from metering.hours import month_bounds_s
 from metering.ledger.notes.completeness import Completeness
+from metering.ledger.snapshot import VerdictCounts
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
@@ -316,6 +319,55 @@ def test_a_page_refuses_options_that_it_has_no_use_for(option: tuple[str, ...], 
     result = run("report", "usage", "--html", str(tmp_path / "x.html"), *option)
     assert (result.exit_code, result.stdout) == (2, "")
     assert option[0] in result.stderr
+
+
+def stopped_scan(fleet: Fleet, path: Path, *line: str) -> None:
+    """A command of the home region that loses its answers once a part of the ledger is counted and saved."""
+
+    def fall_silent(call: str) -> None:
+        if path.exists():
+            raise UnavailableError(call, "throttled")
+
+    world = fleet.regions[HOME].world
+    world.items.on_call = fall_silent
+    assert run(*line, "--resume", str(path), "--region", HOME).exit_code == 1
+    world.items.on_call = lambda _call: None
+
+
+RESUMED = [("verify",), ("reconcile", "--deep")]
+
+
+@pytest.mark.parametrize("line", RESUMED, ids=lambda line: line[0])
+def test_a_saved_scan_of_another_region_or_stage_is_refused_by_its_name(
+    line: tuple[str, ...], fleet: Fleet, tmp_path: Path
+) -> None:
+    path = tmp_path / "scan"
+    stopped_scan(fleet, path, *line)
+    saved = path.read_bytes()
+    for place in (("--region", AWAY), ("--region", HOME, "--stage", "other")):
+        result = run(*line, "--resume", str(path), *place)
+        words = " ".join(result.stderr.split())
+        assert result.exit_code == 2, "a scan of us-east-1, stage local, was gone on with elsewhere"
+        assert f"has a scan of `metering {line[0]}` of region {HOME}, stage local" in words
+        assert "Name another file, or delete this one to begin anew." in words
+        assert path.read_bytes() == saved
+    assert run(*line, "--resume", str(path), "--region", HOME).exit_code == run(*line, "--region", HOME).exit_code
+
+
+@pytest.mark.usefixtures("fleet")
+@pytest.mark.parametrize("line", [*RESUMED, ("period", "close", "2026-10", "--yes")], ids=lambda line: line[0])
+def test_a_saved_scan_that_says_neither_region_nor_stage_is_not_believed(line: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "scan"
+    from_s, to_s = month_bounds_s("2026-10") if line[0] == "period" else (0, NOW_S + DAY_S)
+    state = World().jobs.reconciler.begin(from_s=from_s, to_s=to_s, deep=True)
+    state.verdicts = VerdictCounts() if line[0] == "verify" else None
+    state.digests = line[0] == "period"
+    # So it was saved by releases before this one.
+    path.write_bytes(census_bytes(state))
+    result = run(*line, "--resume", str(path), "--region", AWAY)
+    assert result.exit_code == 2, "a scan that says neither its region nor its stage was gone on with"
+    assert "an older version saved it, without its region and stage" in " ".join(result.stderr.split())
+    assert path.read_bytes() == census_bytes(state)
 
 
 def manifest(folder: Path, region: str, batches: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -12,8 +12,7 @@ from metering.billing.closing.refusals import NotClosable, PeriodNotClosableErro
 from metering.cli.commands.analyst.lake import _reconciled
 from metering.cli.commands.analyst.periods import removed_at_the_end
 from metering.cli.failures import WrongUsageError
-from metering.cli.printing.scan_file import ScanFile
-from metering.ledger.snapshot import VerdictCounts
+from metering.cli.printing.scan_file import ScanFile, ScanOf
 from metering.units import DAY_S
 from tests.support.lake_world import NOW_S, World, record
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RANGE = (0, NOW_S + DAY_S)
+OURS = ScanOf(command="reconcile", region="us-east-1", stage="local")
 
 
 def world_with_traffic() -> World:
@@ -41,14 +41,14 @@ def test_a_scan_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
             raise ScanTooLongError
 
     state = reconciler.begin(from_s=0, to_s=RANGE[1], deep=True)
-    file = ScanFile(path)
+    file = ScanFile(path, OURS)
     with pytest.raises(ScanTooLongError):
         reconciler.census.go_on(state, limit=stop, tell=lambda now: file.keep(now, now=True))
-    kept = ScanFile(path).kept(world.items, deep=True, range_s=RANGE)
+    kept = ScanFile(path, OURS).kept(world.items, deep=True, range_s=RANGE)
     assert kept is not None
     assert (kept.phase, kept.done) == (state.phase, state.done)
     assert kept.phase != "done"
-    result = _reconciled(reconciler, kept, ScanFile(path))
+    result = _reconciled(reconciler, kept, ScanFile(path, OURS))
     assert all(check.agrees for check in result.checks)
     assert [check.hour_s for check in result.checks] == list(Findings(kept, reconciler.may_lack_markers).checks())
     assert not path.exists()
@@ -56,17 +56,17 @@ def test_a_scan_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_without_a_file_nothing_is_kept(tmp_path: Path) -> None:
     world = world_with_traffic()
-    file = ScanFile(None)
+    file = ScanFile(None, OURS)
     state = world.jobs.reconciler.begin(from_s=0, to_s=RANGE[1])
     file.keep(state, now=True)
     assert file.kept(world.items, deep=False, range_s=RANGE) is None
     file.remove()
-    assert ScanFile(tmp_path / "none").kept(world.items, deep=False, range_s=RANGE) is None
+    assert ScanFile(tmp_path / "none", OURS).kept(world.items, deep=False, range_s=RANGE) is None
 
 
 def test_it_is_saved_at_most_every_few_seconds(tmp_path: Path) -> None:
     world, path = world_with_traffic(), tmp_path / "scan.gz"
-    file, state = ScanFile(path), world.jobs.reconciler.begin(from_s=0, to_s=RANGE[1])
+    file, state = ScanFile(path, OURS), world.jobs.reconciler.begin(from_s=0, to_s=RANGE[1])
     file.keep(state, now=True)
     path.unlink()
     file.keep(state)
@@ -75,7 +75,7 @@ def test_it_is_saved_at_most_every_few_seconds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("deep", "range_s"), [(True, RANGE), (False, (0, 3_600))])
 def test_a_file_with_another_scan_is_refused(tmp_path: Path, deep: bool, range_s: tuple[int, int]) -> None:
-    world, file = world_with_traffic(), ScanFile(tmp_path / "scan.gz")
+    world, file = world_with_traffic(), ScanFile(tmp_path / "scan.gz", OURS)
     file.keep(world.jobs.reconciler.begin(from_s=RANGE[0], to_s=RANGE[1]), now=True)
     with pytest.raises(WrongUsageError, match="another range or depth"):
         file.kept(world.items, deep=deep, range_s=range_s)
@@ -86,37 +86,25 @@ def test_a_file_that_is_no_scan_is_refused_and_stays(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("mine")
     with pytest.raises(WrongUsageError, match="no scan"):
-        ScanFile(path).kept(World().items, deep=False, range_s=None)
+        ScanFile(path, OURS).kept(World().items, deep=False, range_s=None)
     assert path.read_text() == "mine"
 
 
-@pytest.mark.parametrize("of_verify", [False, True])
-def test_a_file_of_verify_is_none_of_reconcile_and_the_other_way_round(tmp_path: Path, of_verify: bool) -> None:
-    world, file = world_with_traffic(), ScanFile(tmp_path / "scan.gz")
-    state = world.jobs.reconciler.begin(from_s=RANGE[0], to_s=RANGE[1], deep=True, sources=not of_verify)
-    state.verdicts = VerdictCounts(3, 2, 1) if of_verify else None
-    file.keep(state, now=True)
-    with pytest.raises(WrongUsageError, match="another command"):
-        file.kept(world.items, deep=True, range_s=RANGE, verdicts=not of_verify)
-    kept = file.kept(world.items, deep=True, range_s=RANGE, verdicts=of_verify)
-    assert kept is not None
-    assert (kept.verdicts, kept.survey.with_sources) == (state.verdicts, not of_verify)
-
-
-@pytest.mark.parametrize("of_close", [False, True])
-def test_a_file_of_a_close_is_none_of_reconcile_and_the_other_way_round(tmp_path: Path, of_close: bool) -> None:
-    """A scan of another command may have begun while the month still took bookings."""
-    world, file = world_with_traffic(), ScanFile(tmp_path / "scan.gz")
-    state = world.jobs.reconciler.begin(from_s=RANGE[0], to_s=RANGE[1], deep=True)
-    state.digests = of_close
-    file.keep(state, now=True)
-    with pytest.raises(WrongUsageError, match="another command"):
-        file.kept(world.items, deep=True, range_s=RANGE, digests=not of_close)
-    assert file.kept(world.items, deep=True, range_s=RANGE, digests=of_close) is not None
+@pytest.mark.parametrize("command", ["verify", "period close"])
+def test_a_file_of_another_command_is_refused(tmp_path: Path, command: Literal["verify", "period close"]) -> None:
+    """A close needs a scan that began when its month took no bookings any more; verify counts verdicts."""
+    world, path = world_with_traffic(), tmp_path / "scan.gz"
+    theirs = ScanOf(command=command, region=OURS.region, stage=OURS.stage)
+    for saved, asked in ((OURS, theirs), (theirs, OURS)):
+        state = world.jobs.reconciler.begin(from_s=RANGE[0], to_s=RANGE[1], deep=True)
+        ScanFile(path, saved).keep(state, now=True)
+        with pytest.raises(WrongUsageError, match=f"`metering {saved.command}` of region us-east-1"):
+            ScanFile(path, asked).kept(world.items, deep=True, range_s=RANGE)
+        assert ScanFile(path, saved).kept(world.items, deep=True, range_s=RANGE) is not None
 
 
 def test_the_file_of_a_close_stays_until_the_month_is_closed_or_its_totals_differ(tmp_path: Path) -> None:
-    file, path = ScanFile(tmp_path / "scan.gz"), tmp_path / "scan.gz"
+    file, path = ScanFile(tmp_path / "scan.gz", OURS), tmp_path / "scan.gz"
     for cause, stays in (
         (NotClosable.COMPACTION_UNFINISHED, True),
         (NotClosable.HOURS_UNSTABLE, True),

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
 from metering.ledger.runs import newest_first
 from metering.ledger.waiting import waiting_in
 from metering.rollup.tick import RollupTick
-from metering.units import MINUTE_S
+from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.unit.rollup.small_region import SmallRegion, row
+
+if TYPE_CHECKING:
+    from metering.stores.clock import Clock
 
 
 def _tick(region: SmallRegion, *, every_s: int = 15, commits: int = 2_000) -> RollupTick:
@@ -79,3 +88,60 @@ def test_the_end_of_the_process_comes_before_that_of_the_tick() -> None:
     began_ms = region.clock.now_ms()
     assert not _tick(region).run(region.deadline(time_s=20)).finished
     assert region.clock.now_ms() - began_ms < 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class WrongClock:
+    """The clock of a process: it is ahead of the true one."""
+
+    true: Clock
+    ahead_ms: int
+
+    def now_ms(self) -> int:
+        return self.true.now_ms() + self.ahead_ms
+
+    def sleep_ms(self, duration_ms: int) -> None:
+        self.true.sleep_ms(duration_ms)
+
+
+def _waited_ms(region: SmallRegion, *, minutes: int) -> int:
+    """How long a commit waits that comes just now, with a tick each minute; or all these minutes."""
+    began_ms = region.clock.now_ms()
+    region.commit("now", [row(1)])
+    for minute in range(minutes):
+        region.clock.sleep_ms(max(0, began_ms + minute * MINUTE_S * 1000 - region.clock.now_ms()))
+        _tick(region).run(region.deadline())
+        if not list(waiting_in(region.items, 0)):
+            return region.clock.now_ms() - began_ms
+    return minutes * MINUTE_S * 1000
+
+
+@pytest.mark.parametrize("ahead_s", [-DAY_S, -20, 0, 5, 14, 16, 40, 6 * HOUR_S, 5 * DAY_S])
+def test_a_run_that_a_wrong_clock_planned_holds_up_usage_no_longer_than_two_runs(ahead_s: int) -> None:
+    region = SmallRegion()
+    region.commit("before", [row(1)])
+    replace(region.rollup(), clock=WrongClock(region.clock, ahead_s * 1000)).run(region.deadline())
+    assert _waited_ms(region, minutes=5) <= 2 * 15_000, f"a run of a clock {ahead_s} s ahead stops the roll-up"
+
+
+@pytest.mark.parametrize("ahead_s", [1, 6 * HOUR_S])
+def test_a_call_that_waits_for_nothing_is_not_held_up_by_a_clock_that_is_ahead(ahead_s: int) -> None:
+    region = SmallRegion()
+    region.commit("c1", [row(1)])
+    replace(region.rollup(), clock=WrongClock(region.clock, ahead_s * 1000)).run(region.deadline())
+    region.commit("c2", [row(2)])
+    assert region.rollup().run(region.deadline()).finished, "`compact` leaves it until its clock is as far"
+    assert region.usage() == region.committed
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_among_processes_whose_clocks_differ_none_waits_for_another_longer_than_two_runs(seed: int) -> None:
+    chance, region = random.Random(seed), SmallRegion(seed=seed)
+    clocks = [WrongClock(region.clock, 1000 * chance.randint(-DAY_S, DAY_S)) for _ in range(3)]
+    for number in range(30):
+        region.commit(f"c{number}", [row(1)])
+        result = replace(region.rollup(), clock=chance.choice(clocks)).run(region.deadline(), every_s=15)
+        assert result.due_in_ms <= 2 * 15_000
+        region.clock.sleep_ms(chance.choice((500, 5_000, 30_000)))
+    assert region.rollup().run(region.deadline()).finished
+    assert region.usage() == region.committed

@@ -14,7 +14,7 @@ from metering.cli.all_regions import asks_for_all, everywhere, of_region
 from metering.cli.command import Session, command, say
 from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
-from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, counting
+from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf, counting
 from metering.cli.times import FROM_OPTION, TO_OPTION
 from metering.hours import rfc3339
 from metering.ledger.contradictions import Contradictions
@@ -132,13 +132,13 @@ def reconcile(
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     if resume is not None and asks_for_all(session):
         raise WrongUsageError("--resume has a scan of one region.", "Name the region.")
-    file = ScanFile(resume)
     asked = None if start is None and end is None else (from_s, to_s)
     told: list[tuple[str, str]] = []
     failed: list[str] = []
 
     def compared(region: RegionConnection) -> Answer:
         reconciler = region.jobs.reconciler
+        file = ScanFile(resume, ScanOf(command="reconcile", region=region.region, stage=session.stage))
         state = file.kept(region.items, deep=deep, range_s=asked)
         state = state or reconciler.begin(from_s=from_s, to_s=to_s, deep=deep)
         found = _reconciled(reconciler, state, file)

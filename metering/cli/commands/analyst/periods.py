@@ -17,7 +17,7 @@ from metering.cli.all_regions import everywhere, of_region
 from metering.cli.command import Session, command, progress, say
 from metering.cli.commands.analyst.lake import NoDeadline, counts_answer
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile
+from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf
 from metering.cli.times import FROM_OPTION, TO_OPTION
 from metering.hours import hour_label, month_bounds_s, month_of, rfc3339
 from metering.reports.answer import Answer, Column, Json
@@ -101,8 +101,8 @@ def period_close(
         if checklist.blocking(accepted):
             raise typer.Exit(1)
         return
-    file = ScanFile(resume)
-    counted = file.kept(session.region().items, deep=True, range_s=month_bounds_s(month), digests=True)
+    file = ScanFile(resume, ScanOf(command="period close", region=session.region_name, stage=session.stage))
+    counted = file.kept(session.region().items, deep=True, range_s=month_bounds_s(month))
     _say_checklist(checklist, accepted)
     checklist.demand(accepted)
     with session.deed(

@@ -18,7 +18,7 @@ from metering.cli.command import Session, command, progress, say
 from metering.cli.commands.analyst.lake import NoDeadline
 from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
-from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, counting
+from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf, counting
 from metering.errors import OperationFailedError, UnavailableError
 from metering.hours import rfc3339
 from metering.reports.answer import Answer, Cell, Column, Json, Kind
@@ -111,8 +111,8 @@ def verify(
         verifier = build_verifier(session.region())
         wait_until_settled(verifier, wait_s, rollup=rollup_of(session.region()))
         asked = None if start is None and end is None else (from_s, to_s)
-        file = ScanFile(resume)
-        counted = file.kept(session.region().items, deep=True, range_s=asked, verdicts=True)
+        file = ScanFile(resume, ScanOf(command="verify", region=session.region_name, stage=session.stage))
+        counted = file.kept(session.region().items, deep=True, range_s=asked)
         if counted is not None:
             from_s, to_s = counted.from_s, counted.to_s
         with counting() as tell:
