@@ -26,6 +26,9 @@ _MOST_BYTES = 2**58
 # The part of a quantity below a GB is under 10^10. At a price below this, its product with the half fits into 64 bits.
 _MOST_PRICE = 1_800_000_000
 _MOST_COST = INT64_MAX
+# A double holds each whole number below this.
+_MOST_IN_DOUBLE = 2**53
+_MOST_SCALED = 2**50 / UNITS_A_USD
 
 
 def whole_numbers(numbers: Sequence[int | None]) -> pa.Array:
@@ -73,6 +76,26 @@ def as_money(units: pa.Array) -> pa.Array:
     return pa.Array.from_buffers(MONEY, len(whole), whole.buffers(), offset=whole.offset)
 
 
+def as_doubles(units: pa.Array) -> pa.Array:
+    """Whole numbers of 1e-10 as the doubles nearest to them. Arrow's cast of a decimal is up to one unit off."""
+    if _small(units, _MOST_IN_DOUBLE):
+        # Both are exact, so the quotient is rounded once.
+        return pc.divide(units.cast(pa.float64()), float(UNITS_A_USD))
+    return as_money(units).cast(pa.string()).cast(pa.float64())
+
+
+def of_doubles(amounts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """The decimals of ten places that doubles are nearest to; the other way of `as_doubles`, below 524,288."""
+    most = pc.max(pc.abs(amounts)).as_py()
+    if most is None or most < _MOST_SCALED:
+        # Twice rounded, and still nearer to its whole number than to any other.
+        units = pc.round(pc.multiply(amounts, float(UNITS_A_USD))).cast(pa.int64())
+        if isinstance(units, pa.ChunkedArray):
+            return pa.chunked_array([as_money(chunk) for chunk in units.chunks], MONEY)
+        return as_money(units)
+    return amounts.cast(pa.string()).cast(MONEY)
+
+
 def _fits(quantity: pa.Array, prices: pa.Array) -> bool:
     if not len(prices):
         return True
@@ -90,7 +113,7 @@ def _small(numbers: pa.Array, most: int) -> bool:
     """Whether all numbers are int64, and below `most` in size."""
     if not pa.types.is_int64(numbers.type):
         return False
-    if not len(numbers):
+    if len(numbers) == numbers.null_count:
         return True
     bounds = pc.min_max(numbers)
     return bool(bounds["min"].as_py() > -most and bounds["max"].as_py() < most)

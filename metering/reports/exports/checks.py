@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metering.billing.money import DECIMALS
+from metering.billing.money import DECIMALS, UNITS_A_USD
 from metering.errors import OperationFailedError
 from metering.hours import month_bounds_s
+from metering.reports.exports.amounts import of_doubles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +27,9 @@ _EXAMPLES = 5
 # Factors whose product has at most the 38 digits that are fast, and the 76 that there are.
 _USUAL = (pa.decimal128(20, DECIMALS), pa.decimal128(17, DECIMALS))
 _LARGE = (pa.decimal256(38, DECIMALS), pa.decimal256(37, DECIMALS))
+# From 2^19 on the next double is further away than the next ten decimals.
+_MOST_TOLD = 2.0**19
+_DOUBLE_STEP = 2.0**-52
 
 
 class ExportWrongError(OperationFailedError):
@@ -95,7 +99,7 @@ class LineChecks:
             checked.append(columns)
             cost, quantity, price = map(_exact, columns)
             right = pc.round(_product(quantity, price), DECIMALS, "half_towards_infinity")
-            same = pc.equal(right.cast(_narrow(right.type)), cost)
+            same = _close(right.cast(_narrow(right.type)), cost, *columns[:2])
             if not pc.all(same).as_py():
                 at = pc.index(same.combine_chunks(), pa.scalar(value=False)).as_py()
                 yield (
@@ -176,6 +180,21 @@ def _product(quantity: pa.ChunkedArray, price: pa.ChunkedArray) -> pa.ChunkedArr
         return pc.multiply(quantity.cast(_LARGE[0]), price.cast(_LARGE[1]))
 
 
+def _close(
+    right: pa.ChunkedArray, cost: pa.ChunkedArray, written: pa.ChunkedArray, quantity: pa.ChunkedArray
+) -> pa.ChunkedArray:
+    """Whether each cost is what it should be: to the last digit, or as near as the doubles that were written can say."""
+    if not pa.types.is_floating(written.type) or max(map(_largest, (written, quantity))) < _MOST_TOLD:
+        return pc.equal(right, cost)
+    off = pc.abs(pc.subtract(right, cost.cast(right.type))).cast(pa.float64())
+    return pc.less_equal(off, pc.add(pc.multiply(pc.abs(written), _DOUBLE_STEP), 1 / UNITS_A_USD))
+
+
+def _largest(amounts: pa.ChunkedArray) -> float:
+    most: float | None = pc.max(pc.abs(amounts)).as_py()
+    return most or 0.0
+
+
 def _narrow(product: pa.DataType) -> pa.DataType:
     """A product's type after its last digits were rounded away."""
     wide = pa.decimal128 if pa.types.is_decimal128(product) else pa.decimal256
@@ -183,11 +202,11 @@ def _narrow(product: pa.DataType) -> pa.DataType:
 
 
 def _exact(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as decimals. A double below 900,000 is nearest to one number of ten decimals."""
+    """A column as decimals. A double below 524,288 is nearest to one number of ten decimals."""
     money = pa.decimal128(38, DECIMALS)
     if pa.types.is_dictionary(column.type):
         return pa.chunked_array([chunk.dictionary.cast(money).take(chunk.indices) for chunk in column.chunks], money)
-    return column.cast(money)
+    return of_doubles(column) if pa.types.is_floating(column.type) else column.cast(money)
 
 
 def _key_numbers(priced: list[Priced]) -> list[int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metering.reports.exports.amounts import MONEY, as_money, whole_numbers
+from metering.reports.exports.amounts import MONEY, as_doubles, as_money, whole_numbers
 from metering.reports.safe_text import spreadsheet_text
 
 if TYPE_CHECKING:
@@ -181,8 +181,7 @@ def moments(batch_s: pa.Array, form: FileFormat, time_text: Callable[[int], str]
 
 def money(units: pa.Array, form: FileFormat, *, double: bool = False) -> pa.Array:
     """Amounts of lines in 1e-10, as decimals; as doubles where AWS's own files have them, and only in Parquet."""
-    exact = as_money(units)
-    return exact.cast(pa.float64()) if double and form == "parquet" else exact
+    return as_doubles(units) if double and form == "parquet" else as_money(units)
 
 
 def _stored_as(kind: pa.DataType, array: pa.Array) -> pa.Array:
@@ -231,8 +230,10 @@ class _Values:
 
 def array_of(values: Sequence[Value], kind: pa.DataType) -> pa.Array:
     """Shown values as an array of a column's type."""
-    if pa.types.is_decimal(kind) or pa.types.is_floating(kind):
-        return as_money(_whole(values)).cast(kind)
+    if pa.types.is_decimal(kind):
+        return as_money(_whole(values))
+    if pa.types.is_floating(kind):
+        return as_doubles(_whole(values))
     return moments(_whole(values), "parquet", str) if pa.types.is_timestamp(kind) else pa.array(values, kind)
 
 

@@ -1,7 +1,7 @@
 """AWS's CUR 2.0: what its 113 columns say of a charge. Those of reservations, savings plans and the like stay empty.
 
 Readers of CUR go by position, so a file has all columns in AWS's order. In Parquet amounts are doubles, as in AWS's own
-files, the only ones of this package; a double holds the ten decimals of any line below 900,000 USD. CSV has all digits.
+files, the only ones of this package; a double holds the ten decimals of any amount below 524,288. CSV has all digits.
 """
 
 from __future__ import annotations

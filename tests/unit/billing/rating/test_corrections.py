@@ -71,6 +71,19 @@ def test_an_allowance_that_a_dearer_product_takes_moves_each_tier_behind_it() ->
     ]
 
 
+def test_an_allowance_by_time_is_shared_out_by_true_time_and_inside_a_product_late_usage_comes_last() -> None:
+    """The example of docs/decisions/0027."""
+    prices = PayerPrices(book([US, SAO_PAULO], allowance("100", "US", "SA", order="chronological")), PAYER)
+    old = [used(gb("60"), 5, account=TWO), used(gb("60"), 6, account=TWO, usage_type=SAO_PAULO.usage_type)]
+    found = correction(prices, old, used(gb("50"), 2))
+    assert told(found) == [
+        (ONE, 2, 40, "0.00"),
+        (ONE, 2, 10, "0.09"),
+        (TWO, 6, -40, "0.00"),
+        (TWO, 6, 40, "0.15"),
+    ]
+
+
 def test_late_usage_before_a_change_of_prices_moves_the_tiers_after_it() -> None:
     new = (("10240", "0.08"), ("51200", "0.075"), ("153600", "0.07"), (None, "0.05"))
     prices = PayerPrices(book([product("US", US.usage_type, US_TIERS, (BEGIN_S + DAY_S, new))]), PAYER)

@@ -76,6 +76,16 @@ def test_a_double_of_cur_that_is_off_is_found(name: str) -> None:
         _looked_at(_charges(), _changed(name, "0.0000000001"), kind="cur")
 
 
+@pytest.mark.parametrize("size", ["700000.3", "41612161.2345678912"])
+def test_a_line_of_more_than_half_a_pb_is_no_error_of_its_doubles(size: str) -> None:
+    for more in range(40):
+        charges = billed(BOOK, [used(gb(size) + more)], MONTH).charges
+        _looked_at([charge for charge, _ in charges], kind="cur")
+    large = [charge for charge, _ in billed(BOOK, [used(gb(size))], MONTH).charges]
+    with pytest.raises(ExportWrongError, match="rounded half up"):
+        _looked_at(large, _changed("line_item_unblended_cost", "0.00001"), kind="cur")
+
+
 def test_the_last_digit_of_a_cost_is_looked_at() -> None:
     with pytest.raises(ExportWrongError, match="BilledCost"):
         _looked_at(_charges(), _changed("BilledCost", "0.0000000001"))
