@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tests.mutants.audit import AUDIT
 from tests.mutants.commit import COMMIT
+from tests.mutants.finance import FINANCE
 from tests.mutants.mutant import LAKE, WORLD, Mutant
 from tests.mutants.readers import READERS
 from tests.mutants.repairs import REPAIRS
@@ -52,6 +53,7 @@ _DOORS_OPERATORS = ("tests/api/test_operators.py",)
 MUTANTS = (
     *AUDIT,
     *COMMIT,
+    *FINANCE,
     *READERS,
     *REPAIRS,
     *ROLLUP,

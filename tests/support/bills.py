@@ -35,6 +35,7 @@ class Line(NamedTuple):
     kind: str = "Usage"
     unit: str = "GB"
     hours: int = 1
+    usd: str = "0.01"
 
 
 def quantity_of(size: int) -> str:
@@ -52,6 +53,7 @@ def cur(line: Line) -> dict[str, str]:
         "line_item_usage_amount": line.quantity,
         "line_item_usage_end_date": rfc3339(line.start_s + line.hours * HOUR_S),
         "line_item_usage_start_date": rfc3339(line.start_s),
+        "line_item_unblended_cost": line.usd,
         "line_item_usage_type": line.usage_type,
         "pricing_unit": line.unit,
     }
@@ -63,6 +65,7 @@ _LEGACY = {
     "line_item_usage_amount": "lineItem/UsageAmount",
     "line_item_usage_end_date": "lineItem/UsageEndDate",
     "line_item_usage_start_date": "lineItem/UsageStartDate",
+    "line_item_unblended_cost": "lineItem/UnblendedCost",
     "line_item_usage_type": "lineItem/UsageType",
     "pricing_unit": "pricing/unit",
 }
@@ -77,7 +80,7 @@ def focus(line: Line) -> dict[str, str]:
     """A line as AWS's FOCUS export has it."""
     usage = line.kind == "Usage"
     return {
-        "BilledCost": "0.01",
+        "BilledCost": line.usd,
         "ChargeCategory": line.kind,
         "ChargePeriodEnd": rfc3339(line.start_s + line.hours * HOUR_S),
         "ChargePeriodStart": rfc3339(line.start_s),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
 from metering.onramps.compare.files import opened
-from metering.onramps.compare.lines import BilledLine, BrokenLine, LeftOut, judged
+from metering.onramps.compare.lines import BilledLine, BrokenLine, LeftOut, LeftOutLine, judged
+from metering.onramps.compare.named import Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,7 +34,9 @@ class Bill:
         exact: The sum before lines were rounded.
         lines: Lines that are compared.
         negative: Those of them that take bytes back.
+        compared: Lines that are compared, and what they cost, by usage type.
         left_out: Lines that are not compared, by reason.
+        no_transfer: Those that are no data transfer, and what they cost, by usage type.
         broken: Lines that cannot be read, by what is wrong.
         examples: The first of them, in words.
         names: Kinds of export that were found.
@@ -44,7 +47,9 @@ class Bill:
     exact: Decimal = Decimal(0)
     lines: int = 0
     negative: int = 0
+    compared: Names = field(default_factory=Names)
     left_out: Counter[LeftOut] = field(default_factory=Counter)
+    no_transfer: Names = field(default_factory=Names)
     broken: Counter[Broken] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
@@ -66,14 +71,16 @@ class Bill:
         """Bytes by which rounding the lines has moved the sum."""
         return _EXACT.subtract(Decimal(sum(self.bytes.values())), self.exact)
 
-    def take(self, found: BilledLine | LeftOut | BrokenLine, where: str) -> None:
+    def take(self, found: BilledLine | LeftOutLine | BrokenLine, where: str) -> None:
         """Count a line, once.
 
         Raises:
             OperationFailedError: There is more than memory should hold.
         """
-        if isinstance(found, LeftOut):
-            self.left_out[found] += 1
+        if isinstance(found, LeftOutLine):
+            self.left_out[found.why] += 1
+            if found.why is LeftOut.NO_TRANSFER:
+                self.no_transfer.add(found.usage_type, found.usd)
         elif isinstance(found, BrokenLine):
             self.broken[found.what] += 1
             if len(self.examples) < _EXAMPLES:
@@ -84,6 +91,7 @@ class Bill:
     def _add(self, line: BilledLine) -> None:
         self.lines += 1
         self.negative += line.bytes < 0
+        self.compared.add(line.key.usage_type, line.usd)
         self.bytes[line.key] = self.bytes.get(line.key, 0) + line.bytes
         self.exact = _EXACT.add(self.exact, line.exact)
         self.first_s = line.start_s if self.first_s is None else min(self.first_s, line.start_s)

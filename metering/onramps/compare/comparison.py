@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import OperationFailedError
-from metering.onramps.compare.usage_types import is_metered_only, is_transfer
+from metering.onramps.compare.usage_types import is_metered_only, is_transfer, why_billed_only
 from metering.units import GIB, KIB, MIB
 
 if TYPE_CHECKING:
@@ -90,6 +90,13 @@ class ComparedRow(NamedTuple):
         return share.quantize(_PERCENT_PLACES, ROUND_HALF_EVEN, _EXACT)
 
 
+class BilledOnly(NamedTuple):
+    """What is billed under a usage type of which nothing is metered, and the reason in words."""
+
+    bytes: int
+    why: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """What came of it.
@@ -98,12 +105,14 @@ class Comparison:
         rows: All rows, in the order of their keys.
         apart: Metered bytes by usage type that no bill has: within a zone, unclassified.
         own: Metered bytes by usage type that is none of AWS's data transfer: senders may name types of their own.
+        billed_apart: Billed bytes by usage type that no account of the bill meters, and why that is no difference.
         tolerance: What is tolerated; None if nothing is judged.
     """
 
     rows: Sequence[ComparedRow]
     apart: Mapping[str, int]
     own: Mapping[str, int]
+    billed_apart: Mapping[str, BilledOnly]
     tolerance: Tolerance | None
 
     @property
@@ -115,6 +124,17 @@ class Comparison:
     def metered(self) -> int:
         """Sum of what was metered, without what stands apart."""
         return sum(row.metered for row in self.rows)
+
+    @property
+    def one_sided(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Bytes of rows by usage type that only the bill has, and that only the meter has. They are differences."""
+        sums: dict[str, tuple[int, int]] = {}
+        for key, billed, metered in self.rows:
+            before = sums.get(key.usage_type, (0, 0))
+            sums[key.usage_type] = (before[0] + billed, before[1] + metered)
+        billed_only = {name: billed for name, (billed, metered) in sums.items() if billed and not metered}
+        metered_only = {name: metered for name, (billed, metered) in sums.items() if metered and not billed}
+        return billed_only, metered_only
 
     @property
     def beyond(self) -> int | None:
@@ -138,5 +158,23 @@ def compare(
             own[key.usage_type] = own.get(key.usage_type, 0) + size
         else:
             beside[key] = size
-    rows = [ComparedRow(key, billed.get(key, 0), beside.get(key, 0)) for key in sorted(billed.keys() | beside.keys())]
-    return Comparison(rows=rows, apart=apart, own=own, tolerance=tolerance)
+    left, billed_apart = _billed_apart(billed, beside)
+    rows = [ComparedRow(key, left.get(key, 0), beside.get(key, 0)) for key in sorted(left.keys() | beside.keys())]
+    return Comparison(rows=rows, apart=apart, own=own, billed_apart=billed_apart, tolerance=tolerance)
+
+
+def _billed_apart(
+    billed: Mapping[LineKey, int], metered: Mapping[LineKey, int]
+) -> tuple[dict[LineKey, int], dict[str, BilledOnly]]:
+    """Billed lines that are compared, and those under usage types that their account does not meter."""
+    known = {(key.account_id, key.usage_type) for key in metered}
+    left: dict[LineKey, int] = {}
+    apart: dict[str, BilledOnly] = {}
+    for key, size in billed.items():
+        why = "" if key[:2] in known else why_billed_only(key.usage_type)
+        if why:
+            before = apart.get(key.usage_type)
+            apart[key.usage_type] = BilledOnly(size + (before.bytes if before else 0), why)
+        else:
+            left[key] = size
+    return left, apart

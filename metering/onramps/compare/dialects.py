@@ -28,6 +28,7 @@ class Dialect:
         end: Its end; a file may lack it.
         category: What kind of charge a line is.
         usage: The kinds that are usage, in lower case. All others are money about usage that stands in another line.
+        cost: What the line costs, in USD; a file may lack it.
         amounts: Pairs of a quantity and its unit, the better one first. A file may lack the unit.
     """
 
@@ -38,6 +39,7 @@ class Dialect:
     end: tuple[str, ...]
     category: tuple[str, ...]
     usage: frozenset[str]
+    cost: tuple[str, ...]
     amounts: tuple[tuple[str, str], ...]
 
     @property
@@ -56,6 +58,7 @@ DIALECTS = (
         end=("line_item_usage_end_date",),
         category=("line_item_line_item_type",),
         usage=_CUR_USAGE,
+        cost=("line_item_unblended_cost",),
         amounts=(("line_item_usage_amount", "pricing_unit"),),
     ),
     Dialect(
@@ -66,6 +69,7 @@ DIALECTS = (
         end=("ChargePeriodEnd",),
         category=("ChargeCategory",),
         usage=frozenset({"usage"}),
+        cost=("BilledCost",),
         amounts=(("ConsumedQuantity", "ConsumedUnit"), ("PricingQuantity", "PricingUnit")),
     ),
     Dialect(
@@ -76,6 +80,7 @@ DIALECTS = (
         end=("lineItem/UsageEndDate",),
         category=("lineItem/LineItemType",),
         usage=_CUR_USAGE,
+        cost=("lineItem/UnblendedCost",),
         amounts=(("lineItem/UsageAmount", "pricing/unit"),),
     ),
 )
@@ -87,8 +92,8 @@ class Chosen:
 
     Attributes:
         dialect: Its kind.
-        columns: Their names in the file, in the order account, usage type, start, end, category, and the pairs of
-            amounts. Empty where the file has none.
+        columns: Their names in the file, in the order account, usage type, start, end, category, cost, and the
+            pairs of amounts. Empty where the file has none.
     """
 
     dialect: Dialect
@@ -116,7 +121,7 @@ def chosen(columns: Sequence[str], where: str) -> Chosen:
             "Export it with these columns: without them no line can be compared.",
         )
     pairs = [name for amount, unit in dialect.amounts for name in (there.get(amount.lower(), ""), _unit(unit, there))]
-    single = (dialect.account, dialect.usage_type, dialect.start, dialect.end, dialect.category)
+    single = (dialect.account, dialect.usage_type, dialect.start, dialect.end, dialect.category, dialect.cost)
     found = (*(_first(names, there) for names in single), *pairs)
     if twice := sorted({name for name in columns if columns.count(name) > 1}.intersection(found)):
         raise OperationFailedError(

@@ -14,6 +14,7 @@ from metering.onramps.compare.values import (
     seconds_of,
     text_of,
     unit_bytes,
+    usd_of,
     whole_bytes,
 )
 from metering.units import DAY_S
@@ -63,12 +64,22 @@ class BilledLine(NamedTuple):
         start_s: Start of its time.
         bytes: Its amount in whole bytes.
         exact: Its amount before it was rounded to them.
+        usd: What it costs; None if the bill does not say so.
     """
 
     key: LineKey
     start_s: int
     bytes: int
     exact: Decimal
+    usd: Decimal | None
+
+
+class LeftOutLine(NamedTuple):
+    """A line that is right and not compared."""
+
+    why: LeftOut
+    usage_type: str
+    usd: Decimal | None
 
 
 class BrokenLine(NamedTuple):
@@ -99,7 +110,7 @@ class Wanted:
         return day[:_MONTH_CHARS] if self.by == "month" else day
 
 
-def judged(fields: Sequence[object] | None, dialect: Dialect, wanted: Wanted) -> BilledLine | LeftOut | BrokenLine:
+def judged(fields: Sequence[object] | None, dialect: Dialect, wanted: Wanted) -> BilledLine | LeftOutLine | BrokenLine:
     """What becomes of a line. What is no data transfer may be as broken as it likes.
 
     Args:
@@ -109,18 +120,19 @@ def judged(fields: Sequence[object] | None, dialect: Dialect, wanted: Wanted) ->
     """
     if fields is None:
         return BrokenLine(Broken.FIELDS, "the line has more or fewer fields than the header")
-    account, usage_type, start, end, category, *amounts = fields
-    if not is_transfer(name := text_of(usage_type)):
-        return LeftOut.NO_TRANSFER
+    account, usage_type, start, end, category, cost, *amounts = fields
+    name, usd = text_of(usage_type), usd_of(cost)
+    if not is_transfer(name):
+        return LeftOutLine(LeftOut.NO_TRANSFER, name, usd)
     if text_of(category).lower() not in dialect.usage:
-        return LeftOut.NO_USAGE
+        return LeftOutLine(LeftOut.NO_USAGE, name, usd)
     what = Broken.ACCOUNT
     try:
         account_id = account_of(account)
         what = Broken.TIME
         start_s, end_s = seconds_of(start), seconds_of(end) if text_of(end) else None
         if (other := _not_asked(account_id, start_s, end_s, wanted)) is not None:
-            return other
+            return LeftOutLine(other, name, usd)
         amount, unit = _amount(amounts)
         what = Broken.UNIT
         factor = unit_bytes(unit)
@@ -128,7 +140,7 @@ def judged(fields: Sequence[object] | None, dialect: Dialect, wanted: Wanted) ->
         exact = bytes_of(amount, factor)
     except ValueError as error:
         return BrokenLine(what, str(error))
-    return BilledLine(LineKey(account_id, name, wanted.period_of(start_s)), start_s, whole_bytes(exact), exact)
+    return BilledLine(LineKey(account_id, name, wanted.period_of(start_s)), start_s, whole_bytes(exact), exact, usd)
 
 
 def _not_asked(account_id: str, start_s: int, end_s: int | None, wanted: Wanted) -> LeftOut | None:

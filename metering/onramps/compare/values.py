@@ -64,15 +64,25 @@ def bytes_of(value: object, unit: int) -> Decimal:
     Raises:
         ValueError: It is no number, or larger than any bill.
     """
-    text = (
-        str(value) if isinstance(value, int | Decimal) else repr(value) if isinstance(value, float) else text_of(value)
-    )
+    text = _number_text(value)
     if not _AMOUNT.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is no amount")
     exact = _EXACT.multiply(Decimal(text), Decimal(unit))
     if abs(exact) > _MOST_BYTES:
         raise ValueError(f"{text[:40]} is more than any bill has")
     return exact
+
+
+def usd_of(value: object) -> Decimal | None:
+    """What a line costs; None if it does not say so in a number."""
+    text = _number_text(value)
+    return Decimal(text) if _AMOUNT.fullmatch(text) else None
+
+
+def _number_text(value: object) -> str:
+    if isinstance(value, int | Decimal):
+        return str(value)
+    return repr(value) if isinstance(value, float) else text_of(value)
 
 
 def whole_bytes(exact: Decimal) -> int:

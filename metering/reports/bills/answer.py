@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
 from metering.reports.answer import KEEP, ROOMY, Answer, Column
+from metering.reports.bills.names import named_sentences, named_values
 from metering.units import exact_and_size
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def _meta(found: Comparison, bill: Bill, asked: Asked, *, rows_total: int) -> di
         "difference_bytes": str(found.metered - found.billed),
         "metered_only": _texts(found.apart),
         "own_usage_types": _texts(found.own),
+        **named_values(found, bill),
         "tolerance": None if found.tolerance is None else _tolerance(found.tolerance),
         "rows_total": rows_total,
         "beyond": found.beyond,
@@ -142,6 +144,7 @@ def _footer(found: Comparison, bill: Bill) -> list[str]:
         "A bill counts GB of 2^30 bytes with 10 decimals, a tenth of a byte: each line is rounded to whole bytes. "
         f"That moves the sum by {bill.rounding:.3f} bytes.",
     ]
+    told += named_sentences(found, bill)
     if found.apart:
         told.append(f"No bill shows, and no difference is: {_listed(found.apart)}.")
     if found.own:

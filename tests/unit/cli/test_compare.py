@@ -146,6 +146,37 @@ def test_the_table_says_how_it_was_rounded_and_what_was_left_out(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("region")
+def test_processing_on_a_bill_is_named_with_its_bytes_and_its_money_and_is_not_left_out(tmp_path: Path) -> None:
+    lines = [
+        Line(ACCOUNT, "NatGateway-Bytes", HOUR, "2", usd="0.09"),
+        Line(ACCOUNT, "VpcEndpoint-Bytes", HOUR, "1", usd="0.01"),
+        Line(ACCOUNT, "VpcPeering-In-Bytes", HOUR, "3", usd="0.03"),
+        Line(ACCOUNT, "TransitGateway-Bytes", HOUR, "4", usd="0.08"),
+        Line(ACCOUNT, "NatGateway-Hours", HOUR, "1", unit="Hrs", usd="0.045"),
+    ]
+    bill = write_bill(tmp_path / "bill.csv", lines)
+    answer = document(bill)
+    assert answer["left_out"] == {"no_transfer": 1}, "lines of processing are left out as no data transfer"
+    assert {each["usage_type"]: (each["bytes"], each["usd"]) for each in answer["billed_only"]} == {
+        "NatGateway-Bytes": (str(2 * GIB), "0.09"),
+        "TransitGateway-Bytes": (str(4 * GIB), "0.08"),
+        "VpcEndpoint-Bytes": (str(GIB), "0.01"),
+        "VpcPeering-In-Bytes": (str(3 * GIB), "0.03"),
+    }
+    assert [each["usage_type"] for each in answer["metered_here_only"]] == [OUT]
+    assert answer["left_out_usage_types"] == [{"usage_type": "NatGateway-Hours", "lines": 1, "usd": "0.045"}]
+    shown = " ".join(compared(bill, "--format", "table").stdout.split())
+    for words in (
+        "Billed there only, and no difference: NatGateway-Bytes 2,147,483,648 bytes = 2.00 GB, 0.09 USD, VpcEndpoint",
+        "not metered here",
+        "Billed there only, a difference: TransitGateway-Bytes",
+        "Metered here only, a difference: DataTransfer-Out-Bytes 1,000 bytes",
+        "No data transfer, by usage type: NatGateway-Hours (1 line, 0.045 USD).",
+    ):
+        assert words in shown
+
+
+@pytest.mark.usefixtures("region")
 def test_a_file_that_says_what_a_terminal_would_obey_is_made_harmless(tmp_path: Path) -> None:
     bill = write_bill(tmp_path / "bill.csv", [Line(ACCOUNT, OUT, HOUR, "\x1b[2J"), Line("=1+1", OUT, HOUR, "1")])
     result = compared(bill, "--format", "csv")

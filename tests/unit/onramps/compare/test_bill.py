@@ -15,6 +15,7 @@ import pytest
 
 from metering.errors import OperationFailedError
 from metering.onramps.compare import bill as bills
+from metering.onramps.compare import named
 from metering.onramps.compare.bill import Bill, read_bill
 from metering.onramps.compare.files import bill_files
 from metering.onramps.compare.lines import Broken, LeftOut, LineKey, Wanted
@@ -242,3 +243,31 @@ def test_more_keys_than_memory_should_hold_are_refused_with_a_way_out(
 def test_the_small_bill_of_the_tests_has_a_line_of_every_kind() -> None:
     bill = read_bill([BILL], Wanted())
     assert (bill.lines, bill.left_out.total(), bill.broken.total()) == (6, 3, 3)
+
+
+def test_what_is_no_transfer_stands_by_its_name_with_its_lines_and_its_money(tmp_path: Path) -> None:
+    lines = [
+        Line(WHO, "USW2-NatGateway-Hours", NOON_S, "1", unit="Hrs", usd="0.045"),
+        Line(WHO, "USW2-NatGateway-Hours", NOON_S + HOUR_S, "1", unit="Hrs", usd="0.045"),
+        Line(WHO, "USW2-Requests-Tier1", NOON_S, "1000", unit="Requests", usd="much"),
+        Line(WHO, "\x1b[2J", NOON_S, "1"),
+        Line(WHO, "", NOON_S, "1", kind="Tax", usd="5"),
+        Line(WHO, OUT, NOON_S, "1", usd="0.09"),
+    ]
+    for form in FORMS:
+        bill = read(*lines, tmp_path=tmp_path, form=form)
+        assert {name: (each.lines, each.usd) for name, each in bill.no_transfer.sums.items()} == {
+            "USW2-NatGateway-Hours": (2, Decimal("0.090")),
+            "USW2-Requests-Tier1": (1, None),
+            "'\\x1b[2J'": (1, Decimal("0.01")),
+            "(no usage type)": (1, Decimal(5)),
+        }
+        assert {name: each.usd for name, each in bill.compared.sums.items()} == {OUT: Decimal("0.09")}
+
+
+def test_more_usage_types_than_memory_should_hold_are_one_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(named, "MOST_NAMES", 2)
+    bill = read(*(Line(WHO, f"BoxUsage:{number}", NOON_S, "1") for number in range(5)), tmp_path=tmp_path)
+    assert {name: each.lines for name, each in bill.no_transfer.sums.items()} == {
+        "BoxUsage:0": 1, "BoxUsage:1": 1, named.OTHERS: 3,
+    }  # fmt: skip

@@ -115,6 +115,27 @@ def test_what_no_bill_shows_stands_apart_unless_the_bill_has_it() -> None:
     assert (found.beyond, found.metered) == (0, 40)
 
 
+def test_what_no_on_ramp_meters_stands_apart_by_its_name_unless_its_account_meters_it() -> None:
+    nat, other = key("USW2-NatGateway-Bytes"), LineKey("000000000001", "USW2-NatGateway-Bytes", DAY)
+    billed = {nat: 5, other: 7, key("VpcEndpoint-Bytes"): 3, key("DataTransfer-xAZ-Out-Bytes"): 2}
+    found = compare(billed, {nat._replace(period="2026-11-23"): 1}, Tolerance(bytes=0))
+    assert {name: each.bytes for name, each in found.billed_apart.items()} == {
+        "USW2-NatGateway-Bytes": 7,
+        "VpcEndpoint-Bytes": 3,
+        "DataTransfer-xAZ-Out-Bytes": 2,
+    }
+    assert "contested" in found.billed_apart["DataTransfer-xAZ-Out-Bytes"].why
+    assert [(row.billed, row.metered) for row in found.rows] == [(0, 1), (5, 0)]
+    assert found.beyond == 2
+
+
+def test_what_one_side_alone_has_is_a_difference_that_stands_by_its_name() -> None:
+    billed = {key("VpcPeering-In-Bytes"): 5, key(): 1, key(day="2026-11-23"): 1}
+    found = compare(billed, {key("TransitGateway-Bytes"): 7, key(): 1}, Tolerance(bytes=0))
+    assert found.one_sided == ({"VpcPeering-In-Bytes": 5}, {"TransitGateway-Bytes": 7})
+    assert found.beyond == 3
+
+
 @pytest.mark.parametrize(
     ("tolerance", "billed", "metered", "holds"),
     [
@@ -167,7 +188,14 @@ def test_all_that_the_contract_names_is_data_transfer_and_storage_is_not() -> No
                 own = parse_location(region)
                 sides = (own, place) if direction == "out" else (place, own)
                 assert is_transfer(classify(direction, *sides).usage_type)  # type: ignore[arg-type]  # all are places
+    names = ("TransitGateway", "NatGateway", "VpcEndpoint", "VpcEndpoint-GWLBE", "VpcPeering-In", "VpcPeering-Out")
+    zones = ("DataTransfer-xAZ-In", "DataTransfer-xAZ-Out", "DataTransfer-AZ-In", "DataTransfer-AZ-Out")
+    for name in (*names, *zones):
+        assert is_transfer(f"{name}-Bytes")
+        assert is_transfer(f"USW2-{name}-Bytes")
+    assert is_transfer("EU-DataTransfer-Out-OBytes")
     for other in (
+        "NatGateway-Hours",
         "BoxUsage:m5.large",
         "USW2-TimedStorage-ByteHrs",
         "Requests-Tier1",
