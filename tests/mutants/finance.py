@@ -1,4 +1,4 @@
-"""Seeded bugs of money beside AWS's bill: prices that are missing, exports as doubles, and the comparison with a bill."""
+"""Seeded bugs of money beside AWS's bill: missing prices, doubles of exports, and the comparison with a bill."""
 
 from __future__ import annotations
 

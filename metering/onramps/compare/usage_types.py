@@ -29,7 +29,7 @@ _BILLED_ONLY = (
 
 
 def is_transfer(usage_type: str) -> bool:
-    """Whether it is data transfer or processing of it, as `docs/contract.md` names it, or as AWS's bills do beside that.
+    """Whether it is data transfer or its processing, as `docs/contract.md` names it, or as AWS's bills do beside that.
 
     Storage, hours, requests and all else is not compared.
     """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from metering.units import exact_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from decimal import Decimal
 
     from metering.onramps.compare.bill import Bill
     from metering.onramps.compare.comparison import Comparison
@@ -31,7 +31,7 @@ def named_values(found: Comparison, bill: Bill) -> dict[str, Json]:
                 "usd": _usd(bill, name),
                 "why": found.billed_apart[name].why if name in apart else _DIFFERENCE,
             }
-            for name, size in sorted((apart | billed_only).items())
+            for name, size in sorted({**billed_only, **apart}.items())
         ],
         "metered_here_only": [
             {"usage_type": name, "bytes": str(size), "usd": None} for name, size in sorted(metered_only.items())
@@ -62,7 +62,7 @@ def named_sentences(found: Comparison, bill: Bill) -> Iterator[str]:
 
 
 def _left_out(sums: Mapping[str, Named]) -> str:
-    dearest = sorted(sums.items(), key=lambda each: (-abs(each[1].usd or 0), each[0]))
+    dearest = sorted(sums.items(), key=lambda each: (-abs(each[1].usd or Decimal(0)), each[0]))
     told = [
         f"{name} ({each.lines:,} line{'s' if each.lines > 1 else ''}{_money(each.usd)})"
         for name, each in dearest[:_TOLD]

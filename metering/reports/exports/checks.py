@@ -183,7 +183,7 @@ def _product(quantity: pa.ChunkedArray, price: pa.ChunkedArray) -> pa.ChunkedArr
 def _close(
     right: pa.ChunkedArray, cost: pa.ChunkedArray, written: pa.ChunkedArray, quantity: pa.ChunkedArray
 ) -> pa.ChunkedArray:
-    """Whether each cost is what it should be: to the last digit, or as near as the doubles that were written can say."""
+    """Whether each cost is what it should be: to the last digit, or as near as the doubles written can say."""
     if not pa.types.is_floating(written.type) or max(map(_largest, (written, quantity))) < _MOST_TOLD:
         return pc.equal(right, cost)
     off = pc.abs(pc.subtract(right, cost.cast(right.type))).cast(pa.float64())
