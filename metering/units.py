@@ -44,6 +44,17 @@ def unit_of(total_bytes: int) -> tuple[str, int]:
     return _SIZE_UNITS[unit], unit_bytes
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things in words: `1 record`, `2,000 records`, `1 batch`, `2 batches`.
+
+    Args:
+        number: How many there are.
+        one: What one of them is called.
+        many: What several are called, if that is not `one` with an `s`.
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def exact_and_size(total_bytes: int) -> str:
     """The exact number, and its size if that says more: `12,100 bytes = 11.8 KB`."""
     exact = f"{total_bytes:,} {'byte' if total_bytes == 1 else 'bytes'}"

@@ -15,6 +15,7 @@ from metering.hours import rfc3339
 from metering.reports.page.figures import figures_of, page_query
 from metering.reports.page.usage_page import MOST_ACCOUNTS, TOP_ACCOUNTS, UsagePage
 from metering.reports.source import naming, report_entries, report_periods
+from metering.reports.usage_rows import NotRolledUp, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,10 +59,12 @@ def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int)
             complete[region.region] = build_freshness(region).answer()
             reconciled[region.region] = _reconciliation(region)
     sources, asked = [report_source(region) for region in regions], page_query(query, now_s=now_s)
+    lacks = NotRolledUp(asked, Seen(asked))
     page = UsagePage(
         stage=session.stage,
         query=query,
-        figures=figures_of(report_entries(sources, asked, now_s=now_s), asked, now_s=now_s),
+        figures=figures_of(report_entries(sources, asked, now_s=now_s, lacks=lacks), asked, now_s=now_s),
+        lacks=lacks,
         as_of_s=now_s,
         complete=merged(complete),
         by_region=complete,

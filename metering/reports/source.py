@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from metering.ledger.row_sources import RowSource
     from metering.ledger.usage.kinds import KindNames
     from metering.reports.query import UsageQuery
-    from metering.reports.usage_rows import Seen, Values
+    from metering.reports.usage_rows import NotRolledUp, Seen, Values
     from metering.rollup.as_of_now import UsageNow
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
@@ -69,8 +69,16 @@ class ReportSource:
     names: KindNames | None = None
     as_of_now: UsageNow | None = None
 
-    def entries(self, query: UsageQuery, *, now_s: int, seen: Seen | None = None) -> Iterator[tuple[Values, Total]]:
-        """Totals by the query's columns, unsummed. `seen` learns which of the query's names they have.
+    def entries(
+        self, query: UsageQuery, *, now_s: int, seen: Seen | None = None, lacks: NotRolledUp | None = None
+    ) -> Iterator[tuple[Values, Total]]:
+        """Totals by the query's columns, unsummed.
+
+        Args:
+            query: The question.
+            now_s: The time now.
+            seen: Learns which of the query's names they have.
+            lacks: Learns what of a report on accounts waits for the roll-up, and is in none of them.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -80,7 +88,7 @@ class ReportSource:
         frozen = self._closed(months) if query.accounts and not query.details else self._frozen(months)
         if query.details:
             return self._detailed(query, frozen, now_s, seen)
-        return matching(self._usage(query, months, frozen, now_s), query, region=self.region, seen=seen)
+        return matching(self._usage(query, months, frozen, now_s, lacks), query, region=self.region, seen=seen)
 
     def each_hour(self, query: UsageQuery, work: Callable[[int, Sequence[RowSource]], T], *, now_s: int) -> Iterator[T]:
         """Call `work` with each booked hour of the query that has rows, and all the places where they are.
@@ -127,11 +135,16 @@ class ReportSource:
         return {month: known[month].state if month in known else "open" for month in months}
 
     def _usage(
-        self, query: UsageQuery, months: list[str], frozen: Mapping[str, FrozenMonth], now_s: int
+        self,
+        query: UsageQuery,
+        months: list[str],
+        frozen: Mapping[str, FrozenMonth],
+        now_s: int,
+        lacks: NotRolledUp | None,
     ) -> Iterator[tuple[UsageKey, Total]]:
         if query.accounts:
             yield from UsageTable(items=self.items, names=self.names, as_of_now=self.as_of_now).usage(
-                query, now_s=now_s, without=frozen, months=months
+                query, now_s=now_s, without=frozen, months=months, lacks=lacks
             )
         else:
             rows = RowQuery(columns=USAGE_COLUMNS, where=_where(query))
@@ -225,19 +238,26 @@ def report_rows(
     *,
     now_s: int,
     seen: Seen | None = None,
+    lacks: NotRolledUp | None = None,
     most: int | None = None,
 ) -> list[UsageRow]:
-    """All rows of a report over one region or several, in its order. `seen` learns which of its names they have.
+    """All rows of a report over one region or several, in its order. `seen` and `lacks` learn what `entries` says.
 
     Raises:
         InvalidParametersError: There are more rows than `most`.
         UnavailableError: An hour could not be read.
     """
-    return in_order(summed(report_entries(sources, query, now_s=now_s, seen=seen), most=most), query)
+    entries = report_entries(sources, query, now_s=now_s, seen=seen, lacks=lacks)
+    return in_order(summed(entries, most=most), query)
 
 
 def report_entries(
-    sources: Iterable[ReportSource], query: UsageQuery, *, now_s: int, seen: Seen | None = None
+    sources: Iterable[ReportSource],
+    query: UsageQuery,
+    *,
+    now_s: int,
+    seen: Seen | None = None,
+    lacks: NotRolledUp | None = None,
 ) -> Iterator[tuple[Values, Total]]:
     """Totals of a report over one region or several, unsummed, one region after the other.
 
@@ -246,7 +266,7 @@ def report_entries(
     """
     for source in sources:
         with naming(source.region):
-            yield from source.entries(query, now_s=now_s, seen=seen)
+            yield from source.entries(query, now_s=now_s, seen=seen, lacks=lacks)
 
 
 @contextmanager

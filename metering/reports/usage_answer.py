@@ -10,7 +10,7 @@ from metering.hours import hour_of, rfc3339
 from metering.reports.answer import KEEP, Answer, Column
 from metering.reports.ranking import ranked
 from metering.reports.time_range import shown
-from metering.units import HOUR_S, exact_and_size
+from metering.units import HOUR_S, counted, exact_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.reports.names import MissingName
     from metering.reports.query import UsageQuery
     from metering.reports.ranking import Ranked
-    from metering.reports.usage_rows import UsageRow
+    from metering.reports.usage_rows import NotRolledUp, UsageRow
 
 _MONTHS_NAMED = 3
 
@@ -36,6 +36,7 @@ def usage_answer(
     left_out: Mapping[str, Sequence[str]] | None = None,
     missing: Sequence[MissingName] = (),
     booked_s: tuple[int, int] | None = None,
+    lacks: NotRolledUp | None = None,
 ) -> Answer:
     """Put the rows of a report into the contract's form.
 
@@ -49,6 +50,7 @@ def usage_answer(
         left_out: Parts of the service that regions run without, by region.
         missing: Names that were asked for and not found.
         booked_s: The hours that have rows at all, if the reader should be told.
+        lacks: What waits for the roll-up, and is not in the rows.
     """
     through_s = min(complete.through_s, as_of_s)
     left_out, periods = left_out or {}, periods or {}
@@ -66,6 +68,9 @@ def usage_answer(
         meta["unknown"] = [_unknown(each) for each in unknown]
     if booked_s is not None:
         meta["booked"] = {"from": rfc3339(booked_s[0]), "to": rfc3339(booked_s[1])}
+    waiting = None if lacks is None else waiting_document(lacks)
+    if waiting is not None:
+        meta["waiting"] = waiting
     cut = ranked(rows, query)
     if query.top is not None:
         meta |= {"rows_total": cut.rows_total, "others": _others_document(cut)}
@@ -75,10 +80,11 @@ def usage_answer(
         others=_others_row(query, cut),
         meta=meta,
         title=title_of("Usage", query, as_of_s),
-        empty="No usage matches.",
+        empty="No usage matches." if waiting is None else "No usage that is rolled up matches.",
         footer=(
             *_others_line(cut),
             _total_line(rows),
+            *waiting_lines(lacks),
             *completeness_lines(query, complete, as_of_s, periods),
             *(f"{region} runs without {', '.join(parts)}." for region, parts in left_out.items()),
         ),
@@ -91,6 +97,29 @@ def held_back_document(held: Sequence[HeldBack]) -> list[Json]:
         {"what": each.what, "since": None if each.since_s is None else rfc3339(each.since_s), "cure": each.cure}
         for each in held
     ]
+
+
+def waiting_document(lacks: NotRolledUp) -> dict[str, Json] | None:
+    """What waits and is not in the rows, in the contract's form; None if nothing does."""
+    if lacks.since_s is None:
+        return None
+    total = lacks.total
+    return {
+        "bytes": None if total is None else str(total.bytes),
+        "records": None if total is None else total.records,
+        "since": rfc3339(lacks.since_s),
+    }
+
+
+def waiting_lines(lacks: NotRolledUp | None) -> tuple[str, ...]:
+    """The same for people."""
+    if lacks is None or lacks.since_s is None:
+        return ()
+    since, add = rfc3339(lacks.since_s), "To count it now, ask again with --now; without, it is in within a minute."
+    if lacks.total is None:
+        return (f"Not in it: what waits for the roll-up since {since}, which may be of these accounts. {add}",)
+    size, records = exact_and_size(lacks.total.bytes), counted(lacks.total.records, "record")
+    return (f"Not in it: {size} in {records}, accepted since {since}, which wait for the roll-up. {add}",)
 
 
 def completeness_lines(query: UsageQuery, complete: Complete, as_of_s: int, periods: Mapping[str, str]) -> list[str]:
@@ -165,7 +194,7 @@ def _row(query: UsageQuery, row: UsageRow) -> dict[str, Cell]:
 
 def _total_line(rows: Sequence[UsageRow]) -> str:
     size, records = sum(row.total.bytes for row in rows), sum(row.total.records for row in rows)
-    return f"Total: {exact_and_size(size)} in {records:,} records."
+    return f"Total: {exact_and_size(size)} in {counted(records, 'record')}."
 
 
 def query_document(query: UsageQuery) -> dict[str, Json]:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from metering.hours import hour_label, month_of
 from metering.reports.parameters import check_rows
+from metering.usage.totals import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.reports.query import GroupColumn, UsageQuery
+    from metering.rollup.as_of_now import Apart
     from metering.usage.totals import Total, UsageKey
 
 Values = tuple[str, ...]
@@ -117,6 +119,43 @@ class Seen:
     def missing(self) -> dict[str, list[str]]:
         """Names that no total of the report has, by parameter."""
         return {parameter: sorted(names) for parameter, names in self._missing.items()}
+
+
+class NotRolledUp:
+    """What a report on accounts does not have yet, because it waits for the roll-up. Mutable.
+
+    Args:
+        query: The question.
+        seen: Learns which of the question's names it has.
+
+    Attributes:
+        total: What waits of what the question asks for; None if that is not known.
+        since_s: No later than its first message was sent, epoch seconds; None if nothing waits.
+    """
+
+    def __init__(self, query: UsageQuery, seen: Seen) -> None:
+        self._query = query
+        self._seen = seen
+        self.total: Total | None = ZERO
+        self.since_s: int | None = None
+
+    def add(self, apart: Apart) -> None:
+        """Learn what waits in a region."""
+        if apart.since_ms is None:
+            return
+        found = False
+        for key, total in apart.waiting or ():
+            if not self._query.matches(key):
+                self._seen.note_beside(key)
+                continue
+            found = True
+            self._seen.note(key)
+            self.total = None if self.total is None else self.total.plus(total)
+        if apart.waiting is None:
+            self.total = None
+        if found or apart.waiting is None:
+            since_s = apart.since_ms // 1_000
+            self.since_s = since_s if self.since_s is None else min(self.since_s, since_s)
 
 
 def values_of(key: UsageKey, columns: Sequence[GroupColumn]) -> Values:

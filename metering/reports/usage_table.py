@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from metering.ledger.usage.kinds import KindNames
     from metering.reports.query import UsageQuery
+    from metering.reports.usage_rows import NotRolledUp
     from metering.rollup.as_of_now import UsageNow
     from metering.stores.items import ItemStore
     from metering.usage.totals import Total, UsageKey
@@ -37,7 +38,13 @@ class UsageTable:
     as_of_now: UsageNow | None = None
 
     def usage(
-        self, query: UsageQuery, *, now_s: int, without: Container[str] = (), months: Sequence[str] | None = None
+        self,
+        query: UsageQuery,
+        *,
+        now_s: int,
+        without: Container[str] = (),
+        months: Sequence[str] | None = None,
+        lacks: NotRolledUp | None = None,
     ) -> Iterator[tuple[UsageKey, Total]]:
         """Totals among which are all that the query matches. Hours that the query does not tell apart may be summed.
 
@@ -46,6 +53,7 @@ class UsageTable:
             now_s: The time now: corrections can be booked until then.
             without: Months to leave out.
             months: Months to read, in order; by default, all in which the query can match something.
+            lacks: Learns what waits, and is in none of these totals.
 
         Raises:
             LedgerCorruptError: An item cannot be read, or the account's dictionary lacks a number of it.
@@ -66,6 +74,14 @@ class UsageTable:
         if query.now:
             yield from self._now(query, read, end_s)
             return
+        if lacks is not None and self.as_of_now is not None and read:
+            apart = self.as_of_now.apart(
+                query.accounts, read, from_s=query.from_s, to_s=end_s, grain=query.grain, counts=query.takes_hour
+            )
+            lacks.add(apart)
+            if apart.booked is not None:
+                yield from apart.booked
+                return
         for account_id in sorted(query.accounts):
             for month in read:
                 fold = Fold(query.grain, query.takes_hour)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import (
@@ -38,8 +38,37 @@ if TYPE_CHECKING:
     from metering.usage.totals import Kind, Total, UsageKey
 
 
+# What a report that is not as of now looks at, to say what waits for it: more takes longer than the report.
+_FEW_COMMITS = 8
+_FEW_ROWS = 200_000
+_FEW_LOOKS = 3
+
+
 class TooMuchWaitsError(OperationFailedError):
     """More waits for the roll-up than one answer may read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apart:
+    """Usage of accounts, with what waits for the roll-up apart from it.
+
+    Attributes:
+        booked: Totals that the usage table has; None if they are read as well without this.
+        waiting: Totals that it does not have yet; None if they were not looked at.
+        since_ms: The smallest SentTimestamp of what waits in these hours, of whatever account; None if nothing does.
+    """
+
+    booked: Iterator[tuple[UsageKey, Total]] | None = None
+    waiting: Sequence[tuple[UsageKey, Total]] | None = None
+    since_ms: int | None = None
+
+
+class _Look(NamedTuple):
+    """One look at usage: what items count, what is not in them yet, and the commits that wait in these hours."""
+
+    fold: Fold
+    more: list[tuple[UsageKey, Total]]
+    waiting: list[Waiting]
 
 
 class _Asked(NamedTuple):
@@ -49,6 +78,11 @@ class _Asked(NamedTuple):
     months: frozenset[str]
     from_s: int
     to_s: int
+
+    @classmethod
+    def of(cls, accounts: Collection[str], months: Iterable[str], from_s: int, to_s: int) -> _Asked:
+        """The whole hours that a range touches."""
+        return cls(frozenset(accounts), frozenset(months), from_s - from_s % HOUR_S, -(-to_s // HOUR_S) * HOUR_S)
 
     def takes(self, account_id: str, hour_s: int) -> bool:
         return account_id in self.accounts and self.takes_hour(hour_s)
@@ -147,14 +181,55 @@ class UsageNow:
             TooMuchWaitsError: More than `most` commits wait.
             UnavailableError: A store gives no answer, or the chains moved during every look.
         """
-        asked = _Asked(frozenset(accounts), frozenset(months), from_s - from_s % HOUR_S, -(-to_s // HOUR_S) * HOUR_S)
+        look = self._settled(_Asked.of(accounts, months, from_s, to_s), grain, counts)
+        if look is None:
+            raise UnavailableError(
+                "UsageNow.usage", "the roll-up was at work during every look", may_have_applied=False
+            )
+        return self._named(look.fold, look.more)
+
+    def apart(
+        self,
+        accounts: Collection[str],
+        months: Sequence[str],
+        *,
+        from_s: int,
+        to_s: int,
+        grain: Grain,
+        counts: Callable[[int, int | None], bool],
+    ) -> Apart:
+        """Totals that the usage table has, and what waits, for the arguments of `entries`; in a few reads.
+
+        Where nothing waits, these are a list of each shard and their number. Where more waits than can be read so, only
+        since when is known.
+
+        Raises:
+            LedgerCorruptError: As `entries` raises it.
+            UnavailableError: A store gives no answer.
+        """
+        asked = _Asked.of(accounts, months, from_s, to_s)
+        waiting = self._listed(asked, known_shards(self.reading.items, self.shards))
+        since_ms = _since_ms(waiting)
+        rows = sum(total.records for entry in waiting for total in entry.totals.values())
+        if not waiting or len(waiting) > _FEW_COMMITS or rows > _FEW_ROWS:
+            return Apart(since_ms=since_ms)
+        few = replace(self, most=_FEW_COMMITS, attempts=_FEW_LOOKS)
+        try:
+            look = few._settled(asked, grain, counts)
+        except TooMuchWaitsError:
+            look = None
+        if look is None:
+            return Apart(since_ms=since_ms)
+        return Apart(booked=self._named(look.fold, ()), waiting=look.more, since_ms=_since_ms(look.waiting))
+
+    def _settled(self, asked: _Asked, grain: Grain, counts: Callable[[int, int | None], bool]) -> _Look | None:
+        """A look during which no chain moved; None if one moved during each."""
         for _ in range(self.attempts):
             runs = self._newest()
-            fold = Fold(grain, counts)
+            look = _Look(Fold(grain, counts), [], [])
             gone = ""
-            more: list[tuple[UsageKey, Total]] = []
             try:
-                more = self._look(asked, runs, fold)
+                look = self._look(asked, runs, look.fold)
             except ObjectMissingError as error:
                 gone = error.key
             if _states(self._newest()) != _states(runs):
@@ -162,18 +237,24 @@ class UsageNow:
             if gone:
                 # The chain that needs it has not moved since.
                 raise LedgerCorruptError(f"{gone} is gone, and usage as of now needs it")
-            return self._named(fold, (entry for entry in more if counts(entry[0].hour_s, entry[0].corrects_s)))
-        raise UnavailableError("UsageNow.usage", "the roll-up was at work during every look", may_have_applied=False)
+            more = [entry for entry in look.more if counts(entry[0].hour_s, entry[0].corrects_s)]
+            return look._replace(more=more)
+        return None
 
-    def _look(self, asked: _Asked, runs: Mapping[int, Run | None], fold: Fold) -> list[tuple[UsageKey, Total]]:
-        """Add what the items count, in the order of P28; returns what is not in them yet."""
-        waiting = [Waiting.from_item(item) for shard in runs for item in waiting_in(self.reading.items, shard)]
+    def _look(self, asked: _Asked, runs: Mapping[int, Run | None], fold: Fold) -> _Look:
+        """Add what the items count, in the order of P28, and find what is not in them yet."""
+        waiting = self._listed(asked, runs)
         planned = self._planned(asked, runs)
         for account_id in sorted(asked.accounts):
             for month in sorted(asked.months):
                 stored = self.reading.stored(account_id, month, from_s=asked.from_s, to_s=asked.to_s)
                 fold.add(planned.note(stored))
-        return [*planned.not_added(), *self._waiting(asked, waiting, planned)]
+        return _Look(fold, [*planned.not_added(), *self._waiting(asked, waiting, planned)], waiting)
+
+    def _listed(self, asked: _Asked, shards: Iterable[int]) -> list[Waiting]:
+        """Commits that wait and have rows in hours that are asked for."""
+        listed = (Waiting.from_item(item) for shard in shards for item in waiting_in(self.reading.items, shard))
+        return [entry for entry in listed if any(map(asked.takes_hour, entry.totals))]
 
     def _newest(self) -> dict[int, Run | None]:
         shards = known_shards(self.reading.items, self.shards)
@@ -210,11 +291,7 @@ class UsageNow:
         self, asked: _Asked, waiting: Sequence[Waiting], planned: _Planned
     ) -> Iterator[tuple[UsageKey, Total]]:
         """Usage of the commits that wait and are in no plan."""
-        keys = [
-            each.staging_key
-            for each in waiting
-            if each.commit_id not in planned.commits and any(map(asked.takes_hour, each.totals))
-        ]
+        keys = [each.staging_key for each in waiting if each.commit_id not in planned.commits]
         if self.most is not None and len(keys) > self.most:
             raise TooMuchWaitsError(
                 f"{len(keys):,} commits wait for the roll-up, and one answer as of now reads at most {self.most:,}.",
@@ -237,3 +314,7 @@ class UsageNow:
 
 def _states(runs: Mapping[int, Run | None]) -> dict[int, tuple[int, str]]:
     return {shard: (0, "") if run is None else (run.number, run.state) for shard, run in runs.items()}
+
+
+def _since_ms(waiting: Iterable[Waiting]) -> int | None:
+    return min((entry.sent_at_ms for entry in waiting), default=None)

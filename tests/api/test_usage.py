@@ -110,3 +110,13 @@ def test_health_is_told_to_anyone_from_a_cache() -> None:
         items.on_call = lambda _call: None
     assert [each.json() for each in answers] == [{"status": "ok"}] * 5
     assert len(calls) == 1
+
+
+def test_what_waits_of_its_own_accounts_is_told_to_a_customer_and_nothing_of_others() -> None:
+    api = ApiWorld()
+    asked = "/v1/usage?from=2026-11&group_by=account_id"
+    api.world.send([record(1_000, account=FIRST), record(77, account=THIRD)], rolled_up=False)
+    told = api.json(asked, "first").get("waiting")
+    assert told == {"bytes": "1000", "records": 1, "since": "2026-11-24T13:30:00Z"}
+    assert "waiting" not in api.json(asked, "second")
+    assert "waiting" not in api.json(f"{asked}&now=true", "first")

@@ -14,6 +14,23 @@ _TRACE = ("tests/unit/reports/trace/test_tracing.py",)
 
 READERS = (
     Mutant(
+        name="H-D1 a report on accounts does not say what waits for the roll-up",
+        path="metering/reports/usage_table.py",
+        old="            lacks.add(apart)\n",
+        new="",
+        suites=_NOW,
+    ),
+    Mutant(
+        name="H-D1 what waits is told without the filters of the question",
+        path="metering/reports/usage_rows.py",
+        old="""            if not self._query.matches(key):
+                self._seen.note_beside(key)
+                continue
+            found = True""",
+        new="            found = True",
+        suites=_NOW,
+    ),
+    Mutant(
         name="usage: a truth value in an item counts",
         path="metering/ledger/usage/folding.py",
         old="if type(value) is int:",

@@ -64,12 +64,13 @@ _DETAILS: dict[str, Json] = {"resource_id": text(512), "direction": text(3), "ba
 _ASKED = record({"from": TIME, "to": TIME, "group_by": array(text(32), 10)})
 
 
-def figures(sums: Schema, others: Schema | None = None, **more: Json) -> Schema:
+def figures(sums: Schema, others: Schema | None = None, *, sometimes: Schema | None = None, **more: Json) -> Schema:
     """An answer of totals: the question, how complete they are, and rows with the columns grouped by.
 
     Args:
         sums: Columns of figures, which every row has.
         others: What the sum of further rows has.
+        sometimes: Further fields of the answer that may be there.
         more: Further fields of the answer that are always there.
     """
     row = record(sums, **_NAMES, **_DETAILS)
@@ -83,4 +84,4 @@ def figures(sums: Schema, others: Schema | None = None, **more: Json) -> Schema:
         "rows": array(row),
     }
     optional: Schema = {"next": CURSOR, "rows_total": integer(), "others": maybe(record(others or sums))}
-    return record(beside, **optional)
+    return record(beside, **optional, **(sometimes or {}))

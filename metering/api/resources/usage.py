@@ -89,6 +89,10 @@ def _query(asked: Asked, accounts: frozenset[str], position: Position) -> UsageQ
 
 
 _SUMS: schemas.Schema = {"bytes": schemas.BYTES, "records": schemas.integer(-(2**63))}
+# What waits for the roll-up, of the accounts that are asked for. Null: it was not looked at, because much waits.
+_WAITING = schemas.record(
+    {"bytes": schemas.maybe(schemas.BYTES), "records": schemas.maybe(schemas.integer()), "since": schemas.TIME}
+)
 
 USAGE = Resource(
     path="/v1/usage",
@@ -116,5 +120,5 @@ USAGE = Resource(
         words.LIMIT,
         words.CURSOR,
     ),
-    schema=schemas.figures(_SUMS),
+    schema=schemas.figures(_SUMS, sometimes={"waiting": _WAITING}),
 )

@@ -2,6 +2,7 @@
 
 import { Problem } from "./api.js";
 import { copyButton, go, h, words } from "./dom.js";
+import { grouped } from "./figures.js";
 import { readable, seconds } from "./times.js";
 
 const CURRENT = "current";
@@ -15,7 +16,7 @@ export function completeness(answer) {
   const end_s = Math.min(seconds(answer.query?.to) ?? Infinity, seconds(answer.as_of) ?? Infinity);
   const closed = Object.values(answer.periods ?? {});
   const final = closed.length > 0 && closed.every((state) => ["closed", "invoice"].includes(state));
-  if (final || seconds(through) >= end_s) return null;
+  if (!answer.waiting && (final || seconds(through) >= end_s)) return null;
   const held = answer.held_back_by ?? [];
   const known = seconds(through) > 0 ? `through ${readable(through)} UTC` : "up to an hour that is not known yet";
   const words = [
@@ -26,8 +27,15 @@ export function completeness(answer) {
     "div",
     { class: `banner ${held.length ? "warn" : "calm"}`, id: "banner", role: "note" },
     h("p", {}, words),
+    answer.waiting ? h("p", {}, waits(answer.waiting)) : null,
     held.length ? h("ul", {}, held.map(holder)) : null,
   );
+}
+
+// What of the accounts is accepted, and in no figure yet.
+function waits({ bytes, since }) {
+  const what = bytes == null ? "What may be of these accounts" : `${grouped(bytes)} bytes of these accounts`;
+  return `Not counted yet: ${what}, accepted since ${readable(since)} UTC. Ask again in a minute.`;
 }
 
 /** One thing that holds completeness back, and the command that cures it. */

@@ -12,6 +12,7 @@ from metering.reports.page.markup import Markup, lines, tag, text, words
 from metering.reports.page.style import STYLE
 from metering.reports.page.trend import trend
 from metering.reports.time_range import shown
+from metering.reports.usage_answer import waiting_lines
 from metering.units import SIZE_BASE, exact_and_size, size_text
 from metering.usage.totals import ZERO, Total
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from metering.ledger.notes.reconciliation import Reconciliation
     from metering.reports.page.figures import Figures
     from metering.reports.query import UsageQuery
+    from metering.reports.usage_rows import NotRolledUp
 
 TOP_ACCOUNTS = 20
 # A longer list of accounts would not fit the mail: about 200 bytes a row.
@@ -49,6 +51,7 @@ class UsagePage:
         periods: State of each month in the range.
         command: The command that shows the same figures.
         accounts: Most accounts to list.
+        lacks: What waits for the roll-up, and is not in the figures.
     """
 
     stage: str
@@ -60,6 +63,7 @@ class UsagePage:
     reconciled: Mapping[str, Reconciliation | None]
     periods: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+    lacks: NotRolledUp | None = None
     accounts: int = TOP_ACCOUNTS
 
     def html(self) -> str:
@@ -128,6 +132,8 @@ class UsagePage:
             f"held back by {'; '.join(each.what for each in held[:_HOLDS])}" if held else "nothing holds it back",
             "late" if held else "well",
         )
+        for line in waiting_lines(self.lacks):
+            yield _fact("Not counted yet", line, "", "late")
         if closed:
             yield _fact("Closed months", ", ".join(closed), "Their figures are final.", "well")
 

@@ -17,7 +17,7 @@ from metering.reports.source import (
     report_rows,
 )
 from metering.reports.usage_answer import usage_answer
-from metering.reports.usage_rows import Seen
+from metering.reports.usage_rows import NotRolledUp, Seen
 from metering.wiring.reports import report_source
 
 if TYPE_CHECKING:
@@ -50,12 +50,14 @@ class UsageFound:
         rows: All rows, in order, before `top` cuts them.
         missing: Names that were asked for and not found.
         booked_s: The hours that have rows at all, if the reader should be told.
+        lacks: What waits, and is not in the rows.
     """
 
     answer: Answer
     rows: Sequence[UsageRow]
     missing: Sequence[MissingName]
     booked_s: tuple[int, int] | None
+    lacks: NotRolledUp
 
 
 def usage_of(
@@ -86,15 +88,17 @@ def usage_of(
         UnavailableError: An hour could not be read; the error names the region.
     """
     sources, seen = [report_source(region) for region in regions], Seen(query)
-    rows = report_rows(sources, query, now_s=now_s, seen=seen, most=most_rows)
+    lacks = NotRolledUp(query, seen)
+    rows = report_rows(sources, query, now_s=now_s, seen=seen, lacks=lacks, most=most_rows)
     missing = _own_missing(query, seen) if only_own else missing_names(sources, query, seen)
     booked_s = None if only_own else _booked_s(sources, query, now_s, empty=not rows, named=named_beginning)
     answer = usage_answer(
         query, rows, as_of_s=now_s, complete=complete, periods=report_periods(sources, query, now_s=now_s),
         regions=() if everywhere is None else [region.region for region in regions],
         left_out={} if everywhere is None else everywhere.left_out, missing=missing, booked_s=booked_s,
+        lacks=lacks,
     )  # fmt: skip
-    return UsageFound(answer=answer, rows=rows, missing=missing, booked_s=booked_s)
+    return UsageFound(answer=answer, rows=rows, missing=missing, booked_s=booked_s, lacks=lacks)
 
 
 def final_key(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> str | None:

@@ -80,6 +80,48 @@ def test_an_account_that_is_not_there_is_said_with_the_nearest(ask: Ask) -> None
     assert "No matching usage is booked from" in told
 
 
+def waiting_world() -> World:
+    """A region of whose two accounts only the other one's usage is rolled up."""
+    world = World(now_s=NOW_S)
+    world.send([record(7, account=OTHER, start_s=NOW_S - 300)])
+    world.send([record(41_943_040, start_s=NOW_S - 300)], rolled_up=False)
+    return world
+
+
+def test_a_report_of_an_account_says_right_after_the_send_how_much_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    """H-D1: it said 0 bytes, and blamed filters that nobody had given."""
+    capsys.readouterr()
+    usage(HereSession(waiting_world()), last="2h", account=[ACCOUNT])
+    told = capsys.readouterr()
+    assert "other filters" not in told.err
+    waiting = json.loads(told.out).get("waiting")
+    assert waiting == {"bytes": "41943040", "records": 1, "since": rfc3339(NOW_S)}
+    words = " ".join(told.err.split())
+    assert "Not in it: 41,943,040 bytes = 40.0 MB in 1 record, accepted since" in words
+    assert "ask again with --now" in words
+
+
+def test_a_table_says_what_waits_below_its_total(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    usage(HereSession(waiting_world(), form=Format.TABLE), last="2h", account=[ACCOUNT])
+    told = capsys.readouterr()
+    words = " ".join(told.out.split())
+    assert "No usage that is rolled up matches." in words
+    assert "Not in it: 41,943,040 bytes = 40.0 MB in 1 record, accepted since" in words
+    assert "No account" not in told.err
+    assert "Not in it" not in told.err
+
+
+def test_what_waits_of_other_accounts_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    usage(HereSession(waiting_world()), last="2h", account=[OTHER])
+    told = capsys.readouterr()
+    document = json.loads(told.out)
+    assert [row["bytes"] for row in document["rows"]] == ["7"]
+    assert "waiting" not in document
+    assert "Not in it" not in told.err
+
+
 def test_a_table_without_usage_says_it_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     usage(HereSession(world, form=Format.TABLE), last="2h", account=["999999999999"])
     told = capsys.readouterr()

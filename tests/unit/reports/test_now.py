@@ -11,9 +11,11 @@ import pytest
 from metering.reports.query import UsageParameters, UsageQuery
 from metering.reports.source import report_rows
 from metering.reports.usage_answer import query_document
+from metering.reports.usage_rows import NotRolledUp, Seen
 from metering.reports.usage_table import UsageTable
 from metering.rollup.as_of_now import TooMuchWaitsError
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import ZERO
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
@@ -65,6 +67,73 @@ def test_without_now_what_waits_is_not_counted_yet() -> None:
     [waits] = rows(world, of_accounts(QUESTIONS[0], now=False))
     [now] = rows(world, of_accounts(QUESTIONS[0]))
     assert (waits.total.bytes, now.total.bytes) == (23, 23 + 13 + 2**62 + 17 + 19 + 23)
+
+
+def with_waiting(world: World, query: UsageQuery) -> tuple[list[UsageRow], NotRolledUp]:
+    lacks = NotRolledUp(query, Seen(query))
+    return report_rows([world.source()], query, now_s=NOW_S, lacks=lacks), lacks
+
+
+def test_rows_and_what_waits_are_the_usage_as_of_now_at_every_step_of_the_roll_up() -> None:
+    """Nothing is in both, and nothing in neither."""
+    query = replace(of_accounts(QUESTIONS[0], now=False), group_by=())
+    for calls in count():
+        world = world_that_waits()
+        died = world.dies_after(calls, world.roll_up)
+        [booked], lacks = with_waiting(world, query)
+        [now] = rows(world, of_accounts(query))
+        assert lacks.total is not None
+        assert booked.total.plus(lacks.total) == now.total
+        assert (lacks.since_s is None) == (lacks.total == ZERO)
+        if not died:
+            break
+    assert calls > 8
+
+
+def test_what_waits_is_of_the_accounts_hours_and_filters_that_are_asked_for() -> None:
+    world = world_that_waits()
+    asked = of_accounts(QUESTIONS[0], now=False)
+    for query, waits in (
+        (replace(asked, accounts=frozenset([ACCOUNT])), 13 + 17 + 19 + 23),
+        (replace(asked, to_locations=frozenset(["eu-west-1"])), 17),
+        (replace(asked, from_s=HOUR), 13 + 2**62 + 17 + 23),
+        (replace(asked, from_s=HOUR - 5 * DAY_S, to_s=HOUR - 4 * DAY_S), 0),
+        (replace(asked, accounts=frozenset(["999999999999"])), 0),
+    ):
+        _, lacks = with_waiting(world, query)
+        assert lacks.total is not None
+        assert lacks.total.bytes == waits
+        assert (lacks.since_s is None) == (waits == 0)
+
+
+def test_where_much_waits_a_report_reads_none_of_it_and_says_that_it_does_not_know() -> None:
+    world = world_that_waits()
+    for _ in range(7):
+        world.send([record(1)], rolled_up=False)
+    calls: list[str] = []
+    world.objects.on_call = world.items.on_call = calls.append
+    [booked], lacks = with_waiting(world, of_accounts(QUESTIONS[0], now=False))
+    world.objects.on_call = world.items.on_call = lambda _call: None
+    assert booked.total.bytes == 23
+    assert lacks.total is None
+    assert lacks.since_s == NOW_S
+    [plain] = rows(world, of_accounts(QUESTIONS[0], now=False))
+    assert plain == booked
+    assert not [call for call in calls if "get" in call and "objects" in call]
+
+
+def test_a_report_asks_for_what_waits_in_a_read_a_shard_and_one_more() -> None:
+    world = world_that_waits()
+    world.roll_up()
+    query = of_accounts(QUESTIONS[0], now=False)
+    made: dict[str, int] = {}
+    for name, ask in (("plain", rows), ("says", lambda world, query: with_waiting(world, query)[0])):
+        calls: list[str] = []
+        world.objects.on_call = world.items.on_call = calls.append
+        ask(world, query)
+        world.objects.on_call = world.items.on_call = lambda _call: None
+        made[name] = len(calls)
+    assert made["says"] - made["plain"] == 1 + world.settings.shards
 
 
 def test_a_closed_month_is_frozen_also_as_of_now() -> None:

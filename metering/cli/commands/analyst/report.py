@@ -18,6 +18,7 @@ from metering.hours import month_of
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID, of_canary
 from metering.reports.query import DETAIL_COLUMNS, GROUP_COLUMNS, UsageParameters
 from metering.reports.time_range import shown
+from metering.reports.usage_answer import waiting_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from metering.reports.names import MissingName
     from metering.reports.query import UsageQuery
     from metering.reports.usage_rows import UsageRow
+    from metering.wiring.answers.usage import UsageFound
 
 report = typer.Typer(help="Totals of usage: who moved how many bytes from where to where.", no_args_is_help=True)
 
@@ -188,7 +190,7 @@ def usage(
         say(wrote)
     # A table says itself that it is empty.
     told = session.chosen_format is Format.TABLE
-    for text in _notes(query, found.missing, found.booked_s, empty=not found.rows, told=told):
+    for text in _notes(query, found, told=told):
         say(text, style="yellow")
 
 
@@ -207,28 +209,34 @@ _WORDS = {
 }
 
 
-def _notes(
-    query: UsageQuery, missing: Sequence[MissingName], booked_s: tuple[int, int] | None, *, empty: bool, told: bool
-) -> Iterator[str]:
-    """What a reader of the rows should know: what was not found, and where there is something."""
+def _notes(query: UsageQuery, found: UsageFound, *, told: bool) -> Iterator[str]:
+    """What a reader of the rows should know: what was not found or waits, and where there is something."""
+    empty = not found.rows
     if empty and not told:
         yield f"No matching usage is booked from {shown(query.from_s, query.zone)} to {shown(query.to_s, query.zone)}."
-    yield from map(_missing_note, missing)
-    if booked_s is None:
-        if empty:
+    if not told:
+        yield from waiting_lines(found.lacks)
+    alone = len(query.filters()) == 1
+    yield from (_missing_note(name, alone=alone) for name in found.missing)
+    if found.booked_s is None:
+        if empty and found.lacks.since_s is None:
             yield "Nothing is booked yet, in any hour. `metering replay --scenario mixed` sends some traffic."
         return
-    first, after = (shown(moment_s, query.zone) for moment_s in booked_s)
-    if booked_s[0] >= query.to_s or booked_s[1] <= query.from_s:
-        yield f"There is usage from {first} to {after}. Try --from {month_of(booked_s[1] - 1)}."
-    elif query.from_s < booked_s[0]:
+    first, after = (shown(moment_s, query.zone) for moment_s in found.booked_s)
+    if found.booked_s[0] >= query.to_s or found.booked_s[1] <= query.from_s:
+        yield f"There is usage from {first} to {after}. Try --from {month_of(found.booked_s[1] - 1)}."
+    elif query.from_s < found.booked_s[0]:
         yield f"Nothing is booked before {first}."
 
 
-def _missing_note(name: MissingName) -> str:
+def _missing_note(name: MissingName, *, alone: bool) -> str:
+    """Why a name is not in the rows. `alone`: no other filter than that of the name is given."""
     what = _WORDS[name.parameter]
     if of_canary(name.value):
         return f"The canary is left out unless its account is named: --account {CANARY_ACCOUNT_ID}."
+    if name.elsewhere and alone:
+        # What waits for the roll-up is in the rows of the range, and not in a report on accounts.
+        return f"The {what} {name.value} has usage in this range that is not rolled up yet."
     if name.elsewhere:
         return f"The {what} {name.value} has usage in this range, but none with the other filters."
     near = f"Nearest: {', '.join(name.nearest)}." if name.nearest else f"No {what} of the range is near it."
