@@ -25,11 +25,13 @@ class Grant:
         token_id: Public part of the token, for logs.
         role: What kinds of answers it gets.
         accounts: The accounts that it may see; None for all. A customer always has a set.
+        costs: It may see costs at tiers that its accounts share with accounts that it does not see.
     """
 
     token_id: str
     role: Role
     accounts: frozenset[str] | None = None
+    costs: bool = False
 
 
 class Tokens(Protocol):

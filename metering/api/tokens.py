@@ -129,4 +129,4 @@ class OneToken:
 def grant_of_stored(stored: StoredToken) -> Grant:
     """What the holder of a token that is good may see."""
     accounts = None if stored.accounts is None else frozenset(stored.accounts)
-    return Grant(token_id=stored.token_id, role=stored.role, accounts=accounts)
+    return Grant(token_id=stored.token_id, role=stored.role, accounts=accounts, costs=stored.costs)

@@ -79,7 +79,14 @@ class TokenBook:
     draw: Callable[[int], bytes] = _chance
 
     def create(
-        self, *, role: Role, accounts: Collection[str] | None, life_s: int, made_by: str, label: str = ""
+        self,
+        *,
+        role: Role,
+        accounts: Collection[str] | None,
+        life_s: int,
+        made_by: str,
+        label: str = "",
+        costs: bool = False,
     ) -> MadeToken:
         """Make a token, and keep its hash.
 
@@ -89,6 +96,7 @@ class TokenBook:
             life_s: Seconds until it expires: 1 to 366 days.
             made_by: ARN of who makes it.
             label: What people call it, at most 128 characters.
+            costs: See `StoredToken`. Who sees all accounts sees their costs.
 
         Raises:
             OperationFailedError: One of these makes no sense; every problem is said, and nothing was made.
@@ -109,6 +117,7 @@ class TokenBook:
                 made_by=made_by,
                 made_s=now_s,
                 expires_s=now_s + life_s,
+                costs=costs or accounts is None,
             )
             try:
                 self.items.put(Put(table=Table.LEDGER, item=stored.to_item(), condition=Absent()))

@@ -52,7 +52,8 @@ PLACES = ("internet", "eu-west-1", "us-east-1/use1-az4", "cloudfront")
 TOKENS = {
     "operator": Grant(token_id="operator", role=Role.OPERATOR),
     "analyst": Grant(token_id="analyst", role=Role.ANALYST),
-    "first": Grant(token_id="first", role=Role.CUSTOMER, accounts=frozenset({FIRST})),
+    "first": Grant(token_id="first", role=Role.CUSTOMER, accounts=frozenset({FIRST}), costs=True),
+    "portal": Grant(token_id="portal", role=Role.CUSTOMER, accounts=frozenset({FIRST})),
     "second": Grant(token_id="second", role=Role.CUSTOMER, accounts=frozenset({SECOND})),
 }
 

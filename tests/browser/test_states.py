@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.watched import watched
-from tests.browser.world import CUSTOMER, OPERATOR
+from tests.browser.world import CUSTOMER, OPERATOR, PORTAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,6 +127,24 @@ def test_a_refused_question_names_every_problem(browser: Browser, opened: str, u
         assert tab.faults() == []
         tab.picture("problem")
         assert all(line.startswith(_TOLD) for line in tab.console)
+
+
+def test_costs_that_would_tell_of_others_are_not_shown_and_the_page_says_why(browser: Browser, url: str) -> None:
+    with watched(browser) as tab:
+        tab.open(f"{url}#token={PORTAL}")
+        tab.open(f"{url}?view=cost")
+        assert "Costs are not granted" in tab.text(".problem")
+        assert "metering token create --costs" in tab.text(".problem code")
+        assert tab.page.get_by_role("link", name="Back to usage").count() == 1
+        assert tab.faults() == []
+        tab.picture("no-costs")
+        tab.page.evaluate(f"location.hash = 'token={CUSTOMER}'")
+        tab.page.wait_for_selector("#total")
+        tab.open(f"{url}?view=cost&by=tier")
+        assert "Tiers are shared" in tab.text(".problem")
+        tab.page.get_by_role("link", name="Show costs without tiers").click()
+        tab.page.wait_for_selector("#total")
+        assert all(line.startswith(_TOLD) and "403" in line for line in tab.console)
 
 
 def test_an_api_that_is_gone_is_said_and_tried_again(browser: Browser, opened: str, url: str) -> None:

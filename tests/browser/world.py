@@ -53,6 +53,8 @@ _DAYS = 7
 # Texts of tokens, long enough to be taken out of an address.
 OPERATOR = "operator-0123456789abcdef0123456789abcdef"
 ANALYST = "analyst-0123456789abcdef0123456789abcdef"
+PORTAL = "portal-0123456789abcdef0123456789abcdef"
+"""Token of a customer that was made without costs."""
 CUSTOMER = "customer-0123456789abcdef0123456789abcdef"
 _GB = 1 << 30
 
@@ -110,5 +112,7 @@ def busy_api() -> ApiWorld:
     api = ApiWorld(busy_world())
     for token, role in ((OPERATOR, Role.OPERATOR), (ANALYST, Role.ANALYST)):
         api.tokens.grants[token] = Grant(token_id=role.value, role=role)
-    api.tokens.grants[CUSTOMER] = Grant(token_id="first", role=Role.CUSTOMER, accounts=frozenset({FIRST}))
+    own = frozenset({FIRST})
+    api.tokens.grants[CUSTOMER] = Grant(token_id="first", role=Role.CUSTOMER, accounts=own, costs=True)
+    api.tokens.grants[PORTAL] = Grant(token_id="portal", role=Role.CUSTOMER, accounts=own)
     return api

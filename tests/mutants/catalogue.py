@@ -1604,6 +1604,20 @@ MUTANTS = (
         suites=("tests/api/test_cost.py",),
     ),
     Mutant(
+        name="a customer is told mean prices and tiers, which tell what others use",
+        path="metering/api/resources/cost.py",
+        old="    if grant.accounts is None or (grant.costs and not tells):",
+        new="    if grant.accounts is None or grant.costs:",
+        suites=("tests/api/test_two_worlds.py",),
+    ),
+    Mutant(
+        name="who sees the accounts that it asks for is taken for one who sees all of the payer's",
+        path="metering/reports/costs/payers.py",
+        old="        for account_id in organization.accounts_of(payer_id)",
+        new="        for account_id in query.usage.accounts",
+        suites=("tests/api/test_two_worlds.py",),
+    ),
+    Mutant(
         name="the API answers a mistyped name with the names of others",
         path="metering/wiring/answers/usage.py",
         old="_own_missing(query, seen) if only_own else missing_names(",

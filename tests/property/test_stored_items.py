@@ -400,6 +400,7 @@ KINDS = (
             made_by=NAMES,
             made_s=NUMBERS,
             expires_s=NUMBERS,
+            costs=st.booleans(),
             revoked_by=st.text(max_size=5),
             revoked_s=NUMBERS,
         ),

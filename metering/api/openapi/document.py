@@ -26,7 +26,7 @@ _SCHEME = "token"
 _PROBLEMS: dict[int, str] = {
     400: "The request is not as this document says: every problem at once.",
     401: "No token, or one that is unknown, expired or revoked.",
-    403: "The token's role or accounts do not see this.",
+    403: "The token's role or accounts do not see this, or it would tell what other accounts use.",
     404: "There is no such thing, or the token does not see it.",
     422: "The request makes no sense, or asks too much: every problem at once, and the ways out.",
     429: "This token asks too often; the header Retry-After says when to ask again.",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from metering.api.routes import ResourceRouter
     from metering.reports.answer import Answer
     from metering.reports.costs.query import CostQuery
+    from metering.reports.costs.source import BookName
     from metering.reports.read_budget import ReadBudget
     from metering.wiring.answers.costs import BillingRegions
 
@@ -49,6 +50,7 @@ def _cost(asked: Asked) -> Reply:
     book = book_named(asked.given.text("prices"))
     if book is None:
         raise OperationFailedError("There is no such price book.")
+    _refuse_what_tells_of_others(asked, billing, query, book)
     found = costs_of(
         billing,
         query,
@@ -68,6 +70,40 @@ def _cost(asked: Asked) -> Reply:
         key=query.usage.columns,
         sort_key=name_key(query.usage),
         fixed=(query.usage.from_s, query.usage.to_s),
+    )
+
+
+def _refuse_what_tells_of_others(asked: Asked, billing: BillingRegions, query: CostQuery, book: BookName) -> None:
+    """Refuse money that depends on usage which the asker does not see, before any usage is read.
+
+    Raises:
+        ProblemError: 403. Which accounts a payer has decides it, and nothing that they use.
+    """
+    from metering.wiring.answers.costs import accounts_told_of
+
+    grant = asked.grant
+    tells = [name for name, told in (("blended", query.blended), ("group_by", query.has_column("tier"))) if told]
+    if grant.accounts is None or (grant.costs and not tells):
+        return
+    if accounts_told_of(billing, query, book=book, now_s=asked.now_s) <= grant.accounts:
+        return
+    others = "Tiers are shared by all accounts of a payer, and this token does not see all of them."
+    if tells:
+        detail = (
+            f"{others} Mean prices and tiers would tell what the others use. Leave blended and tier out, or ask the "
+        )
+        detail += "operator for a token that names every account of the payer."
+    else:
+        detail = (
+            f"{others} Costs would tell what the others use. Ask the operator for a token that may see them all the "
+        )
+        detail += "same, made with: metering token create --costs"
+    raise ProblemError(
+        kind="not-granted",
+        status=403,
+        title="Costs are not granted",
+        detail=detail,
+        faults=[ParameterFault(parameter=name, detail=detail) for name in tells],
     )
 
 

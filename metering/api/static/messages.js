@@ -97,6 +97,8 @@ function sentence(text) {
 }
 
 function advice({ status, detail, errors }, view) {
+  if (status === 403 && view === "cost" && errors.some(({ parameter }) => parameter === "group_by"))
+    return go("?view=cost", { class: "button" }, "Show costs without tiers");
   if (view === "cost" && /price book/.test(detail) && !errors.length)
     return go("?view=cost&prices=sample", { class: "button" }, "Show with the sample prices");
   if (status === 403) return go("?view=usage", { class: "button" }, "Back to usage");

@@ -66,6 +66,11 @@ class Organization:
         """Hours at which the payer of an account changes, in order."""
         return (hour_s for hour_s, _ in self._spans.get(account_id, ()))
 
+    def payers_between(self, account_id: str, first_s: int, after_s: int) -> frozenset[str]:
+        """Whoever pays for an account in any hour of `[first_s, after_s)`."""
+        hours = (first_s, *(hour_s for hour_s in self.changes(account_id) if first_s < hour_s < after_s))
+        return frozenset(self.payer_of(account_id, hour_s) for hour_s in hours)
+
     def accounts_of(self, payer_id: str) -> frozenset[str]:
         """Every account that the payer ever pays for, itself included if no other payer has it."""
         named = {each.account_id for payer in self.payers if payer.payer_id == payer_id for each in payer.members}

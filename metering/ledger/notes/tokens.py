@@ -46,6 +46,8 @@ class StoredToken:
         made_by: ARN of who made it.
         made_s: When, epoch seconds.
         expires_s: From then on it is refused, epoch seconds.
+        costs: Its holder may see costs at tiers that its accounts share with others. Without it, it sees costs of
+            payers all of whose accounts it sees. Tokens that were made before this was asked keep it until they expire.
         revoked_by: ARN of who revoked it; empty if nobody did.
         revoked_s: When; 0 if nobody did.
     """
@@ -58,6 +60,7 @@ class StoredToken:
     made_by: str
     made_s: int
     expires_s: int
+    costs: bool = False
     revoked_by: str = ""
     revoked_s: int = 0
 
@@ -82,6 +85,7 @@ class StoredToken:
             "made_by": self.made_by,
             "made_s": self.made_s,
             "expires_at": self.expires_s,
+            "costs": self.costs,
             "revoked_by": self.revoked_by,
             "revoked_s": self.revoked_s,
         }
@@ -103,6 +107,7 @@ class StoredToken:
             made_by=fields.text("made_by"),
             made_s=fields.whole("made_s"),
             expires_s=fields.whole("expires_at"),
+            costs=fields.flag("costs", absent=True),
             revoked_by=fields.any_text("revoked_by"),
             revoked_s=fields.whole("revoked_s"),
         )

@@ -116,9 +116,17 @@ def payers_asked(query: CostQuery, organization: Organization, month: str) -> fr
     if not accounts:
         return payers
     first_s, after_s = month_bounds_s(month)
-    found: set[str] = set()
-    for account_id in accounts:
-        hours = (first_s, *(hour_s for hour_s in organization.changes(account_id) if first_s < hour_s < after_s))
-        found.update(organization.payer_of(account_id, hour_s) for hour_s in hours)
+    found = frozenset[str]().union(*(organization.payers_between(each, first_s, after_s) for each in accounts))
     # No payer has the empty id: an account of another payer than those asked for has no costs here.
-    return frozenset(found & payers or [""]) if payers else frozenset(found)
+    return found & payers or frozenset([""]) if payers else found
+
+
+def accounts_that_share(query: CostQuery, organization: Organization, month: str) -> frozenset[str]:
+    """Accounts whose usage of a month has a part in what a report says: all that its payers pay for then."""
+    first_s, after_s = month_bounds_s(month)
+    return frozenset(
+        account_id
+        for payer_id in payers_asked(query, organization, month) - {""}
+        for account_id in organization.accounts_of(payer_id)
+        if payer_id in organization.payers_between(account_id, first_s, after_s)
+    )

@@ -17,7 +17,7 @@ from metering.errors import ObjectMissingError, OperationFailedError
 from metering.hours import month_bounds_s, month_of
 from metering.reports.costs.late import LateCosts
 from metering.reports.costs.lines import PayerLines
-from metering.reports.costs.payers import payers_asked
+from metering.reports.costs.payers import accounts_that_share, payers_asked
 from metering.reports.costs.rows import CostRows, Pool, rows_of
 from metering.reports.query import months_between
 from metering.units import DAY_S
@@ -173,6 +173,13 @@ class CostPlanner:
                 for payer_id in payers_asked(self.query, organization, month) - plan.kept.keys():
                     found |= organization.accounts_of(payer_id)
         return frozenset(found)
+
+    def sharing(self, plans: Sequence[MonthPlan]) -> frozenset[str]:
+        """Accounts whose usage has a part in the answer, because tiers are shared with them. Accounts are asked for."""
+        months = ((month, organization) for plan in plans for month, organization in self._organizations(plan))
+        return frozenset[str]().union(
+            *(accounts_that_share(self.query, organization, month) for month, organization in months)
+        )
 
     def _organizations(self, plan: MonthPlan) -> Iterator[tuple[str, Organization]]:
         """Who pays in a month, and in those that it may have late rows of."""

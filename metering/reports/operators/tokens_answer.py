@@ -21,6 +21,9 @@ _COLUMNS = (
     Column(name="accounts", text="prose", priority=KEEP, about="that it may see"),
     Column(name="state", text="copied", priority=KEEP),
     Column(name="expires", kind="time"),
+    Column(
+        name="costs", kind="flag", priority=ROOMY, about="also at tiers that it shares with accounts it does not see"
+    ),
     Column(name="label", text="prose", priority=ROOMY),
     Column(name="made_by", text="copied", priority=ROOMY + 1),
     Column(name="made", kind="time", priority=ROOMY + 1),
@@ -53,13 +56,14 @@ def made_answer(text: str, stored: StoredToken, *, now_s: int) -> Answer:
     return Answer(columns=(_SECRET, *columns), rows=[shown], document={**shown})
 
 
-def _row(token: StoredToken, now_s: int) -> dict[str, str | None]:
+def _row(token: StoredToken, now_s: int) -> dict[str, str | bool | None]:
     return {
         "token_id": token.token_id,
         "role": token.role.value,
         "accounts": EVERYTHING if token.accounts is None else ", ".join(token.accounts),
         "state": _state(token, now_s),
         "expires": rfc3339(token.expires_s),
+        "costs": token.costs,
         "label": token.label,
         "made_by": token.made_by,
         "made": rfc3339(token.made_s),

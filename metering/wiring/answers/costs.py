@@ -140,6 +140,18 @@ def rating(
         yield Rating(source=CostSource(query=query, book=book, planner=planner, now_s=now_s), plans=plans)
 
 
+def accounts_told_of(billing: BillingRegions, query: CostQuery, *, book: BookName, now_s: int) -> frozenset[str]:
+    """Accounts whose usage an answer about costs depends on: all that the payers of the accounts asked for have then.
+
+    No usage is read for it. Raises as `rating` does.
+    """
+    home = billing.home
+    with StageUsage(billing.regions) as unread:
+        planner = build_planner(home, unread, build_shelf(home))
+        finder = CostPlanner(query=query, book=book, planner=planner, now_s=now_s)
+        return finder.sharing(finder.plans(month_of(query.usage.from_s)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostsFound:
     """An answer, and what was found for it."""

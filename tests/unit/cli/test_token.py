@@ -135,3 +135,12 @@ def test_every_problem_of_a_token_is_said_at_once_and_none_is_made() -> None:
     assert "A customer's token names its accounts, at least one." in told
     assert "at most 128 characters" in told
     assert ask("token", "list")["rows"] == []
+
+
+def test_a_token_sees_costs_at_shared_tiers_only_if_it_was_made_so(region: Lively) -> None:
+    plain, costs = ask(*CREATE), ask(*CREATE, "--costs")
+    assert (plain["costs"], costs["costs"]) == (False, True)
+    granted = [grant_of(region, made["token"]) for made in (plain, costs)]
+    assert [grant is not None and grant.costs for grant in granted] == [False, True]
+    [told] = [row["consequence"] for row in ask("audit")["rows"] if "shared tiers" in row["consequence"]]
+    assert told.endswith("Costs at shared tiers tell it what the payer's other accounts use.")

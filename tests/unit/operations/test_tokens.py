@@ -143,3 +143,17 @@ def test_an_item_that_lost_its_accounts_or_has_an_unknown_role_is_no_token(lost:
 )
 def test_a_text_that_has_not_the_form_of_a_token_has_no_parts(text: str) -> None:
     assert token_parts(text) is None
+
+
+def test_tokens_of_before_keep_costs_and_new_ones_have_them_only_if_they_were_made_so() -> None:
+    def made(accounts: list[str] | None, *, costs: bool = False) -> StoredToken:
+        return book().create(role=Role.ANALYST, accounts=accounts, life_s=DAY_S, made_by=ARN, costs=costs).stored
+
+    assert [made([ACCOUNT]).costs, made([ACCOUNT], costs=True).costs, made(None).costs] == [False, True, True]
+    item = made([ACCOUNT]).to_item()
+    assert not StoredToken.from_item(item).costs
+    # A release that did not ask wrote no such attribute.
+    del item["costs"]
+    assert StoredToken.from_item(item).costs
+    with pytest.raises(LedgerCorruptError):
+        StoredToken.from_item({**item, "costs": "yes"})

@@ -30,7 +30,7 @@ _CREATE = """Examples:
 
 Roles:
 
-- customer: usage of its own accounts.
+- customer: usage of its own accounts, and their costs as `--costs` says.
 - analyst: usage of all accounts, or of those that are named.
 - operator: also sources, quarantine and reconciliation.
 """
@@ -51,6 +51,13 @@ def create(
         int, typer.Option("--days", min=1, max=_MOST_DAYS, metavar="DAYS", help="When it expires.", show_default=True)
     ] = 30,
     label: Annotated[str | None, typer.Option("--label", metavar="TEXT", help="What you call it in the list.")] = None,
+    costs: Annotated[
+        bool,
+        typer.Option(
+            "--costs",
+            help="Also costs of accounts whose payer has others. At a shared tier, a price tells what others use.",
+        ),
+    ] = False,
 ) -> None:
     """Make a token for the HTTP API of this region, and show it once.
 
@@ -66,13 +73,19 @@ def create(
         raise WrongUsageError(" ".join(problems), "No token was made. See: metering token create --help")
     region = session.region()
     seen = "all accounts" if accounts is None else f"{len(accounts)} accounts" if accounts[1:] else accounts[0]
+    told = " Costs at shared tiers tell it what the payer's other accounts use." if accounts and costs else ""
     with session.deed(
         what="token create",
         subject=role.value,
-        consequence=f"Whoever has it may ask the HTTP API for the usage of {seen} for {days} days.",
+        consequence=f"Whoever has it may ask the HTTP API for the usage of {seen} for {days} days.{told}",
     ) as done:
         made = _book(region).create(
-            role=role, accounts=accounts, life_s=days * DAY_S, made_by=region.caller(), label=label or ""
+            role=role,
+            accounts=accounts,
+            life_s=days * DAY_S,
+            made_by=region.caller(),
+            label=label or "",
+            costs=costs,
         )
         done.result = f"token {made.stored.token_id}"
     session.write(made_answer(made.text, made.stored, now_s=_now_s(region)))

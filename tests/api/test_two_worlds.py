@@ -1,0 +1,166 @@
+"""What a customer is told does not depend on what others use: the same requests in two worlds get the same answers.
+
+The worlds have the same batches, commits and hours. Only the amounts of others differ, so much that payers cross tiers.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.api.grants import Grant, Role
+from metering.units import DAY_S, GIB, HOUR_S
+from tests.api.test_foreign_accounts import requests
+from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, complete_until, give_prices
+from tests.support.day_sums import keep_day_sums
+from tests.support.lake_world import HOUR, NOW_S, World, record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAMES = {FIRST: "Alpha", SECOND: "Bravo", THIRD: "Charlie"}
+WHOLE = frozenset({FIRST, THIRD, PAYER})
+# Token -> the accounts that it sees. Of the first payer's two accounts, `portal` sees one and `whole` sees both.
+SEES = {"portal": frozenset({FIRST}), "second": frozenset({SECOND}), "whole": WHOLE}
+# 10,240 GB end the first tier. Of each account, five batches of so many GB.
+OWN_GB, LITTLE_GB, MUCH_GB = 4_000, 1, 60_000
+
+
+@cache
+def world(own: frozenset[str], others_gb: int) -> ApiWorld:
+    """A region in which all other accounts use so much. No test changes it."""
+    made = World()
+    for day in (30, 2, 1, 0):
+        for account in NAMES:
+            made.send(_records(account, own, others_gb, NOW_S - day * DAY_S), source=f"source-{NAMES[account]}")
+        if day in {30, 2}:
+            made.compact_all()
+        if day == 30:
+            made.jobs.closer.close("2026-10", made.deadline())
+    # One batch of all of them.
+    together = [each for account in NAMES for each in _records(account, own, others_gb, NOW_S - HOUR_S)]
+    made.send(together, source="source-all")
+    complete_until(made, HOUR)
+    give_prices(made)
+    keep_day_sums(made)
+    api = ApiWorld(made)
+    for who, accounts in SEES.items():
+        api.tokens.grants[who] = Grant(token_id=who, role=Role.CUSTOMER, accounts=accounts)
+    return api
+
+
+def _records(account: str, own: frozenset[str], others_gb: int, start_s: int) -> list[dict[str, str | int]]:
+    name, size = NAMES[account], (OWN_GB if account in own else others_gb) * GIB
+    to_peer = record(size + 1, start_s=start_s, account=account, resource=f"i-{name}", to=f"{name.lower()}-west-1")
+    return [
+        {**record(size, start_s=start_s, account=account, resource=f"i-{name}"), "service": f"Amazon{name}"},
+        {**to_peer, "service": f"Amazon{name}", "usage_type": f"{name}-Peer"},
+    ]
+
+
+def told(api: ApiWorld, who: str, asked: str, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
+    """All that an answer consists of."""
+    answer = api.get(asked, who, **headers)
+    return answer.status_code, dict(answer.headers), answer.content
+
+
+def check(who: str, asked: str) -> int:
+    """Ask in both worlds: the answer, whether it has changed, and the next page."""
+    little, much = (world(SEES[who], others_gb) for others_gb in (LITTLE_GB, MUCH_GB))
+    one = told(little, who, asked)
+    assert told(much, who, asked) == one, f"{asked} tells {who} how much others use"
+    status, headers, _ = one
+    if "etag" in headers:
+        again = {"If_None_Match": headers["etag"]}
+        assert told(much, who, asked, **again) == told(little, who, asked, **again), f"the ETag of {asked} tells"
+    if link := headers.get("link"):
+        following = link.partition("<")[2].partition(">")[0]
+        assert told(much, who, following) == told(little, who, following), f"{following} tells how much others use"
+    return status
+
+
+def ask_at_random(seed: int, count: int) -> None:
+    """Random requests of all paths with every token in turn."""
+    statuses = []
+    for number, asked in enumerate(requests(seed, count)):
+        who = sorted(SEES)[number % len(SEES)]
+        statuses.append(check(who, asked))
+    # It is no proof if nothing is answered.
+    assert statuses.count(200) > len(statuses) / 3
+
+
+def test_no_answer_to_a_customer_depends_on_what_others_use() -> None:
+    ask_at_random(11, 300)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(10))
+def test_no_answer_of_many_depends_on_what_others_use(seed: int) -> None:
+    ask_at_random(2_000 + seed, 500)
+
+
+@pytest.mark.parametrize(
+    "asked", ["month=2026-11&blended=true", "month=2026-11&group_by=tier", "last=3d&group_by=hour,tier,to"]
+)
+def test_mean_prices_and_tiers_are_for_who_sees_every_account_of_the_payer(asked: str) -> None:
+    for api in (world(SEES["portal"], LITTLE_GB), world(SEES["portal"], MUCH_GB)):
+        # The token of a customer that may see costs, as all tokens of before may.
+        answer = api.get(f"/v1/cost?{asked}&account={FIRST}", "first")
+        assert answer.status_code == 403, f"{asked} tells what the payer's other accounts use: {answer.text[:300]}"
+        assert "ask the operator for a token that names every account of the payer" in answer.json()["detail"]
+        for whole in ("whole", "second", "analyst"):
+            assert api.get(f"/v1/cost?{asked}", whole).status_code == 200
+
+
+def test_costs_at_shared_tiers_are_for_tokens_that_were_made_for_them() -> None:
+    api = world(SEES["portal"], MUCH_GB)
+    refused = api.get("/v1/cost?month=2026-11", "portal")
+    assert refused.status_code == 403, "a token that was not made with --costs sees costs at shared tiers"
+    assert "metering token create --costs" in refused.json()["detail"]
+    for who in ("first", "second", "whole", "analyst"):
+        assert api.get("/v1/cost?month=2026-11", who).status_code == 200
+
+
+def test_every_account_of_the_payer_is_meant_its_own_included() -> None:
+    # Who sees both accounts of the payer and asks for one of them still sees every account that it shares tiers with.
+    api = world(SEES["portal"], MUCH_GB)
+    assert api.get(f"/v1/cost?month=2026-11&blended=true&account={FIRST}", "whole").status_code == 200
+    # Without the payer's own account, which may have usage too, a part is missing.
+    api.tokens.grants["part"] = Grant(token_id="part", role=Role.ANALYST, accounts=WHOLE - {PAYER})
+    assert api.get(f"/v1/cost?month=2026-11&blended=true&account={FIRST}", "part").status_code == 403
+
+
+def test_a_difference_between_the_worlds_is_found() -> None:
+    """The worlds do differ, so that an answer that tells of others would fail."""
+    little, much = world(SEES["portal"], LITTLE_GB), world(SEES["portal"], MUCH_GB)
+    for asked in ("/v1/cost?month=2026-11&group_by=tier", f"/v1/cost?month=2026-11&blended=true&account={FIRST}"):
+        assert told(little, "analyst", asked) != told(much, "analyst", asked)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/usage?last=3d", "/v1/usage?last=3d&detail=resource_id", "/v1/usage?from=2026-10"]
+)
+@pytest.mark.parametrize("parameter", ["service", "usage_type", "to_location"])
+def test_a_name_that_others_have_costs_what_a_name_costs_that_nobody_has(path: str, parameter: str) -> None:
+    foreign, nobodys = {
+        "service": ("AmazonBravo", "AmazonNobody"),
+        "usage_type": ("Bravo-Peer", "Nobody-Peer"),
+        "to_location": ("bravo-west-1", "nobody-west-1"),
+    }[parameter]
+    made = [calls_of("portal", f"{path}&{parameter}={name}") for name in (foreign, nobodys)]
+    assert made[0] == made[1], f"{parameter}={foreign} makes {len(made[0])} calls, and {nobodys} {len(made[1])}"
+
+
+def calls_of(who: str, asked: str) -> list[str]:
+    """Calls to the stores of a request, in order of their names: threads make them in any order."""
+    api, made = world(SEES[who], MUCH_GB), list[str]()
+    # Names of usage are remembered from one report to the next.
+    api.get("/v1/usage?from=2026-10", who)
+    api.world.items.on_call = api.world.objects.on_call = made.append
+    try:
+        api.get(asked, who)
+    finally:
+        api.world.items.on_call = api.world.objects.on_call = lambda _call: None
+    return sorted(made)
