@@ -157,7 +157,7 @@ def calls_of(who: str, asked: str) -> list[str]:
     """Calls to the stores of a request, in order of their names: threads make them in any order."""
     api, made = world(SEES[who], MUCH_GB), list[str]()
     # Names of usage are remembered from one report to the next.
-    api.get("/v1/usage?from=2026-10", who)
+    api.get("/v1/usage?last=3d", who)
     api.world.items.on_call = api.world.objects.on_call = made.append
     try:
         api.get(asked, who)
