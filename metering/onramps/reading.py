@@ -39,6 +39,8 @@ class ReadSettings:
         max_expansion: Most times that a file may grow when it is decompressed. Flow logs grow 5 to 30 times; gzip
             can make 1,032 bytes of one.
         max_line_bytes: Longest line that is read; a longer one is refused.
+        max_bad_lines: Most lines of a file that name fields, say nothing or cannot be read, for each is looked at by
+            itself. Empty lines do not count, nor do lines that can be read and may not be metered.
         kept_refusals: Refused lines that are kept of one file; all are counted.
         folding: Says which addresses are alike for the rules; then a subject has one of them for all. None keeps each.
         block_bytes: Text that is read at once. Memory grows with it; no answer depends on it.
@@ -48,6 +50,7 @@ class ReadSettings:
     max_text_bytes: int = 64 * GIB
     max_expansion: int = 250
     max_line_bytes: int = 64 * KIB
+    max_bad_lines: int = 100_000
     kept_refusals: int = 1_000
     folding: Folding | None = None
     block_bytes: int = 8 * MIB

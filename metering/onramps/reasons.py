@@ -37,6 +37,7 @@ class FileReason(StrEnum):
     MISSING_FIELD = "missing_field"
     NO_HEADER = "no_header"
     TOO_DIVERSE = "too_diverse"
+    TOO_MANY_BAD_LINES = "too_many_bad_lines"
     CHANGED_WHILE_READ = "changed_while_read"
     GREW = "grew"
     CHANGED_SINCE = "changed_since"

@@ -9,6 +9,7 @@ from tests.mutants.audit import AUDIT
 from tests.mutants.commit import COMMIT
 from tests.mutants.finance import FINANCE
 from tests.mutants.mutant import LAKE, WORLD, Mutant
+from tests.mutants.onramps import ONRAMPS
 from tests.mutants.readers import READERS
 from tests.mutants.repairs import REPAIRS
 from tests.mutants.rollup import ROLLUP
@@ -54,6 +55,7 @@ MUTANTS = (
     *AUDIT,
     *COMMIT,
     *FINANCE,
+    *ONRAMPS,
     *READERS,
     *REPAIRS,
     *ROLLUP,

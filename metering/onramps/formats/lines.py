@@ -1,10 +1,13 @@
 """Blocks of whole lines of a text, fit for a parser that must not meet a line without end, a NUL or half a character.
 
-A line that is taken out of a block leaves a line with one field behind, so that all others keep their numbers.
+A line that is taken out of a block leaves a line with one field behind, so that all others keep their numbers. Of a
+long run of empty lines only the first are left, and the others counted: a file of line ends costs no work line by line.
 """
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metering.onramps.reasons import LineReason
+from metering.errors import LogFileRefusedError
+from metering.onramps.reasons import FileReason, LineReason
 from metering.units import KIB
 
 if TYPE_CHECKING:
@@ -31,6 +35,34 @@ LETTERS = (b"\0", b"\r", b"\t", b"x", b"X", b"y")
 """Letters that readers ask a block for, all rare in logs. A piece is searched while the processor's cache has it."""
 _NOT_ASCII = b"\x80"
 _UNREADABLE = frozenset((b"\0", b"\r", _NOT_ASCII))
+# So many line ends of a run are left. The lines that they end are shown to people, as other refused lines are.
+_RUN = 5
+_RUNS = re.compile(rb"\n{%d,}" % (_RUN + 1))
+
+
+class BadLines:
+    """Counts the lines of a file that are no records, each of which is looked at by itself.
+
+    Args:
+        limit: Most of them.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lines = 0
+
+    def add(self, lines: int = 1) -> None:
+        """Count lines.
+
+        Raises:
+            LogFileRefusedError: There are more than the file may have.
+        """
+        self._lines += lines
+        if self._lines > self._limit:
+            detail = (
+                f"more than {self._limit:,} lines of it name fields or cannot be read; is it a log of another kind?"
+            )
+            raise LogFileRefusedError(FileReason.TOO_MANY_BAD_LINES, detail)
 
 
 class TakenLine(NamedTuple):
@@ -47,10 +79,12 @@ class LineBlock:
 
     Attributes:
         first: Number of the first line in the file, from 1.
-        lines: Number of lines.
+        lines: Number of lines in the data.
         data: The lines, each with a line feed, UTF-8, without carriage returns and NULs.
         letters: Those of `LETTERS` that may be in the data; no other one is.
         taken: Lines that were taken out, by their place in the block from 0.
+        dropped: Empty lines that are not in the data, as `(place, lines)` in order: so many are missing before the line
+            at that place, from the block's beginning on.
     """
 
     first: int
@@ -58,6 +92,34 @@ class LineBlock:
     data: bytes
     letters: frozenset[bytes]
     taken: dict[int, TakenLine] = field(default_factory=dict)
+    dropped: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def empty(self) -> int:
+        """Number of the empty lines that are not in the data."""
+        return self.dropped[-1][1] if self.dropped else 0
+
+    def number(self, place: int) -> int:
+        """Number of a line in the file, by its place in the block from 0."""
+        return self.first + place + self._dropped_before(place)
+
+    def part(self, begin: tuple[int, int], end: tuple[int, int]) -> LineBlock:
+        """Lines from one place to another, both as `(place, byte)`."""
+        place, start = begin
+        last, stop = end
+        before = self._dropped_before(place)
+        return LineBlock(
+            first=self.number(place),
+            lines=last - place,
+            data=self.data[start:stop],
+            letters=self.letters,
+            taken={at - place: line for at, line in self.taken.items() if place <= at < last},
+            dropped=tuple((at - place, lines - before) for at, lines in self.dropped if place < at <= last),
+        )
+
+    def _dropped_before(self, place: int) -> int:
+        found = bisect_right(self.dropped, place, key=_place) if self.dropped else 0
+        return self.dropped[found - 1][1] if found else 0
 
     def take(self, lines: Iterable[tuple[int, int, int, TakenLine]]) -> None:
         """Take lines out, given in order as `(place, start, end, line)`; offsets without the line feed."""
@@ -79,25 +141,54 @@ def line_blocks(pieces: Iterable[bytes], *, block_bytes: int, max_line_bytes: in
     number = 1
     cutter = _Cutter(block_bytes, max_line_bytes)
     for whole in chain(chain.from_iterable(map(cutter.add, pieces)), cutter.end()):
-        for data, lines in _bounded(whole.data, whole.lines):
-            block = LineBlock(first=number, data=data, lines=lines, letters=whole.letters)
+        for block in _bounded(_squeezed(whole, number)):
             if whole.long_start is not None:
                 block.taken[0] = _too_long(whole.long_start, max_line_bytes)
             _take_long(block, max_line_bytes)
             _take_unreadable(block)
             yield block
-            number += lines
+        number += whole.lines
 
 
-def _bounded(data: bytes, lines: int) -> Iterator[tuple[bytes, int]]:
-    """The data in parts of a bounded number of lines, with that number: each refused line takes memory of its own."""
-    if lines <= _MAX_LINES:
-        yield data, lines
+def _squeezed(whole: _Whole, first: int) -> LineBlock:
+    """The lines without those that follow the first few of a run of empty ones."""
+    data = whole.data
+    if b"\r" in whole.letters:
+        data = b"\n" * whole.lines if _is_feeds(data) else data.replace(b"\r\n", b"\n")
+    kept: list[bytes] = []
+    dropped: list[tuple[int, int]] = []
+    place = done = lines = 0
+    for run in _RUNS.finditer(data):
+        stop = run.start() + _RUN
+        kept.append(data[done:stop])
+        place += data.count(b"\n", done, stop)
+        done = run.end()
+        lines += done - stop
+        dropped.append((place, lines))
+    if kept:
+        data = b"".join([*kept, data[done:]])
+    return LineBlock(first=first, lines=whole.lines - lines, data=data, letters=whole.letters, dropped=tuple(dropped))
+
+
+def _is_feeds(data: bytes) -> bool:
+    """Whether a text is nothing but line ends of both kinds."""
+    return b"\r\r" not in data and not data.strip(b"\r\n")
+
+
+def _bounded(block: LineBlock) -> Iterator[LineBlock]:
+    """The block in parts of a bounded number of lines: each refused line takes memory of its own."""
+    if block.lines <= _MAX_LINES:
+        yield block
         return
+    data = block.data
     middle = data.rfind(b"\n", 0, len(data) // 2) + 1 or data.index(b"\n") + 1
     before = _count(data[:middle])
-    yield from _bounded(data[:middle], before)
-    yield from _bounded(data[middle:], lines - before)
+    yield from _bounded(block.part((0, 0), (before, middle)))
+    yield from _bounded(block.part((before, middle), (block.lines, len(data))))
+
+
+def _place(dropped: tuple[int, int]) -> int:
+    return dropped[0]
 
 
 def _count(data: bytes) -> int:
@@ -177,7 +268,8 @@ class _Cutter:
             yield whole
         # Nothing but the start of a line is left.
         self._hold(piece)
-        if len(piece) > self._max_line_bytes:
+        # It may end with a carriage return, which is no part of it.
+        if len(piece) > self._max_line_bytes + 1:
             self._held, self._held_bytes, self._letters = [], 0, set()
             self._long_start = piece[:MAX_TEXT_CHARS]
 
@@ -209,8 +301,6 @@ def _too_long(start: bytes, max_line_bytes: int) -> TakenLine:
 def _take_unreadable(block: LineBlock) -> None:
     if not block.letters & _UNREADABLE:
         return
-    if b"\r" in block.data:
-        block.data = block.data.replace(b"\r\n", b"\n")
     if b"\r" not in block.data and b"\0" not in block.data and _is_text(block.data):
         return
     found: list[tuple[int, int, int, TakenLine]] = []

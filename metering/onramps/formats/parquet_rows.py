@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metering.errors import LogFileRefusedError
+from metering.onramps.formats.lines import BadLines
 from metering.onramps.formats.parquet_checks import checked_batches, checked_footer, checked_pages, refusals
 from metering.onramps.reasons import FileReason
 from metering.onramps.rows.tally import Tally
@@ -62,7 +63,7 @@ def read_rows(
     Raises:
         LogFileRefusedError: The file is no Parquet, is damaged, or too large once it is unpacked.
     """
-    tally: Tally[SubjectT] = Tally(kept_refusals=settings.kept_refusals)
+    tally: Tally[SubjectT] = Tally(kept_refusals=settings.kept_refusals, bad=BadLines(settings.max_bad_lines))
     rows, chunks = checked_footer(file, settings)
     with refusals():
         parquet = pq.ParquetFile(pa.PythonFile(file, mode="r"), buffer_size=_BUFFER_BYTES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from metering.onramps.formats.lines import line_blocks
+from metering.onramps.formats.lines import BadLines, line_blocks
 from metering.onramps.formats.pieces import Pieces
 from metering.onramps.rows.tally import Tally
 
@@ -43,7 +43,7 @@ def read_lines(
         LogFileRefusedError: The file cannot be decompressed, or `judge` refuses it.
     """
     pieces = Pieces(stream, settings, digest)
-    tally: Tally[SubjectT] = Tally(kept_refusals=settings.kept_refusals)
+    tally: Tally[SubjectT] = Tally(kept_refusals=settings.kept_refusals, bad=BadLines(settings.max_bad_lines))
     block_bytes = min(settings.block_bytes, _MAX_BLOCK_BYTES)
     for block in line_blocks(pieces, block_bytes=block_bytes, max_line_bytes=settings.max_line_bytes):
         _judge_block(block, judge, tally)
@@ -51,11 +51,15 @@ def read_lines(
 
 
 def _judge_block(block: LineBlock, judge: LineJudge[SubjectT], tally: Tally[SubjectT]) -> None:
+    if block.empty:
+        tally.empty(block.empty)
     for place, line in enumerate(block.data.decode().split("\n")[:-1]):
         taken = block.taken.get(place)
-        if taken is not None:
-            tally.refuse(block.first + place, taken.reason, taken.detail, taken.text)
-        elif not line or line.isspace():
+        if not line:
+            tally.empty()
+        elif taken is not None:
+            tally.refuse(block.number(place), taken.reason, taken.detail, taken.text)
+        elif line.isspace():
             tally.header()
         else:
-            judge.judge(block.first + place, line, tally)
+            judge.judge(block.number(place), line, tally)

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from metering.hours import hour_of
 from metering.onramps.balance import Balance
 from metering.onramps.observations import Block, Observation, RefusedLine
+from metering.onramps.reasons import LineReason
 from metering.units import HOUR_S, INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from metering.onramps.formats.lines import BadLines
 
 SubjectT = TypeVar("SubjectT")
 
@@ -28,10 +31,16 @@ class Moved(NamedTuple, Generic[SubjectT]):
 
 
 class Tally(Generic[SubjectT]):
-    """Adds up the rows of a block. One tally serves a file, so that it keeps only so many refused lines of it."""
+    """Adds up the rows of a block. One tally serves a file, so that it keeps only so many refused lines of it.
 
-    def __init__(self, *, kept_refusals: int) -> None:
+    Args:
+        kept_refusals: Refused lines that are kept.
+        bad: Bounds the rows that are no records.
+    """
+
+    def __init__(self, *, kept_refusals: int, bad: BadLines) -> None:
         self._kept_left = kept_refusals
+        self._bad = bad
         self._begin()
 
     def _begin(self) -> None:
@@ -41,8 +50,17 @@ class Tally(Generic[SubjectT]):
         self._lines = self._header = self._metered = self._rejected = self._nodata = self._skipdata = 0
         self._metered_bytes = self._rejected_bytes = 0
 
-    def header(self, lines: int = 1) -> None:
-        """Count lines that name fields or say nothing: comments, blank lines."""
+    def header(self) -> None:
+        """Count a line that names fields or says nothing: a comment, blanks.
+
+        Raises:
+            LogFileRefusedError: There are more bad lines than the file may have; so of `refuse`.
+        """
+        self._bad.add()
+        self.empty()
+
+    def empty(self, lines: int = 1) -> None:
+        """Count empty lines."""
         self._lines += lines
         self._header += lines
 
@@ -89,6 +107,8 @@ class Tally(Generic[SubjectT]):
             text: The row.
             size_bytes: Bytes that it states, as far as they can be read.
         """
+        if reason != LineReason.REPEATED_LINE:
+            self._bad.add()
         self._lines += 1
         lines, refused_bytes = self._refusals.get(reason, (0, 0))
         self._refusals[reason] = (lines + 1, refused_bytes + size_bytes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.onramps.balance import Balance
@@ -12,7 +12,7 @@ from metering.onramps.formats.flows.texts import Texts
 from metering.onramps.observations import Block, FlowHop, RefusedLine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from metering.onramps.formats.flows.columns import Rows
     from metering.onramps.names import FileName
@@ -40,7 +40,8 @@ class BlockMaker:
         rows: Rows,
         *,
         header: int,
-        misfits: Iterable[RefusedLine],
+        misfits: Mapping[str, int],
+        refused: Iterable[RefusedLine],
         place: Callable[[int], tuple[int, str]],
     ) -> None:
         """Add a stretch of lines.
@@ -48,14 +49,16 @@ class BlockMaker:
         Args:
             rows: Its rows.
             header: Number of its header lines.
-            misfits: Lines that became no row, in order.
+            misfits: Number of the lines that became no row, by the reason why.
+            refused: These lines in order, as many as are asked for.
             place: Number of a row's line in the file, and its text.
         """
         judge = RowJudge(rows, self._texts, self._left)
         judge.judge()
         metered, metered_bytes = self._sums.add(rows, judge)
-        refused, refused_bytes = self._refuse(rows, judge, misfits, place)
-        counted = (metered, judge.rejected.lines, judge.nodata, judge.skipdata, refused, header)
+        kept = [*islice(refused, self._left), *_kept(rows, judge, place)]
+        count, refused_bytes = self._refuse(judge, misfits, kept)
+        counted = (metered, judge.rejected.lines, judge.nodata, judge.skipdata, count, header)
         self._balance += Balance(
             lines=sum(counted),
             header=header,
@@ -63,7 +66,7 @@ class BlockMaker:
             rejected=judge.rejected.lines,
             nodata=judge.nodata,
             skipdata=judge.skipdata,
-            refused=refused,
+            refused=count,
             stated_bytes=metered_bytes + judge.rejected.bytes + refused_bytes,
             metered_bytes=metered_bytes,
             rejected_bytes=judge.rejected.bytes,
@@ -86,23 +89,12 @@ class BlockMaker:
             observations=self._sums.take(), refused=kept, refusals=refusals, balance=balance, read_bytes=read_bytes
         )
 
-    def _refuse(
-        self, rows: Rows, judge: RowJudge, misfits: Iterable[RefusedLine], place: Callable[[int], tuple[int, str]]
-    ) -> tuple[int, int]:
+    def _refuse(self, judge: RowJudge, misfits: Mapping[str, int], kept: list[RefusedLine]) -> tuple[int, int]:
         """Count refused lines and their bytes, and keep the first of them."""
-        counts: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
-        kept: list[RefusedLine] = []
-        for line in misfits:
-            counts[line.reason] = (counts[line.reason][0] + 1, counts[line.reason][1])
-            if len(kept) < self._left:
-                kept.append(line)
+        counts: dict[str, tuple[int, int]] = {reason: (lines, 0) for reason, lines in misfits.items()}
         for each in judge.refused:
-            lines, total_bytes = counts[each.reason]
+            lines, total_bytes = counts.get(each.reason, (0, 0))
             counts[each.reason] = (lines + each.lines, total_bytes + each.bytes)
-            for row in each.rows:
-                number, text = place(row)
-                stated = rows.bytes[row].as_py() or 0
-                kept.append(RefusedLine(number, each.reason, each.detail, text, max(stated, 0)))
         kept = sorted(kept, key=lambda line: line.number)[: self._left]
         self._left -= len(kept)
         self._kept += kept
@@ -110,3 +102,12 @@ class BlockMaker:
             before = self._refusals.get(reason, (0, 0))
             self._refusals[reason] = (before[0] + lines, before[1] + total_bytes)
         return sum(lines for lines, _ in counts.values()), sum(total_bytes for _, total_bytes in counts.values())
+
+
+def _kept(rows: Rows, judge: RowJudge, place: Callable[[int], tuple[int, str]]) -> Iterator[RefusedLine]:
+    """The rows that are refused, as far as they are kept."""
+    for each in judge.refused:
+        for row in each.rows:
+            number, text = place(row)
+            stated = rows.bytes[row].as_py() or 0
+            yield RefusedLine(number, each.reason, each.detail, text, max(stated, 0))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from metering.errors import LogFileRefusedError
 from metering.onramps.formats.flows.blocks import BlockMaker
 from metering.onramps.formats.flows.columns import parsed
 from metering.onramps.formats.flows.layout import header_names, layout_of
-from metering.onramps.formats.lines import LineBlock, TakenLine, line_blocks, shown
+from metering.onramps.formats.lines import BadLines, LineBlock, TakenLine, line_blocks, shown
 from metering.onramps.formats.pieces import Pieces
 from metering.onramps.observations import RefusedLine
 from metering.onramps.reasons import FileReason, LineReason
@@ -50,19 +51,29 @@ class _Lines:
         self._misfits = misfits
         self._fields = fields
         self._places = sorted(misfits)
-        # The number of rows before each misfit.
-        self._rows_before = [place - count for count, place in enumerate(self._places)]
+        # The number of rows before each misfit; made if a row is asked for.
+        self._rows_before: list[int] = []
         self._texts: list[bytes] = []
 
     def of_row(self, row: int) -> tuple[int, str]:
         """Number of a row's line in the file, and its text."""
+        if not self._rows_before:
+            self._rows_before = [place - count for count, place in enumerate(self._places)]
         place = row + bisect_right(self._rows_before, row)
-        return self._block.first + place, self._text(place)
+        return self._block.number(place), self._text(place)
+
+    def counts(self) -> dict[str, int]:
+        """Lines that are refused and became no row, by reason, and the empty ones that are not in the data."""
+        taken = Counter(line.reason for line in self._block.taken.values())
+        misfits = len(self._places) - taken.total() + self._block.empty
+        return {
+            reason: lines for reason, lines in {**taken, LineReason.FIELD_COUNT: misfits}.items() if reason and lines
+        }
 
     def refused(self) -> Iterator[RefusedLine]:
-        """Lines that are refused and became no row, in order."""
+        """Lines that are refused and became no row, in order, without those that are not in the data."""
         for place in self._places:
-            number, taken = self._block.first + place, self._block.taken.get(place)
+            number, taken = self._block.number(place), self._block.taken.get(place)
             if taken is None:
                 detail = f"{self._misfits[place]} fields, and the header names {self._fields}"
                 yield RefusedLine(number, LineReason.FIELD_COUNT, detail, self._text(place), 0)
@@ -85,6 +96,7 @@ class FlowText:
         self._settings = settings
         self._pieces = Pieces(stream, settings, digest)
         self._maker = BlockMaker(name, settings)
+        self._bad = BadLines(settings.max_bad_lines)
         self._layout: Layout | None = None
         if settings.fields:
             self._layout = layout_of(settings.fields, account_id=name.account_id)
@@ -105,6 +117,7 @@ class FlowText:
         place, start = 0, 0
         headers: list[_Header] = []
         for header in _headers(block):
+            self._bad.add()
             names = self._layout.names if self._layout is not None else ()
             if header.names != names:
                 if header.start > start:
@@ -112,7 +125,7 @@ class FlowText:
                     place, start, headers = header.place, header.start, []
                 self._layout = layout_of(header.names, account_id=self._name.account_id)
             headers.append(header)
-        yield _section(block, (place, start), None, headers)
+        yield _section(block, (place, start), (block.lines, len(block.data)), headers)
 
     def _read(self, block: LineBlock) -> None:
         layout = self._layout
@@ -120,13 +133,11 @@ class FlowText:
             self._check_no_lines(block)
             raise LogFileRefusedError(FileReason.NO_HEADER, "no line of the file could be read")
         rows, misfits = parsed(block.data, layout, block.letters)
+        header = sum(not taken.reason for taken in block.taken.values())
+        # Headers were counted before, and an empty line has no fields.
+        self._bad.add(sum(map(bool, misfits.values())) - header)
         lines = _Lines(block, misfits, len(layout.names))
-        self._maker.add(
-            rows,
-            header=sum(not taken.reason for taken in block.taken.values()),
-            misfits=lines.refused(),
-            place=lines.of_row,
-        )
+        self._maker.add(rows, header=header, misfits=lines.counts(), refused=lines.refused(), place=lines.of_row)
 
     def _check_no_lines(self, block: LineBlock) -> None:
         lines = block.data.split(b"\n", len(block.taken) + 1)
@@ -160,21 +171,9 @@ def _headers(block: LineBlock) -> Iterator[_Header]:
             yield _Header(place, start, at, names)
 
 
-def _section(
-    block: LineBlock, begin: tuple[int, int], end: tuple[int, int] | None, headers: list[_Header]
-) -> LineBlock:
-    """Lines of a block from one place to another, as `(place, byte)`, or to its end; without the headers."""
+def _section(block: LineBlock, begin: tuple[int, int], end: tuple[int, int], headers: list[_Header]) -> LineBlock:
+    """Lines of a block from one place to another, as `(place, byte)`, without the headers."""
     place, start = begin
-    section = block
-    if place or end is not None:
-        last, stop = end or (block.lines, len(block.data))
-        taken = {at - place: line for at, line in block.taken.items() if place <= at < last}
-        section = LineBlock(
-            first=block.first + place,
-            lines=last - place,
-            data=block.data[start:stop],
-            letters=block.letters,
-            taken=taken,
-        )
+    section = block.part(begin, end) if place or end[0] < block.lines else block
     section.take([(each.place - place, each.start - start, each.end - start, _HEADER) for each in headers])
     return section
