@@ -1,7 +1,8 @@
 """The CDK app: three stacks per region, and one for its HTTP API, with the same templates in every region.
 
-    cd infra && cdk deploy --all -c stage=local
+    cd infra && cdk bootstrap && cdk deploy --all -c stage=local
 
+deploys to the emulator that `AWS_ENDPOINT_URL` names, with what that emulator can do.
 `build` makes no lookups and reads no environment variables; a release that it does not get is that of this checkout.
 Without an account and a region the stacks are environment-agnostic, so one synthesis can be deployed to any number of
 regions.
@@ -20,13 +21,14 @@ from aws_cdk import App, CliCredentialsStackSynthesizer, DefaultStackSynthesizer
 from cdk_nag import AwsSolutionsChecks
 
 from infra.components.code import locked_code, sources_code
+from infra.emulators import config_by_hand
 from infra.release import put_out
 from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
 from infra.stacks.observability import ObservabilityStack
 from infra.stacks.pipeline import PipelineStack
 from infra.stacks.rollout import RolloutStack
-from metering.errors import SettingsError
+from metering.errors import MeteringError
 from metering.fleet.settings.file import find, read
 from metering.fleet.settings.layers import Asked, Planned, planned
 from metering.fleet.settings.names import flat
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STAGE = "local"
 
-# Bucket for assets on an emulator. The CDK fills in account and region.
+# Bucket for assets on an emulator, which `infra.deploy` makes. The CDK fills in account and region.
 EMULATED_ASSETS = "metering-assets-${AWS::AccountId}-${AWS::Region}"
 
 # Strong references: the data stack cannot drop a resource that the pipeline still uses.
@@ -72,6 +74,7 @@ def build(
     region: str | None = None,
     code: Callable[[], lambda_.Code] | None = None,
     release: Release | None = None,
+    assets: str | None = EMULATED_ASSETS,
 ) -> Region:
     """Build one region's stacks below `scope`.
 
@@ -83,19 +86,19 @@ def build(
         region: Region name, known or not; None leaves it to the deployment.
         code: Makes the code of the functions, once for each stack; by default it is the bundle of the stage.
         release: What the stacks say that they were deployed from; by default this checkout.
+        assets: Bucket for assets on an emulator; None for the one that `cdk bootstrap` makes.
     """
+    synthesizer = partial(_synthesizer, config, assets)
     made = code or partial(_code, config)
     env = Environment(account=account, region=region) if account or region else None
-    data = DataStack(
-        scope, config.stack_name("data"), config=config, given=given, synthesizer=_synthesizer(config), env=env
-    )
+    data = DataStack(scope, config.stack_name("data"), config=config, given=given, synthesizer=synthesizer(), env=env)
     pipeline = PipelineStack(
         scope,
         config.stack_name("pipeline"),
         config=config,
         data=data,
         code=made(),
-        synthesizer=_synthesizer(config),
+        synthesizer=synthesizer(),
         env=env,
     )
     api: ApiStack | None = None
@@ -106,7 +109,7 @@ def build(
             config=config,
             data=data,
             code=made(),
-            synthesizer=_synthesizer(config),
+            synthesizer=synthesizer(),
             env=env,
         )
     observability = ObservabilityStack(
@@ -116,7 +119,7 @@ def build(
         data=data,
         pipeline=pipeline,
         api=api,
-        synthesizer=_synthesizer(config),
+        synthesizer=synthesizer(),
         env=env,
     )
     rollout: RolloutStack | None = None
@@ -126,7 +129,7 @@ def build(
             config.stack_name("rollout"),
             config=config,
             data=data,
-            synthesizer=_synthesizer(config),
+            synthesizer=synthesizer(),
             env=env,
         )
     for stack in (data, pipeline, *((api,) if api else ()), observability):
@@ -168,19 +171,20 @@ def main() -> None:
     app = new_app()
     try:
         settings = settings_of(app, os.environ)
-    except SettingsError as error:
-        sys.exit(f"Error: {error}.")
+        config = config_by_hand(settings, os.environ)
+    except MeteringError as error:
+        sys.exit(f"Error: {str(error).rstrip('.')}.")
     # The CDK CLI names the region that it deploys to.
-    build(app, config=settings.config.in_region(os.environ.get("CDK_DEFAULT_REGION", "")), given=settings.given)
+    build(app, config=config.in_region(os.environ.get("CDK_DEFAULT_REGION", "")), given=settings.given, assets=None)
     check(app)
     app.synth()
 
 
-def _synthesizer(config: StageConfig) -> IStackSynthesizer:
+def _synthesizer(config: StageConfig, assets: str | None) -> IStackSynthesizer:
     # Emulators that enforce IAM deny the bootstrap roles, whose policy uses a condition key that they do not know.
     # Their bucket has a name of its own: under that of the CDK, `cdk bootstrap` on the same emulator could not make it.
     if config.emulated:
-        return CliCredentialsStackSynthesizer(file_assets_bucket_name=EMULATED_ASSETS)
+        return CliCredentialsStackSynthesizer(file_assets_bucket_name=assets)
     return DefaultStackSynthesizer()
 
 

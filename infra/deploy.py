@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from infra.assembly import assembly_of, resource_types, uses_bootstrap_roles
 from infra.cdk_cli import CdkCli, cli_environment, node_path
+from infra.emulators import fitted
 from infra.failures import DeploymentError
 from metering.adapters.aws.errors import refusals_explained
 from metering.adapters.aws.fleet.cloudformation import CloudFormationStacks
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
 # IAM is eventually consistent, so Lambda may not see a new role at once.
 _FIRST_WATCH_ATTEMPTS = 6
 _FIRST_WATCH_PAUSE_S = 5
-# An HTTP API and its function are deleted within a minute or two.
-_DELETION_S = 900
-_DELETION_POLL_S = 1
 
 
 class Deployer:
@@ -80,10 +78,17 @@ class Deployer:
         self._given = given or planned(Asked(stage=stage), None).given
         self._own = own or {}
         self._assembly: Path | None = None
+        self._config: StageConfig | None = None
 
     def config(self) -> StageConfig:
-        """Return the region's configuration, which has the log sources of its own buckets only."""
-        return config_of(self._stage, self._given, self._own).in_region(self._region)
+        """Return the region's configuration, which has the log sources of its own buckets only.
+
+        On an emulator it has what the emulator can do.
+        """
+        if self._config is None:
+            config = config_of(self._stage, self._given, self._own).in_region(self._region)
+            self._config = fitted(config, self._clients())
+        return self._config
 
     def synth(self) -> Path:
         """Return the folder of the cloud assembly."""
@@ -155,7 +160,7 @@ class Deployer:
         """Delete the stack of an API that the settings do not ask for any more. Its alarms went with the deployment.
 
         Raises:
-            DeploymentError: It could not be deleted.
+            OperationFailedError: It could not be deleted.
         """
         if self.config().api:
             return
@@ -163,12 +168,7 @@ class Deployer:
         if stacks.describe(self._region, name) is None:
             return
         self._phase("delete the API")
-        stacks.delete(self._region, name)
-        deadline_s = time.monotonic() + _DELETION_S
-        while (left := stacks.describe(self._region, name)) is not None:
-            if not left.busy or time.monotonic() >= deadline_s:
-                raise DeploymentError("destroy", f"{name} is {left.status}: {left.why}", stack=name, operated=True)
-            time.sleep(_DELETION_POLL_S)
+        stacks.remove(self._region, name)
 
     def _is_first(self) -> bool:
         """Return whether the region has no alarms yet."""

@@ -99,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if options.poison:
             return run_poison(state, options.seed)
-        killer = Killer(state.pid, options.seed, options.kill_every)
+        killer = Killer(state.pid or 0, options.seed, options.kill_every)
         return _run(state, killer, options.batches, options.records_per_batch, options.seed, options.manifest)
     finally:
         stop_leftovers(_STATE)

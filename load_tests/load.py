@@ -97,7 +97,7 @@ def _deployed(endpoint: str | None, batches: int, rate: float | None = None) -> 
     stop_leftovers(_STATE)
     state = start_local("us-east-1", "local", given=_SETTINGS, name=_STATE)
     try:
-        return _run(connect(endpoint=state.endpoint, region="us-east-1", stage="local"), state.pid, batches, rate)
+        return _run(connect(endpoint=state.endpoint, region="us-east-1", stage="local"), state.pid or 0, batches, rate)
     finally:
         stop_leftovers(_STATE)
 

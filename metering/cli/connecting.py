@@ -141,7 +141,12 @@ def dead_emulator_told() -> Iterator[None]:
 
 
 def _gone(state: LocalState) -> CommandFailedError:
-    """The error for an emulator that `metering local up` started, and that ended although nobody stopped it."""
+    """The error for an emulator that `metering local up` started or used, and that ended although nobody stopped it."""
+    if state.borrowed:
+        return CommandFailedError(
+            f"Nothing answers at {state.endpoint} any more, where stage {state.stage} was put up.",
+            f"Start that emulator, then put the stage up again: metering local up --endpoint {state.endpoint}",
+        )
     return CommandFailedError(
         f"The emulator at {state.endpoint} (pid {state.pid}) is gone, and so is all that it held.",
         "Start a new one, which is empty: metering local up",

@@ -138,6 +138,7 @@ class Fleet:
                 reserved=reserved_executions(shards=self.config.policy().shards),
                 api_concurrency=self.config.api_concurrency,
                 writes_per_s=peak_writes_per_s(*self.config.warm_tables.values()),
+                emulated=self.config.emulated or self.rehearsal,
             ),
             deployed=self.deployed,
             data=DataUpgrades(

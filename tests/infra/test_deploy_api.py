@@ -8,7 +8,9 @@ import pytest
 
 from infra import deploy as deploying
 from infra.deploy import Deployer
-from infra.failures import DeploymentError
+from metering.adapters.aws.fleet import cloudformation
+from metering.adapters.aws.fleet.cloudformation import CloudFormationStacks
+from metering.errors import OperationFailedError
 from metering.fleet.ports import StackStatus
 from metering.stage_settings import GivenSettings
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 API = "metering-dev-api"
 
 
-class Stacks:
+class Stacks(CloudFormationStacks):
     """CloudFormation with the stack of an API. Mutable.
 
     Attributes:
@@ -45,7 +47,7 @@ def deployer(monkeypatch: pytest.MonkeyPatch, stacks: Stacks, *, api: bool = Fal
         phases.append(str(event.get("phase")))
 
     monkeypatch.setattr(deploying, "CloudFormationStacks", lambda _: stacks)
-    monkeypatch.setattr(deploying, "_DELETION_POLL_S", 0)
+    monkeypatch.setattr(cloudformation, "_DELETION_POLL_S", 0)
     given = GivenSettings(like="dev", by_option={"api": api})
     return Deployer(stage="dev", region="eu-west-1", endpoint=None, env={}, progress=told, given=given), phases
 
@@ -80,13 +82,13 @@ def test_an_api_that_is_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> None
 def test_one_that_cannot_be_deleted_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch, left: str) -> None:
     made, _ = deployer(monkeypatch, Stacks("UPDATE_COMPLETE", "DELETE_IN_PROGRESS", left))
 
-    with pytest.raises(DeploymentError, match="it is in use"):
+    with pytest.raises(OperationFailedError, match="it is in use"):
         made._drop_api()
 
 
 def test_one_that_takes_for_ever_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     made, _ = deployer(monkeypatch, Stacks(*["DELETE_IN_PROGRESS"] * 9))
-    monkeypatch.setattr(deploying, "_DELETION_S", 0)
+    monkeypatch.setattr(cloudformation, "_DELETION_LIMIT_S", 0)
 
-    with pytest.raises(DeploymentError, match="DELETE_IN_PROGRESS"):
+    with pytest.raises(OperationFailedError, match="DELETE_IN_PROGRESS"):
         made._drop_api()

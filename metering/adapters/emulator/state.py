@@ -1,22 +1,27 @@
-"""State of the emulators that commands started, in `.local/` of the project or METERING_LOCAL_DIR."""
+"""State of the emulators that commands started or use, in `.local/` of the project or METERING_LOCAL_DIR."""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from metering.adapters.checkout import project_dir
 from metering.adapters.emulator.processes import process_began
 
+_PORTS = {"http": 80, "https": 443}
+_PATIENCE_S = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalState:
-    """Emulator that a command started.
+    """Emulator that a command started, or that runs by itself and has a stage that a command deployed.
 
     Attributes:
-        pid: Process of the emulator.
+        pid: Process of the emulator; None if no command started it, and so none stops it.
         began: Start mark of that process, which a later process with the same pid does not have.
         deployed: Whether the stacks are deployed.
     """
@@ -24,9 +29,14 @@ class LocalState:
     endpoint: str
     region: str
     stage: str
-    pid: int
-    began: str
+    pid: int | None
+    began: str = ""
     deployed: bool = False
+
+    @property
+    def borrowed(self) -> bool:
+        """Whether it runs by itself."""
+        return self.pid is None
 
 
 def local_dir() -> Path:
@@ -57,14 +67,23 @@ def forget_state(name: str = "emulator") -> None:
 
 
 def is_running(state: LocalState) -> bool:
-    """Whether the process that `state` names is still that process."""
-    return process_began(state.pid) == state.began
+    """Whether the process that `state` names is still that process; of a borrowed emulator, whether it answers."""
+    return _takes_calls(state.endpoint) if state.pid is None else process_began(state.pid) == state.began
 
 
 def running_endpoint() -> str | None:
     """Endpoint of the local emulator if it runs, else None."""
     state = load_state()
     return state.endpoint if state is not None and is_running(state) else None
+
+
+def _takes_calls(endpoint: str) -> bool:
+    there = urlsplit(endpoint)
+    try:
+        with socket.create_connection((there.hostname or "", there.port or _PORTS[there.scheme]), _PATIENCE_S):
+            return True
+    except OSError:
+        return False
 
 
 def _state_file(name: str) -> Path:

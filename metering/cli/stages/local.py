@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from metering.cli.command import say
 from metering.cli.connecting import connect
-from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.failures import CommandFailedError
 from metering.cli.stages.options import SettingsOptions, asked_for, settings_explained
 from metering.errors import MeteringError
 
@@ -53,19 +53,6 @@ def settings_to_keep(state: LocalState) -> GivenSettings:
         return _fresh(asked)
     with settings_explained():
         return before.of(state.region).given
-
-
-def check_endpoint(named: str | None, running: LocalState | None) -> None:
-    """Refuse an endpoint: it names an emulator that runs, and `local up` starts its own.
-
-    Raises:
-        WrongUsageError: It is not the one that runs.
-    """
-    if named is not None and (running is None or named != running.endpoint):
-        raise WrongUsageError(
-            f"--endpoint {named} names an emulator that runs, and this command starts its own on 127.0.0.1.",
-            "Leave --endpoint out; --port chooses the port.",
-        )
 
 
 def check_settings(state: LocalState, options: SettingsOptions) -> None:

@@ -45,7 +45,7 @@ OFFENCES = (
     Offence(LAYERS, "metering.client", "metering.api"),
     Offence(LAYERS, "metering.replay.sender", "metering.producer"),
     Offence(LAYERS, "metering.a_room_without_a_place", "metering.units"),
-    Offence(DEPLOYERS, "metering.fleet.stage", "infra.app"),
+    Offence(DEPLOYERS, "metering.fleet.stage", "infra.stacks.data"),
     Offence(DEPLOYERS, "metering.wiring.jobs", "lambdas.compactor.bootstrap"),
     Offence(DEPLOYERS, "metering.replay.sender", "load_tests.booked_usage"),
     Offence("boto3 lives in adapters", "metering.wiring.region", "boto3"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call, translated
+from metering.errors import OperationFailedError
 from metering.fleet.ports import StackResource, StackStatus
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _DRIFT_POLL_S = 2
 _DRIFT_LIMIT_S = 300
+# An HTTP API and its function are deleted within a minute or two.
+_DELETION_LIMIT_S = 900
+_DELETION_POLL_S = 1
 _FAILED = frozenset({"CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED"})
 # First status of the stack itself in an operation. All older events are of earlier operations.
 _BEGINS = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"})
@@ -90,6 +94,20 @@ class CloudFormationStacks:
                     raise
         with translated("cloudformation.DeleteStack"):
             client.delete_stack(StackName=stack)
+
+    def remove(self, region: str, stack: str) -> None:
+        """Delete a stack, and wait until it is gone.
+
+        Raises:
+            OperationFailedError: It could not be deleted.
+            UnavailableError: CloudFormation gives no answer.
+        """
+        self.delete(region, stack)
+        until_s = time.monotonic() + _DELETION_LIMIT_S
+        while (left := self.describe(region, stack)) is not None:
+            if not left.busy or time.monotonic() >= until_s:
+                raise OperationFailedError(f"{stack} is {left.status}: {left.why}", "Run it again.")
+            time.sleep(_DELETION_POLL_S)
 
     def resources(self, region: str, stack: str) -> Sequence[StackResource]:
         client = self._clients_of(region).cloudformation

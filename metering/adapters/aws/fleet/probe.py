@@ -63,6 +63,9 @@ _EXECUTIONS = _Quota("Lambda concurrent executions", "lambda", "L-B99A9384", _UN
 _STACKS = _Quota("CloudFormation stacks", "cloudformation", "L-0485CB21", 10)
 # Of a table on demand. `L-34F8CCC8` is the account's sum for provisioned tables, which these are not.
 TABLE_WRITES = _Quota("DynamoDB write units a table", "dynamodb", "L-AB614373", 4_000)
+_UNLISTED = (
+    Finding(check="list of types", answered=Answered.UNKNOWN, detail="that of an emulator is not all that it deploys"),
+)
 _TYPE_NAME = re.compile(r"[A-Z][A-Za-z0-9]+::[A-Za-z0-9]+::[A-Za-z0-9]+")
 # A status where an answer had no words, and a service that does not know the credentials of an emulator.
 _NO_SUCH_PLACE = frozenset({"404", "UnrecognizedClientException"})
@@ -76,21 +79,29 @@ class RegionProbe:
         reserved: Executions that the stage reserves for its jobs.
         api_concurrency: Executions that it reserves for its API.
         writes_per_s: Write units a second that the stage's busiest table needs at its peak.
+        emulated: The regions are an emulator's. LocalStack's list of types has a third of those that it deploys.
     """
 
     def __init__(
-        self, clients_of: Callable[[str], Clients], *, reserved: int, api_concurrency: int, writes_per_s: int
+        self,
+        clients_of: Callable[[str], Clients],
+        *,
+        reserved: int,
+        api_concurrency: int,
+        writes_per_s: int,
+        emulated: bool = False,
     ) -> None:
         self._clients_of = clients_of
         self._executions = _EXECUTIONS._replace(needed=_UNRESERVED + reserved)
         self._quotas = (self._executions, TABLE_WRITES._replace(needed=writes_per_s), _STACKS)
         self._api_concurrency = api_concurrency
+        self._emulated = emulated
 
     def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
         clients = self._clients_of(region)
         return [
             *_template(clients, types),
-            *_listed_types(clients, types),
+            *(_UNLISTED if self._emulated else _listed_types(clients, types)),
             *_endpoints(clients, types),
             *_quotas(clients, self._needed(types)),
             Finding(

@@ -1,4 +1,4 @@
-"""`metering local`: the embedded AWS emulator on 127.0.0.1 with the stacks deployed."""
+"""`metering local`: the stacks deployed in the embedded AWS emulator on 127.0.0.1, or in one that runs by itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,7 +26,16 @@ from metering.cli.commands.developer.local_outputs import (
 )
 from metering.cli.commands.developer.local_page import page_link
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.stages.local import check_endpoint, check_settings, checked, deployed_by, settings_to_keep
+from metering.cli.stages.borrowed import (
+    check_place,
+    clear_remains,
+    client_environment_of,
+    emulator_named,
+    gone,
+    state_of,
+    take_away,
+)
+from metering.cli.stages.local import check_settings, checked, deployed_by, settings_to_keep
 from metering.cli.stages.options import FileOption, SetOption, SettingsOptions, UnsetOption
 from metering.reports.answer import Answer, Column
 
@@ -51,6 +61,11 @@ _UP_EXAMPLES = """Examples:
     metering replay --scenario mixed --batches 2000 --manifest m.json
     metering verify --manifest m.json --wait 2m
     metering local down
+
+Into an emulator that runs already, such as LocalStack; `local up` remembers it for all commands of the stage:
+
+    metering local up --endpoint http://127.0.0.1:4566
+    metering local down
 """
 
 
@@ -71,18 +86,20 @@ def up(
 ) -> None:
     """Start the emulator and deploy the stacks. If they are up already, change nothing.
 
-    Stacks that were deleted are deployed again, to the same emulator.
+    Stacks that were deleted are deployed again, to the same emulator. If --endpoint or the environment names an
+    emulator that runs, none is started: the stacks are deployed there.
     """
     options = SettingsOptions.of(settings, unset, settings_file)
     given = checked(session.stage, options)
-    state = load_state()
-    runs = state is not None and is_running(state) and state.deployed
-    check_endpoint(session.named_endpoint, state if runs else None)
-    if state is None or not runs:
+    state, named = load_state(), emulator_named(session)
+    if state is None or not (is_running(state) and state.deployed):
         stop_leftovers()
-        state = start_local(session.region_name, session.stage, port=port, given=given)
+        if named is None:
+            state = start_local(session.region_name, session.stage, port=port, given=given)
+        else:
+            state = _borrow(session, named, port=port, options=options)
     else:
-        _check_same(state, session, port)
+        _check_same(state, session, named, port)
         if stands(state):
             check_settings(state, options)
             say(f"Already up at {state.endpoint}.")
@@ -99,26 +116,30 @@ def down(session: Session) -> None:
     """Stop the emulator and its functions. Its data is lost. If it is not running, do nothing.
 
     The emulator holds everything in memory, so nothing can be kept; `metering replay` with the same seed sends the same
-    traffic again.
+    traffic again. An emulator that `local up` did not start is never stopped: the stage is taken out of it, with its
+    data.
     """
-    state = load_state()
+    state, remembered = state_of(session), load_state()
     if state is None or not is_running(state):
-        say("Nothing is running.")
+        say("Nothing is running." if state is None or not state.borrowed else gone(state))
+    elif state.pid is None:
+        take_away(state)
     else:
         emulator.stop(state.pid)
         say(f"Stopped the emulator at {state.endpoint} (pid {state.pid}). All that it held is gone.")
-    forget_state()
+    if remembered is None or state is None or remembered.endpoint == state.endpoint:
+        forget_state()
 
 
 @command(local, "status", reads=True)
 def status(session: Session) -> None:
     """Show where the emulator runs, and whether the stacks stand in it. Exits with 1 if it does not run."""
-    state = load_state()
+    state = state_of(session)
     running = state is not None and is_running(state)
     deployed = state is not None and running and stands(state)
     session.write(_status_answer(state, running=running, deployed=deployed))
     if state is not None and not running:
-        say(f"The emulator (pid {state.pid}) is gone, and so is all that it held. A new one: metering local up")
+        say(f"{gone(state)} A new one: metering local up")
     elif not running or state is None:
         say("Nothing is running. To start it: metering local up")
     elif not deployed:
@@ -135,7 +156,7 @@ def env(session: Session) -> None:
 
     It prints lines for a shell, unless --format or --output asks for something else.
     """
-    state = _standing()
+    state = _standing(session)
     values = environment(state, outputs_of(state))
     if session.form is None and session.output is None:
         sys.stdout.write(shell_lines(values))
@@ -146,21 +167,26 @@ def env(session: Session) -> None:
 @command(local, "outputs", reads=True)
 def outputs(session: Session) -> None:
     """Show the outputs of the stacks in the emulator: queues, bucket, tables, topics, functions."""
-    session.write(outputs_answer(outputs_of(_standing())))
+    session.write(outputs_answer(outputs_of(_standing(session))))
 
 
 @command(local, "reset", reads=True, checkout=True)
 def reset(session: Session) -> None:
     """Start over with no data: stop the emulator, start it on the same port, and deploy the stacks.
 
-    It keeps its settings. What is in the settings file wins.
+    It keeps its settings. What is in the settings file wins. An emulator that `local up` did not start runs on: the
+    stage is taken out of it and deployed again.
     """
     state = load_state()
     if state is None or not is_running(state):
         raise CommandFailedError("Nothing is running, so nothing can be reset.", "To start it: metering local up")
     given = settings_to_keep(state)
-    stop_leftovers()
-    fresh = start_local(state.region, state.stage, port=int(state.endpoint.rpartition(":")[2]), given=given)
+    if state.borrowed:
+        take_away(state)
+        fresh = _put_up(state, given)
+    else:
+        stop_leftovers()
+        fresh = start_local(state.region, state.stage, port=int(state.endpoint.rpartition(":")[2]), given=given)
     session.write(_status_answer(fresh, running=True, deployed=True))
     tell_what_next(fresh)
 
@@ -173,13 +199,13 @@ def tell_what_next(state: LocalState) -> None:
     say('For a shell or a program of your own: eval "$(metering local env)"')
 
 
-def _standing() -> LocalState:
-    """The emulator that runs here with the stacks deployed.
+def _standing(session: Session) -> LocalState:
+    """The emulator that runs with the stacks deployed.
 
     Raises:
         CommandFailedError: None does.
     """
-    state = load_state()
+    state = state_of(session)
     if state is None or not is_running(state) or not stands(state):
         raise CommandFailedError("Nothing is running and deployed here.", "To start it: metering local up")
     return state
@@ -226,9 +252,7 @@ def start_local(
             emulator.stop(running.pid)
             forget_state(name)
             raise
-    deployed = LocalState(
-        endpoint=state.endpoint, region=region, stage=stage, pid=state.pid, began=state.began, deployed=True
-    )
+    deployed = replace(state, deployed=True)
     save_state(deployed, name)
     say(f"Up at {state.endpoint} in {time.monotonic() - began:.0f} s ({stage}, {region}).")
     return deployed
@@ -237,9 +261,48 @@ def start_local(
 def stop_leftovers(name: str = "emulator") -> None:
     """Stop the emulator that an earlier start left running under `name`, and forget it."""
     state = load_state(name)
-    if state is not None and is_running(state):
+    if state is not None and state.pid is not None and is_running(state):
         emulator.stop(state.pid)
     forget_state(name)
+
+
+def _borrow(session: Session, endpoint: str, *, port: int | None, options: SettingsOptions) -> LocalState:
+    """Deploy the stacks to an emulator that runs by itself, unless they stand there, and remember it.
+
+    Raises:
+        WrongUsageError: A port was asked for.
+        CommandFailedError: They stand there with other settings.
+        MeteringError: The deployment failed; nothing of it that is not whole is left.
+    """
+    if port is not None:
+        raise WrongUsageError(
+            f"--port is for an emulator that this command starts, and one runs at {endpoint}.",
+            "Leave --port out, or name no endpoint (--endpoint, AWS_ENDPOINT_URL).",
+        )
+    state = LocalState(endpoint=endpoint, region=session.region_name, stage=session.stage, pid=None)
+    if not stands(state):
+        return _put_up(state, checked(session.stage, options))
+    check_settings(state, options)
+    say(f"Already up at {endpoint}.")
+    there = replace(state, deployed=True)
+    save_state(there)
+    return there
+
+
+def _put_up(state: LocalState, given: GivenSettings | None) -> LocalState:
+    checkout_dir()
+    began = time.monotonic()
+    with _steps() as step:
+        clear_remains(state)
+        try:
+            _deploy(state, given, step)
+        except BaseException:
+            clear_remains(state)
+            raise
+    deployed = replace(state, deployed=True)
+    save_state(deployed)
+    say(f"Up at {state.endpoint} in {time.monotonic() - began:.0f} s ({state.stage}, {state.region}).")
+    return deployed
 
 
 def _deploy(state: LocalState, given: GivenSettings | None, step: Step) -> None:
@@ -256,7 +319,7 @@ def _deploy(state: LocalState, given: GivenSettings | None, step: Step) -> None:
         stage=state.stage,
         region=state.region,
         endpoint=state.endpoint,
-        environ={**os.environ, **emulator.client_environment(state.endpoint, None, region=state.region)},
+        environ={**os.environ, **client_environment_of(state)},
         progress=tell,
         given=given,
         # A stage of an account leaves out what an emulator lacks.
@@ -288,15 +351,12 @@ def _has_pager(state: LocalState) -> bool:
     return deployed_by(state).pager_subscriptions(state.region) > 0
 
 
-def _check_same(state: LocalState, session: Session, port: int | None) -> None:
+def _check_same(state: LocalState, session: Session, named: str | None, port: int | None) -> None:
     if state.stage != session.stage:
         raise CommandFailedError(
             f"Stage {state.stage} is up at {state.endpoint}, not {session.stage}.", "Stop it first: metering local down"
         )
-    if port is not None and not state.endpoint.endswith(f":{port}"):
-        raise CommandFailedError(
-            f"It is up at {state.endpoint}, not on port {port}.", "Stop it first: metering local down"
-        )
+    check_place(state, named, port)
 
 
 def _status_answer(state: LocalState | None, *, running: bool, deployed: bool) -> Answer:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from metering.adapters.emulator import ministack as emulator
 from metering.adapters.emulator.api_address import api_address
+from metering.cli.stages.borrowed import client_environment_of, clients_of
 from metering.errors import SettingsError
 from metering.fleet.ports import RegionStacks
 from metering.reports.answer import KEEP, Answer, Column
@@ -14,7 +14,6 @@ from metering.reports.answer import KEEP, Answer, Column
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.adapters.aws.session import Clients
     from metering.adapters.emulator.state import LocalState
 
     # By stack, in the order of deployment.
@@ -96,7 +95,7 @@ def environment(state: LocalState, found: Outputs) -> dict[str, str]:
     """The variables of a client, and the names of what it sends to and reads."""
     data = found[RegionStacks.of(state.stage).data]
     return {
-        **emulator.client_environment(state.endpoint, None, region=state.region),
+        **client_environment_of(state),
         "METERING_STAGE": state.stage,
         **{name: data[output] for name, output in _NAMES.items() if output in data},
     }
@@ -114,11 +113,3 @@ def environment_answer(values: Mapping[str, str]) -> Answer:
         rows=[{"name": name, "value": value} for name, value in values.items()],
         document={**values},
     )
-
-
-def clients_of(state: LocalState) -> Clients:
-    """Clients of the emulator, as its root."""
-    from metering.adapters.aws.session import Access, Clients
-
-    # Its own key: whoever starts it needs no account, and the SDK would look for the credentials of one.
-    return Clients(Access(region=state.region, endpoint_url=state.endpoint, access_key=emulator.ROOT_KEY))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.adapters.emulator.api_address import api_address
-from metering.cli.commands.developer.local_outputs import clients_of
+from metering.cli.stages.borrowed import clients_of
 from metering.errors import SettingsError
 from metering.fleet.ports import RegionStacks
 from metering.units import DAY_S

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -147,3 +148,13 @@ def test_no_other_module_knows_the_codes_of_a_missing_call() -> None:
     found = [path.name for path in sorted(ADAPTERS.rglob("*.py")) if codes.search(path.read_text())]
 
     assert found == ["errors.py"]
+
+
+@LACKING
+def test_an_emulator_without_http_apis_says_so(answer: Answer) -> None:
+    from metering.adapters.aws.fleet.abilities import has_http_apis
+
+    def ask(client: Any) -> bool:
+        return has_http_apis(cast("Clients", SimpleNamespace(client=lambda _service: client)))
+
+    assert answered("apigatewayv2", "get_apis", answer, ask) is False

@@ -112,3 +112,17 @@ def test_an_endpoint_of_the_api_is_asked_if_there_is_to_be_one() -> None:
     checks = {each.check for each in probe_of(200).preflight("us-east-1", ["AWS::ApiGatewayV2::Api"])}
 
     assert "endpoint apigatewayv2" in checks
+
+
+def test_the_types_that_an_emulator_lists_are_not_all_that_it_deploys() -> None:
+    """LocalStack lists no alarm and no rule, and deploys both."""
+    region = Region(200)
+    listed = [{"TypeSummaries": [{"TypeName": "AWS::SQS::Queue"}]}]
+    region.cloudformation.get_paginator = lambda _: SimpleNamespace(paginate=lambda **_: listed)
+    made: dict[str, Any] = {"reserved": reserved_executions(shards=1), "api_concurrency": 10, "writes_per_s": 4_000}
+    made |= {"emulated": True}
+    probe = RegionProbe(lambda _: cast("Clients", region), **made)
+
+    found = probe.preflight("us-east-1", ["AWS::SQS::Queue", "AWS::Events::Rule"])
+
+    assert [finding.detail for finding in found if finding.answered is Answered.FAILED] == []

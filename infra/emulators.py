@@ -1,0 +1,59 @@
+"""A stage on an emulator: with what the emulator at the endpoint can do, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metering.adapters.aws.fleet.abilities import has_http_apis
+from metering.adapters.aws.session import Access, Clients
+from metering.adapters.emulator.health import is_emulator
+from metering.errors import OperationFailedError
+from metering.fleet.settings.bases import REHEARSAL
+from metering.fleet.settings.layers import config_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.fleet.settings.layers import Planned
+    from metering.fleet.stage import StageConfig
+
+_ENDPOINT = "AWS_ENDPOINT_URL"
+_OTHER_WAY = "LOCALSTACK_HOST"
+_ADVICE = "Name an emulator: export AWS_ENDPOINT_URL=http://127.0.0.1:4566. Or let `metering local up` deploy it."
+
+
+def fitted(config: StageConfig, clients: Clients) -> StageConfig:
+    """The configuration of an emulated stage, without what the emulator at the clients' endpoint lacks.
+
+    Without HTTP APIs, the URL of the function is the API's front.
+
+    Raises:
+        UnavailableError: The emulator gives no answer.
+    """
+    behind_http_api = config.emulated and config.api and config.api_front == "http"
+    if not behind_http_api or not clients.access.custom_endpoint or has_http_apis(clients):
+        return config
+    return config.model_copy(update={"api_front": "url"})
+
+
+def config_by_hand(settings: Planned, environ: Mapping[str, str]) -> StageConfig:
+    """The configuration that `cdk deploy` by hand takes: `AWS_ENDPOINT_URL` says where it deploys to.
+
+    A stage of an account is rehearsed if an emulator answers there, as in `metering deploy`.
+
+    Raises:
+        OperationFailedError: The stage is for emulators only, and it would be deployed to something else.
+        UnavailableError: Nothing answers at the endpoint.
+    """
+    config, endpoint = settings.config, environ.get(_ENDPOINT) or None
+    # The CDK CLI knows nothing of it.
+    access = Access.from_env({name: value for name, value in environ.items() if name != _OTHER_WAY})
+    if endpoint is None or not is_emulator(endpoint, ca_bundle=access.ca_bundle):
+        # The CDK CLI names the account if it has credentials. Without, the templates can be looked at.
+        if config.emulated and (endpoint is not None or environ.get("CDK_DEFAULT_ACCOUNT")):
+            where = f"{endpoint} is none" if endpoint else f"{_ENDPOINT} names none"
+            raise OperationFailedError(f"Stage {config.stage} runs on an emulator, and {where}.", _ADVICE)
+        return config
+    if not config.emulated:
+        config = config_of(config.stage, settings.given, REHEARSAL)
+    return fitted(config, Clients(access))
