@@ -28,7 +28,7 @@ _TOO_LITTLE = "Nothing is shown, because it would be too little. Run it again, o
 
 def asks_for_all(session: Session) -> bool:
     """Whether `--region all` was given."""
-    return session.region_name == ALL_REGIONS
+    return session.given_region == ALL_REGIONS
 
 
 def connections(session: Session) -> list[RegionConnection]:
@@ -63,7 +63,7 @@ def all_connections(session: Session) -> list[RegionConnection]:
     if not found:
         raise CommandFailedError(
             f"Stage {session.stage} is not deployed in any region.",
-            f"Build one: metering region add {fleet.home} --stage {session.stage}",
+            f"Deploy it to its home region: metering deploy --stage {session.stage}",
         )
     return found
 

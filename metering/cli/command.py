@@ -15,12 +15,11 @@ A module of commands is imported for its help, so it imports at its top only wha
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, cast
 
@@ -36,7 +35,7 @@ from metering.cli.connecting import (
 from metering.cli.endings import drop, machine_troubles_explained
 from metering.cli.failures import CommandStoppedError, WrongUsageError, wrong_options
 from metering.cli.help.text import unwrapped
-from metering.cli.options import CONSENT_OPTIONS, FORMAT_OPTIONS, PAGE_OPTIONS, PLACE_OPTIONS, PLACES_OPTIONS
+from metering.cli.options import CONTEXT, PLACE_OPTIONS, shared_options, signature_of
 from metering.cli.places import checked_endpoint, checked_region, checked_stage
 from metering.cli.printing.output import Format, PageFormat, check_target, chosen_format, write_answer
 from metering.cli.tree.groups import CommandGroup, OneCommand
@@ -63,8 +62,6 @@ INTERRUPTED = 130
 _RUN_AGAIN = "Every command may be stopped, and run again: it does what is left to do."
 # As in other tools: `--output -` is stdout.
 _STDOUT = "-"
-# Name of the parameter that tells which command was typed, and a family whether one of its commands was named.
-_CONTEXT = "context"
 # `--endpoint`, `--region` and `--stage` given before the command: `metering --region eu-west-1 report usage`.
 root_places: ContextVar[Mapping[str, str | None]] = ContextVar("root_places")
 
@@ -101,7 +98,7 @@ class Session:
 
     Attributes:
         endpoint: AWS endpoint; None for AWS itself.
-        region_name: Name of the region; `all` if the command merges regions.
+        region_name: Name of the region; `all` if the command merges regions. Whoever names none is in the home region.
         stage: Stage name.
         page: `--format html` was given: the command writes a page.
         named_endpoint: Endpoint that `--endpoint` names; None if only the environment or the default names one.
@@ -144,11 +141,11 @@ class Session:
             CommandFailedError: The stage is for emulators only, and none answers there.
             WrongUsageError: The command changes what is on AWS, nobody can be asked, and `--yes` was not given.
         """
-        refuse_aws_for_emulated(self.stage, endpoint=self._found_endpoint, region=self.region_name)
+        refuse_aws_for_emulated(self.stage, endpoint=self._found_endpoint, region=self.stated_region)
         if self._changes and not (self._agreed or self._person.present or self.emulated):
             from metering.cli.deeds import need_consent
 
-            raise need_consent(stage=self.stage, region=self.region_name, endpoint=self._found_endpoint)
+            raise need_consent(stage=self.stage, region=self.stated_region, endpoint=self._found_endpoint)
         return self._found_endpoint
 
     @cached_property
@@ -158,7 +155,7 @@ class Session:
         Raises:
             CommandFailedError: Nothing answers there.
         """
-        return emulated(endpoint=self._found_endpoint, region=self.region_name)
+        return emulated(endpoint=self._found_endpoint, region=self.stated_region)
 
     @cached_property
     def _found_endpoint(self) -> str | None:
@@ -180,18 +177,37 @@ class Session:
         return self._stage
 
     @property
+    def given_region(self) -> str | None:
+        """The region that `--region` or the environment names; None if neither does."""
+        given = self._region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+        return given and checked_region(given)
+
+    @cached_property
+    def stated_region(self) -> str:
+        """The region as far as it can be said without asking: given, or home by the settings file, or the default."""
+        from metering.cli.stages.homes import stated_home
+
+        return self.given_region or stated_home(self.stage) or DEFAULT_REGION
+
+    @cached_property
     def region_name(self) -> str:
-        """Name of the region, from the option, the environment or the default.
+        """Name of the region: the one that is given, else the home region of the stage, which is looked up.
 
         Raises:
-            WrongUsageError: No region can have this name.
+            WrongUsageError: No region can have this name, or the settings file is broken.
+            CommandFailedError: Nothing answers.
         """
-        env = os.environ
-        return checked_region(self._region or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or DEFAULT_REGION)
+        from metering.cli.stages.homes import home_region
+
+        return self.given_region or home_region(self.stage, endpoint=lambda: self.endpoint)
 
     @cached_property
     def _connection(self) -> RegionConnection:
-        return connect(endpoint=self.endpoint, region=self.region_name, stage=self.stage)
+        from metering.cli.stages.homes import known_home
+
+        endpoint, region = self.endpoint, self.region_name
+        home = partial(known_home, self.stage, endpoint=lambda: endpoint)
+        return connect(endpoint=endpoint, region=region, stage=self.stage, home=home)
 
     def region(self) -> RegionConnection:
         """Connect to the deployed region on first use: its stores, queues and settings.
@@ -284,21 +300,19 @@ def command(
     """
 
     def register(function: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
-        where = PLACES_OPTIONS if everywhere else PLACE_OPTIONS
-        forms = PAGE_OPTIONS if page else FORMAT_OPTIONS if reads else {}
-        shared = where | forms | (CONSENT_OPTIONS if changes else {})
+        shared = shared_options(reads=reads, changes=changes, everywhere=everywhere, page=page)
 
         def run(*args: object, **options: object) -> None:
             places = {key: options.pop(key) for key in shared}
             places["changes"] = changes and not (options.get("dry_run") or options.get("check"))
-            context = cast("typer.Context", options.pop(_CONTEXT))
+            context = cast("typer.Context", options.pop(CONTEXT))
             if context.invoked_subcommand is not None:
                 given = {key: text for key in PLACE_OPTIONS if (text := _text(places[key]))}
                 root_places.set({**root_places.get({}), **given})
                 return
             _guarded(function, places, args, options, path=context.command_path, everywhere=everywhere)
 
-        run.__signature__ = _signature(function, shared)  # type: ignore[attr-defined]  # read by inspect.signature
+        run.__signature__ = signature_of(function, shared)  # type: ignore[attr-defined]  # read by inspect.signature
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]  # as above
         run.needs_checkout = checkout  # type: ignore[attr-defined]  # read by the help page
         run.everywhere = everywhere  # type: ignore[attr-defined]  # as above
@@ -310,21 +324,6 @@ def command(
         return function
 
     return register
-
-
-def _signature(function: Callable[..., None], shared: Mapping[str, object]) -> inspect.Signature:
-    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-    options = [
-        inspect.Parameter(
-            key,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=False if key in CONSENT_OPTIONS else None,
-            annotation=annotation,
-        )
-        for key, annotation in shared.items()
-    ]
-    context = inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    return inspect.Signature([context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *options])
 
 
 def _session(places: dict[str, object]) -> Session:
@@ -362,7 +361,7 @@ def _guarded(
         with refusals_explained(), machine_troubles_explained(), dead_emulator_told():
             session = _session(places)
             if not everywhere:
-                refuse_several(session.region_name, command=path)
+                refuse_several(session.given_region, command=path)
             function(session, *args, **options)
             # A full disk behind stdout must show before the exit code is decided.
             sys.stdout.flush()

@@ -11,13 +11,13 @@ from metering.cli.places import ALL_REGIONS
 from metering.errors import MeteringError, SettingsError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from metering.adapters.emulator.state import LocalState
     from metering.wiring.connection import RegionConnection
 
 
-def refuse_several(region: str, *, command: str) -> None:
+def refuse_several(region: str | None, *, command: str) -> None:
     """Refuse `--region all` to a command that works on one region.
 
     Raises:
@@ -27,10 +27,26 @@ def refuse_several(region: str, *, command: str) -> None:
         raise WrongUsageError(f"`{command}` works on one region, not on all.", "Name it, as in --region eu-west-1.")
 
 
+def _unknown() -> None:
+    """No home region."""
+
+
 def connect(
-    *, endpoint: str | None, region: str, stage: str, environ: Mapping[str, str] | None = None
+    *,
+    endpoint: str | None,
+    region: str,
+    stage: str,
+    environ: Mapping[str, str] | None = None,
+    home: Callable[[], str | None] = _unknown,
 ) -> RegionConnection:
     """Look up the stacks of a stage, and connect to the resources that they name.
+
+    Args:
+        endpoint: Endpoint of an emulator; None for AWS.
+        region: Name of the region.
+        stage: Stage name.
+        environ: Environment of the SDK; by default that of the process.
+        home: Gives the home region to name, if the stage is not deployed in this one.
 
     Raises:
         CommandFailedError: The endpoint does not answer, or the stage is not deployed there.
@@ -46,16 +62,21 @@ def connect(
     except UnavailableError as error:
         raise no_answer(error, endpoint=endpoint, region=region) from error
     except SettingsError as error:
-        raise not_deployed(error, region=region, stage=stage) from error
+        raise not_deployed(error, region=region, stage=stage, home=home()) from error
 
 
-def not_deployed(error: SettingsError, *, region: str, stage: str) -> CommandFailedError:
-    """The error for a stage that a region does not have."""
-    return CommandFailedError(
-        f"{error}.",
-        f"Deploy it with `metering region add {region} --stage {stage}`, or `metering local up` on this machine; "
-        "or name another --stage, --region or --endpoint.",
-    )
+def not_deployed(error: SettingsError, *, region: str, stage: str, home: str | None = None) -> CommandFailedError:
+    """The error for a stage that a region does not have. No advice builds a region that nobody asked for."""
+    from metering.fleet.settings.bases import runs_on_emulator
+
+    if runs_on_emulator(stage):
+        deploy = f"metering region add {region} --stage {stage}"
+        advice = f"Deploy it with `{deploy}`, or `metering local up` on this machine; or"
+    elif home is not None and home != region:
+        advice = f"The home region of stage {stage} is {home}: add --region {home}. Or"
+    else:
+        advice = f"Deploy the stage to its home region with `metering deploy --stage {stage}`; or"
+    return CommandFailedError(f"{error}.", f"{advice} name another --stage, --region or --endpoint.")
 
 
 def emulated(*, endpoint: str | None, region: str) -> bool:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from metering.cli.command import say
 from metering.cli.connecting import no_answer
 from metering.cli.failures import CommandFailedError
+from metering.cli.stages.homes import home_region
 from metering.cli.stages.options import SettingsOptions, asked_for, settings_explained
 from metering.errors import UnavailableError
-from metering.fleet.settings.bases import SAFEST, STAGES
+from metering.fleet.settings.bases import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -55,7 +56,11 @@ def _fleet(session: Session, asked: Asked, *, no_pager: bool, verbose: bool, nam
     from metering.wiring.fleet import Fleet, silent
 
     named = session.named_region
-    home = named if names_home and named is not None and named != "all" else _home(asked)
+    home = (
+        named
+        if names_home and named is not None and named != "all"
+        else home_region(session.stage, endpoint=lambda: session.endpoint, asked=asked)
+    )
     return Fleet(
         asked=asked,
         home=home,
@@ -130,18 +135,6 @@ def changes_of(fleet: Fleet, regions: Iterable[str]) -> list[str]:
 
     with settings_explained():
         return told([fleet.settings.change(region) for region in regions])
-
-
-def _home(asked: Asked) -> str:
-    """Home region by the file, an option or the base: it must be known before anything that is deployed is."""
-    from metering.fleet.stage import StageConfig
-
-    name = "rollout.home"
-    named = asked.options.get(name, asked.table.values.get(name) if asked.table is not None else None)
-    if isinstance(named, str):
-        return named
-    like = asked.table.like if asked.table is not None else asked.stage if asked.stage in STAGES else SAFEST
-    return StageConfig.load(asked.stage, like=like).rollout.home
 
 
 def home_of(session: Session, fleet: Fleet) -> Ground:

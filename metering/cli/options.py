@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from metering.cli.printing.output import Format, PageFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 # Their panels; help explains them once and not below each command.
 WHERE = "Where"
@@ -28,7 +32,7 @@ RegionOption = Annotated[
     typer.Option(
         "--region",
         metavar="NAME",
-        help="AWS region. Default: AWS_REGION, AWS_DEFAULT_REGION, else us-east-1.",
+        help="AWS region. Default: AWS_REGION, AWS_DEFAULT_REGION, else the home region of the stage.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -38,7 +42,7 @@ RegionsOption = Annotated[
         "--region",
         metavar="NAME|all",
         help="AWS region, or `all`: every region of the stage, with a column `region`. "
-        "Default: AWS_REGION, AWS_DEFAULT_REGION, else us-east-1.",
+        "Default: AWS_REGION, AWS_DEFAULT_REGION, else the home region of the stage.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -97,3 +101,29 @@ PLACES_OPTIONS = PLACE_OPTIONS | {"region": RegionsOption}
 FORMAT_OPTIONS = {"format": FormatOption, "output": OutputOption, "wide": WideOption}
 PAGE_OPTIONS = FORMAT_OPTIONS | {"format": PageFormatOption}
 CONSENT_OPTIONS = {"yes": YesOption}
+
+# Name of the parameter that tells which command was typed, and a family whether one of its commands was named.
+CONTEXT = "context"
+
+
+def shared_options(*, reads: bool, changes: bool, everywhere: bool, page: bool) -> Mapping[str, object]:
+    """The options that a command has beside its own, by the name of their parameter; see `command`."""
+    where = PLACES_OPTIONS if everywhere else PLACE_OPTIONS
+    forms = PAGE_OPTIONS if page else FORMAT_OPTIONS if reads else {}
+    return where | forms | (CONSENT_OPTIONS if changes else {})
+
+
+def signature_of(function: Callable[..., None], shared: Mapping[str, object]) -> inspect.Signature:
+    """The signature that Typer reads: the function's own parameters, then those that all commands share."""
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    options = [
+        inspect.Parameter(
+            key,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False if key in CONSENT_OPTIONS else None,
+            annotation=annotation,
+        )
+        for key, annotation in shared.items()
+    ]
+    context = inspect.Parameter(CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    return inspect.Signature([context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *options])

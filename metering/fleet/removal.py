@@ -79,7 +79,13 @@ class RegionRemoval:
             raise OperationFailedError(
                 f"Nothing is built in {region}.", f"See what there is: metering region status --stage {self._stage}"
             )
-        return state or RegionState(region=region)
+        if state is None or (state.phase is Phase.REMOVED and self._works_again(region)):
+            return RegionState(region=region)
+        return state
+
+    def _works_again(self, region: str) -> bool:
+        """Whether it was deployed after its removal without the steps, as `local up` and the CDK by hand do."""
+        return self.ports.stacks.describe(region, self.ports.builder.stacks().pipeline) is not None
 
     def _refuse_home(self, region: str) -> None:
         """Refuse the region whose ledger keeps the states of others, whatever region is called home in this run."""

@@ -44,6 +44,11 @@ class Surveyed:
         return bool(self.stacks)
 
     @property
+    def runs(self) -> bool:
+        """Whether there are functions: a region that was taken out of service keeps its data alone."""
+        return any(stack.name.endswith("-pipeline") and not stack.never_created for stack in self.stacks)
+
+    @property
     def broken(self) -> tuple[StackStatus, ...]:
         """Stacks whose last operation left them neither complete nor in progress."""
         return tuple(stack for stack in self.stacks if not stack.complete and not stack.busy)
@@ -120,6 +125,7 @@ def to_deploy(surveyed: Iterable[Surveyed]) -> list[str]:
         each.region
         for each in surveyed
         if each.exists
-        and each.phase not in {Phase.REMOVED, Phase.REMOVING}
+        and each.phase is not Phase.REMOVING
+        and (each.runs or each.phase is not Phase.REMOVED)
         and (each.way is not Direction.SAME or each.unfinished or not each.same_settings)
     ]

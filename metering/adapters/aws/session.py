@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -145,6 +145,17 @@ class Clients:
     ) -> Clients:
         """Clients with the access that `Access.from_env` reads."""
         return cls(Access.from_env(environ, region=region, endpoint_url=endpoint_url))
+
+    def beside(self, region: str) -> Clients:
+        """Clients of another region that share what the SDK loads, so that many are cheap.
+
+        The first client of a service is made by one thread; after that threads may share it.
+        """
+        with self._lock:
+            self._session = self._session or _session(self.access)
+        other = Clients(replace(self.access, region=region), attempts=self._attempts)
+        other._session = self._session
+        return other
 
     def client(self, service: str) -> object:
         """Client of any service, by its SDK name; the properties are the typed ones."""

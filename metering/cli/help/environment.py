@@ -11,7 +11,8 @@ VARIABLES: dict[str, str] = {
     "METERING_TOKEN": "Token of the HTTP API, for metering.connect(url=…) of Python programs. No command reads it.",
     "AWS_ENDPOINT_URL": "The endpoint of all services, if --endpoint does not name one, such as http://127.0.0.1:4566.",
     "AWS_REGION": "The region, if --region does not name one.",
-    "AWS_DEFAULT_REGION": "The region, if neither --region nor AWS_REGION names one. Without any it is us-east-1.",
+    "AWS_DEFAULT_REGION": "The region, if neither --region nor AWS_REGION names one. Without any it is the home region "
+    "of the stage: by metering.toml, or by what is deployed.",
     "AWS_PROFILE": "The profile of ~/.aws/config whose credentials are used.",
     "AWS_ACCESS_KEY_ID": "Credentials, together with the next. An emulator takes any, and needs none from you.",
     "AWS_SECRET_ACCESS_KEY": "Credentials, with AWS_ACCESS_KEY_ID; those of a role also have AWS_SESSION_TOKEN.",

@@ -58,6 +58,10 @@ ApiOption = Annotated[
     ),
 ]
 
+OutsideRulesOption = Annotated[
+    bool, typer.Option("--outside-rules", help="Also build a region that rollout.allow or rollout.deny leaves out.")
+]
+
 ADVICE = "The fields and what they may be: metering settings fields"
 
 

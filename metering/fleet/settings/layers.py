@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from pydantic import JsonValue, ValidationError
 
 from metering.errors import SettingsError
+from metering.fleet.rules import RolloutRules
 from metering.fleet.settings.bases import SAFEST, STAGES
 from metering.fleet.settings.names import belongs, flat, nearest
 from metering.fleet.settings.words import Problem, problems_of, unknown
@@ -128,6 +129,12 @@ def config_of(stage: str, given: GivenSettings, own: Mapping[str, object]) -> St
         SettingsError: Names every problem.
     """
     return StageConfig.load(stage, {**given.by_file, **given.by_option, **own}, like=given.like)
+
+
+def home_given(given: GivenSettings) -> str:
+    """The home region of a deployment that was given this."""
+    values = {**flat(STAGES.get(given.like, {})), **given.by_file, **given.by_option}
+    return str(values.get("rollout.home", RolloutRules().home))
 
 
 def _base_of(asked: Asked, before: GivenSettings | None) -> str:

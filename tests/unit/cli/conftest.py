@@ -21,6 +21,12 @@ def _no_pauses_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _seconds: None))
 
 
+@pytest.fixture(autouse=True)
+def _region_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test looks through AWS's regions for a stage; those about the home region take this away."""
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_tree() -> Iterator[None]:
     """Build the tree of commands once: a program does it once too, and it takes longer than most command lines."""

@@ -10,7 +10,7 @@ import pytest
 
 from metering.adapters.memory.regions import STACKS, MemoryAccount
 from metering.cli.commands.platform.plan import check_formats, plan_lines, standing_usd
-from metering.cli.commands.platform.states import deployed_row, fail_unless_ready, tell_changes
+from metering.cli.commands.platform.states import deployed_row, fail_unless_ready, state_row, tell_changes
 from metering.cli.failures import CommandFailedError
 from metering.fleet.ports import TOOLKIT_STACK, StackStatus
 from metering.fleet.regions import Phase, RegionState, Step
@@ -145,11 +145,29 @@ def test_a_stack_that_was_never_created_is_said_to_go_first() -> None:
     assert "(metering-prod-data is ROLLBACK_COMPLETE and is deleted first)" in lines(found)
 
 
-def test_a_rehearsal_says_what_it_is_and_no_cost() -> None:
+def test_a_rehearsal_says_its_time_and_what_time_and_cost_would_be_on_aws() -> None:
+    """H-P2: it said neither, which README promises."""
     said = lines(ABSENT, rehearsal=True)
 
     assert said.startswith("Rehearsal of stage prod")
-    assert "USD" not in said
+    assert "time: about 2 minutes here; on AWS about 27 minutes in 1 wave" in said
+    assert f"cost: none here; on AWS about USD {standing_usd(StageConfig.load('prod'))} a month" in said
+
+
+def test_a_stage_of_emulators_says_its_time_and_that_it_costs_nothing() -> None:
+    said = "\n".join(plan_lines(fleet("local"), [ABSENT], 1))
+
+    assert "time: about 2 minutes; cost: none" in said
+
+
+def test_after_an_uninstall_the_plan_says_that_nothing_runs() -> None:
+    """H-P4: it said "the same version, with other settings"."""
+    said = lines(there(stack("data", version="0.3.0"), same_settings=False))
+
+    assert "nothing runs there; its data stands" in said
+    assert "the same version" not in said
+    assert "about 27 minutes" in said
+    assert "about USD" in said
 
 
 def test_an_idle_region_costs_more_the_oftener_its_jobs_run() -> None:
@@ -199,6 +217,28 @@ def test_a_region_that_was_deployed_by_hand_shows_its_version() -> None:
 
     assert (row["version"], row["data_format"], row["commit"], row["rehearsal"]) == ("0.3.0", 1, "abc", False)
     assert "takes it over" in str(row["reason"])
+
+
+@pytest.mark.parametrize("phase", [Phase.REMOVED, Phase.ABSENT])
+def test_a_region_that_runs_again_without_the_steps_is_deployed_and_not_removed(phase: Phase) -> None:
+    """H-P4: after `region remove` and `local up` it was `removed`, beside four complete stacks."""
+    account = MemoryAccount({})
+    for name in STACKS.in_order:
+        account.found[HOME, name] = StackStatus(name=name, status="CREATE_COMPLETE", outputs=OWN.outputs)
+    removed = RegionState(region=HOME, phase=phase)
+
+    row = {**state_row(removed), **deployed_row(fleet(account=account), removed, detect=False)}
+
+    assert row["state"] == "deployed"
+    assert "takes it over" in str(row["reason"])
+
+
+def test_a_region_that_is_out_of_service_is_removed_beside_its_data() -> None:
+    account = MemoryAccount({})
+    account.found[HOME, STACKS.data] = StackStatus(name=STACKS.data, status="CREATE_COMPLETE", outputs=OWN.outputs)
+    removed = RegionState(region=HOME, phase=Phase.REMOVED)
+
+    assert {**state_row(removed), **deployed_row(fleet(account=account), removed, detect=False)}["state"] == "removed"
 
 
 def test_the_reason_of_a_failure_is_not_said_again_at_the_end() -> None:

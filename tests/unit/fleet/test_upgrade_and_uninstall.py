@@ -115,6 +115,20 @@ def test_other_settings_alone_are_a_reason_to_deploy() -> None:
     assert to_deploy(world.survey(OLD, same_settings=False)) == [HOME]
 
 
+def test_a_region_that_was_deployed_by_hand_after_its_removal_is_upgraded_and_can_be_removed_again() -> None:
+    """H-P4: `region remove` did nothing and said `removed`, while it went on to take in batches."""
+    world = World(HOME, OTHER)
+    removal = world.uninstall().removal
+    removal.remove(OTHER)
+    world.account.deploy(Deployment(region=OTHER, architecture="arm64", rollback_alarms=()))
+    world.account.outputs = NEW.outputs
+    assert OTHER in to_deploy(world.survey(NEW))
+
+    removal.remove(OTHER)
+
+    assert world.account.describe(OTHER, STACKS.pipeline) is None, "it still runs, and is said to be removed"
+
+
 def test_a_region_that_was_removed_is_not_upgraded() -> None:
     world = World(HOME, OTHER)
     world.uninstall().removal.remove(OTHER)

@@ -42,7 +42,7 @@ def demo(
     checkout_dir()
     began = time.monotonic()
     show = Demo(
-        region_name=session.region_name,
+        region_name=session.stated_region,
         now_s=int(time.time()),
         batches=batches,
         records_per_batch=records_per_batch,

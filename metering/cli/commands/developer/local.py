@@ -95,7 +95,7 @@ def up(
     if state is None or not (is_running(state) and state.deployed):
         stop_leftovers()
         if named is None:
-            state = start_local(session.region_name, session.stage, port=port, given=given)
+            state = start_local(session.stated_region, session.stage, port=port, given=given)
         else:
             state = _borrow(session, named, port=port, options=options)
     else:

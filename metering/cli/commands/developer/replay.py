@@ -200,8 +200,8 @@ def _emulated_region(session: Session) -> RegionConnection:
         # Says that no emulator runs here, or that the endpoint is none.
         session.region()
     raise WrongUsageError(
-        f"Stage {session.stage} in {session.region_name} is not on an emulator, and made-up traffic would stay on its "
-        "bill: nothing was sent.",
+        f"Stage {session.stage} in {session.stated_region} is not on an emulator, and made-up traffic would stay on "
+        "its bill: nothing was sent.",
         "Use `metering local up` and --stage local; or send records of your own with --input.",
     )
 

@@ -74,7 +74,7 @@ def log_format(
         resource=resource,
         bucket=bucket,
         prefix=prefix or "",
-        region=session.region_name,
+        region=session.stated_region,
         parquet=files is FileForm.PARQUET,
         minutes=minutes,
         hive=hive,

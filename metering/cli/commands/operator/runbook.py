@@ -95,7 +95,7 @@ def _place(session: Session, subject: Subject) -> tuple[str, str]:
             f"The alarm is in {subject.region}, and --region names {session.named_region}.", "Leave --region out."
         )
     # An alert is only a mail: what it calls a stage or a region goes into no command unless it can be one.
-    return checked_region(subject.region or session.region_name), checked_stage(subject.stage or session.stage)
+    return checked_region(subject.region or session.stated_region), checked_stage(subject.stage or session.stage)
 
 
 def _print(text: str, *, region: str, stage: str) -> None:
@@ -131,9 +131,11 @@ def _answer(name: str, text: str, *, region: str, stage: str) -> Answer:
 def _list(session: Session) -> None:
     if asks_for_all(session):
         session.write(everywhere(session, lambda region: _alarms(region.stage, _states_of(region))))
+        region = "REGION"
     else:
-        session.write(_alarms(session.stage, _states(session)))
-    region = "REGION" if asks_for_all(session) else session.region_name
+        states = _states(session)
+        session.write(_alarms(session.stage, states))
+        region = session.stated_region if states is None else session.region_name
     say(f"To read one: {command_of('RUNBOOK', region=region, stage=session.stage)}")
 
 

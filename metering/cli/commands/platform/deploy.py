@@ -9,11 +9,12 @@ import typer
 from metering.adapters.checkout import checkout_dir
 from metering.cli.command import Session, command, say
 from metering.cli.commands.platform.plan import check_formats, meanwhile, plan_lines
-from metering.cli.commands.platform.states import ended, fail_unless_ready, tell_changes, write_states
+from metering.cli.commands.platform.states import check_rules, ended, fail_unless_ready, tell_changes, write_states
 from metering.cli.fleet import deploying_fleet, home_of
 from metering.cli.stages.options import (
     FileOption,
     NoPagerOption,
+    OutsideRulesOption,
     SetOption,
     SettingsOptions,
     UnsetOption,
@@ -50,6 +51,7 @@ def deploy(
     settings_file: FileOption = None,
     dry_run: DryRunOption = False,
     no_pager: NoPagerOption = False,
+    outside_rules: OutsideRulesOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Deploy this checkout to a region: opt in, bootstrap, preflight, deploy, canary, bake.
@@ -62,6 +64,7 @@ def deploy(
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose, names_home=False)
     planned = _planned(session, fleet)
     names = [name for wave in planned.waves for name in wave]
+    outside = check_rules(fleet, names, outside=outside_rules)
     phases = {state.region: state.phase for state in fleet.states.everything()}
     with settings_explained():
         surveyed = [fleet.survey(name, phases.get(name)) for name in names]
@@ -71,7 +74,7 @@ def deploy(
     changes = tell_changes(fleet, names)
     if dry_run or not surveyed:
         return
-    consequence = f"The stacks there are made or changed; {meanwhile(surveyed)} {changes}"
+    consequence = f"The stacks there are made or changed; {meanwhile(surveyed)} {changes}{outside}"
     with session.deed(
         what="deploy", subject=", ".join(names), consequence=consequence, ground=home_of(session, fleet)
     ) as done:

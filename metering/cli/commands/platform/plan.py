@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Minutes as they were seen, on AWS of others' reports for the first one: bootstrap, tables, functions and alarms.
 _FIRST_MIN = 12
 _AGAIN_MIN = 5
+# A region on an emulator: 59 to 91 s were seen on two cores.
+_EMULATOR_MIN = 2
 
 _WORDS = {
     Direction.SAME: "the same version",
@@ -58,17 +60,28 @@ def plan_lines(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterat
     yield f"{'Rehearsal of' if fleet.rehearsal else 'Deployment of'} stage {config.stage}, version {surveyed[0].own}:"
     for each in surveyed:
         yield f"  {each.region}: {_change(each)}"
-    if fleet.rehearsal or config.emulated:
+    if config.emulated:
+        yield f"  time: about {_EMULATOR_MIN * len(surveyed)} minutes; cost: none, for it is an emulator"
         return
-    yield f"  time: about {_minutes(fleet, surveyed, waves)} minutes in {waves} wave{'s' if waves > 1 else ''}"
-    new = sum(not each.exists for each in surveyed)
-    usd = standing_usd(config)
-    cost = f"about USD {usd} a month and region before the first batch (list prices of us-east-1)"
-    yield f"  cost: {cost if new else 'as now'}; batches, storage and logs come on top"
-    yield "  permissions: a deployer's, as docs/operator-guide.md lists them"
-    if new and _lacks_pager(fleet):
+    yield from _time_and_cost(fleet, surveyed, waves)
+    if not fleet.rehearsal:
+        yield "  permissions: a deployer's, as docs/operator-guide.md lists them"
+    if not all(each.runs for each in surveyed) and _lacks_pager(fleet):
         yield "  pager: nobody is subscribed, so it will not be ready; add a subscription"
         yield "    with severity page to metering.toml and confirm it, or say --no-pager"
+
+
+def _time_and_cost(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterator[str]:
+    time = f"about {_minutes(fleet, surveyed, waves)} minutes in {waves} wave{'s' if waves > 1 else ''}"
+    usd = standing_usd(fleet.config)
+    cost = f"about USD {usd} a month and region before the first batch (list prices of us-east-1)"
+    rest = "batches, storage and logs come on top"
+    if fleet.rehearsal:
+        yield f"  time: about {_EMULATOR_MIN * len(surveyed)} minutes here; on AWS {time}"
+        yield f"  cost: none here; on AWS {cost}; {rest}"
+        return
+    yield f"  time: {time}"
+    yield f"  cost: {'as now' if all(each.runs for each in surveyed) else cost}; {rest}"
 
 
 def meanwhile(surveyed: Sequence[Surveyed]) -> str:
@@ -126,11 +139,15 @@ def _change(surveyed: Surveyed) -> str:
         broken = "; ".join(f"{stack.name} is {stack.status} and is deleted first" for stack in surveyed.broken)
         return f"nothing is deployed yet{f' ({broken})' if broken else ''}"
     settings = "" if surveyed.same_settings else ", with other settings"
+    if not surveyed.runs:
+        known = "" if surveyed.way is Direction.SAME else f" ({from_to(surveyed)}, {_WORDS[surveyed.way]})"
+        return f"nothing runs there; its data stands, and all else is deployed anew{known}{settings}"
     rest = ", continues a deployment that did not end" if surveyed.unfinished else ""
     data = f", data from format {surveyed.data_format} to {surveyed.own.data_format}" if surveyed.converts else ""
     return f"{from_to(surveyed)}, {_WORDS[surveyed.way]}{settings}{data}{rest}"
 
 
 def _minutes(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> int:
-    longest = max(_FIRST_MIN if not each.exists else _AGAIN_MIN for each in surveyed)
-    return waves * (longest + fleet.rules.bake_min)
+    longest = max(_AGAIN_MIN if each.runs else _FIRST_MIN for each in surveyed)
+    # The rules of a rehearsal wait for nobody.
+    return waves * (longest + fleet.config.rollout.bake_min)

@@ -11,6 +11,7 @@ from metering.cli.command import Session, command, say
 from metering.cli.commands.platform.states import (
     DEPLOYED_COLUMNS,
     STATE_COLUMNS,
+    check_rules,
     deployed_row,
     ended,
     fail_unless_ready,
@@ -27,6 +28,7 @@ from metering.cli.stages.options import (
     ApiOption,
     FileOption,
     NoPagerOption,
+    OutsideRulesOption,
     SetOption,
     SettingsOptions,
     UnsetOption,
@@ -87,11 +89,13 @@ def add(
     dry_run: DryRunOption = False,
     no_pager: NoPagerOption = False,
     redeploy: RedeployOption = False,
+    outside_rules: OutsideRulesOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Bring a region to ready: opt in, bootstrap, preflight, deploy, canary, bake.
 
-    It continues where an earlier run stopped. A region that the account API does not list is built too.
+    It continues where an earlier run stopped. A region that the account API does not list is built too; one that the
+    stage's own rules leave out only with --outside-rules.
     """
     checked_region(name, every=False)
     if not dry_run:
@@ -105,13 +109,14 @@ def add(
         say(f"{name} is ready already. Use --redeploy to deploy this version.")
         session.write(states_answer([before]))
         return
+    outside = check_rules(fleet, [name], outside=outside_rules)
     changes = tell_changes(fleet, [name])
     if dry_run:
         todo = fleet.manager.todo(name, redeploy=redeploy)
         say(f"{name} is {before.phase}; to do: {', '.join(todo) or 'nothing'}")
         session.write(states_answer([before]))
         return
-    consequence = f"Deploys version {package_version()} of the service to {name}. {changes}"
+    consequence = f"Deploys version {package_version()} of the service to {name}. {changes}{outside}"
     with session.deed(what="region add", subject=name, consequence=consequence, ground=home_of(session, fleet)) as done:
         if name != fleet.home:
             need_home(fleet)

@@ -198,9 +198,10 @@ def _deployed(fleet: Fleet, regions: Sequence[str]) -> dict[str, Planned]:
         if (current := fleet.settings.current(region)) is not None:
             found[region] = current
     if not found:
+        other = f"Its home region is {fleet.home}: add --region {fleet.home}. " if fleet.home not in regions else ""
         raise CommandFailedError(
             f"Stage {fleet.asked.stage} has no settings in {', '.join(regions)}: it is not deployed there.",
-            "Name another --region or --stage. What a file says: metering settings validate",
+            f"{other}Name another --region or --stage. What a file says: metering settings validate",
         )
     return found
 

@@ -6,9 +6,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from metering.cli.command import say
-from metering.cli.failures import CommandFailedError
+from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import changes_of
 from metering.cli.printing.output import Format, chosen_format
+from metering.cli.stages.options import settings_explained
 from metering.errors import SettingsError
 from metering.fleet.ports import TOOLKIT_STACK
 from metering.fleet.regions import Phase, RegionState
@@ -52,6 +53,48 @@ def need_home(fleet: Fleet) -> None:
     if fleet.ports.stacks.describe(home, fleet.ports.builder.stacks().data) is None:
         fleet.say(home, "the home region is not built yet; it comes first")
         fail_unless_ready([fleet.manager.add(home)])
+
+
+def check_rules(fleet: Fleet, regions: Sequence[str], *, outside: bool) -> str:
+    """Refuse to build regions that rules leave out which somebody gave the stage; a base's rules refuse nothing.
+
+    A region that stands is deployed to again, for a repair must not wait for a rule.
+
+    Args:
+        fleet: The stage's regions.
+        regions: Those that the command is about to build or to deploy to.
+        outside: `--outside-rules` was given.
+
+    Returns:
+        What is to be said and kept of regions outside the rules, as a sentence with a blank before it; else empty.
+
+    Raises:
+        WrongUsageError: A region is outside the rules, and `outside` is false.
+    """
+    with settings_explained():
+        settings = fleet.settings.of(fleet.home)
+    given = [name for name in ("rollout.allow", "rollout.deny") if settings.source(name) in {"file", "set"}]
+    rules = settings.config.rollout
+    strangers = [
+        name
+        for name in regions
+        if name != rules.home and not rules.admits(name) and not _stands(fleet.states.load(name))
+    ]
+    if not given or not strangers:
+        return ""
+    left_out = f"{', '.join(strangers)}: outside the rules of stage {settings.config.stage} ({', '.join(given)})"
+    if not outside:
+        raise WrongUsageError(
+            f"{left_out}. Nothing is built there.",
+            f"Its home region is {rules.home}; all that it may have: metering region plan --stage "
+            f"{settings.config.stage}. To build it all the same: --outside-rules.",
+        )
+    say(f"{left_out}, and --outside-rules was given.", "yellow")
+    return f" {left_out}, by --outside-rules."
+
+
+def _stands(state: RegionState | None) -> bool:
+    return state is not None and state.phase not in {Phase.ABSENT, Phase.REMOVED}
 
 
 def fail_unless_ready(states: Sequence[RegionState]) -> None:
@@ -141,7 +184,7 @@ def deployed_row(fleet: Fleet, state: RegionState, *, detect: bool) -> dict[str,
     broken = [s for s in own or _found(fleet, state.region, TOOLKIT_STACK) if not s.complete and not s.busy]
     drift = {s.name: ports.stacks.detect_drift(state.region, s.name) if detect else s.drift for s in own}
     return {
-        **(_unknown(state, own, broken, stage=fleet.asked.stage) if state.phase is Phase.ABSENT else {}),
+        **(_unknown(state, own, broken, stage=fleet.asked.stage) if _unnoted(state, own) else {}),
         "stacks": ", ".join(f"{_part(s)} {s.status}" for s in (*own, *(b for b in broken if b not in own))),
         "drift": ", ".join(f"{name.rpartition('-')[2]} {value}" for name, value in drift.items()),
         "pagers": _pagers(fleet, state.region),
@@ -153,10 +196,19 @@ def _found(fleet: Fleet, region: str, *names: str) -> list[StackStatus]:
     return [stack for name in names if (stack := fleet.ports.stacks.describe(region, name))]
 
 
+def _unnoted(state: RegionState, own: Sequence[StackStatus]) -> bool:
+    """Whether its stacks came without the steps that keep its state: `local up` or the CDK deployed them."""
+    return state.phase is Phase.ABSENT or (state.phase is Phase.REMOVED and _run(own))
+
+
+def _run(own: Sequence[StackStatus]) -> bool:
+    return any(stack.name.endswith("-pipeline") for stack in own)
+
+
 def _unknown(
     state: RegionState, own: Sequence[StackStatus], broken: Sequence[StackStatus], *, stage: str
 ) -> dict[str, Cell]:
-    """What is said of a region that has stacks and no state."""
+    """What is said of a region that has stacks, and no state or that of before."""
     if broken:
         first = broken[0]
         again = "deleted and made again" if first.never_created else "deployed again"
@@ -166,7 +218,8 @@ def _unknown(
             "next": f"It is {again}: metering deploy --region {state.region} --stage {stage}",
         }
     if own:
-        return {"reason": f"deployed without `region add {state.region} --stage {stage}`, which takes it over"}
+        named = {"state": "deployed"} if _run(own) else {}
+        return {**named, "reason": f"deployed without `region add {state.region} --stage {stage}`, which takes it over"}
     return {}
 
 
