@@ -24,7 +24,7 @@ from metering.stores.objects import ObjectInfo
 from metering.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from _typeshed import WriteableBuffer
 
@@ -46,11 +46,15 @@ class FolderLogStore:
     Args:
         root: The folder.
         page_names: Names of one folder that are sorted at a time.
+        unnamed: Told of each path that is no UTF-8, perhaps more than once; listings go on without it. None: they end.
     """
 
-    def __init__(self, root: Path, *, page_names: int = PAGE_NAMES) -> None:
+    def __init__(
+        self, root: Path, *, page_names: int = PAGE_NAMES, unnamed: Callable[[str], object] | None = None
+    ) -> None:
         self._root = root.absolute()
         self._page_names = page_names
+        self._unnamed = unnamed
 
     @property
     def place(self) -> str:
@@ -93,7 +97,7 @@ class FolderLogStore:
         """Files with keys that begin with `prefix` and come after `after`, in the order of keys.
 
         Raises:
-            OperationFailedError: A folder cannot be listed, or a file has a name that is no UTF-8.
+            OperationFailedError: A folder cannot be listed; or a name is no UTF-8, and nobody is told of it.
         """
         yield from self._below("", prefix, after)
 
@@ -168,8 +172,9 @@ class FolderLogStore:
                     name = f"{entry.name}/" if is_folder else entry.name
                     if name.startswith(_UNFINISHED):
                         continue
-                    if name > last and _is_wanted(folder + name, prefix, after) and (is_folder or entry.is_file()):
-                        yield self._known(folder, name)
+                    wanted = name > last and _is_wanted(folder + name, prefix, after)
+                    if wanted and (is_folder or entry.is_file()) and self._is_text(folder, name):
+                        yield name
 
         try:
             return heapq.nsmallest(self._page_names, names())
@@ -182,14 +187,17 @@ class FolderLogStore:
                 f"{self._root / folder} cannot be listed: {error.strerror}.", "Ask for the right to read it."
             ) from error
 
-    def _known(self, folder: str, name: str) -> str:
+    def _is_text(self, folder: str, name: str) -> bool:
         try:
             name.encode()
         except UnicodeEncodeError:
+            if self._unnamed is not None:
+                self._unnamed(f"{self._root / folder}/{name}")
+                return False
             raise OperationFailedError(
                 f"A name in {self._root / folder} is no UTF-8: {name!r}.", "Rename it: a key is text."
             ) from None
-        return name
+        return True
 
 
 def _is_wanted(key: str, prefix: str, after: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from metering.cli.command import root_places, tell_of
-from metering.cli.endings import drop, machine_troubles_explained, mend_streams
+from metering.cli.endings import drop, machine_troubles_explained, mend_streams, mend_width
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.options import EndpointOption, RegionOption, StageOption
 from metering.cli.tree.groups import RootGroup
@@ -32,6 +32,7 @@ class Program(RootGroup):
         windows_expand_args: bool = True,
         **extra: object,
     ) -> int:
+        mend_width()
         if VARIABLE in os.environ:
             from metering.cli.help.completion import answer_shells
 

@@ -41,7 +41,7 @@ from metering.cli.printing.output import Format, PageFormat, check_target, chose
 from metering.cli.tree.groups import CommandGroup, OneCommand
 from metering.errors import MeteringError, OperationFailedError, SettingsError, UnavailableError
 from metering.reports.parameters import InvalidParametersError
-from metering.reports.safe_text import printable
+from metering.reports.safe_text import printable, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -87,7 +87,7 @@ def say(text: str, style: str = "") -> None:
     from rich.text import Text
 
     try:
-        messages().print(Text(printable(text), style=style), soft_wrap=True)
+        messages().print(Text(printable(without_password(text)), style=style), soft_wrap=True)
     except OSError:
         # stderr cannot be written; stdout and the exit code still tell what matters.
         drop(sys.stderr)

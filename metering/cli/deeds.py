@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 import typer
 
@@ -46,12 +46,17 @@ class Terminal:
 
     @property
     def present(self) -> bool:
-        return sys.stdin.isatty() and sys.stderr.isatty()
+        return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
 
     def answer(self, question: str) -> str:
         sys.stderr.write(printable(question))
         sys.stderr.flush()
         return sys.stdin.readline().strip()
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody sits at a stream. Python has none for one that was closed before it began."""
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import signal
 import sys
 from contextlib import contextmanager, suppress
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+# Characters of a line that a table is laid out for.
+_NARROWEST = 20
+_WIDEST = 10_000
 _ADVICE_OF_ERRNO = {
     errno.ENOSPC: "Make room, or set TMPDIR to a folder with more of it.",
     errno.EDQUOT: "Make room, or set TMPDIR to a folder with more of it.",
@@ -63,6 +67,16 @@ def mend_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def mend_width() -> None:
+    """Let `COLUMNS` be a width, or nothing: at 0, or at what only looks like a number, tables would not be printed."""
+    text = os.environ.get("COLUMNS", "")
+    width = int(text) if re.fullmatch("[0-9]{1,6}", text) else 0
+    if width == 0:
+        os.environ.pop("COLUMNS", None)
+    else:
+        os.environ["COLUMNS"] = str(min(max(width, _NARROWEST), _WIDEST))
 
 
 @contextmanager

@@ -31,10 +31,16 @@ def checked_endpoint(endpoint: str | None) -> str | None:
         right = False
     if not right or any(character.isspace() for character in endpoint):
         raise WrongUsageError(
-            f"The endpoint {endpoint} is not a URL.",
+            f"The endpoint {shown_endpoint(endpoint)} is not a URL.",
             "Write it as http://127.0.0.1:4566 (--endpoint or AWS_ENDPOINT_URL).",
         )
     return endpoint
+
+
+def shown_endpoint(endpoint: str) -> str:
+    """An endpoint as it may be printed, whatever its form: without what stands before the host."""
+    scheme, separator, rest = endpoint.rpartition("://")
+    return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else endpoint
 
 
 def checked_stage(stage: str) -> str:

@@ -16,6 +16,7 @@ from metering.fleet.settings.bases import SAFEST, STAGES
 from metering.fleet.settings.layers import Asked
 from metering.fleet.settings.names import STAGE_NAME
 from metering.fleet.stage import StageConfig
+from metering.reports.safe_text import without_password
 from metering.usage.locations import is_region
 from metering.wiring.connection import RegionConnection
 from metering.wiring.fleet import Fleet
@@ -80,7 +81,7 @@ class Place:
             )
         if place.endpoint is not None and not _is_url(place.endpoint):
             raise OperationFailedError(
-                f"The endpoint {place.endpoint} is not a URL.", "Write it as http://127.0.0.1:4566."
+                without_password(f"The endpoint {place.endpoint} is not a URL."), "Write it as http://127.0.0.1:4566."
             )
         return place
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from metering.reports.safe_text import spreadsheet_text
+from metering.reports.safe_text import cell_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -106,4 +106,4 @@ def _csv_value(value: Cell) -> str:
         return "true" if value else "false"
     if isinstance(value, Decimal):
         return f"{value:f}"
-    return str(value) if isinstance(value, int) else spreadsheet_text(value)
+    return str(value) if isinstance(value, int) else cell_text(value)

@@ -15,6 +15,9 @@ _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # their full-width forms.
 _FORMULA_START = re.compile("^\\s*[=+\\-@|%\uff1d\uff0b\uff0d\uff20]")
 
+# Up to the last `@` before the path of a URL.
+_USER_OF_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/]*@")
+
 
 def printable(text: str) -> str:
     r"""Escape every character of `text` that is neither visible nor a plain space (`\x1b`, `\u202e`)."""
@@ -27,6 +30,20 @@ def spreadsheet_text(text: str) -> str:
     """Escape `text` as `printable` does, and put an apostrophe before a text that looks like a formula."""
     shown = printable(text)
     return f"'{shown}" if _FORMULA_START.match(shown) else shown
+
+
+def cell_text(text: str) -> str:
+    """A cell of our CSV: as `spreadsheet_text`, and a text that begins with an apostrophe gets one more.
+
+    So whoever takes one apostrophe off the begin of a cell has the text (docs/contract.md).
+    """
+    shown = spreadsheet_text(text)
+    return f"'{shown}" if text.startswith("'") else shown
+
+
+def without_password(text: str) -> str:
+    """A text in which no URL has a user and a password."""
+    return _USER_OF_URL.sub(r"\1***@", text)
 
 
 def _shown(character: str) -> str:

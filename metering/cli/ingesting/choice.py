@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,22 @@ if TYPE_CHECKING:
     from metering.onramps.kinds import LogKind
 
 _S3 = "s3://"
+
+
+# Names that are kept of those that are no UTF-8.
+_MOST_UNNAMED = 10_000
+
+
+@dataclass(slots=True)
+class Unnamed:
+    """Paths that are no UTF-8, whose files can have no key, and so are not read. Mutable: listings add to it."""
+
+    paths: dict[str, None] = field(default_factory=dict)
+
+    def add(self, path: str) -> None:
+        """Note a path, if it is not one of too many."""
+        if len(self.paths) < _MOST_UNNAMED:
+            self.paths[path] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,22 +102,29 @@ def surveyed(choice: Choice) -> Survey:
     return Survey(files=files, stored_bytes=stored_bytes, left_out=left_out)
 
 
-def targets_of(texts: Sequence[str], session: Session) -> tuple[Target, ...]:
+def targets_of(texts: Sequence[str], session: Session, unnamed: Unnamed | None = None) -> tuple[Target, ...]:
     """The targets that a person typed.
+
+    Args:
+        texts: Files, folders and prefixes.
+        session: Where buckets are.
+        unnamed: Gets the paths whose names are no UTF-8.
 
     Raises:
         WrongUsageError: A text is no place.
         CommandFailedError: There is no such file.
     """
-    return tuple(_in_bucket(text, session) if text.startswith(_S3) else _on_disk(text) for text in texts)
+    return tuple(
+        _in_bucket(text, session) if text.startswith(_S3) else _on_disk(text, unnamed or Unnamed()) for text in texts
+    )
 
 
-def _on_disk(text: str) -> Target:
+def _on_disk(text: str, unnamed: Unnamed) -> Target:
     from metering.adapters.folders import FolderLogStore
 
     path = Path(text)
     if path.is_dir():
-        return Target(store=FolderLogStore(path), prefix="")
+        return Target(store=FolderLogStore(path, unnamed=unnamed.add), prefix="")
     if path.is_file():
         return Target(store=FolderLogStore(path.parent), prefix=path.name, single=True)
     raise CommandFailedError(f"There is no file or folder {text}.", "A bucket is named as s3://bucket/prefix.")

@@ -139,6 +139,15 @@ def test_a_name_that_is_no_text_is_said_in_words(tmp_path: Path) -> None:
         keys_of(FolderLogStore(tmp_path))
 
 
+def test_whoever_is_told_of_names_that_are_no_text_gets_all_others(tmp_path: Path) -> None:
+    for name in (b"a", b"b\xff", b"c"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"x")
+    (tmp_path / os.fsdecode(b"d\xff")).mkdir()
+    told: list[str] = []
+    assert keys_of(FolderLogStore(tmp_path, unnamed=told.append)) == ["a", "c"]
+    assert {each.rstrip("/").rpartition("/")[2] for each in told} == {os.fsdecode(b"b\xff"), os.fsdecode(b"d\xff")}
+
+
 def test_a_key_that_leads_out_of_the_folder_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ObjectUnreadableError):
         FolderLogStore(tmp_path / "in").put("../out", b"x", if_absent=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from metering.adapters.emulator.processes import process_began
 from metering.adapters.emulator.state import LocalState, save_state
 from metering.adapters.memory.items import MemoryItemStore
 from metering.cli.command import Session
-from metering.cli.deeds import Done, Ground, Intent, Person, recorded
+from metering.cli.deeds import Done, Ground, Intent, Person, Terminal, recorded
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
@@ -298,6 +299,30 @@ def test_a_stage_of_emulators_gets_no_endpoint_that_is_aws(stage: str) -> None:
         _ = session(stage=stage, endpoint=endpoint).endpoint
     with pytest.raises(CommandFailedError, match="is none"):
         _ = session(stage=stage, endpoint="https://sqs.us-east-1.amazonaws.com").endpoint
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- 2>&- >&-"])
+def test_with_a_closed_stdin_a_deed_is_not_done_and_it_is_said_what_to_type(closed: str, tmp_path: Path) -> None:
+    """X6: it ended in a traceback."""
+    program = shlex.quote("from metering.cli.start import main; main()")
+    line = f"{sys.executable} -c {program} period close 2026-10 --stage prod --region us-east-1"
+    environ = {"PATH": os.environ["PATH"], "METERING_LOCAL_DIR": str(tmp_path)}
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {line} {closed}"], env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+    if "2>" not in closed:
+        assert "there is no terminal to ask on: if that is meant, add --yes." in done.stderr
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stderr"])
+def test_nobody_is_at_a_stream_that_is_closed(stream: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = (tmp_path / "file").open("w+")
+    file.close()
+    for closed in (None, file):
+        monkeypatch.setattr(sys, stream, closed)
+        assert not Terminal().present
 
 
 _ASKING = """

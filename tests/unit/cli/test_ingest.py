@@ -51,6 +51,25 @@ def dry(*words: str) -> Result:
     return CliRunner().invoke(app, ["ingest", "--dry-run", *words])
 
 
+@pytest.mark.parametrize("bad", [b"x\xff.log.gz", b"folder\xff/x.log.gz"])
+def test_a_name_that_is_no_utf8_is_said_and_all_other_files_are_read(tmp_path: Path, bad: bytes) -> None:
+    """X6: it ended the whole run."""
+    (tmp_path / NAME).write_bytes(flows(100, 200))
+    path = os.fsencode(tmp_path) + b"/" + bad
+    os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - a path of bytes
+    with open(path, "wb") as file:  # noqa: PTH123 - as above
+        file.write(flows(300))
+
+    result = dry(str(tmp_path), "--format", "json")
+
+    assert result.stdout, "not one file was read"
+    assert json.loads(result.stdout)["files"]["metered"] == 1
+    assert result.exit_code == 1
+    assert "Not read, for its name is no UTF-8: " in result.stderr
+    assert "\\udcff" in result.stderr
+    assert "Not in these totals: 1 path whose name is no UTF-8." in result.stderr
+
+
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No AWS, no credentials, no stage."""

@@ -111,6 +111,15 @@ def test_the_format_is_the_one_asked_for_then_the_suffix_then_table_on_a_termina
     assert chosen_format(None, None, terminal=False) is Format.JSON
 
 
+@pytest.mark.parametrize("text", ["+1", "'+1", "''+1", "'", "'s-Hertogenbosch", "=1", " =1", "plain", "it's", ""])
+def test_one_apostrophe_less_at_the_begin_of_a_csv_cell_is_the_text_and_no_two_are_alike(text: str) -> None:
+    """X6: an id `'+1` and an id `+1` were written alike."""
+    answer = Answer(columns=(Column(name="id"), Column(name="n")), rows=[{"id": text, "n": "1"}])
+    cell = next(csv.DictReader(io.StringIO(encoded(answer, Format.CSV).decode())))["id"]
+    assert cell.removeprefix("'") == text
+    assert not cell.startswith(("=", "+"))
+
+
 def test_visible_text_of_any_script_is_printed_unchanged() -> None:
     assert printable("Zürich 東京 i-0abc/[x]") == "Zürich 東京 i-0abc/[x]"
     assert spreadsheet_text("USW2-DataTransfer-Out-Bytes") == "USW2-DataTransfer-Out-Bytes"

@@ -6,6 +6,7 @@ import re
 import shlex
 import time
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.printing.output import Format
 from metering.reports.parameters import InvalidParametersError
 from metering.reports.time_range import time_range
-from metering.units import size_text
+from metering.units import counted, size_text
 
 if TYPE_CHECKING:
     from metering.cli.ingesting.choice import Choice, Survey
@@ -44,6 +45,8 @@ _ACCOUNT = re.compile(r"[0-9]{12}")
 _FLOW_LOG = re.compile(r"fl-[0-9a-z]+")
 # Files whose balances are shown one by one.
 _MOST_FILES = 100_000
+# Names that are no UTF-8 and are said one by one.
+_MOST_SAID = 20
 
 
 @command(ingest_app, "ingest", reads=True, changes=True, epilog=_EXAMPLES)
@@ -99,15 +102,16 @@ def ingest(
 
     Exit code 1 if a file is refused, or has other content than when it was metered: the totals are without it.
     """
-    from metering.cli.ingesting.choice import Choice, surveyed, targets_of
+    from metering.cli.ingesting.choice import Choice, Unnamed, surveyed, targets_of
 
     if mapping is not None and kind is not None:
         raise WrongUsageError("--kind and --map both say how to read the files.", "Give one of them.")
     if not dry_run:
         # Whoever may not change the stage is told before anything is read.
         _ = session.endpoint
+    unnamed = Unnamed()
     choice = Choice(
-        targets=targets_of(targets, session),
+        targets=targets_of(targets, session, unnamed),
         since_s=_since(since),
         kind=_mapped(mapping) if mapping is not None else _known(kind),
         fields=tuple(re.split(r"[,\s]+", fields.strip())) if fields else (),
@@ -119,12 +123,19 @@ def ingest(
     )
     _check_contexts(contexts)
     survey = surveyed(choice)
+    for path in islice(unnamed.paths, _MOST_SAID):
+        say(f"Not read, for its name is no UTF-8: {path!r}", "yellow")
     if not survey.files:
         raise CommandFailedError(
             f"There is no log file in {', '.join(targets)}{' since ' + since if since else ''}.",
             _left_out(survey.left_out),
         )
     _done(session, choice, survey, subject=", ".join(targets), dry_run=dry_run, detail=detail)
+    if unnamed.paths:
+        raise CommandFailedError(
+            f"Not in these totals: {counted(len(unnamed.paths), 'path')} whose name is no UTF-8.",
+            "Rename it, for the key of a file is text, and run this again: each file is metered once.",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
