@@ -1,16 +1,17 @@
 """Status of one region on one page: what the service knows of itself, judged as the alarms judge it.
 
-Everything is read from notes that jobs write, from the two queues, and from CloudWatch's alarms. Nothing is scanned, so
-the page is as fast for a large region as for an empty one.
+Everything is read from notes that jobs write, from the two queues, from CloudWatch's alarms, and from the first entries
+of what waits. Nothing is scanned, so the page is as fast for a large region as for an empty one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metering.audit.held_back import STALE_S, duration
+from metering.billing.budgets.messages import not_counted_text
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.ledger.notes.watch_figures import FIGURES_KEY, WatchFigures
 from metering.ledger.periods import periods_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from metering.audit.freshness import Freshness
     from metering.audit.held_back import Complete
+    from metering.billing.day_sums.keeper import DaySumKeeper
     from metering.operations.ports import DeployedAlarms, Subscribers
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
@@ -95,6 +97,7 @@ class StatusReader:
 
     Attributes:
         version: Version that the deployment published; empty if it published none.
+        sums: Knows what of accepted usage budgets do not have. None: that is not told.
     """
 
     items: ItemStore
@@ -108,6 +111,7 @@ class StatusReader:
     region: str
     stage: str
     version: str
+    sums: DaySumKeeper | None = None
 
     def read(self) -> RegionStatus:
         """Read everything once.
@@ -133,13 +137,21 @@ class StatusReader:
                 _completeness(complete),
                 self._queue(),
                 self._dead_letters(),
-                *_figure_lines({} if known is None else known.figures),
+                *map(self._with_reach, _figure_lines({} if known is None else known.figures)),
                 self._watch(known, now_s),
                 _alarms(firing),
                 self._months(periods),
                 self._pager(),
             ),
         )
+
+    def _with_reach(self, line: StatusLine) -> StatusLine:
+        """The line about money says what no budget has: what the biller counts is what the compactor published."""
+        if line.what != "money" or self.sums is None:
+            return line
+        left = self.sums.reach().left
+        lacks = "" if left is None else not_counted_text(left)
+        return replace(line, value=f"{line.value}, not counted yet: {lacks}") if lacks else line
 
     def _queue(self) -> StatusLine:
         depth = self.ingest.depth()
@@ -273,7 +285,7 @@ _LINES: Mapping[str, Mapping[Figure, str]] = {
     "conflicts": {Figure.CONFLICTS: "{} in the last two hours"},
     "drops": {Figure.LOST_DROPS: "never announced: {}", Figure.DROPS_UNSEEN_AGE: "looked {} ago"},
     "money": {
-        Figure.BILLER_AGE: "counted up to {} ago",
+        Figure.BILLER_AGE: "what was published up to {} ago is counted",
         Figure.UNPRICED_BYTES: "bytes without a price: {}",
         Figure.INVOICES_BLOCKED: "months that cannot be invoiced: {}",
         Figure.BUDGETS_CROSSED: "alerts of budgets in the last two hours: {}",

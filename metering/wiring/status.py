@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from metering.billing.closing.checklist import CheckedClose
 from metering.operations.status import StatusReader
 from metering.quarantine.entries import QuarantineEntries
+from metering.wiring.billing.biller import build_keeper
 from metering.wiring.reports import build_freshness
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def build_status(region: RegionConnection) -> StatusReader:
         region=region.region,
         stage=region.stage,
         version=region.version,
+        sums=build_keeper(region),
     )
 
 

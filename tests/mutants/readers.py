@@ -6,6 +6,7 @@ from tests.mutants.mutant import Mutant
 
 _ITEMS = ("tests/unit/ledger/usage/test_items.py", "tests/unit/ledger/usage/test_folding.py")
 _TABLE = ("tests/unit/reports/test_usage_table.py",)
+_SUMS = ("tests/unit/billing/day_sums/test_uncounted.py",)
 _NOW = ("tests/unit/reports/test_now.py",)
 _AS_OF_NOW = ("tests/unit/rollup/test_as_of_now.py",)
 _FAST = ("tests/unit/adapters/aws/test_fast_items.py",)
@@ -29,6 +30,27 @@ READERS = (
             found = True""",
         new="            found = True",
         suites=_NOW,
+    ),
+    Mutant(
+        name="H-F2 sums are said to go as far as now while commits are pending",
+        path="metering/billing/day_sums/keeper.py",
+        old="through_s = max(index.reach.through_s, min(now_s, oldest_s))",
+        new="through_s = max(index.reach.through_s, now_s)",
+        suites=_SUMS,
+    ),
+    Mutant(
+        name="H-F2 what a run of the compactor has taken just now is said to be counted",
+        path="metering/billing/day_sums/keeper.py",
+        old="if before != newest_runs(self.items, self.shards) or not all_done(before, work.runs):",
+        new="if before != newest_runs(self.items, self.shards):",
+        suites=_SUMS,
+    ),
+    Mutant(
+        name="H-F2 what waits for the roll-up is not among what sums lack",
+        path="metering/billing/day_sums/uncounted.py",
+        old="        yield entry.created_at_ms, sum_totals(entry.totals.values())\n",
+        new="",
+        suites=_SUMS,
     ),
     Mutant(
         name="usage: a truth value in an item counts",

@@ -268,8 +268,8 @@ ROLLUP = (
     Mutant(
         name="P28 what a plan has, counts as waiting too",
         path="metering/rollup/as_of_now.py",
-        old="if each.commit_id not in planned.commits and any(",
-        new="if any(",
+        old="for each in waiting if each.commit_id not in planned.commits]",
+        new="for each in waiting]",
         suites=LAKE,
     ),
     Mutant(

@@ -156,5 +156,9 @@ ACCOUNTS = Resource(
             schemas.record({"rows": schemas.integer(), "bytes": schemas.BYTES, "records": schemas.integer()})
         ),
         regions=schemas.array(schemas.text(64), 100),
+        counted_through=schemas.maybe(schemas.TIME),
+        not_counted=schemas.record(
+            {"bytes": schemas.BYTES, "records": schemas.integer(), "at_least": {"type": "boolean"}}
+        ),
     ),
 )  # fmt: skip

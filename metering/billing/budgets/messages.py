@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from metering.billing.budgets.anomalies import Anomaly
     from metering.billing.budgets.budget import Threshold, Unit
     from metering.billing.budgets.evaluation import Standing
+    from metering.billing.day_sums.uncounted import Reach, Uncounted
     from metering.ledger.notes.budgets import StoredAlert
 
 
@@ -27,6 +28,7 @@ class Setting:
         home: Home region, which commands about budgets are for.
         through_s: Up to when the count of all regions is complete; 0 if it is not known.
         prices: Name and version of the price book; empty if there is none.
+        reach: How far the figures go, and what they lack.
         left_out: Regions whose usage is missing.
     """
 
@@ -35,6 +37,7 @@ class Setting:
     now_s: int
     through_s: int
     prices: str
+    reach: Reach
     left_out: tuple[str, ...] = ()
 
     def fields(self) -> dict[str, str]:
@@ -43,10 +46,19 @@ class Setting:
             "stage": self.stage,
             "as_of": moment(self.now_s),
             "complete_through": moment(self.through_s),
+            "counted_through": moment(self.reach.through_s),
+            "not_counted": "" if self.reach.left is None else not_counted_text(self.reach.left),
             "prices": self.prices,
             "left_out": ", ".join(self.left_out),
         }
         return {name: text for name, text in said.items() if text}
+
+
+def not_counted_text(left: Uncounted) -> str:
+    """What is accepted and in no figure: `at least 12,100 bytes = 11.8 KB`; empty if nothing is."""
+    if not left.total.records and not left.at_least:
+        return ""
+    return f"{'at least ' if left.at_least else ''}{exact_and_size(left.total.bytes)}"
 
 
 def amount_text(value: int, unit: Unit) -> str:

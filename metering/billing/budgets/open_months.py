@@ -10,6 +10,7 @@ from metering.billing.budgets.profiles import HISTORY_DAYS, HourShares
 from metering.billing.budgets.summaries import DaySummaries, Grouping
 from metering.billing.day_sums.index import DayIndexes
 from metering.billing.day_sums.region_month import SummedMonth
+from metering.billing.day_sums.uncounted import reach_of
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.errors import ObjectMissingError, UnavailableError
 from metering.hours import month_bounds_s, month_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from metering.billing.budgets.budget import Budget
     from metering.billing.day_sums.index import DayIndex
+    from metering.billing.day_sums.uncounted import Reach
     from metering.billing.organization.payers import Organization
     from metering.billing.prices.book import PriceBook
     from metering.billing.prices.overrides import Overrides
@@ -193,6 +195,11 @@ class OpenMonths:
                     shares.add(day_s, self.summaries.everything(region.month(month_of(day_s)), day_s))
             self._shares[before_s] = shares
         return self._shares[before_s]
+
+    @property
+    def reach(self) -> Reach:
+        """How far the sums of all regions go, as their billers last saw it."""
+        return reach_of(region.index.reach for region in self.regions)
 
     def _grouping(self) -> Grouping:
         """What is summed: payers of budgets and payers of several accounts, unless a budget is about all payers."""

@@ -53,6 +53,7 @@ class Turn:
             now_s=self.now_s,
             through_s=self.months.through_s,
             prices="" if book is None else f"{book.name} {book.version}",
+            reach=self.months.reach,
             left_out=self.left_out,
         )
 

@@ -13,9 +13,11 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from metering.billing.day_sums.uncounted import Reach, Uncounted
 from metering.hours import date_of, rfc3339
 from metering.stores.bucket import RATED_INDEX_PREFIX, rated_index_key
 from metering.stores.fields import Fields
+from metering.usage.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 _SCHEMA = "metering.rated-index/1"
+# An index of an earlier release does not say how far it goes.
+_UNKNOWN = Reach(through_s=0, left=Uncounted(at_least=True))
 _NUMBER = re.compile(r"([0-9]{8})\.json")
 
 
@@ -48,6 +52,7 @@ class DayIndex:
         from_s: Days before it are not whole, because their runs were not read. 0: all are.
         runs: Shard -> number of the last run that is counted. All before it are counted, too.
         counted_s: Everything that was published by this time is counted, epoch seconds.
+        reach: How far it went, and what it lacked, when it was made.
         complete_through_s: Up to when the region's count was complete at that time; 0 if it was not known.
         closed: Closed month -> digest of its manifest.
         days: First hour of a day -> key of its object.
@@ -59,6 +64,7 @@ class DayIndex:
     from_s: int = 0
     runs: Mapping[int, int] = field(default_factory=dict)
     counted_s: int = 0
+    reach: Reach = _UNKNOWN
     complete_through_s: int = 0
     closed: Mapping[str, str] = field(default_factory=dict)
     days: Mapping[int, str] = field(default_factory=dict)
@@ -92,6 +98,7 @@ class DayIndex:
                 "as_of": rfc3339(self.counted_s),
                 "runs": {str(shard): run for shard, run in sorted(self.runs.items())},
                 "counted_s": self.counted_s,
+                "reach": _reach_document(self.reach),
                 "complete_through_s": self.complete_through_s,
                 "closed": dict(sorted(self.closed.items())),
                 "days": {date_of(day_s): key for day_s, key in sorted(self.days.items())},
@@ -119,12 +126,28 @@ class DayIndex:
             from_s=fields.whole("from_s"),
             runs={runs.number_named(shard): runs.whole(shard) for shard in runs},
             counted_s=fields.whole("counted_s"),
+            reach=_reach_of(fields.nested("reach")) if "reach" in fields else _UNKNOWN,
             complete_through_s=fields.whole("complete_through_s"),
             closed={month: closed.text(month) for month in closed},
             days={days.hour_named(f"{day}T00"): days.text(day) for day in days},
             accounts=_accounts_of(fields.nested("accounts")) if "accounts" in fields else {},
             replaced=fields.texts("replaced"),
         )
+
+
+def _reach_document(reach: Reach) -> dict[str, object]:
+    left = reach.left or Uncounted(at_least=True)
+    return {
+        "through_s": reach.through_s,
+        "bytes": str(left.total.bytes),
+        "records": left.total.records,
+        "at_least": left.at_least,
+    }
+
+
+def _reach_of(reach: Fields) -> Reach:
+    total = Total(reach.decimal("bytes"), reach.whole("records"))
+    return Reach(through_s=reach.whole("through_s"), left=Uncounted(total=total, at_least=reach.flag("at_least")))
 
 
 def _accounts_of(months: Fields) -> dict[str, KeptAccounts]:

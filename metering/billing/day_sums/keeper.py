@@ -16,6 +16,7 @@ from metering.billing.day_sums.account_turn import AccountTurn
 from metering.billing.day_sums.adding import DayAddition
 from metering.billing.day_sums.days import DayReader, day_body, digest_of, empty_day
 from metering.billing.day_sums.index import DayIndex, DayIndexes
+from metering.billing.day_sums.uncounted import MOST_LISTED, Reach, Uncounted, all_done, list_unpublished, newest_runs
 from metering.lake.plan import Plan
 from metering.ledger.booked_hours import Published, published_key
 from metering.ledger.runs import Run, lake_chain, newest_first, run_key
@@ -23,6 +24,7 @@ from metering.ledger.shards import known_shards
 from metering.stores.bucket import rated_day_key
 from metering.stores.writes import Table
 from metering.units import DAY_S
+from metering.usage.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 _LOOKS_BACK_S = 70 * DAY_S
 # Files of one version of the index: at 200,000 keys each they take about three minutes. More come in the next turn.
 _MOST_FILES = 400
+# Files that are not counted, of which a question adds up what they hold.
+_FEW_FILES = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +105,11 @@ class DaySumKeeper:
         while True:
             index = self._begun(indexes.newest())
             now_s = self.clock.now_ms() // 1000
-            work = self._new(index)
+            work, reach = self._looked(index, now_s)
             behind_s = 0 if work.oldest_left_ms is None else max(now_s - work.oldest_left_ms // 1000, 1)
             counted = replace(
                 index,
+                reach=reach,
                 runs=work.runs,
                 counted_s=now_s - behind_s,
                 complete_through_s=complete_through_s or index.complete_through_s,
@@ -119,6 +124,40 @@ class DaySumKeeper:
                 self.objects.delete(index.replaced)
                 if (behind_s == 0 and whole) or deadline.remaining_ms() < self.reserve_ms:
                     return Kept(index=made, files=files, behind_s=behind_s)
+
+    def reach(self) -> Reach:
+        """How far the sums go now, and what they lack: in a few reads, so that there may be more.
+
+        Raises:
+            UnavailableError: A call failed.
+            LedgerCorruptError: What is kept, or an entry that waits, cannot be read.
+            ObjectMissingError: The index was replaced in this moment; ask again.
+        """
+        index = DayIndexes(objects=self.objects).newest()
+        work = replace(self, most_files=_FEW_FILES)._new(self._begun(index))
+        listed = list_unpublished(self.items, self.shards, most=MOST_LISTED)
+        files = [file for found in work.files.values() for _, file in found]
+        published = Total(sum(file.bytes for file in files), sum(file.rows for file in files))
+        more = not listed.whole or not all_done(newest_runs(self.items, self.shards), work.runs)
+        return Reach(through_s=index.reach.through_s, left=Uncounted(total=listed.total.plus(published), at_least=more))
+
+    def _looked(self, index: DayIndex, now_s: int) -> tuple[_Work, Reach]:
+        """Runs that are new, and how far the sums go with them.
+
+        What was listed before the runs were read is in no run that is done, and what was not listed is in one that is,
+        if no run was at work meanwhile. Otherwise nothing new is known of the time, and what is listed afterwards lacks
+        what that run has taken.
+        """
+        before = newest_runs(self.items, self.shards)
+        listed = list_unpublished(self.items, self.shards)
+        work = self._new(index)
+        if before != newest_runs(self.items, self.shards) or not all_done(before, work.runs):
+            left = list_unpublished(self.items, self.shards).total
+            return work, Reach(through_s=index.reach.through_s, left=Uncounted(total=left, at_least=True))
+        oldest_s = now_s if listed.oldest_ms is None else listed.oldest_ms // 1_000
+        # What was once true stays true.
+        through_s = max(index.reach.through_s, min(now_s, oldest_s))
+        return work, Reach(through_s=through_s, left=Uncounted(total=listed.total))
 
     def _begun(self, index: DayIndex) -> DayIndex:
         """The index, or that of a region of which nothing is kept yet."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from metering.billing.budgets.evaluation import Standing
     from metering.billing.budgets.open_months import OpenMonths
     from metering.billing.budgets.store import BudgetStore
+    from metering.billing.day_sums.uncounted import Reach
     from metering.cli.command import Session
     from metering.ledger.notes.budgets import StoredAlert
     from metering.reports.budgets.budget_answer import Counted
@@ -31,6 +32,7 @@ class Judged:
     standings: Sequence[Standing]
     alerts: Sequence[StoredAlert]
     through_s: int
+    reach: Reach
 
 
 def summed_regions(session: Session, home: RegionConnection) -> Sequence[RegionConnection]:
@@ -62,18 +64,26 @@ def judged(session: Session, home: RegionConnection, name: str | None) -> Judged
     """
     from metering.billing.budgets.alerts import AlertBook
     from metering.billing.budgets.evaluation import Evaluation, period_at
+    from metering.wiring.answers.reach import connected_reach
     from metering.wiring.billing.biller import build_budgets, connected_months
 
     store = build_budgets(home)
     budgets = store.list() if name is None else [budget_named(store, name)]
-    months = connected_months(home, summed_regions(session, home), budgets)
+    regions = summed_regions(session, home)
+    months = connected_months(home, regions, budgets)
     now_s = int(time.time())
     through_s = months.through_s
     evaluation = Evaluation(months=months, through_s=through_s or now_s)
     standings = [evaluation.standing(each, period_at(each, now_s), forecast=True) for each in budgets]
     since = min((each.period.month for each in standings), default="")
     alerts = AlertBook(items=home.items, alerts=home.alerts, clock=home.clock).known(since) if standings else iter(())
-    return Judged(months=months, standings=standings, alerts=list(alerts), through_s=through_s)
+    return Judged(
+        months=months,
+        standings=standings,
+        alerts=list(alerts),
+        through_s=through_s,
+        reach=connected_reach(regions),
+    )
 
 
 def counted(view: Judged) -> Counted:
@@ -90,6 +100,7 @@ def counted(view: Judged) -> Counted:
     return Counted(
         as_of_s=min((region.index.counted_s for region in view.months.regions), default=0),
         through_s=view.through_s,
+        reach=view.reach,
         prices="" if book is None else f"{book.name} {book.version}",
         unpriced=unpriced,
     )

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, overload
 
+from metering.billing.day_sums.uncounted import Reach
 from metering.hours import rfc3339
 from metering.reports.answer import KEEP, Answer, Cell, Column
+from metering.reports.budgets.reach import reach_document, reach_lines
 from metering.units import exact_and_size
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
     from metering.billing.day_sums.accounts import AccountSum
+    from metering.billing.day_sums.uncounted import Uncounted
     from metering.reports.accounts.listing import Listing
     from metering.reports.accounts.query import AccountsQuery
     from metering.reports.accounts.source import MonthOfAccounts
@@ -51,6 +54,7 @@ def accounts_answer(
     *,
     now_s: int,
     regions: Sequence[str] = (),
+    left: Uncounted | None = None,
 ) -> Answer:
     """Put the accounts of a month into the contract's form.
 
@@ -60,7 +64,10 @@ def accounts_answer(
         listing: The accounts.
         now_s: When it was asked.
         regions: The regions that were merged; empty for a list of one region.
+        left: What is accepted and in no list yet, of whatever account; None if it is not told.
     """
+    going = [month.through_s for month in months if month.as_of_s is not None]
+    reach = Reach(through_s=min(going), left=left) if going else None
     as_of_s = min((month.as_of_s for month in months if month.as_of_s is not None), default=now_s)
     state = min((month.state for month in months), key=_STATES.index)
     meta: dict[str, Json] = {
@@ -68,6 +75,7 @@ def accounts_answer(
         "month": query.month,
         "as_of": rfc3339(as_of_s),
         "periods": {query.month: state},
+        **({} if reach is None else reach_document(reach)),
     }
     if regions:
         meta["regions"] = list(regions)
@@ -85,16 +93,17 @@ def accounts_answer(
             *([] if others is None else [_cut_line(listing)]),
             f"Total: {exact_and_size(listing.total.bytes)} in {listing.total.records:,} records of "
             f"{listing.count:,} {'account' if listing.count == 1 else 'accounts'}.",
-            *_freshness(query.month, state, as_of_s),
+            *_freshness(query.month, state, as_of_s, reach),
         ),
     )
 
 
-def _freshness(month: str, state: str, as_of_s: int) -> list[str]:
-    if state == "closed":
+def _freshness(month: str, state: str, as_of_s: int, reach: Reach | None) -> list[str]:
+    if reach is None:
         return [f"{month} is closed: its figures are final. What comes late is a correction in a later month."]
     return [
         f"As of {rfc3339(as_of_s)}: what was in the lake by then. What has come since is not in it.",
+        *reach_lines(reach),
         f"To read all of it as of now, which takes longer: metering report usage --from {month} --group-by account_id",
     ]
 

@@ -47,12 +47,14 @@ class MonthOfAccounts:
     Attributes:
         state: `open`, `closing` or `closed`.
         as_of_s: What was published by then is in the sums, epoch seconds; None if the month is final.
+        through_s: What was accepted before it is in the sums, epoch seconds; 0 if nobody knows.
         sums: Accounts that the query asks for, in order; read while the caller iterates.
     """
 
     region: str
     state: str
     as_of_s: int | None
+    through_s: int
     sums: Iterable[AccountSum]
 
 
@@ -81,14 +83,20 @@ class AccountsSource:
         period = periods_of(self.items, [query.month]).get(query.month)
         state = "open" if period is None else period.state
         if state == "closed":
-            return MonthOfAccounts(region=self.region, state=state, as_of_s=None, sums=self._closed(query))
+            return MonthOfAccounts(region=self.region, state=state, as_of_s=None, through_s=0, sums=self._closed(query))
         for _ in range(_ATTEMPTS):
             try:
                 index = DayIndexes(objects=self.objects).newest()
                 found = self._kept(index, query)
             except ObjectMissingError:
                 continue
-            return MonthOfAccounts(region=self.region, state=state, as_of_s=index.counted_s, sums=found)
+            return MonthOfAccounts(
+                region=self.region,
+                state=state,
+                as_of_s=index.counted_s,
+                through_s=index.reach.through_s,
+                sums=found,
+            )
         raise UnavailableError("s3.GetObject", "the accounts kept being replaced", may_have_applied=False)
 
     def _kept(self, index: DayIndex, query: AccountsQuery) -> Iterator[AccountSum]:

@@ -8,12 +8,14 @@ from metering.billing.budgets.anomalies import LEAST_WEEKS, query_of
 from metering.billing.money import rounded, usd_text
 from metering.hours import date_of
 from metering.reports.answer import KEEP, ROOMY, Answer, Column
+from metering.reports.budgets.reach import reach_document, reach_lines
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.billing.budgets.anomalies import Anomaly
+    from metering.billing.day_sums.uncounted import Reach
 
 _COLUMNS = (
     Column(name="region", text="copied"),
@@ -30,7 +32,7 @@ _COLUMNS = (
 )
 
 
-def anomalies_answer(found: Sequence[Anomaly], *, stage: str, days: Sequence[int], book: str) -> Answer:
+def anomalies_answer(found: Sequence[Anomaly], *, stage: str, days: Sequence[int], book: str, reach: Reach) -> Answer:
     """Unusual days of series, the dearest first, with what to type to see whose resources they are of."""
     return Answer(
         columns=_COLUMNS,
@@ -50,12 +52,13 @@ def anomalies_answer(found: Sequence[Anomaly], *, stage: str, days: Sequence[int
             }
             for each in found
         ],
-        meta={"days": [date_of(day_s) for day_s in days], "prices": book},
+        meta={"days": [date_of(day_s) for day_s in days], "prices": book, **reach_document(reach)},
         title="Unusual days",
         empty="Nothing unusual.",
         footer=(
             f"A day is compared with the same day of up to eight weeks before; of fewer than {LEAST_WEEKS} weeks "
             "nothing is said.",
+            *reach_lines(reach),
         ),
         commands=tuple(_look(each, stage) for each in found[:3]),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from metering.billing.budgets.kept_positions import moment
 from metering.billing.money import rounded, usd_text
 from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
+from metering.reports.budgets.reach import reach_document, reach_lines
 from metering.units import exact_and_size
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from metering.billing.budgets.backtest import Tried
     from metering.billing.budgets.budget import Budget, Unit
     from metering.billing.budgets.evaluation import Standing
+    from metering.billing.day_sums.uncounted import Reach
     from metering.ledger.notes.budgets import StoredAlert
 
 _ABOUT = (
@@ -62,6 +64,7 @@ class Counted:
     Attributes:
         as_of_s: Everything that was published by this time is counted; 0 if nothing was ever counted.
         through_s: Up to when the count of all regions is complete; 0 if it is not known.
+        reach: Up to when all that was accepted is counted, and what is not.
         prices: Name and version of the price book; empty if there is none.
         left_out: Regions that gave no answer.
         unpriced: Usage types without a price, with their bytes in the months that are shown.
@@ -69,6 +72,7 @@ class Counted:
 
     as_of_s: int
     through_s: int
+    reach: Reach
     prices: str
     left_out: Sequence[str] = ()
     unpriced: Mapping[str, int] | None = None
@@ -77,6 +81,7 @@ class Counted:
         return {
             "as_of": moment(self.as_of_s),
             "complete_through": moment(self.through_s),
+            **reach_document(self.reach),
             "prices": self.prices,
             "left_out": list(self.left_out),
             "unpriced": [{"usage_type": name, "bytes": str(size)} for name, size in (self.unpriced or {}).items()],
@@ -88,7 +93,8 @@ class Counted:
             f"{moment(self.through_s) or 'an unknown time'}. `metering cost` has newer usage too. To count what was "
             "published since: metering budget update"
             if self.as_of_s
-            else "Nothing is counted yet: the biller has not run. To run it now: metering budget update"
+            else "Nothing is counted yet: the biller has not run. To run it now: metering budget update",
+            *reach_lines(self.reach),
         ]
         if self.left_out:
             lines.append(f"Without {', '.join(self.left_out)}, which gave no answer: the figures are too low.")
@@ -109,8 +115,8 @@ def number_text(value: int, unit: Unit) -> str:
     return str(value) if unit == "bytes" else usd_text(rounded(value))
 
 
-def budgets_answer(budgets: Sequence[Budget]) -> Answer:
-    """Every budget that is set."""
+def budgets_answer(budgets: Sequence[Budget], reach: Reach | None = None) -> Answer:
+    """Every budget that is set, and how far the usage goes that they are judged by, if that was asked."""
     return Answer(
         columns=_BUDGETS,
         rows=[
@@ -121,8 +127,10 @@ def budgets_answer(budgets: Sequence[Budget]) -> Answer:
             }
             for each in budgets
         ],
+        meta={} if reach is None else reach_document(reach),
         title="Budgets",
         empty="No budget is set. To set one: metering budget set --help",
+        footer=() if reach is None or not budgets else tuple(reach_lines(reach)),
     )
 
 

@@ -9,6 +9,7 @@ from metering.reports.accounts.answer import accounts_answer
 from metering.reports.accounts.listing import listed, summed
 from metering.reports.accounts.source import AccountsSource
 from metering.reports.source import naming
+from metering.wiring.answers.reach import connected_reach
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,4 +46,7 @@ def accounts_of(regions: Sequence[ReadableRegion], query: AccountsQuery, *, now_
             months.append(source.month(query))
     listing = listed(summed(month.sums for month in months), query.order, most=query.top)
     names = [region.region for region in regions] if merged else []
-    return accounts_answer(query, months, listing, now_s=now_s, regions=names)
+    is_open = any(month.as_of_s is not None for month in months)
+    # What waits is told over all accounts: who asks for some of them is told nothing of the others.
+    left = connected_reach(regions).left if is_open and not (query.accounts or query.prefix) else None
+    return accounts_answer(query, months, listing, now_s=now_s, regions=names, left=left)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from metering.billing.budgets.budget import Budget
     from metering.stores.objects import ObjectStore
+    from metering.wiring.answers.ports import ReadableRegion
     from metering.wiring.connection import RegionConnection
     from metering.wiring.functions import FunctionParts
     from metering.wiring.ports import ServicePorts
@@ -79,7 +80,7 @@ def build_biller(parts: FunctionParts) -> Biller:
     )
 
 
-def build_keeper(ports: ServicePorts) -> DaySumKeeper:
+def build_keeper(ports: ServicePorts | ReadableRegion) -> DaySumKeeper:
     """Build what keeps the day sums of a region."""
     return DaySumKeeper(
         items=ports.items,

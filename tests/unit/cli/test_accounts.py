@@ -43,6 +43,28 @@ def run(*line: str) -> Result:
     return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
 
 
+def test_it_says_up_to_when_it_counted_and_what_is_accepted_and_in_no_list_yet(region: Lively) -> None:
+    """H-F2: what was not compacted was missing, and nothing said how much."""
+    keep_day_sums(region.world)
+    region.world.clock.advance_s(60)
+    region.world.send([record(7)])
+    region.world.send([record(4, account=OTHER)], rolled_up=False)
+    answer = json.loads(run("accounts", "--format", "json").stdout)
+    assert answer.get("not_counted") == {"bytes": "11", "records": 2, "at_least": False}
+    assert answer["counted_through"] == "2026-11-24T13:30:00Z"
+    told = " ".join(run("accounts", "--format", "table").stdout.split())
+    assert "Not counted: 11 bytes, accepted and in no sum yet." in told
+
+
+def test_who_asks_for_some_accounts_is_told_nothing_of_the_others(region: Lively) -> None:
+    keep_day_sums(region.world)
+    region.world.send([record(7)])
+    for line in (("--account", ACCOUNT), ("--prefix", "21")):
+        answer = json.loads(run("accounts", *line, "--format", "json").stdout)
+        assert "not_counted" not in answer
+        assert answer["counted_through"] == "2026-11-24T13:30:00Z"
+
+
 def test_it_lists_the_accounts_of_the_month_that_runs(region: Lively) -> None:
     keep_day_sums(region.world)
     answer = json.loads(run("accounts", "--format", "json").stdout)

@@ -75,6 +75,58 @@ def test_a_payers_budget_counts_the_usage_of_every_region_and_is_told_once(stage
     assert again["budgets"] == 2
 
 
+def lines_of(*line: str) -> str:
+    return " ".join(run(*line, "--format", "table").stdout.split())
+
+
+def pending(stage: Stage, size: int, *, account: str = PAYER) -> None:
+    """Usage that is accepted and rolled up, and in no file of the lake."""
+    stage.home.world.send([record(size, start_s=NOW_S, account=account)])
+
+
+def test_budgets_say_up_to_when_they_counted_and_what_is_accepted_and_not_counted(stage: Stage) -> None:
+    """H-F2: 349 GB of a budget of 10 GB were not compacted, and nothing said that they were not counted."""
+    ask("budget", "set", "small", "--account", PAYER, "--amount", "10 GB", "--threshold", "actual 80%")
+    ask("budget", "update", "--region", "all")
+    stage.home.world.clock.advance_s(60)
+    pending(stage, gb("349"))
+    left = {"bytes": str(gb("349")), "records": 1, "at_least": False}
+    for line in (("budget", "list"), ("budget", "check"), ("budget", "forecast", "small"), ("anomalies",)):
+        document = ask(*line)
+        assert document.get("not_counted") == left, line
+        assert document["counted_through"] == "2026-11-24T13:30:00Z"
+        assert "Not counted: 374,735,896,576 bytes = 349 GB, accepted and in no sum yet." in lines_of(*line)
+        assert "Counted through 2026-11-24T13:30:00Z" in lines_of(*line)
+        assert "metering compact" in lines_of(*line)
+
+
+def test_on_an_emulator_an_update_of_budgets_compacts_first(stage: Stage) -> None:
+    """H-F2: it said `0 lake files counted, alerts 0`."""
+    ask("budget", "set", "small", "--account", ALONE, "--amount", "10 GB", "--threshold", "actual 80%", "--new-account")
+    pending(stage, gb("349"), account=ALONE)
+    for region in stage.regions.values():
+        object.__setattr__(region, "emulated", True)
+    counted = ask("budget", "update", "--region", "all")
+    assert counted["alerts"] == 1
+    assert counted["files"] > 0
+    assert ask("budget", "list")["not_counted"] == {"bytes": "0", "records": 0, "at_least": False}
+
+
+def test_on_aws_an_update_of_budgets_compacts_nothing(stage: Stage) -> None:
+    pending(stage, gb("349"))
+    assert not stage.home.emulated
+    ask("budget", "update", "--region", "all")
+    assert ask("budget", "list")["not_counted"]["bytes"] == str(gb("349"))
+
+
+def test_the_line_about_money_in_the_status_says_what_no_budget_has(stage: Stage) -> None:
+    """H-F2: it said `money ok counted up to 0 s ago`."""
+    ask("budget", "update", "--region", "all")
+    pending(stage, gb("349"))
+    told = run("status", "--format", "json").stdout
+    assert "not counted yet: 374,735,896,576 bytes = 349 GB" in told
+
+
 def test_what_makes_no_sense_is_refused_in_words_and_nothing_is_set(stage: Stage) -> None:
     for line, words in (
         (("--amount", "0 USD"), "is 0"),

@@ -142,7 +142,7 @@ def test_a_region_that_is_well_says_so_in_every_line_and_needs_nobody() -> None:
         "sources": "gaps: 0, silent: 0",
         "conflicts": "0 in the last two hours",
         "drops": "never announced: 0, looked 0 s ago",
-        "money": "counted up to 0 s ago",
+        "money": "what was published up to 0 s ago is counted",
         "markers": "",
         "watch": "measured 0 s ago",
         "alarms": "none fires",

@@ -46,11 +46,13 @@ def anomalies(
     from metering.hours import date_of
     from metering.reports.budgets.anomaly_answer import anomalies_answer
     from metering.units import DAY_S
+    from metering.wiring.answers.reach import connected_reach
     from metering.wiring.billing.biller import connected_months
 
     rules = _rules(deviations, percent, floor)
     home = billing_home(session)
-    months = connected_months(home, summed_regions(session, home), ())
+    regions = summed_regions(session, home)
+    months = connected_months(home, regions, ())
     book = months.terms.book
     if book is None:
         raise CommandFailedError(
@@ -65,7 +67,15 @@ def anomalies(
         for each in anomalies_of(region.month(date_of(day_s)[:7]), day_s, book, rules)
     ]
     found.sort(key=lambda each: (-each.excess, each.day_s, each.region, each.series))
-    session.write(anomalies_answer(found, stage=session.stage, days=days, book=f"{book.name} {book.version}"))
+    session.write(
+        anomalies_answer(
+            found,
+            stage=session.stage,
+            days=days,
+            book=f"{book.name} {book.version}",
+            reach=connected_reach(regions),
+        )
+    )
 
 
 def _rules(deviations: float, percent: int, floor: str) -> AnomalyRules:

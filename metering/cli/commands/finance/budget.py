@@ -103,11 +103,17 @@ def set_(
 
 @command(budget, "list", reads=True, everywhere=True)
 def list_(session: Session) -> None:
-    """List every budget with its scope, its amount and its thresholds."""
+    """List every budget with its scope, its amount and its thresholds, and how far the usage that they judge goes.
+
+    Where they stand: metering budget check
+    """
     from metering.reports.budgets.budget_answer import budgets_answer
+    from metering.wiring.answers.reach import connected_reach
     from metering.wiring.billing.biller import build_budgets
 
-    session.write(budgets_answer(build_budgets(billing_home(session)).list()))
+    home = billing_home(session)
+    reach = connected_reach(summed_regions(session, home))
+    session.write(budgets_answer(build_budgets(home).list(), reach))
 
 
 @command(budget, "remove", reads=True, changes=True, everywhere=True)
@@ -178,10 +184,11 @@ def forecast(
 def update(session: Session) -> None:
     """Run the biller's job now: count what was published since its last run, judge budgets, and send alerts.
 
-    It does what the schedule does within the hour. Budgets are judged in the home region only.
+    It does what the schedule does within the hour. Budgets are judged in the home region only. On an emulator it
+    compacts first; elsewhere the compactor does that within a day at most, or: metering compact
     """
     from metering.cli.all_regions import asks_for_all
-    from metering.cli.commands.analyst.lake import NoDeadline, counts_answer
+    from metering.cli.commands.analyst.lake import NoDeadline, compact_now, counts_answer
     from metering.wiring.billing.biller import connected_biller
 
     if asks_for_all(session):
@@ -193,6 +200,8 @@ def update(session: Session) -> None:
     files = 0
     # The home region comes last: it judges what all of them have counted.
     for region in sorted(regions, key=lambda each: is_home(session, each.region)):
+        if region.emulated:
+            compact_now(region.jobs)
         everywhere = summed_regions(session, region) if is_home(session, region.region) else ()
         result = connected_biller(region, everywhere).run(NoDeadline())
         files += result.files

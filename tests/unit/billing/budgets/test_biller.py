@@ -12,13 +12,14 @@ from metering.billing.budgets.budget import Scope
 from metering.billing.budgets.kept_positions import read_positions
 from metering.billing.organization.payers import Membership, Organization, Payer
 from metering.errors import UnavailableError
+from metering.hours import rfc3339
 from metering.ledger.notes.biller import BILLER_KEY, BillerFigures
 from metering.ledger.periods import Period
 from metering.stores.bucket import RATED_PREFIX
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from tests.support.budget_world import GB, BudgetWorld, CalledAlerts, OwnSums
-from tests.support.lake_world import ACCOUNT, HOUR, NOW_S
+from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, record
 from tests.support.priced import book, product
 from tests.support.small_world import Calls, KilledError
 
@@ -42,6 +43,25 @@ def crossing() -> BudgetWorld:
     world.use(110 * GB)
     world.set(thresholds=["actual 80%", "actual 0.9 USD", "actual 100%"])
     return world
+
+
+def test_a_message_says_up_to_when_it_counted_and_what_it_does_not_have() -> None:
+    """H-F2: a message about a budget said how complete reports are, which have more than budgets."""
+    world = crossing()
+    world.clock.advance_s(60)
+    world.send([record(349 * GB)])
+    world.bill()
+    said = world.topic.sent[0].fields
+    assert said.get("not_counted") == "374,735,896,576 bytes = 349 GB"
+    assert said["counted_through"] == rfc3339(NOW_S + 60)
+
+
+def test_where_everything_is_counted_a_message_says_up_to_when_and_no_more() -> None:
+    world = crossing()
+    world.bill()
+    said = world.topic.sent[0].fields
+    assert said["counted_through"] == rfc3339(NOW_S)
+    assert "not_counted" not in said
 
 
 def test_a_crossed_threshold_makes_one_alert_and_one_message() -> None:
