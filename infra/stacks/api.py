@@ -12,6 +12,7 @@ from aws_cdk import CfnOutput, Stack
 
 from infra.components.api.http_api import HttpFront, UrlFront
 from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
+from metering.ledger.notes.tokens import LARGE_KEY
 from metering.settings import as_environment
 from metering.stores.bucket import (
     CLOSED_PREFIX,
@@ -106,5 +107,7 @@ def api_spec(config: StageConfig) -> FunctionSpec:
 def _grant(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_look_up(role)
+    # Which large requests are in work, in all executions together. It writes nothing else.
+    data.ledger.grant_put(role, LARGE_KEY.pk)
     data.usage.grant_look_up(role)
     data.data.grant_read(role, *READABLE)

@@ -13,6 +13,7 @@ from lambdas.log import function_logger
 from metering.api.app import build
 from metering.api.limits import Limits
 from metering.api.parts import ApiParts
+from metering.api.reading import LedgerLarge
 from metering.api.tokens import LedgerTokens
 from metering.wiring.functions import ReaderParts
 
@@ -75,6 +76,7 @@ def dependencies() -> Dependencies:
             limits=Limits(),
             clock=parts.clock,
             billing=partial(_billing, parts),
+            large=LedgerLarge(items=lambda: parts.items),
         )
     )
     return Dependencies(

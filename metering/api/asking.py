@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from metering.api.parameters import Given, Parameter
     from metering.api.parts import ApiParts
-    from metering.api.request_log import RequestFigures
+    from metering.api.reading import Reading
     from metering.audit.held_back import Complete
     from metering.reports.answer import Answer, Json
     from metering.reports.query import UsageQuery
@@ -38,7 +38,7 @@ class Asked:
         path: Path of the resource, as it is declared.
         given: Values of the parameters, as they are declared.
         now_s: The time now, epoch seconds; one for the whole request.
-        figures: A resource adds what it cost.
+        reading: Charges what it reads, and counts it.
     """
 
     parts: ApiParts
@@ -46,7 +46,7 @@ class Asked:
     path: str
     given: Given
     now_s: int
-    figures: RequestFigures
+    reading: Reading
 
     def accounts(self, parameter: str = "account") -> frozenset[str]:
         """The accounts that this request reads; empty means all.
@@ -67,7 +67,7 @@ class Asked:
         return known if self.sees_all else in_short(known)
 
     def afford(self, query: UsageQuery, budget: ReadBudget | None = None) -> None:
-        """Refuse a question whose answer would cost more than it may, before it is read; note the cost for the log.
+        """Refuse a question whose answer would cost more than it may, before it is read; charge it to the token.
 
         Args:
             query: The question.
@@ -75,24 +75,25 @@ class Asked:
 
         Raises:
             InvalidParametersError: It would.
+            ProblemError: 429, the token reads too much.
             UnavailableError: A ledger gives no answer.
         """
         budget, now_s = budget or self.parts.limits.budget, self.now_s
         problems = budget.of_range(query.from_s, query.to_s, now_s=now_s) or budget.of_query(query, now_s=now_s)
         if problems:
             raise InvalidParametersError(problems)
-        self.figures.partitions += partitions_of(query, now_s=now_s)
         regions = self.parts.regions
         hours = most_hours(query, now_s=now_s)
         read = hours * len(regions)
         if hours > budget.hours:
-            # How many of them have rows and are not closed is quick to find.
+            # How many of them have rows and are not closed is quick to find: a list of keys, some pages a month.
+            self.reading.afford(len(list(query.months(now_s=now_s))))
             found = hours_to_read(regions, query, now_s=now_s)
             # An hour counts once, in however many regions: else a stage of many would be refused what each answers.
             if problems := budget.of_hours(query, len(set(found))):
                 raise InvalidParametersError(problems)
             read = len(found)
-        self.figures.hours += read
+        self.reading.afford(partitions_of(query, now_s=now_s) * len(regions) + read)
 
     @property
     def sees_all(self) -> bool:

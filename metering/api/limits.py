@@ -24,6 +24,11 @@ class Limits:
         answer_bytes: Size of an answer after compression.
         token_rate_per_s: Requests a second of one token, on average.
         token_burst: Requests of one token at once.
+        token_reads_per_s: Hours and partitions that one token may have read a second, on average.
+        token_reads: As many at once. A request that is larger is answered if the token has read little before.
+        large: A request that reads more is large.
+        large_of_token: Large requests of one token at once.
+        large_of_all: Large requests of all tokens at once.
     """
 
     partitions: int = 200
@@ -38,6 +43,11 @@ class Limits:
     answer_bytes: int = 5_500_000
     token_rate_per_s: float = 5.0
     token_burst: int = 20
+    token_reads_per_s: float = 20.0
+    token_reads: int = 1_000
+    large: int = 12
+    large_of_token: int = 2
+    large_of_all: int = 4
 
     @property
     def budget(self) -> ReadBudget:

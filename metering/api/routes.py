@@ -13,9 +13,10 @@ from metering.api.asking import Asked
 from metering.api.grants import Grant, Role
 from metering.api.parameters import given_values
 from metering.api.problems import ProblemError
+from metering.api.reading import Reading
 from metering.api.replies.negotiation import chosen_form, knows
 from metering.api.replies.responses import entity_tag, final_tag, not_modified, response_of
-from metering.api.request_log import RequestFigures, figures_of
+from metering.api.request_log import figures_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -54,25 +55,29 @@ def router_of(parts: ApiParts, resources: Iterable[Resource]) -> ResourceRouter:
 
 def _endpoint(parts: ApiParts, resource: Resource) -> Callable[[Request], Coroutine[None, None, Response]]:
     async def answer(request: Request) -> Response:
-        work = partial(_answered, parts, resource, request)
+        reading = Reading(shares=parts.shares, figures=figures_of(request))
+        work = partial(_answered, parts, resource, request, reading)
         try:
             with anyio.fail_after(parts.limits.deadline_s):
-                # Nobody waits for a thread that is too late; it ends by itself, and there are 40 of them at most.
+                # Nobody waits for a thread that is too late: it ends before its next read, and counts until then.
                 return await to_thread.run_sync(work, abandon_on_cancel=True)
         except TimeoutError:
+            reading.give_up()
             raise _too_late(parts.limits.deadline_s) from None
 
     return answer
 
 
-def _answered(parts: ApiParts, resource: Resource, request: Request) -> Response:
-    figures = figures_of(request)
-    grant = _NOBODY if resource.public else _admitted(parts, resource, request, figures)
-    query: bytes = request.scope["query_string"]
-    given = given_values(resource.parameters, query, request.path_params)
-    now_s = parts.clock.now_ms() // 1_000
-    asked = Asked(parts=parts, grant=grant, path=resource.path, given=given, now_s=now_s, figures=figures)
-    response = _response(resource, asked, request)
+def _answered(parts: ApiParts, resource: Resource, request: Request, reading: Reading) -> Response:
+    try:
+        grant = _NOBODY if resource.public else _admitted(parts, resource, request, reading)
+        query: bytes = request.scope["query_string"]
+        given = given_values(resource.parameters, query, request.path_params)
+        now_s = parts.clock.now_ms() // 1_000
+        asked = Asked(parts=parts, grant=grant, path=resource.path, given=given, now_s=now_s, reading=reading)
+        response = _response(resource, asked, request)
+    finally:
+        reading.end()
     if not resource.public:
         # The page shows each role its own views.
         response.headers["Metering-Role"] = grant.role
@@ -87,7 +92,7 @@ def _response(resource: Resource, asked: Asked, request: Request) -> Response:
     if final is not None and knows(headers.get("if-none-match", ""), final_tag(final, asked, form)):
         return not_modified(final_tag(final, asked, form))
     reply = resource.answer(asked)
-    asked.figures.rows = len(reply.answer.rows)
+    asked.reading.figures.rows = len(reply.answer.rows)
     return response_of(
         reply,
         tag=entity_tag(reply, form) if final is None else final_tag(final, asked, form),
@@ -99,9 +104,9 @@ def _response(resource: Resource, asked: Asked, request: Request) -> Response:
     )
 
 
-def _admitted(parts: ApiParts, resource: Resource, request: Request, figures: RequestFigures) -> Grant:
+def _admitted(parts: ApiParts, resource: Resource, request: Request, reading: Reading) -> Grant:
     grant = parts.door.let_in(request.headers.getlist("authorization"))
-    figures.token_id = grant.token_id
+    reading.token_id = reading.figures.token_id = grant.token_id
     if grant.role not in resource.roles:
         raise ProblemError(
             kind="not-granted",

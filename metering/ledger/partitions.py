@@ -18,6 +18,7 @@
 | `S#restore`     | which restore of the ledger fills a usage table       | `usage/generation`                |
 | `S#format`      | the format of the region's data                       | `format_version`                  |
 | `W#<kind>`      | notes that jobs keep for themselves and for alarms    | `notes`                           |
+| `W#api-large`   | large requests to the HTTP API that are in work       | `notes/tokens`                    |
 | `W#kinds`       | accounts with kinds of usage beyond the cap           | `usage/beyond_cap`                |
 | `W#budgets`     | budgets that people set: they never expire            | `notes/budgets`                   |
 | `W#budget-alerts`| alerts of budgets, one a period and threshold        | `notes/budgets`                   |

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.reports.parameters import ParameterProblem
@@ -17,6 +17,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from metering.reports.query import UsageQuery
+
+
+class Meter(Protocol):
+    """Told of what is read for an answer, each time just before it is. It may raise to end the reading."""
+
+    def hours(self, number: int = 1) -> None:
+        """Hours of the lake."""
+        ...
+
+    def partitions(self, number: int = 1) -> None:
+        """Partitions of the usage table, or of a closed month that stands in for one."""
+        ...
+
+
+class _Uncounted:
+    def hours(self, number: int = 1) -> None:
+        pass
+
+    def partitions(self, number: int = 1) -> None:
+        pass
+
+
+UNCOUNTED: Meter = _Uncounted()
+"""Of who may read as much as it wants."""
 
 # No region has data of before.
 FIRST_YEAR = 2020

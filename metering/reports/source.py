@@ -21,6 +21,7 @@ from metering.lake.rows import USAGE_COLUMNS, RowQuery, TimeSlice, usage_of
 from metering.ledger.frozen_months import closed_month, read_frozen_month
 from metering.ledger.periods import periods_of
 from metering.reports.ranking import in_order
+from metering.reports.read_budget import UNCOUNTED
 from metering.reports.usage_rows import UsageRow, matching, summed
 from metering.reports.usage_table import UsageTable
 from metering.units import DAY_S, HOUR_S
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from metering.ledger.row_sources import RowSource
     from metering.ledger.usage.kinds import KindNames
     from metering.reports.query import UsageQuery
+    from metering.reports.read_budget import Meter
     from metering.reports.usage_rows import NotRolledUp, Seen, Values
     from metering.rollup.as_of_now import UsageNow
     from metering.stores.items import ItemStore
@@ -59,6 +61,7 @@ class ReportSource:
         frozen: Reads closed months.
         names: What the numbers of usage items stand for, if somebody remembers it from one report to the next.
         as_of_now: Reads usage of accounts as of now, for queries that ask for it.
+        meter: Told of all that is read.
     """
 
     region: str
@@ -68,6 +71,7 @@ class ReportSource:
     frozen: FrozenReader
     names: KindNames | None = None
     as_of_now: UsageNow | None = None
+    meter: Meter = UNCOUNTED
 
     def entries(
         self, query: UsageQuery, *, now_s: int, seen: Seen | None = None, lacks: NotRolledUp | None = None
@@ -108,6 +112,7 @@ class ReportSource:
         named = list(hours)
         frozen = self._frozen(dict.fromkeys(map(month_of, named)))
         for hour_s in named:
+            self.meter.hours()
             if (closed := frozen.get(month_of(hour_s))) is None:
                 yield self.view.read(hour_s, lambda state: work(state.hour_s, state.sources))
             else:
@@ -143,14 +148,15 @@ class ReportSource:
         lacks: NotRolledUp | None,
     ) -> Iterator[tuple[UsageKey, Total]]:
         if query.accounts:
-            yield from UsageTable(items=self.items, names=self.names, as_of_now=self.as_of_now).usage(
-                query, now_s=now_s, without=frozen, months=months, lacks=lacks
-            )
+            table = UsageTable(items=self.items, names=self.names, as_of_now=self.as_of_now, meter=self.meter)
+            yield from table.usage(query, now_s=now_s, without=frozen, months=months, lacks=lacks)
         else:
             rows = RowQuery(columns=USAGE_COLUMNS, where=_where(query))
             for hour_s in self._live_hours(query, frozen, now_s):
+                self.meter.hours()
                 yield from usage_of(hour_s, self.view.hour_totals(hour_s, rows)).items()
         for closed in frozen.values():
+            self.meter.partitions(len(query.accounts))
             try:
                 yield from self._frozen_usage(query, closed, now_s)
             except ObjectMissingError:
@@ -207,8 +213,10 @@ class ReportSource:
         for closed in frozen.values():
             for hour in closed.hours:
                 if query.from_s <= hour.hour_s < before_s:
+                    self.meter.hours()
                     yield work(hour.hour_s, hour.sources)
         for hour_s in self._live_hours(query, frozen, now_s):
+            self.meter.hours()
             yield self.view.read(hour_s, lambda state: work(state.hour_s, state.sources))
 
     def _live_hours(self, query: UsageQuery, frozen: Mapping[str, FrozenMonth], now_s: int) -> Iterator[int]:

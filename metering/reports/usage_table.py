@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from metering.hours import month_of
 from metering.ledger.usage.folding import Fold
 from metering.ledger.usage.reading import UsageReading
+from metering.reports.read_budget import UNCOUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
 
     from metering.ledger.usage.kinds import KindNames
     from metering.reports.query import UsageQuery
+    from metering.reports.read_budget import Meter
     from metering.reports.usage_rows import NotRolledUp
     from metering.rollup.as_of_now import UsageNow
     from metering.stores.items import ItemStore
@@ -31,11 +33,13 @@ class UsageTable:
     Attributes:
         names: What the numbers of its items stand for, if somebody remembers it from one report to the next.
         as_of_now: Also reads what is not rolled up yet, for queries that ask for it. None: no query may.
+        meter: Told of each partition that is read.
     """
 
     items: ItemStore
     names: KindNames | None = None
     as_of_now: UsageNow | None = None
+    meter: Meter = UNCOUNTED
 
     def usage(
         self,
@@ -80,10 +84,12 @@ class UsageTable:
             )
             lacks.add(apart)
             if apart.booked is not None:
+                self.meter.partitions(len(query.accounts) * len(read))
                 yield from apart.booked
                 return
         for account_id in sorted(query.accounts):
             for month in read:
+                self.meter.partitions()
                 fold = Fold(query.grain, query.takes_hour)
                 fold.add(reading.stored(account_id, month, from_s=query.from_s, to_s=end_s))
                 yield from _named(reading, fold)
@@ -91,6 +97,7 @@ class UsageTable:
     def _now(self, query: UsageQuery, months: Sequence[str], end_s: int) -> Iterator[tuple[UsageKey, Total]]:
         if self.as_of_now is None:
             raise TypeError("usage as of now is asked of a table that does not know what waits")
+        self.meter.partitions(len(query.accounts) * len(months))
         return self.as_of_now.entries(
             query.accounts, months, from_s=query.from_s, to_s=end_s, grain=query.grain, counts=query.takes_hour
         )

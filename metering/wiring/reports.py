@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from metering.audit.freshness import Freshness
 from metering.audit.verify.verifier import Verifier
 from metering.ledger.usage.reading import UsageReading
+from metering.reports.read_budget import UNCOUNTED
 from metering.reports.source import ReportSource
 from metering.rollup.as_of_now import UsageNow
 from metering.stores.threads import CALLS_AT_ONCE, scans_at_once
 from metering.units import MIB
 
 if TYPE_CHECKING:
+    from metering.reports.read_budget import Meter
     from metering.wiring.answers.ports import ReadableRegion
     from metering.wiring.connection import RegionConnection
     from metering.wiring.functions import FunctionParts
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 MOST_WAITING = 1_000
 
 
-def report_source(region: ReadableRegion) -> ReportSource:
-    """Where the reports of a region come from."""
+def report_source(region: ReadableRegion, meter: Meter = UNCOUNTED) -> ReportSource:
+    """Where the reports of a region come from. `meter` is told of all that is read for them."""
     # The watch is built here too, and loads no Parquet library.
     from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
     from metering.lake.parquet.reader import ParquetStagedUsage
@@ -33,6 +35,7 @@ def report_source(region: ReadableRegion) -> ReportSource:
         objects=region.objects,
         view=region.view,
         frozen=ParquetFrozenFiles(region.objects),
+        meter=meter,
         names=region.kind_names,
         as_of_now=UsageNow(
             reading=UsageReading(region.items, region.kind_names),

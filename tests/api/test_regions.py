@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from metering.api.limits import Limits
 from metering.errors import UnavailableError
 from metering.hours import rfc3339
 from metering.wiring.answers.costs import BillingRegions
 from metering.wiring.answers.usage import Everywhere
-from tests.api.world import FIRST, ApiWorld, WorldRegion, traffic
+from tests.api.world import BUSY, FIRST, ApiWorld, WorldRegion, traffic
 from tests.support.lake_world import HOUR, World, record
 
 
@@ -28,7 +27,7 @@ def both() -> ApiWorld:
         regions=regions,
         everywhere=Everywhere(left_out={"eu-west-1": ["alarms"]}),
         billing=lambda: BillingRegions(home=home, regions=regions),
-        limits=replace(Limits(), token_burst=1_000_000, token_rate_per_s=1e6),
+        limits=BUSY,
     )
     return made
 

@@ -63,7 +63,9 @@ def test_a_good_token_gives_its_grant() -> None:
     grant = Grant(token_id=made.stored.token_id, role=Role.CUSTOMER, accounts=frozenset(ACCOUNTS))
     assert world.tokens.grant_of(made.text) == grant
     everything = world.made(Role.ANALYST, None)
-    assert world.tokens.grant_of(everything.text) == Grant(token_id=everything.stored.token_id, role=Role.ANALYST)
+    assert world.tokens.grant_of(everything.text) == Grant(
+        token_id=everything.stored.token_id, role=Role.ANALYST, costs=True
+    )
 
 
 def test_a_token_is_read_once_a_minute() -> None:

@@ -153,9 +153,41 @@ def test_a_name_that_others_have_costs_what_a_name_costs_that_nobody_has(path: s
     assert made[0] == made[1], f"{parameter}={foreign} makes {len(made[0])} calls, and {nobodys} {len(made[1])}"
 
 
-def calls_of(who: str, asked: str) -> list[str]:
-    """Calls to the stores of a request, in order of their names: threads make them in any order."""
-    api, made = world(SEES[who], MUCH_GB), list[str]()
+@pytest.mark.parametrize("range_", ["", "&from=2026-11-20&to=2026-11-24T14:00:00Z"])
+def test_the_id_of_a_batch_of_others_costs_what_an_id_costs_that_nobody_has(range_: str) -> None:
+    api, made = every_hour_alike(), {}
+    for batch_id in ("batch-7", "batch-70", "batch-700"):
+        known = api.get(f"/v1/batches?id={batch_id}", "analyst").status_code
+        assert known == (200 if batch_id == "batch-7" else 404)
+        asked = f"/v1/batches?id={batch_id}{range_}"
+        made[batch_id] = calls_of("portal", asked, api)
+        assert api.get(asked, "portal").status_code == 404
+    foreign, nobodys = len(made["batch-7"]), len(made["batch-70"])
+    assert foreign == nobodys, f"the 404 of a batch of others makes {foreign} calls, and of nobody's {nobodys}"
+    assert made["batch-7"] == made["batch-70"] == made["batch-700"]
+    # One hour of all those of the range.
+    assert foreign < 60, f"the 404 of nobody's batch makes {foreign} calls"
+
+
+@cache
+def every_hour_alike() -> ApiWorld:
+    """A region with usage of an account that no customer sees: a batch of each hour, and two of all hours."""
+    made = World()
+    hours = range(NOW_S - 25 * HOUR_S, NOW_S, HOUR_S)
+    whole = [record(1_000, start_s=hour_s, account=THIRD) for hour_s in hours]
+    for number, hour_s in enumerate(hours):
+        # Ids between these two are not ruled out by what a file says of its ids.
+        made.send(whole if number in {0, 9} else [record(1_000, start_s=hour_s, account=THIRD)])
+    made.compact_all()
+    complete_until(made, HOUR)
+    api = ApiWorld(made)
+    api.tokens.grants["portal"] = Grant(token_id="portal", role=Role.CUSTOMER, accounts=SEES["portal"])
+    return api
+
+
+def calls_of(who: str, asked: str, api: ApiWorld | None = None) -> list[str]:
+    """Calls to the stores of a request, sorted: threads make them in any order. An item of a query is no call."""
+    api, made = api or world(SEES[who], MUCH_GB), list[str]()
     # Names of usage are remembered from one report to the next.
     api.get("/v1/usage?last=3d", who)
     api.world.items.on_call = api.world.objects.on_call = made.append
@@ -163,4 +195,4 @@ def calls_of(who: str, asked: str) -> list[str]:
         api.get(asked, who)
     finally:
         api.world.items.on_call = api.world.objects.on_call = lambda _call: None
-    return sorted(made)
+    return sorted(call for call in made if call != "items.query.next")

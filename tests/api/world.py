@@ -58,6 +58,10 @@ TOKENS = {
 }
 
 
+# In tests many requests are asked at once, and the clock stands.
+BUSY = Limits(token_rate_per_s=1e6, token_burst=1_000_000, token_reads_per_s=1e6, token_reads=1_000_000_000)
+
+
 class FixedTokens:
     """Tokens that are known before; each is its own text. Mutable.
 
@@ -122,8 +126,7 @@ class ApiWorld:
             regions=[region],
             billing=lambda: own_billing(region),
             tokens=self.tokens,
-            # In tests many requests are asked at once.
-            limits=limits or Limits(token_rate_per_s=1e6, token_burst=1_000_000),
+            limits=limits or BUSY,
             clock=self.world.clock,
         )
 

@@ -13,7 +13,7 @@ from metering.fleet.stage import StageConfig
 from metering.operations.alarms import ALARMS, API_ORIGIN
 from tests.infra.support.calls import USAGE_TABLE
 from tests.infra.support.synthesis import Synthesised, app_of, synthesised
-from tests.infra.test_grants import Grants
+from tests.infra.test_grants import KINDS, Grants
 
 GATEWAY = "AWS::ApiGatewayV2"
 LOOK_UP = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
@@ -47,12 +47,18 @@ def test_the_role_reads_what_answers_are_made_of_and_may_do_nothing_else() -> No
 
     assert grants.everything() == {
         *LOOK_UP,
+        "dynamodb:PutItem",
         "s3:GetObject",
         "s3:ListBucket",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
     }
-    assert grants.actions("LedgerTable") == grants.actions(USAGE_TABLE) == LOOK_UP
+    assert grants.actions("LedgerTable") == {*LOOK_UP, "dynamodb:PutItem"}
+    assert grants.actions(USAGE_TABLE) == LOOK_UP
+    # The one thing that it writes: which large requests are in work.
+    assert grants.may_write("dynamodb:PutItem", "LedgerTable", "W#api-large")
+    for pk in (*KINDS, "K#tokens", "W#api-large-2", "W#held", "W#watch", None):
+        assert not grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
     assert grants.prefixes("s3:GetObject") == grants.listed() == READ
     assert grants.managed == []
 

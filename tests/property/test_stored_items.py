@@ -33,7 +33,7 @@ from metering.ledger.notes.producers import RegisteredProducer
 from metering.ledger.notes.queue_memory import HeldMessage, QueueMemory
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation, Suspects, WorkList
 from metering.ledger.notes.sources import Ruling, RulingKind, SourceFigures, SourceState
-from metering.ledger.notes.tokens import Role, StoredToken
+from metering.ledger.notes.tokens import LargeRequest, LargeRequests, Role, StoredToken
 from metering.ledger.notes.watch_figures import WatchFigures
 from metering.ledger.notes.watch_state import WatchState
 from metering.ledger.periods import Period
@@ -405,6 +405,15 @@ KINDS = (
             revoked_s=NUMBERS,
         ),
         read=StoredToken.from_item,
+    ),
+    ItemKind(
+        name="large requests",
+        values=st.builds(
+            LargeRequests,
+            version=NUMBERS,
+            entries=st.dictionaries(NAMES, st.builds(LargeRequest, token_id=NAMES, until_ms=NUMBERS), max_size=3),
+        ),
+        read=LargeRequests.from_item,
     ),
     ItemKind(
         name="producer",

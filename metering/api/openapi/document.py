@@ -29,7 +29,7 @@ _PROBLEMS: dict[int, str] = {
     403: "The token's role or accounts do not see this, or it would tell what other accounts use.",
     404: "There is no such thing, or the token does not see it.",
     422: "The request makes no sense, or asks too much: every problem at once, and the ways out.",
-    429: "This token asks too often; the header Retry-After says when to ask again.",
+    429: "This token asks too often, or for too much at once; the header Retry-After says when to ask again.",
     503: "A store gave no answer in time; the header Retry-After says when to ask again.",
 }
 _PUBLIC_PROBLEMS = (400, 503)

@@ -58,6 +58,7 @@ def _cost(asked: Asked) -> Reply:
         now_s=asked.now_s,
         complete=asked.complete_of(billing.regions),
         progress=lambda: nullcontext(partial(_note_hours, asked)),
+        on_partitions=partial(_afford_partitions, asked),
         most_partitions=asked.parts.limits.partitions,
         most_rows=asked.parts.limits.summed_rows,
     )
@@ -109,7 +110,12 @@ def _refuse_what_tells_of_others(asked: Asked, billing: BillingRegions, query: C
 
 def _note_hours(asked: Asked, _region: str, done: int, _of: int) -> None:
     if done:
-        asked.figures.hours += 1
+        asked.reading.hours()
+
+
+def _afford_partitions(asked: Asked, partitions: int) -> None:
+    asked.reading.afford(partitions)
+    asked.reading.partitions(partitions)
 
 
 def _budget(asked: Asked) -> ReadBudget:

@@ -48,7 +48,8 @@ def _hour(asked: Asked) -> Reply:
         raise _no_hour(text, "is not an hour.") from None
     if not asked.parts.limits.first_year <= int(text[:4]) <= datetime.fromtimestamp(asked.now_s, UTC).year + 1:
         raise _no_hour(text, "lies outside the years that can have usage.")
-    asked.figures.hours += 1
+    asked.reading.afford(1)
+    asked.reading.hours()
     return Reply(answer=_of_regions(asked, lambda region: hour_of_region(region, hour_s, now_s=asked.now_s)))
 
 

@@ -53,8 +53,8 @@ def _trace(asked: Asked) -> Reply:
     if position.fixed:
         from_s, to_s = range_of(position, whole_hours=True)
         query = replace(query, from_s=from_s, to_s=to_s)
-    _count_hours(asked, query.from_s, query.to_s)
-    asked.figures.partitions += len(list(query.months(now_s=asked.now_s)))
+    hours = _refuse_hours(asked, query.from_s, query.to_s)
+    asked.reading.afford((hours + len(list(query.months(now_s=asked.now_s)))) * len(parts.regions))
     everywhere = parts.everywhere is not None
     found = trace_of(
         parts.regions,
@@ -62,6 +62,7 @@ def _trace(asked: Asked) -> Reply:
         now_s=asked.now_s,
         everywhere=everywhere,
         with_files=asked.grant.role is Role.OPERATOR,
+        meter=asked.reading,
     )
     key = key_columns(everywhere=everywhere)
     reply = page_of(found.answer, asked, accounts, position, key=key, fixed=(query.from_s, query.to_s))
@@ -76,16 +77,21 @@ def _batch(asked: Asked) -> Reply:
     accounts = asked.accounts()
     within_s = _within(asked)
     if within_s is not None:
-        _count_hours(asked, *within_s)
+        _refuse_hours(asked, *within_s)
     told: dict[str, Answer] = {}
     for region in asked.parts.regions:
         answer = batch_of(
-            region, batch_id, now_s=asked.now_s, within_s=within_s, role=asked.grant.role, accounts=accounts
+            region,
+            batch_id,
+            now_s=asked.now_s,
+            within_s=within_s,
+            role=asked.grant.role,
+            accounts=accounts,
+            afford=asked.reading.afford,
+            meter=asked.reading,
         )
         if answer is not None:
             told[region.region] = answer
-            # A marker may name any of 35 days' hours; an alarm counts what was read.
-            asked.figures.hours += len(answer.rows)
     if not told:
         # The same whether it never came or has rows of others only.
         detail = " ".join(not_found(asked.parts.regions[0], batch_id))
@@ -100,8 +106,8 @@ def _within(asked: Asked) -> tuple[int, int] | None:
     return time_range(start, end, default_s=(0, asked.now_s + 1), now_s=asked.now_s)
 
 
-def _count_hours(asked: Asked, from_s: int, to_s: int) -> None:
-    """Count the hours whose rows may be read, before any is. Those of a closed month are read, too.
+def _refuse_hours(asked: Asked, from_s: int, to_s: int) -> int:
+    """How many hours' rows may be read, counted before any is. Those of a closed month are read, too.
 
     Raises:
         InvalidParametersError: There are more than a request may read.
@@ -117,7 +123,7 @@ def _count_hours(asked: Asked, from_s: int, to_s: int) -> None:
         problems = [ParameterProblem(parameter="from", value=rfc3339(from_s), problem=problem, advice=advice)]
     if problems:
         raise InvalidParametersError(problems)
-    asked.figures.hours += hours * len(asked.parts.regions)
+    return hours
 
 
 _ONE_ACCOUNT = replace(words.ACCOUNT, about="The account of the line: exactly one.", most_values=1, required=True)

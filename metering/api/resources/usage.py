@@ -41,6 +41,7 @@ def _usage(asked: Asked) -> Reply:
         everywhere=parts.everywhere,
         only_own=not asked.sees_all,
         most_rows=parts.limits.summed_rows,
+        meter=asked.reading,
     )
     return page_of(
         found.answer,

@@ -2,22 +2,28 @@
 
 All tokens lie in one partition, so that one query lists them. A check is one strong read, remembered for a minute.
 Items expire by TTL some time after their token has; until then, a revoked token stays and says who revoked it.
+
+`W#api-large`, `W` has the large requests that are in work, in all processes of the function: an entry ends with its
+request, or by its time if its process has ended. It is all that the function of the API ever writes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from metering.ledger.partitions import TOKENS
+from metering.ledger.partitions import NOTE, TOKENS
 from metering.stores.fields import Fields
 from metering.stores.writes import Key
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from metering.stores.writes import Item, Value
 
 TOKENS_PK = f"{TOKENS}tokens"
+LARGE_KEY = Key(f"{NOTE}api-large", "W")
 
 
 class Role(StrEnum):
@@ -113,3 +119,55 @@ class StoredToken:
         )
         fields.check_key(made.key)
         return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LargeRequest:
+    """A large request in work.
+
+    Attributes:
+        token_id: Whose it is.
+        until_ms: It counts no longer than this, epoch milliseconds.
+    """
+
+    token_id: str
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LargeRequests:
+    """Large requests in work.
+
+    Attributes:
+        version: Counts the changes, so that none is lost.
+        entries: By a random name.
+    """
+
+    version: int = 0
+    entries: Mapping[str, LargeRequest] = field(default_factory=dict)
+
+    def of(self, token_id: str) -> int:
+        """How many a token has."""
+        return sum(each.token_id == token_id for each in self.entries.values())
+
+    def at(self, now_ms: int) -> LargeRequests:
+        """Without those whose time is over."""
+        left = {name: each for name, each in self.entries.items() if each.until_ms > now_ms}
+        return replace(self, entries=left)
+
+    def to_item(self) -> dict[str, Value]:
+        entries: dict[str, Value] = {
+            name: {"token_id": each.token_id, "until_ms": each.until_ms} for name, each in self.entries.items()
+        }
+        return {**LARGE_KEY._asdict(), "version": self.version, "entries": entries}
+
+    @classmethod
+    def from_item(cls, item: Item) -> LargeRequests:
+        fields = Fields.of_item(item)
+        read = fields.nested("entries")
+        entries = {
+            name: LargeRequest(token_id=(of := read.nested(name)).text("token_id"), until_ms=of.whole("until_ms"))
+            for name in read
+        }
+        fields.check_key(LARGE_KEY)
+        return cls(version=fields.whole("version"), entries=entries)

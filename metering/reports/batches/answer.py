@@ -34,7 +34,7 @@ def story_answer(story: BatchStory, *, as_of_s: int, role: Role = Role.OPERATOR)
     """Put the story of a batch into the form of `metering batch show`. The rows are its hours.
 
     Args:
-        story: Of the batch; for a customer, the part that is its own (`own_part`).
+        story: Of the batch; for a customer, the part that is its own (`StoryTeller.tell_own`).
         as_of_s: When it was asked.
         role: Operators see who sent it and the keys of objects. A customer sees the rows of its accounts, and nothing
             that tells of others.

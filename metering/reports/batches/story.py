@@ -5,10 +5,12 @@ A batch is found by its marker. A marker expires, and rows do not: then the batc
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from metering.hours import hour_of
 from metering.lake.rows import RowQuery
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.conflicts import Conflict, is_conflict
@@ -18,10 +20,11 @@ from metering.ledger.waiting import waiting_key
 from metering.reports.trace.rows import FileShare
 from metering.reports.trace.tracing import may_have_expired
 from metering.stores.writes import Table
+from metering.units import HOUR_S
 from metering.usage.totals import ZERO, Total, add_totals, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from metering.ledger.retries import Alias
     from metering.ledger.row_sources import RowSource
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 # Threads that read objects of an hour side by side.
 _READERS = 8
+_HOURS_OF_DAY = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +144,12 @@ class StoryTeller:
 
     Attributes:
         marker_life_s: Life of a marker: those of older hours may have expired.
+        afford: Told how many hours are going to be read for a story; it may refuse.
     """
 
     source: ReportSource
     marker_life_s: int
+    afford: Callable[[int], None] = lambda _hours: None
 
     def tell(self, batch_id: str, *, now_s: int, within: Iterable[int] = ()) -> BatchStory:
         """The story of a batch.
@@ -159,7 +165,9 @@ class StoryTeller:
         """
         marker, conflicts, notes = self._ledger(batch_id)
         aliases = tuple(aliases_of(self.source.items, batch_id))
-        hours = self._hours(batch_id, {*within, *(marker.hours if marker else ())}, marker, now_s)
+        wanted = {*within, *(marker.hours if marker else ())}
+        self.afford(len(wanted))
+        hours = self._hours(batch_id, wanted, marker, now_s)
         commit = None if marker is None else self._commit(marker.commit_id)
         sent_again = [*(note.retry_id for note in notes), *(alias.retry_id for alias in aliases)]
         return BatchStory(
@@ -174,6 +182,33 @@ class StoryTeller:
             aliases=aliases,
             verdicts={name: self._ledger(name)[0] for name in dict.fromkeys(sent_again)},
         )
+
+    def tell_own(
+        self, batch_id: str, accounts: Collection[str], *, now_s: int, within: Iterable[int] = ()
+    ) -> BatchStory | None:
+        """What may be told of a batch to who sees these accounts alone; None if it has no row of them.
+
+        What is read does not tell whether others have a batch of this id. A marker does not know accounts, so the rows
+        of the hours that it names have to be read. Without one, those of another hour are, in which nothing is found:
+        an hour of the last day, always the same of the same id.
+
+        Args:
+            batch_id: Its id.
+            accounts: They are seen.
+            now_s: The time now.
+            within: Booked hours to look for its rows in. Those in which it would have a marker are not read.
+
+        Raises:
+            UnavailableError: An hour could not be read.
+            LedgerCorruptError: Something of it in the ledger cannot be read, or a file that an hour needs is gone.
+        """
+        marker, _, _ = self._ledger(batch_id)
+        named = set(marker.hours) if marker is not None and marker.hours else {_some_hour(batch_id, now_s)}
+        expired = {hour_s for hour_s in within if may_have_expired([hour_s], self.marker_life_s, now_s)}
+        self.afford(len(named | expired))
+        hours = self._hours(batch_id, named | expired, marker, now_s)
+        story = BatchStory(region=self.source.region, batch_id=batch_id, marker=marker, hours=hours)
+        return _own_part(story, accounts)
 
     def _ledger(self, batch_id: str) -> tuple[Marker | None, list[Conflict], list[RetryNote]]:
         marker: Marker | None = None
@@ -222,8 +257,14 @@ class StoryTeller:
         return BatchHour(hour_s=hour_s, marked=marked, accounts=accounts, files=tuple(files))
 
 
-def own_part(story: BatchStory, accounts: Collection[str]) -> BatchStory | None:
-    """What may be told of a batch to who sees these accounts alone; None if it has no row of them.
+def _some_hour(batch_id: str, now_s: int) -> int:
+    """One of the 24 hours before this one, which follows from the id: asking again reads no other one."""
+    drawn = int.from_bytes(hashlib.sha256(batch_id.encode()).digest()[:4]) % _HOURS_OF_DAY
+    return hour_of(now_s) - (1 + drawn) * HOUR_S
+
+
+def _own_part(story: BatchStory, accounts: Collection[str]) -> BatchStory | None:
+    """What may be told to who sees these accounts alone.
 
     It is a batch of the rows of these accounts. Its marker says of them what it says of all rows, less the other rows,
     so that a marker that differs still differs. Nothing else of the batch is told: it may be about other accounts.

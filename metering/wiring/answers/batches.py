@@ -9,18 +9,20 @@ from metering.errors import OperationFailedError
 from metering.intake.messages import readable_batch_id
 from metering.ledger.notes.tokens import Role
 from metering.reports.batches.answer import story_answer
-from metering.reports.batches.story import BatchStory, StoryTeller, own_part
+from metering.reports.batches.story import BatchStory, StoryTeller
 from metering.reports.parameters import InvalidParametersError, ParameterProblem
+from metering.reports.read_budget import UNCOUNTED
 from metering.reports.source import naming
 from metering.units import DAY_S
 from metering.wiring.answers.quarantine import quarantine_of
 from metering.wiring.reports import report_source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from metering.quarantine.entries import Entry
     from metering.reports.answer import Answer
+    from metering.reports.read_budget import Meter
     from metering.wiring.answers.ports import ReadableRegion
 
 
@@ -44,6 +46,8 @@ def batch_of(
     within_s: tuple[int, int] | None = None,
     role: Role = Role.OPERATOR,
     accounts: Collection[str] = (),
+    afford: Callable[[int], None] = lambda _hours: None,
+    meter: Meter = UNCOUNTED,
 ) -> Answer | None:
     """The story of a batch in a region; None if there is nothing that the asker may know.
 
@@ -54,20 +58,24 @@ def batch_of(
         within_s: Range of booked hours to look for its rows in, if its marker may have expired.
         role: What kind of things may be told.
         accounts: The accounts that the asker sees; empty for all. Then only their rows are told, whatever the role.
+        afford: Told how many hours are going to be read; it may refuse.
+        meter: Told of each hour that is read.
 
     Raises:
         UnavailableError: Something could not be read; the error names the region.
         LedgerCorruptError: Something of it in the ledger cannot be read, or a file that an hour needs is gone.
     """
-    source = report_source(region)
+    source = report_source(region, meter)
     with naming(region.region):
         hours = [] if within_s is None else source.view.hours(from_s=within_s[0], to_s=within_s[1])
-        teller = StoryTeller(source=source, marker_life_s=region.settings.marker_life_s)
-        told: BatchStory | None = teller.tell(batch_id, now_s=now_s, within=hours)
-        if told is not None and (accounts or role is Role.CUSTOMER):
-            told, role = own_part(told, accounts), Role.CUSTOMER
-        elif told is not None and told.known:
-            told = replace(told, quarantine=_refused(region, batch_id))
+        teller = StoryTeller(source=source, marker_life_s=region.settings.marker_life_s, afford=afford)
+        told: BatchStory | None
+        if accounts or role is Role.CUSTOMER:
+            told, role = teller.tell_own(batch_id, accounts, now_s=now_s, within=hours), Role.CUSTOMER
+        else:
+            told = teller.tell(batch_id, now_s=now_s, within=hours)
+            if told.known:
+                told = replace(told, quarantine=_refused(region, batch_id))
     return None if told is None or not told.known else story_answer(told, as_of_s=now_s, role=role)
 
 

@@ -109,6 +109,7 @@ def rating(
     exact: bool = False,
     progress: Callable[[], AbstractContextManager[HoursDone]] = _silent,
     most_partitions: int | None = None,
+    on_partitions: Callable[[int], None] = lambda _partitions: None,
 ) -> Iterator[Rating]:
     """The parts of an answer about costs.
 
@@ -120,6 +121,7 @@ def rating(
         exact: Compute a payer's tiers anew, where the biller keeps them.
         progress: Gives what is told of the hours of open months that are read.
         most_partitions: Partitions of the usage table that may be read; None: any number.
+        on_partitions: Told how many of them are read, before they are.
 
     Raises:
         InvalidParametersError: The payer's other accounts make it more partitions.
@@ -134,7 +136,10 @@ def rating(
         )  # fmt: skip
         plans = finder.plans(_first_month(billing.regions, query, now_s))
     accounts = finder.accounts(plans)
-    _check_partitions(query, len(accounts) * len(plans), len(accounts), most_partitions)
+    partitions = len(accounts) * len(plans)
+    _check_partitions(query, partitions, len(accounts), most_partitions)
+    if len(accounts) <= FEW_ACCOUNTS:
+        on_partitions(partitions * len(billing.regions))
     with progress() as on_hour, StageUsage(billing.regions, accounts=accounts, on_hour=on_hour) as usage:
         planner = build_planner(home, usage, shelf)
         yield Rating(source=CostSource(query=query, book=book, planner=planner, now_s=now_s), plans=plans)
@@ -171,13 +176,21 @@ def costs_of(
     progress: Callable[[], AbstractContextManager[HoursDone]] = _silent,
     most_partitions: int | None = None,
     most_rows: int | None = None,
+    on_partitions: Callable[[int], None] = lambda _partitions: None,
 ) -> CostsFound:
     """Answer a question about costs.
 
     Arguments and errors are those of `rating`; `complete` and `most_rows` those of `usage_of`.
     """
     with rating(
-        billing, query, book=book, now_s=now_s, exact=exact, progress=progress, most_partitions=most_partitions
+        billing,
+        query,
+        book=book,
+        now_s=now_s,
+        exact=exact,
+        progress=progress,
+        most_partitions=most_partitions,
+        on_partitions=on_partitions,
     ) as parts:
         costs = parts.costs(most_rows=most_rows)
         answer = cost_answer(

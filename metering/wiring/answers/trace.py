@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.reports.read_budget import UNCOUNTED
 from metering.reports.source import naming, report_periods
 from metering.reports.trace.answer import trace_answer
 from metering.reports.trace.tracing import Trace, Tracer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from metering.reports.answer import Answer
     from metering.reports.query import UsageQuery
+    from metering.reports.read_budget import Meter
     from metering.wiring.answers.ports import ReadableRegion
 
 
@@ -46,6 +48,7 @@ def trace_of(
     now_s: int,
     everywhere: bool = False,
     with_files: bool = True,
+    meter: Meter = UNCOUNTED,
 ) -> Traced:
     """Trace a line over one region or several.
 
@@ -55,13 +58,14 @@ def trace_of(
         now_s: The time now.
         everywhere: Rows name their region, because all regions were asked for.
         with_files: Whether objects are named.
+        meter: Told of all that is read, also of what is read again.
 
     Raises:
         OperationFailedError: The line has too many batches.
         UnavailableError: An hour could not be read; the error names the region.
         LedgerCorruptError: A file that an hour needs is gone, or a marker cannot be read.
     """
-    sources = [report_source(region) for region in regions]
+    sources = [report_source(region, meter) for region in regions]
     traces: list[Trace] = []
     for region, source in zip(regions, sources, strict=True):
         with naming(region.region):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.ledger.periods import periods_of
 from metering.reports.names import MissingName, missing_names
-from metering.reports.read_budget import ReadBudget, most_hours, warnings_of
+from metering.reports.read_budget import UNCOUNTED, ReadBudget, most_hours, warnings_of
 from metering.reports.source import (
     begins_before_all,
     booked_range_s,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from metering.audit.held_back import Complete
     from metering.reports.answer import Answer
     from metering.reports.query import UsageQuery
+    from metering.reports.read_budget import Meter
     from metering.reports.source import ReportSource
     from metering.reports.usage_rows import UsageRow
     from metering.wiring.answers.ports import ReadableRegion
@@ -70,6 +71,7 @@ def usage_of(
     everywhere: Everywhere | None = None,
     only_own: bool = False,
     most_rows: int | None = None,
+    meter: Meter = UNCOUNTED,
 ) -> UsageFound:
     """Answer a question about usage.
 
@@ -82,12 +84,13 @@ def usage_of(
         everywhere: All regions of the stage were asked for.
         only_own: Say nothing of what other accounts have: the asker sees the accounts of the query alone.
         most_rows: Rows that are summed before `top` cuts them; None: any number.
+        meter: Told of all that is read.
 
     Raises:
         InvalidParametersError: There are more rows.
         UnavailableError: An hour could not be read; the error names the region.
     """
-    sources, seen = [report_source(region) for region in regions], Seen(query)
+    sources, seen = [report_source(region, meter) for region in regions], Seen(query)
     lacks = NotRolledUp(query, seen)
     rows = report_rows(sources, query, now_s=now_s, seen=seen, lacks=lacks, most=most_rows)
     missing = _own_missing(query, seen) if only_own else missing_names(sources, query, seen)

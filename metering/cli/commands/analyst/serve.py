@@ -80,7 +80,13 @@ def _parts(session: Session, secret: str) -> ApiParts:
         regions=regions,
         tokens=OneToken(secret=secret),
         # One person asks, and pays: nobody else is to be kept from asking. Budgets of a request hold as anywhere.
-        limits=Limits(token_rate_per_s=1_000.0, token_burst=1_000, deadline_s=300.0),
+        limits=Limits(
+            token_rate_per_s=1_000.0,
+            token_burst=1_000,
+            token_reads_per_s=1_000.0,
+            token_reads=100_000,
+            deadline_s=300.0,
+        ),
         clock=regions[0].clock,
         everywhere=Everywhere(left_out=left_out(session)) if asks_for_all(session) else None,
         billing=None if billing is None else lambda: billing,

@@ -1,0 +1,215 @@
+"""What requests read beside each other: charged to their token before it is read, counted while it is, and few at once.
+
+A read is an hour of the lake or a partition of the usage table. A request that reads many of them is large: it takes
+seconds, and a few of them take all that a process or a function has. So there is a bound on the large requests of one
+token that are in work at once, and one on those of all.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
+
+from metering.api.limiter import Limiter
+from metering.api.problems import ProblemError
+from metering.errors import ConditionFailedError, OutOfTimeError
+from metering.ledger.notes.tokens import LARGE_KEY, LargeRequest, LargeRequests
+from metering.stores.writes import Absent, Equals, Put, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.api.limits import Limits
+    from metering.api.request_log import RequestFigures
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+
+# What a process does after its deadline ends with the read that it is in. A process that has ended gives nothing back.
+_MARGIN_S = 10
+# Whoever begins at the same moment reads again; each time, one of them has begun.
+_ATTEMPTS = 10
+_RETRY_AFTER_S = 3
+_MONTH_HOURS = 31 * 24
+
+
+class LargeStore(Protocol):
+    """Keeps which large requests are in work."""
+
+    def read(self) -> LargeRequests:
+        """As of now."""
+        ...
+
+    def write(self, requests: LargeRequests) -> bool:
+        """Replace them, if nobody has since they were read; whether that was so."""
+        ...
+
+
+@dataclass(slots=True)
+class ProcessLarge:
+    """Those of this process. Several threads may use it."""
+
+    _kept: LargeRequests = field(default_factory=LargeRequests)
+    _lock: Lock = field(default_factory=Lock)
+
+    def read(self) -> LargeRequests:
+        return self._kept
+
+    def write(self, requests: LargeRequests) -> bool:
+        with self._lock:
+            if requests.version != self._kept.version:
+                return False
+            self._kept = replace(requests, version=requests.version + 1)
+            return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerLarge:
+    """Those of all processes that answer for a region: one item of its ledger."""
+
+    items: Callable[[], ItemStore]
+
+    def read(self) -> LargeRequests:
+        item = self.items().get(Table.LEDGER, LARGE_KEY)
+        return LargeRequests() if item is None else LargeRequests.from_item(item)
+
+    def write(self, requests: LargeRequests) -> bool:
+        before = requests.version
+        condition = Equals(attribute="version", value=before) if before else Absent()
+        item = replace(requests, version=before + 1).to_item()
+        try:
+            self.items().put(Put(table=Table.LEDGER, item=item, condition=condition))
+        except ConditionFailedError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """What tokens may read beside each other: one for all routes of an application.
+
+    Attributes:
+        limiter: Reads of each token.
+        large: Large requests in work.
+    """
+
+    limits: Limits
+    limiter: Limiter
+    large: LargeStore
+    clock: Clock
+
+    @classmethod
+    def of(cls, large: LargeStore, limits: Limits, clock: Clock) -> Shares:
+        """Shares with the limits of an application."""
+        most = _MONTH_HOURS * limits.months
+        limiter = Limiter(rate_per_s=limits.token_reads_per_s, burst=limits.token_reads, clock=clock, most_units=most)
+        return cls(limits=limits, limiter=limiter, large=large, clock=clock)
+
+    def begin(self, token_id: str) -> str:
+        """Begin a large request; the name to end it by.
+
+        Raises:
+            ProblemError: 429, there are as many as there may be.
+            UnavailableError: The ledger gives no answer.
+        """
+        name, limits = secrets.token_hex(8), self.limits
+        for _ in range(_ATTEMPTS):
+            now_ms = self.clock.now_ms()
+            kept = self.large.read().at(now_ms)
+            if kept.of(token_id) >= limits.large_of_token:
+                raise _too_much(f"{limits.large_of_token} large requests of this token are in work, and no more may be")
+            if len(kept.entries) >= limits.large_of_all:
+                break
+            until_ms = now_ms + 1_000 * int(limits.deadline_s + _MARGIN_S)
+            begun = {**kept.entries, name: LargeRequest(token_id=token_id, until_ms=until_ms)}
+            if self.large.write(replace(kept, entries=begun)):
+                return name
+        raise _too_much("As many large requests as may be at once are in work")
+
+    def end(self, name: str) -> None:
+        """End a large request. If that fails, its time ends it."""
+        for _ in range(_ATTEMPTS):
+            kept = self.large.read()
+            left = {other: each for other, each in kept.entries.items() if other != name}
+            if len(left) == len(kept.entries) or self.large.write(replace(kept, entries=left)):
+                return
+
+
+@dataclass(kw_only=True)
+class Reading:
+    """What one request reads. Its thread counts, and whoever answers may give it up meanwhile. Mutable.
+
+    Attributes:
+        token_id: Whose request it is; empty until that is known.
+        figures: Told what was really read.
+    """
+
+    shares: Shares
+    figures: RequestFigures
+    token_id: str = ""
+    _charged: int = 0
+    _large: str = ""
+    _given_up: bool = False
+
+    def afford(self, reads: int) -> None:
+        """Charge reads before they are read. A large request begins to count as one.
+
+        Args:
+            reads: The most that is going to be read now. What is not read is given back at the end.
+
+        Raises:
+            ProblemError: 429, the token has read too much lately, or too many large requests are in work.
+            UnavailableError: The ledger gives no answer.
+        """
+        if not reads:
+            return
+        shares = self.shares
+        if self._charged:
+            # It was let in; what it reads further is a debt.
+            shares.limiter.correct(self.token_id, reads)
+        elif wait_s := shares.limiter.wait_s(self.token_id, reads):
+            raise _too_much("This token has read more than its share", retry_after_s=wait_s)
+        self._charged += reads
+        if self._charged > shares.limits.large and not self._large:
+            self._large = shares.begin(self.token_id)
+
+    def hours(self, number: int = 1) -> None:
+        """So many hours of the lake are read now.
+
+        Raises:
+            OutOfTimeError: Nobody waits for the answer any more.
+        """
+        self._go_on()
+        self.figures.hours += number
+
+    def partitions(self, number: int = 1) -> None:
+        """So many partitions of the usage table are read now. Raises as `hours` does."""
+        self._go_on()
+        self.figures.partitions += number
+
+    def give_up(self) -> None:
+        """Nobody waits for the answer any more: what is not read yet will not be."""
+        self._given_up = True
+
+    def end(self) -> None:
+        """The request has ended: charge what it has really read, what it read again included."""
+        if self._charged:
+            read = self.figures.hours + self.figures.partitions
+            self.shares.limiter.correct(self.token_id, read - self._charged)
+        if self._large:
+            self.shares.end(self._large)
+
+    def _go_on(self) -> None:
+        if self._given_up:
+            raise OutOfTimeError
+
+
+def _too_much(why: str, *, retry_after_s: int = _RETRY_AFTER_S) -> ProblemError:
+    return ProblemError(
+        kind="too-many-requests",
+        status=429,
+        title="Too much at once",
+        detail=f"{why}. Ask again in {retry_after_s} s, or for less at once: a shorter range, or fewer accounts.",
+        headers={"Retry-After": str(retry_after_s)},
+    )
