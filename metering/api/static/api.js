@@ -8,6 +8,10 @@ const FRAGMENT = /^#(?:token=)?(mtr_[A-Za-z0-9_-]+|[A-Za-z0-9_-]{32,})$/;
 // More pages than that are not read: an answer of so many rows is for a file.
 const MOST_PAGES = 30;
 const TIMEOUT_MS = 60_000;
+const TOO_MUCH = 429;
+// Who may ask again so soon is not told to, but waits.
+const SOON_S = 5;
+const MOST_TRIES = 4;
 
 /** A problem document (RFC 9457), or a failure that has none. */
 export class Problem extends Error {
@@ -80,7 +84,7 @@ export async function download(path, asked, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-async function sent(url, signal) {
+async function sent(url, signal, tries = MOST_TRIES) {
   const limits = [AbortSignal.timeout(TIMEOUT_MS), ...(signal ? [signal] : [])];
   const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
   let response;
@@ -92,8 +96,14 @@ async function sent(url, signal) {
   }
   const role = response.headers.get("Metering-Role");
   if (role) sessionStorage.setItem(ROLE, role);
-  if (!response.ok) throw await problemOf(response);
-  return response;
+  if (response.ok) return response;
+  const problem = await problemOf(response);
+  const soon = problem.status === TOO_MUCH && problem.retry_s && problem.retry_s <= SOON_S;
+  if (!soon || tries <= 1) throw problem;
+  // Whoever looks at one view after the other may have two large questions in work: the next one waits its turn.
+  await new Promise((done) => setTimeout(done, problem.retry_s * 1000));
+  signal?.throwIfAborted();
+  return sent(url, signal, tries - 1);
 }
 
 async function problemOf(response) {
