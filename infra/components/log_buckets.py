@@ -60,7 +60,7 @@ def grant_announce(role: iam.IRole, sources: Sequence[LogSource]) -> None:
 def grant_describe(role: iam.IRole, sources: Sequence[LogSource]) -> None:
     """Let `role` describe the networks of this account, and take the roles that describe those of others."""
     iam.Grant.add_to_principal(grantee=role, actions=list(DESCRIBES), resource_arns=["*"])
-    acknowledge_wildcard(role, "*", "Describe calls of EC2 do not support resource ARNs, and only read.")
+    acknowledge_wildcard(role, "*", "Calls that describe EC2's networks do not support resource ARNs, and only read.")
     roles = sorted({arn for source in sources for arn in source.context_role_arns})
     if roles:
         iam.Grant.add_to_principal(grantee=role, actions=["sts:AssumeRole"], resource_arns=roles)
@@ -72,7 +72,11 @@ DESCRIBES = (
     "ec2:DescribeFlowLogs",
     "ec2:DescribeNetworkInterfaces",
     "ec2:DescribeSubnets",
+    "ec2:DescribeTransitGatewayAttachments",
+    "ec2:DescribeTransitGatewayMeteringPolicies",
+    "ec2:DescribeTransitGatewayPeeringAttachments",
     "ec2:DescribeTransitGatewayVpcAttachments",
     "ec2:DescribeVpcPeeringConnections",
     "ec2:DescribeVpcs",
+    "ec2:GetTransitGatewayMeteringPolicyEntries",
 )

@@ -9,6 +9,7 @@ import pytest
 
 from infra.app import check
 from infra.deploy import Deployer
+from metering.adapters.aws.inventory import PERMISSIONS
 from metering.fleet.settings.layers import Asked, planned
 from metering.fleet.stage import StageConfig
 from metering.onramps.sources import decode_sources
@@ -179,8 +180,8 @@ def test_the_context_function_describes_and_keeps_contexts_and_notes(stage: str)
     grants = Grants(with_sources(stage), "pipeline", CONTEXT)
 
     describes = {action for action in grants.everything() if action.startswith("ec2:")}
-    assert all(action.startswith("ec2:Describe") for action in describes)
-    assert {"ec2:DescribeFlowLogs", "ec2:DescribeNetworkInterfaces"} <= describes
+    assert describes == set(PERMISSIONS)
+    assert all(action.startswith(("ec2:Describe", "ec2:Get")) for action in describes)
     [assume] = statements(stage, CONTEXT, "sts:AssumeRole")
     assert assume["Resource"] == "arn:aws:iam::444455556666:role/metering/see-networks"
     assert grants.prefixes("s3:PutObject") == {"context/"}

@@ -45,6 +45,7 @@ _S3_LOGS = ("tests/unit/onramps/test_s3_access.py",)
 _EDGE_LOGS = ("tests/unit/onramps/test_cloudfront.py",)
 _HOPS = ("tests/unit/onramps/rules/test_hop_rules.py",)
 _TRANSIT_LOGS = ("tests/unit/onramps/test_transit_gateway.py",)
+_METERING_POLICIES = ("tests/unit/onramps/test_metering_policies.py",)
 _MAPPED_LOGS = ("tests/unit/onramps/test_mapped.py::test_units_are_exact",)
 
 _TRACE = ("tests/unit/reports/trace",)
@@ -139,9 +140,58 @@ MUTANTS = (
     ),
     Mutant(
         name="the egress side of a transit gateway is metered, too",
-        path="metering/onramps/transit_gateway/rows.py",
-        old='if direction == "egress":',
-        new='if direction == "egress" and not size_bytes:',
+        path="metering/onramps/transit_gateway/rules.py",
+        old='return LEAVES if kind and hop.outward else ""',
+        new='return ""',
+        suites=_TRANSIT_LOGS,
+    ),
+    Mutant(
+        name="what comes over a peering of gateways is charged again",
+        path="metering/onramps/transit_gateway/rules.py",
+        old='return FROM_PEERING if not hop.outward else PEERED_INSIDE if inside else ""',
+        new='return PEERED_INSIDE if inside else ""',
+        suites=_TRANSIT_LOGS,
+    ),
+    Mutant(
+        name="traffic to another region over peered gateways leaves free",
+        path="metering/onramps/transit_gateway/rules.py",
+        old='return FROM_PEERING if not hop.outward else PEERED_INSIDE if inside else ""',
+        new="return FROM_PEERING if not hop.outward else PEERED_INSIDE",
+        suites=_TRANSIT_LOGS,
+    ),
+    Mutant(
+        name="an attachment of unknown type is a VPC",
+        path="metering/onramps/transit_gateway/rules.py",
+        old='return "" if kind in _CHARGED else ATTACHMENT_UNKNOWN',
+        new='return ""',
+        suites=_TRANSIT_LOGS,
+    ),
+    Mutant(
+        name="the sender pays, whatever a metering policy says",
+        path="metering/onramps/transit_gateway/payers.py",
+        old="    elif policies:\n",
+        new="    elif policies and not ends:\n",
+        suites=_METERING_POLICIES,
+    ),
+    Mutant(
+        name="a rule of a metering policy is in force at once",
+        path="metering/onramps/transit_gateway/payers.py",
+        old="return (effective_s <= hour_s) is not removed",
+        new="return not removed",
+        suites=_METERING_POLICIES,
+    ),
+    Mutant(
+        name="a rule of which a log lacks a field does not fit",
+        path="metering/onramps/transit_gateway/payers.py",
+        old="        if fits is not False:\n",
+        new="        if fits:\n",
+        suites=_METERING_POLICIES,
+    ),
+    Mutant(
+        name="a gateway whose policies nobody asked for has none",
+        path="metering/onramps/transit_gateway/payers.py",
+        old="    if (owner_id, region) not in knowledge.policy_places or len(policies) > 1:\n",
+        new="    if len(policies) > 1:\n",
         suites=_TRANSIT_LOGS,
     ),
     Mutant(

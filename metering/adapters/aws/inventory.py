@@ -6,6 +6,7 @@ What is kept of an item is what contexts need: no tags, no user data, no keys.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from botocore.exceptions import ClientError
@@ -25,20 +26,27 @@ if TYPE_CHECKING:
 _PAGE_ITEMS = 1_000
 
 
+_ALL: Mapping[str, object] = MappingProxyType({})
+
+
 class _Call(NamedTuple):
-    """A Describe call, the list that it answers with, and the members that are kept of an item."""
+    """A call that only reads, the list that it answers with, and the members that are kept of an item.
+
+    A context can do without an optional one: roles that were made for an earlier release may not allow it.
+    """
 
     operation: str
     items: str
     kept: frozenset[str]
+    optional: bool = False
 
     @property
     def permission(self) -> str:
         return "ec2:" + "".join(word.capitalize() for word in self.operation.split("_"))
 
 
-def _call(operation: str, items: str, kept: str) -> _Call:
-    return _Call(operation, items, frozenset(kept.split()))
+def _call(operation: str, items: str, kept: str, *, optional: bool = False) -> _Call:
+    return _Call(operation, items, frozenset(kept.split()), optional)
 
 
 _CALLS = (
@@ -67,8 +75,35 @@ _CALLS = (
         "TransitGatewayVpcAttachments",
         "TransitGatewayAttachmentId TransitGatewayId VpcId VpcOwnerId State",
     ),
+    _call(
+        "describe_transit_gateway_attachments",
+        "TransitGatewayAttachments",
+        "TransitGatewayAttachmentId TransitGatewayId TransitGatewayOwnerId ResourceOwnerId ResourceType ResourceId "
+        "State",
+        optional=True,
+    ),
+    _call(
+        "describe_transit_gateway_peering_attachments",
+        "TransitGatewayPeeringAttachments",
+        "TransitGatewayAttachmentId AccepterTransitGatewayAttachmentId RequesterTgwInfo AccepterTgwInfo State",
+        optional=True,
+    ),
+    _call(
+        "describe_transit_gateway_metering_policies",
+        "TransitGatewayMeteringPolicies",
+        "TransitGatewayMeteringPolicyId TransitGatewayId MiddleboxAttachmentIds State UpdateEffectiveAt",
+        optional=True,
+    ),
 )
-PERMISSIONS = tuple(call.permission for call in _CALLS)
+_POLICIES, _POLICY_ID = "TransitGatewayMeteringPolicies", "TransitGatewayMeteringPolicyId"
+# Asked for each policy.
+_ENTRIES = _call(
+    "get_transit_gateway_metering_policy_entries",
+    "TransitGatewayMeteringPolicyEntries",
+    "PolicyRuleNumber MeteredAccount State UpdatedAt UpdateEffectiveAt MeteringPolicyRule",
+    optional=True,
+)
+PERMISSIONS = tuple(call.permission for call in (*_CALLS, _ENTRIES))
 """What a role needs to be captured with."""
 
 
@@ -178,17 +213,31 @@ class AwsInventory:
     def _place(self, clients: Clients, account_id: str, region: str, denied: list[str]) -> dict[str, object]:
         place: dict[str, object] = {"account_id": account_id, "region": region}
         ec2 = cast("_Ec2", in_region(clients, region).client("ec2"))
+        where = f"{region} of account {account_id}"
         for call in _CALLS:
-            try:
-                with translated(f"ec2.{call.permission.partition(':')[2]}"):
-                    place[call.items] = [_kept(item, call.kept) for item in _items(ec2, call)]
-            except ClientError as error:
-                if is_denied(error):
-                    denied.append(f"{call.permission} in {region} of account {account_id}")
-                elif not is_unknown_call(error):
-                    raise
-            self._step(f"{region} of account {account_id}: {call.permission.partition(':')[2]}")
+            found = self._described(ec2, call, where, denied)
+            if found is not None:
+                place[call.items] = found
+            self._step(f"{where}: {call.permission.partition(':')[2]}")
+        for policy in cast("Sequence[dict[str, object]]", place.get(_POLICIES, ())):
+            entries = self._described(ec2, _ENTRIES, where, denied, {_POLICY_ID: policy[_POLICY_ID]})
+            if entries is not None:
+                policy[_ENTRIES.items] = entries
         return place
+
+    def _described(
+        self, ec2: _Ec2, call: _Call, where: str, denied: list[str], asked: Mapping[str, object] = _ALL
+    ) -> list[dict[str, object]] | None:
+        """What a call answers; None if it was denied, or the endpoint does not have it."""
+        try:
+            with translated(f"ec2.{call.permission.partition(':')[2]}"):
+                return [_kept(item, call.kept) for item in _items(ec2, call, asked)]
+        except ClientError as error:
+            if is_denied(error):
+                (self._skipped if call.optional else denied).append(f"{call.permission} in {where}")
+            elif not is_unknown_call(error):
+                raise
+            return None
 
     def _take_buckets(self, clients: Clients, account_id: str) -> None:
         try:
@@ -208,14 +257,25 @@ class AwsInventory:
             self._on_step(Step(self._done, of, what))
 
 
-def _items(ec2: _Ec2, call: _Call) -> Iterator[Mapping[str, object]]:
-    if not ec2.can_paginate(call.operation):
-        describe = cast("Callable[[], Mapping[str, object]]", getattr(ec2, call.operation))
-        pages: Iterable[Mapping[str, object]] = (describe(),)
-    else:
-        pages = ec2.get_paginator(call.operation).paginate(PaginationConfig={"PageSize": _PAGE_ITEMS})
+def _items(ec2: _Ec2, call: _Call, asked: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    pages = (
+        ec2.get_paginator(call.operation).paginate(**asked, PaginationConfig={"PageSize": _PAGE_ITEMS})
+        if ec2.can_paginate(call.operation)
+        else _pages(cast("Callable[..., Mapping[str, object]]", getattr(ec2, call.operation)), asked)
+    )
     for page in pages:
         yield from cast("Sequence[Mapping[str, object]]", page.get(call.items, ()))
+
+
+def _pages(
+    describe: Callable[..., Mapping[str, object]], asked: Mapping[str, object]
+) -> Iterator[Mapping[str, object]]:
+    """Pages of a call that the SDK has no paginator for."""
+    page = describe(**asked)
+    yield page
+    while page.get("NextToken"):
+        page = describe(**asked, NextToken=page["NextToken"])
+        yield page
 
 
 def _kept(item: Mapping[str, object], names: frozenset[str]) -> dict[str, object]:

@@ -5,13 +5,30 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from metering.onramps.context.facts import FlowLog, Interface, PublicAddress
+from metering.onramps.context.facts import (
+    Attachment,
+    FlowLog,
+    Interface,
+    MeteringPolicy,
+    MeteringRule,
+    PublicAddress,
+)
 from metering.onramps.context.interfaces import kind_of
+from metering.usage.locations import is_region
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
 
-    from metering.onramps.context.description import FlowLogItem, InterfaceItem, Place
+    from metering.onramps.context.description import (
+        FlowLogItem,
+        InterfaceItem,
+        MeteringPolicyEntryItem,
+        MeteringPolicyItem,
+        PeerGateway,
+        PeeringAttachmentItem,
+        Place,
+    )
     from metering.onramps.context.facts import Subnet
     from metering.onramps.context.findings import Findings
 
@@ -25,6 +42,10 @@ DEFAULT_FIELDS = (
 )
 _FIELD = re.compile(r"\$\{([a-z0-9-]{1,64})\}")
 _ATTACHED = frozenset({"available", "modifying"})
+VPC, PEERING = "vpc", "peering"
+"""Types of attachments, as AWS names them."""
+# A name of before for peerings.
+_KINDS = {"tgw-peering": PEERING}
 
 
 def interfaces_of(
@@ -106,8 +127,123 @@ def public_addresses_of(places: Iterable[Place], findings: Findings) -> tuple[Pu
 
 def transit_vpcs_of(places: Iterable[Place]) -> tuple[str, ...]:
     """Ids of VPCs with an attachment of a transit gateway, sorted."""
-    attached = {item.vpc_id for place in places for item in place.attachments if item.state in _ATTACHED}
+    attached = set()
+    for place in places:
+        attached |= {item.vpc_id for item in place.vpc_attachments if item.state in _ATTACHED}
+        attached |= {
+            item.resource_id for item in place.attachments if item.resource_type == VPC and item.state in _ATTACHED
+        }
     return tuple(sorted(attached - {""}))
+
+
+def attachments_of(places: Iterable[Place], findings: Findings) -> tuple[Attachment, ...]:
+    """Attachments of transit gateways, in any state: what a line names was attached when it was written.
+
+    The owner of a gateway describes all of its attachments, and others theirs, so one may come several times.
+    """
+    found: dict[tuple[str, str], Attachment] = {}
+    for place in places:
+        for each in _attachments(place):
+            if not each.id or not each.gateway_id:
+                continue
+            key = (each.gateway_id, each.id)
+            known = found.setdefault(key, each)
+            if known.kind != each.kind:
+                findings.problem(f"{each.id} of {each.gateway_id} is a {known.kind}, and a {each.kind}")
+            found[key] = Attachment(*(one or other for one, other in zip(known, each, strict=True)))
+    return tuple(found[key] for key in sorted(found))
+
+
+def _attachments(place: Place) -> Iterator[Attachment]:
+    for vpc in place.vpc_attachments:
+        yield Attachment(vpc.transit_gateway_attachment_id, vpc.transit_gateway_id, VPC, vpc.vpc_owner_id)
+    for item in place.attachments:
+        kind = _kind(item.resource_type)
+        # The resource of a peering is the other gateway.
+        owner_id = "" if kind == PEERING else item.resource_owner_id
+        yield Attachment(
+            item.transit_gateway_attachment_id, item.transit_gateway_id, kind, owner_id, item.transit_gateway_owner_id
+        )
+    for peering in place.peering_attachments:
+        yield from _peering_sides(peering)
+
+
+def _peering_sides(item: PeeringAttachmentItem) -> Iterator[Attachment]:
+    one, other = item.requester_tgw_info, item.accepter_tgw_info
+    its_id = item.transit_gateway_attachment_id
+    yield _peering_side(its_id, one, other)
+    yield _peering_side(item.accepter_transit_gateway_attachment_id or its_id, other, one)
+
+
+def _peering_side(attachment_id: str, own: PeerGateway, peer: PeerGateway) -> Attachment:
+    # AWS does not say whose a peering attachment is. It follows only if both gateways have one owner.
+    owner_id = own.owner_id if own.owner_id == peer.owner_id else ""
+    region = peer.region if is_region(peer.region) else ""
+    return Attachment(attachment_id, own.transit_gateway_id, PEERING, owner_id, own.owner_id, region)
+
+
+def metering_policies_of(places: Iterable[Place], findings: Findings) -> tuple[MeteringPolicy, ...]:
+    """Metering policies of transit gateways by id. One that is described twice must be the same."""
+    found: dict[str, MeteringPolicy] = {}
+    for place in places:
+        if place.metering_policies is None and place.attachments:
+            findings.note(
+                f"the metering policies of transit gateways in {place.region} of account {place.account_id} were not "
+                "described, so who pays for what they process is not known"
+            )
+        for item in place.metering_policies or ():
+            policy = _metering_policy(item, findings)
+            if found.setdefault(policy.id, policy) != policy:
+                findings.problem(f"metering policy {policy.id} is described twice, and differs")
+    return tuple(found[each] for each in sorted(found))
+
+
+def policy_places_of(places: Iterable[Place]) -> tuple[tuple[str, str], ...]:
+    """Account and region of each capture that has the metering policies, sorted: there the list is whole."""
+    return tuple(sorted((each.account_id, each.region) for each in places if each.metering_policies is not None))
+
+
+def _metering_policy(item: MeteringPolicyItem, findings: Findings) -> MeteringPolicy:
+    entries = item.transit_gateway_metering_policy_entries
+    rules = None if entries is None else [_metering_rule(item, entry, findings) for entry in entries]
+    return MeteringPolicy(
+        id=item.transit_gateway_metering_policy_id,
+        gateway_id=item.transit_gateway_id,
+        state=item.state,
+        effective_s=_seconds(item.update_effective_at),
+        middleboxes=tuple(sorted(item.middlebox_attachment_ids)),
+        rules=None if rules is None else tuple(sorted(rules)),
+    )
+
+
+def _metering_rule(policy: MeteringPolicyItem, item: MeteringPolicyEntryItem, findings: Findings) -> MeteringRule:
+    number, asked = item.policy_rule_number, item.metering_policy_rule
+    if not (number.isascii() and number.isdecimal()):
+        findings.problem(f"{policy.transit_gateway_metering_policy_id} has a rule whose number is {number[:40]!r}")
+        number = "0"
+    return MeteringRule(
+        number=int(number),
+        payer=item.metered_account,
+        effective_s=_seconds(item.update_effective_at),
+        removed=item.state == "deleted",
+        source_id=asked.source_transit_gateway_attachment_id,
+        source_kind=_kind(asked.source_transit_gateway_attachment_type),
+        source_cidr=asked.source_cidr_block,
+        source_ports=asked.source_port_range,
+        destination_id=asked.destination_transit_gateway_attachment_id,
+        destination_kind=_kind(asked.destination_transit_gateway_attachment_type),
+        destination_cidr=asked.destination_cidr_block,
+        destination_ports=asked.destination_port_range,
+        protocol=asked.protocol,
+    )
+
+
+def _kind(text: str) -> str:
+    return _KINDS.get(text, text)
+
+
+def _seconds(moment: datetime | None) -> int:
+    return 0 if moment is None else int(moment.timestamp())
 
 
 def flow_logs_of(places: Iterable[Place], findings: Findings) -> dict[str, FlowLog]:

@@ -166,15 +166,82 @@ class AddressItem(_Aws, kw_only=True, frozen=True):
     network_interface_id: str = ""
 
 
-class AttachmentItem(_Aws, kw_only=True, frozen=True):
+class VpcAttachmentItem(_Aws, kw_only=True, frozen=True):
     """An item of DescribeTransitGatewayVpcAttachments."""
 
+    transit_gateway_attachment_id: str = ""
+    transit_gateway_id: str = ""
     vpc_id: str = ""
+    vpc_owner_id: str = ""
     state: str = "available"
 
 
+class AttachmentItem(_Aws, kw_only=True, frozen=True):
+    """An item of DescribeTransitGatewayAttachments."""
+
+    transit_gateway_attachment_id: str
+    transit_gateway_id: str
+    transit_gateway_owner_id: str = ""
+    resource_owner_id: str = ""
+    resource_type: str = ""
+    resource_id: str = ""
+    state: str = "available"
+
+
+class PeerGateway(_Aws, kw_only=True, frozen=True):
+    """One side of a peering of transit gateways."""
+
+    transit_gateway_id: str = ""
+    owner_id: str = ""
+    region: str = ""
+
+
+class PeeringAttachmentItem(_Aws, kw_only=True, frozen=True):
+    """An item of DescribeTransitGatewayPeeringAttachments."""
+
+    transit_gateway_attachment_id: str
+    accepter_transit_gateway_attachment_id: str = ""
+    requester_tgw_info: PeerGateway = PeerGateway()
+    accepter_tgw_info: PeerGateway = PeerGateway()
+
+
+class MeteringPolicyRuleItem(_Aws, kw_only=True, frozen=True):
+    """What an entry of a metering policy asks of a flow; what it does not ask is empty."""
+
+    source_transit_gateway_attachment_id: str = ""
+    source_transit_gateway_attachment_type: str = ""
+    source_cidr_block: str = ""
+    source_port_range: str = ""
+    destination_transit_gateway_attachment_id: str = ""
+    destination_transit_gateway_attachment_type: str = ""
+    destination_cidr_block: str = ""
+    destination_port_range: str = ""
+    protocol: str = ""
+
+
+class MeteringPolicyEntryItem(_Aws, kw_only=True, frozen=True):
+    """An item of GetTransitGatewayMeteringPolicyEntries."""
+
+    policy_rule_number: str
+    metered_account: str = ""
+    state: str = "available"
+    update_effective_at: datetime | None = None
+    metering_policy_rule: MeteringPolicyRuleItem = MeteringPolicyRuleItem()
+
+
+class MeteringPolicyItem(_Aws, kw_only=True, frozen=True):
+    """An item of DescribeTransitGatewayMeteringPolicies, with its entries; None if they are not known."""
+
+    transit_gateway_metering_policy_id: str
+    transit_gateway_id: str
+    middlebox_attachment_ids: tuple[str, ...] = ()
+    state: str = ""
+    update_effective_at: datetime | None = None
+    transit_gateway_metering_policy_entries: tuple[MeteringPolicyEntryItem, ...] | None = None
+
+
 class Place(msgspec.Struct, kw_only=True, frozen=True):
-    """What the calls in one account and region returned."""
+    """What the calls in one account and region returned. `metering_policies` is None if they were not asked for."""
 
     account_id: str
     region: str
@@ -184,7 +251,14 @@ class Place(msgspec.Struct, kw_only=True, frozen=True):
     flow_logs: tuple[FlowLogItem, ...] = msgspec.field(name="FlowLogs", default=())
     peerings: tuple[PeeringItem, ...] = msgspec.field(name="VpcPeeringConnections", default=())
     addresses: tuple[AddressItem, ...] = msgspec.field(name="Addresses", default=())
-    attachments: tuple[AttachmentItem, ...] = msgspec.field(name="TransitGatewayVpcAttachments", default=())
+    vpc_attachments: tuple[VpcAttachmentItem, ...] = msgspec.field(name="TransitGatewayVpcAttachments", default=())
+    attachments: tuple[AttachmentItem, ...] = msgspec.field(name="TransitGatewayAttachments", default=())
+    peering_attachments: tuple[PeeringAttachmentItem, ...] = msgspec.field(
+        name="TransitGatewayPeeringAttachments", default=()
+    )
+    metering_policies: tuple[MeteringPolicyItem, ...] | None = msgspec.field(
+        name="TransitGatewayMeteringPolicies", default=None
+    )
 
 
 class RangeItem(msgspec.Struct, kw_only=True, frozen=True):

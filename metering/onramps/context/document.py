@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from metering.errors import MeteringError
-from metering.onramps.context.facts import Distribution, FlowLog, Interface, Peering, Prefix, PublicAddress, Subnet, Vpc
+from metering.onramps.context.facts import (
+    Attachment,
+    Distribution,
+    FlowLog,
+    Interface,
+    MeteringPolicy,
+    Peering,
+    Prefix,
+    PublicAddress,
+    Subnet,
+    Vpc,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +61,9 @@ class _Document(msgspec.Struct, kw_only=True, frozen=True, gc=False, omit_defaul
     notes: tuple[str, ...]
     bucket_owners: tuple[tuple[str, str], ...] = ()
     distributions: tuple[Distribution, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    metering_policies: tuple[MeteringPolicy, ...] = ()
+    policy_places: tuple[tuple[str, str], ...] = ()
 
 
 _decode = msgspec.json.Decoder(_Document).decode
@@ -77,6 +91,10 @@ class Context:
         notes: What was left out of it, and why, for people.
         bucket_owners: Account of each bucket whose owner is known.
         distributions: CloudFront distributions by id.
+        attachments: Attachments of transit gateways, sorted by gateway.
+        metering_policies: Metering policies of transit gateways, sorted.
+        policy_places: Account and region of each capture that has the metering policies: a gateway there that none is
+            listed of has none.
     """
 
     sha256: str
@@ -95,6 +113,9 @@ class Context:
     notes: tuple[str, ...] = ()
     bucket_owners: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     distributions: Mapping[str, Distribution] = field(default_factory=lambda: _NO_DISTRIBUTIONS)
+    attachments: tuple[Attachment, ...] = ()
+    metering_policies: tuple[MeteringPolicy, ...] = ()
+    policy_places: tuple[tuple[str, str], ...] = ()
 
     def encode(self) -> bytes:
         """Canonical JSON of the context: equal contexts have equal bytes."""
@@ -145,6 +166,9 @@ def _document(context: Context) -> _Document:
         notes=context.notes,
         bucket_owners=tuple(sorted(context.bucket_owners.items())),
         distributions=tuple(context.distributions[each] for each in sorted(context.distributions)),
+        attachments=context.attachments,
+        metering_policies=context.metering_policies,
+        policy_places=context.policy_places,
     )
 
 
@@ -166,4 +190,7 @@ def _context(document: _Document, sha256: str) -> Context:
         notes=document.notes,
         bucket_owners=MappingProxyType(dict(document.bucket_owners)),
         distributions=MappingProxyType({each.id: each for each in document.distributions}),
+        attachments=document.attachments,
+        metering_policies=document.metering_policies,
+        policy_places=document.policy_places,
     )

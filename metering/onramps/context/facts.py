@@ -54,6 +54,71 @@ class Peering(NamedTuple):
     cidrs: tuple[tuple[str, ...], tuple[str, ...]]
 
 
+class Attachment(NamedTuple):
+    """An attachment of a transit gateway.
+
+    Attributes:
+        id: Its id. Both sides of a peering may have the same one.
+        gateway_id: The transit gateway.
+        kind: What is attached, as AWS calls the types: `vpc`, `vpn`, `direct-connect-gateway`, `peering`, and others.
+        owner_id: Account that owns it; empty if that is not known.
+        gateway_owner_id: Account that owns the gateway; empty if that is not known.
+        peer_region: Region of the other gateway of a peering; empty for all others, and if it is not known.
+    """
+
+    id: str
+    gateway_id: str
+    kind: str
+    owner_id: str = ""
+    gateway_owner_id: str = ""
+    peer_region: str = ""
+
+
+class MeteringRule(NamedTuple):
+    """An entry of a metering policy. What it does not ask of a flow is empty; the lowest number that fits decides.
+
+    Attributes:
+        number: Its place in the order.
+        payer: Who is charged: `source-attachment-owner`, `destination-attachment-owner` or `transit-gateway-owner`.
+        effective_s: When it takes effect, or ends if it is removed, in epoch seconds; 0 if AWS does not say.
+        removed: Whether it was removed.
+    """
+
+    number: int
+    payer: str
+    effective_s: int
+    removed: bool
+    source_id: str = ""
+    source_kind: str = ""
+    source_cidr: str = ""
+    source_ports: str = ""
+    destination_id: str = ""
+    destination_kind: str = ""
+    destination_cidr: str = ""
+    destination_ports: str = ""
+    protocol: str = ""
+
+
+class MeteringPolicy(NamedTuple):
+    """The metering policy of a transit gateway: who is charged for what it processes.
+
+    Attributes:
+        id: Its id.
+        gateway_id: The transit gateway.
+        state: As AWS says it: `available`, `pending`, `modifying`, `deleting`, `deleted`.
+        effective_s: When its last change takes effect, in epoch seconds; 0 if AWS does not say.
+        middleboxes: Ids of attachments that lead through appliances, sorted.
+        rules: Its entries by number; None if they are not known.
+    """
+
+    id: str
+    gateway_id: str
+    state: str
+    effective_s: int
+    middleboxes: tuple[str, ...]
+    rules: tuple[MeteringRule, ...] | None
+
+
 class PublicAddress(NamedTuple):
     """A public IPv4 address of an account that was captured; it may be brought along, so address ranges may lack it."""
 

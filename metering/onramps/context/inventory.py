@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
 from metering.onramps.context.attached import (
+    attachments_of,
     bound_interfaces,
     flow_logs_of,
     interfaces_of,
+    metering_policies_of,
+    policy_places_of,
     public_addresses_of,
     transit_vpcs_of,
 )
@@ -68,6 +71,7 @@ def _gathered(described: Description, effective_s: int, findings: Findings) -> C
     interfaces = interfaces_of(places, subnets, bound_interfaces(places), findings)
     peerings = peerings_of(places, findings)
     flow_logs = flow_logs_of(places, findings)
+    attachments, policies = attachments_of(places, findings), metering_policies_of(places, findings)
     return Context(
         sha256="",
         effective_s=effective_s,
@@ -85,6 +89,9 @@ def _gathered(described: Description, effective_s: int, findings: Findings) -> C
         notes=findings.notes,
         bucket_owners=MappingProxyType(described.bucket_owners),
         distributions=MappingProxyType(_distributions(described, findings)),
+        attachments=attachments,
+        metering_policies=policies,
+        policy_places=policy_places_of(places),
     ).named()
 
 

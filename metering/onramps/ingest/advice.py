@@ -34,6 +34,13 @@ ADVICE = {
     "network_unknown": Advice("the other side is a private address of no network that is known", context=True),
     "nothing_known": Advice("the log has no fields that tell", (*_PATHS, *_PEERS, *_HOPS), context=True),
     "ipv6_peering_contested": Advice("AWS's pages disagree whether IPv6 over a peering is free in one zone"),
+    "attachment_unknown": Advice("the type of the transit gateway's attachment is not known", context=True),
+    "peer_region_unknown": Advice("the region behind the transit gateway's peering is not known", context=True),
+    "payer_unknown": Advice(
+        "who pays for the transit gateway is not known: its metering policy, or an attachment that it means",
+        ("tgw-pair-attachment-id",),
+        context=True,
+    ),
     "on_premises": Advice("it is with networks outside AWS, which VPN and Direct Connect bill"),
     "local_zone": Advice("it is of a Local Zone, Wavelength or Outpost, for which there is no rule yet"),
     "global_service": Advice("it is with a service of AWS that has no region"),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from metering.onramps.context.document import Context
-    from metering.onramps.context.facts import FlowLog, Interface, Peering, Subnet
+    from metering.onramps.context.facts import Attachment, FlowLog, Interface, MeteringPolicy, Peering, Subnet
 
 _KEPT = 4
 
@@ -70,6 +70,9 @@ class Knowledge:
         self.ranges: PrefixMap[AddressRange] = address_ranges(())
         self.blocks: PrefixMap[tuple[str, ...]] = PrefixMap((), _all_of)
         self.authorities: Authorities | None = None
+        self.attachments: Mapping[tuple[str, str], Attachment] = {}
+        self.policies: Mapping[str, tuple[MeteringPolicy, ...]] = {}
+        self.policy_places: frozenset[tuple[str, str]] = frozenset()
         if context is not None:
             self._arrange(context)
         self.knows_ranges = len(self.ranges) > 0
@@ -84,6 +87,12 @@ class Knowledge:
         self.ranges = address_ranges(context.prefixes)
         self.blocks = PrefixMap(_blocks(context), _all_of)
         self.authorities = Authorities(context)
+        self.attachments = {(each.gateway_id, each.id): each for each in context.attachments}
+        policies: dict[str, tuple[MeteringPolicy, ...]] = {}
+        for policy in context.metering_policies:
+            policies[policy.gateway_id] = (*policies.get(policy.gateway_id, ()), policy)
+        self.policies = policies
+        self.policy_places = frozenset(context.policy_places)
 
     def surely_peered(self, one: str, other: str) -> bool:
         """Whether traffic between two VPCs can only come over their peering.

@@ -1,8 +1,8 @@
 """Rows of transit gateway flow logs.
 
 Each flow passes two attachments, and has a record at each: `ingress` where it enters the gateway, `egress` where it
-leaves. Processing is charged to the owner of the sending attachment, so ingress is metered, and egress is not. Packets
-that were lost are counted in packets, not in bytes, so their fields are not read.
+leaves. The rules say what is charged of either. Packets that were lost are counted in packets, not in bytes, so their
+fields are not read.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ if TYPE_CHECKING:
     from metering.onramps.rows.tally import Tally
 
 GATEWAY, ATTACHMENT = "tgw-id", "tgw-attachment-id"
-_SENDER, _OWNER, _REGION = "tgw-src-vpc-account-id", "account-id", "region"
+_PAIR, _OWNER, _REGION = "tgw-pair-attachment-id", "account-id", "region"
+_SENDER, _RECEIVER = "tgw-src-vpc-account-id", "tgw-dst-vpc-account-id"
+_FLOW = ("srcaddr", "dstaddr", "srcport", "dstport", "protocol")
 _BYTES, _START, _END, _STATUS, _DIRECTION = "bytes", "start", "end", "log-status", "flow-direction"
 _NEEDED = (ATTACHMENT, _BYTES, _START, _END, _DIRECTION)
-USED_FIELDS = (GATEWAY, ATTACHMENT, _SENDER, _OWNER, _REGION, _BYTES, _START, _END, _STATUS, _DIRECTION)
+USED_FIELDS = (
+    *(GATEWAY, ATTACHMENT, _PAIR, _SENDER, _RECEIVER, _OWNER, _REGION, _BYTES, _START, _END, _STATUS, _DIRECTION),
+    *_FLOW,
+)
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _DIGITS = re.compile(r"[0-9]{1,20}")
@@ -34,19 +39,35 @@ _MILLISECONDS_FROM = 10**11
 
 
 class TransitHop(NamedTuple):
-    """Traffic that entered a transit gateway.
+    """Traffic at an attachment of a transit gateway. What the log has not, or where it says `-`, is empty.
 
     Attributes:
-        account_id: Account of the sending VPC, else of the gateway; empty if the log has neither.
         gateway_id: The gateway.
-        attachment_id: The attachment that it came by.
-        region: Region of the gateway; empty if the log has none.
+        attachment_id: The attachment that it came by, or left by.
+        pair_id: The attachment on the other side of the gateway.
+        outward: Whether it left the gateway here.
+        region: Region of the gateway.
+        owner_id: Account of the gateway.
+        sender_id: Account of the VPC that it came from.
+        receiver_id: Account of the VPC that it went to.
+        source, destination: Addresses of the packets.
+        source_port, destination_port: Their ports.
+        protocol: Number of their protocol.
     """
 
-    account_id: str
     gateway_id: str
     attachment_id: str
-    region: str
+    pair_id: str = ""
+    outward: bool = False
+    region: str = ""
+    owner_id: str = ""
+    sender_id: str = ""
+    receiver_id: str = ""
+    source: str = ""
+    destination: str = ""
+    source_port: str = ""
+    destination_port: str = ""
+    protocol: str = ""
 
 
 class TransitRowJudge:
@@ -91,16 +112,22 @@ class TransitRowJudge:
         if end_s - start_s > HOUR_S:
             return LineReason.SPANS_OVER_AN_HOUR, f"{end_s - start_s} s"
         direction = value(_DIRECTION)
-        if direction == "egress":
-            tally.rejected(size_bytes)
-            return None
-        if direction != "ingress":
+        if direction not in ("egress", "ingress"):
             return LineReason.INVALID_VALUE, f"flow-direction is {direction[:64]!r}, neither ingress nor egress"
-        account_id = next((text for text in (value(_SENDER), value(_OWNER)) if text not in _NONE), "")
-        if account_id and _ACCOUNT.fullmatch(account_id) is None:
-            return LineReason.INVALID_ACCOUNT, f"{account_id[:64]!r} is no account of 12 digits"
-        gateway_id, attachment_id = (_text(value(name)) for name in (GATEWAY, ATTACHMENT))
-        hop = TransitHop(account_id, gateway_id, attachment_id or gateway_id, _text(value(_REGION)))
+        accounts = [_text(value(name)) for name in (_OWNER, _SENDER, _RECEIVER)]
+        for account_id in accounts:
+            if account_id and _ACCOUNT.fullmatch(account_id) is None:
+                return LineReason.INVALID_ACCOUNT, f"{account_id[:64]!r} is no account of 12 digits"
+        gateway_id, attachment_id, pair_id = (_text(value(name)) for name in (GATEWAY, ATTACHMENT, _PAIR))
+        hop = TransitHop(
+            gateway_id,
+            attachment_id or gateway_id,
+            pair_id,
+            direction == "egress",
+            _text(value(_REGION)),
+            *accounts,
+            *(_text(value(name)) for name in _FLOW),
+        )
         tally.metered([Moved(hop, size_bytes)], start_s, end_s)
         return None
 

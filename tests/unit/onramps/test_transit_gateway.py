@@ -1,8 +1,9 @@
-"""Transit gateway flow logs: told from VPC flow logs by their fields, and metered as processing on the sender."""
+"""Transit gateway flow logs: told from VPC flow logs by their fields, metered as processing and between regions."""
 
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ import zstandard
 
 from metering.errors import LogFileRefusedError
 from metering.onramps.context.document import Context
-from metering.onramps.context.facts import FlowLog
+from metering.onramps.context.facts import Attachment, FlowLog
 from tests.unit.onramps.readers import Row, gzipped, measured, reasons, records
 
 OWNER, SENDER = "111111111111", "222222222222"
@@ -39,6 +40,25 @@ VALUES = {
 }
 
 
+WEST, EAST = "us-west-2", "us-east-1"
+KNOWN = Context(
+    sha256="1" * 64,
+    effective_s=0,
+    attachments=(
+        Attachment("tgw-attach-1", "tgw-1", "vpc", SENDER, OWNER),
+        Attachment("tgw-attach-dx", "tgw-1", "direct-connect-gateway", SENDER, OWNER),
+        Attachment("tgw-attach-fw", "tgw-1", "network-function", SENDER, OWNER),
+        Attachment("tgw-attach-here", "tgw-1", "peering", "", OWNER, WEST),
+        Attachment("tgw-attach-lost", "tgw-1", "peering", "", OWNER, ""),
+        Attachment("tgw-attach-peer", "tgw-1", "peering", "", OWNER, EAST),
+        Attachment("tgw-attach-vpn", "tgw-1", "vpn", SENDER, OWNER),
+    ),
+    policy_places=((OWNER, WEST),),
+)
+"""The gateway's attachments are known, and that it has no metering policy."""
+PROCESSED = Row(SENDER, "tgw-attach-1", "out", WEST, WEST, "USW2-TransitGateway-Bytes", 1000)
+
+
 def line(**changes: str) -> str:
     values = VALUES | {name.replace("_", "-"): value for name, value in changes.items()}
     return " ".join(values[name] for name in FIELDS)
@@ -48,12 +68,90 @@ def text(*lines: str) -> str:
     return "\n".join([" ".join(FIELDS), *lines]) + "\n"
 
 
+WIDE = [
+    *(*FIELDS, "tgw-pair-attachment-id", "tgw-dst-vpc-account-id"),
+    *("srcaddr", "dstaddr", "srcport", "dstport", "protocol"),
+]
+LEAVING = {
+    "tgw_attachment_id": "tgw-attach-peer",
+    "flow_direction": "egress",
+    "tgw_pair_attachment_id": "tgw-attach-1",
+}
+
+
+def line_of(**changes: str) -> str:
+    """A line of a log that has the other attachment and the flow as well."""
+    flow = {"srcaddr": "10.2.0.5", "dstaddr": "10.6.0.9", "srcport": "40000", "dstport": "443", "protocol": "6"}
+    values = dict.fromkeys(WIDE, "-") | VALUES | flow
+    values |= {name.replace("_", "-"): value for name, value in changes.items()}
+    return " ".join(values[name] for name in WIDE)
+
+
+def wide(*lines: str) -> str:
+    return "\n".join([" ".join(WIDE), *lines]) + "\n"
+
+
 def test_what_enters_is_processed_for_the_sender_and_what_leaves_is_not_metered() -> None:
-    result = measured(text(line(), line(bytes="500"), line(flow_direction="egress", bytes="1500")), KEY)
-    assert records(result) == [
-        Row(SENDER, "tgw-attach-1", "out", "us-west-2", "us-west-2", "USW2-TransitGateway-Bytes", 1500)
-    ]
+    lines = line(), line(bytes="500"), line(flow_direction="egress", bytes="1500")
+    result = measured(text(*lines), KEY, context=KNOWN)
+    assert records(result) == [PROCESSED._replace(bytes=1500)]
     assert (result.balance.rejected, result.balance.rejected_bytes) == (1, 1500)
+
+
+def test_what_enters_by_a_peering_attachment_is_not_processed_again() -> None:
+    result = measured(text(line(tgw_attachment_id="tgw-attach-peer"), line()), KEY, context=KNOWN)
+    assert records(result) == [PROCESSED]
+    assert (result.balance.rejected, result.balance.rejected_bytes) == (1, 1000)
+
+
+@pytest.mark.parametrize("attachment", ["tgw-attach-vpn", "tgw-attach-dx"])
+def test_what_vpn_and_direct_connect_send_into_a_gateway_is_processed(attachment: str) -> None:
+    result = measured(text(line(tgw_attachment_id=attachment, tgw_src_vpc_account_id="-")), KEY, context=KNOWN)
+    assert records(result) == [PROCESSED._replace(resource=attachment)]
+
+
+@pytest.mark.parametrize("attachment", ["tgw-attach-new", "tgw-attach-fw"])
+def test_an_attachment_of_unknown_type_is_unclassified_with_a_reason_of_its_own(attachment: str) -> None:
+    for direction, far, traffic in (("ingress", WEST, "Regional"), ("egress", "unknown", "Out")):
+        result = measured(text(line(tgw_attachment_id=attachment, flow_direction=direction)), KEY, context=KNOWN)
+        if attachment == "tgw-attach-fw" and direction == "egress":
+            assert not records(result)
+            continue
+        usage_type = f"USW2-Unclassified-{traffic}-Bytes"
+        assert records(result) == [Row(OWNER, attachment, "out", WEST, far, usage_type, 1000)]
+        assert {share.reason for share in result.shares} == {"attachment_unknown"}
+
+
+def test_what_leaves_for_a_gateway_of_another_region_is_metered_once_on_the_side_that_sends() -> None:
+    result = measured(wide(line_of(**LEAVING)), KEY, context=KNOWN)
+    # The contract's table names it by the two regions.
+    assert records(result) == [Row(SENDER, "tgw-attach-peer", "out", WEST, EAST, "", 1000)]
+    assert {share.usage_type for share in result.shares} == {"USW2-USE1-AWS-Out-Bytes"}
+    assert not result.balance.rejected
+
+
+def test_what_leaves_for_a_gateway_of_the_same_region_is_free() -> None:
+    result = measured(text(line(tgw_attachment_id="tgw-attach-here", flow_direction="egress")), KEY, context=KNOWN)
+    assert not records(result)
+    assert result.balance.rejected_bytes == 1000
+
+
+def test_a_peering_to_an_unknown_region_is_unclassified_with_a_reason_of_its_own() -> None:
+    result = measured(text(line(tgw_attachment_id="tgw-attach-lost", flow_direction="egress")), KEY, context=KNOWN)
+    assert records(result) == [
+        Row(OWNER, "tgw-attach-lost", "out", WEST, "unknown", "USW2-Unclassified-Out-Bytes", 1000)
+    ]
+    assert {share.reason for share in result.shares} == {"peer_region_unknown"}
+
+
+def test_without_the_policies_of_a_gateway_the_payer_is_known_only_if_all_have_one_account() -> None:
+    unasked = replace(KNOWN, policy_places=())
+    result = measured(wide(line_of(tgw_pair_attachment_id="tgw-attach-vpn")), KEY, context=unasked)
+    assert {share.reason for share in result.shares} == {"payer_unknown"}
+    assert records(result) == [PROCESSED._replace(account=OWNER, usage_type="USW2-Unclassified-Regional-Bytes")]
+    owned = replace(unasked, attachments=tuple(each._replace(owner_id=OWNER) for each in KNOWN.attachments))
+    mine = line_of(tgw_pair_attachment_id="tgw-attach-vpn", tgw_src_vpc_account_id=OWNER)
+    assert records(measured(wide(mine), KEY, context=owned)) == [PROCESSED._replace(account=OWNER)]
 
 
 def test_where_gateway_and_attachment_are_logged_the_gateways_log_counts() -> None:
@@ -62,8 +160,7 @@ def test_where_gateway_and_attachment_are_logged_the_gateways_log_counts() -> No
         for id_, resource, kind in (("fl-wide", "tgw-1", "tgw"), ("fl-0a1b", "tgw-attach-1", "tgw-attach"))
     }
     alone, both = (
-        Context(sha256="0" * 64, effective_s=0, flow_logs={each.id: each for each in chosen})
-        for chosen in ([logs["fl-0a1b"]], logs.values())
+        replace(KNOWN, flow_logs={each.id: each for each in chosen}) for chosen in ([logs["fl-0a1b"]], logs.values())
     )
     assert measured(text(line()), KEY, context=alone).balance.metered_bytes == 1000
     assert measured(text(line()), KEY, context=both).shadowed == (("fl-wide", 1, 1000),)
@@ -79,14 +176,19 @@ def test_text_and_parquet_say_the_same_packed_or_not() -> None:
     file = io.BytesIO()
     pq.write_table(pa.table(table), file, compression="gzip")
     bodies = [plain.encode(), gzipped(plain), zstandard.compress(plain.encode()), file.getvalue()]
-    found = [measured(body, KEY) for body in bodies]
+    found = [measured(body, KEY, context=KNOWN) for body in bodies]
     assert [records(each) for each in found] == [records(found[0])] * 4
     assert {(each.balance.metered, each.balance.rejected, each.balance.nodata) for each in found} == {(1, 1, 1)}
 
 
-@pytest.mark.parametrize(("sender", "account"), [("-", OWNER), ("unknown", OWNER), (SENDER, SENDER)])
-def test_without_a_sender_the_account_is_the_gateways(sender: str, account: str) -> None:
-    assert records(measured(text(line(tgw_src_vpc_account_id=sender)), KEY))[0].account == account
+@pytest.mark.parametrize("sender", ["-", "unknown", SENDER])
+def test_without_a_sender_the_account_is_that_of_the_attachment(sender: str) -> None:
+    assert records(measured(text(line(tgw_src_vpc_account_id=sender)), KEY, context=KNOWN)) == [PROCESSED]
+
+
+def test_a_sender_that_the_context_contradicts_is_not_known() -> None:
+    result = measured(text(line(tgw_src_vpc_account_id="333333333333")), KEY, context=KNOWN)
+    assert {share.reason for share in result.shares} == {"payer_unknown"}
 
 
 def test_lost_records_and_minutes_without_traffic_are_counted_apart() -> None:

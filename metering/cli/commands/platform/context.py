@@ -44,6 +44,11 @@ _CAPTURE_EXAMPLES = """Examples:
 
 Then: metering ingest --dry-run s3://acme-logs/AWSLogs/ --since 1d --context ctx/
 """
+# What a call that was denied is needed for, by its service.
+_LACKING = {
+    "s3": "Regions of buckets are not known. Only S3 access logs without regions need them.",
+    "ec2": "What it would tell of transit gateways is not known, and what depends on it is unclassified.",
+}
 _NONE = "To capture one: metering context capture"
 _HOUR = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(:00(:00)?)?Z?")
 _ROLE_ARN = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}")
@@ -155,7 +160,7 @@ def _described_by_aws(
         )
         description = inventory.describe()
     for each in inventory.skipped:
-        say(f"Regions of buckets are not known: {each} was denied. Only S3 access logs without regions need them.")
+        say(f"{each} was denied. {_LACKING[each.partition(':')[0]]}")
     return description
 
 

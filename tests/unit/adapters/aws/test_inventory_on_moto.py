@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from moto.ec2.responses import EC2Response
 
 from metering.adapters.aws.inventory import PERMISSIONS, AwsInventory, Step
 from metering.adapters.aws.session import Access, Clients
@@ -21,8 +22,38 @@ if TYPE_CHECKING:
 PARTNER_ROLE = "arn:aws:iam::444455556666:role/metering-context"
 
 
+# Metering policies, which moto does not have: two pages of the list, and the entries of one policy.
+POLICIES = (
+    "<item><transitGatewayMeteringPolicyId>tgw-mp-1</transitGatewayMeteringPolicyId><transitGatewayId>tgw-1"
+    "</transitGatewayId><middleboxAttachmentIdSet><item>tgw-attach-9</item></middleboxAttachmentIdSet><state>available"
+    "</state><updateEffectiveAt>2026-11-24T13:00:00.000Z</updateEffectiveAt></item>",
+    "<item><transitGatewayMeteringPolicyId>tgw-mp-2</transitGatewayMeteringPolicyId><transitGatewayId>tgw-2"
+    "</transitGatewayId><state>pending</state></item>",
+)
+ENTRIES = (
+    "<item><policyRuleNumber>10</policyRuleNumber><meteredAccount>transit-gateway-owner</meteredAccount><state>available"
+    "</state><updateEffectiveAt>2026-11-24T13:00:00.000Z</updateEffectiveAt><meteringPolicyRule><sourceCidrBlock>"
+    "10.9.0.0/16</sourceCidrBlock><protocol>6</protocol></meteringPolicyRule></item>"
+)
+
+
+def _policies(response: EC2Response) -> str:
+    page = int("NextToken" in response.querystring)
+    name, token = "DescribeTransitGatewayMeteringPoliciesResponse", "" if page else "<nextToken>more</nextToken>"
+    items = f"<transitGatewayMeteringPolicies>{POLICIES[page]}</transitGatewayMeteringPolicies>"
+    return f"<{name}>{items}{token}</{name}>"
+
+
+def _entries(response: EC2Response) -> str:
+    name = "GetTransitGatewayMeteringPolicyEntriesResponse"
+    items = ENTRIES if response.querystring["TransitGatewayMeteringPolicyId"] == ["tgw-mp-1"] else ""
+    return f"<{name}><transitGatewayMeteringPolicyEntries>{items}</transitGatewayMeteringPolicyEntries></{name}>"
+
+
 @pytest.fixture
-def clients() -> Iterator[Clients]:
+def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
+    monkeypatch.setattr(EC2Response, "describe_transit_gateway_metering_policies", _policies, raising=False)
+    monkeypatch.setattr(EC2Response, "get_transit_gateway_metering_policy_entries", _entries, raising=False)
     with mock_aws():
         yield Clients(Access(region="us-west-2", access_key=("test", "test")))
 
@@ -89,9 +120,50 @@ def test_what_ec2_describes_becomes_a_context(clients: Clients) -> None:
     assert context.flow_logs[made["log"]].fields == ("version", "interface-id", "bytes")
     assert context.transit_vpcs == (made["vpc"],)
     assert len(context.prefixes) == 1
-    assert [step.number for step in steps] == list(range(1, 29))
-    assert {step.of for step in steps} == {28}
+    assert [step.number for step in steps] == list(range(1, 41))
+    assert {step.of for step in steps} == {40}
     assert "us-west-2 of account 123456789012: DescribeVpcs" in steps[0].what
+
+
+def test_attachments_and_metering_policies_are_captured_with_all_their_pages(clients: Clients) -> None:
+    built(clients)
+    context = context_of(AwsInventory(clients, regions=["us-west-2"]).describe(), 0)
+    [attachment] = context.attachments
+    owners = attachment.owner_id, attachment.gateway_owner_id
+    assert (attachment.kind, owners) == ("vpc", ("123456789012", "123456789012"))
+    one, other = context.metering_policies
+    assert (one.id, one.middleboxes, one.state, one.effective_s) == (
+        "tgw-mp-1",
+        ("tgw-attach-9",),
+        "available",
+        1_795_525_200,
+    )
+    assert one.rules is not None
+    [rule] = one.rules
+    assert (rule.number, rule.payer, rule.source_cidr, rule.protocol) == (
+        10,
+        "transit-gateway-owner",
+        "10.9.0.0/16",
+        "6",
+    )
+    assert (other.id, other.state, other.rules) == ("tgw-mp-2", "pending", ())
+    assert context.policy_places == (("123456789012", "us-west-2"),)
+
+
+@pytest.mark.parametrize("denied", ["DescribeTransitGatewayMeteringPolicies", "GetTransitGatewayMeteringPolicyEntries"])
+def test_a_role_of_an_earlier_release_still_captures_and_what_it_may_not_ask_is_said(
+    clients: Clients, denied: str
+) -> None:
+    built(clients)
+    _refuse(clients, "ec2", denied, "UnauthorizedOperation")
+    inventory = AwsInventory(clients, regions=["us-west-2"])
+    context = context_of(inventory.describe(), 0)
+    assert f"ec2:{denied} in us-west-2 of account 123456789012" in inventory.skipped
+    if denied.startswith("Describe"):
+        assert (context.policy_places, context.metering_policies) == ((), ())
+        assert "who pays" in context.notes[0]
+    else:
+        assert {policy.rules for policy in context.metering_policies} == {None}
 
 
 def test_without_address_ranges_the_description_has_none(clients: Clients) -> None:
