@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from metering.onramps.ingest.judging import Judge
 from metering.onramps.kinds import ReadSettings, recognised
 from metering.onramps.observations import FlowHop
-from metering.onramps.traffic import Classified, Refused
-from metering.replay.networks.billing import at
+from metering.onramps.traffic import Classified, Refused, Unmetered
 from metering.replay.networks.description import description
 from metering.replay.networks.journeys import JOURNEYS
 from metering.replay.networks.traffic import Network, NetworkPlan
@@ -117,8 +116,7 @@ class Exam:
             judge = Judge(question.kind.classifier(question.name, timeline), None)
             for each in question.observations:
                 outcome, usage_type = judge.verdict(each.subject, each.hour_s)
-                then = question._replace(movement=at(question.movement, each.hour_s))
-                marks.add(then, each.bytes, outcome, usage_type)
+                marks.add(question, each.bytes, outcome, usage_type)
         return marks
 
 
@@ -163,6 +161,8 @@ class Marks:
         self.bytes += size_bytes
         if isinstance(outcome, Refused) and _names_nothing(question):
             self.refused += size_bytes
+        elif isinstance(outcome, Unmetered) and not movement.charged:
+            self.classified += size_bytes
         elif not isinstance(outcome, Classified):
             self._fault("not metered", movement, str(outcome), "", size_bytes)
         else:
@@ -233,7 +233,8 @@ def _questions(network: Network) -> Iterator[Question]:
 
 
 def _without(observation: Observation[object], gone: Mapping[str, str]) -> Observation[object]:
-    assert isinstance(observation.subject, FlowHop)
+    if not isinstance(observation.subject, FlowHop):
+        return observation
     return observation._replace(subject=observation.subject._replace(**gone))
 
 
@@ -247,7 +248,7 @@ def _wrong(question: Question, outcome: Classified, usage_type: str) -> Iterator
     unclassified = "Unclassified-" in usage_type
     if bool(outcome.reason) is not unclassified:
         yield "a reason if and only if it is unclassified"
-    if traffic.account_id != movement.account_id:
+    if traffic.account_id != (movement.holder_id or movement.account_id if unclassified else movement.account_id):
         yield "account"
     if traffic.direction != movement.direction:
         if outcome.reason != "direction_unknown" or "flow-direction" in question.fields:

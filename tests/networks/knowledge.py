@@ -20,12 +20,12 @@ def context_timeline(described: Mapping[str, object], effective_s: int = hour_of
 
 
 def without(described: Mapping[str, object], *names: str, account: str = "", region: str = "") -> dict[str, object]:
-    """A description without some of its lists, or without an account or a region."""
+    """A description without some of its lists, as if nobody had asked for them, or without an account or a region."""
     places = described["regions"]
     assert isinstance(places, list)
     kept = [place for place in places if place["account_id"] != account and place["region"] != region]
     lessened = {name: value for name, value in described.items() if name not in names}
-    lessened["regions"] = [{name: [] if name in names else value for name, value in place.items()} for place in kept]
+    lessened["regions"] = [{name: value for name, value in place.items() if name not in names} for place in kept]
     return lessened
 
 
@@ -34,6 +34,9 @@ LISTS = (
     "VpcPeeringConnections",
     "Addresses",
     "TransitGatewayVpcAttachments",
+    "TransitGatewayAttachments",
+    "TransitGatewayPeeringAttachments",
+    "TransitGatewayMeteringPolicies",
     "FlowLogs",
     "ip_ranges",
     "buckets",

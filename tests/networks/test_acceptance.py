@@ -70,7 +70,7 @@ def test_every_byte_is_counted_once_in_its_direction_and_none_wrongly(style: str
 def test_a_shadowed_log_is_named_with_its_lines_and_bytes() -> None:
     network, _ = made()
     assert shadowed_of(first().plans()) == network.truth.shadowed
-    assert len(network.truth.shadowed) == 3
+    assert len(network.truth.shadowed) == 4
 
 
 def test_copies_in_other_buckets_and_all_files_again_change_nothing() -> None:

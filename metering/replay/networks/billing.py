@@ -22,6 +22,8 @@ _FREE = frozenset((Kind.ALB, Kind.TGW, Kind.ENDPOINT))
 # 2025-04-01T00:00:00Z: from then on a bill has lines of their own for peering between zones.
 PEERING_APART_FROM_S = 1_743_465_600
 _PEERING = "VpcPeering-"
+NOTHING = "-"
+"""Usage type of what is charged as nothing, and stands on no bill."""
 _SERVICES = {Kind.ALB: "AWSELB", Kind.NLB: "AWSELB"}
 
 
@@ -39,6 +41,7 @@ class Movement(NamedTuple):
         usage_type: What AWS bills it as; empty where no log can say it.
         leg: Name of the leg of the journey, for people.
         hidden: Field sets in which nobody can tell, even with the whole inventory: names of versions, or `*` for all.
+        holder_id: Account that it stands with where nobody can say who pays; empty if that is always known.
     """
 
     account_id: str
@@ -51,6 +54,12 @@ class Movement(NamedTuple):
     usage_type: str
     leg: str
     hidden: tuple[str, ...] = ()
+    holder_id: str = ""
+
+    @property
+    def charged(self) -> bool:
+        """Whether it stands on a bill, or would if a log could say it."""
+        return self.usage_type != NOTHING
 
     @property
     def from_location(self) -> str:
@@ -121,6 +130,11 @@ def free(region: str, direction: str) -> str:
 def other_region(region: str, other: str, direction: str) -> str:
     """Between two regions."""
     return f"{_NAMES[region]}-{_NAMES[other]}-AWS-{_WAYS[direction]}-Bytes"
+
+
+def processed(region: str) -> str:
+    """What a transit gateway processed: a second count of bytes that moved as well."""
+    return f"{_BEFORE[region]}TransitGateway-Bytes"
 
 
 def movement(

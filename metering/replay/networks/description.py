@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from metering.replay.networks.gateways import described, gateway_id
 from metering.replay.networks.inventory import OWNER, PARTNER
 from metering.replay.networks.outside import ip_ranges
 from metering.replay.networks.topology import Kind, made_id
@@ -72,6 +73,7 @@ def _region(inventory: Inventory, flow_logs: FlowLogs, account_id: str, region: 
         "VpcPeeringConnections": _peerings(inventory, account_id, region),
         "Addresses": [_address(each, inventory.seed) for each in seen if _has_elastic(each, account_id)],
         "TransitGatewayVpcAttachments": _attachments(inventory, account_id, region),
+        **described(inventory, account_id, region, flow_logs.changed_s),
     }
 
 
@@ -212,11 +214,11 @@ def _peered(vpc: Vpc) -> dict[str, object]:
 
 
 def _attachments(inventory: Inventory, account_id: str, region: str) -> list[dict[str, object]]:
-    attached = [inventory.vpcs[name] for name in ("main", "spoke")]
+    attached = [inventory.vpcs[name] for name in ("main", "spoke", "far")]
     return [
         {
             "TransitGatewayAttachmentId": made_id("tgw-attach", inventory.seed, vpc.name),
-            "TransitGatewayId": made_id("tgw", inventory.seed),
+            "TransitGatewayId": gateway_id(inventory.seed, region),
             "VpcId": vpc.id,
             "VpcOwnerId": vpc.account_id,
             "State": "available",

@@ -6,11 +6,14 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.replay.networks.gateways import FIELDS, KNOWS, attachments, gateway_id
+from metering.replay.networks.inventory import EAST, OWNER, WEST
 from metering.replay.networks.layouts import RECOMMENDED, fields_of
 from metering.replay.networks.topology import made_id
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
+    from metering.replay.networks.gateways import Pass
     from metering.replay.networks.inventory import Inventory
     from metering.replay.networks.topology import Interface
 
@@ -55,9 +58,11 @@ class FlowLogs:
 
     Attributes:
         logs: All of them.
+        changed_s: The first full hour of the traffic, at which the metering policy of a transit gateway changes.
     """
 
     logs: tuple[FlowLog, ...]
+    changed_s: int
 
     def of(self, interface: Interface) -> tuple[FlowLog, ...]:
         """The logs that see an interface, the one with the widest resource first, then the oldest."""
@@ -65,6 +70,10 @@ class FlowLogs:
             return tuple(log for log in self.logs if log.resource_id == interface.resource_id)
         resources = (interface.vpc.id, interface.subnet.id)
         return tuple(log for resource in resources for log in self.logs if log.resource_id == resource)
+
+    def of_gateway(self, record: Pass) -> tuple[FlowLog, ...]:
+        """The logs that see a record of a transit gateway, that of the gateway first."""
+        return tuple(log for resource in record.resources for log in self.logs if log.resource_id == resource)
 
     @staticmethod
     def authority(seen_by: tuple[FlowLog, ...], hour_s: int) -> FlowLog:
@@ -87,6 +96,7 @@ def build_flow_logs(
         "east": _spec("v11", parquet=True),
         "twin": _spec("v5", hive=True),
         "edge": _spec("v5"),
+        "far": _spec("v11"),
     }
     old_s = first_s - first_s % HOUR_S - 90 * DAY_S
     logs = []
@@ -95,12 +105,35 @@ def build_flow_logs(
         logs.append(_log(inventory, vpc.id, name, style, knows, fields, old_s, layout))
     regional = next(each for each in inventory.interfaces if each.resource_id)
     logs.append(_log(inventory, regional.resource_id, "apps", style, "v11", fields, old_s, {}))
+    logs += _gateway_logs(inventory, old_s, overlaps=overlaps)
     if overlaps:
         shared = inventory.vpcs["main"].subnets[0]
         logs.append(_log(inventory, shared.id, "main", style, "v5", fields, old_s, {}))
         changed_s = first_s - first_s % HOUR_S + _CHANGE_S
         logs.append(_log(inventory, inventory.vpcs["peer"].id, "peer", style, "v11", fields, changed_s, {}))
-    return FlowLogs(tuple(logs))
+    return FlowLogs(tuple(logs), first_s - first_s % HOUR_S + HOUR_S)
+
+
+def _gateway_logs(inventory: Inventory, created_s: int, *, overlaps: bool) -> list[FlowLog]:
+    """A log of each gateway, and one of an attachment, which sees what the gateway's sees."""
+    seen = {gateway_id(inventory.seed, region): region for region in (WEST, EAST)}
+    if overlaps:
+        seen[next(each.id for each in attachments(inventory) if each.name == "spoke")] = WEST
+    return [
+        FlowLog(
+            id=made_id("fl", inventory.seed, resource_id),
+            account_id=OWNER,
+            region=region,
+            resource_id=resource_id,
+            created_s=created_s,
+            fields=FIELDS,
+            knows=KNOWS,
+            parquet=region == EAST,
+            hourly=True,
+            bucket=f"acme-logs-{region}",
+        )
+        for resource_id, region in seen.items()
+    ]
 
 
 def _spec(knows: str, **layout: bool) -> tuple[str, dict[str, bool]]:

@@ -18,8 +18,11 @@ from metering.replay.networks.billing import (
     with_outside,
     within_vpc,
 )
+from metering.replay.networks.gateways import passes
 
 if TYPE_CHECKING:
+    from metering.replay.networks.gateways import Pass
+    from metering.replay.networks.inventory import Inventory
     from metering.replay.networks.outside import Peer
     from metering.replay.networks.topology import Interface
 
@@ -77,7 +80,7 @@ class Trip:
     """
 
     name: str
-    sides: list[Side] = field(default_factory=list)
+    sides: list[Side | Pass] = field(default_factory=list)
     answer: bool = False
 
     def inside(self, sender: Interface, receiver: Interface, packet: Packet, *, told: bool = True) -> None:
@@ -91,6 +94,10 @@ class Trip:
             hidden = hidden if usage_type else NOBODY_KNOWS
             moved = self._moved(own, direction, other.place, usage_type, other.kind, hidden)
             self._add(own, packet, IN_VPC, other if told else None, moved)
+
+    def through(self, inventory: Inventory, packet: Packet, *names: str) -> None:
+        """From one attachment of a transit gateway to another, and so on over gateways that are peered."""
+        self.sides += passes(inventory, names, packet, self.name, answer=self.answer)
 
     def peered(self, sender: Interface, receiver: Interface, packet: Packet) -> None:
         """A hop over a peering connection. Logs name no next hop."""
@@ -159,4 +166,4 @@ def _hidden(*, told: bool) -> tuple[str, ...]:
 def _is_public_side(packet: Packet, direction: str) -> bool:
     """Whether the other side's address is one that no VPC here has."""
     far = packet.destination if direction == "out" else packet.source
-    return not far.startswith(("10.", "100.64.", "11.0.", "192.168.", "172.20.", "2600:1f14:", "2600:1f18:"))
+    return not far.startswith(("10.", "100.64.", "11.0.", "2600:1f14:", "2600:1f18:"))

@@ -1,4 +1,4 @@
-"""The network that all tests and demonstrations run on: two accounts, two regions, eight VPCs."""
+"""The network that all tests and demonstrations run on: two accounts, two regions, nine VPCs."""
 
 from __future__ import annotations
 
@@ -58,6 +58,8 @@ _OUTLINES = {
     "twin": _Outline(account_id=PARTNER, region=EAST, cidr="10.0.0.0/16"),
     # It has a load balancer for the internet, and a subnet in a Local Zone.
     "edge": _Outline(account_id=OWNER, region=WEST, cidr="10.5.0.0/16", local=True),
+    # It is reached over two gateways that are peered.
+    "far": _Outline(account_id=PARTNER, region=EAST, cidr="10.6.0.0/16"),
 }
 
 # Interfaces that AWS makes: VPC, kind, tier, zones. Those in public subnets have a public address.
@@ -73,6 +75,7 @@ _GATEWAYS: tuple[tuple[str, Kind, str, tuple[int, ...]], ...] = (
     ("spoke", Kind.TGW, "private", (1, 2, 3)),
     ("east", Kind.DATABASE, "private", (2,)),
     ("edge", Kind.NLB, "public", (1, 2)),
+    ("far", Kind.TGW, "private", (1, 2)),
 )
 _PUBLIC_KINDS = frozenset((Kind.NAT, Kind.ALB, Kind.REGIONAL_NAT))
 _UNKNOWN_KINDS = frozenset((Kind.NLB, Kind.ENDPOINT))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.replay.networks.gateways import FIREWALL, PEERING, VPN
 from metering.replay.networks.hops import (
     GATEWAY_ENDPOINT,
     INTERNET_GATEWAY,
@@ -13,7 +14,7 @@ from metering.replay.networks.hops import (
     Packet,
     Trip,
 )
-from metering.replay.networks.inventory import LOCAL, PODS
+from metering.replay.networks.inventory import EAST, LOCAL, PODS, WEST
 from metering.replay.networks.outside import peer
 from metering.replay.networks.topology import Interface, Kind, nth_address
 
@@ -39,14 +40,28 @@ class Journey(NamedTuple):
     answer: int
 
 
-def _there_and_back(trip: Trip, chain: tuple[Interface, ...], here: str, there: str, service: str = "-") -> None:
-    """Hops along a chain of interfaces of VPCs, of packets between two addresses, and the answer back."""
+def _there_and_back(
+    trip: Trip,
+    chain: tuple[Interface, ...],
+    here: str,
+    there: str,
+    service: str = "-",
+    *,
+    net: Inventory | None = None,
+    gateways: tuple[str, ...] = (),
+) -> None:
+    """Hops along a chain of interfaces of VPCs, of packets between two addresses, and the answer back.
+
+    Between two VPCs they pass transit gateways, by the attachments of `gateways`.
+    """
     there_packet, back_packet = Packet(here, there, "-", service), Packet(there, here, service, "-")
     for packet, way in ((there_packet, chain), (back_packet, chain[::-1])):
         trip.answer = way is not chain
         for sender, receiver in pairwise(way):
             if sender.vpc.id == receiver.vpc.id:
                 trip.inside(sender, receiver, packet)
+        if net is not None:
+            trip.through(net, packet, *(gateways[::-1] if trip.answer else gateways))
 
 
 def _inside(vpc: str, *, same_zone: bool) -> Callable[[Trip, Inventory, random.Random], None]:
@@ -141,7 +156,37 @@ def _local_zone(trip: Trip, net: Inventory, rng: random.Random) -> None:
 def _transit(trip: Trip, net: Inventory, rng: random.Random) -> None:
     one, other = net.some(rng, "main"), net.some(rng, "spoke")
     chain = (one, net.gateway(one, Kind.TGW), net.gateway(other, Kind.TGW), other)
-    _there_and_back(trip, chain, one.address, other.address)
+    _there_and_back(trip, chain, one.address, other.address, net=net, gateways=("main", "spoke"))
+
+
+def _peered_gateways(vpc: str) -> Callable[[Trip, Inventory, random.Random], None]:
+    """From a VPC over two gateways to one of another region."""
+
+    def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
+        one, other = net.some(rng, vpc), net.some(rng, "far")
+        chain = (one, net.gateway(one, Kind.TGW), net.gateway(other, Kind.TGW), other)
+        gateways = (vpc, f"{PEERING} {WEST}", f"{PEERING} {EAST}", "far")
+        _there_and_back(trip, chain, one.address, other.address, net=net, gateways=gateways)
+
+    return make
+
+
+def _inspected(trip: Trip, net: Inventory, rng: random.Random) -> None:
+    """Between two VPCs by way of a firewall that is attached to the gateway itself: no VPC sees it."""
+    one, other = net.some(rng, "main"), net.some(rng, "spoke")
+    chain = (one, net.gateway(one, Kind.TGW), net.gateway(other, Kind.TGW), other)
+    trip.answer = False
+    for sender, receiver in ((chain[0], chain[1]), (chain[2], chain[3])):
+        trip.inside(sender, receiver, Packet(one.address, other.address))
+    trip.through(net, Packet(one.address, other.address), "main", FIREWALL, FIREWALL, "spoke")
+
+
+def _vpn(trip: Trip, net: Inventory, rng: random.Random) -> None:
+    """A network on premises, by a VPN that is attached to the gateway."""
+    one, there = net.some(rng, "main"), peer(rng, "on-premises", _PEERS)
+    _there_and_back(
+        trip, (one, net.gateway(one, Kind.TGW)), one.address, there.address, net=net, gateways=("main", VPN)
+    )
 
 
 def _central_egress(trip: Trip, net: Inventory, rng: random.Random) -> None:
@@ -150,7 +195,8 @@ def _central_egress(trip: Trip, net: Inventory, rng: random.Random) -> None:
     near = net.gateway(one, Kind.TGW)
     far = net.some(rng, "main", Kind.TGW)
     gateway = net.gateway(far, Kind.NAT)
-    _there_and_back(trip, (one, near, far, gateway), one.address, there.address)
+    chain = (one, near, far, gateway)
+    _there_and_back(trip, chain, one.address, there.address, net=net, gateways=("spoke", "main"))
     trip.answer = False
     trip.leaves(gateway, there, INTERNET_GATEWAY)
     trip.answer = True
@@ -231,6 +277,11 @@ JOURNEYS: dict[str, Journey] = {
     "regional nat": Journey(_nat("apps", "internet", Kind.REGIONAL_NAT), 80),
     "transit gateway": Journey(_transit, 50),
     "central egress": Journey(_central_egress, 80),
+    "peered gateways": Journey(_peered_gateways("main"), 40),
+    "peered gateways from a partner": Journey(_peered_gateways("spoke"), 60),
+    "inspected by a firewall": Journey(_inspected, 0),
+    "vpn by gateway": Journey(_vpn, 40),
+    "far across zones": Journey(_inside("far", same_zone=False), 50),
     "peering": Journey(_peered("peer"), 50),
     "peering ipv6": Journey(_peered("peer", ipv6=True), 50),
     "peering elsewhere": Journey(_peered("east"), 20),

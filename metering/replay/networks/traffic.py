@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.replay.networks.billing import at
 from metering.replay.networks.files import Line, LogFile, log_file
 from metering.replay.networks.flow_logs import MIXED, FlowLog, FlowLogs, build_flow_logs
+from metering.replay.networks.gateways import Pass, billed
+from metering.replay.networks.gateways import values_of as gateway_values_of
 from metering.replay.networks.inventory import Inventory, build_inventory
 from metering.replay.networks.journeys import JOURNEYS, trip_of
 from metering.replay.networks.layouts import CHANGING, quiet_values_of, values_of
@@ -16,7 +19,7 @@ from metering.replay.networks.truth import Hour, Truth
 from metering.units import HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from metering.replay.networks.billing import Movement
     from metering.replay.networks.hops import Side
@@ -68,10 +71,14 @@ class NetworkPlan:
 
 
 class _Seen(NamedTuple):
-    """A side of a hop with the lines that its logs write of it: a log, and a text with places for what changes."""
+    """A side of a hop with the lines that its logs write of it: a log, and a text with places for what changes.
+
+    `moved` says what it is in an hour. A firewall may reject it, unless it is a transit gateway's.
+    """
 
     answer: bool
-    movement: Movement
+    rejectable: bool
+    moved: Callable[[int], Movement]
     logs: tuple[FlowLog, ...]
     texts: tuple[tuple[FlowLog, str], ...]
 
@@ -155,7 +162,7 @@ class Network:
         for side in sides:
             # Each side counts its own bytes: acknowledgements and repeats make them differ.
             own_bytes = (answered if side.answer else size_bytes - answered) + rng.randrange(_PERCENT)
-            rejected = rng.randrange(1_000) < self._plan.rejected
+            rejected = rng.randrange(1_000) < self._plan.rejected and side.rejectable
             # Two connections between the same places may move the same in the same time: without ports, equal lines.
             for _ in range(2 if rng.randrange(1_000) < self._plan.equal else 1):
                 self._write(piles, side, flow, own_bytes, rejected=rejected)
@@ -163,9 +170,9 @@ class Network:
 
     def _write(self, piles: _Piles, side: _Seen, flow: _Flow, own_bytes: int, *, rejected: bool) -> None:
         hour_s = flow.start_s - flow.start_s % HOUR_S
-        authority = self.flow_logs.authority(side.logs, hour_s)
-        if not rejected:
-            self.truth.move(Hour(hour_s, authority.knows, at(side.movement, hour_s)), own_bytes)
+        authority, movement = self.flow_logs.authority(side.logs, hour_s), side.moved(hour_s)
+        if not rejected and movement.charged:
+            self.truth.move(Hour(hour_s, authority.knows, movement), own_bytes)
         values = flow.values(own_bytes, "REJECT" if rejected else "ACCEPT")
         for log, text in side.texts:
             if log.created_s > flow.end_s:
@@ -173,9 +180,9 @@ class Network:
             shadowed = log is not authority and not rejected
             if shadowed:
                 self.truth.shadow(log.id, own_bytes)
-            outcome = "rejected" if rejected else "shadowed" if shadowed else "metered"
+            outcome = "shadowed" if shadowed else "metered" if movement.charged and not rejected else "rejected"
             line = text % tuple(values[name] for name in self._changing[log.id])
-            self._pile(piles, log, side.movement).append(Line(outcome, own_bytes, line))
+            self._pile(piles, log, movement).append(Line(outcome, own_bytes, line))
 
     def _pile(self, piles: _Piles, log: FlowLog, movement: Movement | None) -> list[Line]:
         kind = _without_resource(movement) if self._plan.apart and movement else None
@@ -204,8 +211,18 @@ class Network:
         for number in range(self._plan.variety):
             rng = random.Random(f"{self._plan.seed}/{name}/{number}")  # noqa: S311
             sides = trip_of(name, self.inventory, rng).sides
-            routes.append(tuple(self._seen(self._forgetful(side, rng)) for side in sides))
+            routes.append(
+                tuple(
+                    self._passing(side) if isinstance(side, Pass) else self._seen(self._forgetful(side, rng))
+                    for side in sides
+                )
+            )
         return routes
+
+    def _passing(self, record: Pass) -> _Seen:
+        logs = self.flow_logs.of_gateway(record)
+        texts = tuple((log, _text(log, gateway_values_of(record))) for log in logs)
+        return _Seen(record.answer, False, partial(billed, record, self.flow_logs.changed_s), logs, texts)
 
     def _forgetful(self, side: Side, rng: random.Random) -> Side:
         """The side, now and then without the metadata that a log gives as best effort only."""
@@ -218,7 +235,7 @@ class Network:
     def _seen(self, side: Side) -> _Seen:
         logs = self.flow_logs.of(side.own)
         texts = tuple((log, _text(log, values_of(side, log.fields))) for log in logs)
-        return _Seen(side.answer, side.movement, logs, texts)
+        return _Seen(side.answer, True, partial(at, side.movement), logs, texts)
 
 
 def _without_resource(movement: Movement) -> Movement:
