@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.replay.networks.billing import NOTHING, Movement, other_region, processed
 from metering.replay.networks.inventory import EAST, OWNER, PARTNER, WEST
-from metering.replay.networks.layouts import CHANGING
 from metering.replay.networks.topology import made_id
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
-    from metering.replay.networks.hops import Packet
     from metering.replay.networks.inventory import Inventory
+    from metering.replay.networks.topology import Packet
 
 # All fields that a gateway's log has by default (Amazon VPC Transit Gateways, "Transit Gateway Flow Log records").
 _FIELDS = (
@@ -281,7 +280,7 @@ def values_of(record: Pass) -> dict[str, str]:
         "flow-direction": "egress" if record.outward else "ingress",
     }
     lost = {name: "0" for name in FIELDS if name.startswith("packets-lost-")}
-    return {name: (told | lost).get(name, "-") for name in FIELDS if name not in CHANGING}
+    return {name: (told | lost).get(name, "-") for name in FIELDS}
 
 
 def _moment(time_s: int) -> str:

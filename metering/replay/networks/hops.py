@@ -19,6 +19,7 @@ from metering.replay.networks.billing import (
     within_vpc,
 )
 from metering.replay.networks.gateways import passes
+from metering.replay.networks.topology import Packet
 
 if TYPE_CHECKING:
     from metering.replay.networks.gateways import Pass
@@ -37,15 +38,6 @@ INTERNET_GATEWAY = "8"
 # Without the next hop nobody can tell who handed on a packet of a public address.
 _NEED_NEXT_HOP: tuple[str, ...] = ("v2", "v3", "v4", "v5")
 NOBODY_KNOWS = ("*",)
-
-
-class Packet(NamedTuple):
-    """Addresses of a packet, and the services that a log of version 5 names for them."""
-
-    source: str
-    destination: str
-    source_service: str = "-"
-    destination_service: str = "-"
 
 
 class Side(NamedTuple):

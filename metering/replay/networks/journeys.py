@@ -11,12 +11,11 @@ from metering.replay.networks.hops import (
     INTERNET_GATEWAY,
     NOBODY_KNOWS,
     VIRTUAL_GATEWAY,
-    Packet,
     Trip,
 )
 from metering.replay.networks.inventory import EAST, LOCAL, PODS, WEST
 from metering.replay.networks.outside import peer
-from metering.replay.networks.topology import Interface, Kind, nth_address
+from metering.replay.networks.topology import Interface, Kind, Packet, nth_address
 
 if TYPE_CHECKING:
     import random

@@ -106,6 +106,15 @@ class Interface(NamedTuple):
         return self.instance_id or self.resource_id or self.id
 
 
+class Packet(NamedTuple):
+    """Addresses of a packet, and the services that a log of version 5 names for them."""
+
+    source: str
+    destination: str
+    source_service: str = "-"
+    destination_service: str = "-"
+
+
 def made_id(prefix: str, seed: int, *names: object) -> str:
     """An id as AWS gives it, `eni-0123456789abcdef0`, always the same for the same names."""
     digest = hashlib.sha256(f"{seed}/{prefix}/{'/'.join(map(str, names))}".encode()).hexdigest()

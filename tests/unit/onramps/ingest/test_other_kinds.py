@@ -14,7 +14,7 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.onramps.cloudfront.rows import LEGACY_FIELDS
 from metering.onramps.context.document import Context
-from metering.onramps.context.facts import Distribution, FlowLog, Prefix
+from metering.onramps.context.facts import Attachment, Distribution, FlowLog, Prefix
 from metering.onramps.ingest.taking import LogIngest, Taken
 from metering.onramps.kinds import kind_named
 from metering.onramps.mapped.kind import mapped_kind
@@ -121,7 +121,15 @@ def test_a_mapped_log_is_the_same_file_wherever_it_lies_and_the_first_mapping_st
 
 
 def test_a_flow_log_of_a_transit_gateway_without_a_name_of_aws_is_told_by_its_fields() -> None:
-    stage = Stage(Context(sha256="c" * 64, effective_s=T, flow_logs={"fl-1": FLOW_LOG}))
+    attached = Attachment("tgw-attach-1", "tgw-1", "vpc", ACCOUNT, ACCOUNT)
+    known = Context(
+        sha256="c" * 64,
+        effective_s=T,
+        flow_logs={"fl-1": FLOW_LOG},
+        attachments=(attached,),
+        policy_places=((ACCOUNT, "us-west-2"),),
+    )
+    stage = Stage(known)
     text = (
         "account-id tgw-id tgw-attachment-id bytes start end region flow-direction\n"
         f"{ACCOUNT} tgw-1 tgw-attach-1 1000 {T} {T + 60} us-west-2 ingress\n"

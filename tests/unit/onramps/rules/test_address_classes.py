@@ -16,6 +16,7 @@ from metering.onramps.reading import Folding
 from metering.onramps.rules.address_classes import AddressClasses
 from metering.onramps.rules.flow_classifier import FlowClassifier
 from metering.onramps.rules.knowledge import knowledge_of
+from metering.onramps.transit_gateway.rules import WithTransit
 from metering.replay.networks.description import description
 from metering.replay.networks.traffic import Network, NetworkPlan
 from metering.units import HOUR_S
@@ -40,7 +41,7 @@ class _Unfolded:
 
 
 def _unfolded(name: FileName, timeline: Timeline) -> _Unfolded:
-    return _Unfolded(FlowClassifier(name, timeline))
+    return _Unfolded(WithTransit(name, timeline, FlowClassifier(name, timeline)))
 
 
 def _measured(kind: LogKind, name: FileName, file: LogFile, timeline: Timeline) -> tuple[Measured, int]:
