@@ -20,6 +20,7 @@ class Number(str):
 JsonValue = None | bool | Number | str | list["JsonValue"] | dict[str, "JsonValue"]
 
 _NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
+_FRACTION = re.compile(r"(-?)([0-9]+)e-([1-9][0-9]{0,3})")
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
 _decode = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Number).decode
@@ -100,6 +101,16 @@ def canonical_number(text: str) -> str:
     if exponent >= 0 and len(significant) + exponent <= _MAX_PLAIN_DIGITS:
         return sign + significant + "0" * exponent
     return f"{sign}{significant}e{exponent}"
+
+
+def readable_number(canonical: str) -> str:
+    """A canonical number as people write it: `12.5` for `125e-1`. Any other text stays as it is."""
+    match = _FRACTION.fullmatch(canonical)
+    if match is None or len(canonical) > _MAX_PLAIN_DIGITS or int(match[3]) > _MAX_PLAIN_DIGITS:
+        return canonical
+    sign, digits, places = match[1], match[2], int(match[3])
+    digits = digits.rjust(places + 1, "0")
+    return f"{sign}{digits[:-places]}.{digits[-places:]}"
 
 
 def int64_of(canonical: str) -> int | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from metering.intake.content_hash import kept_head
 from metering.intake.instants import HOUR_US, SECOND_US
+from metering.intake.json_values import readable_number
 from metering.intake.reasons import Problem, Reason, ordered, problem, quoted
 from metering.intake.records import (
     MAX_HEAD_CHARS,
@@ -197,4 +198,4 @@ def _absent(name: str, reason: Reason, value: Undecodable | LongText | None) -> 
     if isinstance(value, LongText):
         begin = f"more than {MAX_HEAD_CHARS} characters" if value.decoded else "not of its type"
         return problem(reason, f"{begin}: {quoted(value.start)}")
-    return problem(reason, f"not of its type: {quoted(value.json)}")
+    return problem(reason, f"not of its type: {quoted(readable_number(value.json))}")

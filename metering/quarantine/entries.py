@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +15,7 @@ from metering.ledger.retries import RetryNote, aliases_of, is_retry_note
 from metering.quarantine.comparison import Contrast, contrasts
 from metering.quarantine.disallowed import is_metered_claim, not_metered
 from metering.quarantine.documents import QuarantinedBatch, decode_records
-from metering.quarantine.log_documents import QuarantinedLog
+from metering.quarantine.log_documents import QuarantinedLog, log_not_retried
 from metering.quarantine.retries import (
     INLINE_BYTES,
     RETRY_PREFIX,
@@ -30,6 +29,7 @@ from metering.quarantine.retries import (
     records_retry_id,
     renamed,
     retriable,
+    retry_verdict,
 )
 from metering.stores.bucket import (
     QUARANTINE_PREFIX,
@@ -39,6 +39,7 @@ from metering.stores.bucket import (
     quarantined_files_prefix,
     quarantined_lines_key,
 )
+from metering.stores.threads import side_by_side
 from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
 
 # Room for the sender that a retry states beside its body: the attribute's name, and more than any SenderId has.
 _STATEMENT_BYTES = 256
+# Whole batches that are read to find those of one id, and how many at once: a few seconds.
+_MOST_SEARCHED = 2_000
+_READERS = 8
 
 Kind = Literal["records", "refused", "conflict", "lines", "file"]
 
@@ -153,12 +157,26 @@ class QuarantineEntries:
         infos = [info for key in keys if (info := self.objects.head(key)) is not None]
         found = [entry for info in infos for entry in self._of_object(info)]
         if not name.startswith(QUARANTINE_PREFIX):
-            found = [entry for entry in found if entry.batch_id == name]
+            found = [entry for entry in found if entry.batch_id == name] or self._refused_before(name)
         if not found:
             raise OperationFailedError(
-                f"There is nothing in quarantine for {name}.", "List what is there: metering quarantine list"
+                f"There is nothing in quarantine for {name}.",
+                "List what is there: metering quarantine list. What its key names is always found: metering quarantine "
+                "list --wide shows the keys.",
             )
         return tuple(self._contrasted(entry) for entry in found)
+
+    def _refused_before(self, batch_id: str) -> list[Entry]:
+        """Contents of an id that were refused before another one was accepted, the newest first.
+
+        The marker says nothing of them any more, and their keys are of content that nobody has at hand: so the newest
+        whole batches are looked through, if the id has a marker at all.
+        """
+        if self._marker(batch_id) is None:
+            return []
+        infos = sorted(self.objects.list(QUARANTINED_BATCHES_PREFIX), key=lambda each: (-each.modified_s, each.key))
+        found = side_by_side(self._of_object, infos[:_MOST_SEARCHED], threads=_READERS)
+        return [entry for entries in found for entry in entries if entry.batch_id == batch_id]
 
     def retry(self, entry: Entry, *, as_new_id: bool = False, dry_run: bool = False) -> Retry:
         """Send an entry again. A second retry is a duplicate of the first.
@@ -172,7 +190,7 @@ class QuarantineEntries:
             OperationFailedError: It cannot be retried, or the queue did not take it.
         """
         if entry.log is not None:
-            raise _log_not_retried(entry.log)
+            raise log_not_retried(entry.log)
         if entry.kind == "records":
             return self._retry_records(entry, dry_run=dry_run)
         return self._retry_batch(entry, as_new_id=as_new_id, dry_run=dry_run)
@@ -352,7 +370,7 @@ class QuarantineEntries:
 
     def _became(self, notes: list[RetryNote]) -> str:
         """Verdicts of the batches that refused records were sent again as."""
-        return "; ".join(_verdict(self._marker(note.retry_id)) for note in notes) or "not metered"
+        return "; ".join(retry_verdict(self._marker(note.retry_id)) for note in notes) or "not metered"
 
     def _marker_and_notes(self, batch_id: str) -> tuple[Marker | None, list[RetryNote]]:
         marker: Marker | None = None
@@ -363,20 +381,6 @@ class QuarantineEntries:
             elif is_retry_note(item):
                 notes.append(RetryNote.from_item(item))
         return marker, notes
-
-
-def _log_not_retried(log: QuarantinedLog) -> OperationFailedError:
-    if log.kind == "file":
-        return OperationFailedError(
-            f"{log.name} is of a log file, which is read again where it lies.",
-            "When its cause is mended: metering ingest " + shlex.quote(log.place),
-        )
-    kind = "--map MAPPING" if log.log_kind == "mapped" else f"--kind {log.log_kind}"
-    return OperationFailedError(
-        f"{log.name} is metered without these lines, and stays so: its plan holds whenever it comes again.",
-        "To meter them all the same, put them right, below the header of the log, into a file of another name, and "
-        f"take that one: metering ingest FILE {kind}",
-    )
 
 
 def _of_log(info: ObjectInfo, log: QuarantinedLog) -> Entry:
@@ -390,11 +394,3 @@ def _of_log(info: ObjectInfo, log: QuarantinedLog) -> Entry:
         became="not metered",
         source_id=log.source,
     )
-
-
-def _verdict(marker: Marker | None) -> str:
-    if marker is None:
-        return "sent again, without a verdict yet"
-    if marker.verdict == "rejected":
-        return f"refused again: {marker.reason}"
-    return f"{marker.metered} metered" + (f", {marker.refused} refused again" if marker.refused else "")

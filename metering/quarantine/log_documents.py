@@ -12,9 +12,11 @@ comes again writes the same objects. All of it is ASCII JSON, because a line can
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from metering.errors import OperationFailedError
 from metering.stores.bucket import quarantined_file_key, quarantined_lines_key
 from metering.stores.fields import Fields
 
@@ -119,3 +121,18 @@ class QuarantinedLog:
                 for row in document.rows("lines", ("number", "reason", "detail", "text", "bytes"))
             ),
         )
+
+
+def log_not_retried(log: QuarantinedLog) -> OperationFailedError:
+    """Why what is refused of a log is not sent again, and what to do."""
+    if log.kind == "file":
+        return OperationFailedError(
+            f"{log.name} is of a log file, which is read again where it lies.",
+            "When its cause is mended: metering ingest " + shlex.quote(log.place),
+        )
+    kind = "--map MAPPING" if log.log_kind == "mapped" else f"--kind {log.log_kind}"
+    return OperationFailedError(
+        f"{log.name} is metered without these lines, and stays so: its plan holds whenever it comes again.",
+        "To meter them all the same, put them right, below the header of the log, into a file of another name, and "
+        f"take that one: metering ingest FILE {kind}",
+    )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from metering.intake.batches import RefusedRecord
+    from metering.ledger.markers import Marker
 
 RETRY_PREFIX = "retry:"
 # A longer retry goes through an object below ingest/, because SQS takes 1 MiB.
@@ -136,3 +137,12 @@ def _is_object(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except ValueError:
         return False
+
+
+def retry_verdict(marker: Marker | None) -> str:
+    """What became of a batch that something was sent again as, by its marker."""
+    if marker is None:
+        return "sent again, without a verdict yet"
+    if marker.verdict == "rejected":
+        return f"refused again: {marker.reason}"
+    return f"{marker.metered} metered" + (f", {marker.refused} refused again" if marker.refused else "")

@@ -192,7 +192,7 @@ LINES: dict[str, str] = {
     "settings-fields": "settings fields",
     "upgrade-check": "upgrade --region all --check",
     "uninstall-dry-run": "uninstall --dry-run",
-    "region-add": "region add sa-east-1 --no-pager",
+    "region-add": "region add sa-east-1 --outside-rules --no-pager",
     "region-reconcile": "region reconcile --no-pager",
     "deploy": "deploy --region all --no-pager",
     "upgrade-check-same": "upgrade --check",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from metering.hours import rfc3339
@@ -44,8 +45,17 @@ _RECORD_COLUMNS = (
 def entries_answer(entries: Sequence[Entry]) -> Answer:
     """One row an entry, in the form of `metering quarantine list`."""
     return Answer(
-        columns=_COLUMNS, rows=[_row(entry) for entry in entries], empty="Nothing is in quarantine that matches."
+        columns=_columns(entries),
+        rows=[_row(entry) for entry in entries],
+        empty="Nothing is in quarantine that matches.",
     )
+
+
+def _columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
+    """The columns of a list. An entry whose batch has no id is shown by its key, which no table may cut then."""
+    if all(entry.batch_id for entry in entries):
+        return _COLUMNS
+    return tuple(replace(column, priority=KEEP) if column.name == "key" else column for column in _COLUMNS)
 
 
 def entry_answer(entries: Sequence[Entry]) -> Answer:

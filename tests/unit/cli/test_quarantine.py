@@ -10,9 +10,11 @@ import pytest
 
 from metering.adapters.memory.queues import MemoryQueue
 from metering.cli.command import Session
-from metering.cli.commands.operator.quarantine import list_, retry
+from metering.cli.commands.operator.quarantine import list_, retry, show
 from metering.cli.failures import WrongUsageError
 from metering.cli.printing.output import Format
+from metering.errors import OperationFailedError
+from metering.stores.deliveries import Delivery
 from tests.support.lake_world import World, record
 
 if TYPE_CHECKING:
@@ -95,3 +97,86 @@ def test_what_chooses_among_batches_is_refused_beside_a_named_one(option: str) -
     with pytest.raises(WrongUsageError, match="named already"):
         retry(session, "batch-0", **{option: "x"})  # type: ignore[arg-type]  # each is a text
     assert session.sent() == []
+
+
+def deliver(world: World, *bodies: str) -> None:
+    """Messages as they stand, one invocation each."""
+    for number, body in enumerate(bodies):
+        delivery = Delivery(
+            message_id=f"n{number}",
+            body=body,
+            sent_at_ms=world.clock.now_ms(),
+            receive_count=1,
+            sender_id="sender",
+        )
+        assert not world.aggregator.handle([delivery], world.deadline()).retry
+
+
+def batch(size: float, batch_id: str = "q-1") -> str:
+    records = [{**record(1), "bytes": size}]
+    return json.dumps({"schema": "metering.batch/1", "batch_id": batch_id, "record_count": 1, "records": records})
+
+
+def shown(world: World, name: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `quarantine show` says of an entry, also if it fails."""
+    capsys.readouterr()
+    session = HereSession(world)
+    session.form = Format.TABLE
+    try:
+        show(session, name)
+    except OperationFailedError as error:
+        return f"{error.reason} {error.advice}"
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_batch_that_was_corrected_and_sent_again_is_still_shown_with_what_became_of_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """H-D4: `list` had it, and `show` said that nothing was in quarantine for it."""
+    world = World()
+    deliver(world, batch(12.5), batch(13))
+    list_(HereSession(world), limit=10)
+    assert json.loads(capsys.readouterr().out)["rows"][0]["became"] == "metered as q-1"
+    told = shown(world, "q-1", capsys)
+    assert "nothing in quarantine" not in told
+    assert "q-1: metered as q-1" in told
+    assert "12.5" in told
+
+
+def test_every_content_of_an_id_that_was_refused_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World()
+    deliver(world, batch(12.5), batch(14.5), batch(13), batch(15.5, "q-2"))
+    told = shown(world, "q-1", capsys)
+    assert "12.5" in told
+    assert "14.5" in told
+    assert "q-2" not in told
+
+
+def test_an_id_that_nobody_sent_is_looked_for_in_no_object(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World()
+    deliver(world, batch(12.5))
+    calls: list[str] = []
+    world.objects.on_call = calls.append
+    assert "There is nothing in quarantine for q-9." in shown(world, "q-9", capsys)
+    world.objects.on_call = lambda _call: None
+    assert "objects.get" not in calls
+
+
+def test_a_refused_number_is_told_as_it_was_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    """It said: not of its type: '125e-1'."""
+    world = World()
+    deliver(world, batch(12.5))
+    told = shown(world, "q-1", capsys)
+    assert "not of its type: '12.5'" in told
+
+
+def test_an_entry_without_an_id_shows_the_key_that_show_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World()
+    deliver(world, "no JSON")
+    [info] = world.objects.list("quarantine/")
+    session = HereSession(world)
+    session.form = Format.TABLE
+    capsys.readouterr()
+    list_(session, limit=10)
+    assert info.key in "".join(capsys.readouterr().out.split())
+    assert "no JSON" in shown(world, info.key, capsys)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -16,10 +16,8 @@ from metering.intake.json_values import (
     canonical_number,
     int64_of,
     parse_json,
+    readable_number,
 )
-
-if TYPE_CHECKING:
-    from decimal import Decimal
 
 
 @pytest.mark.parametrize(
@@ -94,3 +92,16 @@ def test_evidence_is_printable_ascii_and_still_the_same_json() -> None:
     assert safe.isprintable()
     assert json.loads(safe) == json.loads(text)
     assert ascii_json("\x1b[31m\ud800") == "\\u001b[31m\\ud800"
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("12.5", "12.5"), ("-0.001", "-0.001"), ("1.50", "1.5"), ("7", "7"), ("1e3", "1000"), ("NaN", "NaN"),
+    ('"12.5"', '"12.5"'), ("1e-9999", "1e-9999"), ("1.5e300", "15e299"), ("-5e-2", "-0.05"),
+])  # fmt: skip
+def test_a_number_is_shown_as_people_write_it(text: str, shown: str) -> None:
+    assert readable_number(canonical_number(text)) == shown
+
+
+@given(st.decimals(places=6, allow_nan=False, allow_infinity=False))
+def test_a_number_is_shown_with_its_value(value: Decimal) -> None:
+    assert Decimal(readable_number(canonical_number(f"{value:E}"))) == value
