@@ -144,7 +144,7 @@ KINDS: tuple[LogKind, ...] = (
         classifier=_classify_cloudfront,
         needs_context=False,
         settles_after_s=_DAY_S,
-        rules="cloudfront/1",
+        rules="cloudfront/2",
     ),
 )
 """All kinds of logs that are metered and that names tell. A mapping makes one more (`metering.onramps.mapped`)."""

@@ -202,6 +202,13 @@ MUTANTS = (
         suites=_EDGE_LOGS,
     ),
     Mutant(
+        name="an upload that the edge answered went on to the origin",
+        path="metering/onramps/cloudfront/rows.py",
+        old="    if method in _UPLOADS and result == _BY_ORIGIN:",
+        new="    if method in _UPLOADS:",
+        suites=_EDGE_LOGS,
+    ),
+    Mutant(
         name="both logs of a distribution are metered",
         path="metering/onramps/cloudfront/rules.py",
         old='known.log not in ("", subject.version)',

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from metering.onramps.rows.tally import Tally
 
 SENT, RECEIVED, EDGE = "sc-bytes", "cs-bytes", "x-edge-location"
+METHOD, RESULT = "cs-method", "x-edge-result-type"
 DATE, TIME, SECONDS, MILLISECONDS = "date", "time", "timestamp", "timestamp(ms)"
-USED_FIELDS = (SENT, RECEIVED, EDGE, DATE, TIME, SECONDS, MILLISECONDS)
+USED_FIELDS = (SENT, RECEIVED, EDGE, METHOD, RESULT, DATE, TIME, SECONDS, MILLISECONDS)
 """Fields that metering reads. Legacy logs have them all; version 2 has those that its owner chose."""
 
 LEGACY_FIELDS = (
@@ -32,22 +33,32 @@ LEGACY_FIELDS = (
 """The 33 fields of a legacy log, in their order (Amazon CloudFront Developer Guide, "Standard log file fields")."""
 
 _NONE = ("", "-")
+# What viewers send with these goes on to the origin, and is billed as that (CloudFront's usage report).
+_UPLOADS = frozenset({"DELETE", "OPTIONS", "PATCH", "POST", "PUT"})
+_READS = frozenset({"GET", "HEAD"})
+# The edge answered without the origin. Of an error it does not say whose it was.
+_AT_EDGE = frozenset({"Hit", "Redirect", "LimitExceeded", "CapacityExceeded", "FunctionGeneratedResponse"})
+_BY_ORIGIN = "Miss"
+METHOD_NOT_LOGGED, ORIGIN_UNKNOWN = "method_not_logged", "origin_unknown"
+"""Reasons why it is not known whether what a viewer sent went on to the origin."""
 
 
 class EdgeTransfer(NamedTuple):
-    """What rows say of a transfer between an edge and viewers, but for time and size.
+    """What rows say of a transfer between an edge and viewers or origins, but for time and size.
 
     Attributes:
         airport: Airport code of the edge; empty if the row has none.
         edge_logged: Whether the log has edge locations at all.
-        direction: `out` to viewers, or `in`.
+        direction: `out` to viewers, `in` from viewers, or `origin`: from viewers, and on to the origin.
         version: `legacy` or `v2`, the version of the log.
+        doubt: Why it is not known whether what came in went on to the origin; empty if it is.
     """
 
     airport: str
     edge_logged: bool
     direction: str
     version: str
+    doubt: str = ""
 
 
 class RowJudge:
@@ -91,15 +102,27 @@ class RowJudge:
             tally.refuse(number, LineReason.INVALID_TIME, detail, text, sent + received)
             return
         airport = airport_of(value(EDGE))
+        inward, doubt = _went(value(METHOD), value(RESULT))
         moves = [
-            Moved(EdgeTransfer(airport, self._edge_logged, direction, self._version), size_bytes)
-            for direction, size_bytes in (("out", sent), ("in", received))
+            Moved(EdgeTransfer(airport, self._edge_logged, direction, self._version, why), size_bytes)
+            for direction, size_bytes, why in (("out", sent, ""), (inward, received, doubt))
             if size_bytes
         ]
         if moves:
             tally.metered(moves, time_s, time_s)
         else:
             tally.nodata()
+
+
+def _went(method: str, result: str) -> tuple[str, str]:
+    """Where the bytes of a request went, and why that is not known if it is not."""
+    if method in _NONE:
+        return "in", METHOD_NOT_LOGGED
+    if method in _READS or result in _AT_EDGE:
+        return "in", ""
+    if method in _UPLOADS and result == _BY_ORIGIN:
+        return "origin", ""
+    return "in", ORIGIN_UNKNOWN
 
 
 def _number(text: str) -> int | None:

@@ -4,7 +4,9 @@ A distribution may write both versions of the log, each with the same requests: 
 metered, the other one is shadowed.
 
 The metered side is the edge, and the other one is the internet. What viewers sent has the usage type that AWS's naming
-gives it; no bill has a line for it, because it is free.
+gives it; no bill has a line for it, because it is free. But what they sent with PUT, POST and the like goes on to the
+origin, and AWS bills it as that. A byte is metered once, so it is the one or the other. Where the origin is, no field
+says.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 from metering.onramps.cloudfront.areas import areas_by_airport
 from metering.onramps.reasons import LineReason
 from metering.onramps.traffic import Classified, Refused, Shadowed, Traffic
-from metering.usage.locations import CLOUDFRONT, INTERNET
+from metering.usage.locations import CLOUDFRONT, INTERNET, UNKNOWN
 
 if TYPE_CHECKING:
     from metering.onramps.cloudfront.rows import EdgeTransfer
@@ -22,7 +24,13 @@ if TYPE_CHECKING:
     from metering.onramps.names import FileName
     from metering.onramps.traffic import Outcome
 
-AREA, NO_AREA = "edge_area", "no_edge_area"
+AREA, NO_AREA, NO_ORIGIN = "edge_area", "no_edge_area", "no_edge_origin"
+# The other side, and what its transfer is called, by direction.
+_FAR = {
+    "out": (INTERNET, "DataTransfer-Out-Bytes"),
+    "in": (INTERNET, "DataTransfer-In-Bytes"),
+    "origin": (UNKNOWN, "DataTransfer-Out-OBytes"),
+}
 EDGE_NOT_LOGGED, EDGE_UNKNOWN = "edge_not_logged", "edge_unknown"
 _SERVICE = "AmazonCloudFront"
 
@@ -49,18 +57,21 @@ class CloudFrontClassifier:
         return self._classified(subject, account_id)
 
     def _classified(self, subject: EdgeTransfer, account_id: str) -> Classified:
-        way = "Out" if subject.direction == "out" else "In"
+        far, traffic_name = _FAR[subject.direction]
+        way = "In" if subject.direction == "in" else "Out"
         area = areas_by_airport().get(subject.airport, "")
-        usage_type = f"{area}-DataTransfer-{way}-Bytes" if area else f"Unclassified-{way}-Bytes"
+        known = area and not subject.doubt
         traffic = Traffic(
             account_id=account_id,
             service=_SERVICE,
             resource_id=self._name.source,
-            direction=subject.direction,
-            from_location=CLOUDFRONT if subject.direction == "out" else INTERNET,
-            to_location=INTERNET if subject.direction == "out" else CLOUDFRONT,
-            usage_type=usage_type,
+            direction=way.lower(),
+            from_location=far if way == "In" else CLOUDFRONT,
+            to_location=CLOUDFRONT if way == "In" else far,
+            usage_type=f"{area}-{traffic_name}" if known else f"Unclassified-{way}-Bytes",
         )
+        if subject.doubt:
+            return Classified(traffic, NO_ORIGIN, subject.doubt)
         if area:
             return Classified(traffic, AREA)
         return Classified(traffic, NO_AREA, EDGE_UNKNOWN if subject.edge_logged else EDGE_NOT_LOGGED)

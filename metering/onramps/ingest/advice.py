@@ -47,6 +47,8 @@ ADVICE = {
     "direction_unknown": Advice("neither the log nor a context says which way it went", _PATHS, context=True),
     "edge_unknown": Advice("the edge is in no billing area that is known"),
     "edge_not_logged": Advice("the CloudFront log lacks the field x-edge-location"),
+    "method_not_logged": Advice("the CloudFront log lacks the field cs-method, so uploads to the origin are not told"),
+    "origin_unknown": Advice("the CloudFront log does not say whether an upload went on to the origin"),
     "peer_not_stated": Advice("the mapping leaves the other side unknown"),
     "contradiction": Advice("the log and the address ranges do not agree"),
 }

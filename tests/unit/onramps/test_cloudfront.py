@@ -35,6 +35,7 @@ VALUES = {
     "x-edge-location": "LHR61-P2",
     "sc-bytes": "4000",
     "cs-bytes": "300",
+    "cs-method": "GET",
 }
 
 
@@ -108,6 +109,39 @@ def test_version_2_in_json_has_a_row_a_line() -> None:
     assert reasons(result) == {"invalid_value": 1, "invalid_time": 1}
 
 
+def _sent(line: str) -> list[tuple[str, str, str, int]]:
+    """What a line is metered as, but for what the edge sent to the viewer."""
+    rows = records(owned(HEADER + line + "\n"))
+    return [(row.usage_type, row.from_location, row.to_location, row.bytes) for row in rows if row.bytes != 4000]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_an_upload_that_went_on_to_the_origin_is_billed_as_transfer_to_the_origin(method: str) -> None:
+    line = legacy_line(cs_method=method, x_edge_result_type="Miss")
+    assert _sent(line) == [("EU-DataTransfer-Out-OBytes", "cloudfront", "unknown", 300)]
+
+
+@pytest.mark.parametrize(
+    ("method", "result"),
+    [("GET", "Miss"), ("HEAD", "Error"), ("POST", "Redirect"), ("PUT", "LimitExceeded"), ("OPTIONS", "Hit")],
+)
+def test_what_stayed_at_the_edge_is_free_and_counted_once(method: str, result: str) -> None:
+    line = legacy_line(cs_method=method, x_edge_result_type=result)
+    assert _sent(line) == [("EU-DataTransfer-In-Bytes", "internet", "cloudfront", 300)]
+
+
+@pytest.mark.parametrize(
+    ("method", "result", "reason"),
+    [("-", "Miss", "method_not_logged"), ("POST", "Error", "origin_unknown"), ("PUT", "-", "origin_unknown")],
+)
+def test_an_upload_of_which_the_log_does_not_say_where_it_went_is_unclassified(
+    method: str, result: str, reason: str
+) -> None:
+    line = legacy_line(cs_method=method, x_edge_result_type=result)
+    assert _sent(line) == [("Unclassified-In-Bytes", "internet", "cloudfront", 300)]
+    assert reason in {share.reason for share in owned(HEADER + line + "\n").shares}
+
+
 def test_raw_files_without_names_need_them_given() -> None:
     row = "\t".join(VALUES[name] for name in ("date", "time", "x-edge-location", "sc-bytes"))
     with pytest.raises(LogFileRefusedError, match=r"no_header: .*--fields"):
@@ -119,7 +153,9 @@ def test_raw_files_without_names_need_them_given() -> None:
 @pytest.mark.parametrize("separator", ["-", "_"])
 @pytest.mark.parametrize("number", [str, int])
 def test_version_2_in_parquet_has_numbers_as_numbers_or_as_texts(separator: str, number: type[str] | type[int]) -> None:
-    columns: dict[str, list[object]] = {name: [VALUES[name], None] for name in ("date", "time", "x-edge-location")}
+    columns: dict[str, list[object]] = {
+        name: [VALUES[name], None] for name in ("date", "time", "x-edge-location", "cs-method")
+    }
     columns |= {name: [number(VALUES[name]), number("1")] for name in ("sc-bytes", "cs-bytes")}
     columns = {name.replace("-", separator): values for name, values in columns.items()}
     columns["c_ip"] = ["1.2.3.4", "1.2.3.4"]

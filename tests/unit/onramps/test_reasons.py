@@ -9,7 +9,10 @@ import metering.onramps as onramps
 from metering.onramps.ingest.advice import ADVICE, advice_of
 from metering.onramps.rules.hop_rules import hop_rules
 
-OWN = {"edge_unknown", "edge_not_logged", "global_service", "ranges_unknown", "peer_not_stated", "direction_unknown"}
+OWN = {
+    *("edge_unknown", "edge_not_logged", "global_service", "ranges_unknown", "peer_not_stated", "direction_unknown"),
+    *("method_not_logged", "origin_unknown", "attachment_unknown", "peer_region_unknown", "payer_unknown"),
+}
 
 
 def test_the_reasons_of_all_kinds_have_words() -> None:
