@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 from metering.audit.verify.manifest import SentBatch
 from metering.errors import OperationFailedError
 from metering.hours import rfc3339
-from metering.intake.admission import Admission
 from metering.intake.record_rules import record_problems
 from metering.intake.records import decode_record
 from metering.replay.complaints import complaint
@@ -30,11 +29,11 @@ from metering.replay.synthesis import Shipment
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from metering.intake.admission import Admission
+
 _HOUR_S = 3_600
-# One day under the admission window of 35 days, which leaves a day for sending and queueing.
-_LONGEST_S = 34 * 86_400
-# The contract's window. A stage may have another: then `verify` names the batches whose verdict differs.
-_ADMISSION = Admission(window_s=35 * 86_400, ahead_s=300, floor_s=0)
+# Of an admission window, what is left for sending and queueing.
+_SENDING_S = 86_400
 
 _KINDS = (
     "A file has one JSON object a line (NDJSON), or is Parquet with a name that ends in .parquet. Convert CSV, or a "
@@ -114,10 +113,14 @@ class GivenRecords:
             totals=expected_totals(good),
         )
 
-    def shifted_to(self, now_s: int) -> GivenRecords:
+    def shifted_to(self, now_s: int, *, window_s: int) -> GivenRecords:
         """The records moved by whole hours, so that the newest hour is the last whole one before `now_s`.
 
         Hours keep their distance, so totals by hour keep their shape. A record without times stays as it is.
+
+        Args:
+            now_s: When they are sent.
+            window_s: Admission window of the stage.
 
         Raises:
             InputError: The records span more time than the admission window.
@@ -127,20 +130,25 @@ class GivenRecords:
         if not starts:
             return self
         newest = max(starts) - max(starts) % _HOUR_S
-        if newest - min(starts) > _LONGEST_S:
-            days = (newest - min(starts)) / 86_400
-            raise InputError(f"the records span {days:.0f} days; 34 days can be admitted: split the file by time")
+        longest_s = window_s - _SENDING_S
+        if newest - min(starts) > longest_s:
+            days, most = (newest - min(starts)) / 86_400, longest_s // 86_400
+            raise InputError(f"the records span {days:.0f} days; {most} days can be admitted: split the file by time")
         shift_s = now_s - now_s % _HOUR_S - _HOUR_S - newest
         moved = [_moved(each, pair, shift_s) for each, pair in zip(self.given, times, strict=True)]
         return replace(self, name=_named(moved), given=moved)
 
-    def judged(self, now_s: int) -> GivenRecords:
+    def judged(self, now_s: int, admission: Admission) -> GivenRecords:
         """The records with what the service must find wrong in them, if they are sent at `now_s`.
+
+        Args:
+            now_s: When they are sent.
+            admission: Admission window of the stage that they are sent to.
 
         Raises:
             InputError: A record is valid, but the sender cannot count it.
         """
-        found = {at: problems for at, each in enumerate(self.given) if (problems := _problems(each, now_s))}
+        found = {at: problems for at, each in enumerate(self.given) if (problems := _problems(each, now_s, admission))}
         return replace(self, problems=found)
 
 
@@ -216,12 +224,12 @@ def _no_object(each: GivenRecord) -> str:
     return each.unread or "not a JSON object"
 
 
-def _problems(each: GivenRecord, now_s: int) -> list[str]:
+def _problems(each: GivenRecord, now_s: int, admission: Admission) -> list[str]:
     """What the service must find wrong with a record, each problem in words; empty if there is nothing."""
     if not isinstance(each.value, dict):
         return [_no_object(each)]
     decoded = decode_record(_text_of(each.value).encode())
-    problems = record_problems(decoded, admission=_ADMISSION, sent_at_ms=now_s * 1000)
+    problems = record_problems(decoded, admission=admission, sent_at_ms=now_s * 1000)
     if problems:
         return [complaint(reason, detail, each.value) for reason, detail in problems]
     try:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_of
-from metering.replay.given import read_records
 from metering.replay.synthesis import Synthesis, replay_name
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
+    from metering.intake.admission import Admission
+    from metering.replay.given import GivenRecords
     from metering.replay.scenarios import Scenario
     from metering.replay.synthesis import Shipment
 
@@ -37,14 +37,15 @@ class Traffic:
     complaints: Sequence[str] = ()
 
 
-def given_traffic(files: Sequence[Path], records_per_batch: int, now_s: int, *, shifted: bool = True) -> Traffic:
-    """The records of files, to be sent at `now_s`; `shifted` moves them there.
+def given_traffic(
+    read: GivenRecords, records_per_batch: int, now_s: int, *, admission: Admission, shifted: bool = True
+) -> Traffic:
+    """Records of files, to be sent at `now_s` to a stage of this admission window; `shifted` moves them there.
 
     Raises:
-        InputError: A file holds something else.
+        InputError: They span more time than the window, or one of them cannot be counted here.
     """
-    read = read_records(files)
-    given = (read.shifted_to(now_s) if shifted else read).judged(now_s)
+    given = (read.shifted_to(now_s, window_s=admission.window_s) if shifted else read).judged(now_s, admission)
     number = -(-len(given.given) // records_per_batch)
     return Traffic(
         name=given.name,

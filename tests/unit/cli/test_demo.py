@@ -15,6 +15,7 @@ from metering.cli.commands.developer.demo_stage import NEXT, Act, Demo, Played, 
 from metering.cli.failures import CommandFailedError, CommandStoppedError
 from metering.replay.given import SAMPLE, read_records
 from tests.support.lake_world import NOW_S, World, record
+from tests.support.stage import ADMISSION
 from tests.unit.house.command_lines import parsed
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def test_what_happens_in_an_act_is_wrapped_between_words(
 
 def test_conflicts_are_withheld_so_that_each_run_counts_the_same() -> None:
     kept: list[Shipment] = []
-    for traffic in demo_traffic(400, 20, 1, 1_795_600_000, "bucket"):
+    for traffic in demo_traffic(400, 20, 1, 1_795_600_000, "bucket", ADMISSION):
         sent = list(_without_conflicts(traffic.shipments, kept))
         assert not [shipment for shipment in sent if shipment.sent.expect == "conflict"]
     assert kept

@@ -12,15 +12,19 @@ from metering.cli.commands.developer.demo_costs import is_right, show_costs
 from metering.cli.commands.developer.demo_stage import Demo
 from metering.cli.failures import CommandFailedError
 from metering.replay.bill import billed_lines
-from metering.replay.given import SAMPLE
+from metering.replay.given import SAMPLE, read_records
 from metering.replay.traffic import given_traffic
 from tests.support.lake_world import NOW_S, World
+from tests.support.stage import ADMISSION
 
 
 def demo(*, without: int = 0) -> Demo:
     """A demo in whose region the real lines are metered, but for the first `without` batches."""
     world = World()
-    bodies = [json.loads(shipment.body) for shipment in given_traffic([SAMPLE], 20, NOW_S).shipments]
+    bodies = [
+        json.loads(shipment.body)
+        for shipment in given_traffic(read_records([SAMPLE]), 20, NOW_S, admission=ADMISSION).shipments
+    ]
     world.send(*(body["records"] for body in bodies[without:]))
     made = Demo(region_name="us-east-1", now_s=NOW_S, batches=1, records_per_batch=2, seed=1)
     made.deployed = world.source()  # type: ignore[assignment]  # what the act uses of a region

@@ -23,7 +23,10 @@ from metering.replay.given import SAMPLE
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.sender import SendingFailedError
 from metering.replay.traffic import Traffic
+from tests.cli.lively import Lively
+from tests.cli.record import _at_one_moment
 from tests.support.answering import serving
+from tests.support.lake_world import NOW_S, World, record
 
 if TYPE_CHECKING:
     from metering.reports.answer import Json
@@ -83,7 +86,9 @@ def test_records_of_a_file_are_a_deed_where_no_emulator_answers() -> None:
 def test_problems_of_a_file_are_told_once_each_and_the_rest_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "old.ndjson"
     path.write_text(SAMPLE.read_text())
-    result = CliRunner().invoke(app, ["replay", "--input", str(path), "--stage", "dev"])
+    with _at_one_moment(Lively(emulated=True)):
+        line = ["replay", "--input", str(path), "--manifest", str(tmp_path / "m.json"), "--threads", "1"]
+        result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
     told = [line for line in result.stderr.splitlines() if line.startswith(f"{path}:")]
     assert len(told) == 10
     assert told[0] == f"{path}:1: start: 2024-09-24T16:00:00Z is too old to be admitted"
@@ -172,3 +177,35 @@ def test_the_sender_says_why_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(SendingFailedError) as stopped:
         sender.send(traffic.shipments, lambda _group: None)
     assert isinstance(stopped.value.__cause__, UnavailableError)
+
+
+@pytest.mark.parametrize(("window_days", "expected"), [(50, "accepted"), (30, "rejected")])
+def test_records_of_files_are_judged_by_the_window_of_their_stage(
+    window_days: int, expected: str, tmp_path: Path
+) -> None:
+    """P12: the manifest expected 35 days of every stage, and `verify` called what the stage did right unexpected."""
+    region = Lively(world=World(window_s=window_days * 86_400), emulated=True)
+    old = record(1, start_s=NOW_S - 40 * 86_400)
+    # Of a record that only the contract's window would refuse, and of one that it would take.
+    start_s = NOW_S - (40 if expected == "accepted" else 32) * 86_400
+    file, manifest = tmp_path / "mine.ndjson", tmp_path / "m.json"
+    file.write_text(json.dumps({**old, "start": start_s, "end": start_s}) + "\n")
+    with _at_one_moment(region):
+        line = ["replay", "--input", str(file), "--manifest", str(manifest), "--threads", "1"]
+        result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line, "--format", "json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["expected"][expected] == 1
+    if expected == "rejected":
+        assert "Records of the last 30 days are admitted." in " ".join(result.stderr.split())
+
+
+def test_a_file_that_spans_more_than_the_window_of_its_stage_cannot_be_moved_to_now(tmp_path: Path) -> None:
+    region = Lively(world=World(window_s=10 * 86_400), emulated=True)
+    file = tmp_path / "mine.ndjson"
+    file.write_text("".join(json.dumps(record(1, start_s=NOW_S - days * 86_400)) + "\n" for days in (0, 20)))
+    with _at_one_moment(region):
+        result = CliRunner().invoke(
+            app, ["--endpoint", "http://127.0.0.1:9", "replay", "--input", str(file), "--shift-to-now"]
+        )
+    assert result.exit_code == 1
+    assert "the records span 20 days; 9 days can be admitted" in " ".join(result.stderr.split())

@@ -20,6 +20,7 @@ from metering.cli.commands.developer.demo_acts import BATCHES, RECORDS_PER_BATCH
 from metering.intake.batches import DecodedBatch
 from metering.usage.totals import Total
 from tests.support.reading import Desk
+from tests.support.stage import ADMISSION
 from tests.unit.house.command_lines import ROOT
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def manifest_line(shipment: Shipment) -> SentBatch:
 def sent_by_the_demo(now_s: int) -> list[list[SentBatch]]:
     return [
         [manifest_line(shipment) for shipment in traffic.shipments]
-        for traffic in demo_traffic(BATCHES, RECORDS_PER_BATCH, 1, now_s, "bucket")
+        for traffic in demo_traffic(BATCHES, RECORDS_PER_BATCH, 1, now_s, "bucket", ADMISSION)
     ]
 
 

@@ -14,6 +14,7 @@ from metering.replay.given import InputError, read_records
 from metering.replay.traffic import given_traffic
 from tests.support.lake_world import record
 from tests.support.reading import Desk
+from tests.support.stage import ADMISSION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,7 @@ def test_a_bad_record_is_told_by_its_line_and_the_service_refuses_what_the_manif
 ) -> None:
     path = tmp_path / "mine.ndjson"
     path.write_text("\n".join([json.dumps(now(1)), wrong, json.dumps(now(2)), "", wrong]) + "\n")
-    traffic = given_traffic([path], 3, NOW_S, shifted=False)
+    traffic = given_traffic(read_records([path]), 3, NOW_S, admission=ADMISSION, shifted=False)
     complaints = [each for each in traffic.complaints if each.startswith(f"{path}:2: ")]
     assert complaints[0].startswith(f"{path}:2: {told}")
     assert any(each.startswith(f"{path}:5: {told}") for each in traffic.complaints)
@@ -83,7 +84,7 @@ def test_values_of_parquet_that_json_has_no_form_for_are_told_as_wrong(tmp_path:
     path = tmp_path / "mine.parquet"
     rows = [now(1) | {"bytes": float("nan")}, now(2) | {"bytes": 2.0}]
     pq.write_table(pa.Table.from_pylist(rows), path)
-    traffic = given_traffic([path], 10, NOW_S, shifted=False)
+    traffic = given_traffic(read_records([path]), 10, NOW_S, admission=ADMISSION, shifted=False)
     assert traffic.complaints == [f"{path}:1: bytes: nan is no whole number"]
     [shipment] = traffic.shipments
     assert [(total.bytes, total.records) for total in shipment.sent.totals.values()] == [(2, 1)]
@@ -92,13 +93,15 @@ def test_values_of_parquet_that_json_has_no_form_for_are_told_as_wrong(tmp_path:
 def test_old_records_are_told_unless_they_are_moved(tmp_path: Path) -> None:
     path = tmp_path / "old.ndjson"
     path.write_text(json.dumps(record(1, start_s=NOW_S - 90 * 86_400)) + "\n")
-    [told] = given_traffic([path], 10, NOW_S, shifted=False).complaints
+    [told] = given_traffic(read_records([path]), 10, NOW_S, admission=ADMISSION, shifted=False).complaints
     assert told.endswith("Z is too old to be admitted")
-    assert given_traffic([path], 10, NOW_S).complaints == []
+    assert given_traffic(read_records([path]), 10, NOW_S, admission=ADMISSION).complaints == []
 
 
 def test_the_same_file_gives_the_same_ids_with_bad_records_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.ndjson"
     path.write_text(json.dumps(now(1)) + "\nno JSON\n")
-    first, again = (list(given_traffic([path], 10, NOW_S).shipments) for _ in range(2))
+    first, again = (
+        list(given_traffic(read_records([path]), 10, NOW_S, admission=ADMISSION).shipments) for _ in range(2)
+    )
     assert first == again

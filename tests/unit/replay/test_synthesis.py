@@ -26,6 +26,7 @@ from metering.replay.scenarios import SCENARIOS, Form
 from metering.replay.synthesis import Shipment, Synthesis, replay_name
 from metering.usage.totals import Total, UsageKey, merge
 from tests.support.drawn_records import record_dicts
+from tests.support.stage import ADMISSION
 
 BASE_S = 1_795_525_200
 
@@ -117,7 +118,7 @@ def test_real_bill_lines_have_the_usage_types_and_bytes_that_aws_billed() -> Non
 def test_shifting_to_now_keeps_the_distance_of_hours_and_admits_every_record() -> None:
     given = read_records([SAMPLE])
     now_s = BASE_S + 1_234
-    moved = given.shifted_to(now_s)
+    moved = given.shifted_to(now_s, window_s=ADMISSION.window_s)
     before, after = expected_totals(given.records), expected_totals(moved.records)
     shift_s = max(key.hour_s for key in after) - max(key.hour_s for key in before)
     assert {key._replace(hour_s=key.hour_s + shift_s): total for key, total in before.items()} == after
@@ -132,7 +133,7 @@ def test_records_that_span_more_than_the_window_are_refused_with_advice(tmp_path
     old = record | {"start": "2024-01-01T00:00:00Z", "end": "2024-01-01T00:05:00Z"}
     path.write_text(f"{json.dumps(record)}\n{json.dumps(old)}\n")
     with pytest.raises(InputError, match="split the file"):
-        read_records([path]).shifted_to(BASE_S)
+        read_records([path]).shifted_to(BASE_S, window_s=ADMISSION.window_s)
 
 
 @pytest.mark.parametrize("text", ["", "not json\n", "[]\n"])

@@ -21,6 +21,7 @@ from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError
 from metering.cli.printing.output import Format, write_answer
 from metering.hours import hour_of
+from metering.intake.admission import Admission
 from metering.replay.scenarios import SCENARIOS
 from metering.reports.query import Order, UsageQuery
 from metering.reports.ranking import in_order
@@ -54,15 +55,17 @@ _SQL = (
 )
 
 
-def demo_traffic(batches: int, records_per_batch: int, seed: int, now_s: int, bucket: str) -> list[Traffic]:
+def demo_traffic(
+    batches: int, records_per_batch: int, seed: int, now_s: int, bucket: str, admission: Admission
+) -> list[Traffic]:
     """The real lines, moved to now, and made-up traffic; the same seed gives the same totals at any time."""
-    from metering.replay.given import SAMPLE
+    from metering.replay.given import SAMPLE, read_records
     from metering.replay.traffic import given_traffic, synthetic_traffic
 
     # Few usage keys a batch: the emulator takes most of the time, and most of that for those.
     scenario = replace(SCENARIOS["mixed"], records_per_batch=records_per_batch, keys_per_batch=_KEYS_PER_BATCH)
     return [
-        given_traffic([SAMPLE], _REAL_BATCH, now_s),
+        given_traffic(read_records([SAMPLE]), _REAL_BATCH, now_s, admission=admission),
         synthetic_traffic("mixed", scenario, batches, seed, now_s, bucket),
     ]
 
@@ -80,7 +83,8 @@ def _send(demo: Demo) -> None:
 
     manifest = io.StringIO()
     conflicts: list[Shipment] = []
-    traffics = demo_traffic(demo.batches, demo.records_per_batch, demo.seed, demo.now_s, demo.region.names.data_bucket)
+    bucket, admission = demo.region.names.data_bucket, Admission.of(demo.region.settings)
+    traffics = demo_traffic(demo.batches, demo.records_per_batch, demo.seed, demo.now_s, bucket, admission)
     for traffic in traffics:
         _send_one(demo, replace(traffic, shipments=_without_conflicts(traffic.shipments, conflicts)), manifest)
     verifier = build_verifier(demo.region)

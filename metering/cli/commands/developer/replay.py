@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from metering.audit.held_back import duration
 from metering.audit.verify.manifest import ManifestHeader, header_line
 from metering.cli.command import Session, command, progress, say
 from metering.cli.endings import first_interrupt_noted
@@ -128,7 +129,7 @@ def replay(
         raise typer.Exit(2)
     now_s = int(time.time())
     if files:
-        traffic = _of_files(files, scenario, records_per_batch, now_s, shifted=shift_to_now)
+        traffic = _of_files(session, files, scenario, records_per_batch, now_s, shifted=shift_to_now)
         deed: AbstractContextManager[Done] = session.deed(
             what="replay",
             subject=", ".join(map(str, files)),
@@ -166,14 +167,25 @@ def _tell_what_can_be_sent() -> None:
 
 
 def _of_files(
-    files: Sequence[Path], scenario: str | None, records_per_batch: int | None, now_s: int, *, shifted: bool
+    session: Session,
+    files: Sequence[Path],
+    scenario: str | None,
+    records_per_batch: int | None,
+    now_s: int,
+    *,
+    shifted: bool,
 ) -> Traffic:
     if scenario is not None:
         raise WrongUsageError("--input and --scenario exclude each other.", "Run one replay for each.")
+    from metering.intake.admission import Admission
     from metering.replay.complaints import TOO_OLD
+    from metering.replay.given import read_records
     from metering.replay.traffic import given_traffic
 
-    traffic = given_traffic(files, records_per_batch or 100, now_s, shifted=shifted)
+    # Files that cannot be read need no region.
+    read = read_records(files)
+    admission = Admission.of(session.region().settings)
+    traffic = given_traffic(read, records_per_batch or 100, now_s, admission=admission, shifted=shifted)
     for told in traffic.complaints[:_SHOWN]:
         say(told, style="yellow")
     more = len(traffic.complaints) - _SHOWN
@@ -182,7 +194,8 @@ def _of_files(
     if traffic.complaints:
         say("They are sent as they stand. The service must refuse these records, and the manifest expects that.")
     if not shifted and any(told.endswith(TOO_OLD) for told in traffic.complaints):
-        say("Records of the last 35 days are admitted. To send older ones as new ones, add --shift-to-now.")
+        window = duration(admission.window_s)
+        say(f"Records of the last {window} are admitted. To send older ones as new ones, add --shift-to-now.")
     return traffic
 
 
