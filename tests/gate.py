@@ -73,7 +73,8 @@ PLANS: dict[str, Plan] = {
             "long": 60,
             "browser-fronts": 180,
             "localstack": 120,
-            "localstack-rest": 260,
+            # With the installation of LocalStack and the AWS CLI, and its page.
+            "localstack-rest": 500,
             "fuzz": 300,
             "networks-long": 120,
             # With Spark's installation on a new machine, which takes a minute.

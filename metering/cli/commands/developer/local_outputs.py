@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _EXPORTS = "ExportsOutput"
 # What an emulator puts out as it is the name of a host that nobody resolves.
 _API = "ApiUrl"
+# Version 1 ignores the variable for SQS, and would send a message to AWS.
+_AWS_CLI = (
+    "# The AWS CLI: aws --endpoint-url $AWS_ENDPOINT_URL sqs send-message --queue-url $INGEST_QUEUE_URL "
+    "--message-body file://batch.json\n"
+)
 # Names in a shell -> outputs of the data stack.
 _NAMES = {
     "INGEST_QUEUE_URL": "IngestQueueUrl",
@@ -102,8 +107,8 @@ def environment(state: LocalState, found: Outputs) -> dict[str, str]:
 
 
 def shell_lines(values: Mapping[str, str]) -> str:
-    """Variables as lines for a shell."""
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+    """Variables as lines for a shell, and a comment with what they do not tell the AWS CLI."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()) + _AWS_CLI
 
 
 def environment_answer(values: Mapping[str, str]) -> Answer:

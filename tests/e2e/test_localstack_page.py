@@ -1,0 +1,144 @@
+"""docs/localstack.md, typed as it stands: on MiniStack in the gate, on LocalStack where that is at the endpoint.
+
+It works in a region of its own, so the stage of the other tests stands beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.adapters.emulator import ministack as emulator
+from metering.adapters.emulator.health import is_emulator
+from tests.support.aws_cli import AWS_CLI, version_of, why_no_cli
+from tests.unit.house.command_lines import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+pytestmark = pytest.mark.emulator
+
+PAGE = (ROOT / "docs" / "localstack.md").read_text()
+REGION = "eu-west-1"
+_PORT = 4790
+_PLACE = re.compile(r"^export EMULATOR=.+$", re.MULTILINE)
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_CLI_LINE = re.compile(r"^aws --endpoint-url .+$", re.MULTILINE)
+_BY_HAND = "## By the CDK alone"
+# In the gate the CLI is not installed for one line; `make check-long` types it.
+_INSTEAD = (
+    'import boto3, os; boto3.client("sqs").send_message(QueueUrl=os.environ["INGEST_QUEUE_URL"], '
+    'MessageBody=open("first.json").read())'
+)
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """The emulator that runs already."""
+    named = os.environ.get("METERING_E2E_ENDPOINT")
+    if named:
+        yield named
+        return
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    running = emulator.start(emulator.free_port(_PORT + worker), region="us-east-1")
+    try:
+        yield running.endpoint
+    finally:
+        emulator.stop(running.pid)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The project's folder as far as the page uses it, to write into."""
+    for name in (".venv", "infra"):
+        (tmp_path / name).symlink_to(Path(sys.prefix) if name == ".venv" else ROOT / name)
+    return tmp_path
+
+
+def shell(script: str, folder: Path, path: str = "") -> str:
+    """What a shell prints that types a script and ends at the first line that fails."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_", "LOCALST"))}
+    env: Mapping[str, str] = {
+        **plain,
+        "AWS_REGION": REGION,
+        "METERING_LOCAL_DIR": str(folder / "local"),
+        "PATH": os.pathsep.join(filter(None, (path, plain["PATH"]))),
+    }
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-x"],
+        input=script,
+        cwd=folder,
+        env=env,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def script_of(page: str, endpoint: str) -> str:
+    """All of a page's lines as one script. Only the place of the emulator is another one."""
+    lines: list[str] = []
+    for language, block in _BLOCK.findall(page):
+        if language == "python":
+            lines += [f"cat > first.py <<'END_OF_PROGRAM'\n{block}END_OF_PROGRAM\n", ".venv/bin/python first.py\n"]
+        else:
+            lines.append(block)
+    return _PLACE.sub(f"export EMULATOR={endpoint}", "".join(lines))
+
+
+def check_typed(page: str, endpoint: str, folder: Path, *, why_no_cli: str) -> None:
+    """Type a page, and look at what its commands said."""
+    script = script_of(page, endpoint)
+    if why_no_cli:
+        print(f"the line of the AWS CLI is not typed: {why_no_cli}")
+        script = _CLI_LINE.sub(f".venv/bin/python -c '{_INSTEAD}'", script)
+
+    said = shell(script, folder, "" if why_no_cli else str(AWS_CLI.folder() / "bin"))
+
+    # Two batches of 41,943,040 bytes: the CLI's and the client's.
+    assert '"bytes": "83886080"' in said
+    assert said.count('"deployed": true') == 2
+    # It runs on.
+    assert is_emulator(endpoint)
+
+
+def test_the_page_works_as_it_stands(endpoint: str, folder: Path) -> None:
+    """The CDK by hand is a drill on MiniStack, for its time."""
+    assert len(_PLACE.findall(PAGE)) == 1
+    assert len(_CLI_LINE.findall(PAGE)) == 1
+    whole = "METERING_E2E_ENDPOINT" in os.environ
+    why = why_no_cli(installing=whole)
+    assert not (whole and why and os.environ.get("CI")), why
+    before, section, _ = PAGE.partition(_BY_HAND)
+    assert section
+    check_typed(PAGE if whole else before, endpoint, folder, why_no_cli=why)
+
+
+@pytest.mark.drill
+def test_the_whole_page_works_with_the_cdk_by_hand(endpoint: str, folder: Path) -> None:
+    why = why_no_cli(installing=True)
+    assert not (why and os.environ.get("CI")), why
+    check_typed(PAGE, endpoint, folder, why_no_cli=why)
+
+
+def test_version_2_of_the_aws_cli_sends_by_the_line_of_the_page(endpoint: str, folder: Path) -> None:
+    program = Path("/usr/bin/aws")
+    if version_of(program) != 2:
+        pytest.skip("Debian's AWS CLI 2 (apt-get install awscli) is not installed")
+    keys = f"export AWS_ENDPOINT_URL={endpoint} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n"
+    made = f"aws sqs create-queue --queue-name cli-{time.time_ns()} --output json\n"
+    url = json.loads(shell(keys + made, folder, "/usr/bin"))["QueueUrl"]
+    (folder / "first.json").write_text('{"schema": "metering.batch/1"}')
+    [line] = _CLI_LINE.findall(PAGE)
+
+    assert "MessageId" in shell(f"{keys}export INGEST_QUEUE_URL={url}\n{line}\n", folder, "/usr/bin")
