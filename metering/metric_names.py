@@ -103,9 +103,10 @@ CANARY_GOOD: Final = "CanaryGood"
 CANARY_LATE: Final = "CanaryLate"
 CANARY_DOUBLED: Final = "CanaryDoubled"
 
-# Requests of the HTTP API: all; 1,000 for one that failed by our fault and 0 for any other; those without a token that
-# is known; partitions of the usage table and hours of the lake that they read.
+# Requests of the HTTP API: all; 1,000 for one that failed by our fault and 0 for any other; the same for a slow one;
+# those without a token that is known; partitions of the usage table and hours of the lake that they read.
 API_REQUESTS: Final = "ApiRequests"
 API_FAILED_PERMILLE: Final = "ApiFailedPermille"
+API_SLOW_PERMILLE: Final = "ApiSlowPermille"
 API_UNAUTHORIZED: Final = "ApiUnauthorized"
 API_READS: Final = "ApiReads"

@@ -196,9 +196,12 @@ def _api(stage: str) -> list[cloudwatch.IWidget]:
 
     return [
         graph(
-            "HTTP API: requests in 5 minutes, and how many of a thousand failed by our fault",
+            "HTTP API: requests in 5 minutes, and how many of a thousand failed by our fault or were slow",
             [counted(counters.API_REQUESTS, "requests"), counted(counters.API_UNAUTHORIZED, "without a known token")],
-            right=[counted(counters.API_FAILED_PERMILLE, "failed", "Average")],
+            right=[
+                counted(counters.API_FAILED_PERMILLE, "failed", "Average"),
+                counted(counters.API_SLOW_PERMILLE, "slow", "Average"),
+            ],
             axes=("requests", "of a thousand"),
             width=12,
         ),

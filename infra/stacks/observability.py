@@ -8,7 +8,7 @@ from aws_cdk import Stack
 
 from infra.components.alarms import MeteringAlarm, MetricPlace, PageState
 from infra.components.dashboards import Dashboards
-from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_UNAUTHORIZED, NAMESPACE
+from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_SLOW_PERMILLE, API_UNAUTHORIZED, NAMESPACE
 from metering.operations.alarms import ALARMS, API_ORIGIN, LOG_ORIGINS, WATCH_NAMESPACE, AlarmSpec, Figure
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _place_of_api(spec: AlarmSpec, config: StageConfig, api: ApiStack | None) ->
 
 
 # What the function counts itself. All else of it is a metric of Lambda.
-_API_COUNTERS = (API_FAILED_PERMILLE, API_READS, API_UNAUTHORIZED)
+_API_COUNTERS = (API_FAILED_PERMILLE, API_READS, API_SLOW_PERMILLE, API_UNAUTHORIZED)
 
 
 def _construct_id(name: str) -> str:

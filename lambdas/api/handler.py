@@ -9,7 +9,7 @@ from mangum import Mangum
 
 from lambdas.api.bootstrap import dependencies
 from metering.api.request_log import RequestFigures, RequestLog
-from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_REQUESTS, API_UNAUTHORIZED
+from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_REQUESTS, API_SLOW_PERMILLE, API_UNAUTHORIZED
 
 if TYPE_CHECKING:
     from mangum.types import LambdaContext as MangumContext
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _TEXT = ("text/", "application/json", "application/problem+json", "application/x-ndjson", "image/svg+xml")
 _FAILED = 500
 _UNAUTHORIZED = 401
+# The start of a process, which Lambda counts into `Duration`, is over before a request is measured.
+_SLOW_MS = 2_000
 
 
 def handler(event: LambdaEvent, context: LambdaContext) -> dict[str, object]:
@@ -46,8 +48,9 @@ def handle(event: LambdaEvent, context: LambdaContext, parts: Dependencies) -> d
 
 def _count(figures: RequestFigures, parts: Dependencies) -> None:
     parts.metrics.count(API_REQUESTS)
-    # Counted for each request, so that its average is the share of those that failed.
+    # Counted for each request, so that an average is the share of those that failed, or were slow.
     parts.metrics.count(API_FAILED_PERMILLE, 1_000 if figures.status >= _FAILED else 0)
+    parts.metrics.count(API_SLOW_PERMILLE, 1_000 if figures.ms >= _SLOW_MS else 0)
     # A name that is never counted is no metric, and costs nothing.
     if figures.status == _UNAUTHORIZED:
         parts.metrics.count(API_UNAUTHORIZED)

@@ -57,7 +57,7 @@ API_ORIGIN = "api"
 Severity = Literal["page", "ticket"]
 Missing = Literal["breaching", "notBreaching", "ignore"]
 Comparison = Literal["GreaterThanOrEqualToThreshold", "LessThanThreshold"]
-Statistic = Literal["Maximum", "Minimum", "Sum", "Average", "p95"]
+Statistic = Literal["Maximum", "Minimum", "Sum", "Average"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ the API looks at the answers that its function counted.
 
 from __future__ import annotations
 
-from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_UNAUTHORIZED
+from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_SLOW_PERMILLE, API_UNAUTHORIZED
 from metering.operations.alarm_spec import API_ORIGIN as API_ORIGIN  # others import these from here
 from metering.operations.alarm_spec import AlarmSpec as AlarmSpec
 from metering.operations.alarm_spec import Figure as Figure
@@ -317,10 +317,10 @@ ALARMS: tuple[AlarmSpec, ...] = (
     ),
     api_alarm(
         "api-slow",
-        "Duration",
-        2_000,
+        API_SLOW_PERMILLE,
+        50,
         "One request of twenty to the HTTP API took longer than 2 s for a quarter of an hour.",
-        statistic="p95",
+        statistic="Average",
         periods=3,
     ),
     api_alarm(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _MONTH_S = 30 * DAY_S
 # Counters of the functions beside the figures of the watch: a custom metric for each name that is counted every day.
 _COUNTERS = 16
-_API_COUNTERS = 4
+_API_COUNTERS = 5
 # An idle tick takes about this long; a job that has work takes longer, and that is no standing cost.
 _TICK_S = Decimal(1)
 _CENT = Decimal("0.01")

@@ -31,7 +31,7 @@ _WAITING = {
     "ApproximateNumberOfMessagesVisible": (240.0, 41_000.0),
 }  # fmt: skip
 _LEVEL = {
-    "ApiRequests": 1_240.0, "ApiUnauthorized": 6.0, "ApiFailedPermille": 0.4, "ApiReads": 900.0,
+    "ApiRequests": 1_240.0, "ApiUnauthorized": 6.0, "ApiFailedPermille": 0.4, "ApiSlowPermille": 3.0, "ApiReads": 900.0,
     "OldestPendingAge": 0.7 * HOUR_S, "ReconciliationBacklogAge": 0.4 * HOUR_S, "ReconciliationAge": 0.2 * HOUR_S,
     "PlannedRunAge": 190.0, "OpenCommitAge": 75.0, "OpenCommits": 2.0, "ApproximateNumberOfMessagesNotVisible": 380.0,
     "SilentSources": 0.0, "CleaningOverdueAge": 0.0,

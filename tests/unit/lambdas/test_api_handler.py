@@ -152,7 +152,12 @@ def test_a_route_that_is_not_there_is_not_written_as_it_was_asked(function: Func
 def test_who_guesses_is_counted(function: Function, capsys: pytest.CaptureFixture[str]) -> None:
     assert function.answer(request("/v1/usage", USAGE, authorization="Bearer nobody"))["statusCode"] == 401
 
-    assert figures(capsys.readouterr().out) == {"ApiRequests": 1, "ApiFailedPermille": 0, "ApiUnauthorized": 1}
+    assert figures(capsys.readouterr().out) == {
+        "ApiRequests": 1,
+        "ApiFailedPermille": 0,
+        "ApiSlowPermille": 0,
+        "ApiUnauthorized": 1,
+    }
 
 
 class _Broken:
@@ -185,3 +190,26 @@ def test_what_fails_by_our_fault_is_a_problem_and_counted_as_such(
     assert "123456789012" not in json.dumps(problem)
     assert figures(capsys.readouterr().out)["ApiFailedPermille"] == 1_000
     assert function.lines()[0]["status"] == status
+
+
+class _Slow:
+    """A ledger that takes its time."""
+
+    def __init__(self, world: ApiWorld, takes_ms: int) -> None:
+        self._clock, self._takes_ms, self._grant_of = world.world.clock, takes_ms, world.tokens.grant_of
+
+    def grant_of(self, token: str) -> Grant | None:
+        self._clock.sleep_ms(self._takes_ms)
+        return self._grant_of(token)
+
+
+@pytest.mark.parametrize(("takes_ms", "counted"), [(1_999, 0), (2_000, 1_000)])
+def test_a_request_is_slow_by_its_own_time_and_not_by_the_start_of_the_process(
+    capsys: pytest.CaptureFixture[str], takes_ms: int, counted: int
+) -> None:
+    world = ApiWorld()
+    world.tokens.grant_of = _Slow(world, takes_ms).grant_of  # type: ignore[method-assign]  # a ledger that is slow
+
+    Function(world).answer(request("/v1/usage", USAGE, authorization="Bearer first"))
+
+    assert figures(capsys.readouterr().out).get("ApiSlowPermille") == counted
