@@ -46,10 +46,9 @@ class PayerMonth:
         wanted = None if days is None else sorted(days)
         for region in self.regions:
             for day_s in region.days if wanted is None else wanted:
-                for group, solds in self.summaries.of(region, day_s).items():
-                    if group.payer_id == self.payer_id:
-                        for sold, size in solds.items():
-                            yield region, day_s, group, sold, size
+                for group, solds in self.summaries.of_payer(region, day_s, self.payer_id):
+                    for sold, size in solds.items():
+                        yield region, day_s, group, sold, size
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
         return self._days

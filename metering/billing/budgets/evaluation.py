@@ -131,9 +131,7 @@ class Evaluation:
         others: DayBytes = defaultdict(dict)
         for day_s in self._days(period):
             for region in self.months.months(month_of(day_s)):
-                for group, solds in self.months.summaries.of(region, day_s).items():
-                    if group.payer_id != payer_id:
-                        continue
+                for group, solds in self.months.summaries.of_payer(region, day_s, payer_id):
                     for sold, size in solds.items():
                         into = (mine if in_scope(budget.scope, region.region, group, sold) else others)[day_s]
                         into[sold] = into.get(sold, 0) + size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from metering.billing.budgets.costs import PayerCosts, PayerMonth
@@ -11,7 +12,7 @@ from metering.billing.budgets.summaries import DaySummaries, Grouping
 from metering.billing.day_sums.index import DayIndexes
 from metering.billing.day_sums.region_month import SummedMonth
 from metering.billing.day_sums.uncounted import reach_of
-from metering.billing.rating.payer_prices import PayerPrices
+from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices
 from metering.errors import ObjectMissingError, UnavailableError
 from metering.hours import month_bounds_s, month_of
 from metering.units import DAY_S, HOUR_S
@@ -85,7 +86,7 @@ def read_regions(regions: Iterable[RegionSums]) -> tuple[list[ReadRegion], list[
     return found, left_out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Terms:
     """What usage is rated by.
 
@@ -101,7 +102,11 @@ class Terms:
         """Prices of a payer and its accounts."""
         if self.book is None:
             return None
-        return PayerPrices.of(self.book, self.organization, payer_id, self.overrides.overrides)
+        return PayerPrices.of(self.book, self.organization, payer_id, self._owned)
+
+    @cached_property
+    def _owned(self) -> OwnedOverrides:
+        return OwnedOverrides(self.overrides.overrides)
 
 
 @dataclass(kw_only=True)

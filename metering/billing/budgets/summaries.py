@@ -101,6 +101,11 @@ class Grouping:
             return None
         return found.setdefault(Group(payer_id, account_id if account_id in self.apart else ""), {})
 
+    def groups_of(self, payer_id: str) -> list[Group]:
+        """The groups that a payer may have: as many as it has accounts that are summed apart, and one."""
+        apart = self.apart & self.organization.accounts_of(payer_id)
+        return [Group(payer_id, ""), *(Group(payer_id, each) for each in apart)]
+
     def _moves(self, account_id: str, day_s: int) -> bool:
         return any(day_s < hour_s < day_s + DAY_S for hour_s in self.organization.changes(account_id))
 
@@ -148,6 +153,11 @@ class DaySummaries:
     def of(self, region: SummedMonth, day_s: int) -> Mapping[Group, Mapping[Sold, int]]:
         """Sums of a day of a region; empty if there are none."""
         return self._sums(region, day_s, _Kind.DAY).get(day_s, {})
+
+    def of_payer(self, region: SummedMonth, day_s: int, payer_id: str) -> Iterator[tuple[Group, Mapping[Sold, int]]]:
+        """The same of one payer, found without a look at those of others: there may be many thousand."""
+        sums = self.of(region, day_s)
+        return ((group, sums[group]) for group in self.grouping.groups_of(payer_id) if group in sums)
 
     def hours_of(self, region: SummedMonth, day_s: int) -> Mapping[int, Mapping[Group, Mapping[Sold, int]]]:
         """Sums of each hour of a day of a region. They are asked for of few days: those in which a price changes."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from metering.billing.invoices.inputs import BookPin, Pin, Rates
 from metering.billing.prices.sample import SAMPLE, sample_book
-from metering.billing.rating.payer_prices import PayerPrices
+from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices
 from metering.errors import OperationFailedError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class InputChangedError(OperationFailedError):
     """An input is not what a document was made of."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Loaded:
     """What rates stand for."""
 
@@ -68,7 +69,11 @@ class Loaded:
 
     def prices(self, payer_id: str) -> PayerPrices:
         """What a payer and its accounts pay."""
-        return PayerPrices.of(self.book, self.organization, payer_id, self.overrides)
+        return PayerPrices.of(self.book, self.organization, payer_id, self._owned)
+
+    @cached_property
+    def _owned(self) -> OwnedOverrides:
+        return OwnedOverrides(self.overrides)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,9 @@ def read_organization(body: bytes, what: str) -> Organization:
     problems.extend(_at_one_hour(members))
     if problems:
         raise DocumentRefusedError(what, problems)
+    of_payer: dict[str, list[Membership]] = {}
+    for payer_id, each in members:
+        of_payer.setdefault(payer_id, []).append(each)
     return Organization(
         version=document.version,
         payers=tuple(
@@ -88,7 +91,7 @@ def read_organization(body: bytes, what: str) -> Organization:
                 name=payer.name,
                 issuer=payer.issuer,
                 currency=payer.currency,
-                members=tuple(each for payer_id, each in members if payer_id == payer.id),
+                members=tuple(of_payer.get(payer.id, ())),
             )
             for payer in document.payers
         ),

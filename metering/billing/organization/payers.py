@@ -73,13 +73,17 @@ class Organization:
 
     def accounts_of(self, payer_id: str) -> frozenset[str]:
         """Every account that the payer ever pays for, itself included if no other payer has it."""
-        named = {each.account_id for payer in self.payers if payer.payer_id == payer_id for each in payer.members}
-        return frozenset({*named, payer_id})
+        named = self._by_id.get(payer_id)
+        return frozenset({payer_id, *(each.account_id for each in (named.members if named else ()))})
 
     def payer(self, payer_id: str) -> Payer:
         """The payer of this id; one without a name of its own if the organization does not name it."""
-        known = next((each for each in self.payers if each.payer_id == payer_id), None)
-        return known or Payer(payer_id=payer_id, name=payer_id, issuer="metering")
+        return self._by_id.get(payer_id) or Payer(payer_id=payer_id, name=payer_id, issuer="metering")
+
+    @cached_property
+    def _by_id(self) -> dict[str, Payer]:
+        """Payer by id. There may be as many as accounts, and whoever asks for one asks for each."""
+        return {each.payer_id: each for each in self.payers}
 
     @cached_property
     def _spans(self) -> dict[str, list[tuple[int, str]]]:

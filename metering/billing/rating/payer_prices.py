@@ -25,6 +25,30 @@ _ALL_OFF = 100_000
 """100 % in thousandths of a percent."""
 
 
+class OwnedOverrides:
+    """Overrides by the payer or the account that they are about.
+
+    Args:
+        overrides: Any; their order is kept.
+    """
+
+    def __init__(self, overrides: Iterable[Override]) -> None:
+        self._of_payer: dict[str, list[tuple[int, Override]]] = {}
+        self._of_account: dict[str, list[tuple[int, Override]]] = {}
+        for place, each in enumerate(overrides):
+            if each.payer:
+                self._of_payer.setdefault(each.payer, []).append((place, each))
+            if each.account:
+                self._of_account.setdefault(each.account, []).append((place, each))
+
+    def about(self, payer_id: str, accounts: frozenset[str]) -> tuple[Override, ...]:
+        """Those of a payer and of its accounts."""
+        found = dict(self._of_payer.get(payer_id, ()))
+        for account_id in self._of_account.keys() & accounts:
+            found |= self._of_account[account_id]
+        return tuple(each for _, each in sorted(found.items()))
+
+
 @dataclass(frozen=True)
 class PayerPrices:
     """What a payer and its accounts pay.
@@ -42,13 +66,14 @@ class PayerPrices:
 
     @classmethod
     def of(
-        cls, book: PriceBook, organization: Organization, payer_id: str, overrides: Iterable[Override]
+        cls, book: PriceBook, organization: Organization, payer_id: str, overrides: Iterable[Override] | OwnedOverrides
     ) -> PayerPrices:
-        """Prices of a payer with the overrides that are about it and about its accounts."""
-        accounts = organization.accounts_of(payer_id)
-        return cls(
-            book, payer_id, tuple(each for each in overrides if each.payer == payer_id or each.account in accounts)
-        )
+        """Prices of a payer with the overrides that are about it and about its accounts.
+
+        Whoever asks for many payers gives the overrides by owner.
+        """
+        owned = overrides if isinstance(overrides, OwnedOverrides) else OwnedOverrides(overrides)
+        return cls(book, payer_id, owned.about(payer_id, organization.accounts_of(payer_id)))
 
     def found(self, sold: Sold) -> Product | NotSold | None:
         """The product, the rule that says that it is not sold here, or None: nothing in the book is about it."""
