@@ -60,6 +60,8 @@ LOG_FILES_EMPTY: Final = "LogFilesEmpty"
 LOG_FILES_REFUSED: Final = "LogFilesRefused"
 # Files that were gone before they were read.
 LOG_FILES_VANISHED: Final = "LogFilesVanished"
+# Lines of other accounts than the names of their files state, billed or refused.
+LOG_LINES_OF_OTHERS: Final = "LogLinesOfOthers"
 # Events that go back to their queue, for trouble that passes.
 LOG_EVENTS_PUT_BACK: Final = "LogEventsPutBack"
 # Messages that announce no file (`s3:TestEvent`).

@@ -20,6 +20,7 @@ from metering.metric_names import (
     LOG_FILES_REFUSED,
     LOG_FILES_REPEATED,
     LOG_FILES_VANISHED,
+    LOG_LINES_OF_OTHERS,
 )
 
 if TYPE_CHECKING:
@@ -98,6 +99,21 @@ def _taken(record: SqsRecord, parts: Dependencies) -> list[Arrival]:
 def _tell(arrival: Arrival, parts: Dependencies) -> None:
     reasons = {"reason": arrival.reason} if arrival.verdict == "refused" else {}
     parts.metrics.count(_COUNTERS[arrival.verdict], 1, **reasons)
+    if arrival.deprecated:
+        parts.logger.warning("setting ends", extra={"log_source": arrival.source, "detail": arrival.deprecated})
+    if arrival.others.lines:
+        _tell_others(arrival, parts)
     if arrival.reason:
         told = {"place": arrival.place, "log_source": arrival.source, "detail": arrival.detail}
         parts.logger.warning("log file not metered", extra={"verdict": arrival.verdict, **reasons, **told})
+
+
+def _tell_others(arrival: Arrival, parts: Dependencies) -> None:
+    """Lines of other accounts than the file's name states. A file that was metered before is not counted again."""
+    others = arrival.others
+    if arrival.verdict in ("metered", "empty"):
+        parts.metrics.count(LOG_LINES_OF_OTHERS, others.lines)
+    told = {"lines": others.lines, "bytes": others.bytes, "billed_lines": others.billed_lines}
+    parts.logger.warning(
+        "lines of other accounts", extra={"place": arrival.place, **told, "billed_bytes": others.billed_bytes}
+    )

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from metering.errors import LogFileRefusedError, UnavailableError
+from metering.onramps.balance import NO_OTHERS, Others
 from metering.onramps.reasons import FileReason
-from metering.onramps.sources import source_of
+from metering.onramps.sources import ORGANIZATION_WARNING, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.intake.notifications import CreatedObject
+    from metering.onramps.bills import Bills
     from metering.onramps.context.document import Context
     from metering.onramps.kinds import LogKind
     from metering.onramps.names import FileName
@@ -37,6 +39,8 @@ class TakenFile(Protocol):
     def problem(self) -> tuple[str, str] | None: ...
     @property
     def messages(self) -> int: ...
+    @property
+    def others(self) -> Others: ...
 
 
 class FileTaker(Protocol):
@@ -49,7 +53,7 @@ class FileTaker(Protocol):
         *,
         etag: str | None = None,
         version_id: str = "",
-        allowed_accounts: frozenset[str] | None = None,
+        bills: Bills = ...,
     ) -> TakenFile:
         """Take one file.
 
@@ -86,6 +90,8 @@ class Arrival:
         reason: Why it was refused, or is a conflict; empty otherwise.
         detail: The same for people.
         messages: Batches that were sent for it.
+        others: Lines of other accounts than the file's name states.
+        deprecated: What its log source says that the next release takes no longer; empty if nothing.
     """
 
     verdict: ArrivalVerdict
@@ -94,6 +100,8 @@ class Arrival:
     reason: str = ""
     detail: str = ""
     messages: int = 0
+    others: Others = NO_OTHERS
+    deprecated: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,11 +154,9 @@ class Arrivals:
 
     def _taken(self, found: CreatedObject, source: LogSource, kind: LogKind | None) -> Arrival:
         store = self.store_of(found.bucket)
-        allowed = self._allowed(source, kind)
+        bills = self._bills(source, kind)
         try:
-            taken = self.files.take(
-                store, found.key, etag=found.etag, version_id=found.version_id, allowed_accounts=allowed
-            )
+            taken = self.files.take(store, found.key, etag=found.etag, version_id=found.version_id, bills=bills)
         except UnavailableError as error:
             # S3 refuses a missing key to a role that may list below the source's prefix only. A call that writes or
             # sends failed after the file was read: what was planned of it is sent by the next delivery, without it.
@@ -167,22 +173,24 @@ class Arrivals:
             reason=reason,
             detail=detail,
             messages=taken.messages,
+            others=taken.others,
+            deprecated=ORGANIZATION_WARNING if source.bills_organization else "",
         )
 
-    def _allowed(self, source: LogSource, kind: LogKind | None) -> frozenset[str]:
-        """Accounts that the lines may bill.
+    def _bills(self, source: LogSource, kind: LogKind | None) -> Bills:
+        """Whom the lines may bill.
 
         A file that came before the first context waits for it: refusing it would be for good.
         """
         judged = kind is not None and kind.needs_any_context
-        if not judged and source.accounts is not None:
-            return frozenset(source.accounts)
+        if not judged and not source.bills_organization:
+            return source.bills(())
         context = self.contexts.newest()
         lacking = kind.lacks(context) if kind is not None else ""
         if context is None or lacking:
             detail = f"no context that {lacking or 'names the accounts'} is captured yet"
             raise UnavailableError("ContextStore.newest", detail, may_have_applied=False)
-        return source.allowed_accounts(context.accounts)
+        return source.bills(context.accounts)
 
     def _refused(self, found: CreatedObject, source: str, reason: FileReason, detail: str) -> Arrival:
         error = LogFileRefusedError(reason, detail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 # Lines are one of these, and of nothing else. The order is that of reports.
 OUTCOMES = ("header", "metered", "rejected", "nodata", "skipdata", "shadowed", "refused")
@@ -49,3 +50,24 @@ class Balance:
         lines = sum(getattr(self, outcome) for outcome in OUTCOMES)
         became = self.metered_bytes + self.rejected_bytes + self.shadowed_bytes + self.refused_bytes
         return lines == self.lines and became == self.stated_bytes
+
+
+class Others(NamedTuple):
+    """Lines of other accounts than the names of their files state.
+
+    Attributes:
+        lines, bytes: All of them that could be metered.
+        billed_lines, billed_bytes: Those that are metered all the same; the others are refused.
+    """
+
+    lines: int = 0
+    bytes: int = 0
+    billed_lines: int = 0
+    billed_bytes: int = 0
+
+    def plus(self, other: Others, times: int = 1) -> Others:
+        """The sum of both, or with -1 the difference."""
+        return Others(*(one + times * each for one, each in zip(self, other, strict=True)))
+
+
+NO_OTHERS = Others()

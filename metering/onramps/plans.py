@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from metering.onramps.balance import Balance
+from metering.onramps.balance import NO_OTHERS, Balance, Others
 from metering.stores.bucket import PLANS_PREFIX
 from metering.stores.fields import Fields
 
@@ -92,6 +92,9 @@ class Plan:
         from_byte: Byte of the decompressed content that its lines begin at: those before have another plan. 0 unless
             the file had grown.
         after: Identity of the content before `from_byte`; empty if there is none.
+        billed_as: What said whom its lines may bill, a name of `metering.onramps.bills.BilledAs`; empty in plans of
+            before 0.2.
+        others: Lines of other accounts than the file's name states.
     """
 
     identity: str
@@ -113,6 +116,8 @@ class Plan:
     planned_s: int
     from_byte: int = 0
     after: str = ""
+    billed_as: str = ""
+    others: Others = NO_OTHERS
 
     @property
     def key(self) -> str:
@@ -132,6 +137,13 @@ class Plan:
             "refusals": [[reason, lines, str(size)] for reason, lines, size in self.refusals],
             "planned_s": self.planned_s,
             "from_byte": self.from_byte,
+            "billed_as": self.billed_as,
+            "others": [
+                self.others.lines,
+                str(self.others.bytes),
+                self.others.billed_lines,
+                str(self.others.billed_bytes),
+            ],
         }
         return json.dumps(document, separators=(",", ":")).encode()
 
@@ -164,7 +176,16 @@ class Plan:
             refusals=_counts(document, "refusals"),
             planned_s=document.whole("planned_s"),
             from_byte=document.whole("from_byte"),
+            billed_as=document.any_text("billed_as") if "billed_as" in document else "",
+            others=_others(document),
         )
+
+
+def _others(document: Fields) -> Others:
+    if "others" not in document:
+        return NO_OTHERS
+    row = document.row("others", Others._fields)
+    return Others(row.whole("lines"), row.decimal("bytes"), row.whole("billed_lines"), row.decimal("billed_bytes"))
 
 
 def _number(name: str, value: int) -> int | str:

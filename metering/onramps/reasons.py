@@ -23,6 +23,7 @@ class LineReason(StrEnum):
     REPEATED_LINE = "repeated_line"
     NO_REGION = "no_region"
     ACCOUNT_NOT_ALLOWED = "account_not_allowed"
+    OTHER_ACCOUNT = "other_account"
     OTHER = "other"
 
 
@@ -47,3 +48,4 @@ class FileReason(StrEnum):
     UNREADABLE = "unreadable"
     NO_CONTEXT = "no_context"
     NOT_ALLOWED = "not_allowed"
+    ACCOUNT_CONTRADICTS = "account_contradicts"

@@ -6,6 +6,8 @@ import json
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
+from metering.onramps.bills import BilledAs, Bills
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -13,6 +15,12 @@ if TYPE_CHECKING:
 # person sends it.
 SOURCE_KINDS = ("vpc-flow", "s3-access", "cloudfront")
 DEFAULT_KINDS = ("vpc-flow",)
+
+ORGANIZATION_WARNING = (
+    'accounts = "organization" lets the lines of any file bill every account of the context, and ends with the next '
+    'release: take it out, so that only the account in a file\'s name is billed; or write "shared-subnets", or a list'
+)
+"""What is said of a source that bills the accounts of the context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +33,9 @@ class LogSource:
         region: Region of the bucket. The deployment there meters its files.
         prefix: Where its log files lie; empty for the whole bucket.
         kinds: Kinds of logs that are metered, from `SOURCE_KINDS`; files of other kinds are refused.
-        accounts: Accounts that its lines may bill, 12 digits each; None for the accounts of the context.
+        accounts: Accounts that its lines may bill, 12 digits each; None for those of the context, or if `billed_as`
+            says it.
+        billed_as: `named` or `shared-subnets` (`metering.onramps.bills.BilledAs`); empty if `accounts` says it.
         kms_key_arn: Key that its objects are encrypted with; empty if S3's own.
         context_role_arns: Roles of other accounts whose networks belong to the context.
         context_regions: Regions whose networks belong to the context; empty for the bucket's region alone.
@@ -37,6 +47,7 @@ class LogSource:
     prefix: str = ""
     kinds: tuple[str, ...] = DEFAULT_KINDS
     accounts: tuple[str, ...] | None = None
+    billed_as: str = ""
     kms_key_arn: str = ""
     context_role_arns: tuple[str, ...] = ()
     context_regions: tuple[str, ...] = ()
@@ -50,13 +61,20 @@ class LogSource:
         """Whether an object lies in it."""
         return bucket == self.bucket and key.startswith(self.prefix)
 
-    def allowed_accounts(self, organization: Iterable[str]) -> frozenset[str]:
-        """Accounts that its lines may bill.
+    @property
+    def bills_organization(self) -> bool:
+        """Whether its lines may bill every account of the context."""
+        return self.accounts is None and not self.billed_as
+
+    def bills(self, organization: Iterable[str]) -> Bills:
+        """Whom its lines may bill.
 
         Args:
-            organization: The accounts of the context.
+            organization: The accounts of the context, asked for only if `bills_organization`.
         """
-        return frozenset(organization if self.accounts is None else self.accounts)
+        if self.billed_as:
+            return Bills(billed_as=BilledAs(self.billed_as))
+        return Bills.listed(organization if self.accounts is None else self.accounts)
 
 
 def source_of(sources: Iterable[LogSource], bucket: str, key: str) -> LogSource | None:

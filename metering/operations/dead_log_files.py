@@ -117,6 +117,6 @@ class DeadLogFiles:
         context = self.contexts.newest()
         if lacking := kind.lacks(context):
             return f"No context that {lacking} is captured yet; metering context capture makes one."
-        if context is None and source.accounts is None:
+        if context is None and source.bills_organization:
             return "No context that names the accounts is captured yet; metering context capture makes one."
         return "Its function failed, or its bucket or key gave no answer; metering errors onramp names the error."

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 REGION = "us-east-1"
 _RETENTION_S = 14 * DAY_S
-LOG_SOURCES = (LogSource(name="network", bucket="acme-logs", region=REGION, prefix="AWSLogs/"),)
+LOG_SOURCES = (LogSource(name="network", bucket="acme-logs", region=REGION, prefix="AWSLogs/", billed_as="named"),)
 _MORE = ("lines", "refused", "refused_bytes", "stated_bytes")
 _FIRING = ("dead-letters", "oldest-message")
 

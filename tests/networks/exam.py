@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.onramps.bills import ANY, Billable
 from metering.onramps.ingest.judging import Judge
 from metering.onramps.kinds import ReadSettings, recognised
 from metering.onramps.observations import FlowHop
@@ -113,9 +114,9 @@ class Exam:
         """Judge every line with some knowledge, and compare with the truth."""
         marks = Marks()
         for question in self.questions:
-            judge = Judge(question.kind.classifier(question.name, timeline), None)
+            judge = Judge(question.kind.classifier(question.name, timeline), Billable(ANY, question.name, timeline))
             for each in question.observations:
-                outcome, usage_type = judge.verdict(each.subject, each.hour_s)
+                outcome, usage_type, _ = judge.verdict(each.subject, each.hour_s)
                 marks.add(question, each.bytes, outcome, usage_type)
         return marks
 

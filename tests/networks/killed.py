@@ -12,6 +12,7 @@ from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.s3.log_buckets import S3LogStore
 from metering.errors import UnavailableError
+from metering.onramps.bills import SHARED_SUBNETS
 from metering.onramps.context.store import ContextStore
 from metering.onramps.ingest.taking import LogIngest
 from tests.integration.region import Region
@@ -62,7 +63,7 @@ def take(site: Site) -> None:
     keys = [info.key for info in store.list("")]
     while True:
         for key in chance.sample(keys, len(keys)):
-            verdict = ingest.take(store, key).verdict
+            verdict = ingest.take(store, key, bills=SHARED_SUBNETS).verdict
             assert verdict in ("metered", "repeated", "empty"), verdict
         with (site.work_dir / "passes").open("a") as file:
             file.write(f"{os.getpid()}\n")

@@ -15,6 +15,7 @@ from metering.hours import hour_of
 from metering.lake.rows import RowQuery
 from metering.ledger.markers import marker_key
 from metering.onramps.balance import OUTCOMES
+from metering.onramps.bills import SHARED_SUBNETS
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextStore
 from metering.onramps.ingest.taking import LogIngest
@@ -122,7 +123,7 @@ class NetworkWorld(World):
             is_booked=lambda batch_id: self.items.get(Table.LEDGER, marker_key(batch_id)) is not None,
         )
         bucket, key = place
-        return ingest.take(self.buckets[bucket], key)
+        return ingest.take(self.buckets[bucket], key, bills=SHARED_SUBNETS)
 
     def take_all(self, places: Iterable[tuple[str, str]]) -> Counter[str]:
         """Take log files one after the other; returns their number by verdict."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from metering.cli.command import Session
+    from metering.onramps.bills import Bills
     from metering.onramps.ingest.choosing import Chosen
     from metering.onramps.kinds import LogKind
 
@@ -48,7 +49,7 @@ class Choice:
         since_s: Only files from this time on, in epoch seconds; None for all.
         kind: Kind of the files, or its name; None if their names decide.
         fields: Fields of text without a header line; empty if it has one.
-        allowed_accounts: Accounts that may be billed; None for all.
+        bills: Whom their lines may bill.
         append: Whether new lines of a file that grew are metered.
         without_context_flow_log: Flow log that no other one overlaps; empty if there is none.
         contexts: Folder with contexts; None for those of the stage.
@@ -59,7 +60,7 @@ class Choice:
     since_s: int | None
     kind: LogKind | str | None
     fields: tuple[str, ...]
-    allowed_accounts: frozenset[str] | None
+    bills: Bills
     append: bool
     without_context_flow_log: str
     contexts: Path | None

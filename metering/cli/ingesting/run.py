@@ -50,7 +50,7 @@ def taking(ingest: LogIngest, choice: Choice) -> Work:
             chosen.store,
             chosen.info.key,
             etag=chosen.info.etag,
-            allowed_accounts=choice.allowed_accounts,
+            bills=choice.bills,
             kind=choice.kind,
             settings=choice.settings,
             append=choice.append,
@@ -69,7 +69,7 @@ def measuring(timeline: Timeline, choice: Choice, overlap: Overlap | None = None
         timeline=timeline,
         settings=choice.settings,
         kind=choice.kind,
-        allowed_accounts=choice.allowed_accounts,
+        bills=choice.bills,
         overlap=overlap,
     )
     return trial.outcome

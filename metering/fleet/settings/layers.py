@@ -238,7 +238,7 @@ def _check_size(result: Planned) -> None:
                 f"the settings have {size:,} bytes as they are published, and a parameter holds {STANDARD_BYTES:,}: "
                 f"give fewer of the {len(result.config.subscriptions)} subscriptions (one mailing list for many people)"
                 + (
-                    f" or of the {len(sources)} log sources (one for a bucket, organization for its accounts)"
+                    f" or of the {len(sources)} log sources (one for a bucket, shared-subnets for its accounts)"
                     if (sources := result.config.log_sources)
                     else ""
                 )

@@ -25,7 +25,10 @@ from metering.onramps.sources import DEFAULT_KINDS, SOURCE_KINDS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+NAMED: Final = "named"
+SHARED_SUBNETS: Final = "shared-subnets"
 ORGANIZATION: Final = "organization"
+_WORDS = (NAMED, SHARED_SUBNETS, ORGANIZATION)
 
 _ACCOUNT = r"^[0-9]{12}$"
 _REGION = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
@@ -41,20 +44,20 @@ MOST_BYTES = 2_000
 
 
 def _listed(value: object) -> object:
-    return (ORGANIZATION,) if value == ORGANIZATION else value
+    return (value,) if value in _WORDS else value
 
 
 def _told(accounts: tuple[str, ...]) -> str | tuple[str, ...]:
-    return ORGANIZATION if accounts == (ORGANIZATION,) else accounts
+    return accounts[0] if accounts[0] in _WORDS else accounts
 
 
 def _checked_accounts(accounts: tuple[str, ...]) -> tuple[str, ...]:
-    if accounts == (ORGANIZATION,):
+    if len(accounts) == 1 and accounts[0] in _WORDS:
         return accounts
     if wrong := [account for account in accounts if not re.match(_ACCOUNT, account)]:
         raise ValueError(f"{', '.join(map(shown, wrong))}: an account has 12 digits, as text")
     if not accounts:
-        raise ValueError(f"without an account nothing could be metered; list some, or write {shown(ORGANIZATION)}")
+        raise ValueError(f"without an account nothing could be metered; list some, or write {shown(NAMED)}")
     return accounts
 
 
@@ -92,7 +95,7 @@ def _checked_regions(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _ACCOUNTS_SCHEMA: dict[str, Any] = {
-    "anyOf": [{"const": ORGANIZATION}, {"type": "array", "items": {"type": "string", "pattern": _ACCOUNT}}]
+    "anyOf": [{"enum": list(_WORDS)}, {"type": "array", "items": {"type": "string", "pattern": _ACCOUNT}}]
 }
 _KINDS_SCHEMA: dict[str, Any] = {"type": "array", "items": {"enum": list(SOURCE_KINDS)}}
 
@@ -121,8 +124,12 @@ class LogSource(BaseModel):
         AfterValidator(_checked_accounts),
         PlainSerializer(_told),
         WithJsonSchema(_ACCOUNTS_SCHEMA),
-        InWords("a list of account ids, or organization"),
-    ] = Field(description="Accounts that its lines may bill; organization: those of the context.")
+        InWords("a list of account ids, named or shared-subnets"),
+    ] = Field(
+        (NAMED,),
+        description="Accounts that its lines may bill. named: that of the file's name; shared-subnets: also those in "
+        "its subnets; organization (ends with the next release): those of the context.",
+    )
     kms_key_arn: Annotated[str, InWords("the ARN of a key, and not of an alias")] = Field(
         "", pattern=_KEY_ARN, description="Key that its objects are encrypted with; empty: S3's own."
     )
@@ -142,7 +149,9 @@ class LogSource(BaseModel):
     def plain(self) -> sources.LogSource:
         """The source as on-ramps know it."""
         values = self.model_dump()
-        return sources.LogSource(**{**values, "accounts": None if self.accounts == (ORGANIZATION,) else self.accounts})
+        word = self.accounts[0] if self.accounts[0] in _WORDS else ""
+        values["accounts"] = None if word else self.accounts
+        return sources.LogSource(**values, billed_as="" if word == ORGANIZATION else word)
 
 
 def problems_together(found: Sequence[LogSource], *, stage: str) -> Iterator[str]:
@@ -165,7 +174,7 @@ def _too_many(found: Sequence[LogSource]) -> Iterator[str]:
         if size > MOST_BYTES:
             yield (
                 f"the log sources of {region} have {size:,} bytes as its functions get them, and there is room for "
-                f"{MOST_BYTES:,}: make one of several prefixes, or write organization for a long list of accounts"
+                f"{MOST_BYTES:,}: make one of several prefixes, or write shared-subnets for a long list of accounts"
             )
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ObjectMissingError
 from metering.ledger.markers import Marker, marker_key
+from metering.onramps.bills import folder_contradicts
 from metering.onramps.coverage.slots import GRACE_S
 from metering.onramps.plans import plan_key
+from metering.onramps.reasons import FileReason
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ class FileVerdict(StrEnum):
 
     `metered`: it has a plan, and all its batches were accepted. `empty`: its plan has nothing to meter. `recent`: it
     has no plan yet, and came a short time ago. `missing`: it has no plan. `undecided`: a batch of it has no verdict.
-    `refused`: a batch of it was refused, or some records of one. `unknown`: its name says nothing, so nobody can tell.
+    `refused`: a batch of it was refused, or some records of one; or it has no plan, and its name contradicts its
+    folder. `unknown`: its name says nothing, so nobody can tell.
     """
 
     METERED = "metered"
@@ -131,6 +134,8 @@ class ExactCheck:
     ) -> tuple[FileVerdict, str]:
         if name is None or not name.identity:
             return FileVerdict.UNKNOWN, ""
+        if plan is None and (contradiction := folder_contradicts(info.key, name)):
+            return FileVerdict.REFUSED, f"{FileReason.ACCOUNT_CONTRADICTS}: {contradiction}"
         if plan is None:
             young = self.now_s - info.modified_s < GRACE_S
             return (FileVerdict.RECENT if young else FileVerdict.MISSING), ""

@@ -127,6 +127,7 @@ def appended(whole: Measured, before: Measured) -> Measured:
         refusals=_more_rows(whole.refusals, before.refusals),
         refused=tuple(line for line in whole.refused if line not in seen),
         hours=whole.hours,
+        others=whole.others.plus(before.others, -1),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.errors import LogFileRefusedError, ObjectChangedError, ObjectMissingError, ObjectUnreadableError
+from metering.onramps.bills import NAMED, folder_contradicts
 from metering.onramps.ingest.contents import appended, beginning
 from metering.onramps.ingest.totals import measure
 from metering.onramps.names import FileName
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import BinaryIO
 
+    from metering.onramps.bills import Bills
     from metering.onramps.context.timeline import Timeline
     from metering.onramps.ingest.totals import Measured
     from metering.onramps.kinds import LogKind
@@ -36,7 +38,7 @@ class LogFile:
         kind: Kind of log.
         name: What its name says.
         settings: Limits and hints of reading.
-        allowed_accounts: Accounts that may be billed; None for all.
+        bills: Whom its lines may bill.
         watch: Is called with each block that is read.
         until_byte: Length of its decompressed content that is taken; None for all of it.
         from_byte: Length of it that was taken before, and is taken away from what it is measured as.
@@ -49,7 +51,7 @@ class LogFile:
     kind: LogKind
     name: FileName
     settings: ReadSettings
-    allowed_accounts: frozenset[str] | None = None
+    bills: Bills = NAMED
     watch: Callable[[Block[object]], None] | None = None
     until_byte: int | None = None
     from_byte: int = 0
@@ -84,7 +86,7 @@ class LogFile:
                 self.name,
                 timeline,
                 self.settings,
-                allowed_accounts=self.allowed_accounts,
+                bills=self.bills,
                 watch=self.watch,
             )
 
@@ -142,11 +144,20 @@ def _named(kinds: Sequence[LogKind], kind: str) -> LogKind:
     raise LogFileRefusedError(FileReason.NOT_METERED_KIND, f"{kind} is not a kind of log; known are: {known}")
 
 
-def completed_name(name: FileName, allowed_accounts: frozenset[str] | None) -> FileName:
-    """The name with what its owner said beside it: the only account that may be billed."""
-    if not name.account_id and allowed_accounts is not None and len(allowed_accounts) == 1:
-        name = replace(name, account_id=next(iter(allowed_accounts)))
-    return name
+def completed_name(key: str, name: FileName, bills: Bills) -> FileName:
+    """The name with what its owner said beside it: the only account that may be billed.
+
+    Args:
+        key: Key or path of the file.
+        name: What that says.
+        bills: Whom its lines may bill.
+
+    Raises:
+        LogFileRefusedError: Its name is of another account than its folder.
+    """
+    if contradiction := folder_contradicts(key, name):
+        raise LogFileRefusedError(FileReason.ACCOUNT_CONTRADICTS, contradiction)
+    return name if name.account_id else replace(name, account_id=bills.only)
 
 
 @contextmanager

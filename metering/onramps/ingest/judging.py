@@ -10,6 +10,7 @@ from metering.onramps.reasons import LineReason
 from metering.onramps.traffic import Classified, Refused
 
 if TYPE_CHECKING:
+    from metering.onramps.bills import Billable
     from metering.onramps.traffic import Classifier, Outcome, Traffic
 
 
@@ -19,10 +20,12 @@ class Verdict(NamedTuple):
     Attributes:
         outcome: What the rules make of it.
         usage_type: Usage type that the service books it under; empty if it is not metered.
+        other: Whether it is of another account than the file's name states.
     """
 
     outcome: Outcome
     usage_type: str = ""
+    other: bool = False
 
 
 class Judge:
@@ -30,15 +33,13 @@ class Judge:
 
     Args:
         classifier: The rules of the file's kind.
-        allowed_accounts: Accounts that may be billed. None allows all.
+        billable: Says whom the lines may bill.
         max_remembered: Most verdicts that are remembered, about 60 MB; then all are forgotten, which costs time only.
     """
 
-    def __init__(
-        self, classifier: Classifier[object], allowed_accounts: frozenset[str] | None, *, max_remembered: int = 100_000
-    ) -> None:
+    def __init__(self, classifier: Classifier[object], billable: Billable, *, max_remembered: int = 100_000) -> None:
         self._classifier = classifier
-        self._allowed_accounts = allowed_accounts
+        self._billable = billable
         self._max_remembered = max_remembered
         self._verdicts: dict[tuple[object, int], Verdict] = {}
 
@@ -49,18 +50,17 @@ class Judge:
         if known is None:
             if len(self._verdicts) >= self._max_remembered:
                 self._verdicts.clear()
-            known = self._verdicts[key] = self._judged(self._classifier.outcome(subject, hour_s))
+            known = self._verdicts[key] = self._judged(self._classifier.outcome(subject, hour_s), hour_s)
         return known
 
-    def _judged(self, outcome: Outcome) -> Verdict:
+    def _judged(self, outcome: Outcome, hour_s: int) -> Verdict:
         if not isinstance(outcome, Classified):
             # The detail of a refusal may name the subject, and the sums are by reason.
             return Verdict(outcome)
-        traffic = outcome.traffic
-        if self._allowed_accounts is not None and traffic.account_id not in self._allowed_accounts:
-            detail = f"account {traffic.account_id} is none of those that this log may bill"
-            return Verdict(Refused(LineReason.ACCOUNT_NOT_ALLOWED, detail))
-        return _as_the_service_judges(outcome, traffic)
+        other = self._billable.is_other(outcome.traffic.account_id)
+        refused = self._billable.refused(outcome, hour_s)
+        verdict = Verdict(refused) if refused is not None else _as_the_service_judges(outcome, outcome.traffic)
+        return verdict._replace(other=other)
 
 
 # Records of a file differ by their resources most, and the contract judges the rest alike.

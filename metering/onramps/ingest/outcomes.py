@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from metering.onramps.balance import Balance
+from metering.onramps.balance import NO_OTHERS, Balance, Others
 
 if TYPE_CHECKING:
     from metering.onramps.ingest.taking import Taken
@@ -35,6 +35,7 @@ class FileOutcome:
         shares: What was metered by usage type and rule.
         shadowed: Lines and bytes that another log has the authority over, by that log.
         refusals: Refused lines and bytes by reason.
+        others: Lines of other accounts than the file's name states.
         problem: Reason and detail, if it was refused or left out, or is a conflict.
     """
 
@@ -48,6 +49,7 @@ class FileOutcome:
     shares: tuple[Share, ...] = ()
     shadowed: tuple[tuple[str, int, int], ...] = ()
     refusals: tuple[tuple[str, int, int], ...] = ()
+    others: Others = NO_OTHERS
     problem: tuple[str, str] | None = None
 
 
@@ -78,6 +80,7 @@ def _of_parts(
         shares=found.shares,
         shadowed=found.shadowed,
         refusals=found.refusals,
+        others=found.others,
     )
 
 
@@ -91,6 +94,7 @@ class RunTotals:
         metered: Lines and bytes by usage type, rule and reason.
         shadowed: Lines and bytes by the log that has the authority.
         refusals: Lines and bytes by reason.
+        others: Lines of other accounts than the names of their files state.
         problems: Files by the reason of their refusal, conflict or leaving out.
         examples: The first file of each such reason, with its detail.
     """
@@ -102,6 +106,7 @@ class RunTotals:
         self.metered: dict[tuple[str, str, str], tuple[int, int]] = {}
         self.shadowed: dict[str, tuple[int, int]] = {}
         self.refusals: dict[str, tuple[int, int]] = {}
+        self.others = NO_OTHERS
         self.problems: Counter[str] = Counter()
         self.examples: dict[str, tuple[str, str]] = {}
         # 8 bytes of the hash of an identity, and 8 of the content's: a run of a million files has 100 MB of them.
@@ -135,13 +140,21 @@ class RunTotals:
             return outcome
         if known == content:
             return replace(
-                outcome, verdict="repeated", balance=Balance(), shares=(), shadowed=(), refusals=(), problem=None
+                outcome,
+                verdict="repeated",
+                balance=Balance(),
+                shares=(),
+                shadowed=(),
+                refusals=(),
+                others=NO_OTHERS,
+                problem=None,
             )
         problem = ("changed_since", "another file of this run has its name, and other content")
         return FileOutcome(place=outcome.place, verdict="conflict", kind=outcome.kind, problem=problem)
 
     def _add_parts(self, outcome: FileOutcome) -> None:
         self.balance += outcome.balance
+        self.others = self.others.plus(outcome.others)
         for share in outcome.shares:
             _add(self.metered, (share.usage_type, share.rule, share.reason), share.lines, share.bytes)
         for log, lines, size in outcome.shadowed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from metering.errors import LogFileRefusedError, ObjectMissingError
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 
-_UNOWNED = frozenset({LineReason.INVALID_ACCOUNT, LineReason.NO_REGION, LineReason.ACCOUNT_NOT_ALLOWED})
+_UNOWNED = frozenset({
+    LineReason.INVALID_ACCOUNT, LineReason.NO_REGION, LineReason.ACCOUNT_NOT_ALLOWED, LineReason.OTHER_ACCOUNT
+})  # fmt: skip
 
 
 class Contexts(Protocol):
@@ -106,14 +108,15 @@ class Planner:
         return self.followed(file, Plan.decode(self.objects.get(plan.key), plan.key))
 
     def followed(self, file: LogFile, plan: Plan) -> Planned:
-        """Measure a file as its plan says.
+        """Measure a file as its plan says, whomever its lines may bill by now.
 
         Raises:
             LogFileRefusedError: A context that the plan names is not there any more.
         """
         with _missing_context_named():
             timeline = self.contexts.pinned(plan.contexts) if plan.contexts else Timeline()
-            return Planned(plan, _measured(file, timeline), new=False)
+            measured = _measured(replace(file, bills=file.bills.as_planned(plan.billed_as)), timeline)
+            return Planned(plan, measured, new=False)
 
     def _check_age(self, measured: Measured) -> None:
         newest_s = max(measured.hours, default=None)
@@ -150,6 +153,8 @@ class Planner:
             planned_s=self.clock.now_ms() // 1000,
             from_byte=file.from_byte,
             after=file.after,
+            billed_as=file.bills.billed_as,
+            others=measured.others,
         )
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from metering.errors import LogFileRefusedError, ObjectMissingError
+from metering.onramps.balance import NO_OTHERS, Others
+from metering.onramps.bills import NAMED
 from metering.onramps.ingest.files import (
     LogFile,
     completed_name,
@@ -34,6 +36,7 @@ from metering.onramps.reasons import FileReason
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from metering.onramps.bills import Bills
     from metering.onramps.ingest.planning import Planned
     from metering.onramps.kinds import LogKind
     from metering.onramps.observations import Block
@@ -67,6 +70,11 @@ class Taken:
     problem: tuple[str, str] | None = None
     messages: int = 0
     quarantine_key: str = ""
+
+    @property
+    def others(self) -> Others:
+        """Lines of other accounts than the file's name states."""
+        return NO_OTHERS if self.plan is None else self.plan.others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +110,7 @@ class LogIngest:
         *,
         etag: str | None = None,
         version_id: str = "",
-        allowed_accounts: frozenset[str] | None = None,
+        bills: Bills = NAMED,
         kind: LogKind | str | None = None,
         settings: ReadSettings | None = None,
         append: bool = False,
@@ -116,7 +124,7 @@ class LogIngest:
             key: Its key there.
             etag: ETag that it must have; None for the one that it has now.
             version_id: Its version, for the reference to a refused file.
-            allowed_accounts: Accounts that may be billed; None for all.
+            bills: Whom its lines may bill.
             kind: Kind of log; None if its name decides.
             settings: Limits and hints of reading.
             append: Of a file without AWS's name that has grown: meter the new complete lines.
@@ -138,9 +146,9 @@ class LogIngest:
                     key=key,
                     etag=etag,
                     kind=said,
-                    name=completed_name(name, allowed_accounts),
+                    name=completed_name(path_of(store, key), name, bills),
                     settings=settings or ReadSettings(),
-                    allowed_accounts=allowed_accounts,
+                    bills=bills,
                     watch=watch,
                 )
                 # A file whose name says no flow log is of the one that a person names. That is no part of its name: the

@@ -12,7 +12,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.balance import Balance
+from metering.onramps.balance import NO_OTHERS, Balance, Others
+from metering.onramps.bills import ANY, Billable
 from metering.onramps.ingest.judging import Judge
 from metering.onramps.observations import RefusedLine
 from metering.onramps.plans import Share
@@ -23,6 +24,7 @@ from metering.onramps.traffic import Classified, Refused, Shadowed, Unmetered
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from metering.onramps.bills import Bills
     from metering.onramps.context.timeline import Timeline
     from metering.onramps.kinds import LogKind
     from metering.onramps.names import FileName
@@ -67,6 +69,7 @@ class Measured:
         refusals: Refused lines and bytes, as `(reason, lines, bytes)`, sorted.
         refused: Refused lines that are kept, by number; the balance counts all.
         hours: Hours that lines began in, for the contexts that a plan pins.
+        others: Lines of other accounts than the file's name states.
     """
 
     content_sha256: str
@@ -78,6 +81,7 @@ class Measured:
     refusals: tuple[tuple[str, int, int], ...]
     refused: tuple[RefusedLine, ...]
     hours: frozenset[int]
+    others: Others = NO_OTHERS
 
 
 def measure(
@@ -87,7 +91,7 @@ def measure(
     timeline: Timeline,
     settings: ReadSettings | None = None,
     *,
-    allowed_accounts: frozenset[str] | None = None,
+    bills: Bills = ANY,
     max_records: int = MAX_RECORDS,
     watch: Callable[[Block[object]], None] | None = None,
 ) -> Measured:
@@ -99,7 +103,7 @@ def measure(
         name: What its name says.
         timeline: Contexts that judge it; may be empty.
         settings: Limits and hints of reading.
-        allowed_accounts: Accounts that may be billed; a line of another one is refused. None allows all.
+        bills: Whom its lines may bill; others are refused.
         max_records: Most distinct records that it may have.
         watch: Is called with each block, for a progress bar.
 
@@ -112,7 +116,7 @@ def measure(
     classifier = kind.classifier(name, timeline)
     if isinstance(classifier, Folding):
         settings = replace(settings, folding=classifier)
-    judge = Judge(classifier, allowed_accounts)
+    judge = Judge(classifier, Billable(bills, name, timeline))
     sums = _Sums(max_records=max_records, kept_refusals=settings.kept_refusals)
     for block in kind.read(stream, name, settings, digest=content.add):
         sums.add(block, judge)
@@ -163,6 +167,7 @@ class _Sums:
         self._refusals: dict[str, tuple[int, int]] = {}
         self._refused: list[RefusedLine] = []
         self._hours: set[int] = set()
+        self._others: dict[bool, tuple[int, int]] = {}
 
     def add(self, block: Block[object], judge: Judge) -> None:
         """Add a block.
@@ -175,8 +180,10 @@ class _Sums:
         cells = self._cells
         # Hour by hour: a classifier keeps what it knows of a few hours, and each may have a context of its own.
         for each in sorted(block.observations, key=_HOUR_OF):
-            outcome, usage_type = judge.verdict(each.subject, each.hour_s)
+            outcome, usage_type, other = judge.verdict(each.subject, each.hour_s)
             self._hours.add(each.hour_s)
+            if other:
+                _add(self._others, isinstance(outcome, Classified), each.lines, each.bytes)
             if not isinstance(outcome, Classified):
                 self._set_aside(outcome, each)
                 continue
@@ -234,6 +241,7 @@ class _Sums:
             refusals=_rows(self._refusals),
             refused=tuple(sorted(self._refused)),
             hours=frozenset(self._hours),
+            others=Others(*_sum(self._others), *self._others.get(True, (0, 0))),
         )
 
     def _moved(self) -> Balance:
@@ -285,7 +293,7 @@ def _add(into: dict[K, tuple[int, int]], key: K, lines: int, size_bytes: int) ->
     into[key] = (before[0] + lines, before[1] + size_bytes)
 
 
-def _sum(counts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+def _sum(counts: Mapping[K, tuple[int, int]]) -> tuple[int, int]:
     return sum(lines for lines, _ in counts.values()), sum(size for _, size in counts.values())
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.errors import LogFileRefusedError
+from metering.onramps.bills import NAMED
 from metering.onramps.ingest.files import (
     LogFile,
     completed_name,
@@ -20,6 +21,7 @@ from metering.onramps.names import identity_by_content
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from metering.onramps.bills import Bills
     from metering.onramps.context.timeline import Timeline
     from metering.onramps.ingest.choosing import Chosen
     from metering.onramps.ingest.overlap import Overlap
@@ -37,7 +39,7 @@ class Trial:
         timeline: Contexts that judge; may be empty.
         settings: Limits and hints of reading.
         kind: Kind that a person says all files are; None if their names decide.
-        allowed_accounts: Accounts that may be billed; None for all.
+        bills: Whom their lines may bill.
         overlap: Looks for traffic that two flow logs see, if no context judges; None if one does.
     """
 
@@ -45,7 +47,7 @@ class Trial:
     timeline: Timeline
     settings: ReadSettings
     kind: LogKind | str | None = None
-    allowed_accounts: frozenset[str] | None = None
+    bills: Bills = NAMED
     overlap: Overlap | None = None
 
     def outcome(self, chosen: Chosen, watch: Callable[[Block[object]], None]) -> FileOutcome:
@@ -69,9 +71,9 @@ class Trial:
                 key=info.key,
                 etag=info.etag,
                 kind=said,
-                name=completed_name(name, self.allowed_accounts),
+                name=completed_name(path_of(chosen.store, info.key), name, self.bills),
                 settings=self.settings,
-                allowed_accounts=self.allowed_accounts,
+                bills=self.bills,
                 watch=watched,
             )
             with store_refusals():

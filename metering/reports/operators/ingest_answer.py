@@ -182,12 +182,23 @@ def _left_out(totals: RunTotals) -> Iterator[str]:
         yield f"Missing: records that the log itself lost, as {_lines(balance.skipdata)} of it say (SKIPDATA)."
     for log, (lines, size) in sorted(totals.shadowed.items()):
         yield f"Shadowed: {_lines(lines)} with {exact_and_size(size)}, which {log} logs, too, and counts."
+    if totals.others.lines:
+        yield _others(totals)
     for reason, (lines, size) in sorted(totals.refusals.items()):
         yield f"Refused: {_lines(lines)} with {exact_and_size(size)}, {reason}."
     for reason, count in sorted(totals.problems.items()):
         place, detail = totals.examples[reason]
         files = "1 file" if count == 1 else f"{count:,} files"
         yield f"Not in these totals: {files}, {reason}, such as {place}: {detail}."
+
+
+def _others(totals: RunTotals) -> str:
+    others = totals.others
+    return (
+        f"Of other accounts than the files' names state: {_lines(others.lines)} with {exact_and_size(others.bytes)}; "
+        f"{_lines(others.billed_lines)} of them with {exact_and_size(others.billed_bytes)} "
+        f"{'bills' if others.billed_lines == 1 else 'bill'} those accounts."
+    )
 
 
 def _lines(number: int) -> str:
@@ -225,6 +236,12 @@ def _document(totals: RunTotals, rows: Sequence[Mapping[str, Cell]], *, told: st
             for (usage_type, rule, reason), (lines, each) in sorted(totals.metered.items())
         ],
         "shadowed": [{"by": log, "lines": n, "bytes": str(each)} for log, (n, each) in sorted(totals.shadowed.items())],
+        "other_accounts": {
+            "lines": totals.others.lines,
+            "bytes": str(totals.others.bytes),
+            "billed_lines": totals.others.billed_lines,
+            "billed_bytes": str(totals.others.billed_bytes),
+        },
         "refused": [{"reason": r, "lines": n, "bytes": str(each)} for r, (n, each) in sorted(totals.refusals.items())],
         "problems": [
             {"reason": reason, "files": count, "example": place, "detail": detail}

@@ -21,6 +21,7 @@ from metering.cli.failures import CommandFailedError, CommandStoppedError
 from metering.cli.ingesting.choice import Choice, surveyed, targets_of
 from metering.cli.ingesting.run import Ran, measuring, run
 from metering.ledger.notes.deeds import DeedState
+from metering.onramps.bills import NAMED
 from metering.onramps.context.timeline import Timeline
 from tests.support.lake_world import HOUR, World
 from tests.support.network_logs import network_logs
@@ -272,7 +273,7 @@ def test_a_run_stops_between_two_blocks_and_says_that_nothing_is_lost(tmp_path: 
         since_s=None,
         kind=None,
         fields=(),
-        allowed_accounts=None,
+        bills=NAMED,
         append=False,
         without_context_flow_log="",
         contexts=None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aws_lambda_powertools import Logger
@@ -13,6 +13,7 @@ from lambdas.emf import EmfMetrics
 from lambdas.onramp.bootstrap import Dependencies
 from lambdas.onramp.handler import handle
 from metering.errors import UnavailableError
+from metering.onramps.balance import Others
 from tests.support.log_events import bus_event, notification, through_sns
 from tests.unit.onramps.test_arrivals import KEY, Said, World, a_context
 
@@ -103,6 +104,38 @@ def test_each_verdict_has_its_counter(verdict: str, counter: str, capsys: pytest
     world = World(says=Said(verdict=verdict), context=a_context())  # type: ignore[arg-type]  # of the parameters
     handle(event(bus_event("acme-logs", KEY)), Context(), parts_of(world))
     assert counted(capsys.readouterr().out) == {counter: 1}
+
+
+def test_lines_of_other_accounts_are_a_figure_and_in_the_log_once(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World(says=Said(others=Others(3, 70, 1, 20)), context=a_context())
+    parts = parts_of(world)
+    handle(event(bus_event("acme-logs", KEY)), Context(), parts)
+    assert counted(capsys.readouterr().out) == {"LogFilesMetered": 1, "LogLinesOfOthers": 3}
+    (told,) = [each for each in logged(parts) if each["message"] == "lines of other accounts"]
+    assert (told["place"], told["lines"], told["bytes"], told["billed_lines"], told["billed_bytes"]) == (
+        f"s3://acme-logs/{KEY}",
+        3,
+        70,
+        1,
+        20,
+    )
+    world.says = Said(verdict="repeated", others=Others(3, 70, 1, 20))
+    handle(event(bus_event("acme-logs", KEY)), Context(), parts)
+    assert counted(capsys.readouterr().out) == {"LogFilesRepeated": 1}
+
+
+def test_a_source_that_bills_the_organization_is_warned_of_in_the_log() -> None:
+    parts = parts_of(World(context=a_context("2" * 12)))
+    handle(event(bus_event("wide-logs", "small_1")), Context(), parts)
+    (told,) = [each for each in logged(parts) if each["message"] == "setting ends"]
+    assert told["log_source"] == "wide"
+    assert 'accounts = "organization"' in told["detail"]
+
+
+def logged(parts: Dependencies) -> list[dict[str, Any]]:
+    """Lines of the log."""
+    stream = parts.logger.handlers[0].stream  # type: ignore[attr-defined]  # the one of `parts_of`
+    return [json.loads(each) for each in stream.getvalue().splitlines()]
 
 
 def test_events_that_announce_no_file_are_done_with(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import gzip
 import io
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.onramps.bills import ANY, Bills
 from metering.onramps.context.timeline import Timeline
 from metering.onramps.ingest.totals import Measured, measure
 from metering.onramps.kinds import ReadSettings, recognised
@@ -50,9 +51,7 @@ def measured(
         kind, name = found[0], name or found[1]
     assert name is not None
     timeline = Timeline(((0, context),) if context is not None else ())
-    result = measure(
-        io.BytesIO(body), kind, name, timeline, settings, allowed_accounts=frozenset(allowed) if allowed else None
-    )
+    result = measure(io.BytesIO(body), kind, name, timeline, settings, bills=Bills.listed(allowed) if allowed else ANY)
     assert result.balance.holds
     assert sum(lines for _, lines, _ in result.refusals) == result.balance.refused
     return result

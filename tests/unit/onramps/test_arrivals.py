@@ -12,6 +12,8 @@ from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import UnavailableError
 from metering.intake.notifications import CreatedObject
 from metering.onramps.arrivals import Arrival, Arrivals
+from metering.onramps.balance import NO_OTHERS, Others
+from metering.onramps.bills import NAMED, SHARED_SUBNETS, Bills
 from metering.onramps.context.document import Context
 from metering.onramps.context.facts import FlowLog
 from metering.onramps.names import FileName
@@ -34,6 +36,7 @@ class Said:
     verdict: Literal["metered", "repeated", "conflict", "refused", "empty"] = "metered"
     problem: tuple[str, str] | None = None
     messages: int = 1
+    others: Others = NO_OTHERS
 
 
 @dataclass
@@ -113,14 +116,24 @@ def test_a_new_file_is_taken_as_the_very_object_that_was_announced(verdict: Any)
     assert world.arrivals.take(found()) == Arrival(
         verdict=verdict, place="s3://acme-logs/AWSLogs/small_1", source="flows", messages=1
     )
-    assert world.asked == [{"key": KEY, "etag": "e", "version_id": "v", "allowed_accounts": frozenset(["1" * 12])}]
+    assert world.asked == [{"key": KEY, "etag": "e", "version_id": "v", "bills": Bills.listed(["1" * 12])}]
     assert world.kept == []
 
 
 def test_organization_allows_the_accounts_of_the_context() -> None:
     world = World(context=a_context("2" * 12, "3" * 12))
-    world.arrivals.take(found("small_1", "wide-logs"))
-    assert world.asked[0]["allowed_accounts"] == {"2" * 12, "3" * 12}
+    answer = world.arrivals.take(found("small_1", "wide-logs"))
+    assert answer.deprecated.startswith('accounts = "organization" lets the lines of any file bill')
+    assert world.asked[0]["bills"] == Bills.listed(["2" * 12, "3" * 12])
+
+
+@pytest.mark.parametrize("bills", [NAMED, SHARED_SUBNETS])
+def test_a_source_bills_whom_names_and_subnets_say(bills: Bills) -> None:
+    world = World(context=a_context("2" * 12))
+    source = replace(WIDE, billed_as=str(bills.billed_as))
+    answer = replace(world.arrivals, sources=(source,)).take(found("small_1", "wide-logs"))
+    assert world.asked[0]["bills"] == bills
+    assert answer.deprecated == ""
 
 
 @pytest.mark.parametrize("context", [None, a_context(flow_logs=False)])

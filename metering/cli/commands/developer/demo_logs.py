@@ -12,6 +12,7 @@ from metering.cli.commands.operator.verify import rollup_of, wait_until_settled
 from metering.cli.failures import CommandFailedError
 from metering.cli.printing.output import Format, write_answer
 from metering.hours import hour_of
+from metering.onramps.bills import SHARED_SUBNETS
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextStore
 from metering.onramps.ingest.outcomes import RunTotals, outcome_of_taken
@@ -64,7 +65,7 @@ def _taken(demo: Demo, file: LogFile) -> RunTotals:
             path = Path(folder) / each.bucket / each.key
             path.parent.mkdir(parents=True)
             path.write_bytes(each.body)
-            taken = ingest.take(FolderLogStore(Path(folder)), f"{each.bucket}/{each.key}")
+            taken = ingest.take(FolderLogStore(Path(folder)), f"{each.bucket}/{each.key}", bills=SHARED_SUBNETS)
             totals.add(outcome_of_taken(taken, len(each.body)))
     return totals
 

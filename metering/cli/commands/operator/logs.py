@@ -53,6 +53,7 @@ def list_sources(session: Session) -> None:
     The function that keeps the context looks every 5 minutes. To look now: metering logs coverage
     """
     from metering.ledger.notes.log_sources import LogFigures
+    from metering.onramps.sources import ORGANIZATION_WARNING
     from metering.reports.operators.log_answer import list_answer
 
     now_s = int(time.time())
@@ -61,6 +62,9 @@ def list_sources(session: Session) -> None:
         job = region.coverage
         elsewhere = [log for log in job.expected().logs if not log.in_s3]
         figures = job.figures() or LogFigures(looked_s=0)
+        for source in region.log_sources:
+            if source.bills_organization:
+                say(f"{source.name}: {ORGANIZATION_WARNING}.", "yellow")
         return list_answer(job.states(), region.log_sources, elsewhere, figures, job, now_s=now_s)
 
     session.write(everywhere(session, known))

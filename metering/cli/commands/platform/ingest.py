@@ -23,6 +23,7 @@ from metering.units import counted, size_text
 if TYPE_CHECKING:
     from metering.cli.ingesting.choice import Choice, Survey
     from metering.cli.ingesting.run import Ran
+    from metering.onramps.bills import Bills
     from metering.onramps.context.timeline import Timeline
     from metering.onramps.ingest.outcomes import RunTotals
     from metering.onramps.ingest.overlap import Overlap
@@ -88,7 +89,12 @@ def ingest(
     ] = False,
     accounts: Annotated[
         str | None,
-        typer.Option("--accounts", metavar="IDS", help="Only these accounts may be billed; others are refused."),
+        typer.Option(
+            "--accounts",
+            metavar="IDS|shared-subnets",
+            help="Only these accounts may be billed; or those that a context shows in the subnets of the account in a "
+            "file's name. Default: that account alone.",
+        ),
     ] = None,
     detail: Annotated[bool, typer.Option("--detail", help="One row a file, with what became of its lines.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Files that are read at a time.")] = 4,
@@ -115,7 +121,7 @@ def ingest(
         since_s=_since(since),
         kind=_mapped(mapping) if mapping is not None else _known(kind),
         fields=tuple(re.split(r"[,\s]+", fields.strip())) if fields else (),
-        allowed_accounts=_accounts(accounts),
+        bills=_bills(accounts),
         append=append,
         without_context_flow_log=_flow_log(no_context),
         contexts=contexts,
@@ -319,11 +325,17 @@ def _since(text: str | None) -> int | None:
         ) from None
 
 
-def _accounts(text: str | None) -> frozenset[str] | None:
-    if text is None:
-        return None
+def _bills(text: str | None) -> Bills:
+    from metering.onramps.bills import NAMED, SHARED_SUBNETS, Bills
+
+    if text is None or text == NAMED.billed_as:
+        return NAMED
+    if text == SHARED_SUBNETS.billed_as:
+        return SHARED_SUBNETS
     found = frozenset(filter(None, re.split(r"[,\s]+", text)))
     wrong = sorted(each for each in found if not _ACCOUNT.fullmatch(each))
     if wrong or not found:
-        raise WrongUsageError(f"--accounts {text}: {', '.join(wrong) or 'nothing'} is no account.", "Write 12 digits.")
-    return found
+        raise WrongUsageError(
+            f"--accounts {text}: {', '.join(wrong) or 'nothing'} is no account.", "Write 12 digits, or shared-subnets."
+        )
+    return Bills.listed(found)

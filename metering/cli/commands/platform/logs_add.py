@@ -12,6 +12,7 @@ import typer
 from metering.cli.command import Session, command, say
 from metering.cli.commands.operator.logs_app import logs
 from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.onramps.sources import ORGANIZATION_WARNING
 from metering.reports.answer import KEEP, Answer, Column
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _UNFIT = re.compile(r"[^a-z0-9-]+")
     "add",
     reads=True,
     changes=True,
-    epilog="Examples:\n\n    metering logs add s3://acme-logs/AWSLogs/ --accounts organization --stage prod\n"
+    epilog="Examples:\n\n    metering logs add s3://acme-logs/AWSLogs/ --accounts shared-subnets --stage prod\n"
     "    metering logs add s3://of-another/AWSLogs/ --accounts 111122223333 --print",
 )
 def add_source(
@@ -47,9 +48,10 @@ def add_source(
         typer.Option(
             "--accounts",
             metavar="ACCOUNTS",
-            help="Accounts that its lines may bill, with commas between them; organization: those of the context.",
+            help="Accounts that its lines may bill, with commas between them; named: that of a file's name alone; "
+            "shared-subnets: also those that the context shows in its subnets.",
         ),
-    ],
+    ] = "named",
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="Its name in commands and alarms. Default: the bucket's."),
@@ -129,7 +131,7 @@ def _source(
             "region": session.region_name,
             "prefix": prefix,
             "kinds": tuple(each for each in re.split(r"[,\s]+", kinds) if each),
-            "accounts": "organization" if listed == ["organization"] else tuple(listed),
+            "accounts": accounts.strip() if listed and not listed[0].isdecimal() else tuple(listed),
             "kms_key_arn": key or "",
         })  # fmt: skip
     except ValidationError as error:
@@ -186,6 +188,8 @@ def _write_entry(path: Path, entry: str, stage: str) -> None:
 
 
 def _tell_entry(session: Session, entry: str, source: LogSource, *, written: Path | None) -> None:
+    if source.plain().bills_organization:
+        say(f"{ORGANIZATION_WARNING}.", "yellow")
     if written is None:
         say("The stage meters it once this stands in its settings file, metering.toml:")
         for line in entry.splitlines():

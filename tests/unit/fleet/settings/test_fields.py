@@ -22,7 +22,7 @@ def test_every_setting_says_what_it_may_be_and_what_it_does() -> None:
     assert by_name["rollout.pager_needed"].kind == "true or false"
     assert by_name["tunables.shards"].default == 1
     assert by_name["subscriptions[].protocol"].kind == "one of email, https, sqs, lambda"
-    assert by_name["log_sources[].accounts"].kind == "a list of account ids, or organization"
+    assert by_name["log_sources[].accounts"].kind == "a list of account ids, named or shared-subnets"
 
 
 def test_every_setting_has_a_name_that_a_stage_can_be_given_it_by() -> None:

@@ -11,6 +11,7 @@ from metering.fleet.settings.differences import consequences, differences
 from metering.fleet.settings.layers import Asked, planned
 from metering.fleet.stage import StageConfig
 from metering.onramps import sources
+from metering.onramps.bills import NAMED, SHARED_SUBNETS, Bills
 from metering.onramps.sources import decode_sources, encode_sources, source_of
 
 SOURCE: dict[str, Any] = {
@@ -32,7 +33,7 @@ def problems(*rows: dict[str, Any] | object) -> str:
     return " | ".join(caught.value.problems)
 
 
-def test_a_source_needs_name_bucket_region_and_accounts_and_the_rest_has_defaults() -> None:
+def test_a_source_needs_name_bucket_and_region_and_the_rest_has_defaults() -> None:
     (source,) = stage(SOURCE).log_sources
     assert source.plain() == sources.LogSource(
         name="flows",
@@ -49,11 +50,28 @@ def test_organization_stands_for_the_accounts_of_the_context() -> None:
     config = stage({**SOURCE, "accounts": "organization"})
     (source,) = config.log_sources
     assert source.plain().accounts is None
-    assert source.plain().allowed_accounts(["111111111111"]) == {"111111111111"}
+    assert source.plain().bills(["111111111111"]) == Bills.listed(["111111111111"])
     # It is told as it was given, so what a deployment remembers can be given again.
     rows = config.effective()["log_sources"]
     assert rows == [{**SOURCE, "accounts": "organization", **_DEFAULTS}]
     assert StageConfig.load("prod", {"log_sources": rows}) == config
+
+
+def test_a_source_that_names_no_accounts_bills_those_of_the_files_names() -> None:
+    rows = [{name: value for name, value in SOURCE.items() if name != "accounts"}]
+    config = stage(*rows, {**SOURCE, "name": "shared", "bucket": "shared-logs", "accounts": "shared-subnets"})
+    named, shared = (source.plain() for source in config.log_sources)
+    assert (named.bills(["111111111111"]), shared.bills(["111111111111"])) == (NAMED, SHARED_SUBNETS)
+    assert decode_sources(encode_sources([named, shared])) == (named, shared)
+    effective: Any = config.effective()["log_sources"]
+    assert [row["accounts"] for row in effective] == ["named", "shared-subnets"]
+    assert StageConfig.load("prod", {"log_sources": effective}) == config
+
+
+def test_what_a_function_of_before_was_given_keeps_its_meaning() -> None:
+    (source,) = decode_sources('[{"bucket":"acme-logs","name":"flows","region":"us-west-2"}]')
+    assert source.bills_organization
+    assert source.bills(["111111111111"]) == Bills.listed(["111111111111"])
 
 
 _DEFAULTS = {"kinds": ["vpc-flow"], "kms_key_arn": "", "context_role_arns": [], "context_regions": []}
@@ -62,7 +80,7 @@ _DEFAULTS = {"kinds": ["vpc-flow"], "kms_key_arn": "", "context_role_arns": [], 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"accounts": 5}, "it must be a list of account ids, or organization"),
+        ({"accounts": 5}, "it must be a list of account ids, named or shared-subnets"),
         ({"accounts": ["12345678901"]}, "an account has 12 digits"),
         ({"accounts": []}, "without an account nothing could be metered"),
         ({"kinds": ["vpcflow"]}, "did you mean vpc-flow?"),

@@ -12,6 +12,7 @@ from metering.adapters.folders import FolderLogStore
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
+from metering.onramps.bills import NAMED, Bills
 from metering.onramps.cloudfront.rows import LEGACY_FIELDS
 from metering.onramps.context.document import Context
 from metering.onramps.context.facts import Attachment, Distribution, FlowLog, Prefix
@@ -72,7 +73,8 @@ class Stage:
         self, key: str, content: str, *, kind: LogKind | None = None, allowed: frozenset[str] | None = None
     ) -> Taken:
         self.logs.put(key, content.encode(), if_absent=False)
-        return self.ingest.take(self.logs, key, kind=kind, allowed_accounts=allowed)
+        bills = NAMED if allowed is None else Bills.listed(allowed)
+        return self.ingest.take(self.logs, key, kind=kind, bills=bills)
 
     def batch_ids(self) -> list[str]:
         found = []

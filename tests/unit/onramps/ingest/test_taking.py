@@ -16,6 +16,7 @@ from metering.adapters.memory.items import MemoryItemStore
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.errors import OperationFailedError
+from metering.onramps.bills import Bills
 from metering.onramps.context.document import Context
 from metering.onramps.ingest.taking import LogIngest, Taken
 from metering.onramps.plans import Plan
@@ -337,7 +338,7 @@ def test_the_only_account_that_may_be_billed_stands_in_for_a_name_without_one() 
     nameless = replace(SMALL, recognise=_without_account)
     stage = Stage(kind=nameless)
     stage.put(*LINES)
-    plan = stage.take(allowed_accounts=frozenset({"111111111111"})).plan
+    plan = stage.take(bills=Bills.listed(["111111111111"])).plan
     assert plan is not None
     assert plan.account_id == "111111111111"
 

@@ -8,6 +8,7 @@ import io
 import pytest
 
 from metering.errors import LogFileRefusedError
+from metering.onramps.bills import Bills
 from metering.onramps.context.timeline import Timeline
 from metering.onramps.ingest.totals import HourTotal, Measured, measure
 from metering.onramps.names import FileName
@@ -67,7 +68,7 @@ def test_the_usage_type_of_a_share_is_that_of_the_contract_unless_the_rule_names
 
 
 def test_a_line_of_another_account_is_refused_and_counted() -> None:
-    found = measured(("i-1", 100, T, T + 1), ("i-2@222222222222", 7, T, T + 1), allowed_accounts=frozenset({ACCOUNT}))
+    found = measured(("i-1", 100, T, T + 1), ("i-2@222222222222", 7, T, T + 1), bills=Bills.listed([ACCOUNT]))
     assert found.refusals == (("account_not_allowed", 1, 7),)
     assert (found.balance.metered_bytes, found.balance.refused_bytes, found.balance.holds) == (100, 7, True)
     assert "222222222222" in found.refused[0].detail
