@@ -163,9 +163,12 @@ def invoice_key(month: str, payer_id: str, number: int) -> str:
     return f"{invoices_prefix(month, payer_id)}{number}.json"
 
 
-def invoice_inputs_key(month: str) -> str:
-    """Key of the inputs that all invoices of a month share. It is among no payer's documents."""
-    return f"{invoices_prefix(month)}inputs.json"
+def invoice_inputs_key(month: str, number: int = 1) -> str:
+    """Key of the inputs that the invoices of a month share. It is among no payer's documents.
+
+    Number 2 and on are those with a later version of their price book, for payers whose usage had no price.
+    """
+    return f"{invoices_prefix(month)}inputs{'' if number == 1 else f'-{number}'}.json"
 
 
 def closed_hour_key(month: str, hour_s: int) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.mutants.mutant import Mutant
 
 _EXPORTS = ("tests/unit/reports/exports",)
+_ISSUING = ("tests/unit/billing/invoices/test_issuing.py",)
+_OFFERS = ("tests/unit/billing/prices/test_offer_files.py",)
 _COMPARE = ("tests/unit/onramps/compare", "tests/unit/cli/test_compare.py")
 
 FINANCE = (
@@ -42,5 +44,47 @@ FINANCE = (
         old='    return next((why for pattern, why in _BILLED_ONLY if pattern.fullmatch(usage_type)), "")',
         new='    return next((why for _, why in _BILLED_ONLY if is_transfer(usage_type)), "")',
         suites=_COMPARE,
+    ),
+    Mutant(
+        name="a payer without a price keeps all others from their invoices",
+        path="metering/billing/invoices/issuing.py",
+        old="        if blocked and all(payer_id in blocked for payer_id in self._payers(asked, shared)):",
+        new="        if blocked:",
+        suites=_ISSUING,
+    ),
+    Mutant(
+        name="a payer whose usage has no price gets an invoice without it",
+        path="metering/billing/invoices/issuing.py",
+        old="            if made is not None and made.unpriced:",
+        new="            if made is not None and made.unpriced and not made.all_lines:",
+        suites=_ISSUING,
+    ),
+    Mutant(
+        name="a repriced book is slipped into a month that was invoiced",
+        path="metering/billing/invoices/planning.py",
+        old="    if changed_s is not None and changed_s < month_bounds_s(month)[1]:",
+        new="    if changed_s is not None and changed_s < 0:",
+        suites=_ISSUING,
+    ),
+    Mutant(
+        name="a book that lost a product is slipped into a month that was invoiced",
+        path="metering/billing/invoices/planning.py",
+        old="    if not before.by_sku.keys() <= after.by_sku.keys() or ",
+        new="    if ",
+        suites=_ISSUING,
+    ),
+    Mutant(
+        name="a file of transfer takes gateways and endpoints of its region away",
+        path="metering/billing/prices/offers/imports.py",
+        old='    return (product.transfer if is_beside(product) else ""), ("" if prefix == "USE1-" else prefix)',
+        new='    return "", ("" if prefix == "USE1-" else prefix)',
+        suites=_OFFERS,
+    ),
+    Mutant(
+        name="a gateway's peering attachment, which is free, gives the price of all",
+        path="metering/billing/prices/offers/products.py",
+        old="        priced = [sku for sku in of_one if not _is_free(offer, sku)]",
+        new="        priced = of_one[1:]",
+        suites=_OFFERS,
     ),
 )

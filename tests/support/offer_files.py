@@ -29,6 +29,32 @@ INTERNET_OUT = {
     "ap-southeast-1": ("SDHP4R7WGBVJPQPY", "APS1-"),
     "sa-east-1": ("QKTPK3975YUWDU3Q", "SAE1-"),
 }
+NETWORK_FAMILIES = ("NAT Gateway", "Transit Gateway", "VPC Peering", "VpcEndpoint")
+_PB = (
+    ("0", "1048576", "0.01", "TIER1"),
+    ("1048576", "5242880", "0.006", "TIER2"),
+    ("5242880", "Inf", "0.004", "TIER3"),
+)
+# SKU, family, usage type, operation, unit, prices.
+_VPC = (
+    ("TGWVPC0000000001", "Transit Gateway", "USE1-TransitGateway-Bytes", "TransitGatewayVPC", "GigaBytes", "0.02"),
+    ("TGWVPN0000000001", "Transit Gateway", "USE1-TransitGateway-Bytes", "TransitGatewayVPN", "GigaBytes", "0.02"),
+    ("TGWPEERING000001", "Transit Gateway", "USE1-TransitGateway-Bytes", "TransitGatewayPeering", "GigaBytes", "0"),
+    ("TGWHOURS00000001", "Transit Gateway", "USE1-TransitGateway-Hours", "TransitGatewayVPC", "hour", "0.05"),
+    ("ENDPOINT00000001", "VpcEndpoint", "USE1-VpcEndpoint-Bytes", "VpcEndpoint", "GB", ""),
+    ("ENDPOINTHOURS001", "VpcEndpoint", "USE1-VpcEndpoint-Hours", "VpcEndpoint", "Hrs", "0.01"),
+    ("GWLBE00000000001", "VpcEndpoint", "USE1-VpcEndpoint-GWLBE-Bytes", "VpcEndpoint", "GB", "0.0035"),
+    ("PEERINGIN0000001", "VPC Peering", "USE1-VpcPeering-In-Bytes", "VPCPeering-In", "GB", "0.01"),
+    ("PEERINGINZONE001", "VPC Peering", "USE1-VpcPeering-In-Bytes", "VPCPeering-Zone-In", "GB", "0"),
+    ("PEERINGOUT000001", "VPC Peering", "USE1-VpcPeering-Out-Bytes", "VPCPeering-Out", "GB", "0.01"),
+    ("LATTICE000000001", "VPC Lattice", "USE1-VPCLattice-DataProcessed-Bytes", "", "GB", "0.025"),
+)
+_EC2 = (
+    ("COMPUTE000000001", "Compute Instance", "BoxUsage:m5.large", "RunInstances", "Hrs", "0.096"),
+    ("NATBYTES00000001", "NAT Gateway", "NatGateway-Bytes", "NatGateway", "GB", "0.045"),
+    ("NATHOURS00000001", "NAT Gateway", "NatGateway-Hours", "NatGateway", "Hrs", "0.045"),
+    ("NATPRVD000000001", "NAT Gateway", "NatGateway-Prvd-Bytes", "NatGateway", "GB", "0"),
+)
 _FIRST = {"ap-southeast-1": "0.12", "sa-east-1": "0.15"}
 _RANGES = (("0", "10240"), ("10240", "51200"), ("51200", "153600"), ("153600", "Inf"))
 
@@ -114,6 +140,34 @@ def edges(*, version: str = VERSION) -> dict[str, Any]:
     products = {EDGE_EU: product(EDGE_EU, "EU-DataTransfer-Out-Bytes", **about, **places)}
     terms = {EDGE_EU: term(EDGE_EU, [("0", "10240", "0.085", "Q3Z75P77EN"), ("10240", "Inf", "0.08", "VF6T3GAUKQ")])}
     return _file("AmazonCloudFront", version, products, terms)
+
+
+def vpc(*, version: str = VERSION) -> dict[str, Any]:
+    """The offer file of AmazonVPC in us-east-1: some of its usage types begin with `USE1-`."""
+    return _beside("AmazonVPC", version, _VPC)
+
+
+def ec2(*, version: str = VERSION) -> dict[str, Any]:
+    """The offer file of AmazonEC2 in us-east-1, as far as a NAT gateway and an instance go."""
+    return _beside("AmazonEC2", version, _EC2)
+
+
+def _beside(code: str, version: str, rows: Iterable[tuple[str, str, str, str, str, str]]) -> dict[str, Any]:
+    products, terms = {}, {}
+    for sku, family, usage_type, operation, unit, price in rows:
+        attributes = {
+            "servicecode": code,
+            "location": "US East (N. Virginia)",
+            "locationType": "AWS Region",
+            "regionCode": "us-east-1",
+            "usagetype": usage_type,
+            "operation": operation,
+        }
+        products[sku] = {"sku": sku, "productFamily": family, "attributes": attributes}
+        terms[sku] = untiered(sku, price) if price else term(sku, _PB)
+        for dimension in terms[sku][f"{sku}.JRTCKXETXF"]["priceDimensions"].values():
+            dimension["unit"] = unit
+    return _file(code, version, products, terms)
 
 
 def version_index(*versions: str) -> dict[str, Any]:

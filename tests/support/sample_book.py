@@ -20,6 +20,8 @@ from metering.billing.prices.rules import NOT_SOLD
 from metering.replay.given import SAMPLE as RECORDS
 
 LINES = RECORDS.parent
+# A release with other prices has the next number.
+SAMPLE_VERSION = 2
 BOOK = Path("metering/billing/prices/sample/book.json")
 # The month of the bills.
 FROM_S = hour_of_text("2024-09-01T00:00:00Z")
@@ -38,6 +40,20 @@ US_WEST_2 = (("10240", "0.09", "Q3Z75P77EN"), (None, "0.085", "VF6T3GAUKQ"))
 # Lines of these regions are free ones. Their first price is that of other lines of the same bills.
 FIRST_PRICES = {"SAE1-DataTransfer-Out-Bytes": "0.15", "APS1-DataTransfer-Out-Bytes": "0.12"}
 TIERS = {"DataTransfer-Out-Bytes": US_EAST_1, "USW2-DataTransfer-Out-Bytes": US_WEST_2}
+
+
+# What AWS bills in us-east-1 beside the transfer: no bill line at hand has it. SKUs and prices are those that people
+# noted of the offers AmazonVPC and AmazonEC2 in 2025 and 2026: secondary sources. Rates of tiers have AWS's form only.
+PEERING_S = hour_of_text("2025-04-01T00:00:00Z")
+ENDPOINT_TIERS = (("1048576", "0.01", "Q3Z75P77EN"), ("5242880", "0.006", "VF6T3GAUKQ"), (None, "0.004", "N9EW5UVVPA"))
+BESIDE = (
+    ("59S5R83GFPUAGVR5", "NAT Gateway", "NatGateway-Bytes", FROM_S, ((None, "0.045", UNTIERED),)),
+    ("7W9NVPG8YS74A6WC", "Transit Gateway", "TransitGateway-Bytes", FROM_S, ((None, "0.02", UNTIERED),)),
+    ("DQYYEZBCWSW5XS2R", "VpcEndpoint", "VpcEndpoint-Bytes", FROM_S, ENDPOINT_TIERS),
+    ("TT8R6YKCHQRWRPQH", "VPC Peering", "VpcPeering-In-Bytes", PEERING_S, ((None, "0.01", UNTIERED),)),
+    ("UMGWBSQ7AD933J4M", "VPC Peering", "VpcPeering-Out-Bytes", PEERING_S, ((None, "0.01", UNTIERED),)),
+    ("WJVJ7M2CHEBD98JZ", "VpcEndpoint", "VpcEndpoint-GWLBE-Bytes", FROM_S, ((None, "0.0035", UNTIERED),)),
+)
 
 
 class BillLine(NamedTuple):
@@ -74,10 +90,11 @@ def bill_lines() -> list[BillLine]:
 def made() -> PriceBook:
     """The book, from the lines and the facts above."""
     lines = {line.sku: line for line in bill_lines()}
-    products = tuple(_product(lines[sku]) for sku in sorted(lines))
+    of_lines = (_product(lines[sku]) for sku in sorted(lines))
+    products = tuple(sorted([*of_lines, *_beside()], key=lambda each: each.sku))
     return PriceBook(
         name="sample",
-        version=1,
+        version=SAMPLE_VERSION,
         currency="USD",
         products=products,
         allowances=(
@@ -85,7 +102,14 @@ def made() -> PriceBook:
             _allowance("regional", "1", products, "DataTransfer-Regional-Bytes"),
         ),
         not_sold=NOT_SOLD,
-        source={"kind": "bill-lines", "of": "FOCUS-Sample-Data, FOCUS-1.0/focus_sample.csv", "license": "CC BY 4.0"},
+        source={
+            "kind": "bill-lines",
+            "of": "FOCUS-Sample-Data, FOCUS-1.0/focus_sample.csv",
+            "license": "CC BY 4.0",
+            "link": "https://github.com/FinOps-Open-Cost-and-Usage-Spec/FOCUS-Sample-Data",
+            "secondary": "gateways, endpoints and peering in us-east-1, as people noted them of AWS's offers in 2025 "
+            "and 2026. An import of the offers AmazonVPC and AmazonEC2 replaces them.",
+        },
     )
 
 
@@ -101,6 +125,21 @@ def _product(line: BillLine) -> Product:
     )
 
 
+def _beside() -> list[Product]:
+    return [
+        Product(
+            sku=sku,
+            usage_type=usage_type,
+            services=Services(without=frozenset({"AmazonCloudFront"})),
+            transfer=family,
+            from_location="us-east-1",
+            to_location="",
+            versions=(PriceVersion(from_s=from_s, tiers=_tiers_of(sku, rows)),),
+        )
+        for sku, family, usage_type, from_s, rows in BESIDE
+    ]
+
+
 def _transfer(line: BillLine) -> str:
     way = "Inbound" if line.usage_type.endswith("-In-Bytes") else "Outbound"
     if line.from_location == line.to_location:
@@ -114,13 +153,17 @@ def _tiers(line: BillLine) -> tuple[Tier, ...]:
     first = "Q3Z75P77EN" if line.usage_type.endswith("DataTransfer-Out-Bytes") else UNTIERED
     price = FIRST_PRICES.get(line.usage_type, line.price)
     rows = TIERS.get(line.usage_type, ((None, price, first),))
+    return _tiers_of(line.sku, rows)
+
+
+def _tiers_of(sku: str, rows: tuple[tuple[str | None, str, str], ...]) -> tuple[Tier, ...]:
     begins = ("0", *(end for end, _, _ in rows if end is not None))
     return tuple(
         Tier(
             from_bytes=bytes_of_gb(begin),
             to_bytes=None if end is None else bytes_of_gb(end),
             price=price_of(tier_price),
-            rate_code=f"{line.sku}.{ON_DEMAND}.{rate}",
+            rate_code=f"{sku}.{ON_DEMAND}.{rate}",
         )
         for begin, (end, tier_price, rate) in zip(begins, rows, strict=True)
     )

@@ -28,7 +28,7 @@ from metering.billing.invoices.readiness import Obstacle, Readiness, unpriced_of
 from metering.hours import month_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from metering.billing.invoices.inputs import Inputs
     from metering.billing.invoices.issuing import Issuer
@@ -67,7 +67,7 @@ class Crediting:
                 # One that was put by a process that died is finished first.
                 self.issuer.record(each)
             note = self._note(billed, because.strip(), book)
-            refuse(what, [*unpriced_of(note.id, note.unpriced), *_nothing(note, billed)])
+            refuse(what, [*self._unpriced(note), *_nothing(note, billed)])
             stored = retrier.call(partial(store.put, note))
             if stored.invoice == note:
                 self.issuer.record(stored)
@@ -115,6 +115,9 @@ class Crediting:
             rates=rates,
             billed={each.invoice.id: each.sha256 for each in billed},
         )
+
+    def _unpriced(self, note: Invoice) -> Iterator[Obstacle]:
+        return unpriced_of(note, self.issuer.composer.shelf.load(note.inputs.rates[note.month]).book)
 
     def _difference(self, inputs: Inputs, billed: Sequence[Stored], note: Invoice) -> Invoice:
         target = self.issuer.composer.invoice(Subject(note.payer_id, note.month), inputs)

@@ -2,7 +2,9 @@
 
 The order of writes, each of which may be lost, repeated or cut off, by any number of processes at once:
 
-1. `invoices/<month>/inputs.json`, put if absent: from then on all invoices of the month are made of these inputs.
+1. `invoices/<month>/inputs.json`, put if absent: from then on all invoices of the month are made of these inputs. Usage
+   without a price blocks its own payer. It is issued later, with a version of the book that only has more prices:
+   `inputs-2.json`, put if absent, and so on.
 2. `invoices/<month>/<payer>/1.json`, put if absent: a pure function of its inputs.
 3. The ledger's item `issued`, put if absent.
 
@@ -12,6 +14,7 @@ Whoever comes later finds what stands, and does what is left.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.billing.invoices.composing import Subject
@@ -104,23 +107,29 @@ class Issuer:
         for payer_id in self._payers(asked, shared):
             subject = Subject(payer_id, month)
             inputs = self.planner.of(subject, shared)
-            left_out = tuple(self._left_out(inputs))
-            yield replace(self.composer.invoice(subject, inputs, draft=True), left_out=left_out)
+            draft = self.composer.invoice(subject, inputs, draft=True)
+            if draft.unpriced and (longer := self.planner.longer(month, shared)) is not None:
+                inputs = self.planner.of(subject, longer)
+                draft = self.composer.invoice(subject, inputs, draft=True)
+            yield replace(draft, left_out=tuple(self._left_out(inputs)))
 
     def issue(self, asked: Asked) -> Iterator[Issued]:
         """Issue the invoices of a closed month, one after the other; what was issued before is found and given again.
 
         Raises:
-            IssueRefusedError: The month cannot be invoiced now; it says why, and what to do.
+            IssueRefusedError: The month cannot be invoiced now; it says why, and what to do. At the end, if usage of
+                some payers has no price: all others have their invoices.
             OperationFailedError: There is no such book.
             LedgerCorruptError: What was issued contradicts what is in the bucket.
             UnavailableError: A store gave no answer. The same call continues where this one ended.
         """
         shared = self._fixed(asked)
+        blocked: dict[str, list[Obstacle]] = {}
         for payer_id in self._payers(asked, shared):
-            issued = self._issue_one(Subject(payer_id, asked.month), shared, asked.drafted)
+            issued = self._issue_one(Subject(payer_id, asked.month), shared, asked.drafted, blocked)
             if issued is not None:
                 yield issued
+        refuse(f"{asked.month} of {', '.join(blocked)}", [each for of in blocked.values() for each in of])
 
     def record(self, stored: Stored) -> None:
         """Say in the ledger that a document counts; done twice, it is done once.
@@ -145,11 +154,17 @@ class Issuer:
         of = (invoice.billing_month, invoice.payer_id, invoice.month, invoice.number)
         return issued_item(self.items, *of) is not None
 
-    def _issue_one(self, subject: Subject, shared: Inputs, drafted: str) -> Issued | None:
+    def _issue_one(
+        self, subject: Subject, shared: Inputs, drafted: str, blocked: dict[str, list[Obstacle]]
+    ) -> Issued | None:
         stands = self.retrier.call(lambda: self.store.find(subject.month, subject.payer_id, INVOICE_NUMBER))
         new = stands is None
         if stands is None:
             made = self._made(subject, shared, drafted)
+            if made is not None and made.unpriced:
+                book = self.composer.shelf.load(made.inputs.rates[subject.month]).book
+                blocked[subject.payer_id] = list(unpriced_of(made, book))
+                return None
             if made is None:
                 return None
             stands = self.retrier.call(lambda: self.store.put(made))
@@ -165,26 +180,47 @@ class Issuer:
             obstacles.append(_other_than_drafted(inputs, drafted))
         refuse(what, obstacles)
         made = self.composer.invoice(subject, inputs)
-        refuse(what, list(unpriced_of(made.id, made.unpriced)))
-        return made if made.all_lines or made.unrated else None
+        return made if made.all_lines or made.unrated or made.unpriced else None
 
     def _fixed(self, asked: Asked) -> Inputs:
         """What all invoices of the month share, fixed now if it was not before."""
         month, ready = asked.month, Readiness(usage=self.composer.usage)
         what = f"{month}"
         refuse(what, [*ready.not_over(month, self.clock.now_ms() // 1000), *ready.unreadable()])
-        stands = self.retrier.call(lambda: self.store.inputs(month))
+        number, stands = self.retrier.call(lambda: self.store.numbered_inputs(month))
         if stands is None:
             # The sample is a book to try things with: it is never used unless it is named.
             rates = self.composer.shelf.newest(asked.book or DEFAULT_BOOK)
             shared = self.planner.shared(month, rates)
-            book = self.composer.shelf.load(rates).book
             refuse(what, [*ready.open_regions(month, shared.closed[month]), *self._open_before(month, ready)])
-            late = unpriced_late(self.planner.unpriced_late(month, rates), book)
-            refuse(what, [*ready.unpriced(month, book), *late, *self._not_drafted(asked, shared)])
-            stands = self.retrier.call(lambda: self.store.put_inputs(month, shared))
+            blocked = self._without_price(asked, shared, ready)
+            refuse(what, [*self._if_all(blocked, asked, shared), *self._not_drafted(asked, shared)])
+            return self.retrier.call(lambda: self.store.put_inputs(month, shared))
         refuse(what, list(_other_book(asked, stands)))
+        longer = self.planner.longer(month, stands)
+        if longer is not None and self._helps(longer, stands, asked, ready):
+            return self.retrier.call(lambda: self.store.put_inputs(month, longer, number + 1))
         return stands
+
+    def _helps(self, longer: Inputs, stands: Inputs, asked: Asked, ready: Readiness) -> bool:
+        """Whether a payer has a price for everything with more prices, and not with those that are fixed."""
+        before = self._without_price(asked, stands, ready)
+        return bool(before) and not before.keys() <= self._without_price(asked, longer, ready).keys()
+
+    def _without_price(self, asked: Asked, shared: Inputs, ready: Readiness) -> dict[str, list[Obstacle]]:
+        """Payers that are asked for and have usage without a price, with what it is."""
+        month, rates = asked.month, shared.rates[asked.month]
+        loaded = self.composer.shelf.load(rates)
+        found = ready.unpriced(month, loaded.book, loaded.organization)
+        late = self.planner.unpriced_late(month, rates)
+        for payer_id, each in unpriced_late(late, loaded.book, partial(self.planner.payer_of_late, rates)).items():
+            found.setdefault(payer_id, []).extend(each)
+        return {payer_id: found[payer_id] for payer_id in found if asked.payer_id in ("", payer_id)}
+
+    def _if_all(self, blocked: Mapping[str, list[Obstacle]], asked: Asked, shared: Inputs) -> Iterator[Obstacle]:
+        """If no payer could get an invoice, nothing is fixed for any."""
+        if blocked and all(payer_id in blocked for payer_id in self._payers(asked, shared)):
+            yield from (each for payer_id in sorted(blocked) for each in blocked[payer_id])
 
     def _open_before(self, month: str, ready: Readiness) -> Iterator[Obstacle]:
         """Months that late rows are about, or that lie between, and that a region has not closed."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from metering.billing.invoices.document import INVOICE_NUMBER
 from metering.billing.invoices.inputs import ENGINE_VERSION, Inputs, Rates
-from metering.billing.prices.book import Product
+from metering.billing.prices.book import NotSold, Product
+from metering.billing.prices.difference import reprices_from
 from metering.billing.prices.matching import find
 from metering.billing.usage.ports import Sold
-from metering.hours import month_of, months_between
+from metering.hours import month_bounds_s, month_of, months_between
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,13 +47,30 @@ class Planner:
                 closed[each] = self.closed(each)
         return replace(shared, closed=closed, rates=rates)
 
+    def longer(self, month: str, shared: Inputs) -> Inputs | None:
+        """What a month's invoices share, with the newest version of their price book, if it only has more prices.
+
+        None if there is no newer one, or if it says anything else of what had a price: documents of before have that.
+        """
+        shelf, own = self.composer.shelf, shared.rates[month]
+        newest = shelf.newest(own.book.name)
+        if newest.book == own.book:
+            return None
+        rates = replace(own, book=newest.book)
+        if not _only_longer(shelf.load(own).book, shelf.load(rates).book, month):
+            return None
+        return replace(shared, rates={**shared.rates, month: rates})
+
+    def payer_of_late(self, rates: Rates, line: UsageLine) -> str:
+        """Who pays for a late row: whom the organization of its own month says."""
+        shared = self.store.inputs(corrects := month_of(line.hour_s))
+        of = rates if shared is None else shared.rates[corrects]
+        return self.composer.shelf.load(of).organization.payer_of(line.account_id, line.hour_s)
+
     def payers(self, month: str, rates: Rates) -> Iterator[str]:
         """Payers with usage of a month or corrections in it, each once, in order."""
         found = set(self.composer.booked_in(month, rates).payers())
-        for line in self._late(month):
-            shared = self.store.inputs(corrects := month_of(line.hour_s))
-            of = rates if shared is None else shared.rates[corrects]
-            found.add(self.composer.shelf.load(of).organization.payer_of(line.account_id, line.hour_s))
+        found.update(self.payer_of_late(rates, line) for line in self._late(month))
         return iter(sorted(found))
 
     def corrected_months(self, month: str) -> list[str]:
@@ -116,6 +134,17 @@ class Planner:
     def _late(self, month: str) -> Iterator[UsageLine]:
         for region in self.composer.usage.month(month):
             yield from (late.line for late in region.late())
+
+
+def _only_longer(before: PriceBook, after: PriceBook, month: str) -> bool:
+    """Whether usage of a month that a book has a price for, or says is not sold, is the same in a later version."""
+    changed_s = reprices_from(before, after)
+    if changed_s is not None and changed_s < month_bounds_s(month)[1]:
+        return False
+    if not before.by_sku.keys() <= after.by_sku.keys() or not set(before.not_sold) <= set(after.not_sold):
+        return False
+    new = (product for sku, product in after.by_sku.items() if sku not in before.by_sku)
+    return not any(isinstance(find(before, Sold("", product.usage_type)), NotSold) for product in new)
 
 
 def unpriced(book: PriceBook, line: UsageLine) -> bool:

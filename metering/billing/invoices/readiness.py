@@ -6,23 +6,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.billing.prices.book import Product
-from metering.billing.prices.matching import find
+from metering.billing.prices.matching import find, traffic_of
 from metering.billing.usage.ports import Sold
 from metering.errors import OperationFailedError
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.units import DAY_S
+from metering.usage.network_charges import TRAFFIC
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.invoices.document import Unbilled
+    from metering.billing.invoices.document import Invoice
     from metering.billing.invoices.ports import UsageSource
+    from metering.billing.organization.payers import Organization
     from metering.billing.prices.book import PriceBook
     from metering.billing.rating.lines import UsageLine
-    from metering.billing.usage.ports import RegionMonth
 
 _TOLD = 40
-_IMPORT = "Import a book that has them, or list them there as not sold: metering prices import"
+_IMPORT = "Import a book that has them, or list them there as not sold: metering prices import FILE… Then run it again."
+_IMPORT_BESIDE = (
+    "Import AWS's offers AmazonVPC and AmazonEC2 of the region, which have it (where to find them says"
+    " metering prices import --help): metering prices import FILE… Then run it again."
+)
 
 
 class Obstacle(NamedTuple):
@@ -87,66 +92,59 @@ class Readiness:
                 f"Close it, from three days after its end on: metering period close {month} --region {region}",
             )
 
-    def unpriced(self, month: str, book: PriceBook) -> Iterator[Obstacle]:
-        """Usage of the month, of whatever payer, that the book says nothing about. Reads all of it once, by the day."""
-        first: dict[Sold, int] = {}
+    def unpriced(self, month: str, book: PriceBook, organization: Organization) -> dict[str, list[Obstacle]]:
+        """Payers with usage of the month that the book says nothing about, and what it is.
+
+        Reads all of the month once, by the day. Usage of the day in which a product gets its first price, and that of
+        an account on the day in which its payer changes, is judged when its invoice is made.
+        """
+        sizes: dict[tuple[str, Sold], int] = {}
         for region in self.usage.month(month):
             for line in region.day_lines():
                 sold = Sold(line.service, line.usage_type)
-                first[sold] = min(first.get(sold, line.hour_s), line.hour_s)
-        for sold, day_s in sorted(first.items()):
-            problem = self._without_price(month, book, sold, day_s)
-            if problem:
-                yield Obstacle(problem, _IMPORT)
-
-    def _without_price(self, month: str, book: PriceBook, sold: Sold, day_s: int) -> str:
-        found = find(book, sold)
-        named = f"{sold.service} {sold.usage_type}"
-        if found is None:
-            return f"{named} has no price in {book.name} version {book.version}"
-        if not isinstance(found, Product):
-            return ""
-        begins_s = found.versions[0].from_s
-        hour_s = day_s
-        if day_s < begins_s < day_s + DAY_S:
-            hour_s = min(_hours_of(self.usage.month(month), sold, day_s), default=begins_s)
-        if hour_s >= begins_s:
-            return ""
-        return (
-            f"{named} was used from {rfc3339(hour_s)} on, and its first price in {book.name} version {book.version} "
-            f"begins on {rfc3339(begins_s)}"
-        )
+                if _without_price(book, sold, line.hour_s):
+                    key = organization.payer_of(line.account_id, line.hour_s), sold
+                    sizes[key] = sizes.get(key, 0) + line.bytes
+        found: dict[str, list[Obstacle]] = {}
+        for (payer_id, sold), size in sorted(sizes.items()):
+            found.setdefault(payer_id, []).append(no_price(sold, f"{size:,} bytes of {month}, payer {payer_id}", book))
+        return found
 
 
-def _hours_of(regions: Iterable[RegionMonth], sold: Sold, day_s: int) -> Iterator[int]:
-    for region in regions:
-        for line in region.hour_lines(day_s=day_s, sold=frozenset([sold])):
-            yield line.hour_s
+def _without_price(book: PriceBook, sold: Sold, day_s: int) -> bool:
+    found = find(book, sold)
+    return found is None or (isinstance(found, Product) and found.versions[0].from_s >= day_s + DAY_S)
 
 
-def unpriced_late(lines: Iterable[UsageLine], book: PriceBook) -> Iterator[Obstacle]:
-    """Late rows of earlier months without a price, by what was used."""
-    for (month, sold), total in sorted(_added_up(lines).items()):
-        yield Obstacle(
-            f"{sold.service} {sold.usage_type} ({total:,} bytes of {month}, which came late) has no price in "
-            f"{book.name} version {book.version}",
-            _IMPORT,
-        )
+def no_price(sold: Sold, what: str, book: PriceBook) -> Obstacle:
+    """Usage that a book has no price for in its hour, with the command that cures it."""
+    found = find(book, sold)
+    first = ""
+    if isinstance(found, Product):
+        first = f"; its first price begins on {rfc3339(found.versions[0].from_s)}"
+    return Obstacle(
+        f"{sold.service} {sold.usage_type} has no price in {book.name} version {book.version} ({what}{first})",
+        _IMPORT_BESIDE if traffic_of(sold.usage_type) in TRAFFIC else _IMPORT,
+    )
 
 
-def _added_up(lines: Iterable[UsageLine]) -> dict[tuple[str, Sold], int]:
-    sums: dict[tuple[str, Sold], int] = {}
+def unpriced_late(
+    lines: Iterable[UsageLine], book: PriceBook, payer_of: Callable[[UsageLine], str]
+) -> dict[str, list[Obstacle]]:
+    """Late rows of earlier months without a price, by payer and by what was used."""
+    sums: dict[tuple[str, str, Sold], int] = {}
     for line in lines:
-        key = (month_of(line.hour_s), Sold(line.service, line.usage_type))
+        key = payer_of(line), month_of(line.hour_s), Sold(line.service, line.usage_type)
         sums[key] = sums.get(key, 0) + line.bytes
-    return sums
+    found: dict[str, list[Obstacle]] = {}
+    for (payer_id, month, sold), total in sorted(sums.items()):
+        what = f"{total:,} bytes of {month}, which came late, payer {payer_id}"
+        found.setdefault(payer_id, []).append(no_price(sold, what, book))
+    return found
 
 
-def unpriced_of(invoice_id: str, found: Iterable[Unbilled]) -> Iterator[Obstacle]:
-    """What an invoice would leave out because nothing is known of its price."""
-    for each in found:
-        yield Obstacle(
-            f"{each.service} {each.usage_type} in {each.region} ({each.bytes:,} bytes of {each.month}, {invoice_id}) "
-            "has no price",
-            _IMPORT,
-        )
+def unpriced_of(invoice: Invoice, book: PriceBook) -> Iterator[Obstacle]:
+    """What a document would leave out because nothing is known of its price."""
+    for each in invoice.unpriced:
+        what = f"{each.bytes:,} bytes of {each.month} in {each.region}, {invoice.id}"
+        yield no_price(Sold(each.service, each.usage_type), what, book)

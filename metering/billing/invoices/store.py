@@ -119,20 +119,27 @@ class InvoiceStore:
             after = f"{INVOICES_PREFIX}{month}0"
 
     def inputs(self, month: str) -> Inputs | None:
-        """What all invoices of a month share; None if none was issued.
+        """What the invoices of a month share from now on; None if none was issued.
 
         Raises:
             LedgerCorruptError: The object is not what was written.
         """
-        key = invoice_inputs_key(month)
-        try:
-            return _inputs_of(self.objects.get(key), key, month)
-        except ObjectMissingError:
-            return None
+        return self.numbered_inputs(month)[1]
 
-    def put_inputs(self, month: str, inputs: Inputs) -> Inputs:
-        """Fix what all invoices of a month share, unless somebody did; returns what stands. Raises as `put`."""
-        key = invoice_inputs_key(month)
+    def numbered_inputs(self, month: str) -> tuple[int, Inputs | None]:
+        """The same, with their number: 0 if there are none. Raises as `inputs`."""
+        number, found = 0, None
+        while True:
+            key = invoice_inputs_key(month, number + 1)
+            try:
+                found = _inputs_of(self.objects.get(key), key, month)
+            except ObjectMissingError:
+                return number, found
+            number += 1
+
+    def put_inputs(self, month: str, inputs: Inputs, number: int = 1) -> Inputs:
+        """Fix what the invoices of a month share, unless somebody did; returns what stands. Raises as `put`."""
+        key = invoice_inputs_key(month, number)
         if self.objects.put(key, _inputs_body(inputs, month), if_absent=True):
             return inputs
         return _inputs_of(self.objects.get(key), key, month)

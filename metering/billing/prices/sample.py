@@ -22,7 +22,7 @@ SAMPLE = "sample"
 
 @cache
 def sample_book() -> PriceBook:
-    """The book, version 1. It never changes within a release."""
+    """The book. It never changes within a release; one with other prices has the next version."""
     path = resources.files("metering.billing.prices").joinpath("sample/book.json")
     book = read_book(path.read_bytes(), SAMPLE)
     # The file has a line for each value, so that people can read it. What is pinned is the canonical document.

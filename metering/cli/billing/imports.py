@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from metering.reports.answer import Json
     from metering.wiring.connection import RegionConnection
 
-_NAMED = 5
+_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +83,8 @@ def planned(
     made = imported(before, offers, name=book, effective_s=effective_s, partial=partial)
     if made.left_out:
         notes.append(f"Left out, because another product of their usage type stands for them: {_some(made.left_out)}.")
+    if made.passed:
+        notes.append(f"Not read, because they are hours, or no usage type that is metered here: {_some(made.passed)}.")
     if made.unknown:
         notes.append(f"Allowances do not apply to products that nobody knows: {_some(made.unknown)}.")
     return Planned(before=before, book=made.book, changes=difference(before, made.book), notes=tuple(notes))

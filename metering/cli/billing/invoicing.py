@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from metering.billing.invoices.document import Invoice
-    from metering.billing.invoices.issuing import Issuer
+    from metering.billing.invoices.issuing import Issued, Issuer
+    from metering.billing.invoices.readiness import IssueRefusedError
     from metering.cli.command import Session
     from metering.wiring.connection import RegionConnection
 
@@ -65,6 +66,26 @@ def _each(documents: Iterable[T], tell: Callable[[], None]) -> Iterator[T]:
     for each in documents:
         tell()
         yield each
+
+
+class UntilRefused:
+    """Documents that are issued, up to the refusal of the rest. Mutable.
+
+    Attributes:
+        refused: Why the rest was refused; None if it was not.
+    """
+
+    def __init__(self, issued: Iterable[Issued]) -> None:
+        self.refused: IssueRefusedError | None = None
+        self._issued = issued
+
+    def __iter__(self) -> Iterator[Issued]:
+        from metering.billing.invoices.readiness import IssueRefusedError
+
+        try:
+            yield from self._issued
+        except IssueRefusedError as error:
+            self.refused = error
 
 
 @contextmanager

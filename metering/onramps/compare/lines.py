@@ -18,6 +18,7 @@ from metering.onramps.compare.values import (
     whole_bytes,
 )
 from metering.units import DAY_S
+from metering.usage.network_charges import contract_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +122,7 @@ def judged(fields: Sequence[object] | None, dialect: Dialect, wanted: Wanted) ->
     if fields is None:
         return BrokenLine(Broken.FIELDS, "the line has more or fewer fields than the header")
     account, usage_type, start, end, category, cost, *amounts = fields
-    name, usd = text_of(usage_type), usd_of(cost)
+    name, usd = contract_name(text_of(usage_type)), usd_of(cost)
     if not is_transfer(name):
         return LeftOutLine(LeftOut.NO_TRANSFER, name, usd)
     if text_of(category).lower() not in dialect.usage:

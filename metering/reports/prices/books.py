@@ -84,6 +84,15 @@ def book_meta(book: PriceBook) -> dict[str, Json]:
     }
 
 
+def source_sentences(book: PriceBook) -> Iterator[str]:
+    """Where the prices of a book come from, if it says so in words: one that is made of bill lines does."""
+    of, link, secondary = (book.source.get(name) for name in ("of", "link", "secondary"))
+    if of:
+        yield f"Prices are those of {of}" + (f" ({link})." if link else ".")
+    if secondary:
+        yield f"From secondary sources: {secondary}"
+
+
 def books_answer(written: Sequence[WrittenBook]) -> Answer:
     """Versions of books, the newest first."""
     return Answer(
@@ -140,6 +149,9 @@ def _footer(book: PriceBook, later: int) -> Iterator[str]:
     for each in book.allowances:
         end = "" if each.to_s is None else f", until {hour_text(each.to_s)}"
         yield f"Free each month: {gb_text(each.bytes)} GB over {len(each.skus)} products ({each.id}{end})."
+    yield from source_sentences(book)
+    if book.not_sold:
+        yield "Not sold here means that AWS bills nothing under it, or that nobody knows what it is: it costs nothing."
     for rule in book.not_sold:
         yield f"Not sold here: {rule.pattern}. {rule.why}"
     if later:

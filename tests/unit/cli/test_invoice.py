@@ -216,6 +216,35 @@ def test_usage_without_a_price_is_listed_with_the_cure(stage: Stage) -> None:
     assert "metering prices import" in result.stderr
 
 
+def test_a_payer_without_a_price_is_named_and_all_others_are_issued_and_shown(stage: Stage) -> None:
+    stage.send(HOME, {**record(7, start_s=OCTOBER_S, account=ALONE), "usage_type": "NatGateway-Bytes"})
+    stage.close()
+    result = run("issue", "--month", "2026-10", "--format", "json")
+    assert [each["id"] for each in json.loads(result.stdout or '{"rows": []}')["rows"]] == [ID], "nobody is issued"
+    told = " ".join(result.stderr.split())
+    assert result.exit_code == 1
+    assert f"2026-10 of {ALONE} is not issued: AmazonEC2 NatGateway-Bytes has no price in aws-list version 1" in told
+    assert "AmazonVPC and AmazonEC2" in told
+    PriceStore(stage.home.world.objects).put(
+        replace(prices(), products=(*prices().products, product("NAT1", "NatGateway-Bytes", ((None, "0.045"),))))
+    )
+    rows = ask("issue", "--month", "2026-10")["rows"]
+    assert [(each["id"], each["state"]) for each in rows] == [
+        (ID, "issued before"),
+        (f"{ALONE}-2026-10-1", "issued"),
+    ]
+
+
+def test_a_stage_with_gateway_logs_and_the_shipped_book_is_invoiced(stage: Stage) -> None:
+    for usage_type in ("TransitGateway-Bytes", "VpcPeering-In-Bytes", "VpcPeering-Out-Bytes"):
+        used = {**record(gb("5"), start_s=OCTOBER_S, account=ALONE), "service": "AmazonVPC", "usage_type": usage_type}
+        stage.send(HOME, {**used, "from": "us-east-1", "to": "us-east-1"})
+    stage.close()
+    result = run("issue", "--month", "2026-10", "--payer", ALONE, "--prices", "sample", "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    assert [each["usd"] for each in json.loads(result.stdout)["rows"]] == ["0.20"]
+
+
 def test_an_object_of_a_closed_month_that_changed_is_named_and_the_exit_code_is_1(stage: Stage) -> None:
     stage.close()
     ask("issue", "--month", "2026-10")

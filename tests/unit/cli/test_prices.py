@@ -259,6 +259,27 @@ def test_wrong_usage_ends_with_two(line: tuple[str, ...]) -> None:
     assert (result.exit_code, result.stdout) == (2, ""), result.output
 
 
+def test_offers_of_vpc_and_ec2_are_imported_and_what_is_not_read_is_named(stage: Stage, tmp_path: Path) -> None:
+    beside = {"vpc": offer_files.vpc(), "ec2": offer_files.ec2()}
+    files = offer_files.written(tmp_path, us_east_1=offer_files.offer("us-east-1"), **beside)
+    result = run("prices", "import", *map(str, files), "--partial")
+    assert result.exit_code == 0, f"no import prices TransitGateway-Bytes: {result.stderr}"
+    told = " ".join(result.stderr.split())
+    assert "Not read, because they are hours, or no usage type that is metered here: NatGateway-Hours" in told
+    book = stage.books.newest("aws-list")
+    assert book is not None
+    assert {"TransitGateway-Bytes", "NatGateway-Bytes", "VpcEndpoint-Bytes"} <= book.by_usage_type.keys()
+    assert "AmazonVPC us-east-1" in str(book.source)
+
+
+@pytest.mark.usefixtures("stage")
+def test_the_sample_says_where_its_prices_come_from_and_what_not_sold_here_means() -> None:
+    shown = " ".join(run("prices", "show", "--prices", "sample", "--format", "table").stdout.split())
+    assert "https://github.com/FinOps-Open-Cost-and-Usage-Spec/FOCUS-Sample-Data" in shown
+    assert "From secondary sources: gateways, endpoints and peering in us-east-1" in shown
+    assert "Not sold here means that AWS bills nothing under it" in shown
+
+
 def test_the_sample_needs_no_import(stage: Stage) -> None:
     rows = ask("prices", "show", "--prices", "sample", "--usage-type", "DataTransfer-Out-Bytes")["rows"]
     assert [row["price_usd"] for row in rows] == ["0.0900000000", "0.0850000000", "0.0700000000", "0.0500000000"]

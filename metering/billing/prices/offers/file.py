@@ -14,8 +14,10 @@ import msgspec
 
 from metering.billing.documents.strict_json import DocumentRefusedError
 from metering.billing.prices.document import read_book
+from metering.billing.prices.matching import traffic_of
 from metering.billing.prices.offers.stream import JsonStream
 from metering.units import MIB
+from metering.usage.network_charges import TRAFFIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,12 +25,22 @@ if TYPE_CHECKING:
 
     from metering.billing.prices.book import PriceBook
 
-OFFERS = frozenset({"AWSDataTransfer", "AmazonCloudFront"})
-"""Services whose offers have data transfer that is metered here."""
-FAMILY = "Data Transfer"
-MOST_FILE_BYTES = 512 * MIB
+_TRANSFER = frozenset({"Data Transfer"})
+NETWORK_FAMILIES = frozenset({"NAT Gateway", "Transit Gateway", "VPC Peering", "VpcEndpoint"})
+"""Families of what AWS bills beside the transfer itself, in the offers AmazonVPC and AmazonEC2."""
+OFFERS: Mapping[str, frozenset[str]] = {
+    "AWSDataTransfer": _TRANSFER,
+    "AmazonCloudFront": _TRANSFER,
+    "AmazonVPC": NETWORK_FAMILIES,
+    "AmazonEC2": NETWORK_FAMILIES,
+}
+"""Offers that have prices of what is metered here, and the families that they are read for."""
+# That of AmazonEC2 in us-east-1 has some hundred MB.
+MOST_FILE_BYTES = 1024 * MIB
+_MOST_PASSED = 1_000
 _ADVICE = (
-    "Offer files: https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/AWSDataTransfer/current/<region>/index.json"
+    "Offer files: https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/AWSDataTransfer/current/<region>/index.json, "
+    "and of AmazonVPC and AmazonEC2 likewise"
 )
 
 
@@ -45,6 +57,7 @@ class Attributes(msgspec.Struct, frozen=True, rename="camel"):
     to_location: str = ""
     to_location_type: str = ""
     to_region_code: str = ""
+    region_code: str = ""
 
 
 class OfferProduct(msgspec.Struct, frozen=True, rename="camel"):
@@ -53,6 +66,11 @@ class OfferProduct(msgspec.Struct, frozen=True, rename="camel"):
     sku: str
     attributes: Attributes
     product_family: str = ""
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is billed beside the transfer: processing, or peering."""
+        return self.product_family in NETWORK_FAMILIES
 
 
 class Dimension(msgspec.Struct, frozen=True, rename="camel"):
@@ -91,7 +109,9 @@ class Offer:
         version: Digits of the time at which AWS published it.
         products: Products of data transfer, by SKU.
         terms: Terms of these products, by SKU.
-        skus: SKUs of all products of the file.
+        skus: SKUs of all products of the file, of an offer of data transfer.
+        passed: Usage types, without the prefix of their region, of products that are not read although they belong to a
+            family that is read, or count bytes: hours, and what is not known here.
         sha256: Of the file.
     """
 
@@ -101,6 +121,7 @@ class Offer:
     products: dict[str, OfferProduct]
     terms: dict[str, tuple[Term, ...]]
     skus: frozenset[str]
+    passed: tuple[str, ...]
     sha256: str
 
 
@@ -124,6 +145,7 @@ class _Read:
     terms: dict[str, tuple[Term, ...]] = field(default_factory=dict)
     versions: dict[str, IndexedVersion] = field(default_factory=dict)
     skus: set[str] = field(default_factory=set)
+    passed: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
 
@@ -193,8 +215,11 @@ def _each(stream: JsonStream, keep: Callable[[str, object], None]) -> None:
 
 
 def _product(read: _Read, sku: str, value: object) -> None:
-    read.skus.add(sku)
-    if isinstance(value, dict) and value.get("productFamily") != FAMILY:
+    # AWS writes the offer's code first; if a file does not, more is kept until it is known.
+    code = read.texts.get("offerCode", "")
+    if code not in OFFERS or OFFERS[code] == _TRANSFER:
+        read.skus.add(sku)
+    if isinstance(value, dict) and not _is_read(read, code, value):
         return
     try:
         product = msgspec.convert(value, OfferProduct)
@@ -204,6 +229,19 @@ def _product(read: _Read, sku: str, value: object) -> None:
     if product.sku != sku:
         read.problems.append(f"product {sku}: it says that its SKU is {product.sku}")
     read.products[sku] = product
+
+
+def _is_read(read: _Read, code: str, value: dict[str, object]) -> bool:
+    """Whether a product is one that has its place in a book; notes what is passed by."""
+    family, attributes = value.get("productFamily"), value.get("attributes")
+    named = attributes.get("usagetype") if isinstance(attributes, dict) else None
+    usage_type = named if isinstance(named, str) else ""
+    wanted = OFFERS.get(code, _TRANSFER | NETWORK_FAMILIES)
+    if family in wanted and (family not in NETWORK_FAMILIES or traffic_of(usage_type) in TRAFFIC):
+        return True
+    if (family in wanted or usage_type.endswith("Bytes")) and len(read.passed) < _MOST_PASSED:
+        read.passed.add(traffic_of(usage_type))
+    return False
 
 
 def _term(read: _Read, sku: str, value: object) -> None:
@@ -243,22 +281,25 @@ def _offer(name: str, read: _Read, sha256: str) -> Offer:
     if not {"products", "terms"} <= read.names:
         raise DocumentRefusedError(name, ["it is no offer file: it has no products and terms"], _ADVICE)
     if code not in OFFERS:
-        offers = " and ".join(sorted(OFFERS))
+        offers = ", ".join(sorted(OFFERS))
         raise DocumentRefusedError(
-            name, [f"it is the offer of {code or 'no service'}, and data transfer is in {offers}"], _ADVICE
+            name, [f"it is the offer of {code or 'no service'}, and prices of what is metered are in {offers}"], _ADVICE
         )
     if not version.isdigit():
         raise DocumentRefusedError(name, [f"its version {version!r} is no number"])
-    if not read.products:
-        raise DocumentRefusedError(name, [f"it has no products of the family {FAMILY}"])
-    terms = {sku: terms for sku, terms in read.terms.items() if sku in read.products}
+    products = {sku: each for sku, each in read.products.items() if each.product_family in OFFERS[code]}
+    if not products:
+        families = " or ".join(sorted(OFFERS[code]))
+        raise DocumentRefusedError(name, [f"it has no products of the family {families} that count bytes"])
+    terms = {sku: terms for sku, terms in read.terms.items() if sku in products}
     return Offer(
         name=name,
         code=code,
         version=version,
-        products=read.products,
+        products=products,
         terms=terms,
         skus=frozenset(read.skus),
+        passed=tuple(sorted(read.passed)),
         sha256=sha256,
     )
 

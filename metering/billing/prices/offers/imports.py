@@ -16,6 +16,7 @@ from metering.billing.prices.matching import traffic_of
 from metering.billing.prices.offers.products import sold_by
 from metering.billing.prices.rules import NOT_SOLD
 from metering.hours import date_of
+from metering.usage.network_charges import TRAFFIC
 from metering.usage.usage_types import CLOUDFRONT_SERVICE
 
 if TYPE_CHECKING:
@@ -37,11 +38,14 @@ class Imported:
 
     Attributes:
         left_out: SKUs of products of one operation, for which another product stands.
+        passed: Usage types of the files, without their regions' prefixes, that are not read: hours, and what is not
+            known here.
         unknown: SKUs that allowances apply to, and that no file and no book has.
     """
 
     book: PriceBook
     left_out: tuple[str, ...]
+    passed: tuple[str, ...]
     unknown: tuple[str, ...]
 
 
@@ -92,11 +96,12 @@ def imported(
     if problems:
         raise DocumentRefusedError("the import", problems, _PARTIAL if unknown and not partial else "")
     left_out = tuple(sorted({sku for each in sold for sku in each.left_out}))
-    return Imported(book=made, left_out=left_out, unknown=tuple(unknown))
+    passed = tuple(sorted({name for offer in ordered for name in offer.passed}))
+    return Imported(book=made, left_out=left_out, passed=passed, unknown=tuple(unknown))
 
 
 def _merged(products: dict[str, Product], sold: Sold) -> dict[str, Product]:
-    covered = {_covering(each) for each in sold.products.values() if _is_way_out(each)}
+    covered = {_covering(each) for each in sold.products.values() if _is_way_out(each) or is_beside(each)}
     kept = {sku: each for sku, each in products.items() if sku in sold.products or _covering(each) not in covered}
     for sku, product in sold.products.items():
         versions = kept[sku].versions if sku in kept else ()
@@ -110,13 +115,21 @@ def _is_way_out(product: Product) -> bool:
     return traffic_of(product.usage_type) == _INTERNET_OUT
 
 
-def _covering(product: Product) -> tuple[bool, str]:
-    """What a file has to be about, for the product to be gone if the file lacks it: a region, or all edges."""
+def is_beside(product: Product) -> bool:
+    """Whether a product is billed beside the transfer: processing, or peering."""
+    return traffic_of(product.usage_type) in TRAFFIC
+
+
+def _covering(product: Product) -> tuple[str, str]:
+    """What a file has to be about, for the product to be gone if the file lacks it: a region, or all edges.
+
+    Of what is billed beside the transfer, its family in the region: AmazonVPC and AmazonEC2 share them out.
+    """
     if CLOUDFRONT_SERVICE in product.services.only:
-        return True, ""
+        return "edges", ""
     prefix = product.usage_type.removesuffix(traffic_of(product.usage_type))
     # Pairs of regions name us-east-1, which has no prefix elsewhere.
-    return False, "" if prefix == "USE1-" else prefix
+    return (product.transfer if is_beside(product) else ""), ("" if prefix == "USE1-" else prefix)
 
 
 def _inserted(versions: tuple[PriceVersion, ...], new: PriceVersion) -> tuple[PriceVersion, ...]:
@@ -174,10 +187,10 @@ def _source(book: PriceBook, offers: Sequence[Offer]) -> dict[str, object]:
 
 
 def _about(offer: Offer) -> str:
-    """The region that a file is about: that of its way out to the internet."""
+    """The region that a file is about: that of its way out to the internet, or of what is billed beside that."""
     regions = {
-        each.attributes.from_region_code or each.attributes.from_location
+        each.attributes.from_region_code or each.attributes.region_code or each.attributes.from_location
         for each in offer.products.values()
-        if traffic_of(each.attributes.usagetype) == _INTERNET_OUT
+        if each.beside or traffic_of(each.attributes.usagetype) == _INTERNET_OUT
     }
     return next(iter(regions)) if len(regions) == 1 else "all"

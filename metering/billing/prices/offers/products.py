@@ -13,6 +13,7 @@ from metering.billing.documents.written import bytes_of_gb, hour_of_text
 from metering.billing.money import price_of
 from metering.billing.prices.book import Allowance, PriceVersion, Product, Services, Tier
 from metering.usage.locations import CLOUDFRONT, INTERNET
+from metering.usage.network_charges import contract_name
 from metering.usage.usage_types import CLOUDFRONT_SERVICE
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ GLOBAL = "Global-"
 FREE_RATE = "A429C66SYZ.6YS6EN2CT7"
 """Offer term and rate of free bytes, after the SKU: AWS bills them under the SKU of the region that they left."""
 _END = "Inf"
-_UNIT = "GB"
+_UNITS = ("GB", "GigaBytes")
+"""AWS's two names of 2^30 bytes; transit gateways have the second."""
 _CURRENCY = "USD"
 _NAMES = {"Global-DataTransfer-Out-Bytes": "global-internet-out", "Global-DataTransfer-Regional-Bytes": "regional"}
 
@@ -76,18 +78,30 @@ def _of_an_operation(offer: Offer) -> set[str]:
     """Products of one operation that another product of their usage type stands for.
 
     That is the one for every operation. Without one, any of them, if all have the same prices: usage has no operation.
+    Of what is billed beside the transfer, an operation that is free (peering within a zone) is not metered under the
+    usage type of those that are not.
     """
     groups: dict[str, list[OfferProduct]] = {}
     for product in offer.products.values():
-        groups.setdefault(product.attributes.usagetype, []).append(product)
+        groups.setdefault(contract_name(product.attributes.usagetype), []).append(product)
     left_out: set[str] = set()
     for group in groups.values():
         of_one = sorted(each.sku for each in group if each.attributes.operation)
-        if len(of_one) < len(group):
+        priced = [sku for sku in of_one if not _is_free(offer, sku)]
+        if priced and all(each.beside for each in group):
+            left_out.update(set(of_one) - set(priced))
+            of_one = priced
+        if len(of_one) < len(group) - len(left_out.intersection(each.sku for each in group)):
             left_out.update(of_one)
         elif len({_prices(offer, sku) for sku in of_one}) == 1:
             left_out.update(of_one[1:])
     return left_out
+
+
+def _is_free(offer: Offer, sku: str) -> bool:
+    dimensions = [each for term in offer.terms.get(sku, ()) for each in term.price_dimensions.values()]
+    prices = [price for each in dimensions for price in each.price_per_unit.values()]
+    return bool(prices) and not any(price.strip("0.") for price in prices)
 
 
 def _prices(offer: Offer, sku: str) -> frozenset[tuple[str, ...]]:
@@ -112,14 +126,14 @@ class _Reading:
         versions = tuple(self._version(product.sku, term) for term in terms)
         return Product(
             sku=product.sku,
-            usage_type=about.usagetype,
+            usage_type=contract_name(about.usagetype),
             # One usage type is two products: EC2's and others' way out of a region, and CloudFront's out of an edge.
             services=Services(
                 only=frozenset({CLOUDFRONT_SERVICE}) if edge else frozenset(),
                 without=frozenset() if edge else frozenset({CLOUDFRONT_SERVICE}),
             ),
-            transfer=about.transfer_type,
-            from_location=_place(about.from_region_code, about.from_location, edge=edge),
+            transfer=product.product_family if product.beside else about.transfer_type,
+            from_location=_place(about.from_region_code or about.region_code, about.from_location, edge=edge),
             to_location=_place(about.to_region_code, about.to_location, edge=False),
             versions=tuple(sorted(versions, key=lambda version: version.from_s)),
         )
@@ -166,8 +180,8 @@ class _Reading:
 
     def _tier(self, dimension: Dimension, where: str) -> Tier:
         where = f"{where}, rate {dimension.rate_code}"
-        if dimension.unit != _UNIT:
-            self.problems.append(f"{where}: the unit is {dimension.unit!r}, and not {_UNIT}")
+        if dimension.unit not in _UNITS:
+            self.problems.append(f"{where}: the unit is {dimension.unit!r}, and not {_UNITS[0]}")
         if set(dimension.price_per_unit) != {_CURRENCY}:
             found = ", ".join(sorted(dimension.price_per_unit)) or "no currency"
             self.problems.append(f"{where}: the price is in {found}, and not in {_CURRENCY}")

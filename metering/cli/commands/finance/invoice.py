@@ -108,12 +108,14 @@ def invoice_issue(
 ) -> None:
     """Issue the invoices of a month for good, once every region has closed it. A second run goes on where one stopped.
 
-    It is refused while a region is open or cannot be read, or while usage has no price: nothing is left out silently.
-    All invoices of a month are made with the prices, overrides and payers that were in force when its first one was
-    issued. What turns out wrong later is a credit note, and what comes late is on the invoice of a later month.
+    It is refused while a region is open or cannot be read: nothing is left out silently. A payer with usage that has no
+    price is named, with exit code 1, and all others get their invoices; once a price is imported, the same command
+    issues the rest. All invoices of a month are made with the prices, overrides and payers that were in force when its
+    first one was issued. What turns out wrong later is a credit note, and what comes late is on a later invoice.
     """
     from metering.billing.invoices.issuing import Asked
     from metering.cli.billing.home import billing_home, home_ground
+    from metering.cli.billing.invoicing import UntilRefused
     from metering.reports.invoices.answers import documents_answer
 
     asked = Asked(
@@ -133,12 +135,19 @@ def invoice_issue(
             ground=home_ground(session, home),
         ) as done,
     ):
-        with parts.counted("invoices issued", parts.issuer.issue(asked)) as found:
+        issuing = UntilRefused(parts.issuer.issue(asked))
+        with parts.counted("invoices issued", issuing) as found:
             states = ((each.invoice, _FOUND[each.new]) for each in found)
             answer = documents_answer(states, title=f"Invoices of {month}")
         new = sum(row["state"] == _FOUND[True] for row in answer.rows)
+        if issuing.refused is not None and not answer.rows:
+            raise issuing.refused
         done.result = f"{new} issued, {len(answer.rows) - new} issued before"
+        if issuing.refused is not None:
+            done.result += f", refused: {issuing.refused.what}"
     session.write(answer)
+    if issuing.refused is not None:
+        raise issuing.refused
     if not answer.rows:
         whom = f"Payer {asked.payer_id}" if asked.payer_id else "Nobody"
         say(f"{whom} used nothing in {month} that an invoice would be about.", "yellow")

@@ -51,6 +51,11 @@ AWS's price list is public, and has an offer file a region:
     base=https://pricing.us-east-1.amazonaws.com
     offer=offers/v1.0/aws/AWSDataTransfer/current
     curl -o us-east-1.json $base/$offer/us-east-1/index.json
+
+Gateways, endpoints and peering are in two offers of their own, AmazonVPC and
+AmazonEC2 (some hundred MB, read as a stream):
+
+    metering prices import us-east-1.json vpc-us-east-1.json ec2-us-east-1.json
 """
 _SHOW_EXAMPLES = """Examples:
 
@@ -83,6 +88,7 @@ def import_(
     writes nothing. Descriptions in the files are not read.
     """
     from metering.cli.billing.imports import check_closed, plan, written
+    from metering.reports.prices.books import source_sentences
     from metering.reports.prices.changes import changes_answer, counted
 
     effective_s = None if effective is None else full_hour(effective, "--effective")
@@ -95,7 +101,7 @@ def import_(
     changes = planned.changes
     title = f"{book}, version {planned.number}, against {planned.before_text}"
     session.write(changes_answer(changes, title=title, meta=planned.meta()))
-    for note in planned.notes:
+    for note in (*planned.notes, *source_sentences(planned.book)):
         say(note, "yellow")
     if not changes:
         say(f"Nothing was written: {planned.before_text} says the same.")

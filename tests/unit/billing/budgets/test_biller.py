@@ -11,6 +11,7 @@ import pytest
 from metering.billing.budgets.budget import Scope
 from metering.billing.budgets.kept_positions import read_positions
 from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.prices.sample import sample_book
 from metering.errors import UnavailableError
 from metering.hours import rfc3339
 from metering.ledger.notes.biller import BILLER_KEY, BillerFigures
@@ -74,7 +75,7 @@ def test_a_crossed_threshold_makes_one_alert_and_one_message() -> None:
     said = by_threshold["actual 80%"]
     assert (said.severity, said.subject) == ("ticket", "budget egress: actual 80% of 1 USD in 2026-11")
     assert said.fields["actual"] == "0.9000000000 USD"
-    assert said.fields["prices"] == "aws-list 1"
+    assert said.fields["prices"] == f"aws-list {sample_book().version}"
     assert said.fields["look"] == "metering budget check egress --stage local --region us-east-1"
     for _ in range(3):
         again = world.bill()

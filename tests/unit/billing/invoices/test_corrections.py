@@ -104,7 +104,7 @@ def test_late_usage_that_the_prices_of_its_month_do_not_know_has_those_of_the_mo
     world.come_late(used(gb("1"), 10, usage_type="NatGateway-Bytes"))
     world.close(NEXT)
     world.pass_month(NEXT)
-    with pytest.raises(IssueRefusedError, match=r"NatGateway-Bytes .* which came late. has no price in aws-list"):
+    with pytest.raises(IssueRefusedError, match=r"NatGateway-Bytes has no price in aws-list .* which came late"):
         world.issue(Asked(month=NEXT))
     assert world.store.inputs(NEXT) is None
     more = product("NATUSE1", "NatGateway-Bytes", ((None, "0.09"),))

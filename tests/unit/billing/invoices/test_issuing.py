@@ -27,6 +27,8 @@ from tests.support.small_world import Calls, KilledError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from metering.billing.prices.book import PriceBook
+
 ID = f"{PAYER}-{MONTH}-1"
 OTHER = "222222222222"
 THIRD = "333333333333"
@@ -106,7 +108,8 @@ def test_charges_of_an_invoice_add_up_to_its_lines() -> None:
 @pytest.mark.parametrize(("change", "why"), [
     (lambda w: w.usage.digests.pop((MONTH, "us-east-1")), "region us-east-1 has not closed 2026-11"),
     (lambda w: setattr(w.usage, "left_out", {"sa-east-1": "no answer"}), "region sa-east-1 cannot be read (no answer)"),
-    (lambda w: w.use(used(1, 5, usage_type="NatGateway-Bytes")), "AmazonEC2 NatGateway-Bytes has no price in aws-list"),
+    (lambda w: w.use(*(used(1, 5, usage_type="NatGateway-Bytes", account=who) for who in (OTHER, THIRD))),
+     "AmazonEC2 NatGateway-Bytes has no price in aws-list"),
     (lambda w: setattr(w, "clock", ManualClock(1_795_000_000_000)), "it ends on 2026-12-01T00:00:00Z"),
 ])  # fmt: skip
 def test_an_invoice_is_refused_with_the_reason_and_the_cure_and_nothing_is_written(
@@ -123,11 +126,126 @@ def test_an_invoice_is_refused_with_the_reason_and_the_cure_and_nothing_is_writt
     assert not list(issued_in(world.items, MONTH))
 
 
+NAT = product("NATUSE1", "NatGateway-Bytes", ((None, "0.045"),))
+
+
+def blocked_world() -> BillingWorld:
+    """Of three payers, one used something that the book has no price for."""
+    world = closed_world()
+    world.use(used(gb("2"), 6, account=THIRD, usage_type="NatGateway-Bytes"))
+    return world
+
+
+def issued_ids(world: BillingWorld) -> list[str]:
+    return [each.id for each in world.store.list(MONTH)]
+
+
+def test_usage_without_a_price_blocks_only_the_payer_that_has_it_and_the_message_says_the_command() -> None:
+    world = blocked_world()
+    with pytest.raises(IssueRefusedError) as error:
+        world.issue(ALL)
+    assert issued_ids(world) == [ID], "payers without that usage have no invoice"
+    assert world.issuer.is_issued(world.store.get(ID))
+    assert f"{MONTH} of {THIRD} is not issued" in str(error.value)
+    assert "metering prices import" in error.value.advice
+    with pytest.raises(IssueRefusedError, match="NatGateway-Bytes has no price"):
+        world.issue(Asked(month=MONTH, payer_id=THIRD))
+    assert [each.new for each in world.issue(Asked(month=MONTH, payer_id=PAYER))] == [False]
+
+
+def test_a_blocked_payer_is_invoiced_once_its_price_is_imported_and_what_was_issued_stays() -> None:
+    world = blocked_world()
+    with suppress(IssueRefusedError):
+        world.issue(ALL)
+    before = world.store.stored(ID).body
+    world.books.put(replace(aws_list(), products=(*aws_list().products, NAT)))
+    draft = world.issuer.draft(THIRD, MONTH)
+    first, third = world.issue(replace(ALL, drafted=""))
+    assert (first.new, first.stored.body, third.new) == (False, before, True)
+    assert [(each.sku, each.cents) for each in third.invoice.lines] == [("NATUSE1", 9), ("OUTUSE1", 0)]
+    assert draft.inputs == third.invoice.inputs
+    assert not world.verify(ID)
+    assert not world.verify(third.invoice.id)
+    # Costs, and documents that come later, have one book for all payers of the month.
+    assert world.store.inputs(MONTH) == third.invoice.inputs
+    assert [each.new for each in world.issue(ALL)] == [False, False]
+
+
+USED, GONE = aws_list().products, product("GONEUSE1", "Gone-Bytes", ((None, "0.01"),))
+FREE = product("FREEUSE1", "Free-Bytes", ((None, "0.01"),))
+KNOWN = replace(aws_list(), products=(*USED, GONE), not_sold=(NotSold(pattern="Free-Bytes", why="Not sold."),))
+
+
+@pytest.mark.parametrize(
+    "book",
+    [
+        replace(KNOWN, products=(*aws_list("0.08").products, GONE, NAT)),
+        replace(KNOWN, products=(*USED, GONE, NAT), allowances=()),
+        replace(KNOWN, products=(*USED, NAT)),
+        replace(KNOWN, products=(*USED, GONE, NAT, FREE)),
+    ],
+    ids=["another price", "no allowance", "a product is gone", "sold, and was not"],
+)
+def test_a_later_book_that_says_something_else_of_what_was_issued_is_not_taken_for_the_month(book: PriceBook) -> None:
+    world = blocked_world()
+    world.books.put(KNOWN)
+    with suppress(IssueRefusedError):
+        world.issue(ALL)
+    world.books.put(book)
+    with pytest.raises(IssueRefusedError, match="NatGateway-Bytes has no price in aws-list version 2"):
+        world.issue(ALL)
+    assert issued_ids(world) == [ID]
+
+
+def test_a_rule_that_says_that_it_is_not_sold_lets_the_payer_be_invoiced_too() -> None:
+    world = blocked_world()
+    with suppress(IssueRefusedError):
+        world.issue(ALL)
+    rule = NotSold(pattern="NatGateway-Bytes", why="Our NAT gateways are our own.")
+    world.books.put(replace(aws_list(), not_sold=(*aws_list().not_sold, rule)))
+    _, third = world.issue(ALL)
+    assert [(each.usage_type, each.bytes) for each in third.invoice.unrated] == [("NatGateway-Bytes", gb("2"))]
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+def test_a_kill_at_any_call_leaves_a_blocked_payer_one_document_once_it_has_its_price(lost: str) -> None:
+    def world_with_price() -> BillingWorld:
+        world = blocked_world()
+        with suppress(IssueRefusedError):
+            world.issue(ALL)
+        world.books.put(replace(aws_list(), products=(*aws_list().products, NAT)))
+        world.calls = Calls()
+        return world
+
+    whole = world_with_price()
+    bodies = [each.stored.body for each in whole.issue(ALL)]
+    for number in range(len(whole.calls.names)):
+        world = world_with_price()
+        getattr(world.calls, lost)[number] = KilledError()
+        with suppress(KilledError):
+            world.issue(ALL)
+        world.calls = Calls()
+        assert [each.stored.body for each in world.issue(ALL)] == bodies
+        assert [info.key for info in world.objects.list(f"invoices/{MONTH}/inputs")] == [
+            f"invoices/{MONTH}/inputs-2.json", f"invoices/{MONTH}/inputs.json",
+        ]  # fmt: skip
+
+
 def test_a_book_that_is_only_for_trying_must_be_named() -> None:
     world = closed_world()
     with pytest.raises(OperationFailedError, match="no price book acme"):
         world.issue(replace(ALL, book="acme"))
     assert world.issue(replace(ALL, book="sample"))[0].invoice.inputs.rates[MONTH].book.name == "sample"
+
+
+def test_a_region_that_is_added_later_holds_a_month_until_it_closed_it_because_late_rows_of_it_may_come_there() -> None:
+    world = closed_world()
+    world.usage.regions = ("eu-west-1", *world.usage.regions)
+    with pytest.raises(IssueRefusedError, match="region eu-west-1 has not closed 2026-11") as error:
+        world.issue(ALL)
+    assert "metering period close 2026-11 --region eu-west-1" in error.value.advice
+    world.close(MONTH, "eu-west-1")
+    assert [each.invoice.id for each in world.issue(ALL)] == [ID, f"{THIRD}-{MONTH}-1"]
 
 
 def test_a_document_that_was_put_and_not_recorded_is_not_issued_and_says_so() -> None:

@@ -17,7 +17,18 @@ from metering.billing.prices.offers.imports import imported
 from metering.billing.usage.ports import Sold
 from metering.units import GIB
 from tests.support import offer_files
-from tests.support.offer_files import EDGE_EU, EU_WEST_1, GLOBAL_OUT, changed, edges, offer, version_index, written
+from tests.support.offer_files import (
+    EDGE_EU,
+    EU_WEST_1,
+    GLOBAL_OUT,
+    changed,
+    ec2,
+    edges,
+    offer,
+    version_index,
+    vpc,
+    written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,7 +216,8 @@ def with_dimension(number: int, name: str, value: object) -> dict[str, Any]:
      "usage type DataTransfer-In-Bytes is two products for one service"),
     (changed(offer("us-east-1"), "products", {}), "it has no products of the family Data Transfer"),
     (changed(offer("us-east-1"), "products", []), "it is no offer file: its products are no object"),
-    (changed(offer("us-east-1"), "offerCode", "AmazonEC2"), "it is the offer of AmazonEC2"),
+    (changed(offer("us-east-1"), "offerCode", "AmazonS3"), "it is the offer of AmazonS3"),
+    (changed(offer("us-east-1"), "offerCode", "AmazonEC2"), "no products of the family NAT Gateway or Transit Gateway"),
     (changed(offer("us-east-1"), "version", "new"), "its version 'new' is no number"),
     ({"formatVersion": "v1.0", "offerCode": "AWSDataTransfer", "regions": {}}, "it is an index of offers"),
     ({"hello": "world"}, "it has no products and terms"),
@@ -245,3 +257,75 @@ def test_an_allowance_may_leave_out_unknown_products_if_a_person_says_so(tmp_pat
     made = imported(None, [read(written(tmp_path, one=content)[0])], name="aws-list", partial=True)
     assert made.unknown == ("NOBODYKNOWSTHIS1",)
     assert made.book.allowances[0].skus == (VIRGINIA,)
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> PriceBook:
+    """What is billed beside the transfer, on top of all regions' transfer."""
+    return book_of([*offer_files.every_region(tmp_path), *written(tmp_path / "beside", vpc=vpc(), ec2=ec2())])
+
+
+@pytest.mark.parametrize(
+    ("usage_type", "price", "service"),
+    [
+        ("TransitGateway-Bytes", "0.02", "AmazonVPC"),
+        ("NatGateway-Bytes", "0.045", "AmazonEC2"),
+        ("VpcEndpoint-GWLBE-Bytes", "0.0035", "AmazonVPC"),
+        ("VpcPeering-In-Bytes", "0.01", "AmazonVPC"),
+        ("VpcPeering-Out-Bytes", "0.01", "AmazonVPC"),
+    ],
+)
+def test_offers_of_vpc_and_ec2_have_what_is_billed_beside_the_transfer_without_a_prefix_of_us_east_1(
+    beside: PriceBook, usage_type: str, price: str, service: str
+) -> None:
+    found = find(beside, Sold(service, usage_type))
+    assert isinstance(found, Product), f"{usage_type} has no price"
+    assert [tier.price for tier in found.versions[0].tiers] == [price_of(price)]
+    assert (found.from_location, found.transfer in offer_files.NETWORK_FAMILIES) == ("us-east-1", True)
+
+
+def test_interface_endpoints_have_the_tiers_of_their_region(beside: PriceBook) -> None:
+    found = find(beside, Sold("AmazonVPC", "VpcEndpoint-Bytes"))
+    assert isinstance(found, Product)
+    assert [(each.from_bytes // GIB, each.to_bytes and each.to_bytes // GIB, each.price) for each in (
+        found.versions[0].tiers
+    )] == [
+        (0, 1_048_576, price_of("0.01")),
+        (1_048_576, 5_242_880, price_of("0.006")),
+        (5_242_880, None, price_of("0.004")),
+    ]  # fmt: skip
+
+
+def test_operations_that_are_free_leave_the_price_to_those_that_are_not_and_are_named(tmp_path: Path) -> None:
+    made = imported(None, [read(written(tmp_path, vpc=vpc())[0])], name="aws-list")
+    assert set(made.left_out) == {"TGWPEERING000001", "TGWVPN0000000001", "PEERINGINZONE001"}
+    assert made.book.by_sku["TGWVPC0000000001"].usage_type == "TransitGateway-Bytes"
+
+
+def test_what_an_import_does_not_read_of_these_families_or_counts_bytes_is_named(tmp_path: Path) -> None:
+    made = imported(None, [read(path) for path in written(tmp_path, vpc=vpc(), ec2=ec2())], name="aws-list")
+    assert made.passed == (
+        "NatGateway-Hours",
+        "NatGateway-Prvd-Bytes",
+        "TransitGateway-Hours",
+        "VPCLattice-DataProcessed-Bytes",
+        "VpcEndpoint-Hours",
+    )
+    assert "COMPUTE000000001" not in made.book.by_sku
+
+
+def test_a_file_of_transfer_takes_nothing_away_that_is_billed_beside_it_nor_the_other_way_round(
+    tmp_path: Path, beside: PriceBook
+) -> None:
+    for content in (
+        offer("us-east-1", version="20261001000000"),
+        vpc(version="20261001000000"),
+        ec2(version="20261002000000"),
+    ):
+        (path,) = written(tmp_path / "again", one=content)
+        assert imported(beside, [read(path)], name="aws-list").book.by_sku.keys() == beside.by_sku.keys()
+    without = vpc(version="20261003000000")
+    del without["products"]["GWLBE00000000001"]
+    (path,) = written(tmp_path / "again", one=without)
+    gone = beside.by_sku.keys() - imported(beside, [read(path)], name="aws-list").book.by_sku.keys()
+    assert gone == {"GWLBE00000000001"}
