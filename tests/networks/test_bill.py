@@ -1,4 +1,4 @@
-"""A bill of a generated network, by the table of its truth: `metering compare` finds no difference but the planted ones.
+"""A bill of a generated network, by the table of its truth: `metering compare` finds the planted differences alone.
 
 The truth's table (`metering/replay/networks/billing`) shares nothing with the rules of the service. What no log can say
 is on a real bill too, and is left out of this one: it stands apart as unclassified, to the byte.

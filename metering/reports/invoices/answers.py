@@ -110,6 +110,9 @@ def footer_of(invoice: Invoice) -> Iterator[str]:
     )
     if invoice.because:
         yield f"Because: {invoice.because}"
+    if changed := list(dict.fromkeys(_new_for_old(line) for line in invoice.all_lines if _new_for_old(line))):
+        more = f", and {len(changed) - _TOLD} more" if len(changed) > _TOLD else ""
+        yield f"USD a GB now, and what was billed: {', '.join(changed[:_TOLD])}{more}."
     yield from _without_price("Not sold by this price book, and not billed", invoice.unrated)
     yield from _without_price("NO PRICE IS KNOWN, so the total is too small", invoice.unpriced)
     for each in invoice.left_out:
@@ -151,6 +154,12 @@ def _line(line: InvoiceLine) -> dict[str, Cell]:
         "usd": _usd(line.cents),
         "exact_usd": exact_text(line.exact),
     }
+
+
+def _new_for_old(line: InvoiceLine) -> str:
+    """What a line of a credit note gives bytes at, and what it takes them back at; empty if it does not do both."""
+    new, old = ([price_text(part.price) for part in line.parts if (part.bytes > 0) is given] for given in (True, False))
+    return f"{' and '.join(new)} instead of {' and '.join(old)}" if new and old else ""
 
 
 def prices_text(line: InvoiceLine) -> str:

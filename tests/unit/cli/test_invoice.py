@@ -216,6 +216,14 @@ def test_usage_without_a_price_is_listed_with_the_cure(stage: Stage) -> None:
     assert "metering prices import" in result.stderr
 
 
+def test_a_credit_note_says_which_price_is_new(stage: Stage) -> None:
+    stage.close()
+    ask("issue", "--month", "2026-10")
+    PriceStore(stage.home.world.objects).put(prices("0.081"))
+    shown = run("credit", ID, "--because", "The contract's price.", "--format", "table")
+    assert "USD a GB now, and what was billed: 0.081 instead of 0.09." in " ".join(shown.stdout.split())
+
+
 def test_a_payer_without_a_price_is_named_and_all_others_are_issued_and_shown(stage: Stage) -> None:
     stage.send(HOME, {**record(7, start_s=OCTOBER_S, account=ALONE), "usage_type": "NatGateway-Bytes"})
     stage.close()
