@@ -24,7 +24,7 @@ NAMES = {FIRST: "Alpha", SECOND: "Bravo", THIRD: "Charlie"}
 WHOLE = frozenset({FIRST, THIRD, PAYER})
 # Token -> the accounts that it sees. Of the first payer's two accounts, `portal` sees one and `whole` sees both.
 SEES = {"portal": frozenset({FIRST}), "second": frozenset({SECOND}), "whole": WHOLE}
-# 10,240 GB end the first tier. Of each account, five batches of so many GB.
+# 10,240 GB end the first tier. Of each account, seven batches of so many GB.
 OWN_GB, LITTLE_GB, MUCH_GB = 4_000, 1, 60_000
 
 
@@ -39,12 +39,15 @@ def world(own: frozenset[str], others_gb: int) -> ApiWorld:
             made.compact_all()
         if day == 30:
             made.jobs.closer.close("2026-10", made.deadline())
-    # One batch of all of them.
-    together = [each for account in NAMES for each in _records(account, own, others_gb, NOW_S - HOUR_S)]
-    made.send(together, source="source-all")
+    # Batches of all of them: one is counted, one waits for the compactor, and one for the roll-up, too.
+    for number in range(3):
+        together = [each for account in NAMES for each in _records(account, own, others_gb, NOW_S - HOUR_S)]
+        made.send(together, source="source-all", rolled_up=number < 2)
+        if number == 0:
+            made.compact_all()
+            keep_day_sums(made)
     complete_until(made, HOUR)
     give_prices(made)
-    keep_day_sums(made)
     api = ApiWorld(made)
     for who, accounts in SEES.items():
         api.tokens.grants[who] = Grant(token_id=who, role=Role.CUSTOMER, accounts=accounts)
