@@ -87,7 +87,7 @@ class Asked:
         read = hours * len(regions)
         if hours > budget.hours:
             # How many of them have rows and are not closed is quick to find: a list of keys, some pages a month.
-            self.reading.afford(len(list(query.months(now_s=now_s))))
+            self.reading.spend(len(list(query.months(now_s=now_s))))
             found = hours_to_read(regions, query, now_s=now_s)
             # An hour counts once, in however many regions: else a stage of many would be refused what each answers.
             if problems := budget.of_hours(query, len(set(found))):

@@ -8,13 +8,14 @@ token that are in work at once, and one on those of all.
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from metering.api.limiter import Limiter
 from metering.api.problems import ProblemError
-from metering.errors import ConditionFailedError, OutOfTimeError
+from metering.errors import ConditionFailedError, OutOfTimeError, UnavailableError
 from metering.ledger.notes.tokens import LARGE_KEY, LargeRequest, LargeRequests
 from metering.stores.writes import Absent, Equals, Put, Table
 
@@ -174,6 +175,11 @@ class Reading:
         if self._charged > shares.limits.large and not self._large:
             self._large = shares.begin(self.token_id)
 
+    def spend(self, reads: int) -> None:
+        """Charge what is read besides hours and partitions, such as lists of keys. Raises as `afford` does."""
+        self.afford(reads)
+        self._charged -= reads
+
     def hours(self, number: int = 1) -> None:
         """So many hours of the lake are read now.
 
@@ -198,7 +204,9 @@ class Reading:
             read = self.figures.hours + self.figures.partitions
             self.shares.limiter.correct(self.token_id, read - self._charged)
         if self._large:
-            self.shares.end(self._large)
+            # If the ledger gives no answer, its time ends it: the answer of the request is good.
+            with suppress(UnavailableError):
+                self.shares.end(self._large)
 
     def _go_on(self) -> None:
         if self._given_up:

@@ -144,6 +144,7 @@ def test_costs_that_would_tell_of_others_are_not_shown_and_the_page_says_why(bro
         assert "Tiers are shared" in tab.text(".problem")
         tab.page.get_by_role("link", name="Show costs without tiers").click()
         tab.page.wait_for_selector("#total")
+        assert "what you pay tells what the others use" in tab.text("#shared-tiers")
         assert all(line.startswith(_TOLD) and "403" in line for line in tab.console)
 
 

@@ -1,6 +1,6 @@
 // Usage and cost: a picture, a table that is the truth, and the figures over time.
 
-import { ask, Problem } from "../api.js";
+import { ask, knownRole, Problem } from "../api.js";
 import { chart, described, swatch } from "../chart.js";
 import { go, h } from "../dom.js";
 import {
@@ -130,7 +130,14 @@ function parts(shown, answer, picture, rows) {
     pictureCard(shown, picture, rows),
     tableCard(shown, answer, rows),
     timeCard(shown, picture),
+    ...(shown.view === "cost" && knownRole() === "customer" ? [sharedTiers()] : []),
   ];
+}
+
+/** What costs tell beside costs, to who may see some accounts of a payer. */
+function sharedTiers() {
+  const text = "All accounts of a payer share its tiers: where one ends, what you pay tells what the others use.";
+  return h("p", { class: "hint", id: "shared-tiers" }, text);
 }
 
 function emptyWords(state) {
