@@ -168,6 +168,23 @@ class TestLargeRequestsOfSeveralProcesses:
         clock.advance_s(11)
         assert one.begin("a")
 
+    def test_one_that_begins_while_another_does_is_seen(self) -> None:
+        from metering.api.problems import ProblemError
+
+        items, clock = MemoryItemStore(), ManualClock(1000 * NOW_S)
+        one, other = self.process(items, clock), self.process(items, clock)
+
+        def meanwhile(call: str) -> None:
+            if call == "items.put":
+                items.on_call = lambda _call: None
+                assert other.begin("a")
+                assert other.begin("a")
+
+        items.on_call = meanwhile
+        # It has read that there is none, and does not write so.
+        with pytest.raises(ProblemError):
+            one.begin("a")
+
     def test_of_many_at_one_moment_as_many_begin_as_may(self) -> None:
         from metering.api.problems import ProblemError
 

@@ -121,6 +121,12 @@ export function nothing(text, links = []) {
   );
 }
 
+/** What costs tell beside costs, to who may see some accounts of a payer. */
+export function sharedTiers() {
+  const text = "All accounts of a payer share its tiers: where one ends, what you pay tells what the others use.";
+  return h("p", { class: "hint", id: "shared-tiers" }, text);
+}
+
 /** Asks for a token. `why` says why the one that was there is not enough. */
 export function signIn(why, onToken, place) {
   const field = h("input", {

@@ -16,7 +16,7 @@ import {
   whole,
 } from "../figures.js";
 import { questionForm } from "../form.js";
-import { nothing, periods } from "../messages.js";
+import { nothing, periods, sharedTiers } from "../messages.js";
 import { layers, MOST, sums } from "../stack.js";
 import { changed, deeper, FILTERS, question, rangeOf, splitsOf, UNITS, WORDS, written } from "../state.js";
 import { byteTile, card, table, tile } from "../table.js";
@@ -132,12 +132,6 @@ function parts(shown, answer, picture, rows) {
     timeCard(shown, picture),
     ...(shown.view === "cost" && knownRole() === "customer" ? [sharedTiers()] : []),
   ];
-}
-
-/** What costs tell beside costs, to who may see some accounts of a payer. */
-function sharedTiers() {
-  const text = "All accounts of a payer share its tiers: where one ends, what you pay tells what the others use.";
-  return h("p", { class: "hint", id: "shared-tiers" }, text);
 }
 
 function emptyWords(state) {
