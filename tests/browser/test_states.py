@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.api.world import at_rest
 from tests.browser.watched import watched
-from tests.browser.world import CUSTOMER, OPERATOR, PORTAL
+from tests.browser.world import CUSTOMER, OPERATOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,18 +132,29 @@ def test_a_refused_question_names_every_problem(browser: Browser, opened: str, u
 
 
 def test_costs_that_would_tell_of_others_are_not_shown_and_the_page_says_why(browser: Browser, url: str) -> None:
+    # Playwright has a loop in this thread.
+    with ThreadPoolExecutor(1) as pool:
+        refused = {
+            who: pool.submit(at_rest().get, f"/v1/cost?month=2026-11&group_by={by}", who).result()
+            for who, by in (("portal", "usage_type"), ("first", "tier"))
+        }
+
+    def answer(route: Route) -> None:
+        told = refused["first" if "tier" in route.request.url else "portal"]
+        route.fulfill(status=told.status_code, content_type=told.headers["content-type"], body=told.text)
+
     with watched(browser) as tab:
-        tab.open(f"{url}#token={PORTAL}")
+        tab.open(f"{url}#token={CUSTOMER}")
+        answered(tab, answer, "**/v1/cost**")
         tab.open(f"{url}?view=cost")
         assert "Costs are not granted" in tab.text(".problem")
         assert "metering token create --costs" in tab.text(".problem code")
         assert tab.page.get_by_role("link", name="Back to usage").count() == 1
         assert tab.faults() == []
         tab.picture("no-costs")
-        tab.page.evaluate(f"location.hash = 'token={CUSTOMER}'")
-        tab.page.wait_for_selector("#total")
         tab.open(f"{url}?view=cost&by=tier")
         assert "Tiers are shared" in tab.text(".problem")
+        tab.page.unroute("**/v1/cost**")
         tab.page.get_by_role("link", name="Show costs without tiers").click()
         tab.page.wait_for_selector("#total")
         assert "what you pay tells what the others use" in tab.text("#shared-tiers")

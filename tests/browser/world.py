@@ -53,8 +53,6 @@ _DAYS = 7
 # Texts of tokens, long enough to be taken out of an address.
 OPERATOR = "operator-0123456789abcdef0123456789abcdef"
 ANALYST = "analyst-0123456789abcdef0123456789abcdef"
-PORTAL = "portal-0123456789abcdef0123456789abcdef"
-"""Token of a customer that was made without costs."""
 CUSTOMER = "customer-0123456789abcdef0123456789abcdef"
 _GB = 1 << 30
 
@@ -114,5 +112,4 @@ def busy_api() -> ApiWorld:
         api.tokens.grants[token] = Grant(token_id=role.value, role=role)
     own = frozenset({FIRST})
     api.tokens.grants[CUSTOMER] = Grant(token_id="first", role=Role.CUSTOMER, accounts=own, costs=True)
-    api.tokens.grants[PORTAL] = Grant(token_id="portal", role=Role.CUSTOMER, accounts=own)
     return api
