@@ -215,6 +215,7 @@ def exam(
         overlaps=False,
         apart=True,
         rejected=0,
+        edge_requests=lines // 10,
     )
     network = Network(plan)
     return Exam(network, tuple(_questions(network)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
     from metering.replay.networks.files import LogFile
 
 _PERCENT = 100
-PLAN = NetworkPlan(first_s=FIRST_S, lines=5_000, variety=6)
+PLAN = NetworkPlan(first_s=FIRST_S, lines=5_000, variety=6, edge_requests=300)
 
 
 @cache
 def made(plan_style: str = MIXED) -> tuple[Network, tuple[LogFile, ...]]:
-    network = Network(NetworkPlan(first_s=FIRST_S, lines=PLAN.lines, variety=PLAN.variety, style=plan_style))
+    network = Network(replace(PLAN, style=plan_style))
     return network, tuple(network.files())
 
 

@@ -96,7 +96,8 @@ def log_file(
 
 def replica(file: LogFile) -> LogFile:
     """A copy of a file below another prefix of another bucket; text is compressed anew, in two members."""
-    name = file.key.rpartition("/")[2]
+    # A key of CloudFront says whose the file is; a name of a flow log says it itself.
+    name = file.key if "/CloudFront/" in file.key else file.key.rpartition("/")[2]
     body = file.body if file.log.parquet else _two_members(gzip.decompress(file.body))
     return replace(file, bucket=f"replica-of-{file.bucket}", key=f"copied/{file.log.id}/{name}", body=body)
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.replay.networks.billing import at
+from metering.replay.networks.edges import Request, alone, distribution_logs, edge_file, requests
 from metering.replay.networks.files import Line, LogFile, log_file
 from metering.replay.networks.flow_logs import MIXED, FlowLog, FlowLogs, build_flow_logs
 from metering.replay.networks.gateways import Pass, billed
@@ -51,6 +52,7 @@ class NetworkPlan:
             `equal`, lines that stand there twice, because two connections moved the same.
         overlaps: Whether some interfaces are seen by two logs.
         apart: Whether each file holds lines of one kind of movement only.
+        edge_requests: Requests that CloudFront logs, over all of the time.
     """
 
     seed: int = 1
@@ -68,6 +70,7 @@ class NetworkPlan:
     equal: int = 5
     overlaps: bool = True
     apart: bool = False
+    edge_requests: int = 0
 
 
 class _Seen(NamedTuple):
@@ -136,6 +139,24 @@ class Network:
         for number in range(self._plan.slots):
             slot_s = self._plan.first_s + number * SLOT_S
             yield from self._slot(random.Random(f"{self._plan.seed}/{slot_s}"), slot_s, per_slot)  # noqa: S311
+        yield from self._edge_files()
+
+    def _edge_files(self) -> Iterator[LogFile]:
+        plan, logs = self._plan, distribution_logs(self._plan.seed)
+        last_s = plan.first_s + plan.slots * SLOT_S
+        for log in logs:
+            piles: dict[tuple[int, Movement | None], list[Request]] = {}
+            for number, each in enumerate(
+                requests(log, plan.seed, plan.edge_requests // len(logs), plan.first_s, last_s)
+            ):
+                request = alone(each, each.moves[number % 2]) if plan.apart else each
+                hour_s = request.time_s - request.time_s % HOUR_S
+                for place, move in enumerate(request.moves):
+                    self.truth.move(Hour(hour_s, log.knows, move.movement), move.bytes, lines=0 if place else 1)
+                kind = _without_resource(request.moves[0].movement) if plan.apart else None
+                piles.setdefault((hour_s, kind), []).append(request)
+            for (hour_s, kind), found in piles.items():
+                yield self._told(edge_file(log, hour_s, found, kind))
 
     def _slot(self, rng: random.Random, slot_s: int, lines: int) -> Iterator[LogFile]:
         piles: _Piles = {}

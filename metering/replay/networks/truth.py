@@ -46,14 +46,11 @@ class Truth:
     shadowed: dict[str, Sum] = field(default_factory=dict)
     _sums: dict[Hour, list[int]] = field(default_factory=dict)
 
-    def move(self, hour: Hour, size_bytes: int) -> None:
-        """Count a side of a hop once."""
-        entry = self._sums.get(hour)
-        if entry is None:
-            self._sums[hour] = [size_bytes, 1]
-        else:
-            entry[0] += size_bytes
-            entry[1] += 1
+    def move(self, hour: Hour, size_bytes: int, lines: int = 1) -> None:
+        """Count a side of a hop once. A line that moves both ways counts with its first move."""
+        entry = self._sums.setdefault(hour, [0, 0])
+        entry[0] += size_bytes
+        entry[1] += lines
 
     def shadow(self, log_id: str, size_bytes: int) -> None:
         """Count a line of a log that another has the authority over."""

@@ -110,6 +110,28 @@ def test_files_that_are_kept_apart_hold_one_kind_of_movement_each() -> None:
     assert +by_kind == wanted
 
 
+def test_what_cloudfront_logs_adds_up_to_the_truth_and_uploads_go_on_to_origins() -> None:
+    network = Network(NetworkPlan(first_s=FIRST_S, lines=12, variety=2, edge_requests=400))
+    told: Counter[str] = Counter()
+    for file in network.files():
+        if "/CloudFront/" in file.key:
+            _, names, *lines = gzip.decompress(file.body).decode().splitlines()
+            for line in lines:
+                row = dict(zip(names.split(" ")[1:], line.split("\t"), strict=True))
+                uploaded = row.get("x-edge-result-type") == "Miss" and row["cs-method"] in ("POST", "PUT")
+                told["sent"] += int(row["sc-bytes"])
+                told["uploaded" if uploaded else "received"] += int(row["cs-bytes"])
+    wanted: Counter[str] = Counter()
+    for hour, each in network.truth.sums.items():
+        if hour.movement.near == "cloudfront":
+            uploaded = hour.movement.far == "unknown"
+            received = "received" if hour.movement.direction == "in" else "sent"
+            wanted["uploaded" if uploaded else received] += each.bytes
+    assert told == wanted
+    usage_types = {hour.movement.usage_type for hour in network.truth.sums}
+    assert {"EU-DataTransfer-Out-OBytes", "JP-DataTransfer-In-Bytes", "US-DataTransfer-Out-Bytes"} <= usage_types
+
+
 def test_file_names_are_unique_and_a_replica_keeps_name_and_content() -> None:
     _, files = made()
     names = {file.key.rpartition("/")[2] for file in files}
