@@ -38,7 +38,6 @@ ADVICE = {
     "peer_region_unknown": Advice("the region behind the transit gateway's peering is not known", context=True),
     "payer_unknown": Advice(
         "who pays for the transit gateway is not known: its metering policy, or an attachment that it means",
-        ("tgw-pair-attachment-id",),
         context=True,
     ),
     "on_premises": Advice("it is with networks outside AWS, which VPN and Direct Connect bill"),

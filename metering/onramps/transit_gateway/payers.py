@@ -12,10 +12,12 @@ and AWS means the attachments beyond it: those are not known.
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address, ip_network
+from functools import lru_cache
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.onramps.context.attached import VPC
+from metering.onramps.context.prefixes import address_of
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
@@ -68,6 +70,12 @@ def payer_of(hop: TransitHop, owner_id: str, region: str, hour_s: int, knowledge
     accounts = {SOURCE: source.owner_id, DESTINATION: destination.owner_id, GATEWAY: owner_id}
     meant = {accounts.get(each, "") for each in payers}
     return meant.pop() if len(meant) == 1 else ""
+
+
+def asks_flow(rule: MeteringRule) -> bool:
+    """Whether a rule asks for what flows between the same attachments differ in."""
+    ends = rule.source_cidr, rule.source_ports, rule.destination_cidr, rule.destination_ports
+    return any((*ends, rule.protocol))
 
 
 def _ends(hop: TransitHop, knowledge: Knowledge) -> _Ends:
@@ -166,10 +174,21 @@ def _same(wanted: str, found: str) -> bool | None:
 def _inside(cidr: str, address: str) -> bool | None:
     if not cidr:
         return True
+    found, block = address_of(address), _block(cidr)
+    if found is None or block is None:
+        return None
+    version, first, last = block
+    return version == found.version and first <= found.number <= last
+
+
+@lru_cache(maxsize=4_096)
+def _block(cidr: str) -> tuple[int, int, int] | None:
+    """Family and first and last address of a block; None if the text writes none."""
     try:
-        return ip_address(address) in ip_network(cidr, strict=False)
+        block = ip_network(cidr, strict=False)
     except ValueError:
         return None
+    return block.version, int(block.network_address), int(block.broadcast_address)
 
 
 def _between(ports: str, port: str) -> bool | None:

@@ -42,7 +42,7 @@ def read_flow_file(
         with seekable(whole, digest) as file:
             yield from _read_parquet(file, name, settings)
     elif _is_transit(start, settings):
-        yield from read_lines(whole, settings, digest, _Lines(settings.fields))
+        yield from read_lines(whole, settings, digest, _Lines(settings))
     else:
         yield from read_flow_log(whole, name, settings, digest=digest)
 
@@ -54,7 +54,7 @@ def _read_parquet(
     file.seek(0)
     if GATEWAY in columns:
         used = tuple(name for name in USED_FIELDS if name in columns)
-        yield from read_rows(file, settings, used, _ParquetRows(columns))
+        yield from read_rows(file, settings, used, _ParquetRows(columns, settings))
     else:
         # It has been hashed.
         yield from read_flow_log(cast("BinaryIO", file), name, settings, digest=len)
@@ -82,12 +82,13 @@ def _unpacked(start: bytes) -> bytes:
 class _Lines:
     """`LineJudge` of one file."""
 
-    def __init__(self, fields: Sequence[str]) -> None:
+    def __init__(self, settings: ReadSettings) -> None:
+        self._folding = settings.folding
         self._names: list[str] = []
         self._places: dict[str, int] = {}
         self._rows: TransitRowJudge | None = None
-        if fields:
-            self._know(list(fields))
+        if settings.fields:
+            self._know(list(settings.fields))
 
     def judge(self, number: int, line: str, tally: Tally[TransitHop]) -> None:
         values = line.split(" ")
@@ -106,15 +107,15 @@ class _Lines:
 
     def _know(self, names: list[str]) -> None:
         self._names = names
-        self._rows = TransitRowJudge(names)
+        self._rows = TransitRowJudge(names, self._folding)
         self._places = {name: place for place, name in enumerate(names) if name in USED_FIELDS}
 
 
 class _ParquetRows:
     """`RowsJudge` of one file."""
 
-    def __init__(self, fields: Sequence[str]) -> None:
-        self._rows = TransitRowJudge(fields)
+    def __init__(self, fields: Sequence[str], settings: ReadSettings) -> None:
+        self._rows = TransitRowJudge(fields, settings.folding)
 
     def judge(self, number: int, row: dict[str, str], tally: Tally[TransitHop]) -> None:
         self._rows.judge(number, str(row), lambda name: row.get(name, ""), tally)

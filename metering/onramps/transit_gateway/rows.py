@@ -8,9 +8,10 @@ fields are not read.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from metering.errors import LogFileRefusedError
+from metering.hours import hour_of
 from metering.onramps.reasons import FileReason, LineReason
 from metering.onramps.rows.tally import MAX_BYTES, Moved
 from metering.units import HOUR_S
@@ -70,17 +71,29 @@ class TransitHop(NamedTuple):
     protocol: str = ""
 
 
+@runtime_checkable
+class AsksFlows(Protocol):
+    """Rules that say whether addresses, ports and protocols matter to them. If not, lines are added up without them."""
+
+    def asks_flows(self, gateway_id: str, hour_s: int) -> bool:
+        """Whether the rules ask for the flows of a gateway in an hour, in epoch seconds."""
+        ...
+
+
 class TransitRowJudge:
     """Counts rows of one file.
 
     Args:
         fields: Fields that the file has, as AWS names them.
+        rules: Rules that judge them; None keeps all that they might ask for.
 
     Raises:
         LogFileRefusedError: A field is missing without which nothing can be metered.
     """
 
-    def __init__(self, fields: Collection[str]) -> None:
+    def __init__(self, fields: Collection[str], rules: object = None) -> None:
+        self._rules = rules if isinstance(rules, AsksFlows) else None
+        self._asked: dict[tuple[str, int], bool] = {}
         missing = [name for name in _NEEDED if name not in fields]
         if missing:
             detail = f"the flow log of a transit gateway has no {', no '.join(missing)}"
@@ -103,8 +116,17 @@ class TransitRowJudge:
         if problem is not None:
             tally.refuse(number, *problem, text, size_bytes)
 
-    @staticmethod
-    def _count(value: Callable[[str], str], size_bytes: int, tally: Tally[TransitHop]) -> tuple[LineReason, str] | None:
+    def _asks(self, gateway_id: str, hour_s: int) -> bool:
+        if self._rules is None:
+            return True
+        asked = self._asked.get((gateway_id, hour_s))
+        if asked is None:
+            asked = self._asked[gateway_id, hour_s] = self._rules.asks_flows(gateway_id, hour_s)
+        return asked
+
+    def _count(
+        self, value: Callable[[str], str], size_bytes: int, tally: Tally[TransitHop]
+    ) -> tuple[LineReason, str] | None:
         """Count a row with bytes, or say why not."""
         start_s, end_s = _seconds(value(_START)), _seconds(value(_END))
         if start_s is None or end_s is None or end_s < start_s:
@@ -119,6 +141,7 @@ class TransitRowJudge:
             if account_id and _ACCOUNT.fullmatch(account_id) is None:
                 return LineReason.INVALID_ACCOUNT, f"{account_id[:64]!r} is no account of 12 digits"
         gateway_id, attachment_id, pair_id = (_text(value(name)) for name in (GATEWAY, ATTACHMENT, _PAIR))
+        flow = [_text(value(name)) for name in _FLOW] if self._asks(gateway_id, hour_of(start_s)) else ()
         hop = TransitHop(
             gateway_id,
             attachment_id or gateway_id,
@@ -126,7 +149,7 @@ class TransitRowJudge:
             direction == "egress",
             _text(value(_REGION)),
             *accounts,
-            *(_text(value(name)) for name in _FLOW),
+            *flow,
         )
         tally.metered([Moved(hop, size_bytes)], start_s, end_s)
         return None

@@ -23,7 +23,7 @@ from metering.onramps.reading import Folding
 from metering.onramps.reasons import LineReason
 from metering.onramps.rules.knowledge import knowledge_of
 from metering.onramps.traffic import Classified, Refused, Shadowed, Traffic, Unmetered
-from metering.onramps.transit_gateway.payers import payer_of
+from metering.onramps.transit_gateway.payers import asks_flow, payer_of
 from metering.onramps.transit_gateway.rows import TransitHop
 from metering.usage.locations import UNKNOWN
 from metering.usage.usage_types import usage_type_of
@@ -67,6 +67,11 @@ class WithTransit:
             shadow = _shadow(subject, self._name, knowledge, hour_s)
             return shadow or _outcome(subject, self._name, knowledge, hour_s)
         return self._flows.outcome(subject, hour_s)
+
+    def asks_flows(self, gateway_id: str, hour_s: int) -> bool:
+        """Whether a metering policy of a gateway asks for addresses, ports or protocols in an hour (`AsksFlows`)."""
+        policies = knowledge_of(self._timeline.at(hour_s)).policies.get(gateway_id, ())
+        return any(asks_flow(rule) for policy in policies for rule in policy.rules or ())
 
     def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
         """Addresses that the judge of hops does not tell apart (`Folding`)."""

@@ -12,11 +12,12 @@ from metering.onramps.ingest.totals import Measured, measure
 from metering.onramps.kinds import ReadSettings, recognised
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from metering.onramps.context.document import Context
     from metering.onramps.kinds import LogKind
     from metering.onramps.names import FileName
+    from metering.onramps.observations import Block
 
 SETTINGS = ReadSettings()
 
@@ -42,6 +43,7 @@ def measured(
     context: Context | None = None,
     settings: ReadSettings = SETTINGS,
     allowed: Sequence[str] = (),
+    watch: Callable[[Block[object]], None] | None = None,
 ) -> Measured:
     """Measure a file under its key, or as a kind under a name."""
     body = content.encode() if isinstance(content, str) else content
@@ -51,7 +53,8 @@ def measured(
         kind, name = found[0], name or found[1]
     assert name is not None
     timeline = Timeline(((0, context),) if context is not None else ())
-    result = measure(io.BytesIO(body), kind, name, timeline, settings, bills=Bills.listed(allowed) if allowed else ANY)
+    bills = Bills.listed(allowed) if allowed else ANY
+    result = measure(io.BytesIO(body), kind, name, timeline, settings, bills=bills, watch=watch)
     assert result.balance.holds
     assert sum(lines for _, lines, _ in result.refusals) == result.balance.refused
     return result

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from metering.onramps.context.document import Context
+    from metering.onramps.observations import Block
 
 RECEIVER = "444444444444"
 H = hour_of(int(VALUES["start"]))
@@ -87,6 +88,22 @@ ANY = rule(90, DESTINATION)
 def test_the_first_rule_that_fits_a_flow_says_who_pays(asked: dict[str, str], fits: bool) -> None:
     context = knowing(policy(rule(10, GATEWAY, asked), ANY))
     assert payer(context) == (OWNER if fits else RECEIVER)
+
+
+def test_lines_are_added_up_without_their_flow_where_no_rule_asks_for_it() -> None:
+    lines = [line_of(tgw_pair_attachment_id="tgw-attach-2", srcport=str(port)) for port in range(5)]
+    for asked, number in (({}, 1), ({"source_kind": "vpc"}, 1), ({"source_ports": "2-3"}, 5), ({"protocol": "6"}, 5)):
+        subjects = 0
+
+        def watch(block: Block[object]) -> None:
+            nonlocal subjects
+            subjects += len(block.observations)
+
+        context = knowing(policy(rule(10, GATEWAY, asked)))
+        result = measured(wide(*lines), KEY, context=context, watch=watch)
+        assert subjects == number
+        assert sum(row.bytes for row in records(result)) == 5_000
+        assert len(records(result)) == (2 if "source_ports" in asked else 1)
 
 
 def test_the_lowest_number_counts_and_without_a_rule_that_fits_the_sender_pays() -> None:

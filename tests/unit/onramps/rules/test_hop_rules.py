@@ -15,8 +15,8 @@ from metering.onramps.traffic import Classified
 from metering.units import HOUR_S
 from metering.usage.locations import Location, parse_location
 from metering.usage.usage_types import classify
-from tests.unit.onramps.context.describing import EFFECTIVE_S
-from tests.unit.onramps.rules.world import entering, judged, leaving, line, next_hop
+from tests.unit.onramps.context.describing import EFFECTIVE_S, ranges
+from tests.unit.onramps.rules.world import WORLD, entering, judged, leaving, line, next_hop
 
 if TYPE_CHECKING:
     from metering.onramps.observations import FlowHop
@@ -246,6 +246,25 @@ def test_ipv6_over_a_peering_in_one_zone_is_unclassified_because_aws_contradicts
     [source] = [rule.source for rule in hop_rules().rules if rule.name == outcome.rule]
     assert "EC2's price page" in source
     assert "Demystifying Amazon VPC peering charges" in source
+
+
+@pytest.mark.parametrize(
+    ("own", "peer", "expected"),
+    [
+        ("us-west-2", "us-gov-west-1", "USW2-UGW1-AWS-Out-Bytes"),
+        ("us-gov-west-1", "us-east-1", "UGW1-USE1-AWS-Out-Bytes"),
+        ("us-west-2", "cn-north-1", "USW2-DataTransfer-Out-Bytes"),
+        ("cn-north-1", "cn-northwest-1", "CNN1-CNW1-AWS-Out-Bytes"),
+        ("cn-northwest-1", "us-gov-west-1", "CNW1-DataTransfer-Out-Bytes"),
+    ],
+)
+def test_a_peer_of_another_partition_is_the_internet_but_for_govcloud_and_the_commercial_one(
+    own: str, peer: str, expected: str
+) -> None:
+    world = WORLD | {"ip_ranges": ranges(("52.222.0.0/17", peer, "AMAZON"), ("52.222.0.0/17", peer, "EC2"))}
+    outcome = judged(leaving("eni-new", "52.222.0.9", "8", region=own), world)
+    assert isinstance(outcome, Classified)
+    assert (outcome.rule, booked(outcome)) == ("other_region", expected)
 
 
 def test_every_rule_has_a_case() -> None:
