@@ -181,28 +181,29 @@ class Reading:
         self._charged -= reads
 
     def hours(self, number: int = 1) -> None:
-        """So many hours of the lake are read now.
+        """So many hours of the lake are read now. What was not charged before is charged.
 
         Raises:
             OutOfTimeError: Nobody waits for the answer any more.
+            ProblemError: 429, as `afford`.
+            UnavailableError: The ledger gives no answer.
         """
-        self._go_on()
         self.figures.hours += number
+        self._go_on()
 
     def partitions(self, number: int = 1) -> None:
         """So many partitions of the usage table are read now. Raises as `hours` does."""
-        self._go_on()
         self.figures.partitions += number
+        self._go_on()
 
     def give_up(self) -> None:
         """Nobody waits for the answer any more: what is not read yet will not be."""
         self._given_up = True
 
     def end(self) -> None:
-        """The request has ended: charge what it has really read, what it read again included."""
+        """The request has ended: what it did not read is given back."""
         if self._charged:
-            read = self.figures.hours + self.figures.partitions
-            self.shares.limiter.correct(self.token_id, read - self._charged)
+            self.shares.limiter.correct(self.token_id, self._read - self._charged)
         if self._large:
             # If the ledger gives no answer, its time ends it: the answer of the request is good.
             with suppress(UnavailableError):
@@ -211,6 +212,13 @@ class Reading:
     def _go_on(self) -> None:
         if self._given_up:
             raise OutOfTimeError
+        # What is read again was not foreseen: a trace whose sums differ, and a search for names near a mistyped one.
+        if (more := self._read - self._charged) > 0:
+            self.afford(more)
+
+    @property
+    def _read(self) -> int:
+        return self.figures.hours + self.figures.partitions
 
 
 def _too_much(why: str, *, retry_after_s: int = _RETRY_AFTER_S) -> ProblemError:

@@ -69,7 +69,7 @@ def missing_names(sources: Sequence[ReportSource], query: UsageQuery, seen: Seen
     search = _Search(columns=tuple(_COLUMN_OF[parameter] for parameter in missing))
     for source in sources:
         with naming(source.region):
-            search.read(source.view, from_s=hour_of(query.from_s), to_s=query.to_s)
+            search.read(source, from_s=hour_of(query.from_s), to_s=query.to_s)
     return [
         _missing(parameter, value, names, cut=search.cut)
         for (parameter, values), names in zip(missing.items(), search.names.values(), strict=True)
@@ -98,11 +98,13 @@ class _Search:
     def __post_init__(self) -> None:
         self.names = {column: set() for column in self.columns}
 
-    def read(self, view: LakeView, *, from_s: int, to_s: int) -> None:
+    def read(self, source: ReportSource, *, from_s: int, to_s: int) -> None:
+        view = source.view
         for hour_s in reversed(view.hours(from_s=from_s, to_s=to_s)):
             if self._is_over():
                 self.cut = True
                 return
+            source.meter.hours()
             for column, names in view.read(hour_s, lambda state: self._names(view, state)).items():
                 self.names[column] |= names
 

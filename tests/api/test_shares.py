@@ -122,9 +122,21 @@ def test_the_log_is_told_what_was_really_read() -> None:
     api.get(f"/v1/trace?last=3d&account={FIRST}", "first")
     api.get("/v1/batches?id=nobodys&from=2026-11-20&to=2026-11-24", "first")
     api.get("/v1/batches?id=batch-3", "analyst")
+    # Names near a mistyped one are looked for in the lake.
+    api.get(f"/v1/usage?from=2026-11&to=2026-11-25&account={FIRST}&service=AmazonEC3", "analyst")
     found = [(each.hours, each.partitions) for each in api.logged]
     # Four of 72 hours have rows. An id that nobody has costs one hour, as one of others does.
-    assert found == [(4, 0), (4, 1), (1, 0), (1, 0)]
+    assert found == [(4, 0), (4, 1), (1, 0), (1, 0), (4, 1)]
+
+
+def test_what_was_not_foreseen_counts_as_large_once_it_is() -> None:
+    # One partition, and then four hours in which names near a mistyped one are looked for.
+    api, asked = at_rest().limited(large=3), f"/v1/usage?from=2026-11&to=2026-11-25&account={FIRST}&service=AmazonEC3"
+    assert api.get(asked).status_code == 200
+    names = [api.parts.shares.begin("analyst") for _ in range(2)]
+    assert api.get(asked).status_code == 429
+    api.parts.shares.end(names[0])
+    assert api.get(asked).status_code == 200
 
 
 class TestLargeRequestsOfSeveralProcesses:
