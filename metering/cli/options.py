@@ -23,7 +23,7 @@ EndpointOption = Annotated[
         "--endpoint",
         metavar="URL",
         help="AWS endpoint, such as http://127.0.0.1:4566. Default: AWS_ENDPOINT_URL, else the emulator that "
-        "`metering local up` started (stage local, which never reaches AWS), else AWS itself.",
+        "`metering local up` started or used (stage local, which never reaches AWS), else AWS itself.",
         rich_help_panel=WHERE,
     ),
 ]

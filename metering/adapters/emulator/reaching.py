@@ -19,7 +19,7 @@ def endpoint_for(stage: str, endpoint: str | None, environ: Mapping[str, str]) -
     Args:
         stage: Name of the stage.
         endpoint: What a program names; None for `AWS_ENDPOINT_URL`, and without it, for a stage of emulators, the one
-            that `metering local up` started.
+            that `metering local up` started or used.
         environ: Environment of the AWS SDK.
 
     Raises:

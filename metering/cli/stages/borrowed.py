@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
     from metering.cli.command import Session
 
-_ENDPOINT = "AWS_ENDPOINT_URL"
+_NAMING = ("AWS_ENDPOINT_URL", "LOCALSTACK_HOST")
 # What an emulator that runs by itself may ask of its clients.
 _KEYS = (*emulator.ROOT_KEYS, "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE")
 
@@ -33,7 +33,12 @@ def emulator_named(session: Session) -> str | None:
         if emulated(endpoint=named, region=session.region_name):
             return named.rstrip("/")
         raise CommandFailedError(f"{named} is no emulator.", "Name MiniStack or LocalStack, or leave --endpoint out.")
-    by_environment = checked_endpoint(os.environ.get(_ENDPOINT) or None)
+    if not any(map(os.environ.get, _NAMING)):
+        return None
+    # Slow to import, as in `connect`.
+    from metering.adapters.aws.session import Access
+
+    by_environment = checked_endpoint(Access.from_env(os.environ).custom_endpoint_url)
     if by_environment is None:
         return None
     try:

@@ -9,7 +9,6 @@ from metering.cli.connecting import no_answer
 from metering.cli.failures import WrongUsageError
 from metering.cli.stages.options import SettingsOptions, asked_for
 from metering.errors import UnavailableError
-from metering.fleet.rules import RolloutRules
 from metering.fleet.settings.bases import SAFEST, STAGES, runs_on_emulator
 from metering.usage.locations import is_region
 
@@ -57,7 +56,9 @@ def _deployed(stage: str, endpoint: Callable[[], str | None]) -> str | None:
     Raises:
         CommandFailedError: Nothing answers, or the stage is in several regions that are no fleet.
     """
+    # Slow to import, and help needs neither.
     from metering.adapters.aws.fleet.homes import published_home
+    from metering.fleet.rules import RolloutRules
 
     if runs_on_emulator(stage):
         return None

@@ -114,8 +114,9 @@ def test_up_deploys_to_an_emulator_that_runs_and_later_commands_find_it(there: E
     assert there.touched == ["deploy"]
 
 
-def test_the_environment_names_it_as_well(there: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", there.endpoint)
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "LOCALSTACK_HOST"])
+def test_the_environment_names_it_as_well(there: Emulator, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, there.endpoint if name == "AWS_ENDPOINT_URL" else there.endpoint.removeprefix("http://"))
 
     type_("up")
 
@@ -154,6 +155,24 @@ def test_what_an_earlier_deployment_left_half_is_cleared_before_the_next_one(the
     type_("up", "--endpoint", there.endpoint)
 
     assert there.touched == [NAMES.observability, "deploy"]
+
+
+def test_a_shell_that_remembers_a_stopped_emulator_gets_one_of_its_own(
+    there: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(MINISTACK) as stopped:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", stopped)
+    started: list[str] = []
+
+    def start(region: str, _stage: str, **_: object) -> LocalState:
+        started.append(region)
+        return LocalState(endpoint=there.endpoint, region=region, stage="local", pid=os.getpid(), deployed=True)
+
+    monkeypatch.setattr(local_commands, "start_local", start)
+    type_("up")
+
+    assert started == ["us-east-1"]
+    assert there.touched == []
 
 
 def test_what_is_no_emulator_gets_no_stage(there: Emulator) -> None:
