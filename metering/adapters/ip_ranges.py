@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 URL = "https://ip-ranges.amazonaws.com/ip-ranges.json"
 """AWS General Reference, AWS IP address ranges."""
+OPERATION = "GET https://"
+"""The operation of an error that the network gave no list begins with it."""
 # It has 2.4 MB. A longer answer is something else.
 _MAX_BYTES = 32 * MIB
 _TIMEOUT_S = 20

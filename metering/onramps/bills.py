@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from metering.onramps.names import FileName
     from metering.onramps.traffic import Classified
 
+GIVE_ACCOUNT = 'give its account: --accounts ID (of a log source: accounts = ["ID"])'
+"""The cure of a log that does not say whose it is, for people."""
 # Rules of what transit gateways carry begin with it.
 _TRANSIT = "transit_gateway_"
 # `AWSLogs/<account>/`, in an organization's bucket `AWSLogs/<organization>/<account>/`, or as Hive writes it.

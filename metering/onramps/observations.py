@@ -96,6 +96,7 @@ class Block(Generic[SubjectT]):
         refusals: Lines and bytes of all refused lines by reason, kept or not.
         balance: What became of the block's lines. `metered` are those of `observations`.
         read_bytes: Bytes of the file that have been read so far, as stored: for a progress bar.
+        fields: Fields that all of its lines have, as AWS names them; None of a kind of log whose fields nobody chooses.
     """
 
     observations: Sequence[Observation[SubjectT]]
@@ -103,3 +104,4 @@ class Block(Generic[SubjectT]):
     refusals: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     balance: Balance = field(default_factory=Balance)
     read_bytes: int = 0
+    fields: frozenset[str] | None = None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from metering.onramps.bills import GIVE_ACCOUNT
 from metering.onramps.cloudfront.areas import areas_by_airport
 from metering.onramps.reasons import LineReason
 from metering.onramps.traffic import Classified, Refused, Shadowed, Traffic
@@ -50,7 +51,7 @@ class CloudFrontClassifier:
             return Shadowed(f"{known.id} {known.log}")
         account_id = self._name.account_id or (known.account_id if known is not None else "")
         if not account_id:
-            detail = "the log does not say whose distribution it is: give its account (--accounts, or log_sources)"
+            detail = f"the log does not say whose distribution it is: {GIVE_ACCOUNT}"
             return Refused(LineReason.INVALID_ACCOUNT, detail)
         if not self._name.source:
             return Refused(LineReason.INVALID_VALUE, "the file's name does not say which distribution it is of")

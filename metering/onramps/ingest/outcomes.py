@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from metering.onramps.balance import NO_OTHERS, Balance, Others
+from metering.onramps.ingest.totals import common_fields
 
 if TYPE_CHECKING:
     from metering.onramps.ingest.taking import Taken
@@ -36,6 +37,7 @@ class FileOutcome:
         shadowed: Lines and bytes that another log has the authority over, by that log.
         refusals: Refused lines and bytes by reason.
         others: Lines of other accounts than the file's name states.
+        fields: Fields that all of its lines have; None if that is not known.
         problem: Reason and detail, if it was refused or left out, or is a conflict.
     """
 
@@ -50,6 +52,7 @@ class FileOutcome:
     shadowed: tuple[tuple[str, int, int], ...] = ()
     refusals: tuple[tuple[str, int, int], ...] = ()
     others: Others = NO_OTHERS
+    fields: frozenset[str] | None = None
     problem: tuple[str, str] | None = None
 
 
@@ -63,7 +66,8 @@ def outcome_of_taken(taken: Taken, stored_bytes: int) -> FileOutcome:
 def outcome_of_measured(measured: Measured, *, place: str, stored_bytes: int, kind: str, identity: str) -> FileOutcome:
     """The outcome of a file that was only measured."""
     verdict: FileVerdict = "metered" if measured.totals else "empty"
-    return _of_parts(place, verdict, stored_bytes, kind, identity, measured)
+    outcome = _of_parts(place, verdict, stored_bytes, kind, identity, measured)
+    return replace(outcome, fields=measured.fields)
 
 
 def _of_parts(
@@ -95,6 +99,7 @@ class RunTotals:
         shadowed: Lines and bytes by the log that has the authority.
         refusals: Lines and bytes by reason.
         others: Lines of other accounts than the names of their files state.
+        fields: Fields that all logs have whose fields are known; None if those of none are.
         problems: Files by the reason of their refusal, conflict or leaving out.
         examples: The first file of each such reason, with its detail.
     """
@@ -107,6 +112,7 @@ class RunTotals:
         self.shadowed: dict[str, tuple[int, int]] = {}
         self.refusals: dict[str, tuple[int, int]] = {}
         self.others = NO_OTHERS
+        self.fields: frozenset[str] | None = None
         self.problems: Counter[str] = Counter()
         self.examples: dict[str, tuple[str, str]] = {}
         # 8 bytes of the hash of an identity, and 8 of the content's: a run of a million files has 100 MB of them.
@@ -155,6 +161,7 @@ class RunTotals:
     def _add_parts(self, outcome: FileOutcome) -> None:
         self.balance += outcome.balance
         self.others = self.others.plus(outcome.others)
+        self.fields = common_fields(self.fields, outcome.fields)
         for share in outcome.shares:
             _add(self.metered, (share.usage_type, share.rule, share.reason), share.lines, share.bytes)
         for log, lines, size in outcome.shadowed:

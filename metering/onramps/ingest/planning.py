@@ -100,7 +100,7 @@ class Planner:
                 _check_context(file, timeline)
             measured = _measured(file, timeline)
         self._check_age(measured)
-        _check_owner(file, measured)
+        check_owner(file, measured)
         plan = self._plan_of(file, measured, timeline)
         if self.objects.put(plan.key, plan.encode(), if_absent=True):
             return Planned(plan, measured, new=True)
@@ -158,11 +158,14 @@ class Planner:
         )
 
 
-def _check_owner(file: LogFile, measured: Measured) -> None:
+def check_owner(file: LogFile, measured: Measured) -> None:
     """Refuse a file as a whole if nothing of it is metered because nobody said whose it is, or said it wrongly.
 
     Its plan would hold for good, and what is said the next time would change nothing. A flow log states its account, so
     its files have plans all the same: its slots are not missing.
+
+    Raises:
+        LogFileRefusedError: It is such a file.
     """
     unowned = [reason for reason, _, _ in measured.refusals if reason in _UNOWNED]
     slotted = file.kind.needs_context and file.name.slot_s is not None

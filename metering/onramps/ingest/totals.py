@@ -70,6 +70,7 @@ class Measured:
         refused: Refused lines that are kept, by number; the balance counts all.
         hours: Hours that lines began in, for the contexts that a plan pins.
         others: Lines of other accounts than the file's name states.
+        fields: Fields that all lines have; None of a kind of log whose fields nobody chooses.
     """
 
     content_sha256: str
@@ -82,6 +83,7 @@ class Measured:
     refused: tuple[RefusedLine, ...]
     hours: frozenset[int]
     others: Others = NO_OTHERS
+    fields: frozenset[str] | None = None
 
 
 def measure(
@@ -168,6 +170,7 @@ class _Sums:
         self._refused: list[RefusedLine] = []
         self._hours: set[int] = set()
         self._others: dict[bool, tuple[int, int]] = {}
+        self._fields: frozenset[str] | None = None
 
     def add(self, block: Block[object], judge: Judge) -> None:
         """Add a block.
@@ -176,6 +179,7 @@ class _Sums:
             LogFileRefusedError: There are more distinct records than a file may have.
         """
         self._balance += block.balance
+        self._fields = common_fields(self._fields, block.fields)
         self._add_refused(block)
         cells = self._cells
         # Hour by hour: a classifier keeps what it knows of a few hours, and each may have a context of its own.
@@ -242,6 +246,7 @@ class _Sums:
             refused=tuple(sorted(self._refused)),
             hours=frozenset(self._hours),
             others=Others(*_sum(self._others), *self._others.get(True, (0, 0))),
+            fields=self._fields,
         )
 
     def _moved(self) -> Balance:
@@ -263,6 +268,11 @@ class _Sums:
             refused=refused,
             refused_bytes=refused_bytes,
         )
+
+
+def common_fields(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
+    """Fields that both have; None says nothing."""
+    return one if other is None else other if one is None else one & other
 
 
 def _merge(totals: dict[tuple[Traffic, int], _Cell], key: tuple[Traffic, int], cell: _Cell) -> None:

@@ -16,6 +16,7 @@ from metering.onramps.ingest.files import (
     store_refusals,
 )
 from metering.onramps.ingest.outcomes import FileOutcome, outcome_of_measured
+from metering.onramps.ingest.planning import check_owner
 from metering.onramps.names import identity_by_content
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Trial:
             )
             with store_refusals():
                 measured = file.measured(self.timeline)
+            check_owner(file, measured)
         except LogFileRefusedError as error:
             return FileOutcome(
                 place=place,

@@ -51,7 +51,9 @@ class _Classifier:
     def outcome(self, subject: Traffic, hour_s: int) -> Outcome:
         del hour_s
         if not subject.account_id:
-            detail = "the row has no account, and neither has the command: give account in the mapping, or --accounts"
+            detail = (
+                "the row has no account: name its column in the mapping (account), or give the account: --accounts ID"
+            )
             return Refused(LineReason.INVALID_ACCOUNT, detail)
         stated_unknown = _UNKNOWN in (subject.from_location, subject.to_location)
         return Classified(subject, RULE, "peer_not_stated" if stated_unknown else "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.onramps.bills import GIVE_ACCOUNT
 from metering.onramps.context.prefixes import address_of, is_public
 from metering.onramps.reasons import LineReason
 from metering.onramps.rules.knowledge import knowledge_of
@@ -72,7 +73,7 @@ class S3AccessClassifier:
             detail = f"neither the key, the Host header nor a context says the region of {subject.bucket[:64]}"
             return Refused(LineReason.NO_REGION, detail)
         if not account_id:
-            detail = f"the log does not say whose bucket {subject.bucket[:64]} is: give its account with --accounts"
+            detail = f"the log does not say whose bucket {subject.bucket[:64]} is: {GIVE_ACCOUNT}"
             return Refused(LineReason.INVALID_ACCOUNT, detail)
         address = address_of(subject.remote_ip)
         if address is None and subject.remote_ip != _NO_ADDRESS:

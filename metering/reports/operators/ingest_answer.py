@@ -57,23 +57,23 @@ def totals_answer(totals: RunTotals, *, dry_run: bool, with_context: bool, overl
         rows=rows,
         document={
             "dry_run": dry_run,
-            **_document(totals, rows, told=hint(totals, with_context=with_context)),
+            **_document(totals, rows, told=hint(totals, with_context=with_context, dry_run=dry_run)),
             **({} if overlap is None else {"overlap": _overlap_document(overlap)}),
         },
-        empty="Nothing in these files is metered.",
+        empty=f"Nothing in these files {'would be' if dry_run else 'is'} metered.",
         title="What these files would be metered as" if dry_run else "What these files are metered as",
-        footer=tuple(_footer(totals)),
+        footer=tuple(_footer(totals, dry_run=dry_run)),
     )
 
 
-def files_answer(outcomes: Sequence[FileOutcome], totals: RunTotals) -> Answer:
+def files_answer(outcomes: Sequence[FileOutcome], totals: RunTotals, *, dry_run: bool = False) -> Answer:
     """What became of each file: one row a file, whose lines and bytes add up."""
     return Answer(
         columns=_FILE_COLUMNS,
         rows=[_file_row(outcome) for outcome in outcomes],
         meta={"files": _files(totals), "balance": _balance(totals.balance)},
         empty="There were no files.",
-        footer=tuple(_footer(totals)),
+        footer=tuple(_footer(totals, dry_run=dry_run)),
     )
 
 
@@ -116,12 +116,13 @@ def unclassified(totals: RunTotals) -> dict[str, tuple[int, int]]:
     return dict(sorted(sums.items(), key=lambda each: (-each[1][1], each[0])))
 
 
-def hint(totals: RunTotals, *, with_context: bool) -> str:
+def hint(totals: RunTotals, *, with_context: bool, dry_run: bool = False) -> str:
     """What would make unclassified bytes known, in a sentence or two; empty if all are classified.
 
     Args:
         totals: Sums over the files.
         with_context: Whether a context has judged them, so that another one would not help.
+        dry_run: Whether nothing was metered.
     """
     reasons = {reason: size for reason, (_, size) in unclassified(totals).items() if size}
     if not reasons:
@@ -129,15 +130,17 @@ def hint(totals: RunTotals, *, with_context: bool) -> str:
     whole = totals.balance.metered_bytes
     causes = [f"{advice_of(reason).why} ({percent(size, whole)})" for reason, size in reasons.items()]
     rest = percent(sum(list(reasons.values())[_MOST_CAUSES:]), whole)
+    metered = "bytes that would be metered" if dry_run else "metered bytes"
     more = [f"of other causes ({rest})"] if len(causes) > _MOST_CAUSES else []
     sentence = (
-        f"{percent(sum(reasons.values()), whole)} of the metered bytes are not classified, because "
+        f"{percent(sum(reasons.values()), whole)} of the {metered} are not classified, because "
         f"{'; '.join([*causes[:_MOST_CAUSES], *more])}."
     )
     adds = []
     if not with_context and any(advice_of(reason).context for reason in reasons):
         adds.append("a context (metering context capture)")
-    fields = dict.fromkeys(name for reason in reasons for name in advice_of(reason).fields)
+    had = totals.fields or frozenset()
+    fields = dict.fromkeys(name for reason in reasons for name in advice_of(reason).fields if name not in had)
     if fields:
         adds.append(f"to flow logs that lack them, these fields: {' '.join(fields)}")
     return f"{sentence} To know more, add {'; and '.join(adds)}." if adds else sentence
@@ -164,13 +167,16 @@ def _overlap_document(overlap: Overlap) -> dict[str, Json]:
     }
 
 
-def _footer(totals: RunTotals) -> Iterator[str]:
+def _footer(totals: RunTotals, *, dry_run: bool) -> Iterator[str]:
     balance = totals.balance
-    files = ", ".join(f"{count:,} {verdict.replace('_', ' ')}" for verdict, count in _files(totals).items() if count)
+    metered = "would be metered" if dry_run else "metered"
+    words = {"metered": metered, "empty": "with nothing to meter", "left_out": "left out"}
+    files = ", ".join(f"{count:,} {words.get(verdict, verdict)}" for verdict, count in _files(totals).items() if count)
     yield f"Files: {files or 'none'}."
-    lines = " + ".join(f"{name} {getattr(balance, name):,}" for name in OUTCOMES)
+    lines = " + ".join(f"{words.get(name, name)} {getattr(balance, name):,}" for name in OUTCOMES)
     yield f"Lines: {balance.lines:,} = {lines}."
-    sizes = " + ".join(f"{name.removesuffix('_bytes')} {getattr(balance, name):,}" for name in _BYTES[1:])
+    outcomes = {name: name.removesuffix("_bytes") for name in _BYTES[1:]}
+    sizes = " + ".join(f"{words.get(word, word)} {getattr(balance, name):,}" for name, word in outcomes.items())
     yield f"Bytes: {balance.stated_bytes:,} = {sizes}."
     yield from _left_out(totals)
 

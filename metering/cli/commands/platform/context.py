@@ -94,10 +94,11 @@ def capture(
         raise WrongUsageError(f"{folder} is no folder.", "Name a folder, or none for the stage's bucket.")
     # Whoever may not change the stage is told before anything is asked.
     endpoint = _asked_endpoint(session) if folder is not None else session.endpoint
-    if source is not None:
-        description = _described_by(source, ip_ranges)
-    else:
-        description = _described_by_aws(session, endpoint, chosen, roles, ip_ranges)
+    with _ranges_explained():
+        if source is not None:
+            description = _described_by(source, ip_ranges)
+        else:
+            description = _described_by_aws(session, endpoint, chosen, roles, ip_ranges)
     captured = _kept(session, description, folder)
     for note in captured.context.notes:
         say(note)
@@ -137,6 +138,23 @@ def show(
     session.write(context_answer(shown))
     for note in shown.notes:
         say(note)
+
+
+@contextmanager
+def _ranges_explained() -> Iterator[None]:
+    """Say what to do where the address ranges cannot be fetched."""
+    from metering.adapters.ip_ranges import OPERATION
+    from metering.errors import UnavailableError
+
+    try:
+        yield
+    except UnavailableError as error:
+        if not error.operation.startswith(OPERATION):
+            raise
+        raise CommandFailedError(
+            f"The address ranges of AWS cannot be fetched: {error}.",
+            "Give them as a file, which any machine with a network fetches: --ip-ranges FILE",
+        ) from error
 
 
 def _described_by(source: Path, ip_ranges: str | None) -> Mapping[str, object]:

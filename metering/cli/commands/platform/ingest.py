@@ -194,7 +194,7 @@ def _tell(session: Session, ran: Ran, told: _Told) -> None:
     totals = ran.totals
     files = sum(totals.files.values())
     session.write(
-        files_answer(ran.files, totals)
+        files_answer(ran.files, totals, dry_run=told.dry_run)
         if told.detail
         else totals_answer(totals, dry_run=told.dry_run, with_context=told.with_context, overlap=told.overlap)
     )
@@ -204,7 +204,7 @@ def _tell(session: Session, ran: Ran, told: _Told) -> None:
         say(f"Only the first {len(ran.files):,} files are shown; the sums are of all.", "yellow")
     if told.overlap is not None and told.overlap.example is not None:
         say(overlap_sentence(told.overlap), "yellow")
-    if unclassified := hint(totals, with_context=told.with_context):
+    if unclassified := hint(totals, with_context=told.with_context, dry_run=told.dry_run):
         say(unclassified)
     if not totals.balance.holds:
         # It can only be a defect: a reader and the rules count the same lines.

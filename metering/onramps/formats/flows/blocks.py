@@ -34,11 +34,13 @@ class BlockMaker:
         self._balance = Balance()
         self._kept: list[RefusedLine] = []
         self._refusals: dict[str, tuple[int, int]] = {}
+        self._fields: frozenset[str] | None = None
 
     def add(
         self,
         rows: Rows,
         *,
+        fields: Iterable[str],
         header: int,
         misfits: Mapping[str, int],
         refused: Iterable[RefusedLine],
@@ -48,11 +50,13 @@ class BlockMaker:
 
         Args:
             rows: Its rows.
+            fields: Fields that the log has there.
             header: Number of its header lines.
             misfits: Number of the lines that became no row, by the reason why.
             refused: These lines in order, as many as are asked for.
             place: Number of a row's line in the file, and its text.
         """
+        self._fields = frozenset(fields) if self._fields is None else self._fields.intersection(fields)
         judge = RowJudge(rows, self._texts, self._left)
         judge.judge()
         metered, metered_bytes = self._sums.add(rows, judge)
@@ -86,7 +90,12 @@ class BlockMaker:
         kept, self._kept = self._kept, []
         refusals, self._refusals = self._refusals, {}
         yield Block(
-            observations=self._sums.take(), refused=kept, refusals=refusals, balance=balance, read_bytes=read_bytes
+            observations=self._sums.take(),
+            refused=kept,
+            refusals=refusals,
+            balance=balance,
+            read_bytes=read_bytes,
+            fields=self._fields,
         )
 
     def _refuse(self, judge: RowJudge, misfits: Mapping[str, int], kept: list[RefusedLine]) -> tuple[int, int]:

@@ -98,7 +98,7 @@ class FlowParquet:
             start, end = (number_column(batch.column(columns[name]))[0] for name in ("start", "end"))
             words = {target: text_column(batch.column(columns[name]), target) for name, target in layout.texts.items()}
         rows = Rows(count=batch.num_rows, words=words, bytes=size, start=start, end=end, unreadable=unread)
-        self._maker.add(rows, header=0, misfits={}, refused=(), place=place)
+        self._maker.add(rows, fields=layout.names, header=0, misfits={}, refused=(), place=place)
 
 
 def _batches(file: IO[bytes], columns: list[str], folded: list[str]) -> Iterator[pa.RecordBatch]:

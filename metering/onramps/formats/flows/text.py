@@ -137,7 +137,14 @@ class FlowText:
         # Headers were counted before, and an empty line has no fields.
         self._bad.add(sum(map(bool, misfits.values())) - header)
         lines = _Lines(block, misfits, len(layout.names))
-        self._maker.add(rows, header=header, misfits=lines.counts(), refused=lines.refused(), place=lines.of_row)
+        self._maker.add(
+            rows,
+            fields=layout.names,
+            header=header,
+            misfits=lines.counts(),
+            refused=lines.refused(),
+            place=lines.of_row,
+        )
 
     def _check_no_lines(self, block: LineBlock) -> None:
         lines = block.data.split(b"\n", len(block.taken) + 1)

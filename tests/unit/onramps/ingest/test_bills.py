@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.queues import MemoryQueue
 from metering.onramps.context.document import Context
-from metering.onramps.context.facts import Attachment, FlowLog, Interface, Subnet, Vpc
+from metering.onramps.context.facts import FlowLog, Interface, Subnet, Vpc
 from metering.onramps.ingest.taking import LogIngest, Taken
 from metering.onramps.plans import Plan
 from metering.stores.bucket import PLANS_PREFIX
@@ -43,12 +44,6 @@ SHARED = Context(
         Interface("eni-0x", B, "subnet-a", "interface", ("10.0.0.9",), public=False),
         Interface("eni-0c", C, "subnet-c", "interface", ("10.9.0.9",), public=False),
     ),
-    attachments=(
-        Attachment("tgw-attach-1", "tgw-1", "vpc", A, A),
-        Attachment("tgw-attach-3", "tgw-1", "vpc", C, A),
-        Attachment("tgw-attach-2", "tgw-2", "vpc", B, B),
-    ),
-    policy_places=((A, "us-east-1"),),
     flow_logs={
         "fl-0a1b": FlowLog("fl-0a1b", "vpc-a", "vpc", 0, (), "ALL", "", "s3", A, "us-east-1"),
     },
@@ -58,7 +53,7 @@ SHARED = Context(
 class Stage:
     """A region and a log bucket in memory, and what was sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: Context = SHARED) -> None:
         clock = ManualClock(now_ms=(START_S + 2 * HOUR_S) * 1000)
         self.logs = LogBucket(clock)
         self.objects = MemoryObjectStore(clock)
@@ -67,7 +62,7 @@ class Stage:
             objects=self.objects,
             bucket="data",
             queue=self.queue,
-            contexts=Contexts((SHARED.effective_s, SHARED)),
+            contexts=Contexts((context.effective_s, context)),
             clock=clock,
         )
 
@@ -158,7 +153,17 @@ _TRANSIT = (
 
 def test_a_transit_gateways_log_bills_senders_with_an_attachment_only_if_that_is_said() -> None:
     from metering.onramps.bills import SHARED_SUBNETS
+    from metering.onramps.context.facts import Attachment
 
+    context = replace(
+        SHARED,
+        attachments=(
+            Attachment("tgw-attach-1", "tgw-1", "vpc", A, A),
+            Attachment("tgw-attach-3", "tgw-1", "vpc", C, A),
+            Attachment("tgw-attach-2", "tgw-2", "vpc", B, B),
+        ),
+        policy_places=((A, "us-east-1"),),
+    )
     content = "".join(
         f"{each}\n"
         for each in (
@@ -169,10 +174,10 @@ def test_a_transit_gateways_log_bills_senders_with_an_attachment_only_if_that_is
             ),
         )
     ).encode()
-    stage = Stage()
+    stage = Stage(context)
     stage.take(content=content)
     assert stage.billed() == {A: 10}
-    stage = Stage()
+    stage = Stage(context)
     stage.take(content=content, bills=SHARED_SUBNETS)
     # B shares a subnet, and is attached to another gateway.
     assert stage.billed() == {A: 10, C: 10}

@@ -82,7 +82,7 @@ def test_everything_that_is_left_out_stands_below_the_table() -> None:
     totals.add(FileOutcome(place="y.txt", verdict="left_out", problem=("unknown_name", "no log")))
     text = "\n".join(totals_answer(totals, dry_run=True, with_context=False).footer)
     for said in (
-        "Files: 1 metered, 1 refused, 1 left out.",
+        "Files: 1 would be metered, 1 refused, 1 left out.",
         "Missing: records that the log itself lost, as 2 lines of it say (SKIPDATA).",
         "Shadowed: 2 lines with 5 bytes, which fl-broad logs, too, and counts.",
         "Refused: 1 line with 7 bytes, field_count.",
