@@ -7,6 +7,7 @@ import re
 from contextlib import ExitStack
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,8 @@ def stage() -> Iterator[Stage]:
             "metering.cli.command.connect": made.connect,
             "metering.cli.billing.stage_usage.fleet_of": lambda _session, **_named: fleet,
             "metering.cli.billing.home.fleet_of": lambda _session, **_named: fleet,
+            "metering.cli.all_regions.fleet_of": lambda _session: fleet,
+            "metering.wiring.billing.stores.billing_home": lambda _fleet: made.home,
             "metering.cli.command.emulated": lambda **_place: True,
             "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
             "time.time": lambda: NOW_S,
@@ -241,6 +244,12 @@ def test_a_payer_without_a_price_is_named_and_all_others_are_issued_and_shown(st
         (ID, "issued before"),
         (f"{ALONE}-2026-10-1", "issued"),
     ]
+    line = ["cost", "--month", "2026-10", "--region", "all", "--group-by", "payer", "--format", "json"]
+    result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
+    assert result.exit_code == 0, result.output
+    cost = json.loads(result.stdout)
+    assert (cost["periods"], cost["unpriced"], cost["price_book"]["version"]) == ({"2026-10": "invoice"}, [], 2)
+    assert Fraction(cost["total_usd"]) == sum(Fraction(each["exact_usd"]) for each in rows)
 
 
 def test_a_stage_with_gateway_logs_and_the_shipped_book_is_invoiced(stage: Stage) -> None:

@@ -271,3 +271,19 @@ def test_more_usage_types_than_memory_should_hold_are_one_sum(tmp_path: Path, mo
     assert {name: each.lines for name, each in bill.no_transfer.sums.items()} == {
         "BoxUsage:0": 1, "BoxUsage:1": 1, named.OTHERS: 3,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("billed", "name"),
+    [
+        ("USE1-TransitGateway-Bytes", "TransitGateway-Bytes"),
+        ("USE1-VpcEndpoint-GWLBE-Bytes", "VpcEndpoint-GWLBE-Bytes"),
+        ("USE1-VpcPeering-In-Bytes", "VpcPeering-In-Bytes"),
+        ("NatGateway-Bytes", "NatGateway-Bytes"),
+        ("USW2-TransitGateway-Bytes", "USW2-TransitGateway-Bytes"),
+        ("USE1-USW2-AWS-Out-Bytes", "USE1-USW2-AWS-Out-Bytes"),
+    ],
+)
+def test_a_bill_of_us_east_1_has_a_prefix_that_the_contract_has_not(tmp_path: Path, billed: str, name: str) -> None:
+    bill = read(Line(WHO, billed, NOON_S, "1", unit="GigaBytes"), tmp_path=tmp_path)
+    assert bill.bytes == {LineKey(WHO, name, "2026-11-24"): GIB}
