@@ -87,4 +87,19 @@ FINANCE = (
         new="        priced = of_one[1:]",
         suites=_OFFERS,
     ),
+    Mutant(
+        name="a bill's prefix of us-east-1 makes a usage type of its own",
+        path="metering/usage/network_charges.py",
+        old="    return bare if bare in TRAFFIC else usage_type",
+        new="    return usage_type",
+        suites=(*_OFFERS, *_COMPARE),
+    ),
+    Mutant(
+        name="late usage comes last over all products of an allowance by time",
+        path="metering/billing/rating/corrections.py",
+        old="    given = given_to(prices, old.month, sales, in_time)",
+        new="    alone = {sku: stretches_of(prices, old, each) for sku, each in old_sales.items()}\n"
+        "    given = given_to(prices, old.month, sales, in_time | alone)",
+        suites=("tests/unit/billing/rating/test_corrections.py",),
+    ),
 )

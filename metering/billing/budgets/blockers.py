@@ -90,4 +90,4 @@ def _reason(months: OpenMonths, name: str, left_out: Sequence[str], unpriced: Un
     if left_out:
         return f"{', '.join(left_out)} gave no answer"
     types = sorted({sold.usage_type for sold in unpriced.bytes.get(name, {})})
-    return f"{name} has usage without a price: {', '.join(types[:5])}" if types else ""
+    return f"{name} has usage without a price, whose payers get no invoice: {', '.join(types[:5])}" if types else ""
