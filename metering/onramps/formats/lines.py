@@ -37,7 +37,8 @@ _NOT_ASCII = b"\x80"
 _UNREADABLE = frozenset((b"\0", b"\r", _NOT_ASCII))
 # So many line ends of a run are left. The lines that they end are shown to people, as other refused lines are.
 _RUN = 5
-_RUNS = re.compile(rb"\n{%d,}" % (_RUN + 1))
+# Written out, because a literal beginning is searched for 25 times as fast as a repeat.
+_RUNS = re.compile(b"\n" * _RUN + b"\n+")
 
 
 class BadLines:

@@ -19,7 +19,7 @@ from metering.onramps.coverage.slots import SLOT_S
 from metering.onramps.names import flow_log_name
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
-from tests.cli.lively import Lively
+from tests.cli.lively import LOG_SOURCES, Lively
 from tests.support.lake_world import NOW_S, record
 from tests.unit.onramps.coverage.world import LOG, plan
 
@@ -199,6 +199,31 @@ def test_verify_sees_records_that_were_refused_inside_an_accepted_batch(region: 
     put(region, made)
     accepted(region, made.parts[0].batch_id, refused=1)
     assert answered("verify", "s3://acme-logs/", code=1)["rows"][0]["detail"].endswith("1 of 2 records")
+
+
+def test_verify_refuses_a_file_whose_name_contradicts_its_folder(region: Lively) -> None:
+    key = f"{FOLDER.replace('123456789012', '999999999999')}/{file_name(END_S - HOUR_S)}"
+    region.log_buckets["acme-logs"].put(key, b"gz", if_absent=True)
+    found = answered("verify", "s3://acme-logs/", code=1)
+    assert (found["refused"], found["rows"][0]["cure"]) == (1, f"metering quarantine show s3://acme-logs/{key}")
+    assert found["rows"][0]["detail"].startswith("account_contradicts: its name is of account 123456789012")
+
+
+def test_a_source_of_the_organization_is_warned_of_where_it_is_shown_and_added(region: Lively) -> None:
+    del region
+    assert "organization" not in typed("list").stderr
+    with patch("tests.cli.lively.LOG_SOURCES", tuple(replace(each, billed_as="") for each in LOG_SOURCES)):
+        shown = " ".join(typed("list").stderr.split())
+    assert 'network: accounts = "organization" lets the lines of any file bill every account' in shown
+    added = " ".join(typed("add", "s3://acme-logs/a/", "--accounts", "organization").stderr.split())
+    assert 'accounts = "organization" lets the lines of any file bill every account' in added
+
+
+def test_add_bills_the_account_of_the_files_name_unless_more_is_said(region: Lively) -> None:
+    del region
+    assert "accounts" not in answered("add", "s3://acme-logs/a/")["entry"]
+    shared = answered("add", "s3://acme-logs/a/", "--accounts", "shared-subnets")["entry"]
+    assert 'accounts = "shared-subnets"' in shared
 
 
 def test_verify_waits_for_files_that_came_just_now_and_does_not_judge_unknown_names(region: Lively) -> None:

@@ -13,6 +13,7 @@ from metering.cli.commands.operator.logs_app import logs
 from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
 from metering.hours import rfc3339
+from metering.onramps.reasons import FileReason
 from metering.reports.answer import KEEP, ROOMY, Answer, Column
 from metering.units import DAY_S
 
@@ -168,6 +169,8 @@ def _row(check: FileCheck, bucket: str) -> Row:
 def _cure(check: FileCheck, bucket: str) -> str:
     if check.verdict == "missing":
         return f"metering ingest s3://{bucket}/{check.key}"
+    if check.verdict == "refused" and check.detail.startswith(FileReason.ACCOUNT_CONTRADICTS):
+        return f"metering quarantine show s3://{bucket}/{check.key}"
     if check.verdict == "refused":
         return f"metering quarantine show {check.detail.rpartition(': ')[0]}"
     return "metering verify --wait 5m"
