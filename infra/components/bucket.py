@@ -75,19 +75,24 @@ class DataBucket(Construct):
     def grant_read(self, role: iam.IRole, *prefixes: str) -> None:
         """Let `role` read and list objects below `prefixes`, and get 404 for a missing key.
 
-        S3 answers 403 for a missing key unless the reader may list. A HEAD or GET has no `s3:prefix`, so the condition
-        applies only to requests that have one. A list without a prefix shows all keys of the bucket, but no content.
+        S3 answers 403 for a missing key unless the reader may list. When it decides that, the key itself is the
+        `s3:prefix` (docs/aws.md, A1).
         """
         self._grant(role, prefixes, "s3:GetObject")
-        self._grant_list(role, prefixes, operator="StringLikeIfExists")
+        self.grant_list(role, *prefixes)
 
     def grant_read_versions(self, role: iam.IRole, *prefixes: str) -> None:
         """Let `role` read replaced and deleted objects below `prefixes` by their version."""
         self._grant(role, prefixes, "s3:GetObjectVersion")
 
     def grant_list(self, role: iam.IRole, *prefixes: str) -> None:
-        """Let `role` list the objects below `prefixes` with their sizes."""
-        self._grant_list(role, prefixes, operator="StringLike")
+        """Let `role` list the objects below `prefixes` with their sizes. A list without a prefix is denied."""
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["s3:ListBucket"],
+            resource_arns=[self.bucket.bucket_arn],
+            conditions={"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}},
+        )
 
     def grant_write(self, role: iam.IRole, *prefixes: str) -> None:
         """Let `role` write objects below `prefixes`, also by multipart upload."""
@@ -110,14 +115,6 @@ class DataBucket(Construct):
                 f"{bucket}/{prefix}*",
                 f"Objects below {prefix} get their names at run time. The grant covers that prefix only.",
             )
-
-    def _grant_list(self, role: iam.IRole, prefixes: tuple[str, ...], *, operator: str) -> None:
-        iam.Grant.add_to_principal(
-            grantee=role,
-            actions=["s3:ListBucket"],
-            resource_arns=[self.bucket.bucket_arn],
-            conditions={operator: {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}},
-        )
 
     def _refuse_foreign_keys(self) -> None:
         """Deny uploads by producers with any encryption but the bucket's default.

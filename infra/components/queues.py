@@ -55,6 +55,7 @@ class IngestQueue(Construct):
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
         super().__init__(scope, construct_id)
         self._emulated = config.emulated
+        self._stack = config.stack_name("data")
         removal = removal_policy(config)
         self.dead_letters = sqs.Queue(
             self,
@@ -112,13 +113,17 @@ class IngestQueue(Construct):
                 resources=[self.queue.queue_arn],
                 conditions={"Bool": {"aws:SecureTransport": "false"}},
             ),
-            # The condition names the account and not the bucket's ARN, because the bucket is created after this policy.
+            # The bucket is created after this policy, so its ARN is not known here. CloudFormation makes the name of a
+            # bucket of those of its stack and its resource.
             iam.PolicyStatement(
-                sid="NotificationsOfOwnBuckets",
+                sid="NotificationsOfOwnBucket",
                 principals=[iam.ServicePrincipal("s3.amazonaws.com")],
                 actions=["sqs:SendMessage"],
                 resources=[self.queue.queue_arn],
-                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
+                conditions={
+                    "StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID},
+                    "ArnLike": {"aws:SourceArn": f"arn:{Aws.PARTITION}:s3:::{self._stack}-databucket*"},
+                },
             ),
         ]
         return sqs.CfnQueuePolicy(

@@ -288,7 +288,7 @@ def _grant_other_regions(function: MeteringFunction, config: StageConfig) -> Non
     for actions, resources, conditions in (
         (["cloudformation:DescribeStacks"], [stacks], None),
         (["s3:GetObject"], objects, None),
-        (["s3:ListBucket"], [bucket], {"StringLikeIfExists": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}}),
+        (["s3:ListBucket"], [bucket], {"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}}),
     ):
         iam.Grant.add_to_principal(
             grantee=function.role, actions=actions, resource_arns=resources, conditions=conditions

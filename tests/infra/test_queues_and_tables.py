@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.infra.support.conditions import holds
 from tests.infra.support.synthesis import STAGE_NAMES, synthesised
 
 
@@ -32,6 +33,32 @@ def test_both_queues_are_reached_by_tls_only(stage: str) -> None:
                 guarded |= {queue["Ref"] for queue in policy["Properties"]["Queues"]}
 
     assert guarded == set(synth.resources("data", "AWS::SQS::Queue"))
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_s3_sends_to_the_ingest_queue_for_the_stages_own_bucket_alone(stage: str) -> None:
+    """X6: it might send for any bucket of the account. CloudFormation's names: stack, resource, and 12 characters."""
+    synth = synthesised(stage)
+    [bucket_id] = synth.resources("data", "AWS::S3::Bucket")
+    [statement] = [
+        each
+        for policy in synth.resources("data", "AWS::SQS::QueuePolicy").values()
+        for each in policy["Properties"]["PolicyDocument"]["Statement"]
+        if each["Effect"] == "Allow"
+    ]
+    assert statement["Principal"] == {"Service": "s3.amazonaws.com"}
+    condition = statement["Condition"]
+    assert condition["StringEquals"]["aws:SourceAccount"] == {"Ref": "AWS::AccountId"}
+    parts = condition.get("ArnLike", {}).get("aws:SourceArn", {"Fn::Join": ["", ["arn:aws:s3:::*"]]})["Fn::Join"][1]
+    pattern = "".join(each if isinstance(each, str) else "aws" for each in parts)
+
+    def may_send(bucket: str) -> bool:
+        return holds({"ArnLike": {"aws:SourceArn": pattern}}, {"aws:SourceArn": f"arn:aws:s3:::{bucket}"})
+
+    assert not may_send("logs-of-others")
+    assert not may_send(f"metering-{synth.config.stage}-other-data-{bucket_id.lower()}-0123456789ab")
+    assert not may_send(f"metering-{synth.config.stage}-data-data-{bucket_id.lower()}-0123456789ab")
+    assert may_send(f"{synth.config.stack_name('data')}-{bucket_id}-0123456789ab".lower())
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

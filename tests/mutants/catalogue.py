@@ -818,9 +818,23 @@ MUTANTS = (
     Mutant(
         name="a missing key is forbidden",
         path="infra/components/bucket.py",
-        old='operator="StringLikeIfExists"',
-        new='operator="StringLike"',
+        old="        self.grant_list(role, *prefixes)\n",
+        new="",
         suites=_GRANTS,
+    ),
+    Mutant(
+        name="each role lists the whole bucket",
+        path="infra/components/bucket.py",
+        old='conditions={"StringLike": {"s3:prefix"',
+        new='conditions={"StringLikeIfExists": {"s3:prefix"',
+        suites=_GRANTS,
+    ),
+    Mutant(
+        name="S3 sends to the queue for any bucket of the account",
+        path="infra/components/queues.py",
+        old=':s3:::{self._stack}-databucket*"',
+        new=':s3:::*"',
+        suites=("tests/infra/test_queues_and_tables.py",),
     ),
     Mutant(
         name="the bucket refuses its own default encryption",

@@ -21,6 +21,7 @@ def _one_holds(operator: str, actual: str | None, expected: list[str]) -> bool:
     absent_passes = {
         "StringEquals": False,
         "StringLike": False,
+        "ArnLike": False,
         "StringLikeIfExists": True,
         "ForAllValues:StringLike": True,
         "StringNotEquals": True,
