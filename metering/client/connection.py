@@ -269,9 +269,9 @@ def connect(
 
     Args:
         stage: Default: `METERING_STAGE`, or `local`, which needs `metering local up`.
-        region: One region, or `all`. Default: that of the environment, or us-east-1.
+        region: One region, or `all`. Default: that of the environment, or the home region of the deployed stage.
         endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, the one of `metering local up` for stage `local`, else AWS.
-        home: Home region, if the stage's settings name another than its base does. Money and `all` are found there.
+        home: Home region, where money and `all` are found. Default: as the deployed stage says, which is looked up.
         url: The HTTP API instead: output `ApiUrl`, or the link that `metering serve` prints, with its token.
         token: Token of the API. Default: what stands behind the `#` of the URL, or `METERING_TOKEN`.
 

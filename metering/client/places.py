@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from metering.adapters.aws.fleet.homes import published_home
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
 from metering.adapters.emulator.health import is_emulator
 from metering.adapters.emulator.reaching import endpoint_for
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
-from metering.fleet.settings.bases import SAFEST, STAGES
+from metering.fleet.settings.bases import SAFEST, STAGES, runs_on_emulator
 from metering.fleet.settings.layers import Asked
 from metering.fleet.settings.names import STAGE_NAME
 from metering.fleet.stage import StageConfig
@@ -28,23 +30,23 @@ ALL = "all"
 _TOO_LITTLE = "Nothing is answered, because it would be too little. Ask again, or name one region."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """A stage, and one of its regions or all.
 
     Attributes:
-        region: Name of the region, or `all`.
-        home: Home region of the stage: its states of regions, price books and payers are there.
+        given_region: Name of the region, or `all`; None: the home region.
+        given_home: Home region of the stage; None: as the deployed stage says.
         only: The region if the program named it, so that costs are those of its usage alone; else None.
         endpoint: URL of an emulator; None for AWS.
         environ: Environment of the AWS SDK.
     """
 
     stage: str
-    region: str
+    given_region: str | None
     endpoint: str | None
     environ: Mapping[str, str]
-    home: str
+    given_home: str | None = None
     only: str | None = None
 
     @classmethod
@@ -69,15 +71,15 @@ class Place:
             )
         place = cls(
             stage=stage,
-            home=home or _home_of(stage),
-            region=region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+            given_home=home,
+            given_region=region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
             endpoint=endpoint or environ.get("AWS_ENDPOINT_URL") or None,
             environ=environ,
             only=None if region == ALL else region,
         )
-        if place.region != ALL and not is_region(place.region):
+        if place.given_region and place.given_region != ALL and not is_region(place.given_region):
             raise OperationFailedError(
-                f"{place.region} is not the name of a region.", "Write it as eu-west-1, or all for every region."
+                f"{place.given_region} is not the name of a region.", "Write it as eu-west-1, or all for every region."
             )
         if place.endpoint is not None and not _is_url(place.endpoint):
             raise OperationFailedError(
@@ -85,10 +87,25 @@ class Place:
             )
         return place
 
+    @cached_property
+    def home(self) -> str:
+        """Home region of the stage: its states of regions, price books and payers are there."""
+        return self.given_home or self._deployed_home() or _home_of(self.stage)
+
+    @cached_property
+    def region(self) -> str:
+        """Name of the region, or `all`."""
+        return self.given_region or self.home
+
+    def _deployed_home(self) -> str | None:
+        if runs_on_emulator(self.stage):
+            return None
+        return published_home(self.stage, environ=self.environ, endpoint=self._reached())
+
     @property
     def everywhere(self) -> bool:
         """Whether all regions of the stage are asked."""
-        return self.region == ALL
+        return self.given_region == ALL
 
     def regions(self) -> list[RegionConnection]:
         """The region, or all that hold data, sorted by name.

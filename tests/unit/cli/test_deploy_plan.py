@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from metering.adapters.memory.regions import STACKS, MemoryAccount
+from metering.adapters.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 from metering.cli.commands.platform.plan import check_formats, plan_lines, standing_usd
 from metering.cli.commands.platform.states import deployed_row, fail_unless_ready, state_row, tell_changes
 from metering.cli.failures import CommandFailedError
 from metering.fleet.ports import TOOLKIT_STACK, StackStatus
 from metering.fleet.regions import Phase, RegionState, Step
-from metering.fleet.settings.layers import Asked
+from metering.fleet.settings.layers import Asked, planned
 from metering.fleet.settings.regions import Before, Change
 from metering.fleet.stage import StageConfig
 from metering.fleet.survey import Surveyed
@@ -182,6 +182,24 @@ def test_a_newer_data_format_is_refused_with_the_way_that_is_left() -> None:
     with pytest.raises(CommandFailedError, match="format 2") as refused:
         check_formats([found])
     assert "docs/operator-guide.md says under Restore" in refused.value.advice
+
+
+@pytest.mark.parametrize("phase", [None, *Phase])
+def test_a_region_outside_the_rules_is_told_in_the_audit_trail_unless_it_stands(phase: Phase | None) -> None:
+    """H-P3: what `--outside-rules` builds is part of the deed's consequence."""
+    from metering.cli.commands.platform.states import check_rules
+
+    given = GivenSettings(like="prod", by_file={"rollout.allow": ["eu-*"]})
+    states = MemoryRegionStates()
+    if phase is not None:
+        states.save(RegionState(region="us-west-2", phase=phase))
+    settings = SimpleNamespace(of=lambda _region: planned(Asked(stage="prod"), given))
+    world = cast("Fleet", SimpleNamespace(settings=settings, states=states, home=HOME))
+
+    kept = check_rules(world, [HOME, "us-west-2", "eu-west-1"], outside=True)
+
+    told = " us-west-2: outside the rules of stage prod (rollout.allow), by --outside-rules."
+    assert kept == (told if phase in {None, Phase.ABSENT, Phase.REMOVED} else "")
 
 
 def test_a_region_without_a_state_whose_stack_failed_is_failed_and_says_why() -> None:

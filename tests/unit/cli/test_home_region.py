@@ -128,6 +128,20 @@ def test_a_region_that_others_call_home_is_the_home_region(world: DeployedStage)
     assert "--region" in told.value.advice
 
 
+def test_a_python_program_without_a_region_asks_the_home_region(world: DeployedStage) -> None:
+    """H-P3."""
+    from metering.client.places import Place
+
+    world.deploy(HOME, RULES)
+    place = Place.named(stage="prod", region=None, endpoint=world.endpoint, environ={})
+    try:
+        found = [each.region for each in place.regions()]
+    except OperationFailedError as error:
+        found = [str(error)]
+    assert found == [HOME]
+    assert place.home == HOME
+
+
 @pytest.mark.usefixtures("rules")
 def test_a_region_of_the_environment_wins_and_the_error_names_the_home_region(
     world: DeployedStage, monkeypatch: pytest.MonkeyPatch
