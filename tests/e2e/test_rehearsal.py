@@ -108,7 +108,7 @@ def test_prod_goes_from_bootstrap_to_uninstall_beside_a_running_local_stage(mach
 
     left = machine.ask("uninstall", "--delete-data", *PROD)["rows"]
     assert {row["kind"] for row in left} == {"bucket", "table", "key", "queue", "log"}
-    assert all(row["delete_with"] for row in left)
+    assert all(row["delete_with"].startswith(f"aws --endpoint-url {machine.endpoint} ") for row in left)
     tables = machine.clients().dynamodb.list_tables()["TableNames"]
     assert {row["name"] for row in left if row["kind"] == "table"} <= set(tables)
     assert machine.ask("region", "status", "--stage", "local")["rows"][0]["stacks"].count("COMPLETE") == 4

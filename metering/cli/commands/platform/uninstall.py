@@ -27,12 +27,12 @@ _COLUMNS = (
 # What deletes an orphan. Each protects itself: a table by its deletion protection, a bucket by what is in it, a key by
 # a week of waiting.
 _ENDS = {
-    "bucket": "aws s3api delete-bucket --bucket {name} --region {region}",
-    "table": "aws dynamodb update-table --table-name {name} --no-deletion-protection-enabled --region {region} && "
-    "aws dynamodb delete-table --table-name {name} --region {region}",
-    "key": "aws kms schedule-key-deletion --key-id {name} --pending-window-in-days 7 --region {region}",
-    "queue": "aws sqs delete-queue --queue-url {name} --region {region}",
-    "log": "aws logs delete-log-group --log-group-name {name} --region {region}",
+    "bucket": "{aws} s3api delete-bucket --bucket {name} --region {region}",
+    "table": "{aws} dynamodb update-table --table-name {name} --no-deletion-protection-enabled --region {region} && "
+    "{aws} dynamodb delete-table --table-name {name} --region {region}",
+    "key": "{aws} kms schedule-key-deletion --key-id {name} --pending-window-in-days 7 --region {region}",
+    "queue": "{aws} sqs delete-queue --queue-url {name} --region {region}",
+    "log": "{aws} logs delete-log-group --log-group-name {name} --region {region}",
 }
 
 
@@ -65,7 +65,7 @@ def uninstall(
     if dry_run:
         would = [each for name in regions for each in fleet.uninstall.would_remain(name, delete_data=delete_data)]
         title = f"Stage {session.stage} would leave, in this order: {', '.join(regions)}"
-        session.write(_answer(would, regions, title=title))
+        session.write(_answer(would, regions, title=title, endpoint=session.endpoint))
         return
     consequence = (
         "Functions, alarms and dashboards are deleted in all regions, and so is the data, for good."
@@ -81,17 +81,18 @@ def uninstall(
     ) as done:
         remaining = fleet.uninstall.run(delete_data=delete_data)
         done.result = f"{len(regions)} regions left, {len(remaining)} resources remain"
-    session.write(_answer(remaining, regions, title=f"Stage {session.stage} left {', '.join(regions)}"))
+    title = f"Stage {session.stage} left {', '.join(regions)}"
+    session.write(_answer(remaining, regions, title=title, endpoint=session.endpoint))
 
 
 def _nowhere(stage: str) -> str:
     return f"Stage {stage} is not deployed: there is nothing to remove."
 
 
-def _answer(remaining: list[Remaining], regions: list[str], *, title: str) -> Answer:
+def _answer(remaining: list[Remaining], regions: list[str], *, title: str, endpoint: str | None) -> Answer:
     return Answer(
         columns=_COLUMNS,
-        rows=[_row(each) for each in remaining],
+        rows=[_row(each, endpoint) for each in remaining],
         meta={"regions": regions},
         title=title,
         empty="Nothing of the stage remains but the bootstrap of the CDK, which other projects may use too.",
@@ -113,11 +114,14 @@ def _resources(number: int) -> str:
     return f"{number} resource{'' if number == 1 else 's'} kept"
 
 
-def _row(each: Remaining) -> dict[str, Cell]:
+def _row(each: Remaining, endpoint: str | None) -> dict[str, Cell]:
+    # Version 1 of the AWS CLI ignores `AWS_ENDPOINT_URL` for some services.
+    aws = f"aws --endpoint-url {endpoint}" if endpoint else "aws"
+    end = _ENDS.get(each.kind, "").format(aws=aws, name=each.name, region=each.region)
     return {
         "region": each.region,
         "kind": each.kind,
         "name": each.name,
         "orphaned": each.orphaned,
-        "delete_with": _ENDS.get(each.kind, "").format(name=each.name, region=each.region) if each.orphaned else "",
+        "delete_with": end if each.orphaned else "",
     }
