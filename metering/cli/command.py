@@ -269,7 +269,7 @@ class Session:
 
     def write(self, answer: Answer, *, chart: Chart | None = None) -> None:
         """Print the answer as `--format` and `--output` say; a chart goes below its table."""
-        write_answer(answer, self.form, self.output, chart=chart, wide=self.wide)
+        write_answer(answer, self.form, self.output, chart=chart, wide=self.wide, tell=say)
 
 
 def command(

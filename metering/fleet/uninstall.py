@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from metering.fleet.regions import Phase
 from metering.fleet.steps import at_rest, delete_stack
+from metering.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -118,7 +119,9 @@ class Uninstall:
 
     def _delete_data(self, region: str, data: Sequence[StackResource]) -> None:
         if any(each.kind == "AWS::S3::Bucket" and not each.retained for each in data):
-            self.say(region, f"deleted {self.ports.deployed.empty_bucket(region):,} objects of the data bucket")
+            self.say(
+                region, f"deleted {counted(self.ports.deployed.empty_bucket(region), 'object')} of the data bucket"
+            )
         self._delete(region, self.ports.builder.stacks().data)
 
     def _phase(self, region: str) -> Phase | None:

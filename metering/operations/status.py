@@ -134,7 +134,7 @@ class StatusReader:
             figures={} if known is None else known.figures,
             lines=(
                 StatusLine(what="version", state=Standing.OK, value=self.version or "not published"),
-                _completeness(complete),
+                _completeness(complete, None if known is None else max(now_s - known.measured_s, 0)),
                 self._queue(),
                 self._dead_letters(),
                 *map(self._with_reach, _figure_lines({} if known is None else known.figures)),
@@ -226,14 +226,16 @@ class StatusReader:
         )
 
 
-def _completeness(complete: Complete) -> StatusLine:
+def _completeness(complete: Complete, age_s: int | None) -> StatusLine:
+    """Up to when the count is complete. What holds it back was measured `age_s` ago, and may have gone since."""
     through = f"through {rfc3339(complete.through_s)}" if complete.through_s else "not known yet"
     held = "; ".join(each.what for each in complete.held_back_by)
     unusual = [each for each in complete.held_back_by if not each.usual]
+    when = "" if age_s is None else f" (as of {duration(age_s)} ago)"
     return StatusLine(
         what="complete",
         state=Standing.ATTENTION if unusual else Standing.OK,
-        value=f"{through}, held back by {held}" if held else through,
+        value=f"{through}, held back by {held}{when}" if held else through,
         cure=unusual[0].cure if unusual else "",
     )
 

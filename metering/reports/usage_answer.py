@@ -9,7 +9,7 @@ from metering.audit.held_back import sentences
 from metering.hours import hour_of, rfc3339
 from metering.reports.answer import KEEP, Answer, Column
 from metering.reports.ranking import ranked
-from metering.reports.time_range import shown
+from metering.reports.time_range import month_start_s, shown
 from metering.units import HOUR_S, counted, exact_and_size
 
 if TYPE_CHECKING:
@@ -148,6 +148,8 @@ def title_of(what: str, query: UsageQuery, as_of_s: int) -> str:
     title = f"{what} from {shown(query.from_s, query.zone)} to {shown(query.to_s, query.zone)}"
     if query.zone is not UTC:
         title += f", by UTC hours in {query.zone}"
+    if (query.from_s, query.to_s) == (month_start_s(as_of_s, query.zone), hour_of(as_of_s) + HOUR_S):
+        title += ", this month so far"
     return f"{title} (not over yet)" if query.to_s > hour_of(as_of_s) + HOUR_S else title
 
 

@@ -14,6 +14,8 @@ from unittest.mock import patch
 
 import pytest
 
+from metering.cli.commands.developer.demo_stage import NEXT
+from metering.replay.synthesis import _LATE_DAYS
 from metering.stores.deliveries import Delivery
 from tests.cli.billing_page import Example
 from tests.cli.lively import Lively
@@ -87,3 +89,27 @@ def test_the_second_run_of_the_program_is_a_conflict_that_the_page_shows(region:
     told = [typed(line) for line in quarantine]
     assert "batch_id first-1 kind conflict" in told[0]
     assert "first-1 differs from what is metered under its id:" in told[1]
+
+
+def test_a_report_without_times_says_that_it_is_of_this_month_alone(region: Lively) -> None:
+    """H-D6: after a replay of 33 days it showed less than `verify`, and only its times said why."""
+    assert "Usage from 2026-11-01T00:00:00Z to 2026-11-24T14:00:00Z, this month so far" in typed(
+        "metering report usage"
+    )
+    assert "this month so far" not in typed("metering report usage --last 35d")
+
+
+def test_what_is_asked_after_a_replay_has_all_of_its_late_records() -> None:
+    """H-D6: the first report of the page was of this month, and the replay is of 33 days."""
+    asked = TEXT.partition("## 5.")[2].partition("\n## ")[0]
+    [first, *_] = [line for line in asked.splitlines() if line.startswith("metering report usage")]
+    [days] = re.findall(r"--last ([0-9]+)d", first) or ["0"]
+    assert int(days) > _LATE_DAYS[1] + 1
+    assert "this month so far" in " ".join(asked.split())
+
+
+def test_what_the_demo_proposes_next_has_all_of_the_week_that_it_sends() -> None:
+    """H-D6: 168 hours, counted back from this one, touch eight days, and seven were asked for."""
+    lines = [line for line in NEXT if "--last" in line]
+    assert len(lines) == 2
+    assert all("--last 8d" in line for line in lines)

@@ -121,7 +121,7 @@ def test_help_works_without_the_sources(words: str, installed: Path) -> None:
 
 def test_every_runbook_is_shown_without_the_sources_and_without_a_network(installed: Path) -> None:
     for name in sorted({spec.runbook for spec in ALARMS}):
-        done = run(installed, "runbook", f"metering-prod-{name}", "--region", "eu-west-1")
+        done = run(installed, "runbook", f"metering-prod-{name}", "--region", "eu-west-1", "--format", "json")
         assert (done.returncode, done.stderr) == (0, "")
         assert "--region eu-west-1 --stage prod" in done.stdout
 

@@ -86,7 +86,7 @@ def judged(session: Session, home: RegionConnection, name: str | None) -> Judged
     )
 
 
-def counted(view: Judged) -> Counted:
+def how_far(view: Judged) -> Counted:
     """How far what is counted goes."""
     from metering.billing.budgets.blockers import unpriced_in
     from metering.reports.budgets.budget_answer import Counted

@@ -16,7 +16,7 @@ from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.reports.encodings import PIECES, encoded_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from metering.cli.printing.table import Chart
@@ -48,6 +48,7 @@ class PageFormat(StrEnum):
     HTML = "html"
 
 
+_UNASKED_JSON = "This is JSON, because stdout is no terminal. For a table: --format table"
 # A file without a suffix, such as a device, gets JSON.
 _SUFFIXES = {"": Format.JSON, ".txt": Format.TABLE} | {f".{form}": form for form in Format if form is not Format.TABLE}
 
@@ -79,11 +80,18 @@ def chosen_format(wanted: Format | None, output: Path | None, *, terminal: bool)
 
 
 def write_answer(
-    answer: Answer, wanted: Format | None, output: Path | None, *, chart: Chart | None = None, wide: bool = False
+    answer: Answer,
+    wanted: Format | None,
+    output: Path | None,
+    *,
+    chart: Chart | None = None,
+    wide: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> None:
     """Print `answer` on stdout, or write it to `output`; a chart goes below its table.
 
-    A table fits the terminal. In a file, and with `wide`, it has all columns, in lines as long as they are.
+    A table fits the terminal. In a file, and with `wide`, it has all columns, in lines as long as they are. `tell` says
+    that an answer is JSON only because stdout is no terminal: people read it so with `| less` or `| grep`.
 
     Raises:
         WrongUsageError: Parquet was asked for on a terminal, or the place cannot be written.
@@ -93,6 +101,8 @@ def write_answer(
     form = chosen_format(wanted, output, terminal=terminal)
     if form is Format.PARQUET and terminal:
         raise WrongUsageError("Parquet is binary and is not printed on a terminal.", "Add --output FILE.parquet.")
+    if tell is not None and wanted is None and output is None and not terminal:
+        tell(_UNASKED_JSON)
     if output is None:
         _write_stdout(answer, form, chart, wide=wide)
     else:

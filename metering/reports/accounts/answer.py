@@ -9,7 +9,7 @@ from metering.billing.day_sums.uncounted import Reach
 from metering.hours import rfc3339
 from metering.reports.answer import KEEP, Answer, Cell, Column
 from metering.reports.budgets.reach import reach_document, reach_lines
-from metering.units import exact_and_size
+from metering.units import counted, exact_and_size
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def accounts_answer(
         empty="No account has usage.",
         footer=(
             *([] if others is None else [_cut_line(listing)]),
-            f"Total: {exact_and_size(listing.total.bytes)} in {listing.total.records:,} records of "
+            f"Total: {exact_and_size(listing.total.bytes)} in {counted(listing.total.records, 'record')} of "
             f"{listing.count:,} {'account' if listing.count == 1 else 'accounts'}.",
             *_freshness(query.month, state, as_of_s, reach),
         ),

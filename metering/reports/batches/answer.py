@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from metering.hours import rfc3339
 from metering.ledger.notes.tokens import Role
 from metering.reports.answer import KEEP, ROOMY, Answer, Column
-from metering.units import exact_and_size
+from metering.units import counted, exact_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,7 +219,7 @@ def _whole_lines(story: BatchStory, marker: Marker) -> Iterator[str]:
         if marker.reason == "too_late":
             yield "If it is a copy of a batch whose marker has expired, --from and --to find the rows of that."
     else:
-        yield f"{_records(marker.records)}: {marker.metered:,} metered, {marker.refused:,} refused."
+        yield f"{counted(marker.records, 'record')}: {marker.metered:,} metered, {marker.refused:,} refused."
     if story.waits:
         yield "It waits for the roll-up: reports on its accounts count it in a minute at most, and with --now at once."
     for each in story.quarantine:
@@ -237,14 +237,10 @@ def _proof_lines(story: BatchStory) -> Iterator[str]:
         return
     rows, marked = story.rows, story.marked
     if marked is None:
-        yield f"Its rows: {exact_and_size(rows.bytes)} in {_records(rows.records)}."
+        yield f"Its rows: {exact_and_size(rows.bytes)} in {counted(rows.records, 'record')}."
     elif story.equal:
-        yield f"Marker and rows say the same: {exact_and_size(rows.bytes)} in {_records(rows.records)}."
+        yield f"Marker and rows say the same: {exact_and_size(rows.bytes)} in {counted(rows.records, 'record')}."
     else:
         yield "Marker and rows are NOT equal:"
-        yield f"  the marker says {marked.bytes:,} bytes in {marked.records:,} records"
-        yield f"  the rows say {rows.bytes:,} bytes in {rows.records:,} records"
-
-
-def _records(count: int) -> str:
-    return "1 record" if count == 1 else f"{count:,} records"
+        yield f"  the marker says {marked.bytes:,} bytes in {counted(marked.records, 'record')}"
+        yield f"  the rows say {rows.bytes:,} bytes in {counted(rows.records, 'record')}"

@@ -9,7 +9,7 @@ from metering.onramps.balance import OUTCOMES
 from metering.onramps.ingest.advice import advice_of
 from metering.onramps.ingest.outcomes import VERDICTS
 from metering.reports.answer import KEEP, ROOMY, Answer, Column
-from metering.units import exact_and_size
+from metering.units import counted, exact_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -185,30 +185,25 @@ def _left_out(totals: RunTotals) -> Iterator[str]:
     """What the totals do not have, one line each."""
     balance = totals.balance
     if balance.skipdata:
-        yield f"Missing: records that the log itself lost, as {_lines(balance.skipdata)} of it say (SKIPDATA)."
+        yield f"Missing: records that the log itself lost, as {counted(balance.skipdata, 'line')} of it say (SKIPDATA)."
     for log, (lines, size) in sorted(totals.shadowed.items()):
-        yield f"Shadowed: {_lines(lines)} with {exact_and_size(size)}, which {log} logs, too, and counts."
+        yield f"Shadowed: {counted(lines, 'line')} with {exact_and_size(size)}, which {log} logs, too, and counts."
     if totals.others.lines:
         yield _others(totals)
     for reason, (lines, size) in sorted(totals.refusals.items()):
-        yield f"Refused: {_lines(lines)} with {exact_and_size(size)}, {reason}."
+        yield f"Refused: {counted(lines, 'line')} with {exact_and_size(size)}, {reason}."
     for reason, count in sorted(totals.problems.items()):
         place, detail = totals.examples[reason]
-        files = "1 file" if count == 1 else f"{count:,} files"
-        yield f"Not in these totals: {files}, {reason}, such as {place}: {detail}."
+        yield f"Not in these totals: {counted(count, 'file')}, {reason}, such as {place}: {detail}."
 
 
 def _others(totals: RunTotals) -> str:
     others = totals.others
     return (
-        f"Of other accounts than the files' names state: {_lines(others.lines)} with {exact_and_size(others.bytes)}; "
-        f"{_lines(others.billed_lines)} of them with {exact_and_size(others.billed_bytes)} "
-        f"{'bills' if others.billed_lines == 1 else 'bill'} those accounts."
+        f"Of other accounts than the files' names state: {counted(others.lines, 'line')} with "
+        f"{exact_and_size(others.bytes)}; {counted(others.billed_lines, 'line')} of them with "
+        f"{exact_and_size(others.billed_bytes)} {'bills' if others.billed_lines == 1 else 'bill'} those accounts."
     )
-
-
-def _lines(number: int) -> str:
-    return "1 line" if number == 1 else f"{number:,} lines"
 
 
 def _document(totals: RunTotals, rows: Sequence[Mapping[str, Cell]], *, told: str) -> dict[str, Json]:

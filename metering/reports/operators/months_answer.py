@@ -10,7 +10,7 @@ from metering.reports.answer import KEEP, ROOMY, Answer, Column
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows
 from metering.reports.usage_rows import summed, values_of
-from metering.units import exact_and_size
+from metering.units import counted, exact_and_size
 from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def frozen_answer(
         title=f"{month} is {state}",
         empty="No frozen totals.",
         footer=(
-            f"{exact_and_size(total.bytes)} in {total.records:,} records.",
+            f"{exact_and_size(total.bytes)} in {counted(total.records, 'record')}.",
             *([f"{corrections.records:,} of them correct earlier months."] if corrections.records else []),
         ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.reports.page.markup import Markup, tag, text, words
-from metering.units import exact_and_size, size_text
+from metering.units import counted, exact_and_size, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,9 @@ def trend(bars: Mapping[str, Total]) -> Markup:
         if total.bytes > 0:
             # What is there is seen, however small it is beside the others.
             height = max(height, 1)
-        about = tag("title", text(f"{_shown(name)}: {exact_and_size(total.bytes)} in {total.records:,} records"))
+        about = tag(
+            "title", text(f"{_shown(name)}: {exact_and_size(total.bytes)} in {counted(total.records, 'record')}")
+        )
         y = _TOP + plot - height
         parts.append(tag("g", about, tag("rect", class_="bar", x=left, y=y, width=width, height=height, rx=1)))
         if place % every == 0 and left <= _WIDTH - _LABEL:

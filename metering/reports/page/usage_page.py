@@ -13,7 +13,7 @@ from metering.reports.page.style import STYLE
 from metering.reports.page.trend import trend
 from metering.reports.time_range import shown
 from metering.reports.usage_answer import waiting_lines
-from metering.units import SIZE_BASE, exact_and_size, size_text
+from metering.units import SIZE_BASE, counted, exact_and_size, size_text
 from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class UsagePage:
             tag("p", words(self._range()), class_="soft"),
             tag("p", words(told), class_="soft"),
             tag("p", words(size_text(total.bytes)), class_="big"),
-            tag("p", words(f"{total.bytes:,} bytes in {total.records:,} records")),
+            tag("p", words(f"{total.bytes:,} bytes in {counted(total.records, 'record')}")),
             tag("div", *self._facts(), class_="facts"),
         )
 

@@ -10,7 +10,7 @@ from metering.reports.answer import KEEP, ROOMY, Answer, Column
 from metering.reports.trace.question import KEY_COLUMNS
 from metering.reports.trace.tracing import Vouching
 from metering.reports.usage_answer import title_of
-from metering.units import exact_and_size
+from metering.units import counted, exact_and_size
 from metering.usage.totals import Total, sum_totals
 
 if TYPE_CHECKING:
@@ -149,10 +149,10 @@ def lines(traces: Sequence[Trace]) -> Iterator[str]:
             yield f"The markers of {_number(expired, 'batch', 'batches')} have expired; their rows remain."
         return
     yield "The sums are NOT equal:"
-    yield f"  the report says {usage.bytes:,} bytes in {usage.records:,} records"
-    yield f"  the rows say {rows.bytes:,} bytes in {rows.records:,} records"
+    yield f"  the report says {usage.bytes:,} bytes in {counted(usage.records, 'record')}"
+    yield f"  the rows say {rows.bytes:,} bytes in {counted(rows.records, 'record')}"
     if markers is not None:
-        yield f"  the markers say {markers.bytes:,} bytes in {markers.records:,} records"
+        yield f"  the markers say {markers.bytes:,} bytes in {counted(markers.records, 'record')}"
     yield from _where_different(traces)
 
 

@@ -9,10 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from metering.cli.app import app
 from metering.cli.printing.output import Format, chosen_format, encoded
 from metering.reports.answer import Answer, Cell, Column
 from metering.reports.safe_text import printable, spreadsheet_text
+from tests.cli.lively import Lively
+from tests.cli.record import _at_one_moment
 
 # 140 PB a day for a year: past 2^63 after 66 days.
 YEAR_BYTES = 140 * 10**15 * 365
@@ -124,3 +128,20 @@ def test_visible_text_of_any_script_is_printed_unchanged() -> None:
     assert printable("Zürich 東京 i-0abc/[x]") == "Zürich 東京 i-0abc/[x]"
     assert spreadsheet_text("USW2-DataTransfer-Out-Bytes") == "USW2-DataTransfer-Out-Bytes"
     assert printable("a\U000e0041b\ud800") == "a\\U000e0041b\\ud800"
+
+
+@pytest.mark.parametrize(("given", "told"), [((), 1), (("--format", "json"), 0), (("--format", "csv"), 0)])
+def test_who_reads_json_because_stdout_is_no_terminal_is_told_so_once(given: tuple[str, ...], told: int) -> None:
+    with _at_one_moment(Lively()):
+        result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", "sources", *given])
+    assert result.exit_code == 0
+    assert result.stderr.count("This is JSON, because stdout is no terminal. For a table: --format table") == told
+    assert not told or json.loads(result.stdout)
+
+
+def test_a_file_needs_no_word_about_its_format(tmp_path: Path) -> None:
+    with _at_one_moment(Lively()):
+        line = ["--endpoint", "http://127.0.0.1:9", "sources", "--output", str(tmp_path / "sources.json")]
+        result = CliRunner().invoke(app, line)
+    assert result.exit_code == 0
+    assert "This is JSON" not in result.stderr

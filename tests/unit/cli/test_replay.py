@@ -209,3 +209,14 @@ def test_a_file_that_spans_more_than_the_window_of_its_stage_cannot_be_moved_to_
         )
     assert result.exit_code == 1
     assert "the records span 20 days; 9 days can be admitted" in " ".join(result.stderr.split())
+
+
+def test_a_replay_names_the_report_on_all_hours_that_it_sent(tmp_path: Path) -> None:
+    """H-D6: the next report was of this month alone, and showed less than `verify`."""
+    region, file = Lively(emulated=True), tmp_path / "mine.ndjson"
+    file.write_text("".join(json.dumps(record(1, start_s=NOW_S - days * 86_400)) + "\n" for days in (0, 30)))
+    with _at_one_moment(region):
+        line = ["replay", "--input", str(file), "--manifest", str(tmp_path / "m.json"), "--threads", "1"]
+        result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line, "--format", "table", "--wide"])
+    assert result.exit_code == 0, result.output
+    assert "metering report usage --from 2026-10-25T13:00:00Z --to 2026-11-24T14:00:00Z" in result.stdout

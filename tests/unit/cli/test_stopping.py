@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from itertools import count
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.verify.manifest import read_header, read_sent
 from metering.cli.commands.developer.replay import send_traffic
 from metering.cli.endings import first_interrupt_noted
+from metering.cli.failures import CommandStoppedError
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.traffic import synthetic_traffic
 from tests.unit.cli.test_wrong_command_lines import broken
@@ -82,6 +84,28 @@ def test_a_replay_that_is_stopped_has_a_manifest_of_all_that_it_sent() -> None:
     assert 40 <= len(named) < 500
     assert counts == Counter(sent.expect for sent in named)
     assert queue.depth().visible == len(named)
+
+
+def test_a_replay_that_is_stopped_at_once_says_how_much_was_sent() -> None:
+    clock = ManualClock(1_800_000_000_000)
+    queue, calls = MemoryQueue(clock), count()
+
+    def press(_call: str) -> None:
+        """A second Ctrl-C while the fourth request is made."""
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+
+    queue.on_call = press
+    region = SimpleNamespace(
+        region="us-east-1",
+        ingest=queue,
+        objects=MemoryObjectStore(clock),
+        names=SimpleNamespace(data_bucket="bucket"),
+    )
+    traffic = synthetic_traffic("clean", SCENARIOS["clean"], 500, 1, 1_800_000_000, "bucket")
+    with pytest.raises((CommandStoppedError, KeyboardInterrupt)) as stopped:
+        send_traffic(cast("RegionConnection", region), traffic, io.StringIO(), threads=1)
+    assert "messages were sent" in str(stopped.value)
 
 
 class _StopsAfter(io.StringIO):

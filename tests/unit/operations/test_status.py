@@ -164,7 +164,18 @@ def test_a_dead_letter_needs_a_person_and_holds_completeness_back() -> None:
         Standing.ATTENTION,
         "metering dlq redrive --region eu-west-1 --stage prod",
     )
-    assert complete.value.endswith("held back by 1 dead letter")
+    assert complete.value.endswith("held back by 1 dead letter (as of 0 s ago)")
+
+
+def test_what_has_left_the_queue_since_the_watch_looked_is_told_as_of_then() -> None:
+    """`queue ok empty` stood beside `held back by 2 messages in the ingest queue`."""
+    setup = Setup()
+    setup.ingest.send_many(["x", "y"])
+    setup.watch()
+    setup.clock.advance_s(40)
+    complete = setup.line("complete").value
+    assert "2 messages in the ingest queue" in complete
+    assert complete.endswith("(as of 40 s ago)")
 
 
 def test_messages_in_the_queue_are_well_until_the_oldest_is_late() -> None:

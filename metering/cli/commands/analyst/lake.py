@@ -20,7 +20,7 @@ from metering.hours import rfc3339
 from metering.ledger.contradictions import Contradictions
 from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
 from metering.reports.time_range import time_range
-from metering.units import DAY_S
+from metering.units import DAY_S, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,14 +77,17 @@ def compact_now(jobs: LakeJobs, *, due: bool = False, clean_after_s: int | None 
     with contradictions.noted():
         rolled_up = jobs.rollup.run(NoDeadline(), only_waiting=True)
         if rolled_up.commits:
-            say(f"Rolled up {rolled_up.commits} commits in {rolled_up.runs} runs.")
+            say(f"Rolled up {counted(rolled_up.commits, 'commit')} in {counted(rolled_up.runs, 'run')}.")
     policy = jobs.policy if due else jobs.policy.everything()
     result = jobs.compactor_of(policy).run(NoDeadline())
     cleaner = jobs.cleaner if clean_after_s is None else replace(jobs.cleaner, wait_s=clean_after_s)
     cleaned = cleaner.run(NoDeadline())
     jobs.rollup_cleaner.run(NoDeadline())
     orphans = jobs.orphans.run(NoDeadline(), whole=True)
-    say(f"Cleaned {cleaned.runs} runs, {cleaned.commits} commits, {orphans} orphaned objects.")
+    say(
+        f"Cleaned {counted(cleaned.runs, 'run')}, {counted(cleaned.commits, 'commit')}, "
+        f"{counted(orphans, 'orphaned object')}."
+    )
     contradictions.tell()
     return result
 
@@ -192,7 +195,7 @@ def _told(result: ReconciliationResult) -> Iterator[tuple[str, str]]:
     for check in result.unstable:
         yield f"{rfc3339(check.hour_s)} was being written to, so it was not compared. Run it again.", "yellow"
     if not result.different and not result.unstable and not result.derived:
-        yield f"In {len(result.checks)} hours markers, usage table and rows are equal.", "green"
+        yield f"In {counted(len(result.checks), 'hour')} markers, usage table and rows are equal.", "green"
 
 
 def reconciliation_answer(result: ReconciliationResult) -> Answer:
@@ -227,7 +230,7 @@ def reconciliation_answer(result: ReconciliationResult) -> Answer:
             "records": sum(check.rows.records for check in result.checks),
             "bytes": str(sum(check.rows.bytes for check in result.checks)),
         },
-        title=f"{len(result.checks)} hours, {len(result.different)} different",
+        title=f"{counted(len(result.checks), 'hour')}, {len(result.different)} different",
         empty="No difference.",
     )
 

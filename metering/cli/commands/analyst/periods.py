@@ -24,7 +24,7 @@ from metering.reports.answer import Answer, Column, Json
 from metering.reports.operators.months_answer import checklist_answer, corrections_since, frozen_answer, months_answer
 from metering.reports.query import MONTH_COLUMNS, month_columns
 from metering.reports.time_range import time_range
-from metering.units import DAY_S
+from metering.units import DAY_S, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,15 +102,15 @@ def period_close(
             raise typer.Exit(1)
         return
     file = ScanFile(resume, ScanOf(command="period close", region=session.region_name, stage=session.stage))
-    counted = file.kept(session.region().items, deep=True, range_s=month_bounds_s(month))
+    known = file.kept(session.region().items, deep=True, range_s=month_bounds_s(month))
     _say_checklist(checklist, accepted)
     checklist.demand(accepted)
     with session.deed(
         what="period close", subject=month, consequence=_consequence(month, checklist, accepted), typed=month
     ) as done:
         with _hours("reading the ledger") as tell, removed_at_the_end(file):
-            closed = close.close(checklist, NoDeadline(), accepted=accepted, tell=tell, counted=counted, keep=file.keep)
-        done.result = f"closed, {len(closed.hours)} hours, {closed.total.records:,} records"
+            closed = close.close(checklist, NoDeadline(), accepted=accepted, tell=tell, counted=known, keep=file.keep)
+        done.result = f"closed, {counted(len(closed.hours), 'hour')}, {counted(closed.total.records, 'record')}"
     session.write(frozen_answer(closed, close.closer.files, month=month, state="closed", group_by=("usage_type",)))
 
 
@@ -266,7 +266,7 @@ def _rebuild_restored(session: Session) -> None:
     ) as done:
         with _hours() as tell:
             result = region.jobs.after_restore(NoDeadline(), tell).run()
-        done.result = f"{result.repaired} totals of {result.hours} hours, in {table}"
+        done.result = f"{counted(result.repaired, 'total')} of {counted(result.hours, 'hour')}, in {table}"
     session.write(_rebuilt_answer(result))
     say(f"The ledger goes with {table}, and the functions work again.")
 
@@ -278,7 +278,7 @@ def _span(start: str | None, end: str | None) -> str:
 def _repaired(result: UsageRebuild) -> str:
     """The figures that were repaired, in words: as many as a line of the audit trail takes."""
     if not result.repaired:
-        return f"nothing to repair in {result.hours} hours"
+        return f"nothing to repair in {counted(result.hours, 'hour')}"
     named = "; ".join(_repair(each) for each in result.repairs[:_NAMED])
     rest = f"; and {result.repaired - _NAMED} more" if result.repaired > _NAMED else ""
     return f"{result.repaired} repaired: {named}{rest}"
@@ -288,7 +288,7 @@ def _repair(repair: Repair) -> str:
     before, after = repair.before, repair.after
     return (
         f"{hour_label(repair.key.hour_s)} {describe_key(repair.key)}: {before.bytes:,} -> {after.bytes:,} bytes, "
-        f"{before.records:,} -> {after.records:,} records"
+        f"{before.records:,} -> {counted(after.records, 'record')}"
     )
 
 

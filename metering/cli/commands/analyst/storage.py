@@ -12,6 +12,7 @@ from metering.cli.command import Session, command
 from metering.operations.own_costs.list_prices import StoragePrices
 from metering.operations.own_costs.storage import Alternative, PrefixStorage, StorageReport, StorageReporter
 from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.units import counted
 
 if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
@@ -86,7 +87,7 @@ def _meta(report: StorageReport) -> dict[str, Json]:
 def _footer(report: StorageReport) -> tuple[str, ...]:
     prices = ", ".join(f"{name} {usd} USD/GB-month" for name, usd in report.prices.storage_usd_gb_month.items())
     return (
-        f"{report.sizes.records:,} records in {report.sizes.batches:,} batches; "
+        f"{counted(report.sizes.records, 'record')} in {counted(report.sizes.batches, 'batch', 'batches')}; "
         f"{report.lake_records:,} in the lake at {_bytes_a_record(report) or 0:.2f} bytes each.",
         f"Storage saved a month: {report.saving(report.json):.1%} against JSON, "
         f"{report.saving(report.gzip):.1%} against gzip; with the requests of the first month "

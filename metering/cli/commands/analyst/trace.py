@@ -12,6 +12,7 @@ from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError
 from metering.cli.times import LastOption
 from metering.reports.trace.question import TraceParameters
+from metering.units import counted
 
 if TYPE_CHECKING:
     from metering.reports.query import UsageQuery
@@ -78,7 +79,7 @@ def trace(
         with naming(region.region):
             hours += len(region.view.hours(from_s=query.from_s, to_s=query.to_s))
     if hours > _QUICK_HOURS:
-        say(f"The rows of {hours:,} hours are read; that takes a while. With --hour it is quick.")
+        say(f"The rows of {counted(hours, 'hour')} are read; that takes a while. With --hour it is quick.")
     found = trace_of(regions, query, now_s=now_s, everywhere=asks_for_all(session))
     session.write(found.answer)
     _judge(found, query)

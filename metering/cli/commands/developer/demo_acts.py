@@ -28,7 +28,7 @@ from metering.reports.ranking import in_order
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import grouped
 from metering.reports.usage_table import UsageTable
-from metering.units import DAY_S, HOUR_S, MINUTE_S
+from metering.units import DAY_S, HOUR_S, MINUTE_S, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -93,7 +93,7 @@ def _send(demo: Demo) -> None:
     _send_one(demo, again, manifest)
     demo.sent = SentBatches.collect(read_sent(_lines_of_messages(manifest)))
     limited("waiting", lambda: wait_until_settled(verifier, _WAIT_S, rollup=rollup_of(demo.region)))
-    tell(f"Sent and processed: {demo.sent.distinct + demo.sent.expected['duplicate']:,} messages.")
+    tell(f"Sent and processed: {counted(demo.sent.distinct + demo.sent.expected['duplicate'], 'message')}.")
 
 
 def _send_one(demo: Demo, traffic: Traffic, manifest: io.StringIO) -> None:
@@ -171,12 +171,15 @@ def _show_lake(demo: Demo) -> None:
     jobs, since_s = demo.region.jobs, demo.now_s - _BUSY_S
     compactor = jobs.compactor_of(replace(jobs.policy, file_rows=file_rows))
     compacted = seen("compacting", lambda: compactor.run(NoDeadline()))
-    tell(f"{compacted.rows:,} rows are in {compacted.files:,} files of Parquet now.")
+    tell(f"{counted(compacted.rows, 'row')} are in {counted(compacted.files, 'file')} of Parquet now.")
     checks = seen("reconciling", lambda: jobs.reconciler.run(from_s=since_s, to_s=demo.now_s + DAY_S))
     records = sum(check.rows.records for check in checks.checks)
     equal = not checks.different and not checks.unstable
     verdict = "equal" if equal else "DIFFERENT"
-    tell(f"{len(checks.checks)} hours, {records:,} records: markers, usage table and lake are {verdict}.")
+    tell(
+        f"{counted(len(checks.checks), 'hour')}, {counted(records, 'record')}: "
+        f"markers, usage table and lake are {verdict}."
+    )
     costs = storage_answer(seen("measuring", lambda: measure_storage(demo.region, from_s=since_s)))
     tell(next((line for line in costs.footer if line.startswith("Storage saved")), ""))
     if demo.keep:
@@ -228,8 +231,8 @@ def show_proof(result: Verification, expected: dict[str, int]) -> None:
         f"{len(result.lost)} lost, {len(result.doubled)} counted twice, {len(result.unexpected)} unexpected.",
         f"{result.keys:,} totals by hour and usage key: usage table = visible rows, "
         f"{len(result.differences)} differences.",
-        f"By the sender's count:      {result.promised.bytes:,} bytes in {result.promised.records:,} records.",
-        f"The visible rows of them:   {result.proven.bytes:,} bytes in {result.proven.records:,} records.",
+        f"By the sender's count:      {result.promised.bytes:,} bytes in {counted(result.promised.records, 'record')}.",
+        f"The visible rows of them:   {result.proven.bytes:,} bytes in {counted(result.proven.records, 'record')}.",
     )
     for line in lines:
         tell(line)

@@ -32,8 +32,9 @@ NEXT = (
     "metering local up",
     "metering replay --scenario week --manifest m.json",
     "metering verify --manifest m.json --wait 5m",
-    "metering report usage --group-by day --last 7d --chart",
-    "metering cost --prices sample --last 7d --group-by day",
+    # Seven days of hours, counted back from this one, touch eight days.
+    "metering report usage --group-by day --last 8d --chart",
+    "metering cost --prices sample --last 8d --group-by day",
     "metering local down",
 )
 

@@ -19,13 +19,15 @@ from metering.cli.command import Session, command, progress, say
 from metering.cli.endings import first_interrupt_noted
 from metering.cli.failures import CommandStoppedError, WrongUsageError
 from metering.cli.sent_log import SentLog, manifest_file
+from metering.hours import rfc3339
 from metering.intake.work import MAX_RECORDS
 from metering.replay.scenarios import SCENARIOS, Scenario
 from metering.replay.sender import Sender
 from metering.reports.answer import Answer, Column
+from metering.units import HOUR_S, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
     from threading import Event
 
@@ -140,22 +142,25 @@ def replay(
         bucket = _emulated_region(session).names.data_bucket
         traffic = synthetic_traffic(scenario or "", chosen, batches, seed, now_s, bucket)
         deed = nullcontext(Done())
+    hours: set[int] = set()
     with deed as done:
         region = session.region()
         with manifest_file(manifest) as file, first_interrupt_noted() as stopped:
-            counts, took_s = send_traffic(region, traffic, file, rate=rate, threads=threads, stopped=stopped)
-        done.result = f"sent {counts.total():,} of {traffic.messages:,} messages"
+            counts, took_s = send_traffic(
+                region, traffic, file, rate=rate, threads=threads, stopped=stopped, hours=hours
+            )
+        done.result = f"sent {counts.total():,} of {_messages(traffic)}"
         if stopped.is_set():
             raise CommandStoppedError(
                 f"You stopped it: {done.result}.",
                 "The manifest names all that were sent. To check them: "
                 f"metering verify --manifest {shlex.quote(str(manifest))} --wait 10m",
             )
-    session.write(_answer(traffic, counts, took_s, manifest))
+    session.write(_answer(traffic, counts, took_s, manifest, hours))
 
 
 def _messages(traffic: Traffic) -> str:
-    return "1 message" if traffic.messages == 1 else f"{traffic.messages:,} messages"
+    return counted(traffic.messages, "message")
 
 
 def _tell_what_can_be_sent() -> None:
@@ -227,12 +232,15 @@ def send_traffic(
     rate: float | None = None,
     threads: int = 8,
     stopped: Event | None = None,
+    hours: set[int] | None = None,
 ) -> tuple[Counter[str], float]:
     """Send `traffic` with a progress bar and write its manifest. Returns messages by expected verdict, and seconds.
 
-    After `stopped` is set, nothing more is sent; the manifest names all that was.
+    After `stopped` is set, nothing more is sent; the manifest names all that was. `hours` learns the hours of what must
+    be metered.
 
     Raises:
+        CommandStoppedError: A second Ctrl-C ended it.
         SendingFailedError: The queue did not take some messages, even after retries.
         CommandFailedError: The manifest could not be written; the error names the messages that it lacks.
     """
@@ -254,11 +262,19 @@ def send_traffic(
         def written(group: Sequence[SentBatch]) -> None:
             log.add(group)
             counts.update(sent.expect for sent in group)
+            if hours is not None:
+                hours.update(key.hour_s for sent in group for key in sent.totals)
             advance(len(group))
 
         began = time.monotonic()
         going = takewhile(lambda _: stopped is None or not stopped.is_set(), traffic.shipments)
-        sender.send(log.while_it_works(going), written)
+        try:
+            sender.send(log.while_it_works(going), written)
+        except KeyboardInterrupt:
+            raise CommandStoppedError(
+                f"You stopped it at once: at least {counts.total():,} of {_messages(traffic)} were sent.",
+                "The manifest lacks those that were under way. The same replay, sent again, counts nothing twice.",
+            ) from None
     log.must_be_whole()
     return counts, time.monotonic() - began
 
@@ -312,7 +328,16 @@ def _adapted(
     return scenario
 
 
-def _answer(traffic: Traffic, counts: Counter[str], took_s: float, manifest: Path) -> Answer:
+def _report_of(hours: Collection[int]) -> tuple[str, ...]:
+    """The report on all hours that records were sent of: without times it would be of this month alone."""
+    if not hours:
+        return ()
+    return (f"metering report usage --from {rfc3339(min(hours))} --to {rfc3339(max(hours) + HOUR_S)}",)
+
+
+def _answer(
+    traffic: Traffic, counts: Counter[str], took_s: float, manifest: Path, hours: Collection[int] = ()
+) -> Answer:
     """What was sent, and what the manifest expects of it. Nothing is judged yet."""
     sent = sum(counts.values())
     expected = {expect: counts[expect] for expect in ("accepted", "partly", "duplicate", "conflict", "rejected")}
@@ -346,5 +371,5 @@ def _answer(traffic: Traffic, counts: Counter[str], took_s: float, manifest: Pat
             f"{counts['accepted'] + counts['partly']:,} must be accepted, in whole or in part.",
             "Next:",
         ),
-        commands=(f"metering verify --manifest {shlex.quote(str(manifest))} --wait 10m",),
+        commands=(f"metering verify --manifest {shlex.quote(str(manifest))} --wait 10m", *_report_of(hours)),
     )

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.billing.budgeting import budget_named, counted, is_home, judged, known_account, summed_regions
+from metering.cli.billing.budgeting import budget_named, how_far, is_home, judged, known_account, summed_regions
 from metering.cli.billing.home import billing_home, home_ground
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.units import counted
 
 if TYPE_CHECKING:
     from metering.billing.budgets.biller import BillerResult
@@ -147,7 +148,7 @@ def check(session: Session, name: OneOption = None) -> None:
 
     home = billing_home(session)
     view = judged(session, home, name)
-    session.write(standings_answer(view.standings, view.alerts, counted(view)))
+    session.write(standings_answer(view.standings, view.alerts, how_far(view)))
 
 
 @command(budget, "forecast", reads=True, everywhere=True)
@@ -172,12 +173,12 @@ def forecast(
     if backtest:
         [found] = [each for each in view.months.budgets if each.name == name]
         tried = list(tried_on(view.months, found, int(time.time())))
-        session.write(backtest_answer(found, tried, counted(view)))
+        session.write(backtest_answer(found, tried, how_far(view)))
         return
-    session.write(standings_answer(view.standings, (), counted(view)))
+    session.write(standings_answer(view.standings, (), how_far(view)))
     for each in view.standings:
         if each.forecast is not None and each.forecast.known:
-            say(f"Expected by {each.forecast.method.value}, {each.forecast.history_days} days of history.")
+            say(f"Expected by {each.forecast.method.value}, {counted(each.forecast.history_days, 'day')} of history.")
 
 
 @command(budget, "update", reads=True, everywhere=True)
@@ -205,7 +206,7 @@ def update(session: Session) -> None:
         everywhere = summed_regions(session, region) if is_home(session, region.region) else ()
         result = connected_biller(region, everywhere).run(NoDeadline())
         files += result.files
-        say(f"{region.region}: {result.files} lake files counted.")
+        say(f"{region.region}: {counted(result.files, 'lake file')} counted.")
     if result is None:
         raise WrongUsageError("There is no region to count.", "Name one with --region.")
     counts = {"files": files, "budgets": result.budgets, "alerts": result.made, "sent": result.sent}

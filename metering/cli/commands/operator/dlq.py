@@ -19,6 +19,7 @@ from metering.cli.dead_letter_reader import (
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.hours import rfc3339
 from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
+from metering.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,7 +159,9 @@ def redrive(
     else:
         moved = waiting if maximum is None else min(maximum, waiting)
         queue = "the queue of log files" if log_files else "the ingest queue"
-        consequence = f"About {moved} of {waiting} dead letters go back into {queue} and are metered or refused."
+        consequence = (
+            f"About {moved} of {counted(waiting, 'dead letter')} go back into {queue} and are metered or refused."
+        )
         if not log_files:
             need_operator(region)
         subject = " ".join([*(["--log-files"] if log_files else []), "all" if maximum is None else f"--max {maximum}"])

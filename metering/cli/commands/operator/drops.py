@@ -12,7 +12,7 @@ from metering.cli.durations import parse_duration
 from metering.cli.failures import CommandFailedError
 from metering.hours import rfc3339
 from metering.reports.answer import KEEP, Answer, Cell, Column
-from metering.units import DAY_S
+from metering.units import DAY_S, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,14 +51,15 @@ def send(session: Session, since: _SinceOption = None) -> None:
     with session.deed(what="drops send", subject=since or "35d", consequence=consequence) as done:
         lost = _lost(region, since_s)
         refused = region.jobs.drop_check.announce(lost, region.ingest)
-        done.result = f"{len(lost) - len(refused)} of {len(lost)} objects announced"
+        done.result = f"{len(lost) - len(refused)} of {counted(len(lost), 'object')} announced"
         done.failed = bool(refused)
     say(done.result)
     states = {each.key: "refused" for each in refused}
     session.write(_answer(lost, states=states))
     if refused:
         raise CommandFailedError(
-            f"The queue did not take {len(refused)} of {len(lost)} messages.", "Run it again: it sends what is left."
+            f"The queue did not take {len(refused)} of {counted(len(lost), 'message')}.",
+            "Run it again: it sends what is left.",
         )
 
 

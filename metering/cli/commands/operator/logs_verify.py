@@ -15,7 +15,7 @@ from metering.cli.failures import WrongUsageError
 from metering.hours import rfc3339
 from metering.onramps.reasons import FileReason
 from metering.reports.answer import KEEP, ROOMY, Answer, Column
-from metering.units import DAY_S
+from metering.units import DAY_S, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -128,7 +128,7 @@ def _write(
             rows=named,
             document=document,
             empty=_all_well(counts),
-            footer=(f"{files:,} files: {told}.",) if named else (),
+            footer=(f"{counted(files, 'file')}: {told}.",) if named else (),
             commands=_cures(named, place, since_s, now_s),
         )
     )
@@ -138,7 +138,7 @@ def _write(
         have = "1 file has" if counts["unknown"] == 1 else f"{counts['unknown']:,} files have"
         say(f"{have} no name that AWS gives to a log that is metered; nobody can tell.", "yellow")
     if counts["recent"]:
-        came = "1 file" if counts["recent"] == 1 else f"{counts['recent']:,} files"
+        came = counted(counts["recent"], "file")
         say(f"{came} came in the last 30 minutes without a plan yet. To send what nothing sends by itself:")
         say(f"    metering ingest {place}")
 
@@ -150,7 +150,7 @@ def _all_well(counts: dict[str, int]) -> str:
         return "No file came in that time."
     judged = files - counts["recent"] - counts["unknown"]
     if judged == files:
-        return f"{files:,} files, and each is metered."
+        return f"{counted(files, 'file')}, and each is metered."
     return f"{files:,} files: {judged:,} are metered, and none is missing among those that can be judged."
 
 

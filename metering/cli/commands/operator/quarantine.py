@@ -16,6 +16,7 @@ from metering.errors import OperationFailedError
 from metering.reports.answer import KEEP, Answer, Cell, Column
 from metering.reports.operators.quarantine_answer import entry_answer
 from metering.reports.time_range import time_range
+from metering.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,7 +166,7 @@ def retry(
         need_operator(session.region())
         records = sum(each.records for each in planned)
         consequence = (
-            f"{len(planned)} of {len(chosen)} entries, with {records} records as far as is known, "
+            f"{len(planned)} of {len(chosen)} entries, with {counted(records, 'record')} as far as is known, "
             "go into the ingest queue again, to be metered or refused."
         )
         subject = name or " ".join(("--reason", str(reason), *_span(start, end, source, sender)))

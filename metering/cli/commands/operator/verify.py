@@ -24,7 +24,7 @@ from metering.hours import rfc3339
 from metering.reports.answer import Answer, Cell, Column, Json, Kind
 from metering.reports.regions_answer import regions_answer
 from metering.reports.time_range import time_range
-from metering.units import DAY_S, exact_and_size
+from metering.units import DAY_S, counted, exact_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -237,7 +237,7 @@ def verifications_answer(results: Mapping[str, Verification]) -> Answer:
     parts = regions_answer(answers)
     total = sum_verifications(results.values())
     whole: dict[str, Json] = {**_document(total), **(parts.document or {})}
-    said = f"All regions: {exact_and_size(total.metered.bytes)} in {total.metered.records:,} records."
+    said = f"All regions: {exact_and_size(total.metered.bytes)} in {counted(total.metered.records, 'record')}."
     return replace(parts, document=whole, footer=(said,))
 
 
@@ -294,7 +294,7 @@ def explain(result: Verification, *, region: str = "") -> None:
     _say_some(f"{begun}Log files", [f"{name}: {problem}" for name, problem in result.logs.differences])
     if result.logs.left_out:
         cure = "Name a range with --from and --to for the others."
-        say(f"{begun}Only {result.logs.plans:,} log files were checked. {cure}", style="yellow")
+        say(f"{begun}Checked were only {counted(result.logs.plans, 'log file')}. {cure}", style="yellow")
     for hour_s in result.unstable[:_SHOWN]:
         hour = rfc3339(hour_s)
         say(f"{begun}{hour} was being written to, so it was not checked. Run the command again.", style="yellow")
@@ -340,7 +340,8 @@ def _difference_text(difference: Difference) -> str:
     what = difference.batch_id if difference.key is None else " ".join(difference.key[1:6])
     return (
         f"{rfc3339(difference.hour_s)} {what}: {first} say {difference.expected.bytes} bytes in "
-        f"{difference.expected.records} records, {second} {difference.found.bytes} in {difference.found.records}"
+        f"{counted(difference.expected.records, 'record')}, {second} {difference.found.bytes} in "
+        f"{difference.found.records}"
     )
 
 

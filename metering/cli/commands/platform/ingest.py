@@ -175,7 +175,7 @@ def _done(session: Session, choice: Choice, survey: Survey, *, subject: str, dry
         told = replace(told, with_context=judged, overlap=None if judged else Overlap())
         run(choice, survey, measuring(timeline, choice, told.overlap), ran, most_files=most_files)
     else:
-        files = "1 file" if survey.files == 1 else f"{survey.files:,} files"
+        files = counted(survey.files, "file")
         consequence = (
             f"Meters {files} with {size_text(survey.stored_bytes)}. What is accepted is metered, and stays on the bill."
         )
@@ -199,9 +199,12 @@ def _tell(session: Session, ran: Ran, told: _Told) -> None:
         else totals_answer(totals, dry_run=told.dry_run, with_context=told.with_context, overlap=told.overlap)
     )
     if ran.lines:
-        say(f"Read {ran.lines:,} lines in {ran.seconds:.1f} s: {ran.lines / max(ran.seconds, 0.001):,.0f} lines/s.")
+        say(
+            f"Read {counted(ran.lines, 'line')} in {ran.seconds:.1f} s: "
+            f"{ran.lines / max(ran.seconds, 0.001):,.0f} lines/s."
+        )
     if told.detail and files > len(ran.files):
-        say(f"Only the first {len(ran.files):,} files are shown; the sums are of all.", "yellow")
+        say(f"Only the first {counted(len(ran.files), 'file')} are shown; the sums are of all.", "yellow")
     if told.overlap is not None and told.overlap.example is not None:
         say(overlap_sentence(told.overlap), "yellow")
     if unclassified := hint(totals, with_context=told.with_context, dry_run=told.dry_run):
