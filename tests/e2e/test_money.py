@@ -24,8 +24,8 @@ BOOK = "acme"
 def book_file(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A price book as a file, to be imported under a name of its own.
 
-    An invoice is refused while anybody's usage of the month has no price, and other tests send to this stage what they
-    like: the book says that the rest is not sold here.
+    A payer gets no invoice while some of its usage has no price, and other tests send to this stage what they like: the
+    book says that the rest is not sold here.
     """
     shown = service.run("reader", "prices", "show", "--prices", "sample", "--as-file")
     assert shown.returncode == 0, shown.stderr

@@ -125,6 +125,11 @@ def footer_of(invoice: Invoice) -> Iterator[str]:
 
 def _draft_notes(invoice: Invoice) -> Iterator[str]:
     digest = invoice.inputs.digest
+    if invoice.unpriced:
+        yield (
+            "Payers without such usage are invoiced meanwhile. What has no price, and then its price: "
+            f"metering prices check --month {invoice.month}, metering prices import FILE"
+        )
     if invoice.left_out or invoice.unpriced:
         yield f"This is a draft and not final, and cannot be issued yet. Its inputs: {digest}"
         return

@@ -234,6 +234,8 @@ def test_a_payer_without_a_price_is_named_and_all_others_are_issued_and_shown(st
     assert [each["id"] for each in json.loads(result.stdout or '{"rows": []}')["rows"]] == [ID], "nobody is issued"
     told = " ".join(result.stderr.split())
     assert result.exit_code == 1
+    draft = run("draft", "--month", "2026-10", "--payer", ALONE, "--format", "table")
+    assert "metering prices check --month 2026-10, metering prices import FILE" in " ".join(draft.stdout.split())
     assert f"2026-10 of {ALONE} is not issued: AmazonEC2 NatGateway-Bytes has no price in aws-list version 1" in told
     assert "AmazonVPC and AmazonEC2" in told
     PriceStore(stage.home.world.objects).put(
