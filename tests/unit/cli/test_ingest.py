@@ -134,7 +134,7 @@ def test_what_is_left_out_is_said_and_a_refused_file_ends_with_1(tmp_path: Path)
     (tmp_path / NAME.replace("aaaaaaaa", "bbbbbbbb")).write_bytes(flows(1)[:-9])
     result = dry(str(tmp_path))
     assert result.exit_code == 1
-    assert "1 of 3 files are not in these totals" in result.stderr
+    assert "1 of 3 files is not in these totals" in result.stderr
     assert "To see each of them: --detail" in result.stderr
     assert {problem["reason"] for problem in json.loads(result.stdout)["problems"]} == {"unknown_name", "truncated"}
 
@@ -254,7 +254,7 @@ def test_a_real_run_without_a_context_that_lists_the_flow_logs_is_refused(
 ) -> None:
     (tmp_path / NAME).write_bytes(flows(10))
     session = OperatorSession(World())
-    with pytest.raises(CommandFailedError, match="1 of 1 files are not in these totals"):
+    with pytest.raises(CommandFailedError, match="1 of 1 file is not in these totals"):
         real(session, tmp_path)
     answer = json.loads(capsys.readouterr().out)
     assert answer["problems"][0]["reason"] == "no_context"

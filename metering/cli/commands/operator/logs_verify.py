@@ -133,7 +133,7 @@ def _write(
         )
     )
     if wrong:
-        say(f"{wrong:,} files are not metered.", style="bold red")
+        say(f"{counted(wrong, 'file')} {'is' if wrong == 1 else 'are'} not metered.", style="bold red")
     if counts["unknown"]:
         have = "1 file has" if counts["unknown"] == 1 else f"{counts['unknown']:,} files have"
         say(f"{have} no name that AWS gives to a log that is metered; nobody can tell.", "yellow")
@@ -150,8 +150,9 @@ def _all_well(counts: dict[str, int]) -> str:
         return "No file came in that time."
     judged = files - counts["recent"] - counts["unknown"]
     if judged == files:
-        return f"{counted(files, 'file')}, and each is metered."
-    return f"{files:,} files: {judged:,} are metered, and none is missing among those that can be judged."
+        return "1 file, and it is metered." if files == 1 else f"{files:,} files, and each is metered."
+    are = "is" if judged == 1 else "are"
+    return f"{counted(files, 'file')}: {judged:,} {are} metered, and none is missing among those that can be judged."
 
 
 def _row(check: FileCheck, bucket: str) -> Row:

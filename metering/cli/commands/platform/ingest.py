@@ -175,9 +175,9 @@ def _done(session: Session, choice: Choice, survey: Survey, *, subject: str, dry
         told = replace(told, with_context=judged, overlap=None if judged else Overlap())
         run(choice, survey, measuring(timeline, choice, told.overlap), ran, most_files=most_files)
     else:
-        files = counted(survey.files, "file")
         consequence = (
-            f"Meters {files} with {size_text(survey.stored_bytes)}. What is accepted is metered, and stays on the bill."
+            f"Meters {counted(survey.files, 'file')} with {size_text(survey.stored_bytes)}. "
+            "What is accepted is metered, and stays on the bill."
         )
         with session.deed(what="ingest", subject=subject, consequence=consequence) as deed:
             ingest = _ingest(session, choice)
@@ -215,8 +215,9 @@ def _tell(session: Session, ran: Ran, told: _Told) -> None:
     if not told.dry_run and totals.files["metered"]:
         say("To wait until it is in the totals: metering verify --wait 10m")
     if totals.failed:
+        missing = totals.files["refused"] + totals.files["conflict"]
         raise CommandFailedError(
-            f"{totals.files['refused'] + totals.files['conflict']:,} of {files:,} files are not in these totals.",
+            f"{missing:,} of {counted(files, 'file')} {'is' if missing == 1 else 'are'} not in these totals.",
             _named_by(told),
         )
 
