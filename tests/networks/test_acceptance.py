@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from metering.replay.networks.files import LogFile
 
 _PERCENT = 100
-PLAN = NetworkPlan(first_s=FIRST_S, lines=5_000, variety=6, edge_requests=300)
+# Eight slots pass a full hour.
+PLAN = NetworkPlan(first_s=FIRST_S, lines=5_000, slots=8, variety=6, edge_requests=300)
 
 
 @cache
