@@ -136,3 +136,18 @@ def test_a_mistyped_question_is_refused() -> None:
         ("sort=bytes:down", 400), ("account=1", 400),
     ):  # fmt: skip
         assert world().get(f"/v1/accounts?{asked}").status_code == status, asked
+
+
+def test_a_customer_is_told_up_to_when_it_is_counted_and_nothing_of_what_others_have_waiting() -> None:
+    """H-F2 over HTTP: what waits is known over all accounts only, so it is told to who asks for all."""
+    made = traffic(World())
+    made.compact_all()
+    keep_day_sums(made)
+    made.send([record(7, account=FIRST), record(1_000, account=SECOND)])
+    api = ApiWorld(made)
+    asked = "/v1/accounts?month=2026-11"
+    everything = api.json(asked, "analyst")
+    assert everything.get("not_counted") == {"bytes": "1007", "records": 2, "at_least": False}
+    own = api.json(asked, "first")
+    assert "not_counted" not in own
+    assert own["counted_through"] == everything["counted_through"] == "2026-11-24T13:30:00Z"
