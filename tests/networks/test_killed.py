@@ -149,6 +149,7 @@ def test_processes_that_take_logs_and_are_killed_at_random_give_the_same_report(
         time.sleep(0.2)
     assert _passes(site) == JOBS.count(take)
     assert queue.depth().total == 0, "messages are left"
+    region.roll_up()
     view = LakeView(items=region.items, objects=region.objects, reader=ParquetLakeReader(region.objects), shards=1)
     assert not differences(network, rows_of(view))
     assert report_of(region.items, first_s) == calm.report()
