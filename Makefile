@@ -148,11 +148,11 @@ matrix: $(STAMP) ## Every fault at every call of every job, in memory and on Min
 	@$(PY) -m tests.simulation.matrix
 	@METERING_EVERY_CALL=1 $(PYTEST) -q -n $(JOBS) tests/integration -k troubles
 
-drills: $(STAMP) ## Long drills on MiniStack: killed builds, removal, every runbook to its end, upgrade and rollback, prod whole, uninstall
+drills: $(STAMP) ## Long drills on MiniStack: killed builds, removal, every runbook to its end, upgrade, prod whole, uninstall, a hostile token
 	@# Each file has an emulator of its own; the runbooks, which mostly wait, run beside all others.
 	@$(PYTEST) -v -n $(JOBS) --dist loadfile tests/e2e -m drill
 
-long: $(STAMP) ## Tests that are long and rarely red: memory and file counts over weeks, every fault of log files on MiniStack
+long: $(STAMP) ## Tests that are long and rarely red: memory and files over weeks, faults of log files on MiniStack, 5,000 requests in two worlds
 	@$(PYTEST) -q -n $(JOBS) tests/unit tests/api tests/infra tests/integration -m long
 
 browser-fronts: $(STAMP) ## The page over every front of a deployed service: HTTP API, URL of the function, metering serve

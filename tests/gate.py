@@ -69,8 +69,8 @@ PLANS: dict[str, Plan] = {
             "pythons": 480,
             "mutants": 600,
             "matrix": 300,
-            "drills": 1_260,
-            "long": 60,
+            "drills": 1_380,
+            "long": 90,
             "browser-fronts": 180,
             "localstack": 120,
             # With the installation of LocalStack and the AWS CLI, and its page.
