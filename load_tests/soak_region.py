@@ -22,6 +22,7 @@ from metering.adapters.aws.session import Access, Clients
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.metrics import MemoryMetrics
+from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import marker_key
 from metering.settings import as_environment
 from metering.stores.writes import Table
@@ -196,7 +197,7 @@ class Region:
         if not jobs.rollup.run(deadline).finished:
             raise RuntimeError("the roll-up left something")
         totals: Counter[str] = Counter()
-        for item in jobs.usage_reading.scan():
+        for item in jobs.usage_reading.scan(Contradictions()):
             for _, total in jobs.usage_reading.totals(item):
                 totals[item.account_id] += total.bytes
         return totals

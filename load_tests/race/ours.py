@@ -12,6 +12,7 @@ from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.memory.alerts import MemoryAlerts
 from metering.adapters.memory.clock import DeadlineAt
 from metering.adapters.memory.metrics import MemoryMetrics
+from metering.ledger.contradictions import Contradictions
 from metering.ledger.waiting import waiting_commits
 from metering.settings import Settings
 from metering.stores.writes import Table
@@ -82,7 +83,7 @@ class Ours:
     def totals(self) -> dict[str, tuple[int, int]]:
         """Bytes and records of each account in the usage table."""
         totals: dict[str, tuple[int, int]] = {}
-        for item in self.jobs.usage_reading.scan():
+        for item in self.jobs.usage_reading.scan(Contradictions()):
             for _, total in self.jobs.usage_reading.totals(item):
                 size, records = totals.get(item.account_id, (0, 0))
                 totals[item.account_id] = (size + total.bytes, records + total.records)

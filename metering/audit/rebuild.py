@@ -6,6 +6,7 @@ was measured (P38). A marker is put only where there is none, or a rejected one 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +18,12 @@ from metering.audit.reconcile.table_scan import no_limit
 from metering.audit.repair import FrozenTruth, UsageRepair
 from metering.audit.scan.findings import Findings
 from metering.audit.scan.names import NameSearch
+from metering.errors import ObjectMissingError
 from metering.lake.rows import RowQuery
+from metering.ledger.contradictions import Contradictions
+from metering.ledger.runs import newest_run, rollup_chain
+from metering.ledger.shards import known_shards
+from metering.rollup.plan import RollupPlan
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import sum_totals
 
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.audit.reconcile.reconciler import Reconciler
-    from metering.audit.repair import Repair
+    from metering.audit.repair import Repair, Repaired
     from metering.audit.scan.findings import Doubt
     from metering.audit.scan.state import CensusState
     from metering.lake.ports import FrozenReader
@@ -52,6 +58,8 @@ class UsageRebuild:
         hours: Hours that were measured.
         repaired: Number of corrections of a usage key.
         repairs: The first corrections, up to `LISTED`, each with its figures before and after.
+        mended: The first items of which something odd was taken away, up to `LISTED`: key, and what was odd (P49).
+        unreadable: What could not be read, a sentence for each. All that does not depend on it was done.
         unstable: Hours in which some usage kept changing; run it again.
         closed: Hours of closed months whose usage was corrected: to the frozen totals, which stay as they are (P39).
         damaged: Hours whose lake files do not hold what the ledger or the closed month says. Of an open month, nothing
@@ -61,6 +69,8 @@ class UsageRebuild:
     hours: int
     repaired: int
     repairs: tuple[Repair, ...]
+    mended: tuple[str, ...]
+    unreadable: tuple[str, ...]
     unstable: tuple[int, ...]
     closed: tuple[int, ...]
     damaged: tuple[int, ...]
@@ -117,6 +127,8 @@ class Rebuilder:
             UnavailableError: An hour could not be read.
         """
         end_s = self.clock.now_ms() // 1000 + DAY_S if to_s is None else to_s
+        contradictions = Contradictions()
+        self._name_planned(contradictions)
         state = self.reconciler.begin(from_s=from_s, to_s=end_s, markers=False)
         self.reconciler.census.go_on(state, tell=lambda now: _tell_measured(now, tell))
         doubts = {
@@ -126,6 +138,8 @@ class Rebuilder:
         }
         named = self._named(state, doubts) if doubts else {}
         work = _Work(frozen=FrozenTruth(items=self.items, objects=self.view.objects, files=self.frozen, view=self.view))
+        work.contradictions.merge(contradictions)
+        work.contradictions.merge(state.survey.contradictions)
         wrong: dict[int, set[str]] = {}
         for hour_s, doubt in doubts.items():
             rows = {
@@ -145,10 +159,23 @@ class Rebuilder:
             hours=len({*state.rows, *state.used}),
             repaired=work.repaired,
             repairs=tuple(work.repairs),
+            mended=tuple(work.mended),
+            unreadable=tuple(work.contradictions.texts()),
             unstable=tuple(sorted(left)),
             closed=tuple(sorted(work.closed)),
             damaged=tuple(sorted(work.damaged)),
         )
+
+    def _name_planned(self, contradictions: Contradictions) -> None:
+        """Numbers for what runs that are planned book by number. One that was lost would stop its run for ever."""
+        for shard in known_shards(self.items, self.view.shards):
+            run = newest_run(self.items, rollup_chain(shard))
+            if run is None or run.state == "done":
+                continue
+            with contradictions.noted(), suppress(ObjectMissingError):
+                for hour in RollupPlan.from_json(self.view.objects.get(run.plan_key), run.plan_key).hours:
+                    if not self.numbers.remembers(hour.account_id, hour.numbered.keys()):
+                        self.numbers.claim(hour.account_id, hour.numbered.keys(), fills=True)
 
     def _named(self, state: CensusState, doubts: Mapping[int, Doubt]) -> dict[int, set[str]]:
         """Accounts that have usage in what is doubtful."""
@@ -190,9 +217,13 @@ class Rebuilder:
         for key in chain.from_iterable(found or () for found in rows.values()):
             kinds.setdefault(key.account_id, set()).add(key.kind)
         # Numbers are claimed before any usage item is read: see UsageRepair.
-        numbers = {account_id: self.numbers.claim(account_id, some) for account_id, some in sorted(kinds.items())}
+        numbers: dict[str, Mapping[Kind, int | None]] = {}
+        for account_id, some in sorted(kinds.items()):
+            with work.contradictions.noted():
+                numbers[account_id] = self.numbers.claim(account_id, some, fills=True)
+        known = accounts - (kinds.keys() - numbers.keys())
         usage = read_accounts(
-            self.reconciler.usage, accounts, from_s=day[0], to_s=day[-1] + HOUR_S, threads=self.reconciler.threads
+            self.reconciler.usage, known, from_s=day[0], to_s=day[-1] + HOUR_S, threads=self.reconciler.threads
         )
         left: dict[int, frozenset[str]] = {}
         for hour_s, found in rows.items():
@@ -204,11 +235,11 @@ class Rebuilder:
                 numbers=self.numbers,
                 runs=runs,
                 usage=usage.get(hour_s, HourUsage()),
-                rows=found,
+                rows={key: total for key, total in found.items() if key.account_id in known},
                 threads=self.reconciler.threads,
             )
             result = repair.run(numbers)
-            work.add(hour_s, result.repairs)
+            work.add(hour_s, result)
             if result.left:
                 left[hour_s] = result.left
         return left
@@ -268,13 +299,17 @@ class _Work:
     frozen: FrozenTruth
     repaired: int = 0
     repairs: list[Repair] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)
+    contradictions: Contradictions = field(default_factory=Contradictions)
     closed: set[int] = field(default_factory=set)
     damaged: set[int] = field(default_factory=set)
     counted: set[int] = field(default_factory=set)
 
-    def add(self, hour_s: int, repairs: Sequence[Repair]) -> None:
+    def add(self, hour_s: int, result: Repaired) -> None:
+        repairs = result.repairs
         self.repaired += len(repairs)
         self.repairs += repairs[: LISTED - len(self.repairs)]
+        self.mended += result.mended[: LISTED - len(self.mended)]
         if repairs and self.frozen.is_closed(hour_s):
             self.closed.add(hour_s)
 

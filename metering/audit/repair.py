@@ -7,17 +7,21 @@ their plans is left: such a run may have added to an item that was lost since, a
 A kind of usage that had no number may be booked in an item of its own, and get a number later. Two repairs must not
 correct it in different items. So numbers are claimed before any item is read, and a repair of a kind's own item is
 refused once the kind has a number.
+
+What no release writes is taken away (P49): by the same update that corrects the item. Where that has to wait for a run,
+or would write what it takes away, it is taken away alone; that counts nothing, and no run misses it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from metering.audit.reconcile.settling import AccountHour
 from metering.errors import (
     ConditionFailedError,
+    LedgerCorruptError,
     ObjectDamagedError,
     ObjectMissingError,
     TransactionCanceledError,
@@ -28,15 +32,15 @@ from metering.lake.usage_digest import usage_digest
 from metering.ledger.frozen_months import read_frozen_month
 from metering.ledger.runs import newest_first, rollup_chain
 from metering.ledger.shards import known_shards
-from metering.ledger.usage.items import REVISION, newest_run_of, usage_add, usage_item_key
+from metering.ledger.usage.items import REVISION, is_newest_run, newest_run_of, usage_add, usage_item_key
 from metering.ledger.usage.kinds import kind_key
 from metering.rollup.plan import RollupPlan
 from metering.stores.threads import side_by_side
-from metering.stores.writes import Absent, AllOf, AnyOf, Check, Equals, LessThan, Table, Update
+from metering.stores.writes import Absent, AllOf, AnyOf, Check, Equals, Exists, LessThan, Table, Update
 from metering.usage.totals import ZERO
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from metering.audit.reconcile.settling import HourUsage, SeenItem
     from metering.lake.ports import FrozenReader
@@ -45,8 +49,12 @@ if TYPE_CHECKING:
     from metering.ledger.usage.kinds import KindNumbers
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Condition, Key
+    from metering.stores.writes import Condition, Key, Value
     from metering.usage.totals import Kind, Total, UsageKey
+
+
+# Odd attributes that one update takes away: so it stays within 4 KB and 300 operators, with 64 shards, too (P45).
+_TAKEN_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +72,31 @@ class Repaired:
 
     Attributes:
         repairs: What was corrected, for sure.
+        mended: Items of which something was taken away, or that got a revision: key, and what was odd.
         left: Accounts that were not settled, or whose items changed meanwhile: they need another look.
     """
 
     repairs: tuple[Repair, ...]
+    mended: tuple[str, ...]
     left: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Correction:
+    """One update of an item.
+
+    Attributes:
+        repairs: What it corrects.
+        unnumbered: The kind whose own item it is; None for an item of numbers.
+        mends: What was odd in the item, if it takes something of that away.
+        last: Whether nothing is left to do for the item.
+    """
+
+    update: Update
+    repairs: tuple[Repair, ...] = ()
+    unnumbered: Kind | None = None
+    mends: str = ""
+    last: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,29 +128,44 @@ class UsageRepair:
         Raises:
             UnavailableError: A dictionary could not be read. An update of unknown outcome is left to the next look.
         """
-        left = {place.account_id for place in self.usage.unsettled(self.runs)}
+        wrong = self._wrong()
+        odd: dict[AccountHour, dict[Key, SeenItem]] = {}
+        for place, item_key, seen in self.usage.odd():
+            odd.setdefault(place, {})[item_key] = seen
+        unsettled = {place.account_id for place in self.usage.unsettled(self.runs)}
+        left = set(unsettled)
+        planned = planned_later(self.items, self.objects, self.runs) if wrong or odd else frozenset()
+        corrections: list[tuple[str, _Correction]] = []
+        for place in sorted({*wrong, *odd}, key=str):
+            account_id, repairs = place.account_id, wrong.get(place, [])
+            if planned is None or place in planned or account_id in unsettled:
+                left.add(account_id)
+                found = [each for key, seen in odd.get(place, {}).items() for each in _taken_away(key, seen)]
+            else:
+                found = self._updates(place, repairs, self._numbers(account_id, repairs, claimed.get(account_id, {})))
+            corrections += ((account_id, each) for each in found)
+        return self._landed(corrections, left)
+
+    def _wrong(self) -> dict[AccountHour, list[Repair]]:
         wrong: dict[AccountHour, list[Repair]] = {}
         for key in sorted(self.usage.totals.keys() | self.rows.keys(), key=str):
             booked, visible = self.usage.totals.get(key, ZERO), self.rows.get(key, ZERO)
-            if booked != visible and key.account_id not in left:
+            if booked != visible:
                 wrong.setdefault(AccountHour.of(key), []).append(Repair(key=key, before=booked, after=visible))
-        planned = planned_later(self.items, self.objects, self.runs) if wrong else frozenset()
-        free = {place: repairs for place, repairs in wrong.items() if planned is not None and place not in planned}
-        left |= {place.account_id for place in wrong.keys() - free.keys()}
-        updates = [
-            (update, corrected, numbers)
-            for place, repairs in free.items()
-            for numbers in (self._numbers(place.account_id, repairs, claimed.get(place.account_id, {})),)
-            for update, corrected in self._updates(place, repairs, numbers)
-        ]
-        landed = side_by_side(lambda each: self._lands(*each), updates, threads=self.threads)
+        return wrong
+
+    def _landed(self, corrections: Sequence[tuple[str, _Correction]], left: set[str]) -> Repaired:
+        """Send the updates; of each, its account is named beside it."""
+        landed = side_by_side(lambda each: self._lands(*each), corrections, threads=self.threads)
         done: list[Repair] = []
-        for (_, corrected, _), lands in zip(updates, landed, strict=True):
+        mended: list[str] = []
+        for (account_id, each), lands in zip(corrections, landed, strict=True):
             if lands:
-                done += corrected
-            else:
-                left |= {each.key.account_id for each in corrected}
-        return Repaired(repairs=tuple(done), left=frozenset(left))
+                done += each.repairs
+                mended += [f"{each.update.key.pk} / {each.update.key.sk}: {each.mends}"] if each.mends else []
+            if not (lands and each.last):
+                left.add(account_id)
+        return Repaired(repairs=tuple(done), mended=tuple(mended), left=frozenset(left))
 
     def _numbers(
         self, account_id: str, repairs: list[Repair], claimed: Mapping[Kind, int | None]
@@ -134,48 +177,100 @@ class UsageRepair:
 
     def _updates(
         self, place: AccountHour, repairs: list[Repair], numbers: Mapping[Kind, int | None]
-    ) -> list[tuple[Update, list[Repair]]]:
-        """One update an item, with what it corrects."""
-        by_item: dict[Key, list[Repair]] = {}
+    ) -> list[_Correction]:
+        """One update an item: of those that are wrong, and of those in which something is odd."""
+        seen = self.usage.seen.get(place, {})
+        by_item: dict[Key, list[Repair]] = {key: [] for key, item in seen.items() if item.oddities}
         for each in repairs:
             by_item.setdefault(usage_item_key(each.key, numbers[each.key.kind]), []).append(each)
-        seen = self.usage.seen.get(place, {})
-        return [(self._update(key, some, numbers, seen.get(key)), some) for key, some in by_item.items()]
+        return [each for key, some in by_item.items() for each in self._update(key, some, numbers, seen.get(key))]
 
     def _update(
         self, key: Key, repairs: list[Repair], numbers: Mapping[Kind, int | None], seen: SeenItem | None
-    ) -> Update:
+    ) -> list[_Correction]:
         missing = {numbers[each.key.kind]: each.after.minus(each.before) for each in repairs}
-        return Update(
+        update = Update(
             table=Table.USAGE,
             key=key,
             add=usage_add(missing),
             set={newest_run_of(shard): number for shard, number in self.runs.items() if number},
-            condition=self._as_seen(seen),
         )
+        odd = {} if seen is None else _some(seen.odd)
+        if seen is not None and not odd.keys().isdisjoint(update.add):
+            return _taken_away(key, seen)
+        update = replace(
+            update,
+            remove=tuple(name for name in odd if name not in update.set),
+            condition=AllOf((*_as_read(odd), *self._as_seen(seen))),
+        )
+        return [
+            _Correction(
+                update=update,
+                repairs=tuple(repairs),
+                unnumbered=next((each.key.kind for each in repairs if numbers[each.key.kind] is None), None),
+                mends="" if seen is None else "; ".join(seen.oddities),
+                last=seen is None or len(odd) == len(seen.odd),
+            )
+        ]
 
-    def _as_seen(self, seen: SeenItem | None) -> Condition:
-        revision = None if seen is None else seen.revision
-        same = Absent(attribute=REVISION) if revision is None else Equals(attribute=REVISION, value=revision)
+    def _as_seen(self, seen: SeenItem | None) -> Iterator[Condition]:
+        odd = {} if seen is None else seen.odd
+        yield from _same_revision(seen)
         # A revision begins anew in a table that was lost, so it does not say alone that nothing was booked since.
-        settled = (
-            AnyOf((Absent(attribute=newest_run_of(shard)), LessThan(attribute=newest_run_of(shard), value=number + 1)))
-            for shard, number in self.runs.items()
-        )
-        return AllOf((same, *settled))
+        for shard, number in self.runs.items():
+            name = newest_run_of(shard)
+            if name not in odd:
+                yield AnyOf((Absent(attribute=name), LessThan(attribute=name, value=number + 1)))
 
-    def _lands(self, update: Update, repairs: list[Repair], numbers: Mapping[Kind, int | None]) -> bool:
+    def _lands(self, account_id: str, correction: _Correction) -> bool:
         """Whether an update surely landed. One of unknown outcome is not repeated: the next look measures it."""
         try:
-            if any(numbers[each.key.kind] is None for each in repairs):
-                [repair] = repairs
-                name = kind_key(repair.key.account_id, repair.key.kind)
-                self.items.transact([update, Check(table=Table.LEDGER, key=name, condition=Absent())])
+            if correction.unnumbered is not None:
+                name = kind_key(account_id, correction.unnumbered)
+                check = Check(table=Table.LEDGER, key=name, condition=Absent())
+                self.items.transact([correction.update, check])
             else:
-                self.items.update(update)
-        except (ConditionFailedError, TransactionCanceledError, UnavailableError):
+                self.items.update(correction.update)
+        except (ConditionFailedError, LedgerCorruptError, TransactionCanceledError, UnavailableError):
+            # The ledger is corrupt where a figure is no number any more: somebody has just written it.
             return False
         return True
+
+
+def _taken_away(key: Key, seen: SeenItem) -> list[_Correction]:
+    """An update that only takes away what no release writes, also while a run books in the item.
+
+    A number of a run stays, whatever is in its place: only a run that is over may get one (P38).
+    """
+    odd = _some({name: value for name, value in seen.odd.items() if not is_newest_run(name)})
+    if not odd:
+        return []
+    update = Update(
+        table=Table.USAGE,
+        key=key,
+        add={} if seen.revision is None else {REVISION: 1},
+        remove=tuple(odd),
+        condition=AllOf((*_as_read(odd), *_same_revision(seen))),
+    )
+    return [_Correction(update=update, mends="; ".join(seen.oddities), last=False)]
+
+
+def _some(odd: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: odd[name] for name in sorted(odd)[:_TAKEN_AT_ONCE]}
+
+
+def _as_read(odd: Mapping[str, Value]) -> Iterator[Condition]:
+    for name, value in odd.items():
+        if isinstance(value, str) or type(value) is int:
+            yield Equals(attribute=name, value=value)
+        else:
+            yield Exists(attribute=name)
+
+
+def _same_revision(seen: SeenItem | None) -> Iterator[Condition]:
+    if seen is None or REVISION not in seen.odd:
+        revision = None if seen is None else seen.revision
+        yield Absent(attribute=REVISION) if revision is None else Equals(attribute=REVISION, value=revision)
 
 
 def planned_later(items: ItemStore, objects: ObjectStore, runs: Mapping[int, int]) -> frozenset[AccountHour] | None:

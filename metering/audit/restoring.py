@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from metering.errors import ConditionFailedError, OperationFailedError
+from metering.errors import ConditionFailedError, LedgerCorruptError, OperationFailedError
 from metering.hours import hour_label
 from metering.ledger.booked_hours import pending_key, pointer_key
 from metering.ledger.format_version import FORMAT_KEY, ledger_format
@@ -74,6 +74,8 @@ class AfterRestore:
             raise OperationFailedError(
                 f"{len(result.unstable)} hours could not be measured: {named}.", "Run it again; it does the rest."
             )
+        if result.unreadable:
+            raise LedgerCorruptError(result.unreadable[0])
         self.retrier.call(lambda: remember_generation(self.items, self.generation))
         self._take_over(before)
         return result

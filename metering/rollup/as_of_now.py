@@ -280,7 +280,7 @@ class UsageNow:
         names = self.reading.names
         known = {kind: number for number, kind in names.of(hour.account_id).items()}
         if not known.keys() >= hour.numbered.keys():
-            known = {kind: number for number, kind in names.read(hour.account_id).items()}
+            known = {kind: number for number, kind in names.read_whole(hour.account_id).items()}
         lost = [kind for kind in hour.numbered if kind not in known]
         if lost:
             partition = partition_of_kinds(hour.account_id)

@@ -85,7 +85,7 @@ class Fields:
         """Raise the error of a field that is not as it must be."""
         if name not in self._values:
             raise LedgerCorruptError(f"{self.what}: {name} is missing, and should be {wanted}")
-        raise LedgerCorruptError(f"{self.what}: {name} is {_shown(self._values[name])}, and should be {wanted}")
+        raise LedgerCorruptError(f"{self.what}: {name} is {shown(self._values[name])}, and should be {wanted}")
 
     @overload
     def text(self, name: str) -> str: ...
@@ -240,6 +240,7 @@ class Fields:
         return Fields(dict(zip(columns, value, strict=True)), f"{self.what}: {place}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value in an error: its beginning, if it is long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}…"

@@ -58,6 +58,7 @@ class ItemStore(Protocol):
         Raises:
             ConditionFailedError: With the item found.
             ItemTooLargeError: Nothing was written.
+            LedgerCorruptError: It adds to a value that is no number; nothing was written.
         """
         ...
 
@@ -79,6 +80,7 @@ class ItemStore(Protocol):
             ValueError: No action, more than 100, or two on one item; nothing was sent.
             TransactionCanceledError: Not applied; one reason an action, with the item found (ALL_OLD).
             ItemTooLargeError: An item, or all of them together; nothing was written.
+            LedgerCorruptError: One of them adds to a value that is no number; nothing was written.
             UnavailableError: Throttled, or the outcome is unknown: it may have been applied, or be applied later.
         """
         ...

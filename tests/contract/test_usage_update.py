@@ -6,27 +6,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from metering.adapters.aws.dynamodb.expressions import Expressions
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
-from metering.errors import ConditionFailedError
+from metering.adapters.memory.objects import MemoryObjectStore
+from metering.audit.reconcile.settling import HourUsage
+from metering.audit.repair import UsageRepair
+from metering.errors import ConditionFailedError, LedgerCorruptError
 from metering.ledger.runs import Run
-from metering.ledger.usage.items import BUCKET_KINDS, UsageItem
+from metering.ledger.usage.items import BUCKET_KINDS, UsageItem, newest_run_of, usage_item_key
 from metering.ledger.usage.kinds import KindNumbers, kind_items
 from metering.rollup.adding import updates_of
 from metering.rollup.plan import PlannedHour, RollupPlan
 from metering.stores.item_size import item_bytes
 from metering.stores.retrying import Retrier
-from metering.stores.writes import Put, Table, Update
+from metering.stores.writes import AllOf, AnyOf, Put, Table, Update
 from metering.usage.locations import MAX_REGION_CHARS
-from metering.usage.totals import Kind, Total
+from metering.usage.totals import Kind, Total, UsageKey
 
 if TYPE_CHECKING:
     from metering.stores.items import ItemStore
+    from metering.stores.writes import Condition, Item, Value
 
 _HOUR_S = 1_795_651_200
 _MOST_KINDS = 1_000_000  # Policy.kinds_per_account
@@ -104,3 +108,84 @@ def test_keys_of_the_dictionary_hold_the_longest_names(items: ItemStore, pk: str
     for item in kind_items(pk[2:14], _MOST_KINDS - 1, _kind(_MOST_KINDS - 1)):
         items.put(Put(table=Table.LEDGER, item=item))
         assert len(str(item["sk"]).encode()) <= 1_024
+
+
+def _fullest_correction(items: ItemStore, account_id: str) -> Update:
+    """The correction of a whole bucket, with as many shards as a stage may have, and more odd than goes at once."""
+    runs = dict.fromkeys(range(_SHARD + 1), 999_999_999_998)
+    numbers = range(_MOST_KINDS - BUCKET_KINDS, _MOST_KINDS)
+    kinds = {_kind(number): number for number in numbers}
+    hour = UsageKey(_HOUR_S, account_id, *_kind(numbers[0]), _HOUR_S - 3_600)
+    key = usage_item_key(hour, numbers[0])
+    odd: dict[str, Value] = {f"{'m' * 250}{number:04d}": "mine" for number in range(40)}
+    item: dict[str, Value] = {**key._asdict(), **odd, "v": 10**15}
+    items.put(Put(table=Table.USAGE, item=item | {newest_run_of(shard): number for shard, number in runs.items()}))
+    usage = HourUsage()
+    found = items.get(Table.USAGE, key)
+    assert found is not None
+    usage.add(UsageItem.as_found(found), [])
+    sent = _Sent(items)
+    retrier = Retrier(clock=ManualClock(0), entropy=SeededEntropy(1), attempts=1)
+    repair = UsageRepair(
+        items=cast("ItemStore", sent),
+        objects=MemoryObjectStore(ManualClock(0)),
+        numbers=KindNumbers(items, retrier=retrier, cap=_MOST_KINDS, generation=2),
+        runs=runs,
+        usage=usage,
+        rows={hour._replace(**kind._asdict()): _TOTAL for kind in kinds},
+    )
+    result = repair.run({account_id: kinds})
+    # What is odd beyond that is left for the next look.
+    assert (len(result.repairs), result.left) == (BUCKET_KINDS, frozenset([account_id]))
+    [update] = sent.updates
+    return update
+
+
+class _Sent:
+    """A store that keeps the updates that are sent to it."""
+
+    def __init__(self, items: ItemStore) -> None:
+        self._items = items
+        self.updates: list[Update] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._items, name)
+
+    def update(self, action: Update) -> Item:
+        self.updates.append(action)
+        return self._items.update(action)
+
+
+def _operators(condition: Condition) -> int:
+    """Signs, functions and words of a condition."""
+    if not isinstance(condition, AllOf | AnyOf):
+        return 1
+    return sum(map(_operators, condition.conditions)) + len(condition.conditions) - 1
+
+
+def test_the_fullest_correction_is_within_the_limits_and_lands(items: ItemStore, pk: str) -> None:
+    update = _fullest_correction(items, pk[2:14])
+    assert (len(update.add), len(update.set), len(update.remove)) == (2 * BUCKET_KINDS + 1, _SHARD + 1, 20)
+    written = Expressions()
+    changes = written.update(update)
+    assert update.condition is not None
+    condition = written.condition(update.condition)
+    for expression in (changes, condition):
+        assert len(expression.encode()) < 4_096
+    assert len(update.add) + len(update.remove) + 2 * len(update.set) + len(("SET", "ADD", "REMOVE")) < 300
+    assert _operators(update.condition) < 300
+    assert all(len(name.encode()) <= 255 for name in written.names.values())
+    found = items.get(Table.USAGE, update.key)
+    assert found is not None
+    item = UsageItem.as_found(found)
+    assert list(item.totals.values()) == [_TOTAL] * BUCKET_KINDS
+    assert (item.revision, len(item.runs), len(item.odd)) == (10**15 + 1, _SHARD + 1, 20)
+
+
+def test_a_figure_that_is_text_refuses_the_update_in_words(items: ItemStore, pk: str) -> None:
+    _, [update] = _fullest(items, pk[2:14], numbered=True)
+    spoilt = next(name for name in update.add if name.startswith("b"))
+    items.put(Put(table=Table.USAGE, item={**update.key._asdict(), spoilt: "777"}))
+    for run in (lambda: items.update(update), lambda: items.transact([update])):
+        with pytest.raises(LedgerCorruptError, match="has a value of another type"):
+            run()

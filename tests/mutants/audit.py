@@ -83,8 +83,8 @@ AUDIT = (
     Mutant(
         name="P38 a kind's own item is repaired although it has a number by now",
         path="metering/audit/repair.py",
-        old="self.items.transact([update, Check(table=Table.LEDGER, key=name, condition=Absent())])",
-        new="self.items.update(update)",
+        old="self.items.transact([correction.update, check])",
+        new="self.items.update(correction.update)",
         suites=_REBUILD,
     ),
     Mutant(

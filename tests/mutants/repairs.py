@@ -6,6 +6,8 @@ from tests.mutants.mutant import Mutant
 
 _CLOCKS = ("tests/unit/rollup/test_tick.py",)
 _SCAN_FILE = ("tests/unit/cli/test_scan_file.py", "tests/unit/cli/test_everywhere.py")
+_KINDS = ("tests/unit/ledger/usage/test_kinds.py",)
+_ODD = ("tests/unit/audit/test_odd_items.py",)
 
 REPAIRS = (
     Mutant(
@@ -28,5 +30,81 @@ REPAIRS = (
         old="        if found.startswith(_NAMELESS):\n",
         new="        if found.startswith(_NAMELESS):\n            return census_of(found, items)\n",
         suites=_SCAN_FILE,
+    ),
+    Mutant(
+        name="P49 an odd item ends the scan of all",
+        path="metering/ledger/usage/reading.py",
+        old="            yield UsageItem.as_found(item)",
+        new="            yield UsageItem.from_item(item)",
+        suites=_ODD,
+    ),
+    Mutant(
+        name="P49 an item whose figures are right is not looked at, whatever else is in it",
+        path="metering/audit/scan/census.py",
+        old="            made.usage.add(item.hour_s, item.account_id, item.key, Total(1, 1))",
+        new="            made.usage.add(item.hour_s, item.account_id, item.key, Total(0, 0))",
+        suites=_ODD,
+    ),
+    Mutant(
+        name="P49 what no release writes is corrected and stays",
+        path="metering/audit/repair.py",
+        old="            remove=tuple(name for name in odd if name not in update.set),",
+        new="            remove=(),",
+        suites=_ODD,
+    ),
+    Mutant(
+        name="P49 what is odd waits for the run that it stops",
+        path="metering/audit/repair.py",
+        old="in odd.get(place, {}).items() for each in _taken_away(key, seen)]",
+        new="in () for each in _taken_away(key, seen)]",
+        suites=_ODD,
+    ),
+    Mutant(
+        name="P49 an odd item gets the numbers of runs while a later run is planned",
+        path="metering/audit/repair.py",
+        old="            if planned is None or place in planned or account_id in unsettled:",
+        new="            if planned is None or (place in planned and place not in odd) or account_id in unsettled:",
+        suites=_ODD,
+    ),
+    Mutant(
+        name="P49 a report sums an item without its revision",
+        path="metering/ledger/usage/folding.py",
+        old="            check_revised(item)\n",
+        new="",
+        suites=_ODD,
+    ),
+    Mutant(
+        name="P45 a lost number is held for a claim that is landing",
+        path="metering/ledger/usage/kinds.py",
+        old="            if lost and not fills:",
+        new="            if lost and not fills and number_key is None:",
+        suites=_KINDS,
+    ),
+    Mutant(
+        name="P45 a claim that is landing is taken for a loss",
+        path="metering/ledger/usage/kinds.py",
+        old="""            self._items.transact([check])
+        except (TransactionCanceledError, UnavailableError):
+            return False
+""",
+        new="""            self._items.transact([check])
+        except (TransactionCanceledError, UnavailableError):
+            return True
+""",
+        suites=_KINDS,
+    ),
+    Mutant(
+        name="P45 the number after the last one is told without the names",
+        path="metering/ledger/usage/kinds.py",
+        old="return max((*self.by_number, *self.by_name.values()), default=-1) + 1",
+        new="return max(self.by_number, default=-1) + 1",
+        suites=_KINDS,
+    ),
+    Mutant(
+        name="P45 what is lost of a dictionary is not put back",
+        path="metering/ledger/usage/kinds.py",
+        old="            self._put_back(halves)\n            return False",
+        new="            pass",
+        suites=_KINDS,
     ),
 )

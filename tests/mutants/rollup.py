@@ -347,8 +347,8 @@ ROLLUP = (
     Mutant(
         name="P38 a repair does not look at the revision",
         path="metering/audit/repair.py",
-        old="return AllOf((same, *settled))",
-        new="return AllOf(tuple(settled))",
+        old="        yield from _same_revision(seen)\n",
+        new="",
         suites=_REPAIR,
     ),
     Mutant(
@@ -368,8 +368,8 @@ ROLLUP = (
     Mutant(
         name="P38 a repair does not ask what later runs have in their plans",
         path="metering/audit/repair.py",
-        old="if planned is not None and place not in planned}",
-        new="if planned is not None}",
+        old="if planned is None or place in planned or account_id in unsettled:",
+        new="if planned is None or account_id in unsettled:",
         suites=_REPAIR,
     ),
     Mutant(
@@ -396,26 +396,25 @@ ROLLUP = (
     Mutant(
         name="P45 a number is read and then written",
         path="metering/ledger/usage/kinds.py",
-        old="Put(table=Table.LEDGER, item=item, condition=Absent())",
-        new="Put(table=Table.LEDGER, item=item)",
+        old="item=item, condition=Absent())\n            for number",
+        new="item=item)\n            for number",
         suites=_KINDS,
     ),
     Mutant(
         name="P45 a plan relies on a number that is not sure",
         path="metering/ledger/usage/kinds.py",
-        old="""            landed = settled and self._claim(account_id, following, block)
-""",
-        new="""            landed = settled and self._claim(account_id, following, block)
-            if settled:
-                assumed = {**found, **{kind: number for number, kind in enumerate(block, start=following)}}
-                return {kind: assumed.get(kind) for kind in kinds}
-""",
+        old="""            numbers = self._retrier.call(lambda: self._names.read(account_id))
+
+    def _begin_claim""",
+        new="""            numbers = {**numbers, **dict(enumerate(missing, start=max(numbers, default=-1) + 1))}
+
+    def _begin_claim""",
         suites=_CLAIMS,
     ),
     Mutant(
         name="P45 an unknown number is skipped",
         path="metering/ledger/usage/kinds.py",
-        old="""        kind = self.of(account_id).get(number) or self.read(account_id).get(number)
+        old="""        kind = self.of(account_id).get(number) or self.read_whole(account_id).get(number)
         if kind is None:""",
         new="""        kind = self.of(account_id).get(number) or Kind("", "", "", "")
         if kind is None:""",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from metering.adapters.memory.rows import decode_rows, plain_usage
 from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
+from metering.errors import LedgerCorruptError
 from metering.hours import month_bounds_s, month_of
 from metering.ledger.usage.items import BUCKET_KINDS
 from metering.stores.writes import ActionLimits, Key, Table
@@ -27,11 +29,11 @@ from tests.simulation.region.world import World
 from tests.simulation.scenario import put_kinds
 from tests.simulation.sent.senders import Senders
 from tests.simulation.sent.traffic import ACCOUNTS, DAY_MS, Traffic
-from tests.support.usage_items import usage_of
+from tests.support.usage_items import tear, usage_of, write_by_hand
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from metering.adapters.memory.rows import PlainRow
     from metering.lake.rows import Group
@@ -138,6 +140,8 @@ class History:
         self.changes_shards = self.deployments.random() < 0.3
         self.shortages = random.Random(f"shortages {seed}")
         self.falls_short = self.shortages.random() < 0.15
+        # Of its own, too: who writes by hand, and what.
+        self.hands = random.Random(f"hands {seed}")
         # Of its own, too: how far the clocks of some who roll up are from the true one.
         self.clocks = random.Random(f"clocks {seed}")
         self._jobs = 0
@@ -243,7 +247,17 @@ class History:
             # An operator's machine. Nobody waits until his own clock is as far.
             process.skew_ms = self.clocks.randrange(-DAY_MS, 10 * DAY_MS)
             self.faults.histogram["rolled up by a clock that is days wrong"] += 1
-        jobs.rollup(process, self.settings).run(jobs.deadline(process, 2 * MINUTE_MS))
+        with self._corrupt_by_hand():
+            jobs.rollup(process, self.settings).run(jobs.deadline(process, 2 * MINUTE_MS))
+
+    @contextmanager
+    def _corrupt_by_hand(self) -> Iterator[None]:
+        """What is written by hand may stop who needs it: never without a word, and nobody where nothing was written."""
+        try:
+            yield
+        except LedgerCorruptError:
+            if not self.broken:
+                raise
 
     def _roll_up_all(self, process: Process) -> None:
         if not jobs.rollup(process, self.settings).run(jobs.deadline(process, DAY_MS)).finished:
@@ -306,9 +320,37 @@ class History:
         ]
         self.lost |= {entry.key for entry in usage_of(self.world.items) if entry.item_key in lost}
         for key in lost:
-            self.world.items.remove(Table.USAGE, key)
+            if self.hands.random() < 0.5:
+                self._write_by_hand(key)
+            else:
+                self.world.items.remove(Table.USAGE, key)
         self.broken = self.broken or bool(lost)
         self.faults.histogram["usage items lost, to be rebuilt"] += len(lost)
+
+    def _write_by_hand(self, key: Key) -> None:
+        """Somebody writes into a usage item what no release writes, or tears something out of it."""
+        items = self.world.items
+        item = items.peek(Table.USAGE, key) or {}
+        figures = [name for name in item if name.startswith(("b", "r"))]
+        way = self.hands.choice(
+            ("an attribute", "a list", "text", "a figure gone", "the revision gone", "numbers gone")
+        )
+        if way == "an attribute":
+            write_by_hand(items, key, {"bytes": 777})
+        elif way == "a list":
+            write_by_hand(items, key, {"note": ["mine"], "b999": 5})
+        elif way == "text":
+            write_by_hand(items, key, {self.hands.choice([*figures, "v"]): "mine"})
+        elif way == "a figure gone":
+            tear(items, key, self.hands.choice([*figures, "v"]))
+        else:
+            numbers = [name for name in item if name.startswith("n")] if way == "numbers gone" else []
+            tear(items, key, "v", *numbers)
+        self.faults.histogram["usage items written by hand, to be mended"] += 1
+
+    def _mend(self, process: Process) -> None:
+        """The first call: it may have to leave what a run books in, which stands until then."""
+        jobs.rebuilder(process, self.settings, shards=self.shards).usage()
 
     def _repair(self, process: Process) -> None:
         lost = set(self.lost)
@@ -331,7 +373,8 @@ class History:
         account_id = self.chance.choice(ACCOUNTS)
         begun = len(self.world.watch.booked)
         months = sorted({month_of(row.booked_s) for _, rows in self.world.watch.booked for row in rows})
-        totals = jobs.usage_now(process, shards=self.shards).usage([account_id], months)
+        with self._corrupt_by_hand():
+            totals = jobs.usage_now(process, shards=self.shards).usage([account_id], months)
         if self.broken:
             return
         self.faults.histogram["usage read as of now"] += 1
@@ -403,9 +446,8 @@ class History:
         self._drain()
         if not jobs.is_idle(world, self.workers):
             raise ViolationError("the queue does not become empty")
-        self._finally(self._roll_up_all)
-        if self.broken:
-            self._finally(self._repair_all)
+        for run in (self._mend, self._roll_up_all, self._repair_all) if self.broken else (self._roll_up_all,):
+            self._finally(run)
         self._lose_markers()
         if self.chance.random() < 0.4:
             findings = check(world, self._finally(self._view))

@@ -41,6 +41,7 @@ EXPECTED = (
     "reconciled while workers went on",
     "new files reconciled while workers went on",
     "usage items lost, to be rebuilt",
+    "usage items written by hand, to be mended",
     "markers lost, to be rebuilt",
     "months closed",
     "number of shards changed",

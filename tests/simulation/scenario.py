@@ -18,7 +18,7 @@ from metering.billing.invoices.readiness import IssueRefusedError
 from metering.billing.invoices.store import InvoiceStore
 from metering.errors import UnavailableError
 from metering.hours import hour_of, month_of
-from metering.ledger.usage.items import BUCKET_KINDS
+from metering.ledger.usage.items import BUCKET_KINDS, is_usage_item
 from metering.ledger.usage.kinds import kind_items
 from metering.metric_names import BATCHES_DUPLICATE
 from metering.stores.writes import ActionLimits, Key, Put, Table
@@ -34,6 +34,7 @@ from tests.simulation.region.sqs import VISIBILITY_MS
 from tests.simulation.region.world import World
 from tests.simulation.sent.contents import SentContent, retry_of
 from tests.simulation.sent.traffic import DAY_MS
+from tests.support.usage_items import tear, write_by_hand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -279,9 +280,16 @@ class Scenario:
         jobs.compactor(process, self._policy, shards=1).run(jobs.deadline(process, HOUR_MS))
 
     def _lose_usage(self) -> None:
-        """Every second usage item is gone, as after a restore of the table."""
-        for item in list(self.world.items.everything(Table.USAGE))[::2]:
-            self.world.items.remove(Table.USAGE, Key(str(item["pk"]), str(item["sk"])))
+        """Every second usage item is gone, as after a restore of the table; somebody wrote by hand into the others."""
+        items = self.world.items
+        for number, item in enumerate(filter(is_usage_item, list(items.everything(Table.USAGE)))):
+            key = Key(str(item["pk"]), str(item["sk"]))
+            if number % 2 == 0:
+                items.remove(Table.USAGE, key)
+            elif number % 4 == 1:
+                write_by_hand(items, key, {"bytes": 777, next(name for name in item if name.startswith("b")): "mine"})
+            else:
+                tear(items, key, "v", *(name for name in item if name.startswith("n")))
 
     def _rebuild(self, process: Process) -> None:
         jobs.rebuilder(process, self._settings, shards=1).usage()

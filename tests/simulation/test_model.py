@@ -24,8 +24,17 @@ def broken(setting: Setting, course: Course, seeds: int) -> str | None:
 @pytest.mark.parametrize("shards", [2, 3])
 @pytest.mark.parametrize(
     "course",
-    [Course(), Course(lost=1), Course(lost=2), Course(restored=True), Course(restored=True, lost=1)],
-    ids=["traffic", "a loss", "two losses", "a restore", "a restore and a loss"],
+    [
+        Course(),
+        Course(lost=1),
+        Course(lost=2),
+        Course(restored=True),
+        Course(restored=True, lost=1),
+        Course(spoilt=1),
+        Course(spoilt=4),
+        Course(spoilt=2, lost=1),
+    ],
+    ids=["traffic", "a loss", "two losses", "a restore", "a restore and a loss", "a hand", "hands", "a hand, a loss"],
 )
 def test_reports_comparisons_repairs_and_restores_are_exact(shards: int, course: Course) -> None:
     assert broken(Setting(shards=shards, cap=3), course, _SEEDS) is None
@@ -45,6 +54,9 @@ def test_reports_comparisons_repairs_and_restores_are_exact(shards: int, course:
         ("P41 compaction that was planned is finished", Course(restored=True)),
         ("P41 what waits is placed nowhere", Course(restored=True)),
         ("P41 a run above all", Course(restored=True)),
+        ("P49 numbers wait for runs", Course(spoilt=3)),
+        ("P49 numbers are kept", Course(spoilt=3)),
+        ("P49 odd figures do not wait", Course(spoilt=3)),
         ("P45 claims if absent", Course()),
         ("P45 number and name in one transaction", Course()),
         ("P45 sure before the plan", Course()),

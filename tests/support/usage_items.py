@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from metering.ledger.usage.items import UsageItem, is_counted, is_usage_item, usage_add, usage_item_key
 from metering.ledger.usage.kinds import number_key
-from metering.stores.writes import Key, Table, Update
+from metering.stores.writes import Key, Put, Table, Update
 from metering.usage.totals import Kind, Total, UsageKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from metering.adapters.memory.items import MemoryItemStore
-    from metering.stores.writes import Item
+    from metering.stores.writes import Item, Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +54,25 @@ def elsewhere(entry: UsageEntry, **changed: str | int) -> UsageEntry:
     return replace(entry, key=key, number=None, item_key=usage_item_key(key, None))
 
 
+def write_by_hand(items: MemoryItemStore, key: Key, attributes: Mapping[str, Value]) -> None:
+    """Write attributes over those of an item, whatever it has; the revision stays."""
+    found = items.peek(Table.USAGE, key) or {}
+    items.put(Put(table=Table.USAGE, item={**found, **key._asdict(), **attributes}))
+
+
+def tear(items: MemoryItemStore, key: Key, *names: str) -> None:
+    """Take attributes out of an item; the revision stays, unless it is one of them."""
+    found = items.peek(Table.USAGE, key) or {}
+    items.put(Put(table=Table.USAGE, item={name: value for name, value in found.items() if name not in names}))
+
+
 def lose(items: MemoryItemStore, entry: UsageEntry) -> None:
     """Remove the whole item, with all kinds of its account, hour and bucket."""
     items.remove(Table.USAGE, entry.item_key)
 
 
 def _entries(items: MemoryItemStore, item: Item) -> Iterator[UsageEntry]:
-    read = UsageItem.from_item(item)
+    read = UsageItem.as_found(item)
     for place, total in read.totals.items():
         if not is_counted(total):
             continue

@@ -10,7 +10,7 @@ import zlib
 from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
-from metering.errors import ConditionFailedError, ItemTooLargeError, TransactionCanceledError
+from metering.errors import ConditionFailedError, ItemTooLargeError, LedgerCorruptError, TransactionCanceledError
 from metering.stores.item_size import MAX_ITEM_BYTES, MAX_TRANSACTION_BYTES, item_bytes
 from metering.stores.writes import (
     MAX_TRANSACTION_ACTIONS,
@@ -313,6 +313,9 @@ def _check_values(action: Action) -> None:
     elif isinstance(action, Update):
         if not (action.set or action.add or action.discard or action.remove):
             raise ValueError(f"an update of {action.key} that changes nothing")
+        names = [*action.set, *action.add, *action.discard, *action.remove]
+        if len(names) != len({*names}):
+            raise ValueError(f"an update of {action.key} names an attribute twice")
         for changes in (action.set, action.add, action.discard):
             if changes:
                 _check_all(changes.values())
@@ -338,8 +341,9 @@ def _updated(action: Update, key: Key, found: Item | None) -> Item:
     item |= _own_attributes(action.set)
     for name, amount in action.add.items():
         before = item.get(name, 0)
-        if not isinstance(before, int):
-            raise TypeError(f"{name}: ADD to a value that is not a number")
+        # Not isinstance: True is an int.
+        if type(before) is not int:
+            raise LedgerCorruptError(f"{key.pk} / {key.sk} has a value of another type, where a number should be")
         item[name] = before + amount
     for name, strings in action.discard.items():
         strings_before = item.get(name)

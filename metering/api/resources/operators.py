@@ -176,6 +176,7 @@ _MAYBE_FLAG = schemas.maybe({"type": "boolean"})
 _DIFFERENCE = schemas.record(
     {
         "between": schemas.text(16),
+        "odd": schemas.maybe(schemas.text(8_192)),
         "batch_id": schemas.maybe(schemas.text(128)),
         "account_id": schemas.maybe(schemas.text(12)),
         "usage_type": schemas.maybe(schemas.text(128)),

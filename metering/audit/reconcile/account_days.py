@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from heapq import merge
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-from metering.audit.reconcile.hour_check import HourCheck
+from metering.audit.reconcile.hour_check import HourCheck, odd_items
 from metering.audit.reconcile.settling import AccountHour, read_accounts, settled_runs
 from metering.audit.verify.verification import MAX_DIFFERENCES, Difference
 from metering.ledger.booked_hours import LakeFile
@@ -154,6 +154,8 @@ def _compare(rows: Mapping[UsageKey, Total], usage: HourUsage | None, done: Mapp
         tally.usage = tally.usage.plus(total)
     if usage is not None:
         tally.unsettled |= usage.unsettled(done)
+        tally.differences += islice(odd_items(usage), MAX_DIFFERENCES - len(tally.differences))
+        tally.seen |= {place: usage.seen[place] for place, _, _ in usage.odd()}
     if booked == rows:
         return
     for key in sorted(booked.keys() | rows.keys(), key=str):

@@ -137,7 +137,7 @@ class HourReading:
         """Compare markers, usage and rows."""
         unsettled = self.usage.unsettled(self.done)
         placed, markers = self.placed, self.markers
-        found = list(self._usage(unsettled))
+        found = [*odd_items(self.usage), *self._usage(unsettled)]
         if markers is not None:
             found += markers.differences(self.hour_s)
         if placed.accounts is None and placed.total != placed.booked:
@@ -167,7 +167,8 @@ class HourReading:
 
     def _seen(self, found: Iterable[Difference]) -> Mapping[AccountHour, Mapping[Key, SeenItem]]:
         keys = [difference.key for difference in found if difference.between == "usage/rows"]
-        return {place: self.usage.seen.get(place, {}) for key in keys if key for place in (AccountHour.of(key),)}
+        places = {AccountHour.of(key) for key in keys if key} | {place for place, _, _ in self.usage.odd()}
+        return {place: self.usage.seen.get(place, {}) for place in places}
 
 
 def _revisions(seen: Mapping[AccountHour, Mapping[Key, SeenItem]], place: AccountHour) -> dict[Key, int | None]:
@@ -175,7 +176,20 @@ def _revisions(seen: Mapping[AccountHour, Mapping[Key, SeenItem]], place: Accoun
 
 
 def _name(difference: Difference) -> tuple[str, str, UsageKey | None]:
-    return difference.between, difference.batch_id, difference.key
+    return difference.between, difference.odd or difference.batch_id, difference.key
+
+
+def odd_items(usage: HourUsage) -> Iterable[Difference]:
+    """One for each item in which is something that no release leaves so."""
+    for place, key, item in usage.odd():
+        yield Difference(
+            between="usage/item",
+            hour_s=place.hour_s,
+            account_id=place.account_id,
+            odd=f"{key.pk} / {key.sk}: {'; '.join(item.oddities)}",
+            expected=ZERO,
+            found=ZERO,
+        )
 
 
 def _gaps(differences: Iterable[Difference]) -> dict[tuple[str, str, UsageKey | None], Total]:
@@ -205,6 +219,8 @@ def describe(difference: Difference) -> str:
     """Name the place of a difference: a usage key, a batch, accounts of a month, or the whole hour."""
     if difference.key is not None:
         return describe_key(difference.key)
+    if difference.odd:
+        return difference.odd
     if difference.account_id:
         whose = "accounts" if difference.account_id == EVERY_ACCOUNT else f"account {difference.account_id}"
         return f"{whose} of {month_of(difference.hour_s)}"

@@ -9,21 +9,26 @@ in neither. An item with a larger number is left for the next look.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.hours import month_of
+from metering.ledger.contradictions import Contradictions
 from metering.ledger.runs import newest_done, rollup_chain
 from metering.ledger.shards import known_shards
 from metering.stores.threads import side_by_side
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from metering.ledger.usage.items import UsageItem
     from metering.ledger.usage.reading import UsageReading
     from metering.stores.items import ItemStore
-    from metering.stores.writes import Key
+    from metering.stores.writes import Key, Value
+
+
+EMPTY: Mapping[str, Value] = MappingProxyType({})
 
 
 class AccountHour(NamedTuple):
@@ -43,12 +48,16 @@ class SeenItem(NamedTuple):
     """State of a usage item when it was read.
 
     Attributes:
-        revision: None if the service never wrote it.
+        revision: None if it has none.
         runs: By shard, number of the newest run in it.
+        odd: What no release writes, by attribute.
+        oddities: The same and what is missing, in words.
     """
 
     revision: int | None
     runs: Mapping[int, int]
+    odd: Mapping[str, Value] = EMPTY
+    oddities: tuple[str, ...] = ()
 
 
 def settled_runs(items: ItemStore, shards: int) -> dict[int, int]:
@@ -85,7 +94,7 @@ class HourUsage:
     def add(self, item: UsageItem, totals: Iterable[tuple[UsageKey, Total]]) -> None:
         """Add an item, and what it counts."""
         place = AccountHour(item.hour_s, item.account_id, item.corrects_s)
-        self.seen.setdefault(place, {})[item.key] = SeenItem(item.revision, item.runs)
+        self.seen.setdefault(place, {})[item.key] = SeenItem(item.revision, item.runs, item.odd, item.oddities)
         for key, total in totals:
             self.totals[key] = self.totals.get(key, ZERO).plus(total)
 
@@ -97,24 +106,36 @@ class HourUsage:
             if not all(is_settled(item.runs, done) for item in items.values())
         )
 
+    def odd(self) -> Iterator[tuple[AccountHour, Key, SeenItem]]:
+        """Items in which something is that no release leaves so (P49)."""
+        for place, items in sorted(self.seen.items(), key=str):
+            yield from ((place, key, item) for key, item in sorted(items.items()) if item.oddities)
+
     def accounts(self) -> set[str]:
         """Accounts with items."""
         return {place.account_id for place in self.seen}
 
 
 def read_accounts(
-    reading: UsageReading, accounts: Iterable[str], *, from_s: int, to_s: int, threads: int = 1
+    reading: UsageReading,
+    accounts: Iterable[str],
+    *,
+    from_s: int,
+    to_s: int,
+    threads: int = 1,
 ) -> dict[int, HourUsage]:
     """Usage of some accounts by hour, for the hours in `[from_s, to_s)` of one month: one query an account.
 
+    What cannot be read, or has a number that no dictionary has, is left out: a scan of the table names it.
+
     Raises:
-        LedgerCorruptError: An item cannot be read, or a dictionary lacks a number.
         UnavailableError: The table gives no answer.
     """
+    left_out = Contradictions()
 
     def read(account_id: str) -> list[tuple[UsageItem, list[tuple[UsageKey, Total]]]]:
-        items = reading.of_month(account_id, month_of(from_s), from_s=from_s, to_s=to_s)
-        return [(item, list(reading.totals(item))) for item in items]
+        items = reading.found(account_id, month_of(from_s), left_out, from_s=from_s, to_s=to_s)
+        return [(item, list(reading.totals(item, left_out))) for item in items]
 
     hours: dict[int, HourUsage] = {}
     for found in side_by_side(read, sorted(accounts), threads=threads):

@@ -203,7 +203,11 @@ def _suspects(result: ReconciliationResult) -> tuple[dict[int, Suspects], list[i
 
 def _named(check: HourCheck) -> Suspects:
     return Suspects(
-        accounts=frozenset(each.key.account_id for each in check.differences if each.key is not None),
+        accounts=frozenset(
+            each.key.account_id if each.key is not None else each.account_id
+            for each in check.differences
+            if each.key is not None or each.odd
+        ),
         batches=frozenset(each.batch_id for each in check.differences if each.batch_id),
     )
 

@@ -22,6 +22,7 @@ from metering.errors import LedgerCorruptError
 from metering.lake.rows import BATCH_QUERY
 from metering.lake.usage_digest import usage_digest
 from metering.ledger.booked_hours import LakeFile
+from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import Marker, MarkerGlance, is_marker
 from metering.ledger.snapshot import VerdictTally
 from metering.stores.threads import side_by_side
@@ -98,6 +99,7 @@ class _Batches:
 @dataclass(slots=True, kw_only=True)
 class _UsagePart:
     usage: Cells
+    contradictions: Contradictions = field(default_factory=Contradictions)
     used: dict[int, Total] = field(default_factory=dict)
     unsettled: dict[int, int] = field(default_factory=dict)
     latest: dict[int, int] = field(default_factory=dict)
@@ -165,7 +167,7 @@ class Census:
 
         Raises:
             UnavailableError: Something could not be read.
-            LedgerCorruptError: A usage item cannot be read. Markers that cannot be read are among the survey's
+            LedgerCorruptError: A run cannot be read. Markers and usage items that cannot be read are among the survey's
                 contradictions.
         """
         if state.phase == "markers":
@@ -282,7 +284,9 @@ class Census:
     def _usage(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
         def count(part: int) -> _UsagePart:
             made = _UsagePart(usage=Cells(state.parts))
-            found = self.usage.scan(part=part, parts=state.segments, from_s=state.from_s, to_s=state.to_s)
+            found = self.usage.scan(
+                made.contradictions, part=part, parts=state.segments, from_s=state.from_s, to_s=state.to_s
+            )
             for item in limited(found, limit):
                 if state.from_s <= item.hour_s < state.to_s:
                     self._add_usage(made, item, state.runs)
@@ -290,6 +294,7 @@ class Census:
 
         for part in side_by_side(count, range(state.done, state.segments), threads=self.threads):
             state.usage.merge(part.usage)
+            state.survey.contradictions.merge(part.contradictions)
             _add(state.used, part.used)
             for hour_s, bits in part.unsettled.items():
                 state.unsettled[hour_s] = state.unsettled.get(hour_s, 0) | bits
@@ -305,7 +310,10 @@ class Census:
             made.unsettled[item.hour_s] = made.unsettled.get(item.hour_s, 0) | bit
             for shard, number in item.runs.items():
                 made.latest[shard] = max(number, made.latest.get(shard, 0))
-        for key, total in self.usage.totals(item):
+        if item.oddities:
+            # No rows have it, so its cell differs, and is looked at.
+            made.usage.add(item.hour_s, item.account_id, item.key, Total(1, 1))
+        for key, total in self.usage.totals(item, made.contradictions):
             made.used[item.hour_s] = made.used.get(item.hour_s, ZERO).plus(total)
             if settled:
                 made.usage.add(item.hour_s, item.account_id, key, total)

@@ -111,5 +111,5 @@ class Findings:
 
 def _hours_of(state: CensusState) -> Iterable[int]:
     """Every hour that rows, usage or markers know, in order."""
-    used = {hour_s for hour_s in state.used if state.usage.counts(hour_s) or hour_s in state.unsettled}
+    used = {hour_s for hour_s in (*state.used, *state.usage) if state.usage.counts(hour_s) or hour_s in state.unsettled}
     return sorted({*state.rows, *used, *state.unsettled, *state.marked})

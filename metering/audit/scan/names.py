@@ -58,7 +58,9 @@ class NameSearch:
         names = state.names
 
         def read(part: int) -> set[tuple[int, str]]:
-            found = self.usage.scan(part=part, parts=state.segments, from_s=state.from_s, to_s=state.to_s)
+            found = self.usage.scan(
+                Contradictions(), part=part, parts=state.segments, from_s=state.from_s, to_s=state.to_s
+            )
             places = ((item.hour_s, item.account_id) for item in limited(found, self.limit))
             return {
                 (hour_s, name)

@@ -25,19 +25,23 @@ class Difference:
 
     Attributes:
         between: `markers` and `rows` of one batch in one hour, `usage` and `rows` of one key, the total of an hour's
-            files in the `ledger` and their `rows`, or the `accounts` of a month and `rows`.
+            files in the `ledger` and their `rows`, or the `accounts` of a month and `rows`. `usage/item` of an item in
+            which is something that no release leaves so: its figures are none.
         batch_id: Empty for a key.
         key: None for a batch.
-        account_id: Of a month, which then begins with `hour_s`; `EVERY_ACCOUNT` for the sum over all. Empty for others.
+        account_id: Of a month, which then begins with `hour_s`; `EVERY_ACCOUNT` for the sum over all. That of an item.
+            Empty for others.
+        odd: Key of an item and what is odd in it; empty for others.
         expected: Total of the markers, of the usage table, of the ledger, or of the accounts.
         found: Total of the rows.
     """
 
-    between: Literal["markers/rows", "usage/rows", "ledger/rows", "accounts/rows"]
+    between: Literal["markers/rows", "usage/rows", "ledger/rows", "accounts/rows", "usage/item"]
     hour_s: int
     batch_id: str = ""
     key: UsageKey | None = None
     account_id: str = ""
+    odd: str = ""
     expected: Total
     found: Total
 

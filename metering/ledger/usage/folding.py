@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from metering.hours import parse_hour
-from metering.ledger.usage.items import REVISION, UsageItem
+from metering.ledger.usage.items import REVISION, UsageItem, check_revised
 from metering.stores.fields import Fields
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ class Fold:
                 if type(value) is int:
                     figures[name] = get(name, 0) + value
                 elif name not in _KEYS:
-                    Fields.of_item(item).fail(name, "a whole number")
+                    UsageItem.from_item(item)
+            check_revised(item)
 
     def items(self) -> Iterator[UsageItem]:
         """The sums, each as an item of the first hour that it sums; they have no revision and no runs.

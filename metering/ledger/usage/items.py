@@ -18,15 +18,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from metering.errors import LedgerCorruptError
 from metering.hours import hour_label, month_of, parse_hour
-from metering.stores.fields import Fields
+from metering.stores.fields import Fields, shown
 from metering.stores.writes import Key
 from metering.usage.totals import ZERO, Kind, Total, UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.stores.writes import Item
+    from metering.stores.writes import Item, Value
 
 # Kinds of one item. Its fullest update stays below 4 KB and 300 operators (tests/contract/test_usage_update.py).
 BUCKET_KINDS = 64
@@ -37,6 +38,8 @@ _BYTES = "b"
 _RECORDS = "r"
 _KEYS = ("pk", "sk")
 ACCOUNT_PREFIX = "A#"
+# What an error about an item says to do.
+MENDED_BY = "`metering rebuild usage` mends it"
 # Names of attributes that are remembered: of all kinds that an account may have a number for.
 _REMEMBERED_NAMES = 16_384
 
@@ -51,6 +54,8 @@ class UsageItem:
             negative while one is in work.
         revision: None if the service never wrote it.
         runs: By shard, number of the newest run that is in it; absent without one.
+        odd: Attributes that no release writes, of that name or with that value, as they were read (P49). None of them
+            is in the other fields.
     """
 
     account_id: str
@@ -60,6 +65,7 @@ class UsageItem:
     totals: Mapping[int | Kind, Total]
     revision: int | None
     runs: Mapping[int, int] = field(default_factory=dict)
+    odd: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -79,6 +85,12 @@ class UsageItem:
         """Usage key of a kind in this item."""
         return UsageKey(self.hour_s, self.account_id, *kind, self.corrects_s)
 
+    @property
+    def oddities(self) -> tuple[str, ...]:
+        """What no release leaves so, in words: attributes that it never writes, and a revision that is missing."""
+        told = [f"{name} = {shown(value)}, which no release writes" for name, value in sorted(self.odd.items())]
+        return tuple(told) if self.revision is not None or REVISION in self.odd else (*told, f"{REVISION} is missing")
+
     @classmethod
     def from_item(cls, item: Item) -> UsageItem:
         """The item as it was read.
@@ -86,9 +98,21 @@ class UsageItem:
         Raises:
             LedgerCorruptError: It is none, or has an attribute that no usage item has.
         """
+        found = cls.as_found(item)
+        for name, value in sorted(found.odd.items()):
+            raise LedgerCorruptError(f"{_named(item)}: {name} = {shown(value)}, which no release writes: {MENDED_BY}")
+        return found
+
+    @classmethod
+    def as_found(cls, item: Item) -> UsageItem:
+        """The same for who compares and mends: what no release writes is put apart.
+
+        Raises:
+            LedgerCorruptError: The key is not that of a usage item.
+        """
         fields = Fields.of_item(item)
         account_id, hour_s, corrects_s, place = _parse_key(fields, item)
-        figures = _Figures.of(fields, item, place)
+        figures = _Figures.of(item, place)
         totals = figures.totals()
         bucket = place if isinstance(place, int) else None
         if bucket is None and not totals:
@@ -101,12 +125,23 @@ class UsageItem:
             totals=totals,
             revision=figures.revision,
             runs=figures.runs,
+            odd=figures.odd,
         )
 
 
 def is_usage_item(item: Item) -> bool:
     """Whether an item of the usage table counts usage. The other one says what table it is (`generation`)."""
     return str(item["pk"]).startswith(ACCOUNT_PREFIX)
+
+
+def check_revised(item: Item) -> None:
+    """Returns if an item has its revision, which every write gives it.
+
+    Raises:
+        LedgerCorruptError: It was torn by hand, so nobody can say that its figures are whole.
+    """
+    if REVISION not in item:
+        raise LedgerCorruptError(f"{_named(item)}: {REVISION} is missing: {MENDED_BY}")
 
 
 @dataclass(slots=True)
@@ -117,35 +152,35 @@ class _Figures:
     records: dict[int | Kind, int] = field(default_factory=dict)
     runs: dict[int, int] = field(default_factory=dict)
     revision: int | None = None
+    odd: dict[str, Value] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, fields: Fields, item: Item, place: int | Kind) -> _Figures:
+    def of(cls, item: Item, place: int | Kind) -> _Figures:
         """The figures of an item of this bucket, or of this kind."""
         found = cls()
         for name, value in item.items():
             # Not isinstance: True is an int.
-            if type(value) is int:
-                found._take(fields, name, value, place)
-            elif name not in _KEYS:
-                fields.fail(name, "a whole number")
+            if name not in _KEYS and not (type(value) is int and found._takes(name, value, place)):
+                found.odd[name] = value
         return found
 
     def totals(self) -> dict[int | Kind, Total]:
         found = {each: Total(size, self.records.get(each, 0)) for each, size in self.sizes.items()}
         return found | {each: Total(0, count) for each, count in self.records.items() if each not in found}
 
-    def _take(self, fields: Fields, name: str, value: int, place: int | Kind) -> None:
+    def _takes(self, name: str, value: int, place: int | Kind) -> bool:
+        """Take a number; False if no item of this place has it."""
         letter, number = _parse_name(name)
-        if letter == _BYTES:
-            self.sizes[_counted(fields, name, number, place)] = value
-        elif letter == _RECORDS:
-            self.records[_counted(fields, name, number, place)] = value
+        if letter in (_BYTES, _RECORDS) and _may_count(number, place):
+            of = place if number is None else number
+            (self.sizes if letter == _BYTES else self.records)[of] = value
         elif letter == _NEWEST_RUN and number is not None:
             self.runs[number] = value
         elif name == REVISION:
             self.revision = value
         else:
-            fields.fail(name, "absent: no usage item has it")
+            return False
+        return True
 
 
 def usage_partition(account_id: str, month: str) -> str:
@@ -179,6 +214,12 @@ def usage_add(totals: Mapping[int | None, Total]) -> dict[str, int]:
 def newest_run_of(shard: int) -> str:
     """Attribute with the number of the newest run of a shard's roll-up that is in an item."""
     return f"{_NEWEST_RUN}{shard}"
+
+
+def is_newest_run(name: str) -> bool:
+    """Whether an attribute of this name says the number of a run."""
+    letter, number = _parse_name(name)
+    return letter == _NEWEST_RUN and number is not None
 
 
 def sk_range(from_s: int, to_s: int) -> tuple[str, str]:
@@ -225,15 +266,13 @@ def _parse_name(name: str) -> tuple[str, int | None]:
     return ("", None) if rest and str(number) != rest else (name[:1], number)
 
 
-def _counted(fields: Fields, name: str, number: int | None, place: int | Kind) -> int | Kind:
-    """What a figure counts, in an item of this bucket, or of this kind."""
-    if isinstance(place, int):
-        if number is None or number // BUCKET_KINDS != place:
-            fields.fail(name, f"absent: it is no kind of bucket {place}")
-        return number
-    if number is not None:
-        fields.fail(name, "absent: the item is one of a kind without a number")
-    return place
+def _may_count(number: int | None, place: int | Kind) -> bool:
+    """Whether an item of this bucket, or of this kind, has figures of this number, or without one."""
+    return number is None if not isinstance(place, int) else number is not None and number // BUCKET_KINDS == place
+
+
+def _named(item: Item) -> str:
+    return f"{item.get('pk')} / {item.get('sk')}"
 
 
 def is_counted(total: Total) -> bool:

@@ -7,34 +7,41 @@
 
 Numbers are an account's own, dense from 0. A number and its name are claimed in one transaction, each if absent, and
 neither ever changes. Numbers never leave the usage table: plans, answers and logs carry names.
+
+Either item says what the other one does. So one that was lost is read from the other one, and put back by the next
+claim. Where both are lost, nobody can tell what the number stands for: that is a `LedgerCorruptError`, until a rebuild
+gives the number to a kind of the rows that has none, and corrects the figures by the rows.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
+from metering.errors import ConditionFailedError, LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.ledger import partitions
 from metering.ledger.usage.kind_cap import settled_kind_cap
 from metering.stores.fields import Fields
-from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Absent, Key, Put, Table
+from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Absent, Check, Key, Put, Table
 from metering.usage.totals import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from metering.stores.items import ItemStore
     from metering.stores.retrying import Retrier
     from metering.stores.writes import Item
 
 _NAME = "K#"
+_AFTER_NAMES = "K$"
 _NUMBER = "N#"
 _AFTER_NUMBERS = "N$"
 # Dictionaries that a process remembers: more than three times the accounts that the service is made for. A run that
 # goes over more accounts than these finds none of them again. With 20 kinds an account takes 1.4 KB.
 _ACCOUNTS_KEPT = 40_000
+# What an error about a lost number says to do.
+_MENDED_BY = "`metering rebuild usage` gives it a new name, and corrects usage by the rows"
 # Kinds that are one object in all of these dictionaries.
 _KINDS_SHARED = 100_000
 
@@ -74,6 +81,30 @@ def _named(item: Item) -> tuple[int, Kind]:
     return number, Kind(fields.text("usage_type"), fields.text("service"), fields.text("from"), fields.text("to"))
 
 
+class _Dictionary(NamedTuple):
+    """An account's dictionary, as both kinds of its items say it."""
+
+    by_number: Mapping[int, Kind]
+    by_name: Mapping[Kind, int]
+
+    @property
+    def following(self) -> int:
+        """The number after the last one that was claimed."""
+        return max((*self.by_number, *self.by_name.values()), default=-1) + 1
+
+    def whole(self, account_id: str) -> dict[int, Kind]:
+        """The kinds by number.
+
+        Raises:
+            LedgerCorruptError: A number stands for two kinds.
+        """
+        for kind, number in self.by_name.items():
+            if self.by_number.get(number, kind) != kind:
+                key = number_key(account_id, number)
+                raise LedgerCorruptError(f"{key.pk} / {key.sk} stands for two kinds, one of them {'#'.join(kind)}")
+        return {**{number: kind for kind, number in self.by_name.items()}, **self.by_number}
+
+
 class KindNames:
     """What the numbers of each account stand for. A number that is not known is read again, then it is an error.
 
@@ -108,7 +139,29 @@ class KindNames:
             LedgerCorruptError: An item of the dictionary cannot be read.
             UnavailableError: The ledger gives no answer.
         """
-        known = {number: self._one(kind) for number, kind in _numbers(self._items, account_id)}
+        named = dict(_numbers(self._items, account_id))
+        if not _is_dense(named):
+            # A claim is landing, or an item was lost.
+            return self._keep(account_id, self.dictionary(account_id).whole(account_id))
+        return self._keep(account_id, named)
+
+    def read_whole(self, account_id: str) -> Mapping[int, Kind]:
+        """The same from both kinds of items, for who misses a number or a name.
+
+        Raises:
+            LedgerCorruptError: An item of the dictionary cannot be read, or a number stands for two kinds.
+            UnavailableError: The ledger gives no answer.
+        """
+        return self._keep(account_id, self.dictionary(account_id).whole(account_id))
+
+    def dictionary(self, account_id: str) -> _Dictionary:
+        """Both kinds of items, read now."""
+        pk = partition_of_kinds(account_id)
+        names = self._items.query(Table.LEDGER, pk, sk_from=_NAME, sk_to=_AFTER_NAMES)
+        return _Dictionary(by_number=dict(_numbers(self._items, account_id)), by_name=dict(map(_numbered, names)))
+
+    def _keep(self, account_id: str, named: Mapping[int, Kind]) -> Mapping[int, Kind]:
+        known = {number: self._one(kind) for number, kind in named.items()}
         self._known.pop(account_id, None)
         self._known[account_id] = known
         while len(self._known) > self._kept:
@@ -128,10 +181,10 @@ class KindNames:
             LedgerCorruptError: The dictionary, read again, does not have it: it was lost (docs/protocol.md, P41).
             UnavailableError: The ledger gives no answer.
         """
-        kind = self.of(account_id).get(number) or self.read(account_id).get(number)
+        kind = self.of(account_id).get(number) or self.read_whole(account_id).get(number)
         if kind is None:
             key = number_key(account_id, number)
-            raise LedgerCorruptError(f"{key.pk} / {key.sk} is missing, and usage items have that number")
+            raise LedgerCorruptError(f"{key.pk} / {key.sk} is missing, and usage items have that number: {_MENDED_BY}")
         return kind
 
 
@@ -177,7 +230,7 @@ class KindNumbers:
         """
         found = _by_kind(self._retrier.call(lambda: self._names.of(account_id)))
         if not found.keys() >= set(kinds):
-            found = _by_kind(self._retrier.call(lambda: self._names.read(account_id)))
+            found = _by_kind(self._retrier.call(lambda: self._names.read_whole(account_id)))
         return {kind: found[kind] for kind in kinds if kind in found}
 
     def remembers(self, account_id: str, kinds: Collection[Kind]) -> bool:
@@ -185,13 +238,19 @@ class KindNumbers:
         known = self._names.remembered(account_id)
         return known is not None and set(kinds) <= set(known.values())
 
-    def claim(self, account_id: str, kinds: Collection[Kind]) -> dict[Kind, int | None]:
+    def claim(self, account_id: str, kinds: Collection[Kind], *, fills: bool = False) -> dict[Kind, int | None]:
         """The number of each kind, claimed if it has none yet; None for a kind beyond the cap.
 
         Every number is sure when this returns (P3): only then may a plan rely on it.
 
+        Args:
+            account_id: Id of the account.
+            kinds: The kinds that need a number.
+            fills: Give a number that was lost with its name to one of the kinds. What usage items have under it counts
+                as that kind from then on: only for who compares them with the rows next.
+
         Raises:
-            LedgerCorruptError: The dictionary cannot be read.
+            LedgerCorruptError: The dictionary cannot be read, or a number and its name are lost.
             UnavailableError: It is unknown whether the numbers are claimed. Whoever comes next begins again.
         """
         failures = 0
@@ -200,20 +259,61 @@ class KindNumbers:
         while True:
             found = _by_kind(numbers)
             missing = sorted(set(kinds) - found.keys())
-            following = max(numbers, default=-1) + 1
-            # A query sees a transaction item by item, so a gap is a claim that is just landing. Once a dictionary is
-            # full, it stays so, and what is not in it never gets a number.
-            settled = len(numbers) == following
-            block = missing[: min(self._claimed_at_once, max(0, cap - following))]
-            if not missing or (settled and not block):
+            # Once a dictionary is full, it stays so, and what is not in it never gets a number.
+            if not missing or (_is_dense(numbers) and len(numbers) >= cap):
                 return {kind: found.get(kind) for kind in kinds}
-            landed = settled and self._claim(account_id, following, block)
-            if not landed:
+            if not self._begin_claim(account_id, missing, cap, fills=fills):
                 failures += 1
                 if failures > self._retrier.attempts:
                     raise UnavailableError("KindNumbers.claim", f"kinds of account {account_id} are being claimed")
                 self._retrier.pause(failures)
             numbers = self._retrier.call(lambda: self._names.read(account_id))
+
+    def _begin_claim(self, account_id: str, kinds: Sequence[Kind], cap: int, *, fills: bool) -> bool:
+        """Whether a claim of some of the kinds surely landed, or needs none. If not, all is read again.
+
+        A number that was given is never given again, also if one of its two items was lost. So both are read.
+        """
+        found = self._retrier.call(lambda: self._names.dictionary(account_id))
+        whole = found.whole(account_id)
+        halves = [
+            item
+            for number, kind in whole.items()
+            if number not in found.by_number or kind not in found.by_name
+            for item in kind_items(account_id, number, kind)
+        ]
+        if halves:
+            self._put_back(halves)
+            return False
+        missing = [kind for kind in kinds if kind not in found.by_name]
+        hole = next((number for number in range(found.following) if number not in whole), None)
+        if hole is not None:
+            lost = self._is_lost(account_id, hole)
+            if lost and not fills:
+                key = number_key(account_id, hole)
+                raise LedgerCorruptError(f"{key.pk} / {key.sk} is missing, and so is its name: {_MENDED_BY}")
+            return lost and bool(missing) and self._claim(account_id, hole, missing[:1])
+        block = missing[: min(self._claimed_at_once, max(0, cap - found.following))]
+        return not block or self._claim(account_id, found.following, block)
+
+    def _put_back(self, items: Sequence[Item]) -> None:
+        """Put what one of the two items says of the other one; an item of a claim that is landing is there already."""
+        for item in items:
+            with suppress(ConditionFailedError, UnavailableError):
+                self._items.put(Put(table=Table.LEDGER, item=item, condition=Absent()))
+
+    def _is_lost(self, account_id: str, number: int) -> bool:
+        """Whether a number below the last one is not there, for sure.
+
+        A query sees a transaction item by item, so a gap may be a claim that is just landing. A transaction sees all of
+        another one or nothing: it is refused if the number is there, and cancelled while it lands.
+        """
+        check = Check(table=Table.LEDGER, key=number_key(account_id, number), condition=Absent())
+        try:
+            self._items.transact([check])
+        except (TransactionCanceledError, UnavailableError):
+            return False
+        return True
 
     def _settled_cap(self) -> int:
         if self._cap is None:
@@ -238,6 +338,19 @@ class KindNumbers:
 def _numbers(items: ItemStore, account_id: str) -> Iterator[tuple[int, Kind]]:
     found = items.query(Table.LEDGER, partition_of_kinds(account_id), sk_from=_NUMBER, sk_to=_AFTER_NUMBERS)
     return map(_named, found)
+
+
+def _numbered(item: Item) -> tuple[Kind, int]:
+    fields = Fields.of_item(item)
+    texts = fields.after("sk", _NAME).split("#")
+    return (Kind(*texts) if len(texts) == len(Kind._fields) else fields.fail("sk", "the name of a kind")), fields.whole(
+        "number"
+    )
+
+
+def _is_dense(numbers: Collection[int]) -> bool:
+    """Whether no number is missing below the last one."""
+    return len(numbers) == max(numbers, default=-1) + 1
 
 
 def _by_kind(numbers: Mapping[int, Kind]) -> dict[Kind, int]:

@@ -6,14 +6,16 @@ import re
 from typing import TYPE_CHECKING
 
 from metering.hours import month_bounds_s
-from metering.ledger.usage.items import UsageItem, is_counted, is_usage_item, sk_range, usage_partition
+from metering.ledger.usage.items import UsageItem, check_revised, is_counted, is_usage_item, sk_range, usage_partition
 from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Table
 from metering.units import HOUR_S
+from metering.usage.totals import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from metering.ledger.contradictions import Contradictions
     from metering.stores.items import ItemStore
     from metering.stores.writes import Item
     from metering.usage.totals import Total, UsageKey
@@ -38,10 +40,10 @@ class UsageReading:
         """Items of an account in one month, in order; or only those of the hours in `[from_s, to_s)`.
 
         Raises:
-            LedgerCorruptError: An item cannot be read.
+            LedgerCorruptError: An item cannot be read, or somebody wrote by hand into it.
             UnavailableError: The table gives no answer.
         """
-        return map(UsageItem.from_item, self.stored(account_id, month, from_s=from_s, to_s=to_s))
+        return map(_sound, self.stored(account_id, month, from_s=from_s, to_s=to_s))
 
     def stored(
         self, account_id: str, month: str, *, from_s: int | None = None, to_s: int | None = None
@@ -58,10 +60,33 @@ class UsageReading:
         low, high = sk_range(low_s - low_s % HOUR_S, -(-high_s // HOUR_S) * HOUR_S)
         return self.items.query(Table.USAGE, pk, sk_from=low, sk_to=high)
 
-    def scan(
-        self, *, part: int = 0, parts: int = 1, from_s: int | None = None, to_s: int | None = None
+    def found(
+        self, account_id: str, month: str, contradictions: Contradictions, *, from_s: int, to_s: int
     ) -> Iterator[UsageItem]:
-        """Every item of the table, in no order; or one of its parts. For verification and repair alone.
+        """Items of an account in hours of one month, also with what no release writes: for who compares and mends.
+
+        Args:
+            account_id: Id of the account.
+            month: The month, such as `2026-11`.
+            contradictions: Gets items whose key cannot be read.
+            from_s: In the first hour.
+            to_s: End of the last one, or in it.
+
+        Raises:
+            UnavailableError: The table gives no answer.
+        """
+        return _as_found(self.stored(account_id, month, from_s=from_s, to_s=to_s), contradictions)
+
+    def scan(
+        self,
+        contradictions: Contradictions,
+        *,
+        part: int = 0,
+        parts: int = 1,
+        from_s: int | None = None,
+        to_s: int | None = None,
+    ) -> Iterator[UsageItem]:
+        """Every item of the table as `found` has it, in no order; or one of its parts.
 
         Items of other hours than those that touch `[from_s, to_s)` are left out, and cost little.
         """
@@ -69,24 +94,46 @@ class UsageReading:
         if from_s is not None and to_s is not None:
             low, high = sk_range(from_s - from_s % HOUR_S, -(-to_s // HOUR_S) * HOUR_S)
             found = (item for item in found if low <= (sk := str(item["sk"])) < high or not _HOUR.match(sk))
-        return map(UsageItem.from_item, found)
+        return _as_found(found, contradictions)
 
     def scanned(self, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
         """The same as they are stored."""
         return filter(is_usage_item, self.items.scan(Table.USAGE, part=part, parts=parts))
 
-    def totals(self, item: UsageItem) -> Iterator[tuple[UsageKey, Total]]:
+    def totals(self, item: UsageItem, contradictions: Contradictions | None = None) -> Iterator[tuple[UsageKey, Total]]:
         """What an item counts, by name. What a repair took back is left out.
 
+        Args:
+            item: The item.
+            contradictions: Gets numbers that the dictionary lacks: they are left out.
+
         Raises:
-            LedgerCorruptError: The dictionary lacks a number of the item.
+            LedgerCorruptError: The dictionary lacks a number of the item, and nobody takes that.
             UnavailableError: The ledger gives no answer.
         """
         known = self.names.of(item.account_id)
         for number, total in item.totals.items():
             if is_counted(total):
-                if isinstance(number, int):
-                    kind = known.get(number) or self.names.kind(item.account_id, number)
-                else:
-                    kind = number
-                yield item.usage_key(kind), total
+                kind = known.get(number) if isinstance(number, int) else number
+                kind = kind or self._kind(item.account_id, number, contradictions)
+                if kind is not None:
+                    yield item.usage_key(kind), total
+
+    def _kind(self, account_id: str, number: int | Kind, contradictions: Contradictions | None) -> Kind | None:
+        """What a number stands for that was not known; None if nobody knows, which is noted."""
+        if isinstance(number, Kind) or contradictions is None:
+            return number if isinstance(number, Kind) else self.names.kind(account_id, number)
+        with contradictions.noted():
+            return self.names.kind(account_id, number)
+        return None
+
+
+def _sound(item: Item) -> UsageItem:
+    check_revised(item)
+    return UsageItem.from_item(item)
+
+
+def _as_found(items: Iterable[Item], contradictions: Contradictions) -> Iterator[UsageItem]:
+    for item in items:
+        with contradictions.noted():
+            yield UsageItem.as_found(item)

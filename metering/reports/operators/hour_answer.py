@@ -76,7 +76,7 @@ def _total(total: Total | None) -> dict[str, Json] | None:
 def _difference(each: Difference) -> dict[str, Json]:
     key = each.key
     named: dict[str, Json] = {"batch_id": each.batch_id or None}
-    named["account_id"] = None if key is None else key.account_id
+    named["account_id"] = each.account_id or None if key is None else key.account_id
     named["usage_type"] = None if key is None else key.usage_type
     named["service"] = None if key is None else key.service
     named["from"] = None if key is None else key.from_location
@@ -84,6 +84,7 @@ def _difference(each: Difference) -> dict[str, Json]:
     named["corrects"] = None if key is None or key.corrects_s is None else rfc3339(key.corrects_s)
     return {
         "between": each.between,
+        "odd": each.odd or None,
         **named,
         "expected_bytes": str(each.expected.bytes),
         "expected_records": each.expected.records,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from tests.simulation.model.rules import (
     Setting,
     figure,
     figures,
+    odd,
     runs_in,
     text,
     usage_place,
@@ -30,14 +33,14 @@ from tests.simulation.model.world import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.simulation.model.world import Item, Steps
 
 
 ACCOUNTS = ("a", "b")
 _LOOKS = 6
 UsagePlace = tuple[str, str]
+# Hears which item was corrected, by a look that began at that step.
+Repaired = Callable[[UsagePlace, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,16 @@ class Look:
     missing: dict[str, int]
     done: dict[int, int]
     begun: int
+
+    @property
+    def odd(self) -> Item:
+        """What nobody but a hand writes."""
+        return odd(self.item)
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a hand was in it: something is odd, or its revision or its numbers are missing."""
+        return self.item is not None and (bool(self.odd) or "v" not in self.item or not runs_in(self.item))
 
     @property
     def settled(self) -> bool:
@@ -129,28 +142,34 @@ def reconcile(hour: int, setting: Setting, found: Callable[[Look], None]) -> Ste
             found(look)
 
 
-def repair(
-    hour: int, setting: Setting, found: Callable[[Look], None], repaired: Callable[[UsagePlace], None]
-) -> Steps[None]:
+def repair(hour: int, setting: Setting, found: Callable[[Look], None], repaired: Repaired) -> Steps[None]:
     """Put right what differs (P38)."""
     looks = yield from look_at(hour, setting)
     busy: set[UsagePlace] = set()
     if setting.keeps("P38 no plan since") and looks:
         busy = yield from planned_since(looks[0].done)
     for look in looks:
-        if not look.missing or not (look.settled or not setting.keeps("P38 number does not fall")):
-            continue
-        if look.settled:
-            found(look)
-        if look.place in busy:
-            continue
-        numbers = dict(look.done)
-        if not setting.keeps("P38 number of a done run"):
-            numbers = {shard: number + 1 for shard, number in numbers.items()}
-        try:
-            yield from again(Write((correct(look, numbers, setting, repaired),)))
-        except RefusedError:
-            continue
+        if look.missing or look.odd or (look.item is not None and "v" not in look.item):
+            with suppress(RefusedError):
+                yield from _put_right(look, busy, setting, found, repaired)
+
+
+def _put_right(
+    look: Look, busy: set[UsagePlace], setting: Setting, found: Callable[[Look], None], repaired: Repaired
+) -> Steps[None]:
+    """Correct an item (P38); what is odd in it goes with that, or alone where that has to wait (P49)."""
+    waits = not look.settled and setting.keeps("P38 number does not fall")
+    waits = waits or (look.place in busy and (setting.keeps("P49 numbers wait for runs") or not look.by_hand))
+    if waits or not look.odd.keys().isdisjoint({*look.missing, "v"}):
+        if look.odd and setting.keeps("P49 odd figures do not wait"):
+            yield from again(Write((take_away(look),)))
+        return
+    if look.settled and look.missing:
+        found(look)
+    numbers = dict(look.done)
+    if not setting.keeps("P38 number of a done run"):
+        numbers = {shard: number + 1 for shard, number in numbers.items()}
+    yield from again(Write((correct(look, numbers, setting, repaired),)))
 
 
 def planned_since(done: dict[int, int]) -> Steps[set[UsagePlace]]:
@@ -170,23 +189,44 @@ def planned_since(done: dict[int, int]) -> Steps[set[UsagePlace]]:
     return busy
 
 
-def correct(look: Look, numbers: dict[int, int], setting: Setting, repaired: Callable[[UsagePlace], None]) -> Action:
+def take_away(look: Look) -> Action:
+    """The update that takes away what a hand wrote, and nothing else (P49). A number of a run stays."""
+    gone = {name: value for name, value in look.odd.items() if not name.startswith("n")}
+
+    def may(met: Item | None) -> bool:
+        return bool(met and gone) and all((met or {}).get(name) == value for name, value in gone.items())
+
+    def make(met: Item | None) -> Item:
+        made = {name: value for name, value in (met or {}).items() if name not in gone}
+        if isinstance(made.get("v"), int):
+            made["v"] = whole(made, "v") + 1
+        return made
+
+    return Action(("usage", *look.place), may, make)
+
+
+def correct(look: Look, numbers: dict[int, int], setting: Setting, repaired: Repaired) -> Action:
     """The update that adds what an item is short of."""
 
     def may(met: Item | None) -> bool:
+        if not odd(met).keys().isdisjoint({*look.missing, "v"} | odd(met).keys() - look.odd.keys()):
+            # An update that adds to what is no number fails.
+            return False
         if setting.keeps("P38 revision") and (met or {}).get("v") != (look.item or {}).get("v"):
             return False
         keeps = setting.keeps("P38 number does not fall")
         return not keeps or all(numbers.get(shard, 0) >= number for shard, number in runs_in(met).items())
 
     def make(met: Item | None) -> Item:
-        made = dict(met or {})
+        made = {name: value for name, value in (met or {}).items() if name not in look.odd}
         for name, value in look.missing.items():
             made[name] = value + whole(made, name) if name in made else value
         made["v"] = whole(made, "v") + 1 if "v" in made else 1
-        if setting.keeps("P38 sets the number"):
+        if not setting.keeps("P49 numbers are kept") and look.by_hand:
+            made = {name: value for name, value in made.items() if not name.startswith("n")}
+        elif setting.keeps("P38 sets the number"):
             made |= {f"n{shard}": number for shard, number in numbers.items()}
-        repaired(look.place)
+        repaired(look.place, look.begun)
         return made
 
     return Action(("usage", *look.place), may, make)

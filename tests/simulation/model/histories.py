@@ -31,11 +31,13 @@ class Course:
 
     Attributes:
         lost: How often usage items are lost, one or all.
+        spoilt: How often a hand writes into a usage item, or tears something out of it.
         restored: Whether the ledger is restored to an earlier moment once.
     """
 
     commits: int = 12
     lost: int = 0
+    spoilt: int = 0
     restored: bool = False
 
 
@@ -53,7 +55,7 @@ class History:
     rng: random.Random = field(init=False)
     world: World = field(init=False)
     sent: dict[str, Sums] = field(default_factory=dict)
-    damaged: set[UsagePlace] = field(default_factory=set)
+    damaged: dict[UsagePlace, int] = field(default_factory=dict)
     mended: dict[UsagePlace, int] = field(default_factory=dict)
     digits: int = 0
     backup: dict[Place, Item] | None = None
@@ -66,6 +68,7 @@ class History:
         """Play it whole."""
         steps = self.rng.randint(500, 1500)
         events = {self.rng.randrange(steps // 4, steps): self.lose for _ in range(self.course.lost)}
+        events |= {self.rng.randrange(steps // 4, steps): self.spoil for _ in range(self.course.spoilt)}
         restored_at = self.rng.randrange(steps // 2, steps) if self.course.restored else -1
         kept_at = self.rng.randrange(0, max(1, restored_at))
         for step in range(steps):
@@ -134,7 +137,30 @@ class History:
             places = [self.rng.choice(places)]
         for place in places:
             del self.world.items[place]
-            self.damaged.add((place[1], place[2]))
+            self.damaged[place[1], place[2]] = self.world.steps
+
+    def spoil(self) -> None:
+        """A hand writes into a usage item, or tears something out of it. It never says so by the revision."""
+        places = sorted(place for place in self.world.items if place[0] == "usage")
+        if not places:
+            return
+        place = self.rng.choice(places)
+        item = self.world.items[place]
+        held = sorted(figures(item)) or ["b0"]
+        way = self.rng.randrange(7)
+        if way == 0:
+            item["mine"] = 777
+        elif way == 1:
+            item[self.rng.choice(held)] = "mine"
+        elif way == 2:
+            item.pop(self.rng.choice(held), None)
+        elif way == 3:
+            item["v"] = "mine"
+        else:
+            gone = {"v"} if way < 6 else set()
+            gone |= {name for name in item if name.startswith("n")} if way > 4 else set()
+            self.world.items[place] = {name: value for name, value in item.items() if name not in gone}
+        self.damaged[place[1], place[2]] = self.world.steps
 
     def restore(self) -> None:
         """The ledger is that of an earlier moment; the usage table is new; nobody else works."""
@@ -174,10 +200,10 @@ class History:
         if look.place not in self.damaged and self.mended.get(look.place, -1) < look.begun:
             raise BrokenError(f"P37: {look} differs, and nothing was lost")
 
-    def repaired(self, place: UsagePlace) -> None:
-        """A repair landed."""
-        if place in self.damaged:
-            self.damaged.remove(place)
+    def repaired(self, place: UsagePlace, begun: int) -> None:
+        """A repair landed; what happened to the item after its look began is left."""
+        if self.damaged.get(place, begun) < begun:
+            del self.damaged[place]
             self.mended[place] = self.world.steps
 
     def check_item(self, place: Place) -> None:

@@ -60,4 +60,4 @@ def fill(hour: int, setting: Setting) -> Steps[None]:
     rows = yield from rows_of(hour)
     for account in ACCOUNTS:
         yield from claim(account, {kind for its_account, kind in rows if its_account == account}, setting)
-    yield from repair(hour, setting, lambda _: None, lambda _: None)
+    yield from repair(hour, setting, lambda _: None, lambda _place, _begun: None)

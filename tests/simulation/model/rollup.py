@@ -9,6 +9,7 @@ from tests.simulation.model.dictionary import claim, numbers_of
 from tests.simulation.model.rules import (
     RollupPlan,
     figure,
+    odd,
     runs_in,
     summed,
     text,
@@ -128,7 +129,7 @@ def add(place: tuple[str, str], sums: dict[str, int], shard: int, number: int) -
     name = f"n{shard}"
 
     def below(met: Item | None) -> bool:
-        return runs_in(met).get(shard, -1) < number
+        return not stops(met, sums, shard) and runs_in(met).get(shard, -1) < number
 
     def make(met: Item | None) -> Item:
         made = dict(met or {})
@@ -139,6 +140,20 @@ def add(place: tuple[str, str], sums: dict[str, int], shard: int, number: int) -
         return made
 
     return Write((Action(("usage", *place), below, make),))
+
+
+def stops(item: Item | None, sums: dict[str, int], shard: int) -> bool:
+    """Whether a hand wrote something else where the update has a number."""
+    return not odd(item).keys().isdisjoint({*sums, "v", f"n{shard}"})
+
+
+def _check_landed(met: Item | None, place: tuple[str, str], sums: dict[str, int], run: tuple[int, int]) -> Steps[None]:
+    shard, number = run
+    if stops(met, sums, shard):
+        # Somebody wrote by hand: the chain stands until that is taken away (P49).
+        raise LateError
+    if runs_in(met)[shard] > number:
+        yield from stop_if_over(f"U{shard}", number, f"{place} has run {runs_in(met)[shard]}")
 
 
 def work_rollup(shard: int, number: int, run: Item, setting: Setting, rng: random.Random) -> Steps[None]:
@@ -157,9 +172,7 @@ def work_rollup(shard: int, number: int, run: Item, setting: Setting, rng: rando
         try:
             yield from again(add(place, sums, shard, number))
         except RefusedError as error:
-            met = runs_in(error.items[0])[shard]
-            if met > number:
-                yield from stop_if_over(chain, number, f"{place} has run {met}")
+            yield from _check_landed(error.items[0], place, sums, (shard, number))
     commits = list(plan.commits.items())
     rng.shuffle(commits)
     for commit_id, hours in commits:

@@ -76,6 +76,15 @@ def runs_in(item: Item | None) -> dict[int, int]:
     }
 
 
+def odd(item: Item | None) -> Item:
+    """What nobody but a hand writes into a usage item (P49)."""
+    return {
+        name: value
+        for name, value in (item or {}).items()
+        if not (isinstance(value, int) and (name == "v" or name.startswith(("b", "n"))))
+    }
+
+
 def whole(item: Item, name: str) -> int:
     """A number of an item."""
     value = item[name]

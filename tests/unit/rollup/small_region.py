@@ -13,6 +13,7 @@ from metering.adapters.memory.metrics import MemoryMetrics
 from metering.adapters.memory.objects import MemoryObjectStore
 from metering.adapters.memory.rows import PlainRow, encode_rows, plain_usage
 from metering.hours import hour_of
+from metering.ledger.contradictions import Contradictions
 from metering.ledger.usage.items import is_usage_item
 from metering.ledger.usage.kinds import KindNumbers
 from metering.ledger.usage.reading import UsageReading
@@ -134,6 +135,6 @@ class SmallRegion:
         """What the usage table says."""
         reading = UsageReading(self.items)
         totals: dict[UsageKey, Total] = {}
-        for item in reading.scan():
+        for item in reading.scan(Contradictions()):
             add_totals(totals, dict(reading.totals(item)))
         return totals

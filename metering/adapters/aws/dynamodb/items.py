@@ -23,7 +23,13 @@ from metering.adapters.aws.dynamodb.attributes import from_attributes, item_or_n
 from metering.adapters.aws.dynamodb.expressions import Expressions
 from metering.adapters.aws.dynamodb.fast_items import ITEM_VALUES, decode_items_fast
 from metering.adapters.aws.errors import error_code, translated
-from metering.errors import ConditionFailedError, ItemTooLargeError, TransactionCanceledError, UnavailableError
+from metering.errors import (
+    ConditionFailedError,
+    ItemTooLargeError,
+    LedgerCorruptError,
+    TransactionCanceledError,
+    UnavailableError,
+)
 from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Check, Delete, Key, Put, Update
 
 if TYPE_CHECKING:
@@ -52,6 +58,8 @@ _NOT_VALID = frozenset({"ValidationException", "TransactionCanceledException"})
 # "Item size has exceeded the maximum allowed size", "Item size to update has …" and, of all items of a transaction,
 # "the aggregate size of the items in the transaction exceeds 4 MB" (DynamoDB API reference).
 _TOO_LARGE = re.compile("(item|aggregate) size .*exceed", re.IGNORECASE)
+# "An operand in the update expression has an incorrect data type": ADD to a value that is no number.
+_NO_NUMBER = re.compile("incorrect data type", re.IGNORECASE)
 # Items of a page of a descending query.
 _NEWEST = 20
 _SK_END = "\U0010ffff"
@@ -175,6 +183,8 @@ class DynamoDbItemStore:
             for action, reason in zip(actions, _raw_reasons(error), strict=False):
                 if _TOO_LARGE.search(reason.get("Message", "")):
                     raise _too_large(action.key, reason.get("Message", "")) from error
+                if _NO_NUMBER.search(reason.get("Message", "")):
+                    raise _no_number(action.key) from error
             _raise_if_too_large(error, f"a transaction of {len(actions)} actions")
             raise TransactionCanceledError(_reasons(error)) from error
 
@@ -286,6 +296,8 @@ def _refusals(key: Key) -> Iterator[None]:
     except ClientError as error:
         if error_code(error) != "ConditionalCheckFailedException":
             _raise_if_too_large(error, f"{key.pk} / {key.sk}")
+            if _NO_NUMBER.search(str(error)):
+                raise _no_number(key) from error
             raise
         # The stubs of botocore know only the fields that every error has.
         found = cast("Mapping[str, AttributeValueTypeDef] | None", error.response.get("Item"))
@@ -295,6 +307,10 @@ def _refusals(key: Key) -> Iterator[None]:
 def _raise_if_too_large(error: ClientError, what: str) -> None:
     if error_code(error) in _NOT_VALID and _TOO_LARGE.search(str(error)):
         raise ItemTooLargeError(what, str(error)) from error
+
+
+def _no_number(key: Key) -> LedgerCorruptError:
+    return LedgerCorruptError(f"{key.pk} / {key.sk} has a value of another type, where a number should be")
 
 
 def _too_large(key: Key, detail: str) -> ItemTooLargeError:

@@ -236,10 +236,15 @@ def reconciliation_answer(result: ReconciliationResult) -> Answer:
 
 
 def _difference_row(difference: Difference) -> dict[str, Cell]:
-    return {
+    named: dict[str, Cell] = {
         "hour": rfc3339(difference.hour_s),
         "between": difference.between,
         "key": describe(difference),
+    }
+    if difference.odd:
+        return named
+    return {
+        **named,
         **_named_figures(difference),
         "expected_bytes": difference.expected.bytes,
         "found_bytes": difference.found.bytes,

@@ -278,7 +278,8 @@ def _span(start: str | None, end: str | None) -> str:
 def _repaired(result: UsageRebuild) -> str:
     """The figures that were repaired, in words: as many as a line of the audit trail takes."""
     if not result.repaired:
-        return f"nothing to repair in {counted(result.hours, 'hour')}"
+        nothing = f"nothing to repair in {counted(result.hours, 'hour')}"
+        return f"{nothing}; {counted(len(result.mended), 'item')} mended" if result.mended else nothing
     named = "; ".join(_repair(each) for each in result.repairs[:_NAMED])
     rest = f"; and {result.repaired - _NAMED} more" if result.repaired > _NAMED else ""
     return f"{result.repaired} repaired: {named}{rest}"
@@ -318,10 +319,16 @@ def _rebuilt_answer(result: UsageRebuild) -> Answer:
         "closed": "hours of closed months that were wrong",
         "damaged": "hours whose rows are wrong",
     }
-    return replace(counts_answer(counts, about=about), document={**counts, "repairs": repairs})
+    return replace(
+        counts_answer(counts, about=about), document={**counts, "repairs": repairs, "mended": list(result.mended)}
+    )
 
 
 def _tell_repairs(result: UsageRebuild) -> None:
+    for text in result.mended[:_NAMED]:
+        say(f"Mended: {text}")
+    if len(result.mended) > _NAMED:
+        say(f"And {len(result.mended) - _NAMED} more items mended; --format json lists them.")
     for each in result.repairs[:_NAMED]:
         say(_repair(each))
     if result.repaired > _NAMED:
@@ -334,6 +341,11 @@ def _tell_unrepaired(result: UsageRebuild, place: str) -> None:
             f"In {len(result.closed)} hours of closed months usage items differed from the frozen totals and were put "
             "right. Reports use the frozen totals, so no bill was wrong and nothing needs a correction.",
             style="yellow",
+        )
+    if result.unreadable:
+        raise CommandFailedError(
+            f"{result.unreadable[0]}. All else was done.",
+            f"What to do: metering runbook reconciliation-differences {place}",
         )
     if result.damaged:
         month = month_of(result.damaged[0])

@@ -21,6 +21,7 @@ from metering.cli.failures import WrongUsageError
 from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf, counting
 from metering.errors import OperationFailedError, UnavailableError
 from metering.hours import rfc3339
+from metering.ledger.usage.items import MENDED_BY
 from metering.reports.answer import Answer, Cell, Column, Json, Kind
 from metering.reports.regions_answer import regions_answer
 from metering.reports.time_range import time_range
@@ -319,6 +320,8 @@ def _say_some(title: str, texts: Sequence[str]) -> None:
 
 def _difference_document(difference: Difference) -> dict[str, Json]:
     document: dict[str, Json] = {"between": difference.between, "hour": rfc3339(difference.hour_s)}
+    if difference.odd:
+        return {**document, "account_id": difference.account_id, "odd": difference.odd}
     if difference.key is None:
         document["batch_id"] = difference.batch_id
     else:
@@ -336,6 +339,8 @@ def _difference_document(difference: Difference) -> dict[str, Json]:
 
 
 def _difference_text(difference: Difference) -> str:
+    if difference.odd:
+        return f"{rfc3339(difference.hour_s)} {difference.odd}: {MENDED_BY}"
     first, second = difference.between.split("/")
     what = difference.batch_id if difference.key is None else " ".join(difference.key[1:6])
     return (

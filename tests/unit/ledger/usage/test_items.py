@@ -106,7 +106,7 @@ def test_an_attribute_that_no_item_has_is_an_error(attributes: dict[str, int | s
 
 
 def test_an_item_of_one_kind_has_no_numbers() -> None:
-    with pytest.raises(LedgerCorruptError, match="kind without a number"):
+    with pytest.raises(LedgerCorruptError, match="b0 = 1, which no release writes"):
         UsageItem.from_item({**usage_item_key(KEY, None)._asdict(), "b0": 1})
 
 

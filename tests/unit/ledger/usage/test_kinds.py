@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from metering.adapters.memory.clock import ManualClock
 from metering.adapters.memory.entropy import SeededEntropy
 from metering.adapters.memory.items import MemoryItemStore
-from metering.errors import LedgerCorruptError, UnavailableError
+from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.ledger.usage.kind_cap import known_kind_cap, settled_kind_cap
 from metering.ledger.usage.kinds import KindNames, KindNumbers, kind_key, number_key, partition_of_kinds
 from metering.stores.retrying import Retrier
-from metering.stores.writes import Table
+from metering.stores.writes import Put, Table
 from metering.usage.totals import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from metering.stores.writes import Action, Item, Key
 
 ONE, OTHER = "111111111111", "222222222222"
 
@@ -228,3 +230,118 @@ def test_dictionaries_share_the_kinds_that_they_have_in_common() -> None:
         numbers_over(items).claim(account, kinds("a", "b"))
     names = KindNames(items)
     assert all(names.of(ONE)[number] is names.of(OTHER)[number] for number in (0, 1))
+
+
+def lose(items: MemoryItemStore, *keys: Key) -> None:
+    for key in keys:
+        assert items.peek(Table.LEDGER, key) is not None
+        items.remove(Table.LEDGER, key)
+
+
+def outcome(numbers: KindNumbers, *names: str) -> str:
+    """What comes of a claim, in words."""
+    try:
+        return str(sorted(numbers.claim(ONE, kinds(*names)).values(), key=str))
+    except (LedgerCorruptError, UnavailableError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_number_that_was_lost_is_read_from_its_name_and_put_back(lost: int) -> None:
+    items = MemoryItemStore()
+    numbers_over(items).claim(ONE, kinds("a", "b", "c"))
+    lose(items, number_key(ONE, lost))
+    found = outcome(numbers_over(items), "d")
+    assert found == "[3]", "a hole is taken for a claim that is landing, for ever, or a number is given twice"
+    assert_sound(items)
+
+
+@pytest.mark.parametrize("lost", ["a", "b", "c"])
+def test_a_name_that_was_lost_is_put_back_by_the_next_claim(lost: str) -> None:
+    items = MemoryItemStore()
+    numbers_over(items).claim(ONE, kinds("a", "b", "c"))
+    lose(items, kind_key(ONE, kinds(lost)[0]))
+    assert outcome(numbers_over(items), "d") == "[3]"
+    assert_sound(items)
+
+
+def test_readers_know_a_number_by_its_name_before_anybody_puts_it_back() -> None:
+    items = MemoryItemStore()
+    numbers_over(items).claim(ONE, kinds("a", "b", "c"))
+    for number, kind in enumerate(kinds("a", "b", "c")):
+        lose(items, number_key(ONE, number))
+        assert KindNames(items).kind(ONE, number) == kind
+        assert numbers_over(items).known(ONE, [kind]) == {kind: number}
+
+
+def test_a_number_that_is_lost_with_its_name_is_corrupt_and_not_a_claim_that_is_landing() -> None:
+    items = MemoryItemStore()
+    numbers_over(items).claim(ONE, kinds("a", "b", "c"))
+    lose(items, number_key(ONE, 1), kind_key(ONE, kinds("b")[0]))
+    found = outcome(numbers_over(items), "d")
+    assert found.startswith("LedgerCorruptError: D#111111111111 / N#000001 is missing"), "it is held for a claim"
+    assert "`metering rebuild usage`" in found
+    # What has its number needs no claim, and goes on; nothing was given meanwhile.
+    assert outcome(numbers_over(items), "a", "c") == "[0, 2]"
+    assert sorted(KindNames(items).read(ONE)) == [0, 2]
+
+
+def test_a_lost_number_of_a_full_dictionary_is_corrupt_too() -> None:
+    """The kind that was lost would be booked by its name, and be in two items."""
+    items = MemoryItemStore()
+    numbers_over(items, cap=3).claim(ONE, kinds("a", "b", "c"))
+    lose(items, number_key(ONE, 1), kind_key(ONE, kinds("b")[0]))
+    assert outcome(numbers_over(items, cap=3), "b").startswith("LedgerCorruptError: ")
+
+
+class Landing(MemoryItemStore):
+    """A claim lands: others see some of its items only after so many queries, and no write gets in between."""
+
+    def __init__(self, hidden: Collection[str], queries: int) -> None:
+        super().__init__()
+        self.hidden, self.queries = hidden, queries
+
+    def query(self, table: Table, pk: str, **rest: Any) -> Iterator[Item]:
+        self.queries -= 1
+        return (item for item in super().query(table, pk, **rest) if self.queries < 0 or item["sk"] not in self.hidden)
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        if self.queries >= 0 and any(action.key.sk in self.hidden for action in actions):
+            raise TransactionCanceledError([("TransactionConflict", None)] * len(actions))
+        super().transact(actions)
+
+    def put(self, action: Put) -> None:
+        if self.queries >= 0 and action.key.sk in self.hidden:
+            raise UnavailableError("items.put", "TransactionConflict", may_have_applied=False)
+        super().put(action)
+
+
+HALVES = ["N#000001", kind_key(ONE, kinds("b")[0]).sk]
+
+
+@pytest.mark.parametrize("hidden", [HALVES, HALVES[:1], HALVES[1:]])
+@pytest.mark.parametrize("queries", range(8))
+def test_a_claim_that_is_landing_is_waited_for_and_never_taken_for_a_loss(hidden: list[str], queries: int) -> None:
+    items = Landing(hidden, -1)
+    numbers_over(items).claim(ONE, kinds("a", "b", "c"))
+    items.queries = queries
+    assert outcome(numbers_over(items), "d") == "[3]"
+    items.queries = -1
+    assert_sound(items)
+
+
+def test_who_compares_with_the_rows_next_may_give_a_lost_number_to_a_kind_that_has_none() -> None:
+    items = MemoryItemStore()
+    numbers_over(items).claim(ONE, kinds("a", "b", "c"))
+    lose(items, number_key(ONE, 1), kind_key(ONE, kinds("b")[0]))
+    assert numbers_over(items).claim(ONE, kinds("e", "d"), fills=True) == dict(
+        zip(kinds("d", "e"), (1, 3), strict=True)
+    )
+    assert_sound(items)
+
+
+def test_a_number_of_two_kinds_is_corrupt() -> None:
+    items = MemoryItemStore()
+    numbers_over(items).claim(ONE, kinds("a", "b"))
+    items.put(Put(table=Table.LEDGER, item={**kind_key(ONE, kinds("c")[0])._asdict(), "number": 1}))
+    assert "stands for two kinds" in outcome(numbers_over(items), "d")
