@@ -78,7 +78,7 @@ def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) 
     samples = "metering/replay/samples/aws-bill-lines"
     book = "metering/billing/prices/sample"
     assert {"metering/usage/billing_prefixes.json", f"{samples}/README.md", f"{samples}/records.ndjson"} <= ours
-    assert {f"{samples}/sku_prices.csv", f"{book}/README.md", f"{book}/book.json"} <= ours
+    assert {f"{samples}/sku_prices.csv", f"{book}/README.md", f"{book}/book.json", f"{book}/book-1.json"} <= ours
     # The runbooks have one source, in the documentation.
     pages = {f"metering/operations/runbooks/{path.name}" for path in (ROOT / "docs" / "runbooks").iterdir()}
     assert {name for name in names if name.startswith("metering/")} == ours | pages | COPIED

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from metering.billing.invoices.inputs import BookPin, Pin, Rates
-from metering.billing.prices.sample import SAMPLE, sample_book
+from metering.billing.prices.sample import SAMPLE, sample_book, sample_versions
 from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices
 from metering.errors import OperationFailedError
 
@@ -20,18 +20,18 @@ DEFAULT_BOOK = "aws-list"
 
 
 def sample_version(version: int) -> PriceBook:
-    """The sample, if it has this version.
+    """A version of the sample.
 
     Raises:
-        OperationFailedError: It has another one.
+        OperationFailedError: This release has no such version.
     """
-    book = sample_book()
-    if book.version != version:
+    if version not in sample_versions():
+        newest = sample_book().version
         raise OperationFailedError(
             f"There is no version {version} of price book {SAMPLE} here.",
-            f"This release has version {book.version}: --prices {SAMPLE}@{book.version}",
+            f"This release has version {newest}, and earlier ones: --prices {SAMPLE}@{newest}",
         )
-    return book
+    return sample_book(version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class AllBooks:
         """A version. Raises as the imported ones do.
 
         Raises:
-            OperationFailedError: The sample of this release has another version.
+            OperationFailedError: The sample of this release has no such version.
         """
         if name != SAMPLE:
             return self.imported.get(name, version)

@@ -243,7 +243,7 @@ def test_a_book_that_was_never_imported_is_refused_in_words(stage: Stage, line: 
 
 
 @pytest.mark.parametrize("line", [
-    ("import", "offer.json", "--book", "sample"), ("diff", "--prices", "sample"), ("import", "/nowhere.json"),
+    ("import", "offer.json", "--book", "sample"), ("import", "/nowhere.json"),
     ("import", "."), ("show", "--prices", "sample", "--at", "soon"), ("check", "--month", "2027-01"),
     ("check", "--month", "9999-12"), ("check", "--month", "November"), ("check", "--file", "/nowhere.json"),
     ("override", "set", "--from", "2026-12", "--price", "1"), ("override", "set", "--payer", "1", "--from", "2026-12"),
@@ -278,6 +278,13 @@ def test_the_sample_says_where_its_prices_come_from_and_what_not_sold_here_means
     assert "https://github.com/FinOps-Open-Cost-and-Usage-Spec/FOCUS-Sample-Data" in shown
     assert "From secondary sources: gateways, endpoints and peering in us-east-1" in shown
     assert "Not sold here means that AWS bills nothing under it" in shown
+
+
+@pytest.mark.usefixtures("stage")
+def test_the_sample_lists_its_versions_and_says_what_the_newest_one_added() -> None:
+    assert [row["version"] for row in ask("prices", "history", "--prices", "sample")["rows"]] == [2, 1]
+    added = ask("prices", "diff", "--prices", "sample")["rows"]
+    assert {row["usage_type"] for row in added} >= {"TransitGateway-Bytes", "NatGateway-Bytes", "VpcPeering-In-Bytes"}
 
 
 def test_the_sample_needs_no_import(stage: Stage) -> None:

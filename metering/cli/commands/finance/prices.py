@@ -155,12 +155,14 @@ def history(
     book: Annotated[str | None, typer.Option("--prices", metavar="BOOK", help="Only this book.")] = None,
 ) -> None:
     """List the versions of price books, the newest first: when each was written, of what, and its digest."""
+    from metering.billing.prices.sample import sample_versions
     from metering.reports.prices.books import WrittenBook, books_answer
     from metering.wiring.billing.stores import build_prices
 
     store = build_prices(billing_home(session))
     if book == SAMPLE:
-        session.write(books_answer([WrittenBook(book=named_book(None, SAMPLE), written_s=None)]))
+        versions = (named_book(None, SAMPLE, version) for version in sample_versions())
+        session.write(books_answer([WrittenBook(book=each, written_s=None) for each in versions]))
         return
     names = store.names() if book is None else [book]
     session.write(
@@ -188,15 +190,15 @@ def diff(
     What an import would change: metering prices import FILE… --dry-run
     """
     from metering.billing.prices.difference import difference
+    from metering.billing.prices.sample import sample_versions
     from metering.reports.prices.books import book_meta
     from metering.reports.prices.changes import changes_answer
     from metering.wiring.billing.stores import build_prices
 
-    if book == SAMPLE:
-        raise WrongUsageError("The book `sample` has one version.", "Name another one with --prices.")
     store = build_prices(billing_home(session))
     after = named_book(store, book, new)
-    earlier = [number for number in store.versions(book) if number < after.version] if old is None else [old]
+    versions = sorted(sample_versions()) if book == SAMPLE else store.versions(book)
+    earlier = [number for number in versions if number < after.version] if old is None else [old]
     before = named_book(store, book, earlier[-1]) if earlier else None
     changes: list[Change] = difference(before, after)
     against = f"version {before.version}" if before is not None else "nothing"

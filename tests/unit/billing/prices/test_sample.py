@@ -5,17 +5,26 @@ from __future__ import annotations
 from metering.billing.prices.book import NotSold, Product
 from metering.billing.prices.checks import problems_of
 from metering.billing.prices.matching import find
-from metering.billing.prices.sample import sample_book
+from metering.billing.prices.sample import sample_book, sample_versions
 from metering.billing.usage.ports import Sold
 from tests.support import sample_book as maker
+
+# Invoices pin a book by its digest.
+FIRST_SHA256 = "41baa0a44498f470a87b0e1c059d540ebdffdeedf7ac082665d68b05b953220a"
 
 
 def test_the_book_is_what_the_bill_lines_give() -> None:
     assert maker.BOOK.read_bytes() == maker.written(), "write it anew: python -m tests.support.sample_book"
 
 
-def test_the_book_has_no_problem() -> None:
-    assert problems_of(sample_book()) == []
+def test_no_version_of_the_book_has_a_problem() -> None:
+    assert [problems_of(sample_book(version)) for version in sample_versions()] == [[], []]
+
+
+def test_the_version_of_earlier_invoices_is_still_here_and_unchanged() -> None:
+    assert sample_versions() == [sample_book().version, 1]
+    assert sample_book(1).sha256 == FIRST_SHA256
+    assert sample_book(1).by_sku.items() < sample_book().by_sku.items()
 
 
 def test_each_bill_line_finds_its_sku_and_the_book_has_its_rate_code() -> None:
