@@ -159,7 +159,7 @@ def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceb
     ("logs", "verify", "acme-logs"),
     ("logs", "format", "--minutes", "5"),
     ("logs", "coverage", "--from", "gestern"),
-    ("logs", "add", "s3://acme-logs/"),
+    ("logs", "add", "s3://acme-logs/", "--accounts", "everybody"),
     ("logs", "add", "acme-logs", "--accounts", "organization"),
     ("query", ""),
     ("query", "SELECT 1; SELECT 2"),

@@ -127,10 +127,6 @@ def test_a_name_that_nobody_knows_cannot_be_taken_back() -> None:
     assert "--unset subscription is not a setting: did you mean subscriptions?" in said
 
 
-def test_local_up_takes_no_endpoint_because_it_starts_its_own() -> None:
-    assert "this command starts its own" in refused("local", "up", *NOWHERE)
-
-
 @pytest.mark.parametrize("command", ["show", "diff"])
 def test_a_dead_endpoint_is_told_as_everywhere(command: str) -> None:
     result = CliRunner().invoke(app, ["settings", command, *NOWHERE])
