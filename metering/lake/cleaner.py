@@ -18,10 +18,9 @@ from metering.ledger.booked_hours import pending_key, pointer_key
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.notes.lake.cleaning import Cleaning
-from metering.ledger.runs import Run, lake_chain, newest_first
+from metering.ledger.runs import Run, lake_chain, long_done, newest_first
 from metering.ledger.shards import shards_of
 from metering.ledger.waiting import waiting_key
-from metering.stores.clock import left_ms
 from metering.stores.threads import do_all
 from metering.stores.writes import Delete, Equals, Exists, Table, Update
 
@@ -104,13 +103,7 @@ class Cleaner:
         """Runs to clean, oldest first. Runs are cleaned in order, so all runs before a cleaned one are cleaned too."""
         newest = newest_first(self.items, lake_chain(shard))
         uncleaned = list(takewhile(lambda run: not run.cleaned, newest))
-        now_ms, wait_ms = self.clock.now_ms(), self.wait_s * 1000
-
-        def is_due(run: Run) -> bool:
-            waits = left_ms(since_ms=run.done_at_ms or 0, wait_ms=wait_ms, now_ms=now_ms)
-            return run.state == "done" and not waits
-
-        return list(takewhile(is_due, reversed(uncleaned)))
+        return list(long_done(reversed(uncleaned), wait_ms=self.wait_s * 1000, now_ms=self.clock.now_ms()))
 
     def _keep(self, shard: int, left: deque[Run]) -> None:
         """Write down since when the oldest run that is left has been due."""

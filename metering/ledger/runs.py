@@ -16,7 +16,7 @@ from metering.stores.fields import Fields
 from metering.stores.writes import Key, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from metering.stores.items import ItemStore
     from metering.stores.writes import Item, Value
@@ -63,6 +63,29 @@ def runs_before(items: ItemStore, chain: str, number: int, *, first: int = 0) ->
     """
     (pk, sk_to), sk_from = run_key(chain, number), run_key(chain, first).sk
     return map(Run.from_item, items.query(Table.LEDGER, pk, sk_from=sk_from, sk_to=sk_to))
+
+
+def long_done(runs: Iterable[Run], *, wait_ms: int, now_ms: int) -> Iterator[Run]:
+    """Runs of a chain that ended a wait ago, up to the first that did not.
+
+    What a run needs is deleted then, so no wait is cut short. A run that ended in the future did so by a clock that is
+    wrong: it is given out with the next one that is over, because it ended before that one.
+
+    Args:
+        runs: Runs of the chain without a gap, oldest first.
+        wait_ms: The wait.
+        now_ms: The time now, epoch milliseconds.
+    """
+    held: list[Run] = []
+    for run in runs:
+        done_at_ms = run.done_at_ms or 0
+        if run.state != "done" or now_ms - wait_ms < done_at_ms <= now_ms:
+            return
+        held.append(run)
+        if done_at_ms > now_ms:
+            continue
+        yield from held
+        held = []
 
 
 def newest_run(items: ItemStore, chain: str) -> Run | None:

@@ -7,15 +7,14 @@ chain keeps its plan, and its item never expires, so that numbers only grow (P22
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.notes.lake.cleaning import Cleaning
-from metering.ledger.runs import newest_run, rollup_chain, runs_before
+from metering.ledger.runs import long_done, newest_run, rollup_chain, runs_before
 from metering.ledger.shards import shards_of
 from metering.stores.bucket import number_of_plan, plans_prefix
-from metering.stores.clock import left_ms
 from metering.stores.threads import do_all
 from metering.stores.writes import Equals, Table, Update
 from metering.units import DAY_S
@@ -110,9 +109,8 @@ class RollupCleaner:
         newest = newest_run(self.items, chain)
         if first is None or newest is None:
             return []
-        now_ms, keep_ms = self.clock.now_ms(), self.keep_s * 1000
         runs = runs_before(self.items, chain, newest.number, first=first)
-        over = takewhile(lambda run: _is_over(run, keep_ms, now_ms), runs)
+        over = long_done(runs, wait_ms=self.keep_s * 1000, now_ms=self.clock.now_ms())
         return list(islice(over, _MOST_RUNS))
 
     def _delete_plans(self, chain: str, over: int) -> int:
@@ -150,7 +148,3 @@ class RollupCleaner:
             condition=Equals(attribute="state", value="done"),
         )
         self.retrier.call(lambda: self.items.update(expire))
-
-
-def _is_over(run: Run, keep_ms: int, now_ms: int) -> bool:
-    return run.done_at_ms is not None and not left_ms(since_ms=run.done_at_ms, wait_ms=keep_ms, now_ms=now_ms)

@@ -18,6 +18,13 @@ REPAIRS = (
         suites=_CLOCKS,
     ),
     Mutant(
+        name="P44 what ended in the future by another clock is deleted at once",
+        path="metering/ledger/runs.py",
+        old="if done_at_ms > now_ms:",
+        new="if done_at_ms < 0:",
+        suites=("tests/unit/rollup/test_rollup_cleaner.py",),
+    ),
+    Mutant(
         name="a saved scan of another region or stage is gone on with",
         path="metering/cli/printing/scan_file.py",
         old="if (of := _named(head)) not in (None, self._of):",

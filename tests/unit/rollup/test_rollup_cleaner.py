@@ -104,6 +104,20 @@ def test_a_run_that_ended_by_a_clock_that_is_days_ahead_does_not_keep_its_plan_a
     assert len(_plans(region)) == 1, "plans are left until the clock is as far"
 
 
+def test_a_clock_that_is_ahead_makes_no_plan_go_before_its_time() -> None:
+    region = SmallRegion()
+    region.clock.advance_s(30 * DAY_S)
+    _run(region, 1)
+    region.clock.advance_s(-30 * DAY_S)
+    _run(region, 2)
+    _run(region, 3)
+    _cleaner(region).run(region.deadline())
+    assert len(_plans(region)) == 3, "nobody knows that run 1 ended a day ago"
+    region.clock.sleep_ms(2 * DAY_S * 1000)
+    _cleaner(region).run(region.deadline())
+    assert len(_plans(region)) == 1, "it ended before run 2"
+
+
 def test_a_planned_run_keeps_its_plan_however_old_it_is() -> None:
     region = SmallRegion()
     _run(region, 1)
