@@ -101,10 +101,10 @@ REPAIRS = (
         suites=_KINDS,
     ),
     Mutant(
-        name="P45 the number after the last one is told without the names",
+        name="P45 the names are not read before a claim",
         path="metering/ledger/usage/kinds.py",
-        old="return max((*self.by_number, *self.by_name.values()), default=-1) + 1",
-        new="return max(self.by_number, default=-1) + 1",
+        old="by_name=dict(map(_numbered, names))",
+        new="by_name=_by_kind(dict(_numbers(self._items, account_id)))",
         suites=_KINDS,
     ),
     Mutant(

@@ -89,8 +89,8 @@ class _Dictionary(NamedTuple):
 
     @property
     def following(self) -> int:
-        """The number after the last one that was claimed."""
-        return max((*self.by_number, *self.by_name.values()), default=-1) + 1
+        """The number after the last one that was claimed, once no half of the dictionary is missing."""
+        return max(self.by_number, default=-1) + 1
 
     def whole(self, account_id: str) -> dict[int, Kind]:
         """The kinds by number.
