@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from metering.errors import MeteringError
 from metering.units import MIB
-from metering.version import package_version
+from metering.version import DISTRIBUTION, package_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,9 +93,9 @@ def copy_sources(target: Path) -> None:
         copy = target / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-    metadata = target / f"metering-{package_version()}.dist-info" / "METADATA"
+    metadata = target / f"{DISTRIBUTION.replace('-', '_')}-{package_version()}.dist-info" / "METADATA"
     metadata.parent.mkdir()
-    metadata.write_text(f"Metadata-Version: 2.1\nName: metering\nVersion: {package_version()}\n")
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {DISTRIBUTION}\nVersion: {package_version()}\n")
 
 
 def install_locked(target: Path, architecture: Architecture) -> None:

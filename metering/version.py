@@ -4,13 +4,15 @@ from __future__ import annotations
 
 # Of docs/contract.md.
 CONTRACT_VERSION = 1
+# What installers call this package. Import and command are `metering`.
+DISTRIBUTION = "transfer-metering"
 
 
 def package_version() -> str:
     """Such as `0.1.0`: from the metadata of the installed package, which a function's bundle has too."""
     import importlib.metadata
 
-    return importlib.metadata.version("metering")
+    return importlib.metadata.version(DISTRIBUTION)
 
 
 def package_commit() -> str:

@@ -13,7 +13,7 @@ def main() -> None:
     if missing:
         sys.exit(
             f"Error: the command line needs {', '.join(missing)}, which this installation lacks.\n"
-            "Install the package with its extra: metering[cli]."
+            "Install the package with its extra: transfer-metering[cli]."
         )
     try:
         from metering.cli.app import main as run

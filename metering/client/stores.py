@@ -131,7 +131,7 @@ class StoreAnswers:
     def query(self, asked: SqlQuestion) -> pa.Table:
         if find_spec("duckdb") is None:
             raise OperationFailedError(
-                "SQL needs duckdb, which this installation lacks.", "Install it: pip install 'metering[cli]'"
+                "SQL needs duckdb, which this installation lacks.", "Install it: pip install 'transfer-metering[cli]'"
             )
         from metering.reports.sql.answer import result_answer
         from metering.reports.sql.query import LakeQuery, RegionLake

@@ -20,6 +20,7 @@ from metering.adapters.aws.session import Access, Clients
 from metering.fleet.versions import order
 from metering.hours import hour_of, rfc3339
 from metering.units import HOUR_S
+from metering.version import DISTRIBUTION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,9 +111,9 @@ def release_before(version: str, text: str) -> tuple[str, int, str]:
 def environment_of(folder: Path, version: str) -> Path:
     """The Python of a release: this one with the release's metadata if its packages are the same, else its own."""
     if dependencies(folder) == dependencies(ROOT):
-        metadata = folder / f"metering-{version}.dist-info" / "METADATA"
+        metadata = folder / f"{DISTRIBUTION.replace('-', '_')}-{version}.dist-info" / "METADATA"
         metadata.parent.mkdir()
-        metadata.write_text(f"Metadata-Version: 2.1\nName: metering\nVersion: {version}\n")
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {DISTRIBUTION}\nVersion: {version}\n")
         return Path(sys.executable)
     plain = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     command = [find_uv(), "sync", "--quiet", "--frozen", "--all-extras", "--python", sys.executable]
@@ -122,7 +123,7 @@ def environment_of(folder: Path, version: str) -> Path:
 
 def dependencies(folder: Path) -> str:
     """The lock without the version of the project itself."""
-    return re.sub(r'(name = "metering"\nversion = )"[^"]+"', r"\1", (folder / "uv.lock").read_text())
+    return re.sub(r'(name = "transfer-metering"\nversion = )"[^"]+"', r"\1", (folder / "uv.lock").read_text())
 
 
 def git(*arguments: str) -> subprocess.CompletedProcess[str]:

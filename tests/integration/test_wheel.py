@@ -16,7 +16,7 @@ import pytest
 
 from infra.bundle import ROOT, find_uv
 from metering.operations.alarms import ALARMS
-from metering.version import package_version
+from metering.version import DISTRIBUTION, package_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(built: Path) -> Path:
-    return built / f"metering-{VERSION}-py3-none-any.whl"
+    return built / f"transfer_metering-{VERSION}-py3-none-any.whl"
 
 
 def install(folder: Path, requirement: str) -> Path:
@@ -52,7 +52,7 @@ def install(folder: Path, requirement: str) -> Path:
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`metering` of an environment that holds the wheel with its command line, and nothing else."""
-    return install(tmp_path_factory.mktemp("empty"), f"metering[cli] @ {wheel.as_uri()}")
+    return install(tmp_path_factory.mktemp("empty"), f"{DISTRIBUTION}[cli] @ {wheel.as_uri()}")
 
 
 def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -82,11 +82,11 @@ def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) 
     # The runbooks have one source, in the documentation.
     pages = {f"metering/operations/runbooks/{path.name}" for path in (ROOT / "docs" / "runbooks").iterdir()}
     assert {name for name in names if name.startswith("metering/")} == ours | pages | COPIED
-    assert f"metering-{VERSION}.dist-info/licenses/LICENSE" in names
+    assert f"transfer_metering-{VERSION}.dist-info/licenses/LICENSE" in names
     vendored = "metering/api/static/vendor"
     assert {f"{vendored}/uPlot.iife.min.js", f"{vendored}/uPlot.min.css", f"{vendored}/LICENSE"} <= names
     licence = zipfile.ZipFile(wheel).read(f"{vendored}/LICENSE").decode()
-    notice = zipfile.ZipFile(wheel).read(f"metering-{VERSION}.dist-info/licenses/NOTICE").decode()
+    notice = zipfile.ZipFile(wheel).read(f"transfer_metering-{VERSION}.dist-info/licenses/NOTICE").decode()
     # What others made is named, with its licence: uPlot's whole, that of the sample data by name and address.
     assert " ".join(licence.split()) in " ".join(notice.split())
     for needed in ("uPlot", "FOCUS Sample Data", "CC BY 4.0", samples, book):
@@ -97,7 +97,7 @@ def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) 
 
 
 def test_the_sdist_has_what_a_deployment_and_the_tests_need(built: Path) -> None:
-    with tarfile.open(built / f"metering-{VERSION}.tar.gz") as sdist:
+    with tarfile.open(built / f"transfer_metering-{VERSION}.tar.gz") as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     for needed in (
         "Makefile",
@@ -181,4 +181,4 @@ def test_an_installed_package_leaves_nothing_beside_itself(installed: Path) -> N
 def test_the_package_without_its_extra_says_what_is_missing(wheel: Path, tmp_path: Path) -> None:
     done = run(install(tmp_path / "bare", str(wheel)), "--help")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[-1] == "Install the package with its extra: metering[cli]."
+    assert done.stderr.splitlines()[-1] == "Install the package with its extra: transfer-metering[cli]."

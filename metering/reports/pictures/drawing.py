@@ -75,6 +75,7 @@ def _vl_convert() -> ModuleType:
     except ImportError as error:
         raise DrawingUnavailableError(
             "Pictures are drawn by vl-convert, which is not installed.",
-            "Install it: pip install 'metering[cli,plot]'. A file that ends in .vl.json needs no installation.",
+            "Install it: pip install 'transfer-metering[cli,plot]'. "
+            "A file that ends in .vl.json needs no installation.",
         ) from error
     return vl_convert

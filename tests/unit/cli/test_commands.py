@@ -248,7 +248,7 @@ def test_an_installation_without_the_command_lines_packages_is_told_which_extra_
         start.main()
     assert str(ended.value) == (
         "Error: the command line needs rich, typer, which this installation lacks.\n"
-        "Install the package with its extra: metering[cli]."
+        "Install the package with its extra: transfer-metering[cli]."
     )
 
 

@@ -105,12 +105,12 @@ def test_what_is_no_picture_is_refused_before_anything_is_read(
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
-    missing = DrawingUnavailableError("Not here.", "Install it: pip install 'metering[cli,plot]'.")
+    missing = DrawingUnavailableError("Not here.", "Install it: pip install 'transfer-metering[cli,plot]'.")
     assert isinstance(missing, OperationFailedError)
     with patch("metering.reports.pictures.drawing.check_drawing", side_effect=missing):
         result = run("--plot", str(tmp_path / "n.png"))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "pip install 'metering[cli,plot]'" in told(result)
+    assert "pip install 'transfer-metering[cli,plot]'" in told(result)
 
 
 def test_nothing_is_no_picture(tmp_path: Path) -> None:

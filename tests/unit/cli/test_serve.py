@@ -155,7 +155,7 @@ def test_without_its_packages_it_says_how_to_install_them(monkeypatch: pytest.Mo
     assert (result.exit_code, result.stdout) == (2, "")
     told = " ".join(result.stderr.split())
     assert "needs fastapi and uvicorn" in told
-    assert "pip install 'metering[cli,serve]'" in told
+    assert "pip install 'transfer-metering[cli,serve]'" in told
 
 
 def test_its_regions_are_over_clients_that_only_read(stage: dict[str, Lively]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -74,3 +77,26 @@ def test_a_python_that_does_not_run_is_told_in_a_sentence(checkout: Path, name: 
     assert f"{name} does not run here, or is not Python 3.11 to 3.13. Name one that does: make install" in done.stderr
     assert "127" not in done.stderr
     assert installed(checkout) == []
+
+
+def of_another_project(text: str) -> list[str]:
+    """What a text tells people to install under a name that is somebody else's on the package index."""
+    return re.findall(r"(?:pip|uv|pipx|uvx)[^\n`]*(?:install|add|--from)\s+['\"]?metering\b[^\n`]*", text)
+
+
+def test_no_page_and_no_advice_installs_the_program_of_another_project() -> None:
+    code = (ROOT / "metering").rglob("*.py")
+    pages = chain(ROOT.glob("*.md"), (ROOT / "docs").rglob("*.md"), (ROOT / "docs").glob("*.ipynb"), code)
+    found = {str(page.relative_to(ROOT)): of_another_project(page.read_text()) for page in pages}
+    assert {page: lines for page, lines in found.items() if lines} == {}
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"] == "transfer-metering"
+
+
+def test_advice_to_install_another_project_is_noticed() -> None:
+    text = "`pip install metering` has it; `uvx --from metering demo`, pip install 'metering[cli]'"
+    assert of_another_project(text) == [
+        "pip install metering",
+        "uvx --from metering demo",
+        "pip install 'metering[cli]'",
+    ]
+    assert of_another_project("pip install transfer-metering, pip install . and make install, then metering demo") == []

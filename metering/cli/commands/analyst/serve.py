@@ -48,7 +48,7 @@ def serve(
     if missing:
         raise WrongUsageError(
             f"This needs {' and '.join(missing)}, which this installation lacks.",
-            "Install it: pip install 'metering[cli,serve]'",
+            "Install it: pip install 'transfer-metering[cli,serve]'",
         )
     # As the tokens of the API are: the page and programs take either.
     secret = f"mtr_{secrets.token_hex(8)}_{secrets.token_hex(32)}"

@@ -165,7 +165,7 @@ def test_without_what_draws_it_says_what_to_install() -> None:
         with pytest.raises(DrawingUnavailableError) as refused:
             check_drawing(PictureForm.PNG)
         check_drawing(PictureForm.SPECIFICATION)
-    assert "metering[cli,plot]" in refused.value.advice
+    assert "transfer-metering[cli,plot]" in refused.value.advice
 
 
 def test_the_name_of_a_file_says_its_form() -> None:
