@@ -243,7 +243,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
         "ticket",
         Figure.UNPRICED_BYTES,
         1,
-        "Usage of this month or the last one has no price, so it costs nothing here and no invoice can be issued.",
+        "Usage of this month or the last one has no price, so it costs nothing here and its payer has no invoice.",
     ),
     watch_alarm(
         "invoice-blocked",
