@@ -67,7 +67,7 @@ def test_it_draws_the_figures_that_it_prints(tmp_path: Path) -> None:
 
 def test_one_bar_is_one_bar(tmp_path: Path) -> None:
     target = tmp_path / "november.svg"
-    result = run("--group-by", "month", "--plot", str(target))
+    result = run("--group-by", "month", "--plot", str(target), "--format", "json")
     assert told(result) == f"Wrote {target}: 1 bar by month."
 
 

@@ -22,7 +22,7 @@ from metering.cli.printing.output import Format, encoded
 from metering.errors import LedgerCorruptError
 from metering.hours import month_bounds_s, parse_hour
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
-from metering.ledger.usage.kinds import number_key
+from metering.ledger.usage.kinds import kind_key, number_key
 from metering.reports.query import MONTH_COLUMNS, UsageQuery, months_between
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import UsageRow, grouped
@@ -136,7 +136,8 @@ def test_what_a_repair_took_back_is_no_row() -> None:
 @pytest.mark.parametrize("accounts", [frozenset([ACCOUNT]), frozenset[str]()], ids=["an account", "all accounts"])
 def test_a_number_that_stands_for_nothing_is_an_error_and_never_left_out(accounts: frozenset[str]) -> None:
     items = store({key(): Total(7, 1)})
-    items.remove(Table.LEDGER, number_key(ACCOUNT, 0))
+    for lost in (number_key(ACCOUNT, 0), kind_key(ACCOUNT, key().kind)):
+        items.remove(Table.LEDGER, lost)
     with pytest.raises(LedgerCorruptError, match="N#000000 is missing"):
         rows(items, UsageQuery(from_s=0, to_s=HOUR_S * 2, accounts=accounts))
 
