@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.hours import hour_label, month_of
-from metering.stores.clock import left_ms
 from metering.stores.fields import Fields
 from metering.units import DAY_S
 
@@ -207,9 +206,9 @@ def _due_files(
     hour_s: int, pairs: Sequence[_Pair], now_s: int, policy: CompactionPolicy, *, forced: bool
 ) -> list[PlanFile]:
     pairs = sorted(pairs)
+    waited_s = now_s - pairs[0].created_at_ms // 1000
     is_today = hour_s // DAY_S >= now_s // DAY_S
-    wait_s = policy.wait_today_s if is_today else policy.wait_older_s
-    if forced or not left_ms(since_ms=pairs[0].created_at_ms, wait_ms=wait_s * 1000, now_ms=now_s * 1000):
+    if forced or waited_s >= (policy.wait_today_s if is_today else policy.wait_older_s):
         return list(_cut(pairs, policy))
     if sum(pair.rows for pair in pairs) < policy.file_rows:
         return []

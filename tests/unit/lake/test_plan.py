@@ -56,13 +56,6 @@ def test_an_hour_of_today_waits_one_hour_and_an_older_one_a_day() -> None:
     assert plan(entry("a", {OLDER: 1}, age_s=DAY_S)) is not None
 
 
-def test_a_commit_of_a_clock_that_is_ahead_waits_no_longer_than_twice_its_time() -> None:
-    """An hour of today waits for an hour, by the clock of its worker; two at most if that clock is ahead."""
-    assert plan(entry("a", {TODAY: 1}, age_s=-HOUR_S)) is None
-    for ahead_s in (HOUR_S + 1, 6 * HOUR_S, 40 * DAY_S):
-        assert plan(entry("a", {TODAY: 1}, age_s=-ahead_s)) is not None, "its rows wait until the clock is as far"
-
-
 def test_a_closing_month_does_not_wait() -> None:
     assert plan(entry("a", {OLDER: 1}), closing=frozenset(["2026-11"])) is not None
     assert plan(entry("a", {OLDER: 1}), closing=frozenset(["2026-10"])) is None
