@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from metering.stores.writes import Foreign
 from metering.units import KIB, MIB
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ def item_bytes(item: Item) -> int:
 
 def value_bytes(value: Value) -> int:
     """Size of one value."""
-    if isinstance(value, str):
-        return _text_bytes(value)
+    if isinstance(value, str | Foreign):
+        return _text_bytes(str(value))
     if isinstance(value, bool):
         return 1
     if isinstance(value, int):

@@ -11,8 +11,28 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A value of a type that the service never writes: a fraction, null, bytes, a set of numbers.
+
+    Somebody wrote it by hand. No reader of a field takes it. An item that has it can be named, compared and mended all
+    the same (P49).
+
+    Attributes:
+        kind: The store's name of the type, such as `NULL`.
+        value: The value, as the store has it.
+    """
+
+    kind: str
+    value: object
+
+    def __repr__(self) -> str:
+        return f"{self.value} ({self.kind})"
+
+
 # Types of an attribute. A frozenset is a string set: never empty, DynamoDB has no empty sets. No floats.
-Value = str | int | bool | frozenset[str] | list["Value"] | dict[str, "Value"]
+Value = str | int | bool | frozenset[str] | list["Value"] | dict[str, "Value"] | Foreign
 Item = Mapping[str, Value]
 
 

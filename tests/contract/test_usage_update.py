@@ -24,7 +24,7 @@ from metering.rollup.adding import updates_of
 from metering.rollup.plan import PlannedHour, RollupPlan
 from metering.stores.item_size import item_bytes
 from metering.stores.retrying import Retrier
-from metering.stores.writes import AllOf, AnyOf, Put, Table, Update
+from metering.stores.writes import AllOf, AnyOf, Exists, Foreign, Key, Put, Table, Update
 from metering.usage.locations import MAX_REGION_CHARS
 from metering.usage.totals import Kind, Total, UsageKey
 
@@ -189,3 +189,18 @@ def test_a_figure_that_is_text_refuses_the_update_in_words(items: ItemStore, pk:
     for run in (lambda: items.update(update), lambda: items.transact([update])):
         with pytest.raises(LedgerCorruptError, match="has a value of another type"):
             run()
+
+
+_FOREIGN = (Foreign("N", "1.5"), Foreign("NULL", True), Foreign("B", b"x"), Foreign("NS", ["1"]))
+
+
+@pytest.mark.parametrize("odd", _FOREIGN, ids=repr)
+def test_what_nobody_here_writes_is_read_and_taken_away(items: ItemStore, pk: str, odd: Foreign) -> None:
+    place = Key(pk, "2026-11-24T13##0")
+    items.put(Put(table=Table.USAGE, item={**place._asdict(), "v": 1, "mine": odd}))
+    found = items.get(Table.USAGE, place)
+    assert found is not None
+    assert found["mine"] == odd
+    assert next(iter(items.query(Table.USAGE, pk)))["mine"] == odd
+    items.update(Update(table=Table.USAGE, key=place, remove=("mine",), condition=Exists(attribute="mine")))
+    assert items.get(Table.USAGE, place) == {**place._asdict(), "v": 1}

@@ -405,6 +405,8 @@ KINDS = (
             revoked_s=NUMBERS,
         ),
         read=StoredToken.from_item,
+        # Tokens of releases before it keep costs.
+        optional=frozenset({"costs"}),
     ),
     ItemKind(
         name="large requests",

@@ -16,7 +16,7 @@ from metering.ledger.usage.items import BUCKET_KINDS
 from metering.ledger.usage.kinds import KindNames, kind_key, number_key
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows
-from metering.stores.writes import Key, Put, Table
+from metering.stores.writes import Foreign, Key, Put, Table
 from metering.units import DAY_S, MINUTE_S
 from metering.usage.totals import ZERO
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
@@ -39,6 +39,10 @@ WRITTEN: dict[str, dict[str, Any]] = {
     "a list": {"note": ["mine"]},
     "a revision that is text": {"v": "mine"},
     "a number of a run that is text": {"n0": "mine"},
+    "a figure that is a fraction": {"b0": Foreign("N", "1.5")},
+    "null in place of records": {"r0": Foreign("NULL", True)},
+    "bytes and a set of numbers": {"mine": Foreign("B", b"x"), "numbers": Foreign("NS", ["1"])},
+    "a revision that is null": {"v": Foreign("NULL", True)},
 }
 TORN: dict[str, tuple[str, ...]] = {
     "without its revision": ("v",),

@@ -37,6 +37,7 @@ def size_bytes(value: Value) -> int:
         return len(value.encode())
     if isinstance(value, dict):
         return 3 + sum(1 + len(name.encode()) + size_bytes(each) for name, each in value.items())
+    assert isinstance(value, list | frozenset)
     return 3 + sum(1 + size_bytes(each) for each in value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, cast
 
-from metering.errors import LedgerCorruptError
+from metering.stores.writes import Foreign
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ def to_attribute(value: Value) -> AttributeValueTypeDef:
     return _collection(value)
 
 
-def _collection(value: frozenset[str] | list[Value] | dict[str, Value]) -> AttributeValueTypeDef:
+def _collection(value: frozenset[str] | list[Value] | dict[str, Value] | Foreign) -> AttributeValueTypeDef:
     if isinstance(value, frozenset):
         if not value:
             raise ValueError("DynamoDB has no empty sets")
@@ -53,6 +53,8 @@ def _collection(value: frozenset[str] | list[Value] | dict[str, Value]) -> Attri
         return {"L": [to_attribute(element) for element in value]}
     if isinstance(value, dict):
         return {"M": to_attributes(value)}
+    if isinstance(value, Foreign):
+        return cast("AttributeValueTypeDef", {value.kind: value.value})
     raise TypeError(f"no attribute holds a {type(value).__name__}")
 
 
@@ -63,11 +65,7 @@ def _number(value: int) -> str:
 
 
 def from_attributes(attributes: Mapping[str, AttributeValueTypeDef]) -> dict[str, Value]:
-    """Convert attributes back: the inverse of `to_attributes`.
-
-    Raises:
-        LedgerCorruptError: An attribute has a type or value that this project never writes.
-    """
+    """Convert attributes back: the inverse of `to_attributes`."""
     values: dict[str, Value] = {}
     for name, attribute in attributes.items():
         # Strings and plain numbers are converted without a further call, because a report reads very many of them.
@@ -81,11 +79,7 @@ def from_attributes(attributes: Mapping[str, AttributeValueTypeDef]) -> dict[str
 
 
 def from_attribute(attribute: AttributeValueTypeDef) -> Value:
-    """Convert an attribute back: the inverse of `to_attribute`.
-
-    Raises:
-        LedgerCorruptError: It has a type or value that this project never writes.
-    """
+    """Convert an attribute back: the inverse of `to_attribute`. What this project never writes becomes `Foreign`."""
     [(kind, value)] = attribute.items()
     if kind == "S" or kind == "BOOL":
         return cast("str | bool", value)
@@ -97,22 +91,18 @@ def from_attribute(attribute: AttributeValueTypeDef) -> Value:
         return [from_attribute(element) for element in cast("list[AttributeValueTypeDef]", value)]
     if kind == "SS":
         return frozenset(cast("list[str]", value))
-    raise LedgerCorruptError(f"unexpected attribute type {kind}")
+    return Foreign(kind, value)
 
 
-def whole_number(text: str) -> int:
-    """The value of a number's text, exactly.
-
-    Raises:
-        LedgerCorruptError: It is no whole number.
-    """
+def whole_number(text: str) -> int | Foreign:
+    """The value of a number's text, exactly; `Foreign` if it is no whole number."""
     try:
         return int(text)
     except ValueError:
         # The number is written in another way, such as 1E+2. Decimal is exact here, whatever the context.
         number = Decimal(text)
     if number != number.to_integral_value():
-        raise LedgerCorruptError(f"expected a whole number, found {text}")
+        return Foreign("N", text)
     return int(number)
 
 

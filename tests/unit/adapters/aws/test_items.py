@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.dynamodb.attributes import from_attribute, from_attributes, to_attribute
+from metering.adapters.aws.dynamodb.attributes import from_attribute, from_attributes, to_attribute, to_attributes
 from metering.adapters.aws.dynamodb.expressions import Expressions
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.errors import (
@@ -17,6 +17,7 @@ from metering.errors import (
     TransactionCanceledError,
     UnavailableError,
 )
+from metering.stores.fields import Fields
 from metering.stores.writes import Absent, AllOf, AnyOf, Check, Equals, Exists, Key, Put, Table, Update
 from tests.unit.adapters.aws.stubs import stubbed
 
@@ -268,9 +269,13 @@ def test_a_whole_number_is_read_however_it_is_written(text: str, number: int) ->
 
 
 @pytest.mark.parametrize("attribute", [{"N": "1.5"}, {"NULL": True}, {"B": b"x"}, {"NS": ["1"]}], ids=str)
-def test_what_this_project_never_writes_is_corrupt(attribute: Any) -> None:
-    with pytest.raises(LedgerCorruptError):
-        from_attributes({"a": attribute})
+def test_what_this_project_never_writes_is_read_and_asked_for_as_it_is_and_no_reader_takes_it(attribute: Any) -> None:
+    found = from_attributes({"pk": {"S": "a"}, "sk": {"S": "b"}, "a": attribute, "list": {"L": [attribute]}})
+    assert to_attributes({"a": found["a"]}) == {"a": attribute}
+    fields = Fields.of_item(found)
+    for read in (fields.text, fields.any_text, fields.whole, fields.flag, fields.texts, fields.wholes, fields.nested):
+        with pytest.raises(LedgerCorruptError, match="a / b"):
+            read("a")
 
 
 def test_a_float_is_never_written() -> None:
