@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.adapters.emulator import ministack as emulator
-from metering.fleet.versions import LAST_SILENT_VERSION
 from metering.hours import month_bounds_s
 from metering.ledger.format_version import FORMAT_VERSION
 from metering.units import DAY_S, HOUR_S
@@ -125,7 +124,7 @@ def test_totals_stay_equal_through_an_upgrade_a_rollback_and_an_upgrade_beside_t
     assert old.total() == sum(SIZES)
 
     [found] = new.ask("upgrade", "--check", code=1)["rows"]
-    assert (found["way"], found["deployed"]) == ("upgrade", f"{LAST_SILENT_VERSION} or older")
+    assert (found["way"], found["deployed_format"]) == ("upgrade", FORMAT_VERSION)
     traffic = old.replay(second, seed=2, rate=3)
     new.run("upgrade")
     finished(traffic)
