@@ -37,6 +37,16 @@ def command_of(line: list[str]) -> str:
     return " ".join(known[0])
 
 
+def help_texts() -> Iterator[tuple[str, str]]:
+    """Each command's words, with its help and that of each of its options and arguments, a paragraph each."""
+    for words, command in _commands(get_command(app), ()):
+        texts = [
+            getattr(command, "help", None),
+            *(getattr(one, "help", None) for one in getattr(command, "params", ())),
+        ]
+        yield " ".join(words), "\n\n".join(text for text in texts if text)
+
+
 def _commands(command: object, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
     yield words, command
     if isinstance(command, TyperGroup):

@@ -1,0 +1,118 @@
+"""Draws sentences for a reader to judge: `python -m tests.words --draw 20261129`.
+
+Docstrings, comments, documents and help are drawn from in equal parts. Fresh eyes mark each sentence that they had to
+read twice. The seed makes a draw repeatable on one revision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import random
+import re
+import sys
+import tokenize
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from tests.cli.tree import help_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+TREES = ("metering", "lambdas", "infra", "load_tests", "tests")
+SENTENCES = 40
+# A sentence ends at a mark before a blank and a capital letter, or at the end of its paragraph.
+_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z`*])")
+# Also at an item of a list, a row, and a name of a docstring's section.
+_PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*|#>]|\d+\.|[\w*, ]+:)\s)")
+_WORDS_AT_LEAST = 5
+_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_DIRECTIVE = re.compile(r"#\s*(noqa|type:|pragma|fmt:|ruff:|mypy:|!)")
+
+# Place and sentence.
+Found: TypeAlias = tuple[str, str]
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences of a text of at least five words, without tables, headings and lists' marks."""
+    paragraphs = _PARAGRAPH.split(text)
+    plain = (" ".join(paragraph.split()) for paragraph in paragraphs if not re.match(r"\s*[|#<\[]", paragraph))
+    cut = (re.sub(r"^(?:[-*>]|\d+\.)\s+", "", part) for one in plain for part in _END.split(one))
+    return [part for part in cut if len(part.split()) >= _WORDS_AT_LEAST]
+
+
+def docstrings(trees: Iterable[str] = TREES) -> Iterator[Found]:
+    """Each sentence of a docstring, with its place."""
+    for path, text in _python(trees):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                line = 1 if isinstance(node, ast.Module) else node.lineno
+                yield from ((f"{path}:{line}", one) for one in sentences(ast.get_docstring(node) or ""))
+
+
+def comments(trees: Iterable[str] = TREES) -> Iterator[Found]:
+    """Each sentence of a block of comments, with its place."""
+    for path, text in _python(trees):
+        block: list[str] = []
+        begin = last = 0
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type != tokenize.COMMENT or _DIRECTIVE.match(token.string):
+                continue
+            line = token.start[0]
+            if line != last + 1 and block:
+                yield from ((f"{path}:{begin}", one) for one in sentences("\n".join(block)))
+                block = []
+            begin = begin if block else line
+            last = line
+            block.append(token.string.lstrip("#").strip())
+        yield from ((f"{path}:{begin}", one) for one in sentences("\n".join(block)))
+
+
+def documents() -> Iterator[Found]:
+    """Each sentence of the pages, with its place."""
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")]):
+        text = _FENCED.sub("", path.read_text())
+        yield from ((str(path.relative_to(ROOT)), one) for one in sentences(text))
+
+
+def helps() -> Iterator[Found]:
+    """Each sentence of the commands' help, with the first command that has it."""
+    first_place: dict[str, str] = {}
+    for name, text in help_texts():
+        for one in sentences(text):
+            first_place.setdefault(one, f"metering {name}".rstrip() + " --help")
+    yield from ((place, one) for one, place in first_place.items())
+
+
+def draw(seed: int, count: int = SENTENCES, trees: Iterable[str] = TREES) -> list[tuple[str, str, str]]:
+    """Kind, place and sentence of as many sentences, a quarter of each kind."""
+    kinds = {"docstring": docstrings(trees), "comment": comments(trees), "document": documents(), "help": helps()}
+    chance = random.Random(seed)
+    drawn: list[tuple[str, str, str]] = []
+    for kind, found in kinds.items():
+        drawn += [(kind, place, one) for place, one in chance.sample(sorted(set(found)), count // len(kinds))]
+    return drawn
+
+
+def _python(trees: Iterable[str]) -> Iterator[Found]:
+    for tree in trees:
+        for path in sorted((ROOT / tree).rglob("*.py")):
+            yield str(path.relative_to(ROOT)), path.read_text()
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m tests.words", description=__doc__)
+    parser.add_argument("--draw", type=int, required=True, metavar="SEED", help="seed of the draw")
+    parser.add_argument("--count", type=int, default=SENTENCES, help="sentences in all, a multiple of four")
+    options = parser.parse_args()
+    for number, (kind, place, sentence) in enumerate(draw(options.draw, options.count), 1):
+        sys.stdout.write(f"{number:>3} {kind}, {place}\n    {sentence}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
