@@ -50,7 +50,6 @@
         ├── ExportWrongError        an export is not what it should be: no manifest          reports.exports.checks
         ├── TooMuchWaitsError       more waits for the roll-up than one answer may read       rollup.as_of_now
         ├── AccountsNotKeptError    the accounts of a month are not summed                    reports.accounts.source
-        ├── DrawingUnavailableError what draws pictures is not installed                      reports.pictures.drawing
         ├── QueryError              DuckDB refuses a query                                    reports.sql.statements
         ├── QueryStoppedError       a query took too long, or too much of the machine         reports.sql.query
         ├── StoppedError            work was stopped on request                               reports.sql.ahead

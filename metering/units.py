@@ -30,18 +30,12 @@ def size_text(total_bytes: int) -> str:
     """
     if total_bytes == 1:
         return "1 byte"
-    (unit, unit_bytes), size = unit_of(total_bytes), abs(total_bytes)
-    sign = "-" if total_bytes < 0 else ""
-    return f"{sign}{f'{size:,}' if unit_bytes == 1 else _three_digits(size, unit_bytes)} {unit}"
-
-
-def unit_of(total_bytes: int) -> tuple[str, int]:
-    """The largest unit of which a number of bytes is at least one, and its bytes: `("PB", 2**50)`."""
     unit, unit_bytes, size = 0, 1, abs(total_bytes)
     # Integers only: a total has any number of digits, and a Decimal 28.
     while unit + 1 < len(_SIZE_UNITS) and _rounded(size, unit_bytes) >= KIB:
         unit, unit_bytes = unit + 1, unit_bytes * KIB
-    return _SIZE_UNITS[unit], unit_bytes
+    sign = "-" if total_bytes < 0 else ""
+    return f"{sign}{f'{size:,}' if unit_bytes == 1 else _three_digits(size, unit_bytes)} {_SIZE_UNITS[unit]}"
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -27,6 +27,9 @@ _EXTRA = re.compile(r"Got unexpected extra argument(?:\(s\)|s)? \((.*)\)")
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 # The longest list of names that a sentence gives.
 _MOST_NAMES = 12
+_DRAW = "It was removed: `metering serve` draws reports, and a notebook draws what metering.connect answers."
+# What took the place of a removed option or command, for one release.
+_REMOVED = {"cost --plot": _DRAW, "report usage --plot": _DRAW}
 
 
 def explained(error: typer.TyperException) -> WrongUsageError:
@@ -48,7 +51,7 @@ def no_such_command(group: TyperGroup, context: Context, name: str) -> WrongUsag
     """The error for a word that is none of a group's commands."""
     known = group.list_commands(context)
     return WrongUsageError(
-        f"{context.command_path} has no command {name}.{_meant(name, known)}",
+        f"{context.command_path} has no command {name}.{_meant(name, known, context)}",
         _see(context),
     )
 
@@ -60,7 +63,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return bare[found[0]] if found else None
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
+def _meant(name: str, known: Iterable[str], context: Context) -> str:
+    removed = _REMOVED.get(f"{context.command_path.partition(' ')[2]} {name}")
+    if removed is not None:
+        return f" {removed}"
     names_known = list(known)
     near = nearest(name, names_known)
     if near is not None:
@@ -95,7 +101,7 @@ def _of_option(error: typer.TyperException, name: str, context: Context) -> str:
     known = options.get(name)
     if known is None:
         long = [spelled for spelled in options if spelled.startswith("--")]
-        return f"{context.command_path} has no option {name}.{_meant(name, long)}"
+        return f"{context.command_path} has no option {name}.{_meant(name, long, context)}"
     if known.is_flag:
         return f"{name} takes no value."
     return f"{name} needs a value: {names(known)}."

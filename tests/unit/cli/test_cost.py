@@ -360,16 +360,6 @@ def test_costs_of_a_time_in_which_nothing_came_late_say_nothing_of_it(costs: Sta
     del costs
 
 
-def test_a_picture_of_costs_has_the_costs_that_are_printed(costs: Stage, tmp_path: Path) -> None:
-    target = tmp_path / "cost.vl.json"
-    rows = ask("--month", "2026-10", "--group-by", "day,service", "--plot", str(target))["rows"]
-    bars = json.loads(target.read_text())["data"]["values"]
-    known = {(row["day"], row["service"], row["cost_usd"]) for row in rows if row["cost_usd"] is not None}
-    assert {(each["time"][:10], each["series"], each["exact"]) for each in bars} == known
-    assert known
-    del costs
-
-
 def test_a_chart_of_costs_is_in_usd(costs: Stage) -> None:
     text = run("--month", "2026-10", "--group-by", "account_id", "--chart", "--format", "table").stdout
     assert "largest first:" in text

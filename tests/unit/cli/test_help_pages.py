@@ -142,6 +142,21 @@ def test_help_of_a_wrong_command_ends_with_2(asked: tuple[str, ...]) -> None:
     assert "Did you mean" in wrong.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        (("cost", "--plot", "november.svg"), "metering serve"),
+        (("report", "usage", "--plot", "november.svg"), "metering serve"),
+    ],
+)
+def test_a_removed_option_names_what_took_its_place(line: tuple[str, ...], instead: str) -> None:
+    wrong = CliRunner().invoke(app, line, prog_name="metering")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    said = " ".join(wrong.stderr.split())
+    assert "It was removed: " in said
+    assert instead in said
+
+
 def variables_read() -> Iterator[str]:
     """Names of environment variables that the package reads one by one."""
     for path in (ROOT / "metering").rglob("*.py"):

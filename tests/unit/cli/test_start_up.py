@@ -18,7 +18,6 @@ from metering.cli.tree.families import FAMILIES
 # The slowest to import: each takes longer than all of the help.
 HEAVY = (
     "aws_cdk", "boto3", "botocore", "duckdb", "localstack_client", "numpy", "pyarrow", "pydantic", "rich", "urllib3",
-    "vl_convert",
 )  # fmt: skip
 _RUN = """
 import json, sys

@@ -41,7 +41,6 @@ from metering.reports.accounts.source import AccountsNotKeptError
 from metering.reports.exports.checks import ExportWrongError
 from metering.reports.exports.destination import DestinationTakenError
 from metering.reports.parameters import InvalidParametersError, ParameterProblem
-from metering.reports.pictures.drawing import DrawingUnavailableError
 from metering.reports.sql.ahead import StoppedError
 from metering.reports.sql.query import QueryStoppedError
 from metering.reports.sql.statements import QueryError
@@ -104,7 +103,6 @@ EXAMPLES: list[MeteringError] = [
     DestinationTakenError("out/ is not empty; nothing was written.", "Name another place."),
     TooMuchWaitsError("500 commits wait.", "Ask without `now`."),
     AccountsNotKeptError("The accounts were not summed yet.", "To do it now: metering budget update"),
-    DrawingUnavailableError("vl-convert is not installed.", "Install it."),
     ExportWrongError("BilledCost 1 is not PricingQuantity 2 times ContractedUnitPrice 3.", "Do not use its files."),
     QueryError("no such column"),
     QueryStoppedError("It took longer than 600 s.", "Ask for less."),

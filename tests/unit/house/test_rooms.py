@@ -58,7 +58,6 @@ OFFENCES = (
     Offence("typer and rich live in the command line", "lambdas.reconciler.handler", "typer"),
     Offence("The web framework lives in the API", "metering.cli.app", "fastapi"),
     Offence("The web framework lives in the API", "lambdas.canary.handler", "fastapi"),
-    Offence("Pictures are drawn in reports", "metering.cli.app", "vl_convert"),
     Offence("CDK lives in infra", "metering.fleet.stage", "aws_cdk"),
     Offence("CDK lives in infra", "load_tests.costs", "constructs"),
     Offence("Powertools lives in lambdas", "metering.adapters.aws.session", "aws_lambda_powertools"),

@@ -11,7 +11,6 @@ import typer
 from metering.cli.all_regions import asks_for_all, connections, left_out
 from metering.cli.command import Session, command, say
 from metering.cli.printing.output import Format
-from metering.cli.printing.picture import PLOT_GROUPS, PlotOption, planned_picture
 from metering.cli.times import LastOption, ZoneOption
 from metering.cli.usage_html import check_page, write_page
 from metering.hours import month_of
@@ -43,7 +42,6 @@ _EXAMPLES = """Examples:
     metering report usage --to-location internet --group-by from,day
     metering report usage --region all --group-by region,account_id --top 20
     metering report usage --from last-month --html october.html
-    metering report usage --from 2026-11 --group-by day,usage_type --plot november.svg
 """
 
 AccountOption = Annotated[
@@ -145,7 +143,6 @@ def usage(
     now: NowOption = False,
     chart: ChartOption = False,
     html: HtmlOption = None,
-    plot: PlotOption = None,
 ) -> None:
     """Show exact totals, sorted by the columns. A transfer counts in the UTC hour that it started in.
 
@@ -157,11 +154,9 @@ def usage(
 
     now_s = int(time.time())
     if html is not None:
-        own = {"group-by": group_by, "detail": detail, "sort": sort, "chart": chart, "plot": plot}
+        own = {"group-by": group_by, "detail": detail, "sort": sort, "chart": chart}
         check_page(session, others=own, top=top)
         group_by = "day"
-    elif plot is not None:
-        group_by = group_by or PLOT_GROUPS
     asked = UsageParameters(
         start=start, end=end, group_by=group_by, detail=detail, accounts=account or (), services=service or (),
         usage_types=usage_type or (), from_locations=from_location or (), to_locations=to_location or (),
@@ -171,7 +166,6 @@ def usage(
     if html is not None:
         write_page(session, query, html, now_s=now_s)
         return
-    picture = planned_picture(plot, query.columns, value="bytes", top=top)
     regions = connections(session)
     for text in read_warnings(regions, query, now_s=now_s):
         say(text, style="yellow")
@@ -184,10 +178,7 @@ def usage(
         named_beginning=bool(start or last),
         everywhere=everywhere,
     )
-    wrote = None if picture is None else picture.write(found.answer)
     session.write(found.answer, chart=_bars(found.rows, query) if chart else None)
-    if wrote is not None:
-        say(wrote)
     # A table says itself that it is empty.
     told = session.chosen_format is Format.TABLE
     for text in _notes(query, found, told=told):

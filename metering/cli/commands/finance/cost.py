@@ -21,7 +21,6 @@ from metering.cli.commands.analyst.report import (
     UsageTypeOption,
 )
 from metering.cli.failures import CommandFailedError
-from metering.cli.printing.picture import PLOT_GROUPS, PlotOption, planned_picture
 from metering.cli.times import LastOption, ZoneOption
 from metering.reports.query import COST_COLUMNS
 
@@ -40,7 +39,6 @@ _EXAMPLES = """Examples:
     metering cost --payer 123456789012 --group-by account_id --blended --top 20
     metering cost --last 7d --group-by payer,day --prices sample
     metering cost --strict --format json
-    metering cost --month 2026-11 --group-by day,usage_type --plot november.png
 """
 _EXPLAIN_EXAMPLES = """Examples:
 
@@ -117,7 +115,6 @@ def cost(
     exact: ExactOption = False,
     strict: StrictOption = False,
     chart: ChartOption = False,
-    plot: PlotOption = None,
 ) -> None:
     """Show what usage costs: exact sums, by the price book in force, or as it was invoiced.
 
@@ -127,22 +124,17 @@ def cost(
     Usage without a price has no cost: it stands in unpriced_bytes. Usage that is not sold here, by a rule of the price
     book, stands in unrated_bytes. Nothing is written.
     """
-    from metering.reports.costs.query import COST, CostParameters
+    from metering.reports.costs.query import CostParameters
 
     now_s = int(time.time())
-    group_by = group_by or (PLOT_GROUPS if plot is not None else None)
     query = CostParameters(
         start=start, end=end, last=last, zone=zone, month=month, group_by=group_by, accounts=account or (),
         services=service or (), usage_types=usage_type or (), from_locations=from_location or (),
         to_locations=to_location or (), payers=payer or (), sort=sort, top=top, with_corrections=with_corrections,
         blended=blended, region=one_region(session),
     ).cost_query(now_s=now_s)  # fmt: skip
-    picture = planned_picture(plot, query.usage.columns, value=COST, top=top)
     found = costs_here(session, query, prices=prices, exact=exact, now_s=now_s)
-    wrote = None if picture is None else picture.write(found.answer)
     session.write(found.answer, chart=_bars(found.costs, query.usage) if chart else None)
-    if wrote is not None:
-        say(wrote)
     if not found.costs.rows.rows:
         say("No matching usage is booked in this time.", style="yellow")
     if strict:

@@ -1,1 +1,0 @@
-"""Reports as pictures: bars over time, stacked by one column."""
