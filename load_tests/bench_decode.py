@@ -22,8 +22,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from load_tests.stage import ADMISSION, LIMITS
-from metering.adapters.memory.clock import UNHURRIED, ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.hours import rfc3339
 from metering.intake.batches import DecodedBatch
 from metering.intake.content_hash import ContentHasher
@@ -36,6 +34,8 @@ from metering.lake.parquet.codec import ParquetRowCodec
 from metering.lake.ports import StagedBatch
 from metering.stores.deliveries import Delivery
 from metering.units import MIB
+from tests.support.memory.clock import UNHURRIED, ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,9 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import duckdb
 
 from load_tests.bench_compact import HOUR, LARGE_ROWS, Folder, make_staging, say
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.view import LakeView
@@ -28,6 +25,9 @@ from metering.ledger.booked_hours import LakeFile, Published
 from metering.reports.sql.query import LakeQuery, RegionLake
 from metering.stores.bucket import lake_file_key, summary_key
 from metering.stores.writes import Put, Table
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,11 +16,6 @@ from typing import TYPE_CHECKING
 from load_tests.stage import POLICY, settings
 from metering import metric_names
 from metering.adapters.aws.runtime import SystemEntropy
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.metrics import MemoryMetrics
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.fleet.stage import StageConfig
 from metering.hours import hour_of
 from metering.operations.own_costs.list_prices import PROCESSING_USD
@@ -31,6 +26,11 @@ from metering.stores.item_size import item_bytes
 from metering.units import DAY_S, HOUR_S, KIB
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.lake import build_rollup
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import DeadlineAt, ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.metrics import MemoryMetrics
+from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

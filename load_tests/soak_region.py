@@ -19,14 +19,14 @@ from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, Clients
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt
-from metering.adapters.memory.metrics import MemoryMetrics
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import marker_key
 from metering.settings import as_environment
 from metering.stores.writes import Table
 from metering.wiring.jobs import LakeJobs
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import DeadlineAt
+from tests.support.memory.metrics import MemoryMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

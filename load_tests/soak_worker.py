@@ -13,8 +13,8 @@ from lambdas.aggregator.handler import handler
 from lambdas.compactor import bootstrap as compactor
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.session import Clients
-from metering.adapters.memory.clock import DeadlineAt
 from metering.errors import MeteringError
+from tests.support.memory.clock import DeadlineAt
 
 if TYPE_CHECKING:
     from lambdas.sqs import SqsRecord

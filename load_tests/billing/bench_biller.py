@@ -18,10 +18,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.billing.budgets.biller import Biller, BillerResult, Home
 from metering.billing.budgets.budget import Scope, budget_of
 from metering.billing.budgets.open_months import Terms
@@ -42,6 +38,10 @@ from metering.stores.bucket import lake_file_key, plan_key, summary_key
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MIB
 from metering.usage.totals import Total, UsageKey
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import DeadlineAt, ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,15 +9,15 @@ from load_tests.stage import settings
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt
-from metering.adapters.memory.metrics import MemoryMetrics
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.waiting import waiting_commits
 from metering.settings import Settings
 from metering.stores.writes import Table
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.jobs import LakeJobs
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import DeadlineAt
+from tests.support.memory.metrics import MemoryMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -9,12 +9,12 @@ from load_tests.scale.bench import Bench, Result, expect
 from load_tests.scale.items import BLOCKS_A_SOURCE, source_id
 from load_tests.scale.region import ROUNDS
 from load_tests.scale.templates import Templates
-from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.sequences import SourceSightings
 from metering.audit.verify.verifier import Verifier
 from metering.ledger.notes.reconciliation import WorkList
 from metering.stores.threads import CALLS_AT_ONCE
 from metering.units import DAY_S, HOUR_S, MIB
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,15 +15,15 @@ from load_tests.scale.objects import ComputedObjects
 from load_tests.scale.sdk import SdkCosts, measure
 from load_tests.scale.templates import Templates
 from load_tests.stage import settings
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.metrics import MemoryMetrics
 from metering.stores.threads import CALLS_AT_ONCE
 from metering.stores.writes import Absent, AnyOf, LessThan, Put, Table, Update, key_of
 from metering.units import HOUR_S
 from metering.wiring.jobs import LakeJobs, lake_jobs
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import DeadlineAt, ManualClock
+from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.metrics import MemoryMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable

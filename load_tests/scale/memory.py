@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.items import MemoryItemStore
 from metering.stores.writes import Key, Table
 from metering.units import MIB
+from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

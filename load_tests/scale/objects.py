@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from load_tests.scale.region import LATE_DAYS, Region
 from load_tests.scale.staging import KEPT
 from load_tests.scale.templates import FileRanges, Templates
-from metering.adapters.memory.ranges import MemoryRanges
 from metering.errors import ObjectMissingError
 from metering.hours import hour_label
 from metering.lake.plan import Plan, PlanFile, PlanHour
@@ -27,6 +26,7 @@ from metering.stores.bucket import (
 )
 from metering.stores.objects import ObjectInfo
 from metering.units import DAY_S, HOUR_S
+from tests.support.memory.ranges import MemoryRanges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.freshness import Freshness
 from metering.hours import hour_of
 from metering.ledger.commits import CommitRecord
@@ -20,6 +19,7 @@ from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,9 +20,6 @@ from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.runtime import SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, Clients
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.metrics import MemoryMetrics
 from metering.hours import hour_of
 from metering.ledger.usage.kinds import KindNames
 from metering.replay.scenarios import SCENARIOS
@@ -34,6 +31,9 @@ from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.jobs import LakeJobs
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import DeadlineAt, ManualClock
+from tests.support.memory.metrics import MemoryMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -49,7 +49,7 @@ class Objects(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlet:
-    """Where batches go. In tests its queue and objects are those of `metering.adapters.memory`.
+    """Where batches go.
 
     Attributes:
         bucket: Name of the data bucket, as messages state it.

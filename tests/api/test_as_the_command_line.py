@@ -15,11 +15,11 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from metering.adapters.memory.regions import MemoryRegionStates
 from metering.cli.app import app
 from metering.reports.query import GROUP_COLUMNS
 from tests.api.world import FIRST, PLACES, SECOND, SERVICES, THIRD, ApiWorld, WorldRegion, at_rest
 from tests.support.lake_world import NOW_S
+from tests.support.memory.regions import MemoryRegionStates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
 from metering.api.authentication import Door
 from metering.api.grants import Grant, Role
 from metering.api.limits import Limits
 from metering.api.problems import ProblemError
+from tests.support.memory.clock import ManualClock
 
 GRANTS = {role.value: Grant(token_id=role.value, role=role, accounts=frozenset({"111111111111"})) for role in Role}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.adapters.memory.clock import ManualClock
 from metering.api import limiter as module
 from metering.api.limiter import Limiter
+from tests.support.memory.clock import ManualClock
 
 NOW_MS = 1_800_000_000_000
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
 from metering.api.limits import Limits
 from tests.api.world import FIRST, ApiWorld, at_rest, traffic
 from tests.support.lake_world import NOW_S, World
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
 from metering.api import tokens as module
 from metering.api.grants import Grant, Role
 from metering.api.tokens import MOST_KNOWN, MOST_UNKNOWN, REMEMBERED_MS, LedgerTokens, OneToken
@@ -17,6 +15,8 @@ from metering.errors import LedgerCorruptError, UnavailableError
 from metering.operations.tokens import MadeToken, TokenBook
 from metering.stores.writes import Delete, Put, Table
 from metering.units import DAY_S
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from metering.stores.writes import Item, Key

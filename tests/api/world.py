@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from metering.adapters.memory.clock import ManualClock
-    from metering.adapters.memory.items import MemoryItemStore
-    from metering.adapters.memory.objects import MemoryObjectStore
     from metering.api.request_log import RequestFigures
     from metering.billing.prices.book import PriceBook
     from metering.lake.view import LakeView
     from metering.settings import Settings
+    from tests.support.memory.clock import ManualClock
+    from tests.support.memory.items import MemoryItemStore
+    from tests.support.memory.objects import MemoryObjectStore
 
 FIRST, SECOND, THIRD = "123456789012", "210987654321", "333333333333"
 PAYER = "777777777777"

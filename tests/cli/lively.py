@@ -8,11 +8,6 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.bucket_events import MemoryBucketEvents
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.producer_roles import MemoryProducerRoles
-from metering.adapters.memory.queues import MemoryQueue
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.ledger.notes.tokens import Role
 from metering.ledger.usage.kinds import KindNames
@@ -29,6 +24,11 @@ from metering.stores.queues import Redelivery
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.onramps import build_coverage
 from tests.support.lake_world import NOW_S, World, record
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.bucket_events import MemoryBucketEvents
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.producer_roles import MemoryProducerRoles
+from tests.support.memory.queues import MemoryQueue
 from tests.unit.onramps.coverage.world import ACCOUNT, plan
 
 if TYPE_CHECKING:

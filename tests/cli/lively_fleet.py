@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.regions import STACKS, MemoryAccount, MemoryDeployedSettings
 from metering.fleet.ports import StackResource, StackStatus
 from metering.fleet.regions import Phase, RegionState, Step
 from metering.fleet.settings.layers import Asked, StageTable, planned
@@ -21,6 +20,7 @@ from metering.ledger.format_version import FORMAT_VERSION
 from metering.wiring.fleet import Fleet
 from tests.cli.lively import REGION, Lively
 from tests.support.lake_world import NOW_S
+from tests.support.memory.regions import STACKS, MemoryAccount, MemoryDeployedSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -11,11 +11,11 @@ import pytest
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.s3.objects import S3ObjectStore
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.units import MIB
 from tests.support.emulated import Resources, clients, item_store, make_resources, ministack
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.adapters.aws.s3.bucket_events import S3BucketEvents, announces
-from metering.adapters.memory.bucket_events import MemoryBucketEvents
 from metering.errors import OperationFailedError
 from tests.contract.conftest import BOTH
+from tests.support.memory.bucket_events import MemoryBucketEvents
 
 if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients

@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from metering.adapters.aws.dynamodb.expressions import Expressions
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.audit.reconcile.settling import HourUsage
 from metering.audit.repair import UsageRepair
 from metering.errors import ConditionFailedError, LedgerCorruptError
@@ -27,6 +24,9 @@ from metering.stores.retrying import Retrier
 from metering.stores.writes import AllOf, AnyOf, Exists, Foreign, Key, Put, Table, Update
 from metering.usage.locations import MAX_REGION_CHARS
 from metering.usage.totals import Kind, Total, UsageKey
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from metering.stores.items import ItemStore

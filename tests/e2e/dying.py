@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.stacks import stack_outputs
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.metrics import MemoryMetrics
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Put
 from metering.wiring.connection import RegionConnection
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.metrics import MemoryMetrics
 from tests.support.region import Parts
 from tests.support.small_world import KilledError
 

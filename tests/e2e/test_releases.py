@@ -55,7 +55,7 @@ import os, sys
 from metering.adapters.aws.session import Access, Clients
 from metering.adapters.aws.stacks import stack_outputs
 from metering.adapters.no_metrics import NoMetrics
-from metering.adapters.memory.clock import DeadlineAt
+from tests.support.memory.clock import DeadlineAt
 from metering.stores.deliveries import Delivery
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.connection import RegionConnection

@@ -12,13 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.metrics import MemoryMetrics
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.freshness import Freshness
 from metering.ledger.format_version import check_format, remember_format
 from metering.ledger.notes.completeness import Completeness
@@ -37,6 +30,13 @@ from tests.infra.support.synthesis import synthesised
 from tests.infra.test_grants import Grants
 from tests.simulation.history import History
 from tests.simulation.scenario import NOW_MS
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import DeadlineAt, ManualClock
+from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.metrics import MemoryMetrics
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 from tests.support.stage import STAGE, settings
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.memory.clock import DeadlineAt
 from metering.errors import UnavailableError
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
@@ -23,6 +22,7 @@ from metering.stores.retrying import Retrier
 from metering.wiring.lake import build_rollup
 from tests.integration.region import Region
 from tests.support.emulated import Resources, clients_of
+from tests.support.memory.clock import DeadlineAt
 from tests.support.stage import STAGE, compaction
 
 if TYPE_CHECKING:

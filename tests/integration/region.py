@@ -18,9 +18,6 @@ import pyarrow.parquet as pq
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.runtime import SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.metrics import MemoryMetrics
 from metering.ledger.booked_hours import Published
 from metering.ledger.periods import Period
 from metering.stores.bucket import closed_month_key
@@ -30,6 +27,9 @@ from metering.wiring.aggregator import build_aggregator
 from metering.wiring.jobs import LakeJobs
 from metering.wiring.lake import build_rollup
 from tests.support.emulated import make_resources
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import DeadlineAt, ManualClock
+from tests.support.memory.metrics import MemoryMetrics
 from tests.support.stage import settings
 
 if TYPE_CHECKING:

@@ -14,9 +14,6 @@ import pytest
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt
-from metering.adapters.memory.metrics import MemoryMetrics
 from metering.commit.aggregator import Aggregator
 from metering.hours import hour_of, rfc3339
 from metering.intake.reader import RecordBatchReader
@@ -28,6 +25,9 @@ from metering.stores.writes import Table
 from metering.units import DAY_S, MINUTE_S
 from metering.wiring.jobs import LakeJobs
 from tests.support.emulated import clients_of, make_resources
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import DeadlineAt
+from tests.support.memory.metrics import MemoryMetrics
 from tests.support.stage import LIMITS, settings
 from tests.support.wire import Killed, Trouble, Wire
 

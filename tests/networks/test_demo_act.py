@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.adapters.aws.runtime import SystemClock
-from metering.adapters.memory.queues import MemoryQueue
 from metering.cli.commands.developer.demo_logs import meter_log
 from metering.cli.commands.developer.demo_stage import Demo
 from metering.units import HOUR_S
 from tests.networks.world import NetworkWorld
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

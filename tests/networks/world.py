@@ -6,8 +6,6 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.held_back import Complete
 from metering.audit.verify.verifier import Verifier
 from metering.cli.printing.output import Format, encoded
@@ -30,6 +28,8 @@ from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from tests.networks.exam import FIRST_S
 from tests.support.lake_world import World
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -9,7 +9,6 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from metering.adapters.memory.clock import UNHURRIED
 from metering.intake.batches import DecodedBatch, RefusedBatch
 from metering.intake.content_hash import ContentHasher
 from metering.intake.formats.assembly import BatchAssembly
@@ -18,6 +17,7 @@ from metering.intake.records import decode_record
 from metering.intake.work import CONTRACT_WORK, Work
 from metering.lake.parquet.codec import staged_table
 from metering.lake.ports import StagedBatch
+from tests.support.memory.clock import UNHURRIED
 from tests.support.reading import PACK, SENT_AT_S, Answer, Desk, message, ndjson, parquet, pointer, record
 from tests.support.stage import ADMISSION
 

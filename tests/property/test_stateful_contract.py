@@ -25,8 +25,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from metering.adapters.memory.clock import DeadlineAt
-from metering.adapters.memory.queues import MemoryQueue
 from metering.billing.closing.refusals import PeriodNotClosableError
 from metering.hours import month_of
 from metering.lake.rows import RowQuery
@@ -38,6 +36,8 @@ from metering.reports.usage_rows import grouped
 from metering.reports.usage_table import UsageTable
 from metering.stores.writes import Key, Table
 from tests.property.sent import WINDOW_S, add, inline, pointing
+from tests.support.memory.clock import DeadlineAt
+from tests.support.memory.queues import MemoryQueue
 from tests.support.region import MemoryRegion
 from tests.support.stage import settings as stage_settings
 from tests.support.usage_items import usage_of

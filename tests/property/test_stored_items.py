@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.adapters.memory.items import MemoryItemStore
 from metering.audit.sequences import Gap, SeenSequences
 from metering.audit.source_keeping import SourceMemory
 from metering.errors import LedgerCorruptError
@@ -56,6 +55,7 @@ from metering.units import DAY_S
 from metering.upgrade.note import UpgradeNote
 from metering.usage.totals import ZERO, Kind, Total, UsageKey
 from tests.support.frozen import manifest_of_0_1
+from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,6 @@ from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.rows import decode_rows, plain_usage
 from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
 from metering.errors import LedgerCorruptError
 from metering.hours import month_bounds_s, month_of
@@ -29,19 +28,20 @@ from tests.simulation.region.world import World
 from tests.simulation.scenario import put_kinds
 from tests.simulation.sent.senders import Senders
 from tests.simulation.sent.traffic import ACCOUNTS, DAY_MS, Traffic
+from tests.support.memory.rows import decode_rows, plain_usage
 from tests.support.usage_items import tear, usage_of, write_by_hand
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Collection, Iterator
 
-    from metering.adapters.memory.rows import PlainRow
     from metering.lake.rows import Group
     from metering.ledger.row_sources import HourState
     from metering.settings import Settings
     from metering.usage.totals import Total, UsageKey
     from tests.simulation.region.ports import Process
     from tests.simulation.sent.traffic import Sending
+    from tests.support.memory.rows import PlainRow
 
 _NOON_MS = 1_795_521_600_000  # 2026-11-24T12:00Z
 _EPOCH_MS = 30 * MINUTE_MS

@@ -8,9 +8,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.rows import PlainRow, plain_usage
 from metering.billing.closing.refusals import PeriodNotClosableError
 from metering.billing.day_sums.index import DayIndexes
 from metering.billing.invoices.issuing import Asked
@@ -34,6 +31,9 @@ from tests.simulation.region.sqs import VISIBILITY_MS
 from tests.simulation.region.world import World
 from tests.simulation.sent.contents import SentContent, retry_of
 from tests.simulation.sent.traffic import DAY_MS
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.rows import PlainRow, plain_usage
 from tests.support.usage_items import tear, write_by_hand
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.frozen import encode_usage
 from metering.ledger.booked_hours import Published, pointer_key
 from metering.ledger.frozen_months import FrozenMonth, FrozenRows
 from metering.ledger.markers import marker_key
@@ -19,6 +18,7 @@ from tests.simulation.checks.checker import check, lake_rows
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region.faults import ScriptedFaults
 from tests.simulation.scenario import Scenario
+from tests.support.memory.frozen import encode_usage
 from tests.support.usage_items import change, lose, usage_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.rows import plain_usage
 from metering.ledger.format_version import remember_format
 from metering.stores.writes import Key, Put, Table
 from tests.simulation.history import rows_of
@@ -16,6 +15,7 @@ from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault
 from tests.simulation.region.scheduler import KilledError
 from tests.simulation.region.world import World
 from tests.simulation.scenario import NOW_MS, content_of
+from tests.support.memory.rows import plain_usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.verify.expectations import SentBatches
 from metering.audit.verify.manifest import SentBatch
 from metering.ledger.markers import marker_key
@@ -21,6 +20,7 @@ from tests.simulation.region import jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS
 from tests.simulation.region.world import World
 from tests.simulation.scenario import NOW_MS, content_of
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

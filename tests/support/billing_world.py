@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.billing.invoices.composing import Composer
 from metering.billing.invoices.credits import Crediting
 from metering.billing.invoices.issuing import Issuer
@@ -20,6 +16,10 @@ from metering.billing.organization.store import OrganizationStore
 from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.hours import month_bounds_s
 from metering.stores.retrying import Retrier
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.month_usage import MemoryMonth
 from tests.support.priced import US_TIERS, allowance, book, product
 from tests.support.small_world import Calls

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.alerts import MemoryAlerts
 from metering.billing.budgets.biller import Biller, BillerResult, Home
 from metering.billing.budgets.budget import Budget, Scope, budget_of
 from metering.billing.budgets.open_months import Terms
@@ -18,6 +17,7 @@ from metering.ledger.notes.completeness import Completeness
 from metering.stores.writes import Put, Table
 from tests.support.day_sums import keeper_of
 from tests.support.lake_world import ACCOUNT, World, record
+from tests.support.memory.alerts import MemoryAlerts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,13 +14,13 @@ from metering.stores.writes import Put, Table
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from metering.adapters.memory.clock import ManualClock
-    from metering.adapters.memory.items import MemoryItemStore
-    from metering.adapters.memory.objects import MemoryObjectStore
     from metering.lake.view import LakeView
     from metering.settings import Settings
     from metering.wiring.jobs import LakeJobs
     from tests.support.lake_world import World
+    from tests.support.memory.clock import ManualClock
+    from tests.support.memory.items import MemoryItemStore
+    from tests.support.memory.objects import MemoryObjectStore
 
 
 @dataclass(frozen=True)

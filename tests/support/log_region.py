@@ -10,7 +10,6 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from metering.adapters.memory.queues import MemoryQueue
 from metering.errors import UnavailableError
 from metering.ledger.conflicts import is_conflict
 from metering.onramps.context.document import Context
@@ -18,6 +17,7 @@ from metering.onramps.ingest.taking import LogIngest
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Table
 from tests.support.lake_world import HOUR, NOW_S, World
+from tests.support.memory.queues import MemoryQueue
 from tests.support.small_logs import SMALL, Contexts, LogBucket, small_file
 
 if TYPE_CHECKING:

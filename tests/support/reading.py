@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from metering.adapters.memory.clock import UNHURRIED, ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.intake.batches import DecodedBatch, NoBatch, RefusedBatch
 from metering.intake.reader import RecordBatchReader
 from metering.stores.deliveries import Delivery
+from tests.support.memory.clock import UNHURRIED, ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.stage import ADMISSION, LIMITS
 
 if TYPE_CHECKING:

@@ -5,14 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.lake import PlainLake
-from metering.adapters.memory.metrics import MemoryMetrics
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
 from metering.lake.parquet.reader import ParquetStagedUsage
 from metering.stores.retrying import Retrier
@@ -20,6 +12,14 @@ from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits
 from metering.usage.totals import add_totals
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.lake import build_rollup
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import DeadlineAt, ManualClock
+from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.lake import PlainLake
+from tests.support.memory.metrics import MemoryMetrics
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.rows import PlainBatchReader, PlainRowCodec
 from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Parts:
         return build_aggregator(self, self.metrics)
 
     def plain_worker(self) -> Aggregator:
-        """A worker for the messages and rows of `metering.adapters.memory.rows`."""
+        """A worker for the messages and rows of `tests.support.memory.rows`."""
         return self.worker_of(PlainBatchReader(self.objects), PlainRowCodec())
 
     def worker_of(self, reader: BatchReader, codec: RowCodec) -> Aggregator:
@@ -76,7 +76,7 @@ class Parts:
         return self.rollup_of(ParquetStagedUsage(self.objects))
 
     def plain_rollup(self) -> Rollup:
-        """A roll-up for the rows of `metering.adapters.memory.rows`."""
+        """A roll-up for the rows of `tests.support.memory.rows`."""
         return self.rollup_of(PlainLake(self.objects))
 
     def rollup_of(self, staged: StagedUsage, policy: RollupPolicy | None = None) -> Rollup:
@@ -143,7 +143,7 @@ class MemoryRegion(MemoryStores):
         return self.parts().deadline(time_s * 1000)
 
     def roll_up(self, *, plain: bool = False) -> RollupResult:
-        """Roll up everything that waits; `plain` for the rows of `metering.adapters.memory.rows`."""
+        """Roll up everything that waits; `plain` for the rows of `tests.support.memory.rows`."""
         parts = self.parts()
         result = (parts.plain_rollup() if plain else parts.rollup()).run(self.deadline(10_000))
         assert result.finished

@@ -10,7 +10,6 @@ from aws_lambda_powertools import Logger
 from lambdas.aggregator.bootstrap import Dependencies
 from lambdas.aggregator.handler import handle
 from lambdas.emf import EmfMetrics
-from metering.adapters.memory.queues import MemoryQueue
 from metering.hours import rfc3339
 from metering.intake.messages import SCHEMA
 from metering.intake.senders.producers import ServiceSenders
@@ -22,6 +21,7 @@ from metering.stores.writes import Put, Table
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.senders import batch_reader
 from tests.support.lake_world import NOW_S
+from tests.support.memory.queues import MemoryQueue
 from tests.support.region import MemoryRegion
 from tests.support.stage import ADMISSION
 from tests.support.stage import settings as stage_settings

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import ObjectMissingError
 from metering.hours import hour_of
 from metering.onramps.balance import Balance
@@ -21,6 +20,7 @@ from metering.onramps.kinds import LogKind
 from metering.onramps.names import FileName, identity_of
 from metering.onramps.observations import Block, Observation, RefusedLine
 from metering.onramps.traffic import Classified, Refused, Shadowed, Traffic, Unmetered
+from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

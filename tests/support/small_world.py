@@ -4,16 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.rows import (
-    PlainBatch,
-    PlainBatchReader,
-    PlainRecord,
-    PlainRow,
-    PlainRowCodec,
-    decode_rows,
-    plain_body,
-    plain_usage,
-)
 from metering.hours import parse_hour
 from metering.ledger.booked_hours import Pending, Pointer
 from metering.ledger.commits import CommitRecord
@@ -23,6 +13,16 @@ from metering.ledger.waiting import Waiting
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Table
 from metering.usage.totals import Total, add_totals
+from tests.support.memory.rows import (
+    PlainBatch,
+    PlainBatchReader,
+    PlainRecord,
+    PlainRow,
+    PlainRowCodec,
+    decode_rows,
+    plain_body,
+    plain_usage,
+)
 from tests.support.region import MemoryRegion
 from tests.support.stage import settings
 

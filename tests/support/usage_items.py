@@ -13,8 +13,8 @@ from metering.usage.totals import Kind, Total, UsageKey
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from metering.adapters.memory.items import MemoryItemStore
     from metering.stores.writes import Item, Value
+    from tests.support.memory.items import MemoryItemStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

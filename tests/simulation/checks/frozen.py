@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.frozen import decode_usage
-from metering.adapters.memory.rows import decode_rows, plain_usage
 from metering.ledger.frozen_months import FrozenMonth
 from metering.stores.bucket import summary_key
+from tests.support.memory.frozen import decode_usage
+from tests.support.memory.rows import decode_rows, plain_usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.adapters.memory.objects import MemoryObjectStore
     from metering.ledger.booked_hours import LakeFile
+    from tests.support.memory.objects import MemoryObjectStore
 
 
 def wrong_totals(objects: MemoryObjectStore, file: LakeFile) -> str:

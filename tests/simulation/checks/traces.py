@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.frozen import PlainFrozenFiles
-from metering.adapters.memory.lake import PlainLake
 from metering.audit.reconcile.one_hour import OneHour
 from metering.hours import month_of, rfc3339
 from metering.lake.view import LakeView
@@ -16,6 +14,8 @@ from metering.reports.trace.tracing import Tracer
 from metering.rollup.as_of_now import UsageNow
 from metering.units import HOUR_S
 from tests.simulation.checks.watch import ViolationError
+from tests.support.memory.frozen import PlainFrozenFiles
+from tests.support.memory.lake import PlainLake
 from tests.support.stage import STAGE
 from tests.support.usage_items import usage_of
 

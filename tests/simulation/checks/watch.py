@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.adapters.memory.rows import decode_rows
 from metering.hours import hour_label, parse_hour
 from metering.ledger.booked_hours import POINTER_PREFIX, PUBLISHED_PREFIX, Published
 from metering.ledger.conflicts import conflict_key
@@ -17,13 +16,14 @@ from metering.stores.writes import Delete, Put, Table, Update
 from metering.units import DAY_S, MINUTE_S
 from tests.simulation.checks.frozen import missing_objects, wrong_totals
 from tests.simulation.sent.senders import NOBODY
+from tests.support.memory.rows import decode_rows
 
 if TYPE_CHECKING:
-    from metering.adapters.memory.rows import PlainRow
     from metering.stores.writes import Item, Key
     from tests.simulation.region.world import World
     from tests.simulation.sent.contents import SentContent
     from tests.simulation.sent.senders import SentBy
+    from tests.support.memory.rows import PlainRow
 
 
 _USAGE = Table.USAGE

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.frozen import PlainTotals
-from metering.adapters.memory.lake import PlainLake
 from metering.billing.budgets.biller import Biller, Home
 from metering.billing.budgets.budget import Scope, budget_of
 from metering.billing.budgets.open_months import Terms
@@ -20,11 +18,12 @@ from metering.ledger.notes.budgets import ALERTS_PK, StoredAlert
 from metering.stores.writes import Table
 from metering.usage.totals import Total
 from tests.support.budget_world import OwnSums
+from tests.support.memory.frozen import PlainTotals
+from tests.support.memory.lake import PlainLake
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.adapters.memory.alerts import MemoryAlerts
     from metering.billing.day_sums.days import DayHead
     from metering.billing.day_sums.index import DayIndex
     from metering.stores.clock import Clock
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
     from metering.stores.telemetry import Alerts
     from tests.simulation.region.ports import Process
+    from tests.support.memory.alerts import MemoryAlerts
 
 REGION = "us-west-2"
 

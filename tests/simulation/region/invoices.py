@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.frozen import PlainFrozenFiles
 from metering.billing.invoices.composing import Composer
 from metering.billing.invoices.credits import Crediting
 from metering.billing.invoices.issuing import Asked, Issuer
@@ -26,6 +25,7 @@ from metering.ledger.frozen_months import read_frozen_month
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import MINUTE_MS
+from tests.support.memory.frozen import PlainFrozenFiles
 from tests.support.month_usage import MemoryMonth
 from tests.support.priced import US_TIERS, allowance, book, product
 

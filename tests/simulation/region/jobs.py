@@ -7,11 +7,6 @@ from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
-from metering.adapters.memory.clock import DeadlineAt
-from metering.adapters.memory.frozen import PlainFrozenFiles, PlainTotals
-from metering.adapters.memory.lake import PlainLake
-from metering.adapters.memory.queues import MemoryQueue
-from metering.adapters.memory.rows import PlainRowCodec
 from metering.audit.rebuild import Rebuilder
 from metering.audit.reconcile.account_days import AccountDays
 from metering.audit.reconcile.incremental import IncrementalCheck
@@ -41,6 +36,11 @@ from tests.simulation.region.queues import DeadLetterQueue, IngestQueue
 from tests.simulation.region.scheduler import KilledError
 from tests.simulation.sent.contents import ContentReader
 from tests.simulation.sent.senders import SERVICES
+from tests.support.memory.clock import DeadlineAt
+from tests.support.memory.frozen import PlainFrozenFiles, PlainTotals
+from tests.support.memory.lake import PlainLake
+from tests.support.memory.queues import MemoryQueue
+from tests.support.memory.rows import PlainRowCodec
 from tests.support.region import Parts
 from tests.support.stage import ADMISSION, QUARANTINE_AGE_S, STAGE
 from tests.support.stage import settings as stage_settings

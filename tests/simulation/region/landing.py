@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator, Sequence
 
-    from metering.adapters.memory.items import MemoryItemStore
     from metering.stores.writes import Action, Delete, Item, Put, Table, Update
     from tests.simulation.region.scheduler import Scheduler
+    from tests.support.memory.items import MemoryItemStore
 
 # Share of transactions whose landing takes time, and the longest time until one of its items is seen.
 _SHARE = 0.3

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from metering.adapters.memory.items import MemoryItemStore
-    from metering.adapters.memory.objects import MemoryObjectStore
     from metering.stores.objects import ObjectInfo
     from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update
     from tests.simulation.region.world import World
+    from tests.support.memory.items import MemoryItemStore
+    from tests.support.memory.objects import MemoryObjectStore
 
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
 """What producers sent, and messages that name their content instead of holding it.
 
-The rows are those of `metering.adapters.memory.rows`: Parquet is behind a port, and its own suites test it. What the
+The rows are those of `tests.support.memory.rows`: Parquet is behind a port, and its own suites test it. What the
 simulation needs of it is only that a row that went in comes out once.
 """
 
@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.rows import plain_usage
 from metering.errors import ObjectMissingError
 from metering.intake.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch, RefusedRecord
+from tests.support.memory.rows import plain_usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.adapters.memory.rows import PlainRow
     from metering.intake.admission import Admission
     from metering.intake.ports import Allowance
     from metering.stores.deliveries import Delivery
     from metering.stores.objects import ObjectStore
+    from tests.support.memory.rows import PlainRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,9 @@ from metering.stores.bucket import disallowed_batch_key
 from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:
-    from metering.adapters.memory.items import MemoryItemStore
     from tests.simulation.sent.contents import SentContent
     from tests.simulation.sent.traffic import Sending, Traffic
+    from tests.support.memory.items import MemoryItemStore
 
 OPERATOR = "operator"
 SERVICES = ServiceSenders(operators=frozenset({OPERATOR}), onramp="on-ramp", canary="canary")

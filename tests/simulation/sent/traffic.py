@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.adapters.memory.rows import PlainRow
 from metering.hours import hour_of
 from metering.units import DAY_S, HOUR_S
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS
 from tests.simulation.sent.contents import SentContent, retry_of
+from tests.support.memory.rows import PlainRow
 
 if TYPE_CHECKING:
     import random

@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import DeadlineAt, EndlessTime, ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.audit import drops
 from metering.audit.drops import NAMED, PASS_EVERY_S, SETTLES_S, DropCheck, announcement
 from metering.intake.batches import Claim, NoBatch
@@ -23,6 +19,10 @@ from metering.ledger.notes.producers import refused_sender_item
 from metering.quarantine.documents import QuarantinedBatch
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
+from tests.support.memory.clock import DeadlineAt, EndlessTime, ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 from tests.unit.operations.doctor.bench import marker_of
 
 if TYPE_CHECKING:

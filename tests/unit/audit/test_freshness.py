@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.audit import freshness as freshness_module
 from metering.audit.freshness import Freshness, WaitingNow
 from metering.audit.held_back import Complete, HeldBack, complete_of, merged
@@ -25,6 +22,9 @@ from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.queues import MemoryQueue
 from tests.unit.house.command_lines import parsed
 
 if TYPE_CHECKING:

@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.audit.verify import log_plans
 from metering.audit.verify.log_plans import PlanCheck
 from metering.audit.verify.verification import LogTotals, Verification, sum_verifications
@@ -18,6 +15,9 @@ from metering.onramps.coverage.slots import SLOT_S
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
 from tests.unit.onramps.coverage.world import HOUR, LOG, plan
 
 if TYPE_CHECKING:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
 from metering.audit.marker_survey import MarkerSurvey
 from metering.audit.sequences import GAPS_KEPT, SOURCES_KEPT, SeenSequences, SourceSightings
 from metering.audit.source_keeping import SourceKeeper
@@ -17,6 +15,8 @@ from metering.ledger.markers import MarkerGlance
 from metering.ledger.notes.sources import RULING_PK, SOURCE_PK, Ruling, RulingKind, SourceState
 from metering.stores.writes import Key, Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from metering.ledger.notes.sources import SourceFigures

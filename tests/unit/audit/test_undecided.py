@@ -7,9 +7,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.metrics import MemoryMetrics
 from metering.audit.freshness import Freshness
 from metering.commit.held import HeldNotes
 from metering.errors import UnavailableError
@@ -19,6 +16,9 @@ from metering.stores.deliveries import Delivery
 from metering.stores.queues import QueueDepth, Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
+from tests.support.memory.clock import DeadlineAt, ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.metrics import MemoryMetrics
 
 NOW_S = 1_800_000_000
 VISIBILITY_S = 420

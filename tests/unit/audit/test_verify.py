@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.verify.expectations import SentBatches
 from metering.audit.verify.manifest import SentBatch
 from metering.audit.verify.verifier import Verifier
@@ -29,6 +27,8 @@ from metering.replay.synthesis import Shipment, Synthesis
 from metering.stores.writes import Delete, Put, Table, Update
 from metering.units import DAY_S
 from metering.wiring.aggregator import build_aggregator
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.queues import MemoryQueue
 from tests.support.region import MemoryRegion
 from tests.support.senders_world import SERVICES
 from tests.support.stage import settings

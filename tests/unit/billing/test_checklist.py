@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.freshness import Freshness
 from metering.billing.closing.checklist import ACCEPTABLE, CheckedClose, Checklist, CheckState, CloseCheck
 from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
@@ -21,6 +20,7 @@ from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import World, record
+from tests.support.memory.queues import MemoryQueue
 from tests.unit.house.command_lines import parsed
 
 if TYPE_CHECKING:

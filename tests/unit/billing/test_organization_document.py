@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.billing.documents.strict_json import DocumentRefusedError, canonical
 from metering.billing.documents.written import hour_of_text
 from metering.billing.organization.document import organization_value, read_organization
 from metering.billing.organization.store import OrganizationStore
 from metering.errors import ObjectDamagedError
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 
 ONE, TWO = "999988887777", "999988887778"
 ACCOUNT = "111122223333"

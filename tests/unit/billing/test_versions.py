@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.billing.documents.versions import Numbered, NumberedDocuments
 from metering.errors import ObjectMissingError
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,6 @@ import pytest
 
 from metering.adapters.emulator.processes import process_began
 from metering.adapters.emulator.state import LocalState, save_state
-from metering.adapters.memory.items import MemoryItemStore
 from metering.cli.command import Session
 from metering.cli.deeds import Done, Ground, Intent, Person, Terminal, recorded
 from metering.cli.failures import CommandFailedError, WrongUsageError
@@ -22,6 +21,7 @@ from metering.errors import MeteringError, OperationFailedError, UnavailableErro
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.operations.deed_trail import DeedTrail
 from tests.support.answering import MINISTACK, serving
+from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.queues import MemoryQueue
 from metering.billing.closing.refusals import PeriodNotClosableError
 from metering.cli.command import Session
 from metering.cli.commands.analyst import periods
@@ -21,6 +20,7 @@ from metering.ledger.notes.deeds import Deed, DeedState
 from metering.operations.deed_trail import DeedTrail
 from metering.reports.parameters import InvalidParametersError
 from tests.support.lake_world import World, record
+from tests.support.memory.queues import MemoryQueue
 from tests.support.usage_items import change, usage_of
 from tests.unit.audit.test_reconcile import world_with_traffic
 from tests.unit.audit.test_restoring import Restored
@@ -29,11 +29,11 @@ from tests.unit.billing.test_checklist import MONTH, Facts, October
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.adapters.memory.clock import ManualClock
-    from metering.adapters.memory.items import MemoryItemStore
-    from metering.adapters.memory.objects import MemoryObjectStore
     from metering.settings import Settings
     from metering.wiring.jobs import LakeJobs
+    from tests.support.memory.clock import ManualClock
+    from tests.support.memory.items import MemoryItemStore
+    from tests.support.memory.objects import MemoryObjectStore
 
 FAR_S = 4_102_444_800
 

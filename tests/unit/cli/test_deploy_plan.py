@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from metering.adapters.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 from metering.cli.commands.platform.plan import check_formats, plan_lines, standing_usd
 from metering.cli.commands.platform.states import deployed_row, fail_unless_ready, state_row, tell_changes
 from metering.cli.failures import CommandFailedError
@@ -20,6 +19,7 @@ from metering.fleet.stage import StageConfig
 from metering.fleet.survey import Surveyed
 from metering.fleet.versions import Release
 from metering.stage_settings import GivenSettings
+from tests.support.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

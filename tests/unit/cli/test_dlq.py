@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.adapters.memory.queues import MemoryQueue
 from metering.cli.command import Session
 from metering.cli.commands.operator.dlq import list_, redrive
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.printing.output import Format
 from tests.support.lake_world import World
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
-    from metering.adapters.memory.clock import ManualClock
-    from metering.adapters.memory.items import MemoryItemStore
-    from metering.adapters.memory.objects import MemoryObjectStore
     from metering.onramps.sources import LogSource
     from metering.settings import Settings
+    from tests.support.memory.clock import ManualClock
+    from tests.support.memory.items import MemoryItemStore
+    from tests.support.memory.objects import MemoryObjectStore
 
 
 @dataclass(frozen=True)

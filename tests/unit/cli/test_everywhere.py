@@ -14,7 +14,6 @@ from unittest.mock import patch
 import pytest
 from typer.testing import CliRunner
 
-from metering.adapters.memory.regions import MemoryRegionStates
 from metering.audit.scan.saved import census_bytes
 from metering.audit.verify.manifest import ManifestHeader, SentBatch, header_line, sent_line
 from metering.cli.app import app
@@ -34,6 +33,7 @@ from tests.cli.width_rule import too_wide
 from tests.support.bills import BILL
 from tests.support.day_sums import keep_day_sums
 from tests.support.lake_world import NOW_S, World, record
+from tests.support.memory.regions import MemoryRegionStates
 from tests.unit.cli.test_every_deed import ALL, line_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from unittest.mock import patch
 import pytest
 from typer.testing import CliRunner
 
-from metering.adapters.memory.regions import MemoryRegionStates
 from metering.billing.organization.payers import Membership, Organization, Payer
 from metering.billing.organization.store import OrganizationStore
 from metering.billing.prices.store import PriceStore
@@ -26,6 +25,7 @@ from metering.fleet.regions import Phase, RegionState
 from metering.units import DAY_S, GIB
 from tests.cli.lively import Lively
 from tests.support.lake_world import NOW_S, World, record
+from tests.support.memory.regions import MemoryRegionStates
 from tests.support.priced import US_TIERS, allowance, book, gb, product
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.emulator.processes import process_began
 from metering.adapters.emulator.state import LocalState, save_state
-from metering.adapters.memory.items import MemoryItemStore
 from metering.api.tokens import LedgerTokens
 from metering.cli.app import app
 from metering.cli.commands.developer import demo as demo_commands
@@ -24,6 +23,7 @@ from metering.fleet.ports import RegionStacks
 from metering.ledger.notes.tokens import Role
 from metering.stores.writes import Table
 from metering.wiring.region import RegionPorts
+from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from pathlib import Path

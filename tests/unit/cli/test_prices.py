@@ -12,7 +12,6 @@ from unittest.mock import patch
 import pytest
 from typer.testing import CliRunner
 
-from metering.adapters.memory.regions import MemoryRegionStates
 from metering.billing.prices.sample import sample_book
 from metering.billing.prices.store import PriceStore
 from metering.cli.app import app
@@ -24,6 +23,7 @@ from metering.units import DAY_S
 from tests.cli.lively import Lively
 from tests.support import offer_files
 from tests.support.lake_world import NOW_S, World, record
+from tests.support.memory.regions import MemoryRegionStates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.queues import MemoryQueue
 from metering.cli.command import Session
 from metering.cli.commands.operator.quarantine import list_, retry, show
 from metering.cli.failures import WrongUsageError
@@ -16,12 +15,13 @@ from metering.cli.printing.output import Format
 from metering.errors import OperationFailedError
 from metering.stores.deliveries import Delivery
 from tests.support.lake_world import World, record
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
-    from metering.adapters.memory.clock import ManualClock
-    from metering.adapters.memory.items import MemoryItemStore
-    from metering.adapters.memory.objects import MemoryObjectStore
     from metering.settings import Settings
+    from tests.support.memory.clock import ManualClock
+    from tests.support.memory.items import MemoryItemStore
+    from tests.support.memory.objects import MemoryObjectStore
 
 
 @dataclass(frozen=True)

@@ -162,10 +162,10 @@ def test_another_error_stays_what_it_is_when_the_emulator_ends(monkeypatch: pyte
 def test_the_sender_says_why_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """What tells of a dead emulator looks there."""
     monkeypatch.setattr("metering.replay.sender._BACKOFF_S", 0)
-    from metering.adapters.memory.clock import ManualClock
-    from metering.adapters.memory.objects import MemoryObjectStore
     from metering.replay.sender import Sender
     from metering.replay.traffic import synthetic_traffic
+    from tests.support.memory.clock import ManualClock
+    from tests.support.memory.objects import MemoryObjectStore
 
     def refuse(_bodies: list[str]) -> list[int]:
         raise UnavailableError("sqs.SendMessageBatch", "gone")

@@ -16,12 +16,12 @@ from unittest.mock import patch
 import pytest
 from typer.testing import CliRunner
 
-from metering.adapters.memory.regions import MemoryRegionStates
 from metering.api.serving.server import LocalServer
 from metering.cli.app import app
 from metering.fleet.regions import Phase, RegionState
 from tests.cli.lively import Lively
 from tests.support.lake_world import NOW_S, World, record
+from tests.support.memory.regions import MemoryRegionStates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -23,10 +23,10 @@ from metering.wiring.jobs import LakeJobs
 from tests.support.lake_world import World, record
 
 if TYPE_CHECKING:
-    from metering.adapters.memory.alerts import MemoryAlerts
-    from metering.adapters.memory.items import MemoryItemStore
-    from metering.adapters.memory.objects import MemoryObjectStore
     from metering.settings import Settings
+    from tests.support.memory.alerts import MemoryAlerts
+    from tests.support.memory.items import MemoryItemStore
+    from tests.support.memory.objects import MemoryObjectStore
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from typer.testing import CliRunner
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.verify.manifest import read_header, read_sent
 from metering.cli.commands.developer.replay import send_traffic
 from metering.cli.endings import first_interrupt_noted
 from metering.cli.failures import CommandStoppedError
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.traffic import synthetic_traffic
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 from tests.unit.cli.test_wrong_command_lines import broken
 
 if TYPE_CHECKING:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering import metric_names
-from metering.adapters.memory.clock import DeadlineAt
-from metering.adapters.memory.rows import plain_hash
 from metering.commit.verdicts import Verdict
 from metering.errors import OutOfTimeError, TransactionCanceledError, UnavailableError
 from metering.hours import parse_hour
@@ -23,6 +21,8 @@ from metering.ledger.shards import SHARDS_KEY
 from metering.quarantine.documents import QuarantinedBatch, decode_records
 from metering.stores.bucket import quarantined_batch_key
 from metering.stores.writes import Put, Table
+from tests.support.memory.clock import DeadlineAt
+from tests.support.memory.rows import plain_hash
 from tests.support.small_world import NOW_S, SETTINGS, KilledError, SmallWorld, batch, deliveries, delivery, rows_of
 from tests.support.stage import STAGE
 

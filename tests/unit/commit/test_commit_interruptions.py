@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import DeadlineAt
 from metering.commit.verdicts import Verdict
 from metering.errors import UnavailableError
 from metering.hours import parse_hour
 from metering.ledger.periods import Period
 from metering.stores.writes import Put, Table
+from tests.support.memory.clock import DeadlineAt
 from tests.support.small_world import NOW_S, KilledError, SmallWorld, batch, deliveries, delivery, rows_of
 
 if TYPE_CHECKING:

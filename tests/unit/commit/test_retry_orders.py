@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import DeadlineAt
-from metering.adapters.memory.queues import MemoryQueue
 from metering.commit.verdicts import Verdict
 from metering.errors import OperationFailedError
 from metering.ledger.markers import Marker, marker_key
@@ -18,6 +16,8 @@ from metering.quarantine.entries import QuarantineEntries
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S
 from tests.property.sent import inline, pointing
+from tests.support.memory.clock import DeadlineAt
+from tests.support.memory.queues import MemoryQueue
 from tests.support.region import MemoryRegion
 from tests.support.small_world import KilledError
 from tests.support.stage import settings

@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from metering.adapters.memory.clock import DeadlineAt
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.queues import MemoryQueue
 from metering.commit.throttling import ThrottleMemory, hidden_s
 from metering.commit.verdicts import Verdict
 from metering.errors import ThrottledError, TransactionCanceledError, UnavailableError
@@ -17,6 +14,9 @@ from metering.fleet.stage import StageConfig
 from metering.ledger.commits import CommitRecord
 from metering.stores.bucket import commit_id_of
 from metering.stores.writes import Put, Table
+from tests.support.memory.clock import DeadlineAt
+from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.queues import MemoryQueue
 from tests.support.small_world import NOW_S, SETTINGS, SmallWorld, batch, deliveries, delivery, rows_of
 
 if TYPE_CHECKING:

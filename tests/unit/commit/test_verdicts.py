@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import UNHURRIED
-from metering.adapters.memory.metrics import MemoryMetrics
-from metering.adapters.memory.rows import PlainBatchReader
 from metering.commit.deduplication import Content
 from metering.commit.tally import Tally
 from metering.commit.verdicts import Verdict
+from tests.support.memory.clock import UNHURRIED
+from tests.support.memory.metrics import MemoryMetrics
+from tests.support.memory.rows import PlainBatchReader
 from tests.support.small_world import batch, delivery
 from tests.support.stage import ADMISSION
 

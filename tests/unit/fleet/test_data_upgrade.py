@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 from metering.fleet.regions import Phase, RegionState
 from metering.fleet.rollout import RegionManager
 from metering.fleet.rules import RolloutRules
 from metering.fleet.steps import FleetPorts
 from metering.ledger.format_version import FORMAT_VERSION
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 
 if TYPE_CHECKING:
     import pytest

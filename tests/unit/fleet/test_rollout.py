@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 from metering.errors import OperationFailedError
 from metering.fleet.regions import Answered, Finding, Phase, RegionState, Step
 from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
 from metering.fleet.rules import RolloutRules
 from metering.fleet.steps import FleetPorts
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 
 REGION = "ap-southeast-9"
 RULES = RolloutRules(bake_min=0, canaries=1, canary_wait_min=1, allow=("*",))

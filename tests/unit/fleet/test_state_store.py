@@ -5,9 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.items import MemoryItemStore
 from metering.fleet.regions import Phase, RegionState
 from metering.fleet.state_store import LedgerRegionStates
+from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from metering.stores.writes import Put

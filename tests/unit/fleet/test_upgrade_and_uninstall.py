@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 from metering.errors import FormatTooNewError, OperationFailedError
 from metering.fleet.ports import Deployment, StackResource, StackStatus
 from metering.fleet.regions import Phase, RegionState
@@ -19,6 +17,8 @@ from metering.fleet.survey import Surveyed, deployed_regions, survey, to_deploy
 from metering.fleet.uninstall import Remaining, Uninstall
 from metering.fleet.versions import Direction, Release
 from metering.ledger.format_version import FORMAT_VERSION
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 
 HOME, OTHER, UNLISTED = "us-east-1", "eu-west-1", "ap-southeast-9"
 OLD = Release(version="0.2.0", data_format=FORMAT_VERSION)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
-from metering.adapters.memory.clock import UNHURRIED, ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.intake.batches import DecodedBatch, RefusedBatch
 from metering.intake.reader import RecordBatchReader
 from metering.stores.deliveries import Delivery
+from tests.support.memory.clock import UNHURRIED, ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.reading import BUCKET, SENT_AT_S, Desk, message, ndjson, pointer, reasons, record
 from tests.support.stage import ADMISSION, LIMITS
 from tests.unit.house.command_lines import ROOT

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from metering.adapters.memory.clock import UNHURRIED
 from metering.errors import ObjectChangedError, UnavailableError
 from metering.intake.reader import RecordBatchReader
 from metering.intake.work import ReadLimits
 from metering.stores.deliveries import Delivery
 from metering.units import MIB
+from tests.support.memory.clock import UNHURRIED
 from tests.support.reading import BUCKET, PACK, SENT_AT_S, Desk, message, ndjson, parquet, pointer, reasons, record
 from tests.support.stage import ADMISSION, LIMITS
 

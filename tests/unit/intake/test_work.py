@@ -16,7 +16,6 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.adapters.memory.clock import UNHURRIED
 from metering.errors import BatchRefusedError, OutOfTimeError
 from metering.intake.batches import DecodedBatch, RefusedBatch
 from metering.intake.formats.compression import unpacked
@@ -25,6 +24,7 @@ from metering.intake.work import CONTRACT_WORK, Work
 from metering.stores.deliveries import Delivery
 from metering.units import KIB, MIB
 from tests.support.heavy import assert_bounded
+from tests.support.memory.clock import UNHURRIED
 from tests.support.reading import PACK, SENT_AT_S, Desk, ndjson, parquet, pointer, reasons
 from tests.support.reading import record as good_record
 from tests.support.stage import ADMISSION, LIMITS

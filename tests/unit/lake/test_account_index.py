@@ -13,8 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import ObjectDamagedError
 from metering.lake.frozen_usage import by_day, rows_of_days
 from metering.lake.parquet.frozen_months.account_groups import account_groups
@@ -26,6 +24,8 @@ from metering.stores.bucket import closed_accounts_key, closed_days_key
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey
 from tests.support.frozen import freeze
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

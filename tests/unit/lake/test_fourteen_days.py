@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.lake import PlainLake
-from metering.adapters.memory.rows import PlainRecord, plain_body
 from metering.lake.view import LakeView
 from metering.stores.deliveries import Delivery
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import HOUR, NOW_S, World, load_batches
+from tests.support.memory.lake import PlainLake
+from tests.support.memory.rows import PlainRecord, plain_body
 from tests.support.stage import compaction
 
 if TYPE_CHECKING:

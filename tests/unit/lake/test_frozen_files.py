@@ -11,9 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.frozen import PlainFrozenFiles
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.hours import month_bounds_s
 from metering.lake.frozen_usage import by_day, rows_of_days
@@ -23,6 +20,9 @@ from metering.stores.bucket import closed_accounts_key, closed_days_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey, merge, sum_totals
 from tests.support.frozen import freeze
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.frozen import PlainFrozenFiles
+from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

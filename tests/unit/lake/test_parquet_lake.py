@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.intake.formats.exact_sums import exact_sum
 from metering.lake.parquet.hour_rows import STAGED_END_BYTES
@@ -26,6 +24,8 @@ from metering.ledger.row_sources import RowSource
 from metering.units import HOUR_S
 from metering.usage.totals import Total, add_totals, sum_totals
 from tests.support.lake_world import HOUR
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

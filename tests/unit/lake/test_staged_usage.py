@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.lake.parquet.codec import ParquetRowCodec
 from metering.lake.parquet.reader import ParquetStagedUsage
 from metering.lake.ports import StagedBatch
 from metering.usage.totals import Total, UsageKey
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.reading import Desk, message, record
 
 if TYPE_CHECKING:

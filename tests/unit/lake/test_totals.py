@@ -9,11 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.frozen import PlainTotals, encode_usage
-from metering.adapters.memory.lake import PlainLake
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.rows import PlainRow, encode_rows
 from metering.errors import ObjectMissingError
 from metering.hours import month_bounds_s
 from metering.lake.orphans import OrphanCleaner
@@ -28,6 +23,11 @@ from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, merge
 from tests.support.lake_readers import TotalsAlone
 from tests.support.lake_world import HOUR, World, record
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.frozen import PlainTotals, encode_usage
+from tests.support.memory.lake import PlainLake
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.rows import PlainRow, encode_rows
 from tests.unit.lake.test_parquet_lake import Row, rows_of_a_commit, staging
 
 if TYPE_CHECKING:

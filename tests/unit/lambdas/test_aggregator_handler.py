@@ -11,18 +11,18 @@ from aws_lambda_powertools import Logger
 from lambdas.aggregator.bootstrap import Dependencies
 from lambdas.aggregator.handler import handle
 from lambdas.emf import EmfMetrics
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
-from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.adapters.no_queue import NoQueue
 from metering.commit.aggregator import Aggregator
 from metering.errors import UnavailableError
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Table
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
+from tests.support.memory.rows import PlainBatchReader, PlainRowCodec
 from tests.support.small_world import NOW_S, SETTINGS, batch, delivery
 
 if TYPE_CHECKING:

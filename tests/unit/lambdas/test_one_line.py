@@ -32,16 +32,16 @@ from lambdas.rollup import handler as rollup
 from lambdas.rollup.bootstrap import Dependencies as RollupDependencies
 from lambdas.watch import handler as watch
 from lambdas.watch.bootstrap import Dependencies as WatchDependencies
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.rows import PlainBatchReader, PlainRowCodec
 from metering.commit.aggregator import Aggregator
 from metering.wiring.lake import rollup_tick
 from tests.api.world import ApiWorld
 from tests.support.budget_world import BudgetWorld
 from tests.support.lake_world import World
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.rows import PlainBatchReader, PlainRowCodec
 from tests.support.small_world import SETTINGS
 from tests.unit.lambdas.api_requests import request
 from tests.unit.onramps import test_arrivals, test_context_keeping

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import UNHURRIED, DeadlineAt
-from metering.adapters.memory.queues import MemoryQueue
 from metering.hours import rfc3339
 from metering.intake.notifications import drop_batch_id
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID, CANARY_BYTES, canary_batch_id, canary_body, slot_of
@@ -24,6 +22,8 @@ from metering.stores.deliveries import Delivery
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S
 from tests.support.lake_world import NOW_S
+from tests.support.memory.clock import UNHURRIED, DeadlineAt
+from tests.support.memory.queues import MemoryQueue
 from tests.support.senders_world import (
     A_ACCOUNT,
     B_ACCOUNT,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 import metering
-from metering.adapters.memory.items import MemoryItemStore
 from metering.errors import FormatTooNewError, FormatTooOldError, GenerationError, LedgerCorruptError, UnavailableError
 from metering.ledger.format_version import (
     FORMAT_KEY,
@@ -19,6 +18,7 @@ from metering.ledger.format_version import (
     remember_format,
 )
 from metering.stores.writes import Put, Table
+from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

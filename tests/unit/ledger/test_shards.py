@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import metering
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
 from metering.errors import ConditionFailedError, LedgerCorruptError, UnavailableError
 from metering.ledger.shards import SHARDS_KEY, ShardRecord, UsedShards, known_shards
 from metering.stores.retrying import Retrier
 from metering.stores.writes import Put, Table
 from tests.support.lake_world import HOUR, World, record
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

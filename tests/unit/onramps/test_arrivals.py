@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import UnavailableError
 from metering.intake.notifications import CreatedObject
 from metering.onramps.arrivals import Arrival, Arrivals
@@ -18,6 +16,8 @@ from metering.onramps.context.document import Context
 from metering.onramps.context.facts import FlowLog
 from metering.onramps.names import FileName
 from metering.onramps.sources import LogSource
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.small_logs import NEEDS_CONTEXT
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import UnavailableError
 from metering.hours import parse_hour
 from metering.onramps.context.description import SCHEMA
 from metering.onramps.context.keeping import ContextKeeper, is_due
 from metering.onramps.context.store import ContextStore
 from metering.units import HOUR_S, MINUTE_S
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,10 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.errors import UnavailableError
 from metering.hours import hour_of
 from metering.lake.view import LakeView
@@ -33,6 +29,10 @@ from metering.stores.writes import Put, Table
 from metering.units import MINUTE_S
 from metering.usage.totals import Total, UsageKey
 from tests.support.lake_readers import TotalsAlone
+from tests.support.memory.clock import DeadlineAt, ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 from tests.support.usage_items import UsageEntry, change
 
 if TYPE_CHECKING:

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import UNHURRIED, ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.errors import OperationFailedError, OutOfTimeError
 from metering.intake.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch
 from metering.ledger.markers import Marker
@@ -19,6 +16,9 @@ from metering.operations.dead_letters import DeadLetters
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
+from tests.support.memory.clock import UNHURRIED, ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.queues import MemoryQueue
 from tests.support.stage import ADMISSION
 
 if TYPE_CHECKING:

@@ -6,9 +6,6 @@ import json
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.onramps.context.document import Context
 from metering.onramps.context.facts import FlowLog
 from metering.onramps.kinds import recognised
@@ -16,6 +13,9 @@ from metering.onramps.plans import plan_key
 from metering.onramps.sources import LogSource
 from metering.operations.dead_log_files import DeadLogFiles
 from metering.units import DAY_S, HOUR_S
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 
 NOW_S = 1_800_000_000
 ACCOUNT = "123456789012"

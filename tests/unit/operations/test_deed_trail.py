@@ -7,10 +7,10 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.adapters.memory.items import MemoryItemStore
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.operations.deed_trail import FIRST_MONTH_S, DeedTrail
 from metering.units import DAY_S
+from tests.support.memory.items import MemoryItemStore
 
 YEAR_S = 365 * DAY_S
 

@@ -11,15 +11,15 @@ from moto import mock_aws
 
 from metering.adapters.aws.producer_roles import IamProducerRoles
 from metering.adapters.aws.session import Access, Clients
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.producer_roles import MemoryProducerRoles
 from metering.errors import OperationFailedError
 from metering.ledger.notes.canary_batches import canary_batch_id
 from metering.ledger.notes.canary_runs import CanaryRun
 from metering.ledger.notes.producers import refused_sender_item
 from metering.operations.producers import ProducerBook, producer_problems
 from metering.stores.writes import Put, Table
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.producer_roles import MemoryProducerRoles
 from tests.unit.operations.test_dead_letters import accepted
 
 if TYPE_CHECKING:

@@ -6,9 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.freshness import Freshness
 from metering.hours import parse_hour
 from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
@@ -22,6 +19,9 @@ from metering.operations.watch import Watch
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.queues import MemoryQueue
 from tests.unit.house.command_lines import parsed
 
 if TYPE_CHECKING:

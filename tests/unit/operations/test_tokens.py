@@ -6,13 +6,13 @@ from itertools import count
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
 from metering.errors import LedgerCorruptError, OperationFailedError
 from metering.ledger.notes.tokens import Role, StoredToken
 from metering.operations.tokens import MAX_LIFE_S, TokenBook, token_parts
 from metering.stores.writes import Table
 from metering.units import DAY_S
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
 
 NOW_S = 1_800_000_000
 ARN = "arn:aws:iam::123456789012:user/ann"

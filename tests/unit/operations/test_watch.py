@@ -6,9 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.freshness import Freshness
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.hours import hour_of
@@ -32,6 +29,9 @@ from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

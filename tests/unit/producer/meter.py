@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.queues import MemoryQueue
 from metering.ledger.markers import Marker, is_marker
 from metering.producer.outlet import Outlet
 from metering.producer.producer import Producer
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Table
 from tests.support.lake_world import World, record
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

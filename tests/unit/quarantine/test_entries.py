@@ -8,10 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.errors import OperationFailedError
 from metering.intake.batches import RefusedRecord
 from metering.ledger.conflicts import Conflict
@@ -24,6 +20,10 @@ from metering.stores.bucket import refused_records_key
 from metering.stores.writes import Put, Table
 from metering.units import MIB
 from metering.usage.totals import Total
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 
 NOW_S = 1_800_000_000
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.audit.verify.manifest import SentBatch
 from metering.errors import UnavailableError
 from metering.replay import sender as sender_module
 from metering.replay.forms import Upload
 from metering.replay.sender import Sender, SendingFailedError
 from metering.replay.synthesis import Shipment
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from metering.adapters.memory.queues import MemoryQueue
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation
 from metering.ledger.notes.sources import SourceFigures, SourceState
@@ -16,6 +15,7 @@ from metering.reports.operators.quarantine_answer import entries_answer, entry_a
 from metering.reports.operators.sources_answer import sources_answer
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import NOW_S, World, record
+from tests.support.memory.queues import MemoryQueue
 
 ANSWERS = Path(__file__).with_name("answers")
 

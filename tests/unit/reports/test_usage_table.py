@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from load_tests.booked_usage import book, updates_of
-from metering.adapters.memory.items import MemoryItemStore
 from metering.audit.held_back import Complete
 from metering.cli.printing.output import Format, encoded
 from metering.errors import LedgerCorruptError
@@ -30,6 +29,7 @@ from metering.reports.usage_table import UsageTable
 from metering.stores.writes import Table
 from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey
+from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

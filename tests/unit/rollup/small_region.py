@@ -4,14 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.alerts import MemoryAlerts
-from metering.adapters.memory.clock import DeadlineAt, ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.lake import PlainLake
-from metering.adapters.memory.metrics import MemoryMetrics
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.rows import PlainRow, encode_rows, plain_usage
 from metering.hours import hour_of
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.usage.items import is_usage_item
@@ -24,6 +16,14 @@ from metering.stores.retrying import Retrier
 from metering.stores.writes import ActionLimits, Put, Table
 from metering.units import HOUR_S
 from metering.usage.totals import add_totals, by_hour
+from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import DeadlineAt, ManualClock
+from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.lake import PlainLake
+from tests.support.memory.metrics import MemoryMetrics
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.rows import PlainRow, encode_rows, plain_usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,12 +8,12 @@ from itertools import count
 
 import pytest
 
-from metering.adapters.memory.lake import PlainLake
 from metering.errors import LedgerCorruptError
 from metering.ledger.runs import newest_run
 from metering.ledger.usage.reading import UsageReading
 from metering.rollup.as_of_now import UsageNow
 from metering.units import HOUR_S
+from tests.support.memory.lake import PlainLake
 from tests.unit.rollup.interruptions import AtCall, KilledError, die
 from tests.unit.rollup.small_region import ACCOUNT, NOW_S, SmallRegion, row
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.stores.retrying import Retrier
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.entropy import SeededEntropy
 
 
 class Operation:

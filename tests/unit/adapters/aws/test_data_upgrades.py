@@ -13,13 +13,13 @@ from metering.adapters.aws.fleet.data_upgrades import DataUpgrades
 from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, Clients
 from metering.adapters.aws.stacks import RegionResources, stack_outputs
-from metering.adapters.memory.items import MemoryItemStore
 from metering.errors import SettingsError
 from metering.fleet.stage import StageConfig
 from metering.ledger.format_version import LedgerFormat
 from metering.stores.writes import Put, Table
 from metering.upgrade.note import UpgradeNote
 from tests.support.emulated import make_resources
+from tests.support.memory.items import MemoryItemStore
 from tests.unit.adapters.aws.test_stage_settings import Deployed
 from tests.unit.upgrade.old_region import OldRegion
 

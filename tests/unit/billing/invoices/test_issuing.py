@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
 from metering.billing.charges import region_of
 from metering.billing.invoices.charging import charges
 from metering.billing.invoices.document_form import invoice_bytes, read_invoice
@@ -21,6 +20,7 @@ from metering.billing.prices.book import NotSold
 from metering.errors import LedgerCorruptError, OperationFailedError, UnavailableError
 from metering.ledger.notes.issued_invoices import issued_in
 from tests.support.billing_world import MONTH, OUT, PAYER, SAO_PAULO, BillingWorld, aws_list
+from tests.support.memory.clock import ManualClock
 from tests.support.priced import BEGIN_S, gb, product, used
 from tests.support.small_world import Calls, KilledError
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.billing.documents.strict_json import DocumentRefusedError
 from metering.billing.prices.book import Override, PriceBook
 from metering.billing.prices.sample import sample_book
 from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.errors import ObjectDamagedError, ObjectMissingError
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 
 PAYER = Override(payer="999988887777", percent_off=12_500, why="contract")
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.regions import MemoryDeployedSettings
 from metering.errors import SettingsError
 from metering.fleet.settings.layers import Asked, StageTable, planned
 from metering.fleet.settings.regions import RegionSettings, told
 from metering.fleet.stage import StageConfig
 from metering.stage_settings import GivenSettings, StageSettings
+from tests.support.memory.regions import MemoryDeployedSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from load_tests.booked_usage import book
-from metering.adapters.memory.items import MemoryItemStore
 from metering.errors import LedgerCorruptError
 from metering.hours import month_of, parse_hour
 from metering.ledger.usage.folding import Fold, Grain
@@ -18,6 +17,7 @@ from metering.ledger.usage.reading import UsageReading
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
+from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from metering.adapters.memory.items import MemoryItemStore
 from metering.errors import GenerationError, LedgerCorruptError
 from metering.ledger.runs import Run, rollup_chain
 from metering.ledger.usage.generation import (
@@ -17,6 +16,7 @@ from metering.ledger.usage.generation import (
     usage_generation,
 )
 from metering.stores.writes import Put, Table
+from tests.support.memory.items import MemoryItemStore
 
 
 def run(shard: int, number: int) -> Put:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.entropy import SeededEntropy
-from metering.adapters.memory.items import MemoryItemStore
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.ledger.usage.kind_cap import known_kind_cap, settled_kind_cap
 from metering.ledger.usage.kinds import KindNames, KindNumbers, kind_key, number_key, partition_of_kinds
 from metering.stores.retrying import Retrier
 from metering.stores.writes import Put, Table
 from metering.usage.totals import Kind
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

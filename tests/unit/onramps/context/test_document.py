@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import ObjectMissingError
 from metering.onramps.context.capture import Capture
 from metering.onramps.context.document import Context, ContextUnreadableError
@@ -19,6 +17,8 @@ from metering.onramps.context.store import ContextStore, context_key
 from metering.onramps.context.timeline import Timeline
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.logs.ingest import BroughtContexts
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 from tests.unit.onramps.context.describing import EFFECTIVE_S, SMALL, described
 
 CONTEXT = context_of(SMALL, EFFECTIVE_S)

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import ObjectMissingError
 from metering.hours import parse_hour
 from metering.onramps.balance import Balance
@@ -17,6 +14,9 @@ from metering.onramps.coverage.slots import SLOT_S
 from metering.onramps.plans import Part, Plan, Share
 from metering.onramps.sources import LogSource
 from metering.units import DAY_S, HOUR_S
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from metering.ledger.notes.log_sources import LogFigures, LogSourceState

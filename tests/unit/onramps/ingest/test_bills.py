@@ -11,15 +11,15 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.onramps.context.document import Context
 from metering.onramps.context.facts import FlowLog, Interface, Subnet, Vpc
 from metering.onramps.ingest.taking import LogIngest, Taken
 from metering.onramps.plans import Plan
 from metering.stores.bucket import PLANS_PREFIX
 from tests.support.flow_logs import HOUR_S, START_S, V2, line, text
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 from tests.support.small_logs import Contexts, LogBucket
 
 A, B, C = "111111111111", "222222222222", "333333333333"

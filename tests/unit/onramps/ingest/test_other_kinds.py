@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.adapters.folders import FolderLogStore
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.onramps.bills import NAMED, Bills
 from metering.onramps.cloudfront.rows import LEGACY_FIELDS
 from metering.onramps.context.document import Context
@@ -19,6 +16,9 @@ from metering.onramps.context.facts import Attachment, Distribution, FlowLog, Pr
 from metering.onramps.ingest.taking import LogIngest, Taken
 from metering.onramps.kinds import kind_named
 from metering.onramps.mapped.kind import mapped_kind
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 from tests.support.small_logs import Contexts, LogBucket
 
 if TYPE_CHECKING:

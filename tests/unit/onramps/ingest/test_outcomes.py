@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
 from metering.onramps.balance import Balance
 from metering.onramps.ingest.choosing import Chosen
 from metering.onramps.ingest.outcomes import FileOutcome, RunTotals
@@ -15,6 +14,7 @@ from metering.onramps.ingest.runs import outcomes
 from metering.onramps.plans import Share
 from metering.reports.operators.ingest_answer import hint, percent, totals_answer
 from metering.stores.objects import ObjectInfo
+from tests.support.memory.clock import ManualClock
 from tests.support.small_logs import LogBucket
 
 if TYPE_CHECKING:

@@ -11,10 +11,6 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.errors import OperationFailedError
 from metering.onramps.bills import Bills
 from metering.onramps.context.document import Context
@@ -24,6 +20,10 @@ from metering.quarantine.entries import QuarantineEntries
 from metering.quarantine.log_documents import QuarantinedLog
 from metering.reports.operators.quarantine_answer import entry_answer
 from metering.units import DAY_S, HOUR_S
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 from tests.support.small_logs import NEEDS_CONTEXT, SMALL, Contexts, LogBucket, small_file
 
 if TYPE_CHECKING:

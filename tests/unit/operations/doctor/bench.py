@@ -8,10 +8,6 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
-from metering.adapters.memory.queues import MemoryQueue
 from metering.intake.notifications import drop_batch_id
 from metering.ledger.markers import Marker
 from metering.operations.doctor.bench import (
@@ -27,6 +23,10 @@ from metering.operations.ports import LoggedLine
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

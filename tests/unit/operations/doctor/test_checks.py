@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.items import MemoryItemStore
 from metering.errors import MeteringError, ThrottledError, TransactionCanceledError, UnavailableError
 from metering.ledger.markers import partition_of_batch
 from metering.operations.doctor.bench import (
@@ -24,6 +23,7 @@ from metering.operations.doctor.checks import Verdict, examine
 from metering.stores.bucket import LAKE_PREFIX
 from metering.stores.writes import Put, Table
 from metering.usage.totals import Total
+from tests.support.memory.items import MemoryItemStore
 from tests.unit.operations.doctor.bench import HOUR, Tables, World
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.adapters.memory.queues import MemoryQueue
 from metering.ledger.booked_hours import totals_value
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.tokens import Role
@@ -19,6 +18,7 @@ from metering.units import DAY_S, HOUR_S
 from metering.wiring.answers.batches import batch_of, checked_batch_id
 from tests.support.here import Here
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
+from tests.support.memory.queues import MemoryQueue
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.reports.exports.destination import Destination, DestinationTakenError
 from metering.reports.exports.exporting import export
 from tests.support.charged import billed
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.priced import MONTH, US_TIERS, book, gb, product, used
 from tests.unit.reports.exports.exports import request_of
 

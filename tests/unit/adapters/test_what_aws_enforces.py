@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from metering.adapters.memory.clock import ManualClock
-from metering.adapters.memory.items import MemoryItemStore
-from metering.adapters.memory.objects import MemoryObjectStore
 from metering.errors import ItemTooLargeError, TransactionCanceledError, UnavailableError
 from metering.stores.writes import Absent, Action, Put, Table
 from metering.units import KIB
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
 
 LEDGER = Table.LEDGER
 

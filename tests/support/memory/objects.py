@@ -8,9 +8,9 @@ from bisect import bisect_left, bisect_right, insort
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from metering.adapters.memory.ranges import MemoryRanges
 from metering.errors import ObjectChangedError, ObjectMissingError, UnavailableError
 from metering.stores.objects import ObjectInfo
+from tests.support.memory.ranges import MemoryRanges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

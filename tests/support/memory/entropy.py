@@ -9,7 +9,7 @@ class SeededEntropy:
     """`Entropy` that gives the same names in the same order for the same seed."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - a simulation must be repeatable; nothing here is a secret
+        self._random = random.Random(seed)
 
     def token(self) -> str:
         return f"{self._random.getrandbits(128):032x}"
