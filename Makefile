@@ -29,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo clean dist check lint test proof e2e localstack networks validate-exports api-fuzz browser
 .PHONY: record check-long tools pythons mutants matrix drills long localstack-rest fuzz networks-long simulate soak load bench
-.PHONY: browser-fronts engines race
+.PHONY: browser-fronts engines race size
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -127,11 +127,14 @@ browser: $(STAMP) ## The explorer page in a browser: figures, keyboard, states, 
 scale-small: $(STAMP) ## Each job once over a region of a ten-thousandth: that it comes to what the region has
 	@$(PY) -m load_tests.scale --gate
 
-##@ When an answer changes
+##@ When an answer changes, or a room becomes larger
 
 record: $(STAMP) ## Record the answers of all read commands anew, and how they look: read the difference
 	@$(PY) -m tests.cli.record
 	@$(PY) -m tests.cli.snapshots
+
+size: $(STAMP) ## Lines and files of each room beside 5c2c24bd; WRITE=1 lowers the budgets and writes the table of rooms
+	@$(PY) -m tests.size $(if $(WRITE),--write)
 
 ##@ Before a release or a larger merge: make check-long runs all of these, in two hours and a quarter
 

@@ -1,45 +1,18 @@
-"""No module is too long, no folder too full, no import goes round in a circle; and each of these can be found."""
+"""No modules import each other in a circle, and a circle is found."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grimp
 
-from tests.unit.house.measures import MOST_LINES, MOST_MODULES, circle, modules_below, too_full, too_long
+from tests.unit.house.measures import circle
 from tests.unit.house.test_rooms import imports
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
-
-ROOT = Path(__file__).parents[3]
-PRODUCTION = [ROOT / name for name in ("metering", "lambdas", "infra", "load_tests")]
-# Folders that are still too full. None may be added.
-KNOWN: dict[str, int] = {}
-
-
-def test_no_module_is_too_long() -> None:
-    assert not too_long(modules_below(PRODUCTION))
-
-
-def test_a_module_of_one_line_too_many_is_found(tmp_path: Path) -> None:
-    (tmp_path / "short.py").write_text("pass\n" * MOST_LINES)
-    (tmp_path / "long.py").write_text("pass\n" * (MOST_LINES + 1))
-    assert too_long(modules_below([tmp_path])) == {tmp_path / "long.py": MOST_LINES + 1}
-
-
-def test_no_folder_has_too_many_modules() -> None:
-    found = too_full(modules_below(PRODUCTION))
-    assert {folder.relative_to(ROOT).as_posix(): count for folder, count in found.items()} == KNOWN
-
-
-def test_a_folder_of_one_module_too_many_is_found(tmp_path: Path) -> None:
-    for folder, modules in (("full", MOST_MODULES), ("fuller", MOST_MODULES + 1)):
-        (tmp_path / folder).mkdir()
-        for name in ("__init__", *(f"module_{number}" for number in range(modules))):
-            (tmp_path / folder / f"{name}.py").touch()
-    assert too_full(modules_below([tmp_path])) == {tmp_path / "fuller": MOST_MODULES + 1}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

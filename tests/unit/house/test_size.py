@@ -1,0 +1,142 @@
+"""Rooms stay within the budgets that their READMEs state, and the table of rooms is right; each of these can fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.size import (
+    BEFORE,
+    BESIDE,
+    PAGE,
+    Budget,
+    Size,
+    budget,
+    compare,
+    long_files,
+    lowered,
+    measure,
+    measured,
+    over_budget,
+    raised_without_reason,
+    read_blobs,
+    read_revision,
+    read_tree,
+    readme_of,
+    room_of,
+    rooms,
+    stale_rows,
+    table,
+)
+
+FILES = read_tree()
+SIZES = {room: measure(texts) for room, texts in rooms(FILES).items()}
+README = "# lake: rows become files\n\nBudget: 1,000 lines in 10 files.\n\nMore.\n"
+ADDED = README.replace(" files.", " files; 120 lines in 1 file more for the filter direction.")
+HERE = Size(files=10, lines=1_000, median=90, imports=80)
+
+
+@pytest.mark.parametrize("room", SIZES)
+def test_a_room_is_within_the_budget_of_its_readme(room: str) -> None:
+    assert over_budget(room, SIZES[room], readme_of(room).read_text()) == []
+
+
+@pytest.mark.parametrize("room", SIZES)
+def test_a_file_over_800_lines_has_its_reason_in_the_readme(room: str) -> None:
+    assert long_files(room, FILES, readme_of(room).read_text()) == []
+
+
+@pytest.mark.parametrize("revision", ["HEAD", "HEAD~1"])
+def test_no_budget_was_raised_without_a_reason(revision: str) -> None:
+    before = read_blobs(revision, [f"{room}/README.md" for room in SIZES])
+    raised = [
+        path for path, text in before.items() if raised_without_reason(text, (PAGE.parents[1] / path).read_text())
+    ]
+    assert raised == [], "say what the lines are for: Budget: …; 120 lines in 1 file more for …."
+
+
+def test_the_table_of_rooms_is_the_one_that_the_command_writes() -> None:
+    assert stale_rows(PAGE.read_text(), table(SIZES)) == [], "make size WRITE=1 writes it"
+
+
+def test_a_room_that_grew_is_told_what_to_write() -> None:
+    assert over_budget("metering/lake", Size(files=11, lines=1_030, median=90, imports=0), README) == [
+        "metering/lake/README.md: add what it grew for to its line Budget: …; 30 lines in 1 files more for …."
+    ]
+    assert over_budget("metering/lake", Size(files=11, lines=1_120, median=90, imports=0), ADDED) == []
+    assert len(over_budget("metering/lake", Size(files=11, lines=1_121, median=90, imports=0), ADDED)) == 1
+    assert len(over_budget("metering/lake", Size(files=12, lines=1_000, median=90, imports=0), ADDED)) == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["", "Budget: 1,000 lines.", "Budget: 1,000 lines in 10 files; 120 lines in 1 file more for it."]
+)
+def test_a_budget_in_another_form_or_with_a_reason_of_a_word_is_none(line: str) -> None:
+    assert budget(line) is None
+    assert len(over_budget("metering/lake", HERE, line)) == 1
+
+
+def test_a_budget_with_slack_is_found_once_budgets_are_tight() -> None:
+    small = Size(files=10, lines=960, median=90, imports=0)
+    assert over_budget("metering/lake", small, README, tight=False) == []
+    assert over_budget("metering/lake", small, README, tight=True) == [
+        "metering/lake became smaller than its budget: make size WRITE=1"
+    ]
+    assert over_budget("metering/lake", HERE, README, tight=True) == []
+
+
+def test_a_budget_is_lowered_and_never_raised() -> None:
+    assert budget(lowered(README, Size(files=9, lines=800, median=90, imports=0))) == Budget(
+        lines=800, files=9, base_lines=800, additions=""
+    )
+    assert lowered(README, Size(files=9, lines=1_001, median=90, imports=0)) == README
+    assert "Budget: 880 lines in 9 files; 120 lines in 1 file more for the filter direction.\n" in lowered(ADDED, HERE)
+
+
+def test_a_budget_that_was_raised_needs_an_addition() -> None:
+    assert raised_without_reason(README, README.replace("1,000", "1,001"))
+    assert not raised_without_reason(README, ADDED)
+    # What was added with its reason may become part of the figure.
+    assert not raised_without_reason(ADDED, README.replace("1,000", "1,120"))
+
+
+def test_a_file_of_801_lines_is_found_unless_its_room_says_why() -> None:
+    files = {"metering/lake/a.py": "pass\n" * 800, "metering/lake/b.py": "pass\n" * 801, "tests/c.py": "pass\n" * 801}
+    assert long_files("metering/lake", files, README) == ["metering/lake/b.py"]
+    assert long_files("metering/lake", files, README + "Over 800 lines: `b.py`, because it is one table.\n") == []
+
+
+def test_a_row_of_the_table_that_is_missing_too_much_or_wrong_is_found() -> None:
+    written = table(SIZES)
+    page = f"<!-- make size WRITE=1 -->\n{written}<!-- end -->\n"
+    assert stale_rows(page, written, tight=True) == []
+    room, size = next(iter(SIZES.items()))
+    others = {name: each for name, each in SIZES.items() if name != room}
+    row = f"[{room}](../{room}/README.md)"
+    assert stale_rows(page, table(others)) == [row]
+    assert stale_rows(page.replace(written, table(others)), written) == [row]
+    assert stale_rows(page.replace(f"{row} | ", f"{row} | Not "), written) == [row]
+    grown = table({**SIZES, room: Size(files=size.files, lines=size.lines * 2, median=size.median, imports=0)})
+    assert stale_rows(page, grown, tight=False) == []
+    assert stale_rows(page, grown, tight=True) == [row]
+
+
+def test_sizes_count_as_they_say() -> None:
+    text = "import a\nfrom b import (\n    c,\n)\n\n\ndef f() -> None:\n    import d\n"
+    assert measure([text, "1\n"], imports=True) == Size(files=2, lines=9, median=8, imports=5)
+    assert [room_of(path) for path in ("metering/lake/a/b.py", "metering/units.py", "tests/unit/a.py")] == [
+        "metering/lake",
+        "metering",
+        "tests",
+    ]
+
+
+def test_the_sizes_kept_of_the_earlier_revision_are_its_own() -> None:
+    if not (files := read_revision(BESIDE)):
+        pytest.skip(f"this clone lacks {BESIDE}")
+    assert measured(files) == BEFORE
+
+
+def test_the_table_beside_a_revision_has_gone_rooms_and_totals_at_its_end() -> None:
+    shown = compare({"b": HERE, "b, whole": HERE}, {"a": HERE}, "then").splitlines()
+    assert [line.split("|")[0].strip() for line in shown[2:]] == ["a", "b", "b, whole"]
+    assert shown[2].endswith("|-100.0%")
