@@ -51,7 +51,7 @@ def rated(month: RatingMonth, reader: ParquetFrozenFiles, group_by: tuple[GroupC
     book = price_book()
     costs = ColumnCosts(
         query=CostQuery(usage=UsageQuery(from_s=BEGIN_S, to_s=END_S, group_by=group_by)), usage=usage, book=book,
-        prices_of=lambda payer_id: PayerPrices(book, payer_id), payers=frozenset(), own_prices=frozenset(), pools={},
+        prices_of=lambda payer_id: PayerPrices(book, payer_id), payers=frozenset(), own_prices=frozenset(),
     )  # fmt: skip
     return rows_of(costs.entries()).total.exact
 

@@ -24,6 +24,8 @@ _SHOWN_CHARS = 80
 _KIND, _TITLE = "invalid-request", "The request is not as the document says"
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _FLAGS = {"true": True, "false": False}
+# What took the place of a parameter of the release before. An entry goes with the next release.
+_GONE = {"blended": " Exports in CUR have blended costs."}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +178,7 @@ def _strangers(names: Sequence[str], known: Sequence[str]) -> Iterator[Parameter
             near = get_close_matches(name, known, n=1)
             nearest = f" Nearest: {near[0]}." if near else ""
             there = f"There are: {', '.join(known)}." if known else "This resource takes none."
-            detail = f"There is no parameter {_shown(name)}.{nearest} {there}"
+            detail = f"There is no parameter {_shown(name)}.{_GONE.get(name, nearest)} {there}"
             yield ParameterFault(parameter=_shown(name), detail=detail)
 
 

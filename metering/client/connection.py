@@ -130,7 +130,6 @@ class Connection:
         to_location: Names = None,
         with_corrections: bool = False,
         prices: str | None = None,
-        blended: bool = False,
         exact: bool = False,
         tz: str | None = None,
         sort: str | None = None,
@@ -152,21 +151,19 @@ class Connection:
             to_location: Only what goes to these places, such as `internet`.
             with_corrections: As of `usage`.
             prices: A price book, such as `aws-list@3`. Default: what the month was invoiced with, or the book in force.
-            blended: Also the cost at each payer's mean price.
             exact: Compute a payer's tiers anew.
             tz: As of `usage`.
             sort: As of `usage`.
             top: As of `usage`; it ranks by cost.
 
         Returns:
-            The grouped columns, `bytes`, `quantity_gb`, `cost_usd`, `unpriced_bytes`, `unrated_bytes` and, with
-            `blended`, `blended_cost_usd`.
+            The grouped columns, `bytes`, `quantity_gb`, `cost_usd`, `unpriced_bytes` and `unrated_bytes`.
         """
         asked = CostParameters(
             start=time_text("from", from_), end=time_text("to", to), last=last, month=month,
             group_by=columns(group_by), accounts=names(account), payers=names(payer), services=names(service),
             usage_types=names(usage_type), from_locations=names(from_location), to_locations=names(to_location),
-            with_corrections=with_corrections, blended=blended, zone=tz, sort=sort, top=top,
+            with_corrections=with_corrections, zone=tz, sort=sort, top=top,
         )  # fmt: skip
         return self._answers.cost(asked, prices=prices, exact=exact)
 

@@ -110,7 +110,6 @@ class HttpAnswers:
         beside = {
             "month": asked.month,
             "payer": ",".join(asked.payers) or None,
-            "blended": _flag(asked.blended),
             "prices": prices,
         }
         return self._table("v1/cost", {**_texts(asked), **beside})

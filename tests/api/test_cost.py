@@ -40,9 +40,15 @@ def test_a_customer_hears_of_no_other_account_not_even_who_pays(asked: str) -> N
     answer = world().get(f"/v1/cost?month=2026-11&{asked}", "first")
     assert answer.status_code == 403
     assert world().get(f"/v1/cost?month=2026-11&{asked}").status_code == 200
-    told = world().get("/v1/cost?group_by=tier,account_id&blended=true", "first").text
+    told = world().get("/v1/cost?group_by=tier,account_id", "first").text
     assert PAYER not in told
     assert THIRD not in told
+
+
+def test_blended_is_no_parameter_any_more_and_what_has_blended_costs_is_said() -> None:
+    answer = world().get("/v1/cost?month=2026-11&blended=true")
+    assert answer.status_code == 400
+    assert "There is no parameter blended. Exports in CUR have blended costs." in answer.json()["detail"]
 
 
 def test_pages_of_costs_are_the_whole_also_beside_closed_months() -> None:

@@ -108,10 +108,8 @@ def test_no_answer_of_many_depends_on_what_others_use(seed: int) -> None:
     ask_at_random(2_000 + seed, 500)
 
 
-@pytest.mark.parametrize(
-    "asked", ["month=2026-11&blended=true", "month=2026-11&group_by=tier", "last=3d&group_by=hour,tier,to"]
-)
-def test_mean_prices_and_tiers_are_for_who_sees_every_account_of_the_payer(asked: str) -> None:
+@pytest.mark.parametrize("asked", ["month=2026-11&group_by=tier", "last=3d&group_by=hour,tier,to"])
+def test_tiers_are_for_who_sees_every_account_of_the_payer(asked: str) -> None:
     for api in (world(SEES["portal"], LITTLE_GB), world(SEES["portal"], MUCH_GB)):
         # The token of a customer that may see costs, as all tokens of before may.
         answer = api.get(f"/v1/cost?{asked}&account={FIRST}", "first")
@@ -133,16 +131,16 @@ def test_costs_at_shared_tiers_are_for_tokens_that_were_made_for_them() -> None:
 def test_every_account_of_the_payer_is_meant_its_own_included() -> None:
     # Who sees both accounts of the payer and asks for one of them still sees every account that it shares tiers with.
     api = world(SEES["portal"], MUCH_GB)
-    assert api.get(f"/v1/cost?month=2026-11&blended=true&account={FIRST}", "whole").status_code == 200
+    assert api.get(f"/v1/cost?month=2026-11&group_by=tier&account={FIRST}", "whole").status_code == 200
     # Without the payer's own account, which may have usage too, a part is missing.
     api.tokens.grants["part"] = Grant(token_id="part", role=Role.ANALYST, accounts=WHOLE - {PAYER})
-    assert api.get(f"/v1/cost?month=2026-11&blended=true&account={FIRST}", "part").status_code == 403
+    assert api.get(f"/v1/cost?month=2026-11&group_by=tier&account={FIRST}", "part").status_code == 403
 
 
 def test_a_difference_between_the_worlds_is_found() -> None:
     """The worlds do differ, so that an answer that tells of others would fail."""
     little, much = world(SEES["portal"], LITTLE_GB), world(SEES["portal"], MUCH_GB)
-    for asked in ("/v1/cost?month=2026-11&group_by=tier", f"/v1/cost?month=2026-11&blended=true&account={FIRST}"):
+    for asked in ("/v1/cost?month=2026-11&group_by=tier", f"/v1/cost?month=2026-11&group_by=tier&account={FIRST}"):
         assert told(little, "analyst", asked) != told(much, "analyst", asked)
 
 

@@ -92,7 +92,7 @@ LINES: dict[str, str] = {
     "report-usage-top": "report usage --group-by account_id --top 5 --chart",
     "report-usage-empty": "report usage --account 999999999999",
     "cost": "cost --prices sample",
-    "cost-tiers": "cost --prices sample --group-by account_id,tier --top 5 --blended",
+    "cost-tiers": "cost --prices sample --group-by account_id,tier --top 5",
     "cost-chart": "cost --prices sample --group-by service --chart",
     "cost-explain": "cost explain --account 123456789012 --hour 2026-11-24T11:00:00Z --usage-type "
     "DataTransfer-Out-Bytes --prices sample",

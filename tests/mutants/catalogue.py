@@ -1670,9 +1670,9 @@ MUTANTS = (
         suites=("tests/api/test_cost.py",),
     ),
     Mutant(
-        name="a customer is told mean prices and tiers, which tell what others use",
+        name="a customer is told tiers, which tell what others use",
         path="metering/api/resources/cost.py",
-        old="    if grant.accounts is None or (grant.costs and not tells):",
+        old="    if grant.accounts is None or (grant.costs and not by_tier):",
         new="    if grant.accounts is None or grant.costs:",
         suites=("tests/api/test_two_worlds.py",),
     ),

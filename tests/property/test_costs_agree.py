@@ -31,7 +31,7 @@ from tests.support.slow_rating import Slow, SlowPayer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from metering.reports.costs.rows import CostRows, Entry, Pool
+    from metering.reports.costs.rows import CostRows, Entry
     from metering.reports.query import GroupColumn
 
 _COLUMNS = ("account_id", "usage_type", "service", "from", "month", "day", "hour", "tier", "payer", "region")
@@ -96,7 +96,7 @@ def by_lines(history: History, usage: MonthUsage, query: CostQuery) -> Iterable[
         yield from PayerLines(query=query, usage=of, rater=rater, book=history.book).entries()
 
 
-def by_columns(history: History, usage: MonthUsage, query: CostQuery, pools: dict[Pool, tuple[int, int]]) -> CostRows:
+def by_columns(history: History, usage: MonthUsage, query: CostQuery) -> CostRows:
     return rows_of(
         ColumnCosts(
             query=query,
@@ -105,7 +105,6 @@ def by_columns(history: History, usage: MonthUsage, query: CostQuery, pools: dic
             prices_of=lambda payer_id: PayerPrices(history.book, payer_id, history.overrides),
             payers=query.payers,
             own_prices=frozenset(each.account for each in history.overrides if each.account),
-            pools=pools,
         ).entries()
     )
 
@@ -125,7 +124,7 @@ def test_columns_lines_and_the_slow_implementation_agree(
     accounts = frozenset(ACCOUNTS[:1]) if alone else frozenset()
     query = CostQuery(usage=UsageQuery(from_s=hours[0], to_s=hours[1], group_by=group_by, accounts=accounts))
     usage = month_of_history(history, moves)
-    lines, found = rows_of(by_lines(history, usage, query)), by_columns(history, usage, query, {})
+    lines, found = rows_of(by_lines(history, usage, query)), by_columns(history, usage, query)
     assert sums_of(found) == sums_of(lines)
     assert found.unpriced == lines.unpriced
     if columns.isdisjoint({"tier", "region"}):
@@ -147,17 +146,7 @@ def test_accounts_that_pay_for_themselves_agree_however_many_they_are(
     usage = replace(month_of_history(history._replace(usage=lines), moves=False), organization=Organization())
     group_by = cast("tuple[GroupColumn, ...]", tuple(sorted(columns)))
     query = CostQuery(usage=UsageQuery(from_s=BEGIN_S, to_s=until_s, group_by=group_by))
-    found = by_columns(history, usage, query, {})
+    found = by_columns(history, usage, query)
     assert sums_of(found) == sums_of(rows_of(by_lines(history, usage, query)))
     if columns.isdisjoint({"tier", "region"}):
         assert sums_of(found) == slow_sums(history, usage, query)
-
-
-@settings(deadline=None)
-@given(histories())
-def test_blended_costs_share_out_what_a_payer_pays(history: History) -> None:
-    query = CostQuery(usage=UsageQuery(from_s=BEGIN_S, to_s=END_S, group_by=("account_id",)), blended=True)
-    pools: dict[Pool, tuple[int, int]] = {}
-    rows = by_columns(history, month_of_history(history, moves=False), query, pools)
-    blended = sum(row.figures.blended(pools) for row in rows.rows)
-    assert blended == rows.total.exact

@@ -83,17 +83,15 @@ def _refuse_what_tells_of_others(asked: Asked, billing: BillingRegions, query: C
     from metering.wiring.answers.costs import accounts_told_of
 
     grant = asked.grant
-    tells = [name for name, told in (("blended", query.blended), ("group_by", query.has_column("tier"))) if told]
-    if grant.accounts is None or (grant.costs and not tells):
+    by_tier = query.has_column("tier")
+    if grant.accounts is None or (grant.costs and not by_tier):
         return
     if accounts_told_of(billing, query, book=book, now_s=asked.now_s) <= grant.accounts:
         return
     others = "Tiers are shared by all accounts of a payer, and this token does not see all of them."
-    if tells:
-        detail = (
-            f"{others} Mean prices and tiers would tell what the others use. Leave blended and tier out, or ask the "
-        )
-        detail += "operator for a token that names every account of the payer."
+    if by_tier:
+        detail = f"{others} The column tier would tell what the others use. Leave it out, or ask the operator for a "
+        detail += "token that names every account of the payer."
     else:
         detail = (
             f"{others} Costs would tell what the others use. Ask the operator for a token that may see them all the "
@@ -104,7 +102,7 @@ def _refuse_what_tells_of_others(asked: Asked, billing: BillingRegions, query: C
         status=403,
         title="Costs are not granted",
         detail=detail,
-        faults=[ParameterFault(parameter=name, detail=detail) for name in tells],
+        faults=[ParameterFault(parameter="group_by", detail=detail)] if by_tier else [],
     )
 
 
@@ -155,7 +153,6 @@ def _query(asked: Asked, accounts: frozenset[str]) -> CostQuery:
         sort=given.text("sort"),
         top=given.number("top"),
         with_corrections=given.flag("with_corrections"),
-        blended=given.flag("blended"),
         budget=_budget(asked),
     ).cost_query(now_s=asked.now_s)
 
@@ -209,12 +206,6 @@ PRICES = Parameter(
     most_chars=80,
     example="aws-list@3",
 )
-BLENDED = Parameter(
-    name="blended",
-    about="Also the cost at each payer's mean price of a product and month.",
-    kind="flag",
-    example="true",
-)
 COST = Resource(
     path="/v1/cost",
     name="cost",
@@ -234,7 +225,6 @@ COST = Resource(
         words.FROM_LOCATION,
         words.TO_LOCATION,
         PRICES,
-        BLENDED,
         words.SORT,
         words.TOP,
         words.WITH_CORRECTIONS,

@@ -29,7 +29,11 @@ _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 _MOST_NAMES = 12
 _DRAW = "It was removed: `metering serve` draws reports, and a notebook draws what metering.connect answers."
 # What took the place of a removed option or command, for one release.
-_REMOVED = {"cost --plot": _DRAW, "report usage --plot": _DRAW}
+_REMOVED = {
+    "cost --blended": "It was removed: exports in CUR have blended costs, metering export cur.",
+    "cost --plot": _DRAW,
+    "report usage --plot": _DRAW,
+}
 
 
 def explained(error: typer.TyperException) -> WrongUsageError:

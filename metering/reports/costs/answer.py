@@ -5,25 +5,23 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from metering.billing.money import exact_text, half_up, quantity_of, rounded, usd_text
+from metering.billing.money import exact_text, quantity_of, rounded, usd_text
 from metering.hours import rfc3339
 from metering.reports.answer import KEEP, Answer, Column
 from metering.reports.costs.notes import notes_of
-from metering.reports.costs.query import BLENDED, COST
+from metering.reports.costs.query import COST
 from metering.reports.costs.rows import total_of
 from metering.reports.ranking import ordered
 from metering.reports.usage_answer import held_back_document, query_document, title_of
-from metering.units import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from fractions import Fraction
 
     from metering.audit.held_back import Complete
     from metering.billing.invoices.inputs import BookPin
     from metering.reports.answer import Cell, Json
     from metering.reports.costs.query import CostQuery
-    from metering.reports.costs.rows import CostRow, Figures, Pools
+    from metering.reports.costs.rows import CostRow, Figures
     from metering.reports.costs.source import Costs
 
 
@@ -52,8 +50,8 @@ def cost_answer(
     others = None if not rest else total_of(rest)
     return Answer(
         columns=_columns(query),
-        rows=[_row(query, row, costs.pools) for row in shown],
-        others=_others_row(query, others, costs.pools),
+        rows=[_row(query, row) for row in shown],
+        others=_others_row(query, others),
         meta={
             "query": _query_document(query),
             "as_of": rfc3339(as_of_s),
@@ -66,7 +64,7 @@ def cost_answer(
             "unpriced": _unpriced(costs),
             "positions": {payer: kept.as_of for plan in costs.plans for payer, kept in plan.kept.items()},
             "regions": list(regions),
-            **_others_document(query, rows, others, costs.pools),
+            **_others_document(query, rows, others),
         },
         title=title_of("Cost", query.usage, as_of_s),
         empty="No usage matches.",
@@ -77,18 +75,15 @@ def cost_answer(
     )  # fmt: skip
 
 
-def cells_of(query: CostQuery, figures: Figures, pools: Pools) -> dict[str, Cell]:
+def cells_of(figures: Figures) -> dict[str, Cell]:
     """Figures of a row as they are printed. What nothing is known of has no cost: it is not 0."""
-    cells: dict[str, Cell] = {
+    return {
         "bytes": figures.bytes,
         "quantity_gb": _decimal(quantity_of(figures.bytes)),
         COST: _decimal(rounded(figures.exact)) if figures.known else None,
         "unpriced_bytes": figures.unpriced,
         "unrated_bytes": figures.unrated,
     }
-    if query.blended:
-        cells[BLENDED] = _decimal(_rounded(figures.blended(pools))) if figures.known else None
-    return cells
 
 
 def _figures(rows: Sequence[CostRow]) -> list[Figures]:
@@ -123,39 +118,35 @@ def _columns(query: CostQuery) -> tuple[Column, ...]:
         )
         for name in query.usage.columns
     )
-    sums = [
+    sums = (
         Column(name="bytes", kind="bytes", priority=3),
         Column(name="quantity_gb", kind="money"),
         Column(name=COST, kind="money", priority=KEEP),
         Column(name="unpriced_bytes", kind="bytes", sized=False),
         Column(name="unrated_bytes", kind="bytes", sized=False, priority=3),
-    ]
-    if query.blended:
-        sums.insert(3, Column(name=BLENDED, kind="money", priority=KEEP))
+    )
     return (*names, *sums)
 
 
-def _row(query: CostQuery, row: CostRow, pools: Pools) -> dict[str, Cell]:
+def _row(query: CostQuery, row: CostRow) -> dict[str, Cell]:
     named: dict[str, Cell] = dict(zip(query.usage.columns, row.values, strict=True))
-    return named | cells_of(query, row.figures, pools)
+    return named | cells_of(row.figures)
 
 
-def _others_row(query: CostQuery, others: Figures | None, pools: Pools) -> dict[str, Cell] | None:
+def _others_row(query: CostQuery, others: Figures | None) -> dict[str, Cell] | None:
     if others is None:
         return None
     named = next((name for name in query.usage.columns if name != "hour"), None)
     label: dict[str, Cell] = {} if named is None else {named: "others"}
-    return label | cells_of(query, others, pools)
+    return label | cells_of(others)
 
 
-def _others_document(
-    query: CostQuery, rows: Sequence[CostRow], others: Figures | None, pools: Pools
-) -> dict[str, Json]:
+def _others_document(query: CostQuery, rows: Sequence[CostRow], others: Figures | None) -> dict[str, Json]:
     if query.usage.top is None:
         return {}
     sums: dict[str, Json] | None = None
     if others is not None:
-        cells = cells_of(query, others, pools)
+        cells = cells_of(others)
         sums = {"rows": len(rows) - query.usage.top}
         sums |= {name: None if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value)
                  for name, value in cells.items()}  # fmt: skip
@@ -167,8 +158,6 @@ def _query_document(query: CostQuery) -> dict[str, Json]:
     for name, values in (("payers", query.payers), ("regions", query.regions)):
         if values:
             document[name] = sorted(values)
-    if query.blended:
-        document["blended"] = True
     return document
 
 
@@ -189,10 +178,6 @@ def _unpriced(costs: Costs) -> list[Json]:
         {"service": service, "usage_type": usage_type, "bytes": str(size)}
         for (usage_type, service), size in sorted(costs.rows.unpriced.items())
     ]
-
-
-def _rounded(exact: Fraction) -> int:
-    return half_up(exact.numerator, exact.denominator * GIB)
 
 
 def _decimal(units: int) -> Decimal:

@@ -119,7 +119,7 @@ class LateCosts:
             )
             for rated in corrected(prices, Together(frozen, LateUsage(corrects, known)), late):
                 if self._counts(bucket, rated.line):
-                    yield Entry(labels.of(rated, booked_s=booked_s), None, rated, late=True)
+                    yield Entry(labels.of(rated, booked_s=booked_s), rated, late=True)
             known += late
 
     def _counts(self, bucket: _Bucket, line: UsageLine) -> bool:

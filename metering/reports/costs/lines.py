@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from metering.billing.rating.regions import regions_rated
 from metering.billing.usage.ports import Sold
 from metering.reports.costs.labels import Labels
-from metering.reports.costs.rows import Entry, Pool
+from metering.reports.costs.rows import Entry
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class PayerLines:
 
     def entry(self, rated: RatedLine, labels: Labels) -> Entry:
         """A rated line with its values."""
-        return Entry(labels.of(rated), Pool(self.usage.payer_id, self.usage.month, rated.sku), rated)
+        return Entry(labels.of(rated), rated)
 
     def _parts(self) -> Iterator[tuple[str, MergedUsage]]:
         if not self.query.by_region:

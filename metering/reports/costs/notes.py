@@ -133,5 +133,3 @@ def _scope(query: CostQuery, regions: Sequence[str]) -> Iterator[str]:
         yield f"Only usage of {', '.join(sorted(query.regions))}, at the positions of all {len(regions)} regions."
     elif len(regions) > 1:
         yield f"All {len(regions)} regions together, because a payer's tiers count over all: {', '.join(regions)}."
-    if query.blended:
-        yield "Blended: at each payer's mean price of a product and month, free bytes included; corrections at theirs."

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from metering.billing.rating.lines import UsageLine
 
-COST, BLENDED = "cost_usd", "blended_cost_usd"
+COST = "cost_usd"
 SUMS = (COST, "bytes", "quantity_gb", "unpriced_bytes", "unrated_bytes")
 """Columns of figures of a report of costs; rows can be ranked by them."""
 
@@ -29,13 +29,11 @@ class CostQuery:
         usage: Which usage, grouped how, in which order.
         payers: Only what these payers pay; empty: whoever pays.
         regions: Only what the ledgers of these regions have, at the positions of all; empty: all.
-        blended: Also the cost at each payer's mean price of a product.
     """
 
     usage: UsageQuery
     payers: frozenset[str] = frozenset()
     regions: frozenset[str] = frozenset()
-    blended: bool = False
 
     @property
     def by_place(self) -> bool:
@@ -78,7 +76,6 @@ class CostParameters(UsageParameters):
         month: One billing month, in place of `start`, `end` and `last`.
         payers: Parameter `payer`; each text may be a list.
         region: One region; None: all.
-        blended: See `CostQuery`.
     """
 
     KNOWN: ClassVar[tuple[GroupColumn, ...]] = COST_COLUMNS
@@ -87,7 +84,6 @@ class CostParameters(UsageParameters):
     month: str | None = None
     payers: Sequence[str] = ()
     region: str | None = None
-    blended: bool = False
 
     def cost_query(self, *, now_s: int) -> CostQuery:
         """The query that the texts ask for at `now_s`.
@@ -100,7 +96,6 @@ class CostParameters(UsageParameters):
             usage=asked.query(now_s=now_s),
             payers=given_names(self.payers),
             regions=frozenset([self.region] if self.region else []),
-            blended=self.blended,
         )
 
     def hour_query(self, *, now_s: int) -> CostQuery:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from metering.billing.invoices.composing import Subject
 from metering.billing.invoices.inputs import BookPin
-from metering.billing.rating.blended import blended
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater
 from metering.errors import ObjectMissingError, OperationFailedError
@@ -18,7 +17,7 @@ from metering.hours import month_bounds_s, month_of
 from metering.reports.costs.late import LateCosts
 from metering.reports.costs.lines import PayerLines
 from metering.reports.costs.payers import accounts_that_share, payers_asked
-from metering.reports.costs.rows import CostRows, Pool, rows_of
+from metering.reports.costs.rows import CostRows, rows_of
 from metering.reports.query import months_between
 from metering.units import DAY_S
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from metering.billing.rating.cuts import Positions
     from metering.billing.usage.months import MonthUsage
     from metering.reports.costs.query import CostQuery
-    from metering.reports.costs.rows import Entry, Pools
+    from metering.reports.costs.rows import Entry
 
 # Of payers with so few accounts, lines are rated one by one.
 _FEW_ACCOUNTS = 200
@@ -94,14 +93,12 @@ class Costs:
         plans: How each month was rated, in order.
         periods: `invoice` or `draft` of each month.
         closed: Months that are closed in every region.
-        pools: Bytes and exact cost of whole pools, if blended costs were asked for.
     """
 
     rows: CostRows
     plans: Sequence[MonthPlan]
     periods: Mapping[str, str]
     closed: frozenset[str]
-    pools: Pools
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +199,7 @@ class CostPlanner:
 
     def _kept(self, month: str, rates: Rates, loaded: Loaded) -> dict[str, Kept]:
         # Those of a month that has ended may be older than its last usage.
-        if self.kept is None or self.query.blended or month != month_of(self.now_s):
+        if self.kept is None or month != month_of(self.now_s):
             return {}
         found: dict[str, Kept] = {}
         for payer_id in payers_asked(self.query, loaded.organization, month):
@@ -228,7 +225,6 @@ class CostSource:
     book: BookName
     planner: Planner
     now_s: int
-    _pools: dict[Pool, tuple[int, int]] = field(default_factory=dict)
 
     def costs(self, plans: Sequence[MonthPlan], *, most_rows: int | None = None) -> Costs:
         """The rows of the report.
@@ -242,7 +238,7 @@ class CostSource:
         periods = {plan.month: self._state(plan) for plan in plans}
         booked = (self.planner.composer.booked_in(plan.month, plan.rates) for plan in plans)
         closed = frozenset(usage.month for usage in booked if usage.is_closed)
-        return Costs(rows=rows, plans=plans, periods=periods, closed=closed, pools=self._pools)
+        return Costs(rows=rows, plans=plans, periods=periods, closed=closed)
 
     def _entries(self, plans: Sequence[MonthPlan]) -> Iterator[Entry]:
         for plan in plans:
@@ -264,7 +260,6 @@ class CostSource:
             yield from ColumnCosts(
                 query=self.query, usage=usage, book=plan.loaded.book, prices_of=plan.loaded.prices, payers=payers,
                 own_prices=frozenset(each.account for each in plan.loaded.overrides if each.account),
-                pools=self._pools,
             ).entries()  # fmt: skip
         yield from self._late(plan)
 
@@ -272,9 +267,6 @@ class CostSource:
         prices, whole = plan.loaded.prices(payer_id), usage.of(payer_id)
         kept = plan.kept.get(payer_id)
         rater = Rater(prices, positions(prices, whole) if kept is None else kept.positions)
-        if self.query.blended:
-            for sku, each in blended(prices, whole).items():
-                self._pools[Pool(payer_id, plan.month, sku)] = (each.bytes, each.exact)
         asked = self.query.usage.accounts
         part = whole.of_accounts(asked) if asked else whole
         yield from PayerLines(query=self.query, usage=part, rater=rater, book=plan.loaded.book).entries()

@@ -168,17 +168,6 @@ def test_one_region_is_shown_at_the_positions_of_all(costs: Stage) -> None:
     assert "because a payer's tiers count over all" in told("--month", "2026-10")
 
 
-def test_blended_costs_share_a_payers_cost_by_bytes(costs: Stage) -> None:
-    costs.send(HOME, record(gb("12000"), start_s=NOW_S - DAY_S, account=PAYER), record(gb("4000"), account=OTHER))
-    answer = ask("--group-by", "account_id", "--blended", "--payer", PAYER)
-    blended = {row["account_id"]: Decimal(row["blended_cost_usd"]) for row in answer["rows"]}
-    assert sum(blended.values()) == Decimal(answer["total_usd"]) == Decimal("1402.70")
-    assert blended[OTHER] == Decimal("1402.70") / 4
-    assert ask("--group-by", "account_id", "--blended", "--account", OTHER)["rows"][0]["blended_cost_usd"] == str(
-        blended[OTHER]
-    )
-
-
 def test_usage_without_a_price_has_no_cost_and_fails_strict(costs: Stage) -> None:
     costs.send(HOME, record(gb("5"), account=ALONE, to="eu-west-1"), record(gb("2"), account=ALONE))
     answer = ask("--account", ALONE)
@@ -355,7 +344,7 @@ def test_usage_that_is_not_priced_is_explained_too(costs: Stage) -> None:
 
 
 def test_costs_of_a_time_in_which_nothing_came_late_say_nothing_of_it(costs: Stage) -> None:
-    for line in (("--month", "2026-10"), ("--month", "2026-10", "--blended"), ("--account", OTHER), ()):
+    for line in (("--month", "2026-10"), ("--account", OTHER), ()):
         assert "came late" not in told(*line)
     del costs
 

@@ -87,7 +87,7 @@ def test_a_table_is_what_the_answer_is_as_parquet(api: ApiWorld, tmp_path: Path)
 COSTS: list[dict[str, Any]] = [
     {},
     {"month": "2026-10", "group_by": ["account_id", "tier"]},
-    {"from_": "2026-11", "group_by": "payer", "blended": True, "top": 1},
+    {"from_": "2026-11", "group_by": "payer", "top": 1},
     {"from_": "2026-11", "group_by": "day", "account": FIRST, "prices": "sample"},
 ]
 

@@ -102,6 +102,6 @@ def _rated(
     month = MonthUsage(regions=(MemoryMonth(usage=lines),), month=MONTH, organization=organization)  # type: ignore[arg-type]  # lines
     costs = ColumnCosts(
         query=CostQuery(usage=usage), usage=month, book=_BOOK, prices_of=lambda payer_id: PayerPrices(_BOOK, payer_id),
-        payers=frozenset(), own_prices=frozenset(), pools={},
+        payers=frozenset(), own_prices=frozenset(),
     )  # fmt: skip
     return rows_of(costs.entries())

@@ -36,7 +36,7 @@ _EXAMPLES = """Examples:
     metering cost
     metering cost --month 2026-10 --group-by account_id,usage_type --format csv --output october.csv
     metering cost --account 123456789012 --group-by day,tier
-    metering cost --payer 123456789012 --group-by account_id --blended --top 20
+    metering cost --payer 123456789012 --group-by account_id --top 20
     metering cost --last 7d --group-by payer,day --prices sample
     metering cost --strict --format json
 """
@@ -79,9 +79,6 @@ PricesOption = Annotated[
         "invoiced with, or aws-list as it is in force.",
     ),
 ]
-BlendedOption = Annotated[
-    bool, typer.Option("--blended", help="Also the cost at each payer's mean price of a product and month.")
-]
 ExactOption = Annotated[
     bool,
     typer.Option(
@@ -111,7 +108,6 @@ def cost(
     top: TopOption = None,
     with_corrections: CorrectionsOption = False,
     prices: PricesOption = None,
-    blended: BlendedOption = False,
     exact: ExactOption = False,
     strict: StrictOption = False,
     chart: ChartOption = False,
@@ -131,7 +127,7 @@ def cost(
         start=start, end=end, last=last, zone=zone, month=month, group_by=group_by, accounts=account or (),
         services=service or (), usage_types=usage_type or (), from_locations=from_location or (),
         to_locations=to_location or (), payers=payer or (), sort=sort, top=top, with_corrections=with_corrections,
-        blended=blended, region=one_region(session),
+        region=one_region(session),
     ).cost_query(now_s=now_s)  # fmt: skip
     found = costs_here(session, query, prices=prices, exact=exact, now_s=now_s)
     session.write(found.answer, chart=_bars(found.costs, query.usage) if chart else None)

@@ -18,7 +18,7 @@ from metering.reports.costs.columns.whole_months import PLACES, RAW, MonthSums, 
 from metering.reports.costs.labels import Labels
 from metering.reports.costs.lines import PayerLines
 from metering.reports.costs.payers import payers_of_month
-from metering.reports.costs.rows import Entry, Pool
+from metering.reports.costs.rows import Entry
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ class ColumnCosts:
     Attributes:
         payers: Only these; empty: all.
         own_prices: Accounts with overrides of their own.
-        pools: Is given the pools of blended costs.
     """
 
     query: CostQuery
@@ -53,7 +52,6 @@ class ColumnCosts:
     prices_of: Callable[[str], PayerPrices]
     payers: frozenset[str]
     own_prices: frozenset[str]
-    pools: dict[Pool, tuple[int, int]]
 
     def entries(self) -> Iterator[Entry]:
         """Sums at one price each, on their way into rows.
@@ -67,7 +65,6 @@ class ColumnCosts:
         if of_sums is not None and about_whole_month(self.query, self.usage):
             sums = MonthSums(
                 query=self.query, usage=self.usage, book=self.book, prices_of=self.prices_of, together=of_sums,
-                pools=self.pools,
             )  # fmt: skip
             yield from sums.entries()
             left = {**dict.fromkeys(payers.apart), **sums.left}
@@ -75,13 +72,8 @@ class ColumnCosts:
             yield from self._walked(together, [left[payer_id] for payer_id in together.payers])
 
     def _walked(self, together: PayersTogether, asked: Sequence[frozenset[Sold] | None]) -> Iterator[Entry]:
-        finder = ColumnPositions(
-            usage=self.usage, together=together, prices_of=self.prices_of, blended=self.query.blended, asked=asked
-        )
-        positioned = finder.positioned()
-        for each in positioned:
-            self.pools.update(each.pools)
-        yield from _Together(self, together, positioned, finder).entries()
+        finder = ColumnPositions(usage=self.usage, together=together, prices_of=self.prices_of, asked=asked)
+        yield from _Together(self, together, finder.positioned(), finder).entries()
 
 
 class _Together:
@@ -217,8 +209,7 @@ class _Together:
         labels = self._labels.get((region, number))
         if labels is None:
             labels = self._labels[region, number] = Labels(self.query, self.book, payer_id=payer_id, region=region)
-        pool = Pool(payer_id, self.usage.month, rated.sku) if self.query.blended else None
-        return Entry(labels.of(rated), pool, rated)
+        return Entry(labels.of(rated), rated)
 
 
 _ANYBODY = "0"

@@ -7,14 +7,13 @@ payers are taken some hundred at a time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from metering.billing.prices.book import Product
-from metering.billing.rating.blended import blended
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater
 from metering.billing.usage.columns import columns_of, lines_of
@@ -22,7 +21,6 @@ from metering.billing.usage.merged import merged
 from metering.billing.usage.ports import Sold
 from metering.reports.costs.columns.summed import SummedUsage, Wanted, add_days
 from metering.reports.costs.columns.tables import Fold, chunks, joined, whole_of
-from metering.reports.costs.rows import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,16 +36,11 @@ _PAYER = ("payer",)
 
 @dataclass(frozen=True, kw_only=True)
 class Positioned:
-    """A payer with the positions of its month.
-
-    Attributes:
-        pools: Bytes and exact cost of its products; empty unless blended costs are asked for.
-    """
+    """A payer with the positions of its month."""
 
     prices: PayerPrices
     rater: Rater
     sums: Days
-    pools: dict[Pool, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +54,6 @@ class ColumnPositions:
     usage: MonthUsage
     together: PayersTogether
     prices_of: Callable[[str], PayerPrices]
-    blended: bool = False
     asked: Sequence[frozenset[Sold] | None] = ()
 
     def asked_of(self, number: int) -> frozenset[Sold] | None:
@@ -78,7 +70,7 @@ class ColumnPositions:
         prices = [self.prices_of(payer_id) for payer_id in self.together.payers]
         read = self._read_at_once(sums, prices) if len(prices) > 1 else {}
         return [
-            self._of(self._summed(payer_id, prices[number], sums[number], read.get(number, {})), prices[number])
+            _positioned(self._summed(payer_id, prices[number], sums[number], read.get(number, {})), prices[number])
             for number, payer_id in enumerate(self.together.payers)
         ]
 
@@ -145,15 +137,6 @@ class ColumnPositions:
         alone = self.together.whole and len(self.together.payers) == 1
         return SummedUsage(whole=self.usage.of(payer_id), sums=sums, tiered=tiered, alone=alone, read=read)
 
-    def _of(self, usage: SummedUsage, prices: PayerPrices) -> Positioned:
-        found = positions(prices, usage)
-        month = self.usage.month
-        pools = {
-            Pool(prices.payer_id, month, sku): (each.bytes, each.exact)
-            for sku, each in (blended(prices, usage) if self.blended else {}).items()
-        }
-        return Positioned(prices=prices, rater=Rater(prices, found), sums=usage.sums, pools=pools)
-
     def _read_at_once(
         self, sums: list[Days], prices: list[PayerPrices]
     ) -> dict[int, dict[int, tuple[frozenset[Sold], list[UsageLine]]]]:
@@ -188,3 +171,7 @@ class ColumnPositions:
                     if number in payers and line[2:4] in payers[number]:
                         found[number].append(line)
         return {number: list(merged(sorted(lines))) for number, lines in found.items()}
+
+
+def _positioned(usage: SummedUsage, prices: PayerPrices) -> Positioned:
+    return Positioned(prices=prices, rater=Rater(prices, positions(prices, usage)), sums=usage.sums)

@@ -23,7 +23,7 @@ from metering.hours import month_bounds_s
 from metering.reports.costs.columns.positions import ColumnPositions
 from metering.reports.costs.columns.tables import Fold, chunks, whole_of
 from metering.reports.costs.labels import Labels
-from metering.reports.costs.rows import Entry, Pool
+from metering.reports.costs.rows import Entry
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ class MonthSums:
 
     Attributes:
         together: Payers whose accounts may be summed.
-        pools: Is given the pools of blended costs.
         left: Is given, by payer, what the order of usage decides; complete once `entries` has been read.
     """
 
@@ -66,7 +65,6 @@ class MonthSums:
     book: PriceBook
     prices_of: Callable[[str], PayerPrices]
     together: PayersTogether
-    pools: dict[Pool, tuple[int, int]]
     left: dict[str, frozenset[Sold]] = field(default_factory=dict)
 
     def entries(self) -> Iterator[Entry]:
@@ -138,7 +136,6 @@ class _Payer:
             if sku not in rated or not self._decided(same, rated[sku]):
                 left.update(Sold(each.line.service, each.line.usage_type) for each in same)
                 continue
-            self._keep_pool(sku, rated[sku])
             if self._takes(same[0]) or len(rated[sku]) == 1:
                 yield from self._of_product(same, rated[sku])
         if left:
@@ -171,14 +168,7 @@ class _Payer:
                 self._query, self._months.book, payer_id=self._payer_id, region=each.region
             )
         rated = RatedLine(each.line._replace(bytes=piece.bytes), *piece.terms)
-        pool = Pool(self._payer_id, self._months.usage.month, rated.sku) if self._query.blended else None
-        return Entry(labels.of(rated), pool, rated)
-
-    def _keep_pool(self, sku: str, pieces: Sequence[Piece]) -> None:
-        if self._query.blended and pieces:
-            size = sum(piece.bytes for piece in pieces)
-            exact = sum(piece.bytes * piece.terms.price for piece in pieces)
-            self._months.pools[Pool(self._payer_id, self._months.usage.month, sku)] = (size, exact)
+        return Entry(labels.of(rated), rated)
 
 
 def about_whole_month(query: CostQuery, usage: MonthUsage) -> bool:

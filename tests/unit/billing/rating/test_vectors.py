@@ -15,7 +15,6 @@ import pytest
 from metering.billing.money import cents_of, exact_text, line_cost, price_of, quantity_of, usd_text
 from metering.billing.organization.payers import Membership, Organization, Payer
 from metering.billing.prices.book import NotSold, Services
-from metering.billing.rating.blended import blended
 from metering.billing.rating.corrections import corrected
 from metering.billing.rating.lines import PriceState
 from metering.billing.rating.months import exact_total, rated_month
@@ -101,21 +100,12 @@ def test_2_volume_discounts_are_those_of_bob_and_susan_together_and_first_come_f
         "614.40",
     )
     assert total([*rated(prices, bob), *rated(prices, susan)]) == "2088.96"
-    rate = blended(PayerPrices(prices, PAYER), ListedUsage([bob, susan]))["US"]
-    shares = (rate.cost_of(each.bytes) for each in (bob, susan))
-    assert [usd_text(share) for share in shares] == ["1338.0266666667", "669.0133333333"]
 
 
-def test_3_the_blended_bill_of_the_aws_page() -> None:
+def test_3_the_consolidated_bill_of_the_aws_page() -> None:
     prices = book([product("US", OUT, [("1000", "0.10"), ("50000", "0.08"), (None, "0.06")])])
     lines = rated(prices, used(gb("14000")), used(gb("81000"), 1, account=SUSAN))
     assert total(lines) == "6720.00"
-    rate = blended(PayerPrices(prices, PAYER), ListedUsage([each.line for each in lines]))["US"]
-    assert usd_text(rate.rate) == "0.0707368421"
-    assert usd_text(rate.cost_of(gb("14000"))) == "990.3157894737"
-    # The page rounds the rate to six decimals before it multiplies.
-    six_decimals = round(rate.rate, -4)
-    assert (usd_text(six_decimals), usd_text(14_000 * six_decimals)) == ("0.0707370000", "990.3180000000")
 
 
 def test_4_a_tier_ends_within_an_hour_and_the_accounts_of_the_hour_are_in_order() -> None:
@@ -167,13 +157,6 @@ def test_8_and_worked_example_three_accounts_one_allowance_one_boundary() -> Non
     lines = rated(BOOK, *usage)
     assert [of_account(lines, each.account_id) for each in usage] == ["531.00", "360.00", "171.70"]
     assert total(lines) == "1062.70"
-    rate = blended(PayerPrices(BOOK, PAYER), ListedUsage(usage))["US"]
-    assert usd_text(rate.rate) == "0.0885583333"
-    assert [usd_text(rate.cost_of(each.bytes)) for each in usage] == [
-        "531.3500000000",
-        "354.2333333333",
-        "177.1166666667",
-    ]
 
 
 def test_9_tiers_count_what_is_beyond_the_allowance() -> None:

@@ -59,7 +59,7 @@ def _rated(
     usage = MonthUsage(regions=(month,), month=MONTH, organization=organization or Organization())
     costs = ColumnCosts(
         query=query, usage=usage, book=_BOOK, prices_of=lambda payer_id: PayerPrices(_BOOK, payer_id),
-        payers=frozenset(), own_prices=frozenset(), pools={},
+        payers=frozenset(), own_prices=frozenset(),
     )  # fmt: skip
     return rows_of(costs.entries())
 
