@@ -1,0 +1,1 @@
+"""Two revisions answer alike: what each prints, sends and stores, byte by byte."""

@@ -1,0 +1,41 @@
+"""Checkouts of other revisions, each with an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def checked_out(revision: str) -> Path:
+    """Worktree of a revision below `.local`, with what its own lock says installed in its `.venv`.
+
+    Raises:
+        CalledProcessError: There is no such revision, or it cannot be installed.
+    """
+    named = subprocess.run(
+        ["git", "rev-parse", "--verify", f"{revision}^{{commit}}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    folder = ROOT / ".local" / f"revision-{named.stdout[:12]}"
+    if not folder.exists():
+        subprocess.run(["git", "worktree", "prune"], cwd=ROOT, check=True)
+        subprocess.run(
+            ["git", "worktree", "add", "--quiet", "--force", "--detach", str(folder), named.stdout.strip()],
+            cwd=ROOT,
+            check=True,
+        )
+    subprocess.run(["make", "--no-print-directory", "install"], cwd=folder, env=environment(folder), check=True)
+    return folder
+
+
+def python_of(folder: Path) -> str:
+    """The interpreter of a checkout's own environment."""
+    return str(folder / ".venv" / "bin" / "python")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Variables of a process that imports a checkout's own modules, in the same order in each run."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(("MAKE", "VIRTUAL_ENV"))}
+    return {**kept, "PYTHONPATH": str(folder), "PYTHONHASHSEED": "0"}
