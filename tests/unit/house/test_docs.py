@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.size import read_tree, readme_of, rooms
 from tests.unit.house.command_lines import PAGES, ROOT
 
 if TYPE_CHECKING:
@@ -90,6 +91,43 @@ def code_map(text: str) -> dict[str, list[str]]:
 
 def missing(paths: list[str]) -> list[str]:
     return [path for path in paths if not (ROOT / path).exists()]
+
+
+_SPAN = re.compile(r"`([a-z][\w./-]*)`")
+_SUFFIX = re.compile(r"\.(?:py|md|json|js|toml|sh|csv|ipynb|ndjson)$")
+_ORDER = re.compile(r"read(?:ing)? order|read in this order|read first", re.IGNORECASE)
+
+
+def lost_paths(room: Path, text: str) -> list[str]:
+    """Paths in a room's README that lead nowhere.
+
+    They may be relative to the room, to any folder in it, to the package or to the project, and lack the suffix of a
+    module. Where the README says what to read first, each name is one.
+    """
+    text = _FENCED.sub("", text)
+    named = [name for name in _SPAN.findall(text) if "/" in name or _SUFFIX.search(name)]
+    order = [name for part in text.split("\n\n") if _ORDER.search(part) for name in _SPAN.findall(part)]
+    names = dict.fromkeys(name.rstrip("/.") for name in named + [name for name in order if "." not in name])
+    return [name for name in names if not _leads_somewhere(room, name)]
+
+
+def _leads_somewhere(room: Path, name: str) -> bool:
+    places = [base / file for base in (ROOT, ROOT / "metering", room) for file in (name, f"{name}.py")]
+    return any(place.exists() for place in places) or any(
+        next(room.rglob(file), None) for file in (name, f"{name}.py") if not name.startswith(".")
+    )
+
+
+@pytest.mark.parametrize("readme", [readme_of(room) for room in rooms(read_tree())], ids=name)
+def test_each_path_in_the_readme_of_a_room_exists(readme: Path) -> None:
+    assert lost_paths(readme.parent, readme.read_text()) == []
+
+
+def test_a_path_in_the_readme_of_a_room_that_does_not_exist_is_noticed() -> None:
+    text = "`markers`, `lake/plan.py` and `tests/unit/none.py`, `kinds.py`, `none.py`, `usage/` and `none/`, `a word`"
+    assert lost_paths(ROOT / "metering" / "ledger", text) == ["tests/unit/none.py", "none.py", "none"]
+    order = "**Reading order:** `markers`, `none`, `Marker`."
+    assert lost_paths(ROOT / "metering" / "ledger", order) == ["none"]
 
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
