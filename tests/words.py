@@ -1,4 +1,8 @@
-"""Draws sentences for a reader to judge: `python -m tests.words --draw 20261129`.
+"""Draws sentences for a reader to judge, and counts three habits that make docstrings hard to read.
+
+    python -m tests.words --draw 20261129    40 sentences
+    python -m tests.words --habits           docstrings with each habit, room by room
+    python -m tests.words --lower            lower the allowances of the rooms to what is there
 
 Docstrings, comments, documents and help are drawn from in equal parts. Fresh eyes mark each sentence that they had to
 read twice. The seed makes a draw repeatable on one revision.
@@ -9,17 +13,20 @@ from __future__ import annotations
 import argparse
 import ast
 import io
+import json
 import random
 import re
 import sys
 import tokenize
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from tests.cli.tree import help_texts
+from tests.size import TIGHT, read_tree, room_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parents[1]
 TREES = ("metering", "lambdas", "infra", "load_tests", "tests")
@@ -31,6 +38,19 @@ _PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*|#>]|\d+\.|[\w*, ]+:)\s)")
 _WORDS_AT_LEAST = 5
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _DIRECTIVE = re.compile(r"#\s*(noqa|type:|pragma|fmt:|ruff:|mypy:|!)")
+
+ALLOWED = ROOT / "tests" / "unit" / "house" / "habits.json"
+_CLAUSE = re.compile(
+    r"(?:What|Whatever|Who|Whom|Whose|Whoever|Ones? (?:that|who|which)|That which|Those (?:that|who|which)) "
+)
+# `None` is Python's word, and "there is no" is English.
+_NEGATED = re.compile(
+    r"(?<!\b[Tt]here )\b(?:is|are|was|were|be|been) no\b(?! (?:longer|more)\b)|\bno \w+'s\b|\b(?:none|[Nn]obody)\b"
+)
+_POINTERS = re.compile(r"\b(?:it|that|one|ones|those|which)\b", re.IGNORECASE)
+_CHAIN = 4
+_SLACK = 3
+_QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"|\*[^*\n]+\*")
 
 # Place and sentence.
 Found: TypeAlias = tuple[str, str]
@@ -97,6 +117,64 @@ def draw(seed: int, count: int = SENTENCES, trees: Iterable[str] = TREES) -> lis
     return drawn
 
 
+def habits(docstring: str) -> Counter[str]:
+    """Count the habits of a docstring.
+
+    Returns:
+        `clause`: its subject is a clause ("What …", "One that …"); `negated`: sentences that negate a noun instead of
+        the verb ("is no text", "of none"); `chain`: sentences with four or more of *it, that, one, those, which*.
+    """
+    plain = [_QUOTED.sub("", sentence) for sentence in sentences(docstring)]
+    counted = Counter(
+        clause=int(bool(_CLAUSE.match(docstring))),
+        negated=sum(bool(_NEGATED.search(sentence)) for sentence in plain),
+        chain=sum(len(_POINTERS.findall(sentence)) >= _CHAIN for sentence in plain),
+    )
+    return +counted
+
+
+def habits_of_rooms(files: Mapping[str, str]) -> dict[str, Counter[str]]:
+    """Room -> how often each habit is in its docstrings."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for path, text in files.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                found[room_of(path)] += habits(ast.get_docstring(node) or "")
+    return {room: counted for room, counted in sorted(found.items()) if counted}
+
+
+def over_allowance(
+    found: Mapping[str, Counter[str]], allowed: Mapping[str, Mapping[str, int]], *, tight: bool = TIGHT
+) -> list[str]:
+    """Rooms and habits of which there are more than allowed, or (`tight`) clearly fewer.
+
+    While rooms change daily, functions move between them: then only the sums of all rooms are compared, upward.
+    """
+    if not tight:
+        found, allowed = ({"all rooms": sum(map(Counter, each.values()), Counter())} for each in (found, allowed))
+    more = [f"{room}: {habit}" for room, counted in found.items() for habit in counted - Counter(allowed.get(room, {}))]
+    fewer = [
+        f"{room}: {habit}, make it {found.get(room, Counter())[habit]}: python -m tests.words --lower"
+        for room, each in allowed.items()
+        for habit, most in each.items()
+        if tight and most - found.get(room, Counter())[habit] > _SLACK
+    ]
+    return more + fewer
+
+
+def _show_habits(*, lower: bool) -> None:
+    found, allowed = habits_of_rooms(read_tree()), json.loads(ALLOWED.read_text())
+    for room, counted in found.items():
+        sys.stdout.write(f"{room:<22}{counted}\n")
+    sys.stdout.write(f"{'all':<22}{sum(found.values(), Counter())}\n")
+    if lower:
+        least = {
+            room: dict(sorted((counted & Counter(allowed.get(room, {}))).items())) for room, counted in found.items()
+        }
+        rows = (f"  {json.dumps(room)}: {json.dumps(counted)}" for room, counted in least.items())
+        ALLOWED.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+
+
 def _python(trees: Iterable[str]) -> Iterator[Found]:
     for tree in trees:
         for path in sorted((ROOT / tree).rglob("*.py")):
@@ -106,9 +184,15 @@ def _python(trees: Iterable[str]) -> Iterator[Found]:
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m tests.words", description=__doc__)
-    parser.add_argument("--draw", type=int, required=True, metavar="SEED", help="seed of the draw")
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--draw", type=int, metavar="SEED", help="seed of the draw")
+    chosen.add_argument("--habits", action="store_true", help="count the habits of docstrings, room by room")
+    chosen.add_argument("--lower", action="store_true", help="also lower the allowances to them")
     parser.add_argument("--count", type=int, default=SENTENCES, help="sentences in all, a multiple of four")
     options = parser.parse_args()
+    if options.draw is None:
+        _show_habits(lower=options.lower)
+        return 0
     for number, (kind, place, sentence) in enumerate(draw(options.draw, options.count), 1):
         sys.stdout.write(f"{number:>3} {kind}, {place}\n    {sentence}\n")
     return 0
