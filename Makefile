@@ -155,8 +155,8 @@ drills: $(STAMP) ## Long drills on MiniStack: killed builds, removal, every runb
 	@# Each file has an emulator of its own; the runbooks, which mostly wait, run beside all others.
 	@$(PYTEST) -v -n $(JOBS) --dist loadfile tests/e2e -m drill
 
-long: $(STAMP) ## Tests that are long and rarely red: memory and files over weeks, faults of log files on MiniStack, 5,000 requests in two worlds
-	@$(PYTEST) -q -n $(JOBS) tests/unit tests/api tests/infra tests/integration -m long
+long: $(STAMP) ## Tests that are long and rarely red: memory and files over weeks, faults of log files on MiniStack, 5,000 requests in two worlds; all cases
+	@METERING_ALL_CASES=1 $(PYTEST) -q -n $(JOBS) tests/unit tests/property tests/api tests/cli tests/infra tests/integration -m "long or cases"
 
 browser-fronts: $(STAMP) ## The page over every front of a deployed service: HTTP API, URL of the function, metering serve
 	@$(PY) -m tests.browser.program

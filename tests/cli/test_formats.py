@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 NAMES = names()
 
 
+@pytest.mark.cases
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_table_fits_the_window_and_cuts_nothing_that_is_copied_or_counted(
@@ -38,6 +39,7 @@ def test_a_table_fits_the_window_and_cuts_nothing_that_is_copied_or_counted(
     assert cut(lines, recorded.answer) == []
 
 
+@pytest.mark.cases
 @pytest.mark.parametrize("form", [form for form in Format if form is not Format.TABLE])
 @pytest.mark.parametrize("name", NAMES)
 def test_what_programs_read_is_the_same_at_every_width_and_with_every_column_however_it_is_printed(
@@ -68,6 +70,7 @@ def rows_of(written: bytes, form: Format, answer: Answer) -> int:
     return len(document["rows"]) if answer.document is None else len(answer.rows)
 
 
+@pytest.mark.cases
 @pytest.mark.parametrize("name", NAMES)
 def test_wide_shows_every_column_whole_in_the_window_and_in_a_file(name: str, tmp_path: Path) -> None:
     recorded = load(name)

@@ -22,7 +22,7 @@ JOB_VARIANTS = [variant for variant in VARIANTS if variant[0] is not Trouble.KIL
 _READS = ("BatchGet", "Get", "Head", "List", "Query", "Scan")
 
 # The gate tries every third of the calls that differ; `make matrix` all.
-_EVERY = 1 if os.environ.get("METERING_EVERY_CALL") else 3
+_EVERY = 1 if os.environ.get("METERING_EVERY_CALL") else 5
 
 # Nothing is applied and the call is unavailable, as when requests get lost; only what the adapters are told differs.
 _ANSWERS = (Trouble.THROTTLED, Trouble.CONFLICTED)
@@ -34,7 +34,7 @@ def worth_trying(calls: Sequence[str], trouble: Trouble, *, every: int = _EVERY)
     A read changes nothing: a lost request is a lost reply, and to die around it is to die after the write before it. So
     reads get lost replies only, and the first of each operation is enough; so it is for answers of the service.
 
-    In the gate it is every third of them: the others with the next trouble, so that each call has its turn.
+    In the gate it is every fifth of them: the others with the next trouble, so that each call has its turn.
     """
     differing = [
         number for number, call in enumerate(calls) if _differs(call, trouble, first=call not in calls[:number])

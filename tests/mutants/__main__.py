@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.conftest import ALL_CASES
 from tests.mutants.catalogue import MUTANTS
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _pytest(copy: Path, suite: str) -> subprocess.CompletedProcess[str] | None:
     """Run a suite until its first failure; None if it does not end in time."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not emulator", "-p", "no:cacheprovider", suite]
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy)}
+    environment[ALL_CASES] = "1"
     try:
         return subprocess.run(
             command, cwd=copy, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False

@@ -13,16 +13,19 @@ _KILLS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
 _STRIDES = {
     "rebuild": 29,
     "rollup": 5,
-    "blocks": 5,
+    "blocks": 19,
     "markers": 7,
     "reader": 5,
-    "compactor": 5,
-    "reconciler": 13,
+    "now": 5,
+    "compactor": 11,
+    "reconciler": 23,
     "quick pass": 13,
     "biller": 5,
-    "closer": 11,
+    "cleaner": 5,
+    "closer": 23,
     "issuer": 11,
     "creditor": 3,
+    "retry": 5,
 }
 
 

@@ -39,6 +39,7 @@ def told(*line: str, width: int = 80) -> str:
     return result.stdout
 
 
+@pytest.mark.cases
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("line", LINES, ids=" ".join)
 def test_no_line_is_wider_than_the_terminal(line: tuple[str, ...], width: int) -> None:
@@ -66,6 +67,7 @@ def commands_of(text: str) -> list[str]:
     return found
 
 
+@pytest.mark.cases
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("line", LINES, ids=" ".join)
 def test_examples_are_whole_commands_when_they_are_pasted(line: tuple[str, ...], width: int) -> None:

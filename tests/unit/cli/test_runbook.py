@@ -125,6 +125,7 @@ def test_a_page_can_be_read_by_a_program() -> None:
     assert {each["part"] for each in document["commands"]} == {"How to see", "How to mitigate", "How to check"}
 
 
+@pytest.mark.cases
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 @pytest.mark.parametrize("name", PAGES)
 def test_on_a_terminal_text_is_wrapped_and_commands_are_not(name: str, width: int) -> None:

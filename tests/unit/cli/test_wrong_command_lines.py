@@ -151,6 +151,7 @@ def outcome(result: Result) -> list[str]:
     ]
 
 
+@pytest.mark.cases
 @pytest.mark.parametrize("line", LINES, ids=shlex.join)
 def test_a_wrong_command_line_ends_in_a_sentence_that_says_what_to_do(line: list[str], tmp_path: Path) -> None:
     result = CliRunner().invoke(app, line, prog_name="metering")

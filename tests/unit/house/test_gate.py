@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from tests.conftest import ALL_CASES, pytest_collection_modifyitems
 from tests.gate import PLANS, ROOT, Plan, main, make, run
 
 if TYPE_CHECKING:
@@ -116,6 +118,34 @@ def test_what_one_run_on_localstack_leaves_out_the_other_one_has() -> None:
     named = re.search(r"localstack\.sh -k \"(.+)\"", group_of("check-long"))
     assert named
     assert left_out == named[1].split(" or ")
+
+
+def chosen_of(config_args: list[str], *, marked: bool = True) -> set[str]:
+    """The cases of a list of a thousand that are left."""
+    items = [
+        SimpleNamespace(nodeid=f"tests/a.py::test[{number}]", get_closest_marker=lambda _: marked)
+        for number in range(1_000)
+    ]
+    config = SimpleNamespace(args=config_args, hook=SimpleNamespace(pytest_deselected=lambda items: None))
+    pytest_collection_modifyitems(cast("pytest.Config", config), cast("list[pytest.Item]", items))
+    return {item.nodeid for item in items}
+
+
+def test_the_gate_takes_the_same_tenth_of_a_list_of_cases_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ALL_CASES, raising=False)
+    chosen = chosen_of(["tests"])
+    assert chosen == chosen_of(["tests"])
+    assert 70 < len(chosen) < 130
+    assert len(chosen_of(["tests"], marked=False)) == 1_000
+
+
+def test_all_cases_run_where_they_are_asked_for_or_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ALL_CASES, raising=False)
+    assert len(chosen_of(["tests/a.py::test"])) == 1_000
+    monkeypatch.setenv(ALL_CASES, "1")
+    assert len(chosen_of(["tests"])) == 1_000
+    assert f"@{ALL_CASES}=1 $(PYTEST) -q -n $(JOBS) tests/unit" in group_of("long")
+    assert '-m "long or cases"' in group_of("long")
 
 
 def group_of(target: str) -> str:
