@@ -65,9 +65,9 @@ class Others(NamedTuple):
     billed_lines: int = 0
     billed_bytes: int = 0
 
-    def plus(self, other: Others, times: int = 1) -> Others:
-        """The sum of both, or with -1 the difference."""
-        return Others(*(one + times * each for one, each in zip(self, other, strict=True)))
+    def plus(self, other: Others) -> Others:
+        """The sum of both."""
+        return Others(*(one + each for one, each in zip(self, other, strict=True)))
 
 
 NO_OTHERS = Others()

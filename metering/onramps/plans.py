@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 NO_SLOT = "none"
 PLACES_PREFIX = f"{PLANS_PREFIX}places/"
-"""Prefix of the notes about files without AWS's name (`metering.onramps.ingest.growth`). They are no plans."""
+"""Prefix of the notes about files without AWS's name (`metering.onramps.ingest.places`). They are no plans."""
 
 _SCHEMA = "metering.plan/1"
 _TEXTS = ("identity", "kind", "source", "account_id", "region", "place", "etag", "content_sha256", "rules", "after")
@@ -90,7 +90,7 @@ class Plan:
         refusals: Refused lines and bytes, as `(reason, lines, bytes)`.
         planned_s: When it was planned, in epoch seconds.
         from_byte: Byte of the decompressed content that its lines begin at: those before have another plan. 0 unless
-            the file had grown.
+            release 0.2.0 appended them to a file that had grown.
         after: Identity of the content before `from_byte`; empty if there is none.
         billed_as: What said whom its lines may bill, a name of `metering.onramps.bills.BilledAs`; empty in plans of
             before 0.2.

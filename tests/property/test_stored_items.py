@@ -44,7 +44,7 @@ from metering.ledger.usage.items import BUCKET_KINDS, UsageItem, newest_run_of, 
 from metering.ledger.usage.kinds import KindNames, kind_items
 from metering.ledger.waiting import Waiting
 from metering.onramps.balance import Balance
-from metering.onramps.ingest.growth import Note
+from metering.onramps.ingest.places import Note
 from metering.onramps.plans import Part, Share
 from metering.onramps.plans import Plan as LogPlan
 from metering.quarantine.documents import QuarantinedBatch

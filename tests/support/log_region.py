@@ -181,7 +181,7 @@ class LogRegion(World):
         """Put a log file."""
         self.logs.put(key, small_file(*lines), if_absent=False)
 
-    def take(self, key: str, calls: Calls | None = None, *, append: bool = False) -> Taken:
+    def take(self, key: str, calls: Calls | None = None) -> Taken:
         """Take a file in a process of its own."""
         calls = calls or Calls()
         ingest = LogIngest(
@@ -194,19 +194,19 @@ class LogRegion(World):
             admission_window_s=self.settings.window_s,
         )
         store: LogStore = ProcessObjects(self.logs, calls, "logs")
-        return ingest.take(store, key, append=append)
+        return ingest.take(store, key)
 
-    def take_until_done(self, key: str, calls: Calls, *, append: bool = False) -> Taken:
+    def take_until_done(self, key: str, calls: Calls) -> Taken:
         """Take a file in a process that may fail, and then again as the next delivery does."""
-        self.fails(key, calls, append=append)
-        taken = self.take(key, append=append)
+        self.fails(key, calls)
+        taken = self.take(key)
         calls.apply_late()
         return taken
 
-    def fails(self, key: str, calls: Calls, *, append: bool = False) -> None:
+    def fails(self, key: str, calls: Calls) -> None:
         """Take a file in a process that may fail."""
         with suppress(DiedError, UnavailableError):
-            self.take(key, calls, append=append)
+            self.take(key, calls)
 
     def book(self) -> None:
         """Let the worker handle all messages of the queue; one that comes first comes twice."""

@@ -16,6 +16,7 @@ from metering.errors import ObjectMissingError
 from metering.hours import hour_of
 from metering.onramps.balance import Balance
 from metering.onramps.context.timeline import Timeline
+from metering.onramps.formats.pieces import decompressed
 from metering.onramps.kinds import LogKind
 from metering.onramps.names import FileName, identity_of
 from metering.onramps.observations import Block, Observation, RefusedLine
@@ -49,9 +50,9 @@ def _recognise(key: str) -> FileName | None:
 def _read(
     stream: BinaryIO, name: FileName, settings: ReadSettings, *, digest: Callable[[bytes], object] = bytes
 ) -> Iterator[Block[Any]]:
-    del name, settings
+    del name
     lines: list[tuple[int, str]] = []
-    for number, raw in enumerate(stream, start=1):
+    for number, raw in enumerate(decompressed(stream, settings), start=1):
         digest(raw)
         lines.append((number, raw.decode().rstrip("\n")))
         if len(lines) == _BLOCK_LINES:

@@ -50,7 +50,6 @@ class Choice:
         kind: Kind of the files, or its name; None if their names decide.
         fields: Fields of text without a header line; empty if it has one.
         bills: Whom their lines may bill.
-        append: Whether new lines of a file that grew are metered.
         without_context_flow_log: Flow log that no other one overlaps; empty if there is none.
         contexts: Folder with contexts; None for those of the stage.
         jobs: Files that are read at a time.
@@ -61,7 +60,6 @@ class Choice:
     kind: LogKind | str | None
     fields: tuple[str, ...]
     bills: Bills
-    append: bool
     without_context_flow_log: str
     contexts: Path | None
     jobs: int

@@ -53,7 +53,6 @@ def taking(ingest: LogIngest, choice: Choice) -> Work:
             bills=choice.bills,
             kind=choice.kind,
             settings=choice.settings,
-            append=choice.append,
             without_context_flow_log=choice.without_context_flow_log,
             watch=watch,
         )

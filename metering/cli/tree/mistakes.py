@@ -28,10 +28,12 @@ _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 # The longest list of names that a sentence gives.
 _MOST_NAMES = 12
 _DRAW = "It was removed: `metering serve` draws reports, and a notebook draws what metering.connect answers."
+_OWN_FILE = "It was removed: log files of AWS never grow. Put the new lines of a file of your own into another file."
 # What took the place of a removed option or command, for one release.
 _REMOVED = {
     "cost --blended": "It was removed: exports in CUR have blended costs, metering export cur.",
     "cost --plot": _DRAW,
+    "ingest --append": _OWN_FILE,
     "report usage --plot": _DRAW,
 }
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from metering.errors import LogFileRefusedError, ObjectChangedError, ObjectMissingError, ObjectUnreadableError
 from metering.onramps.bills import NAMED, folder_contradicts
-from metering.onramps.ingest.contents import appended, beginning
 from metering.onramps.ingest.totals import measure
 from metering.onramps.names import FileName
 from metering.onramps.reasons import FileReason
@@ -40,9 +39,6 @@ class LogFile:
         settings: Limits and hints of reading.
         bills: Whom its lines may bill.
         watch: Is called with each block that is read.
-        until_byte: Length of its decompressed content that is taken; None for all of it.
-        from_byte: Length of it that was taken before, and is taken away from what it is measured as.
-        after: Identity of what was taken before; empty if nothing was.
     """
 
     store: LogStore
@@ -53,9 +49,6 @@ class LogFile:
     settings: ReadSettings
     bills: Bills = NAMED
     watch: Callable[[Block[object]], None] | None = None
-    until_byte: int | None = None
-    from_byte: int = 0
-    after: str = ""
 
     @property
     def place(self) -> str:
@@ -71,17 +64,9 @@ class LogFile:
         Raises:
             LogFileRefusedError: It cannot be metered as a whole.
         """
-        whole = self._measured(timeline, self.until_byte)
-        if not self.from_byte:
-            return whole
-        return appended(whole, self._measured(timeline, self.from_byte))
-
-    def _measured(self, timeline: Timeline, until_byte: int | None) -> Measured:
         with closing(self.open()) as stream:
-            # A Parquet file is read by ranges, and is whole or none.
-            cut = until_byte is not None and not self.name.parquet
             return measure(
-                beginning(stream, self.settings, until_byte or 0) if cut else stream,
+                stream,
                 self.kind,
                 self.name,
                 timeline,

@@ -151,8 +151,6 @@ class Planner:
             shadowed=measured.shadowed,
             refusals=measured.refusals,
             planned_s=self.clock.now_ms() // 1000,
-            from_byte=file.from_byte,
-            after=file.after,
             billed_as=file.bills.billed_as,
             others=measured.others,
         )

@@ -25,8 +25,8 @@ from metering.onramps.ingest.files import (
     place_of,
     store_refusals,
 )
-from metering.onramps.ingest.growth import Growth
 from metering.onramps.ingest.parts import parts_of
+from metering.onramps.ingest.places import Places
 from metering.onramps.ingest.planning import Contexts, Planner
 from metering.onramps.ingest.refusals import Refusals
 from metering.onramps.ingest.sending import PartSender
@@ -113,7 +113,6 @@ class LogIngest:
         bills: Bills = NAMED,
         kind: LogKind | str | None = None,
         settings: ReadSettings | None = None,
-        append: bool = False,
         without_context_flow_log: str = "",
         watch: Callable[[Block[object]], None] | None = None,
     ) -> Taken:
@@ -127,7 +126,6 @@ class LogIngest:
             bills: Whom its lines may bill.
             kind: Kind of log; None if its name decides.
             settings: Limits and hints of reading.
-            append: Of a file without AWS's name that has grown: meter the new complete lines.
             without_context_flow_log: Flow log that no other one overlaps, so that its files need no context.
             watch: Is called with each block that is read.
 
@@ -157,19 +155,18 @@ class LogIngest:
                 overlap_known = bool(without_context_flow_log) and source == without_context_flow_log
                 if file.name.identity:
                     return self._taken(file, overlap_known=overlap_known)
-                return self._pieces_taken(replace(file, etag=""), append=append, overlap_known=overlap_known)
+                return self._taken_by_content(replace(file, etag=""), overlap_known=overlap_known)
         except LogFileRefusedError as error:
             kept = self._refusals.keep_file(place, error, etag=etag or "", version_id=version_id)
             return Taken(verdict="refused", place=place, problem=(error.reason, error.detail), quarantine_key=kept)
 
-    def _pieces_taken(self, file: LogFile, *, append: bool, overlap_known: bool) -> Taken:
-        """Take a file without AWS's name: what was begun before, and then what is new."""
-        growth = Growth(objects=self.objects, planner=self._planner)
-        taken: Taken | None = None
-        for note in growth.notes(file, append=append):
-            taken = self._taken(note.piece_of(file), overlap_known=overlap_known)
-            growth.sent(note)
-        return taken or Taken(verdict="empty", place=file.place)
+    def _taken_by_content(self, file: LogFile, *, overlap_known: bool) -> Taken:
+        """Take a file without AWS's name."""
+        places = Places(objects=self.objects, planner=self._planner)
+        note = places.note(file)
+        taken = self._taken(file.called(note.identity), overlap_known=overlap_known)
+        places.sent(note)
+        return taken
 
     def _taken(self, file: LogFile, *, overlap_known: bool) -> Taken:
         planner = self._planner
@@ -248,8 +245,11 @@ class LogIngest:
 
 
 def _is_of(plan: Plan, file: LogFile) -> bool:
-    """Whether a plan was made of this very object."""
-    return bool(plan.etag) and (plan.place, plan.etag) == (file.place, file.etag)
+    """Whether a plan was made of this very object, or of lines of it that release 0.2.0 appended.
+
+    Which lines those are is only in the parts.
+    """
+    return plan.from_byte > 0 or (bool(plan.etag) and (plan.place, plan.etag) == (file.place, file.etag))
 
 
 def _etag(store: LogStore, key: str) -> str:

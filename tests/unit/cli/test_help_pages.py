@@ -150,6 +150,7 @@ def test_help_of_a_wrong_command_ends_with_2(asked: tuple[str, ...]) -> None:
         (("cost", "--blended"), "exports in CUR"),
         (("cost", "--plot", "november.svg"), "metering serve"),
         (("report", "usage", "--plot", "november.svg"), "metering serve"),
+        (("ingest", "flows.log", "--append"), "into another file"),
     ],
 )
 def test_a_removed_option_names_what_took_its_place(line: tuple[str, ...], instead: str) -> None:

@@ -226,7 +226,7 @@ def real(session: OperatorSession, *paths: Path, **options: Any) -> None:
     ingest(
         session,
         [str(path) for path in paths],
-        **{**defaults, "accounts": None, "dry_run": False, "append": False, "detail": False, "jobs": 2, **options},
+        **{**defaults, "accounts": None, "dry_run": False, "detail": False, "jobs": 2, **options},
     )
 
 
@@ -274,7 +274,6 @@ def test_a_run_stops_between_two_blocks_and_says_that_nothing_is_lost(tmp_path: 
         kind=None,
         fields=(),
         bills=NAMED,
-        append=False,
         without_context_flow_log="",
         contexts=None,
         jobs=1,

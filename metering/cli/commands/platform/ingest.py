@@ -37,7 +37,6 @@ _EXAMPLES = """Examples:
     metering ingest --dry-run ./flowlogs/
     metering ingest --dry-run s3://acme-logs/AWSLogs/ --since 1d --context ctx/
     metering ingest s3://acme-logs/AWSLogs/ --since 7d
-    metering ingest flows.log --kind vpc-flow --append
 
 Then: metering verify --wait 10m
 """
@@ -84,9 +83,6 @@ def ingest(
         str | None,
         typer.Option("--fields", metavar="NAMES", help="Fields of text without a header line, by commas or blanks."),
     ] = None,
-    append: Annotated[
-        bool, typer.Option("--append", help="Of a file of your own that grew: meter its new complete lines.")
-    ] = False,
     accounts: Annotated[
         str | None,
         typer.Option(
@@ -122,7 +118,6 @@ def ingest(
         kind=_mapped(mapping) if mapping is not None else _known(kind),
         fields=tuple(re.split(r"[,\s]+", fields.strip())) if fields else (),
         bills=_bills(accounts),
-        append=append,
         without_context_flow_log=_flow_log(no_context),
         contexts=contexts,
         jobs=jobs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metering.onramps.coverage.finding import find_sources
-from metering.onramps.ingest.growth import places_prefix
+from metering.onramps.ingest.places import places_prefix
 from tests.support.lake_world import World
 
 
