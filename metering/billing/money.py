@@ -15,7 +15,6 @@ Half up means away from zero, so that a line and its reversal cancel out.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 
 from metering.units import GIB
 
@@ -82,11 +81,6 @@ def exact_text(exact: int) -> str:
     text = usd_text(exact * 5**30, decimals=DECIMALS + 30).rstrip("0")
     whole, _, part = text.partition(".")
     return f"{whole}.{part:<02}"
-
-
-def exact_decimal(exact: int) -> Decimal:
-    """An exact cost as a Decimal with all its digits."""
-    return Decimal(exact_text(exact))
 
 
 def half_up(number: int, unit: int) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.onramps.observations import Block
     from metering.onramps.traffic import Classifier
 
-__all__ = ["KINDS", "LogKind", "LogReader", "ReadSettings", "kind_named", "recognised"]
+__all__ = ["KINDS", "LogKind", "LogReader", "ReadSettings", "recognised"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,11 +148,6 @@ KINDS: tuple[LogKind, ...] = (
     ),
 )
 """All kinds of logs that are metered and that names tell. A mapping makes one more (`metering.onramps.mapped`)."""
-
-
-def kind_named(name: str) -> LogKind | None:
-    """The kind of that name, or None."""
-    return next((kind for kind in KINDS if kind.name == name), None)
 
 
 def recognised(key: str) -> tuple[LogKind, FileName] | None:

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.onramps.kinds import kind_named
 from metering.onramps.traffic import Classified
 from metering.replay.networks.files import replica
 from metering.replay.networks.traffic import Network, NetworkPlan
 from metering.stores.bucket import LOG_PARTS_PREFIX
 from tests.networks.exam import FIRST_S
 from tests.networks.world import NetworkWorld, differences
+from tests.support.flow_logs import VPC_FLOW
 
 if TYPE_CHECKING:
     from metering.onramps.context.timeline import Timeline
-    from metering.onramps.kinds import LogKind
     from metering.onramps.names import FileName
     from metering.onramps.observations import FlowHop
     from metering.onramps.traffic import Classifier, Outcome
@@ -36,20 +35,14 @@ class _Before:
         return outcome
 
 
-def _kind() -> LogKind:
-    kind = kind_named("vpc-flow")
-    assert kind is not None
-    return kind
-
-
 def _classifier_before(name: FileName, timeline: Timeline) -> _Before:
-    return _Before(_kind().classifier(name, timeline))
+    return _Before(VPC_FLOW.classifier(name, timeline))
 
 
 def _metered_by_the_rules_before() -> tuple[NetworkWorld, Network]:
     network, world = Network(NetworkPlan(first_s=FIRST_S, mix={"peering": 1}, lines=300, variety=6)), NetworkWorld()
     world.know_all(network)
-    world.kinds = (replace(_kind(), classifier=_classifier_before, rules="hops/1"),)
+    world.kinds = (replace(VPC_FLOW, classifier=_classifier_before, rules="hops/1"),)
     files = list(network.files())
     world.take_all(world.put(files))
     world.work()

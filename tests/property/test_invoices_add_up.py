@@ -18,12 +18,11 @@ from metering.billing.invoices.readiness import IssueRefusedError
 from metering.billing.money import cents_of
 from metering.billing.organization.payers import Membership, Organization, Payer
 from metering.billing.rating.late_usage import LateUsage, Together
-from metering.billing.rating.months import exact_total
 from metering.errors import UnavailableError
 from metering.hours import month_bounds_s
 from metering.units import HOUR_S
 from tests.support.billing_world import OUT, PAYER, REGIONS, SAO_PAULO, BillingWorld, aws_list
-from tests.support.priced import gb, used
+from tests.support.priced import exact_total, gb, used
 from tests.support.small_world import Calls, KilledError
 
 if TYPE_CHECKING:

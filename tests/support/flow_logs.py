@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.onramps.balance import Balance
-from metering.onramps.kinds import ReadSettings, recognised
+from metering.onramps.kinds import KINDS, ReadSettings, recognised
 from metering.onramps.names import FileName
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from metering.onramps.observations import Block, FlowHop, Observation, RefusedLine
 
+VPC_FLOW = next(kind for kind in KINDS if kind.name == "vpc-flow")
 ACCOUNT = "012345678901"
 START_S = 1_795_525_500
 HOUR_S = 3_600

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from metering.billing.money import price_of
 from metering.billing.prices.book import Allowance, PriceBook, PriceVersion, Product, Services, Tier
 from metering.billing.rating.lines import UsageLine
+from metering.billing.rating.months import rated_month
 from metering.billing.usage.ports import Sold
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, GIB, HOUR_S
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.billing.prices.book import AllowanceOrder, NotSold
+    from metering.billing.rating.payer_prices import PayerPrices
+    from metering.billing.usage.ports import PayerUsage
 
 MONTH = "2026-11"
 BEGIN_S, END_S = month_bounds_s(MONTH)
@@ -87,6 +90,11 @@ def book(products: Iterable[Product], *allowances: Allowance, not_sold: tuple[No
         not_sold=not_sold,
         sha256="5e",
     )
+
+
+def exact_total(prices: PayerPrices, usage: PayerUsage) -> int:
+    """Exact cost (L0) of a payer's month, line by line."""
+    return sum(each.exact for each in rated_month(prices, usage))
 
 
 def used(

@@ -26,7 +26,7 @@ from metering.billing.prices.book import Product
 from metering.billing.prices.matching import find
 from metering.billing.prices.sample import sample_book
 from metering.billing.rating.lines import PriceState, RatedLine, UsageLine
-from metering.billing.rating.months import exact_total, rated_month
+from metering.billing.rating.months import rated_month
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.usage.months import MonthUsage
 from metering.billing.usage.ports import Sold
@@ -154,7 +154,6 @@ def test_worked_examples_of_aws_cost_what_aws_says(
     of_payer = PayerPrices(prices, PAYER)
     month = _month(lines).of(PAYER)
     assert exact_text(sum(each.exact for each in rated_month(of_payer, month))) == total
-    assert exact_text(exact_total(of_payer, month)) == total
 
 
 def _rated(rest: list[UsageLine]) -> dict[tuple[object, ...], RatedLine]:

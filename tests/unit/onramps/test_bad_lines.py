@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.kinds import ReadSettings, kind_named
+from metering.onramps.kinds import KINDS, ReadSettings
 from metering.onramps.mapped.kind import mapped_kind
 from metering.onramps.names import FileName
 from metering.units import MIB
@@ -54,7 +54,7 @@ _MEMBER_BYTES = 8_000
 
 
 def _kind(form: str) -> LogKind:
-    found = kind_named("vpc-flow" if form == "transit gateway" else form)
+    found = {kind.name: kind for kind in KINDS}.get("vpc-flow" if form == "transit gateway" else form)
     return found or mapped_kind(_CSV.replace('"csv"', f'"{form}"'))
 
 

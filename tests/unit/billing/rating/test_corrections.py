@@ -10,10 +10,21 @@ from metering.billing.money import exact_text
 from metering.billing.prices.book import Override
 from metering.billing.rating.corrections import corrected
 from metering.billing.rating.lines import PriceState
-from metering.billing.rating.months import exact_total
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.units import DAY_S, HOUR_S
-from tests.support.priced import BEGIN_S, END_S, US_TIERS, ListedUsage, allowance, book, gb, product, usd, used
+from tests.support.priced import (
+    BEGIN_S,
+    END_S,
+    US_TIERS,
+    ListedUsage,
+    allowance,
+    book,
+    exact_total,
+    gb,
+    product,
+    usd,
+    used,
+)
 
 if TYPE_CHECKING:
     from metering.billing.rating.lines import RatedLine, UsageLine

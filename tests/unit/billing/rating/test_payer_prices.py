@@ -9,11 +9,11 @@ import pytest
 from metering.billing.money import exact_text
 from metering.billing.organization.payers import Membership, Organization, Payer
 from metering.billing.prices.book import NotSold, Override, Product
-from metering.billing.rating.months import exact_total, rated_month
+from metering.billing.rating.months import rated_month
 from metering.billing.rating.payer_prices import PayerPrices, less_percent
 from metering.billing.usage.ports import Sold
 from metering.units import DAY_S, HOUR_S
-from tests.support.priced import BEGIN_S, US_TIERS, ListedUsage, allowance, book, gb, product, usd, used
+from tests.support.priced import BEGIN_S, US_TIERS, ListedUsage, allowance, book, exact_total, gb, product, usd, used
 
 PAYER, ONE, TWO = "999999999999", "111111111111", "222222222222"
 OUT = Sold("AmazonEC2", "DataTransfer-Out-Bytes")

@@ -10,7 +10,7 @@ import pytest
 from metering.billing.prices.book import Override
 from metering.billing.rating.cuts import Cut, Positions
 from metering.billing.rating.lines import PriceState
-from metering.billing.rating.months import exact_total, rated_month
+from metering.billing.rating.months import rated_month
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater
@@ -46,12 +46,6 @@ def test_only_days_with_a_cut_are_read_by_the_hour() -> None:
     positions(PRICES, usage)
     assert days_read(usage) == [0, 5, 25]
     assert usage.streamed == 0
-
-
-def test_totals_need_no_line_at_all() -> None:
-    usage = ListedUsage(DAILY)
-    assert exact_total(PRICES, usage) == sum(each.exact for each in rated_month(PRICES, ListedUsage(DAILY)))
-    assert (usage.read, usage.streamed) == ([], 0)
 
 
 def test_a_boundary_at_the_end_of_a_day_is_found_without_reading_it() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metering.billing.prices.book import NotSold, Override
-from metering.billing.rating.months import exact_by_sku
+from metering.billing.rating.months import rated_month
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.scales import UNPRICED, UNRATED
 from metering.billing.rating.whole_months import WholeMonths
@@ -46,7 +46,8 @@ def test_sums_of_a_month_cost_what_its_lines_cost() -> None:
     usage = ListedUsage([used(gb("160000")), used(gb("30"), 100, usage_type="SAE1-DataTransfer-Out-Bytes")])
     rated = WholeMonths(priced, MONTH).rated(prices, {"US": gb("160000"), "SA": gb("30")})
     found = {sku: sum(piece.bytes * piece.terms.price for piece in pieces) for sku, pieces in rated.items()}
-    assert found == exact_by_sku(prices, usage)
+    lines = list(rated_month(prices, usage))
+    assert found == {sku: sum(each.exact for each in lines if each.sku == sku) for sku in ("US", "SA")}
 
 
 def test_overrides_of_one_payer_are_not_those_of_the_next() -> None:

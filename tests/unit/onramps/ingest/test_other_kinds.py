@@ -14,8 +14,8 @@ from metering.onramps.cloudfront.rows import LEGACY_FIELDS
 from metering.onramps.context.document import Context
 from metering.onramps.context.facts import Attachment, Distribution, FlowLog, Prefix
 from metering.onramps.ingest.taking import LogIngest, Taken
-from metering.onramps.kinds import kind_named
 from metering.onramps.mapped.kind import mapped_kind
+from tests.support.flow_logs import VPC_FLOW
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
@@ -136,7 +136,7 @@ def test_a_flow_log_of_a_transit_gateway_without_a_name_of_aws_is_told_by_its_fi
         "account-id tgw-id tgw-attachment-id bytes start end region flow-direction\n"
         f"{ACCOUNT} tgw-1 tgw-attach-1 1000 {T} {T + 60} us-west-2 ingress\n"
     )
-    taken = stage.take("mine/flows.log", text, kind=kind_named("vpc-flow"))
+    taken = stage.take("mine/flows.log", text, kind=VPC_FLOW)
     assert taken.plan is not None
     assert [(share.usage_type, share.bytes) for share in taken.plan.shares] == [("USW2-TransitGateway-Bytes", 1000)]
 
@@ -146,11 +146,10 @@ def test_a_file_without_a_name_has_one_plan_with_a_context_and_without() -> None
     fields = "account-id interface-id srcaddr dstaddr bytes start end flow-direction traffic-path region"
     text = f"{fields}\n{ACCOUNT} eni-1 10.0.0.1 8.8.8.8 1000 {T} {T + 60} egress 8 us-west-2\n"
     stage.logs.put("flows.log", text.encode(), if_absent=False)
-    kind = kind_named("vpc-flow")
-    first = stage.ingest.take(stage.logs, "flows.log", kind=kind, without_context_flow_log="fl-mine")
+    first = stage.ingest.take(stage.logs, "flows.log", kind=VPC_FLOW, without_context_flow_log="fl-mine")
     context = Context(sha256="c" * 64, effective_s=T, flow_logs={"fl-1": FLOW_LOG}, prefixes=RANGES.prefixes)
     later = replace(stage.ingest, contexts=Contexts((T, context)))
-    second = later.take(stage.logs, "flows.log", kind=kind)
+    second = later.take(stage.logs, "flows.log", kind=VPC_FLOW)
     assert (first.verdict, second.verdict) == ("metered", "repeated")
     assert first.plan == second.plan
     assert len(set(stage.batch_ids())) == 1

@@ -15,7 +15,6 @@ from metering.intake.record_rules import traffic_of
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.timeline import StoredContext, Timeline
 from metering.onramps.ingest.totals import measure
-from metering.onramps.kinds import kind_named
 from metering.onramps.names import FileName
 from metering.onramps.observations import FlowHop
 from metering.onramps.rules import flow_classifier as flows
@@ -25,6 +24,7 @@ from metering.onramps.rules.flow_classifier import flow_classifier
 from metering.onramps.rules.knowledge import Knowledge
 from metering.onramps.traffic import Classified, Refused, Shadowed
 from metering.units import HOUR_S
+from tests.support.flow_logs import VPC_FLOW
 from tests.unit.onramps.context.describing import ACCOUNT, EFFECTIVE_S, PARTNER, REGION, flow_log, interface, peering
 from tests.unit.onramps.rules.test_hop_rules import CASES, booked
 from tests.unit.onramps.rules.world import NAME, WORLD, entering, judged, leaving, line, next_hop
@@ -389,9 +389,7 @@ def test_lines_of_many_hours_in_any_order_ask_for_each_context_once() -> None:
         for number in range(20)
         for hour_s in hours
     ]
-    kind = kind_named("vpc-flow")
-    assert kind is not None
     nameless = FileName(kind="vpc-flow", identity="")
-    found = measure(io.BytesIO("".join([fields, *lines]).encode()), kind, nameless, Timeline(tuple(kept)))
+    found = measure(io.BytesIO("".join([fields, *lines]).encode()), VPC_FLOW, nameless, Timeline(tuple(kept)))
     assert found.balance.metered == len(lines)
     assert asked == hours

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from metering.onramps.context import interfaces
-from metering.onramps.kinds import kind_named
 from metering.onramps.rules.conditions import CONDITIONS
 from metering.onramps.rules.hop_judge import DIRECTION_UNKNOWN
 from metering.onramps.rules.hop_rules import PEERS, hop_rules
@@ -15,6 +14,7 @@ from metering.onramps.traffic import Classified
 from metering.units import HOUR_S
 from metering.usage.locations import Location, parse_location
 from metering.usage.usage_types import classify
+from tests.support.flow_logs import VPC_FLOW
 from tests.unit.onramps.context.describing import EFFECTIVE_S, ranges
 from tests.unit.onramps.rules.world import WORLD, entering, judged, leaving, line, next_hop
 
@@ -301,6 +301,4 @@ def test_the_kinds_of_the_rule_file_are_kinds_of_the_inventory() -> None:
 
 
 def test_plans_name_the_version_of_the_rules() -> None:
-    kind = kind_named("vpc-flow")
-    assert kind is not None
-    assert kind.rules == hop_rules().version
+    assert VPC_FLOW.rules == hop_rules().version
