@@ -17,7 +17,7 @@
     ├── ContextUnreadableError      a stored context is none, or not what its name says       onramps.context.document
     ├── LedgerCorruptError          the ledger or an object contradicts the protocol: stop and alarm
     ├── FormatTooNewError           newer code wrote the ledger, and this one must not touch it
-    ├── FormatTooOldError           older code wrote the ledger, and it was not upgraded yet
+    ├── FormatTooOldError           older code wrote the ledger, and it was not upgraded
     ├── GenerationError             ledger and usage table do not go together: one was restored or replaced
     ├── ReadOnlyError               what may only read was about to change something          adapters.aws.read_only
     ├── EarlyEndError               work ends early and nothing is wrong: its caller catches it
@@ -292,7 +292,7 @@ class FormatTooNewError(MeteringError):
 
 
 class FormatTooOldError(MeteringError):
-    """The ledger is in a format that this code upgrades, and does not work with.
+    """The ledger is in an older format than this code works with.
 
     Attributes:
         found: The ledger's format.

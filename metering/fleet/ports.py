@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from metering.fleet.versions import REHEARSAL_OUTPUT, Release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from metering.fleet.regions import Finding, ListedRegion, RegionState
     from metering.stage_settings import GivenSettings, StageSettings
@@ -217,46 +217,6 @@ class Probe(Protocol):
         ...
 
 
-class RegionData(Protocol):
-    """Format of a region's data, and its upgrade from the format before (docs/decisions/0044-upgrade.md)."""
-
-    def is_old(self, region: str) -> bool:
-        """Whether there is data, and it has the format before, so that this version does not work with it."""
-        ...
-
-    def usage_before(self, region: str) -> int:
-        """Generation of an older usage table that the next deployment must keep; 0 if there is none."""
-        ...
-
-    def begin(self, region: str) -> None:
-        """Forget an upgrade that was given up. Call it before the workers of the version before are stopped."""
-        ...
-
-    def stopped(self, region: str, *, worker_timeout_s: int) -> None:
-        """Note that no worker of the version before begins any more; an earlier note holds."""
-        ...
-
-    def convert(self, region: str, tell: Callable[[str], None]) -> None:
-        """Wait until those workers are out, and bring the data to the format of this version.
-
-        Raises:
-            OperationFailedError: A comparison failed. Nothing was switched over.
-        """
-        ...
-
-    def is_unsettled(self, region: str) -> bool:
-        """Whether an upgrade has not come to its end."""
-        ...
-
-    def settle(self, region: str, tell: Callable[[str], None]) -> None:
-        """Make sure that nothing was written behind the upgrade. Afterwards the old usage table is not needed."""
-        ...
-
-    def forget(self, region: str) -> None:
-        """Forget the upgrade: it is over."""
-        ...
-
-
 class DeployedRegion(Protocol):
     """Canary, event source mapping, queues, alarms and pagers of a deployed region."""
 
@@ -278,14 +238,6 @@ class DeployedRegion(Protocol):
 
     def set_intake(self, region: str, *, enabled: bool) -> None:
         """Enable or disable the event source mapping of the aggregator."""
-        ...
-
-    def stop(self, region: str) -> None:
-        """Stop what `start` starts: the mapping and the schedules. What runs goes on to its end."""
-        ...
-
-    def worker_timeout_s(self, region: str) -> int:
-        """Longest run of an aggregator that is deployed."""
         ...
 
     def intake(self, region: str) -> str:

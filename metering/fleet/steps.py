@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
@@ -16,17 +15,13 @@ from metering.units import HOUR_S, MINUTE_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.fleet.ports import Account, Builder, DeployedRegion, Probe, RegionData, Stacks, StackStatus
+    from metering.fleet.ports import Account, Builder, DeployedRegion, Probe, Stacks, StackStatus
     from metering.stores.clock import Clock
 
 _POLL_MS = 2_000
 _OPT_IN_POLL_MS = 15_000
 _OPT_IN_LIMIT_S = 6 * HOUR_S
 _STACK_LIMIT_S = HOUR_S
-_STOP_LIMIT_S = 15 * MINUTE_S
-_OFF = "Disabled"
-# A mapping that is being disabled may still hand out a batch.
-_STOPPED = frozenset({_OFF, "none"})
 
 # Parts that a region may lack, and the beginnings of the names of the checks that ask for them.
 OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
@@ -52,6 +47,10 @@ def _silent(_region: str, _message: str) -> None:
     """Tell nothing."""
 
 
+def _none_before(_region: str) -> int:
+    return 0
+
+
 def _not_examined(_region: str) -> Sequence[Finding]:
     return ()
 
@@ -62,8 +61,8 @@ class FleetPorts:
 
     Attributes:
         deployed: Port to the deployed regions.
-        data: Format of a region's data, and its upgrade.
-        tell: Told of the steps of an upgrade, and of what the doctor found, as region and message.
+        tell: Told of what the doctor found, as region and message.
+        usage_before: Generation of an older usage table that the next deployment of a region must keep; 0 for none.
         examined: What the doctor finds in a region that is deployed; nothing where an emulator is.
         no_pager: A region may be ready although its page topic has no confirmed subscription.
         architecture: Architecture that the stage's settings name.
@@ -74,10 +73,10 @@ class FleetPorts:
     builder: Builder
     probe: Probe
     deployed: DeployedRegion
-    data: RegionData
     clock: Clock
     rules: RolloutRules
     tell: Callable[[str, str], None] = _silent
+    usage_before: Callable[[str], int] = _none_before
     examined: Callable[[str], Sequence[Finding]] = _not_examined
     no_pager: bool = False
     architecture: str = "arm64"
@@ -146,68 +145,23 @@ class PreflightFailedError(OperationFailedError):
 
 
 def deploy(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Deploy the stacks, and clean up after a first deployment that failed now or in an earlier run.
-
-    Data of the format before is upgraded meanwhile: the intake stands until that is done.
-    """
+    """Deploy the stacks, and clean up after a first deployment that failed now or in an earlier run."""
     clean_up(ports, state.region)
-    if ports.data.is_old(state.region):
-        return _deploy_and_convert(ports, state)
     deployed = _deploy(ports, state)
     # A deployment does not touch a resource whose template did not change, so a part that people stopped stays stopped.
     ports.deployed.start(state.region)
     return deployed
 
 
-def _deploy_and_convert(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Deploy to a region whose data has the format before, and bring the data to that of this version.
-
-    The deployment comes before the data, because it can fail and be taken back. From the switch on there is no way
-    back.
-    """
-    region = state.region
-    was_on = ports.deployed.intake(region) != _OFF
-    if was_on:
-        ports.data.begin(region)
-    timeout_s = ports.deployed.worker_timeout_s(region)
-    ports.tell(region, "upgrade of the data: the intake stops, and the queue keeps what comes")
-    _stop(ports, region)
-    ports.data.stopped(region, worker_timeout_s=timeout_s)
-    try:
-        deployed = _deploy(ports, state, watched=False)
-    except OperationFailedError:
-        if was_on:
-            ports.deployed.start(region)
-        raise
-    # A resource whose template changed is as its template says.
-    _stop(ports, region)
-    ports.data.convert(region, partial(ports.tell, region))
-    ports.deployed.start(region)
-    return deployed
-
-
-def _stop(ports: FleetPorts, region: str) -> None:
-    """Stop intake and schedules, and wait until the intake says so."""
-    ports.deployed.stop(region)
-    until_s = ports.now_s() + _STOP_LIMIT_S
-    while (found := ports.deployed.intake(region)) not in _STOPPED:
-        if ports.now_s() >= until_s:
-            raise OperationFailedError(
-                f"The intake of {region} is still {found} after {_STOP_LIMIT_S // MINUTE_S} minutes.",
-                "The next run continues to wait.",
-            )
-        ports.clock.sleep_ms(_POLL_MS)
-
-
-def _deploy(ports: FleetPorts, state: RegionState, *, watched: bool = True) -> RegionState:
+def _deploy(ports: FleetPorts, state: RegionState) -> RegionState:
     first = state.deployments == 0
     try:
-        ports.builder.deploy(_deployment(ports, state, first=first, watched=watched))
+        ports.builder.deploy(_deployment(ports, state, first=first))
     except OperationFailedError as error:
         why = _why(ports, state.region) or error.reason
         clean_up(ports, state.region)
         if state.architecture == "arm64" and "architecture" in why.lower():
-            return _deploy(ports, replace(state, architecture="x86_64"), watched=watched)
+            return _deploy(ports, replace(state, architecture="x86_64"))
         raise OperationFailedError(
             f"The deployment into {state.region} failed: {why}",
             "Its remains are deleted; the next run deploys again." if first else "The stacks are as they were before.",
@@ -246,16 +200,7 @@ def bake(ports: FleetPorts, state: RegionState) -> RegionState:
             f"Alarms that page are on in {state.region}: {', '.join(firing)}.",
             "Each has a runbook of its name; the next run bakes again.",
         )
-    if ports.data.is_unsettled(state.region):
-        _settle(ports, state)
     return state
-
-
-def _settle(ports: FleetPorts, state: RegionState) -> None:
-    """End an upgrade of the data: nothing landed behind it, and the old usage table goes."""
-    ports.data.settle(state.region, partial(ports.tell, state.region))
-    _deploy(ports, state, watched=False)
-    ports.data.forget(state.region)
 
 
 def ready(ports: FleetPorts, state: RegionState) -> RegionState:
@@ -324,16 +269,14 @@ def delete_stack(ports: FleetPorts, region: str, stack: str) -> None:
         )
 
 
-def _deployment(ports: FleetPorts, state: RegionState, *, first: bool, watched: bool = True) -> Deployment:
-    """What is deployed. No alarm turns a deployment back that is not watched, because nothing runs meanwhile."""
-    alarmed = watched and not first
+def _deployment(ports: FleetPorts, state: RegionState, *, first: bool) -> Deployment:
     return Deployment(
         region=state.region,
         architecture=state.architecture,
         left_out=state.left_out,
-        rollback_alarms=tuple(ports.deployed.rollback_alarms(state.region)) if alarmed else (),
-        watch_min=ports.rules.bake_min if alarmed else 0,
-        usage_before=ports.data.usage_before(state.region),
+        rollback_alarms=() if first else tuple(ports.deployed.rollback_alarms(state.region)),
+        watch_min=0 if first else ports.rules.bake_min,
+        usage_before=ports.usage_before(state.region),
     )
 
 

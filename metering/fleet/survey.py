@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.errors import FormatTooNewError
+from metering.errors import FormatTooNewError, FormatTooOldError
 from metering.fleet.regions import Phase
 from metering.fleet.versions import Direction, Release, direction
 
@@ -70,24 +70,23 @@ class Surveyed:
         return direction(self.deployed, data_format=self.data_format, own=self.own)
 
     @property
-    def converts(self) -> bool:
-        """Whether a deployment of this checkout brings the data to another format, while its intake stands."""
-        return self.data_format is not None and self.data_format < self.own.data_format
-
-    @property
     def unfinished(self) -> bool:
         """Whether an earlier deployment did not come to its end."""
         return self.phase in {Phase.BUILDING, Phase.FAILED} or bool(self.broken)
 
     def check_format(self) -> None:
-        """Return if this checkout knows the format of the region's data.
+        """Return if this checkout works with the format of the region's data.
 
         Raises:
-            FormatTooNewError: It does not.
+            FormatTooNewError: The data has a newer one.
+            FormatTooOldError: It has an older one.
         """
-        if self.data_format is not None and self.data_format > self.own.data_format:
+        found, known = self.data_format, self.own.data_format
+        if found is not None and found > known:
             needed = self.deployed.version if self.deployed else "a newer version"
-            raise FormatTooNewError(found=self.data_format, known=self.own.data_format, needed=needed)
+            raise FormatTooNewError(found=found, known=known, needed=needed)
+        if found is not None and found < known:
+            raise FormatTooOldError(found=found, known=known)
 
 
 def survey(ports: FleetPorts, region: str, *, phase: Phase | None, own: Release, same_settings: bool) -> Surveyed:

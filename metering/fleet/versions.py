@@ -76,7 +76,7 @@ class Direction(StrEnum):
     UPGRADE = "upgrade"
     ROLLBACK = "rollback"
     REFUSED = "refused"
-    """The data has a format that the other release does not know."""
+    """The data has a format that the other release does not work with."""
 
 
 def direction(deployed: Release | None, *, data_format: int, own: Release) -> Direction:
@@ -87,7 +87,7 @@ def direction(deployed: Release | None, *, data_format: int, own: Release) -> Di
         data_format: Format of the region's data, by its ledger.
         own: Release of this checkout.
     """
-    if own.data_format < data_format:
+    if own.data_format != data_format:
         return Direction.REFUSED
     if deployed is None:
         # Only versions that came before the first that says its version.

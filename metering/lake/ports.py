@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from metering.usage.totals import Total, UsageKey
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from metering.ledger.booked_hours import LakeFile
     from metering.ledger.frozen_months import FrozenHour, FrozenMonth
     from metering.ledger.row_sources import RowSource
-    from metering.usage.totals import Total, UsageKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,11 +223,20 @@ class DayBatch:
     records: Sequence[int]
 
 
+def rows_of_days(batches: Iterable[DayBatch]) -> Iterator[tuple[UsageKey, Total]]:
+    """The rows of batches one by one; the hour of a key is the first of its day."""
+    for batch in batches:
+        columns = (batch.account_id, batch.key, batch.corrects_s, batch.day_s, batch.bytes, batch.records)
+        for account_id, place, corrects_s, day_s, size, records in zip(*columns, strict=True):
+            service, usage_type, from_location, to_location = batch.keys[place]
+            key = UsageKey(day_s, account_id, usage_type, service, from_location, to_location, corrects_s)
+            yield key, Total(size, records)
+
+
 class FrozenReader(Protocol):
     """Reads the totals of a closed month. Nothing holds the month.
 
-    All methods raise ObjectMissingError if an object is gone, and ObjectDamagedError if it cannot be decoded. They read
-    a month that was closed in the form `metering.closed/1`, too, whose totals are in the manifest.
+    All methods raise ObjectMissingError if an object is gone, and ObjectDamagedError if it cannot be decoded.
     """
 
     def hour(

@@ -73,11 +73,6 @@ def run_that_published(item: Item) -> str:
     return key_of(item).sk.removeprefix(PUBLISHED_PREFIX)
 
 
-def pending_commit_of(item: Item) -> str:
-    """The commit id of a pending commit's item, even if the item cannot be read otherwise."""
-    return str(item["sk"])
-
-
 def published_key(hour_s: int, shard: int, run: int) -> Key:
     """Key of a run's published files of an hour."""
     return Key(partition_of_hour(hour_s), f"{PUBLISHED_PREFIX}{run_name(shard, run)}")

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 
 CommitState = Literal["committed", "aborted"]
-# Format 1 called a commit `applied` whose usage was booked. Such commits live on after an upgrade.
-_STATES: dict[str, CommitState] = {"committed": "committed", "aborted": "aborted", "applied": "committed"}
+_STATES: tuple[CommitState, ...] = ("committed", "aborted")
 
 
 def commit_key(commit_id: str) -> Key:
@@ -73,10 +72,10 @@ class CommitRecord:
         """The item as it was read.
 
         Raises:
-            LedgerCorruptError: It is none, or one that format 1 left open: `metering upgrade` finishes those.
+            LedgerCorruptError: It is none.
         """
         fields = Fields.of_item(item)
-        state = _STATES[fields.one_of("state", tuple(_STATES))]
+        state = fields.one_of("state", _STATES)
         commit_id = fields.after("pk", partitions.COMMIT)
         expires_at_s = fields.whole("expires_at", absent=None)
         if state == "aborted":

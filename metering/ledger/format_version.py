@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 # The format that this code works with, and the one that it writes.
 FORMAT_VERSION = 2
-# The oldest format that `metering upgrade` takes further.
-FIRST_FORMAT = 1
 
 FORMAT_KEY = Key("S#format", "S")
 
@@ -35,7 +33,7 @@ class LedgerFormat:
     Attributes:
         number: From 1.
         written_by: The version of metering that wrote it first; that one and newer ones know it.
-        usage_generation: Generation of the usage table that goes with the ledger. Format 1 had only one, the first.
+        usage_generation: Generation of the usage table that goes with the ledger; 1 if another format does not say.
     """
 
     number: int
@@ -43,10 +41,12 @@ class LedgerFormat:
     usage_generation: int
 
     def to_item(self) -> dict[str, Value]:
-        item: dict[str, Value] = {**FORMAT_KEY._asdict(), "number": self.number, "written_by": self.written_by}
-        if self.number > FIRST_FORMAT:
-            item["usage_generation"] = self.usage_generation
-        return item
+        return {
+            **FORMAT_KEY._asdict(),
+            "number": self.number,
+            "written_by": self.written_by,
+            "usage_generation": self.usage_generation,
+        }
 
     @classmethod
     def from_item(cls, item: Item) -> LedgerFormat:
@@ -68,8 +68,8 @@ class LedgerFormat:
         )
 
 
-def check_format(items: ItemStore, *, usage_generation: int | None = None) -> None:
-    """Returns if the ledger has the format of this code. One that does not say has no batch yet, and any format.
+def check_format(items: ItemStore, *, usage_generation: int | None = None) -> LedgerFormat | None:
+    """Returns the ledger's format if it is that of this code. A ledger that says none has no batch yet: None.
 
     Args:
         items: The ledger's store.
@@ -82,11 +82,22 @@ def check_format(items: ItemStore, *, usage_generation: int | None = None) -> No
         LedgerCorruptError: What it says is no format.
         UnavailableError: The ledger gave no answer.
     """
-    _found(items, usage_generation)
+    found = ledger_format(items)
+    if found is None:
+        return None
+    _refuse_newer(found)
+    if found.number < FORMAT_VERSION:
+        raise FormatTooOldError(found=found.number, known=FORMAT_VERSION)
+    if usage_generation not in (None, found.usage_generation):
+        raise GenerationError(
+            f"The ledger goes with usage table {found.usage_generation}, and {usage_generation} is deployed: fill that "
+            "with metering rebuild usage --restored, or deploy with the setting usage_generation as it was."
+        )
+    return found
 
 
 def check_readable(items: ItemStore) -> None:
-    """Returns if this code knows the ledger's format: it is its own, or one that it upgrades.
+    """Returns if this code knows the ledger's format: it is its own, or an older one.
 
     Only for what is the same in all formats: states of regions, deeds, canaries.
 
@@ -137,7 +148,7 @@ def remember_format(items: ItemStore, *, written_by: str, usage_generation: int)
         LedgerCorruptError: What it says is no format.
         UnavailableError: The ledger gave no answer.
     """
-    if _found(items, usage_generation) is not None:
+    if check_format(items, usage_generation=usage_generation) is not None:
         return
     own = LedgerFormat(number=FORMAT_VERSION, written_by=written_by, usage_generation=usage_generation)
     try:
@@ -145,21 +156,6 @@ def remember_format(items: ItemStore, *, written_by: str, usage_generation: int)
     except ConditionFailedError:
         # Another process was first, perhaps one of another version.
         check_format(items, usage_generation=usage_generation)
-
-
-def _found(items: ItemStore, usage_generation: int | None) -> LedgerFormat | None:
-    found = ledger_format(items)
-    if found is None:
-        return None
-    _refuse_newer(found)
-    if found.number < FORMAT_VERSION:
-        raise FormatTooOldError(found=found.number, known=FORMAT_VERSION)
-    if usage_generation not in (None, found.usage_generation):
-        raise GenerationError(
-            f"The ledger goes with usage table {found.usage_generation}, and {usage_generation} is deployed: fill that "
-            "with metering rebuild usage --restored, or deploy with the setting usage_generation as it was."
-        )
-    return found
 
 
 def _refuse_newer(found: LedgerFormat) -> None:

@@ -6,9 +6,6 @@
 | `closed/<month>/accounts.parquet` | the rows of all hours, sorted by account |
 | `closed/<month>/days.parquet` | the same by day |
 | `closed/<month>.json` | the manifest, which is put last: lake files, rows, bytes and digests of rows |
-
-A month that an earlier release closed has a manifest of the form `metering.closed/1` with all totals in it, and none
-of the other objects.
 """
 
 from __future__ import annotations
@@ -24,27 +21,16 @@ from metering.ledger.periods import Period, period_key
 from metering.stores.bucket import closed_accounts_key, closed_days_key
 from metering.stores.fields import Fields
 from metering.stores.writes import Table
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Total
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from metering.ledger.row_sources import RowSource
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
 
 _SCHEMA = "metering.closed/2"
-_WITH_USAGE = "metering.closed/1"
-_USAGE_COLUMNS = (
-    "account_id",
-    "usage_type",
-    "service",
-    "from_location",
-    "to_location",
-    "corrects",
-    "bytes",
-    "records",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,19 +53,17 @@ class FrozenHour:
 
     Attributes:
         files: Its lake files.
-        frozen: The object with its totals; None in a month of the form `metering.closed/1`.
-        usage: Its totals in a month of that form; None in all others.
+        frozen: The object with its totals.
     """
 
     hour_s: int
     files: tuple[LakeFile, ...]
-    frozen: FrozenRows | None = None
-    usage: Mapping[UsageKey, Total] | None = None
+    frozen: FrozenRows
 
     @property
     def key(self) -> str:
-        """Key of the object with its totals; empty in a month of the form `metering.closed/1`."""
-        return "" if self.frozen is None else self.frozen.key
+        """Key of the object with its totals."""
+        return self.frozen.key
 
     @property
     def sources(self) -> tuple[RowSource, ...]:
@@ -96,14 +80,14 @@ class FrozenMonth:
     """A closed month. The same month always gives the same bytes.
 
     Attributes:
-        accounts, days: Its objects; None in a month of the form `metering.closed/1`.
+        accounts, days: Its objects.
         digest: Hex SHA-256 of the manifest's bytes. Whoever has it can tell that a month is the same.
     """
 
     month: str
     hours: tuple[FrozenHour, ...]
-    accounts: FrozenRows | None = None
-    days: FrozenRows | None = None
+    accounts: FrozenRows
+    days: FrozenRows
     digest: str = ""
 
     @property
@@ -113,7 +97,7 @@ class FrozenMonth:
     @property
     def rows_digest(self) -> str:
         """Hex SHA-256 over the digests of all hours in order: that of all rows of the month."""
-        return _digest_of(hour.frozen.digest for hour in self.hours if hour.frozen is not None)
+        return _digest_of(hour.frozen.digest for hour in self.hours)
 
     def hour(self, hour_s: int) -> FrozenHour | None:
         """One of its hours, or None if the hour was empty."""
@@ -122,8 +106,6 @@ class FrozenMonth:
     def to_json(self) -> bytes:
         """The manifest: byte totals as decimal strings, because JSON numbers end at 2^53."""
         total = self.total
-        if self.accounts is None or self.days is None:
-            raise ValueError("a month is written with all of its objects")
         document = {
             "schema": _SCHEMA,
             "month": self.month,
@@ -138,7 +120,7 @@ class FrozenMonth:
 
     @classmethod
     def from_json(cls, body: bytes, key: str) -> FrozenMonth:
-        """Inverse of `to_json`; it reads the form `metering.closed/1`, too.
+        """Inverse of `to_json`.
 
         Args:
             body: The object's content.
@@ -148,20 +130,16 @@ class FrozenMonth:
             LedgerCorruptError: It is something else, or its totals are not those of its files.
         """
         document = Fields.of_json(body, key)
-        digest = hashlib.sha256(body).hexdigest()
-        if document.one_of("schema", (_SCHEMA, _WITH_USAGE)) == _WITH_USAGE:
-            hours = tuple(map(_hour_with_usage, document.objects("hours")))
-            made = cls(month=document.text("month"), hours=hours, digest=digest)
-        else:
-            made = cls(
-                month=document.text("month"),
-                hours=tuple(map(_hour_of, document.objects("hours"))),
-                accounts=_rows_of(document.nested("accounts")),
-                days=_rows_of(document.nested("days")),
-                digest=digest,
-            )
-            if document.text("digest") != made.rows_digest:
-                document.fail("digest", "the digest of its hours")
+        document.one_of("schema", (_SCHEMA,))
+        made = cls(
+            month=document.text("month"),
+            hours=tuple(map(_hour_of, document.objects("hours"))),
+            accounts=_rows_of(document.nested("accounts")),
+            days=_rows_of(document.nested("days")),
+            digest=hashlib.sha256(body).hexdigest(),
+        )
+        if document.text("digest") != made.rows_digest:
+            document.fail("digest", "the digest of its hours")
         _check_total(document, made.total)
         return made
 
@@ -174,9 +152,7 @@ def _digest_of(digests: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
 
 
-def _rows_value(rows: FrozenRows | None) -> dict[str, object]:
-    if rows is None:
-        raise ValueError("an hour is written with its object")
+def _rows_value(rows: FrozenRows) -> dict[str, object]:
     return {"key": rows.key, "rows": rows.rows, "digest": rows.digest}
 
 
@@ -200,14 +176,6 @@ def _hour_of(fields: Fields) -> FrozenHour:
     return made
 
 
-def _hour_with_usage(fields: Fields) -> FrozenHour:
-    hour_s = fields.hour("hour")
-    usage = dict(_usage_entry(hour_s, entry) for entry in fields.rows("usage", _USAGE_COLUMNS))
-    made = FrozenHour(hour_s=hour_s, files=_files_of(fields), usage=usage)
-    _check_total(fields, made.total)
-    return made
-
-
 def _files_of(hour: Fields) -> tuple[LakeFile, ...]:
     return tuple(
         LakeFile(key=file.text("key"), rows=file.whole("rows"), bytes=file.decimal("bytes"))
@@ -220,19 +188,6 @@ def _check_total(fields: Fields, files: Total) -> None:
         fields.fail("rows", f"the {files.records} rows of its files")
     if fields.decimal("bytes") != files.bytes:
         fields.fail("bytes", f"the {files.bytes} bytes of its files")
-
-
-def _usage_entry(hour_s: int, entry: Fields) -> tuple[UsageKey, Total]:
-    key = UsageKey(
-        hour_s,
-        entry.text("account_id"),
-        entry.text("usage_type"),
-        entry.text("service"),
-        entry.text("from_location"),
-        entry.text("to_location"),
-        entry.hour("corrects") if entry.any_text("corrects") else None,
-    )
-    return key, Total(entry.decimal("bytes"), entry.whole("records"))
 
 
 def read_frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> FrozenMonth | None:
@@ -252,7 +207,7 @@ def read_frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> Fro
 def closed_month(items: ItemStore, month: str) -> FrozenMonth | None:
     """A closed month by the names of its objects alone, without its manifest; None if the month is not closed.
 
-    It has no hours. A month of the form `metering.closed/1` has no such objects: read `read_frozen_month` then.
+    It has no hours.
     """
     item = items.get(Table.LEDGER, period_key(month))
     if item is None or Period.from_item(item).state != "closed":

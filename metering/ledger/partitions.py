@@ -14,7 +14,6 @@
 | `K#tokens`      | tokens of the HTTP API: hashes, never secrets         | `notes/tokens`                    |
 | `S#kinds`       | most kinds of an account that get a number            | `usage/kind_cap`                  |
 | `S#shards`      | the largest number of shards in use so far            | `shards`                          |
-| `S#upgrade`     | an upgrade of the data that is in work                | `upgrade/note`                    |
 | `S#restore`     | which restore of the ledger fills a usage table       | `usage/generation`                |
 | `S#format`      | the format of the region's data                       | `format_version`                  |
 | `W#<kind>`      | notes that jobs keep for themselves and for alarms    | `notes`                           |

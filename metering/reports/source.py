@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from metering.errors import ObjectMissingError, UnavailableError
+from metering.errors import UnavailableError
 from metering.hours import hour_of, month_bounds_s, month_of
-from metering.lake.frozen_usage import rows_of_days
+from metering.lake.ports import rows_of_days
 from metering.lake.rows import USAGE_COLUMNS, RowQuery, TimeSlice, usage_of
 from metering.ledger.frozen_months import closed_month, read_frozen_month
 from metering.ledger.periods import periods_of
@@ -157,14 +157,7 @@ class ReportSource:
                 yield from usage_of(hour_s, self.view.hour_totals(hour_s, rows)).items()
         for closed in frozen.values():
             self.meter.partitions(len(query.accounts))
-            try:
-                yield from self._frozen_usage(query, closed, now_s)
-            except ObjectMissingError:
-                # A month of the older form has its totals in the manifest, and no such object.
-                older = None if closed.hours else read_frozen_month(self.items, self.objects, closed.month)
-                if older is None or older.days is not None:
-                    raise
-                yield from self._frozen_usage(query, older, now_s)
+            yield from self._frozen_usage(query, closed, now_s)
 
     def _frozen_usage(self, query: UsageQuery, closed: FrozenMonth, now_s: int) -> Iterator[tuple[UsageKey, Total]]:
         """Totals of a closed month: by day where no day is split, otherwise by account or hour by hour."""

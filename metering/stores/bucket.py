@@ -92,7 +92,7 @@ def plans_prefix(chain: str) -> str:
 
 
 def number_of_plan(key: str) -> int | None:
-    """Number that a plan object was made for; None for other objects, such as the plans of format 1."""
+    """Number that a plan object was made for; None for other objects."""
     number, found, _ = key.rpartition("/")[2].partition("-")
     return int(number) if found and len(number) == 12 and number.isdecimal() else None
 

@@ -37,11 +37,10 @@ Item = Mapping[str, Value]
 
 
 class Table(StrEnum):
-    """The two tables of a region, and the usage table of the generation before while an upgrade reads it."""
+    """The two tables of a region."""
 
     LEDGER = "ledger"
     USAGE = "usage"
-    USAGE_BEFORE = "usage-before"
 
 
 class Key(NamedTuple):

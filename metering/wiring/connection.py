@@ -137,11 +137,8 @@ class RegionConnection(RegionPorts):
             UnavailableError: The region does not answer.
         """
         published = read_settings(self.clients, self.stage)
-        names = asdict(self.names)
-        # The table before is no function's.
-        del names["usage_before_table"]
         return Settings.model_validate(
-            {**published.policy.model_dump(), **names, "settings_sha256": published.functions_sha256}
+            {**published.policy.model_dump(), **asdict(self.names), "settings_sha256": published.functions_sha256}
         )
 
     @cached_property

@@ -13,7 +13,6 @@ from metering.adapters.aws.caller import caller_arn
 from metering.adapters.aws.fleet.account import AwsAccount
 from metering.adapters.aws.fleet.cdk import CdkBuilder
 from metering.adapters.aws.fleet.cloudformation import CloudFormationStacks
-from metering.adapters.aws.fleet.data_upgrades import DataUpgrades
 from metering.adapters.aws.fleet.deployed_regions import DeployedRegions
 from metering.adapters.aws.fleet.probe import RegionProbe
 from metering.adapters.aws.runtime import SystemClock
@@ -141,13 +140,8 @@ class Fleet:
                 emulated=self.config.emulated or self.rehearsal,
             ),
             deployed=self.deployed,
-            data=DataUpgrades(
-                self.clients_of,
-                stage=self.asked.stage,
-                generation_of=lambda region: self.settings.of(region).config.policy().usage_generation,
-                repair=self._repair,
-            ),
             tell=self.say,
+            usage_before=self._usage_before,
             examined=self._examined,
             clock=SystemClock(),
             rules=self.rules,
@@ -155,9 +149,10 @@ class Fleet:
             architecture=self.config.architecture,
         )
 
-    def _repair(self, region: str) -> object:
-        clients = self.clients_of(region)
-        return RegionConnection(clients, stack_outputs(clients, self.asked.stage)).jobs.rebuilder.usage()
+    def _usage_before(self, region: str) -> int:
+        """Generation of the older usage table that stays: the ledger's, until a restore is done; 0 if there is none."""
+        found = self.deployed.usage_generation(region)
+        return 0 if found == self.settings.of(region).config.policy().usage_generation else found
 
     def _examined(self, region: str) -> Sequence[Finding]:
         clients = self.clients_of(region)

@@ -95,7 +95,7 @@ class LivelyFleet(Fleet):
         self.account.settings_of = self.settings.of
         return FleetPorts(
             account=self.account, stacks=self.account, builder=self.account, probe=self.account,
-            deployed=self.account, data=self.account, clock=self.lively.world.clock, rules=self.rules,
+            deployed=self.account, clock=self.lively.world.clock, rules=self.rules,
             no_pager=self.no_pager,
         )  # fmt: skip
 

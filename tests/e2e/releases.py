@@ -43,23 +43,19 @@ class Checkout:
     """A checkout whose command line is used against an emulator.
 
     Attributes:
-        data_format: Format of the data that it writes.
+        version: Its version, as docs/releasing.md has it.
     """
 
     folder: Path
     python: Path
     endpoint: str
-    data_format: int
+    version: str
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command, in a process group of its own: all of it can be killed."""
-        return self.program(_PROGRAM, *arguments, "--endpoint", self.endpoint, "--stage", STAGE)
-
-    def program(self, program: str, *arguments: str) -> subprocess.Popen[str]:
-        """Start a program with the code of the checkout."""
         plain = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "METERING_", "LOCALST"))}
         return subprocess.Popen(
-            [self.python, "-P", "-c", program, *arguments],
+            [self.python, "-P", "-c", _PROGRAM, *arguments, "--endpoint", self.endpoint, "--stage", STAGE],
             cwd=self.folder,
             # Before the packages of the environment, which has this checkout as `metering`.
             env={**plain, "PYTHONPATH": str(self.folder)},

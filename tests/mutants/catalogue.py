@@ -12,8 +12,8 @@ from tests.mutants.mutant import LAKE, WORLD, Mutant
 from tests.mutants.onramps import ONRAMPS
 from tests.mutants.readers import READERS
 from tests.mutants.repairs import REPAIRS
+from tests.mutants.restore import RESTORE
 from tests.mutants.rollup import ROLLUP
-from tests.mutants.upgrade import UPGRADE
 
 STORED = ("tests/property/test_stored_items.py",)
 WORK = ("tests/unit/intake/test_work.py",)
@@ -60,7 +60,7 @@ MUTANTS = (
     *READERS,
     *REPAIRS,
     *ROLLUP,
-    *UPGRADE,
+    *RESTORE,
     Mutant(
         name="threads of Arrow read the file of a process that may end",
         path="metering/lake/parquet/row_groups.py",
@@ -538,8 +538,8 @@ MUTANTS = (
     Mutant(
         name="an unknown commit state reads as aborted",
         path="metering/ledger/commits.py",
-        old='state = _STATES[fields.one_of("state", tuple(_STATES))]',
-        new='state = _STATES.get(str(item.get("state")), "aborted")',
+        old='state = fields.one_of("state", _STATES)',
+        new='state: CommitState = "committed" if item.get("state") == "committed" else "aborted"',
         suites=("tests/unit/ledger/test_corrupt_items.py", *STORED),
     ),
     Mutant(
@@ -1021,7 +1021,7 @@ MUTANTS = (
     Mutant(
         name="code deploys over data of a format that it does not know",
         path="metering/fleet/versions.py",
-        old="if own.data_format < data_format:",
+        old="if own.data_format != data_format:",
         new="if own.data_format < 0:",
         suites=RELEASES,
     ),

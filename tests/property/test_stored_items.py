@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -52,9 +52,7 @@ from metering.quarantine.log_documents import KeptLine, QuarantinedLog
 from metering.rollup.plan import PlannedCommit, PlannedHour, RollupPlan
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
-from metering.upgrade.note import UpgradeNote
 from metering.usage.totals import ZERO, Kind, Total, UsageKey
-from tests.support.frozen import manifest_of_0_1
 from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
@@ -476,16 +474,8 @@ KINDS = (
     ),
     ItemKind(
         name="format",
-        values=st.builds(LedgerFormat, number=st.just(1), written_by=NAMES, usage_generation=st.just(1))
-        | st.builds(LedgerFormat, number=st.just(2), written_by=NAMES, usage_generation=st.integers(1, 99)),
+        values=st.builds(LedgerFormat, number=st.just(2), written_by=NAMES, usage_generation=st.integers(1, 99)),
         read=LedgerFormat.from_item,
-        unread=frozenset({"pk", "sk"}),
-    ),
-    ItemKind(
-        name="upgrade",
-        values=st.builds(UpgradeNote, out_at_ms=NUMBERS, revisions=st.none() | NUMBERS, settled=st.booleans()),
-        read=UpgradeNote.from_item,
-        optional=frozenset({"revisions", "settled"}),
         unread=frozenset({"pk", "sk"}),
     ),
     ItemKind(
@@ -782,16 +772,6 @@ def closed_months(draw: st.DrawFn) -> FrozenMonth:
     return month.closed()
 
 
-@st.composite
-def months_of_0_1(draw: st.DrawFn) -> FrozenMonth:
-    hours = []
-    for hour_s in sorted(draw(st.sets(HOURS, min_size=1, max_size=2))):
-        keys = draw(st.lists(USAGE_KEYS, min_size=1, max_size=2, unique=True))
-        usage = {key._replace(hour_s=hour_s): draw(TOTALS) for key in keys}
-        hours.append(FrozenHour(hour_s=hour_s, files=draw(FILES), usage=usage))
-    return FrozenMonth(month="2027-01", hours=tuple(hours))
-
-
 KIND_TOTALS = st.dictionaries(USAGE_KEYS.map(lambda key: key.kind), TOTALS, max_size=2)
 ROLLUP_PLANS = st.builds(
     RollupPlan,
@@ -918,12 +898,6 @@ DOCUMENTS = (
         values=closed_months(),
         write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a frozen month
         read=FrozenMonth.from_json,
-    ),
-    Document(
-        name="closed month of release 0.1.0",
-        values=months_of_0_1(),
-        write=lambda value: manifest_of_0_1(cast("FrozenMonth", value)),
-        read=lambda body, key: replace(FrozenMonth.from_json(body, key), digest=""),
     ),
     Document(
         name="plan of a roll-up",

@@ -27,7 +27,6 @@ _OUTPUTS = {
 
 
 _GENERATION = "UsageGeneration"
-_BEFORE = "UsageTableBeforeName"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +34,7 @@ class RegionResources:
     """Names of a stage's resources in one region, in fields called as in `Settings`.
 
     Attributes:
-        usage_generation: Number of the usage table. Stacks of format 1 do not say it.
-        usage_before_table: The usage table before that one, while the stack holds it; else empty.
+        usage_generation: Number of the usage table. Stacks of release 0.1.0 do not say it.
     """
 
     stage: str
@@ -48,7 +46,6 @@ class RegionResources:
     page_topic_arn: str
     ticket_topic_arn: str
     usage_generation: int
-    usage_before_table: str
 
 
 def stack_outputs(clients: Clients, stage: str) -> RegionResources:
@@ -67,7 +64,6 @@ def stack_outputs(clients: Clients, stage: str) -> RegionResources:
         stage=stage,
         **{field: outputs[output] for output, field in _OUTPUTS.items()},
         usage_generation=int(outputs.get(_GENERATION, "1")),
-        usage_before_table=outputs.get(_BEFORE, ""),
     )
 
 

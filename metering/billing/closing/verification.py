@@ -38,8 +38,7 @@ class MonthVerifier:
         for hour in closed.hours:
             yield from self._hour(closed, hour)
         for rows in (closed.accounts, closed.days):
-            if rows is not None:
-                yield from self._whole(rows)
+            yield from self._whole(rows)
         yield from self._added(closed)
         first_s, after_s = month_bounds_s(closed.month)
         known = {hour.hour_s for hour in closed.hours}
@@ -52,14 +51,14 @@ class MonthVerifier:
         listed = {info.key for info in self.objects.list(lake_prefix(hour.hour_s))}
         for extra in sorted(listed - {file.key for file in hour.files}):
             yield f"{label}: {extra} was added after the month was closed"
-        damages = [] if hour.frozen is None else list(_damages(self.files, hour.frozen))
+        damages = list(_damages(self.files, hour.frozen))
         yield from (f"{label}: {damage}" for damage in damages)
         try:
             usage = self.reader.hour_usage(hour.hour_s, hour.sources)
         except (ObjectMissingError, ObjectDamagedError) as error:
             yield f"{label}: {error}"
             return
-        if hour.frozen is not None and usage_digest(usage) == hour.frozen.digest:
+        if usage_digest(usage) == hour.frozen.digest:
             return
         if damages:
             yield f"{label}: the files have other rows than those that were frozen"
@@ -72,7 +71,7 @@ class MonthVerifier:
 
     def _added(self, closed: FrozenMonth) -> Iterator[str]:
         known = {hour.key for hour in closed.hours}
-        known |= {rows.key for rows in (closed.accounts, closed.days) if rows is not None}
+        known |= {closed.accounts.key, closed.days.key}
         for info in self.objects.list(f"{CLOSED_PREFIX}{closed.month}/"):
             if info.key not in known:
                 yield f"{info.key} is not an object of the closed month"

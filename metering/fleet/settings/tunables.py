@@ -13,7 +13,7 @@ TUNABLES: dict[str, int] = {
     "rollup_commits": 2_000,
     "rollup_blocks": 0,
     "kinds_per_account": 4_096,
-    # 1 is the table of format 1 (docs/decisions/0044-upgrade.md).
+    # 1 was the table of release 0.1.0 (docs/decisions/0044-upgrade.md).
     "usage_generation": 2,
     "commit_records": 200_000,
     "commit_bytes": 64 * MIB,

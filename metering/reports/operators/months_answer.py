@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.hours import month_bounds_s, rfc3339
-from metering.lake.frozen_usage import rows_of_days
+from metering.lake.ports import rows_of_days
 from metering.reports.answer import KEEP, ROOMY, Answer, Column
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import marshal
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, cast
 
 from metering.errors import ObjectDamagedError, ObjectMissingError
-from metering.lake.frozen_usage import day_batches, of_accounts, usage_in_manifest
-from metering.lake.ports import MonthFiles, UsageFile, UsageMeasure
+from metering.lake.ports import DayBatch, MonthFiles, UsageFile, UsageMeasure
 from metering.lake.usage_digest import in_order, row_place, usage_digest
 from metering.stores.bucket import hour_of_lake_key, summary_key
+from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey, merge, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from metering.lake.ports import DayBatch, LakeReader, UsageRows
+    from metering.lake.ports import LakeReader, UsageRows
     from metering.ledger.booked_hours import LakeFile
     from metering.ledger.frozen_months import FrozenHour, FrozenMonth
     from metering.stores.objects import ObjectStore
 
+# Rows of a batch of days.
+_BATCH_ROWS = 64 * 1024
 _Rows = list[tuple[UsageKey, Total]]
 
 
@@ -39,7 +41,7 @@ class PlainFrozenFiles:
         rows: _Rows = []
         for hour in hours:
             found = self._rows(hour.key)
-            if hour.frozen is None or usage_digest(found) != hour.frozen.digest:
+            if usage_digest(found) != hour.frozen.digest:
                 raise ObjectDamagedError(hour.key, "its rows are not those of its digest")
             rows += found
         rows.sort(key=lambda row: row_place(row[0]))
@@ -56,16 +58,13 @@ class PlainFrozenFiles:
     ) -> Iterator[tuple[UsageKey, Total]]:
         hour = frozen.hour(hour_s)
         if hour is not None:
-            rows = self._rows(hour.key) if hour.usage is None else in_order(hour.usage)
-            yield from of_accounts(rows, accounts)
+            yield from _of_accounts(self._rows(hour.key), accounts)
 
     def account_rows(self, frozen: FrozenMonth, account_ids: Collection[str]) -> Iterator[tuple[UsageKey, Total]]:
-        rows = usage_in_manifest(frozen) if frozen.accounts is None else self._rows(frozen.accounts.key)
-        return of_accounts(rows, account_ids)
+        return _of_accounts(self._rows(frozen.accounts.key), account_ids)
 
     def days(self, frozen: FrozenMonth, accounts: Collection[str] | None = None) -> Iterator[DayBatch]:
-        rows = usage_in_manifest(frozen) if frozen.days is None else self._rows(frozen.days.key)
-        return day_batches(of_accounts(rows, accounts))
+        return _day_batches(_of_accounts(self._rows(frozen.days.key), accounts))
 
     def _rows(self, key: str) -> _Rows:
         return decode_usage(self._objects.get(key), key)
@@ -119,3 +118,47 @@ def decode_usage(body: bytes, key: str) -> _Rows:
 def _file(rows: Iterable[tuple[UsageKey, Total]]) -> UsageFile:
     kept = list(chain(rows))
     return UsageFile(content=encode_usage(kept), rows=len(kept), digest=usage_digest(kept))
+
+
+def _of_accounts(
+    rows: Iterable[tuple[UsageKey, Total]], accounts: Collection[str] | None
+) -> Iterator[tuple[UsageKey, Total]]:
+    """The rows of some accounts; of all, if `accounts` is None."""
+    return (row for row in rows if accounts is None or row[0].account_id in accounts)
+
+
+def _day_batches(rows: Iterable[tuple[UsageKey, Total]]) -> Iterator[DayBatch]:
+    """Batches of rows that are sorted by `row_place`, summed by day."""
+    days = by_day(rows)
+    while part := list(islice(days, _BATCH_ROWS)):
+        yield _batch(part)
+
+
+def by_day(rows: Iterable[tuple[UsageKey, Total]]) -> Iterator[tuple[UsageKey, Total]]:
+    """Sums by day of rows that are sorted by `row_place`; the hour of a key is the first of its day."""
+    current: UsageKey | None = None
+    size = records = 0
+    for key, total in rows:
+        day = key.of_day()
+        if day != current:
+            if current is not None:
+                yield current, Total(size, records)
+            current, size, records = day, 0, 0
+        size += total.bytes
+        records += total.records
+    if current is not None:
+        yield current, Total(size, records)
+
+
+def _batch(rows: list[tuple[UsageKey, Total]]) -> DayBatch:
+    places: dict[tuple[str, str, str, str], int] = {}
+    kinds = [places.setdefault((k.service, k.usage_type, k.from_location, k.to_location), len(places)) for k, _ in rows]
+    return DayBatch(
+        keys=tuple(places),
+        account_id=[key.account_id for key, _ in rows],
+        key=kinds,
+        corrects_s=[key.corrects_s for key, _ in rows],
+        day_s=[key.hour_s - key.hour_s % DAY_S for key, _ in rows],
+        bytes=[total.bytes for _, total in rows],
+        records=[total.records for _, total in rows],
+    )

@@ -41,8 +41,6 @@ class MemoryAccount:
         retained: Resources that a stack's deletion keeps, by the stack's name.
         objects: Number of objects in the data bucket by region.
         formats: Format of the data by region; that of this version if it is not said.
-        upgrades: How far the upgrade of a region's data is: `stopped`, `converted` or `settled`.
-        differing: Regions in which a comparison fails.
         outputs: Outputs of the stacks of the next deployments.
         kept: States in the ledger of a region.
     """
@@ -66,8 +64,6 @@ class MemoryAccount:
         self.retained: dict[str, list[StackResource]] = {}
         self.objects: Counter[str] = Counter()
         self.formats: dict[str, int] = {}
-        self.upgrades: dict[str, str] = {}
-        self.differing: set[str] = set()
         self.outputs: dict[str, str] = {}
         self.kept: dict[str, MemoryRegionStates] = {}
 
@@ -161,14 +157,6 @@ class MemoryAccount:
         self.on_call("deployed.start")
         self.mapping[region] = "Enabled"
 
-    def stop(self, region: str) -> None:
-        self.on_call("deployed.stop")
-        self.mapping[region] = "Disabled"
-
-    def worker_timeout_s(self, region: str) -> int:
-        del region
-        return 60
-
     def set_intake(self, region: str, *, enabled: bool) -> None:
         self.on_call("deployed.set_intake")
         self.mapping[region] = "Enabled" if enabled else "Disabled"
@@ -196,40 +184,6 @@ class MemoryAccount:
 
     def data_format(self, region: str) -> int:
         return self.formats.get(region, FORMAT_VERSION)
-
-    def is_old(self, region: str) -> bool:
-        return self.data_format(region) < FORMAT_VERSION
-
-    def usage_before(self, region: str) -> int:
-        return 1 if self.is_old(region) or self.upgrades.get(region) == "converted" else 0
-
-    def begin(self, region: str) -> None:
-        self.on_call("data.begin")
-        self.upgrades.pop(region, None)
-
-    def stopped(self, region: str, *, worker_timeout_s: int) -> None:
-        self.on_call(f"data.stopped {worker_timeout_s}")
-        self.upgrades.setdefault(region, "stopped")
-
-    def convert(self, region: str, tell: Callable[[str], None]) -> None:
-        self.on_call("data.convert")
-        if region in self.differing:
-            raise OperationFailedError(f"usage of {region} differs")
-        self.formats[region] = FORMAT_VERSION
-        self.upgrades[region] = "converted"
-        tell("converted")
-
-    def is_unsettled(self, region: str) -> bool:
-        return region in self.upgrades
-
-    def settle(self, region: str, tell: Callable[[str], None]) -> None:
-        self.on_call("data.settle")
-        self.upgrades[region] = "settled"
-        tell("settled")
-
-    def forget(self, region: str) -> None:
-        self.on_call("data.forget")
-        self.upgrades.pop(region, None)
 
 
 class MemoryDeployedSettings:

@@ -21,9 +21,8 @@ from metering.stores.bucket import closed_accounts_key, closed_days_key, closed_
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
-from tests.support.frozen import as_of_0_1
 from tests.support.lake_readers import TotalsAlone
-from tests.support.lake_world import ACCOUNT, World, record
+from tests.support.lake_world import World, record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -270,57 +269,6 @@ def test_verify_names_a_file_of_which_the_frozen_hour_is_gone_too() -> None:
     gone, rows = world.jobs.closer.verify(MONTH)
     assert gone.endswith(f"there is no object {hour.key}")
     assert rows == "2026-10-01T00:00:00Z: the files have other rows than those that were frozen"
-
-
-class TestAMonthThatRelease01Closed:
-    """One document with all totals in it, and no other object."""
-
-    def closed(self) -> World:
-        world = world_with_october()
-        closed = close(world)
-        usage = world.frozen_usage(MONTH)
-        hours = {
-            hour.hour_s: (hour.files, {key: total for key, total in usage.items() if key.hour_s == hour.hour_s})
-            for hour in closed.hours
-        }
-        for key in world.objects.keys("closed/"):
-            world.objects.remove(key)
-        as_of_0_1(world.items, world.objects, MONTH, hours)
-        return world
-
-    def test_stays_readable_hour_by_hour(self) -> None:
-        world = self.closed()
-        assert world.frozen_usage(MONTH) == october(world)
-        closed = world.jobs.closer.frozen(MONTH)
-        assert closed is not None
-        assert (closed.accounts, len(closed.digest)) == (None, 64)
-        assert close(world) == closed
-
-    def test_is_listed_and_verified(self) -> None:
-        world = self.closed()
-        [_, listed] = world.jobs.closer.months()
-        assert (listed.state, listed.total) == ("closed", Total(5 + 7 + 2**63, 4))
-        assert world.jobs.closer.verify(MONTH) == []
-        [key, _] = world.objects.keys("lake/dt=2026-10")
-        world.objects.remove(key)
-        [problem] = world.jobs.closer.verify(MONTH)
-        assert problem.endswith(f"there is no object {key}")
-
-    @pytest.mark.parametrize("group_by", [("account_id",), ("hour",), ("day",)])
-    @pytest.mark.parametrize("accounts", [frozenset[str](), frozenset({ACCOUNT})])
-    def test_answers_the_reports_of_one_that_is_closed_now(
-        self, group_by: tuple[str], accounts: frozenset[str]
-    ) -> None:
-        query = UsageQuery(from_s=FIRST_S, to_s=AFTER_S, group_by=group_by, accounts=accounts)  # type: ignore[arg-type]  # texts
-        new = world_with_october()
-        close(new)
-        rows = report_rows([new.source()], query, now_s=AFTER_S + 5 * DAY_S)
-        assert rows
-        assert report_rows([self.closed().source()], query, now_s=AFTER_S + 5 * DAY_S) == rows
-
-    def test_is_compared_by_rebuild(self) -> None:
-        world = self.closed()
-        assert world.jobs.rebuilder.usage().damaged == ()
 
 
 def test_a_close_tells_which_hours_it_compared_and_froze() -> None:

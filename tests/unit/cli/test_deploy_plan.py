@@ -184,6 +184,15 @@ def test_a_newer_data_format_is_refused_with_the_way_that_is_left() -> None:
     assert "docs/operator-guide.md says under Restore" in refused.value.advice
 
 
+def test_an_older_data_format_is_refused_with_the_release_that_upgrades_it() -> None:
+    found = replace(there(stack("pipeline")), own=replace(OWN, data_format=2))
+
+    with pytest.raises(CommandFailedError, match=r"format 1, .* format 2: run metering upgrade") as refused:
+        check_formats([found])
+    assert "release 0.2.0" in refused.value.advice
+    assert "refused: the data has another format" in lines(found)
+
+
 @pytest.mark.parametrize("phase", [None, *Phase])
 def test_a_region_outside_the_rules_is_told_in_the_audit_trail_unless_it_stands(phase: Phase | None) -> None:
     """H-P3: what `--outside-rules` builds is part of the deed's consequence."""

@@ -34,7 +34,6 @@ class Setup:
             builder=self.account,
             probe=self.account,
             deployed=self.account,
-            data=self.account,
             clock=self.clock,
             rules=rules,
             no_pager=no_pager,

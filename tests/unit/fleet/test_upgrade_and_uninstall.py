@@ -42,7 +42,6 @@ class World:
             builder=self.account,
             probe=self.account,
             deployed=self.account,
-            data=self.account,
             clock=ManualClock(1_800_000_000_000),
             rules=RolloutRules(home=HOME, bake_min=0, canaries=1),
         )

@@ -48,5 +48,5 @@ def test_a_format_that_this_checkout_does_not_know_is_refused_whatever_the_versi
     assert direction(release("0.3.0", data_format=2), data_format=2, own=release("0.9.0")) is Direction.REFUSED
 
 
-def test_an_older_release_of_a_newer_format_may_be_upgraded_while_the_data_is_still_old() -> None:
-    assert direction(release("0.2.0"), data_format=1, own=release("0.3.0", data_format=2)) is Direction.UPGRADE
+def test_a_release_of_a_newer_format_is_refused_while_the_data_is_still_old() -> None:
+    assert direction(release("0.1.0"), data_format=1, own=release("0.3.0", data_format=2)) is Direction.REFUSED

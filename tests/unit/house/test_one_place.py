@@ -26,7 +26,6 @@ _CARRIERS = (
     "load_tests/race/",
     "load_tests/wire/",
 )
-# `metering/upgrade` knows the keys of the format before, and goes with the release after.
 _FORMAT = re.compile(r"[A-Z0-9][#$]")
 
 
@@ -62,7 +61,7 @@ def test_no_key_format_is_outside_the_ledger() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}"
         for path in _modules(*PRODUCTION)
-        if not path.is_relative_to(ROOT / "metering/ledger") and not path.is_relative_to(ROOT / "metering/upgrade")
+        if not path.is_relative_to(ROOT / "metering/ledger")
         for line in key_formats(path.read_text(), carrier=str(path.relative_to(ROOT)).startswith(_CARRIERS))
     ]
     assert found == []

@@ -14,17 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.errors import ObjectDamagedError
-from metering.lake.frozen_usage import by_day, rows_of_days
 from metering.lake.parquet.frozen_months.account_groups import account_groups
 from metering.lake.parquet.frozen_months.account_index import add_account_index, metadata_of_accounts
 from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
 from metering.lake.parquet.usage_files import NAMES, USAGE_SCHEMA, usage_parquet, usage_table, usage_writer
+from metering.lake.ports import rows_of_days
 from metering.lake.usage_digest import in_order, usage_digest
 from metering.stores.bucket import closed_accounts_key, closed_days_key
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey
 from tests.support.frozen import freeze
 from tests.support.memory.clock import ManualClock
+from tests.support.memory.frozen import by_day
 from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.hours import month_bounds_s
-from metering.lake.frozen_usage import by_day, rows_of_days
 from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
+from metering.lake.ports import rows_of_days
 from metering.lake.usage_digest import in_order, row_place, usage_digest
 from metering.stores.bucket import closed_accounts_key, closed_days_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey, merge, sum_totals
 from tests.support.frozen import freeze
 from tests.support.memory.clock import ManualClock
-from tests.support.memory.frozen import PlainFrozenFiles
+from tests.support.memory.frozen import PlainFrozenFiles, by_day
 from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:

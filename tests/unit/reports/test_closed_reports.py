@@ -21,7 +21,6 @@ from metering.stores.bucket import closed_days_key
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
-from tests.support.frozen import as_of_0_1
 from tests.support.lake_world import ACCOUNT, World, record
 from tests.support.usage_items import change, usage_of
 
@@ -161,24 +160,7 @@ def test_a_report_of_an_account_reads_no_manifest(group_by: tuple[str, ...]) -> 
     assert "objects.get" not in calls
 
 
-@pytest.mark.parametrize("group_by", [("usage_type",), ("usage_type", "hour")])
-def test_a_report_of_an_account_on_a_month_that_0_1_0_closed_is_the_same(group_by: tuple[str, ...]) -> None:
-    def rows(world: World) -> list[UsageRow]:
-        return report(
-            world, from_s=OCTOBER, to_s=NOVEMBER, accounts=frozenset([ACCOUNT]), details=(), group_by=group_by
-        )
-
-    newer, older = region(), World(now_s=NOVEMBER + 4 * DAY_S)
-    closed = newer.jobs.closer.frozen("2026-10")
-    assert closed is not None
-    hours = {
-        hour.hour_s: (hour.files, dict(newer.jobs.frozen_files.hour(closed, hour.hour_s))) for hour in closed.hours
-    }
-    as_of_0_1(older.items, older.objects, "2026-10", hours)
-    assert rows(older) == rows(newer) != []
-
-
-def test_an_object_of_a_closed_month_that_is_gone_is_not_taken_for_an_older_form() -> None:
+def test_an_object_of_a_closed_month_that_is_gone_ends_the_report() -> None:
     world = region()
     world.objects.remove(closed_days_key("2026-10"))
     with pytest.raises(ObjectMissingError):

@@ -15,7 +15,7 @@ from metering.errors import OperationFailedError, SettingsError
 from metering.fleet.ports import RegionStacks
 from metering.fleet.regions import executions_of
 from metering.fleet.state_store import LedgerRegionStates
-from metering.ledger.format_version import check_readable, stored_format
+from metering.ledger.format_version import check_format, check_readable, stored_format
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.ledger.waiting import waiting_commits
 from metering.operations.alarms import ALARMS, ROLLBACK_ALARMS, alarm_name
@@ -91,19 +91,6 @@ class DeployedRegions:
             with translated("lambda.UpdateEventSourceMapping"):
                 self._clients_of(region).lambda_.update_event_source_mapping(UUID=mapping, Enabled=enabled)
 
-    def stop(self, region: str) -> None:
-        clients = self._clients_of(region)
-        self.set_intake(region, enabled=False)
-        for rule in self._resource_ids(region, "AWS::Events::Rule"):
-            with translated("events.DisableRule"):
-                clients.events.disable_rule(Name=rule.rpartition("|")[2])
-
-    def worker_timeout_s(self, region: str) -> int:
-        name = self._function(region, "Aggregator")
-        with translated("lambda.GetFunctionConfiguration"):
-            found = self._clients_of(region).lambda_.get_function_configuration(FunctionName=name)
-        return found["Timeout"]
-
     def intake(self, region: str) -> str:
         states = [state for _, state in self._mappings(region)]
         return states[0] if states else "none"
@@ -171,6 +158,21 @@ class DeployedRegions:
 
     def data_format(self, region: str) -> int:
         return stored_format(self._tables(region))
+
+    def usage_generation(self, region: str) -> int:
+        """Generation of the usage table that the region's data goes with; 0 if nothing is deployed.
+
+        Raises:
+            FormatTooNewError: Newer code wrote the data.
+            FormatTooOldError: Older code wrote it, and it was not upgraded.
+        """
+        try:
+            resources = self._resources(region)
+        except SettingsError:
+            return 0
+        found = check_format(self._tables(region))
+        # A region without a batch has the table that it was deployed with.
+        return resources.usage_generation if found is None else found.usage_generation
 
     def _page_alarms(self, region: str) -> list[AlarmState]:
         names = {alarm_name(self._stage, spec.name) for spec in ALARMS if spec.severity == "page"}

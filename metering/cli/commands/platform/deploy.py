@@ -8,7 +8,7 @@ import typer
 
 from metering.adapters.checkout import checkout_dir
 from metering.cli.command import Session, command, say
-from metering.cli.commands.platform.plan import check_formats, meanwhile, plan_lines
+from metering.cli.commands.platform.plan import check_formats, plan_lines
 from metering.cli.commands.platform.states import check_rules, ended, fail_unless_ready, tell_changes, write_states
 from metering.cli.fleet import deploying_fleet, home_of
 from metering.cli.stages.options import (
@@ -74,7 +74,7 @@ def deploy(
     changes = tell_changes(fleet, names)
     if dry_run or not surveyed:
         return
-    consequence = f"The stacks there are made or changed; {meanwhile(surveyed)} {changes}{outside}"
+    consequence = f"The stacks there are made or changed; batches are processed meanwhile. {changes}{outside}"
     with session.deed(
         what="deploy", subject=", ".join(names), consequence=consequence, ground=home_of(session, fleet)
     ) as done:

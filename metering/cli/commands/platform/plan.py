@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.cli.failures import CommandFailedError
-from metering.errors import FormatTooNewError
+from metering.errors import FormatTooNewError, FormatTooOldError
 from metering.fleet.regions import ROLLUP_EVERY_MIN
 from metering.fleet.versions import LAST_SILENT_VERSION, Direction
 from metering.operations.own_costs.standing_cost import Tick, standing_month_usd
@@ -27,12 +27,12 @@ _WORDS = {
     Direction.SAME: "the same version",
     Direction.UPGRADE: "an upgrade",
     Direction.ROLLBACK: "a ROLLBACK",
-    Direction.REFUSED: "refused: the data has a newer format",
+    Direction.REFUSED: "refused: the data has another format",
 }
 
 
 def check_formats(surveyed: Sequence[Surveyed]) -> None:
-    """Refuse a deployment of code that does not know the format of a region's data.
+    """Refuse a deployment of code that does not work with the format of a region's data.
 
     Raises:
         CommandFailedError: With what is possible instead.
@@ -45,6 +45,12 @@ def check_formats(surveyed: Sequence[Surveyed]) -> None:
                 f"{each.region}: {error}",
                 "There is no rollback across data formats. Use that version; or restore the tables to a time before "
                 "the upgrade, as docs/operator-guide.md says under Restore, and send again what came later.",
+            ) from error
+        except FormatTooOldError as error:
+            raise CommandFailedError(
+                f"{each.region}: {error}",
+                "Run it from a checkout of release 0.2.0 first, the last one that upgrades format 1 "
+                "(docs/releasing.md).",
             ) from error
 
 
@@ -82,16 +88,6 @@ def _time_and_cost(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> It
         return
     yield f"  time: {time}"
     yield f"  cost: {'as now' if all(each.runs for each in surveyed) else cost}; {rest}"
-
-
-def meanwhile(surveyed: Sequence[Surveyed]) -> str:
-    """What becomes of batches while regions are deployed to, as the end of a sentence."""
-    if any(each.converts for each in surveyed):
-        return (
-            "it gets another format: the intake stops until that is done, the queue keeps what comes, and there is NO "
-            "WAY BACK to the version before."
-        )
-    return "batches are processed meanwhile."
 
 
 def standing_usd(config: StageConfig) -> str:
@@ -143,8 +139,7 @@ def _change(surveyed: Surveyed) -> str:
         known = "" if surveyed.way is Direction.SAME else f" ({from_to(surveyed)}, {_WORDS[surveyed.way]})"
         return f"nothing runs there; its data stands, and all else is deployed anew{known}{settings}"
     rest = ", continues a deployment that did not end" if surveyed.unfinished else ""
-    data = f", data from format {surveyed.data_format} to {surveyed.own.data_format}" if surveyed.converts else ""
-    return f"{from_to(surveyed)}, {_WORDS[surveyed.way]}{settings}{data}{rest}"
+    return f"{from_to(surveyed)}, {_WORDS[surveyed.way]}{settings}{rest}"
 
 
 def _minutes(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> int:

@@ -8,7 +8,7 @@ import typer
 
 from metering.adapters.checkout import checkout_dir
 from metering.cli.command import Session, command, say
-from metering.cli.commands.platform.plan import check_formats, deployed_version, meanwhile, plan_lines
+from metering.cli.commands.platform.plan import check_formats, deployed_version, plan_lines
 from metering.cli.commands.platform.states import ended, fail_unless_ready, tell_changes, write_states
 from metering.cli.failures import CommandFailedError
 from metering.cli.fleet import deploying_fleet, home_of
@@ -64,8 +64,7 @@ def upgrade(
     """Bring the regions where the stage is deployed to the version of this checkout, newer or older.
 
     It goes wave by wave. Default is the home region; --region names another, or all. An older version is a rollback,
-    which is refused if it does not know the format of the data. If the data gets another format, the intake stops until
-    that is done, and nobody can go back. What an earlier run began is continued.
+    which is refused if it does not know the format of the data. What an earlier run began is continued.
     """
     options = SettingsOptions.of(settings, unset, settings_file)
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose, names_home=False)
@@ -91,7 +90,7 @@ def upgrade(
         what="upgrade",
         subject=f"{own_release().version}: {', '.join(names)}",
         consequence=f"{'This is a ROLLBACK to an older version. ' if back else ''}The functions there are replaced; "
-        f"data is kept, and {meanwhile(chosen)} {changes}",
+        f"data is kept, and batches are processed meanwhile. {changes}",
         ground=home_of(session, fleet),
     ) as done:
         result = fleet.manager.redeploy(names)

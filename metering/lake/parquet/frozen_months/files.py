@@ -9,7 +9,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.errors import ObjectDamagedError
-from metering.lake.frozen_usage import by_day, day_batches, of_accounts, usage_in_manifest
 from metering.lake.parquet.frozen_months.account_groups import account_groups
 from metering.lake.parquet.frozen_months.account_index import add_account_index
 from metering.lake.parquet.frozen_months.days import day_batch, summed_days
@@ -26,7 +25,6 @@ from metering.lake.parquet.usage_files import (
     usage_writer,
 )
 from metering.lake.ports import MonthFiles, UsageFile, UsageMeasure
-from metering.lake.usage_digest import in_order
 from metering.units import KIB
 from metering.usage.totals import Total
 
@@ -112,23 +110,14 @@ class ParquetFrozenFiles:
         hour = frozen.hour(hour_s)
         if hour is None:
             return
-        if hour.usage is not None:
-            yield from of_accounts(in_order(hour.usage), accounts)
-            return
         for table in self._tables(hour.key, accounts):
             yield from rows_of(table)
 
     def account_rows(self, frozen: FrozenMonth, account_ids: Collection[str]) -> Iterator[tuple[UsageKey, Total]]:
-        if frozen.accounts is None:
-            yield from of_accounts(usage_in_manifest(frozen), account_ids)
-            return
         for table in self._tables(frozen.accounts.key, account_ids, end_bytes=_ACCOUNTS_END_BYTES):
             yield from rows_of(table)
 
     def days(self, frozen: FrozenMonth, accounts: Collection[str] | None = None) -> Iterator[DayBatch]:
-        if frozen.days is None:
-            yield from day_batches(of_accounts(usage_in_manifest(frozen), accounts))
-            return
         for table in self._tables(frozen.days.key, accounts):
             if table.num_rows:
                 yield day_batch(table)
@@ -146,11 +135,6 @@ class ParquetFrozenFiles:
             accounts: Only of these accounts; None for all.
             columns: Only these columns, `account_id` among them; None for all.
         """
-        if frozen.days is None:
-            days = by_day(of_accounts(usage_in_manifest(frozen), accounts))
-            while part := list(islice(days, self._group_rows)):
-                yield usage_table(part)
-            return
         yield from self._tables(frozen.days.key, accounts, columns)
 
     def hour_tables(
@@ -163,9 +147,6 @@ class ParquetFrozenFiles:
         """What `hour` gives, in columns, as `day_tables` does."""
         hour = frozen.hour(hour_s)
         if hour is None:
-            return
-        if hour.usage is not None:
-            yield usage_table(list(of_accounts(in_order(hour.usage), accounts)))
             return
         yield from self._tables(hour.key, accounts, columns)
 
@@ -186,7 +167,7 @@ class ParquetFrozenFiles:
         digest = hashlib.sha256()
         for table in tables:
             add_to_digest(digest, table)
-        if hour.frozen is None or digest.hexdigest() != hour.frozen.digest:
+        if digest.hexdigest() != hour.frozen.digest:
             raise ObjectDamagedError(hour.key, "its rows are not those of its digest")
         yield from tables
 

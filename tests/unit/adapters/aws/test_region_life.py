@@ -326,33 +326,3 @@ def test_what_somebody_stopped_runs_again_and_those_that_run_alone_stay_alone() 
         ("delete_function_concurrency", {"FunctionName": "aggregator"}),
         ("put_function_concurrency", {"FunctionName": "compactor", "ReservedConcurrentExecutions": 1}),
     ]
-
-
-def test_a_stop_ends_the_intake_and_every_schedule_and_the_timeout_is_that_of_the_deployed_worker() -> None:
-    resources = [
-        {"ResourceType": "AWS::Events::Rule", "PhysicalResourceId": "bus|compactor"},
-        {"ResourceType": "AWS::Events::Rule", "PhysicalResourceId": "watch"},
-        {"ResourceType": "AWS::Lambda::Function", "PhysicalResourceId": "aggregator"},
-    ]
-    lambda_, events = (
-        Answers({
-            "list_event_source_mappings": {"EventSourceMappings": [{"UUID": "m", "State": "Disabling"}]},
-            "get_function_configuration": {"Timeout": 45},
-        }),
-        Answers({}),
-    )  # fmt: skip
-    cloudformation = Answers({
-        "describe_stacks": {
-            "Stacks": [{"Outputs": [{"OutputKey": "AggregatorFunctionName", "OutputValue": "aggregator"}]}]
-        },
-        "list_stack_resources": {"StackResourceSummaries": resources},
-    })  # fmt: skip
-    clients = StubbedClients(cloudformation=cloudformation, lambda_=lambda_, events=events)
-    regions = DeployedRegions(lambda _: cast("Clients", clients), stage="prod")
-
-    regions.stop("us-east-1")
-
-    assert ("update_event_source_mapping", {"UUID": "m", "Enabled": False}) in lambda_.asked
-    assert events.asked == [("disable_rule", {"Name": "compactor"}), ("disable_rule", {"Name": "watch"})]
-    assert regions.intake("us-east-1") == "Disabling"
-    assert regions.worker_timeout_s("us-east-1") == 45
