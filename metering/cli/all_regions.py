@@ -9,15 +9,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.fleet import fleet_of
 from metering.cli.places import ALL_REGIONS
-from metering.errors import MeteringError, OperationFailedError, SettingsError, UnavailableError
+from metering.errors import MeteringError, OperationFailedError, UnavailableError
 from metering.reports.regions_answer import regions_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from metering.cli.command import Session
     from metering.reports.answer import Answer
@@ -46,20 +44,11 @@ def all_connections(session: Session) -> list[RegionConnection]:
     Raises:
         CommandFailedError: One of them gives no answer, or the stage is not deployed anywhere.
     """
-    from metering.adapters.aws.errors import refusals_explained
-
-    fleet = fleet_of(session)
-    states = {state.region: state for state in fleet.states.everything()}
     found: list[RegionConnection] = []
-    for name in sorted({fleet.home, *states}):
-        try:
-            with refusals_explained():
-                found.append(connect(endpoint=session.endpoint, region=name, stage=session.stage))
-        except OperationFailedError as error:
-            # A region that was never built completely has no data. All others must answer, or totals would be short.
-            absent = isinstance(error.__cause__, SettingsError)
-            if states[name].holds_data if name in states else not absent:
-                raise _failed(name, error) from error
+    stage = session.regions
+    for name in stage.names:
+        with answering(name):
+            found += stage.reached(name)
     if not found:
         raise CommandFailedError(
             f"Stage {session.stage} is not deployed in any region.",
@@ -112,11 +101,6 @@ def answering(region: str) -> Iterator[None]:
 def of_region(session: Session, region: str) -> str:
     """What begins a message about a region, where several are read."""
     return f"{region}: " if asks_for_all(session) else ""
-
-
-def left_out(session: Session) -> Mapping[str, list[str]]:
-    """Parts of the service that regions run without, because the region does not offer them."""
-    return {state.region: list(state.left_out) for state in fleet_of(session).states.everything() if state.left_out}
 
 
 def _failed(region: str, error: MeteringError) -> CommandFailedError:

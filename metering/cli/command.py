@@ -29,6 +29,7 @@ from metering.cli.connecting import (
     connect,
     dead_emulator_told,
     emulated,
+    reaching,
     refuse_aws_for_emulated,
     refuse_several,
 )
@@ -52,7 +53,9 @@ if TYPE_CHECKING:
     from metering.cli.deeds import Done, Ground, Person
     from metering.cli.printing.table import Chart
     from metering.reports.answer import Answer
+    from metering.stores.items import ItemStore
     from metering.wiring.connection import RegionConnection
+    from metering.wiring.region import Stage
 
 P = ParamSpec("P")
 DEFAULT_STAGE = "local"
@@ -197,9 +200,7 @@ class Session:
             WrongUsageError: No region can have this name, or the settings file is broken.
             CommandFailedError: Nothing answers.
         """
-        from metering.cli.stages.homes import home_region
-
-        return self.given_region or home_region(self.stage, endpoint=lambda: self.endpoint)
+        return self.given_region or self._home
 
     @cached_property
     def _connection(self) -> RegionConnection:
@@ -208,6 +209,37 @@ class Session:
         endpoint, region = self.endpoint, self.region_name
         home = partial(known_home, self.stage, endpoint=lambda: endpoint)
         return connect(endpoint=endpoint, region=region, stage=self.stage, home=home)
+
+    @cached_property
+    def regions(self) -> Stage[RegionConnection]:
+        """The stage with all of its regions, whichever `--region` names.
+
+        Raises:
+            WrongUsageError: The settings file is broken.
+            CommandFailedError: Nothing answers.
+        """
+        from metering.adapters.aws.session import Clients
+        from metering.fleet.state_store import LedgerRegionStates
+        from metering.wiring.region import Stage, home_ledger
+
+        home = self._home
+
+        def ledger() -> ItemStore | None:
+            with reaching(self.endpoint, home):
+                return home_ledger(Clients.from_env(os.environ, region=home, endpoint_url=self.endpoint), self.stage)
+
+        return Stage(home=home, connect=self._connect, states=LedgerRegionStates(ledger))
+
+    @cached_property
+    def _home(self) -> str:
+        from metering.cli.stages.homes import home_region
+
+        return home_region(self.stage, endpoint=lambda: self.endpoint)
+
+    def _connect(self, region: str) -> RegionConnection:
+        if region == self.region_name:
+            return self.region()
+        return connect(endpoint=self.endpoint, region=region, stage=self.stage)
 
     def region(self) -> RegionConnection:
         """Connect to the deployed region on first use: its stores, queues and settings.

@@ -53,16 +53,27 @@ def connect(
     """
     # Slow to import, and a command that is refused or only explained does not connect.
     from metering.adapters.aws.session import Clients
-    from metering.adapters.aws.stacks import stack_outputs
-    from metering.wiring.connection import RegionConnection
+    from metering.wiring.connection import connected
 
     clients = Clients.from_env(os.environ if environ is None else environ, region=region, endpoint_url=endpoint)
     try:
-        return RegionConnection(clients=clients, names=stack_outputs(clients, stage))
-    except UnavailableError as error:
-        raise no_answer(error, endpoint=endpoint, region=region) from error
+        with reaching(endpoint, region):
+            return connected(clients, stage)
     except SettingsError as error:
         raise not_deployed(error, region=region, stage=stage, home=home()) from error
+
+
+@contextmanager
+def reaching(endpoint: str | None, region: str) -> Iterator[None]:
+    """Explain that a region gives no answer.
+
+    Raises:
+        CommandFailedError: It gives none.
+    """
+    try:
+        yield
+    except UnavailableError as error:
+        raise no_answer(error, endpoint=endpoint, region=region) from error
 
 
 def not_deployed(error: SettingsError, *, region: str, stage: str, home: str | None = None) -> CommandFailedError:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.cli.command import say
-from metering.cli.connecting import no_answer
+from metering.cli.connecting import reaching
 from metering.cli.failures import CommandFailedError
 from metering.cli.stages.homes import home_region
 from metering.cli.stages.options import SettingsOptions, asked_for, settings_explained
-from metering.errors import UnavailableError
 from metering.fleet.settings.bases import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from metering.cli.command import Session
     from metering.cli.deeds import Ground
@@ -70,7 +68,7 @@ def _fleet(session: Session, asked: Asked, *, no_pager: bool, verbose: bool, nam
         no_pager=no_pager,
         say=say_of,
         say_resource=say_of if verbose else silent,
-        reaching_home=partial(_reaching, session.endpoint, home),
+        reaching_home=partial(reaching, session.endpoint, home),
     )
 
 
@@ -154,11 +152,3 @@ def home_of(session: Session, fleet: Fleet) -> Ground:
 def say_of(region: str, message: str) -> None:
     """Tell people one line about a region, or about all if it is empty."""
     say(f"{region}: {message}" if region else message)
-
-
-@contextmanager
-def _reaching(endpoint: str | None, region: str) -> Iterator[None]:
-    try:
-        yield
-    except UnavailableError as error:
-        raise no_answer(error, endpoint=endpoint, region=region) from error

@@ -10,21 +10,22 @@ from urllib.parse import urlsplit
 
 from metering.adapters.aws.fleet.homes import published_home
 from metering.adapters.aws.session import Clients
-from metering.adapters.aws.stacks import stack_outputs
 from metering.adapters.emulator.health import is_emulator
 from metering.adapters.emulator.reaching import endpoint_for
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
 from metering.fleet.settings.bases import SAFEST, STAGES, runs_on_emulator
-from metering.fleet.settings.layers import Asked
 from metering.fleet.settings.names import STAGE_NAME
 from metering.fleet.stage import StageConfig
+from metering.fleet.state_store import LedgerRegionStates
 from metering.reports.safe_text import without_password
 from metering.usage.locations import is_region
-from metering.wiring.connection import RegionConnection
-from metering.wiring.fleet import Fleet
+from metering.wiring.connection import connected
+from metering.wiring.region import Stage, home_ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    from metering.wiring.connection import RegionConnection
 
 ALL = "all"
 _TOO_LITTLE = "Nothing is answered, because it would be too little. Ask again, or name one region."
@@ -100,7 +101,7 @@ class Place:
     def _deployed_home(self) -> str | None:
         if runs_on_emulator(self.stage):
             return None
-        return published_home(self.stage, environ=self.environ, endpoint=self._reached())
+        return published_home(self.stage, environ=self.environ, endpoint=self._reached)
 
     @property
     def everywhere(self) -> bool:
@@ -114,13 +115,19 @@ class Place:
             OperationFailedError: A region is not deployed, or one that holds data cannot be read.
             UnavailableError: A region gives no answer.
         """
-        endpoint = self._reached()
-        return list(self._all(endpoint)) if self.everywhere else [self._connected(self.region, endpoint)]
+        if not self.everywhere:
+            return [self._connected(self.region)]
+        found: list[RegionConnection] = []
+        for name in self._stage.names:
+            try:
+                found += self._stage.reached(name)
+            except UnavailableError as error:
+                raise _silent(name, error) from error
+        return found or [self._connected(self.home)]
 
     def left_out(self) -> dict[str, list[str]]:
         """Parts of the service that regions run without."""
-        states = self._fleet(self._reached()).states.everything()
-        return {state.region: list(state.left_out) for state in states if state.left_out}
+        return self._stage.left_out
 
     def billing(self) -> tuple[RegionConnection, Sequence[RegionConnection]]:
         """The home region, and all regions that hold data, whichever was named: tiers count over all of them.
@@ -129,56 +136,41 @@ class Place:
             OperationFailedError: One of them cannot be read: costs would be at wrong tiers.
             UnavailableError: The home region gives no answer.
         """
-        endpoint = self._reached()
-        home = self._home(endpoint)
-        names = {state.region for state in self._fleet(endpoint).states.everything()} - {home.region}
-        alone = not names or home.region != self.home
-        return home, [home] if alone else list(self._all(endpoint))
+        home = self._stage.billing_home(None if self.everywhere else self.region, emulated=self._emulated)
+        regions, unread = self._stage.readable(home)
+        for name, error in unread.items():
+            raise _silent(name, error) if isinstance(error, UnavailableError) else error
+        return home, regions
 
-    def _home(self, endpoint: str | None) -> RegionConnection:
-        """The home region. A stage on an emulator may live in one region that is not its home."""
-        try:
-            return self._connected(self.home, endpoint)
-        except OperationFailedError:
-            emulated = endpoint is not None and is_emulator(endpoint, ca_bundle=self._ca_bundle)
-            if self.everywhere or self.region == self.home or not emulated:
-                raise
-        return self._connected(self.region, endpoint)
-
-    @property
-    def _ca_bundle(self) -> str | None:
-        return self.environ.get("AWS_CA_BUNDLE") or None
-
+    @cached_property
     def _reached(self) -> str | None:
         return endpoint_for(self.stage, self.endpoint, self.environ)
 
-    def _connected(self, region: str, endpoint: str | None) -> RegionConnection:
-        clients = Clients.from_env(self.environ, region=region, endpoint_url=endpoint)
+    @cached_property
+    def _stage(self) -> Stage[RegionConnection]:
+        states = LedgerRegionStates(lambda: home_ledger(self._clients(self.home), self.stage))
+        return Stage(home=self.home, connect=self._connected, states=states)
+
+    def _emulated(self) -> bool:
+        ca_bundle = self.environ.get("AWS_CA_BUNDLE") or None
+        return self._reached is not None and is_emulator(self._reached, ca_bundle=ca_bundle)
+
+    def _clients(self, region: str) -> Clients:
+        return Clients.from_env(self.environ, region=region, endpoint_url=self._reached)
+
+    def _connected(self, region: str) -> RegionConnection:
         try:
-            names = stack_outputs(clients, self.stage)
+            return connected(self._clients(region), self.stage).read_only()
         except SettingsError as error:
             raise OperationFailedError(f"{error}.", "Name another stage, region or endpoint.") from error
-        return RegionConnection(clients=clients, names=names).read_only()
-
-    def _all(self, endpoint: str | None) -> Iterator[RegionConnection]:
-        fleet = self._fleet(endpoint)
-        states = {state.region: state for state in fleet.states.everything()}
-        for name in sorted({fleet.home, *states}):
-            try:
-                yield self._connected(name, endpoint)
-            except UnavailableError as error:
-                raise OperationFailedError(f"Region {name} gives no answer ({error.detail}).", _TOO_LITTLE) from error
-            except OperationFailedError:
-                # A region that was never built completely has no data, and its stacks name no resources.
-                if name == fleet.home or states[name].holds_data:
-                    raise
-
-    def _fleet(self, endpoint: str | None) -> Fleet:
-        return Fleet(asked=Asked(stage=self.stage), home=self.home, endpoint=endpoint, environ=self.environ)
 
 
 def _home_of(stage: str) -> str:
     return StageConfig.load(stage, like=stage if stage in STAGES else SAFEST).rollout.home
+
+
+def _silent(region: str, error: UnavailableError) -> OperationFailedError:
+    return OperationFailedError(f"Region {region} gives no answer ({error.detail}).", _TOO_LITTLE)
 
 
 def _is_url(text: str) -> bool:

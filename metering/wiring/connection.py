@@ -13,7 +13,8 @@ from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.read_only import ReadOnlyClients
 from metering.adapters.aws.s3.bucket_events import S3BucketEvents
 from metering.adapters.aws.s3.objects import S3ObjectStore
-from metering.adapters.aws.stacks import RegionResources, read_outputs
+from metering.adapters.aws.session import Clients
+from metering.adapters.aws.stacks import RegionResources, read_outputs, stack_outputs
 from metering.adapters.no_metrics import NoMetrics
 from metering.fleet.ports import RegionStacks
 from metering.fleet.settings.layers import config_of
@@ -169,3 +170,13 @@ class RegionConnection(RegionPorts):
     @cached_property
     def jobs(self) -> LakeJobs:
         return lake_jobs(self, NoMetrics(), threads=scans_at_once(emulated=self.emulated))
+
+
+def connected(clients: Clients, stage: str) -> RegionConnection:
+    """Connect to the clients' region.
+
+    Raises:
+        SettingsError: The stage is not deployed there.
+        UnavailableError: The region gives no answer.
+    """
+    return RegionConnection(clients=clients, names=stack_outputs(clients, stage))

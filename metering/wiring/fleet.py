@@ -17,8 +17,7 @@ from metering.adapters.aws.fleet.deployed_regions import DeployedRegions
 from metering.adapters.aws.fleet.probe import RegionProbe
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
-from metering.adapters.aws.stacks import stack_outputs
-from metering.errors import MeteringError, SettingsError
+from metering.errors import MeteringError
 from metering.fleet.regions import Answered, Finding, reserved_executions
 from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
@@ -30,9 +29,9 @@ from metering.fleet.steps import DOCTOR, FleetPorts
 from metering.fleet.survey import survey
 from metering.fleet.uninstall import Uninstall
 from metering.fleet.versions import own_release
-from metering.wiring.connection import RegionConnection
+from metering.wiring.connection import connected
 from metering.wiring.doctor import findings_of
-from metering.wiring.region import StatePorts
+from metering.wiring.region import Stage, home_ledger
 
 if TYPE_CHECKING:
     from metering.fleet.regions import Phase, RegionState
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
     from metering.fleet.survey import Surveyed
     from metering.stores.items import ItemStore
+    from metering.wiring.connection import RegionConnection
 
 Say = Callable[[str, str], None]
 """Tells people one line: region (or empty) and message."""
@@ -155,18 +155,24 @@ class Fleet:
         return 0 if found == self.settings.of(region).config.policy().usage_generation else found
 
     def _examined(self, region: str) -> Sequence[Finding]:
-        clients = self.clients_of(region)
-        if clients.access.custom_endpoint:
+        if self.clients_of(region).access.custom_endpoint:
             # An emulator cannot show most of it, and shows that it cannot each time a region is built.
             return ()
         try:
-            return findings_of(RegionConnection(clients, stack_outputs(clients, self.asked.stage)))
+            return findings_of(self._connected(region))
         except MeteringError as error:
             return (Finding(check=DOCTOR.strip(), answered=Answered.UNKNOWN, detail=str(error)),)
+
+    def _connected(self, region: str) -> RegionConnection:
+        return connected(self.clients_of(region), self.asked.stage)
 
     @cached_property
     def states(self) -> LedgerRegionStates:
         return LedgerRegionStates(self.home_items)
+
+    @property
+    def regions(self) -> Stage[RegionConnection]:
+        return Stage(home=self.home, connect=self._connected, states=self.states)
 
     @cached_property
     def manager(self) -> RegionManager:
@@ -192,12 +198,8 @@ class Fleet:
 
     def home_items(self) -> ItemStore | None:
         """Tables of the home region; None while it is not deployed."""
-        clients = self.clients_of(self.home)
-        try:
-            with self.reaching_home():
-                return StatePorts(clients, stack_outputs(clients, self.asked.stage)).items
-        except SettingsError:
-            return None
+        with self.reaching_home():
+            return home_ledger(self.clients_of(self.home), self.asked.stage)
 
 
 def _side_by_side(build: Callable[[str], RegionState], regions: Sequence[str]) -> Iterable[RegionState]:

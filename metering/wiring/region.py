@@ -1,23 +1,28 @@
-"""Ports to the stores, queues and topics of a region, for functions and commands."""
+"""Ports to the stores, queues and topics of a region, and the regions of a stage, for functions and commands."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from metering.adapters.aws.alerts import SnsAlerts
 from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
+from metering.adapters.aws.errors import refusals_explained
 from metering.adapters.aws.queue_facts import SqsQueueFacts
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.errors import MeteringError, SettingsError
 from metering.ledger.format_version import check_format, check_readable
 from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from metering.adapters.aws.session import Clients
+    from metering.fleet.regions import RegionState
     from metering.stores.items import ItemStore
 
 
@@ -119,3 +124,136 @@ class StatePorts(RegionPorts):
 
     def _open(self, items: ItemStore) -> None:
         check_readable(items)
+
+
+class Named(Protocol):
+    """A connection that names its region."""
+
+    @property
+    def region(self) -> str: ...
+
+
+class States(Protocol):
+    """States of regions, as the home region keeps them."""
+
+    def everything(self) -> Sequence[RegionState]: ...
+
+
+R = TypeVar("R", bound=Named)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Generic[R]):
+    """Regions of one stage. Which there are is read once.
+
+    Attributes:
+        home: Name of the home region, which keeps the states of all regions, prices and payers.
+        connect: Connects to a region by its name. The error for a region without the stage is a `SettingsError`, or
+            has one as its cause.
+        states: States of the regions that the stage was ever built in.
+    """
+
+    home: str
+    connect: Callable[[str], R]
+    states: States
+
+    @cached_property
+    def known(self) -> Mapping[str, RegionState]:
+        """States by region, without a region that has none, as a home region may."""
+        return {state.region: state for state in self.states.everything()}
+
+    @property
+    def names(self) -> list[str]:
+        """Every region that may hold data, sorted."""
+        return sorted({self.home, *self.known})
+
+    @property
+    def holding_data(self) -> list[str]:
+        """The home region and every region that was once deployed whole, sorted."""
+        return [name for name in self.names if name == self.home or self.known[name].holds_data]
+
+    @property
+    def left_out(self) -> dict[str, list[str]]:
+        """Parts of the service that regions run without, because the region does not offer them."""
+        return {name: list(state.left_out) for name, state in self.known.items() if state.left_out}
+
+    def reached(self, name: str) -> list[R]:
+        """Connect to one of `names`; none if it was never deployed whole and cannot be read.
+
+        Raises:
+            MeteringError: The region holds data, or may hold some, and cannot be read: totals would be short.
+        """
+        try:
+            with refusals_explained():
+                return [self.connect(name)]
+        except MeteringError as error:
+            state = self.known.get(name)
+            if not is_absent(error) if state is None else state.holds_data:
+                raise
+            return []
+
+    def readable(
+        self, home: R, check: Callable[[R], object] = lambda _region: None
+    ) -> tuple[list[R], dict[str, MeteringError]]:
+        """Regions that are rated with a home region: those that answer, sorted by name, and why others do not.
+
+        A region that was never deployed whole is left out without a reason only if the stage is not there.
+
+        Args:
+            home: Connection to the home region, or to the only region of a stage on an emulator.
+            check: Reads something of a region.
+        """
+        found, silent = [home], dict[str, MeteringError]()
+        for name in self._others(home):
+            try:
+                with refusals_explained():
+                    region = self.connect(name)
+                    check(region)
+                    found.append(region)
+            except MeteringError as error:
+                if self.known[name].holds_data or not is_absent(error):
+                    silent[name] = error
+        return sorted(found, key=lambda region: region.region), silent
+
+    def billing_home(self, asked: str | None, *, emulated: Callable[[], bool]) -> R:
+        """Connect to the home region. A stage on an emulator may live in one region that is not its home: then to that.
+
+        Args:
+            asked: The region that is asked for; None for all.
+            emulated: Says whether an emulator answers.
+
+        Raises:
+            MeteringError: The home region cannot be read.
+        """
+        try:
+            return self.connect(self.home)
+        except MeteringError as error:
+            if asked is None or asked == self.home or not is_absent(error) or not emulated():
+                raise
+        return self.connect(asked)
+
+    def is_alone(self, home: R) -> bool:
+        """Whether a region is all that is rated: it has no others beside it, or is no home."""
+        return not self._others(home)
+
+    def _others(self, home: R) -> list[str]:
+        return sorted(self.known.keys() - {home.region}) if home.region == self.home else []
+
+
+def is_absent(error: MeteringError) -> bool:
+    """Whether a region cannot be read because the stage is not there."""
+    return isinstance(error, SettingsError) or isinstance(error.__cause__, SettingsError)
+
+
+def home_ledger(clients: Clients, stage: str) -> ItemStore | None:
+    """Tables of the home region, whatever format their data has; None while the stage is not deployed there.
+
+    Raises:
+        UnavailableError: The region gives no answer.
+    """
+    from metering.adapters.aws.stacks import stack_outputs
+
+    try:
+        return StatePorts(clients, stack_outputs(clients, stage)).items
+    except SettingsError:
+        return None

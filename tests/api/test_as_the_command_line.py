@@ -6,7 +6,6 @@ import json
 import random
 from contextlib import ExitStack
 from functools import cache
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 from urllib.parse import urlencode
@@ -17,6 +16,7 @@ from typer.testing import CliRunner
 
 from metering.cli.app import app
 from metering.reports.query import GROUP_COLUMNS
+from metering.wiring.region import Stage
 from tests.api.world import FIRST, PLACES, SECOND, SERVICES, THIRD, ApiWorld, WorldRegion, at_rest
 from tests.support.lake_world import NOW_S
 from tests.support.memory.regions import MemoryRegionStates
@@ -37,16 +37,13 @@ def world() -> ApiWorld:
 def _here() -> Iterator[None]:
     """The command line is connected to the region, and it is the same moment for both."""
     region = _Connected(world().world)
-    states = MemoryRegionStates()
-    fleet = SimpleNamespace(home=region.region, states=states)
+    regions = Stage(home=region.region, connect=lambda _name: region, states=MemoryRegionStates())
     with ExitStack() as stack:
         for target, value in {
             "metering.cli.command.connect": lambda **_place: region,
             "metering.cli.command.emulated": lambda **_place: True,
             "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
-            "metering.cli.all_regions.fleet_of": lambda _session, **_how: fleet,
-            "metering.cli.billing.home.fleet_of": lambda _session, **_how: fleet,
-            "metering.cli.billing.stage_usage.fleet_of": lambda _session, **_how: fleet,
+            "metering.cli.command.Session.regions": regions,
             # A program builds its tree of commands once, too.
             "typer.testing._get_command": cache(get_command),
             "time.time": lambda: float(NOW_S),

@@ -31,7 +31,9 @@ from metering.cli.app import app
 from metering.cli.command import Session
 from metering.cli.commands.developer.local import _status_answer
 from metering.cli.commands.developer.local_outputs import environment, environment_answer, outputs_answer
+from metering.errors import SettingsError
 from metering.fleet.ports import RegionStacks
+from metering.fleet.state_store import LedgerRegionStates
 from metering.hours import hour_of
 from metering.ledger.notes.completeness import Completeness
 from metering.ledger.notes.tokens import Role
@@ -40,6 +42,7 @@ from metering.onramps.context.store import ContextStore
 from metering.operations.tokens import TokenBook
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
+from metering.wiring.region import Stage
 from tests.cli.lively import REGION, Lively
 from tests.cli.lively_fleet import FILES, NOW, LivelyFleet, lively_account
 from tests.cli.recorded import FOLDER, Recorded, save
@@ -370,6 +373,19 @@ BEFORE: dict[str, Callable[[Lively], None]] = {
 }
 
 
+def _regions(region: Lively) -> Stage[Lively]:
+    """The fleet has more regions, and no usage in them."""
+
+    def connect(name: str) -> Lively:
+        if name != region.region:
+            raise SettingsError([f"stage local is not deployed in {name}"])
+        return region
+
+    kept = LedgerRegionStates(lambda: region.world.items).everything()
+    states = SimpleNamespace(everything=lambda: [replace(state, deployments=0) for state in kept])
+    return Stage(home=region.region, connect=connect, states=states)
+
+
 def _at_one_moment(region: Lively) -> ExitStack:
     """The commands see the region, and no time passes, so that a recording changes only if an answer does."""
     elapsed = itertools.count()
@@ -379,15 +395,11 @@ def _at_one_moment(region: Lively) -> ExitStack:
         "time.time": lambda: NOW_S,
         "time.time_ns": lambda: NOW_S * 10**9,
         "metering.cli.commands.developer.replay.time": clock,
-        "metering.cli.billing.budgeting.billing_regions": lambda _session, home: [home],
-        "metering.cli.billing.invoicing.readable_regions": lambda _session, home: ([home], {}),
-        "metering.cli.billing.costing.readable_regions": lambda _session, home: ([home], {}),
         "metering.cli.command.connect": lambda **_place: region,
+        "metering.cli.command.Session.regions": property(lambda _session: _regions(region)),
         "metering.cli.command.emulated": lambda **_place: True,
         "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
         "metering.wiring.fleet.Fleet": partial(LivelyFleet, lively=region, account=lively_account(region)),
-        # Its fleet has more regions, and no usage in them.
-        "metering.cli.billing.home.all_connections": lambda _session: [region],
         "metering.wiring.fleet.own_release": lambda: NOW,
         "metering.cli.deeds.package_version": lambda: NOW.version,
         "metering.cli.commands.platform.region.package_version": lambda: NOW.version,

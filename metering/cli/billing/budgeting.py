@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from metering.cli.billing.home import billing_regions
 from metering.cli.failures import CommandFailedError
-from metering.errors import MeteringError, SettingsError
+from metering.errors import MeteringError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,17 +133,14 @@ def is_home(session: Session, region: str) -> bool:
     Who works on another region needs no access to the home region.
     """
     from metering.adapters.aws.errors import refusals_explained
-    from metering.cli.fleet import fleet_of
-    from metering.wiring.billing.stores import billing_home as connect_home
+    from metering.wiring.region import is_absent
 
-    fleet = fleet_of(session, names_home=False)
-    if region == fleet.home or not session.emulated:
-        return region == fleet.home
+    stage = session.regions
+    if region == stage.home or not session.emulated:
+        return region == stage.home
     try:
         with refusals_explained():
-            connect_home(fleet)
-    except SettingsError:
-        return True
-    except MeteringError:
-        return False
+            stage.connect(stage.home)
+    except MeteringError as error:
+        return is_absent(error)
     return False

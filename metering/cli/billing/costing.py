@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from metering.cli.all_regions import left_out
-from metering.cli.billing.stage_usage import readable_regions
+from metering.cli.billing.home import billing_home, readable_regions
 from metering.cli.command import progress
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.places import ALL_REGIONS
@@ -41,7 +40,6 @@ def costs_here(session: Session, query: CostQuery, *, prices: str | None, exact:
         CommandFailedError: A region gives no answer, or holds no data; or there is no such price book.
         WrongUsageError: `prices` is no name of a book.
     """
-    from metering.cli.billing.home import billing_home
     from metering.wiring.answers.completeness import measured_completeness
     from metering.wiring.answers.costs import costs_of
 
@@ -57,7 +55,7 @@ def costs_here(session: Session, query: CostQuery, *, prices: str | None, exact:
 def _billing(session: Session, home: RegionConnection, regions: Sequence[RegionConnection]) -> BillingRegions:
     from metering.wiring.answers.costs import BillingRegions
 
-    return BillingRegions(home=home, regions=regions, left_out=left_out(session))
+    return BillingRegions(home=home, regions=regions, left_out=session.regions.left_out)
 
 
 def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | None, now_s: int) -> Explanation:
@@ -73,7 +71,6 @@ def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | 
         InvalidParametersError: Something that was typed makes no sense.
         CommandFailedError: As `costs_here` does.
     """
-    from metering.cli.billing.home import billing_home
     from metering.reports.costs.explanation import Inquiry, explained
     from metering.reports.costs.query import CostParameters
     from metering.wiring.answers.costs import rating

@@ -88,8 +88,7 @@ def lakes_of(session: Session) -> list[LakeView]:
     Raises:
         CommandFailedError: A region gives no answer.
     """
-    from metering.cli.billing.home import billing_home
-    from metering.cli.billing.stage_usage import readable_regions
+    from metering.cli.billing.home import billing_home, readable_regions
 
     regions, left_out = readable_regions(session, billing_home(session))
     for region, why in left_out.items():

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.cli.all_regions import all_connections
-from metering.cli.fleet import fleet_of
 from metering.cli.places import ALL_REGIONS
-from metering.errors import SettingsError, UnavailableError
 
 if TYPE_CHECKING:
     from metering.cli.command import Session
@@ -23,20 +21,8 @@ def billing_home(session: Session) -> RegionConnection:
     Raises:
         CommandFailedError: The home region gives no answer, or the stage is not deployed there.
     """
-    from metering.cli.connecting import no_answer, not_deployed
-    from metering.wiring.billing.stores import billing_home as connect_home
-
-    fleet = fleet_of(session, names_home=False)
-    if session.region_name == fleet.home:
-        return session.region()
-    try:
-        return connect_home(fleet)
-    except UnavailableError as error:
-        raise no_answer(error, endpoint=session.endpoint, region=fleet.home) from error
-    except SettingsError as error:
-        if session.region_name != ALL_REGIONS and session.emulated:
-            return session.region()
-        raise not_deployed(error, region=fleet.home, stage=session.stage) from error
+    asked = None if session.region_name == ALL_REGIONS else session.region_name
+    return session.regions.billing_home(asked, emulated=lambda: session.emulated)
 
 
 def billing_regions(session: Session, home: RegionConnection) -> list[RegionConnection]:
@@ -49,11 +35,26 @@ def billing_regions(session: Session, home: RegionConnection) -> list[RegionConn
     Raises:
         CommandFailedError: A region that holds data gives no answer.
     """
-    fleet = fleet_of(session, names_home=False)
-    others = {state.region for state in fleet.states.everything()} - {home.region}
-    if home.region != fleet.home or not others:
+    if session.regions.is_alone(home):
         return [home]
     return [home if each.region == home.region else each for each in all_connections(session)]
+
+
+def readable_regions(session: Session, home: RegionConnection) -> tuple[list[RegionConnection], dict[str, str]]:
+    """Regions that hold data of the stage: those that answer, sorted by name, and those that do not, with the reason.
+
+    Args:
+        session: Names the stage.
+        home: Its home region, as `billing_home` gives it.
+    """
+    from metering.ledger.periods import period_key
+    from metering.stores.writes import Table
+
+    # Its stacks are known; its ledger must answer, too.
+    regions, silent = session.regions.readable(
+        home, lambda region: region.items.get(Table.LEDGER, period_key("2026-11"))
+    )
+    return regions, {name: str(error) for name, error in silent.items()}
 
 
 def home_ground(session: Session, home: RegionConnection) -> Ground:

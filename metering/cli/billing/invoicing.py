@@ -6,7 +6,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from metering.cli.billing.stage_usage import readable_regions
+from metering.cli.billing.home import billing_home, readable_regions
 from metering.cli.command import progress
 from metering.cli.failures import WrongUsageError
 from metering.hours import month_bounds_s
@@ -95,7 +95,6 @@ def invoicing(session: Session, home: RegionConnection | None = None) -> Iterato
     Raises:
         CommandFailedError: The home region gives no answer, or the stage is not deployed there.
     """
-    from metering.cli.billing.home import billing_home
     from metering.wiring.billing.invoices import InvoiceUsage, build_issuer
 
     at_home = home or billing_home(session)

@@ -15,6 +15,7 @@ from metering.reports.costs.source import BookName, CostPlanner, CostSource
 from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.wiring.billing.costs import build_planner, build_shelf, kept_positions
 from metering.wiring.billing.usage import FEW_ACCOUNTS, StageUsage
+from metering.wiring.region import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,8 +67,9 @@ def own_billing(region: ReadableRegion, *, home: str | None = None) -> BillingRe
             would be at wrong tiers.
         UnavailableError: The ledger gives no answer.
     """
-    others = {each.region for each in LedgerRegionStates(lambda: region.items).everything() if each.holds_data}
-    if others - {region.region} or home not in {None, region.region}:
+    states = LedgerRegionStates(lambda: region.items)
+    stage = Stage(home=home or region.region, connect=lambda _name: region, states=states)
+    if stage.holding_data != [region.region]:
         raise OperationFailedError(
             "Costs are not known here: tiers count over all regions of the stage, and only this one is read here.",
             "Ask on the command line, `metering cost`, or by `metering serve`.",

@@ -18,10 +18,10 @@ from metering.errors import SettingsError, UnavailableError
 from metering.fleet.state_store import LedgerRegionStates
 from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.parquet.summaries import ParquetTotals
-from metering.wiring.region import RegionPorts
+from metering.wiring.region import RegionPorts, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from metering.billing.budgets.budget import Budget
     from metering.stores.objects import ObjectStore
@@ -104,16 +104,18 @@ def read_terms(home: ObjectStore) -> Terms:
     )
 
 
-def _regions(parts: FunctionParts) -> Iterator[BucketSums]:
-    """This region, and all others that hold data of the stage, by name."""
-    states = LedgerRegionStates(lambda: parts.items).everything()
-    others = {state.region for state in states if state.holds_data} - {parts.region}
-    yield BucketSums(parts.region, lambda: parts.objects)
-    for region in sorted(others):
-        yield BucketSums(region, partial(_objects_of, parts, region))
+def _regions(parts: FunctionParts) -> Iterable[BucketSums]:
+    stage = Stage(
+        home=parts.region,
+        connect=lambda region: BucketSums(region, partial(_objects_of, parts, region)),
+        states=LedgerRegionStates(lambda: parts.items),
+    )
+    return map(stage.connect, stage.holding_data)
 
 
 def _objects_of(parts: FunctionParts, region: str) -> ObjectStore:
+    if region == parts.region:
+        return parts.objects
     clients = Clients(replace(parts.clients.access, region=region))
     return RegionPorts(clients, stack_outputs(clients, parts.settings.stage)).objects
 

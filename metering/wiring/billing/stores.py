@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from metering.adapters.aws.stacks import stack_outputs
 from metering.billing.organization.store import OrganizationStore
 from metering.billing.prices.store import OverrideStore, PriceStore
-from metering.wiring.connection import RegionConnection
 
 if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
-    from metering.wiring.fleet import Fleet
 
 
 class WithObjects(Protocol):
@@ -19,17 +16,6 @@ class WithObjects(Protocol):
 
     @property
     def objects(self) -> ObjectStore: ...
-
-
-def billing_home(fleet: Fleet) -> RegionConnection:
-    """Connection to the home region of a fleet.
-
-    Raises:
-        SettingsError: The stage is not deployed there.
-        UnavailableError: The region gives no answer.
-    """
-    clients = fleet.clients_of(fleet.home)
-    return RegionConnection(clients=clients, names=stack_outputs(clients, fleet.asked.stage))
 
 
 def build_prices(home: WithObjects) -> PriceStore:

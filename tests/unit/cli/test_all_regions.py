@@ -13,6 +13,8 @@ from metering.cli.connecting import no_answer
 from metering.cli.failures import CommandFailedError
 from metering.errors import SettingsError, UnavailableError
 from metering.fleet.regions import RegionState
+from metering.wiring.region import Stage
+from tests.support.memory.regions import MemoryRegionStates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,17 +28,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], list[str]]:
     """Ask all regions while the home region, which has no state of its own, fails for a reason."""
 
     def ask(cause: Exception) -> list[str]:
-        def connect(*, endpoint: str | None, region: str, stage: str) -> SimpleNamespace:
+        def connect(region: str) -> SimpleNamespace:
             if region != HOME:
                 return SimpleNamespace(region=region)
             if isinstance(cause, UnavailableError):
-                raise no_answer(cause, endpoint=endpoint, region=region) from cause
-            raise CommandFailedError(f"stage {stage} is not deployed") from cause
+                raise no_answer(cause, endpoint=None, region=region) from cause
+            raise CommandFailedError("stage prod is not deployed") from cause
 
-        states = SimpleNamespace(everything=lambda: [RegionState(region=OTHER, deployments=1)])
-        monkeypatch.setattr(all_regions, "fleet_of", lambda _: SimpleNamespace(home=HOME, states=states))
-        monkeypatch.setattr(all_regions, "connect", connect)
-        monkeypatch.setattr(Session, "endpoint", None)
+        states = MemoryRegionStates()
+        states.save(RegionState(region=OTHER, deployments=1))
+        monkeypatch.setattr(Session, "regions", Stage(home=HOME, connect=connect, states=states))
         return [region.region for region in all_regions.connections(SESSION)]
 
     return ask

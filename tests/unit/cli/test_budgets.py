@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -29,15 +28,10 @@ def stage() -> Iterator[Stage]:
     made = Stage()
     made.send(HOME, record(gb("600"), start_s=NOW_S, account=PAYER))
     made.send(AWAY, {**record(gb("300"), start_s=NOW_S, account=OTHER), "from": "eu-west-1"})
-    fleet = SimpleNamespace(home=HOME, states=made.states)
     with ExitStack() as stack:
         for target, value in {
             "metering.cli.command.connect": made.connect,
-            "metering.cli.all_regions.connect": made.connect,
-            "metering.cli.all_regions.fleet_of": lambda _session, **_named: fleet,
-            "metering.cli.billing.home.fleet_of": lambda _session, **_named: fleet,
-            "metering.wiring.billing.stores.billing_home": lambda _fleet: made.home,
-            "metering.cli.fleet.fleet_of": lambda _session, **_named: fleet,
+            "metering.cli.command.Session.regions": made.everywhere,
             "metering.cli.command.emulated": lambda **_place: True,
             "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
             "time.time": lambda: NOW_S,

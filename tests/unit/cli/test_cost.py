@@ -7,9 +7,7 @@ import io
 import json
 from dataclasses import replace
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
@@ -40,7 +38,6 @@ from tests.unit.cli.test_invoice import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from typer.testing import Result
@@ -51,13 +48,8 @@ OUT = "DataTransfer-Out-Bytes"
 
 
 @pytest.fixture
-def costs(stage: Stage) -> Iterator[Stage]:  # noqa: F811  # the fixture
-    fleet = SimpleNamespace(home=HOME, states=stage.states)
-    with (
-        patch("metering.cli.all_regions.fleet_of", lambda _session: fleet),
-        patch("metering.wiring.billing.stores.billing_home", lambda _fleet: stage.home),
-    ):
-        yield stage
+def costs(stage: Stage) -> Stage:  # noqa: F811  # the fixture
+    return stage
 
 
 def run(*line: str) -> Result:

@@ -6,8 +6,7 @@ import csv
 import io
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
-from types import SimpleNamespace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -28,6 +27,7 @@ from metering.ledger.snapshot import VerdictCounts
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
+from metering.wiring.region import Stage
 from tests.cli.lively import Lively
 from tests.cli.width_rule import too_wide
 from tests.support.bills import BILL
@@ -81,6 +81,16 @@ class Fleet:
             raise CommandFailedError(f"not deployed in {region}") from SettingsError(["no stack"])
         return self.regions[region]
 
+    def stage(self, silent: UnavailableError | None = None, name: str = AWAY) -> Stage[Lively]:
+        """All regions; one of them gives no answer if there is a reason."""
+
+        def connect(region: str) -> Lively:
+            if silent is not None and region == name:
+                raise CommandFailedError("no answer") from silent
+            return self.connect(region=region)
+
+        return Stage(home=self.home, connect=connect, states=self.states)
+
 
 @pytest.fixture
 def fleet() -> Iterator[Fleet]:
@@ -102,9 +112,8 @@ def fleet() -> Iterator[Fleet]:
     found = Fleet(regions, states)
     with ExitStack() as stack:
         for target, value in {
-            "metering.cli.all_regions.connect": found.connect,
             "metering.cli.command.connect": found.connect,
-            "metering.cli.all_regions.fleet_of": lambda _session: SimpleNamespace(home=HOME, states=states),
+            "metering.cli.command.Session.regions": property(lambda _session: found.stage()),
             "metering.cli.command.emulated": lambda **_place: True,
             "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
             "time.time": lambda: NOW_S,
@@ -204,14 +213,9 @@ def test_the_accounts_of_all_regions_are_one_list(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("words", sorted(MERGING))
 def test_a_region_that_gives_no_answer_is_named_and_nothing_is_shown(words: str, fleet: Fleet) -> None:
-    def connect(*, region: str, **place: object) -> Lively:
-        if region == AWAY:
-            silent = UnavailableError("cloudformation.DescribeStacks", "connection refused")
-            raise CommandFailedError("no answer") from silent
-        return fleet.connect(region=region, **place)
-
+    silent = UnavailableError("cloudformation.DescribeStacks", "connection refused")
     line = [*words.split(), *ARGUMENTS.get(words, []), "--region", "all", "--format", "json"]
-    with patch("metering.cli.all_regions.connect", connect):
+    with patch("metering.cli.command.Session.regions", fleet.stage(silent)):
         result = run(*line)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Region eu-west-1 gives no answer (connection refused)." in result.stderr
@@ -234,19 +238,11 @@ def test_a_region_that_falls_silent_while_it_is_read_is_named(words: str, fleet:
 
 
 def test_a_home_region_that_gives_no_answer_is_not_taken_for_one_without_data(fleet: Fleet) -> None:
-    fleet.states.save(RegionState(region=AWAY, phase=Phase.READY, deployments=1))
     states = MemoryRegionStates()
     states.save(RegionState(region=AWAY, phase=Phase.READY, deployments=1))
 
-    def connect(*, region: str, **place: object) -> Lively:
-        if region == HOME:
-            raise CommandFailedError("no answer") from UnavailableError("sts", "refused")
-        return fleet.connect(region=region, **place)
-
-    with (
-        patch("metering.cli.all_regions.connect", connect),
-        patch("metering.cli.all_regions.fleet_of", lambda _session: SimpleNamespace(home=HOME, states=states)),
-    ):
+    away = replace(fleet, states=states).stage(UnavailableError("sts", "refused"), HOME)
+    with patch("metering.cli.command.Session.regions", away):
         result = run("report", "usage", "--region", "all", "--format", "json")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Region us-east-1 gives no answer" in result.stderr

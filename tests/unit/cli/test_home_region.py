@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from metering.cli.app import app
+from metering.cli.command import Session
 from metering.errors import OperationFailedError
 from tests.support.deployed_stage import DeployedStage, deployed_stage
 
@@ -217,3 +218,12 @@ def test_a_file_that_cannot_be_read_is_said_and_a_named_region_needs_none(world:
         result = typed(world, "settings show")
         assert (result.exit_code, words in said(result)) == (2, True), result.output
         assert words not in said(typed(world, f"storage report --region {HOME}"))
+
+
+def test_the_home_region_knows_the_regions_of_the_stage_whichever_is_named(world: DeployedStage) -> None:
+    """Budgets and served costs of `--region` counted that region alone: its own ledger was asked for the others."""
+    world.deploy(HOME, RULES)
+    world.deploy(OTHER, RULES)
+    stage = Session(endpoint=world.endpoint, region=OTHER, stage="prod").regions
+    assert stage.names == [HOME]
+    assert (stage.home, world.asked[-1]) == (HOME, (HOME, "Query"))

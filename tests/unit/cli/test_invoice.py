@@ -9,7 +9,6 @@ from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from html.parser import HTMLParser
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -23,6 +22,7 @@ from metering.cli.app import app
 from metering.errors import UnavailableError
 from metering.fleet.regions import Phase, RegionState
 from metering.units import DAY_S, GIB
+from metering.wiring.region import Stage as Regions
 from tests.cli.lively import Lively
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.memory.regions import MemoryRegionStates
@@ -80,19 +80,18 @@ class Stage:
             raise UnavailableError("cloudformation.DescribeStacks", "connection refused")
         return self.regions[region]
 
+    @property
+    def everywhere(self) -> Regions[Lively]:
+        return Regions(home=HOME, connect=lambda name: self.connect(region=name), states=self.states)
+
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     made = Stage()
-    fleet = SimpleNamespace(home=HOME, states=made.states)
     with ExitStack() as stack:
         for target, value in {
-            "metering.cli.billing.stage_usage.connect": made.connect,
             "metering.cli.command.connect": made.connect,
-            "metering.cli.billing.stage_usage.fleet_of": lambda _session, **_named: fleet,
-            "metering.cli.billing.home.fleet_of": lambda _session, **_named: fleet,
-            "metering.cli.all_regions.fleet_of": lambda _session: fleet,
-            "metering.wiring.billing.stores.billing_home": lambda _fleet: made.home,
+            "metering.cli.command.Session.regions": made.everywhere,
             "metering.cli.command.emulated": lambda **_place: True,
             "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
             "time.time": lambda: NOW_S,

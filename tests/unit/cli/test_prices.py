@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -20,6 +19,7 @@ from metering.errors import SettingsError
 from metering.fleet.regions import Phase, RegionState
 from metering.operations.deed_trail import DeedTrail
 from metering.units import DAY_S
+from metering.wiring.region import Stage as Regions
 from tests.cli.lively import Lively
 from tests.support import offer_files
 from tests.support.lake_world import NOW_S, World, record
@@ -73,16 +73,13 @@ def stage() -> Iterator[Stage]:
     states = MemoryRegionStates()
     for name in (HOME, AWAY):
         states.save(RegionState(region=name, phase=Phase.READY, deployments=1))
-    fleet = SimpleNamespace(home=HOME, states=states)
+    regions = Regions(home=HOME, connect=lambda name: made.connect(region=name), states=states)
     with ExitStack() as stack:
         for target, value in {
-            "metering.cli.all_regions.connect": made.connect,
-            "metering.cli.all_regions.fleet_of": lambda _session: fleet,
-            "metering.cli.billing.home.fleet_of": lambda _session, **_options: fleet,
             "metering.cli.command.connect": made.connect,
+            "metering.cli.command.Session.regions": regions,
             "metering.cli.command.emulated": lambda **_place: True,
             "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
-            "metering.wiring.billing.stores.billing_home": lambda _fleet: made.home,
             "time.time": lambda: NOW_S,
         }.items():
             stack.enter_context(patch(target, value))

@@ -47,7 +47,6 @@ def region() -> Iterator[Lively]:
 def using(region: Lively) -> ExitStack:
     stack = ExitStack()
     for target, value in {
-        "metering.cli.all_regions.connect": lambda **_place: region,
         "metering.cli.command.connect": lambda **_place: region,
         "metering.cli.command.emulated": lambda **_place: True,
         "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,

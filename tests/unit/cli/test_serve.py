@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from metering.api.serving.server import LocalServer
 from metering.cli.app import app
 from metering.fleet.regions import Phase, RegionState
+from metering.wiring.region import Stage
 from tests.cli.lively import Lively
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.memory.regions import MemoryRegionStates
@@ -41,18 +42,10 @@ def stage() -> Iterator[dict[str, Lively]]:
         region.world.send([record(10**number)])
         region.world.compact_all()
         states.save(RegionState(region=name, phase=Phase.READY, deployments=1))
-    fleet = SimpleNamespace(home=HOME, states=states)
-
-    def connect(*, region: str, **_place: object) -> Lively:
-        return regions[region]
-
     with ExitStack() as stack:
         for target, value in {
-            "metering.cli.command.connect": connect,
-            "metering.cli.all_regions.connect": connect,
-            "metering.cli.all_regions.fleet_of": lambda _session, **_named: fleet,
-            "metering.cli.billing.home.fleet_of": lambda _session, **_named: fleet,
-            "metering.wiring.billing.stores.billing_home": lambda _fleet: regions[HOME],
+            "metering.cli.command.connect": lambda *, region, **_place: regions[region],
+            "metering.cli.command.Session.regions": Stage(home=HOME, connect=regions.__getitem__, states=states),
             "metering.cli.command.emulated": lambda **_place: True,
             "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
             "time.time": lambda: NOW_S,

@@ -313,6 +313,13 @@ def test_the_package_imports_nothing_until_it_is_used() -> None:
         _ = metering.nothing
 
 
+def test_a_program_that_reads_loads_nothing_that_deploys() -> None:
+    code = "import sys, metering.client.places, metering.client.stores; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    deploying = ("metering.adapters.aws.fleet.c", "metering.wiring.fleet", "metering.fleet.rollout", "aws_cdk")
+    assert [name for name in done.stdout.split() if name.startswith(deploying)] == []
+
+
 def test_a_table_goes_through_parquet_unchanged(api: ApiWorld, tmp_path: Path) -> None:
     table = over_stores(api.world).usage(from_="2026-11", group_by="hour")
     pq.write_table(table, tmp_path / "t.parquet")

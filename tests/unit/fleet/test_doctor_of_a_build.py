@@ -35,7 +35,7 @@ def test_only_aws_is_examined_and_a_region_without_an_answer_is_unknown(
     def no_stack(_clients: object, _stage: str) -> Any:
         raise SettingsError(["stage demo is not deployed"])
 
-    monkeypatch.setattr(fleet, "stack_outputs", no_stack)
+    monkeypatch.setattr(fleet, "connected", no_stack)
     environ = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     built = fleet.Fleet(asked=Asked(stage="demo"), home="eu-west-1", endpoint=endpoint, environ=environ)
     found = built._examined("eu-west-1")

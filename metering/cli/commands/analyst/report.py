@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.all_regions import asks_for_all, connections, left_out
+from metering.cli.all_regions import asks_for_all, connections
 from metering.cli.command import Session, command, say
 from metering.cli.printing.output import Format
 from metering.cli.times import LastOption, ZoneOption
@@ -169,7 +169,7 @@ def usage(
     regions = connections(session)
     for text in read_warnings(regions, query, now_s=now_s):
         say(text, style="yellow")
-    everywhere = Everywhere(left_out=left_out(session)) if asks_for_all(session) else None
+    everywhere = Everywhere(left_out=session.regions.left_out) if asks_for_all(session) else None
     found = usage_of(
         regions,
         query,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.all_regions import asks_for_all, connections, left_out
+from metering.cli.all_regions import asks_for_all, connections
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 
@@ -88,7 +88,7 @@ def _parts(session: Session, secret: str) -> ApiParts:
             deadline_s=300.0,
         ),
         clock=regions[0].clock,
-        everywhere=Everywhere(left_out=left_out(session)) if asks_for_all(session) else None,
+        everywhere=Everywhere(left_out=session.regions.left_out) if asks_for_all(session) else None,
         billing=None if billing is None else lambda: billing,
     )
 
@@ -118,7 +118,7 @@ def _billing(session: Session, place: _Place) -> BillingRegions | None:
         say(f"Costs are not served: {error}", "yellow")
         return None
     return BillingRegions(
-        home=place.opened(home), regions=[place.opened(each) for each in regions], left_out=left_out(session)
+        home=place.opened(home), regions=[place.opened(each) for each in regions], left_out=session.regions.left_out
     )
 
 

@@ -180,7 +180,7 @@ def _regions(session: Session, fleet: Fleet) -> list[str]:
     """The region that was asked for, or all that the home region knows."""
     if session.region_name != "all":
         return [session.region_name]
-    return sorted({fleet.home, *(state.region for state in fleet.states.everything() if state.holds_data)})
+    return fleet.regions.holding_data
 
 
 def _deployed(fleet: Fleet, regions: Sequence[str]) -> dict[str, Planned]:
