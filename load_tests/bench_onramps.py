@@ -35,16 +35,16 @@ from metering.onramps.context.inventory import context_of
 from metering.onramps.context.timeline import Timeline
 from metering.onramps.ingest.totals import measure
 from metering.onramps.kinds import ReadSettings, recognised
-from metering.replay.networks.description import description
-from metering.replay.networks.traffic import Network, NetworkPlan
 from metering.units import HOUR_S, MIB
+from tests.support.networks.description import description
+from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from metering.onramps.kinds import LogKind
     from metering.onramps.names import FileName
-    from metering.replay.networks.files import LogFile
+    from tests.support.networks.files import LogFile
 
 _LINES = 1_000_000
 # The largest log of the network has about seven of ten of its lines.

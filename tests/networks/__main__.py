@@ -13,11 +13,11 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from metering.onramps.context.timeline import Timeline
-from metering.replay.networks.files import replica
-from metering.replay.networks.traffic import Network
 from tests.networks.exam import ATTRIBUTES, Marks, exam, reference_plan
 from tests.networks.knowledge import LISTS, context_timeline, lacking_one, layers, without
 from tests.networks.world import NetworkWorld, differences, shadowed_of, tally_of
+from tests.support.networks.files import replica
+from tests.support.networks.traffic import Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

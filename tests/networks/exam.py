@@ -18,9 +18,9 @@ from metering.onramps.ingest.judging import Judge
 from metering.onramps.kinds import ReadSettings, recognised
 from metering.onramps.observations import FlowHop
 from metering.onramps.traffic import Classified, Refused, Unmetered
-from metering.replay.networks.description import description
-from metering.replay.networks.journeys import JOURNEYS
-from metering.replay.networks.traffic import Network, NetworkPlan
+from tests.support.networks.description import description
+from tests.support.networks.journeys import JOURNEYS
+from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from metering.onramps.names import FileName
     from metering.onramps.observations import Observation
     from metering.onramps.traffic import Outcome, Traffic
-    from metering.replay.networks.billing import Movement
+    from tests.support.networks.billing import Movement
 
 FIRST_S = 1_795_617_000
 """2026-11-25T14:30Z: twelve slots pass a full hour."""

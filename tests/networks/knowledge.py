@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from metering.hours import hour_of
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.timeline import Timeline
-from metering.replay.networks.inventory import EAST, OWNER, PARTNER, WEST
 from tests.networks.exam import FIRST_S, Exam
+from tests.support.networks.inventory import EAST, OWNER, PARTNER, WEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,10 +12,6 @@ import pytest
 
 from metering.ledger.conflicts import CONFLICT_PK, conflict_of
 from metering.operations.alarms import ALARMS, Figure
-from metering.replay.networks.description import description
-from metering.replay.networks.files import replica
-from metering.replay.networks.flow_logs import MIXED
-from metering.replay.networks.traffic import Network, NetworkPlan
 from metering.stores.bucket import LOG_PARTS_PREFIX, QUARANTINE_PREFIX
 from metering.stores.writes import Table
 from metering.units import HOUR_S
@@ -29,9 +25,13 @@ from tests.networks.world import (
     tally_of,
     unclassified_bytes,
 )
+from tests.support.networks.description import description
+from tests.support.networks.files import replica
+from tests.support.networks.flow_logs import MIXED
+from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:
-    from metering.replay.networks.files import LogFile
+    from tests.support.networks.files import LogFile
 
 _PERCENT = 100
 # Eight slots pass a full hour.

@@ -1,6 +1,6 @@
 """A bill of a generated network, by the table of its truth: `metering compare` finds the planted differences alone.
 
-The truth's table (`metering/replay/networks/billing`) shares nothing with the rules of the service. What no log can say
+The truth's table (`tests/support/networks/billing`) shares nothing with the rules of the service. What no log can say
 is on a real bill too, and is left out of this one: it stands apart as unclassified, to the byte.
 """
 
@@ -17,19 +17,19 @@ from typer.testing import CliRunner
 
 from metering.cli.app import app
 from metering.cli.command import Session
-from metering.replay.networks.billing import at
-from metering.replay.networks.topology import Kind
-from metering.replay.networks.traffic import Network, NetworkPlan
 from metering.units import GIB
 from tests.cli.lively import Lively
 from tests.networks.exam import FIRST_S
 from tests.networks.world import NOW_S, NetworkWorld
 from tests.support.bills import Line, quantity_of, write_bill
+from tests.support.networks.billing import at
+from tests.support.networks.topology import Kind
+from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from metering.replay.networks.files import LogFile
+    from tests.support.networks.files import LogFile
 
 PLAN = NetworkPlan(first_s=FIRST_S, lines=1_500, variety=4, style="v11")
 # What AWS bills and no log shows: hours, requests, storage.

@@ -14,20 +14,20 @@ from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.view import LakeView
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextStore
-from metering.replay.networks.description import description
-from metering.replay.networks.files import replica
-from metering.replay.networks.traffic import SLOT_S, Network, NetworkPlan
 from metering.units import HOUR_S
 from tests.networks.killed import VISIBILITY_S, Site, aggregate, queue_of, region_of, take
 from tests.networks.world import NetworkWorld, differences, report_of, rows_of
 from tests.support.emulated import clients_of, make_resources
+from tests.support.networks.description import description
+from tests.support.networks.files import replica
+from tests.support.networks.traffic import SLOT_S, Network, NetworkPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.process import BaseProcess
     from pathlib import Path
 
-    from metering.replay.networks.files import LogFile
+    from tests.support.networks.files import LogFile
 
 pytestmark = pytest.mark.emulator
 

@@ -12,11 +12,11 @@ import pytest
 
 from metering.onramps.context.timeline import Timeline
 from metering.onramps.traffic import Classified, Traffic
-from metering.replay.networks.billing import PEERING_APART_FROM_S
-from metering.replay.networks.layouts import RECOMMENDED
 from metering.units import HOUR_S, MINUTE_S
 from tests.networks.exam import ATTRIBUTES, Exam, Marks, exam
 from tests.networks.knowledge import context_timeline, lacking_one, layers
+from tests.support.networks.billing import PEERING_APART_FROM_S
+from tests.support.networks.layouts import RECOMMENDED
 
 if TYPE_CHECKING:
     from tests.networks.exam import Question

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.onramps.traffic import Classified
-from metering.replay.networks.files import replica
-from metering.replay.networks.traffic import Network, NetworkPlan
 from metering.stores.bucket import LOG_PARTS_PREFIX
 from tests.networks.exam import FIRST_S
 from tests.networks.world import NetworkWorld, differences
 from tests.support.flow_logs import VPC_FLOW
+from tests.support.networks.files import replica
+from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:
     from metering.onramps.context.timeline import Timeline

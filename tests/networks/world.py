@@ -18,7 +18,6 @@ from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextStore
 from metering.onramps.ingest.taking import LogIngest
 from metering.onramps.plans import Plan
-from metering.replay.networks.description import description
 from metering.reports.query import UsageQuery
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import grouped
@@ -30,6 +29,7 @@ from tests.networks.exam import FIRST_S
 from tests.support.lake_world import World
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
+from tests.support.networks.description import description
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from metering.lake.view import LakeView
     from metering.onramps.ingest.taking import Taken
     from metering.onramps.kinds import LogKind
-    from metering.replay.networks.billing import Movement
-    from metering.replay.networks.files import LogFile
-    from metering.replay.networks.traffic import Network
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
+    from tests.support.networks.billing import Movement
+    from tests.support.networks.files import LogFile
+    from tests.support.networks.traffic import Network
 
 NOW_S = FIRST_S + 3 * HOUR_S
 _MESSAGES = 10

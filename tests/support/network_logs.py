@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import context_key
-from metering.replay.networks.description import description
-from metering.replay.networks.traffic import Network, NetworkPlan
 from tests.support.lake_world import HOUR
+from tests.support.networks.description import description
+from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:
     from pathlib import Path

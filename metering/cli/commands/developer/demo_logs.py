@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from metering.adapters.folders import FolderLogStore
 from metering.cli.commands.developer.demo_stage import Demo, limited, seen, tell
@@ -16,10 +15,7 @@ from metering.onramps.bills import SHARED_SUBNETS
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextStore
 from metering.onramps.ingest.outcomes import RunTotals, outcome_of_taken
-from metering.replay.networks.description import description
-from metering.replay.networks.files import replica
-from metering.replay.networks.inventory import OWNER, PARTNER
-from metering.replay.networks.traffic import SLOT_S, Network, NetworkPlan
+from metering.replay.network import OWNER, PARTNER, SLOT_S, LogFile, SmallNetwork, replica
 from metering.reports.operators.ingest_answer import hint, totals_answer
 from metering.reports.query import UsageQuery
 from metering.reports.usage_table import UsageTable
@@ -27,10 +23,7 @@ from metering.units import DAY_S, HOUR_S
 from metering.wiring.logs.ingest import build_ingest
 from metering.wiring.reports import build_verifier
 
-if TYPE_CHECKING:
-    from metering.replay.networks.files import LogFile
-
-_LINES = 12_000
+_LINES = 5_000
 _BEFORE_S = 2 * HOUR_S
 _WAIT_S = 240
 
@@ -38,16 +31,15 @@ _WAIT_S = 240
 def meter_log(demo: Demo) -> None:
     """Take the log of one VPC and a copy of it, and compare the totals with the network's own count."""
     first_s = (demo.now_s - _BEFORE_S) // SLOT_S * SLOT_S
-    network = Network(NetworkPlan(seed=demo.seed, first_s=first_s, lines=_LINES, slots=1, style="v11", overlaps=False))
-    file = max(seen("making traffic", lambda: list(network.files())), key=lambda each: len(each.body))
-    described = description(network.inventory, network.flow_logs, demo.now_s)
-    ContextStore(demo.region.objects).put(context_of(described, hour_of(first_s)))
+    network = SmallNetwork(demo.seed, first_s)
+    file = seen("making traffic", lambda: network.file(_LINES))
+    ContextStore(demo.region.objects).put(context_of(network.description(demo.now_s), hour_of(first_s)))
     totals = seen("reading the log and its copy", lambda: _taken(demo, file))
     limited("waiting", lambda: wait_until_settled(build_verifier(demo.region), _WAIT_S, rollup=rollup_of(demo.region)))
     write_answer(totals_answer(totals, dry_run=False, with_context=True), Format.TABLE, None)
     if why := hint(totals, with_context=True):
         tell(why)
-    moved, counted = file.tally.bytes["metered"], _counted_bytes(demo, first_s)
+    moved, counted = file.metered_bytes, _counted_bytes(demo, first_s)
     tell(f"The network moved {moved:,} bytes by its own count; the totals have {counted:,}.")
     tell("A copy of the file in another folder, compressed anew, came as well, and was not counted again.")
     if counted != moved or totals.failed or totals.files["repeated"] != 1:

@@ -17,15 +17,15 @@ from metering.onramps.rules.address_classes import AddressClasses
 from metering.onramps.rules.flow_classifier import FlowClassifier
 from metering.onramps.rules.knowledge import knowledge_of
 from metering.onramps.transit_gateway.rules import WithTransit
-from metering.replay.networks.description import description
-from metering.replay.networks.traffic import Network, NetworkPlan
 from metering.units import HOUR_S
+from tests.support.networks.description import description
+from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:
     from metering.onramps.names import FileName
     from metering.onramps.observations import Block, FlowHop
     from metering.onramps.traffic import Classifier, Outcome
-    from metering.replay.networks.files import LogFile
+    from tests.support.networks.files import LogFile
 
 _FIRST_S = 1_795_617_000
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from metering.replay.networks.description import description
-from metering.replay.networks.files import LogFile, replica
-from metering.replay.networks.flow_logs import MIXED
-from metering.replay.networks.journeys import JOURNEYS
-from metering.replay.networks.outside import FAMILIES, ip_ranges
-from metering.replay.networks.traffic import Network, NetworkPlan
 from metering.units import HOUR_S
+from tests.support.networks.description import description
+from tests.support.networks.files import LogFile, replica
+from tests.support.networks.flow_logs import MIXED
+from tests.support.networks.journeys import JOURNEYS
+from tests.support.networks.outside import FAMILIES, ip_ranges
+from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:
-    from metering.replay.networks.billing import Movement
+    from tests.support.networks.billing import Movement
 
 FIRST_S = 1_795_617_000  # 2026-11-25T14:30Z: the twelve slots pass a full hour
 STYLES = (MIXED, "v2", "v3", "v4", "v5", "v11")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.replay.networks.topology import Kind
+from tests.support.networks.topology import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.replay.networks.hops import Side
-    from metering.replay.networks.topology import Interface
+    from tests.support.networks.hops import Side
+    from tests.support.networks.topology import Interface
 
 _BY_VERSION: Mapping[int, str] = {
     2: (

@@ -6,16 +6,16 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.replay.networks.gateways import FIELDS, KNOWS, attachments, gateway_id
-from metering.replay.networks.inventory import EAST, OWNER, WEST
-from metering.replay.networks.layouts import RECOMMENDED, fields_of
-from metering.replay.networks.topology import made_id
+from metering.replay.network import made_id
 from metering.units import DAY_S, HOUR_S, MINUTE_S
+from tests.support.networks.gateways import FIELDS, KNOWS, attachments, gateway_id
+from tests.support.networks.inventory import EAST, OWNER, WEST
+from tests.support.networks.layouts import RECOMMENDED, fields_of
 
 if TYPE_CHECKING:
-    from metering.replay.networks.gateways import Pass
-    from metering.replay.networks.inventory import Inventory
-    from metering.replay.networks.topology import Interface
+    from tests.support.networks.gateways import Pass
+    from tests.support.networks.inventory import Inventory
+    from tests.support.networks.topology import Interface
 
 # Minutes after a full hour at which the VPC `peer` gets a second log, of a newer format.
 _CHANGE_S = 20 * MINUTE_S
@@ -155,7 +155,7 @@ def _log(
     chosen = fields or (RECOMMENDED if knows == "v11" else fields_of(int(knows[1:])))
     if knows == "v5" and not fields:
         # A custom format has any order.
-        chosen = tuple(random.Random(f"{inventory.seed}/{resource_id}").sample(chosen, len(chosen)))  # noqa: S311
+        chosen = tuple(random.Random(f"{inventory.seed}/{resource_id}").sample(chosen, len(chosen)))
     return FlowLog(
         id=made_id("fl", inventory.seed, resource_id, created_s, knows),
         account_id=vpc.account_id,

@@ -5,23 +5,24 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.replay.networks.gateways import FIREWALL, PEERING, VPN
-from metering.replay.networks.hops import (
+from metering.replay.network import nth_address
+from tests.support.networks.gateways import FIREWALL, PEERING, VPN
+from tests.support.networks.hops import (
     GATEWAY_ENDPOINT,
     INTERNET_GATEWAY,
     NOBODY_KNOWS,
     VIRTUAL_GATEWAY,
     Trip,
 )
-from metering.replay.networks.inventory import EAST, LOCAL, PODS, WEST
-from metering.replay.networks.outside import peer
-from metering.replay.networks.topology import Interface, Kind, Packet, nth_address
+from tests.support.networks.inventory import EAST, LOCAL, PODS, WEST
+from tests.support.networks.outside import peer
+from tests.support.networks.topology import Interface, Kind, Packet
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from metering.replay.networks.inventory import Inventory
+    from tests.support.networks.inventory import Inventory
 
 # Different peers that a family's block is drawn from.
 _PEERS = 900

@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.replay.networks.billing import at
-from metering.replay.networks.edges import Request, alone, distribution_logs, edge_file, requests
-from metering.replay.networks.files import Line, LogFile, log_file
-from metering.replay.networks.flow_logs import MIXED, FlowLog, FlowLogs, build_flow_logs
-from metering.replay.networks.gateways import Pass, billed
-from metering.replay.networks.gateways import values_of as gateway_values_of
-from metering.replay.networks.inventory import Inventory, build_inventory
-from metering.replay.networks.journeys import JOURNEYS, trip_of
-from metering.replay.networks.layouts import CHANGING, quiet_values_of, values_of
-from metering.replay.networks.truth import Hour, Truth
 from metering.units import HOUR_S, MINUTE_S
+from tests.support.networks.billing import at
+from tests.support.networks.edges import Request, alone, distribution_logs, edge_file, requests
+from tests.support.networks.files import Line, LogFile, log_file
+from tests.support.networks.flow_logs import MIXED, FlowLog, FlowLogs, build_flow_logs
+from tests.support.networks.gateways import Pass, billed
+from tests.support.networks.gateways import values_of as gateway_values_of
+from tests.support.networks.inventory import Inventory, build_inventory
+from tests.support.networks.journeys import JOURNEYS, trip_of
+from tests.support.networks.layouts import CHANGING, quiet_values_of, values_of
+from tests.support.networks.truth import Hour, Truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from metering.replay.networks.billing import Movement
-    from metering.replay.networks.hops import Side
+    from tests.support.networks.billing import Movement
+    from tests.support.networks.hops import Side
 
 SLOT_S = 5 * MINUTE_S
 _LONGEST_S = 10 * MINUTE_S
@@ -138,7 +138,7 @@ class Network:
         per_slot = self._plan.lines // self._plan.slots
         for number in range(self._plan.slots):
             slot_s = self._plan.first_s + number * SLOT_S
-            yield from self._slot(random.Random(f"{self._plan.seed}/{slot_s}"), slot_s, per_slot)  # noqa: S311
+            yield from self._slot(random.Random(f"{self._plan.seed}/{slot_s}"), slot_s, per_slot)
         yield from self._edge_files()
 
     def _edge_files(self) -> Iterator[LogFile]:
@@ -230,7 +230,7 @@ class Network:
         """The places of a journey: as many as the plan says."""
         routes = []
         for number in range(self._plan.variety):
-            rng = random.Random(f"{self._plan.seed}/{name}/{number}")  # noqa: S311
+            rng = random.Random(f"{self._plan.seed}/{name}/{number}")
             sides = trip_of(name, self.inventory, rng).sides
             routes.append(
                 tuple(

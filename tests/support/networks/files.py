@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import zlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,11 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from metering.replay.network import in_two_members
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.replay.networks.billing import Movement
-    from metering.replay.networks.flow_logs import FlowLog
+    from tests.support.networks.billing import Movement
+    from tests.support.networks.flow_logs import FlowLog
 
 _NUMBERS = {
     "version": pa.int32(),
@@ -98,17 +99,8 @@ def replica(file: LogFile) -> LogFile:
     """A copy of a file below another prefix of another bucket; text is compressed anew, in two members."""
     # A key of CloudFront says whose the file is; a name of a flow log says it itself.
     name = file.key if "/CloudFront/" in file.key else file.key.rpartition("/")[2]
-    body = file.body if file.log.parquet else _two_members(gzip.decompress(file.body))
+    body = file.body if file.log.parquet else in_two_members(gzip.decompress(file.body))
     return replace(file, bucket=f"replica-of-{file.bucket}", key=f"copied/{file.log.id}/{name}", body=body)
-
-
-def _two_members(text: bytes) -> bytes:
-    half = len(text) // 2
-    members = []
-    for part in (text[:half], text[half:]):
-        packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-        members.append(packer.compress(part) + packer.flush())
-    return b"".join(members)
 
 
 def _parquet(log: FlowLog, lines: Sequence[str]) -> bytes:

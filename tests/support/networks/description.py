@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from metering.replay.networks.gateways import described, gateway_id
-from metering.replay.networks.inventory import OWNER, PARTNER
-from metering.replay.networks.outside import ip_ranges
-from metering.replay.networks.topology import Kind, made_id
+from metering.replay.network import made_id
+from tests.support.networks.gateways import described, gateway_id
+from tests.support.networks.inventory import OWNER, PARTNER
+from tests.support.networks.outside import ip_ranges
+from tests.support.networks.topology import Kind
 
 if TYPE_CHECKING:
-    from metering.replay.networks.flow_logs import FlowLog, FlowLogs
-    from metering.replay.networks.inventory import Inventory
-    from metering.replay.networks.topology import Interface, Subnet, Vpc
+    from tests.support.networks.flow_logs import FlowLog, FlowLogs
+    from tests.support.networks.inventory import Inventory
+    from tests.support.networks.topology import Interface, Subnet, Vpc
 
 # As DescribeNetworkInterfaces says it. A NAT gateway is spelt in two ways: the API's pages, and what it answers.
 _TYPES = {

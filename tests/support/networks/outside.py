@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.replay.networks.topology import nth_address
+from metering.replay.network import nth_address
 
 if TYPE_CHECKING:
     import random

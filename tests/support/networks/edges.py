@@ -12,11 +12,11 @@ import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.replay.networks.billing import Movement
-from metering.replay.networks.files import Line, LogFile, Tally
-from metering.replay.networks.flow_logs import FlowLog
-from metering.replay.networks.inventory import OWNER, WEST
 from metering.units import HOUR_S
+from tests.support.networks.billing import Movement
+from tests.support.networks.files import Line, LogFile, Tally
+from tests.support.networks.flow_logs import FlowLog
+from tests.support.networks.inventory import OWNER, WEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,7 +80,7 @@ def _distribution(seed: int, fields: tuple[str, ...]) -> str:
 
 def requests(log: FlowLog, seed: int, number: int, first_s: int, last_s: int) -> Iterator[Request]:
     """So many requests between two times, in epoch seconds; the same ones every time."""
-    rng = random.Random(f"{seed}/{log.id}")  # noqa: S311
+    rng = random.Random(f"{seed}/{log.id}")
     for _ in range(number):
         edge = rng.choice(tuple(_EDGES))
         method, result, inward = rng.choice(_REQUESTS)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.replay.networks.files import Tally
+from tests.support.networks.files import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.replay.networks.billing import Movement
+    from tests.support.networks.billing import Movement
 
 
 class Sum(NamedTuple):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 
@@ -113,15 +111,3 @@ class Packet(NamedTuple):
     destination: str
     source_service: str = "-"
     destination_service: str = "-"
-
-
-def made_id(prefix: str, seed: int, *names: object) -> str:
-    """An id as AWS gives it, `eni-0123456789abcdef0`, always the same for the same names."""
-    digest = hashlib.sha256(f"{seed}/{prefix}/{'/'.join(map(str, names))}".encode()).hexdigest()
-    return f"{prefix}-0{digest[:16]}"
-
-
-def nth_address(block: str, number: int) -> str:
-    """The address with a number in a block; numbers wrap around at its end."""
-    network = ip_network(block)
-    return str(ip_address(int(network.network_address) + number % network.num_addresses))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.replay.networks.topology import Kind
+from tests.support.networks.topology import Kind
 
 if TYPE_CHECKING:
-    from metering.replay.networks.outside import Family
-    from metering.replay.networks.topology import Interface
+    from tests.support.networks.outside import Family
+    from tests.support.networks.topology import Interface
 
 _BEFORE = {"us-east-1": "", "us-west-2": "USW2-", "eu-west-1": "EU-"}
 _NAMES = {"us-east-1": "USE1", "us-west-2": "USW2", "eu-west-1": "EU"}

@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.replay.networks.billing import NOTHING, Movement, other_region, processed
-from metering.replay.networks.inventory import EAST, OWNER, PARTNER, WEST
-from metering.replay.networks.topology import made_id
+from metering.replay.network import made_id
 from metering.units import HOUR_S
+from tests.support.networks.billing import NOTHING, Movement, other_region, processed
+from tests.support.networks.inventory import EAST, OWNER, PARTNER, WEST
 
 if TYPE_CHECKING:
-    from metering.replay.networks.inventory import Inventory
-    from metering.replay.networks.topology import Packet
+    from tests.support.networks.inventory import Inventory
+    from tests.support.networks.topology import Packet
 
 # All fields that a gateway's log has by default (Amazon VPC Transit Gateways, "Transit Gateway Flow Log records").
 _FIELDS = (

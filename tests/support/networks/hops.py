@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.replay.networks.billing import (
+from tests.support.networks.billing import (
     Movement,
     movement,
     other_region,
@@ -18,14 +18,14 @@ from metering.replay.networks.billing import (
     with_outside,
     within_vpc,
 )
-from metering.replay.networks.gateways import passes
-from metering.replay.networks.topology import Packet
+from tests.support.networks.gateways import passes
+from tests.support.networks.topology import Packet
 
 if TYPE_CHECKING:
-    from metering.replay.networks.gateways import Pass
-    from metering.replay.networks.inventory import Inventory
-    from metering.replay.networks.outside import Peer
-    from metering.replay.networks.topology import Interface
+    from tests.support.networks.gateways import Pass
+    from tests.support.networks.inventory import Inventory
+    from tests.support.networks.outside import Peer
+    from tests.support.networks.topology import Interface
 
 # Values of `traffic-path`.
 IN_VPC = "1"

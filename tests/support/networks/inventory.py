@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-from metering.replay.networks.outside import OWN_PUBLIC
-from metering.replay.networks.topology import Interface, Kind, Subnet, Vpc, made_id, nth_address
+from metering.replay.network import made_id, nth_address
+from tests.support.networks.outside import OWN_PUBLIC
+from tests.support.networks.topology import Interface, Kind, Subnet, Vpc
 
 if TYPE_CHECKING:
     import random
