@@ -92,10 +92,11 @@ clean: ## Stop the local emulator and remove what was built or installed here
 check: $(STAMP) ## The gate, as CI runs it: each part, the time it took, and its share
 	@$(PY) -m tests.gate check
 
-lint: $(STAMP) ## Ruff, mypy --strict, import rules
+lint: $(STAMP) ## Ruff, mypy --strict, import rules, workflows
 	@.venv/bin/ruff format --check --quiet . && .venv/bin/ruff check --quiet .
 	@.venv/bin/mypy --num-workers $(JOBS)
 	@.venv/bin/lint-imports --no-logo
+	@.venv/bin/zizmor --offline --quiet --no-progress --strict-collection --persona=auditor .github
 
 test: $(STAMP) ## Unit, property, command line, fuzz and template tests
 	@# A worker that is done takes tests of the other: the longest come late.

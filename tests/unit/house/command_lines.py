@@ -13,7 +13,8 @@ from typer.main import get_command
 from metering.cli.app import app
 
 ROOT = Path(__file__).parents[3]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+_FIRST = (ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))
+PAGES = sorted([*_FIRST, *(ROOT / "docs").rglob("*.md")])
 
 # Typer exports only some of its parser's errors.
 USAGE_ERROR: type[BaseException] = typer.BadParameter.__mro__[1]
