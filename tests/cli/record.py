@@ -171,7 +171,6 @@ LINES: dict[str, str] = {
     "accounts-empty": "accounts --account 999999999999",
     "budget-check": "budget check",
     "budget-forecast": "budget forecast egress",
-    "budget-backtest": "budget forecast egress --backtest",
     "anomalies": "anomalies",
     "budget-remove": "budget remove egress",
     "storage-report": "storage report",

@@ -111,7 +111,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         name="budget", place="finance.budget:budget", purpose=Purpose.BILL,
-        about="Budgets in USD or bytes: alerts before a bill says it, forecasts, and how good those are.",
+        about="Budgets in USD or bytes: alerts before a bill says it, and forecasts.",
     ),
     Family(
         name="anomalies", place="finance.anomalies:anomalies_app", purpose=Purpose.BILL, alone=True,

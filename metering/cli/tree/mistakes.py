@@ -31,6 +31,7 @@ _DRAW = "It was removed: `metering serve` draws reports, and a notebook draws wh
 _OWN_FILE = "It was removed: log files of AWS never grow. Put the new lines of a file of your own into another file."
 # What took the place of a removed option or command, for one release.
 _REMOVED = {
+    "budget forecast --backtest": "It was removed: forecasts are tried in development, load_tests.billing.backtest.",
     "cost --blended": "It was removed: exports in CUR have blended costs, metering export cur.",
     "cost --plot": _DRAW,
     "ingest --append": _OWN_FILE,

@@ -14,7 +14,6 @@ from metering.units import exact_and_size
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from metering.billing.budgets.backtest import Tried
     from metering.billing.budgets.budget import Budget, Unit
     from metering.billing.budgets.evaluation import Standing
     from metering.billing.day_sums.uncounted import Reach
@@ -42,15 +41,6 @@ _STANDINGS = (
     Column(name="forecast_high", text="number", title="90 %", priority=ROOMY),
     Column(name="crossed", text="prose"),
     Column(name="alerts", text="prose", priority=ROOMY),
-)
-_TRIED = (
-    Column(name="month", text="copied", priority=KEEP),
-    Column(name="unit"),
-    Column(name="counted_days", kind="integer", title="days counted"),
-    Column(name="forecast", text="number", priority=KEEP),
-    Column(name="actual", text="number", priority=KEEP),
-    Column(name="error_percent", text="number", title="error %", priority=KEEP),
-    Column(name="within", kind="flag", title="within 10-90 %"),
 )
 _NAMED = 5
 """Usage types without a price that are named."""
@@ -159,33 +149,6 @@ def standings_answer(standings: Sequence[Standing], alerts: Sequence[StoredAlert
         title="Budgets",
         empty="No budget is set. To set one: metering budget set --help",
         footer=(*counted.footer(), *said),
-    )
-
-
-def backtest_answer(budget: Budget, tried: Sequence[Tried], counted: Counted) -> Answer:
-    """How far forecasts of earlier months would have been off."""
-    unit = budget.amount.unit
-    return Answer(
-        columns=_TRIED,
-        rows=[
-            {
-                "month": each.month,
-                "unit": unit,
-                "counted_days": each.counted_days,
-                "forecast": number_text(each.forecast.value, unit),
-                "actual": number_text(each.actual, unit),
-                "error_percent": _percent(each.forecast.value - each.actual, each.actual),
-                "within": each.forecast.low <= each.actual <= each.forecast.high,
-            }
-            for each in tried
-        ],
-        meta=counted.meta(),  # type: ignore[arg-type]  # texts and lists of texts
-        title=f"Forecasts of {budget.name} that were tried on months that have ended",
-        empty="No month that has ended is counted whole, so that no forecast can be tried.",
-        footer=(
-            *counted.footer(),
-            "Each forecast knew the first half of its month and the weeks before, at today's prices.",
-        ),
     )
 
 

@@ -147,6 +147,7 @@ def test_help_of_a_wrong_command_ends_with_2(asked: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("line", "instead"),
     [
+        (("budget", "forecast", "egress", "--backtest"), "load_tests.billing.backtest"),
         (("cost", "--blended"), "exports in CUR"),
         (("cost", "--plot", "november.svg"), "metering serve"),
         (("report", "usage", "--plot", "november.svg"), "metering serve"),

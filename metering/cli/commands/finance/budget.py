@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from metering.billing.budgets.biller import BillerResult
 
 budget = typer.Typer(
-    help="Budgets in USD or bytes: alerts before a bill says it, forecasts, and how good those are.",
+    help="Budgets in USD or bytes: alerts before a bill says it, and forecasts.",
     no_args_is_help=True,
 )
 
@@ -152,29 +151,16 @@ def check(session: Session, name: OneOption = None) -> None:
 
 
 @command(budget, "forecast", reads=True, everywhere=True)
-def forecast(
-    session: Session,
-    name: NameArgument,
-    backtest: Annotated[
-        bool,
-        typer.Option("--backtest", help="Try forecasts on the last six months, and show by how much they were off."),
-    ] = False,
-) -> None:
+def forecast(session: Session, name: NameArgument) -> None:
     """Show what the period of a budget is expected to end with. It is an estimate, with an interval of 80 %.
 
     Bytes are expected as in the last four weeks, day of the week by day of the week, and run through the payer's
     tiers. Of less than 14 days of history the mean day is taken; of less than 3 days nothing is said.
     """
-    from metering.billing.budgets.backtest import tried_on
-    from metering.reports.budgets.budget_answer import backtest_answer, standings_answer
+    from metering.reports.budgets.budget_answer import standings_answer
 
     home = billing_home(session)
     view = judged(session, home, name)
-    if backtest:
-        [found] = [each for each in view.months.budgets if each.name == name]
-        tried = list(tried_on(view.months, found, int(time.time())))
-        session.write(backtest_answer(found, tried, how_far(view)))
-        return
     session.write(standings_answer(view.standings, (), how_far(view)))
     for each in view.standings:
         if each.forecast is not None and each.forecast.known:

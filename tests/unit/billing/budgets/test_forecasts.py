@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.billing.budgets.backtest import tried_on
+from load_tests.billing.backtest import tried_on
 from metering.billing.budgets.budget import Scope
 from metering.billing.budgets.evaluation import Evaluation, period_at
 from metering.billing.budgets.forecasts import ExpectedUsage, Forecaster, PeriodUsage

@@ -1,12 +1,23 @@
-"""Forecasts of months that have ended, made as if in their middle, beside what the months came to."""
+"""Forecasts of months that have ended, made as if in their middle, beside what the months came to.
+
+`python -m load_tests.billing.backtest NAME` tries those of a budget, in the place that --stage and --region name.
+"""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import typer
+
 from metering.billing.budgets.evaluation import BudgetPeriod, Evaluation
+from metering.cli.billing.budgeting import judged
+from metering.cli.billing.home import billing_home
+from metering.cli.command import Session, command
+from metering.cli.commands.finance.budget import NameArgument
 from metering.hours import month_bounds_s, month_of
+from metering.reports.budgets.budget_answer import number_text
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
@@ -16,6 +27,7 @@ if TYPE_CHECKING:
     from metering.billing.budgets.forecasts import Forecast
     from metering.billing.budgets.open_months import OpenMonths
 
+app = typer.Typer()
 MONTHS = 6
 _KNOWN_DAYS = 15
 
@@ -58,3 +70,18 @@ def _ended(now_s: int) -> list[str]:
         found.append(month)
         first_s, _ = month_bounds_s(month)
     return found[::-1]
+
+
+@command(app, "backtest", reads=False, everywhere=True)
+def backtest(session: Session, name: NameArgument) -> None:
+    """Print forecasts of the last six months and what the months came to, at today's prices."""
+    view = judged(session, billing_home(session), name)
+    [budget] = [each for each in view.months.budgets if each.name == name]
+    for each in tried_on(view.months, budget, int(time.time())):
+        values = (each.forecast.value, each.forecast.low, each.forecast.high, each.actual)
+        value, low, high, actual = (number_text(value, budget.amount.unit) for value in values)
+        print(f"{each.month}: expected {value} ({low} to {high}) after {each.counted_days} days, was {actual}")
+
+
+if __name__ == "__main__":
+    app()
