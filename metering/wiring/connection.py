@@ -12,7 +12,6 @@ from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.read_only import ReadOnlyClients
 from metering.adapters.aws.s3.bucket_events import S3BucketEvents
-from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import RegionResources, read_outputs, stack_outputs
 from metering.adapters.no_metrics import NoMetrics
@@ -153,10 +152,6 @@ class RegionConnection(RegionPorts):
     def coverage(self) -> CoverageJob:
         """The job that keeps what is known about log sources."""
         return build_coverage(self, self.log_sources)
-
-    def log_bucket(self, name: str) -> S3ObjectStore:
-        """A bucket of logs, of this account or another one that lets it read."""
-        return S3ObjectStore(self.clients.s3, name)
 
     @cached_property
     def bucket_events(self) -> S3BucketEvents:

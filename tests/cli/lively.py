@@ -13,7 +13,6 @@ from metering.ledger.notes.tokens import Role
 from metering.ledger.usage.kinds import KindNames
 from metering.onramps.balance import Balance
 from metering.onramps.coverage.slots import SLOT_S
-from metering.onramps.plans import slot_label
 from metering.onramps.sources import LogSource
 from metering.operations.alarms import ALARMS, alarm_name
 from metering.operations.deed_trail import DeedTrail
@@ -26,7 +25,6 @@ from metering.wiring.onramps import build_coverage
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.memory.alerts import MemoryAlerts
 from tests.support.memory.bucket_events import MemoryBucketEvents
-from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.producer_roles import MemoryProducerRoles
 from tests.support.memory.queues import MemoryQueue
 from tests.unit.onramps.coverage.world import ACCOUNT, plan
@@ -213,13 +211,6 @@ class Lively:
     def bucket_events(self) -> MemoryBucketEvents:
         return MemoryBucketEvents({LOG_SOURCES[0].bucket: {}}, region=self.region)
 
-    @cached_property
-    def log_buckets(self) -> dict[str, MemoryObjectStore]:
-        return {LOG_SOURCES[0].bucket: MemoryObjectStore(self.world.clock)}
-
-    def log_bucket(self, name: str) -> MemoryObjectStore:
-        return self.log_buckets[name]
-
     def read_only(self) -> Lively:
         return self
 
@@ -288,12 +279,6 @@ class Lively:
                 self._plan(replace(whole, balance=balance, refusals=refused, shadowed=shadowed))
             if number > 4 * 12:
                 self._plan(plan(slot_s, log="fl-0c1b2c3d4e5f60720"))
-        folder = f"AWSLogs/{ACCOUNT}/vpcflowlogs/us-west-2/2026/11/24"
-        for slot_s in (end_s - 2 * HOUR_S, end_s - HOUR_S):
-            name = f"{ACCOUNT}_vpcflowlogs_us-west-2_fl-0b1b2c3d4e5f60719_{slot_label(slot_s)}_1a2b3c4d.log.gz"
-            self.world.clock.advance_s(-HOUR_S)
-            self.log_bucket("acme-logs").put(f"{folder}/{name}", b"gz", if_absent=True)
-            self.world.clock.advance_s(HOUR_S)
 
     def _plan(self, made: Plan) -> None:
         self.world.objects.put(made.key, made.encode(), if_absent=True)

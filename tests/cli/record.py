@@ -129,7 +129,6 @@ LINES: dict[str, str] = {
     "logs-list-empty": "logs list",
     "logs-coverage": "logs coverage",
     "logs-list": "logs list",
-    "logs-verify": "logs verify s3://acme-logs/AWSLogs/",
     "logs-accept-gap": "logs accept-gap fl-0b1b2c3d4e5f60719 2026-11-24T11:30:00Z",
     "logs-forget": "logs forget fl-0c1b2c3d4e5f60720",
     "logs-coverage-gaps": "logs coverage --gaps",

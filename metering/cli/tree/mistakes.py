@@ -35,6 +35,7 @@ _REMOVED = {
     "cost --blended": "It was removed: exports in CUR have blended costs, metering export cur.",
     "cost --plot": _DRAW,
     "ingest --append": _OWN_FILE,
+    "logs verify": "It was removed: `metering logs coverage` names what is missing, and `metering ingest` meters it.",
     "report usage --plot": _DRAW,
 }
 

@@ -165,7 +165,7 @@ class SourceLook:
         try:
             plan = self.read_plan(key)
         except (ObjectMissingError, LedgerCorruptError):
-            # Gone since it was listed, or damaged: `metering logs verify` names it, and the others are summed.
+            # Gone since it was listed, or damaged: the others are summed.
             return
         found.saw(plan)
         found.day.add(plan, digest)

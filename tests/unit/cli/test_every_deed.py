@@ -26,7 +26,7 @@ READING = {
     "accounts", "alerts list", "anomalies", "audit", "batch show", "budget check", "budget forecast", "budget list",
     "compare", "completion", "context list", "context show", "cost", "cost explain", "dlq list", "drops list", "errors",
     "export cur", "export focus", "help", "invoice draft", "invoice list", "invoice show", "invoice verify",
-    "local env", "local outputs", "local status", "logs format", "logs list", "logs verify", "organization history",
+    "local env", "local outputs", "local status", "logs format", "logs list", "organization history",
     "organization show", "period list", "period show", "period verify", "prices check", "prices diff",
     "prices history", "prices override list", "prices show", "producers list",
     "producers show", "quarantine list", "quarantine show", "query",

@@ -152,9 +152,10 @@ def test_help_of_a_wrong_command_ends_with_2(asked: tuple[str, ...]) -> None:
         (("cost", "--plot", "november.svg"), "metering serve"),
         (("report", "usage", "--plot", "november.svg"), "metering serve"),
         (("ingest", "flows.log", "--append"), "into another file"),
+        (("logs", "verify", "s3://acme-logs/AWSLogs/"), "metering logs coverage"),
     ],
 )
-def test_a_removed_option_names_what_took_its_place(line: tuple[str, ...], instead: str) -> None:
+def test_a_removed_option_or_command_names_what_took_its_place(line: tuple[str, ...], instead: str) -> None:
     wrong = CliRunner().invoke(app, line, prog_name="metering")
     assert (wrong.exit_code, wrong.stdout) == (2, "")
     said = " ".join(wrong.stderr.split())

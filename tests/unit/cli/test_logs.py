@@ -13,12 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from metering.cli.app import app
-from metering.ledger.markers import Marker
 from metering.onramps.coverage.log_format import LINE_BYTES, WORTH, compare, fields_of, log_format
 from metering.onramps.coverage.slots import SLOT_S
-from metering.onramps.names import flow_log_name
-from metering.stores.writes import Put, Table
-from metering.units import DAY_S, HOUR_S, MINUTE_S
+from metering.units import HOUR_S, MINUTE_S
 from tests.cli.lively import LOG_SOURCES, Lively
 from tests.support.lake_world import NOW_S, record
 from tests.unit.onramps.coverage.world import LOG, plan
@@ -72,14 +69,6 @@ def file_name(slot_s: int) -> str:
     from metering.onramps.plans import slot_label
 
     return f"123456789012_vpcflowlogs_us-west-2_{LOG}_{slot_label(slot_s)}_1a2b3c4d.log.gz"
-
-
-def planned_file(slot_s: int) -> Plan:
-    """The plan of a file with a name that AWS gives."""
-    name = flow_log_name(file_name(slot_s))
-    assert name is not None
-    made = plan(slot_s, identity=name.identity)
-    return replace(made, parts=(replace(made.parts[0], batch_id=f"{name.identity}/0"),))
 
 
 def test_a_gap_is_named_with_flow_log_and_time_and_the_command_that_sends_it_and_then_it_is_gone(
@@ -153,62 +142,6 @@ def test_slots_that_are_none_are_refused_in_words(region: Lively, times: str) ->
     assert typed("accept-gap", LOG, times).exit_code == 2
 
 
-def accepted(region: Lively, batch_id: str, *, verdict: str = "accepted", refused: int = 0) -> None:
-    marker = Marker(
-        batch_id=batch_id, verdict=verdict, content_hash="0" * 64, hash_version=1, commit_id="c", source_id="",  # type: ignore[arg-type]  # a verdict
-        sequence=None, sender_id="AIDA", records=2, metered=2 - refused if verdict == "accepted" else 0,
-        refused=refused, hours={}, decided_at_ms=NOW_S * 1000, expires_at_s=NOW_S + DAY_S,
-        reason="" if verdict == "accepted" else "invalid_json",
-    )  # fmt: skip
-    region.world.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
-
-
-def stored(region: Lively, slot_s: int) -> str:
-    key = f"{FOLDER}/{file_name(slot_s)}"
-    region.log_buckets["acme-logs"].put(key, b"gz", if_absent=True)
-    return key
-
-
-def test_verify_wants_a_plan_and_accepted_batches_of_each_file_and_names_what_is_missing(region: Lively) -> None:
-    region.world.clock.advance_s(-HOUR_S)
-    keys = [stored(region, slot_s) for slot_s in slots(1)]
-    region.world.clock.advance_s(HOUR_S)
-    plans = [planned_file(slot_s) for slot_s in slots(1)]
-    put(region, *plans[1:])
-    accepted(region, plans[2].parts[0].batch_id, verdict="rejected")
-    for each in plans[3:]:
-        accepted(region, each.parts[0].batch_id)
-    found = answered("verify", "s3://acme-logs/AWSLogs/", code=1)
-    assert (found["passed"], found["files"], found["missing"], found["undecided"], found["refused"]) == (
-        False, len(keys), 1, 1, 1,
-    )  # fmt: skip
-    assert [row["cure"] for row in found["rows"]] == [
-        f"metering ingest s3://acme-logs/{keys[0]}",
-        "metering verify --wait 5m",
-        f"metering quarantine show {plans[2].parts[0].batch_id}",
-    ]
-    put(region, plans[0])
-    for each in plans[:3]:
-        accepted(region, each.parts[0].batch_id)
-    assert answered("verify", "s3://acme-logs/AWSLogs/")["metered"] == len(keys)
-
-
-def test_verify_sees_records_that_were_refused_inside_an_accepted_batch(region: Lively) -> None:
-    stored(region, END_S - HOUR_S)
-    made = planned_file(END_S - HOUR_S)
-    put(region, made)
-    accepted(region, made.parts[0].batch_id, refused=1)
-    assert answered("verify", "s3://acme-logs/", code=1)["rows"][0]["detail"].endswith("1 of 2 records")
-
-
-def test_verify_refuses_a_file_whose_name_contradicts_its_folder(region: Lively) -> None:
-    key = f"{FOLDER.replace('123456789012', '999999999999')}/{file_name(END_S - HOUR_S)}"
-    region.log_buckets["acme-logs"].put(key, b"gz", if_absent=True)
-    found = answered("verify", "s3://acme-logs/", code=1)
-    assert (found["refused"], found["rows"][0]["cure"]) == (1, f"metering quarantine show s3://acme-logs/{key}")
-    assert found["rows"][0]["detail"].startswith("account_contradicts: its name is of account 123456789012")
-
-
 def test_a_source_of_the_organization_is_warned_of_where_it_is_shown_and_added(region: Lively) -> None:
     del region
     assert "organization" not in typed("list").stderr
@@ -224,18 +157,6 @@ def test_add_bills_the_account_of_the_files_name_unless_more_is_said(region: Liv
     assert "accounts" not in answered("add", "s3://acme-logs/a/")["entry"]
     shared = answered("add", "s3://acme-logs/a/", "--accounts", "shared-subnets")["entry"]
     assert 'accounts = "shared-subnets"' in shared
-
-
-def test_verify_waits_for_files_that_came_just_now_and_does_not_judge_unknown_names(region: Lively) -> None:
-    stored(region, END_S - HOUR_S)
-    region.log_buckets["acme-logs"].put("AWSLogs/readme.txt", b"", if_absent=True)
-    found = answered("verify", "s3://acme-logs/")
-    assert (found["passed"], found["recent"], found["unknown"]) == (True, 1, 1)
-    told = typed("verify", "s3://acme-logs/", "--format", "table")
-    assert "are metered, and none is missing among those that can be judged." in " ".join(told.stdout.split())
-    assert "1 file has no name that AWS gives" in told.stderr
-    assert "1 file came in the last 30 minutes without a plan yet" in told.stderr
-    assert "metering ingest s3://acme-logs/" in told.stderr
 
 
 @pytest.mark.parametrize("place", ["acme-logs", "s3://", "./logs"])

@@ -15,7 +15,6 @@ from metering.cli.all_regions import everywhere
 from metering.cli.command import Session, command, progress, say
 from metering.cli.commands.operator.logs_app import logs
 from metering.cli.commands.operator.logs_format import log_format
-from metering.cli.commands.operator.logs_verify import verify_logs
 from metering.cli.commands.platform.logs_add import add_source
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.hours import date_of, hour_of, rfc3339
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 # Their modules add them to the family when they are imported.
-__all__ = ["add_source", "log_format", "logs", "verify_logs"]
+__all__ = ["add_source", "log_format", "logs"]
 
 _RULING_COLUMNS = (
     Column(name="source", text="copied"),

@@ -75,9 +75,7 @@ def add_source(
     It shows the change of the bucket's notifications and asks. All other notifications stay: it reads what is there,
     adds the switch for EventBridge, and looks whether nobody else changed it meanwhile.
     """
-    from metering.cli.commands.operator.logs_verify import place_of
-
-    bucket, prefix = place_of(place)
+    bucket, prefix = _place_of(place)
     source = _source(session, bucket, prefix, accounts=accounts, name=name, kinds=kinds, key=key)
     entry = entry_text(session.stage, source)
     if dry_run:
@@ -114,6 +112,18 @@ def entry_text(stage: str, source: LogSource) -> str:
     values = source.model_dump(mode="json", exclude_defaults=True)
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
     return "\n".join([f"[[stage.{stage}.log_sources]]", *lines]) + "\n"
+
+
+def _place_of(text: str) -> tuple[str, str]:
+    """Bucket and prefix of `s3://bucket/prefix`.
+
+    Raises:
+        WrongUsageError: It is something else.
+    """
+    bucket, _, prefix = text.removeprefix("s3://").partition("/")
+    if not text.startswith("s3://") or not bucket:
+        raise WrongUsageError(f"{text} is no place in S3.", "Write it as s3://bucket/prefix.")
+    return bucket, prefix
 
 
 def _source(
