@@ -264,7 +264,8 @@ def stale_rows(page: str, written: str, *, tight: bool = TIGHT) -> list[str]:
     wrong = [room for room in {**real, **stated} if stated.get(room, ([], []))[0] != real.get(room, ([], []))[0]]
     if tight:
         leasts = (SLACK_FILES, SLACK_LINES, SLACK_LINES)
-        pairs = {room: zip(figures, stated[room][1], leasts, strict=True) for room, (_, figures) in real.items()}
+        both = [room for room in real if room in stated]
+        pairs = {room: zip(real[room][1], stated[room][1], leasts, strict=True) for room in both}
         wrong += [room for room, each in pairs.items() if any(_slack(was, now, least) for now, was, least in each)]
     return wrong
 

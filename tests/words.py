@@ -167,11 +167,9 @@ def _show_habits(*, lower: bool) -> None:
     for room, counted in found.items():
         sys.stdout.write(f"{room:<22}{counted}\n")
     sys.stdout.write(f"{'all':<22}{sum(found.values(), Counter())}\n")
-    if lower:
-        least = {
-            room: dict(sorted((counted & Counter(allowed.get(room, {}))).items())) for room, counted in found.items()
-        }
-        rows = (f"  {json.dumps(room)}: {json.dumps(counted)}" for room, counted in least.items())
+    # A function that moved to another room takes its allowance along.
+    if lower and not over_allowance(found, allowed, tight=False):
+        rows = (f"  {json.dumps(room)}: {json.dumps(dict(sorted(counted.items())))}" for room, counted in found.items())
         ALLOWED.write_text("{\n" + ",\n".join(rows) + "\n}\n")
 
 
