@@ -38,6 +38,7 @@ from metering.reports.exports.destination import Destination
 from metering.reports.exports.exporting import ExportSource, export, layout_of
 from metering.reports.exports.manifest import ExportRequest
 from metering.units import HOUR_S
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -81,8 +82,8 @@ def rated_lines(count: int) -> Iterator[RatedLine]:
         key = number * _STEP % (_ACCOUNTS * _KEYS)
         product = _BOOK.products[key % _KEYS]
         line = UsageLine(
-            begins_s + number * hours // count * HOUR_S, f"{key // _KEYS:012d}", "AmazonEC2", product.usage_type,
-            "us-west-2", "internet", number * 2_654_435_761 % _LARGEST + 1,
+            begins_s + number * hours // count * HOUR_S, f"{key // _KEYS:012d}", Service("AmazonEC2"),
+            UsageType(product.usage_type), "us-west-2", "internet", number * 2_654_435_761 % _LARGEST + 1,
         )  # fmt: skip
         tier = product.versions[0].tiers[0]
         yield RatedLine(line, PriceState.PRICED, product.sku, tier.rate_code, tier.price, tier.price)

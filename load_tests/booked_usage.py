@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from metering.stores.items import ItemStore
-    from metering.usage.totals import Kind, Total, UsageKey
+    from metering.usage.totals import Total, UsageKey, UsageKind
 
 
 def book(items: ItemStore, usage: Mapping[UsageKey, Total], *, unnumbered: bool = False) -> None:
@@ -48,9 +48,9 @@ def updates_of(usage: Mapping[UsageKey, Total], *, unnumbered: bool = False) -> 
         yield Update(table=Table.USAGE, key=item_key, add=usage_add(totals))
 
 
-def _numbers(usage: Mapping[UsageKey, Total]) -> dict[str, dict[Kind, int]]:
+def _numbers(usage: Mapping[UsageKey, Total]) -> dict[str, dict[UsageKind, int]]:
     """By account, the number of each kind: in the order in which they come."""
-    numbers: dict[str, dict[Kind, int]] = {}
+    numbers: dict[str, dict[UsageKind, int]] = {}
     for key in usage:
         of_account = numbers.setdefault(key.account_id, {})
         of_account.setdefault(key.kind, len(of_account))

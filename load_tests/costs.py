@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from metering.replay.synthesis import Shipment
     from metering.settings import Settings
     from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update
-    from metering.usage.totals import Kind
+    from metering.usage.totals import UsageKind
 
 TARGET_BATCHES_PER_DAY = 12_000_000
 # Scenarios with 1, 5 and 16 usage keys per batch.
@@ -203,7 +203,7 @@ def measure(scenario: str, batches: int = RUN_BATCHES) -> BatchCost:
 
 def _claim(numbers: KindNumbers, shipments: Sequence[Shipment], items: MeteredItemStore) -> int:
     """Claim the kinds of all accounts; returns the write units that it took, and counts from 0 again."""
-    kinds: dict[str, set[Kind]] = {}
+    kinds: dict[str, set[UsageKind]] = {}
     for shipment in shipments:
         for key in shipment.sent.totals:
             kinds.setdefault(key.account_id, set()).add(key.kind)

@@ -37,7 +37,7 @@ from metering.ledger.runs import Run, lake_chain
 from metering.stores.bucket import lake_file_key, plan_key, summary_key
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MIB
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.memory.alerts import MemoryAlerts
 from tests.support.memory.clock import DeadlineAt, ManualClock
 from tests.support.memory.items import MemoryItemStore
@@ -111,7 +111,10 @@ class _Bench:
 
     def _file(self, hour_s: int, accounts: Sequence[str], number: int) -> LakeFile:
         rows = [
-            (UsageKey(hour_s, account_id, usage_type, service, _REGION, place), Total(MIB * (number + 1), 1))
+            (
+                UsageKey(hour_s, account_id, UsageType(usage_type), Service(service), _REGION, place),
+                Total(MIB * (number + 1), 1),
+            )
             for account_id in accounts
             for usage_type, service, place in _kinds()
         ]

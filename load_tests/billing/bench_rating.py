@@ -23,6 +23,7 @@ from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.rater import Rater
 from metering.hours import month_bounds_s
 from metering.units import GIB, HOUR_S
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -125,8 +126,8 @@ def _lines() -> list[UsageLine]:
         UsageLine(
             first_s + draw.randrange(720) * HOUR_S,
             f"{number:012d}",
-            "AmazonEC2",
-            "DataTransfer-Out-Bytes",
+            Service("AmazonEC2"),
+            UsageType("DataTransfer-Out-Bytes"),
             "us-east-1",
             "internet",
             draw.randrange(1, 2 * GIB),
@@ -162,7 +163,7 @@ def _positions(lines: Sequence[UsageLine], tiers: Sequence[Tier]) -> Positions:
     bound = next(bounds, None)
     for line in lines:
         while bound is not None and bound.from_bytes <= position + line.bytes:
-            thresholds.append(Threshold(bound.from_bytes, Cut(*line[:6], bound.from_bytes - position)))
+            thresholds.append(Threshold(bound.from_bytes, Cut(*line.key, bound.from_bytes - position)))
             bound = next(bounds, None)
         position += line.bytes
     return Positions(payer_id="999999999999", month=_MONTH, skus={"US": SkuPositions(tiers=tuple(thresholds))})

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from load_tests.race.site import Site
     from metering.adapters.aws.session import Clients
     from metering.stores.queues import ReceivedMessage
-    from metering.usage.totals import Kind, Total, UsageKey
+    from metering.usage.totals import Total, UsageKey, UsageKind
 
 
 class Ours:
@@ -58,7 +58,7 @@ class Ours:
 
     def claim(self, usages: Iterable[Mapping[UsageKey, Total]]) -> None:
         """Give the kinds of all accounts their numbers. That is done once in an account's life, before the clock."""
-        accounts: dict[str, set[Kind]] = {}
+        accounts: dict[str, set[UsageKind]] = {}
         for usage in usages:
             for key in usage:
                 accounts.setdefault(key.account_id, set()).add(key.kind)

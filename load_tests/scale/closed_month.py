@@ -14,7 +14,7 @@ from metering.stores.bucket import closed_month_key, lake_file_key
 from metering.stores.retrying import Retrier
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S
-from metering.usage.totals import Total, UsageKey, sum_totals
+from metering.usage.totals import Service, Total, UsageKey, UsageType, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,8 +30,8 @@ def hour_usage(accounts: Sequence[str], hour_s: int, number: int, usage_types: i
             key = UsageKey(
                 hour_s,
                 account_id,
-                f"USW2-Type{kind:02d}-Out-Bytes",
-                ("AmazonEC2", "AmazonS3")[kind % 2],
+                UsageType(f"USW2-Type{kind:02d}-Out-Bytes"),
+                Service(("AmazonEC2", "AmazonS3")[kind % 2]),
                 "us-west-2/usw2-az1",
                 ("internet", "us-east-1", "us-west-2/usw2-az2")[kind % 3],
             )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from metering.fleet.settings.tunables import TUNABLES
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import ZERO, Kind, Total, sum_totals
+from metering.usage.totals import ZERO, Service, Total, UsageKind, UsageType, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,11 +42,11 @@ def account_id(account: int) -> str:
     return f"{100_000_000_000 + account:012d}"
 
 
-def kind(number: int) -> Kind:
+def kind(number: int) -> UsageKind:
     """A kind of usage, by its number in the dictionary of every account."""
-    return Kind(
-        f"USW2-Type{number:02d}-Out-Bytes",
-        ("AmazonEC2", "AmazonS3")[number % 2],
+    return UsageKind(
+        UsageType(f"USW2-Type{number:02d}-Out-Bytes"),
+        Service(("AmazonEC2", "AmazonS3")[number % 2]),
         "us-west-2/usw2-az1",
         ("internet", "us-east-1", "us-west-2/usw2-az2")[number % 3],
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from metering.replay.flows import FLOWS
 from metering.replay.synthesis import account_id
-from metering.usage.totals import ZERO, Total, UsageKey
+from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,12 @@ class ManyKinds:
         ids = [account_id(seed, number) for number in range(self.accounts)]
         return {
             UsageKey(
-                0, each, flow.usage_type, self._named(flow.service, each, way), flow.from_location, flow.to_location
+                0,
+                each,
+                UsageType(flow.usage_type),
+                self._named(flow.service, each, way),
+                flow.from_location,
+                flow.to_location,
             ): ZERO
             for each in ids
             for way in range(self._ways)
@@ -71,8 +76,8 @@ class ManyKinds:
         """Names that it has in an account."""
         return -(-self._names // self.accounts)
 
-    def _named(self, service: str, account: str, number: int) -> str:
+    def _named(self, service: str, account: str, number: int) -> Service:
         if service == _FIXED:
-            return service
+            return Service(service)
         # The last eight digits of a made-up account are its number.
-        return f"{service}x{(int(account[-8:]) * self._ways + number % self._ways) % self._names}"
+        return Service(f"{service}x{(int(account[-8:]) * self._ways + number % self._ways) % self._names}")

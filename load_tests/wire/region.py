@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import KeySchemaElementTypeDef
 
     from metering.replay.synthesis import Shipment
-    from metering.usage.totals import Kind, Total, UsageKey
+    from metering.usage.totals import Total, UsageKey, UsageKind
 
 REGION = "us-east-1"
 SEED = 1
@@ -186,7 +186,7 @@ class WireRegion:
 
     def claim(self, usages: Iterable[Mapping[UsageKey, Total]]) -> Kinds:
         """Give all kinds of some usage their numbers, as they have them after the first hours of an account's life."""
-        accounts: dict[str, set[Kind]] = {}
+        accounts: dict[str, set[UsageKind]] = {}
         for usage in usages:
             for key in usage:
                 accounts.setdefault(key.account_id, set()).add(key.kind)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.retrying import Retrier
     from metering.stores.telemetry import Metrics
-    from metering.usage.totals import Kind, Total, UsageKey
+    from metering.usage.totals import Total, UsageKey, UsageKind
 
 # Corrections that a result lists. A lost table has millions, and all of them are counted.
 LISTED = 1_000
@@ -213,11 +213,11 @@ class Rebuilder:
         """Measure some accounts in hours of one day, and correct their usage; returns who needs another look."""
         runs = settled_runs(self.items, self.view.shards)
         rows = {hour_s: self._rows(hour_s, accounts, work) for hour_s in day}
-        kinds: dict[str, set[Kind]] = {}
+        kinds: dict[str, set[UsageKind]] = {}
         for key in chain.from_iterable(found or () for found in rows.values()):
             kinds.setdefault(key.account_id, set()).add(key.kind)
         # Numbers are claimed before any usage item is read: see UsageRepair.
-        numbers: dict[str, Mapping[Kind, int | None]] = {}
+        numbers: dict[str, Mapping[UsageKind, int | None]] = {}
         for account_id, some in sorted(kinds.items()):
             with work.contradictions.noted():
                 numbers[account_id] = self.numbers.claim(account_id, some, fills=True)

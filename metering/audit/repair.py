@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.writes import Condition, Key, Value
-    from metering.usage.totals import Kind, Total, UsageKey
+    from metering.usage.totals import Total, UsageKey, UsageKind
 
 
 # Odd attributes that one update takes away: so it stays within 4 KB and 300 operators, with 64 shards, too (P45).
@@ -94,7 +94,7 @@ class _Correction:
 
     update: Update
     repairs: tuple[Repair, ...] = ()
-    unnumbered: Kind | None = None
+    unnumbered: UsageKind | None = None
     mends: str = ""
     last: bool = True
 
@@ -119,7 +119,7 @@ class UsageRepair:
     usage: HourUsage
     threads: int = 1
 
-    def run(self, claimed: Mapping[str, Mapping[Kind, int | None]]) -> Repaired:
+    def run(self, claimed: Mapping[str, Mapping[UsageKind, int | None]]) -> Repaired:
         """Correct every settled item once.
 
         Args:
@@ -168,15 +168,15 @@ class UsageRepair:
         return Repaired(repairs=tuple(done), mended=tuple(mended), left=frozenset(left))
 
     def _numbers(
-        self, account_id: str, repairs: list[Repair], claimed: Mapping[Kind, int | None]
-    ) -> dict[Kind, int | None]:
+        self, account_id: str, repairs: list[Repair], claimed: Mapping[UsageKind, int | None]
+    ) -> dict[UsageKind, int | None]:
         """Number of each kind. Those that only usage has got theirs when they were booked, or never."""
         others = [each.key.kind for each in repairs if each.key.kind not in claimed]
         known = self.numbers.known(account_id, others) if others else {}
         return {each.key.kind: claimed.get(each.key.kind, known.get(each.key.kind)) for each in repairs}
 
     def _updates(
-        self, place: AccountHour, repairs: list[Repair], numbers: Mapping[Kind, int | None]
+        self, place: AccountHour, repairs: list[Repair], numbers: Mapping[UsageKind, int | None]
     ) -> list[_Correction]:
         """One update an item: of those that are wrong, and of those in which something is odd."""
         seen = self.usage.seen.get(place, {})
@@ -186,7 +186,7 @@ class UsageRepair:
         return [each for key, some in by_item.items() for each in self._update(key, some, numbers, seen.get(key))]
 
     def _update(
-        self, key: Key, repairs: list[Repair], numbers: Mapping[Kind, int | None], seen: SeenItem | None
+        self, key: Key, repairs: list[Repair], numbers: Mapping[UsageKind, int | None], seen: SeenItem | None
     ) -> list[_Correction]:
         missing = {numbers[each.key.kind]: each.after.minus(each.before) for each in repairs}
         update = Update(

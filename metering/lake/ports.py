@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Total, UsageKey, UsageKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -206,7 +206,7 @@ class DayBatch:
     """Some day totals of a closed month, column by column, sorted by account, key, `corrects` and day.
 
     Attributes:
-        keys: Distinct kinds of usage of this batch: service, usage type, from, to.
+        keys: Distinct kinds of usage of this batch.
         account_id: Account of each row.
         key: Place in `keys` of each row.
         corrects_s: Hour that each row corrects, epoch seconds; None if it corrects none.
@@ -214,7 +214,7 @@ class DayBatch:
         bytes, records: Exact totals of each row.
     """
 
-    keys: Sequence[tuple[str, str, str, str]]
+    keys: Sequence[UsageKind]
     account_id: Sequence[str]
     key: Sequence[int]
     corrects_s: Sequence[int | None]
@@ -228,9 +228,8 @@ def rows_of_days(batches: Iterable[DayBatch]) -> Iterator[tuple[UsageKey, Total]
     for batch in batches:
         columns = (batch.account_id, batch.key, batch.corrects_s, batch.day_s, batch.bytes, batch.records)
         for account_id, place, corrects_s, day_s, size, records in zip(*columns, strict=True):
-            service, usage_type, from_location, to_location = batch.keys[place]
-            key = UsageKey(day_s, account_id, usage_type, service, from_location, to_location, corrects_s)
-            yield key, Total(size, records)
+            kind: UsageKind = batch.keys[place]
+            yield UsageKey(day_s, account_id, *kind, corrects_s), Total(size, records)
 
 
 class FrozenReader(Protocol):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from metering.usage.totals import Service, UsageType
 
 
 # Columns of a lake file, in order (docs/contract.md). Staging objects also have `booked_hour`.
@@ -89,12 +91,10 @@ def usage_of(hour_s: int, groups: Mapping[Group, Total]) -> dict[UsageKey, Total
 
 def usage_in(hour_s: int, groups: Iterable[tuple[Group, Total]]) -> Iterator[tuple[UsageKey, Total]]:
     """The same, one usage key after the other."""
-    for (account_id, usage_type, service, from_location, to_location, own_hour_s), total in groups:
-        corrects_s = None if own_hour_s == hour_s else int(own_hour_s)
-        key = UsageKey(
-            hour_s, str(account_id), str(usage_type), str(service), str(from_location), str(to_location), corrects_s
-        )
-        yield key, total
+    rows = cast("Iterable[tuple[tuple[str, UsageType, Service, str, str, int], Total]]", groups)  # its columns
+    for (account_id, usage_type, service, from_location, to_location, own_hour_s), total in rows:
+        corrects_s = None if own_hour_s == hour_s else own_hour_s
+        yield UsageKey(hour_s, account_id, usage_type, service, from_location, to_location, corrects_s), total
 
 
 def batches_of(groups: Mapping[Group, Total]) -> dict[str, Total]:

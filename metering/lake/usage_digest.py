@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from metering.usage.totals import Service, UsageType
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 SEPARATOR = "\t"
 
-Place = tuple[str, str, str, str, str, int, int]
+Place = tuple[str, UsageType, Service, str, str, int, int]
 
 
 def row_place(key: UsageKey) -> Place:
@@ -26,7 +28,7 @@ def row_place(key: UsageKey) -> Place:
     Rows that correct nothing come before corrections. Text is in the order of its code points, which is that of UTF-8.
     """
     corrects_s = -1 if key.corrects_s is None else key.corrects_s
-    return key[1], key[2], key[3], key[4], key[5], corrects_s, key[0]
+    return key.account_id, key.usage_type, key.service, key.from_location, key.to_location, corrects_s, key.hour_s
 
 
 def in_order(usage: Mapping[UsageKey, Total]) -> list[tuple[UsageKey, Total]]:

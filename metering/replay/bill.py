@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from metering.billing.money import DECIMALS, UNITS_A_USD
 from metering.replay.given import SAMPLE, read_records
+from metering.usage.totals import Service, UsageType
 
 
 class BilledLine(NamedTuple):
@@ -27,8 +28,8 @@ class BilledLine(NamedTuple):
 
     hour_s: int
     account_id: str
-    service: str
-    usage_type: str
+    service: Service
+    usage_type: UsageType
     from_location: str
     to_location: str
     bytes: int
@@ -46,8 +47,8 @@ def billed_lines() -> list[BilledLine]:
         BilledLine(
             hour_s=int(datetime.fromisoformat(line["usage_hour"]).timestamp()),
             account_id=line["account_id"],
-            service=line["service"],
-            usage_type=line["usage_type"],
+            service=Service(line["service"]),
+            usage_type=UsageType(line["usage_type"]),
             from_location=str(record["from"]),
             to_location=str(record["to"]),
             bytes=int(line["bytes"]),

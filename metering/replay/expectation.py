@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,8 +61,8 @@ def expected_totals(records: Iterable[Mapping[str, object]]) -> dict[UsageKey, T
         key = UsageKey(
             start_s - start_s % _HOUR_S,
             str(record["account_id"]),
-            expected_usage_type(record),
-            str(record["service"]),
+            UsageType(expected_usage_type(record)),
+            Service(str(record["service"])),
             str(record["from"]),
             str(record["to"]),
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.hours import hour_label, rfc3339
 from metering.replay.flows import FLOWS, Flow
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageKind, UsageType
 
 if TYPE_CHECKING:
     import random
@@ -86,7 +86,10 @@ class Records:
         totals: dict[UsageKey, Total] = {}
         for (account_id, flow, hour_s), (size, count) in zip(self.kinds, sums, strict=True):
             if count:
-                key = UsageKey(hour_s, account_id, flow.usage_type, flow.service, flow.from_location, flow.to_location)
+                kind = UsageKind(
+                    UsageType(flow.usage_type), Service(flow.service), flow.from_location, flow.to_location
+                )
+                key = UsageKey(hour_s, account_id, *kind)
                 before = totals.get(key, Total(0, 0))
                 totals[key] = Total(before.bytes + size, before.records + count)
         return totals

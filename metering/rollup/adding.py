@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from metering.ledger.runs import Run
     from metering.ledger.usage.kinds import KindNumbers
     from metering.rollup.plan import PlannedHour, RollupPlan
-    from metering.usage.totals import Kind, Total
+    from metering.usage.totals import Total, UsageKind
 
 
 def updates_of(plan: RollupPlan, run: Run, numbers: KindNumbers) -> Iterator[Update]:
@@ -50,7 +50,7 @@ def _items(hour: PlannedHour, numbers: KindNumbers) -> Iterator[tuple[UsageKey, 
     """
     if hour.numbered:
         known = numbers.known(hour.account_id, hour.numbered)
-        buckets: dict[int, tuple[Kind, dict[int | None, Total]]] = {}
+        buckets: dict[int, tuple[UsageKind, dict[int | None, Total]]] = {}
         for kind, total in hour.numbered.items():
             number = known.get(kind)
             if number is None:
@@ -63,7 +63,7 @@ def _items(hour: PlannedHour, numbers: KindNumbers) -> Iterator[tuple[UsageKey, 
         yield _key(hour, kind), {None: total}
 
 
-def _key(hour: PlannedHour, kind: Kind) -> UsageKey:
+def _key(hour: PlannedHour, kind: UsageKind) -> UsageKey:
     return UsageKey(hour.hour_s, hour.account_id, *kind, hour.corrects_s)
 
 

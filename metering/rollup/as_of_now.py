@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from metering.rollup.plan import PlannedHour
     from metering.stores.objects import ObjectStore
     from metering.stores.writes import Item, Key
-    from metering.usage.totals import Kind, Total, UsageKey
+    from metering.usage.totals import Total, UsageKey, UsageKind
 
 
 # What a report that is not as of now looks at, to say what waits for it: more takes longer than the report.
@@ -275,7 +275,7 @@ class UsageNow:
                         found.add(run, key, numbers.get(key.kind), total)
         return found
 
-    def _numbers(self, hour: PlannedHour) -> dict[Kind, int]:
+    def _numbers(self, hour: PlannedHour) -> dict[UsageKind, int]:
         """Numbers of the kinds that the plan books under numbers. They were sure before the plan was put (P45)."""
         names = self.reading.names
         known = {kind: number for number, kind in names.of(hour.account_id).items()}

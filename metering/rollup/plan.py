@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from metering.hours import hour_label
 from metering.ledger.booked_hours import totals_of, totals_value
+from metering.ledger.usage.kinds import kind_of
 from metering.stores.fields import Fields
-from metering.usage.totals import Kind, Total, UsageKey
+from metering.usage.totals import Total, UsageKey, UsageKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,8 +43,8 @@ class PlannedHour:
     account_id: str
     hour_s: int
     corrects_s: int | None
-    numbered: Mapping[Kind, Total]
-    named: Mapping[Kind, Total]
+    numbered: Mapping[UsageKind, Total]
+    named: Mapping[UsageKind, Total]
 
     def totals(self) -> Iterator[tuple[UsageKey, Total]]:
         """All sums, by usage key."""
@@ -129,14 +130,9 @@ class RollupPlan:
 _COLUMNS = ("usage_type", "service", "from", "to", "bytes", "records")
 
 
-def _sums(kinds: Mapping[Kind, Total]) -> list[list[str | int]]:
+def _sums(kinds: Mapping[UsageKind, Total]) -> list[list[str | int]]:
     return [[*kind, str(total.bytes), total.records] for kind, total in kinds.items()]
 
 
-def _kinds(hour: Fields, name: str) -> dict[Kind, Total]:
-    return {
-        Kind(row.text("usage_type"), row.text("service"), row.text("from"), row.text("to")): Total(
-            row.decimal("bytes"), row.whole("records")
-        )
-        for row in hour.rows(name, _COLUMNS)
-    }
+def _kinds(hour: Fields, name: str) -> dict[UsageKind, Total]:
+    return {kind_of(row): Total(row.decimal("bytes"), row.whole("records")) for row in hour.rows(name, _COLUMNS)}

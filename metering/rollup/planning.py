@@ -15,7 +15,7 @@ from metering.ledger.waiting import Waiting, waiting_commit_of, waiting_in
 from metering.rollup.plan import PlannedCommit, PlannedHour, RollupPlan
 from metering.stores.threads import side_by_side
 from metering.stores.writes import Put, Table
-from metering.usage.totals import Kind, Total, UsageKey, add_totals, by_hour
+from metering.usage.totals import Total, UsageKey, UsageKind, add_totals, by_hour
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -127,11 +127,11 @@ class Planner:
             )
         return usage
 
-    def _hours(self, places: Mapping[_Place, Mapping[Kind, Total]]) -> Iterator[PlannedHour]:
-        kinds: dict[str, set[Kind]] = {}
+    def _hours(self, places: Mapping[_Place, Mapping[UsageKind, Total]]) -> Iterator[PlannedHour]:
+        kinds: dict[str, set[UsageKind]] = {}
         for (account_id, _, _), found in places.items():
             kinds.setdefault(account_id, set()).update(found)
-        unnumbered: dict[str, frozenset[Kind]] = dict.fromkeys(kinds, frozenset())
+        unnumbered: dict[str, frozenset[UsageKind]] = dict.fromkeys(kinds, frozenset())
         # Mostly every kind has its number already; a call in a thread would take longer than a look.
         asked = [account_id for account_id, found in kinds.items() if not self.numbers.remembers(account_id, found)]
         answers = side_by_side(lambda account: self._unnumbered(account, kinds[account]), asked, threads=self.threads)
@@ -147,7 +147,7 @@ class Planner:
                 named={kind: total for kind, total in found.items() if kind in without},
             )
 
-    def _note(self, beyond: Mapping[str, frozenset[Kind]]) -> None:
+    def _note(self, beyond: Mapping[str, frozenset[UsageKind]]) -> None:
         """Count and note kinds beyond the cap. Nothing relies on it, so the run goes on if it cannot be noted."""
         if beyond:
             self.metrics.count(metric_names.KINDS_BEYOND_CAP, sum(map(len, beyond.values())))
@@ -161,7 +161,7 @@ class Planner:
             with suppress(UnavailableError):
                 self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
-    def _unnumbered(self, account_id: str, kinds: Iterable[Kind]) -> frozenset[Kind]:
+    def _unnumbered(self, account_id: str, kinds: Iterable[UsageKind]) -> frozenset[UsageKind]:
         """Kinds of the account that have no number, after all that can have one have it for sure."""
         numbers = self.numbers.claim(account_id, frozenset(kinds))
         return frozenset(kind for kind, number in numbers.items() if number is None)
@@ -183,8 +183,8 @@ def _planned(waiting: Waiting) -> PlannedCommit:
     )
 
 
-def _by_place(sums: Mapping[UsageKey, Total]) -> dict[_Place, dict[Kind, Total]]:
-    places: dict[_Place, dict[Kind, Total]] = {}
+def _by_place(sums: Mapping[UsageKey, Total]) -> dict[_Place, dict[UsageKind, Total]]:
+    places: dict[_Place, dict[UsageKind, Total]] = {}
     for key, total in sums.items():
         places.setdefault((key.account_id, key.hour_s, key.corrects_s), {})[key.kind] = total
     return places

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NewType, TypeVar
 
 from metering.units import DAY_S
 
@@ -11,12 +11,16 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 
+# Usage is keyed by texts, in one order here and in another in billing. Their types tell mypy when two are swapped.
+UsageType = NewType("UsageType", str)
+Service = NewType("Service", str)
 
-class Kind(NamedTuple):
+
+class UsageKind(NamedTuple):
     """Kind of usage: what a usage key says beside account and hour. No two kinds have the same four texts."""
 
-    usage_type: str
-    service: str
+    usage_type: UsageType
+    service: Service
     from_location: str
     to_location: str
 
@@ -30,16 +34,16 @@ class UsageKey(NamedTuple):
 
     hour_s: int
     account_id: str
-    usage_type: str
-    service: str
+    usage_type: UsageType
+    service: Service
     from_location: str
     to_location: str
     corrects_s: int | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> UsageKind:
         """Its kind of usage."""
-        return Kind(self.usage_type, self.service, self.from_location, self.to_location)
+        return UsageKind(self.usage_type, self.service, self.from_location, self.to_location)
 
     def of_day(self) -> UsageKey:
         """The key for the first hour of its day, for sums by day."""

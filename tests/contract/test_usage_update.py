@@ -23,7 +23,7 @@ from metering.stores.item_size import item_bytes
 from metering.stores.retrying import Retrier
 from metering.stores.writes import AllOf, AnyOf, Exists, Foreign, Key, Put, Table, Update
 from metering.usage.locations import MAX_REGION_CHARS
-from metering.usage.totals import Kind, Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageKind, UsageType
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.entropy import SeededEntropy
 from tests.support.memory.objects import MemoryObjectStore
@@ -43,8 +43,8 @@ _USAGE_TYPE = max(f"{_REGION}-{_REGION}-AWS-Out-Bytes", "u" * 128, key=len)
 _TOTAL = Total(10**28 - 1, 10**15)
 
 
-def _kind(number: int) -> Kind:
-    return Kind(_USAGE_TYPE[:-6] + f"{number:06d}", "s" * 64, _PLACE, _PLACE)
+def _kind(number: int) -> UsageKind:
+    return UsageKind(UsageType(_USAGE_TYPE[:-6] + f"{number:06d}"), Service("s" * 64), _PLACE, _PLACE)
 
 
 def _fullest(items: ItemStore, account_id: str, *, numbered: bool) -> tuple[Run, list[Update]]:

@@ -369,7 +369,7 @@ MUTANTS = (
     Mutant(
         name="a correction does not name what it corrects",
         path="metering/lake/rows.py",
-        old="corrects_s = None if own_hour_s == hour_s else int(own_hour_s)",
+        old="corrects_s = None if own_hour_s == hour_s else own_hour_s",
         new="corrects_s = None",
     ),
     Mutant(
@@ -1077,8 +1077,8 @@ MUTANTS = (
     Mutant(
         name="the byte at a boundary belongs to the upper tier",
         path="metering/billing/rating/positions.py",
-        old="Cut(*line[:6], free + bound - paid))",
-        new="Cut(*line[:6], free + bound - paid - 1))",
+        old="Cut(*line.key, free + bound - paid))",
+        new="Cut(*line.key, free + bound - paid - 1))",
         suites=_RATING,
     ),
     Mutant(

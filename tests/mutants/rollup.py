@@ -416,7 +416,7 @@ ROLLUP = (
         path="metering/ledger/usage/kinds.py",
         old="""        kind = self.of(account_id).get(number) or self.read_whole(account_id).get(number)
         if kind is None:""",
-        new="""        kind = self.of(account_id).get(number) or Kind("", "", "", "")
+        new="""        kind = self.of(account_id).get(number) or UsageKind("", "", "", "")
         if kind is None:""",
         suites=_KINDS,
     ),

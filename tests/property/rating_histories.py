@@ -18,6 +18,7 @@ from metering.billing.prices.book import (
 )
 from metering.billing.rating.lines import UsageLine
 from metering.units import GIB, HOUR_S
+from metering.usage.totals import Service, UsageType
 from tests.support.priced import BEGIN_S, END_S
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _apart(overrides: Sequence[Override]) -> tuple[Override, ...]:
 
 def _usage(lines: Sequence[tuple[int, str, str, str, int]], unit: int) -> tuple[UsageLine, ...]:
     return tuple(
-        UsageLine(_at(hour), account, service, usage_type, "us-east-1", "internet", size * unit)
+        UsageLine(_at(hour), account, Service(service), UsageType(usage_type), "us-east-1", "internet", size * unit)
         for hour, account, service, usage_type, size in lines
     )
 

@@ -52,7 +52,7 @@ from metering.quarantine.log_documents import KeptLine, QuarantinedLog
 from metering.rollup.plan import PlannedCommit, PlannedHour, RollupPlan
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
-from metering.usage.totals import ZERO, Kind, Total, UsageKey
+from metering.usage.totals import ZERO, Total, UsageKey, UsageKind
 from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
@@ -719,7 +719,9 @@ def test_a_usage_item_of_a_kind_without_a_number_comes_back(key: UsageKey, total
 
 
 @given(st.lists(USAGE_KEYS.map(lambda key: key.kind), min_size=1, max_size=5, unique=True), st.data())
-def test_numbers_of_kinds_come_back_and_a_damaged_name_is_never_read(kinds: list[Kind], data: st.DataObject) -> None:
+def test_numbers_of_kinds_come_back_and_a_damaged_name_is_never_read(
+    kinds: list[UsageKind], data: st.DataObject
+) -> None:
     store = MemoryItemStore()
     account_id = "123456789012"
     for number, kind in enumerate(kinds):

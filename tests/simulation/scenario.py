@@ -20,7 +20,7 @@ from metering.ledger.usage.kinds import kind_items
 from metering.metric_names import BATCHES_DUPLICATE
 from metering.stores.writes import ActionLimits, Key, Put, Table
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import ZERO, Kind, Total, add_totals
+from metering.usage.totals import ZERO, Service, Total, UsageKind, UsageType, add_totals
 from tests.simulation.checks.checker import check, lake_rows
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import budgets, invoices, jobs
@@ -473,7 +473,9 @@ def _must_finish(rollup: Rollup, process: Process) -> None:
 def put_kinds(world: World, account_id: str, number: int) -> None:
     """Give an account so many numbers, of kinds that it does not use."""
     for each in range(number):
-        for item in kind_items(account_id, each, Kind(f"Unused-{each}", "AmazonEC2", "us-west-2", "internet")):
+        for item in kind_items(
+            account_id, each, UsageKind(UsageType(f"Unused-{each}"), Service("AmazonEC2"), "us-west-2", "internet")
+        ):
             world.items.put(Put(table=Table.LEDGER, item=item))
 
 

@@ -15,6 +15,7 @@ from metering.billing.rating.months import rated_month
 from metering.billing.usage.ports import Sold
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, GIB, HOUR_S
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -106,7 +107,9 @@ def used(
     service: str = "AmazonEC2",
 ) -> UsageLine:
     """Usage of an account in an hour of the month; they are counted from 0."""
-    return UsageLine(BEGIN_S + hour * HOUR_S, account, service, usage_type, "us-east-1", "internet", size_bytes)
+    return UsageLine(
+        BEGIN_S + hour * HOUR_S, account, Service(service), UsageType(usage_type), "us-east-1", "internet", size_bytes
+    )
 
 
 @dataclass

@@ -18,6 +18,7 @@ from metering.billing.prices.document import book_value, read_book
 from metering.billing.prices.offers.products import FREE_RATE as FREE
 from metering.billing.prices.rules import NOT_SOLD
 from metering.replay.given import SAMPLE as RECORDS
+from metering.usage.totals import Service, UsageType
 
 LINES = RECORDS.parent
 # A release with other prices has the next number.
@@ -59,8 +60,8 @@ BESIDE = (
 class BillLine(NamedTuple):
     """One line of the sample, with what AWS billed it by."""
 
-    service: str
-    usage_type: str
+    service: Service
+    usage_type: UsageType
     price: str
     sku: str
     rate_code: str
@@ -75,8 +76,8 @@ def bill_lines() -> list[BillLine]:
     records = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()]
     return [
         BillLine(
-            service=line["service"],
-            usage_type=line["usage_type"],
+            service=Service(line["service"]),
+            usage_type=UsageType(line["usage_type"]),
             price=line["list_unit_price_usd"],
             sku=sku["sku_id"],
             rate_code=sku["sku_price_id"],

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.hours import month_bounds_s
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ _EXACT = Context(prec=200)
 _PLACES = Decimal("0.0000000001")
 _GB = 2**30
 
-Key = tuple[int, str, str, str, str, str]
+Key = tuple[int, str, Service, UsageType, str, str]
 """Hour, account, service, usage type, from, to."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from metering.ledger.usage.items import UsageItem, is_counted, is_usage_item, usage_add, usage_item_key
 from metering.ledger.usage.kinds import number_key
 from metering.stores.writes import Key, Put, Table, Update
-from metering.usage.totals import Kind, Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageKind, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,18 +76,20 @@ def _entries(items: MemoryItemStore, item: Item) -> Iterator[UsageEntry]:
     for place, total in read.totals.items():
         if not is_counted(total):
             continue
-        kind = place if isinstance(place, Kind) else _kind(items, read.account_id, place)
+        kind = place if isinstance(place, UsageKind) else _kind(items, read.account_id, place)
         yield UsageEntry(
             key=read.usage_key(kind),
             total=total,
-            number=None if isinstance(place, Kind) else place,
+            number=None if isinstance(place, UsageKind) else place,
             item_key=read.key,
             revision=read.revision,
             runs=dict(read.runs),
         )
 
 
-def _kind(items: MemoryItemStore, account_id: str, number: int) -> Kind:
+def _kind(items: MemoryItemStore, account_id: str, number: int) -> UsageKind:
     name = items.peek(Table.LEDGER, number_key(account_id, number))
     assert name is not None, f"account {account_id} has no kind {number}"
-    return Kind(str(name["usage_type"]), str(name["service"]), str(name["from"]), str(name["to"]))
+    return UsageKind(
+        UsageType(str(name["usage_type"])), Service(str(name["service"])), str(name["from"]), str(name["to"])
+    )

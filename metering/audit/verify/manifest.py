@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from metering.errors import OperationFailedError
 from metering.hours import hour_label, parse_hour
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -106,7 +106,8 @@ def sent_line(sent: SentBatch) -> str:
     }
     if sent.totals:
         line["totals"] = [
-            [hour_label(key.hour_s), *key[1:6], str(t.bytes), t.records] for key, t in sent.totals.items()
+            [hour_label(key.hour_s), key.account_id, *key.kind, str(t.bytes), t.records]
+            for key, t in sent.totals.items()
         ]
     if sent.reason:
         line["reason"] = sent.reason
@@ -175,7 +176,7 @@ def _sent(value: Mapping[str, object]) -> SentBatch:
     expect = value["expect"]
     if expect not in get_args(Expectation):
         raise ValueError(f"expect {expect!r}")
-    rows = cast("list[tuple[str, str, str, str, str, str, str, int]]", value.get("totals", []))
+    rows = cast("list[tuple[str, str, UsageType, Service, str, str, str, int]]", value.get("totals", []))
     for row in rows:
         if [type(field) for field in row] != _TOTAL_TYPES:
             raise ValueError(f"totals {row!r}")

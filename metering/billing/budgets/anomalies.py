@@ -20,10 +20,11 @@ from metering.billing.usage.ports import Sold
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
-    from metering.billing.day_sums.days import DayReader, Kind
+    from metering.billing.day_sums.days import DayReader
     from metering.billing.day_sums.index import DayIndex
     from metering.billing.day_sums.region_month import SummedMonth
     from metering.billing.prices.book import PriceBook
+    from metering.usage.totals import UsageKind
 
 WEEKS = 8
 # Of fewer weeks, nobody can tell what is usual.
@@ -71,7 +72,7 @@ class Anomaly:
     region: str
     day_s: int
     series: Series
-    kind: Kind
+    kind: UsageKind
     bytes: int
     expected: int
     excess: int
@@ -80,7 +81,7 @@ class Anomaly:
 
 class _Day(NamedTuple):
     sums: dict[Series, int]
-    largest: dict[Series, tuple[int, Kind]]
+    largest: dict[Series, tuple[int, UsageKind]]
 
 
 def anomalies_of(month: SummedMonth, day_s: int, book: PriceBook, rules: AnomalyRules = RULES) -> list[Anomaly]:
@@ -119,7 +120,7 @@ def _weeks(index: DayIndex, day_s: int) -> list[int]:
 def _sums(day: DayReader) -> _Day:
     kinds = day.head.kinds
     sums: dict[Series, int] = {}
-    largest: dict[Series, tuple[int, Kind]] = {}
+    largest: dict[Series, tuple[int, UsageKind]] = {}
     for account_id, places in day.accounts():
         for place, size in places.items():
             series = Series(account_id, kinds[place].usage_type)
@@ -178,7 +179,7 @@ class _FirstPrices:
         self._book = book
         self._known: dict[Sold, int] = {}
 
-    def of(self, kind: Kind) -> int:
+    def of(self, kind: UsageKind) -> int:
         sold = Sold(kind.service, kind.usage_type)
         if sold not in self._known:
             product = find(self._book, sold)

@@ -19,6 +19,7 @@ from metering.hours import date_of
 from metering.stores.bucket import rated_summaries_key
 from metering.stores.fields import Fields
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -219,7 +220,7 @@ class DaySummaries:
             for row in day.rows("sums", _COLUMNS):
                 group = Group(row.any_text("payer"), row.any_text("account"))
                 into = sums.setdefault(row.whole("at"), {}).setdefault(group, {})
-                into[Sold(row.text("service"), row.text("usage_type"))] = row.decimal("bytes")
+                into[Sold(Service(row.text("service")), UsageType(row.text("usage_type")))] = row.decimal("bytes")
             kind = day.one_of("kind", tuple(_Kind))
             yield (day.text("region"), day.text("date"), kind), _Kept(day.text("key"), sums)
 

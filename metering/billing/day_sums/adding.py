@@ -6,7 +6,7 @@ import heapq
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from metering.billing.day_sums.days import EMPTY_HOURS, AccountDay, DayHead, Kind
+from metering.billing.day_sums.days import EMPTY_HOURS, AccountDay, DayHead
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
 from metering.units import HOUR_S
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from metering.ledger.booked_hours import LakeFile
-    from metering.usage.totals import Total, UsageKey
+    from metering.usage.totals import Total, UsageKey, UsageKind
 
 
 class DayAddition:
@@ -26,7 +26,7 @@ class DayAddition:
     def __init__(self, head: DayHead) -> None:
         self._head = head
         self._files: dict[int, tuple[LakeFile, ...]] = dict(head.files)
-        self._places: dict[Kind, int] = {kind: place for place, kind in enumerate(head.kinds)}
+        self._places: dict[UsageKind, int] = {kind: place for place, kind in enumerate(head.kinds)}
         self._hours: list[list[int]] = [list(sizes) for sizes in head.hours]
         self._accounts: dict[str, dict[int, int]] = {}
 
@@ -37,7 +37,7 @@ class DayAddition:
         for key, total in totals:
             if key.corrects_s is not None or key.account_id == CANARY_ACCOUNT_ID:
                 continue
-            place = self._place(Kind(key.service, key.usage_type, key.from_location, key.to_location))
+            place = self._place(key.kind)
             sums = self._accounts.setdefault(key.account_id, {})
             sums[place] = sums.get(place, 0) + total.bytes
             self._hours[place][hour] += total.bytes
@@ -58,7 +58,7 @@ class DayAddition:
         for account_id, parts in groupby(both, key=lambda account: account.account_id):
             yield AccountDay(account_id, _sum(part.sums for part in parts))
 
-    def _place(self, kind: Kind) -> int:
+    def _place(self, kind: UsageKind) -> int:
         place = self._places.setdefault(kind, len(self._places))
         if place == len(self._hours):
             self._hours.append(list(EMPTY_HOURS))

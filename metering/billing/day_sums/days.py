@@ -20,6 +20,7 @@ from metering.errors import ObjectDamagedError
 from metering.hours import date_of, hour_label
 from metering.ledger.booked_hours import LakeFile
 from metering.stores.fields import Fields
+from metering.usage.totals import Service, UsageKind, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,15 +29,8 @@ _SCHEMA = "metering.rated-day/1"
 # Level 6 takes a third of the time of level 9, for files that are a few percent larger.
 _LEVEL = 6
 HOURS = 24
-
-
-class Kind(NamedTuple):
-    """What bytes are of, apart from their account and time."""
-
-    service: str
-    usage_type: str
-    from_location: str
-    to_location: str
+# A kind as it is stored. The order is not that of its fields.
+_KIND = ("service", "usage_type", "from_location", "to_location")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +45,7 @@ class DayHead:
 
     day_s: int
     files: Mapping[int, tuple[LakeFile, ...]]
-    kinds: tuple[Kind, ...]
+    kinds: tuple[UsageKind, ...]
     hours: tuple[tuple[int, ...], ...]
 
     @property
@@ -144,7 +138,7 @@ def _head_value(head: DayHead) -> dict[str, object]:
         "schema": _SCHEMA,
         "day": date_of(head.day_s),
         "files": files,
-        "kinds": [list(kind) for kind in head.kinds],
+        "kinds": [[getattr(kind, name) for name in _KIND] for kind in head.kinds],
         "hours": [[str(size) for size in sizes] for sizes in head.hours],
     }
 
@@ -160,6 +154,15 @@ def _head_of(fields: Fields) -> DayHead:
     return DayHead(
         day_s=fields.hour_named(f"{fields.text('day')}T00"),
         files=files,
-        kinds=tuple(Kind(*(row.text(name) for name in Kind._fields)) for row in fields.rows("kinds", Kind._fields)),
+        kinds=tuple(map(_kind_of, fields.rows("kinds", _KIND))),
         hours=tuple(tuple(row.decimal(name) for name in names) for row in fields.rows("hours", names)),
+    )
+
+
+def _kind_of(row: Fields) -> UsageKind:
+    return UsageKind(
+        UsageType(row.text("usage_type")),
+        Service(row.text("service")),
+        row.text("from_location"),
+        row.text("to_location"),
     )

@@ -71,7 +71,8 @@ class SummedMonth:
             kinds = day.head.kinds
             for account_id, sums in day.accounts(accounts):
                 for place, size in sums.items():
-                    yield UsageLine(day_s, account_id, *kinds[place], size)
+                    usage_type, service, from_location, to_location = kinds[place]
+                    yield UsageLine(day_s, account_id, service, usage_type, from_location, to_location, size)
 
     def hour_lines(
         self,

@@ -13,6 +13,7 @@ from metering.billing.money import EXACT_A_USD
 
 if TYPE_CHECKING:
     from metering.billing.invoices.inputs import Inputs
+    from metering.usage.totals import Service, UsageType
 
 Kind = Literal["invoice", "credit"]
 KINDS: tuple[Kind, ...] = ("invoice", "credit")
@@ -115,8 +116,8 @@ class Unbilled(NamedTuple):
 
     month: str
     region: str
-    service: str
-    usage_type: str
+    service: Service
+    usage_type: UsageType
     bytes: int
 
 

@@ -21,6 +21,7 @@ from metering.billing.money import exact_text, usd_text
 from metering.errors import LedgerCorruptError
 from metering.hours import hour_label
 from metering.stores.fields import Fields
+from metering.usage.totals import Service, UsageType
 
 SCHEMA = "metering.invoice/1"
 _UNBILLED = ("month", "region", "service", "usage_type", "bytes")
@@ -170,7 +171,7 @@ def _unbilled(each: Unbilled) -> list[object]:
 
 def _unbilled_of(row: Fields) -> Unbilled:
     month, region, service, usage_type = (row.any_text(name) for name in _UNBILLED[:-1])
-    return Unbilled(month, region, service, usage_type, row.decimal("bytes"))
+    return Unbilled(month, region, Service(service), UsageType(usage_type), row.decimal("bytes"))
 
 
 def _scaled(text: str, decimals: int) -> int:

@@ -12,6 +12,7 @@ from metering.billing.prices.difference import reprices_from
 from metering.billing.prices.matching import find
 from metering.billing.usage.ports import Sold
 from metering.hours import month_bounds_s, month_of, months_between
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -144,7 +145,9 @@ def _only_longer(before: PriceBook, after: PriceBook, month: str) -> bool:
     if not before.by_sku.keys() <= after.by_sku.keys() or not set(before.not_sold) <= set(after.not_sold):
         return False
     new = (product for sku, product in after.by_sku.items() if sku not in before.by_sku)
-    return not any(isinstance(find(before, Sold("", product.usage_type)), NotSold) for product in new)
+    return not any(
+        isinstance(find(before, Sold(Service(""), UsageType(product.usage_type))), NotSold) for product in new
+    )
 
 
 def unpriced(book: PriceBook, line: UsageLine) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from metering.billing.rating.lines import RatedLine
+    from metering.usage.totals import Service, UsageType
 
 
 class _Cost(NamedTuple):
@@ -65,8 +66,8 @@ class Tally:
     def __init__(self) -> None:
         self.sums: dict[LineKey, LineSums] = {}
         self.shares: dict[tuple[str, LineKey], _Cost] = {}
-        self.unrated: dict[tuple[str, str, str, str], int] = defaultdict(int)
-        self.unpriced: dict[tuple[str, str, str, str], int] = defaultdict(int)
+        self.unrated: dict[tuple[str, str, Service, UsageType], int] = defaultdict(int)
+        self.unpriced: dict[tuple[str, str, Service, UsageType], int] = defaultdict(int)
 
     def add(self, month: str, rated: Iterable[RatedLine]) -> None:
         """Take in lines about the usage of one month."""
@@ -109,7 +110,7 @@ class Tally:
         )
 
 
-def unbilled(sums: Mapping[tuple[str, str, str, str], int]) -> tuple[Unbilled, ...]:
+def unbilled(sums: Mapping[tuple[str, str, Service, UsageType], int]) -> tuple[Unbilled, ...]:
     """Usage without a price, in order; what a correction took back to nothing is left out."""
     return tuple(Unbilled(*key, total) for key, total in sorted(sums.items()) if total)
 

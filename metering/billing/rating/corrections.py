@@ -134,7 +134,7 @@ class _InTime:
     def _old_bytes(self, cut: Cut) -> int:
         sold = frozenset({Sold(cut.service, cut.usage_type)})
         lines = self._old.lines_of(sold, cut.hour_s - cut.hour_s % DAY_S) if cut.account_id else ()
-        return sum(line.bytes for line in lines if line[:6] == cut[:6])
+        return sum(line.bytes for line in lines if line.key == cut.key)
 
 
 def _late_last(old: Iterable[Stretch], late: Iterable[Stretch]) -> list[Stretch]:

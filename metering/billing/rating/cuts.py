@@ -10,8 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from metering.usage.totals import Service, UsageType
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from metering.billing.rating.lines import LineKey
 
 
 class Cut(NamedTuple):
@@ -22,11 +26,16 @@ class Cut(NamedTuple):
 
     hour_s: int
     account_id: str = ""
-    service: str = ""
-    usage_type: str = ""
+    service: Service = Service("")
+    usage_type: UsageType = UsageType("")
     from_location: str = ""
     to_location: str = ""
     into_bytes: int = 0
+
+    @property
+    def key(self) -> LineKey:
+        """Key of the line."""
+        return self[:6]
 
 
 class FreePart(NamedTuple):
@@ -123,7 +132,7 @@ class Positions:
 
 
 def _cut_value(cut: Cut | None) -> list[object] | None:
-    return None if cut is None else [*cut[:6], str(cut.into_bytes)]
+    return None if cut is None else [*cut.key, str(cut.into_bytes)]
 
 
 def _cut_of(value: object) -> Cut | None:
@@ -133,7 +142,9 @@ def _cut_of(value: object) -> Cut | None:
     account_id, service, usage_type, from_location, to_location = map(_text, texts)
     if type(hour_s) is not int:
         raise TypeError(f"{hour_s!r} is no hour")
-    return Cut(hour_s, account_id, service, usage_type, from_location, to_location, _bytes(into_bytes))
+    return Cut(
+        hour_s, account_id, Service(service), UsageType(usage_type), from_location, to_location, _bytes(into_bytes)
+    )
 
 
 def _sku_of(value: object) -> SkuPositions:

@@ -17,7 +17,7 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from metering.billing.rating.lines import UsageLine
+    from metering.billing.rating.lines import LineKey, UsageLine
     from metering.billing.rating.payer_prices import PayerPrices
     from metering.billing.rating.stretches import Sales
     from metering.billing.usage.ports import PayerUsage
@@ -37,14 +37,14 @@ class LateUsage:
             ValueError: A line is of another month, or has less than 0 bytes.
         """
         first_s, after_s = month_bounds_s(month)
-        sums: dict[tuple[object, ...], UsageLine] = {}
+        sums: dict[LineKey, UsageLine] = {}
         for line in lines:
             if not first_s <= line.hour_s < after_s:
                 raise ValueError(f"{line} is no usage of {month}")
             if line.bytes < 0:
                 raise ValueError(f"{line} has less than 0 bytes")
-            known = sums.get(line[:6])
-            sums[line[:6]] = line if known is None else line._replace(bytes=known.bytes + line.bytes)
+            known = sums.get(line.key)
+            sums[line.key] = line if known is None else line._replace(bytes=known.bytes + line.bytes)
         self.lines = tuple(sorted(line for line in sums.values() if line.bytes))
 
     def of(self, sold: frozenset[Sold]) -> Iterator[UsageLine]:
@@ -53,7 +53,7 @@ class LateUsage:
 
     def bytes_of(self, line: UsageLine) -> int:
         """Late bytes of the key and hour of a line."""
-        return self._by_key.get(line[:6], 0)
+        return self._by_key.get(line.key, 0)
 
     def stretches(self, prices: PayerPrices, sales: Sales) -> Iterator[Stretch]:
         """Its lines of a product, one stretch a span."""
@@ -82,8 +82,8 @@ class LateUsage:
         return by
 
     @cached_property
-    def _by_key(self) -> Mapping[tuple[object, ...], int]:
-        return {line[:6]: line.bytes for line in self.lines}
+    def _by_key(self) -> Mapping[LineKey, int]:
+        return {line.key: line.bytes for line in self.lines}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from metering.billing.money import line_cost, quantity_of
+from metering.usage.totals import Service, UsageKind, UsageType
+
+LineKey = tuple[int, str, Service, UsageType, str, str]
+"""Hour, account, service, usage type, from and to."""
 
 
 class UsageLine(NamedTuple):
@@ -17,11 +21,21 @@ class UsageLine(NamedTuple):
 
     hour_s: int
     account_id: str
-    service: str
-    usage_type: str
+    service: Service
+    usage_type: UsageType
     from_location: str
     to_location: str
     bytes: int
+
+    @property
+    def key(self) -> LineKey:
+        """Everything but its bytes."""
+        return self[:6]
+
+    @property
+    def kind(self) -> UsageKind:
+        """Its kind of usage."""
+        return UsageKind(self.usage_type, self.service, self.from_location, self.to_location)
 
 
 class PriceState(StrEnum):

@@ -127,10 +127,10 @@ class _Walk:
             free = min(max(self.free_bytes - seen, 0), line.bytes) if eligible else 0
             if eligible:
                 for end in _between(self.ends, seen, seen + line.bytes):
-                    self.places.free[end] = Place(stretch, Cut(*line[:6], end - seen))
+                    self.places.free[end] = Place(stretch, Cut(*line.key, end - seen))
                 seen += line.bytes
             for bound in _between(self.bounds, paid, paid + line.bytes - free):
-                self.places.paid[bound] = Place(stretch, Cut(*line[:6], free + bound - paid))
+                self.places.paid[bound] = Place(stretch, Cut(*line.key, free + bound - paid))
             paid += line.bytes - free
 
     def _free_of(self, eligible_bytes: int) -> int:

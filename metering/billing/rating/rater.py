@@ -12,6 +12,7 @@ from metering.billing.rating.scales import UNPRICED, UNRATED, one_scale, scale_o
 from metering.billing.usage.ports import Sold
 from metering.hours import month_bounds_s
 from metering.units import DAY_S
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from metering.billing.rating.payer_prices import PayerPrices
     from metering.billing.rating.scales import Scale, Terms
 
+_Sold = tuple[Service, UsageType]
 _BY_TERMS = {NotSold: one_scale(UNRATED), type(None): one_scale(UNPRICED)}
 
 
@@ -41,8 +43,8 @@ class Rater:
         self._prices = prices
         self._positions = positions
         self._month = month_bounds_s(positions.month)
-        self._scales: dict[tuple[str, ...], Scale] = {}
-        self._apart: dict[tuple[str, ...], frozenset[str]] = {}
+        self._scales: dict[_Sold, Scale] = {}
+        self._apart: dict[_Sold, frozenset[str]] = {}
         self._cut_days: dict[Sold, frozenset[int]] = {}
         self._own_scales: dict[tuple[str, str], Scale] = {}
 
@@ -58,16 +60,16 @@ class Rater:
         # This loop runs for each line of a month: names are local, and tuples are made without their classes' own code.
         scales, apart, make = self._scales, self._apart, tuple.__new__
         for line in lines:
-            sold = line[2:4]
+            sold = (line.service, line.usage_type)
             scale = scales.get(sold) or self._scale_of_all(sold)
-            if apart and line[1] in apart.get(sold, ()):
-                scale = self._scale_of_one(sold, line[1])
+            if apart and line.account_id in apart.get(sold, ()):
+                scale = self._scale_of_one(sold, line.account_id)
             marks = scale.marks
             after = bisect_right(marks, line)
-            if after and marks[after - 1][0] == line[0]:
+            if after and marks[after - 1].hour_s == line.hour_s:
                 for piece, terms in scale.pieces(line, after):
                     yield make(RatedLine, (piece, *terms))
-            elif line[6]:
+            elif line.bytes:
                 yield make(RatedLine, (line, *scale.terms[after]))
 
     def terms_of_day(self, sold: Sold, day_s: int, account_id: str) -> Terms:
@@ -103,7 +105,7 @@ class Rater:
         apart = account_id in self.accounts_apart(sold)
         return self._scale_of_one(sold, account_id) if apart else self._scale_of_all(sold)
 
-    def _scale_of_all(self, sold: tuple[str, ...]) -> Scale:
+    def _scale_of_all(self, sold: _Sold) -> Scale:
         if sold not in self._scales:
             found = self._found(sold)
             if isinstance(found, Product):
@@ -115,7 +117,7 @@ class Rater:
                 self._scales[sold] = _BY_TERMS[type(found)]
         return self._scales[sold]
 
-    def _scale_of_one(self, sold: tuple[str, ...], account_id: str) -> Scale:
+    def _scale_of_one(self, sold: _Sold, account_id: str) -> Scale:
         found = self._found(sold)
         if not isinstance(found, Product):
             return self._scale_of_all(sold)
@@ -128,9 +130,8 @@ class Rater:
         cuts = self._positions.skus.get(product.sku, SkuPositions())
         return scale_of(self._prices, product, cuts, account_id, self._positions.month)
 
-    def _found(self, sold: tuple[str, ...]) -> Product | NotSold | None:
-        service, usage_type = sold
-        return self._prices.found(Sold(service, usage_type))
+    def _found(self, sold: _Sold) -> Product | NotSold | None:
+        return self._prices.found(Sold(*sold))
 
 
 # What begins with the hour counts in it, although its place names no account, as sums of many accounts do not.

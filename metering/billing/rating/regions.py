@@ -16,7 +16,7 @@ _Part = tuple["UsageLine", str]
 
 def regions_rated(lines: Iterable[_Part], rater: Rater) -> Iterator[tuple[str, RatedLine]]:
     """Rate lines of several regions, in the order of rating. A key in two regions is one line when it is cut."""
-    for _, same in groupby(lines, key=lambda part: part[0][:-1]):
+    for _, same in groupby(lines, key=lambda part: part[0].key):
         parts = list(same)
         whole = parts[0][0]._replace(bytes=sum(line.bytes for line, _ in parts))
         yield from _allotted(rater.rate(whole), parts)

@@ -50,9 +50,9 @@ class Scale:
 
     def pieces(self, line: UsageLine, after: int) -> Iterable[tuple[UsageLine, Terms]]:
         """The line, split at its marks. `after`: how many marks lie before the end of the line."""
-        key, begin = line[:6], 0
+        key, begin = line.key, 0
         first = after
-        while first and self.marks[first - 1][:6] == key:
+        while first and self.marks[first - 1].key == key:
             first -= 1
         for at in range(first, after + 1):
             end = self.marks[at].into_bytes if at < after else line.bytes

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from metering.billing.usage.ports import RegionMonth, Sold
 
-TEXTS = ("account_id", "service", "usage_type", "from_location", "to_location")
+TEXTS = UsageLine._fields[1:-1]
 SCHEMA = pa.schema([
     ("hour_s", pa.int64()),
     *((name, pa.string()) for name in TEXTS),

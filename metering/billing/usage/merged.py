@@ -108,7 +108,7 @@ class MergedUsage:
 
 def merged(lines: Iterable[UsageLine]) -> Iterator[UsageLine]:
     """Lines in the order of rating, each key and hour once; those whose bytes sum up to 0 are left out."""
-    for _, group in groupby(lines, key=lambda line: line[:-1]):
+    for _, group in groupby(lines, key=lambda line: line.key):
         same = list(group)
         total = sum(line.bytes for line in same)
         if total:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from metering.billing.rating.lines import UsageLine
+    from metering.usage.totals import Service, UsageType
 
     HoursDone = Callable[[str, int, int], None]
     """Told a region, how many of its hours are read, and how many there are."""
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 class Sold(NamedTuple):
     """What a price is found by."""
 
-    service: str
-    usage_type: str
+    service: Service
+    usage_type: UsageType
 
 
 class Correction(NamedTuple):

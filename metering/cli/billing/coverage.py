@@ -8,6 +8,7 @@ from metering.billing.usage.ports import Sold
 from metering.reports.prices.coverage import Used
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows
+from metering.usage.totals import Service, UsageType
 from metering.wiring.reports import report_source
 
 if TYPE_CHECKING:
@@ -24,4 +25,4 @@ def usage_of(regions: Sequence[RegionConnection], from_s: int, to_s: int, *, now
     """
     query = UsageQuery(from_s=from_s, to_s=to_s, group_by=("service", "usage_type"))
     rows = report_rows([report_source(region) for region in regions], query, now_s=now_s)
-    return [Used(Sold(row.values[0], row.values[1]), row.total.bytes) for row in rows]
+    return [Used(Sold(Service(row.values[0]), UsageType(row.values[1])), row.total.bytes) for row in rows]

@@ -22,7 +22,7 @@ from metering.intake.record_rules import MAX_RESOURCE_ID_CHARS, traffic_of
 from metering.intake.records import LongText, Undecodable, head_of
 from metering.intake.work import refusal
 from metering.units import KIB, MIB
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -207,8 +207,8 @@ class BatchAssembly:
         usage: dict[UsageKey, Total] = {}
         for number, hour_us, size, count in sums(self._blocks):
             account_id, service, _, from_location, to_location, _ = cast("tuple[str, ...]", self.heads.heads[number])
-            usage_type = self.heads.traffic[number].usage_type
-            key = UsageKey(hour_us // SECOND_US, account_id, usage_type, service, from_location, to_location)
+            usage_type = UsageType(self.heads.traffic[number].usage_type)
+            key = UsageKey(hour_us // SECOND_US, account_id, usage_type, Service(service), from_location, to_location)
             total = Total(size, count)
             # Heads that differ only in direction may share an explicit usage type.
             usage[key] = usage[key].plus(total) if key in usage else total

@@ -18,7 +18,7 @@ from metering.lake.parquet.summaries import usage_of_sums
 from metering.lake.parquet.sums import Sums, halves_of
 from metering.lake.parquet.usage_files import TableRows
 from metering.lake.rows import BATCH_QUERY, FEW_ROWS, OWN_HOUR, USAGE_COLUMNS, USAGE_QUERY, RowQuery
-from metering.usage.totals import UsageKey
+from metering.usage.totals import Service, UsageKey, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -163,8 +163,8 @@ class ParquetStagedUsage:
             UsageKey(
                 int(booked_s),
                 str(account_id),
-                str(usage_type),
-                str(service),
+                UsageType(str(usage_type)),
+                Service(str(service)),
                 str(from_location),
                 str(to_location),
                 None if own_s == booked_s else int(own_s),

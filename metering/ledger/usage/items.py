@@ -22,7 +22,7 @@ from metering.errors import LedgerCorruptError
 from metering.hours import hour_label, month_of, parse_hour
 from metering.stores.fields import Fields, shown
 from metering.stores.writes import Key
-from metering.usage.totals import ZERO, Kind, Total, UsageKey
+from metering.usage.totals import ZERO, Total, UsageKey, UsageKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ class UsageItem:
     hour_s: int
     corrects_s: int | None
     bucket: int | None
-    totals: Mapping[int | Kind, Total]
+    totals: Mapping[int | UsageKind, Total]
     revision: int | None
     runs: Mapping[int, int] = field(default_factory=dict)
     odd: Mapping[str, Value] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class UsageItem:
             raise TypeError("an item without a bucket has one kind, and no number")
         return prefix + "#".join(kind)
 
-    def usage_key(self, kind: Kind) -> UsageKey:
+    def usage_key(self, kind: UsageKind) -> UsageKey:
         """Usage key of a kind in this item."""
         return UsageKey(self.hour_s, self.account_id, *kind, self.corrects_s)
 
@@ -148,14 +148,14 @@ def check_revised(item: Item) -> None:
 class _Figures:
     """Attributes of an item, by what they count. Mutable."""
 
-    sizes: dict[int | Kind, int] = field(default_factory=dict)
-    records: dict[int | Kind, int] = field(default_factory=dict)
+    sizes: dict[int | UsageKind, int] = field(default_factory=dict)
+    records: dict[int | UsageKind, int] = field(default_factory=dict)
     runs: dict[int, int] = field(default_factory=dict)
     revision: int | None = None
     odd: dict[str, Value] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, item: Item, place: int | Kind) -> _Figures:
+    def of(cls, item: Item, place: int | UsageKind) -> _Figures:
         """The figures of an item of this bucket, or of this kind."""
         found = cls()
         for name, value in item.items():
@@ -164,11 +164,11 @@ class _Figures:
                 found.odd[name] = value
         return found
 
-    def totals(self) -> dict[int | Kind, Total]:
+    def totals(self) -> dict[int | UsageKind, Total]:
         found = {each: Total(size, self.records.get(each, 0)) for each, size in self.sizes.items()}
         return found | {each: Total(0, count) for each, count in self.records.items() if each not in found}
 
-    def _takes(self, name: str, value: int, place: int | Kind) -> bool:
+    def _takes(self, name: str, value: int, place: int | UsageKind) -> bool:
         """Take a number; False if no item of this place has it."""
         letter, number = _parse_name(name)
         if letter in (_BYTES, _RECORDS) and _may_count(number, place):
@@ -231,7 +231,7 @@ def _corrects(corrects_s: int | None) -> str:
     return "" if corrects_s is None else hour_label(corrects_s)
 
 
-def _parse_key(fields: Fields, item: Item) -> tuple[str, int, int | None, int | Kind]:
+def _parse_key(fields: Fields, item: Item) -> tuple[str, int, int | None, int | UsageKind]:
     try:
         _, account_id, month = str(item["pk"]).split("#")
         hour, corrects, *place = str(item["sk"]).split("#")
@@ -245,14 +245,14 @@ def _parse_key(fields: Fields, item: Item) -> tuple[str, int, int | None, int | 
     return account_id, hour_s, corrects_s, kind_or_bucket
 
 
-def _place(texts: list[str]) -> int | Kind:
+def _place(texts: list[str]) -> int | UsageKind:
     if len(texts) == 1:
         bucket = int(texts[0])
         # A bucket has one spelling, because it is part of a key.
         if str(bucket) != texts[0] or bucket < 0:
             raise ValueError(texts)
         return bucket
-    kind = Kind(*texts)
+    kind = UsageKind._make(texts)
     if not all(kind):
         raise ValueError(texts)
     return kind
@@ -266,7 +266,7 @@ def _parse_name(name: str) -> tuple[str, int | None]:
     return ("", None) if rest and str(number) != rest else (name[:1], number)
 
 
-def _may_count(number: int | None, place: int | Kind) -> bool:
+def _may_count(number: int | None, place: int | UsageKind) -> bool:
     """Whether an item of this bucket, or of this kind, has figures of this number, or without one."""
     return number is None if not isinstance(place, int) else number is not None and number // BUCKET_KINDS == place
 

@@ -24,7 +24,7 @@ from metering.ledger import partitions
 from metering.ledger.usage.kind_cap import settled_kind_cap
 from metering.stores.fields import Fields
 from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Absent, Check, Key, Put, Table
-from metering.usage.totals import Kind
+from metering.usage.totals import Service, UsageKind, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -51,7 +51,7 @@ def partition_of_kinds(account_id: str) -> str:
     return f"{partitions.KINDS}{account_id}"
 
 
-def kind_key(account_id: str, kind: Kind) -> Key:
+def kind_key(account_id: str, kind: UsageKind) -> Key:
     """Key of the item that says a kind's number."""
     return Key(partition_of_kinds(account_id), _NAME + "#".join(kind))
 
@@ -61,7 +61,7 @@ def number_key(account_id: str, number: int) -> Key:
     return Key(partition_of_kinds(account_id), f"{_NUMBER}{number:06d}")
 
 
-def kind_items(account_id: str, number: int, kind: Kind) -> tuple[Item, Item]:
+def kind_items(account_id: str, number: int, kind: UsageKind) -> tuple[Item, Item]:
     """The two items that give a kind its number: that of the number, and that of the name."""
     named = {
         "usage_type": kind.usage_type,
@@ -75,24 +75,31 @@ def kind_items(account_id: str, number: int, kind: Kind) -> tuple[Item, Item]:
     )
 
 
-def _named(item: Item) -> tuple[int, Kind]:
+def _named(item: Item) -> tuple[int, UsageKind]:
     fields = Fields.of_item(item)
     number = fields.number_after("sk", _NUMBER)
-    return number, Kind(fields.text("usage_type"), fields.text("service"), fields.text("from"), fields.text("to"))
+    return number, kind_of(fields)
+
+
+def kind_of(fields: Fields) -> UsageKind:
+    """The kind that fields name."""
+    return UsageKind(
+        UsageType(fields.text("usage_type")), Service(fields.text("service")), fields.text("from"), fields.text("to")
+    )
 
 
 class _Dictionary(NamedTuple):
     """An account's dictionary, as both kinds of its items say it."""
 
-    by_number: Mapping[int, Kind]
-    by_name: Mapping[Kind, int]
+    by_number: Mapping[int, UsageKind]
+    by_name: Mapping[UsageKind, int]
 
     @property
     def following(self) -> int:
         """The number after the last one that was claimed, once no half of the dictionary is missing."""
         return max(self.by_number, default=-1) + 1
 
-    def whole(self, account_id: str) -> dict[int, Kind]:
+    def whole(self, account_id: str) -> dict[int, UsageKind]:
         """The kinds by number.
 
         Raises:
@@ -114,16 +121,16 @@ class KindNames:
     def __init__(self, items: ItemStore, *, accounts_kept: int = _ACCOUNTS_KEPT) -> None:
         self._items = items
         self._kept = accounts_kept
-        self._known: OrderedDict[str, dict[int, Kind]] = OrderedDict()
+        self._known: OrderedDict[str, dict[int, UsageKind]] = OrderedDict()
         # Most accounts have the same kinds, and each would be half a kilobyte once more.
-        self._shared: dict[Kind, Kind] = {}
+        self._shared: dict[UsageKind, UsageKind] = {}
 
-    def of(self, account_id: str) -> Mapping[int, Kind]:
+    def of(self, account_id: str) -> Mapping[int, UsageKind]:
         """The account's kinds by number, as they were read last; read now if they never were."""
         known = self.remembered(account_id)
         return self.read(account_id) if known is None else known
 
-    def remembered(self, account_id: str) -> Mapping[int, Kind] | None:
+    def remembered(self, account_id: str) -> Mapping[int, UsageKind] | None:
         """The same as far as it is remembered; nothing is read."""
         known = self._known.get(account_id)
         if known is not None:
@@ -132,7 +139,7 @@ class KindNames:
                 self._known.move_to_end(account_id)
         return known
 
-    def read(self, account_id: str) -> Mapping[int, Kind]:
+    def read(self, account_id: str) -> Mapping[int, UsageKind]:
         """The account's kinds by number, read now.
 
         Raises:
@@ -145,7 +152,7 @@ class KindNames:
             return self._keep(account_id, self.dictionary(account_id).whole(account_id))
         return self._keep(account_id, named)
 
-    def read_whole(self, account_id: str) -> Mapping[int, Kind]:
+    def read_whole(self, account_id: str) -> Mapping[int, UsageKind]:
         """The same from both kinds of items, for who misses a number or a name.
 
         Raises:
@@ -160,7 +167,7 @@ class KindNames:
         names = self._items.query(Table.LEDGER, pk, sk_from=_NAME, sk_to=_AFTER_NAMES)
         return _Dictionary(by_number=dict(_numbers(self._items, account_id)), by_name=dict(map(_numbered, names)))
 
-    def _keep(self, account_id: str, named: Mapping[int, Kind]) -> Mapping[int, Kind]:
+    def _keep(self, account_id: str, named: Mapping[int, UsageKind]) -> Mapping[int, UsageKind]:
         known = {number: self._one(kind) for number, kind in named.items()}
         self._known.pop(account_id, None)
         self._known[account_id] = known
@@ -168,13 +175,13 @@ class KindNames:
             self._known.popitem(last=False)
         return known
 
-    def _one(self, kind: Kind) -> Kind:
+    def _one(self, kind: UsageKind) -> UsageKind:
         """The object that stands for all equal kinds."""
         if len(self._shared) >= _KINDS_SHARED:
             self._shared.clear()
         return self._shared.setdefault(kind, kind)
 
-    def kind(self, account_id: str, number: int) -> Kind:
+    def kind(self, account_id: str, number: int) -> UsageKind:
         """What a number of an account stands for.
 
         Raises:
@@ -221,7 +228,7 @@ class KindNumbers:
     def names(self) -> KindNames:
         return self._names
 
-    def known(self, account_id: str, kinds: Collection[Kind]) -> dict[Kind, int]:
+    def known(self, account_id: str, kinds: Collection[UsageKind]) -> dict[UsageKind, int]:
         """The numbers of those of the kinds that have one; claims none.
 
         Raises:
@@ -233,12 +240,14 @@ class KindNumbers:
             found = _by_kind(self._retrier.call(lambda: self._names.read_whole(account_id)))
         return {kind: found[kind] for kind in kinds if kind in found}
 
-    def remembers(self, account_id: str, kinds: Collection[Kind]) -> bool:
+    def remembers(self, account_id: str, kinds: Collection[UsageKind]) -> bool:
         """Whether all of the kinds are known to have numbers, without a call: `claim` would only say them."""
         known = self._names.remembered(account_id)
         return known is not None and set(kinds) <= set(known.values())
 
-    def claim(self, account_id: str, kinds: Collection[Kind], *, fills: bool = False) -> dict[Kind, int | None]:
+    def claim(
+        self, account_id: str, kinds: Collection[UsageKind], *, fills: bool = False
+    ) -> dict[UsageKind, int | None]:
         """The number of each kind, claimed if it has none yet; None for a kind beyond the cap.
 
         Every number is sure when this returns (P3): only then may a plan rely on it.
@@ -255,7 +264,7 @@ class KindNumbers:
         """
         failures = 0
         cap = self._settled_cap()
-        numbers: Mapping[int, Kind] = self._retrier.call(lambda: self._names.of(account_id))
+        numbers: Mapping[int, UsageKind] = self._retrier.call(lambda: self._names.of(account_id))
         while True:
             found = _by_kind(numbers)
             missing = sorted(set(kinds) - found.keys())
@@ -269,7 +278,7 @@ class KindNumbers:
                 self._retrier.pause(failures)
             numbers = self._retrier.call(lambda: self._names.read(account_id))
 
-    def _begin_claim(self, account_id: str, kinds: Sequence[Kind], cap: int, *, fills: bool) -> bool:
+    def _begin_claim(self, account_id: str, kinds: Sequence[UsageKind], cap: int, *, fills: bool) -> bool:
         """Whether a claim of some of the kinds surely landed, or needs none. If not, all is read again.
 
         A number that was given is never given again, also if one of its two items was lost. So both are read.
@@ -321,7 +330,7 @@ class KindNumbers:
             self._cap = settled
         return self._cap
 
-    def _claim(self, account_id: str, first: int, kinds: list[Kind]) -> bool:
+    def _claim(self, account_id: str, first: int, kinds: list[UsageKind]) -> bool:
         """Whether this claim surely landed. If not, the dictionary is read again before anything else."""
         actions = [
             Put(table=Table.LEDGER, item=item, condition=Absent())
@@ -335,17 +344,17 @@ class KindNumbers:
         return True
 
 
-def _numbers(items: ItemStore, account_id: str) -> Iterator[tuple[int, Kind]]:
+def _numbers(items: ItemStore, account_id: str) -> Iterator[tuple[int, UsageKind]]:
     found = items.query(Table.LEDGER, partition_of_kinds(account_id), sk_from=_NUMBER, sk_to=_AFTER_NUMBERS)
     return map(_named, found)
 
 
-def _numbered(item: Item) -> tuple[Kind, int]:
+def _numbered(item: Item) -> tuple[UsageKind, int]:
     fields = Fields.of_item(item)
     texts = fields.after("sk", _NAME).split("#")
-    return (Kind(*texts) if len(texts) == len(Kind._fields) else fields.fail("sk", "the name of a kind")), fields.whole(
-        "number"
-    )
+    return (
+        UsageKind._make(texts) if len(texts) == len(UsageKind._fields) else fields.fail("sk", "the name of a kind")
+    ), fields.whole("number")
 
 
 def _is_dense(numbers: Collection[int]) -> bool:
@@ -353,5 +362,5 @@ def _is_dense(numbers: Collection[int]) -> bool:
     return len(numbers) == max(numbers, default=-1) + 1
 
 
-def _by_kind(numbers: Mapping[int, Kind]) -> dict[Kind, int]:
+def _by_kind(numbers: Mapping[int, UsageKind]) -> dict[UsageKind, int]:
     return {kind: number for number, kind in numbers.items()}

@@ -10,7 +10,7 @@ from metering.ledger.usage.items import UsageItem, check_revised, is_counted, is
 from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Table
 from metering.units import HOUR_S
-from metering.usage.totals import Kind
+from metering.usage.totals import UsageKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -119,10 +119,12 @@ class UsageReading:
                 if kind is not None:
                     yield item.usage_key(kind), total
 
-    def _kind(self, account_id: str, number: int | Kind, contradictions: Contradictions | None) -> Kind | None:
+    def _kind(
+        self, account_id: str, number: int | UsageKind, contradictions: Contradictions | None
+    ) -> UsageKind | None:
         """What a number stands for that was not known; None if nobody knows, which is noted."""
-        if isinstance(number, Kind) or contradictions is None:
-            return number if isinstance(number, Kind) else self.names.kind(account_id, number)
+        if isinstance(number, UsageKind) or contradictions is None:
+            return number if isinstance(number, UsageKind) else self.names.kind(account_id, number)
         with contradictions.noted():
             return self.names.kind(account_id, number)
         return None

@@ -185,4 +185,4 @@ def _rated_before(line: UsageLine, sold: frozenset[Sold], usage: MergedUsage, ra
 
 
 def _until(line: UsageLine, lines: Iterator[UsageLine]) -> Iterator[UsageLine]:
-    return (each for each in lines if each[:6] < line[:6])
+    return (each for each in lines if each.key < line.key)

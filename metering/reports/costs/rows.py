@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from metering.billing.rating.lines import RatedLine
     from metering.reports.usage_rows import Values
+    from metering.usage.totals import Service, UsageType
 
 
 class Entry(NamedTuple):
@@ -93,7 +94,7 @@ class CostRows:
     """
 
     rows: list[CostRow]
-    unpriced: Mapping[tuple[str, str], int]
+    unpriced: Mapping[tuple[UsageType, Service], int]
 
     @property
     def total(self) -> Figures:
@@ -116,7 +117,7 @@ def rows_of(entries: Iterable[Entry], *, most: int | None = None) -> CostRows:
         InvalidParametersError: There are more rows than `most`.
     """
     sums: dict[Values, Figures] = {}
-    unpriced: dict[tuple[str, str], int] = {}
+    unpriced: dict[tuple[UsageType, Service], int] = {}
     for values, rated, late in entries:
         figures = sums.get(values)
         if figures is None:

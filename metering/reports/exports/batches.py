@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from metering.billing.charges import Charge
     from metering.billing.organization.payers import Payer
     from metering.billing.rating.lines import RatedLine
+    from metering.usage.totals import Service, UsageType
 
+_PricedKey = tuple["Service", "UsageType", str, str, tuple[object, ...], str]
 BATCH_ROWS = 65_536
 """Lines that are held in memory at once; each batch is a row group."""
 # Parts that are remembered: the names of an account, and some thirty columns of a product. Beyond them all begin anew.
@@ -102,8 +104,8 @@ class Unbilled(NamedTuple):
     """Usage that is no line of an export, because it has no price."""
 
     state: PriceState
-    service: str
-    usage_type: str
+    service: Service
+    usage_type: UsageType
 
 
 @dataclass(slots=True, kw_only=True)
@@ -138,11 +140,11 @@ class Collector:
         left = self.rows
         for charge, resource_id in charges:
             payer, rated, invoice_id, region, billing_month, corrects, credit_of = charge
-            line = rated[0]
-            if rated[1] is not PriceState.PRICED:
+            line = rated.line
+            if rated.state is not PriceState.PRICED:
                 self._leave_out(rated)
                 continue
-            start_s = line[0]
+            start_s = line.hour_s
             later = corrects or bool(credit_of)
             month = month_of(start_s) if later else billing_month
             at = billed.get((invoice_id, month, later, payer.payer_id, billing_month, credit_of))
@@ -150,16 +152,16 @@ class Collector:
                 at = numbers.new_billed(Billed(payer, invoice_id, billing_month, month, later, credit_of))
             of_billed.append(at)
             # Without the state, whose hash is slow.
-            at = priced.get((line[2:6], rated[2:], region))
+            at = priced.get((line.service, line.usage_type, line.from_location, line.to_location, rated[2:], region))
             if at is None:
                 at = numbers.new_priced(Priced(rated, region))
             of_priced.append(at)
-            at = used.get((line[1], resource_id))
+            at = used.get((line.account_id, resource_id))
             if at is None:
-                at = numbers.new_used(Used(line[1], resource_id))
+                at = numbers.new_used(Used(line.account_id, resource_id))
             of_used.append(at)
             starts.append(start_s)
-            total_bytes.append(line[6])
+            total_bytes.append(line.bytes)
             left -= 1
             if not left:
                 break
@@ -178,7 +180,7 @@ class _Numbers:
 
     parts: Parts = field(default_factory=Parts)
     billed: dict[tuple[object, ...], int] = field(default_factory=dict)
-    priced: dict[tuple[object, ...], int] = field(default_factory=dict)
+    priced: dict[_PricedKey, int] = field(default_factory=dict)
     used: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def new_billed(self, part: Billed) -> int:
@@ -188,7 +190,9 @@ class _Numbers:
         return at
 
     def new_priced(self, part: Priced) -> int:
-        at = self.priced[part.rated.line[2:6], part.rated[2:], part.region] = len(self.parts.priced)
+        line, terms = part.rated.line, part.rated[2:]
+        key = (line.service, line.usage_type, line.from_location, line.to_location, terms, part.region)
+        at = self.priced[key] = len(self.parts.priced)
         self.parts.priced.append(part)
         return at
 

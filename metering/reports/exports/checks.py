@@ -212,7 +212,7 @@ def _exact(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _key_numbers(priced: list[Priced]) -> list[int]:
     """A number for each key, whatever its price."""
     known: dict[tuple[object, ...], int] = {}
-    return [known.setdefault((*part.rated.line[2:6], part.region), len(known)) for part in priced]
+    return [known.setdefault((part.rated.line.kind, part.region), len(known)) for part in priced]
 
 
 def _grouped(columns: dict[str, pa.Array], by: str, sums: list[tuple[str, str]]) -> Iterator[tuple[int, ...]]:

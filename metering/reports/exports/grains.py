@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from metering.billing.organization.payers import Payer
     from metering.reports.exports.periods import Grain
+    from metering.usage.totals import Service, UsageType
 
 # Some 150 MB of keys. What is more waits in files, each sorted.
 MOST_KEYS = 200_000
@@ -35,8 +36,8 @@ class _Key(NamedTuple):
 
     start_s: int
     account_id: str
-    service: str
-    usage_type: str
+    service: Service
+    usage_type: UsageType
     from_location: str
     to_location: str
     resource_id: str

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
-from metering.billing.rating.lines import PriceState
+from metering.billing.rating.lines import PriceState, UsageLine
 from metering.errors import OperationFailedError
 from metering.hours import rfc3339
 from metering.lake.rows import OWN_HOUR, RowQuery
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Key = tuple[str, ...]
 """Account, service, usage type, and from and to location."""
-_COLUMNS = ("account_id", "service", "usage_type", "from_location", "to_location")
+_COLUMNS = UsageLine._fields[1:-1]
 
 
 class ResourceRows(Protocol):
@@ -69,15 +69,15 @@ def by_resource(charges: Iterable[Charge], resources: ResourceRows) -> Iterator[
     """
     hour_s = -1
     rows: Mapping[Key, Sequence[tuple[str, int]]] = {}
-    for line, group in groupby(charges, lambda charge: charge.rated.line[:6]):
+    for (own_s, *key), group in groupby(charges, lambda charge: charge.rated.line.key):
         lines = list(group)
         if lines[0].corrects or lines[0].credit_of or lines[0].rated.state is not PriceState.PRICED:
             yield from ((charge, "") for charge in lines)
             continue
-        if line[0] != hour_s:
-            hour_s = line[0]
+        if own_s != hour_s:
+            hour_s = own_s
             rows = resources.of(hour_s)
-        yield from _cut(lines, rows.get(line[1:], ()))
+        yield from _cut(lines, rows.get(tuple(key), ()))
 
 
 def _cut(lines: Sequence[Charge], resources: Sequence[tuple[str, int]]) -> Iterator[Resourced]:

@@ -12,7 +12,7 @@ from metering.lake.ports import DayBatch, MonthFiles, UsageFile, UsageMeasure
 from metering.lake.usage_digest import in_order, row_place, usage_digest
 from metering.stores.bucket import hour_of_lake_key, summary_key
 from metering.units import DAY_S
-from metering.usage.totals import Total, UsageKey, merge, sum_totals
+from metering.usage.totals import Total, UsageKey, UsageKind, merge, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -151,8 +151,8 @@ def by_day(rows: Iterable[tuple[UsageKey, Total]]) -> Iterator[tuple[UsageKey, T
 
 
 def _batch(rows: list[tuple[UsageKey, Total]]) -> DayBatch:
-    places: dict[tuple[str, str, str, str], int] = {}
-    kinds = [places.setdefault((k.service, k.usage_type, k.from_location, k.to_location), len(places)) for k, _ in rows]
+    places: dict[UsageKind, int] = {}
+    kinds = [places.setdefault(key.kind, len(places)) for key, _ in rows]
     return DayBatch(
         keys=tuple(places),
         account_id=[key.account_id for key, _ in rows],

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 from metering.errors import ObjectMissingError
 from metering.hours import hour_of
 from metering.intake.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch, RefusedRecord
-from metering.usage.totals import ZERO, Total, UsageKey
+from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -51,8 +51,8 @@ class PlainRow(NamedTuple):
         return UsageKey(
             self.booked_s,
             self.account_id,
-            self.usage_type,
-            self.service,
+            UsageType(self.usage_type),
+            Service(self.service),
             self.from_location,
             self.to_location,
             None if own_s == self.booked_s else own_s,

@@ -14,7 +14,7 @@ from metering.audit.verify.equality import judge_contents
 from metering.audit.verify.expectations import SentBatches, SentContent
 from metering.audit.verify.manifest import SentBatch
 from metering.audit.verify.verification import MAX_DIFFERENCES, Difference, LogTotals, Verification, sum_verifications
-from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
+from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageType, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def key_to(place: str) -> UsageKey:
-    return UsageKey(3_600, "1", "t", "s", "a", place)
+    return UsageKey(3_600, "1", UsageType("t"), Service("s"), "a", place)
 
 
 def sent(totals: Mapping[UsageKey, Total]) -> SentContent:
@@ -90,7 +90,7 @@ def test_of_very_many_differences_the_first_are_kept() -> None:
 
 
 def test_a_batch_with_records_in_an_hour_that_moves_is_judged_by_nobody() -> None:
-    key = UsageKey(3_600, "1", "t", "s", "a", "b")
+    key = UsageKey(3_600, "1", UsageType("t"), Service("s"), "a", "b")
     content = sent({key: Total(5, 1)})
     markers = {"b": cast("Marker", SimpleNamespace(hours={3_600: Total(5, 1)}))}
     assert judge_contents({"b": content}, markers, []).lost == ("b",)
@@ -129,7 +129,10 @@ def held_bytes(*, keys: int) -> int:
 
     def lines() -> Iterator[SentBatch]:
         for number in range(300):
-            totals = {UsageKey(3_600 + number, f"{number}", "t", "s", "a", f"to-{n}"): Total(n, 1) for n in range(keys)}
+            totals = {
+                UsageKey(3_600 + number, f"{number}", UsageType("t"), Service("s"), "a", f"to-{n}"): Total(n, 1)
+                for n in range(keys)
+            }
             yield SentBatch(batch_id=f"b-{number}", records=keys, metered=keys, totals=totals)
 
     tracemalloc.start()

@@ -19,6 +19,7 @@ from metering.billing.prices.book import Override
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.usage.ports import Sold
 from metering.units import DAY_S
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 MANY = 16_000
 PAYERS = [f"{number:012d}" for number in range(1, MANY + 1)]
-SOLD = Sold("AmazonEC2", "DataTransfer-Out-Bytes")
+SOLD = Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes"))
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from metering.billing.usage.ports import Sold
 from metering.hours import hour_label
 from metering.replay.bill import BilledLine, billed_lines
 from metering.units import GIB, HOUR_S
+from metering.usage.totals import Service, UsageType
 from tests.support.month_usage import MemoryMonth
 from tests.support.priced import allowance, book, gb, product
 
@@ -87,8 +88,8 @@ def test_the_walk_has_337_of_338_and_the_other_one_is_where_aws_contradicts_the_
     assert usage_of(inversion) == UsageLine(
         _epoch("2024-09-17T12:00:00Z"),
         "614106099415",
-        "AWSELB",
-        "USW2-DataTransfer-Out-Bytes",
+        Service("AWSELB"),
+        UsageType("USW2-DataTransfer-Out-Bytes"),
         "us-west-2",
         "internet",
         1_355,
@@ -150,7 +151,10 @@ def test_worked_examples_of_aws_cost_what_aws_says(
     total: str,
 ) -> None:
     prices = book([product("X", "X-Out", steps)], *([allowance(allowed_gb, "X")] if allowed_gb else []))
-    lines = [UsageLine(BEGIN_S, PAYER, service, "X-Out", "x", "internet", gb(size)) for service, size in usage]
+    lines = [
+        UsageLine(BEGIN_S, PAYER, Service(service), UsageType("X-Out"), "x", "internet", gb(size))
+        for service, size in usage
+    ]
     of_payer = PayerPrices(prices, PAYER)
     month = _month(lines).of(PAYER)
     assert exact_text(sum(each.exact for each in rated_month(of_payer, month))) == total
@@ -170,7 +174,7 @@ def _the_rest_of_the_bill() -> list[UsageLine]:
     """Usage that takes the allowances, and that lets the first tier end where AWS's lines show it."""
 
     def used(usage_type: str, size: int, hour_s: int, peer: str) -> UsageLine:
-        return UsageLine(hour_s, REST, "AmazonEC2", usage_type, "region", peer, size)
+        return UsageLine(hour_s, REST, Service("AmazonEC2"), UsageType(usage_type), "region", peer, size)
 
     last_s = BEGIN_S + 30 * 24 * HOUR_S - HOUR_S
     # 100 GB of a dear region at the end of the month: its earlier lines are free, and cheaper regions get nothing.
@@ -203,7 +207,10 @@ def _may_bill() -> list[RatedLine]:
     sizes = {row["usage_type"]: gb(row["quantity_gb"]) for row in bill}
     sizes[regional] += gb("1")
     sizes[internet] = gb("12.429")
-    usage = [UsageLine(BEGIN_S, PAYER, "AmazonEC2", name, "ap-southeast-1", "", size) for name, size in sizes.items()]
+    usage = [
+        UsageLine(BEGIN_S, PAYER, Service("AmazonEC2"), UsageType(name), "ap-southeast-1", "", size)
+        for name, size in sizes.items()
+    ]
     return list(rated_month(PayerPrices(prices, PAYER), _month(usage).of(PAYER)))
 
 

@@ -14,6 +14,7 @@ from metering.cli.failures import CommandFailedError
 from metering.replay.bill import billed_lines
 from metering.replay.given import SAMPLE, read_records
 from metering.replay.traffic import given_traffic
+from metering.usage.totals import UsageType
 from tests.support.lake_world import NOW_S, World
 from tests.support.stage import ADMISSION
 
@@ -57,5 +58,5 @@ def test_a_line_is_right_only_by_its_own_sku_rate_code_and_amounts() -> None:
     assert not is_right(line._replace(sku="X"), book)
     assert not is_right(line._replace(rate_code="X"), book)
     assert not is_right(line._replace(cost=line.cost + 1), book)
-    assert not is_right(line._replace(usage_type="X"), book)
+    assert not is_right(line._replace(usage_type=UsageType("X")), book)
     assert not is_right(line, replace(book, products=()))

@@ -26,7 +26,7 @@ from metering.ledger.notes.completeness import Completeness
 from metering.ledger.snapshot import VerdictCounts
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 from metering.wiring.region import Stage
 from tests.cli.lively import Lively
 from tests.cli.width_rule import too_wide
@@ -372,8 +372,8 @@ def manifest(folder: Path, region: str, batches: int) -> str:
         UsageKey(
             hour_s=NOW_S // HOUR_S * HOUR_S,
             account_id="333333333333",
-            usage_type="DataTransfer-Out-Bytes",
-            service="AmazonEC2",
+            usage_type=UsageType("DataTransfer-Out-Bytes"),
+            service=Service("AmazonEC2"),
             from_location="us-east-1/use1-az2",
             to_location="internet",
             corrects_s=None,

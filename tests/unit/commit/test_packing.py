@@ -17,7 +17,7 @@ from metering.intake.batches import DecodedBatch
 from metering.stores.item_size import item_bytes
 from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Put
 from metering.units import HOUR_S, MIB
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.small_world import delivery
 from tests.support.stage import settings
 
@@ -116,7 +116,10 @@ def test_a_batch_over_budget_is_a_commit_of_its_own() -> None:
 
 def _long_batch(number: int) -> Candidate:
     """A batch with all hours of the window, totals as large as a record can make them, and names of the longest."""
-    usage = {UsageKey(NOW_S - hour * HOUR_S, "a", "t", "s", "f", "t"): Total(10**18, 10**6) for hour in range(840)}
+    usage = {
+        UsageKey(NOW_S - hour * HOUR_S, "a", UsageType("t"), Service("s"), "f", "t"): Total(10**18, 10**6)
+        for hour in range(840)
+    }
     text = f"{number:03d}" + "\N{SNOWMAN}" * 125
     made = DecodedBatch(
         batch_id=text,

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from metering.billing.rating.lines import UsageLine
+from metering.billing.usage.ports import Sold
+from metering.usage.totals import Service, UsageKey, UsageKind, UsageType
+
 ROOT = Path(__file__).parents[3]
 PROJECT = ROOT / "pyproject.toml"
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
@@ -71,3 +75,14 @@ def test_a_test_without_types_or_with_wrong_ones_is_an_error(tmp_path: Path, cod
     )
     assert set(re.findall(r"^tests/test_it\.py:\d+: error: .*\[(.+)\]$", done.stdout, re.MULTILINE)) == errors, done
     assert done.returncode == (1 if errors else 0), done
+
+
+def test_a_service_where_a_usage_type_belongs_is_an_error() -> None:
+    """Each ignore below stands for an error: mypy is strict, and reports one that ignores nothing."""
+    kind = UsageKind(UsageType("t"), Service("s"), "f", "g")
+    line = UsageLine(0, "a", *kind, 5)  # type: ignore[arg-type]  # a line names the service first
+    key = UsageKey(0, *line[1:6])  # type: ignore[arg-type]  # a key names the usage type first
+    sold = Sold(*kind[:2])  # type: ignore[arg-type]  # what is sold names the service first
+    assert (key.kind, line.service, sold.service) == (kind, "t", "t")
+    assert (kind.usage_type, kind.service) in {sold}  # type: ignore[comparison-overlap]  # as above
+    assert UsageKind("t", "s", "f", "g") == kind  # type: ignore[arg-type]  # plain texts could be in any order

@@ -22,7 +22,7 @@ from metering.lake.ports import rows_of_days
 from metering.lake.usage_digest import in_order, usage_digest
 from metering.stores.bucket import closed_accounts_key, closed_days_key
 from metering.units import HOUR_S
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.frozen import freeze
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.frozen import by_day
@@ -42,7 +42,12 @@ Row = tuple[UsageKey, Total]
 def rows_of_accounts(counts: Sequence[int]) -> list[Row]:
     """Rows in order: of account n so many hours."""
     return [
-        (UsageKey(FIRST_S + hour * HOUR_S, f"{number:012d}", f"type-{number}", "AmazonEC2", "a", "b"), Total(hour, 1))
+        (
+            UsageKey(
+                FIRST_S + hour * HOUR_S, f"{number:012d}", UsageType(f"type-{number}"), Service("AmazonEC2"), "a", "b"
+            ),
+            Total(hour, 1),
+        )
         for number, count in enumerate(counts)
         for hour in range(count)
     ]

@@ -18,7 +18,7 @@ from metering.lake.ports import rows_of_days
 from metering.lake.usage_digest import in_order, row_place, usage_digest
 from metering.stores.bucket import closed_accounts_key, closed_days_key
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Total, UsageKey, merge, sum_totals
+from metering.usage.totals import Service, Total, UsageKey, UsageType, merge, sum_totals
 from tests.support.frozen import freeze
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.frozen import PlainFrozenFiles, by_day
@@ -97,9 +97,14 @@ def _says(reader: ParquetFrozenFiles | PlainFrozenFiles, closed: FrozenMonth, us
 
 def test_a_report_of_an_account_reads_its_row_groups_and_no_others() -> None:
     usage = {
-        UsageKey(FIRST_S + hour * HOUR_S, f"{account:012d}", f"type-{kind}-{account}", "AmazonEC2", "a", "b"): Total(
-            account * 7_919 + hour * 104_729 + kind, hour + 1
-        )
+        UsageKey(
+            FIRST_S + hour * HOUR_S,
+            f"{account:012d}",
+            UsageType(f"type-{kind}-{account}"),
+            Service("AmazonEC2"),
+            "a",
+            "b",
+        ): Total(account * 7_919 + hour * 104_729 + kind, hour + 1)
         for account in range(60)
         for hour in range(24)
         for kind in range(20)
@@ -137,8 +142,10 @@ class CountedObjects(MemoryObjectStore):
 
 def test_other_engines_read_the_objects_as_they_are(tmp_path: Path) -> None:
     usage = {
-        UsageKey(FIRST_S, ACCOUNTS[0], "a", "AmazonEC2", "us-east-1", "internet"): Total(2**63, 3),
-        UsageKey(FIRST_S, ACCOUNTS[1], "b", "AmazonS3", "us-east-1", "internet", FIRST_S - HOUR_S): Total(2**63, 1),
+        UsageKey(FIRST_S, ACCOUNTS[0], UsageType("a"), Service("AmazonEC2"), "us-east-1", "internet"): Total(2**63, 3),
+        UsageKey(
+            FIRST_S, ACCOUNTS[1], UsageType("b"), Service("AmazonS3"), "us-east-1", "internet", FIRST_S - HOUR_S
+        ): Total(2**63, 1),
     }
     objects = store()
     freeze(objects, ParquetFrozenFiles(objects), MONTH, hours_of(usage))
@@ -158,7 +165,7 @@ def test_other_engines_read_the_objects_as_they_are(tmp_path: Path) -> None:
 def test_a_month_is_not_made_of_hours_with_other_rows_than_those_that_were_put(plain: bool) -> None:
     objects = store()
     files = PlainFrozenFiles(objects) if plain else ParquetFrozenFiles(objects)
-    usage = {UsageKey(FIRST_S, ACCOUNTS[0], "a", "AmazonEC2", "us-east-1", "internet"): Total(5, 3)}
+    usage = {UsageKey(FIRST_S, ACCOUNTS[0], UsageType("a"), Service("AmazonEC2"), "us-east-1", "internet"): Total(5, 3)}
     [hour] = freeze(objects, files, MONTH, hours_of(usage)).hours
     other = files.hour_file(in_order({key: Total(6, 3) for key in usage}))
     objects.put(hour.key, other.content, if_absent=False)
@@ -173,14 +180,14 @@ def test_a_month_is_not_made_of_hours_with_other_rows_than_those_that_were_put(p
 
 
 def test_the_order_of_rows_puts_corrections_after_what_corrects_nothing() -> None:
-    own = UsageKey(FIRST_S, ACCOUNTS[0], "a", "AmazonEC2", "x", "y")
+    own = UsageKey(FIRST_S, ACCOUNTS[0], UsageType("a"), Service("AmazonEC2"), "x", "y")
     late = own._replace(corrects_s=0)
-    assert row_place(own) < row_place(late) < row_place(own._replace(usage_type="b"))
+    assert row_place(own) < row_place(late) < row_place(own._replace(usage_type=UsageType("b")))
     assert row_place(own) < row_place(own._replace(hour_s=FIRST_S + HOUR_S)) < row_place(late)
 
 
 def test_the_digest_is_that_of_a_text_that_any_program_can_write() -> None:
-    key = UsageKey(3600, "1", "t", "s", "f", "g", None)
+    key = UsageKey(3600, "1", UsageType("t"), Service("s"), "f", "g", None)
     text = "3600\t1\tt\ts\tf\tg\t\t5\t2\n3600\t1\tt\ts\tf\tg\t0\t5\t2\n"
     rows = [(key, Total(5, 2)), (key._replace(corrects_s=0), Total(5, 2))]
     assert usage_digest(rows) == hashlib.sha256(text.encode()).hexdigest()

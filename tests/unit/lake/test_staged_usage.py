@@ -10,7 +10,7 @@ from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.lake.parquet.codec import ParquetRowCodec
 from metering.lake.parquet.reader import ParquetStagedUsage
 from metering.lake.ports import StagedBatch
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.reading import Desk, message, record
@@ -41,7 +41,9 @@ def _store(*batches: StagedBatch) -> MemoryObjectStore:
 
 def _key(hours_ago: int = 0, *, account: str = "123456789012", corrects_s: int | None = None) -> UsageKey:
     hour_s = _HOUR_S - 3_600 * hours_ago
-    return UsageKey(hour_s, account, "X:Y", "AmazonEC2", "us-east-1/use1-az2", "internet", corrects_s)
+    return UsageKey(
+        hour_s, account, UsageType("X:Y"), Service("AmazonEC2"), "us-east-1/use1-az2", "internet", corrects_s
+    )
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 1_000_000])

@@ -12,15 +12,15 @@ from metering.intake.batches import DecodedBatch
 from tests.support.reading import Desk
 
 if TYPE_CHECKING:
-    from metering.usage.totals import Kind
+    from metering.usage.totals import UsageKind
 
 LOAD = Load(scenario="load", accounts=500, most_units=3.2, most_usd=None, kinds=20_000)
 # Kinds that share a usage item (docs/decisions/0043-rollup.md).
 BUCKET = 64
 
 
-def kinds_of(many: ManyKinds) -> dict[str, set[Kind]]:
-    found: dict[str, set[Kind]] = defaultdict(set)
+def kinds_of(many: ManyKinds) -> dict[str, set[UsageKind]]:
+    found: dict[str, set[UsageKind]] = defaultdict(set)
     for key in many.all(SEED):
         found[key.account_id].add(key.kind)
     return found

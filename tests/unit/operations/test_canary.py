@@ -27,7 +27,7 @@ from metering.ledger.waiting import Waiting, waiting_key
 from metering.operations.canary import Canary
 from metering.stores.writes import Put, Table
 from metering.units import MINUTE_S
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.lake_readers import TotalsAlone
 from tests.support.memory.clock import DeadlineAt, ManualClock
 from tests.support.memory.items import MemoryItemStore
@@ -116,7 +116,12 @@ class Setup:
     def book(self, slot_s: int = SLOT_S) -> None:
         """What the roll-up does with its usage."""
         key = UsageKey(
-            hour_of(slot_s), CANARY_ACCOUNT_ID, canary_usage_type(slot_s), "MeteringCanary", REGION, "internet"
+            hour_of(slot_s),
+            CANARY_ACCOUNT_ID,
+            UsageType(canary_usage_type(slot_s)),
+            Service("MeteringCanary"),
+            REGION,
+            "internet",
         )
         total = Total(CANARY_BYTES, 1)
         entry = UsageEntry(

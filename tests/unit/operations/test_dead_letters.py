@@ -15,7 +15,7 @@ from metering.ledger.markers import Marker
 from metering.operations.dead_letters import DeadLetters
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.memory.clock import UNHURRIED, ManualClock
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.queues import MemoryQueue
@@ -68,7 +68,7 @@ def refused(batch_id: str, sender_id: str) -> RefusedBatch:
 
 
 def decoded(batch_id: str, sender_id: str) -> DecodedBatch:
-    key = UsageKey(HOUR - 2 * HOUR_S, "123456789012", "t", "s", "a", "b")
+    key = UsageKey(HOUR - 2 * HOUR_S, "123456789012", UsageType("t"), Service("s"), "a", "b")
     return DecodedBatch(
         batch_id=batch_id,
         source_id="edge",

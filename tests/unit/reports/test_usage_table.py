@@ -28,7 +28,7 @@ from metering.reports.usage_rows import UsageRow, grouped
 from metering.reports.usage_table import UsageTable
 from metering.stores.writes import Table
 from metering.units import DAY_S
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ DAY_BYTES = 140 * 10**15
 
 
 def key(hour_s: int = HOUR_S, account_id: str = ACCOUNT, usage_type: str = "DataTransfer-Out-Bytes") -> UsageKey:
-    return UsageKey(hour_s, account_id, usage_type, "AmazonEC2", "us-east-1/use1-az1", "internet")
+    return UsageKey(hour_s, account_id, UsageType(usage_type), Service("AmazonEC2"), "us-east-1/use1-az1", "internet")
 
 
 def store(usage: Mapping[UsageKey, Total], *, unnumbered: bool = False) -> MemoryItemStore:

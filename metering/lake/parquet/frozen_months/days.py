@@ -20,6 +20,7 @@ from metering.lake.parquet.usage_files import (
 )
 from metering.lake.ports import DayBatch
 from metering.units import DAY_S
+from metering.usage.totals import UsageKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,14 +58,14 @@ def _summed(table: pa.Table) -> pa.Table:
 def day_batch(table: pa.Table) -> DayBatch:
     """A batch of rows of `USAGE_SCHEMA` whose hours are the first of their days."""
     one = table.unify_dictionaries().combine_chunks().to_batches()[0]
-    kinds = {name: one.column(name) for name in ("service", "usage_type", "from_location", "to_location")}
+    kinds = {name: one.column(name) for name in UsageKind._fields}
     places: dict[tuple[int, ...], int] = {}
     indices = zip(*(column.indices.to_pylist() for column in kinds.values()), strict=True)
     key = [places.setdefault(kind, len(places)) for kind in indices]
     names = [column.dictionary.to_pylist() for column in kinds.values()]
     days = pc.divide(one.column("hour").cast(pa.int64()), SECOND_US).to_pylist()
     return DayBatch(
-        keys=[(names[0][a], names[1][b], names[2][c], names[3][d]) for a, b, c, d in places],
+        keys=[UsageKind(names[0][a], names[1][b], names[2][c], names[3][d]) for a, b, c, d in places],
         account_id=texts_of(one.column("account_id")),
         key=key,
         corrects_s=seconds_of(one.column("corrects")),

@@ -20,6 +20,7 @@ from metering.reports.costs.lines import PayerLines
 from metering.reports.costs.payers import payers_of_month
 from metering.reports.costs.rows import Entry
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -194,8 +195,8 @@ class _Together:
         for region, fold in folds.items():
             for row, size in fold.rows():
                 line = UsageLine(
-                    _hour(row, first_s), _text(row, "account_id"), "", "", _text(row, "from_location"),
-                    _text(row, "to_location"), size,
+                    _hour(row, first_s), _text(row, "account_id"), Service(""), UsageType(""),
+                    _text(row, "from_location"),                    _text(row, "to_location"), size,
                 )  # fmt: skip
                 if self._takes_places(line):
                     number, rated = prices.rated(_hour(row, 0, "price"), line)

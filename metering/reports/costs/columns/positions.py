@@ -21,6 +21,7 @@ from metering.billing.usage.merged import merged
 from metering.billing.usage.ports import Sold
 from metering.reports.costs.columns.summed import SummedUsage, Wanted, add_days
 from metering.reports.costs.columns.tables import Fold, chunks, joined, whole_of
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,7 +96,7 @@ class ColumnPositions:
                 fold.add(self.with_payers(table))
         sums: list[Days] = [{} for _ in self.together.payers]
         for row, size in fold.rows():
-            sold = Sold(str(row["service"]), str(row["usage_type"]))
+            sold = Sold(Service(str(row["service"])), UsageType(str(row["usage_type"])))
             number = whole_of(row["payer"])
             if self._counts(number, sold):
                 sums[number].setdefault(sold, {})[whole_of(row["hour_s"])] = size
@@ -168,7 +169,7 @@ class ColumnPositions:
                 for line in lines_of(batch):
                     payer_id = self.usage.organization.payer_of(line.account_id, line.hour_s)
                     number = numbers.get(payer_id, -1)
-                    if number in payers and line[2:4] in payers[number]:
+                    if number in payers and (line.service, line.usage_type) in payers[number]:
                         found[number].append(line)
         return {number: list(merged(sorted(lines))) for number, lines in found.items()}
 

@@ -13,6 +13,7 @@ from metering.billing.usage.merged import merged
 from metering.billing.usage.ports import Sold
 from metering.reports.costs.columns.tables import Fold, whole_of
 from metering.units import DAY_S
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -53,7 +54,7 @@ class SummedUsage:
         """Bytes by hour of one day. Those of a day are summed once, of everything that is sold."""
         known = self.read.get(day_s)
         if known is not None and sold <= known[0]:
-            return _hours_of(line for line in known[1] if line[2:4] in sold)
+            return _hours_of(line for line in known[1] if (line.service, line.usage_type) in sold)
         if not sold <= self.tiered:
             return _hours_of(self.whole.lines_of(sold, day_s))
         if day_s not in self.by_hour:
@@ -75,7 +76,7 @@ class SummedUsage:
         known = self.read.get(day_s)
         if known is None or not sold <= known[0]:
             return self.whole.lines_of(sold, day_s)
-        return (line for line in known[1] if line[2:4] in sold)
+        return (line for line in known[1] if (line.service, line.usage_type) in sold)
 
     def lines(self) -> Iterator[UsageLine]:
         return self.whole.lines()
@@ -124,7 +125,7 @@ def hour_sums(usage: MergedUsage, day_s: int, sold: frozenset[Sold], *, alone: b
         hour_s = whole_of(row["hour_s"])
         if moves and not usage.pays_for(str(row["account_id"]), hour_s):
             continue
-        hours = found.setdefault(Sold(str(row["service"]), str(row["usage_type"])), {})
+        hours = found.setdefault(Sold(Service(str(row["service"])), UsageType(str(row["usage_type"]))), {})
         hours[hour_s] = hours.get(hour_s, 0) + size
     return found
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from metering.billing.rating.scales import Terms
     from metering.reports.answer import Json
+    from metering.usage.totals import Service, UsageType
 
 LINES = -1
 """In place of a price: a cut lies within the hour, so its lines are rated one by one."""
@@ -115,7 +116,7 @@ class PriceTable:
     def __init__(self, prices: list[Priced], numbers: dict[Priced, int]) -> None:
         self._prices = prices
         self._numbers = numbers
-        self._rows: list[tuple[int, str, str, int, int]] = []
+        self._rows: list[tuple[int, Service, UsageType, int, int]] = []
 
     @classmethod
     def empty(cls) -> PriceTable:

@@ -25,6 +25,7 @@ from metering.reports.costs.columns.tables import Fold, chunks, whole_of
 from metering.reports.costs.labels import Labels
 from metering.reports.costs.rows import Entry
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -106,8 +107,11 @@ class MonthSums:
             account_id, service, usage_type, from_location, to_location = texts
             size = int(cast("Decimal", row[-1]))
             yield _Sum(
-                UsageLine(first_s, account_id, service, usage_type, from_location, to_location, size), region
-            )  # fmt: skip
+                UsageLine(
+                    first_s, account_id, Service(service), UsageType(usage_type), from_location, to_location, size
+                ),
+                region,
+            )
 
 
 class _Payer:

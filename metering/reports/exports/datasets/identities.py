@@ -102,8 +102,9 @@ def _billed_digest(part: Billed) -> str:
 
 
 def _priced_digest(part: Priced) -> str:
-    rated = part.rated
-    return _digest([part.region, *rated.line[2:6], *rated[2:]], _PRICED_CHARS)
+    line = part.rated.line
+    key = (line.service, line.usage_type, line.from_location, line.to_location)
+    return _digest([part.region, *key, *part.rated[2:]], _PRICED_CHARS)
 
 
 def _digest(values: list[object], chars: int) -> str:

@@ -17,7 +17,7 @@ from metering.billing.prices.sample import sample_book
 from metering.ledger.booked_hours import LakeFile
 from metering.stores.bucket import rated_day_key
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.budget_world import GB, REGION, BudgetWorld
 from tests.support.lake_world import ACCOUNT, NOW_S
 
@@ -59,7 +59,9 @@ def keep(world: BudgetWorld, days: Mapping[int, Mapping[str, int]], *, through_s
         addition = DayAddition(empty_day(day_s))
         totals = [
             (
-                UsageKey(day_s, account, "DataTransfer-Out-Bytes", "AmazonEC2", "us-east-1", "internet"),
+                UsageKey(
+                    day_s, account, UsageType("DataTransfer-Out-Bytes"), Service("AmazonEC2"), "us-east-1", "internet"
+                ),
                 Total(gb * GB, 1),
             )
             for account, gb in accounts.items()

@@ -20,6 +20,7 @@ from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.usage.ports import Sold
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Service, UsageType
 from tests.support.budget_world import GB, REGION, BudgetWorld, OwnSums
 from tests.support.lake_world import ACCOUNT, NOW_S
 from tests.unit.billing.budgets.test_anomalies import keep
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from metering.billing.budgets.budget import Budget
     from metering.billing.budgets.forecasts import DayBytes
 
-OUT = Sold("AmazonEC2", "DataTransfer-Out-Bytes")
+OUT = Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes"))
 FIRST, AFTER = month_bounds_s("2026-11")
 PRICES = PayerPrices(sample_book(), ACCOUNT)
 

@@ -18,6 +18,7 @@ from metering.billing.prices.offers.file import Offer, read_prices
 from metering.billing.prices.offers.imports import imported
 from metering.billing.usage.ports import Sold
 from metering.units import GIB
+from metering.usage.totals import Service, UsageType
 from tests.support.offer_files import GLOBAL_OUT, INTERNET_OUT, changed, edges, every_region, offer
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def test_what_the_file_of_a_region_no_longer_has_is_gone_and_other_regions_stay(
     assert (gone.kind, gone.subject, gone.usage_type, gone.new) == (
         Kind.GONE, "9MG5B7V4UUU2WPAV", "DataTransfer-In-Bytes", "",
     )  # fmt: skip
-    assert find(after, Sold("AmazonEC2", "DataTransfer-In-Bytes")) is None
+    assert find(after, Sold(Service("AmazonEC2"), UsageType("DataTransfer-In-Bytes"))) is None
 
 
 def test_a_file_that_is_not_about_a_region_takes_nothing_of_it_away(book: PriceBook, tmp_path: Path) -> None:

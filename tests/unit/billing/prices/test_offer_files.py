@@ -16,6 +16,7 @@ from metering.billing.prices.offers.file import Offer, VersionIndex, read_prices
 from metering.billing.prices.offers.imports import imported
 from metering.billing.usage.ports import Sold
 from metering.units import GIB
+from metering.usage.totals import Service, UsageType
 from tests.support import offer_files
 from tests.support.offer_files import (
     EDGE_EU,
@@ -63,7 +64,7 @@ def book(tmp_path: Path) -> PriceBook:
 
 
 def sku_of(book: PriceBook, service: str, usage_type: str) -> str:
-    found = find(book, Sold(service, usage_type))
+    found = find(book, Sold(Service(service), UsageType(usage_type)))
     assert isinstance(found, Product), found
     return found.sku
 
@@ -93,7 +94,7 @@ def test_a_global_product_is_an_allowance_over_the_products_that_it_applies_to_a
     assert set(internet.skus) == {sku for sku, _ in offer_files.INTERNET_OUT.values()}
     assert internet.rate_codes[VIRGINIA] == f"{VIRGINIA}.A429C66SYZ.6YS6EN2CT7"
     assert GLOBAL_OUT not in book.by_sku
-    assert find(book, Sold("AmazonEC2", "Global-DataTransfer-Out-Bytes")) is None
+    assert find(book, Sold(Service("AmazonEC2"), UsageType("Global-DataTransfer-Out-Bytes"))) is None
 
 
 def test_one_usage_type_is_two_products_by_its_service(book: PriceBook) -> None:
@@ -110,10 +111,10 @@ def test_govcloud_is_a_pair_and_between_zones_is_a_product(book: PriceBook) -> N
 
 
 def test_a_usage_type_is_found_as_a_whole_and_never_as_a_part(book: PriceBook) -> None:
-    assert find(book, Sold("AmazonEC2", "APS2-DataTransfer-Out-Bytes")) is None
-    assert find(book, Sold("AmazonEC2", "DataTransfer-Out-Byte")) is None
-    assert find(book, Sold("AmazonEC2", "EUW2-APS1-UGW1-AWS-Out-Bytes")) is None
-    assert isinstance(find(book, Sold("AmazonEC2", "APS2-C3DataTransfer-Out-Bytes")), NotSold)
+    assert find(book, Sold(Service("AmazonEC2"), UsageType("APS2-DataTransfer-Out-Bytes"))) is None
+    assert find(book, Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Byte"))) is None
+    assert find(book, Sold(Service("AmazonEC2"), UsageType("EUW2-APS1-UGW1-AWS-Out-Bytes"))) is None
+    assert isinstance(find(book, Sold(Service("AmazonEC2"), UsageType("APS2-C3DataTransfer-Out-Bytes"))), NotSold)
 
 
 def test_a_description_says_nothing(book: PriceBook) -> None:
@@ -278,14 +279,14 @@ def beside(tmp_path: Path) -> PriceBook:
 def test_offers_of_vpc_and_ec2_have_what_is_billed_beside_the_transfer_without_a_prefix_of_us_east_1(
     beside: PriceBook, usage_type: str, price: str, service: str
 ) -> None:
-    found = find(beside, Sold(service, usage_type))
+    found = find(beside, Sold(Service(service), UsageType(usage_type)))
     assert isinstance(found, Product), f"{usage_type} has no price"
     assert [tier.price for tier in found.versions[0].tiers] == [price_of(price)]
     assert (found.from_location, found.transfer in offer_files.NETWORK_FAMILIES) == ("us-east-1", True)
 
 
 def test_interface_endpoints_have_the_tiers_of_their_region(beside: PriceBook) -> None:
-    found = find(beside, Sold("AmazonVPC", "VpcEndpoint-Bytes"))
+    found = find(beside, Sold(Service("AmazonVPC"), UsageType("VpcEndpoint-Bytes")))
     assert isinstance(found, Product)
     assert [(each.from_bytes // GIB, each.to_bytes and each.to_bytes // GIB, each.price) for each in (
         found.versions[0].tiers

@@ -7,6 +7,7 @@ from metering.billing.prices.checks import problems_of
 from metering.billing.prices.matching import find
 from metering.billing.prices.sample import sample_book, sample_versions
 from metering.billing.usage.ports import Sold
+from metering.usage.totals import Service, UsageType
 from tests.support import sample_book as maker
 
 # Invoices pin a book by its digest.
@@ -44,9 +45,9 @@ def test_each_bill_line_finds_its_sku_and_the_book_has_its_rate_code() -> None:
 
 def test_what_is_free_elsewhere_is_not_sold_and_what_is_unknown_is_unpriced() -> None:
     book = sample_book()
-    assert isinstance(find(book, Sold("AmazonEC2", "EUW2-Unclassified-Out-Bytes")), NotSold)
-    assert isinstance(find(book, Sold("AmazonEC2", "Unclassified-Regional-Bytes")), NotSold)
-    assert isinstance(find(book, Sold("AmazonEC2", "C3DataTransfer-In-Bytes")), NotSold)
-    assert isinstance(find(book, Sold("AmazonEC2", "xx-north-9-CloudFront-In-Bytes")), NotSold)
-    assert find(book, Sold("AmazonEC2", "EUW3-DataTransfer-Out-Bytes")) is None
-    assert find(book, Sold("AmazonCloudFront", "DataTransfer-Out-Bytes")) is None
+    assert isinstance(find(book, Sold(Service("AmazonEC2"), UsageType("EUW2-Unclassified-Out-Bytes"))), NotSold)
+    assert isinstance(find(book, Sold(Service("AmazonEC2"), UsageType("Unclassified-Regional-Bytes"))), NotSold)
+    assert isinstance(find(book, Sold(Service("AmazonEC2"), UsageType("C3DataTransfer-In-Bytes"))), NotSold)
+    assert isinstance(find(book, Sold(Service("AmazonEC2"), UsageType("xx-north-9-CloudFront-In-Bytes"))), NotSold)
+    assert find(book, Sold(Service("AmazonEC2"), UsageType("EUW3-DataTransfer-Out-Bytes"))) is None
+    assert find(book, Sold(Service("AmazonCloudFront"), UsageType("DataTransfer-Out-Bytes"))) is None

@@ -13,10 +13,11 @@ from metering.billing.rating.months import rated_month
 from metering.billing.rating.payer_prices import PayerPrices, less_percent
 from metering.billing.usage.ports import Sold
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Service, UsageType
 from tests.support.priced import BEGIN_S, US_TIERS, ListedUsage, allowance, book, exact_total, gb, product, usd, used
 
 PAYER, ONE, TWO = "999999999999", "111111111111", "222222222222"
-OUT = Sold("AmazonEC2", "DataTransfer-Out-Bytes")
+OUT = Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes"))
 US = product("US", OUT.usage_type, US_TIERS)
 OTHER = product("EU", "EU-DataTransfer-Out-Bytes", [(None, "0.09")])
 BOOK = book([US, OTHER], allowance("100", "US"), not_sold=(NotSold(pattern="Unclassified-.*", why="nobody knows"),))
@@ -127,5 +128,5 @@ def test_only_overrides_of_the_payer_and_of_its_accounts_are_looked_at() -> None
 def test_what_a_book_says_of_usage_is_a_product_a_rule_or_nothing() -> None:
     prices = PayerPrices(BOOK, PAYER)
     assert prices.found(OUT) == US
-    assert prices.found(Sold("AmazonEC2", "Unclassified-Out-Bytes")) == BOOK.not_sold[0]
-    assert prices.found(Sold("AmazonEC2", "A-New-Bytes")) is None
+    assert prices.found(Sold(Service("AmazonEC2"), UsageType("Unclassified-Out-Bytes"))) == BOOK.not_sold[0]
+    assert prices.found(Sold(Service("AmazonEC2"), UsageType("A-New-Bytes"))) is None

@@ -16,6 +16,7 @@ from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater
 from metering.billing.usage.ports import Sold
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Service, UsageType
 from tests.support.priced import (
     BEGIN_S,
     US_TIERS,
@@ -30,7 +31,7 @@ from tests.support.priced import (
 )
 
 PAYER, ONE, TWO = "999999999999", "111111111111", "222222222222"
-OUT = Sold("AmazonEC2", "DataTransfer-Out-Bytes")
+OUT = Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes"))
 US = product("US", OUT.usage_type, US_TIERS)
 PRICES = PayerPrices(book([US], allowance("100", "US")), PAYER)
 PAID = PayerPrices(book([US]), PAYER)
@@ -85,7 +86,7 @@ def test_terms_of_an_hour_are_none_if_a_cut_lies_in_it() -> None:
 
 def test_usage_of_what_nobody_sells_needs_no_hours_and_has_its_state() -> None:
     rater = Rater(PRICES, positions(PRICES, ListedUsage([])))
-    unknown = Sold("AmazonEC2", "A-New-Bytes")
+    unknown = Sold(Service("AmazonEC2"), UsageType("A-New-Bytes"))
     assert not rater.needs_hours(unknown, BEGIN_S)
     assert rater.terms_of_day(unknown, BEGIN_S, ONE).state is PriceState.UNPRICED
 

@@ -9,6 +9,7 @@ from metering.billing.rating.scales import UNPRICED, UNRATED
 from metering.billing.rating.whole_months import WholeMonths
 from metering.billing.usage.ports import Sold
 from metering.units import DAY_S
+from metering.usage.totals import Service, UsageType
 from tests.support.priced import BEGIN_S, MONTH, US_TIERS, ListedUsage, allowance, book, gb, product, used
 
 _PAYER = "111111111111"
@@ -76,6 +77,6 @@ def test_the_earliest_bytes_of_several_products_are_unknown_unless_all_are_free(
 def test_what_has_no_product_says_why() -> None:
     priced = book(_BOTH, not_sold=(NotSold(pattern="Unclassified-.*", why="nobody knows what it is"),))
     rater = WholeMonths(priced, MONTH)
-    assert rater.found(Sold("AmazonEC2", "Unclassified-Out-Bytes")) == UNRATED
-    assert rater.found(Sold("AmazonEC2", "A-New-Bytes")) == UNPRICED
-    assert rater.found(Sold("AmazonEC2", "DataTransfer-Out-Bytes")) is _US
+    assert rater.found(Sold(Service("AmazonEC2"), UsageType("Unclassified-Out-Bytes"))) == UNRATED
+    assert rater.found(Sold(Service("AmazonEC2"), UsageType("A-New-Bytes"))) == UNPRICED
+    assert rater.found(Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes"))) is _US

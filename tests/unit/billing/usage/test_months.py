@@ -20,17 +20,20 @@ from metering.hours import month_bounds_s
 from metering.lake.parquet.summaries import ParquetTotals
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Service, UsageType
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
 from tests.support.month_usage import MemoryMonth
 from tests.unit.billing.test_months import FIRST_S, MONTH, world_with_october
 
 OTHER = "210987654321"
 NOVEMBER_S, _ = month_bounds_s("2026-11")
-OUT = Sold("AmazonEC2", "DataTransfer-Out-Bytes")
+OUT = Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes"))
 
 
 def line(hour: int, account: str, size: int, *, service: str = "AmazonEC2") -> UsageLine:
-    return UsageLine(NOVEMBER_S + hour * HOUR_S, account, service, OUT.usage_type, "us-east-1", "internet", size)
+    return UsageLine(
+        NOVEMBER_S + hour * HOUR_S, account, Service(service), OUT.usage_type, "us-east-1", "internet", size
+    )
 
 
 def month(*regions: MemoryMonth, payers: tuple[Payer, ...] = ()) -> MonthUsage:
@@ -56,7 +59,7 @@ def test_an_open_month_has_the_same_lines_from_the_lake_and_from_the_usage_table
         day_s = NOW_S - NOW_S % DAY_S
         for read in (lake, table):
             assert sum(each.bytes for each in read.hour_lines(frozenset([OTHER]), day_s=day_s)) == 7
-            assert not list(read.hour_lines(day_s=day_s, sold=frozenset([Sold("AmazonS3", OUT.usage_type)])))
+            assert not list(read.hour_lines(day_s=day_s, sold=frozenset([Sold(Service("AmazonS3"), OUT.usage_type)])))
             assert [each.bytes for each in read.hour_lines(day_s=day_s - 3 * DAY_S)] == [9]
 
 

@@ -16,7 +16,7 @@ from metering.ledger.usage.items import usage_item_key
 from metering.ledger.usage.reading import UsageReading
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 FIRST_S = parse_hour("2026-10-30T20")
 ACCOUNTS = ("111111111111", "222222222222")
-KEY = UsageKey(FIRST_S, ACCOUNTS[0], "DataTransfer-Out-Bytes", "AmazonEC2", "us-east-1", "internet")
+KEY = UsageKey(FIRST_S, ACCOUNTS[0], UsageType("DataTransfer-Out-Bytes"), Service("AmazonEC2"), "us-east-1", "internet")
 
 _KEYS = st.builds(
     lambda hour, account, kind, corrects: KEY._replace(
         hour_s=FIRST_S + hour * HOUR_S,
         account_id=account,
-        usage_type=f"T{kind}",
+        usage_type=UsageType(f"T{kind}"),
         corrects_s=FIRST_S - DAY_S if corrects else None,
     ),
     st.integers(0, 100),

@@ -17,11 +17,11 @@ from metering.ledger.usage.items import (
     usage_item_key,
     usage_partition,
 )
-from metering.usage.totals import Kind, Total, UsageKey
+from metering.usage.totals import Service, Total, UsageKey, UsageKind, UsageType
 
 HOUR_S = parse_hour("2026-11-24T13")
 ACCOUNT = "111111111111"
-KIND = Kind("DataTransfer-Out-Bytes", "AmazonEC2", "us-east-1/use1-az1", "internet")
+KIND = UsageKind(UsageType("DataTransfer-Out-Bytes"), Service("AmazonEC2"), "us-east-1/use1-az1", "internet")
 KEY = UsageKey(HOUR_S, ACCOUNT, *KIND)
 PK = "A#111111111111#2026-11"
 

@@ -12,7 +12,7 @@ from metering.ledger.usage.kind_cap import known_kind_cap, settled_kind_cap
 from metering.ledger.usage.kinds import KindNames, KindNumbers, kind_key, number_key, partition_of_kinds
 from metering.stores.retrying import Retrier
 from metering.stores.writes import Put, Table
-from metering.usage.totals import Kind
+from metering.usage.totals import Service, UsageKind, UsageType
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.entropy import SeededEntropy
 from tests.support.memory.items import MemoryItemStore
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 ONE, OTHER = "111111111111", "222222222222"
 
 
-def kinds(*names: str) -> list[Kind]:
-    return [Kind(name, "AmazonEC2", "us-east-1", "internet") for name in names]
+def kinds(*names: str) -> list[UsageKind]:
+    return [UsageKind(UsageType(name), Service("AmazonEC2"), "us-east-1", "internet") for name in names]
 
 
 def numbers_over(items: MemoryItemStore, *, cap: int = 100, actions: int = 100, generation: int = 2) -> KindNumbers:

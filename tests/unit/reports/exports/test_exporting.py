@@ -17,6 +17,7 @@ from metering.reports.exports.checks import ExportWrongError
 from metering.reports.exports.destination import UNFINISHED, DestinationTakenError
 from metering.reports.exports.exporting import ExportSource, blended_rates, export
 from metering.units import HOUR_S
+from metering.usage.totals import Service, UsageType
 from tests.exports.make import source_of
 from tests.support.charged import PAYER, billed
 from tests.support.priced import BEGIN_S, MONTH, US_TIERS, allowance, book, gb, product, usd, used
@@ -159,7 +160,7 @@ def test_sizes_beyond_64_bits_are_exact(tmp_path: Path) -> None:
 def test_texts_that_a_spreadsheet_would_run_are_harmless_in_csv_and_untouched_in_parquet(tmp_path: Path) -> None:
     usage_type, way = "=cmd()-Out-Bytes", ("AmazonEC2", "us-east-1", "internet")
     prices = book([product("EVIL", usage_type, [(None, "0.09")])])
-    line = UsageLine(BEGIN_S, "000000000012", way[0], usage_type, way[1], way[2], gb("1"))
+    line = UsageLine(BEGIN_S, "000000000012", Service(way[0]), UsageType(usage_type), way[1], way[2], gb("1"))
     source = replace(billed(prices, [line], MONTH), names={"000000000012": "@SUM(A1)"})
     query = "SELECT x_UsageType, SubAccountName, SubAccountId FROM {}"
     exported(tmp_path / "csv", source, request_of(form="csv", month=MONTH))

@@ -13,6 +13,7 @@ import pytest
 from metering.billing.rating.lines import UsageLine
 from metering.reports.exports.datasets.places import cur_names, location_name, region_code, service_category, zone_of
 from metering.units import GIB, HOUR_S
+from metering.usage.totals import Service, UsageType
 from tests.support.charged import billed
 from tests.support.priced import BEGIN_S, MONTH, US_TIERS, allowance, book, gb, product
 from tests.unit.reports.exports.exports import asked, exported, request_of
@@ -27,8 +28,8 @@ BOOK = book([OUT], allowance("100", "OUT"))
 
 
 def _line(hour: int, size: int, account: str = "000000000012", begin_s: int = BEGIN_S) -> UsageLine:
-    where = ("AmazonEC2", "DataTransfer-Out-Bytes", "us-east-1/use1-az2", "internet")
-    return UsageLine(begin_s + hour * HOUR_S, account, *where, size)
+    what = Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes")
+    return UsageLine(begin_s + hour * HOUR_S, account, *what, "us-east-1/use1-az2", "internet", size)
 
 
 def _source() -> ExportSource:
