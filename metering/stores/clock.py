@@ -18,16 +18,6 @@ class Clock(Protocol):
         ...
 
 
-def left_ms(*, since_ms: int, wait_ms: int, now_ms: int) -> int:
-    """What is left of a wait that began when another process said so, by its clock; 0 if it is over.
-
-    Clocks differ. A moment that lies further ahead than the wait is long says only that one of the two clocks is wrong,
-    and is not waited for. So no wait takes more than twice its time, whatever the other clock said.
-    """
-    left = since_ms + wait_ms - now_ms
-    return left if 0 < left <= 2 * wait_ms else 0
-
-
 class Entropy(Protocol):
     """Source of fresh names and jitter."""
 

@@ -12,9 +12,9 @@ _ODD = ("tests/unit/audit/test_odd_items.py",)
 REPAIRS = (
     Mutant(
         name="P44 a roll-up waits until its clock is as far as that of the last run's planner",
-        path="metering/stores/clock.py",
-        old="return left if 0 < left <= 2 * wait_ms else 0",
-        new="return max(left, 0)",
+        path="metering/rollup/rollup.py",
+        old="return left_ms if 0 < left_ms <= 2 * turn.every_ms else 0",
+        new="return max(left_ms, 0)",
         suites=_CLOCKS,
     ),
     Mutant(
