@@ -30,7 +30,8 @@ from metering.billing.invoices.inputs import BookPin, Inputs, Pin, Rates
 from metering.billing.invoices.tally import Tally
 from metering.billing.organization.payers import Payer
 from metering.billing.prices.book import PriceBook, PriceVersion, Product, Services, Tier
-from metering.billing.rating.lines import PriceState, RatedLine, UsageLine
+from metering.billing.rating.lines import PriceState, RatedLine
+from metering.billing.usage.ports import UsageLine
 from metering.hours import month_bounds_s
 from metering.reports.exports.batches import BATCH_ROWS, Collector
 from metering.reports.exports.datasets.columns import FileFormat

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from metering.billing.organization.payers import Payer
-    from metering.billing.rating.lines import RatedLine, UsageLine
+    from metering.billing.rating.lines import RatedLine
+    from metering.billing.usage.ports import UsageLine
 
 GLOBAL_REGION = "global"
 """Region of usage that is in none, such as that of an edge of CloudFront."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from metering.adapters.folders import FolderLogStore
 from metering.billing.prices.sample import sample_book
-from metering.billing.rating.lines import UsageLine
+from metering.billing.usage.ports import UsageLine
 from metering.hours import month_bounds_s
 from metering.reports.exports.destination import Destination
 from metering.reports.exports.exporting import export

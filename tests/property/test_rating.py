@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from random import Random
 
-    from metering.billing.rating.lines import RatedLine, UsageLine
+    from metering.billing.rating.lines import RatedLine
+    from metering.billing.usage.ports import UsageLine
 
 _MONTH = month_bounds_s(MONTH)
 _HALF_A_CENT = Fraction(1, 200)

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
     from metering.billing.invoices.issuing import Asked, Issued
     from metering.billing.prices.book import PriceBook
-    from metering.billing.rating.lines import UsageLine
-    from metering.billing.usage.ports import RegionMonth
+    from metering.billing.usage.ports import RegionMonth, UsageLine
 
 MONTH = "2026-11"
 NEXT = "2026-12"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from metering.billing.prices.book import Override, PriceBook
-    from metering.billing.rating.lines import RatedLine, UsageLine
+    from metering.billing.rating.lines import RatedLine
+    from metering.billing.usage.ports import UsageLine
 
 Rated = Sequence[tuple[str, Sequence["RatedLine"]]]
 """Rated lines by month of use."""

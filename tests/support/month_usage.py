@@ -12,7 +12,7 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.billing.rating.lines import UsageLine
+    from metering.billing.usage.ports import UsageLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from metering.billing.money import price_of
 from metering.billing.prices.book import Allowance, PriceBook, PriceVersion, Product, Services, Tier
-from metering.billing.rating.lines import UsageLine
 from metering.billing.rating.months import rated_month
-from metering.billing.usage.ports import Sold
+from metering.billing.usage.ports import Sold, UsageLine
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, GIB, HOUR_S
 from metering.usage.totals import Service, UsageType

@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 from metering.adapters.folders import FolderLogStore
 from metering.billing.money import UNITS_A_USD, usd_text
 from metering.billing.prices.sample import sample_book
-from metering.billing.rating.lines import PriceState, RatedLine, UsageLine
+from metering.billing.rating.lines import PriceState, RatedLine
+from metering.billing.usage.ports import UsageLine
 from metering.replay.bill import billed_lines
 from metering.reports.exports.checks import ExportWrongError
 from metering.reports.exports.destination import Destination

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from metering.billing.rating.lines import UsageLine
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater
 from metering.billing.rating.regions import regions_rated
 from metering.billing.usage.merged import merged
 from metering.billing.usage.months import MonthUsage
+from metering.billing.usage.ports import UsageLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

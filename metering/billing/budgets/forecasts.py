@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.billing.budgets.profiles import Method, profile_of
-from metering.billing.rating.lines import UsageLine
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater
-from metering.billing.usage.ports import Sold
+from metering.billing.usage.ports import Sold, UsageLine
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, HOUR_S
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.billing.day_sums.days import DayHead, DayReader, head_of
-from metering.billing.rating.lines import UsageLine
 from metering.billing.usage.merged import merged
-from metering.billing.usage.ports import Sold
+from metering.billing.usage.ports import Sold, UsageLine
 from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
 from metering.units import DAY_S
 

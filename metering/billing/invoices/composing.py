@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from metering.billing.invoices.inputs import Inputs, Rates
     from metering.billing.invoices.ports import UsageSource
     from metering.billing.invoices.rates import RateShelf
-    from metering.billing.rating.lines import RatedLine, UsageLine
+    from metering.billing.rating.lines import RatedLine
     from metering.billing.rating.payer_prices import PayerPrices
     from metering.billing.usage.merged import MergedUsage
+    from metering.billing.usage.ports import UsageLine
 
 
 class Subject(NamedTuple):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.billing.invoices.composing import Composer, Subject
     from metering.billing.invoices.store import InvoiceStore, Stored
     from metering.billing.prices.book import PriceBook
-    from metering.billing.rating.lines import UsageLine
+    from metering.billing.usage.ports import UsageLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

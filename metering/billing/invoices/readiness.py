@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.billing.invoices.ports import UsageSource
     from metering.billing.organization.payers import Organization
     from metering.billing.prices.book import PriceBook
-    from metering.billing.rating.lines import UsageLine
+    from metering.billing.usage.ports import UsageLine
 
 _TOLD = 40
 _IMPORT = "Import a book that has them, or list them there as not sold: metering prices import FILE… Then run it again."

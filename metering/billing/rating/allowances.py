@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.billing.prices.book import Allowance
-    from metering.billing.rating.lines import UsageLine
     from metering.billing.rating.payer_prices import PayerPrices
     from metering.billing.rating.stretches import Sales, Stretch
+    from metering.billing.usage.ports import UsageLine
 
 Given = dict[str, int]
 """Allowance -> bytes, in the order in which they are used."""

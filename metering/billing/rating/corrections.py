@@ -32,11 +32,11 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.rating.lines import RatedLine, UsageLine
+    from metering.billing.rating.lines import RatedLine
     from metering.billing.rating.payer_prices import PayerPrices
     from metering.billing.rating.positions import Place
     from metering.billing.rating.stretches import Sales, Stretch
-    from metering.billing.usage.ports import PayerUsage
+    from metering.billing.usage.ports import PayerUsage, UsageLine
 
 _NEVER = Cut(2**63)
 

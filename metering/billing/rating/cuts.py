@@ -15,7 +15,7 @@ from metering.usage.totals import Service, UsageType
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.billing.rating.lines import LineKey
+    from metering.billing.usage.ports import LineKey
 
 
 class Cut(NamedTuple):

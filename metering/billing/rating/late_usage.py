@@ -17,10 +17,9 @@ from metering.units import DAY_S
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from metering.billing.rating.lines import LineKey, UsageLine
     from metering.billing.rating.payer_prices import PayerPrices
     from metering.billing.rating.stretches import Sales
-    from metering.billing.usage.ports import PayerUsage
+    from metering.billing.usage.ports import LineKey, PayerUsage, UsageLine
 
 
 class LateUsage:

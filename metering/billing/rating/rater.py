@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from metering.billing.rating.cuts import Positions
-    from metering.billing.rating.lines import UsageLine
     from metering.billing.rating.payer_prices import PayerPrices
     from metering.billing.rating.scales import Scale, Terms
+    from metering.billing.usage.ports import UsageLine
 
 _Sold = tuple[Service, UsageType]
 _BY_TERMS = {NotSold: one_scale(UNRATED), type(None): one_scale(UNPRICED)}

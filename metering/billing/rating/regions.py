@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from metering.billing.rating.lines import RatedLine, UsageLine
+    from metering.billing.rating.lines import RatedLine
     from metering.billing.rating.rater import Rater
+    from metering.billing.usage.ports import UsageLine
 
 _Part = tuple["UsageLine", str]
 

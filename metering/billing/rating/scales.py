@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from metering.billing.prices.book import Product, Tier
     from metering.billing.rating.cuts import SkuPositions
-    from metering.billing.rating.lines import UsageLine
     from metering.billing.rating.payer_prices import PayerPrices
+    from metering.billing.usage.ports import UsageLine
 
 
 class Terms(NamedTuple):

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.billing.prices.book import PriceVersion
-    from metering.billing.rating.lines import UsageLine
     from metering.billing.rating.payer_prices import PayerPrices
-    from metering.billing.usage.ports import PayerUsage, Sold
+    from metering.billing.usage.ports import PayerUsage, Sold, UsageLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metering.billing.rating.lines import UsageLine
+from metering.billing.usage.ports import UsageLine
 from metering.units import DAY_S
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from typing import Protocol
 
-    from metering.billing.rating.lines import UsageLine
+    from metering.billing.usage.ports import UsageLine
     from metering.lake.ports import FrozenReader
     from metering.ledger.frozen_months import FrozenMonth
     from metering.usage.totals import UsageKey

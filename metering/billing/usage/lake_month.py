@@ -21,8 +21,7 @@ from metering.usage.totals import add_totals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from metering.billing.rating.lines import UsageLine
-    from metering.billing.usage.ports import Sold
+    from metering.billing.usage.ports import Sold, UsageLine
     from metering.lake.ports import TotalsReader
     from metering.lake.view import LakeView
     from metering.ledger.row_sources import HourState

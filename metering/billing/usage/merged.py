@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from metering.billing.organization.payers import Organization
-    from metering.billing.rating.lines import UsageLine
-    from metering.billing.usage.ports import RegionMonth
+    from metering.billing.usage.ports import RegionMonth, UsageLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
+from metering.usage.totals import Service, UsageKind, UsageType
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    from metering.billing.rating.lines import UsageLine
-    from metering.usage.totals import Service, UsageType
 
     HoursDone = Callable[[str, int, int], None]
     """Told a region, how many of its hours are read, and how many there are."""
@@ -19,6 +18,36 @@ class Sold(NamedTuple):
 
     service: Service
     usage_type: UsageType
+
+
+LineKey = tuple[int, str, Service, UsageType, str, str]
+"""Hour, account, service, usage type, from and to."""
+
+
+class UsageLine(NamedTuple):
+    """Usage of one key in one hour, or in a day if that is the grain. The order of its fields is the order of rating.
+
+    Attributes:
+        hour_s: The hour of use, epoch seconds: of a correction its own hour, not the one that books it.
+    """
+
+    hour_s: int
+    account_id: str
+    service: Service
+    usage_type: UsageType
+    from_location: str
+    to_location: str
+    bytes: int
+
+    @property
+    def key(self) -> LineKey:
+        """Everything but its bytes."""
+        return self[:6]
+
+    @property
+    def kind(self) -> UsageKind:
+        """Its kind of usage."""
+        return UsageKind(self.usage_type, self.service, self.from_location, self.to_location)
 
 
 class Correction(NamedTuple):

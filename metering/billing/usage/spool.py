@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from metering.billing.rating.lines import UsageLine
+    from metering.billing.usage.ports import UsageLine
 
 # What is kept in memory of a month before it goes to disk.
 _MEMORY_BYTES = 32 * 1024 * 1024

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.billing.rating.lines import UsageLine
 from metering.billing.usage.merged import by_day, merged
-from metering.billing.usage.ports import Late, Sold
+from metering.billing.usage.ports import Late, Sold, UsageLine
 from metering.ledger.usage.reading import UsageReading
 from metering.units import DAY_S
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from metering.billing.prices.book import Override, PriceVersion
     from metering.billing.rating.cuts import SkuPositions
-    from metering.billing.rating.lines import RatedLine, UsageLine
+    from metering.billing.rating.lines import RatedLine
     from metering.billing.usage.merged import MergedUsage
+    from metering.billing.usage.ports import UsageLine
     from metering.reports.costs.source import MonthPlan
 
 

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from metering.billing.invoices.inputs import Rates
     from metering.billing.invoices.planning import Planner
-    from metering.billing.rating.lines import UsageLine
-    from metering.billing.usage.ports import Late
+    from metering.billing.usage.ports import Late, UsageLine
     from metering.reports.costs.query import CostQuery
 
 

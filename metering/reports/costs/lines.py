@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from metering.billing.prices.book import PriceBook
-    from metering.billing.rating.lines import RatedLine, UsageLine
+    from metering.billing.rating.lines import RatedLine
     from metering.billing.rating.rater import Rater
     from metering.billing.usage.merged import MergedUsage
+    from metering.billing.usage.ports import UsageLine
     from metering.reports.costs.query import CostQuery
 
 _Part = tuple["UsageLine", str]

@@ -14,7 +14,7 @@ from metering.units import HOUR_S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.billing.rating.lines import UsageLine
+    from metering.billing.usage.ports import UsageLine
 
 COST = "cost_usd"
 SUMS = (COST, "bytes", "quantity_gb", "unpriced_bytes", "unrated_bytes")

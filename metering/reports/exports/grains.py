@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from metering.billing.charges import Charge
-from metering.billing.rating.lines import PriceState, RatedLine, UsageLine
+from metering.billing.rating.lines import PriceState, RatedLine
+from metering.billing.usage.ports import UsageLine
 from metering.reports.exports.periods import period_of
 
 if TYPE_CHECKING:

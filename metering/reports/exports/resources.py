@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
-from metering.billing.rating.lines import PriceState, UsageLine
+from metering.billing.rating.lines import PriceState
+from metering.billing.usage.ports import UsageLine
 from metering.errors import OperationFailedError
 from metering.hours import rfc3339
 from metering.lake.rows import OWN_HOUR, RowQuery

@@ -32,8 +32,7 @@ from tests.support.priced import US_TIERS, allowance, book, product
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from metering.billing.rating.lines import UsageLine
-    from metering.billing.usage.ports import RegionMonth
+    from metering.billing.usage.ports import RegionMonth, UsageLine
     from metering.stores.objects import ObjectStore
     from tests.simulation.region.ports import Process
     from tests.simulation.region.world import World

@@ -25,11 +25,11 @@ from metering.billing.organization.payers import Membership, Organization, Payer
 from metering.billing.prices.book import Product
 from metering.billing.prices.matching import find
 from metering.billing.prices.sample import sample_book
-from metering.billing.rating.lines import PriceState, RatedLine, UsageLine
+from metering.billing.rating.lines import PriceState, RatedLine
 from metering.billing.rating.months import rated_month
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.usage.months import MonthUsage
-from metering.billing.usage.ports import Sold
+from metering.billing.usage.ports import Sold, UsageLine
 from metering.hours import hour_label
 from metering.replay.bill import BilledLine, billed_lines
 from metering.units import GIB, HOUR_S

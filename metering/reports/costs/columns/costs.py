@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from metering.billing.rating.lines import UsageLine
 from metering.billing.rating.regions import regions_rated
 from metering.billing.usage.columns import columns_of, lines_of, only
+from metering.billing.usage.ports import UsageLine
 from metering.hours import month_bounds_s
 from metering.reports.costs.columns.positions import ColumnPositions
 from metering.reports.costs.columns.tables import KEYS, LINES, Fold, PriceTable, chunks, joined

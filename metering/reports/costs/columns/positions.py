@@ -26,9 +26,9 @@ from metering.usage.totals import Service, UsageType
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.billing.rating.lines import UsageLine
     from metering.billing.rating.payer_prices import PayerPrices
     from metering.billing.usage.months import MonthUsage
+    from metering.billing.usage.ports import UsageLine
     from metering.reports.costs.columns.summed import Days
     from metering.reports.costs.payers import PayersTogether
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from metering.billing.rating.lines import UsageLine
 from metering.billing.usage.columns import columns_of, lines_of
 from metering.billing.usage.merged import merged
-from metering.billing.usage.ports import Sold
+from metering.billing.usage.ports import Sold, UsageLine
 from metering.reports.costs.columns.tables import Fold, whole_of
 from metering.units import DAY_S
 from metering.usage.totals import Service, UsageType

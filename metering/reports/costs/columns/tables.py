@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from metering.billing.rating.lines import RatedLine, UsageLine
-from metering.billing.usage.ports import Sold
+from metering.billing.rating.lines import RatedLine
+from metering.billing.usage.ports import Sold, UsageLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

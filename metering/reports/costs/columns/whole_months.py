@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import pyarrow as pa
 
 from metering.billing.prices.book import Product
-from metering.billing.rating.lines import RatedLine, UsageLine
+from metering.billing.rating.lines import RatedLine
 from metering.billing.rating.whole_months import Piece, WholeMonths
 from metering.billing.usage.columns import SCHEMA, columns_of
-from metering.billing.usage.ports import Sold
+from metering.billing.usage.ports import Sold, UsageLine
 from metering.hours import month_bounds_s
 from metering.reports.costs.columns.positions import ColumnPositions
 from metering.reports.costs.columns.tables import Fold, chunks, whole_of

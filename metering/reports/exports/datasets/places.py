@@ -12,7 +12,7 @@ from metering.usage.locations import CLOUDFRONT, INTERNET, is_region
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from metering.billing.rating.lines import UsageLine
+    from metering.billing.usage.ports import UsageLine
 
 _UNKNOWN_SERVICE = ("Other", "Other (Other)")
 # By what the ids of resources begin with, as logs have them.

@@ -13,9 +13,9 @@ from metering.billing.budgets.open_months import OpenMonths, Terms, read_regions
 from metering.billing.organization.payers import Membership, Organization, Payer
 from metering.billing.prices.book import Override
 from metering.billing.prices.overrides import Overrides
-from metering.billing.rating.lines import UsageLine
 from metering.billing.rating.months import rated_month
 from metering.billing.rating.payer_prices import PayerPrices
+from metering.billing.usage.ports import UsageLine
 from metering.units import DAY_S, GIB, HOUR_S
 from tests.support.budget_world import REGION, BudgetWorld, OwnSums
 from tests.support.lake_world import NOW_S, record

@@ -18,7 +18,7 @@ from tests.support.lake_world import HOUR, NOW_S, record
 from tests.unit.billing.day_sums.test_accounts import kept, of_lake
 
 if TYPE_CHECKING:
-    from metering.billing.rating.lines import UsageLine
+    from metering.billing.usage.ports import UsageLine
 
 DAY = NOW_S - NOW_S % DAY_S
 MONTH = "2026-11"

@@ -27,7 +27,8 @@ from tests.support.priced import (
 )
 
 if TYPE_CHECKING:
-    from metering.billing.rating.lines import RatedLine, UsageLine
+    from metering.billing.rating.lines import RatedLine
+    from metering.billing.usage.ports import UsageLine
 
 PAYER, ONE, TWO = "999999999999", "111111111111", "222222222222"
 US = product("US", "DataTransfer-Out-Bytes", US_TIERS)

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from metering.billing.prices.book import PriceBook
-    from metering.billing.rating.lines import RatedLine, UsageLine
+    from metering.billing.rating.lines import RatedLine
+    from metering.billing.usage.ports import UsageLine
 
 PAYER = "999999999999"
 SUSAN = "222222222222"

@@ -7,13 +7,12 @@ from contextlib import closing
 import pytest
 
 from metering.billing.organization.payers import Membership, Organization, Payer
-from metering.billing.rating.lines import UsageLine
 from metering.billing.usage.columns import table_of
 from metering.billing.usage.frozen_month import ClosedMonth
 from metering.billing.usage.lake_month import LakeMonth
 from metering.billing.usage.merged import merged
 from metering.billing.usage.months import MonthUsage
-from metering.billing.usage.ports import Correction, Sold
+from metering.billing.usage.ports import Correction, Sold, UsageLine
 from metering.billing.usage.spool import Spool
 from metering.billing.usage.table_month import TableMonth
 from metering.hours import month_bounds_s

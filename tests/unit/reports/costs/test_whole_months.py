@@ -21,8 +21,7 @@ from tests.support.priced import BEGIN_S, END_S, MONTH, US_TIERS, allowance, boo
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.billing.rating.lines import UsageLine
-    from metering.billing.usage.ports import Sold
+    from metering.billing.usage.ports import Sold, UsageLine
     from metering.reports.costs.rows import CostRows
     from metering.reports.query import GroupColumn
 

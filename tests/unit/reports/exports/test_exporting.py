@@ -11,7 +11,7 @@ import pytest
 
 from metering.billing.money import exact_text
 from metering.billing.prices.book import NotSold, Override
-from metering.billing.rating.lines import UsageLine
+from metering.billing.usage.ports import UsageLine
 from metering.errors import UnavailableError
 from metering.reports.exports.checks import ExportWrongError
 from metering.reports.exports.destination import UNFINISHED, DestinationTakenError

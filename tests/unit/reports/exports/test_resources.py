@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.billing.rating.lines import UsageLine
+from metering.billing.usage.ports import UsageLine
 from metering.errors import OperationFailedError
 from metering.hours import hour_of, month_of
 from metering.reports.exports.datasets.places import resource_type

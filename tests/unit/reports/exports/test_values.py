@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from metering.billing.rating.lines import UsageLine
+from metering.billing.usage.ports import UsageLine
 from metering.reports.exports.datasets.places import cur_names, location_name, region_code, service_category, zone_of
 from metering.units import GIB, HOUR_S
 from metering.usage.totals import Service, UsageType
