@@ -22,7 +22,7 @@ from metering.audit.verify.conservation import quarantined_claims
 from metering.intake.notifications import drop_batch_id
 from metering.ledger.chain import OutOfTimeError
 from metering.ledger.markers import marker_key
-from metering.ledger.notes.checks.dropped_objects import DROPS_KEY, DroppedObjects, LostDrop
+from metering.ledger.notes.checks import DROPS_KEY, DroppedObjects, LostDrop
 from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness, Holder
 from metering.ledger.notes.producers import may_be_refused
 from metering.stores.bucket import DROP_PREFIX

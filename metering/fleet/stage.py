@@ -18,8 +18,7 @@ from metering.fleet.settings.bases import STAGES
 from metering.fleet.settings.log_sources import LogSource, problems_together
 from metering.fleet.settings.names import flat, nested
 from metering.fleet.settings.subscriptions import Subscription
-from metering.fleet.settings.tunables import TUNABLES
-from metering.fleet.settings.warm_tables import problem_of_warm_tables
+from metering.fleet.settings.tunables import TUNABLES, problem_of_warm_tables
 from metering.fleet.settings.words import problems_of, shown, unknown
 from metering.intake.admission import shortest_marker_life_s
 from metering.operations.dashboards import CONSOLE_HOSTS, DEFAULT_PARTITION

@@ -14,7 +14,7 @@ from metering.ledger.conflicts import CONFLICT_PK, conflict_of
 from metering.ledger.contradictions import Contradictions
 from metering.ledger.notes.biller import BILLER_KEY, BillerFigures
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
-from metering.ledger.notes.checks.dropped_objects import DROPS_KEY, DroppedObjects
+from metering.ledger.notes.checks import DROPS_KEY, DroppedObjects
 from metering.ledger.notes.lake.cleaning import Cleaning, cleanings
 from metering.ledger.notes.lake.figures import LakeFigures, lake_figures
 from metering.ledger.notes.lake.orphan_passes import ORPHANS_KEY, OrphanPasses

@@ -18,7 +18,7 @@ from metering.adapters.aws.stacks import read_outputs
 from metering.fleet.ports import RegionStacks
 from metering.fleet.regions import Answered, Finding
 from metering.fleet.settings.layers import config_of
-from metering.fleet.settings.warm_tables import TABLE_WRITES_PER_S, peak_writes_per_s
+from metering.fleet.settings.tunables import TABLE_WRITES_PER_S, peak_writes_per_s
 from metering.fleet.state_store import LedgerRegionStates
 from metering.fleet.steps import DOCTOR
 from metering.hours import date_of

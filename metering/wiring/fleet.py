@@ -23,7 +23,7 @@ from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
 from metering.fleet.settings.bases import REHEARSAL_RULES
 from metering.fleet.settings.regions import RegionSettings
-from metering.fleet.settings.warm_tables import peak_writes_per_s
+from metering.fleet.settings.tunables import peak_writes_per_s
 from metering.fleet.state_store import LedgerRegionStates
 from metering.fleet.steps import DOCTOR, FleetPorts
 from metering.fleet.survey import survey

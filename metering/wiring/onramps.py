@@ -94,7 +94,7 @@ def build_arrivals(parts: OnrampParts) -> Arrivals:
             queue=parts.ingest,
             contexts=parts.contexts,
             clock=parts.clock,
-            admission_window_s=parts.names.window_s,
+            window_s=parts.names.window_s,
         ),
         refusals=Refusals(objects=parts.objects),
         contexts=parts.contexts,

@@ -22,7 +22,7 @@ from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.conflicts import CONFLICT_PK, conflict_of, conflict_seen_item
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
-from metering.ledger.notes.checks.dropped_objects import DroppedObjects, LostDrop
+from metering.ledger.notes.checks import DroppedObjects, LostDrop
 from metering.ledger.notes.lake.cleaning import Cleaning
 from metering.ledger.notes.lake.figures import LakeFigures
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation, WorkList

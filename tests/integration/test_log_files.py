@@ -57,6 +57,7 @@ def ingest_of(site: Site, calls: Calls) -> tuple[LogIngest, ProcessObjects]:
         queue=ProcessQueue(SqsQueue(clients.sqs, site.queue_url), calls),  # type: ignore[arg-type]  # as above
         contexts=ContextStore(objects),
         clock=SystemClock(),
+        window_s=None,
         kinds=(SMALL,),
     )
     logs = S3LogStore(clients.s3, site.resources.bucket)

@@ -58,6 +58,7 @@ def take(site: Site) -> None:
         queue=queue_of(site),
         contexts=ContextStore(region.objects),
         clock=region.clock,
+        window_s=None,
     )
     chance = random.Random(os.getpid())
     keys = [info.key for info in store.list("")]

@@ -119,6 +119,7 @@ class NetworkWorld(World):
             queue=self.queue,
             contexts=ContextStore(self.objects),
             clock=self.clock,
+            window_s=None,
             kinds=self.kinds,
             is_booked=lambda batch_id: self.items.get(Table.LEDGER, marker_key(batch_id)) is not None,
         )

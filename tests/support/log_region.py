@@ -191,7 +191,7 @@ class LogRegion(World):
             contexts=self.contexts,
             clock=self.clock,
             kinds=(self.kind,),
-            admission_window_s=self.settings.window_s,
+            window_s=self.settings.window_s,
         )
         store: LogStore = ProcessObjects(self.logs, calls, "logs")
         return ingest.take(store, key)

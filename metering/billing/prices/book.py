@@ -110,6 +110,23 @@ class NotSold:
     why: str
 
 
+NOT_SOLD = (
+    NotSold(
+        pattern="Unclassified-(In|Out|Regional)-Bytes",
+        why="The log does not say where the bytes went or came from, so no product is known.",
+    ),
+    NotSold(
+        pattern="C3DataTransfer-(In|Out)-Bytes",
+        why="Traffic within one zone is free.",
+    ),
+    NotSold(
+        pattern="CloudFront-(In|Out)-Bytes",
+        why="Traffic between a region and CloudFront is free; CloudFront bills what leaves its edges.",
+    ),
+)
+"""What every new price book names as not sold: usage types of this service that AWS sells nothing under."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PriceBook:
     """An immutable version of a price book.

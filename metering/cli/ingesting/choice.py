@@ -139,7 +139,7 @@ def _local_endpoint(session: Session) -> str | None:
 
 def _in_bucket(text: str, session: Session) -> Target:
     # Slow to import: only for those who read a bucket.
-    from metering.wiring.logs.ingest import log_bucket
+    from metering.wiring.ingest import log_bucket
 
     bucket, _, prefix = text.removeprefix(_S3).partition("/")
     if not bucket:

@@ -67,13 +67,13 @@ class Planner:
         objects: The region's data bucket.
         contexts: Versions of the context.
         clock: Tells when a file was planned.
-        admission_window_s: Age from which the service refuses records; None if it is not asked here.
+        window_s: Age from which the service refuses records; None if it is not asked here.
     """
 
     objects: ObjectStore
     contexts: Contexts
     clock: Clock
-    admission_window_s: int | None
+    window_s: int | None
 
     def found(self, file: LogFile) -> Plan | None:
         """The plan of a file, or None if it has none."""
@@ -120,14 +120,14 @@ class Planner:
 
     def _check_age(self, measured: Measured) -> None:
         newest_s = max(measured.hours, default=None)
-        if self.admission_window_s is None or newest_s is None:
+        if self.window_s is None or newest_s is None:
             return
         age_s = self.clock.now_ms() // 1000 - newest_s
-        if age_s > self.admission_window_s:
+        if age_s > self.window_s:
             raise LogFileRefusedError(
                 FileReason.TOO_OLD,
                 f"its newest hour is {age_s // DAY_S} days old, and this stage takes "
-                f"{self.admission_window_s // DAY_S}; report it with --dry-run, or ingest it into a stage with a wider "
+                f"{self.window_s // DAY_S}; report it with --dry-run, or ingest it into a stage with a wider "
                 "admission_window_s",
             )
 

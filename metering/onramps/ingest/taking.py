@@ -87,9 +87,9 @@ class LogIngest:
         queue: The ingest queue.
         contexts: Versions of the context.
         clock: Wall clock; only for the time of plans, and the pauses between attempts.
+        window_s: Age from which the service refuses records, so that a file that is older as a whole is refused here;
+            None if it is not asked.
         kinds: Kinds of logs; empty for all.
-        admission_window_s: Age from which the service refuses records, so that a file that is older as a whole is
-            refused here; None if it is not asked.
         is_booked: Whether the service has accepted a batch of this id; None if it is not asked. A file that other rules
             planned long ago, whose parts are deleted since, is then known as counted.
     """
@@ -99,8 +99,8 @@ class LogIngest:
     queue: Queue
     contexts: Contexts
     clock: Clock
+    window_s: int | None
     kinds: Sequence[LogKind] = ()
-    admission_window_s: int | None = None
     is_booked: Callable[[str], bool] | None = None
 
     def take(
@@ -232,7 +232,7 @@ class LogIngest:
             objects=self.objects,
             contexts=self.contexts,
             clock=self.clock,
-            admission_window_s=self.admission_window_s,
+            window_s=self.window_s,
         )
 
     @property

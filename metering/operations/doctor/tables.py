@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from metering.errors import ThrottledError, TransactionCanceledError, UnavailableError
-from metering.ledger.notes.checks.doctor import doctor_item, doctor_key
+from metering.ledger.notes.checks import doctor_item, doctor_key
 from metering.operations.doctor.checks import differs, ok, unknown
 from metering.stores.writes import Absent, Delete, Put, Table, Update, key_of
 from metering.units import HOUR_S, KIB

@@ -13,7 +13,7 @@ from metering.audit.drops import NAMED, PASS_EVERY_S, SETTLES_S, DropCheck, anno
 from metering.intake.batches import Claim, NoBatch
 from metering.intake.envelopes import read_body
 from metering.intake.notifications import drop_batch_id
-from metering.ledger.notes.checks.dropped_objects import DroppedObjects, LostDrop
+from metering.ledger.notes.checks import DroppedObjects, LostDrop
 from metering.ledger.notes.completeness import Completeness, Hold, Holder
 from metering.ledger.notes.producers import refused_sender_item
 from metering.quarantine.documents import QuarantinedBatch

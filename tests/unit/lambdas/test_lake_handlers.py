@@ -17,7 +17,7 @@ from lambdas.rollup import handler as rollup
 from lambdas.rollup.bootstrap import Dependencies as RollupDependencies
 from metering.errors import LedgerCorruptError
 from metering.ledger.markers import marker_key
-from metering.ledger.notes.checks.dropped_objects import DROPS_KEY
+from metering.ledger.notes.checks import DROPS_KEY
 from metering.ledger.notes.completeness import Completeness
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.stores.writes import Key, Put, Table, Update

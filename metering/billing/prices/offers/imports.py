@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.billing.documents.strict_json import DocumentRefusedError
-from metering.billing.prices.book import PriceBook
+from metering.billing.prices.book import NOT_SOLD, PriceBook
 from metering.billing.prices.checks import problems_of
 from metering.billing.prices.matching import traffic_of
 from metering.billing.prices.offers.products import sold_by
-from metering.billing.prices.rules import NOT_SOLD
 from metering.hours import date_of
 from metering.usage.network_charges import TRAFFIC
 from metering.usage.usage_types import CLOUDFRONT_SERVICE

@@ -20,7 +20,7 @@ from metering.reports.operators.ingest_answer import hint, totals_answer
 from metering.reports.query import UsageQuery
 from metering.reports.usage_table import UsageTable
 from metering.units import DAY_S, HOUR_S
-from metering.wiring.logs.ingest import build_ingest
+from metering.wiring.ingest import build_ingest
 from metering.wiring.reports import build_verifier
 
 _LINES = 5_000
@@ -49,9 +49,7 @@ def meter_log(demo: Demo) -> None:
 def _taken(demo: Demo, file: LogFile) -> RunTotals:
     """What became of the file and of a copy in another folder, compressed anew."""
     region, totals = demo.region, RunTotals()
-    ingest = build_ingest(
-        region, bucket=region.names.data_bucket, admission_window_s=region.settings.window_s, contexts=None
-    )
+    ingest = build_ingest(region, bucket=region.names.data_bucket, window_s=region.settings.window_s, contexts=None)
     with TemporaryDirectory() as folder:
         for each in (file, replica(file)):
             path = Path(folder) / each.bucket / each.key

@@ -17,7 +17,7 @@ from metering.units import DAY_S, counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.ledger.notes.checks.dropped_objects import LostDrop
+    from metering.ledger.notes.checks import LostDrop
     from metering.wiring.connection import RegionConnection
 
 drops = typer.Typer(help="Objects below `drop/` that S3 never announced: no batch came of them.", no_args_is_help=True)

@@ -13,8 +13,7 @@ import typer
 
 from metering.cli.all_regions import everywhere
 from metering.cli.command import Session, command, progress, say
-from metering.cli.commands.operator.logs_app import logs
-from metering.cli.commands.operator.logs_format import log_format
+from metering.cli.commands.operator.logs_format import log_format, logs
 from metering.cli.commands.platform.logs_add import add_source
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.hours import date_of, hour_of, rfc3339

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.cli.command import Session, command
-from metering.cli.commands.operator.logs_app import logs
 from metering.cli.failures import WrongUsageError
 from metering.reports.answer import KEEP, Answer, Cell, Column
 from metering.units import GIB
@@ -23,6 +22,12 @@ _COLUMNS = (
     Column(name="says", text="prose", priority=KEEP, about="what it is for"),
 )
 _MILLION = 1_000_000
+
+# The family: commands of the other modules join it.
+logs = typer.Typer(
+    help="Logs that exist already: their sources, the files that came of each, and those that did not.",
+    no_args_is_help=True,
+)
 
 
 class FileForm(StrEnum):

@@ -238,7 +238,7 @@ def _result(totals: RunTotals) -> str:
 
 
 def _ingest(session: Session, choice: Choice) -> LogIngest:
-    from metering.wiring.logs.ingest import build_ingest
+    from metering.wiring.ingest import build_ingest
     from metering.wiring.senders import need_operator
 
     region = session.region()
@@ -247,7 +247,7 @@ def _ingest(session: Session, choice: Choice) -> LogIngest:
     return build_ingest(
         region,
         bucket=region.names.data_bucket,
-        admission_window_s=region.settings.window_s,
+        window_s=region.settings.window_s,
         contexts=choice.contexts,
     )
 
@@ -256,7 +256,7 @@ def _contexts(session: Session, choice: Choice) -> Timeline:
     """The contexts of a dry run: those of the folder, of the stage if it is named, or none."""
     from metering.onramps.context.store import ContextStore
     from metering.onramps.context.timeline import Timeline
-    from metering.wiring.logs.ingest import RememberedContexts, folder_contexts
+    from metering.wiring.ingest import RememberedContexts, folder_contexts
 
     if choice.contexts is not None:
         return RememberedContexts(folder_contexts(choice.contexts)).timeline()
@@ -267,7 +267,7 @@ def _contexts(session: Session, choice: Choice) -> Timeline:
 
 def _check_contexts(folder: Path | None) -> None:
     """Refuse a folder without contexts: whoever names one wants to be judged by it."""
-    from metering.wiring.logs.ingest import folder_contexts
+    from metering.wiring.ingest import folder_contexts
 
     if folder is not None and not folder_contexts(folder).timeline().versions:
         raise CommandFailedError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.cli.command import Session, command, say
-from metering.cli.commands.operator.logs_app import logs
+from metering.cli.commands.operator.logs_format import logs
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.onramps.sources import ORGANIZATION_WARNING
 from metering.reports.answer import KEEP, Answer, Column

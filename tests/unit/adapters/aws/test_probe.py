@@ -9,7 +9,7 @@ import pytest
 
 from metering.adapters.aws.fleet.probe import RegionProbe
 from metering.fleet.regions import ALONE_FUNCTIONS, Answered, reserved_executions
-from metering.fleet.settings.warm_tables import peak_writes_per_s
+from metering.fleet.settings.tunables import peak_writes_per_s
 from metering.fleet.stage import StageConfig
 from metering.fleet.steps import OPTIONAL_PARTS
 

@@ -16,7 +16,7 @@ from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextStore, context_key
 from metering.onramps.context.timeline import Timeline
 from metering.units import DAY_S, HOUR_S, MINUTE_S
-from metering.wiring.logs.ingest import BroughtContexts
+from metering.wiring.ingest import BroughtContexts
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.unit.onramps.context.describing import EFFECTIVE_S, SMALL, described

@@ -64,6 +64,7 @@ class Stage:
             queue=self.queue,
             contexts=Contexts((context.effective_s, context)),
             clock=clock,
+            window_s=None,
         )
 
     def take(self, key: str = KEY, content: bytes = text(*LINES), **options: object) -> Taken:

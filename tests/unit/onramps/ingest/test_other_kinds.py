@@ -67,6 +67,7 @@ class Stage:
             queue=self.queue,
             contexts=Contexts((T, self.context)) if self.context is not None else Contexts(),
             clock=clock,
+            window_s=None,
         )
 
     def take(

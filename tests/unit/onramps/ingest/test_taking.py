@@ -48,7 +48,7 @@ class Stage:
         self.queue = MemoryQueue(self.clock)
         self.contexts = Contexts((T, Context(sha256="a" * 64, effective_s=T)))
 
-    def ingest(self, **options: object) -> LogIngest:
+    def ingest(self, *, window_s: int | None = None, **options: object) -> LogIngest:
         return LogIngest(
             objects=self.objects,
             bucket="data",
@@ -56,6 +56,7 @@ class Stage:
             contexts=self.contexts,
             clock=self.clock,
             kinds=(self.kind,),
+            window_s=window_s,
             **options,  # type: ignore[arg-type]  # of the test
         )
 
@@ -302,7 +303,7 @@ def test_without_a_context_that_lists_flow_logs_a_flow_log_is_refused() -> None:
 def test_a_file_that_is_older_than_the_window_is_refused_before_it_is_planned(stage: Stage) -> None:
     stage.put(*LINES)
     stage.clock.advance_s(40 * DAY_S)
-    taken = stage.ingest(admission_window_s=35 * DAY_S).take(stage.logs, KEY)
+    taken = stage.ingest(window_s=35 * DAY_S).take(stage.logs, KEY)
     assert taken.problem is not None
     assert taken.problem[0] == "too_old"
     assert not stage.objects.keys("plans/")

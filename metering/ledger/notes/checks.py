@@ -1,4 +1,8 @@
-"""What is known of objects below `drop/` that were never announced: `W#drops`, `W`. Nothing rests on it."""
+"""Notes of checks, which nothing rests on.
+
+`W#drops`, `W` has the objects below `drop/` that were never announced. `metering doctor` tries the ledger with items of
+`W#doctor`, which are gone when it ends, or by their expiry.
+"""
 
 from __future__ import annotations
 
@@ -96,3 +100,16 @@ class DroppedObjects:
         )
         fields.check_key(DROPS_KEY)
         return made
+
+
+_DOCTOR = f"{NOTE}doctor"
+
+
+def doctor_key(name: str) -> Key:
+    """Key of an item of one examination."""
+    return Key(_DOCTOR, name)
+
+
+def doctor_item(name: str, *, expires_s: int, filler: str = "") -> dict[str, Value]:
+    """An item that expires by itself if nobody deletes it."""
+    return {**doctor_key(name)._asdict(), "n": 1, "expires_at": expires_s, **({"filler": filler} if filler else {})}

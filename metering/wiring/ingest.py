@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from metering.wiring.region import RegionPorts
 
 
-def build_ingest(ports: RegionPorts, *, bucket: str, admission_window_s: int, contexts: Path | None) -> LogIngest:
+def build_ingest(ports: RegionPorts, *, bucket: str, window_s: int, contexts: Path | None) -> LogIngest:
     """Ingest into a region.
 
     Args:
         ports: Its ports.
         bucket: Name of its data bucket.
-        admission_window_s: Age from which it refuses records.
+        window_s: Age from which it refuses records.
         contexts: Folder with the contexts to judge by; None for those of the region.
     """
     kept = ContextStore(ports.objects)
@@ -40,7 +40,7 @@ def build_ingest(ports: RegionPorts, *, bucket: str, admission_window_s: int, co
         queue=ports.ingest,
         contexts=RememberedContexts(kept if contexts is None else BroughtContexts(folder_contexts(contexts), kept)),
         clock=ports.clock,
-        admission_window_s=admission_window_s,
+        window_s=window_s,
         is_booked=partial(_is_booked, ports),
     )
 
