@@ -95,10 +95,6 @@ class ListedRegion:
     name: str
     opt_status: str
 
-    @property
-    def enabled(self) -> bool:
-        return self.opt_status in {"ENABLED", "ENABLED_BY_DEFAULT"}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionState:

@@ -35,9 +35,3 @@ def dashboard_name(stage: str, kind: Dashboard, region: str) -> str:
 def console_url(name: str, *, region: str, host: str = CONSOLE_HOSTS[DEFAULT_PARTITION]) -> str:
     """URL of a dashboard in the console. All parts may be tokens of a template."""
     return f"https://{host}/cloudwatch/home?region={region}#dashboards/dashboard/{name}"
-
-
-def dashboard_url(stage: str, kind: Dashboard, *, region: str, partition: str = DEFAULT_PARTITION) -> str:
-    """URL of a stage's dashboard. A partition without a known console gets that of `aws`."""
-    host = CONSOLE_HOSTS.get(partition, CONSOLE_HOSTS[DEFAULT_PARTITION])
-    return console_url(dashboard_name(stage, kind, region), region=region, host=host)

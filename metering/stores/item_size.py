@@ -9,14 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.stores.writes import Foreign
-from metering.units import KIB, MIB
 
 if TYPE_CHECKING:
     from metering.stores.writes import Item, Value
-
-# Limits of DynamoDB (service quotas).
-MAX_ITEM_BYTES = 400 * KIB
-MAX_TRANSACTION_BYTES = 4 * MIB
 
 
 def item_bytes(item: Item) -> int:

@@ -22,7 +22,6 @@ from metering.lake.view import LakeView
 from metering.ledger.format_version import check_format
 from metering.onramps.coverage.job import CoverageJob
 from metering.onramps.sources import LogSource
-from metering.operations.dashboards import Dashboard, dashboard_url
 from metering.settings import Settings
 from metering.stores.items import ItemStore
 from metering.stores.threads import scans_at_once
@@ -64,11 +63,6 @@ class RegionConnection(RegionPorts):
     def version(self) -> str:
         """Version that was deployed, as the deployment published it; empty if it published none."""
         return read_outputs(self.clients, RegionStacks.of(self.stage).data).get("Version", "")
-
-    def dashboard_url(self, kind: Dashboard = Dashboard.ON_CALL) -> str:
-        """URL of a dashboard of this region, in the console of its partition."""
-        partition = self.names.page_topic_arn.split(":")[1]
-        return dashboard_url(self.stage, kind, region=self.region, partition=partition)
 
     @cached_property
     def onramp(self) -> OnrampQueues | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from metering.operations.alarms import ALARMS, Figure
-from metering.operations.dashboards import Dashboard, dashboard_name, dashboard_url
+from metering.operations.dashboards import Dashboard, dashboard_name
 from tests.infra.pictures.pages import FOLDER, pictures
 from tests.infra.support.resolved import place_of
 from tests.infra.support.synthesis import STAGE_NAMES, synthesised
@@ -154,16 +154,6 @@ def test_the_first_dashboard_says_what_to_type() -> None:
     [text] = widgets(body("prod", Dashboard.ON_CALL), "text")
     for command in ("runbook ALARM", "status", "errors", "verify"):
         assert f"`metering {command} --region eu-west-1 --stage prod`" in text["markdown"]
-
-
-def test_the_url_of_a_dashboard_is_that_of_its_partition() -> None:
-    assert dashboard_url("prod", Dashboard.ON_CALL, region="eu-west-1") == (
-        "https://console.aws.amazon.com/cloudwatch/home?region=eu-west-1"
-        "#dashboards/dashboard/metering-prod-on-call-eu-west-1"
-    )
-    assert dashboard_url("prod", Dashboard.LOAD, region="cn-north-1", partition="aws-cn").startswith(
-        "https://console.amazonaws.cn/cloudwatch/"
-    )
 
 
 @pytest.mark.parametrize("name", [f"{kind}.svg" for kind in Dashboard])

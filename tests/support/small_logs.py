@@ -16,7 +16,7 @@ from metering.errors import ObjectMissingError
 from metering.hours import hour_of
 from metering.onramps.balance import Balance
 from metering.onramps.context.timeline import Timeline
-from metering.onramps.formats.pieces import decompressed
+from metering.onramps.formats.pieces import Pieces
 from metering.onramps.kinds import LogKind
 from metering.onramps.names import FileName, identity_of
 from metering.onramps.observations import Block, Observation, RefusedLine
@@ -52,7 +52,7 @@ def _read(
 ) -> Iterator[Block[Any]]:
     del name
     lines: list[tuple[int, str]] = []
-    for number, raw in enumerate(decompressed(stream, settings), start=1):
+    for number, raw in enumerate(b"".join(Pieces(stream, settings, len)).splitlines(keepends=True), start=1):
         digest(raw)
         lines.append((number, raw.decode().rstrip("\n")))
         if len(lines) == _BLOCK_LINES:

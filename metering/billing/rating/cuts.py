@@ -80,10 +80,6 @@ class SkuPositions:
         """What each allowance gives, in the order in which they are used."""
         return {part.allowance: part.bytes for part in self.free}
 
-    @property
-    def free_bytes(self) -> int:
-        return sum(part.bytes for part in self.free)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Positions:

@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from typer import BadParameter
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from metering.cli.failures import WrongUsageError
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
     import typer
     from typer._click import Context
-
-# Typer exports one of its parser's errors; this is the one that all are.
-UsageError: type[typer.TyperException] = BadParameter.__mro__[1]
 
 _EXTRA = re.compile(r"Got unexpected extra argument(?:\(s\)|s)? \((.*)\)")
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}

@@ -1,4 +1,4 @@
-"""Every setting with its meaning, from the models alone: for `metering settings fields` and for editors."""
+"""Every setting with its meaning, from the models alone: for `metering settings fields`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.fleet.rules import RolloutRules
-from metering.fleet.settings.bases import STAGES
 from metering.fleet.settings.log_sources import LogSource
 from metering.fleet.settings.subscriptions import Subscription
-from metering.fleet.settings.tunables import TUNABLES
 from metering.fleet.settings.words import kind_of
-from metering.fleet.stage import NO_SETTINGS, StageConfig, setting_names
+from metering.fleet.stage import StageConfig, setting_names
 from metering.settings import Policy
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel, JsonValue
+    from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
 
@@ -61,35 +59,3 @@ def _info(name: str) -> FieldInfo:
     if not dot:
         return StageConfig.model_fields[name]
     return (RolloutRules if table == "rollout" else Policy).model_fields[entry]
-
-
-def json_schema() -> dict[str, JsonValue]:
-    """JSON Schema of a settings file, for editors."""
-    stage = StageConfig.model_json_schema()
-    definitions = stage.pop("$defs")
-    properties = stage["properties"]
-    for name in NO_SETTINGS:
-        del properties[name]
-    policy = Policy.model_json_schema()["properties"]
-    properties["tunables"] = {
-        "type": "object",
-        "description": properties["tunables"]["description"],
-        "additionalProperties": False,
-        "properties": {name: policy[name] for name in TUNABLES},
-    }
-    properties["like"] = {"enum": sorted(STAGES), "description": "Base that the values of a stage are laid over."}
-    stage.pop("required", None)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "metering.toml",
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            "stage": {
-                "type": "object",
-                "propertyNames": {"pattern": "^[a-z][a-z0-9-]{0,15}$"},
-                "additionalProperties": {**stage, "title": "Stage"},
-            }
-        },
-        "$defs": definitions,
-    }

@@ -17,8 +17,6 @@ from metering.units import GIB, MIB
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from _typeshed import WriteableBuffer
-
     from metering.intake.formats.registry import Compression
     from metering.onramps.reading import ReadSettings
 
@@ -123,32 +121,3 @@ class Pieces:
         if size_bytes > max(FREE_GROWTH_BYTES, limit * self.read_bytes):
             detail = f"{self.read_bytes} stored bytes become more than {size_bytes}: a file may grow {limit} times"
             raise LogFileRefusedError(FileReason.EXPANDS_TOO_FAR, detail)
-
-
-class _Unpacked(io.RawIOBase):
-    """The pieces as a stream."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill `buffer`; 0 at the end.
-
-        Raises:
-            LogFileRefusedError: As for `Pieces`.
-        """
-        if not self._rest:
-            self._rest = memoryview(next(self._pieces, b""))
-        view = memoryview(buffer).cast("B")
-        size = min(len(view), len(self._rest))
-        view[:size], self._rest = self._rest[:size], self._rest[size:]
-        return size
-
-
-def decompressed(stream: BinaryIO, settings: ReadSettings) -> BinaryIO:
-    """The content of a file as a stream, within its limits; reading it raises LogFileRefusedError as `Pieces` does."""
-    return io.BufferedReader(_Unpacked(iter(Pieces(stream, settings, len))), buffer_size=MIB)

@@ -12,9 +12,6 @@ from functools import cache
 from importlib import resources
 from typing import TypedDict, cast
 
-PEERS = frozenset({"zone", "zone_or_region", "region", "peer_region", "internet", "cloudfront", "unknown"})
-"""What a rule may say of the other side: its zone, its own or the peer's region, or a name of the contract."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HopRule:
@@ -23,7 +20,7 @@ class HopRule:
     Attributes:
         name: Its name, in plans and reports.
         when: Names of conditions; all of them must hold.
-        peer: Location of the other side, one of `PEERS`.
+        peer: Location of the other side: its zone, its own or the peer's region, or a name of the contract.
         usage: Traffic after the billing prefix, with `{way}` for `Out` or `In`; empty if the contract's table decides.
         reason: Why what it decides is unclassified; empty if it is classified.
         service: AWS product code that it is billed under; empty for that of the own interface.

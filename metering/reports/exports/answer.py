@@ -23,7 +23,6 @@ _COLUMNS = (
     Column(name="files", kind="integer"),
     Column(name="stored_bytes", kind="bytes", title="size"),
 )
-_SAID = ("kind", "version", "month", "grain", "format", "state", "as_of")
 _SHOWN = 5
 
 

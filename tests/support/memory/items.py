@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, ItemTooLargeError, LedgerCorruptError, TransactionCanceledError
-from metering.stores.item_size import MAX_ITEM_BYTES, MAX_TRANSACTION_BYTES, item_bytes
+from metering.stores.item_size import item_bytes
 from metering.stores.writes import (
     MAX_TRANSACTION_ACTIONS,
     Absent,
@@ -30,11 +30,15 @@ from metering.stores.writes import (
     Update,
     Value,
 )
+from metering.units import KIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _EMPTY: Item = {}
+# Limits of DynamoDB (service quotas).
+MAX_ITEM_BYTES = 400 * KIB
+MAX_TRANSACTION_BYTES = 4 * MIB
 _CONTAINERS = (list, dict)
 # A DynamoDB number holds 38 digits.
 _MAX_MAGNITUDE = 10**38

@@ -13,7 +13,7 @@ import zstandard
 
 from metering.errors import LogFileRefusedError
 from metering.onramps.formats.flows.reader import read_flow_log
-from metering.onramps.formats.pieces import Pieces, decompressed
+from metering.onramps.formats.pieces import Pieces
 from metering.onramps.kinds import ReadSettings
 from metering.units import GIB, MIB
 from tests.support.flow_logs import known_name, line, members, read, text
@@ -40,14 +40,6 @@ def test_content_is_the_same_however_it_is_packed(stored: bytes) -> None:
     assert found.content == _LOG
     assert found.balance.metered == 5_000
     assert found.blocks[-1].read_bytes == len(stored)
-
-
-def test_content_can_be_read_as_a_stream() -> None:
-    for stored in (_LOG, gzip.compress(_LOG, mtime=0)):
-        stream = decompressed(io.BytesIO(stored), ReadSettings())
-        assert stream.read(7) + stream.read() == _LOG
-    with pytest.raises(LogFileRefusedError, match="truncated"):
-        decompressed(io.BytesIO(gzip.compress(_LOG, mtime=0)[:-3]), ReadSettings()).read()
 
 
 @pytest.mark.parametrize(

@@ -90,11 +90,6 @@ class S3BucketEvents:
             )
 
 
-def announces(configuration: Mapping[str, Any]) -> bool:
-    """Whether a bucket with this configuration sends its events to EventBridge."""
-    return _SWITCH in configuration
-
-
 def _refused(bucket: str, error: ClientError) -> OperationFailedError:
     code = error_code(error)
     if code == "NoSuchBucket":

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectInfo
 
 _FORBIDDEN = 403
-_NOT_FOUND = 404
 
 
 class S3LogStore:

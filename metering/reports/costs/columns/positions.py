@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from metering.reports.costs.columns.summed import Days
     from metering.reports.costs.payers import PayersTogether
 
-_PAYER = ("payer",)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Positioned:

@@ -117,13 +117,13 @@ def test_the_dearest_product_is_that_of_the_payers_own_prices_and_equal_ones_go_
     eu = product("EU", "EU-DataTransfer-Out-Bytes", [(None, "0.09")])
     prices = PayerPrices(book([US, eu], allowance("100", "US", "EU")), PAYER)
     usage = ListedUsage([used(gb("100")), used(gb("100"), usage_type=eu.usage_type)])
-    free = {sku: each.free_bytes for sku, each in positions(prices, usage).skus.items()}
+    free = {sku: sum(each.given.values()) for sku, each in positions(prices, usage).skus.items()}
     assert free == {"EU": gb("100"), "US": 0}
     cheaper = replace(prices, overrides=(Override(payer=PAYER, skus=frozenset({"EU"}), percent_off=1),))
-    assert positions(cheaper, usage).skus["US"].free_bytes == gb("100")
+    assert positions(cheaper, usage).skus["US"].given == {"free": gb("100")}
     # What one account pays does not move the allowance of all.
     own = replace(prices, overrides=(Override(account=ONE, skus=frozenset({"EU"}), price=0),))
-    assert positions(own, usage).skus["EU"].free_bytes == gb("100")
+    assert positions(own, usage).skus["EU"].given == {"free": gb("100")}
 
 
 def test_two_allowances_of_a_product_follow_each_other() -> None:
