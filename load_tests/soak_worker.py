@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lambdas.aggregator.handler import handler
-from lambdas.compactor import bootstrap as compactor
+from lambdas.compactor import handler as compactor
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.session import Clients
 from metering.errors import MeteringError
@@ -58,13 +58,13 @@ def aggregate(url: str, log: Path) -> None:
 
 def compact() -> None:
     """Roll up and compact repeatedly, until killed."""
-    parts = compactor.dependencies()
+    jobs = compactor.dependencies().work
     while True:
-        clock = parts.jobs.clock
+        clock = jobs.clock
         deadline = DeadlineAt(clock=clock, at_ms=clock.now_ms() + 600_000)
         try:
-            parts.jobs.rollup.run(deadline)
-            parts.jobs.compactor.run(deadline)
+            jobs.rollup.run(deadline)
+            jobs.compactor.run(deadline)
         except MeteringError as error:
             sys.stderr.write(f"{error!r}\n")
         time.sleep(_COMPACT_EVERY_S)

@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from lambdas.aggregator.bootstrap import SERVICE, dependencies
 from lambdas.log import function_logger
 from lambdas.sqs import all_back
+from lambdas.start import starting
 from metering.adapters.aws.runtime import LambdaDeadline
 from metering.errors import UnavailableError
 from metering.stores.deliveries import ORIGINAL_SENDER, Delivery
+from metering.wiring.aggregator import AggregatorParts, build_aggregator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from lambdas.aggregator.bootstrap import Dependencies
     from lambdas.sqs import PartialBatchResponse, SqsEvent, SqsRecord
+    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
+    from metering.commit.aggregator import Aggregator
+    from metering.stores.queues import Queue, QueueFacts
+    from metering.stores.telemetry import Metrics
 
 
 # Longest time from the receive of a message to the invocation with it, the batch window included.
 _HANDED_OVER_S = 10
+
+SERVICE = "aggregator"
+
+
+class Intake(NamedTuple):
+    """What meters messages.
+
+    Attributes:
+        queue, facts: Give the ingest queue, and what it is like, which only a throttle asks for: a client costs a cold
+            start time.
+    """
+
+    aggregator: Aggregator
+    queue: Callable[[], Queue]
+    facts: Callable[[], QueueFacts]
+
+
+def _intake(parts: AggregatorParts, metrics: Metrics) -> Intake:
+    # The first batch of a region makes its format known: that of the canary, if no other.
+    aggregator = build_aggregator(parts, metrics, parts.services)
+    return Intake(aggregator=aggregator, queue=lambda: parts.ingest, facts=lambda: parts.queue_facts)
+
+
+dependencies = starting(SERVICE, AggregatorParts, _intake)
 
 
 def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
@@ -35,13 +63,13 @@ def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
     return handle(event, context, parts)
 
 
-def handle(event: SqsEvent, context: LambdaContext, parts: Dependencies) -> PartialBatchResponse:
+def handle(event: SqsEvent, context: LambdaContext, parts: Started[Intake]) -> PartialBatchResponse:
     """`handler` with its dependencies passed in, for tests."""
     deadline = LambdaDeadline(context)
     budget_ms = deadline.remaining_ms()
     deliveries = [_delivery(record) for record in event["Records"]]
     try:
-        result = parts.aggregator.handle(deliveries, deadline)
+        result = parts.work.aggregator.handle(deliveries, deadline)
     finally:
         parts.metrics.flush()
     parts.logger.info(
@@ -61,15 +89,15 @@ def handle(event: SqsEvent, context: LambdaContext, parts: Dependencies) -> Part
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in result.retry]}
 
 
-def _hide(event: SqsEvent, hide_s: Mapping[str, int], parts: Dependencies, *, elapsed_ms: int) -> None:
+def _hide(event: SqsEvent, hide_s: Mapping[str, int], parts: Started[Intake], *, elapsed_ms: int) -> None:
     """Hide messages that a throttle sends back. The mapping does not change when a message comes back.
 
     Since its receive, no message is hidden for longer than the queue itself hides it: the watch relies on that.
     """
     receipts = {record["messageId"]: record["receiptHandle"] for record in event["Records"]}
     try:
-        longest_s = max(parts.facts().redelivery().visibility_s - elapsed_ms // 1000 - _HANDED_OVER_S, 0)
-        parts.queue().hide({receipts[message]: min(seconds, longest_s) for message, seconds in hide_s.items()})
+        longest_s = max(parts.work.facts().redelivery().visibility_s - elapsed_ms // 1000 - _HANDED_OVER_S, 0)
+        parts.work.queue().hide({receipts[message]: min(seconds, longest_s) for message, seconds in hide_s.items()})
     except UnavailableError as error:
         # They come back after the queue's own timeout.
         parts.logger.warning("throttled messages cannot be hidden", extra={"error": str(error)})

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+import logging
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mangum import Mangum
 
-from lambdas.api.bootstrap import dependencies
+from lambdas.start import starting
+from metering.api.app import build
+from metering.api.limits import Limits
+from metering.api.parts import ApiParts
+from metering.api.reading import LedgerLarge
 from metering.api.request_log import RequestFigures, RequestLog
+from metering.api.tokens import LedgerTokens
 from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_REQUESTS, API_SLOW_PERMILLE, API_UNAUTHORIZED
+from metering.wiring.functions import ReaderParts
 
 if TYPE_CHECKING:
     from mangum.types import LambdaContext as MangumContext
     from mangum.types import LambdaEvent
+    from starlette.types import ASGIApp
 
-    from lambdas.api.bootstrap import Dependencies
+    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
+    from metering.api.grants import Grant
+    from metering.stores.clock import Clock
+    from metering.wiring.answers.costs import BillingRegions
 
 # What is text as it is. Any other body, and one that is compressed, goes through the gateway as base64.
 _TEXT = ("text/", "application/json", "application/problem+json", "application/x-ndjson", "image/svg+xml")
@@ -26,19 +39,66 @@ _UNAUTHORIZED = 401
 _SLOW_MS = 2_000
 
 
+class Serving(NamedTuple):
+    """The application, and the clock of its region."""
+
+    app: ASGIApp
+    clock: Clock
+
+
+@dataclass
+class _Tokens:
+    """`Tokens` of the function's region. The first request opens the ledger: one that does not answer is a 503."""
+
+    region: ReaderParts
+
+    @cached_property
+    def _ledger(self) -> LedgerTokens:
+        return LedgerTokens(items=self.region.items, clock=self.region.clock)
+
+    def grant_of(self, token: str) -> Grant | None:
+        return self._ledger.grant_of(token)
+
+
+def _billing(parts: ReaderParts) -> BillingRegions:
+    # The rating is imported by the first request for costs.
+    from metering.wiring.answers.costs import own_billing
+
+    return own_billing(parts, home=parts.names.home_region or None)
+
+
+def _serving(parts: ReaderParts, _metrics: object) -> Serving:
+    # Its lines at level info have the path in them, and a path may hold what was pasted by mistake.
+    logging.getLogger("mangum").setLevel(logging.WARNING)
+    app = build(
+        ApiParts(
+            regions=[parts],
+            tokens=_Tokens(parts),
+            limits=Limits(),
+            clock=parts.clock,
+            billing=partial(_billing, parts),
+            large=LedgerLarge(items=lambda: parts.items),
+        )
+    )
+    return Serving(app=app, clock=parts.clock)
+
+
+dependencies = starting("api", ReaderParts, _serving)
+
+
 def handler(event: LambdaEvent, context: LambdaContext) -> dict[str, object]:
     """Answer one request."""
     return handle(event, context, dependencies())
 
 
-def handle(event: LambdaEvent, context: LambdaContext, parts: Dependencies) -> dict[str, object]:
+def handle(event: LambdaEvent, context: LambdaContext, parts: Started[Serving]) -> dict[str, object]:
     """`handler` with its dependencies passed in, for tests."""
 
     def tell(figures: RequestFigures) -> None:
         _count(figures, parts)
         parts.logger.info("request answered", extra=figures.fields())
 
-    app = RequestLog(parts.app, tell=tell, clock=parts.clock)
+    app = RequestLog(parts.work.app, tell=tell, clock=parts.work.clock)
     # A loop of its own for each request costs 0.2 ms, and what a request leaves behind ends with it.
     with asyncio.Runner() as runner:
         asyncio.set_event_loop(runner.get_loop())
@@ -46,7 +106,7 @@ def handle(event: LambdaEvent, context: LambdaContext, parts: Dependencies) -> d
     return cast("dict[str, object]", answer)
 
 
-def _count(figures: RequestFigures, parts: Dependencies) -> None:
+def _count(figures: RequestFigures, parts: Started[Serving]) -> None:
     parts.metrics.count(API_REQUESTS)
     # Counted for each request, so that an average is the share of those that failed, or were slow.
     parts.metrics.count(API_FAILED_PERMILLE, 1_000 if figures.status >= _FAILED else 0)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lambdas.biller.bootstrap import dependencies
+from lambdas.start import starting
 from metering.adapters.aws.runtime import LambdaDeadline
 from metering.metric_names import ANOMALIES_FOUND, BUDGET_ALERTS_MADE, BUDGET_ALERTS_SENT, RATED_FILES
+from metering.wiring.billing.biller import build_biller
+from metering.wiring.functions import FunctionParts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lambdas.biller.bootstrap import Dependencies
+    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
+    from metering.billing.budgets.biller import Biller
+
+dependencies = starting("biller", FunctionParts, lambda parts, _: build_biller(parts))
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | list[str]]:
@@ -21,9 +26,9 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
     return handle(context, dependencies())
 
 
-def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int | list[str]]:
+def handle(context: LambdaContext, parts: Started[Biller]) -> dict[str, int | list[str]]:
     """`handler` with its dependencies passed in, for tests."""
-    result = parts.biller.run(LambdaDeadline(context))
+    result = parts.work.run(LambdaDeadline(context))
     counts = {
         RATED_FILES: result.files,
         BUDGET_ALERTS_MADE: result.made,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lambdas.canary.bootstrap import dependencies
+from lambdas.start import starting
 from metering import metric_names
 from metering.adapters.aws.runtime import LambdaDeadline
 from metering.ledger.notes.canary_runs import CanaryVerdict
+from metering.wiring.canary import build_canary
+from metering.wiring.functions import FunctionParts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lambdas.canary.bootstrap import Dependencies
+    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
+    from metering.operations.canary import Canary
 
 _COUNTERS = {
     CanaryVerdict.SENT: metric_names.CANARY_SENT,
@@ -22,6 +25,8 @@ _COUNTERS = {
     CanaryVerdict.DOUBLED: metric_names.CANARY_DOUBLED,
 }
 
+dependencies = starting("canary", FunctionParts, lambda parts, _: build_canary(parts))
+
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, str | int]:
     """Send this minute's canary batch and wait for its verdict."""
@@ -29,10 +34,10 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, st
     return handle(context, dependencies())
 
 
-def handle(context: LambdaContext, parts: Dependencies) -> dict[str, str | int]:
+def handle(context: LambdaContext, parts: Started[Canary]) -> dict[str, str | int]:
     """`handler` with its dependencies passed in, for tests."""
     try:
-        run = parts.canary.run(LambdaDeadline(context))
+        run = parts.work.run(LambdaDeadline(context))
         parts.metrics.count(_COUNTERS[run.verdict])
     finally:
         parts.metrics.flush()

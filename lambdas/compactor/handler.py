@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lambdas.compactor.bootstrap import dependencies
 from lambdas.shards import shard_of_event
+from lambdas.start import starting
 from metering.adapters.aws.runtime import LambdaDeadline
 from metering.ledger.contradictions import Contradictions
 from metering.stores.clock import EarlierDeadline
+from metering.stores.threads import CALLS_AT_ONCE
+from metering.wiring.functions import FunctionParts
+from metering.wiring.jobs import lake_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lambdas.compactor.bootstrap import Dependencies
+    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
     from metering.stores.clock import Deadline
+    from metering.wiring.jobs import LakeJobs
 
 # Part of the time that a compactor with more to do than it has time for leaves to the cleaners. Each cleaner leaves
 # half of what there is to those after it.
 _FOR_CLEANERS = 4
 _FOR_OTHERS = 2
+
+dependencies = starting(
+    "compactor", FunctionParts, lambda parts, metrics: lake_jobs(parts, metrics, threads=CALLS_AT_ONCE)
+)
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:
@@ -28,7 +36,7 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
     return handle(event, context, dependencies())
 
 
-def handle(event: Mapping[str, object], context: LambdaContext, parts: Dependencies) -> dict[str, int | bool]:
+def handle(event: Mapping[str, object], context: LambdaContext, parts: Started[LakeJobs]) -> dict[str, int | bool]:
     """`handler` with its dependencies passed in, for tests."""
     deadline = LambdaDeadline(context)
     shard = shard_of_event(event)
@@ -37,15 +45,15 @@ def handle(event: Mapping[str, object], context: LambdaContext, parts: Dependenc
         # The jobs are independent: an item that one of them cannot read stops only that one.
         contradictions = Contradictions()
         with contradictions.noted():
-            compacted = parts.jobs.compactor.run(_leaving(deadline, _FOR_CLEANERS), shard=shard)
+            compacted = parts.work.compactor.run(_leaving(deadline, _FOR_CLEANERS), shard=shard)
         with contradictions.noted():
-            cleaned = parts.jobs.cleaner.run(deadline if shard else _leaving(deadline, _FOR_OTHERS), shard=shard)
+            cleaned = parts.work.cleaner.run(deadline if shard else _leaving(deadline, _FOR_OTHERS), shard=shard)
         # What is no shard's own is the first one's.
         if not shard:
             with contradictions.noted():
-                cleaned_plans = parts.jobs.rollup_cleaner.run(_leaving(deadline, _FOR_OTHERS)).plans
+                cleaned_plans = parts.work.rollup_cleaner.run(_leaving(deadline, _FOR_OTHERS)).plans
             with contradictions.noted():
-                orphans = parts.jobs.orphans.run(deadline)
+                orphans = parts.work.orphans.run(deadline)
         contradictions.tell()
     finally:
         parts.metrics.flush()

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from lambdas.log_context.bootstrap import dependencies
+from lambdas.start import starting
 from metering.errors import MeteringError
 from metering.metric_names import CONTEXTS_CAPTURED
+from metering.wiring.onramps import OnrampParts, build_context_keeper, build_coverage_look
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from lambdas.log_context.bootstrap import Dependencies
+    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
+    from metering.onramps.context.keeping import ContextKeeper
+
+
+class Look(NamedTuple):
+    """What a tick does.
+
+    Attributes:
+        keeper: Captures contexts that are due.
+        missing: Looks for missing log files, and answers with what it found.
+    """
+
+    keeper: ContextKeeper
+    missing: Callable[[], Mapping[str, int]]
+
+
+dependencies = starting(
+    "log-context", OnrampParts, lambda parts, _: Look(build_context_keeper(parts), build_coverage_look(parts))
+)
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
@@ -21,18 +40,18 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
     return handle(dependencies())
 
 
-def handle(parts: Dependencies) -> dict[str, int]:
+def handle(parts: Started[Look]) -> dict[str, int]:
     """`handler` with its dependencies passed in, for tests."""
     answer: dict[str, int] = {"captured": 0}
     failed: MeteringError | None = None
     try:
-        answer["captured"] = int(parts.keeper.run() is not None)
+        answer["captured"] = int(parts.work.keeper.run() is not None)
     except MeteringError as error:
         # What is missing is found without a new context as well. The error is raised after that.
         failed = error
         parts.logger.warning("no context captured", extra={"error": str(error)})
     try:
-        answer |= parts.look()
+        answer |= parts.work.missing()
     finally:
         if answer["captured"]:
             parts.metrics.count(CONTEXTS_CAPTURED)

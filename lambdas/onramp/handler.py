@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lambdas.log import function_logger
-from lambdas.onramp.bootstrap import SERVICE, dependencies
 from lambdas.sqs import all_back
+from lambdas.start import starting
 from metering.errors import UnavailableError
 from metering.intake.batches import NoBatch
 from metering.intake.envelopes import read_announcements
@@ -22,14 +22,15 @@ from metering.metric_names import (
     LOG_FILES_VANISHED,
     LOG_LINES_OF_OTHERS,
 )
+from metering.wiring.onramps import OnrampParts, build_arrivals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lambdas.onramp.bootstrap import Dependencies
     from lambdas.sqs import PartialBatchResponse, SqsEvent, SqsRecord
+    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
-    from metering.onramps.arrivals import Arrival, ArrivalVerdict
+    from metering.onramps.arrivals import Arrival, Arrivals, ArrivalVerdict
 
 _COUNTERS: Mapping[ArrivalVerdict, str] = {
     "metered": LOG_FILES_METERED,
@@ -39,6 +40,9 @@ _COUNTERS: Mapping[ArrivalVerdict, str] = {
     "empty": LOG_FILES_EMPTY,
     "vanished": LOG_FILES_VANISHED,
 }
+
+SERVICE = "onramp"
+dependencies = starting(SERVICE, OnrampParts, lambda parts, _: build_arrivals(parts))
 
 
 def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
@@ -52,7 +56,7 @@ def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
     return handle(event, context, parts)
 
 
-def handle(event: SqsEvent, context: LambdaContext, parts: Dependencies) -> PartialBatchResponse:
+def handle(event: SqsEvent, context: LambdaContext, parts: Started[Arrivals]) -> PartialBatchResponse:
     """`handler` with its dependencies passed in, for tests."""
     began_ms = context.get_remaining_time_in_millis()
     put_back: list[str] = []
@@ -80,7 +84,7 @@ def handle(event: SqsEvent, context: LambdaContext, parts: Dependencies) -> Part
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in put_back]}
 
 
-def _taken(record: SqsRecord, parts: Dependencies) -> list[Arrival]:
+def _taken(record: SqsRecord, parts: Started[Arrivals]) -> list[Arrival]:
     """Take all files that a message announces. If one must wait, they all come again, which changes nothing."""
     arrivals: list[Arrival] = []
     for found in read_announcements(record["body"]):
@@ -88,15 +92,15 @@ def _taken(record: SqsRecord, parts: Dependencies) -> list[Arrival]:
             parts.metrics.count(LOG_EVENTS_WITHOUT_FILE)
             continue
         if isinstance(found, CreatedObject):
-            arrival = parts.arrivals.take(found)
+            arrival = parts.work.take(found)
         else:
-            arrival = parts.arrivals.refuse(f"message {record['messageId']}", ": ".join(found))
+            arrival = parts.work.refuse(f"message {record['messageId']}", ": ".join(found))
         arrivals.append(arrival)
         _tell(arrival, parts)
     return arrivals
 
 
-def _tell(arrival: Arrival, parts: Dependencies) -> None:
+def _tell(arrival: Arrival, parts: Started[Arrivals]) -> None:
     reasons = {"reason": arrival.reason} if arrival.verdict == "refused" else {}
     parts.metrics.count(_COUNTERS[arrival.verdict], 1, **reasons)
     if arrival.deprecated:
@@ -108,7 +112,7 @@ def _tell(arrival: Arrival, parts: Dependencies) -> None:
         parts.logger.warning("log file not metered", extra={"verdict": arrival.verdict, **reasons, **told})
 
 
-def _tell_others(arrival: Arrival, parts: Dependencies) -> None:
+def _tell_others(arrival: Arrival, parts: Started[Arrivals]) -> None:
     """Lines of other accounts than the file's name states. A file that was metered before is not counted again."""
     others = arrival.others
     if arrival.verdict in ("metered", "empty"):

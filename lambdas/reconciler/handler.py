@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lambdas.reconciler.bootstrap import dependencies
+from lambdas.start import starting
 from metering.adapters.aws.runtime import LambdaDeadline
 from metering.errors import MeteringError
+from metering.stores.threads import scans_at_once
+from metering.wiring.functions import FunctionParts
+from metering.wiring.jobs import lake_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lambdas.reconciler.bootstrap import Dependencies
+    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
+    from metering.stores.telemetry import Metrics
+    from metering.wiring.jobs import LakeJobs
+
+
+def _jobs(parts: FunctionParts, metrics: Metrics) -> LakeJobs:
+    return lake_jobs(parts, metrics, threads=scans_at_once(emulated=parts.clients.access.custom_endpoint))
+
+
+dependencies = starting("reconciler", FunctionParts, _jobs)
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:
@@ -21,7 +33,7 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
     return handle(context, dependencies())
 
 
-def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int | bool]:
+def handle(context: LambdaContext, parts: Started[LakeJobs]) -> dict[str, int | bool]:
     """`handler` with its dependencies passed in, for tests.
 
     Raises:
@@ -31,12 +43,12 @@ def handle(context: LambdaContext, parts: Dependencies) -> dict[str, int | bool]
     failure: MeteringError | None = None
     try:
         try:
-            result = parts.jobs.reconcile_tick.run(deadline)
+            result = parts.work.reconcile_tick.run(deadline)
         except MeteringError as error:
             # Lost objects are looked for without it as well. If that fails too, its error is the one that is raised.
             failure = error
             parts.logger.exception("hours not reconciled")
-        lost = parts.jobs.drop_check.run(deadline).count
+        lost = parts.work.drop_check.run(deadline).count
     finally:
         parts.metrics.flush()
     if failure is not None:

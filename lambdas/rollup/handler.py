@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lambdas.rollup.bootstrap import dependencies
 from lambdas.shards import shard_of_event
+from lambdas.start import starting
 from metering.adapters.aws.runtime import LambdaDeadline
+from metering.stores.threads import CALLS_AT_ONCE
+from metering.wiring.functions import FunctionParts
+from metering.wiring.lake import build_rollup, rollup_tick
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lambdas.rollup.bootstrap import Dependencies
+    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
+    from metering.rollup.tick import RollupTick
+    from metering.stores.telemetry import Metrics
+
+
+def _tick(parts: FunctionParts, metrics: Metrics) -> RollupTick:
+    return rollup_tick(parts, build_rollup(parts, metrics, threads=CALLS_AT_ONCE))
+
+
+dependencies = starting("rollup", FunctionParts, _tick)
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:
@@ -20,10 +32,10 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
     return handle(event, context, dependencies())
 
 
-def handle(event: Mapping[str, object], context: LambdaContext, parts: Dependencies) -> dict[str, int | bool]:
+def handle(event: Mapping[str, object], context: LambdaContext, parts: Started[RollupTick]) -> dict[str, int | bool]:
     """`handler` with its dependencies passed in, for tests."""
     try:
-        result = parts.tick.run(LambdaDeadline(context), shard=shard_of_event(event))
+        result = parts.work.run(LambdaDeadline(context), shard=shard_of_event(event))
     finally:
         parts.metrics.flush()
     answer: dict[str, int | bool] = {

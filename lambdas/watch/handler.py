@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lambdas.watch.bootstrap import dependencies
+from lambdas.start import starting
+from metering.wiring.functions import FunctionParts
+from metering.wiring.watch import build_watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lambdas.watch.bootstrap import Dependencies
+    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
+    from metering.operations.watch import Watch
+
+dependencies = starting("watch", FunctionParts, lambda parts, _: build_watch(parts))
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
@@ -19,8 +24,8 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, in
     return handle(dependencies())
 
 
-def handle(parts: Dependencies) -> dict[str, int]:
+def handle(parts: Started[Watch]) -> dict[str, int]:
     """`handler` with its dependencies passed in, for tests."""
-    figures = {figure.value: value for figure, value in parts.watch.run().items()}
+    figures = {figure.value: value for figure, value in parts.work.run().items()}
     parts.logger.info("figures published", extra={"figures": figures})
     return figures

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from aws_lambda_powertools import Logger
 
-from lambdas.aggregator.bootstrap import Dependencies
-from lambdas.aggregator.handler import handle
+from lambdas.aggregator.handler import Intake, handle
 from lambdas.emf import EmfMetrics
+from lambdas.start import Started
 from metering.hours import rfc3339
 from metering.intake.messages import SCHEMA
 from metering.intake.senders.producers import ServiceSenders
@@ -96,10 +96,8 @@ class SendersWorld(MemoryRegion):
         self.register(registered_producer("a", A, A_ACCOUNT))
         self.register(registered_producer("b", B, B_ACCOUNT))
         self.aggregator = build_aggregator(self.parts(), self.metrics, services)
-        self.parts_of_handler = Dependencies(
-            aggregator=self.aggregator,
-            queue=_never_asked,
-            facts=_never_asked,
+        self.parts_of_handler = Started(
+            work=Intake(aggregator=self.aggregator, queue=_never_asked, facts=_never_asked),
             metrics=EmfMetrics(service="aggregator", stage="local"),
             logger=Logger(service="aggregator"),
         )

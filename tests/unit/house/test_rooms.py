@@ -47,7 +47,7 @@ OFFENCES = (
     Offence(LAYERS, "metering.replay.sender", "metering.producer"),
     Offence(LAYERS, "metering.a_room_without_a_place", "metering.units"),
     Offence(DEPLOYERS, "metering.fleet.stage", "infra.stacks.data"),
-    Offence(DEPLOYERS, "metering.wiring.jobs", "lambdas.compactor.bootstrap"),
+    Offence(DEPLOYERS, "metering.wiring.jobs", "lambdas.compactor.handler"),
     Offence(DEPLOYERS, "metering.replay.sender", "load_tests.booked_usage"),
     Offence("Only load tests build on tests", "metering.replay.sender", "tests"),
     Offence("Only load tests build on tests", "lambdas.canary.handler", "tests"),

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
 
-from lambdas.aggregator.bootstrap import Dependencies
-from lambdas.aggregator.handler import handle
+from lambdas.aggregator.handler import Intake, handle
 from lambdas.emf import EmfMetrics
+from lambdas.start import Started
 from metering.adapters.no_queue import NoQueue
 from metering.commit.aggregator import Aggregator
 from metering.errors import UnavailableError
@@ -43,7 +43,7 @@ class _Context:
         return 50_000
 
 
-def _parts(store: MemoryItemStore, queue: Queue = _NO_QUEUE, *, visibility_s: int = 420) -> Dependencies:
+def _parts(store: MemoryItemStore, queue: Queue = _NO_QUEUE, *, visibility_s: int = 420) -> Started[Intake]:
     clock = ManualClock(NOW_S * 1000)
     metrics = EmfMetrics(service="aggregator", stage="local")
     objects = MemoryObjectStore(clock)
@@ -58,10 +58,8 @@ def _parts(store: MemoryItemStore, queue: Queue = _NO_QUEUE, *, visibility_s: in
         settings=SETTINGS,
         alerts=MemoryAlerts(),
     )
-    return Dependencies(
-        aggregator=aggregator,
-        queue=lambda: queue,
-        facts=lambda: _Facts(visibility_s),
+    return Started(
+        work=Intake(aggregator=aggregator, queue=lambda: queue, facts=lambda: _Facts(visibility_s)),
         metrics=metrics,
         logger=Logger(service="aggregator"),
     )

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aws_lambda_powertools import Logger
 
-from lambdas.api.bootstrap import Dependencies
-from lambdas.api.handler import handle
+from lambdas.api.handler import Serving, handle
 from lambdas.emf import EmfMetrics
+from lambdas.start import Started
 from metering.errors import UnavailableError
 from tests.api.world import FIRST, ApiWorld
 from tests.unit.lambdas.api_requests import body_of, request
@@ -47,9 +47,8 @@ class Function:
         return Logger(service=f"api-{self.number}", stream=self.written)
 
     def answer(self, event: dict[str, Any]) -> dict[str, Any]:
-        parts = Dependencies(
-            app=self.world.app,
-            clock=self.world.world.clock,
+        parts = Started(
+            work=Serving(app=self.world.app, clock=self.world.world.clock),
             metrics=EmfMetrics(service="api", stage="local"),
             logger=self.logger,
         )

@@ -31,10 +31,10 @@ def threads_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     made = []
 
     def start(name: str) -> int:
-        module = importlib.import_module(f"lambdas.{name}.bootstrap")
+        module = importlib.import_module(f"lambdas.{name}.handler")
         module.dependencies.cache_clear()
         made.append(module)
-        threads: int = module.dependencies().jobs.threads
+        threads: int = module.dependencies().work.threads
         return threads
 
     yield start

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 OWN = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0", usage_generation=settings().usage_generation)
 OLD = LedgerFormat(number=FORMAT_VERSION - 1, written_by="0.1.0", usage_generation=1)
 OF_LOGS = ("onramp", "log_context")
-FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("*/bootstrap.py"))
+FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("*/handler.py"))
 
 
 class Context:
@@ -54,14 +54,14 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> Iterator[FormatLedger]:
 
 def _forget() -> None:
     for name in FUNCTIONS:
-        importlib.import_module(f"lambdas.{name}.bootstrap").dependencies.cache_clear()
+        importlib.import_module(f"lambdas.{name}.handler").dependencies.cache_clear()
 
 
 @pytest.mark.parametrize("name", sorted({*FUNCTIONS} - {"api"}))
 def test_a_function_starts_on_a_ledger_of_its_format_and_not_on_a_newer_or_an_older_one(
     name: str, ledger: FormatLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dependencies = importlib.import_module(f"lambdas.{name}.bootstrap").dependencies
+    dependencies = importlib.import_module(f"lambdas.{name}.handler").dependencies
     if name in OF_LOGS:
         monkeypatch.setenv("METERING_LOG_SOURCES", "[]")
     ledger.item = NEWER.to_item()
@@ -81,7 +81,7 @@ def test_a_function_starts_on_a_ledger_of_its_format_and_not_on_a_newer_or_an_ol
 
 
 def test_the_aggregator_makes_the_format_of_a_new_region_known(ledger: FormatLedger) -> None:
-    assert importlib.import_module("lambdas.aggregator.bootstrap").dependencies()
+    assert importlib.import_module("lambdas.aggregator.handler").dependencies()
     own = replace(OWN, written_by=package_version())
     assert [put["Item"] for put in ledger.put] == [to_attributes(own.to_item())]
     assert "attribute_not_exists" in ledger.put[0]["ConditionExpression"]

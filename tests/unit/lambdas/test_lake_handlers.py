@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 from aws_lambda_powertools import Logger
 
 from lambdas.compactor import handler as compactor
-from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
 from lambdas.emf import EmfMetrics
 from lambdas.reconciler import handler as reconciler
-from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
 from lambdas.rollup import handler as rollup
-from lambdas.rollup.bootstrap import Dependencies as RollupDependencies
+from lambdas.start import Started
 from metering.errors import LedgerCorruptError
 from metering.ledger.markers import marker_key
 from metering.ledger.notes.checks import DROPS_KEY
@@ -24,6 +23,10 @@ from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.lake import rollup_tick
 from tests.support.lake_world import NOW_S, World, record
+
+if TYPE_CHECKING:
+    from metering.rollup.tick import RollupTick
+    from metering.wiring.jobs import LakeJobs
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,9 @@ def logger() -> Logger:
     return Logger(service="test", stream=io.StringIO())
 
 
-def compactor_parts(world: World) -> CompactorDependencies:
-    return CompactorDependencies(
-        jobs=world.jobs,
+def compactor_parts(world: World) -> Started[LakeJobs]:
+    return Started(
+        work=world.jobs,
         metrics=EmfMetrics(service="compactor", stage="local"),
         logger=logger(),
     )
@@ -59,9 +62,9 @@ def test_a_commit_that_cannot_be_read_fails_the_tick_and_stops_nothing_that_does
     assert len(world.objects.keys("staging/")) == 1
 
 
-def rollup_parts(world: World) -> RollupDependencies:
-    return RollupDependencies(
-        tick=rollup_tick(world, world.jobs.rollup),
+def rollup_parts(world: World) -> Started[RollupTick]:
+    return Started(
+        work=rollup_tick(world, world.jobs.rollup),
         metrics=EmfMetrics(service="rollup", stage="local"),
         logger=logger(),
     )
@@ -189,10 +192,8 @@ def test_an_event_that_names_no_shard_is_refused(shard: object) -> None:
         compactor.handle({"shard": shard}, Context(), compactor_parts(World()))
 
 
-def reconciler_parts(world: World) -> ReconcilerDependencies:
-    return ReconcilerDependencies(
-        jobs=world.jobs, metrics=EmfMetrics(service="reconciler", stage="local"), logger=logger()
-    )
+def reconciler_parts(world: World) -> Started[LakeJobs]:
+    return Started(work=world.jobs, metrics=EmfMetrics(service="reconciler", stage="local"), logger=logger())
 
 
 def test_hours_are_reconciled_before_lost_objects_are_looked_for_and_although_that_fails() -> None:

@@ -10,8 +10,9 @@ import pytest
 from aws_lambda_powertools import Logger
 
 from lambdas.emf import EmfMetrics
-from lambdas.log_context.bootstrap import Dependencies
+from lambdas.log_context import handler
 from lambdas.log_context.handler import handle
+from lambdas.start import Started
 from metering.errors import UnavailableError
 from tests.unit.onramps.test_context_keeping import Setup
 
@@ -30,10 +31,9 @@ class Look:
         return {"log_sources": 3}
 
 
-def parts_of(setup: Setup, look: Look) -> Dependencies:
-    return Dependencies(
-        keeper=setup.keeper,
-        look=look,
+def parts_of(setup: Setup, look: Look) -> Started[handler.Look]:
+    return Started(
+        work=handler.Look(keeper=setup.keeper, missing=look),
         metrics=EmfMetrics(service="log-context", stage="local"),
         logger=Logger(service="log-context-test", stream=io.StringIO()),
     )

@@ -12,26 +12,17 @@ from aws_lambda_powertools import Logger
 
 import lambdas
 from lambdas.aggregator import handler as aggregator
-from lambdas.aggregator.bootstrap import Dependencies as AggregatorDependencies
 from lambdas.api import handler as api
-from lambdas.api.bootstrap import Dependencies as ApiDependencies
 from lambdas.biller import handler as biller
-from lambdas.biller.bootstrap import Dependencies as BillerDependencies
 from lambdas.canary import handler as canary
-from lambdas.canary.bootstrap import Dependencies as CanaryDependencies
 from lambdas.compactor import handler as compactor
-from lambdas.compactor.bootstrap import Dependencies as CompactorDependencies
 from lambdas.emf import EmfMetrics
 from lambdas.log_context import handler as log_context
-from lambdas.log_context.bootstrap import Dependencies as LogContextDependencies
 from lambdas.onramp import handler as onramp
-from lambdas.onramp.bootstrap import Dependencies as OnrampDependencies
 from lambdas.reconciler import handler as reconciler
-from lambdas.reconciler.bootstrap import Dependencies as ReconcilerDependencies
 from lambdas.rollup import handler as rollup
-from lambdas.rollup.bootstrap import Dependencies as RollupDependencies
+from lambdas.start import Started
 from lambdas.watch import handler as watch
-from lambdas.watch.bootstrap import Dependencies as WatchDependencies
 from metering.commit.aggregator import Aggregator
 from metering.wiring.lake import rollup_tick
 from tests.api.world import ApiWorld
@@ -79,58 +70,58 @@ def _aggregator(logger: Logger) -> None:
         settings=SETTINGS,
         alerts=MemoryAlerts(),
     )
-    parts = AggregatorDependencies(
-        aggregator=use_case, queue=_never_asked, facts=_never_asked, metrics=_metrics("aggregator"), logger=logger
+    parts = Started(
+        work=aggregator.Intake(use_case, _never_asked, _never_asked), metrics=_metrics("aggregator"), logger=logger
     )
     aggregator.handle({"Records": []}, Context(), parts)
 
 
 def _canary(logger: Logger) -> None:
     setup = test_canary.Setup()
-    canary.handle(Context(), CanaryDependencies(canary=setup.canary, metrics=_metrics("canary"), logger=logger))
+    canary.handle(Context(), Started(work=setup.canary, metrics=_metrics("canary"), logger=logger))
 
 
 def _compactor(logger: Logger) -> None:
     world = World()
-    parts = CompactorDependencies(jobs=world.jobs, metrics=_metrics("compactor"), logger=logger)
+    parts = Started(work=world.jobs, metrics=_metrics("compactor"), logger=logger)
     compactor.handle({}, Context(), parts)
 
 
 def _rollup(logger: Logger) -> None:
     world = World()
     tick = rollup_tick(world, world.jobs.rollup)
-    rollup.handle({}, Context(), RollupDependencies(tick=tick, metrics=_metrics("rollup"), logger=logger))
+    rollup.handle({}, Context(), Started(work=tick, metrics=_metrics("rollup"), logger=logger))
 
 
 def _reconciler(logger: Logger) -> None:
-    parts = ReconcilerDependencies(jobs=World().jobs, metrics=_metrics("reconciler"), logger=logger)
+    parts = Started(work=World().jobs, metrics=_metrics("reconciler"), logger=logger)
     reconciler.handle(Context(), parts)
 
 
 def _onramp(logger: Logger) -> None:
-    parts = OnrampDependencies(arrivals=test_arrivals.World().arrivals, metrics=_metrics("onramp"), logger=logger)
+    parts = Started(work=test_arrivals.World().arrivals, metrics=_metrics("onramp"), logger=logger)
     onramp.handle({"Records": []}, Context(), parts)
 
 
 def _log_context(logger: Logger) -> None:
     setup = test_context_keeping.Setup()
     metrics = _metrics("log-context")
-    log_context.handle(LogContextDependencies(keeper=setup.keeper, look=dict, metrics=metrics, logger=logger))
+    log_context.handle(Started(work=log_context.Look(setup.keeper, dict), metrics=metrics, logger=logger))
 
 
 def _api(logger: Logger) -> None:
     world = ApiWorld(World())
-    parts = ApiDependencies(app=world.app, clock=world.world.clock, metrics=_metrics("api"), logger=logger)
+    parts = Started(work=api.Serving(world.app, world.world.clock), metrics=_metrics("api"), logger=logger)
     assert api.handle(request("/v1/health"), Context(), parts)["statusCode"] == 200
 
 
 def _biller(logger: Logger) -> None:
-    parts = BillerDependencies(biller=BudgetWorld().biller(), metrics=_metrics("biller"), logger=logger)
+    parts = Started(work=BudgetWorld().biller(), metrics=_metrics("biller"), logger=logger)
     biller.handle(Context(), parts)
 
 
 def _watch(logger: Logger) -> None:
-    watch.handle(WatchDependencies(watch=test_watch.Setup().watch, logger=logger))
+    watch.handle(Started(work=test_watch.Setup().watch, metrics=_metrics("watch"), logger=logger))
 
 
 INVOCATIONS: dict[str, Callable[[Logger], None]] = {

@@ -10,8 +10,8 @@ import pytest
 from aws_lambda_powertools import Logger
 
 from lambdas.emf import EmfMetrics
-from lambdas.onramp.bootstrap import Dependencies
 from lambdas.onramp.handler import handle
+from lambdas.start import Started
 from metering.errors import UnavailableError
 from metering.onramps.balance import Others
 from tests.support.log_events import bus_event, notification, through_sns
@@ -19,6 +19,7 @@ from tests.unit.onramps.test_arrivals import KEY, Said, World, a_context
 
 if TYPE_CHECKING:
     from lambdas.sqs import SqsEvent
+    from metering.onramps.arrivals import Arrivals
 
 
 class Context:
@@ -26,9 +27,9 @@ class Context:
         return 50_000
 
 
-def parts_of(world: World) -> Dependencies:
-    return Dependencies(
-        arrivals=world.arrivals,
+def parts_of(world: World) -> Started[Arrivals]:
+    return Started(
+        work=world.arrivals,
         metrics=EmfMetrics(service="onramp", stage="local"),
         logger=Logger(service="onramp-test", stream=io.StringIO()),
     )
@@ -132,7 +133,7 @@ def test_a_source_that_bills_the_organization_is_warned_of_in_the_log() -> None:
     assert 'accounts = "organization"' in told["detail"]
 
 
-def logged(parts: Dependencies) -> list[dict[str, Any]]:
+def logged(parts: Started[Arrivals]) -> list[dict[str, Any]]:
     """Lines of the log."""
     stream = parts.logger.handlers[0].stream  # type: ignore[attr-defined]  # the one of `parts_of`
     return [json.loads(each) for each in stream.getvalue().splitlines()]
