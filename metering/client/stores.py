@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from metering.adapters.aws.errors import refusals_explained
 from metering.adapters.aws.runtime import SystemClock
@@ -20,42 +20,17 @@ from metering.wiring.answers.trace import trace_of
 from metering.wiring.answers.usage import Everywhere, usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import pyarrow as pa
 
     from metering.client.asking import SqlQuestion
+    from metering.client.places import Place
     from metering.reports.costs.query import CostParameters
     from metering.reports.query import UsageParameters
     from metering.reports.trace.question import TraceParameters
     from metering.stores.clock import Clock
     from metering.wiring.connection import RegionConnection
-
-
-class Regions(Protocol):
-    """Regions that can be asked."""
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether they are all of a stage."""
-        ...
-
-    @property
-    def only(self) -> str | None:
-        """The one region whose usage costs are told of; None for all."""
-        ...
-
-    def billing(self) -> tuple[RegionConnection, Sequence[RegionConnection]]:
-        """Where money is, and the regions that are rated together."""
-        ...
-
-    def regions(self) -> Sequence[RegionConnection]:
-        """The regions, sorted by name."""
-        ...
-
-    def left_out(self) -> Mapping[str, Sequence[str]]:
-        """Parts of the service that regions run without."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +42,7 @@ class StoreAnswers:
         clock: Says what now is.
     """
 
-    place: Regions
+    place: Place
     clock: Clock = field(default_factory=SystemClock)
 
     @property

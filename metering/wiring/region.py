@@ -19,9 +19,10 @@ from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from metering.adapters.aws.session import Clients
+    from metering.fleet.ports import RegionStates
     from metering.fleet.regions import RegionState
     from metering.stores.items import ItemStore
 
@@ -77,10 +78,7 @@ class RegionPorts:
             LedgerCorruptError: What the ledger says is no format.
             UnavailableError: The ledger gave no answer.
         """
-        tables = {Table.LEDGER: self.names.ledger_table, Table.USAGE: self.names.usage_table}
-        items = DynamoDbItemStore(self.clients.dynamodb, tables)
-        self._open(items)
-        return items
+        return open_ledger(self.clients, self.names, self._open)
 
     def _open(self, items: ItemStore) -> None:
         check_format(items, usage_generation=self.names.usage_generation)
@@ -118,12 +116,11 @@ class RegionPorts:
         )
 
 
-@dataclass(frozen=True)
-class StatePorts(RegionPorts):
-    """Ports for what is the same in all formats: the states of regions."""
-
-    def _open(self, items: ItemStore) -> None:
-        check_readable(items)
+def open_ledger(clients: Clients, names: ResourceNames, check: Callable[[ItemStore], object]) -> DynamoDbItemStore:
+    """The two tables of a region, if their format is one that `check` takes."""
+    items = DynamoDbItemStore(clients.dynamodb, {Table.LEDGER: names.ledger_table, Table.USAGE: names.usage_table})
+    check(items)
+    return items
 
 
 class Named(Protocol):
@@ -131,12 +128,6 @@ class Named(Protocol):
 
     @property
     def region(self) -> str: ...
-
-
-class States(Protocol):
-    """States of regions, as the home region keeps them."""
-
-    def everything(self) -> Sequence[RegionState]: ...
 
 
 R = TypeVar("R", bound=Named)
@@ -155,7 +146,7 @@ class Stage(Generic[R]):
 
     home: str
     connect: Callable[[str], R]
-    states: States
+    states: RegionStates
 
     @cached_property
     def known(self) -> Mapping[str, RegionState]:
@@ -254,6 +245,7 @@ def home_ledger(clients: Clients, stage: str) -> ItemStore | None:
     from metering.adapters.aws.stacks import stack_outputs
 
     try:
-        return StatePorts(clients, stack_outputs(clients, stage)).items
+        # States of regions are the same in all formats.
+        return open_ledger(clients, stack_outputs(clients, stage), check_readable)
     except SettingsError:
         return None

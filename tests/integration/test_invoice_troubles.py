@@ -22,7 +22,8 @@ from metering.billing.invoices.readiness import IssueRefusedError
 from metering.billing.prices.store import PriceStore
 from metering.errors import UnavailableError
 from metering.ledger.notes.issued_invoices import issued_in
-from metering.wiring.billing.invoices import InvoiceUsage, build_issuer, build_verification
+from metering.wiring.billing.invoices import build_issuer, build_verification
+from metering.wiring.billing.usage import StageUsage
 from tests.integration.bench import JOB_VARIANTS, Bench, worth_trying
 from tests.integration.region import LATE_START, Region, body, delivery, record
 from tests.support.priced import US_TIERS, allowance, book, gb, product
@@ -63,7 +64,7 @@ def issuer_of(region: Region) -> Issuer:
         "RegionConnection",
         SimpleNamespace(region="us-east-1", items=region.items, objects=region.objects, view=jobs.view, jobs=jobs),
     )  # what the parts need of a connection
-    return build_issuer(home, InvoiceUsage([home], left_out={}))
+    return build_issuer(home, StageUsage([home]))
 
 
 def issue(region: Region) -> None:

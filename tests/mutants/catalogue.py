@@ -1665,7 +1665,7 @@ MUTANTS = (
     Mutant(
         name="the API rates usage by the tiers of one region",
         path="metering/wiring/answers/costs.py",
-        old="    if others - {region.region} or home not in {None, region.region}:",
+        old="    if stage.holding_data != [region.region]:",
         new="    if False:",
         suites=("tests/api/test_cost.py",),
     ),

@@ -95,13 +95,14 @@ def invoicing(session: Session, home: RegionConnection | None = None) -> Iterato
     Raises:
         CommandFailedError: The home region gives no answer, or the stage is not deployed there.
     """
-    from metering.wiring.billing.invoices import InvoiceUsage, build_issuer
+    from metering.wiring.billing.invoices import build_issuer
+    from metering.wiring.billing.usage import StageUsage
 
     at_home = home or billing_home(session)
     regions, left_out = readable_regions(session, at_home)
     parts = Invoicing()
     parts.buckets = frozenset(region.names.data_bucket for region in (at_home, *regions))
-    with InvoiceUsage(regions, left_out=left_out, on_hour=parts.on_hour) as usage:
+    with StageUsage(regions, left_out=left_out, on_hour=parts.on_hour) as usage:
         parts.issuer = build_issuer(at_home, usage)
         yield parts
 

@@ -64,12 +64,14 @@ def build_biller(parts: FunctionParts) -> Biller:
     No setting says whether its region is the home region: budgets, prices and the states of other regions are there
     alone, and where there are none, nothing is judged.
     """
-    home = Home(
-        objects=parts.objects,
-        alerts=parts.alerts,
-        regions=lambda: _regions(parts),
-        terms=lambda: read_terms(parts.objects),
-    )
+    return _biller(parts, lambda: _regions(parts))
+
+
+def _biller(parts: FunctionParts | RegionConnection, regions: Callable[[], Iterable[BucketSums]] | None) -> Biller:
+    home = None
+    if regions is not None:
+        terms = partial(read_terms, parts.objects)
+        home = Home(objects=parts.objects, alerts=parts.alerts, regions=regions, terms=terms)
     return Biller(
         items=parts.items,
         keeper=build_keeper(parts),
@@ -144,20 +146,7 @@ def connected_biller(region: RegionConnection, at_home: Sequence[RegionConnectio
         region: Where it runs.
         at_home: All regions of the stage, if this is the home region; none otherwise.
     """
-    home = Home(
-        objects=region.objects,
-        alerts=region.alerts,
-        regions=lambda: map(connected_sums, at_home),
-        terms=lambda: read_terms(region.objects),
-    )
-    return Biller(
-        items=region.items,
-        keeper=build_keeper(region),
-        clock=region.clock,
-        stage=region.stage,
-        region=region.region,
-        home=home if at_home else None,
-    )
+    return _biller(region, (lambda: map(connected_sums, at_home)) if at_home else None)
 
 
 def build_budgets(home: RegionPorts) -> BudgetStore:

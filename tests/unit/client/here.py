@@ -15,6 +15,7 @@ from tests.api.world import ApiWorld, WorldRegion
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from metering.client.places import Place
     from metering.wiring.connection import RegionConnection
     from tests.support.lake_world import World
 
@@ -51,7 +52,7 @@ class Here:
 
 
 def over_stores(world: World) -> Connection:
-    return Connection(StoreAnswers(Here({"us-east-1": world}), clock=world.clock))
+    return Connection(StoreAnswers(cast("Place", Here({"us-east-1": world})), clock=world.clock))
 
 
 @contextmanager

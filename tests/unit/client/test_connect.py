@@ -8,7 +8,7 @@ import sys
 import traceback
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -114,7 +114,7 @@ def test_everywhere_merges_regions_and_says_which() -> None:
         complete_until(world, HOUR - number)
     clock = worlds["us-east-1"].clock
     place = Here(worlds, everywhere=True, without={"eu-west-1": ["analytics"]})
-    connection = Connection(StoreAnswers(place, clock=clock))
+    connection = Connection(StoreAnswers(cast("Place", place), clock=clock))
     table = connection.usage(from_="2026-11", group_by="region")
     assert table.to_pylist() == [
         {"region": "eu-west-1", "bytes": 10, "records": 1},
