@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, NewType, TypeVar
 
-from metering.units import DAY_S
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -45,10 +43,6 @@ class UsageKey(NamedTuple):
         """Its kind of usage."""
         return UsageKind(self.usage_type, self.service, self.from_location, self.to_location)
 
-    def of_day(self) -> UsageKey:
-        """The key for the first hour of its day, for sums by day."""
-        return UsageKey(self.hour_s - self.hour_s % DAY_S, *self[1:])
-
 
 class Total(NamedTuple):
     """Exact sum over records: their number of bytes, and their number. A delta of a repair may be negative."""
@@ -73,14 +67,6 @@ def add_totals(into: dict[K, Total], totals: Mapping[K, Total]) -> None:
     for key, total in totals.items():
         before = into.get(key)
         into[key] = total if before is None else before.plus(total)
-
-
-def merge(parts: Iterable[Mapping[UsageKey, Total]]) -> dict[UsageKey, Total]:
-    """Sum of several usages, key by key."""
-    merged: dict[UsageKey, Total] = {}
-    for part in parts:
-        add_totals(merged, part)
-    return merged
 
 
 def by_hour(usage: Mapping[UsageKey, Total]) -> dict[int, Total]:

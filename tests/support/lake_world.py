@@ -20,9 +20,9 @@ from metering.rollup.as_of_now import UsageNow
 from metering.stores.deliveries import Delivery
 from metering.stores.writes import Table
 from metering.units import HOUR_S
-from metering.usage.totals import merge
 from metering.version import package_version
 from tests.support.drawn_records import record_dicts
+from tests.support.memory.frozen import merge
 from tests.support.region import MemoryRegion
 from tests.support.stage import settings as stage_settings
 

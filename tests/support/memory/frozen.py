@@ -12,10 +12,10 @@ from metering.lake.ports import DayBatch, MonthFiles, UsageFile, UsageMeasure
 from metering.lake.usage_digest import in_order, row_place, usage_digest
 from metering.stores.bucket import hour_of_lake_key, summary_key
 from metering.units import DAY_S
-from metering.usage.totals import Total, UsageKey, UsageKind, merge, sum_totals
+from metering.usage.totals import Total, UsageKey, UsageKind, add_totals, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.ports import LakeReader, UsageRows
     from metering.ledger.booked_hours import LakeFile
@@ -25,6 +25,19 @@ if TYPE_CHECKING:
 # Rows of a batch of days.
 _BATCH_ROWS = 64 * 1024
 _Rows = list[tuple[UsageKey, Total]]
+
+
+def merge(parts: Iterable[Mapping[UsageKey, Total]]) -> dict[UsageKey, Total]:
+    """Sum of several usages, key by key."""
+    merged: dict[UsageKey, Total] = {}
+    for part in parts:
+        add_totals(merged, part)
+    return merged
+
+
+def of_day(key: UsageKey) -> UsageKey:
+    """The key for the first hour of its day."""
+    return key._replace(hour_s=key.hour_s - key.hour_s % DAY_S)
 
 
 class PlainFrozenFiles:
@@ -45,7 +58,7 @@ class PlainFrozenFiles:
                 raise ObjectDamagedError(hour.key, "its rows are not those of its digest")
             rows += found
         rows.sort(key=lambda row: row_place(row[0]))
-        days = merge({key.of_day(): total} for key, total in rows)
+        days = merge({of_day(key): total} for key, total in rows)
         yield MonthFiles(accounts=_file(rows), days=_file(in_order(days)))
 
     def measured(self, key: str) -> UsageMeasure:
@@ -139,7 +152,7 @@ def by_day(rows: Iterable[tuple[UsageKey, Total]]) -> Iterator[tuple[UsageKey, T
     current: UsageKey | None = None
     size = records = 0
     for key, total in rows:
-        day = key.of_day()
+        day = of_day(key)
         if day != current:
             if current is not None:
                 yield current, Total(size, records)

@@ -11,8 +11,8 @@ from metering.ledger.format_version import check_format
 from metering.ledger.runs import lake_chain, newest_run, rollup_chain
 from metering.ledger.usage.generation import usage_generation
 from metering.stores.writes import Put, Table, key_of
-from metering.usage.totals import merge
 from tests.support.lake_world import HOUR, World, record
+from tests.support.memory.frozen import merge
 from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:

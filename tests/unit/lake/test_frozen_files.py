@@ -18,10 +18,10 @@ from metering.lake.ports import rows_of_days
 from metering.lake.usage_digest import in_order, row_place, usage_digest
 from metering.stores.bucket import closed_accounts_key, closed_days_key
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Service, Total, UsageKey, UsageType, merge, sum_totals
+from metering.usage.totals import Service, Total, UsageKey, UsageType, sum_totals
 from tests.support.frozen import freeze
 from tests.support.memory.clock import ManualClock
-from tests.support.memory.frozen import PlainFrozenFiles, by_day
+from tests.support.memory.frozen import PlainFrozenFiles, by_day, merge, of_day
 from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _says(reader: ParquetFrozenFiles | PlainFrozenFiles, closed: FrozenMonth, us
         one = [row for row in in_order(of_hour) if row[0].account_id == ACCOUNTS[2]]
         assert list(reader.hour(closed, hour_s, {ACCOUNTS[2]})) == one
     assert list(reader.hour(closed, FIRST_S + 9 * HOUR_S)) == []
-    days = in_order(merge({key.of_day(): total} for key, total in rows))
+    days = in_order(merge({of_day(key): total} for key, total in rows))
     assert list(rows_of_days(reader.days(closed))) == days
     assert list(rows_of_days(reader.days(closed, some))) == [row for row in days if row[0].account_id in some]
     assert list(by_day(rows)) == days

@@ -20,11 +20,11 @@ from metering.lake.usage_digest import in_order
 from metering.ledger.booked_hours import LakeFile
 from metering.stores.bucket import hour_of_lake_key, lake_file_key, summary_key
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Total, merge
+from metering.usage.totals import Total
 from tests.support.lake_readers import TotalsAlone
 from tests.support.lake_world import HOUR, World, record
 from tests.support.memory.clock import ManualClock
-from tests.support.memory.frozen import PlainTotals, encode_usage
+from tests.support.memory.frozen import PlainTotals, encode_usage, merge
 from tests.support.memory.lake import PlainLake
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.rows import PlainRow, encode_rows

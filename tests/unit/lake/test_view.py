@@ -12,8 +12,8 @@ from metering.ledger.commits import CommitRecord
 from metering.ledger.waiting import waiting_commits
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import merge
 from tests.support.lake_world import HOUR, NOW_S, World, record
+from tests.support.memory.frozen import merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,6 +6,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,9 +25,12 @@ from metering.replay.given import SAMPLE, InputError, read_records
 from metering.replay.records import RecordGenerator
 from metering.replay.scenarios import SCENARIOS, Form
 from metering.replay.synthesis import Shipment, Synthesis, replay_name
-from metering.usage.totals import Total, UsageKey, merge
 from tests.support.drawn_records import record_dicts
+from tests.support.memory.frozen import merge
 from tests.support.stage import ADMISSION
+
+if TYPE_CHECKING:
+    from metering.usage.totals import Total, UsageKey
 
 BASE_S = 1_795_525_200
 
