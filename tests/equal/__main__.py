@@ -50,7 +50,8 @@ def differences(before: Path, after: Path) -> Iterator[tuple[str, str]]:
             lost = facts(json.loads(one.read_bytes())) - facts(json.loads(other.read_bytes()))
             yield from ((f"{name} {fact}", "is gone") for fact in sorted(lost))
         elif one.exists() and one.read_bytes() != other.read_bytes():
-            yield name, _first_difference(one.read_bytes(), other.read_bytes())
+            asked = f" {one.read_text(errors='replace').splitlines()[0]}" if name.startswith("request-") else ""
+            yield f"{name}{asked}", _first_difference(one.read_bytes(), other.read_bytes())
 
 
 def facts(document: object, at: str = "") -> set[str]:
