@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--jobs", type=int, default=2, help="mutants at once")
     parser.add_argument("--only", default="", help="part of a mutant's name")
+    parser.add_argument("--limit", type=float, default=_LIMIT_S, help="seconds that a suite may take")
     options = parser.parse_args()
     chosen = [mutant for mutant in MUTANTS if options.only in mutant.name]
     stale = [mutant.name for mutant in chosen if occurrences(mutant) != 1]
@@ -54,11 +56,15 @@ def main() -> int:
     began = time.monotonic()
     with ThreadPoolExecutor(options.jobs) as pool:
         suites = sorted({suite for mutant in chosen for suite in mutant.suites})
-        broken = [suite for suite, passes in zip(suites, pool.map(_passes, suites), strict=True) if not passes]
+        broken = [
+            suite
+            for suite, passes in zip(suites, pool.map(partial(_passes, limit_s=options.limit), suites), strict=True)
+            if not passes
+        ]
         if broken:
             sys.stdout.write(f"fail or are too slow without any seeded bug, so they prove nothing: {broken}\n")
             return 1
-        verdicts = list(pool.map(_try_and_tell, chosen))
+        verdicts = list(pool.map(partial(_try_and_tell, limit_s=options.limit), chosen))
     killed = sum(bool(verdict.killer) for verdict in verdicts)
     sys.stdout.write(f"{killed} of {len(verdicts)} killed in {time.monotonic() - began:.0f} s\n")
     return 0 if killed == len(verdicts) else 1
@@ -69,21 +75,21 @@ def occurrences(mutant: Mutant) -> int:
     return (_ROOT / mutant.path).read_text().count(mutant.old)
 
 
-def _try_and_tell(mutant: Mutant) -> Verdict:
-    verdict = try_mutant(mutant)
+def _try_and_tell(mutant: Mutant, *, limit_s: float) -> Verdict:
+    verdict = try_mutant(mutant, limit_s=limit_s)
     told = f"killed by {verdict.killer}" if verdict.killer else "SURVIVED"
     sys.stdout.write(f"{mutant.name} ({mutant.path}): {told} ({verdict.seconds:.0f} s)\n")
     sys.stdout.flush()
     return verdict
 
 
-def try_mutant(mutant: Mutant) -> Verdict:
+def try_mutant(mutant: Mutant, *, limit_s: float = _LIMIT_S) -> Verdict:
     """Apply a mutant to a copy of the tree and run its suites until one fails."""
     began = time.monotonic()
     with _copy() as copy:
         changed = copy / mutant.path
         changed.write_text(changed.read_text().replace(mutant.old, mutant.new))
-        killer = next(filter(None, (_run(copy, suite) for suite in mutant.suites)), "")
+        killer = next(filter(None, (_run(copy, suite, limit_s) for suite in mutant.suites)), "")
     return Verdict(mutant=mutant, killer=killer, seconds=time.monotonic() - began)
 
 
@@ -97,32 +103,32 @@ def _copy() -> Iterator[Path]:
         yield copy
 
 
-def _passes(suite: str) -> bool:
+def _passes(suite: str, *, limit_s: float) -> bool:
     """Whether a suite passes without a seeded bug."""
     with _copy() as copy:
-        done = _pytest(copy, suite)
+        done = _pytest(copy, suite, limit_s)
         return done is not None and done.returncode == 0
 
 
-def _pytest(copy: Path, suite: str) -> subprocess.CompletedProcess[str] | None:
+def _pytest(copy: Path, suite: str, limit_s: float) -> subprocess.CompletedProcess[str] | None:
     """Run a suite until its first failure; None if it does not end in time."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not emulator", "-p", "no:cacheprovider", suite]
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy)}
     environment[ALL_CASES] = "1"
     try:
         return subprocess.run(
-            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=limit_s, check=False
         )
     except subprocess.TimeoutExpired:
         return None
 
 
-def _run(copy: Path, suite: str) -> str:
+def _run(copy: Path, suite: str, limit_s: float) -> str:
     """The test of the suite that fails, or nothing."""
-    done = _pytest(copy, suite)
+    done = _pytest(copy, suite, limit_s)
     if done is None:
         # Slow is not wrong: a mutant that only makes a suite endless is not found.
-        sys.stdout.write(f"{suite} did not end in {_LIMIT_S} s\n")
+        sys.stdout.write(f"{suite} did not end in {limit_s:.0f} s\n")
         return ""
     if done.returncode == 0:
         return ""
