@@ -17,7 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aws_cdk import App, CliCredentialsStackSynthesizer, DefaultStackSynthesizer, Environment, Validations
+from aws_cdk import (
+    App,
+    CliCredentialsStackSynthesizer,
+    DefaultStackSynthesizer,
+    Environment,
+    IStackSynthesizer,
+    Validations,
+)
+from aws_cdk import aws_lambda as lambda_
 from cdk_nag import AwsSolutionsChecks
 
 from infra.components.code import locked_code, sources_code
@@ -29,21 +37,18 @@ from infra.stacks.observability import ObservabilityStack
 from infra.stacks.pipeline import PipelineStack
 from infra.stacks.rollout import RolloutStack
 from metering.errors import MeteringError
+from metering.fleet.ports import Release, own_release
+from metering.fleet.settings.bases import flat
 from metering.fleet.settings.file import find, read
 from metering.fleet.settings.layers import Asked, Planned, planned
-from metering.fleet.settings.names import flat
 from metering.fleet.stage import NO_SETTINGS, StageConfig, decoded
-from metering.fleet.versions import own_release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from aws_cdk import IStackSynthesizer
-    from aws_cdk import aws_lambda as lambda_
     from constructs import Construct
 
-    from metering.fleet.versions import Release
-    from metering.stage_settings import GivenSettings
+    from metering.settings import GivenSettings
 
 DEFAULT_STAGE = "local"
 

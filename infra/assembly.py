@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.bundle import ROOT, digest
-from metering.fleet.versions import own_release
+from metering.fleet.ports import own_release
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from metering.fleet.stage import StageConfig
-    from metering.stage_settings import GivenSettings
+    from metering.settings import GivenSettings
 
 # Longer than a deployment with its bake.
 _KEPT_S = 2 * HOUR_S

@@ -23,21 +23,19 @@ from infra.assembly import assembly_of, resource_types, uses_bootstrap_roles
 from infra.cdk_cli import CdkCli, cli_environment, node_path
 from infra.emulators import fitted
 from infra.failures import DeploymentError
+from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.adapters.aws.errors import refusals_explained
-from metering.adapters.aws.fleet.cloudformation import CloudFormationStacks
 from metering.adapters.aws.session import Clients
 from metering.errors import MeteringError
-from metering.fleet.settings.bases import REHEARSAL
+from metering.fleet.settings.bases import REHEARSAL, flat
 from metering.fleet.settings.layers import Asked, config_of, planned
-from metering.fleet.settings.names import flat
-from metering.fleet.stage import decoded
-from metering.stage_settings import GivenSettings
+from metering.fleet.stage import StageConfig, decoded
+from metering.settings import GivenSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from infra.cdk_cli import Progress
-    from metering.fleet.stage import StageConfig
 
 # IAM is eventually consistent, so Lambda may not see a new role at once.
 _FIRST_WATCH_ATTEMPTS = 6

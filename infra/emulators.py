@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.adapters.aws.fleet.abilities import has_http_apis
+from metering.adapters.aws.probe import has_http_apis
 from metering.adapters.aws.session import Access, Clients
-from metering.adapters.emulator.health import is_emulator
+from metering.adapters.emulators import is_emulator
 from metering.errors import OperationFailedError
 from metering.fleet.settings.bases import REHEARSAL
-from metering.fleet.settings.layers import config_of
+from metering.fleet.settings.layers import Planned, config_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.fleet.settings.layers import Planned
     from metering.fleet.stage import StageConfig
 
 _ENDPOINT = "AWS_ENDPOINT_URL"

@@ -6,16 +6,9 @@ change all of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from aws_cdk import CfnOutput, Stack
 
-from aws_cdk import CfnOutput
-
-from metering.fleet.versions import REHEARSAL_OUTPUT
-
-if TYPE_CHECKING:
-    from aws_cdk import Stack
-
-    from metering.fleet.versions import Release
+from metering.fleet.ports import REHEARSAL_OUTPUT, Release
 
 
 def put_out(stack: Stack, release: Release, *, rehearsal: bool) -> None:

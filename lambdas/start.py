@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from aws_lambda_powertools import Logger
 
-    from metering.wiring.functions import FunctionParts
+    from metering.wiring.region import FunctionParts
 
 WorkT = TypeVar("WorkT")
 PartsT = TypeVar("PartsT", bound="FunctionParts")

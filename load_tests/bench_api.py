@@ -25,20 +25,19 @@ import httpx
 
 from load_tests.bench_report import fill
 from metering.adapters.aws.stacks import read_outputs
-from metering.adapters.emulator.api_address import ApiAddress, api_address
+from metering.adapters.emulators import ApiAddress, api_address
 from metering.api.app import build
-from metering.api.limits import Limits
+from metering.api.authentication import LedgerTokens, Limits
 from metering.api.parts import ApiParts
-from metering.api.tokens import LedgerTokens
-from metering.audit.held_back import merged
+from metering.audit.freshness import merged
 from metering.billing.day_sums.accounts import AccountSum, accounts_body, accounts_key
 from metering.billing.day_sums.index import DayIndexes, KeptAccounts
 from metering.cli.commands.developer.local import start_local, stop_leftovers
 from metering.cli.connecting import connect
 from metering.fleet.ports import RegionStacks
 from metering.hours import month_bounds_s
-from metering.ledger.notes.tokens import Role
-from metering.operations.tokens import TokenBook
+from metering.ledger.notes.access import Role
+from metering.operations.access import TokenBook
 from metering.reports.query import UsageParameters
 from metering.units import DAY_S
 from metering.usage.totals import Total

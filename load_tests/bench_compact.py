@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from metering.intake.formats.exact_sums import exact_sum
-from metering.lake.parquet.schema import STAGING_SCHEMA
+from metering.intake.formats.columns import exact_sum
+from metering.lake.parquet.hour_rows import STAGING_SCHEMA
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.units import HOUR_S, MIB
 

@@ -24,15 +24,15 @@ import pyarrow.parquet as pq
 from load_tests.stage import ADMISSION, LIMITS
 from metering.hours import rfc3339
 from metering.intake.batches import DecodedBatch
-from metering.intake.content_hash import ContentHasher
 from metering.intake.formats.assembly import BatchAssembly
-from metering.intake.formats.ndjson import read_ndjson
+from metering.intake.formats.json_records import read_ndjson
 from metering.intake.formats.parquet import read_parquet
 from metering.intake.reader import RecordBatchReader
+from metering.intake.records import ContentHasher
 from metering.intake.work import CONTRACT_WORK, Work
 from metering.lake.parquet.codec import ParquetRowCodec
 from metering.lake.ports import StagedBatch
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from metering.units import MIB
 from tests.support.memory.clock import UNHURRIED, ManualClock
 from tests.support.memory.objects import MemoryObjectStore

@@ -24,14 +24,13 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from metering.adapters.folders import FolderLogStore
-from metering.billing.charges import Charge
+from metering.billing.invoices.composing import Charge, Tally
 from metering.billing.invoices.document import Invoice
 from metering.billing.invoices.inputs import BookPin, Inputs, Pin, Rates
-from metering.billing.invoices.tally import Tally
-from metering.billing.organization.payers import Payer
+from metering.billing.organization import Payer
 from metering.billing.prices.book import PriceBook, PriceVersion, Product, Services, Tier
 from metering.billing.rating.lines import PriceState, RatedLine
-from metering.billing.usage.ports import UsageLine
+from metering.billing.usage.months import UsageLine
 from metering.hours import month_bounds_s
 from metering.reports.exports.batches import BATCH_ROWS, Collector
 from metering.reports.exports.datasets.columns import FileFormat

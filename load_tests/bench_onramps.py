@@ -32,9 +32,10 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from metering.onramps.context.inventory import context_of
-from metering.onramps.context.timeline import Timeline
+from metering.onramps.context.store import Timeline
 from metering.onramps.ingest.totals import measure
-from metering.onramps.kinds import ReadSettings, recognised
+from metering.onramps.kinds import LogKind, recognised
+from metering.onramps.reading import FileName, ReadSettings
 from metering.units import HOUR_S, MIB
 from tests.support.networks.description import description
 from tests.support.networks.traffic import Network, NetworkPlan
@@ -42,8 +43,6 @@ from tests.support.networks.traffic import Network, NetworkPlan
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from metering.onramps.kinds import LogKind
-    from metering.onramps.names import FileName
     from tests.support.networks.files import LogFile
 
 _LINES = 1_000_000

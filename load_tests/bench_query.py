@@ -23,7 +23,7 @@ from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.view import LakeView
 from metering.ledger.booked_hours import LakeFile, Published
 from metering.reports.sql.query import LakeQuery, RegionLake
-from metering.stores.bucket import lake_file_key, summary_key
+from metering.stores.objects import ObjectStore, lake_file_key, summary_key
 from metering.stores.writes import Put, Table
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
@@ -31,8 +31,6 @@ from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from metering.stores.objects import ObjectStore
 
 MOST_S = 2.0
 # Times the CPU of DuckDB's own reader. Wall clock is told beside it: other work on the machine is in that.

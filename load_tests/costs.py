@@ -18,11 +18,11 @@ from metering import metric_names
 from metering.adapters.aws.runtime import SystemEntropy
 from metering.fleet.stage import StageConfig
 from metering.hours import hour_of
-from metering.operations.own_costs.list_prices import PROCESSING_USD
+from metering.operations.own_costs import PROCESSING_USD
 from metering.replay.scenarios import SCENARIOS
-from metering.replay.synthesis import Synthesis
-from metering.stores.deliveries import Delivery
-from metering.stores.item_size import item_bytes
+from metering.replay.synthesis import Shipment, Synthesis
+from metering.stores.items import item_bytes
+from metering.stores.queues import Delivery
 from metering.units import DAY_S, HOUR_S, KIB
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.lake import build_rollup
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from metering.ledger.usage.kinds import KindNumbers
-    from metering.replay.synthesis import Shipment
     from metering.settings import Settings
     from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update
     from metering.usage.totals import UsageKind

@@ -27,16 +27,16 @@ from metering.cli.commands.developer.local import start_local, stop_leftovers
 from metering.cli.commands.developer.replay import send_traffic
 from metering.cli.commands.operator.verify import explain, read_manifest, wait_until_settled
 from metering.cli.connecting import connect
+from metering.replay.given import synthetic_traffic
 from metering.replay.scenarios import SCENARIOS
-from metering.replay.traffic import synthetic_traffic
 from metering.units import DAY_S
 from metering.wiring.reports import build_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.adapters.emulator.state import LocalState
-    from metering.audit.verify.verifier import Verifier
+    from metering.adapters.emulator_state import LocalState
+    from metering.audit.verifier import Verifier
     from metering.wiring.connection import RegionConnection
 
 _STATE = "kills"

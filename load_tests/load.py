@@ -25,24 +25,22 @@ from typing import TYPE_CHECKING
 
 from load_tests.costs import SCENARIO_NAMES, TARGET_BATCHES_PER_DAY, measure, print_costs
 from load_tests.deployed.sampler import CountedManifest, Progress, Sampler
-from load_tests.deployed.visibility import Visibility, booked_runs, caught_up_ms
+from load_tests.deployed.visibility import BookedRun, Visibility, booked_runs, caught_up_ms
 from load_tests.wire import as_on_aws
-from metering.audit.verify.expectations import SentBatches
-from metering.audit.verify.manifest import read_header, read_sent
+from metering.audit.verification import SentBatches, read_header, read_sent
 from metering.cli.commands.developer.local import start_local, stop_leftovers
 from metering.cli.commands.developer.replay import send_traffic
 from metering.cli.commands.operator.verify import explain, wait_until_settled
 from metering.cli.connecting import connect
+from metering.replay.given import synthetic_traffic
 from metering.replay.scenarios import SCENARIOS
-from metering.replay.traffic import synthetic_traffic
-from metering.stage_settings import GivenSettings
+from metering.settings import GivenSettings
 from metering.units import DAY_S, MINUTE_S
 from metering.wiring.reports import build_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from load_tests.deployed.visibility import BookedRun
     from metering.wiring.connection import RegionConnection
 
 _STATE = "load"

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from load_tests.stage import settings
-from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, Clients
-from metering.ledger.contradictions import Contradictions
 from metering.ledger.markers import marker_key
+from metering.ledger.runs import Contradictions
 from metering.settings import as_environment
 from metering.stores.writes import Table
 from metering.wiring.jobs import LakeJobs

@@ -18,8 +18,7 @@ from tests.support.memory.clock import DeadlineAt
 
 if TYPE_CHECKING:
     from lambdas.sqs import SqsRecord
-    from metering.stores.deliveries import Delivery
-    from metering.stores.queues import ReceivedMessage
+    from metering.stores.queues import Delivery, ReceivedMessage
 
 _TIMEOUT_MS = 15_000
 _MESSAGES = 50

@@ -10,16 +10,14 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from constructs import Construct
 
-from metering.operations.alarms import alarm_name
-from metering.operations.dashboards import Dashboard, console_url, dashboard_name
-from metering.operations.runbooks import command_of
+from metering.operations.alarms import AlarmSpec, alarm_name
+from metering.operations.runbooks import Dashboard, command_of, console_url, dashboard_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from infra.components.topics import AlertTopics
     from metering.fleet.stage import StageConfig
-    from metering.operations.alarms import AlarmSpec
 
 _MISSING = {
     "breaching": cloudwatch.TreatMissingData.BREACHING,

@@ -16,8 +16,8 @@ from aws_cdk import aws_glue as glue
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from metering.lake.rows import LAKE_COLUMNS, USAGE_COLUMNS
-from metering.stores.bucket import ATHENA_RESULTS_PREFIX, LAKE_PREFIX, SUMMARIES_PREFIX
+from metering.lake.ports import LAKE_COLUMNS, USAGE_COLUMNS
+from metering.stores.objects import ATHENA_RESULTS_PREFIX, LAKE_PREFIX, SUMMARIES_PREFIX
 
 if TYPE_CHECKING:
     from infra.components.bucket import DataBucket

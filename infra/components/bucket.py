@@ -11,7 +11,7 @@ from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge, acknowledge_wildcard, written
 from infra.removal import removal_policy
-from metering.stores.bucket import (
+from metering.stores.objects import (
     ATHENA_RESULTS_PREFIX,
     CONTEXT_PREFIX,
     DOCTOR_PREFIX,

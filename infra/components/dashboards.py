@@ -12,8 +12,7 @@ from infra.components.dashboard_parts import HOURS, MINUTES, counter, figure, gr
 from infra.components.load_dashboard import load_rows
 from metering import metric_names as counters
 from metering.operations.alarms import Figure
-from metering.operations.dashboards import Dashboard, dashboard_name
-from metering.operations.runbooks import command_of
+from metering.operations.runbooks import Dashboard, command_of, dashboard_name
 from metering.usage.usage_types import billing_prefixes
 
 if TYPE_CHECKING:
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from infra.components.functions import MeteringFunction
     from infra.components.queues import IngestQueue
     from infra.components.tables import MeteringTable
-    from metering.fleet.rules import RolloutRules
-    from metering.fleet.stage import StageConfig
+    from metering.fleet.stage import RolloutRules, StageConfig
 
 Rows = list[list[cloudwatch.IWidget]]
 _ALARMS_IN_FOUR_UNITS = 32

@@ -9,7 +9,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 
 from infra.components.dashboard_parts import MINUTES, counter, graph, limit, scaled, thresholds
 from metering import metric_names as counters
-from metering.operations.own_costs.list_prices import PROCESSING_USD
+from metering.operations.own_costs import PROCESSING_USD
 from metering.units import KIB
 
 if TYPE_CHECKING:

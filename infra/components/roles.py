@@ -10,8 +10,8 @@ from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge_wildcard
 from infra.components.log_buckets import grant_announce, grant_describe, grant_read_logs
-from infra.components.queues import CONSUME, allow, allow_move
-from metering.stores.bucket import (
+from infra.components.queues import CONSUME, IngestQueue, allow, allow_move
+from metering.stores.objects import (
     ATHENA_RESULTS_PREFIX,
     AUDIT_PREFIX,
     CLOSED_PREFIX,
@@ -34,7 +34,6 @@ from metering.stores.bucket import (
 
 if TYPE_CHECKING:
     from infra.components.bucket import DataBucket
-    from infra.components.queues import IngestQueue
     from infra.components.tables import MeteringTable
     from infra.components.topics import AlertTopics
     from metering.fleet.stage import StageConfig

@@ -11,7 +11,7 @@ from constructs import Construct
 
 if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
-    from metering.stage_settings import GivenSettings
+    from metering.settings import GivenSettings
 
 
 class PublishedSettings(Construct):

@@ -14,7 +14,7 @@ from infra.components.acknowledgement import acknowledge_wildcard
 from infra.removal import removal_policy
 
 if TYPE_CHECKING:
-    from metering.fleet.settings.subscriptions import Subscription
+    from metering.fleet.settings.log_sources import Subscription
     from metering.fleet.stage import StageConfig
     from metering.operations.alarms import Severity
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import CfnOutput, Stack
+from aws_cdk import CfnOutput, Environment, IStackSynthesizer, Stack
+from aws_cdk import aws_lambda as lambda_
 
 from infra.components.api.http_api import HttpFront, UrlFront
 from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
-from metering.ledger.notes.tokens import LARGE_KEY
+from metering.ledger.notes.access import LARGE_KEY
 from metering.settings import as_environment
-from metering.stores.bucket import (
+from metering.stores.objects import (
     CLOSED_PREFIX,
     INVOICES_PREFIX,
     LAKE_PREFIX,
@@ -28,8 +29,6 @@ from metering.stores.bucket import (
 )
 
 if TYPE_CHECKING:
-    from aws_cdk import Environment, IStackSynthesizer
-    from aws_cdk import aws_lambda as lambda_
     from constructs import Construct
 
     from infra.stacks.data import DataStack

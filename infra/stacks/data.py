@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import CfnOutput, Stack
+from aws_cdk import CfnOutput, Environment, IStackSynthesizer, Stack
 
 from infra.components.analytics import LakeCatalog
 from infra.components.bucket import DataBucket
@@ -15,11 +15,10 @@ from infra.components.tables import EXPIRES_AT, MeteringTable, usage_table
 from infra.components.topics import AlertTopics
 
 if TYPE_CHECKING:
-    from aws_cdk import Environment, IStackSynthesizer
     from constructs import Construct
 
     from metering.fleet.stage import StageConfig
-    from metering.stage_settings import GivenSettings
+    from metering.settings import GivenSettings
 
 
 class DataStack(Stack):

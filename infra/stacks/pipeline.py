@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Aws, CfnOutput, Stack
+from aws_cdk import Aws, CfnOutput, Environment, IStackSynthesizer, Stack
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
 
 from infra.components.acknowledgement import acknowledge_wildcard
 from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
 from infra.components.log_sources import LogSources
 from metering.fleet.regions import ROLLUP_EVERY_MIN
-from metering.intake.senders.producers import encode_services
+from metering.intake.senders import encode_services
 from metering.ledger import partitions
-from metering.ledger.notes.biller import BILLER_KEY
-from metering.ledger.notes.budgets import ALERTS_PK
-from metering.ledger.notes.canary_runs import CANARY_PK
+from metering.ledger.notes.checks import CANARY_PK
+from metering.ledger.notes.money import ALERTS_PK, BILLER_KEY
 from metering.settings import as_environment
-from metering.stores.bucket import (
+from metering.stores.objects import (
     AUDIT_PREFIX,
     CONTEXT_PREFIX,
     DROP_PREFIX,
@@ -37,8 +37,6 @@ from metering.stores.bucket import (
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
-    from aws_cdk import Environment, IStackSynthesizer
-    from aws_cdk import aws_lambda as lambda_
     from constructs import Construct
 
     from infra.stacks.data import DataStack

@@ -5,22 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from lambdas.log import function_logger
-from lambdas.sqs import all_back
-from lambdas.start import starting
-from metering.adapters.aws.runtime import LambdaDeadline
+from lambdas.sqs import PartialBatchResponse, SqsEvent, SqsRecord, all_back
+from lambdas.start import Started, starting
+from metering.adapters.aws.runtime import LambdaContext, LambdaDeadline
 from metering.errors import UnavailableError
-from metering.stores.deliveries import ORIGINAL_SENDER, Delivery
+from metering.stores.queues import ORIGINAL_SENDER, Delivery, Queue, QueueFacts
 from metering.wiring.aggregator import AggregatorParts, build_aggregator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from lambdas.sqs import PartialBatchResponse, SqsEvent, SqsRecord
-    from lambdas.start import Started
-    from metering.adapters.aws.runtime import LambdaContext
     from metering.commit.aggregator import Aggregator
-    from metering.stores.queues import Queue, QueueFacts
-    from metering.stores.telemetry import Metrics
+    from metering.stores.clock import Metrics
 
 
 # Longest time from the receive of a message to the invocation with it, the batch window included.

@@ -10,24 +10,19 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mangum import Mangum
 
-from lambdas.start import starting
+from lambdas.start import Started, starting
 from metering.api.app import build
-from metering.api.limits import Limits
-from metering.api.parts import ApiParts
-from metering.api.reading import LedgerLarge
-from metering.api.request_log import RequestFigures, RequestLog
-from metering.api.tokens import LedgerTokens
+from metering.api.authentication import Grant, LedgerTokens, Limits
+from metering.api.parts import ApiParts, LedgerLarge, RequestFigures, RequestLog
 from metering.metric_names import API_FAILED_PERMILLE, API_READS, API_REQUESTS, API_SLOW_PERMILLE, API_UNAUTHORIZED
-from metering.wiring.functions import ReaderParts
+from metering.wiring.region import ReaderParts
 
 if TYPE_CHECKING:
     from mangum.types import LambdaContext as MangumContext
     from mangum.types import LambdaEvent
     from starlette.types import ASGIApp
 
-    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
-    from metering.api.grants import Grant
     from metering.stores.clock import Clock
     from metering.wiring.answers.costs import BillingRegions
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lambdas.start import starting
-from metering.adapters.aws.runtime import LambdaDeadline
+from lambdas.start import Started, starting
+from metering.adapters.aws.runtime import LambdaContext, LambdaDeadline
 from metering.metric_names import ANOMALIES_FOUND, BUDGET_ALERTS_MADE, BUDGET_ALERTS_SENT, RATED_FILES
-from metering.wiring.billing.biller import build_biller
-from metering.wiring.functions import FunctionParts
+from metering.wiring.biller import build_biller
+from metering.wiring.region import FunctionParts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lambdas.start import Started
-    from metering.adapters.aws.runtime import LambdaContext
     from metering.billing.budgets.biller import Biller
 
 dependencies = starting("biller", FunctionParts, lambda parts, _: build_biller(parts))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lambdas.start import starting
+from lambdas.start import Started, starting
 from metering import metric_names
-from metering.adapters.aws.runtime import LambdaDeadline
-from metering.ledger.notes.canary_runs import CanaryVerdict
+from metering.adapters.aws.runtime import LambdaContext, LambdaDeadline
+from metering.ledger.notes.checks import CanaryVerdict
 from metering.wiring.canary import build_canary
-from metering.wiring.functions import FunctionParts
+from metering.wiring.region import FunctionParts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lambdas.start import Started
-    from metering.adapters.aws.runtime import LambdaContext
     from metering.operations.canary import Canary
 
 _COUNTERS = {

@@ -5,21 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lambdas.shards import shard_of_event
-from lambdas.start import starting
-from metering.adapters.aws.runtime import LambdaDeadline
-from metering.ledger.contradictions import Contradictions
-from metering.stores.clock import EarlierDeadline
-from metering.stores.threads import CALLS_AT_ONCE
-from metering.wiring.functions import FunctionParts
-from metering.wiring.jobs import lake_jobs
+from lambdas.start import Started, starting
+from metering.adapters.aws.runtime import LambdaContext, LambdaDeadline
+from metering.ledger.runs import Contradictions
+from metering.stores.clock import CALLS_AT_ONCE, Deadline, EarlierDeadline
+from metering.wiring.jobs import LakeJobs, lake_jobs
+from metering.wiring.region import FunctionParts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from lambdas.start import Started
-    from metering.adapters.aws.runtime import LambdaContext
-    from metering.stores.clock import Deadline
-    from metering.wiring.jobs import LakeJobs
 
 # Part of the time that a compactor with more to do than it has time for leaves to the cleaners. Each cleaner leaves
 # half of what there is to those after it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from lambdas.start import starting
+from lambdas.start import Started, starting
 from metering.errors import MeteringError
 from metering.metric_names import CONTEXTS_CAPTURED
 from metering.wiring.onramps import OnrampParts, build_context_keeper, build_coverage_look
@@ -12,9 +12,8 @@ from metering.wiring.onramps import OnrampParts, build_context_keeper, build_cov
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
-    from metering.onramps.context.keeping import ContextKeeper
+    from metering.onramps.context.store import ContextKeeper
 
 
 class Look(NamedTuple):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lambdas.log import function_logger
-from lambdas.sqs import all_back
-from lambdas.start import starting
+from lambdas.sqs import PartialBatchResponse, SqsEvent, SqsRecord, all_back
+from lambdas.start import Started, starting
 from metering.errors import UnavailableError
 from metering.intake.batches import NoBatch
-from metering.intake.envelopes import read_announcements
-from metering.intake.notifications import CreatedObject
+from metering.intake.envelopes import CreatedObject, read_announcements
 from metering.metric_names import (
     LOG_EVENTS_PUT_BACK,
     LOG_EVENTS_WITHOUT_FILE,
@@ -27,8 +26,6 @@ from metering.wiring.onramps import OnrampParts, build_arrivals
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lambdas.sqs import PartialBatchResponse, SqsEvent, SqsRecord
-    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
     from metering.onramps.arrivals import Arrival, Arrivals, ArrivalVerdict
 

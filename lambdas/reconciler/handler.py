@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lambdas.start import starting
-from metering.adapters.aws.runtime import LambdaDeadline
+from lambdas.start import Started, starting
+from metering.adapters.aws.runtime import LambdaContext, LambdaDeadline
 from metering.errors import MeteringError
-from metering.stores.threads import scans_at_once
-from metering.wiring.functions import FunctionParts
-from metering.wiring.jobs import lake_jobs
+from metering.stores.clock import Metrics, scans_at_once
+from metering.wiring.jobs import LakeJobs, lake_jobs
+from metering.wiring.region import FunctionParts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from lambdas.start import Started
-    from metering.adapters.aws.runtime import LambdaContext
-    from metering.stores.telemetry import Metrics
-    from metering.wiring.jobs import LakeJobs
 
 
 def _jobs(parts: FunctionParts, metrics: Metrics) -> LakeJobs:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lambdas.shards import shard_of_event
-from lambdas.start import starting
-from metering.adapters.aws.runtime import LambdaDeadline
-from metering.stores.threads import CALLS_AT_ONCE
-from metering.wiring.functions import FunctionParts
+from lambdas.start import Started, starting
+from metering.adapters.aws.runtime import LambdaContext, LambdaDeadline
+from metering.stores.clock import CALLS_AT_ONCE, Metrics
 from metering.wiring.lake import build_rollup, rollup_tick
+from metering.wiring.region import FunctionParts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lambdas.start import Started
-    from metering.adapters.aws.runtime import LambdaContext
-    from metering.rollup.tick import RollupTick
-    from metering.stores.telemetry import Metrics
+    from metering.rollup.rollup import RollupTick
 
 
 def _tick(parts: FunctionParts, metrics: Metrics) -> RollupTick:

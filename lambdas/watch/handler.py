@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lambdas.start import starting
-from metering.wiring.functions import FunctionParts
+from lambdas.start import Started, starting
+from metering.wiring.region import FunctionParts
 from metering.wiring.watch import build_watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lambdas.start import Started
     from metering.adapters.aws.runtime import LambdaContext
     from metering.operations.watch import Watch
 

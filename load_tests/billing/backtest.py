@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from metering.billing.budgets.evaluation import BudgetPeriod, Evaluation
-from metering.cli.billing.budgeting import judged
+from metering.cli.billing.costing import judged
 from metering.cli.billing.home import billing_home
 from metering.cli.command import Session, command
 from metering.cli.commands.finance.budget import NameArgument
 from metering.hours import month_bounds_s, month_of
-from metering.reports.budgets.budget_answer import number_text
+from metering.reports.budgets import number_text
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:

@@ -19,22 +19,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.billing.budgets.biller import Biller, BillerResult, Home
-from metering.billing.budgets.budget import Scope, budget_of
+from metering.billing.budgets.budget import BudgetStore, Scope, budget_of
 from metering.billing.budgets.open_months import Terms
-from metering.billing.budgets.store import BudgetStore
 from metering.billing.day_sums.keeper import DaySumKeeper
-from metering.billing.organization.payers import Membership, Organization, Payer
-from metering.billing.prices.overrides import Overrides
-from metering.billing.prices.sample import sample_book
+from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.prices.store import Overrides, sample_book
 from metering.hours import month_bounds_s
-from metering.lake.parquet.reader import ParquetLakeReader
-from metering.lake.parquet.summaries import ParquetTotals
+from metering.lake.parquet.reader import ParquetLakeReader, ParquetTotals
 from metering.lake.parquet.usage_files import usage_table, usage_writer
 from metering.lake.plan import Plan, PlanFile, PlanHour
 from metering.ledger.booked_hours import LakeFile, Published
-from metering.ledger.notes.completeness import Completeness
+from metering.ledger.notes.watch import Completeness
 from metering.ledger.runs import Run, lake_chain
-from metering.stores.bucket import lake_file_key, plan_key, summary_key
+from metering.stores.objects import lake_file_key, plan_key, summary_key
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MIB
 from metering.usage.totals import Service, Total, UsageKey, UsageType

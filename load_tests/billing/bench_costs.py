@@ -26,17 +26,15 @@ from load_tests.bench_report import _MONTH as OPEN_MONTH
 from load_tests.bench_report import fill, ours
 from load_tests.billing.measured import rated
 from load_tests.billing.month import RatingMonth
-from metering.billing.prices.sample import sample_book
-from metering.billing.prices.store import PriceStore
+from metering.billing.prices.store import PriceStore, sample_book
 from metering.cli.commands.developer.local import start_local, stop_leftovers
 from metering.cli.connecting import connect
-from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
+from metering.lake.parquet.frozen_months import ParquetFrozenFiles
 from metering.reports.costs.answer import cost_answer
-from metering.reports.costs.query import CostParameters
+from metering.reports.costs.rows import CostParameters
 from metering.reports.costs.source import BookName, CostPlanner, CostSource
 from metering.units import DAY_S
-from metering.wiring.billing.costs import build_planner, build_shelf, kept_positions
-from metering.wiring.billing.usage import StageUsage
+from metering.wiring.billing import StageUsage, build_planner, build_shelf, kept_positions
 from metering.wiring.reports import build_freshness
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from metering.ledger.frozen_months import FrozenMonth
+    from metering.ledger.periods import FrozenMonth
     from metering.reports.query import GroupColumn
     from metering.stores.objects import ObjectStore
     from metering.wiring.connection import RegionConnection

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from metering.billing.money import line_cost
 from metering.billing.prices.book import PriceBook, PriceVersion, Product, Services, Tier
-from metering.billing.rating.cuts import Cut, Positions, SkuPositions, Threshold
+from metering.billing.rating.lines import Cut, Positions, SkuPositions, Threshold
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.rater import Rater
-from metering.billing.usage.ports import UsageLine
+from metering.billing.usage.months import UsageLine
 from metering.hours import month_bounds_s
 from metering.units import GIB, HOUR_S
 from metering.usage.totals import Service, UsageType

@@ -16,20 +16,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from load_tests.billing.month import BEGIN_S, END_S, MONTH, RatingMonth, price_book
-from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.rating.payer_prices import PayerPrices
-from metering.billing.usage.frozen_month import ClosedMonth
 from metering.billing.usage.months import MonthUsage
-from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
-from metering.reports.costs.columns.costs import ColumnCosts
-from metering.reports.costs.query import CostQuery
-from metering.reports.costs.rows import rows_of
-from metering.reports.query import UsageQuery
+from metering.billing.usage.stored_months import ClosedMonth
+from metering.lake.parquet.frozen_months import ParquetFrozenFiles
+from metering.reports.costs.column_costs import ColumnCosts
+from metering.reports.costs.rows import CostQuery, rows_of
+from metering.reports.query import GroupColumn, UsageQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.reports.query import GroupColumn
     from metering.stores.objects import ObjectStore
 
 _REGION, _PAYER = "us-east-1", "999999999999"

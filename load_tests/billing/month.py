@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,13 +16,12 @@ import pyarrow.compute as pc
 from metering.billing.prices.book import Allowance, PriceBook, PriceVersion, Product, Services, Tier
 from metering.hours import month_bounds_s
 from metering.lake.parquet.usage_files import NUMBER, USAGE_SCHEMA, usage_writer
-from metering.ledger.frozen_months import FrozenHour, FrozenMonth, FrozenRows
+from metering.ledger.periods import FrozenHour, FrozenMonth, FrozenRows
 from metering.units import DAY_S, GIB, HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
-    from typing import BinaryIO
 
 MONTH = "2026-10"
 BEGIN_S, END_S = month_bounds_s(MONTH)

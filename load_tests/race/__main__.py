@@ -22,16 +22,14 @@ from load_tests.costs import MESSAGES
 from load_tests.race.crew import WORKERS
 from load_tests.race.running import COPIES, KILL_EVERY_S, LOST_REPLIES, OURS, Race, Result
 from load_tests.wire.counts import counting_emulator
-from metering.adapters.emulator import ministack as emulator
+from metering.adapters import ministack as emulator
 from metering.hours import hour_of
 from metering.replay.scenarios import SCENARIOS
-from metering.replay.synthesis import Synthesis
+from metering.replay.synthesis import Shipment, Synthesis
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from metering.replay.synthesis import Shipment
 
 NAMES = ("powertools", "transact", OURS)
 LEVELS = {1: "load-1", 5: "load-5", 16: "load"}

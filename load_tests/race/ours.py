@@ -6,11 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 from load_tests.stage import settings
-from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.aws.s3.objects import S3ObjectStore
-from metering.ledger.contradictions import Contradictions
-from metering.ledger.waiting import waiting_commits
+from metering.ledger.commits import waiting_commits
+from metering.ledger.runs import Contradictions
 from metering.settings import Settings
 from metering.stores.writes import Table
 from metering.wiring.aggregator import build_aggregator

@@ -18,19 +18,17 @@ from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
 
 from load_tests.costs import MESSAGES
-from load_tests.race.naive import Powertools, Transact
+from load_tests.race.naive import Contender, Powertools, Transact
 from load_tests.race.ours import Ours
 from load_tests.race.site import Site
 from metering.adapters.aws.queues import queue_at
-from metering.stores.deliveries import Delivery
-from metering.stores.queues import ReceivedMessage
+from metering.stores.queues import Delivery, ReceivedMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from botocore.awsrequest import AWSPreparedRequest
 
-    from load_tests.race.naive import Contender
     from metering.adapters.aws.session import Clients
 
 # SQS hands over ten messages a call.

@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 
 from load_tests.scale.bench import Bench, Result, expect
 from load_tests.scale.items import BLOCKS_A_SOURCE, source_id
-from load_tests.scale.region import ROUNDS
+from load_tests.scale.region import ROUNDS, Region
 from load_tests.scale.templates import Templates
 from metering.audit.sequences import SourceSightings
-from metering.audit.verify.verifier import Verifier
+from metering.audit.verifier import Verifier
 from metering.ledger.notes.reconciliation import WorkList
-from metering.stores.threads import CALLS_AT_ONCE
+from metering.stores.clock import CALLS_AT_ONCE
 from metering.units import DAY_S, HOUR_S, MIB
 from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from load_tests.scale.region import Region
 
 # A prime, larger than the numbers of a source in a day.
 _SPREAD = 7_919

@@ -15,8 +15,8 @@ from load_tests.scale.objects import ComputedObjects
 from load_tests.scale.sdk import SdkCosts, measure
 from load_tests.scale.templates import Templates
 from load_tests.stage import settings
-from metering.stores.threads import CALLS_AT_ONCE
-from metering.stores.writes import Absent, AnyOf, LessThan, Put, Table, Update, key_of
+from metering.stores.clock import CALLS_AT_ONCE
+from metering.stores.writes import Absent, AnyOf, Item, LessThan, Put, Table, Update, key_of
 from metering.units import HOUR_S
 from metering.wiring.jobs import LakeJobs, lake_jobs
 from tests.support.memory.alerts import MemoryAlerts
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from load_tests.scale.region import Region
     from load_tests.scale.staging import Staging
-    from metering.stores.writes import Item
 
 _SAMPLES = 5_000
 _FOREVER_MS = 10**12

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.billing.closing.freezing import MonthFreezer
+from metering.billing.freezing import MonthFreezer
 from metering.hours import month_bounds_s
-from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
-from metering.lake.usage_digest import in_order, usage_digest
+from metering.lake.parquet.frozen_months import ParquetFrozenFiles
+from metering.lake.ports import in_order, usage_digest
 from metering.ledger.booked_hours import LakeFile
-from metering.ledger.periods import Period
-from metering.stores.bucket import closed_month_key, lake_file_key
-from metering.stores.retrying import Retrier
+from metering.ledger.periods import FrozenMonth, Period
+from metering.stores.clock import Retrier
+from metering.stores.objects import closed_month_key, lake_file_key
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType, sum_totals
@@ -19,7 +19,6 @@ from metering.usage.totals import Service, Total, UsageKey, UsageType, sum_total
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from metering.ledger.frozen_months import FrozenMonth
     from metering.wiring.connection import RegionConnection
 
 

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 from load_tests.scale.memory import Kept
 from load_tests.scale.region import KINDS, RECORDS, ROUNDS, Region, account_id, kind
-from load_tests.scale.staging import KEPT
+from load_tests.scale.staging import KEPT, Staging
 from metering.audit.sequences import SeenSequences
 from metering.audit.source_keeping import SourceMemory
 from metering.hours import hour_label, month_bounds_s, parse_hour
 from metering.ledger import partitions
 from metering.ledger.booked_hours import POINTER_PREFIX, LakeFile, Published
 from metering.ledger.markers import marker_key
-from metering.ledger.notes.sources import SOURCE_PK, SOURCES_KEY, SourceFigures
+from metering.ledger.notes.reconciliation import SOURCE_PK, SOURCES_KEY, SourceFigures
 from metering.ledger.runs import Run, lake_chain, rollup_chain
 from metering.ledger.usage.items import usage_item_key
 from metering.ledger.usage.kinds import kind_items
-from metering.stores.bucket import lake_file_key, plan_key
-from metering.stores.item_size import item_bytes
-from metering.stores.writes import Key, Put, Table, key_of
+from metering.stores.items import item_bytes
+from metering.stores.objects import lake_file_key, plan_key
+from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update, Value, key_of
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import UsageKey
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from load_tests.scale.meter import Meter
-    from load_tests.scale.staging import Staging
-    from metering.stores.writes import Action, Delete, Item, Update, Value
 
 _PAGE_BYTES = 1_000_000
 _HASH = "5f" * 32

@@ -11,12 +11,11 @@ from load_tests.scale.region import LATE_DAYS, MARKER_DAYS, TARGET_ACCOUNTS, Reg
 from load_tests.scale.small_jobs import canary_of, fill_notes, watch_of
 from load_tests.scale.staging import Staging
 from load_tests.scale.templates import Templates
-from metering.audit.scan.cells import SHARE_OF_CELLS
-from metering.fleet.settings.tunables import TUNABLES
-from metering.fleet.stage import StageConfig
+from metering.audit.census_state import SHARE_OF_CELLS
+from metering.fleet.stage import TUNABLES, StageConfig
 from metering.hours import month_bounds_s
-from metering.ledger.notes.lake.figures import lake_figures
-from metering.ledger.waiting import waiting_in
+from metering.ledger.commits import waiting_in
+from metering.ledger.notes.lake import lake_figures
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:

@@ -8,23 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from load_tests.scale.region import LATE_DAYS, Region
-from load_tests.scale.staging import KEPT
+from load_tests.scale.staging import KEPT, Staging
 from load_tests.scale.templates import FileRanges, Templates
 from metering.errors import ObjectMissingError
 from metering.hours import hour_label
 from metering.lake.plan import Plan, PlanFile, PlanHour
-from metering.stores.bucket import (
+from metering.stores.objects import (
     LAKE_PREFIX,
     RUNS_PREFIX,
     STAGING_PREFIX,
     SUMMARIES_PREFIX,
+    ObjectInfo,
+    Ranges,
     hour_of_lake_key,
     lake_file_key,
     lake_prefix,
     number_of_plan,
     staging_key,
 )
-from metering.stores.objects import ObjectInfo
 from metering.units import DAY_S, HOUR_S
 from tests.support.memory.ranges import MemoryRanges
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from load_tests.scale.meter import Meter
-    from load_tests.scale.staging import Staging
-    from metering.stores.ranges import Ranges
 
 _PAGE_KEYS = 1_000
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from metering.fleet.settings.tunables import TUNABLES
+from metering.fleet.stage import TUNABLES
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Service, Total, UsageKind, UsageType, sum_totals
 

@@ -13,18 +13,15 @@ from load_tests.scale.bench import Bench, expect
 from load_tests.scale.region import KINDS, RECORDS_OF_A_KIND, ROUNDS, Region, account_id, kind
 from load_tests.scale.small_jobs import freshness_of
 from metering.hours import month_bounds_s
-from metering.intake.instants import SECOND_US
-from metering.lake.parquet.frozen_months.account_groups import account_groups
-from metering.lake.parquet.frozen_months.account_index import add_account_index
-from metering.lake.parquet.frozen_months.files import DAY_GROUP_ROWS, GROUP_ROWS
-from metering.lake.parquet.schema import INSTANT
-from metering.lake.parquet.usage_files import NAMES, NUMBER, USAGE_SCHEMA, usage_writer
+from metering.intake.admission import SECOND_US
+from metering.lake.parquet.frozen_months import DAY_GROUP_ROWS, GROUP_ROWS, account_groups
+from metering.lake.parquet.hour_rows import INSTANT
+from metering.lake.parquet.usage_files import NAMES, NUMBER, USAGE_SCHEMA, add_account_index, usage_writer
 from metering.ledger.booked_hours import LakeFile
-from metering.ledger.frozen_months import FrozenHour, FrozenMonth, FrozenRows
-from metering.ledger.periods import Period
+from metering.ledger.periods import FrozenHour, FrozenMonth, FrozenRows, Period
 from metering.reports.query import UsageParameters
 from metering.reports.source import ReportSource, report_rows
-from metering.stores.bucket import (
+from metering.stores.objects import (
     closed_accounts_key,
     closed_days_key,
     closed_hour_key,

@@ -15,17 +15,15 @@ import boto3
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
-from metering.adapters.aws.dynamodb.attributes import to_attributes
-from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
-from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.adapters.aws.item_attributes import to_attributes
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, sdk_config
-from metering.stores.writes import Put, Table, Update, key_of
+from metering.stores.writes import Item, Put, Table, Update, key_of
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Mapping, Sequence
-
-    from metering.stores.writes import Item
 
 _REPEATS = 60
 _KEYS = 1_000

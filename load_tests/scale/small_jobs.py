@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 from metering.audit.freshness import Freshness
 from metering.hours import hour_of
 from metering.ledger.commits import CommitRecord
-from metering.ledger.conflicts import conflict_seen_item
-from metering.ledger.markers import Marker
-from metering.ledger.notes.canary_batches import CANARY_BYTES, canary_batch_id, slot_of
-from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
+from metering.ledger.markers import Marker, conflict_seen_item
+from metering.ledger.notes.checks import CANARY_BYTES, CanaryRun, CanaryVerdict, canary_batch_id, slot_of
 from metering.ledger.usage.reading import UsageReading
 from metering.operations.canary import Canary
 from metering.operations.watch import Watch
-from metering.stores.bucket import staging_key
+from metering.stores.objects import staging_key
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S

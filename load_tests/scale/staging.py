@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from load_tests.scale.region import COMMIT_BATCHES, LATE_DAYS, ROUNDS, Region
 from metering.ledger.booked_hours import Pending, Pointer
-from metering.ledger.commits import CommitRecord
-from metering.ledger.waiting import Waiting
-from metering.stores.bucket import staging_key
+from metering.ledger.commits import CommitRecord, Waiting
+from metering.stores.objects import staging_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, sum_totals
 

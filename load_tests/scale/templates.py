@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from load_tests.scale.items import batch_id
-from load_tests.scale.region import KINDS, LATE_DAYS, RECORDS_OF_A_KIND, account_id, kind
+from load_tests.scale.region import KINDS, LATE_DAYS, RECORDS_OF_A_KIND, Region, account_id, kind
+from metering.intake.admission import SECOND_US
 from metering.intake.formats.columns import arrow
-from metering.intake.instants import SECOND_US
-from metering.lake.parquet.hour_rows import HOUR_SCHEMA, TEXT_COLUMNS
-from metering.lake.parquet.schema import BOOKED_HOUR, INSTANT, STAGING_SCHEMA
+from metering.lake.parquet.hour_rows import BOOKED_HOUR, HOUR_SCHEMA, INSTANT, STAGING_SCHEMA, TEXT_COLUMNS
 from metering.lake.parquet.usage_files import NAMES, USAGE_SCHEMA, usage_table
-from metering.stores.ranges import Ranges
+from metering.stores.objects import Ranges
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-    from load_tests.scale.region import Region
     from load_tests.scale.staging import Staging
 
 _GROUP_ROWS = 512 * 1024

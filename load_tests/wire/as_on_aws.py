@@ -14,17 +14,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from load_tests.costs import MESSAGES, RUN_BATCHES
-from load_tests.wire.counts import Sums, counting_emulator, total
+from load_tests.wire.counts import Sums, WireCounts, counting_emulator, total
 from load_tests.wire.day_costs import day_costs, print_day
 from load_tests.wire.region import SEED, Load, WireRegion, clients_of, deliveries_of
 from load_tests.wire.runs import PARTS, WireRun
-from metering.adapters.emulator import ministack as emulator
+from metering.adapters import ministack as emulator
 from metering.replay.synthesis import account_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from load_tests.wire.counts import WireCounts
 
 LOADS = (
     Load(scenario="load-1", accounts=500, most_units=3.0, most_usd=None),

@@ -16,11 +16,7 @@ from load_tests.wire.counts import total
 from metering.fleet.stage import StageConfig
 from metering.ledger import partitions
 from metering.ledger.usage.items import ACCOUNT_PREFIX
-from metering.operations.own_costs.list_prices import (
-    PROCESSING_USD,
-    STORED_ITEMS_USD_GB_MONTH,
-    StoragePrices,
-)
+from metering.operations.own_costs import PROCESSING_USD, STORED_ITEMS_USD_GB_MONTH, StoragePrices
 from metering.units import DAY_S, GIB, KIB, MINUTE_S
 
 if TYPE_CHECKING:

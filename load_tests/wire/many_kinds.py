@@ -10,14 +10,12 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.replay.flows import FLOWS
-from metering.replay.synthesis import account_id
+from metering.replay.records import FLOWS
+from metering.replay.synthesis import Shipment, account_id
 from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from metering.replay.synthesis import Shipment
 
 # Its edge may be the metered side of no other service, so it keeps its name.
 _FIXED = "AmazonCloudFront"

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Literal
 from load_tests.costs import MESSAGES
 from load_tests.stage import settings
 from load_tests.wire.many_kinds import ManyKinds
-from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.runtime import SystemEntropy
-from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, Clients
 from metering.hours import hour_of
 from metering.ledger.usage.kinds import KindNames
 from metering.replay.scenarios import SCENARIOS
-from metering.replay.synthesis import Synthesis
+from metering.replay.synthesis import Shipment, Synthesis
 from metering.settings import Settings
-from metering.stores.deliveries import Delivery
-from metering.stores.item_size import item_bytes
+from metering.stores.items import item_bytes
+from metering.stores.queues import Delivery
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.aggregator import build_aggregator
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb.type_defs import KeySchemaElementTypeDef
 
-    from metering.replay.synthesis import Shipment
     from metering.usage.totals import Total, UsageKey, UsageKind
 
 REGION = "us-east-1"

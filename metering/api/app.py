@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from metering.api import page
-from metering.api.openapi import document
-from metering.api.parameters import given_values
-from metering.api.problems import ProblemError, problem_of
+from metering.api import openapi, page
+from metering.api.parameters import ProblemError, given_values, problem_of
 from metering.api.resources import accounts, cost, freshness, health, operators, trace, usage
 from metering.errors import MeteringError
 from metering.version import package_version
@@ -62,14 +60,14 @@ def build(parts: ApiParts) -> FastAPI:
 
 
 def _serve_document(app: FastAPI, resources: list[Resource]) -> None:
-    content = document.document_bytes(resources, version=app.version)
+    content = openapi.document_bytes(resources, version=app.version)
 
     async def answer(request: Request) -> Response:
         given_values((), request.scope["query_string"])
         headers = {"Cache-Control": f"public, max-age={_DOCUMENT_S}"}
         return Response(content=content, media_type="application/json", headers=headers)
 
-    app.add_api_route(document.PATH, answer, methods=["GET"], response_class=Response, response_model=None)
+    app.add_api_route(openapi.PATH, answer, methods=["GET"], response_class=Response, response_model=None)
 
 
 def _problem(_request: Request, error: Exception) -> Response:

@@ -5,23 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from metering.api.grants import EVERYONE, Grant, Role, effective_accounts
-from metering.reports.parameters import InvalidParametersError
-from metering.reports.read_budget import most_hours, partitions_of
-from metering.wiring.answers.completeness import in_short, stored_completeness
+from metering.api.authentication import EVERYONE, Grant, effective_accounts
+from metering.reports.query import ReadBudget, UsageQuery, most_hours, partitions_of
+from metering.reports.time_range import InvalidParametersError
+from metering.wiring.answers.freshness import in_short, stored_completeness
 from metering.wiring.answers.usage import hours_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from metering.api.parameters import Given, Parameter
-    from metering.api.parts import ApiParts
-    from metering.api.reading import Reading
-    from metering.audit.held_back import Complete
+    from metering.api.parts import ApiParts, Reading
+    from metering.audit.freshness import Complete
+    from metering.ledger.notes.access import Role
     from metering.reports.answer import Answer, Json
-    from metering.reports.query import UsageQuery
-    from metering.reports.read_budget import ReadBudget
-    from metering.wiring.answers.ports import ReadableRegion
+    from metering.wiring.lake import ReadableRegion
 
 
 KEPT_S = 30

@@ -1,20 +1,316 @@
-"""Who asks, before anything else is looked at: the bearer token of a request, and how often it asks."""
+"""Who asks, what the token may see, how often and how much: checked before anything else."""
 
 from __future__ import annotations
 
+import hmac
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
 
-from metering.api.limiter import Limiter
-from metering.api.problems import ProblemError
+from metering.api.parameters import ParameterFault, ProblemError
+from metering.ledger.notes.access import Role, StoredToken, token_key
+from metering.operations.access import secret_sha256, token_parts
+from metering.reports.query import FIRST_YEAR, ReadBudget
+from metering.stores.writes import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    from metering.api.grants import Grant, Tokens
-    from metering.api.limits import Limits
     from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+
+
+EVERYONE = frozenset(Role)
+STAFF = frozenset({Role.ANALYST, Role.OPERATOR})
+OPERATORS = frozenset({Role.OPERATOR})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What the holder of a token may see.
+
+    Attributes:
+        token_id: Public part of the token, for logs.
+        role: What kinds of answers it gets.
+        accounts: The accounts that it may see; None for all. A customer always has a set.
+        costs: It may see costs at tiers that its accounts share with accounts that it does not see.
+    """
+
+    token_id: str
+    role: Role
+    accounts: frozenset[str] | None = None
+    costs: bool = False
+
+
+class Tokens(Protocol):
+    """Knows tokens."""
+
+    def grant_of(self, token: str) -> Grant | None:
+        """What the holder of a token may see; None for a token that is unknown, expired or revoked.
+
+        Raises:
+            UnavailableError: The ledger gave no answer.
+        """
+        ...
+
+
+def effective_accounts(grant: Grant, asked: Collection[str], *, parameter: str = "account") -> frozenset[str]:
+    """The accounts that a request reads; the empty set means all, and only a grant without a set gives it.
+
+    Args:
+        grant: What the holder may see.
+        asked: The accounts that the request names; empty if it names none.
+        parameter: The parameter that names them.
+
+    Raises:
+        ProblemError: 403, if one of them is not granted. It is raised before any look-up, so that the answer is the
+            same whether the account exists or not.
+    """
+    if grant.accounts is None:
+        return frozenset(asked)
+    foreign = sorted(set(asked) - grant.accounts)
+    if foreign or not grant.accounts:
+        raise ProblemError(
+            kind="not-granted",
+            status=403,
+            title="Not granted",
+            detail="This token does not see that account.",
+            faults=[ParameterFault(parameter=parameter, detail=f"{each} is not granted.") for each in foreign],
+        )
+    return frozenset(asked) or grant.accounts
+
+
+# About 200 bytes each. Only good tokens are counted, so nobody can fill it by guessing.
+MOST_TOKENS = 10_000
+
+
+@dataclass(kw_only=True)
+class Limiter:
+    """Counts requests of tokens, or what they read. Several threads may use it.
+
+    Each token has a moment until which its bucket is spoken for: a unit moves it on by `1 / rate_per_s`, and a request
+    is let in unless that is more than a whole bucket ahead of now.
+
+    Attributes:
+        rate_per_s: Units a second of one token, on average; a request is one.
+        burst: Units of one token at once.
+        clock: The time now.
+        most_units: Units of the largest request.
+    """
+
+    rate_per_s: float
+    burst: int
+    clock: Clock
+    most_units: int = 1
+    _full_at_ms: OrderedDict[str, float] = field(default_factory=OrderedDict, init=False, repr=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
+
+    def wait_s(self, token_id: str, units: int = 1) -> int:
+        """Count a request of a token: 0 if it is let in, else the whole seconds after which the next one is.
+
+        A request that is not let in counts nothing. One is let in if there is room for one unit: what it takes beyond
+        the bucket is a debt, and the next one waits until it is paid.
+
+        Args:
+            token_id: The token.
+            units: What the request takes of the bucket.
+        """
+        now_ms = self.clock.now_ms()
+        step_ms = 1000 / self.rate_per_s
+        bucket_ms = step_ms * self.burst
+        with self._lock:
+            full_at_ms = self._full_at(token_id, now_ms)
+            late_ms = full_at_ms + step_ms - (now_ms + bucket_ms)
+            self._keep(token_id, full_at_ms if late_ms > 0 else full_at_ms + step_ms * units)
+        return -int(-late_ms // 1000) if late_ms > 0 else 0
+
+    def correct(self, token_id: str, units: int) -> None:
+        """Count more of a request that was let in, or less if this is negative."""
+        with self._lock:
+            self._keep(token_id, self._full_at(token_id, self.clock.now_ms()) + 1000 / self.rate_per_s * units)
+
+    def _full_at(self, token_id: str, now_ms: int) -> float:
+        # A clock that was set back leaves at most an empty bucket, and the largest debt.
+        most_ms = 1000 / self.rate_per_s * (self.burst + self.most_units - 1)
+        return min(max(self._full_at_ms.get(token_id, 0.0), now_ms), now_ms + most_ms)
+
+    def _keep(self, token_id: str, full_at_ms: float) -> None:
+        self._full_at_ms[token_id] = full_at_ms
+        self._full_at_ms.move_to_end(token_id)
+        while len(self._full_at_ms) > MOST_TOKENS:
+            self._full_at_ms.popitem(last=False)
+
+
+# Checks of tokens: one strong read of the ledger, remembered for a minute.
+#
+# Remembered is what the ledger says of an id, never a secret. So a wrong secret of a known id costs no read, an
+# expiry
+# holds at once, and a revocation within a minute. Ids that the ledger does not know are remembered apart from those
+# that
+# it knows: whoever guesses pushes no token out.
+
+
+REMEMBERED_MS = 60_000
+# About 1 kB each, with 100 accounts 3 kB.
+MOST_KNOWN = 2_000
+# About 200 bytes each.
+MOST_UNKNOWN = 10_000
+
+
+class _Memory:
+    """What the ledger said of ids, the most recent ones. It is a cache: what is forgotten is read again."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[str, tuple[int, StoredToken | None]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, token_id: str, now_ms: int) -> tuple[int, StoredToken | None] | None:
+        found = self._kept.get(token_id)
+        # A clock that was set back does not prolong a life.
+        if found is None or not 0 <= now_ms - found[0] < REMEMBERED_MS:
+            self._kept.pop(token_id, None)
+            return None
+        self._kept.move_to_end(token_id)
+        return found
+
+    def put(self, token_id: str, now_ms: int, stored: StoredToken | None) -> None:
+        self._kept[token_id] = (now_ms, stored)
+        self._kept.move_to_end(token_id)
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+
+
+@dataclass(kw_only=True)
+class LedgerTokens:
+    """`Tokens` of the ledger of one region. Several threads may use it.
+
+    Attributes:
+        items: The ledger.
+        clock: The time now.
+    """
+
+    items: ItemStore
+    clock: Clock
+    _known: _Memory = field(default_factory=lambda: _Memory(MOST_KNOWN), init=False, repr=False)
+    _unknown: _Memory = field(default_factory=lambda: _Memory(MOST_UNKNOWN), init=False, repr=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
+
+    def grant_of(self, token: str) -> Grant | None:
+        """What the holder of a token may see; None for a token that is unknown, expired or revoked.
+
+        A text that has not the form of a token is refused without a read.
+
+        Raises:
+            LedgerCorruptError: The item of this id is none of a token.
+            UnavailableError: The ledger gave no answer. Nothing that it said earlier than a minute ago stands in.
+        """
+        parts = token_parts(token)
+        if parts is None:
+            return None
+        token_id, secret = parts
+        stored = self._stored(token_id)
+        if stored is None or not hmac.compare_digest(stored.secret_sha256, secret_sha256(secret)):
+            return None
+        return grant_of_stored(stored) if stored.good_at(self.clock.now_ms() // 1000) else None
+
+    @property
+    def remembered(self) -> int:
+        """How many ids are remembered, known and unknown."""
+        with self._lock:
+            return len(self._known) + len(self._unknown)
+
+    def _stored(self, token_id: str) -> StoredToken | None:
+        # Taken before the read: what is remembered is never younger than it says.
+        now_ms = self.clock.now_ms()
+        with self._lock:
+            found = self._known.get(token_id, now_ms) or self._unknown.get(token_id, now_ms)
+        if found is not None:
+            return found[1]
+        item = self.items.get(Table.LEDGER, token_key(token_id))
+        stored = None if item is None else StoredToken.from_item(item)
+        with self._lock:
+            (self._unknown if stored is None else self._known).put(token_id, now_ms, stored)
+        return stored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneToken:
+    """`Tokens` of a server on this machine: the one that was drawn when it started. Nothing is read or kept.
+
+    Attributes:
+        secret: The token.
+        role: What its holder may see.
+    """
+
+    secret: str = field(repr=False)
+    role: Role = Role.OPERATOR
+
+    def grant_of(self, token: str) -> Grant | None:
+        """The grant of this token; None for any other."""
+        same = hmac.compare_digest(token.encode(errors="replace"), self.secret.encode())
+        return Grant(token_id="local", role=self.role) if same else None  # noqa: S106 - no secret: a name for the log
+
+
+def grant_of_stored(stored: StoredToken) -> Grant:
+    """What the holder of a token that is good may see."""
+    accounts = None if stored.accounts is None else frozenset(stored.accounts)
+    return Grant(token_id=stored.token_id, role=stored.role, accounts=accounts, costs=stored.costs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Budgets of a request. The numbers are measured or priced in docs/decisions.
+
+    Attributes:
+        partitions: Accounts times months of the usage table.
+        months: Months of a range.
+        open_hours: Hours of open months that are read from the lake.
+        json_rows: Rows of an answer in JSON.
+        table_rows: Rows of an answer in NDJSON, CSV and Parquet.
+        summed_rows: Rows that are summed for an answer, before it is cut into pages.
+        page_rows: Rows of a page that a cursor asks for, if `limit` is not named.
+        first_year: No range begins before it.
+        deadline_s: Seconds until a request is given up.
+        answer_bytes: Size of an answer after compression.
+        token_rate_per_s: Requests a second of one token, on average.
+        token_burst: Requests of one token at once.
+        token_reads_per_s: Hours and partitions that one token may have read a second, on average.
+        token_reads: As many at once. A request that is larger is answered if the token has read little before.
+        large: A request that reads more is large.
+        large_of_token: Large requests of one token at once.
+        large_of_all: Large requests of all tokens at once.
+    """
+
+    partitions: int = 200
+    months: int = 13
+    open_hours: int = 168
+    json_rows: int = 20_000
+    table_rows: int = 100_000
+    summed_rows: int = 300_000
+    page_rows: int = 1_000
+    first_year: int = FIRST_YEAR
+    deadline_s: float = 25.0
+    answer_bytes: int = 5_500_000
+    token_rate_per_s: float = 5.0
+    token_burst: int = 20
+    token_reads_per_s: float = 20.0
+    token_reads: int = 1_000
+    large: int = 12
+    large_of_token: int = 2
+    large_of_all: int = 4
+
+    @property
+    def budget(self) -> ReadBudget:
+        """What the answer to one question may cost to read."""
+        return ReadBudget(
+            partitions=self.partitions, hours=self.open_hours, months=self.months, first_year=self.first_year
+        )
+
 
 # RFC 6750. What is longer is no token of ours, and is not looked at. The scheme is read in any case (RFC 9110).
 _BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/=-]{1,256})")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 
-from metering.api.problems import ProblemError
+from metering.api.parameters import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -8,16 +8,14 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.api.asking import FINAL_S, KEPT_S, Reply
-from metering.api.problems import ParameterFault, ProblemError
-from metering.reports.parameters import InvalidParametersError, ParameterProblem
-from metering.reports.time_range import WORDS
+from metering.api.asking import FINAL_S, KEPT_S, Asked, Reply
+from metering.api.parameters import ParameterFault, ProblemError
+from metering.reports.time_range import WORDS, InvalidParametersError, ParameterProblem
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from metering.api.asking import Asked
     from metering.reports.answer import Answer, Cell, Json
 
 _UNCOUNTED = frozenset({"limit", "cursor", "format"})

@@ -1,24 +1,346 @@
-"""What the API is built of."""
+"""Parts of the API, the readings that requests share, and what a request leaves in the log."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
 
-from metering.api.authentication import Door
-from metering.api.grants import Tokens as Tokens  # noqa: TC001 - others import it from here
-from metering.api.reading import ProcessLarge, Shares
+from metering.api.authentication import (
+    Door,
+    Limiter,
+    Limits,
+    Tokens,
+)
+from metering.api.parameters import ProblemError
+from metering.errors import ConditionFailedError, OutOfTimeError, UnavailableError
+from metering.ledger.notes.access import LARGE_KEY, LargeRequest, LargeRequests
+from metering.stores.writes import Absent, Equals, Put, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from metering.api.limits import Limits
-    from metering.api.reading import LargeStore
+    from starlette.requests import HTTPConnection
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
     from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
     from metering.wiring.answers.costs import BillingRegions
-    from metering.wiring.answers.ports import ReadableRegion
     from metering.wiring.answers.usage import Everywhere
+    from metering.wiring.lake import ReadableRegion
+
+
+# What one request came to, for the log: never the token, the query or the content of an answer.
+#
+# It stands before the application, so that it also sees what the framework answers by itself.
+
+
+_KEY = "metering.figures"
+NO_ROUTE = "none"
+"""Route of a request that no route takes: its path may be anything, also a pasted secret."""
+
+_FAILED = 500
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestFigures:
+    """Figures of one request, which the parts that answer it fill in. Mutable.
+
+    Attributes:
+        method: HTTP method.
+        route: Route as it is declared, such as `/v1/hours/{hour}`; `none` if there is none.
+        status: HTTP status of the answer; 500 if none was begun.
+        ms: Milliseconds from its first byte to the end of the answer.
+        token_id: Public part of a token that is known; empty for any other.
+        partitions: Partitions of the usage table that were read.
+        hours: Hours of the lake that were read.
+        rows: Rows of the answer.
+    """
+
+    method: str = ""
+    route: str = NO_ROUTE
+    status: int = _FAILED
+    ms: int = 0
+    token_id: str = ""
+    partitions: int = 0
+    hours: int = 0
+    rows: int = 0
+
+    def fields(self) -> dict[str, str | int]:
+        """The figures as fields of a log line."""
+        return {
+            "method": self.method,
+            "route": self.route,
+            "status": self.status,
+            "ms": self.ms,
+            "token_id": self.token_id,
+            "partitions": self.partitions,
+            "hours": self.hours,
+            "rows": self.rows,
+        }
+
+
+def figures_of(request: HTTPConnection) -> RequestFigures:
+    """The figures of a request, to be filled in; ones that nobody reads if the application has no log before it."""
+    found = request.scope.get(_KEY)
+    return found if isinstance(found, RequestFigures) else RequestFigures()
+
+
+class RequestLog:
+    """Tells what each request came to, once, when its answer has ended or it has failed.
+
+    Args:
+        app: The application behind it.
+        tell: Takes the figures.
+        clock: The time now.
+    """
+
+    def __init__(self, app: ASGIApp, *, tell: Callable[[RequestFigures], None], clock: Clock) -> None:
+        self._app = app
+        self._tell = tell
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as an ASGI application."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began_ms = self._clock.now_ms()
+        figures = RequestFigures(method=scope["method"])
+        scope[_KEY] = figures
+
+        async def heard(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                figures.status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, heard)
+        finally:
+            figures.route = _route(scope)
+            figures.ms = max(self._clock.now_ms() - began_ms, 0)
+            self._tell(figures)
+
+
+def _route(scope: Mapping[str, object]) -> str:
+    return str(getattr(scope.get("route"), "path", NO_ROUTE))
+
+
+# What requests read beside each other: charged to their token before it is read, counted while it is, and few at
+# once.
+#
+# A read is an hour of the lake or a partition of the usage table. A request that reads many of them is large: it
+# takes
+# seconds, and a few of them take all that a process or a function has. So there is a bound on the large requests of
+# one
+# token that are in work at once, and one on those of all.
+
+
+# What a process does after its deadline ends with the read that it is in. A process that has ended gives nothing back.
+_MARGIN_S = 10
+# Whoever begins at the same moment reads again; each time, one of them has begun.
+_ATTEMPTS = 10
+_RETRY_AFTER_S = 3
+_MONTH_HOURS = 31 * 24
+
+
+class LargeStore(Protocol):
+    """Keeps which large requests are in work."""
+
+    def read(self) -> LargeRequests:
+        """As of now."""
+        ...
+
+    def write(self, requests: LargeRequests) -> bool:
+        """Replace them, if nobody has since they were read; whether that was so."""
+        ...
+
+
+@dataclass(slots=True)
+class ProcessLarge:
+    """Those of this process. Several threads may use it."""
+
+    _kept: LargeRequests = field(default_factory=LargeRequests)
+    _lock: Lock = field(default_factory=Lock)
+
+    def read(self) -> LargeRequests:
+        return self._kept
+
+    def write(self, requests: LargeRequests) -> bool:
+        with self._lock:
+            if requests.version != self._kept.version:
+                return False
+            self._kept = replace(requests, version=requests.version + 1)
+            return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerLarge:
+    """Those of all processes that answer for a region: one item of its ledger."""
+
+    items: Callable[[], ItemStore]
+
+    def read(self) -> LargeRequests:
+        item = self.items().get(Table.LEDGER, LARGE_KEY)
+        return LargeRequests() if item is None else LargeRequests.from_item(item)
+
+    def write(self, requests: LargeRequests) -> bool:
+        before = requests.version
+        condition = Equals(attribute="version", value=before) if before else Absent()
+        item = replace(requests, version=before + 1).to_item()
+        try:
+            self.items().put(Put(table=Table.LEDGER, item=item, condition=condition))
+        except ConditionFailedError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """What tokens may read beside each other: one for all routes of an application.
+
+    Attributes:
+        limiter: Reads of each token.
+        large: Large requests in work.
+    """
+
+    limits: Limits
+    limiter: Limiter
+    large: LargeStore
+    clock: Clock
+
+    @classmethod
+    def of(cls, large: LargeStore, limits: Limits, clock: Clock) -> Shares:
+        """Shares with the limits of an application."""
+        most = _MONTH_HOURS * limits.months
+        limiter = Limiter(rate_per_s=limits.token_reads_per_s, burst=limits.token_reads, clock=clock, most_units=most)
+        return cls(limits=limits, limiter=limiter, large=large, clock=clock)
+
+    def begin(self, token_id: str) -> str:
+        """Begin a large request; the name to end it by.
+
+        Raises:
+            ProblemError: 429, there are as many as there may be.
+            UnavailableError: The ledger gives no answer.
+        """
+        name, limits = secrets.token_hex(8), self.limits
+        for _ in range(_ATTEMPTS):
+            now_ms = self.clock.now_ms()
+            kept = self.large.read().at(now_ms)
+            if kept.of(token_id) >= limits.large_of_token:
+                raise _too_much(f"{limits.large_of_token} large requests of this token are in work, and no more may be")
+            if len(kept.entries) >= limits.large_of_all:
+                break
+            until_ms = now_ms + 1_000 * int(limits.deadline_s + _MARGIN_S)
+            begun = {**kept.entries, name: LargeRequest(token_id=token_id, until_ms=until_ms)}
+            if self.large.write(replace(kept, entries=begun)):
+                return name
+        raise _too_much("As many large requests as may be at once are in work")
+
+    def end(self, name: str) -> None:
+        """End a large request. If that fails, its time ends it."""
+        for _ in range(_ATTEMPTS):
+            kept = self.large.read()
+            left = {other: each for other, each in kept.entries.items() if other != name}
+            if len(left) == len(kept.entries) or self.large.write(replace(kept, entries=left)):
+                return
+
+
+@dataclass(kw_only=True)
+class Reading:
+    """What one request reads. Its thread counts, and whoever answers may give it up meanwhile. Mutable.
+
+    Attributes:
+        token_id: Whose request it is; empty until that is known.
+        figures: Told what was really read.
+    """
+
+    shares: Shares
+    figures: RequestFigures
+    token_id: str = ""
+    _charged: int = 0
+    _large: str = ""
+    _given_up: bool = False
+
+    def afford(self, reads: int) -> None:
+        """Charge reads before they are read. A large request begins to count as one.
+
+        Args:
+            reads: The most that is going to be read now. What is not read is given back at the end.
+
+        Raises:
+            ProblemError: 429, the token has read too much lately, or too many large requests are in work.
+            UnavailableError: The ledger gives no answer.
+        """
+        if not reads:
+            return
+        shares = self.shares
+        if self._charged:
+            # It was let in; what it reads further is a debt.
+            shares.limiter.correct(self.token_id, reads)
+        elif wait_s := shares.limiter.wait_s(self.token_id, reads):
+            raise _too_much("This token has read more than its share", retry_after_s=wait_s)
+        self._charged += reads
+        if self._charged > shares.limits.large and not self._large:
+            self._large = shares.begin(self.token_id)
+
+    def spend(self, reads: int) -> None:
+        """Charge what is read besides hours and partitions, such as lists of keys. Raises as `afford` does."""
+        self.afford(reads)
+        self._charged -= reads
+
+    def hours(self, number: int = 1) -> None:
+        """So many hours of the lake are read now. What was not charged before is charged.
+
+        Raises:
+            OutOfTimeError: Nobody waits for the answer any more.
+            ProblemError: 429, as `afford`.
+            UnavailableError: The ledger gives no answer.
+        """
+        self.figures.hours += number
+        self._go_on()
+
+    def partitions(self, number: int = 1) -> None:
+        """So many partitions of the usage table are read now. Raises as `hours` does."""
+        self.figures.partitions += number
+        self._go_on()
+
+    def give_up(self) -> None:
+        """Nobody waits for the answer any more: what is not read yet will not be."""
+        self._given_up = True
+
+    def end(self) -> None:
+        """The request has ended: what it did not read is given back."""
+        if self._charged:
+            self.shares.limiter.correct(self.token_id, self._read - self._charged)
+        if self._large:
+            # If the ledger gives no answer, its time ends it: the answer of the request is good.
+            with suppress(UnavailableError):
+                self.shares.end(self._large)
+
+    def _go_on(self) -> None:
+        if self._given_up:
+            raise OutOfTimeError
+        # What is read again was not foreseen: a trace whose sums differ, and a search for names near a mistyped one.
+        if (more := self._read - self._charged) > 0:
+            self.afford(more)
+
+    @property
+    def _read(self) -> int:
+        return self.figures.hours + self.figures.partitions
+
+
+def _too_much(why: str, *, retry_after_s: int = _RETRY_AFTER_S) -> ProblemError:
+    return ProblemError(
+        kind="too-many-requests",
+        status=429,
+        title="Too much at once",
+        detail=f"{why}. Ask again in {retry_after_s} s, or for less at once: a shorter range, or fewer accounts.",
+        headers={"Retry-After": str(retry_after_s)},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,20 +9,15 @@ import anyio
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
-from metering.api.asking import Asked
-from metering.api.grants import Grant, Role
-from metering.api.parameters import given_values
-from metering.api.problems import ProblemError
-from metering.api.reading import Reading
-from metering.api.replies.negotiation import chosen_form, knows
-from metering.api.replies.responses import entity_tag, final_tag, not_modified, response_of
-from metering.api.request_log import figures_of
+from metering.api.asking import Asked, Resource
+from metering.api.authentication import Grant
+from metering.api.parameters import ProblemError, given_values
+from metering.api.parts import ApiParts, Reading, figures_of
+from metering.api.replies import chosen_form, entity_tag, final_tag, knows, not_modified, response_of
+from metering.ledger.notes.access import Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
-
-    from metering.api.asking import Resource
-    from metering.api.parts import ApiParts
 
 _NOBODY = Grant(token_id="", role=Role.CUSTOMER, accounts=frozenset())
 

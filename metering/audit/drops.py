@@ -18,14 +18,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
-from metering.audit.verify.conservation import quarantined_claims
-from metering.intake.notifications import drop_batch_id
-from metering.ledger.chain import OutOfTimeError
+from metering.audit.conservation import quarantined_claims
+from metering.intake.envelopes import drop_batch_id
 from metering.ledger.markers import marker_key
+from metering.ledger.notes.access import may_be_refused
 from metering.ledger.notes.checks import DROPS_KEY, DroppedObjects, LostDrop
-from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness, Holder
-from metering.ledger.notes.producers import may_be_refused
-from metering.stores.bucket import DROP_PREFIX
+from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness, Holder
+from metering.ledger.runs import OutOfTimeError
+from metering.stores.objects import DROP_PREFIX, ObjectStore
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, MINUTE_S
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
-    from metering.stores.objects import ObjectStore
     from metering.stores.queues import Queue
 
 PASS_EVERY_S = DAY_S

@@ -2,27 +2,306 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from metering.audit.held_back import Complete, complete_of
-from metering.audit.log_holds import log_holds
-from metering.audit.undecided import UndecidedMessages
-from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness, Hold, Holder
+from metering.hours import rfc3339
+from metering.ledger.commits import Waiting, waiting_commits
 from metering.ledger.notes.log_sources import LOG_SOURCES_KEY, LogFigures
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.ledger.waiting import waiting_commits
+from metering.ledger.notes.watch import (
+    COMPLETENESS_KEY,
+    HELD_FROM_RECEIVE,
+    HELD_PK,
+    QUEUES_KEY,
+    WATCH_KEY,
+    Completeness,
+    HeldMessage,
+    Hold,
+    Holder,
+    QueueLook,
+    QueueMemory,
+    WatchState,
+)
 from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from metering.ledger.notes.queue_memory import QueueMemory
-    from metering.ledger.waiting import Waiting
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
-    from metering.stores.queues import Queue, QueueFacts
+    from metering.stores.queues import Queue, QueueFacts, Redelivery
+
+
+def log_holds(known: LogFigures, *, now_s: int) -> list[Hold]:
+    """What the log sources of a stage hold back.
+
+    A figure is as old as the job's last run, so a job that does not run any more holds back, too.
+
+    Args:
+        known: Figures of the coverage job.
+        now_s: The time now, epoch seconds.
+    """
+    holds: list[Hold] = []
+    seen_s = min(known.looked_s, now_s)
+    if known.held_s is not None:
+        gaps = known.holding > 0
+        holds.append(
+            Hold(
+                holder=Holder.LOG_GAPS if gaps else Holder.LOG_DELAY,
+                since_s=min(known.held_s, seen_s),
+                count=known.holding,
+                name=known.first if gaps else "",
+                place=known.place if gaps else "",
+            )
+        )
+    if known.settles_s:
+        holds.append(Hold(holder=Holder.LOG_SETTLING, since_s=max(seen_s - known.settles_s, 0)))
+    return holds
+
+
+# The watch measures each minute. A measurement that is older than this is not given as a fresh one.
+STALE_S = 5 * MINUTE_S
+# What was sent is rolled up within this time, or an alarm is raised.
+ROLLED_UP_S = 15 * MINUTE_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBack:
+    """One thing that holds completeness back.
+
+    Attributes:
+        what: What it is, in words.
+        since_s: Time up to which it holds completeness back, epoch seconds; None if nobody can tell.
+        cure: Command that cures it, with its region and stage.
+        usual: Nothing is wrong: it is always so, and a person need not look at it.
+    """
+
+    what: str
+    since_s: int | None
+    cure: str
+    usual: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complete:
+    """Answer to "up to when is the count complete?".
+
+    Attributes:
+        through_s: All that was sent before this time is counted, as far as is known, epoch seconds; 0: not known.
+        held_back_by: What holds it back, the earliest first; empty if nothing does.
+    """
+
+    through_s: int
+    held_back_by: tuple[HeldBack, ...] = ()
+
+
+def complete_of(known: Completeness, *, now_s: int, region: str, stage: str) -> Complete:
+    """The answer that a measurement gives at `now_s`.
+
+    Args:
+        known: The measurement, of this version or an earlier one.
+        now_s: The time now, epoch seconds.
+        region: Region where it was measured.
+        stage: Stage that was measured.
+    """
+    place = f"--region {region} --stage {stage}"
+    redeploy = f"metering region add {region} --stage {stage} --redeploy"
+    found = [_told(hold, place, now_s) for hold in known.held_by]
+    if known.measured_s is None:
+        # The watch of an earlier version measured it.
+        what = "a watch of an earlier version, which does not say why or when it measured"
+        found.append(HeldBack(what=what, since_s=known.through_s or None, cure=redeploy))
+    elif now_s - known.measured_s > STALE_S:
+        age = duration(now_s - known.measured_s)
+        what = f"the watch, which has not measured for {age}"
+        found.append(HeldBack(what=what, since_s=known.measured_s, cure=redeploy))
+    return Complete(through_s=known.through_s, held_back_by=tuple(found))
+
+
+def merged(answers: Mapping[str, Complete]) -> Complete:
+    """One answer for several regions, by name: the earliest time, and all that holds any of them back."""
+    held = [
+        replace(each, what=f"{region}: {each.what}") if len(answers) > 1 else each
+        for region, answer in answers.items()
+        for each in answer.held_back_by
+    ]
+    through_s = min((answer.through_s for answer in answers.values()), default=0)
+    return Complete(through_s=through_s, held_back_by=tuple(sorted(held, key=lambda each: each.since_s or 0)))
+
+
+_WAIT = "metering verify --wait 5m"
+# Holder -> what one of them is called, what several are called, the command that cures it.
+_WORDS: dict[str, tuple[str, str, str]] = {
+    Holder.QUEUE: ("message in the ingest queue", "messages in the ingest queue", _WAIT),
+    Holder.HELD_MESSAGES: (
+        "message that was received three times or more",
+        "messages that were received three times or more",
+        _WAIT,
+    ),
+    Holder.PUT_BACK: ("", "dead letters that were put back and have no verdict yet", _WAIT),
+    Holder.DEAD_LETTERS: ("dead letter", "dead letters", "metering dlq redrive"),
+    Holder.WAITING_COMMITS: (
+        "commit that waits for the roll-up",
+        "commits that wait for the roll-up",
+        "metering compact --due",
+    ),
+    Holder.SOURCE_GAPS: ("", "numbers that a source misses", "metering sources --gaps"),
+    Holder.LOG_GAPS: (
+        "flow log whose files are missing",
+        "flow logs whose files are missing",
+        "metering logs coverage",
+    ),
+    Holder.LOG_DELAY: ("", "flow logs, whose files come about ten minutes late", "metering logs coverage"),
+    Holder.LOG_SETTLING: ("", "logs of S3 or CloudFront, whose lines may come a day late", "metering logs coverage"),
+}
+_USUAL = frozenset({Holder.LOG_DELAY.value, Holder.LOG_SETTLING.value})
+
+
+def _told(hold: Hold, place: str, now_s: int) -> HeldBack:
+    # A watch of a later version may name what this version does not know.
+    later = (hold.holder.replace("_", " "),) * 2
+    one, several, cure = _WORDS.get(hold.holder, (*later, "metering status"))
+    words = several if hold.count != 1 else one or several
+    what = f"{hold.count:,} {words}" if hold.count and one else words
+    if hold.name:
+        what = f"{what}, {'first ' if hold.count > 1 else ''}{hold.name}"
+    if hold.place:
+        # Until an hour before, because a file holds what ended in its slot.
+        hours = (max(now_s - hold.since_s, 0) + 2 * HOUR_S - 1) // HOUR_S
+        cure = f"metering ingest {hold.place} --since {hours}h"
+    usual = hold.holder in _USUAL or (hold.holder == Holder.WAITING_COMMITS and now_s - hold.since_s < ROLLED_UP_S)
+    return HeldBack(what=what, since_s=hold.since_s or None, cure=f"{cure} {place}", usual=usual)
+
+
+def duration(seconds: int) -> str:
+    """A length of time in its largest whole unit, such as `4 hours`."""
+    for size_s, unit in ((DAY_S, "day"), (HOUR_S, "hour"), (MINUTE_S, "minute")):
+        if seconds >= 2 * size_s or (seconds >= size_s and seconds % size_s == 0):
+            count = seconds // size_s
+            return f"{count:,} {unit}" + ("s" if count != 1 else "")
+    return f"{seconds} s"
+
+
+def sentences(held: HeldBack) -> tuple[str, str]:
+    """Two lines for people: what holds completeness back since when, and the cure, alone so that it can be copied."""
+    since = f"since {rfc3339(held.since_s)}" if held.since_s is not None else "for a time that is not known"
+    return f"Held back by {held.what}, {since}.", f"Cure: {held.cure}"
+
+
+# A queue's depth is right one minute after the last send (SQS: ApproximateNumberOfMessages).
+DEPTH_DELAY_S = MINUTE_S
+# The age of the oldest message is a metric that may lag by this much.
+AGE_DELAY_S = 10 * MINUTE_S
+# Most notes read at one look. More are an incident: then the earlier result stays in force.
+NOTES_READ = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """Result of a look at both queues.
+
+    Attributes:
+        memory: Memory of the queues, with this look.
+        waiting, dead: Messages in the ingest queue and in the dead-letter queue, hidden ones included.
+        held: Notes of messages that were received three times or more and may still be in the queue.
+        held_s: Sending time of the oldest of them; None if there is none.
+    """
+
+    memory: QueueMemory
+    waiting: int
+    dead: int
+    held: int
+    held_s: int | None
+
+    @property
+    def bound_s(self) -> int:
+        """Time up to which a look can tell at most, because a queue's depth is late."""
+        return max(self.memory.looked_s - DEPTH_DELAY_S, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndecidedMessages:
+    """Looks at the queues in the order in which a message passes through them, so that none is missed."""
+
+    items: ItemStore
+    ingest: Queue
+    dead: Queue
+    facts: QueueFacts
+    clock: Clock
+
+    def look(self) -> Looked:
+        """Look once, and add the look to the memory of the earlier ones. The caller may store that."""
+        now_s = self.clock.now_ms() // 1_000
+        redelivery: Redelivery | None = None
+        waiting = self.ingest.depth().total
+        empty = waiting == 0
+        empty_s = now_s if empty else self._last_empty_s()
+        left_s = noted_from_s = max(empty_s - DEPTH_DELAY_S, 0)
+        if not empty:
+            redelivery = self.facts.redelivery()
+            age_s = self.facts.oldest_age_s()
+            left_s = left_s if age_s is None else max(left_s, now_s - age_s - AGE_DELAY_S)
+            # A message that was noted earlier was visible again before the oldest message left was sent: by then it was
+            # received again, or dead.
+            noted_from_s = max(noted_from_s, left_s - redelivery.visibility_s)
+        held = self._held(noted_from_s)
+        dead = self.dead.depth().total
+        look = QueueLook(
+            now_s=now_s,
+            left_s=left_s,
+            empty=empty,
+            ended_s=self.clock.now_ms() // 1_000,
+            held_s=min((note.sent_s for note in held), default=None),
+            unseen=dead > 0 or len(held) > NOTES_READ,
+        )
+        return Looked(
+            memory=self._remembered(look, redelivery), waiting=waiting, dead=dead, held=len(held), held_s=look.held_s
+        )
+
+    def holds(self, looked: Looked) -> list[Hold]:
+        """What holds completeness back: everything that was sent before the earliest of them has its verdict."""
+        memory = looked.memory
+        found = [Hold(holder=Holder.QUEUE, since_s=memory.left_s, count=looked.waiting)]
+        if looked.held_s is not None:
+            found.append(Hold(holder=Holder.HELD_MESSAGES, since_s=looked.held_s, count=looked.held))
+        if not memory.calm:
+            since_s = memory.unseen_since_s(longest_life_s=self.facts.longest_retention_s())
+            found.append(Hold(holder=_unseen(looked), since_s=since_s, count=looked.dead))
+        return [hold for hold in found if hold.since_s < looked.bound_s]
+
+    def _remembered(self, look: QueueLook, redelivery: Redelivery | None) -> QueueMemory:
+        last = self.items.get(Table.LEDGER, QUEUES_KEY)
+        if last is None:
+            return QueueMemory.first(look)
+        return QueueMemory.from_item(last).after(look, blind_s=self._blind_s(redelivery))
+
+    def _last_empty_s(self) -> int:
+        item = self.items.get(Table.LEDGER, WATCH_KEY)
+        return 0 if item is None else WatchState.from_item(item).queue_empty_s
+
+    def _held(self, noted_from_s: int) -> list[HeldMessage]:
+        notes = self.items.query(Table.LEDGER, HELD_PK, sk_from=rfc3339(max(noted_from_s, 0)))
+        return [HeldMessage.from_item(item) for item in islice(notes, NOTES_READ + 1)]
+
+    def _blind_s(self, redelivery: Redelivery | None) -> int:
+        """Longest stay of a message in the queue after its age is left out: it is hidden after each further receive."""
+        if redelivery is None:
+            return 0
+        if redelivery.max_receives is None:
+            return self.facts.longest_retention_s()
+        receives = max(redelivery.max_receives - HELD_FROM_RECEIVE + 1, 1)
+        return receives * redelivery.visibility_s + AGE_DELAY_S
+
+
+def _unseen(looked: Looked) -> Holder:
+    """The messages whose sending time nobody can tell."""
+    if looked.dead:
+        return Holder.DEAD_LETTERS
+    return Holder.HELD_MESSAGES if looked.memory.unseen else Holder.PUT_BACK
+
 
 # Most waiting commits that one measurement reads: ten minutes of the target's peak.
 WAITING_READ = 20_000

@@ -10,8 +10,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.lake.rows import RowQuery
-from metering.onramps.names import flow_log_name
+from metering.lake.ports import RowQuery
+from metering.onramps.reading import flow_log_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

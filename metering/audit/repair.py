@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from metering.audit.reconcile.settling import AccountHour
+from metering.audit.settling import AccountHour, HourUsage, SeenItem
 from metering.errors import (
     ConditionFailedError,
     LedgerCorruptError,
@@ -28,29 +28,36 @@ from metering.errors import (
     UnavailableError,
 )
 from metering.hours import month_of
-from metering.lake.usage_digest import usage_digest
-from metering.ledger.frozen_months import read_frozen_month
+from metering.lake.ports import FrozenReader, usage_digest
+from metering.ledger.periods import FrozenMonth, read_frozen_month
 from metering.ledger.runs import newest_first, rollup_chain
 from metering.ledger.shards import known_shards
 from metering.ledger.usage.items import REVISION, is_newest_run, newest_run_of, usage_add, usage_item_key
-from metering.ledger.usage.kinds import kind_key
+from metering.ledger.usage.kinds import KindNumbers, kind_key
 from metering.rollup.plan import RollupPlan
-from metering.stores.threads import side_by_side
-from metering.stores.writes import Absent, AllOf, AnyOf, Check, Equals, Exists, LessThan, Table, Update
-from metering.usage.totals import ZERO
+from metering.stores.clock import side_by_side
+from metering.stores.writes import (
+    Absent,
+    AllOf,
+    AnyOf,
+    Check,
+    Condition,
+    Equals,
+    Exists,
+    Key,
+    LessThan,
+    Table,
+    Update,
+    Value,
+)
+from metering.usage.totals import ZERO, Total, UsageKey, UsageKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from metering.audit.reconcile.settling import HourUsage, SeenItem
-    from metering.lake.ports import FrozenReader
     from metering.lake.view import LakeView
-    from metering.ledger.frozen_months import FrozenMonth
-    from metering.ledger.usage.kinds import KindNumbers
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Condition, Key, Value
-    from metering.usage.totals import Total, UsageKey, UsageKind
 
 
 # Odd attributes that one update takes away: so it stays within 4 KB and 300 operators, with 64 shards, too (P45).

@@ -14,20 +14,19 @@ from typing import TYPE_CHECKING
 from metering.errors import ConditionFailedError, LedgerCorruptError, OperationFailedError
 from metering.hours import hour_label
 from metering.ledger.booked_hours import pending_key, pointer_key
+from metering.ledger.commits import Waiting, waiting_in
 from metering.ledger.format_version import FORMAT_KEY, ledger_format
 from metering.ledger.runs import Run, lake_chain, newest_run, rollup_chain
 from metering.ledger.shards import known_shards
 from metering.ledger.usage.generation import claim_new_table, remember_generation
-from metering.ledger.waiting import Waiting, waiting_in
 from metering.stores.writes import Absent, Delete, Equals, Put, Table, Update
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.audit.rebuild import UsageRebuild
-    from metering.stores.clock import Clock, Entropy
+    from metering.stores.clock import Clock, Entropy, Retrier
     from metering.stores.items import ItemStore
-    from metering.stores.retrying import Retrier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

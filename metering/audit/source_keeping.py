@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from metering.audit.sequences import SOURCES_KEPT, Gap, SeenSequences, SourceSightings
+from metering.audit.sequences import SOURCES_KEPT, Gap, MarkerSurvey, SeenSequences, SourceSightings
 from metering.errors import LedgerCorruptError, MeteringError
-from metering.ledger.notes.sources import (
+from metering.ledger.notes.reconciliation import (
     NAMED,
     RULING_PK,
     SILENCE_S,
@@ -25,16 +25,14 @@ from metering.ledger.notes.sources import (
     source_id_of,
 )
 from metering.stores.fields import Fields
-from metering.stores.writes import Put, Table
+from metering.stores.writes import Item, Put, Table, Value
 from metering.units import HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.audit.marker_survey import MarkerSurvey
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
-    from metering.stores.writes import Item, Value
 
 # A number that is missing for a shorter time may belong to a batch on its way.
 GAP_GRACE_S = 15 * MINUTE_S

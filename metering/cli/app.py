@@ -9,11 +9,16 @@ from typing import Annotated
 import typer
 
 from metering.cli.command import root_places, tell_of
-from metering.cli.endings import drop, machine_troubles_explained, mend_streams, mend_width
-from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.failures import (
+    CommandFailedError,
+    WrongUsageError,
+    drop,
+    machine_troubles_explained,
+    mend_streams,
+    mend_width,
+)
+from metering.cli.groups import RootGroup, explained, is_bare
 from metering.cli.options import EndpointOption, RegionOption, StageOption
-from metering.cli.tree.groups import RootGroup
-from metering.cli.tree.mistakes import explained, is_bare
 from metering.version import CONTRACT_VERSION, package_version
 
 # What the scripts of shells ask with; Typer makes the name from the program's.

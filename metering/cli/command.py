@@ -26,6 +26,9 @@ from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, cast
 import typer
 
 from metering.cli.connecting import (
+    checked_endpoint,
+    checked_region,
+    checked_stage,
     connect,
     dead_emulator_told,
     emulated,
@@ -33,16 +36,14 @@ from metering.cli.connecting import (
     refuse_aws_for_emulated,
     refuse_several,
 )
-from metering.cli.endings import drop, machine_troubles_explained
-from metering.cli.failures import CommandStoppedError, WrongUsageError, wrong_options
-from metering.cli.help.text import unwrapped
+from metering.cli.failures import CommandStoppedError, WrongUsageError, drop, machine_troubles_explained, wrong_options
+from metering.cli.groups import CommandGroup, OneCommand
+from metering.cli.help.page import unwrapped
 from metering.cli.options import CONTEXT, PLACE_OPTIONS, shared_options, signature_of
-from metering.cli.places import checked_endpoint, checked_region, checked_stage
 from metering.cli.printing.output import Format, PageFormat, check_target, chosen_format, write_answer
-from metering.cli.tree.groups import CommandGroup, OneCommand
 from metering.errors import MeteringError, OperationFailedError, SettingsError, UnavailableError
-from metering.reports.parameters import InvalidParametersError
-from metering.reports.safe_text import printable, without_password
+from metering.reports.answer import Answer, printable, without_password
+from metering.reports.time_range import InvalidParametersError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
 
     from metering.cli.deeds import Done, Ground, Person
     from metering.cli.printing.table import Chart
-    from metering.reports.answer import Answer
     from metering.stores.items import ItemStore
     from metering.wiring.connection import RegionConnection
     from metering.wiring.region import Stage
@@ -162,7 +162,7 @@ class Session:
 
     @cached_property
     def _found_endpoint(self) -> str | None:
-        from metering.adapters.emulator.state import running_endpoint
+        from metering.adapters.emulator_state import running_endpoint
         from metering.fleet.settings.bases import runs_on_emulator
 
         if self._endpoint or not runs_on_emulator(self.stage):
@@ -188,7 +188,7 @@ class Session:
     @cached_property
     def stated_region(self) -> str:
         """The region as far as it can be said without asking: given, or home by the settings file, or the default."""
-        from metering.cli.stages.homes import stated_home
+        from metering.cli.stages import stated_home
 
         return self.given_region or stated_home(self.stage) or DEFAULT_REGION
 
@@ -204,7 +204,7 @@ class Session:
 
     @cached_property
     def _connection(self) -> RegionConnection:
-        from metering.cli.stages.homes import known_home
+        from metering.cli.stages import known_home
 
         endpoint, region = self.endpoint, self.region_name
         home = partial(known_home, self.stage, endpoint=lambda: endpoint)
@@ -219,7 +219,7 @@ class Session:
             CommandFailedError: Nothing answers.
         """
         from metering.adapters.aws.session import Clients
-        from metering.fleet.state_store import LedgerRegionStates
+        from metering.fleet.regions import LedgerRegionStates
         from metering.wiring.region import Stage, home_ledger
 
         home = self._home
@@ -232,7 +232,7 @@ class Session:
 
     @cached_property
     def _home(self) -> str:
-        from metering.cli.stages.homes import home_region
+        from metering.cli.stages import home_region
 
         return home_region(self.stage, endpoint=lambda: self.endpoint)
 

@@ -3,18 +3,85 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.places import ALL_REGIONS
 from metering.errors import MeteringError, SettingsError, UnavailableError
+from metering.fleet.settings.bases import STAGE_NAME
+from metering.usage.usage_types import is_region
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from metering.adapters.emulator.state import LocalState
+    from metering.adapters.emulator_state import LocalState
     from metering.wiring.connection import RegionConnection
+
+
+# Names of places as people type them: endpoint, region and stage.
+#
+# They are checked before anything is asked or printed: what has the form of a name can be copied into a shell.
+
+
+# Names no region, but all of them.
+ALL_REGIONS = "all"
+
+
+def checked_endpoint(endpoint: str | None) -> str | None:
+    """Return an endpoint that is a URL.
+
+    Raises:
+        WrongUsageError: It is none.
+    """
+    if endpoint is None:
+        return None
+    try:
+        parts = urlsplit(endpoint)
+        right = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        right = False
+    if not right or any(character.isspace() for character in endpoint):
+        raise WrongUsageError(
+            f"The endpoint {shown_endpoint(endpoint)} is not a URL.",
+            "Write it as http://127.0.0.1:4566 (--endpoint or AWS_ENDPOINT_URL).",
+        )
+    return endpoint
+
+
+def shown_endpoint(endpoint: str) -> str:
+    """An endpoint as it may be printed, whatever its form: without what stands before the host."""
+    scheme, separator, rest = endpoint.rpartition("://")
+    return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else endpoint
+
+
+def checked_stage(stage: str) -> str:
+    """Return a stage's name that a stage can have.
+
+    Raises:
+        WrongUsageError: None can have it.
+    """
+    if re.fullmatch(STAGE_NAME, stage) is None:
+        raise WrongUsageError(
+            f"{stage} is not the name of a stage.",
+            "It is a letter, then up to 15 of a-z, 0-9 and dashes (--stage or METERING_STAGE).",
+        )
+    return stage
+
+
+def checked_region(region: str, *, every: bool = True) -> str:
+    """Return a region's name, known or not, or `all` where `every` allows it.
+
+    Raises:
+        WrongUsageError: No region can have it.
+    """
+    if not (every and region == ALL_REGIONS) and not is_region(region):
+        raise WrongUsageError(
+            f"{region} is not the name of a region.",
+            "Write it as eu-west-1 or ap-southeast-9 (--region or AWS_REGION).",
+        )
+    return region
 
 
 def refuse_several(region: str | None, *, command: str) -> None:
@@ -97,7 +164,7 @@ def emulated(*, endpoint: str | None, region: str) -> bool:
         CommandFailedError: Nothing answers there.
     """
     from metering.adapters.aws.session import Access
-    from metering.adapters.emulator.health import is_emulator
+    from metering.adapters.emulators import is_emulator
 
     access = Access.from_env(os.environ, region=region, endpoint_url=endpoint)
     asked = access.custom_endpoint_url
@@ -115,7 +182,7 @@ def refuse_aws_for_emulated(stage: str, *, endpoint: str | None, region: str) ->
     Raises:
         CommandFailedError: No emulator answers there.
     """
-    from metering.adapters.emulator.state import is_running, load_state
+    from metering.adapters.emulator_state import is_running, load_state
     from metering.fleet.settings.bases import runs_on_emulator
 
     if not runs_on_emulator(stage) or emulated(endpoint=endpoint, region=region):
@@ -136,7 +203,7 @@ def refuse_aws_for_emulated(stage: str, *, endpoint: str | None, region: str) ->
 
 def no_answer(error: UnavailableError, *, endpoint: str | None, region: str) -> CommandFailedError:
     """The error for a command whose first call got no answer."""
-    from metering.adapters.emulator.state import is_running, load_state
+    from metering.adapters.emulator_state import is_running, load_state
 
     state = load_state()
     if state is not None and state.endpoint == endpoint and not is_running(state):
@@ -159,7 +226,7 @@ def dead_emulator_told() -> Iterator[None]:
     Raises:
         CommandFailedError: The emulator ran at the beginning, and is gone.
     """
-    from metering.adapters.emulator.state import is_running, load_state
+    from metering.adapters.emulator_state import is_running, load_state
 
     state = load_state()
     ran = state is not None and is_running(state)

@@ -20,16 +20,14 @@ from typing import IO, TYPE_CHECKING, Self
 
 from metering.adapters.aws.runtime import SystemClock
 from metering.cli.connecting import connect
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery, Queue
 from metering.units import GIB, KIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.cli.command import Session
-    from metering.operations.dead_letters import DeadLetter, DeadLetters
-    from metering.operations.dead_log_files import DeadLogFiles
-    from metering.stores.queues import Queue
+    from metering.operations.dead_letters import DeadLetter, DeadLetters, DeadLogFiles
     from metering.wiring.connection import OnrampQueues, RegionConnection
 
 LOOK_S = 20
@@ -67,7 +65,7 @@ def dead_letters(region: RegionConnection, *, queues: OnrampQueues | None = None
     # Slow to import, and not needed to explain a command.
     from metering.intake.admission import Admission
     from metering.operations.dead_letters import DeadLetters
-    from metering.wiring.senders import batch_reader
+    from metering.wiring.aggregator import batch_reader
 
     settings = region.settings
     # Log files have no senders: their queue is another one.
@@ -91,7 +89,7 @@ def dead_log_files(region: RegionConnection, dead: Queue) -> DeadLogFiles:
     """What tells of the dead letters of log files of a region."""
     from metering.onramps.context.store import ContextStore
     from metering.onramps.kinds import recognised
-    from metering.operations.dead_log_files import DeadLogFiles
+    from metering.operations.dead_letters import DeadLogFiles
 
     return DeadLogFiles(
         dead=dead,
@@ -218,7 +216,7 @@ def limit_memory(more_bytes: int) -> None:
 
 def main() -> None:
     """For each delivery, one a line on stdin, print a line that says what a redrive would do with it."""
-    from metering.intake.ports import Allowance
+    from metering.intake.batches import Allowance
 
     letters = dead_letters(connect(**json.loads(sys.argv[1])))
     limit_memory(_MEMORY_BYTES)

@@ -18,8 +18,8 @@ from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
-from metering.operations.deed_trail import DeedTrail
-from metering.reports.safe_text import printable
+from metering.operations.logged_errors import DeedTrail
+from metering.reports.answer import printable
 from metering.version import package_version
 
 if TYPE_CHECKING:

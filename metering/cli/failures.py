@@ -1,7 +1,25 @@
 """Errors of the command line: each says what happened, and then what to do."""
 
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import signal
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, TextIO
+
 from metering.errors import OperationFailedError
-from metering.reports.parameters import InvalidParametersError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from metering.reports.time_range import InvalidParametersError
 
 
 class CommandFailedError(OperationFailedError):
@@ -21,3 +39,83 @@ def wrong_options(error: InvalidParametersError) -> WrongUsageError:
     reasons = [f"--{each.parameter.replace('_', '-')} {each.value} {each.problem}" for each in error.problems]
     advice = dict.fromkeys(each.advice for each in error.problems if each.advice)
     return WrongUsageError(" ".join(reasons), " ".join(advice))
+
+
+# Characters of a line that a table is laid out for.
+_NARROWEST = 20
+_WIDEST = 10_000
+_ADVICE_OF_ERRNO = {
+    errno.ENOSPC: "Make room, or set TMPDIR to a folder with more of it.",
+    errno.EDQUOT: "Make room, or set TMPDIR to a folder with more of it.",
+    errno.EROFS: "Name a place that is writable.",
+}
+
+
+@contextmanager
+def machine_troubles_explained() -> Iterator[None]:
+    """Turn errors of this machine, such as a full disk or a missing file, into `CommandFailedError`.
+
+    A broken pipe passes through: it only means that the reader of stdout has gone.
+
+    Raises:
+        CommandFailedError: The machine refused an operation.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        raise CommandFailedError(
+            f"This machine refused an operation: {error.strerror or error}{place}.",
+            _ADVICE_OF_ERRNO.get(error.errno or 0, ""),
+        ) from error
+
+
+def drop(stream: TextIO) -> None:
+    """Discard further output of a stream: at exit, Python would try to write it again and fail again."""
+    # A stream of a test has no file below it, and nothing to discard.
+    with suppress(io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def mend_streams() -> None:
+    """Let every text be printed, whatever the locale, and a stream that was closed fail as a full disk does."""
+    # Python has no object for a stream that was closed. One that is read only fails when it is written.
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open()  # noqa: SIM115  # it lives as long as the program
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # as above
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def mend_width() -> None:
+    """Let `COLUMNS` be a width, or nothing: at 0, or at what only looks like a number, tables would not be printed."""
+    text = os.environ.get("COLUMNS", "")
+    width = int(text) if re.fullmatch("[0-9]{1,6}", text) else 0
+    if width == 0:
+        os.environ.pop("COLUMNS", None)
+    else:
+        os.environ["COLUMNS"] = str(min(max(width, _NARROWEST), _WIDEST))
+
+
+@contextmanager
+def first_interrupt_noted() -> Iterator[Event]:
+    """Note the first Ctrl-C instead of ending at once, so that what is under way can be finished and recorded.
+
+    A second Ctrl-C ends the command at once.
+    """
+    asked = Event()
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)

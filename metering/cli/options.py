@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metering.cli.failures import WrongUsageError
 from metering.cli.printing.output import Format, PageFormat
+from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
 
 # Their panels; help explains them once and not below each command.
 WHERE = "Where"
@@ -127,3 +131,35 @@ def signature_of(function: Callable[..., None], shared: Mapping[str, object]) ->
     ]
     context = inspect.Parameter(CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     return inspect.Signature([context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *options])
+
+
+FROM_OPTION = typer.Option(
+    "--from", metavar="TIME", help="RFC 3339, date, month, today, yesterday…; included. Default: everything."
+)
+TO_OPTION = typer.Option("--to", metavar="TIME", help="Not included.")
+LastOption = Annotated[
+    str | None,
+    typer.Option("--last", metavar="SPAN", help="Up to the end of this hour: 24h, 7d, 2w or 3m (months)."),
+]
+ZoneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tz", metavar="ZONE", help="Zone of times given without one, and of times shown, such as Europe/Berlin."
+    ),
+]
+
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
+
+
+def parse_duration(text: str, option: str) -> int:
+    """Seconds of `90`, `90s`, `10m`, `1h30m` or `2d`.
+
+    Raises:
+        WrongUsageError: It is something else.
+    """
+    match = _DURATION.fullmatch(text.strip().lower())
+    if match is None or not any(match.groups()):
+        raise WrongUsageError(f"{option} {text}: not a duration.", "Write it as 90s, 10m, 1h30m or 2d.")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return days * DAY_S + hours * HOUR_S + minutes * MINUTE_S + seconds

@@ -1,16 +1,23 @@
-"""What can be asked of a stage, whichever way it is reached: over its stores, or over its HTTP API."""
+"""What can be asked of a stage, as texts that a command line has, and answers as Arrow tables."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from metering.reports.parquet_table import arrow_table
+from metering.reports.time_range import InvalidParametersError, ParameterProblem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     import pyarrow as pa
 
-    from metering.reports.costs.query import CostParameters
-    from metering.reports.query import UsageParameters
-    from metering.reports.trace.question import TraceParameters
+    from metering.reports.answer import Answer, Json
+    from metering.reports.costs.rows import CostParameters
+    from metering.reports.query import TraceParameters, UsageParameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,3 +57,70 @@ class Answers(Protocol):
     def query(self, asked: SqlQuestion) -> pa.Table:
         """Rows of a statement."""
         ...
+
+
+Names: TypeAlias = "str | Iterable[str] | None"
+"""One name, several with commas between them, or any number of them."""
+Time: TypeAlias = "str | date | datetime | None"
+"""A time as `--from` takes it, such as `2026-11` or `yesterday`; or a date, or a datetime with its zone."""
+
+
+def names(given: Names) -> tuple[str, ...]:
+    """Names, each once, in order."""
+    texts = [given] if isinstance(given, str) else list(given or ())
+    return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
+
+
+def columns(given: Names) -> str | None:
+    """Columns with commas between them; None if none were given."""
+    return None if given is None else ",".join(names(given))
+
+
+def time_text(parameter: str, given: Time) -> str | None:
+    """A time as text.
+
+    Raises:
+        InvalidParametersError: A datetime has no zone. The zone of this machine is not taken for it.
+    """
+    if given is None or isinstance(given, str):
+        return given
+    if not isinstance(given, datetime):
+        return given.isoformat()
+    if given.utcoffset() is None:
+        raise InvalidParametersError(
+            [
+                ParameterProblem(
+                    parameter=parameter,
+                    value=given.isoformat(),
+                    problem="has no zone.",
+                    advice="Give it one, as tzinfo=UTC.",
+                )
+            ]
+        )
+    return given.isoformat()
+
+
+ABOUT = b"metering"
+"""Key of the schema's metadata under which a table says what it is."""
+
+
+def table_of(answer: Answer, about: Mapping[str, Json] | None = None) -> pa.Table:
+    """An answer as a table; the sum of rows that `top` left out is its last row.
+
+    Args:
+        answer: Its columns give names and types.
+        about: What stands beside the rows; None for the answer's own `meta`.
+    """
+    table = arrow_table({column.name: column.kind for column in answer.columns}, answer.rows_and_others())
+    return with_about(table, answer.meta if about is None else about)
+
+
+def with_about(table: pa.Table, about: Mapping[str, Json]) -> pa.Table:
+    """The same table, whose schema says `about` as JSON."""
+    return table.replace_schema_metadata({ABOUT: json.dumps(about).encode()})
+
+
+def about(table: pa.Table) -> dict[str, Json]:
+    """What stands beside the rows of a table: `as_of` and `complete_through`, and what else its answer says."""
+    found: dict[str, Json] = json.loads((table.schema.metadata or {}).get(ABOUT, b"{}"))
+    return found

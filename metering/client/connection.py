@@ -5,21 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from metering.client.asking import SqlQuestion
-from metering.client.questions import columns, names, time_text
-from metering.client.tables import about
+from metering.client.asking import Answers, Names, SqlQuestion, Time, about, columns, names, time_text
 from metering.errors import OperationFailedError
-from metering.reports.costs.query import CostParameters
-from metering.reports.query import UsageParameters
-from metering.reports.trace.question import TraceParameters
+from metering.reports.costs.rows import CostParameters
+from metering.reports.query import TraceParameters, UsageParameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pyarrow as pa
 
-    from metering.client.asking import Answers
-    from metering.client.questions import Names, Time
     from metering.reports.answer import Json
 
 
@@ -276,8 +271,7 @@ def connect(
         OperationFailedError: The arguments make no sense together; or stage, region, endpoint or URL are none.
     """
     if url is None and token is None:
-        from metering.client.places import Place
-        from metering.client.stores import StoreAnswers
+        from metering.client.stores import Place, StoreAnswers
 
         place = Place.named(stage=stage, region=region, endpoint=endpoint, home=home, environ=os.environ)
         return Connection(StoreAnswers(place))

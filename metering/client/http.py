@@ -15,21 +15,19 @@ from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Pr
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metering.client.tables import with_about
+from metering.client.asking import SqlQuestion, with_about
 from metering.errors import OperationFailedError, UnavailableError
-from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.reports.parquet_table import arrow_table
+from metering.reports.time_range import InvalidParametersError, ParameterProblem
 from metering.version import package_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from email.message import Message
 
-    from metering.client.asking import SqlQuestion
     from metering.reports.answer import Json
-    from metering.reports.costs.query import CostParameters
-    from metering.reports.query import UsageParameters
-    from metering.reports.trace.question import TraceParameters
+    from metering.reports.costs.rows import CostParameters
+    from metering.reports.query import TraceParameters, UsageParameters
 
 _TIMEOUT_S = 60
 _NO_TOKEN, _TOO_MANY, _SERVER_ERROR = 401, 429, 500

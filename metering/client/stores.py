@@ -2,35 +2,196 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from metering.adapters.aws.errors import refusals_explained
+from metering.adapters.aws.homes import published_home
 from metering.adapters.aws.runtime import SystemClock
-from metering.client.tables import table_of
-from metering.errors import OperationFailedError
-from metering.reports.parameters import InvalidParametersError, ParameterProblem
-from metering.reports.time_range import time_range, zone_of
+from metering.adapters.aws.session import Clients
+from metering.adapters.emulators import endpoint_for, is_emulator
+from metering.client.asking import SqlQuestion, table_of
+from metering.errors import OperationFailedError, SettingsError, UnavailableError
+from metering.fleet.regions import LedgerRegionStates
+from metering.fleet.settings.bases import SAFEST, STAGE_NAME, STAGES, runs_on_emulator
+from metering.fleet.stage import StageConfig
+from metering.reports.answer import without_password
+from metering.reports.time_range import InvalidParametersError, ParameterProblem, time_range, zone_of
 from metering.units import DAY_S
-from metering.wiring.answers.completeness import measured_completeness
+from metering.usage.usage_types import is_region
 from metering.wiring.answers.costs import BillingRegions, book_named, costs_of
+from metering.wiring.answers.freshness import measured_completeness
 from metering.wiring.answers.trace import trace_of
 from metering.wiring.answers.usage import Everywhere, usage_of
+from metering.wiring.connection import RegionConnection, connected
+from metering.wiring.region import Stage, home_ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
-    from metering.client.asking import SqlQuestion
-    from metering.client.places import Place
-    from metering.reports.costs.query import CostParameters
-    from metering.reports.query import UsageParameters
-    from metering.reports.trace.question import TraceParameters
+    from metering.reports.costs.rows import CostParameters
+    from metering.reports.query import TraceParameters, UsageParameters
     from metering.stores.clock import Clock
-    from metering.wiring.connection import RegionConnection
+
+
+ALL = "all"
+_TOO_LITTLE = "Nothing is answered, because it would be too little. Ask again, or name one region."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A stage, and one of its regions or all.
+
+    Attributes:
+        given_region: Name of the region, or `all`; None: the home region.
+        given_home: Home region of the stage; None: as the deployed stage says.
+        only: The region if the program named it, so that costs are those of its usage alone; else None.
+        endpoint: URL of an emulator; None for AWS.
+        environ: Environment of the AWS SDK.
+    """
+
+    stage: str
+    given_region: str | None
+    endpoint: str | None
+    environ: Mapping[str, str]
+    given_home: str | None = None
+    only: str | None = None
+
+    @classmethod
+    def named(
+        cls,
+        *,
+        stage: str | None,
+        region: str | None,
+        endpoint: str | None,
+        environ: Mapping[str, str],
+        home: str | None = None,
+    ) -> Place:
+        """The place that arguments name, and the environment where they do not. Nothing is asked yet.
+
+        Raises:
+            OperationFailedError: Something is no name.
+        """
+        stage = stage or environ.get("METERING_STAGE") or "local"
+        if re.fullmatch(STAGE_NAME, stage) is None:
+            raise OperationFailedError(
+                f"{stage} is not the name of a stage.", "It is a letter, then up to 15 of a-z, 0-9 and dashes."
+            )
+        place = cls(
+            stage=stage,
+            given_home=home,
+            given_region=region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
+            endpoint=endpoint or environ.get("AWS_ENDPOINT_URL") or None,
+            environ=environ,
+            only=None if region == ALL else region,
+        )
+        if place.given_region and place.given_region != ALL and not is_region(place.given_region):
+            raise OperationFailedError(
+                f"{place.given_region} is not the name of a region.", "Write it as eu-west-1, or all for every region."
+            )
+        if place.endpoint is not None and not _is_url(place.endpoint):
+            raise OperationFailedError(
+                without_password(f"The endpoint {place.endpoint} is not a URL."), "Write it as http://127.0.0.1:4566."
+            )
+        return place
+
+    @cached_property
+    def home(self) -> str:
+        """Home region of the stage: its states of regions, price books and payers are there."""
+        return self.given_home or self._deployed_home() or _home_of(self.stage)
+
+    @cached_property
+    def region(self) -> str:
+        """Name of the region, or `all`."""
+        return self.given_region or self.home
+
+    def _deployed_home(self) -> str | None:
+        if runs_on_emulator(self.stage):
+            return None
+        return published_home(self.stage, environ=self.environ, endpoint=self._reached)
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether all regions of the stage are asked."""
+        return self.given_region == ALL
+
+    def regions(self) -> list[RegionConnection]:
+        """The region, or all that hold data, sorted by name.
+
+        Raises:
+            OperationFailedError: A region is not deployed, or one that holds data cannot be read.
+            UnavailableError: A region gives no answer.
+        """
+        if not self.everywhere:
+            return [self._connected(self.region)]
+        found: list[RegionConnection] = []
+        for name in self._stage.names:
+            try:
+                found += self._stage.reached(name)
+            except UnavailableError as error:
+                raise _silent(name, error) from error
+        return found or [self._connected(self.home)]
+
+    def left_out(self) -> dict[str, list[str]]:
+        """Parts of the service that regions run without."""
+        return self._stage.left_out
+
+    def billing(self) -> tuple[RegionConnection, Sequence[RegionConnection]]:
+        """The home region, and all regions that hold data, whichever was named: tiers count over all of them.
+
+        Raises:
+            OperationFailedError: One of them cannot be read: costs would be at wrong tiers.
+            UnavailableError: The home region gives no answer.
+        """
+        home = self._stage.billing_home(None if self.everywhere else self.region, emulated=self._emulated)
+        regions, unread = self._stage.readable(home)
+        for name, error in unread.items():
+            raise _silent(name, error) if isinstance(error, UnavailableError) else error
+        return home, regions
+
+    @cached_property
+    def _reached(self) -> str | None:
+        return endpoint_for(self.stage, self.endpoint, self.environ)
+
+    @cached_property
+    def _stage(self) -> Stage[RegionConnection]:
+        states = LedgerRegionStates(lambda: home_ledger(self._clients(self.home), self.stage))
+        return Stage(home=self.home, connect=self._connected, states=states)
+
+    def _emulated(self) -> bool:
+        ca_bundle = self.environ.get("AWS_CA_BUNDLE") or None
+        return self._reached is not None and is_emulator(self._reached, ca_bundle=ca_bundle)
+
+    def _clients(self, region: str) -> Clients:
+        return Clients.from_env(self.environ, region=region, endpoint_url=self._reached)
+
+    def _connected(self, region: str) -> RegionConnection:
+        try:
+            return connected(self._clients(region), self.stage).read_only()
+        except SettingsError as error:
+            raise OperationFailedError(f"{error}.", "Name another stage, region or endpoint.") from error
+
+
+def _home_of(stage: str) -> str:
+    return StageConfig.load(stage, like=stage if stage in STAGES else SAFEST).rollout.home
+
+
+def _silent(region: str, error: UnavailableError) -> OperationFailedError:
+    return OperationFailedError(f"Region {region} gives no answer ({error.detail}).", _TOO_LITTLE)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -108,9 +269,7 @@ class StoreAnswers:
             raise OperationFailedError(
                 "SQL needs duckdb, which this installation lacks.", "Install it: pip install 'transfer-metering[cli]'"
             )
-        from metering.reports.sql.answer import result_answer
-        from metering.reports.sql.query import LakeQuery, RegionLake
-        from metering.reports.sql.statements import expect_one_statement
+        from metering.reports.sql.query import LakeQuery, RegionLake, expect_one_statement, result_answer
 
         now_s, zone = self._now_s, zone_of(asked.zone)
         from_s, to_s = time_range(

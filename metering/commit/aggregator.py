@@ -8,34 +8,65 @@ from typing import TYPE_CHECKING
 
 from metering import metric_names
 from metering.commit.committer import Committer, Invocation
-from metering.commit.deduplication import Content, decision_rounds
-from metering.commit.held import HeldNotes
-from metering.commit.originals import Candidate
-from metering.commit.shares import ALONE_FROM_RECEIVE, Shares
-from metering.commit.tally import Tally
-from metering.commit.throttling import hidden_s
-from metering.commit.verdict_writer import VerdictWriter
-from metering.commit.verdicts import Verdict
+from metering.commit.deduplication import Candidate, Content, Copy, Verdict, decision_rounds
+from metering.commit.throttling import ALONE_FROM_RECEIVE, Shares, hidden_s
+from metering.commit.verdict_writer import Tally, VerdictWriter
 from metering.errors import UnavailableError
 from metering.intake.admission import Admission
-from metering.intake.batches import DecodedBatch, RefusedBatch
-from metering.quarantine.disallowed import SenderAlerts
-from metering.stores.retrying import Retrier
-from metering.stores.writes import DYNAMODB_LIMITS
+from metering.intake.batches import BatchReader, DecodedBatch, RefusedBatch
+from metering.ledger.notes.watch import HELD_FROM_RECEIVE, HeldMessage
+from metering.quarantine.retries import SenderAlerts
+from metering.stores.clock import Alerts, Clock, Deadline, Entropy, Metrics, Retrier
+from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits, Put, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from metering.commit.deduplication import Copy
-    from metering.intake.ports import BatchReader
     from metering.lake.ports import RowCodec
     from metering.settings import Settings
-    from metering.stores.clock import Clock, Deadline, Entropy
-    from metering.stores.deliveries import Delivery
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.telemetry import Alerts, Metrics
-    from metering.stores.writes import ActionLimits
+    from metering.stores.queues import Delivery
+
+
+# Notes of messages that were received three times or more. They are written before the messages are handled.
+#
+# The queue's age leaves such a message out, so without a note its age would be unknown. Healthy traffic writes no
+# notes.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldNotes:
+    """Writes the notes. Nothing deletes them: the watch knows which ones still count, and the table expires them."""
+
+    items: ItemStore
+    clock: Clock
+    metrics: Metrics
+
+    def note(self, deliveries: Iterable[Delivery], *, until: Deadline) -> None:
+        """Note the messages of an invocation that the queue's age leaves out, the oldest first.
+
+        A message that cannot be noted is handled all the same, because the watch also remembers earlier ages. So a slow
+        ledger never takes the time for verdicts.
+        """
+        held = [delivery for delivery in deliveries if delivery.receive_count >= HELD_FROM_RECEIVE]
+        for delivery in sorted(held, key=lambda each: each.sent_at_ms):
+            if until.remaining_ms() > 0:
+                self._note(delivery)
+            else:
+                self.metrics.count(metric_names.HELD_NOTES_LOST)
+
+    def _note(self, delivery: Delivery) -> None:
+        held = HeldMessage(
+            message_id=delivery.message_id,
+            sent_s=delivery.sent_at_ms // 1000,
+            noted_s=self.clock.now_ms() // 1000,
+        )
+        try:
+            self.items.put(Put(table=Table.LEDGER, item=held.to_item()))
+        except UnavailableError:
+            self.metrics.count(metric_names.HELD_NOTES_LOST)
+
 
 _LOG = logging.getLogger(__name__)
 

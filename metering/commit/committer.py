@@ -8,13 +8,21 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from metering import metric_names
-from metering.commit.booking import BookedBatch, book
-from metering.commit.lookahead import VerdictLookahead
-from metering.commit.originals import Originals
-from metering.commit.packing import Budget, CommitPlan, plan_commits
-from metering.commit.throttling import ThrottleMemory
-from metering.commit.transaction import ClosedMonths, CommitBody, EarlierVerdicts, OwnCommit, build_commit, read_refusal
-from metering.commit.verdicts import Verdict
+from metering.commit.deduplication import Candidate, Content, Originals, Verdict, VerdictLookahead
+from metering.commit.throttling import Shares, ThrottleMemory
+from metering.commit.transaction import (
+    BookedBatch,
+    Budget,
+    ClosedMonths,
+    CommitBody,
+    CommitPlan,
+    EarlierVerdicts,
+    OwnCommit,
+    book,
+    build_commit,
+    plan_commits,
+    read_refusal,
+)
 from metering.errors import (
     ItemTooLargeError,
     LedgerCorruptError,
@@ -23,26 +31,19 @@ from metering.errors import (
     UnavailableError,
 )
 from metering.intake.batches import RefusedBatch
-from metering.lake.ports import StagedBatch
+from metering.lake.ports import RowCodec, StagedBatch
 from metering.ledger.shards import ShardRecord
 from metering.quarantine.documents import encode_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from metering.commit.deduplication import Content
-    from metering.commit.originals import Candidate
-    from metering.commit.shares import Shares
-    from metering.commit.tally import Tally
-    from metering.commit.verdict_writer import VerdictWriter
-    from metering.lake.ports import RowCodec
+    from metering.commit.verdict_writer import Tally, VerdictWriter
     from metering.ledger.markers import Marker
     from metering.settings import Settings
-    from metering.stores.clock import Clock, Deadline, Entropy
+    from metering.stores.clock import Clock, Deadline, Entropy, Metrics, Retrier
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.retrying import Retrier
-    from metering.stores.telemetry import Metrics
     from metering.stores.writes import ActionLimits
 
 Groups = list[list["Candidate"]]

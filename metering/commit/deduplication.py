@@ -8,16 +8,59 @@ claim waits, too, because only one of the two may be refused for its claim.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from metering.errors import LedgerCorruptError, UnavailableError
 from metering.intake.batches import DecodedBatch, RefusedBatch
-from metering.intake.senders.producers import role_of
+from metering.intake.senders import role_of
+from metering.intake.work import Reason, problem
+from metering.ledger.markers import Marker, marker_key
+from metering.stores.writes import Item, Key, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from metering.commit.verdicts import Verdict
-    from metering.stores.deliveries import Delivery
+    from metering.stores.clock import Retrier
+    from metering.stores.items import ItemStore
+    from metering.stores.queues import Delivery
+
+
+class Verdict(StrEnum):
+    """Outcome of one copy of a batch. All but the last are durable, and their deliveries are acknowledged."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    REJECTED = "rejected"
+    NO_BATCH = "no_batch"
+    PUT_BACK = "put_back"
+
+
+class Match(StrEnum):
+    """Result of comparing a batch to the content that has the verdict."""
+
+    SAME = "same"
+    OTHER = "other"
+    # The marker was rebuilt and has no hash. No comparison is possible, so the copy must not be metered.
+    UNVERIFIED = "unverified"
+    # This code cannot compute the version of the marker's hash, so other code has to decide.
+    INCOMPARABLE = "incomparable"
+
+
+def compare(marker: Marker, batch: DecodedBatch | RefusedBatch) -> Match:
+    """Compare a batch to the marker of its id, by the marker's hash version (identity of content).
+
+    A refused batch whose records could not be read has version 0, the hash of its body. It counts as other content,
+    except if only its object is missing, or if the marker is itself a rejection.
+    """
+    if marker.verdict == "rejected" or (isinstance(batch, RefusedBatch) and batch.missing_object):
+        return Match.SAME
+    if marker.content_hash is None:
+        return Match.UNVERIFIED
+    if marker.hash_version == batch.hash_version:
+        return Match.SAME if marker.content_hash == batch.content_hash else Match.OTHER
+    return Match.OTHER if batch.hash_version == 0 else Match.INCOMPARABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,3 +131,152 @@ def decision_rounds(copies: Iterable[Copy]) -> Iterator[list[Content]]:
         yield [contents[number] for contents in waiting]
         number += 1
         waiting = [contents for contents in waiting if len(contents) > number]
+
+
+# Lookahead: reads verdicts before a commit is attempted. It saves work; the transaction still decides.
+#
+# One earlier verdict makes the ledger refuse the whole commit, which is then written anew with its object. At 1 % of
+# resent batches this hits most commits of a hundred batches. Reading a marker costs a fraction of writing it, but the
+# read is wasted where nothing is resent. So markers are read first only for messages that were received before, and
+# for a
+# while after a commit was refused.
+
+
+# Number of looks in vain after which it stops looking.
+_PERSISTENCE = 20
+
+
+class VerdictLookahead:
+    """Reads markers ahead of a commit when that is likely to pay.
+
+    A plain class, because it remembers whether it paid lately.
+    """
+
+    def __init__(self, *, items: ItemStore) -> None:
+        self._items = items
+        self._looks_left = 0
+
+    def met_earlier_verdicts(self) -> None:
+        """Look first for a while, because a commit was refused for earlier verdicts."""
+        self._looks_left = _PERSISTENCE
+
+    def accepted_before(self, contents: Sequence[Content]) -> Mapping[str, Marker]:
+        """Markers of accepted batches, by batch id. May omit some; the transaction still decides."""
+        worth_it = contents if self._looks_left else [each for each in contents if each.delivery.receive_count > 1]
+        if not worth_it:
+            return {}
+        try:
+            items = self._items.get_many(Table.LEDGER, [marker_key(each.batch.batch_id) for each in worth_it])
+        except UnavailableError:
+            return {}
+        markers = filter(None, map(_readable, items.values()))
+        accepted = {marker.batch_id: marker for marker in markers if marker.verdict == "accepted"}
+        self._looks_left = _PERSISTENCE if accepted else max(self._looks_left - 1, 0)
+        return accepted
+
+
+def _readable(item: Item) -> Marker | None:
+    # The transaction meets the same marker, and its batch is put back then.
+    try:
+        return Marker.from_item(item)
+    except LedgerCorruptError:
+        return None
+
+
+# Originals: the batches that retries under another id name.
+#
+# An operator sends a genuine conflict again under an id of its own. Its message names its first id (`retry_of`), and
+# the
+# worker decides by that id's marker. Any producer can write such a message, and a copy under the first id can come
+# before
+# it, with it or weeks after it (docs/protocol.md, retries).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """Batch that was accepted with other content, so that a retry cannot have its id.
+
+    Attributes:
+        expires_at_s: End of its marker's life, as it was read. The marker has to live as long as the retry's.
+    """
+
+    batch_id: str
+    expires_at_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A content that may be committed now.
+
+    Attributes:
+        original: Of a retry under another id: the batch that has its first id.
+    """
+
+    content: Content
+    batch: DecodedBatch
+    original: Original | None = None
+
+
+# A candidate that may be committed, or the reason not to commit it now or ever.
+Judged = Candidate | RefusedBatch | Verdict | LedgerCorruptError | UnavailableError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Originals:
+    """Reads the markers that retries name."""
+
+    items: ItemStore
+    retrier: Retrier
+
+    def judge(self, candidates: Sequence[Candidate]) -> list[Judged]:
+        """Judge each candidate: returns it with its original, or the reason not to commit it, in the same order.
+
+        A candidate that is not a retry is returned as it is. A retry is refused unless its first id was accepted with
+        other content: otherwise it can be sent under that id, and under both ids it would count twice. An unreadable
+        marker is returned as its error, so that only this retry waits for a repair; so is a ledger without an answer.
+        """
+        keys = [marker_key(each.batch.retry_of) for each in candidates if each.batch.retry_of]
+        if not keys:
+            return list(candidates)
+        try:
+            items = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, list(dict.fromkeys(keys))))
+        except UnavailableError as error:
+            return [error if each.batch.retry_of else each for each in candidates]
+        return [_judge(each, items) if each.batch.retry_of else each for each in candidates]
+
+
+def _judge(candidate: Candidate, items: Mapping[Key, Item]) -> Judged:
+    batch = candidate.batch
+    item = items.get(marker_key(batch.retry_of))
+    try:
+        marker = None if item is None else Marker.from_item(item)
+    except LedgerCorruptError as error:
+        return error
+    if marker is None or marker.verdict != "accepted":
+        return _refused(candidate, f"{batch.retry_of} is not accepted: send this under its own id")
+    match compare(marker, batch):
+        case Match.SAME:
+            return Verdict.DUPLICATE
+        case Match.UNVERIFIED:
+            return _refused(candidate, f"nobody knows any more with which content {batch.retry_of} was accepted")
+        case Match.INCOMPARABLE:
+            return Verdict.PUT_BACK
+    original = Original(batch_id=batch.retry_of, expires_at_s=marker.expires_at_s)
+    return Candidate(content=candidate.content, batch=batch, original=original)
+
+
+def _refused(candidate: Candidate, why: str) -> RefusedBatch:
+    batch = candidate.batch
+    return RefusedBatch(
+        batch_id=batch.batch_id,
+        source_id=batch.source_id,
+        sequence=batch.sequence,
+        sender_id=batch.sender_id,
+        content_hash=batch.content_hash,
+        hash_version=batch.hash_version,
+        problems=(problem(Reason.RETRY_WITHOUT_CONFLICT, why),),
+        records=batch.records,
+        missing_object=False,
+        evidence=candidate.content.delivery.body.encode("utf-8", errors="surrogatepass"),
+        retry_of=batch.retry_of,
+    )

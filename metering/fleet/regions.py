@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from metering.stores.fields import Fields
-from metering.stores.writes import Key
+from metering.stores.writes import Item, Key, Put, Table, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from metering.stores.writes import Item, Value
+    from metering.stores.items import ItemStore
+
 
 REGIONS_PK = "G"
 # One execution is reserved for each of these functions: two at once would do the same work twice.
@@ -220,3 +222,50 @@ def waves(
         names = names[size:]
         size = min(size * 2, largest)
     return tuple(planned)
+
+
+class LedgerRegionStates:
+    """States in the ledger of the home region, as soon as that exists.
+
+    The first build of the home region has no ledger to keep its state in, so it keeps it in memory until its tables
+    exist. A run that is killed before begins again, which each step allows.
+
+    The class has mutable state: a lock guards it, because the regions of one wave save their states at the same time.
+
+    Args:
+        ledger: Gives the items of the home region, or None while it is not deployed; asked until it gives some.
+    """
+
+    def __init__(self, ledger: Callable[[], ItemStore | None]) -> None:
+        self._ledger = ledger
+        self._found: ItemStore | None = None
+        self._unsaved: dict[str, RegionState] = {}
+        self._lock = Lock()
+
+    def load(self, region: str) -> RegionState | None:
+        store = self._store()
+        if store is None:
+            return self._unsaved.get(region)
+        item = store.get(Table.LEDGER, region_key(region))
+        return None if item is None else RegionState.from_item(item)
+
+    def save(self, state: RegionState) -> None:
+        store = self._store()
+        with self._lock:
+            self._unsaved[state.region] = state
+            if store is None:
+                return
+            unsaved, self._unsaved = self._unsaved, {}
+        for each in unsaved.values():
+            store.put(Put(table=Table.LEDGER, item=each.to_item()))
+
+    def everything(self) -> Sequence[RegionState]:
+        store = self._store()
+        if store is None:
+            return list(self._unsaved.values())
+        return [RegionState.from_item(item) for item in store.query(Table.LEDGER, REGIONS_PK)]
+
+    def _store(self) -> ItemStore | None:
+        if self._found is None:
+            self._found = self._ledger()
+        return self._found

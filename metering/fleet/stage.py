@@ -6,28 +6,125 @@ Durations are in seconds unless their name has another unit. This module does no
 from __future__ import annotations
 
 import json
+import re
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from metering.commit.shares import REFUSED_FROM_RECEIVE
+from metering.commit.throttling import REFUSED_FROM_RECEIVE
 from metering.errors import SettingsError
-from metering.fleet.rules import RolloutRules
-from metering.fleet.settings.api import API_TIMEOUT_MAX_S, REGION_MARK, ApiFront, problem_of_api
-from metering.fleet.settings.bases import STAGES
-from metering.fleet.settings.log_sources import LogSource, problems_together
-from metering.fleet.settings.names import flat, nested
-from metering.fleet.settings.subscriptions import Subscription
-from metering.fleet.settings.tunables import TUNABLES, problem_of_warm_tables
+from metering.fleet.settings.bases import STAGES, flat, nested
+from metering.fleet.settings.log_sources import LogSource, Subscription, problems_together
 from metering.fleet.settings.words import problems_of, shown, unknown
 from metering.intake.admission import shortest_marker_life_s
-from metering.operations.dashboards import CONSOLE_HOSTS, DEFAULT_PARTITION
-from metering.settings import Policy
-from metering.stage_settings import GivenSettings, QueueSettings, StageSettings
-from metering.units import DAY_S, MINUTE_S
+from metering.operations.runbooks import CONSOLE_HOSTS, DEFAULT_PARTITION
+from metering.settings import GivenSettings, Policy, QueueSettings, StageSettings
+from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+
+class RolloutRules(BaseModel):
+    """Regions that a stage is built in, and the care taken. Part of the stage's configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: str = Field("us-east-1", description="Holds the state of all regions, and the project that builds them.")
+    allow: tuple[str, ...] = Field(("*",), description="Patterns of regions that `reconcile` builds.")
+    deny: tuple[str, ...] = Field((), description="Patterns that it never builds, even if `allow` names them.")
+    largest_wave: int = Field(4, ge=1, description="Waves double from one region up to this many.")
+    bake_min: int = Field(15, ge=0, description="Minutes that a new region is watched before it is ready.")
+    canaries: int = Field(3, ge=0, description="Good canary results that a bake needs at least.")
+    canary_wait_min: int = Field(30, ge=1, description="Minutes that they may take after the bake.")
+    pager_needed: bool = Field(default=False, description="Ready needs a confirmed subscription to the page topic.")
+    x86_regions: tuple[str, ...] = Field((), description="Patterns of regions that are built for x86_64 at once.")
+
+    def admits(self, region: str) -> bool:
+        """Whether `reconcile` may build `region`."""
+        return matches(region, self.allow) and not matches(region, self.deny)
+
+
+def matches(region: str, patterns: Iterable[str]) -> bool:
+    """Whether a region's name fits one of the patterns (`eu-*`)."""
+    return any(fnmatchcase(region, pattern) for pattern in patterns)
+
+
+# Fields of `metering.settings.Policy` that a stage changes by `tunables`. `StageConfig` has fields for the other two.
+TUNABLES: dict[str, int] = {
+    "ahead_s": 5 * MINUTE_S,
+    "admission_floor_s": 0,
+    "shards": 1,
+    "rollup_every_s": 15,
+    "rollup_commits": 2_000,
+    "rollup_blocks": 0,
+    "kinds_per_account": 4_096,
+    # 1 was the table of release 0.1.0 (docs/decisions/0044-upgrade.md).
+    "usage_generation": 2,
+    "commit_records": 200_000,
+    "commit_bytes": 64 * MIB,
+    "object_bytes": 512 * MIB,
+    "reserve_ms": 10_000,
+    "attempts": 4,
+    # 12 million rows of about 14 bytes are about 170 MB.
+    "compact_file_rows": 12_000_000,
+    "compact_run_rows": 60_000_000,
+    "compact_run_pairs": 20_000,
+    "compact_wait_today_s": HOUR_S,
+    "compact_wait_older_s": DAY_S,
+    "scan_every_s": 0,
+    "scan_memory_mb": 1_024,
+    "source_jump": 1_000_000,
+    # Longer than a marker lives: a forgotten source has no marker left that it would be derived from again.
+    "source_life_s": 60 * DAY_S,
+    "clean_wait_s": HOUR_S,
+    # With an inventory and v5 of flow logs about 11 % cannot be known (docs/on-ramps.md).
+    "log_unclassified_percent": 20,
+}
+# Write units a second that a new table on demand takes (DynamoDB developer guide, warm throughput).
+TABLE_WRITES_PER_S = 4_000
+
+
+def peak_writes_per_s(*warm: int) -> int:
+    """Write units a second that the quota of a table must allow, of the settings of all tables; 0 is as a new table."""
+    return max(TABLE_WRITES_PER_S, *warm)
+
+
+def problem_of_warm_tables(warm: dict[str, int]) -> str | None:
+    """Say which settings are wrong, by their names: AWS refuses less than a table takes already."""
+    wrong = [name for name, writes in warm.items() if 0 < writes < TABLE_WRITES_PER_S]
+    return f"{' and '.join(wrong)} must be 0 or at least {TABLE_WRITES_PER_S}, as a new table has" if wrong else None
+
+
+ApiFront = Literal["http", "url"]
+
+# An HTTP API gives up after 30 s (API Gateway quotas), and the function should say so itself before.
+API_TIMEOUT_MAX_S = 29
+REGION_MARK = "{region}"
+"""Stands for the region's name in `api_domain`: one name in two regions would lead to one of them only."""
+
+# The mark as it is replaced to judge the name: a region's name is made of the same characters.
+_HOST = re.compile(r"^(?=.{4,200}$)([a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\.)+[a-z]{2,40}$")
+
+
+def problem_of_api(*, front: ApiFront, emulated: bool, domain: str, zone: str) -> str | None:
+    """What keeps the settings of the API from being deployed; None if nothing does."""
+    if front == "url" and not emulated:
+        return "api_front may be url on emulated stages only: the URL of a function has no throttle and no access log"
+    if bool(domain) != bool(zone):
+        return "api_domain and api_zone_id belong together: the hosted zone proves who owns the name"
+    if domain and front == "url":
+        return "api_domain needs api_front http: the URL of a function cannot have another name"
+    if domain and (domain.count(REGION_MARK) != 1 or not _HOST.match(domain.replace(REGION_MARK, "eu-west-1"))):
+        return f"api_domain is a host name with {REGION_MARK} in it, such as usage.{REGION_MARK}.example.com"
+    return None
+
+
+def domain_in(domain: str, region: str) -> str:
+    """The host name of the API in a region."""
+    return domain.replace(REGION_MARK, region)
+
 
 Architecture = Literal["arm64", "x86_64"]
 

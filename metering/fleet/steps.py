@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
-from metering.fleet.ports import Deployment
+from metering.fleet.ports import Account, Builder, DeployedRegion, Deployment, Probe, Stacks, StackStatus
 from metering.fleet.regions import Answered, Finding, RegionState, Step
-from metering.fleet.rules import RolloutRules, matches
-from metering.ledger.notes.canary_batches import slot_of
+from metering.fleet.stage import RolloutRules, matches
+from metering.ledger.notes.checks import slot_of
 from metering.units import HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.fleet.ports import Account, Builder, DeployedRegion, Probe, Stacks, StackStatus
     from metering.stores.clock import Clock
 
 _POLL_MS = 2_000

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.errors import FormatTooNewError, FormatTooOldError
+from metering.fleet.ports import Direction, RegionStates, Release, StackStatus, direction
 from metering.fleet.regions import Phase
-from metering.fleet.versions import Direction, Release, direction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from metering.fleet.ports import RegionStates, StackStatus
     from metering.fleet.steps import FleetPorts
 
 # The first stack that tells the release of the functions, else that of the data.

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from metering.intake.admission import Admission
+    from metering.stores.clock import Deadline
+    from metering.stores.queues import Delivery
     from metering.usage.totals import Total, UsageKey
 
 
@@ -130,3 +133,31 @@ class BatchReading:
     """The batches of one delivery. An S3 notification can announce several objects, any other message has one batch."""
 
     batches: tuple[DecodedBatch | RefusedBatch | NoBatch, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """Time for reading one delivery.
+
+    Attributes:
+        until: End of the time.
+        final: Whether a batch that is not read by then is refused as `too_slow`; else it stays without a verdict.
+    """
+
+    until: Deadline
+    final: bool
+
+
+class BatchReader(Protocol):
+    """Reads the batches of a delivery: envelope, location, records, hash, admission and totals."""
+
+    def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
+        """Decode one delivery.
+
+        A fault that a sender can cause raises nothing: it becomes a `RefusedBatch`.
+
+        Raises:
+            OutOfTimeError: The time is over, and the allowance is not final.
+            UnavailableError: The object that the message points to cannot be read now.
+        """
+        ...

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from metering.intake.formats.registry import Compression, Format
-from metering.intake.json_values import JsonError, Number, canonical_number, int64_of, parse_json
-from metering.intake.reasons import Problem, Reason, ordered, problem, quoted
-from metering.stores.bucket import INGEST_PREFIX
+from metering.intake.json_values import JsonError, JsonValue, Number, canonical_number, int64_of, parse_json
+from metering.intake.work import Problem, Reason, ordered, problem, quoted
+from metering.stores.objects import INGEST_PREFIX
 from metering.units import INT64_MAX, MIB
 from metering.version import CONTRACT_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from metering.intake.json_values import JsonValue
 
 # Of docs/contract.md.
 SCHEMA = f"metering.batch/{CONTRACT_VERSION}"

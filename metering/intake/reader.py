@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,26 +13,38 @@ from metering.errors import (
     ObjectUnreadableError,
     UnavailableError,
 )
-from metering.intake.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch
-from metering.intake.content_hash import BODY_HASH_VERSION, HASH_VERSION, ContentHasher, body_hash
+from metering.intake.batches import (
+    Allowance,
+    BatchReader,
+    BatchReading,
+    Claim,
+    DecodedBatch,
+    NoBatch,
+    RefusedBatch,
+    RefusedRecord,
+)
 from metering.intake.envelopes import read_body
 from metering.intake.formats.assembly import BatchAssembly
 from metering.intake.formats.compression import unpacked
-from metering.intake.formats.inline import read_inline
+from metering.intake.formats.json_records import read_inline
 from metering.intake.formats.registry import FORMATS
-from metering.intake.messages import MAX_BODY_BYTES, InlineRecords
-from metering.intake.reasons import Reason, problem
-from metering.intake.work import Work, refusal
+from metering.intake.messages import MAX_BODY_BYTES, BatchMessage, InlineRecords, ObjectRecords
+from metering.intake.records import BODY_HASH_VERSION, HASH_VERSION, ContentHasher, body_hash
+from metering.intake.senders import (
+    Judged,
+    KnownProducers,
+    Registry,
+    ServiceSenders,
+    judged_sender,
+    problems_of_sender,
+    role_of,
+)
+from metering.intake.work import Problem, ReadLimits, Reason, Work, problem, refusal
 
 if TYPE_CHECKING:
     from metering.intake.admission import Admission
-    from metering.intake.batches import RefusedRecord
-    from metering.intake.messages import BatchMessage, ObjectRecords
-    from metering.intake.ports import Allowance
-    from metering.intake.reasons import Problem
-    from metering.intake.work import ReadLimits
-    from metering.stores.deliveries import Delivery
     from metering.stores.objects import ObjectStore
+    from metering.stores.queues import Delivery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,3 +209,89 @@ def _summary(refused: list[RefusedRecord]) -> tuple[Problem, ...]:
     if len(by_reason) == 1:
         return by_reason
     return (problem(Reason.NO_RECORD_ADMITTED, f"all {len(refused)} records are refused"), *by_reason)
+
+
+# Clocks of the queue and of a worker differ by less.
+_SKEW_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgingReader:
+    """Reads by another reader, and refuses what a sender may not send.
+
+    A batch that is refused so gives up its id: no marker, source or later verdict of that id's owner comes of it. What
+    it says it is goes along as its claim. The sender of a dropped object that is accepted is its owner.
+
+    Attributes:
+        reader: Reads the batches.
+        producers: The registry. What it allows may be as old as its cache; a refusal rests on a registry that was read
+            after the message was sent.
+        services: The service's own senders.
+    """
+
+    reader: BatchReader
+    producers: KnownProducers
+    services: ServiceSenders
+
+    def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
+        """As `BatchReader.read`.
+
+        Raises:
+            OutOfTimeError: The time is over, and the allowance is not final.
+            UnavailableError: The object that the message points to, or the registry, cannot be read now.
+        """
+        registry = self.producers.known()
+        sender = judged_sender(delivery, self.services)
+        known = replace(delivery, sender_id=sender.sender_id, stated_sender="")
+        reading = self.reader.read(known, admission=admission, allowance=allowance)
+        found = self._complaints(reading, sender, registry)
+        if any(found):
+            registry = self.producers.known(since_ms=delivery.sent_at_ms + _SKEW_MS)
+            found = self._complaints(reading, sender, registry)
+        return BatchReading(
+            batches=tuple(
+                _judged(batch, problems, known, registry)
+                for batch, problems in zip(reading.batches, found, strict=True)
+            )
+        )
+
+    def _complaints(self, reading: BatchReading, sender: Judged, registry: Registry) -> list[tuple[Problem, ...]]:
+        return [
+            ()
+            if isinstance(batch, NoBatch)
+            else problems_of_sender(batch, sender, registry=registry, services=self.services)
+            for batch in reading.batches
+        ]
+
+
+def _judged(
+    batch: DecodedBatch | RefusedBatch | NoBatch, problems: tuple[Problem, ...], delivery: Delivery, registry: Registry
+) -> DecodedBatch | RefusedBatch | NoBatch:
+    if isinstance(batch, NoBatch):
+        return batch
+    if problems:
+        return _not_allowed(batch, problems, delivery)
+    dropped = isinstance(batch, DecodedBatch) and batch.announced
+    owner = registry.of_dropped(batch.object_key) if dropped else None
+    if owner is None or role_of(batch.sender_id) == owner.role_id:
+        return batch
+    # S3 announced it, and its owner sent it. A retry of its records, which is no announcement, is judged by that. Of
+    # what is refused as a whole, the announcement itself is sent again, and whoever made it stays its sender.
+    return replace(batch, sender_id=owner.role_id)
+
+
+def _not_allowed(batch: DecodedBatch | RefusedBatch, problems: tuple[Problem, ...], delivery: Delivery) -> RefusedBatch:
+    earlier = batch.problems if isinstance(batch, RefusedBatch) else ()
+    return RefusedBatch(
+        batch_id="",
+        source_id="",
+        sequence=None,
+        sender_id=delivery.sender_id,
+        content_hash=body_hash(delivery.body),
+        hash_version=BODY_HASH_VERSION,
+        problems=(*problems, *earlier),
+        records=batch.records,
+        missing_object=False,
+        evidence=delivery.body.encode("utf-8", errors="surrogatepass")[:MAX_BODY_BYTES],
+        claim=Claim(batch_id=batch.batch_id, content_hash=batch.content_hash, hash_version=batch.hash_version),
+    )

@@ -9,28 +9,35 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-from metering.intake.content_hash import kept_head
-from metering.intake.instants import HOUR_US, SECOND_US
+from metering.intake.admission import HOUR_US, SECOND_US, Admission
 from metering.intake.json_values import readable_number
-from metering.intake.reasons import Problem, Reason, ordered, problem, quoted
 from metering.intake.records import (
     MAX_HEAD_CHARS,
+    AnyRecord,
     ExactRecord,
+    Head,
+    HeadText,
+    Integer,
     LongText,
+    Text,
     Undecodable,
     head_of,
     instant_of,
     integer_of,
     is_short,
+    kept_head,
 )
-from metering.usage.locations import CLOUDFRONT, Location, parse_location
-from metering.usage.usage_types import CLOUDFRONT_SERVICE, EXPLICIT_USAGE_TYPE, SERVICE, classify
-
-if TYPE_CHECKING:
-    from metering.intake.admission import Admission
-    from metering.intake.records import AnyRecord, Head, HeadText, Integer, Text
+from metering.intake.work import Problem, Reason, ordered, problem, quoted
+from metering.usage.usage_types import (
+    CLOUDFRONT,
+    CLOUDFRONT_SERVICE,
+    EXPLICIT_USAGE_TYPE,
+    SERVICE,
+    Location,
+    classify,
+    parse_location,
+)
 
 MAX_RESOURCE_ID_CHARS = 512
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
-from metering.usage.totals import Total, UsageKey, UsageKind
+from metering.stores.objects import hour_of_lake_key
+from metering.units import HOUR_S
+from metering.usage.totals import Service, Total, UsageKey, UsageKind, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,10 +16,96 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from metering.intake.batches import RecordRows
-    from metering.lake.rows import Group, RowQuery
-    from metering.ledger.booked_hours import LakeFile
-    from metering.ledger.frozen_months import FrozenHour, FrozenMonth
-    from metering.ledger.row_sources import RowSource
+    from metering.ledger.booked_hours import LakeFile, RowSource
+    from metering.ledger.periods import FrozenHour, FrozenMonth
+
+
+# Columns of a lake file, in order (docs/contract.md). Staging objects also have `booked_hour`.
+LAKE_COLUMNS = (
+    "account_id",
+    "service",
+    "resource_id",
+    "direction",
+    "from_location",
+    "to_location",
+    "usage_type",
+    "bytes",
+    "start_time",
+    "end_time",
+    "batch_id",
+)
+# The hour of a record's own start, epoch seconds. Readers can group by this column although no file holds it.
+OWN_HOUR = "own_hour"
+# Columns that make up a usage key, apart from its booked hour.
+USAGE_COLUMNS = ("account_id", "usage_type", "service", "from_location", "to_location", OWN_HOUR)
+
+# A commit with so few rows in an hour is mostly of other hours, or small as a whole: it is read in part.
+FEW_ROWS = 5_000
+
+# Values of a group, in the order of the query's columns: strings, and an int for `own_hour`.
+Group = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeSlice:
+    """Rows whose time lies in `[from_s, to_s)`, epoch seconds.
+
+    The time of a row is its start. A correction (a row booked in another hour than its own) has the start of its booked
+    hour as its time, so adjacent slices hold each row once.
+    """
+
+    from_s: int
+    to_s: int
+
+    def parts(self, hour_s: int) -> bool:
+        """Whether the slice begins or ends inside a booked hour, so that it may take some rows of it and not others."""
+        return hour_s < self.from_s < hour_s + HOUR_S or hour_s < self.to_s < hour_s + HOUR_S
+
+    def takes_corrections(self, hour_s: int) -> bool:
+        """Whether the slice takes the corrections that are booked in an hour."""
+        return self.from_s <= hour_s < self.to_s
+
+    def takes(self, start_s: int, hour_s: int) -> bool:
+        """Whether the slice takes a row that starts at `start_s` and is booked in `hour_s`."""
+        own = hour_s <= start_s < hour_s + HOUR_S
+        return self.from_s <= start_s < self.to_s if own else self.takes_corrections(hour_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowQuery:
+    """A sum over rows, by groups.
+
+    Attributes:
+        columns: Lake columns or `own_hour` to group by, in order; without any there is one total.
+        where: Column and the values that a row may have in it. Row groups that cannot match are skipped.
+        times: Restricts the hours that it cuts to the rows that it takes; None for all rows of the sources.
+    """
+
+    columns: tuple[str, ...] = ()
+    where: tuple[tuple[str, frozenset[str]], ...] = ()
+    times: TimeSlice | None = None
+
+
+USAGE_QUERY = RowQuery(columns=USAGE_COLUMNS)
+BATCH_QUERY = RowQuery(columns=("batch_id",))
+
+
+def usage_of(hour_s: int, groups: Mapping[Group, Total]) -> dict[UsageKey, Total]:
+    """Usage of a booked hour from the groups of `USAGE_QUERY`. Rows with another own hour are corrections."""
+    return dict(usage_in(hour_s, groups.items()))
+
+
+def usage_in(hour_s: int, groups: Iterable[tuple[Group, Total]]) -> Iterator[tuple[UsageKey, Total]]:
+    """The same, one usage key after the other."""
+    rows = cast("Iterable[tuple[tuple[str, UsageType, Service, str, str, int], Total]]", groups)  # its columns
+    for (account_id, usage_type, service, from_location, to_location, own_hour_s), total in rows:
+        corrects_s = None if own_hour_s == hour_s else own_hour_s
+        yield UsageKey(hour_s, account_id, usage_type, service, from_location, to_location, corrects_s), total
+
+
+def batches_of(groups: Mapping[Group, Total]) -> dict[str, Total]:
+    """Totals by batch id from the groups of `BATCH_QUERY`."""
+    return {str(batch_id): total for (batch_id,), total in groups.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,3 +397,61 @@ class UsageMeasure:
     rows: int
     digest: str
     total: Total
+
+
+class CountedTotals:
+    """`TotalsReader` that counts rows.
+
+    Args:
+        lake: Reads the rows.
+    """
+
+    def __init__(self, lake: LakeReader) -> None:
+        self._lake = lake
+
+    def of(self, file: LakeFile) -> Iterator[tuple[UsageKey, Total]]:
+        yield from self.summed([file])
+
+    def summed(self, files: Sequence[LakeFile]) -> UsageRows:
+        hour_s = (hour_of_lake_key(files[0].key) if files else 0) or 0
+        return self._lake.hour_usage(hour_s, [file.source(hour_s) for file in files])
+
+
+# Digest of usage rows: SHA-256 of a text that any program can write, whatever file the rows are kept in.
+#
+# A row is one line: hour, account, usage type, service, from, to, `corrects`, bytes, records, with a tab between.
+# Times
+# are epoch seconds, and `corrects` is empty in a row that corrects nothing. No name has a control character
+# (record_rules), so two different rows never give the same line. The lines of an hour are in the order of
+# `row_place`.
+
+
+SEPARATOR = "\t"
+
+Place = tuple[str, UsageType, Service, str, str, int, int]
+
+
+def row_place(key: UsageKey) -> Place:
+    """Place of a row among the rows of a month: account, usage type, service, from, to, `corrects`, hour.
+
+    Rows that correct nothing come before corrections. Text is in the order of its code points, which is that of UTF-8.
+    """
+    corrects_s = -1 if key.corrects_s is None else key.corrects_s
+    return key.account_id, key.usage_type, key.service, key.from_location, key.to_location, corrects_s, key.hour_s
+
+
+def in_order(usage: Mapping[UsageKey, Total]) -> list[tuple[UsageKey, Total]]:
+    """Usage as rows in the order of files and digests."""
+    return sorted(usage.items(), key=lambda entry: row_place(entry[0]))
+
+
+def usage_digest(rows: Iterable[tuple[UsageKey, Total]]) -> str:
+    """Hex SHA-256 of rows in the given order."""
+    digest = hashlib.sha256()
+    for (hour_s, account_id, usage_type, service, from_location, to_location, corrects_s), total in rows:
+        corrects = "" if corrects_s is None else corrects_s
+        digest.update(
+            f"{hour_s}\t{account_id}\t{usage_type}\t{service}\t{from_location}\t{to_location}\t{corrects}"
+            f"\t{total.bytes}\t{total.records}\n".encode()
+        )
+    return digest.hexdigest()

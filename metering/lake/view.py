@@ -9,39 +9,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableError
 from metering.hours import hour_label
-from metering.lake.rows import USAGE_QUERY, usage_of
+from metering.lake.ports import USAGE_QUERY, Group, LakeReader, RowQuery, usage_of
 from metering.ledger.booked_hours import (
+    HourState,
     Pending,
     Pointer,
     Published,
+    RowSource,
     pending_in,
     pointer_key,
     pointers_of,
     published_in,
     run_that_published,
 )
-from metering.ledger.row_sources import HourState, RowSource
+from metering.ledger.commits import CommitRecord, Waiting, waiting_commits, waiting_key
 from metering.ledger.shards import known_shards
-from metering.ledger.waiting import Waiting, waiting_commits, waiting_key
-from metering.stores.bucket import LAKE_PREFIX, hour_of_lake_key, lake_prefix
-from metering.stores.writes import Table, key_of
+from metering.stores.objects import LAKE_PREFIX, ObjectStore, hour_of_lake_key, lake_prefix
+from metering.stores.writes import Item, Table, key_of
 from metering.units import HOUR_S
-from metering.usage.totals import add_totals
+from metering.usage.totals import Total, UsageKey, add_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from metering.lake.ports import LakeReader
-    from metering.lake.rows import Group, RowQuery
-    from metering.ledger.commits import CommitRecord
     from metering.stores.items import ItemStore
-    from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Item
-    from metering.usage.totals import Total, UsageKey
+
 
 T = TypeVar("T")
 
@@ -238,3 +234,26 @@ def _sort_keys(items: list[Item]) -> list[str]:
 
 def _busy(hour_s: int) -> UnavailableError:
     return UnavailableError("LakeView", f"hour {hour_label(hour_s)} kept changing", may_have_applied=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSizes:
+    """Size of the accepted records, with each batch as one object.
+
+    Attributes:
+        json_bytes: Each batch as the message of docs/contract.md, without white space.
+        gzip_bytes: The same objects, each compressed by itself at level 6.
+    """
+
+    batches: int
+    records: int
+    json_bytes: int
+    gzip_bytes: int
+
+
+class BatchSizer(Protocol):
+    """Measures accepted batches as JSON; stores nothing."""
+
+    def measure(self, view: LakeView, *, from_s: int) -> BatchSizes:
+        """Sizes of the rows of the view's hours from `from_s` on."""
+        ...

@@ -10,21 +10,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
-from metering.hours import parse_hour
+from metering.hours import parse_hour, rfc3339
 from metering.ledger import partitions
 from metering.ledger.booked_hours import totals_of, totals_value
+from metering.ledger.notes.checks import REMEMBERED_S
+from metering.ledger.partitions import NOTE
+from metering.stores.clock import side_by_side
 from metering.stores.fields import Fields
-from metering.stores.writes import Absent, AnyOf, Equals, Key
+from metering.stores.writes import Absent, AnyOf, Equals, Item, Key, Table, Value
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from metering.stores.writes import Item, Value
+    from metering.stores.items import ItemStore
 
 
 Verdict = Literal["accepted", "rejected"]
@@ -236,3 +240,215 @@ def _is_whole(value: Value | None) -> bool:
 @lru_cache(maxsize=4_096)
 def _hour_of(label: str) -> int:
     return parse_hour(label)
+
+
+_CONFLICT_PREFIX = "X#"
+
+
+def conflict_key(batch_id: str, content_hash: str) -> Key:
+    """Key of a conflict."""
+    return Key(partition_of_batch(batch_id), f"{_CONFLICT_PREFIX}{content_hash}")
+
+
+def is_conflict(item: Item) -> bool:
+    """Whether an item of the ledger is a conflict."""
+    return in_partition_of_batch(item) and str(item["sk"]).startswith(_CONFLICT_PREFIX)
+
+
+def conflict_named(item: Item) -> tuple[str, str]:
+    """Batch id and content hash that the key of a conflict names."""
+    return named_batch(item), str(item["sk"]).removeprefix(_CONFLICT_PREFIX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """Other content under the id of an accepted batch. It is written unconditionally, with the same attributes."""
+
+    batch_id: str
+    content_hash: str
+    hash_version: int
+    quarantine_key: str
+    sender_id: str
+    first_sender_id: str
+    records: int
+
+    @property
+    def key(self) -> Key:
+        return conflict_key(self.batch_id, self.content_hash)
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **self.key._asdict(),
+            "hash_version": self.hash_version,
+            "quarantine": self.quarantine_key,
+            "sender": self.sender_id,
+            "first_sender": self.first_sender_id,
+            "records": self.records,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> Conflict:
+        fields = Fields.of_item(item)
+        made = cls(
+            batch_id=batch_id_of(fields),
+            content_hash=fields.after("sk", _CONFLICT_PREFIX),
+            hash_version=fields.whole("hash_version"),
+            quarantine_key=fields.text("quarantine"),
+            sender_id=fields.any_text("sender"),
+            first_sender_id=fields.any_text("first_sender"),
+            records=fields.whole("records"),
+        )
+        fields.check_key(made.key)
+        return made
+
+
+CONFLICT_PK = f"{NOTE}conflict"
+
+
+def conflict_seen_item(batch_id: str, content_hash: str, now_s: int) -> dict[str, Value]:
+    """Note of a new conflict at its time, so that the watch can count new conflicts without a scan."""
+    key = Key(CONFLICT_PK, f"{rfc3339(now_s)}#{batch_id}#{content_hash}")
+    return {**key._asdict(), "expires_at": now_s + REMEMBERED_S}
+
+
+def conflict_of(item: Item) -> tuple[str, str]:
+    """Batch id and content hash that the note of a conflict names."""
+    fields = Fields.of_item(item)
+    parts = fields.text("sk").split("#")
+    if len(parts) != 3 or not all(parts):
+        fields.fail("sk", "a moment, a batch id and a hash")
+    return parts[1], parts[2]
+
+
+# Conflicts whose batches are looked up together.
+_LOOKED_UP = 10_000
+# Markers that are read by one call to the store, which divides them as it must.
+_READ_TOGETHER = 1_000
+
+
+@dataclass(slots=True, kw_only=True)
+class LedgerFacts:
+    """What the ledger has of some batches. Each item was read at a moment of its own.
+
+    Attributes:
+        markers: By batch id.
+        conflicts: Batch id -> hashes of the contents that came too late under it.
+    """
+
+    markers: dict[str, Marker] = field(default_factory=dict)
+    conflicts: dict[str, set[str]] = field(default_factory=dict)
+
+    def add(self, item: Item) -> None:
+        """Take in one item of the ledger."""
+        if is_marker(item):
+            marker = Marker.from_item(item)
+            self.markers[marker.batch_id] = marker
+        elif is_conflict(item):
+            batch_id, content_hash = conflict_named(item)
+            self.conflicts.setdefault(batch_id, set()).add(content_hash)
+
+    def merge(self, later: LedgerFacts) -> None:
+        """Add what a later look found."""
+        self.markers.update(later.markers)
+        for batch_id, hashes in later.conflicts.items():
+            self.conflicts.setdefault(batch_id, set()).update(hashes)
+
+
+def read_batches(
+    items: ItemStore, batch_ids: Iterable[str], *, in_conflict: Iterable[str] = (), threads: int = 1
+) -> LedgerFacts:
+    """Read what the ledger has of some batches, and nothing else of it.
+
+    Args:
+        items: The ledger.
+        batch_ids: Batches of which the marker is read.
+        in_conflict: Batches of which marker and conflicts are read, by a query each.
+        threads: Reads at the same time.
+
+    Raises:
+        LedgerCorruptError: One of their markers cannot be read.
+        UnavailableError: The ledger gives no answer.
+    """
+    facts = LedgerFacts()
+
+    def markers(names: list[str]) -> Iterable[Item]:
+        return items.get_many(Table.LEDGER, [marker_key(name) for name in names]).values()
+
+    def partition(name: str) -> Iterable[Item]:
+        return list(items.query(Table.LEDGER, partition_of_batch(name)))
+
+    left = iter(batch_ids)
+    some = iter(lambda: list(islice(left, _READ_TOGETHER)), [])
+    found = chain(side_by_side(markers, some, threads=threads), side_by_side(partition, in_conflict, threads=threads))
+    for item in chain.from_iterable(found):
+        facts.add(item)
+    return facts
+
+
+@dataclass(slots=True)
+class VerdictCounts:
+    """Verdicts of a whole ledger, counted and not held.
+
+    Attributes:
+        accepted, rejected: Batches with records in the range, or decided in it.
+        conflicts: Contents that came too late under the id of one of these.
+    """
+
+    accepted: int = 0
+    rejected: int = 0
+    conflicts: int = 0
+
+    def add(self, other: VerdictCounts) -> None:
+        """Add what another part of the ledger has."""
+        self.accepted += other.accepted
+        self.rejected += other.rejected
+        self.conflicts += other.conflicts
+
+
+def touches(marker: Marker | MarkerGlance, from_s: int, to_s: int) -> bool:
+    """Whether a batch has records in `[from_s, to_s)`; of one without records, whether it was decided then."""
+    if marker.hours:
+        return any(from_s <= hour_s < to_s for hour_s in marker.hours)
+    return from_s <= marker.decided_at_ms // 1_000 < to_s
+
+
+class VerdictTally:
+    """Counts verdicts of `[from_s, to_s)` while somebody scans the ledger. A plain class: it is added to."""
+
+    def __init__(self, items: ItemStore, *, from_s: int, to_s: int) -> None:
+        self._items = items
+        self._from_s = from_s
+        self._to_s = to_s
+        self._late: list[str] = []
+        self._counts = VerdictCounts()
+
+    def marker(self, marker: Marker | MarkerGlance) -> None:
+        """Count a marker."""
+        if touches(marker, self._from_s, self._to_s):
+            self._counts.accepted += marker.verdict == "accepted"
+            self._counts.rejected += marker.verdict != "accepted"
+
+    def other(self, item: Item) -> None:
+        """Count an item that is no marker, if it is a conflict.
+
+        Raises:
+            LedgerCorruptError: A marker of a conflict's batch cannot be read.
+            UnavailableError: The ledger gives no answer.
+        """
+        if is_conflict(item):
+            self._late.append(conflict_named(item)[0])
+            if len(self._late) >= _LOOKED_UP:
+                self._look_up()
+
+    def counts(self) -> VerdictCounts:
+        """All that was counted. Errors are as those of `other`."""
+        self._look_up()
+        return self._counts
+
+    def _look_up(self) -> None:
+        """Count those conflicts that are of a batch which has something in the range."""
+        keys = [marker_key(batch_id) for batch_id in dict.fromkeys(self._late)]
+        found = self._items.get_many(Table.LEDGER, keys).values() if keys else ()
+        ours = {m.batch_id for m in map(Marker.from_item, found) if touches(m, self._from_s, self._to_s)}
+        self._counts.conflicts += sum(batch_id in ours for batch_id in self._late)
+        self._late.clear()

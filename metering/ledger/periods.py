@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from metering.hours import hour_label
 from metering.ledger import partitions
+from metering.ledger.booked_hours import LakeFile, RowSource
 from metering.stores.fields import Fields
-from metering.stores.writes import Key, Table
+from metering.stores.objects import ObjectStore, closed_accounts_key, closed_days_key
+from metering.stores.writes import Item, Key, Table, Value
+from metering.usage.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from metering.stores.items import ItemStore
-    from metering.stores.writes import Item, Value
 
 
 PeriodState = Literal["closing", "closed"]
@@ -64,3 +69,203 @@ def periods_of(items: ItemStore, months: Iterable[str]) -> dict[str, Period]:
     """Those of the months that are closing or closed, in order, with one request for a hundred months."""
     found = items.get_many(Table.LEDGER, [period_key(month) for month in sorted(set(months))])
     return {period.month: period for period in sorted(map(Period.from_item, found.values()), key=lambda p: p.month)}
+
+
+# The frozen month: files and totals of a closed billing month (docs/decisions/0029-frozen-hours.md).
+#
+# | object | content |
+# |---|---|
+# | `closed/<month>/<hour>.parquet` | totals of an hour, a row a usage key, sorted by account |
+# | `closed/<month>/accounts.parquet` | the rows of all hours, sorted by account |
+# | `closed/<month>/days.parquet` | the same by day |
+# | `closed/<month>.json` | the manifest, which is put last: lake files, rows, bytes and digests of rows |
+
+
+_SCHEMA = "metering.closed/2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenRows:
+    """An object of a closed month with totals.
+
+    Attributes:
+        rows: Its number of rows.
+        digest: Hex SHA-256 of its rows in their order (`metering.lake.ports`), not of its bytes.
+    """
+
+    key: str
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenHour:
+    """One booked hour of a closed month. Its usage includes corrections of earlier months, with `corrects_s`.
+
+    Attributes:
+        files: Its lake files.
+        frozen: The object with its totals.
+    """
+
+    hour_s: int
+    files: tuple[LakeFile, ...]
+    frozen: FrozenRows
+
+    @property
+    def key(self) -> str:
+        """Key of the object with its totals."""
+        return self.frozen.key
+
+    @property
+    def sources(self) -> tuple[RowSource, ...]:
+        """Row sources of its files."""
+        return tuple(file.source(self.hour_s) for file in self.files)
+
+    @property
+    def total(self) -> Total:
+        return Total(sum(file.bytes for file in self.files), sum(file.rows for file in self.files))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenMonth:
+    """A closed month. The same month always gives the same bytes.
+
+    Attributes:
+        accounts, days: Its objects.
+        digest: Hex SHA-256 of the manifest's bytes. Whoever has it can tell that a month is the same.
+    """
+
+    month: str
+    hours: tuple[FrozenHour, ...]
+    accounts: FrozenRows
+    days: FrozenRows
+    digest: str = ""
+
+    @property
+    def total(self) -> Total:
+        return Total(sum(hour.total.bytes for hour in self.hours), sum(hour.total.records for hour in self.hours))
+
+    @property
+    def rows_digest(self) -> str:
+        """Hex SHA-256 over the digests of all hours in order: that of all rows of the month."""
+        return _digest_of(hour.frozen.digest for hour in self.hours)
+
+    def hour(self, hour_s: int) -> FrozenHour | None:
+        """One of its hours, or None if the hour was empty."""
+        return next((hour for hour in self.hours if hour.hour_s == hour_s), None)
+
+    def to_json(self) -> bytes:
+        """The manifest: byte totals as decimal strings, because JSON numbers end at 2^53."""
+        total = self.total
+        document = {
+            "schema": _SCHEMA,
+            "month": self.month,
+            "rows": total.records,
+            "bytes": str(total.bytes),
+            "digest": self.rows_digest,
+            "accounts": _rows_value(self.accounts),
+            "days": _rows_value(self.days),
+            "hours": [_hour_value(hour) for hour in self.hours],
+        }
+        return json.dumps(document, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, body: bytes, key: str) -> FrozenMonth:
+        """Inverse of `to_json`.
+
+        Args:
+            body: The object's content.
+            key: Its key.
+
+        Raises:
+            LedgerCorruptError: It is something else, or its totals are not those of its files.
+        """
+        document = Fields.of_json(body, key)
+        document.one_of("schema", (_SCHEMA,))
+        made = cls(
+            month=document.text("month"),
+            hours=tuple(map(_hour_of, document.objects("hours"))),
+            accounts=_rows_of(document.nested("accounts")),
+            days=_rows_of(document.nested("days")),
+            digest=hashlib.sha256(body).hexdigest(),
+        )
+        if document.text("digest") != made.rows_digest:
+            document.fail("digest", "the digest of its hours")
+        _check_total(document, made.total)
+        return made
+
+    def closed(self) -> FrozenMonth:
+        """The same month with its `digest`, as it is read back."""
+        return replace(self, digest=hashlib.sha256(self.to_json()).hexdigest())
+
+
+def _digest_of(digests: Iterable[str]) -> str:
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
+
+
+def _rows_value(rows: FrozenRows) -> dict[str, object]:
+    return {"key": rows.key, "rows": rows.rows, "digest": rows.digest}
+
+
+def _rows_of(fields: Fields) -> FrozenRows:
+    return FrozenRows(key=fields.text("key"), rows=fields.whole("rows"), digest=fields.text("digest"))
+
+
+def _hour_value(hour: FrozenHour) -> dict[str, object]:
+    return {
+        "hour": hour_label(hour.hour_s),
+        "files": [{"key": file.key, "rows": file.rows, "bytes": str(file.bytes)} for file in hour.files],
+        "rows": hour.total.records,
+        "bytes": str(hour.total.bytes),
+        "usage": _rows_value(hour.frozen),
+    }
+
+
+def _hour_of(fields: Fields) -> FrozenHour:
+    made = FrozenHour(hour_s=fields.hour("hour"), files=_files_of(fields), frozen=_rows_of(fields.nested("usage")))
+    _check_total(fields, made.total)
+    return made
+
+
+def _files_of(hour: Fields) -> tuple[LakeFile, ...]:
+    return tuple(
+        LakeFile(key=file.text("key"), rows=file.whole("rows"), bytes=file.decimal("bytes"))
+        for file in hour.objects("files")
+    )
+
+
+def _check_total(fields: Fields, files: Total) -> None:
+    if fields.whole("rows") != files.records:
+        fields.fail("rows", f"the {files.records} rows of its files")
+    if fields.decimal("bytes") != files.bytes:
+        fields.fail("bytes", f"the {files.bytes} bytes of its files")
+
+
+def read_frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> FrozenMonth | None:
+    """The frozen month, or None if the month is not closed.
+
+    Raises:
+        LedgerCorruptError: The object is something else than a frozen month.
+        ObjectMissingError: The month is closed, and its object is gone.
+    """
+    item = items.get(Table.LEDGER, period_key(month))
+    period = None if item is None else Period.from_item(item)
+    if period is None or period.state != "closed":
+        return None
+    return FrozenMonth.from_json(objects.get(period.frozen_key), period.frozen_key)
+
+
+def closed_month(items: ItemStore, month: str) -> FrozenMonth | None:
+    """A closed month by the names of its objects alone, without its manifest; None if the month is not closed.
+
+    It has no hours.
+    """
+    item = items.get(Table.LEDGER, period_key(month))
+    if item is None or Period.from_item(item).state != "closed":
+        return None
+    return FrozenMonth(
+        month=month,
+        hours=(),
+        accounts=FrozenRows(key=closed_accounts_key(month), rows=0, digest=""),
+        days=FrozenRows(key=closed_days_key(month), rows=0, digest=""),
+    )

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError
 from metering.stores.fields import Fields
-from metering.stores.writes import Absent, Equals, Key, Put, Table
+from metering.stores.writes import Absent, Equals, Item, Key, Put, Table, Value
 
 if TYPE_CHECKING:
+    from metering.stores.clock import Retrier
     from metering.stores.items import ItemStore
-    from metering.stores.retrying import Retrier
-    from metering.stores.writes import Item, Value
 
 SHARDS_KEY = Key("S#shards", "S")
 # Far more than a stage can have, so that every listing ends.

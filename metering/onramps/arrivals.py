@@ -10,20 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from metering.errors import LogFileRefusedError, UnavailableError
-from metering.onramps.balance import NO_OTHERS, Others
+from metering.onramps.reading import NO_OTHERS, FileName, Others
 from metering.onramps.reasons import FileReason
-from metering.onramps.sources import ORGANIZATION_WARNING, source_of
+from metering.onramps.sources import ORGANIZATION_WARNING, Bills, LogSource, LogStore, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.intake.notifications import CreatedObject
-    from metering.onramps.bills import Bills
+    from metering.intake.envelopes import CreatedObject
     from metering.onramps.context.document import Context
     from metering.onramps.kinds import LogKind
-    from metering.onramps.names import FileName
-    from metering.onramps.ports import LogStore
-    from metering.onramps.sources import LogSource
 
 _READS = frozenset({"s3.GetObject", "s3.HeadObject"})
 
@@ -64,7 +60,7 @@ class FileTaker(Protocol):
 
 
 class FileRefusals(Protocol):
-    """Keeps references to refused files (`metering.onramps.ingest.refusals.Refusals`)."""
+    """Keeps references to refused files (`metering.onramps.ingest.taking.Refusals`)."""
 
     def keep_file(self, place: str, error: LogFileRefusedError, *, etag: str = "", version_id: str = "") -> str:
         """Keep the reference to a file; returns the key of the quarantine object."""

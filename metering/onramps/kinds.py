@@ -2,25 +2,189 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from metering.onramps.cloudfront import names as cloudfront
-from metering.onramps.names import flow_log_name
-from metering.onramps.reading import LogReader, ReadSettings
-from metering.onramps.s3_access import names as s3_access
+from metering.onramps.reading import Block, FileName, LogReader, ReadSettings, flow_log_name, identity_of, unpacked_name
 from metering.units import HOUR_S
+from metering.usage.usage_types import is_region
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from metering.onramps.context.document import Context
-    from metering.onramps.context.timeline import Timeline
-    from metering.onramps.names import FileName
-    from metering.onramps.observations import Block
-    from metering.onramps.traffic import Classifier
+    from metering.onramps.context.store import Timeline
+    from metering.onramps.reasons import Classifier
 
-__all__ = ["KINDS", "LogKind", "LogReader", "ReadSettings", "recognised"]
+
+# Kinds of logs that are never metered: each is known by its names, and refused with the sentence why.
+#
+# Most of them tell again what another log tells, so metering both would count bytes twice; the others have no bytes.
+
+
+class RefusedKind(NamedTuple):
+    """A kind of log that is not metered.
+
+    Attributes:
+        about: What it is, for people.
+        pattern: What its keys look like.
+        why: Why it is not metered, and what to use instead, as one sentence.
+    """
+
+    about: str
+    pattern: re.Pattern[str]
+    why: str
+
+
+_ACCOUNT = r"(?:^|/)(?:conn_log\.|health_check_log\.)?[0-9]{12}_"
+
+REFUSED_KINDS: tuple[RefusedKind, ...] = (
+    RefusedKind(
+        "access logs of load balancers",
+        re.compile(_ACCOUNT + r"elasticloadbalancing_[^/]+$"),
+        "they tell the payload of requests whose bytes the flow logs of the balancer's interfaces have on the wire, "
+        "so metering both would count twice: meter the VPC flow logs",
+    ),
+    RefusedKind(
+        "Network Firewall logs",
+        re.compile(_ACCOUNT + r"network-firewall_[^/]+$"),
+        "they tell again what the flow logs of the firewall's endpoints tell: meter the VPC flow logs",
+    ),
+    RefusedKind(
+        "Route 53 resolver query logs",
+        re.compile(_ACCOUNT + r"(?:vpcdnsquerylogs|route53resolver)_[^/]+$"),
+        "they have no bytes, and traffic of the VPC's own resolver is free: there is nothing to meter",
+    ),
+    RefusedKind(
+        "CloudTrail",
+        re.compile(_ACCOUNT + r"CloudTrail(?:-[A-Za-z]+)?_[^/]+$"),
+        "it tells who called which API, not what was moved: for S3, meter the server access logs of the bucket",
+    ),
+    RefusedKind(
+        "Global Accelerator flow logs",
+        re.compile(_ACCOUNT + r"globalaccelerator_[^/]+$"),
+        "AWS bills the dominant direction by the edge, and these logs tell neither: meter the VPC flow logs of the "
+        "endpoints, for the transfer itself",
+    ),
+    RefusedKind(
+        "AWS WAF logs",
+        re.compile(_ACCOUNT + r"waflogs_[^/]+$"),
+        "they have no bytes: meter the logs of what the rules protect, CloudFront's or the VPC's",
+    ),
+    RefusedKind(
+        "AWS Config",
+        re.compile(_ACCOUNT + r"Config_[^/]+$"),
+        "it tells what there is, not what was moved: it may serve as a context, not as a log",
+    ),
+    RefusedKind(
+        "exports of CloudWatch Logs",
+        re.compile(r"(?:^|/)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/[^/]+/[0-9]{6}\.gz$"),
+        "an export has no name that says which log it is, so it could be counted twice: add a flow log that delivers "
+        "to S3 (metering logs format prints the command)",
+    ),
+    RefusedKind(
+        "a test of permissions",
+        re.compile(r"(?:^|/)(?:aws-logs-write-test|AWSLogs/[0-9]{12}/ELBAccessLogTestFile|[^/]*AccessLogTestFile)$"),
+        "AWS writes this file to try its permissions: there is nothing to meter",
+    ),
+)
+"""All kinds that are known and refused. Direct Connect has no log of flows at all."""
+
+
+def why_refused(key: str) -> str | None:
+    """Why a file is not metered, if its key is that of a kind that never is; else None."""
+    return next((f"{kind.about}: {kind.why}" for kind in REFUSED_KINDS if kind.pattern.search(key)), None)
+
+
+# Names of S3 server access logs.
+#
+# AWS names a file `YYYY-mm-DD-HH-MM-SS-<16 characters>` below the prefix that the bucket's owner chose. With
+# partitioned
+# names, `<account>/<region>/<bucket>/YYYY/mm/DD/` stands between the two. The time is the delivery, or with
+# partitions
+# by event time the day of the events (Amazon S3 User Guide, "Amazon S3 server access log format").
+
+
+S3_ACCESS = "s3-access"
+
+_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2})-([0-9A-F]{16})")
+_PARTITION = re.compile(r"(?:.*/)?([0-9]{12})/([a-z0-9-]+)/([a-z0-9.-]{3,63})/[0-9]{4}/[0-9]{2}/[0-9]{2}/")
+
+
+def recognise_s3_access(key: str) -> FileName | None:
+    """What a key says if it is that of an S3 server access log.
+
+    The identity is the name alone: a replica of a log bucket has the same names, and is no second log. The slot stays
+    open, because files of these logs come whenever AWS has some.
+    """
+    folder, slash, name = key.rpartition("/")
+    # A prefix need not end with a slash: AWS appends the name to it as it is.
+    # AWS packs these files never; who packs a copy adds a suffix, and it is the same file.
+    name = unpacked_name(name)
+    named = _NAME.search(name)
+    if named is None or named.end() != len(name) or not _is_time(named[1]):
+        return None
+    partition = _PARTITION.fullmatch(folder + slash)
+    if partition is not None and named.start() == 0 and is_region(partition[2]):
+        account_id, region, bucket = partition.groups()
+    else:
+        account_id = region = bucket = ""
+    identity = identity_of("s3", named[0])
+    return FileName(kind=S3_ACCESS, identity=identity, account_id=account_id, region=region, source=bucket)
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.strptime(text, "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
+
+
+# Names of CloudFront standard logs.
+#
+# Both versions name a file `<distribution>.<YYYY-MM-DD-HH>.<unique>` with a suffix. The hour is that of the requests;
+# files for it may come up to 24 hours later. Version 2 puts `AWSLogs/<account>/CloudFront/` before it, unless the
+# delivery has a prefix of its own (Amazon CloudFront Developer Guide, "Access logs (standard logs)").
+
+
+CLOUDFRONT = "cloudfront"
+
+_CLOUDFRONT_NAME = re.compile(
+    r"([A-Z][0-9A-Z]{9,31})\.([0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2})\.[0-9A-Za-z]{6,32}((?:\.[a-z0-9]+)*)"
+)
+_CLOUDFRONT_ACCOUNT = re.compile(r"(?:^|/)AWSLogs/(?:aws-account-id=)?([0-9]{12})/(?:aws-service=)?CloudFront/")
+
+
+def recognise_cloudfront(key: str) -> FileName | None:
+    """What a key says if it is that of a CloudFront standard log."""
+    name = key.rpartition("/")[2]
+    found = _CLOUDFRONT_NAME.fullmatch(name)
+    slot_s = None if found is None else _hour_s(found[2])
+    if found is None or slot_s is None:
+        return None
+    account = _CLOUDFRONT_ACCOUNT.search(key)
+    # Whoever unpacks a copy takes the suffix away; it is the same file.
+    identity = identity_of("cf", unpacked_name(name))
+    return FileName(
+        kind=CLOUDFRONT,
+        identity=identity,
+        account_id=account[1] if account is not None else "",
+        source=found[1],
+        slot_s=slot_s,
+        parquet=found[3].endswith(".parquet"),
+        # Only version 2 writes the account into the key.
+        version="v2" if account is not None else "",
+    )
+
+
+def _hour_s(label: str) -> int | None:
+    try:
+        return int(datetime.strptime(label, "%Y-%m-%d-%H").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +236,7 @@ def _read_flows(
     digest: Callable[[bytes], object] = len,
 ) -> Iterator[Block[Any]]:
     # Arrow is imported when a file is read: commands that read none start without it. So are all readers here.
-    from metering.onramps.transit_gateway.reader import read_flow_file
+    from metering.onramps.transit_gateway import read_flow_file
 
     # AWS names the flow logs of transit gateways and of VPCs alike; only their fields tell.
     return read_flow_file(stream, name, settings, digest=digest)
@@ -80,7 +244,7 @@ def _read_flows(
 
 def _classify_flows(name: FileName, timeline: Timeline) -> Classifier[Any]:
     from metering.onramps.rules.flow_classifier import flow_classifier
-    from metering.onramps.transit_gateway.rules import WithTransit
+    from metering.onramps.transit_gateway import WithTransit
 
     return WithTransit(name, timeline, flow_classifier(name, timeline))
 
@@ -88,13 +252,13 @@ def _classify_flows(name: FileName, timeline: Timeline) -> Classifier[Any]:
 def _read_s3_access(
     stream: BinaryIO, name: FileName, settings: ReadSettings, *, digest: Callable[[bytes], object] = len
 ) -> Iterator[Block[Any]]:
-    from metering.onramps.s3_access.reader import read_s3_access_log
+    from metering.onramps.s3_access import read_s3_access_log
 
     return read_s3_access_log(stream, name, settings, digest=digest)
 
 
 def _classify_s3_access(name: FileName, timeline: Timeline) -> Classifier[Any]:
-    from metering.onramps.s3_access.rules import S3AccessClassifier
+    from metering.onramps.s3_access import S3AccessClassifier
 
     return S3AccessClassifier(name, timeline)
 
@@ -102,13 +266,13 @@ def _classify_s3_access(name: FileName, timeline: Timeline) -> Classifier[Any]:
 def _read_cloudfront(
     stream: BinaryIO, name: FileName, settings: ReadSettings, *, digest: Callable[[bytes], object] = len
 ) -> Iterator[Block[Any]]:
-    from metering.onramps.cloudfront.reader import read_cloudfront_log
+    from metering.onramps.cloudfront import read_cloudfront_log
 
     return read_cloudfront_log(stream, name, settings, digest=digest)
 
 
 def _classify_cloudfront(name: FileName, timeline: Timeline) -> Classifier[Any]:
-    from metering.onramps.cloudfront.rules import CloudFrontClassifier
+    from metering.onramps.cloudfront import CloudFrontClassifier
 
     return CloudFrontClassifier(name, timeline)
 
@@ -128,7 +292,7 @@ KINDS: tuple[LogKind, ...] = (
     LogKind(
         name="s3-access",
         about="S3 server access logs, with simple or partitioned names",
-        recognise=s3_access.recognise,
+        recognise=recognise_s3_access,
         read=_read_s3_access,
         classifier=_classify_s3_access,
         needs_context=False,
@@ -139,7 +303,7 @@ KINDS: tuple[LogKind, ...] = (
     LogKind(
         name="cloudfront",
         about="CloudFront standard logs, legacy and version 2 (W3C, plain, JSON, raw, Parquet)",
-        recognise=cloudfront.recognise,
+        recognise=recognise_cloudfront,
         read=_read_cloudfront,
         classifier=_classify_cloudfront,
         needs_context=False,

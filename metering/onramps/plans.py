@@ -15,9 +15,9 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from metering.onramps.balance import NO_OTHERS, Balance, Others
-from metering.stores.bucket import PLANS_PREFIX
+from metering.onramps.reading import NO_OTHERS, Balance, Others
 from metering.stores.fields import Fields
+from metering.stores.objects import PLANS_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Part:
         batch_id: `<identity>/<number from 0>`.
         records: Records in it.
         bytes: Their bytes.
-        sha256: SHA-256 of the records, whatever writes them as Parquet (`metering.onramps.ingest.parts`).
+        sha256: SHA-256 of the records, whatever writes them as Parquet (`metering.onramps.ingest.planning`).
     """
 
     batch_id: str
@@ -92,7 +92,7 @@ class Plan:
         from_byte: Byte of the decompressed content that its lines begin at: those before have another plan. 0 unless
             release 0.2.0 appended them to a file that had grown.
         after: Identity of the content before `from_byte`; empty if there is none.
-        billed_as: What said whom its lines may bill, a name of `metering.onramps.bills.BilledAs`; empty in plans of
+        billed_as: What said whom its lines may bill, a name of `metering.onramps.sources.BilledAs`; empty in plans of
             before 0.2.
         others: Lines of other accounts than the file's name states.
     """

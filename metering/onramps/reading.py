@@ -1,17 +1,274 @@
-"""What every reader of log files is given, and what it promises."""
+"""What every reader of log files is given and hands over: names of files, settings, observations and the balance."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
+import hashlib
+import re
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from metering.units import GIB, KIB, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.onramps.names import FileName
-    from metering.onramps.observations import Block
+
+# Lines are one of these, and of nothing else. The order is that of reports.
+OUTCOMES = ("header", "metered", "rejected", "nodata", "skipdata", "shadowed", "refused")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """Lines by what became of them, with the bytes that they state.
+
+    Attributes:
+        lines: All lines of the file, or rows of a Parquet file.
+        header: Lines that name fields, and comments.
+        metered: Lines that are metered.
+        rejected: Lines of traffic that never crossed a boundary (action REJECT), or that moved nothing over the metered
+            boundary by their own kind's rules (an S3 copy, the egress side of a transit gateway).
+        nodata: Lines that say that there was no traffic.
+        skipdata: Lines that say that the log lost records.
+        shadowed: Lines that another log has the authority over.
+        refused: Lines that cannot be metered, each with a reason.
+        stated_bytes: Bytes that all lines state.
+        metered_bytes: Bytes of metered lines; so for `rejected_bytes`, `shadowed_bytes` and `refused_bytes`.
+    """
+
+    lines: int = 0
+    header: int = 0
+    metered: int = 0
+    rejected: int = 0
+    nodata: int = 0
+    skipdata: int = 0
+    shadowed: int = 0
+    refused: int = 0
+    stated_bytes: int = 0
+    metered_bytes: int = 0
+    rejected_bytes: int = 0
+    shadowed_bytes: int = 0
+    refused_bytes: int = 0
+
+    def __add__(self, other: Balance) -> Balance:
+        return Balance(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
+
+    @property
+    def holds(self) -> bool:
+        """Whether every line, and every byte, has become exactly one thing."""
+        lines = sum(getattr(self, outcome) for outcome in OUTCOMES)
+        became = self.metered_bytes + self.rejected_bytes + self.shadowed_bytes + self.refused_bytes
+        return lines == self.lines and became == self.stated_bytes
+
+
+class Others(NamedTuple):
+    """Lines of other accounts than the names of their files state.
+
+    Attributes:
+        lines, bytes: All of them that could be metered.
+        billed_lines, billed_bytes: Those that are metered all the same; the others are refused.
+    """
+
+    lines: int = 0
+    bytes: int = 0
+    billed_lines: int = 0
+    billed_bytes: int = 0
+
+    def plus(self, other: Others) -> Others:
+        """The sum of both."""
+        return Others(*(one + each for one, each in zip(self, other, strict=True)))
+
+
+NO_OTHERS = Others()
+
+
+# What a reader of log files hands over: lines of a block, added up, with the balance of the block.
+#
+# A reader adds up lines that say the same of a transfer before anyone judges them, so that the rules judge each
+# distinct
+# subject of a block once. Nothing here knows a format.
+
+
+SubjectT = TypeVar("SubjectT")
+
+
+class Observation(NamedTuple, Generic[SubjectT]):
+    """Lines of one hour with the same subject.
+
+    Attributes:
+        subject: What the lines say but for time and size: a `FlowHop`, or what another kind of log has.
+        hour_s: Start of the hour that the lines began in, in epoch seconds.
+        bytes: Their bytes, exact.
+        lines: Their number.
+        start_s: The least start of the lines.
+        end_s: The greatest end of the lines, at most an hour after the start of any of them.
+    """
+
+    subject: SubjectT
+    hour_s: int
+    bytes: int
+    lines: int
+    start_s: int
+    end_s: int
+
+
+class FlowHop(NamedTuple):
+    """One side of one hop, as a VPC flow log tells it. A field that the log has not, or where it says `-`, is empty.
+
+    The names are those of AWS's fields. `source` and `destination` are `srcaddr` and `dstaddr`, `packet_source` and
+    `packet_destination` are `pkt-srcaddr` and `pkt-dstaddr`, `zone_id` is `az-id`, `path` is `traffic-path`.
+    """
+
+    account_id: str = ""
+    interface_id: str = ""
+    resource_id: str = ""
+    instance_id: str = ""
+    vpc_id: str = ""
+    subnet_id: str = ""
+    region: str = ""
+    zone_id: str = ""
+    sublocation_type: str = ""
+    interface_type: str = ""
+    flow_direction: str = ""
+    source: str = ""
+    destination: str = ""
+    packet_source: str = ""
+    packet_destination: str = ""
+    source_service: str = ""
+    destination_service: str = ""
+    path: str = ""
+    next_hop_interface_id: str = ""
+    next_hop_zone_id: str = ""
+    next_hop_vpc_id: str = ""
+    next_hop_interface_type: str = ""
+
+
+class RefusedLine(NamedTuple):
+    """A line that cannot be metered.
+
+    Attributes:
+        number: Number of the line or row in the file, from 1.
+        reason: A stable name, one of `metering.onramps.reasons`.
+        detail: Why, for people.
+        text: The line, cut at 4 KB.
+        bytes: Bytes that the line states; 0 if it states none that can be read.
+    """
+
+    number: int
+    reason: str
+    detail: str
+    text: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block(Generic[SubjectT]):
+    """Part of a file. Its memory is bounded, whatever the size of the file.
+
+    Attributes:
+        observations: What may be metered, added up.
+        refused: Lines that cannot be, at most as many as a reader keeps of a file; the balance counts all.
+        refusals: Lines and bytes of all refused lines by reason, kept or not.
+        balance: What became of the block's lines. `metered` are those of `observations`.
+        read_bytes: Bytes of the file that have been read so far, as stored: for a progress bar.
+        fields: Fields that all of its lines have, as AWS names them; None of a kind of log whose fields nobody chooses.
+    """
+
+    observations: Sequence[Observation[SubjectT]]
+    refused: Sequence[RefusedLine] = ()
+    refusals: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    balance: Balance = field(default_factory=Balance)
+    read_bytes: int = 0
+    fields: frozenset[str] | None = None
+
+
+MAX_IDENTITY_CHARS = 120
+"""A batch id has up to 128 characters, and a part adds its number."""
+
+CONTENT_SCHEME = "sha256:"
+"""Identities of files without AWS's name begin with it."""
+
+_FIT_FOR_ID = re.compile(r"[A-Za-z0-9._:-]+")
+
+# `<account>_vpcflowlogs_<region>_<flow log>_<time>_<hash>.log.gz` or `.log.parquet`, below any prefix, plain or Hive
+# (Amazon VPC User Guide, "Flow log files"). The logs of transit gateways have names of the same form.
+_FLOW_LOG = re.compile(
+    r"(?P<account>[0-9]{12})_vpcflowlogs_(?P<region>[a-z0-9-]+)_(?P<source>fl-[0-9a-z]+)_"
+    r"(?P<slot>[0-9]{8}T[0-9]{4}Z)_[0-9A-Za-z]+\.log(?P<suffix>|\.gz|\.parquet)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileName:
+    """What the name of a log file says.
+
+    Attributes:
+        kind: Kind of log, a name of `metering.onramps.kinds`.
+        identity: Identity of the file, up to 120 characters, fit for a batch id. Empty for a file without AWS's name:
+            the hash of its decompressed content becomes its identity.
+        account_id: Account that the name states, 12 digits; empty if it states none.
+        region: Region that the name states; empty if it states none.
+        source: What writes such files: a flow-log id, a distribution, a logged bucket. Empty if the name does not say.
+        slot_s: Start of the time that the file is for, in epoch seconds; None if the name does not say.
+        parquet: Whether the suffix says Parquet.
+        version: Version of the log if the key states it, such as `v2`; empty if it does not.
+    """
+
+    kind: str
+    identity: str
+    account_id: str = ""
+    region: str = ""
+    source: str = ""
+    slot_s: int | None = None
+    parquet: bool = False
+    version: str = ""
+
+
+def identity_by_content(sha256: str) -> str:
+    """Identity of a file without AWS's name: the hash of its decompressed content."""
+    return f"{CONTENT_SCHEME}{sha256}"
+
+
+def unpacked_name(name: str) -> str:
+    """A file's name without the suffix of its packing, which copies gain and lose."""
+    return name.removesuffix(".gz").removesuffix(".zst")
+
+
+def identity_of(scheme: str, name: str) -> str:
+    """Identity of a file that AWS named: `flow:<name>`, or the hash of a name that is too long or unfit for an id."""
+    identity = f"{scheme}:{name}"
+    if len(identity) <= MAX_IDENTITY_CHARS and _FIT_FOR_ID.fullmatch(name) is not None:
+        return identity
+    return f"{scheme}:{hashlib.sha256(name.encode()).hexdigest()}"
+
+
+def flow_log_name(key: str) -> FileName | None:
+    """What a key or path says if it is that of a VPC flow log as AWS names it, else None.
+
+    Only its last part counts, because prefixes and partitions change when files are copied; and not its packing, which
+    changes when a copy is unpacked. The time is the start of the five minutes in which the file's records end.
+    """
+    name = key.rpartition("/")[2]
+    found = _FLOW_LOG.fullmatch(name)
+    slot_s = None if found is None else _slot_s(found["slot"])
+    if found is None or slot_s is None:
+        return None
+    return FileName(
+        kind="vpc-flow",
+        identity=identity_of("flow", unpacked_name(name)),
+        account_id=found["account"],
+        region=found["region"],
+        source=found["source"],
+        slot_s=slot_s,
+        parquet=found["suffix"] == ".parquet",
+    )
+
+
+def _slot_s(label: str) -> int | None:
+    try:
+        return int(datetime.strptime(label, "%Y%m%dT%H%MZ").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return None
 
 
 @runtime_checkable

@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING
 
 from metering.errors import UnavailableError
 from metering.hours import month_of
-from metering.lake.rows import RowQuery
+from metering.lake.ports import RowQuery
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.markers import Marker, marker_key
-from metering.ledger.notes.canary_batches import (
+from metering.ledger.notes.checks import (
     CANARY_ACCOUNT_ID,
     CANARY_BYTES,
+    CANARY_PK,
+    CanaryRun,
+    CanaryVerdict,
     canary_batch_id,
     canary_body,
     canary_hour,
+    canary_key,
     canary_usage_type,
     slot_of,
 )
-from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S, MINUTE_S
 from metering.usage.totals import ZERO, Total, sum_totals

@@ -1,16 +1,101 @@
-"""Errors that functions logged, grouped by what they say: hundreds of lines become a few kinds."""
+"""What is read of a region afterwards: errors that functions logged, by what they say, and the trail of deeds."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from metering.hours import hour_of, month_bounds_s, month_of
+from metering.ledger.notes.deeds import Deed, DeedState, deeds_pk, moment_of
+from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from metering.operations.ports import LoggedLine
+    from metering.stores.items import ItemStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscriber:
+    """Subscriber of an alert topic.
+
+    Attributes:
+        protocol: Protocol of the delivery, such as `email` or `sqs`.
+        endpoint: Address that alerts are delivered to.
+        confirmed: The owner of the endpoint confirmed the subscription; until then the topic delivers nothing to it.
+    """
+
+    protocol: str
+    endpoint: str
+    confirmed: bool
+
+
+class Subscribers(Protocol):
+    """Subscribers of a region's two alert topics."""
+
+    def subscribers(self, severity: str) -> Sequence[Subscriber]:
+        """All subscribers of the topic of `severity`, confirmed or not."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmState:
+    """Alarm as CloudWatch has it.
+
+    Attributes:
+        name: Physical name (`alarm_name`).
+        state: `OK`, `ALARM` or `INSUFFICIENT_DATA`; empty if an endpoint does not say.
+    """
+
+    name: str
+    arn: str
+    state: str
+
+
+class DeployedAlarms(Protocol):
+    """Alarms of a stage in a region."""
+
+    def states(self) -> Sequence[AlarmState]:
+        """All metric alarms of the stage."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedLine:
+    """Line that a function logged.
+
+    Attributes:
+        function: Name of the function, such as `aggregator`.
+        at_ms: Time at which it was logged, epoch milliseconds.
+        text: The line as it was logged; JSON if the function's own logger wrote it.
+        request_id: Id of the invocation; empty if the log does not say.
+    """
+
+    function: str
+    at_ms: int
+    text: str
+    request_id: str = ""
+
+
+class FunctionLogs(Protocol):
+    """Logs of a region's functions."""
+
+    @property
+    def functions(self) -> Sequence[str]:
+        """Names of the functions that have a log, sorted."""
+        ...
+
+    def errors(self, functions: Sequence[str], *, from_s: int, to_s: int, limit: int) -> Sequence[LoggedLine]:
+        """Lines that look like an error, newest first: at most `limit` of them, of all named functions together.
+
+        Raises:
+            OperationFailedError: The endpoint cannot search logs.
+            UnavailableError: It gave no answer.
+        """
+        ...
+
 
 _LEVELS = frozenset({"ERROR", "CRITICAL"})
 # What Lambda writes before the text: its level, or the time and the id of the invocation.
@@ -101,3 +186,47 @@ def _json(text: str) -> dict[str, object] | None:
     except ValueError:
         return None
     return document if isinstance(document, dict) else None
+
+
+# The first month of any trail: no version before it wrote one.
+FIRST_MONTH_S = month_bounds_s("2026-11")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeedTrail:
+    """The trail in one ledger."""
+
+    items: ItemStore
+
+    def begin(self, deed: Deed) -> None:
+        """Write that a deed begins. Its id is new, so nothing can lie at its key.
+
+        Raises:
+            UnavailableError: The ledger gave no answer, and the deed must not begin.
+        """
+        self.items.put(Put(table=Table.LEDGER, item=deed.to_item()))
+
+    def end(self, deed: Deed, *, state: DeedState, ended_ms: int, result: str) -> Deed:
+        """Write how a deed ended, and return it. It is written whole: its begin may not have been written.
+
+        Raises:
+            UnavailableError: The ledger gave no answer; the trail may say for ever that the deed began.
+        """
+        ended = replace(deed, state=state, ended_ms=ended_ms, result=result)
+        self.items.put(Put(table=Table.LEDGER, item=ended.to_item()))
+        return ended
+
+    def between(self, from_s: int, to_s: int) -> Iterator[Deed]:
+        """Deeds that began at or after `from_s` and before `to_s` (epoch seconds), newest first.
+
+        A partition is read when the caller comes to its month.
+        """
+        first_s = max(from_s, FIRST_MONTH_S)
+        before_s = to_s
+        while before_s > first_s:
+            month_s = month_bounds_s(month_of(hour_of(before_s - 1)))[0]
+            lowest, highest = (moment_of(1000 * each) for each in (max(month_s, first_s), before_s))
+            pk = deeds_pk(1000 * month_s)
+            for item in self.items.query(Table.LEDGER, pk, sk_from=lowest, sk_to=highest, descending=True):
+                yield Deed.from_item(item)
+            before_s = month_s

@@ -1,21 +1,14 @@
-"""Runbooks: which belongs to an alarm, and their text with the place that a person works on.
-
-The pages in `docs/runbooks` write `REGION` and `STAGE` where a command needs them, so that a command that is copied
-from the page itself is refused, and never acts on another stage. Other words in capitals, such as `SOURCE`, are for
-the reader to fill in.
-"""
+"""Runbooks and dashboards: which belongs to an alarm, and where a browser finds them."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import Final
 
 from metering.errors import OperationFailedError
-from metering.operations.alarms import ALARMS, alarm_name
-
-if TYPE_CHECKING:
-    from metering.operations.alarms import AlarmSpec
+from metering.operations.alarms import ALARMS, AlarmSpec, alarm_name
 
 _ARN = re.compile(r"arn:[^:]+:cloudwatch:(?P<region>[^:]+):\d*:alarm:(?P<name>.+)")
 _COMMAND = re.compile(r"^\$ (.+)$", re.MULTILINE)
@@ -87,3 +80,36 @@ def commands_by_part(text: str) -> tuple[tuple[str, str], ...]:
 def linked_runbooks(text: str) -> tuple[str, ...]:
     """Names of the other runbooks that a page links to, in order, once each."""
     return tuple(dict.fromkeys(_LINK.findall(text)))
+
+
+# Dashboards of a stage: their names, and where a browser finds them.
+#
+# CloudWatch keeps dashboards by account, not by region, so that two regions must not give one name to theirs.
+
+
+class Dashboard(StrEnum):
+    """Dashboards that the stacks make."""
+
+    ON_CALL = "on-call"
+    LOAD = "load"
+    REGIONS = "regions"
+
+
+CONSOLE_HOSTS: Final = {
+    "aws": "console.aws.amazon.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+}
+"""Host of the console by partition."""
+
+DEFAULT_PARTITION: Final = "aws"
+
+
+def dashboard_name(stage: str, kind: Dashboard, region: str) -> str:
+    """Name of a dashboard in CloudWatch. `region` may be a token of a template."""
+    return f"metering-{stage}-{kind}-{region}"
+
+
+def console_url(name: str, *, region: str, host: str = CONSOLE_HOSTS[DEFAULT_PARTITION]) -> str:
+    """URL of a dashboard in the console. All parts may be tokens of a template."""
+    return f"https://{host}/cloudwatch/home?region={region}#dashboards/dashboard/{name}"

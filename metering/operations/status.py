@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from metering.audit.held_back import STALE_S, duration
+from metering.audit.freshness import STALE_S, Complete, Freshness, duration
 from metering.billing.budgets.messages import not_counted_text
 from metering.hours import month_bounds_s, month_of, rfc3339
-from metering.ledger.notes.watch_figures import FIGURES_KEY, WatchFigures
+from metering.ledger.notes.watch import FIGURES_KEY, WatchFigures
 from metering.ledger.periods import periods_of
 from metering.operations.alarms import ALARMS, LOG_FIGURES, AlarmSpec, Figure, alarm_name
 from metering.stores.writes import Table
@@ -22,10 +22,8 @@ from metering.units import MINUTE_S
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from metering.audit.freshness import Freshness
-    from metering.audit.held_back import Complete
     from metering.billing.day_sums.keeper import DaySumKeeper
-    from metering.operations.ports import DeployedAlarms, Subscribers
+    from metering.operations.logged_errors import DeployedAlarms, Subscribers
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.queues import Queue, QueueDepth, QueueFacts

@@ -10,22 +10,16 @@ from typing import TYPE_CHECKING
 from metering.errors import UnavailableError
 from metering.hours import rfc3339
 from metering.intake.admission import shortest_marker_life_s
-from metering.ledger.conflicts import CONFLICT_PK, conflict_of
-from metering.ledger.contradictions import Contradictions
-from metering.ledger.notes.biller import BILLER_KEY, BillerFigures
-from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict, canary_key
-from metering.ledger.notes.checks import DROPS_KEY, DroppedObjects
-from metering.ledger.notes.lake.cleaning import Cleaning, cleanings
-from metering.ledger.notes.lake.figures import LakeFigures, lake_figures
-from metering.ledger.notes.lake.orphan_passes import ORPHANS_KEY, OrphanPasses
+from metering.ledger.markers import CONFLICT_PK, conflict_of
+from metering.ledger.notes.checks import CANARY_PK, DROPS_KEY, CanaryRun, CanaryVerdict, DroppedObjects, canary_key
+from metering.ledger.notes.lake import ORPHANS_KEY, Cleaning, LakeFigures, OrphanPasses, cleanings, lake_figures
 from metering.ledger.notes.log_sources import LOG_SOURCES_KEY, LogFigures
-from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.ledger.notes.sources import SOURCES_KEY, SourceFigures
-from metering.ledger.notes.watch_figures import WatchFigures
-from metering.ledger.notes.watch_state import WATCH_KEY, WatchState
-from metering.ledger.runs import lake_chain, newest_run, rollup_chain
+from metering.ledger.notes.money import BILLER_KEY, BillerFigures
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, SOURCES_KEY, Reconciliation, SourceFigures
+from metering.ledger.notes.watch import WATCH_KEY, WatchFigures, WatchState
+from metering.ledger.runs import Contradictions, lake_chain, newest_run, rollup_chain
 from metering.ledger.shards import known_shards
-from metering.ledger.usage.beyond_cap import BEYOND_CAP_PK, KindsBeyondCap
+from metering.ledger.usage.kinds import BEYOND_CAP_PK, KindsBeyondCap
 from metering.operations.alarms import Figure
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S, MINUTE_S
@@ -34,10 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from metering.audit.freshness import Freshness
-    from metering.stores.clock import Clock
+    from metering.stores.clock import Clock, Gauges
     from metering.stores.items import ItemStore
     from metering.stores.queues import Queue, QueueFacts
-    from metering.stores.telemetry import Gauges
 
 # Conflicts and doubled canaries count for this long. The alarm clears itself afterwards.
 RECENT_S = 2 * HOUR_S

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 import zstandard
 
+from metering.errors import OperationFailedError, UnavailableError
 from metering.intake.work import MAX_RECORDS
-from metering.stores.bucket import INGEST_PREFIX
+from metering.stores.objects import INGEST_PREFIX
 from metering.units import MIB
 from metering.version import CONTRACT_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from zstandard import ZstdCompressionObj
+
 
 # Bytes of the lines of a batch, with their line feeds. 50,000 usual records have 15 MB.
 BATCH_BYTES = 32 * MIB
@@ -135,3 +139,181 @@ class _Packing:
 
 def _compact(value: dict[str, object]) -> str:
     return json.dumps(value, separators=(",", ":"))
+
+
+_PROBLEMS_TOLD = 20
+
+
+class NotSentError(UnavailableError):
+    """The queue or the bucket did not take everything in time. Nothing is lost, and the same call is safe to repeat.
+
+    With a journal the records are in it, and the next call sends them. Without one the caller sends its key again.
+
+    Attributes:
+        unsent: Number of batches that are not known to have been taken. Even these may have arrived.
+        journalled: Whether the journal has them.
+    """
+
+    def __init__(self, operation: str, detail: str, *, unsent: int, journalled: bool) -> None:
+        super().__init__(operation, detail)
+        self.unsent = unsent
+        self.journalled = journalled
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_not_sent, (self.operation, self.detail, self.unsent, self.journalled))
+
+    def __str__(self) -> str:
+        batches = "1 batch is" if self.unsent == 1 else f"{self.unsent} batches are"
+        way = "They are in the journal, and the next call sends them" if self.journalled else "Send the same key again"
+        return f"{batches} not known to be sent ({self.operation}: {self.detail}). {way}."
+
+
+def _rebuild_not_sent(operation: str, detail: str, unsent: int, journalled: bool) -> NotSentError:
+    return NotSentError(operation, detail, unsent=unsent, journalled=journalled)
+
+
+class RecordsRefusedError(OperationFailedError):
+    """Records that cannot be written as the contract has them. Nothing of the call was sent, and nothing is numbered.
+
+    Attributes:
+        problems: `(position from 0, what is wrong)` of the first 20 of them.
+        refused: Number of records with a problem.
+    """
+
+    def __init__(self, problems: Sequence[tuple[int, str]], refused: int) -> None:
+        told = "; ".join(f"record {position}: {what}" for position, what in problems)
+        more = f"; and {refused - len(problems)} more" if refused > len(problems) else ""
+        super().__init__(
+            f"Nothing was sent: {told}{more}.",
+            "A record is a mapping of names to texts, whole numbers and times with their zone (docs/contract.md).",
+        )
+        self.problems = tuple(problems)
+        self.refused = refused
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.problems, self.refused))
+
+
+class KeyReusedError(OperationFailedError):
+    """A key comes with other records than before. A key stands for the same records, in the same order, for ever.
+
+    Attributes:
+        key: The key.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"The key {key!r} was used for other records before, and nothing was sent.",
+            "Give each piece of work a key of its own, such as file and offset. Sort what has no order of its own.",
+        )
+        self.key = key
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.key,))
+
+
+class JournalError(OperationFailedError):
+    """The journal cannot be opened, read or written. What was not journalled was not sent."""
+
+
+class Problems:
+    """Problems of records: the first ones in words, and the number of all."""
+
+    def __init__(self) -> None:
+        self._told: list[tuple[int, str]] = []
+        self._refused = 0
+
+    def add(self, position: int, what: str) -> None:
+        """Note the problem of one record."""
+        self._refused += 1
+        if len(self._told) < _PROBLEMS_TOLD:
+            self._told.append((position, what))
+
+    @property
+    def any(self) -> bool:
+        return self._refused > 0
+
+    def raise_any(self) -> None:
+        """Raise what was noted.
+
+        Raises:
+            RecordsRefusedError: There is a problem.
+        """
+        if self._refused:
+            raise RecordsRefusedError(self._told, self._refused)
+
+
+# The service refuses an object with a longer line as a whole (docs/contract.md).
+_MAX_LINE_BYTES = MIB - 64
+# Characters that a message of SQS cannot hold, in UTF-8, and what JSON writes for them. All others that it cannot hold
+# are control characters, which JSON escapes anyway.
+_ESCAPED = ((b"\xef\xbf\xbe", b"\\ufffe"), (b"\xef\xbf\xbf", b"\\uffff"))
+_PLAIN = frozenset((str, int, bool, type(None)))
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class _RefusedValueError(ValueError):
+    """A value that no record can have."""
+
+
+def record_lines(records: Iterable[Mapping[str, object]]) -> Iterator[bytes]:
+    """Each record as one line of JSON with its names sorted, without the line feed.
+
+    Values are texts, whole numbers (those of numpy and Decimal as well) and times with their zone, written as RFC 3339.
+    Rules of the contract are not judged here: the service judges them, and keeps what it refuses.
+
+    Raises:
+        RecordsRefusedError: Records cannot be written as JSON, or are too long. It comes after all records were looked
+            at; until the first problem their lines were given out.
+    """
+    problems = Problems()
+    for position, record in enumerate(records):
+        try:
+            line = _line(record)
+        except (ValueError, TypeError, OverflowError) as error:
+            problems.add(position, str(error) if isinstance(error, _RefusedValueError) else f"no JSON ({error})")
+            continue
+        if not problems.any:
+            yield line
+    problems.raise_any()
+
+
+def _line(record: Mapping[str, object]) -> bytes:
+    if not isinstance(record, Mapping):
+        raise _RefusedValueError(f"a {type(record).__name__} is no record")
+    plain = {}
+    for name, value in record.items():
+        if type(name) is not str:
+            raise _RefusedValueError(f"the name {name!r} is no text")
+        plain[name] = value if type(value) in _PLAIN else _plain(name, value)
+    line = _encode(plain)
+    if b"\xef\xbf" in line:
+        for character, escape in _ESCAPED:
+            line = line.replace(character, escape)
+    if len(line) > _MAX_LINE_BYTES:
+        raise _RefusedValueError(f"{len(line)} bytes, and a record has {_MAX_LINE_BYTES} at most")
+    return line
+
+
+def _plain(name: str, value: object) -> str | int:
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise _RefusedValueError(f"{name} is a time without a zone")
+        return value.isoformat()
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # it says itself whether it is a whole number
+    except TypeError:
+        return _whole(name, value)
+
+
+def _whole(name: str, value: object) -> int:
+    """The whole number that a Decimal or a Fraction is. A float is refused: it may have been rounded already."""
+    ratio = None if isinstance(value, float) else getattr(value, "as_integer_ratio", None)
+    if ratio is None:
+        raise _RefusedValueError(f"{name} is a {type(value).__name__}")
+    numerator, denominator = ratio()
+    if denominator != 1:
+        raise _RefusedValueError(f"{name} is no whole number")
+    return int(numerator)

@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from metering.producer.batches import Batch, batch_id
-from metering.producer.failures import JournalError
+from metering.producer.batches import Batch, JournalError, Packed, batch_id
 from metering.units import INT64_MAX, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
-
-    from metering.producer.batches import Packed
 
 FILE = "journal.sqlite"
 _VERSION = "1"

@@ -9,20 +9,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from metering.adapters.aws.errors import refusals_explained
+from metering.adapters.aws.objects import bucket_named
 from metering.adapters.aws.queues import queue_at
 from metering.adapters.aws.runtime import SystemEntropy
-from metering.adapters.aws.s3.objects import bucket_named
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
-from metering.adapters.emulator.reaching import endpoint_for
+from metering.adapters.emulators import endpoint_for
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
-from metering.stores.retrying import Retrier
+from metering.stores.clock import Clock, Entropy, Retrier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from metering.producer.batches import Batch
-    from metering.stores.clock import Clock, Entropy
 
 # A queue's URL names its region: https://sqs.eu-west-1.amazonaws.com/111122223333/ingest.
 _QUEUE_OF_REGION = re.compile(r"https://sqs\.([a-z]{2,}(?:-[a-z]+)+-[0-9]+)\.amazonaws\.com(?:\.cn)?/")

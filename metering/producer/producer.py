@@ -12,18 +12,14 @@ from uuid import uuid4
 
 from metering.adapters.aws.runtime import SystemClock
 from metering.errors import OperationFailedError, UnavailableError
-from metering.producer.batches import batch_id, split
-from metering.producer.failures import KeyReusedError, NotSentError
+from metering.producer.batches import KeyReusedError, NotSentError, batch_id, record_lines, split
 from metering.producer.journal import Journal, LineDigest, Promise
-from metering.producer.outlet import Place
-from metering.producer.records import record_lines
+from metering.producer.outlet import Outlet, Place
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
-
-    from metering.producer.outlet import Outlet
 
 
 # The service has these names itself: in batch ids, or below `ingest/`.

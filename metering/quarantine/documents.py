@@ -14,16 +14,26 @@ JSON, because refused content can hold any text.
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from metering.errors import OperationFailedError
 from metering.intake.batches import Claim, RefusedRecord
-from metering.intake.senders.producers import role_of
-from metering.stores.bucket import disallowed_batch_key, quarantined_batch_key
+from metering.intake.senders import role_of
 from metering.stores.fields import Fields
+from metering.stores.objects import (
+    disallowed_batch_key,
+    quarantined_batch_key,
+    quarantined_file_key,
+    quarantined_lines_key,
+)
+from metering.usage.totals import sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from metering.ledger.markers import Marker
 
 
 Kind = Literal["refused", "conflict"]
@@ -176,3 +186,225 @@ def _problems(document: Fields) -> Problems:
     if not problems:
         document.fail("reasons", "one reason at least")
     return tuple((problem.text("reason"), problem.any_text("detail")) for problem in problems)
+
+
+# Quarantine objects of log files: lines that were refused, and files that were refused as a whole.
+#
+# | what | key |
+# |---|---|
+# | refused lines of a log file | `quarantine/logs/lines/<sha256 of its identity>.json` |
+# | a whole log file, by reference | `quarantine/logs/file/<sha256 of place>-<of version, ETag and reason>.json` |
+#
+# The file itself is not copied: it stays where its owner keeps it. Keys follow from what was refused, so a file that
+# comes again writes the same objects. All of it is ASCII JSON, because a line can hold any text.
+
+
+LogEntryKind = Literal["lines", "file"]
+_LOG_KINDS: tuple[LogEntryKind, ...] = ("lines", "file")
+_TEXTS = ("place", "version_id", "etag", "identity", "log_kind", "source", "content_sha256")
+
+
+class KeptLine(NamedTuple):
+    """A refused line, cut at 4 KB. Its number counts from 1; 0 stands for lines that were added up when refused."""
+
+    number: int
+    reason: str
+    detail: str
+    text: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantinedLog:
+    """What was refused of one log file.
+
+    Attributes:
+        kind: `lines` of a file that is metered otherwise, or the whole `file`.
+        place: Where the file lay, such as `s3://acme-logs/AWSLogs/…`.
+        version_id, etag: Its version and ETag then; empty if unknown.
+        identity: Its identity; empty if none could be told.
+        log_kind: Kind of log; empty if unknown.
+        source: What writes such files, such as a flow-log id; empty if unknown.
+        content_sha256: SHA-256 of its content; empty if it was not read to its end.
+        refusals: All that was refused, as `(reason, lines, bytes)`; of a whole file the one reason, with 0 lines.
+        detail: Of a whole file: why, for people.
+        lines: Refused lines that are kept.
+    """
+
+    kind: LogEntryKind
+    place: str
+    version_id: str = ""
+    etag: str = ""
+    identity: str = ""
+    log_kind: str = ""
+    source: str = ""
+    content_sha256: str = ""
+    refusals: tuple[tuple[str, int, int], ...]
+    detail: str = ""
+    lines: tuple[KeptLine, ...] = ()
+
+    @property
+    def key(self) -> str:
+        if self.kind == "lines":
+            return quarantined_lines_key(self.identity)
+        return quarantined_file_key(self.place, self.version_id, self.etag, self.refusals[0][0])
+
+    @property
+    def name(self) -> str:
+        """What people call it by: the identity of a file with refused lines, or the place of a refused file."""
+        return self.identity if self.kind == "lines" else self.place
+
+    def encode(self) -> bytes:
+        """The object's content."""
+        document = {
+            "schema": _SCHEMA,
+            "kind": self.kind,
+            **{name: getattr(self, name) for name in _TEXTS},
+            "refusals": [[reason, lines, str(size)] for reason, lines, size in self.refusals],
+            "detail": self.detail,
+            "lines": [[*line[:4], str(line.bytes)] for line in self.lines],
+        }
+        return json.dumps(document, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, body: bytes, key: str = "quarantine object") -> QuarantinedLog:
+        """Inverse of `encode`.
+
+        Args:
+            body: The object's content.
+            key: Its key.
+
+        Raises:
+            LedgerCorruptError: It is not such an object.
+        """
+        document = Fields.of_json(body, key)
+        document.one_of("schema", (_SCHEMA,))
+        refusals = document.rows("refusals", ("reason", "lines", "bytes"))
+        if not refusals:
+            document.fail("refusals", "one reason at least")
+        return cls(
+            kind=document.one_of("kind", _LOG_KINDS),
+            **{name: document.any_text(name) for name in _TEXTS},
+            refusals=tuple((row.text("reason"), row.whole("lines"), row.decimal("bytes")) for row in refusals),
+            detail=document.any_text("detail"),
+            lines=tuple(
+                KeptLine(
+                    number=row.whole("number"),
+                    reason=row.text("reason"),
+                    detail=row.any_text("detail"),
+                    text=row.any_text("text"),
+                    bytes=row.decimal("bytes"),
+                )
+                for row in document.rows("lines", ("number", "reason", "detail", "text", "bytes"))
+            ),
+        )
+
+
+def log_not_retried(log: QuarantinedLog) -> OperationFailedError:
+    """Why what is refused of a log is not sent again, and what to do."""
+    if log.kind == "file":
+        return OperationFailedError(
+            f"{log.name} is of a log file, which is read again where it lies.",
+            "When its cause is mended: metering ingest " + shlex.quote(log.place),
+        )
+    kind = "--map MAPPING" if log.log_kind == "mapped" else f"--kind {log.log_kind}"
+    return OperationFailedError(
+        f"{log.name} is metered without these lines, and stays so: its plan holds whenever it comes again.",
+        "To meter them all the same, put them right, below the header of the log, into a file of another name, and "
+        f"take that one: metering ingest FILE {kind}",
+    )
+
+
+# A message with records has 4 levels.
+_DEEPEST = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """One fact in which a conflict differs from the batch that is metered under its id.
+
+    Attributes:
+        what: Name of the fact, such as `bytes`.
+        metered, this: Its two values as text.
+    """
+
+    what: str
+    metered: str
+    this: str
+
+
+def readable(body: str) -> dict[str, object] | None:
+    """The message in a body as plain JSON values, or None if it is no JSON object.
+
+    A number that a float would change stays text. The data of a CloudEvent is the message. One that is nested deeper
+    than any message, which cannot be printed again, is None.
+    """
+    try:
+        found = json.loads(body, parse_float=_exact, parse_constant=str)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(found, dict) and "specversion" in found and isinstance(found.get("data"), dict):
+        found = found["data"]
+    return found if isinstance(found, dict) and not _is_deep(found) else None
+
+
+def records_in(message: dict[str, object]) -> list[object] | None:
+    """Records that a message carries; None if it points to an object, or they are no list."""
+    records = message.get("records")
+    return records if isinstance(records, list) else None
+
+
+def contrasts(marker: Marker, batch: QuarantinedBatch) -> tuple[Contrast, ...]:
+    """What differs between an accepted batch, as its marker knows it, and other content under its id.
+
+    A fact that one side does not know is left out. The bytes of the marker are those of its metered records, so they
+    are compared only if all of its records are metered.
+    """
+    pairs = [
+        ("sender", marker.sender_id, batch.sender_id),
+        ("source_id", marker.source_id, batch.source_id),
+        ("sequence", _text(marker.sequence), _text(batch.sequence)),
+        ("records", _text(marker.records or None), _text(batch.records or None)),
+        ("bytes", str(sum_totals(marker.hours.values()).bytes) if not marker.refused else "", _bytes(batch.body)),
+        ("content hash", marker.content_hash or "", batch.content_hash),
+    ]
+    return tuple(
+        Contrast(what=what, metered=one, this=other) for what, one, other in pairs if one and other and one != other
+    )
+
+
+def _bytes(body: str) -> str:
+    """Sum of the bytes of the records in a body; empty if it cannot be told."""
+    message = readable(body)
+    records = None if message is None else records_in(message)
+    sizes = None if records is None else list(_sizes(records))
+    return "" if not sizes or None in sizes else str(sum(size for size in sizes if size is not None))
+
+
+def _sizes(records: list[object]) -> Iterator[int | None]:
+    for record in records:
+        size = record.get("bytes") if isinstance(record, dict) else None
+        yield size if type(size) is int and size >= 0 else None
+
+
+def _is_deep(value: object) -> bool:
+    level: list[object] = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _text(number: int | None) -> str:
+    return "" if number is None else str(number)
+
+
+def _exact(digits: str) -> float | str:
+    number = float(digits)
+    return number if repr(number) == digits else digits

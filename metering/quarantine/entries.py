@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING, Literal
 
 from metering.errors import ObjectMissingError, OperationFailedError, UnavailableError
 from metering.intake.messages import MAX_BODY_BYTES
-from metering.intake.senders.judging import Judged, statement
+from metering.intake.senders import Judged, statement
 from metering.intake.work import MAX_RECORDS
-from metering.ledger.conflicts import Conflict, is_conflict
-from metering.ledger.markers import Marker, is_marker, marker_key, partition_of_batch
+from metering.ledger.markers import Conflict, Marker, is_conflict, is_marker, marker_key, partition_of_batch
 from metering.ledger.retries import RetryNote, aliases_of, is_retry_note
-from metering.quarantine.comparison import Contrast, contrasts
-from metering.quarantine.disallowed import is_metered_claim, not_metered
-from metering.quarantine.documents import QuarantinedBatch, decode_records
-from metering.quarantine.log_documents import QuarantinedLog, log_not_retried
+from metering.quarantine.documents import (
+    Contrast,
+    QuarantinedBatch,
+    QuarantinedLog,
+    contrasts,
+    decode_records,
+    log_not_retried,
+)
 from metering.quarantine.retries import (
     INLINE_BYTES,
     RETRY_PREFIX,
     content_retry_id,
+    is_metered_claim,
+    not_metered,
     object_key,
     object_message,
     original_of,
@@ -31,24 +36,24 @@ from metering.quarantine.retries import (
     retriable,
     retry_verdict,
 )
-from metering.stores.bucket import (
+from metering.stores.clock import Clock, side_by_side
+from metering.stores.objects import (
     QUARANTINE_PREFIX,
     QUARANTINED_BATCHES_PREFIX,
     QUARANTINED_LOGS_PREFIX,
+    ObjectInfo,
+    ObjectStore,
     commit_of_refused_records,
     quarantined_files_prefix,
     quarantined_lines_key,
 )
-from metering.stores.threads import side_by_side
 from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from metering.intake.batches import RefusedRecord
-    from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
-    from metering.stores.objects import ObjectInfo, ObjectStore
     from metering.stores.queues import Queue
 
 # Room for the sender that a retry states beside its body: the attribute's name, and more than any SenderId has.

@@ -6,30 +6,91 @@ or as a whole.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metering.audit.verify.manifest import SentBatch
+from metering.audit.verification import SentBatch
+from metering.billing.money import DECIMALS, UNITS_A_USD
 from metering.errors import OperationFailedError
-from metering.hours import rfc3339
+from metering.hours import hour_of, rfc3339
 from metering.intake.record_rules import record_problems
 from metering.intake.records import decode_record
-from metering.replay.complaints import complaint
-from metering.replay.expectation import expected_totals, start_of
-from metering.replay.forms import Envelope, inline_body
-from metering.replay.synthesis import Shipment
+from metering.intake.work import Reason
+from metering.replay.records import expected_totals, start_of
+from metering.replay.synthesis import Envelope, Shipment, Synthesis, inline_body, replay_name
+from metering.units import HOUR_S
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.intake.admission import Admission
+    from metering.replay.scenarios import Scenario
+
+
+# The field that a reason is about.
+_FIELDS = {
+    Reason.INVALID_ACCOUNT_ID: "account_id",
+    Reason.INVALID_SERVICE: "service",
+    Reason.INVALID_RESOURCE_ID: "resource_id",
+    Reason.INVALID_DIRECTION: "direction",
+    Reason.INVALID_FROM: "from",
+    Reason.INVALID_TO: "to",
+    Reason.INVALID_BYTES: "bytes",
+    Reason.INVALID_START: "start",
+    Reason.INVALID_END: "end",
+    Reason.INVALID_USAGE_TYPE: "usage_type",
+    Reason.TOO_LATE: "start",
+    Reason.IN_THE_FUTURE: "start",
+    Reason.END_BEFORE_START: "end",
+    Reason.SPANS_OVER_AN_HOUR: "end",
+}
+_TYPES = {"bytes": "whole number", "start": "time", "end": "time"}
+TOO_OLD = "is too old to be admitted"
+_WORDS = {
+    Reason.TOO_LATE: TOO_OLD,
+    Reason.IN_THE_FUTURE: "is in the future",
+    Reason.END_BEFORE_START: "is before the start",
+    Reason.SPANS_OVER_AN_HOUR: "is more than an hour after the start",
+}
+_NOT_OF_TYPE = "not of its type: "
+_CHARS = 60
+
+
+def complaint(reason: str, detail: str, record: Mapping[str, object]) -> str:
+    """A problem in words: `bytes: 12.5 is no whole number`.
+
+    Args:
+        reason: The service's reason.
+        detail: The service's detail.
+        record: The record.
+    """
+    known = Reason(reason)
+    if known is Reason.MISSING_FIELD:
+        return f"{detail} is missing"
+    field = _FIELDS.get(known)
+    if field is None:
+        return detail
+    if known in _WORDS:
+        return f"{field}: {_shown(record.get(field))} {_WORDS[known]}"
+    if detail.startswith(_NOT_OF_TYPE):
+        return f"{field}: {_shown(record.get(field))} is no {_TYPES.get(field, 'text')}"
+    return f"{field}: {detail}"
+
+
+def _shown(value: object) -> str:
+    """A value as it stands in the file, cut if it is long."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _CHARS else f"{text[:_CHARS]}..."
+
 
 _HOUR_S = 3_600
 # Of an admission window, what is left for sending and queueing.
@@ -268,3 +329,122 @@ def _named(given: Sequence[GivenRecord]) -> str:
     for each in given:
         digest.update(json.dumps(each.value, sort_keys=True).encode())
     return f"input-{digest.hexdigest()[:16]}"
+
+
+# The bill of the real lines that a replay sends, as AWS wrote it.
+#
+# Figures, SKUs and rate codes are in the folder `samples/aws-bill-lines`, whose README names their source.
+
+
+class BilledLine(NamedTuple):
+    """One line of the bill.
+
+    Attributes:
+        hour_s: Hour of use, epoch seconds.
+        quantity: 1e-10 GB.
+        price: 1e-10 USD a GB.
+        cost: 1e-10 USD.
+        sku: AWS's id of what was sold.
+        rate_code: `<sku>.<offer term>.<rate>`: a tier of it, or what is free.
+    """
+
+    hour_s: int
+    account_id: str
+    service: Service
+    usage_type: UsageType
+    from_location: str
+    to_location: str
+    bytes: int
+    quantity: int
+    price: int
+    cost: int
+    sku: str
+    rate_code: str
+
+
+def billed_lines() -> list[BilledLine]:
+    """All 338 lines, in the order of the records that are sent."""
+    records = read_records([SAMPLE]).records
+    return [
+        BilledLine(
+            hour_s=int(datetime.fromisoformat(line["usage_hour"]).timestamp()),
+            account_id=line["account_id"],
+            service=Service(line["service"]),
+            usage_type=UsageType(line["usage_type"]),
+            from_location=str(record["from"]),
+            to_location=str(record["to"]),
+            bytes=int(line["bytes"]),
+            quantity=_units(line["quantity_gb"]),
+            price=_units(line["list_unit_price_usd"]),
+            cost=_units(line["list_cost_usd"]),
+            sku=sku["sku_id"],
+            rate_code=sku["sku_price_id"],
+        )
+        for line, sku, record in zip(_rows("expected_lines.csv"), _rows("sku_prices.csv"), records, strict=True)
+    ]
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(SAMPLE.with_name(name).read_text(encoding="utf-8").splitlines()))
+
+
+def _units(text: str) -> int:
+    """1e-10 of a decimal text. AWS writes zeros beyond the tenth decimal, and nothing else.
+
+    Raises:
+        ValueError: There is something else.
+    """
+    whole, _, part = text.partition(".")
+    if part[DECIMALS:].strip("0"):
+        raise ValueError(f"{text!r} has more than {DECIMALS} decimals")
+    return int(whole) * UNITS_A_USD + int(part[:DECIMALS].ljust(DECIMALS, "0"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Messages to be sent.
+
+    Attributes:
+        name: Start of the batch ids.
+        seed: Seed of a scenario; 0 for records of files.
+        messages: Number of messages.
+        shipments: The messages, made while they are taken.
+        complaints: What is wrong with records of files, each with its place. They are sent as they stand.
+    """
+
+    name: str
+    seed: int
+    messages: int
+    shipments: Iterable[Shipment]
+    complaints: Sequence[str] = ()
+
+
+def given_traffic(
+    read: GivenRecords, records_per_batch: int, now_s: int, *, admission: Admission, shifted: bool = True
+) -> Traffic:
+    """Records of files, to be sent at `now_s` to a stage of this admission window; `shifted` moves them there.
+
+    Raises:
+        InputError: They span more time than the window, or one of them cannot be counted here.
+    """
+    given = (read.shifted_to(now_s, window_s=admission.window_s) if shifted else read).judged(now_s, admission)
+    number = -(-len(given.given) // records_per_batch)
+    return Traffic(
+        name=given.name,
+        seed=0,
+        messages=number,
+        shipments=given.shipments(records_per_batch),
+        complaints=given.complaints,
+    )
+
+
+def synthetic_traffic(
+    name: str, scenario: Scenario, batches: int | None, seed: int, now_s: int, bucket: str
+) -> Traffic:
+    """Traffic of a scenario whose newest records start in the last whole hour before `now_s`."""
+    # The last whole hour: no record may start in the future.
+    base_hour_s = hour_of(now_s) - HOUR_S
+    run = replay_name(name, seed, base_hour_s)
+    synthesis = Synthesis(name=run, scenario=scenario, seed=seed, base_hour_s=base_hour_s, bucket=bucket)
+    number = batches or scenario.batches
+    return Traffic(name=run, seed=seed, messages=number, shipments=synthesis.shipments(number))

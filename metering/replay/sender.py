@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,9 @@ from metering.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from concurrent.futures import Future
 
-    from metering.audit.verify.manifest import SentBatch
-    from metering.replay.forms import Upload
-    from metering.replay.synthesis import Shipment
+    from metering.audit.verification import SentBatch
+    from metering.replay.synthesis import Shipment, Upload
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Queue
 

@@ -6,20 +6,276 @@ duplicates then, and a replay in another hour sends other batches.
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
+import json
 import random
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.audit.verify.manifest import SentBatch, body_digest
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
+from metering.audit.verification import SentBatch, body_digest
 from metering.hours import hour_label
-from metering.replay.faults import BAD_MESSAGES, BadMessage, Victim, spoil_records
-from metering.replay.forms import Envelope, Upload, cloud_event, inline_body, object_body, pointer_body
 from metering.replay.records import RecordGenerator, Records
 from metering.replay.scenarios import Form, Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+
+SCHEMA = "metering.batch/1"
+
+_TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """An object to put before the message is sent."""
+
+    key: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """Fields of a message other than its records. Without a sequence the message names no source either."""
+
+    batch_id: str
+    source_id: str
+    sequence: int | None
+    record_count: int
+
+    def head(self) -> str:
+        """The JSON object without its closing brace."""
+        source = "" if self.sequence is None else f'"source_id":"{self.source_id}","sequence":{self.sequence},'
+        return f'{{"schema":"{SCHEMA}","batch_id":"{self.batch_id}",{source}"record_count":{self.record_count}'
+
+
+def inline_body(envelope: Envelope, texts: Sequence[str]) -> str:
+    """Message with its records inside."""
+    return f'{envelope.head()},"records":[{",".join(texts)}]}}'
+
+
+def cloud_event(body: str, batch_id: str, source_id: str) -> str:
+    """`body` as the data of a CloudEvents 1.0 event."""
+    event = {
+        "specversion": "1.0",
+        "id": batch_id,
+        "source": f"/metering/{source_id}",
+        "type": "metering.batch",
+        "datacontenttype": "application/json",
+    }
+    return f'{json.dumps(event)[:-1]},"data":{body}}}'
+
+
+def pointer_body(envelope: Envelope, upload: Upload, bucket: str, form: Form) -> str:
+    """Message that points to `upload`, with the digest of the stored bytes."""
+    name, _, packing = form.suffix.partition(".")
+    location = {
+        "bucket": bucket,
+        "key": upload.key,
+        "format": name,
+        "compression": {"gz": "gzip", "zst": "zstd"}.get(packing, "none"),
+    }
+    digest = hashlib.sha256(upload.body).hexdigest()
+    return f'{envelope.head()},"location":{json.dumps(location)},"sha256":"{digest}"}}'
+
+
+def object_body(texts: Sequence[str], records: Records, form: Form) -> bytes:
+    """Object of the given form. Parquet takes the records from `records`, the other formats from `texts`."""
+    if form.suffix == "parquet":
+        return _parquet(records)
+    lines = "".join(f"{text}\n" for text in texts).encode()
+    if form.suffix == "ndjson.gz":
+        return gzip.compress(lines, compresslevel=1, mtime=0)
+    return zstandard.ZstdCompressor(level=1).compress(lines) if form.suffix == "ndjson.zst" else lines
+
+
+def _parquet(records: Records) -> bytes:
+    columns = records.columns()
+    arrays = {name: pa.array(values) for name, values in columns.items()}
+    for name in ("start", "end"):
+        arrays[name] = pa.array([second * 1_000_000 for second in columns[name]], _TIMESTAMP)
+    arrays["usage_type"] = pa.array([text or None for text in columns["usage_type"]], pa.string())
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(arrays), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+# Texts that replace a valid record. Each must be refused without its neighbours. `%d` makes each text unique.
+BAD_RECORDS: tuple[str, ...] = (
+    '"a text, not an object, number %d"',
+    '{"account_id":"12345","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
+    '"to":"internet","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
+    '{"account_id":"123456789012","service":"Amazon EC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
+    '"to":"internet","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
+    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"\\u001b[2J%d","direction":"out",'
+    '"from":"us-east-1","to":"internet","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
+    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"sideways",'
+    '"from":"us-east-1","to":"internet","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
+    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out",'
+    '"from":"us-east-1/us-east-1a","to":"internet","bytes":1,"start":1784000000,"end":1784000300}',
+    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
+    '"to":"the moon","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
+    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"internet",'
+    '"to":"us-east-1","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
+    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
+    '"to":"internet","bytes":-1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
+    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
+    '"to":"internet","bytes":9223372036854775808,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
+    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
+    '"to":"internet","bytes":1.5,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
+    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
+    '"to":"internet","bytes":null,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
+    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
+    '"to":"internet","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T12:55:00Z"}',
+    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
+    '"to":"internet","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T15:00:01Z"}',
+    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
+    '"to":"internet","bytes":1,"start":"yesterday","end":"today"}',
+    '{"account_id":"123456789012","resource_id":"i-%d"}',
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadMessage:
+    """A message that must be refused as a whole.
+
+    Attributes:
+        batch_id: Empty if the service cannot read one.
+        reason: The reason that the service must give; empty if several are right.
+        upload: Object to put before the message is sent.
+    """
+
+    body: str
+    batch_id: str
+    reason: str
+    upload: Upload | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Victim:
+    """A valid batch that a fault spoils."""
+
+    envelope: Envelope
+    records: Records
+    bucket: str
+    number: int
+
+
+def spoil_records(texts: Sequence[str], rng: random.Random, number: int) -> tuple[list[str], frozenset[int]]:
+    """Replace up to a quarter of the records, but never all, by bad ones; returns the texts and the bad positions."""
+    count = min(rng.randint(1, max(1, len(texts) // 4)), len(texts) - 1)
+    places = frozenset(rng.sample(range(len(texts)), count))
+    spoilt = [
+        BAD_RECORDS[rng.randrange(len(BAD_RECORDS))] % (number * 1_000 + place) if place in places else text
+        for place, text in enumerate(texts)
+    ]
+    return spoilt, places
+
+
+def _not_json(victim: Victim) -> BadMessage:
+    body = inline_body(victim.envelope, victim.records.texts)
+    return BadMessage(body=body[: len(body) // 2], batch_id="", reason="not_json")
+
+
+def _wrong_schema(victim: Victim) -> BadMessage:
+    body = inline_body(victim.envelope, victim.records.texts).replace("metering.batch/1", "metering.batch/99", 1)
+    return BadMessage(body=body, batch_id=victim.envelope.batch_id, reason="")
+
+
+def _wrong_count(victim: Victim) -> BadMessage:
+    envelope = victim.envelope
+    wrong = Envelope(
+        batch_id=envelope.batch_id,
+        source_id=envelope.source_id,
+        sequence=envelope.sequence,
+        record_count=envelope.record_count + 1,
+    )
+    body = inline_body(wrong, victim.records.texts)
+    return BadMessage(body=body, batch_id=envelope.batch_id, reason="record_count_mismatch")
+
+
+def _no_records(victim: Victim) -> BadMessage:
+    body = inline_body(victim.envelope, [])
+    return BadMessage(body=body, batch_id=victim.envelope.batch_id, reason="")
+
+
+def _all_bad(victim: Victim) -> BadMessage:
+    count = victim.envelope.record_count
+    texts = [BAD_RECORDS[place % 12] % (victim.number * 1_000 + place) for place in range(count)]
+    return BadMessage(body=inline_body(victim.envelope, texts), batch_id=victim.envelope.batch_id, reason="")
+
+
+def _no_id(victim: Victim) -> BadMessage:
+    body = inline_body(victim.envelope, victim.records.texts).replace('"batch_id":', '"id":', 1)
+    return BadMessage(body=body, batch_id="", reason="invalid_batch_id")
+
+
+def _outside(victim: Victim) -> BadMessage:
+    return _pointer(victim, "lake/stolen.ndjson", reason="location_not_allowed")
+
+
+def _other_bucket(victim: Victim) -> BadMessage:
+    key = f"ingest/{victim.envelope.batch_id}.ndjson"
+    body = pointer_body(victim.envelope, Upload(key=key, body=b""), "somebody-elses-bucket", Form.NDJSON)
+    return BadMessage(body=body, batch_id=victim.envelope.batch_id, reason="location_not_allowed")
+
+
+def _gone(victim: Victim) -> BadMessage:
+    return _pointer(victim, f"ingest/{victim.envelope.batch_id}.ndjson", reason="object_missing")
+
+
+def _truncated(victim: Victim) -> BadMessage:
+    whole = object_body(victim.records.texts, victim.records, Form.NDJSON_GZIP)
+    upload = Upload(key=f"ingest/{victim.envelope.batch_id}.ndjson.gz", body=whole[: len(whole) // 2])
+    body = pointer_body(victim.envelope, upload, victim.bucket, Form.NDJSON_GZIP)
+    return BadMessage(body=body, batch_id=victim.envelope.batch_id, reason="object_truncated", upload=upload)
+
+
+def _wrong_compression(victim: Victim) -> BadMessage:
+    plain = object_body(victim.records.texts, victim.records, Form.NDJSON)
+    upload = Upload(key=f"ingest/{victim.envelope.batch_id}.ndjson.zst", body=plain)
+    body = pointer_body(victim.envelope, upload, victim.bucket, Form.NDJSON_ZSTD)
+    return BadMessage(body=body, batch_id=victim.envelope.batch_id, reason="", upload=upload)
+
+
+def _wrong_digest(victim: Victim) -> BadMessage:
+    upload = Upload(
+        key=f"ingest/{victim.envelope.batch_id}.ndjson",
+        body=object_body(victim.records.texts, victim.records, Form.NDJSON),
+    )
+    other = Upload(key=upload.key, body=b"other")
+    body = pointer_body(victim.envelope, other, victim.bucket, Form.NDJSON)
+    return BadMessage(body=body, batch_id=victim.envelope.batch_id, reason="sha256_mismatch", upload=upload)
+
+
+def _pointer(victim: Victim, key: str, *, reason: str) -> BadMessage:
+    whole = Upload(key=key, body=object_body(victim.records.texts, victim.records, Form.NDJSON))
+    body = pointer_body(victim.envelope, whole, victim.bucket, Form.NDJSON)
+    return BadMessage(body=body, batch_id=victim.envelope.batch_id, reason=reason)
+
+
+BAD_MESSAGES: tuple[Callable[[Victim], BadMessage], ...] = (
+    _not_json,
+    _wrong_schema,
+    _wrong_count,
+    _no_records,
+    _all_bad,
+    _no_id,
+    _outside,
+    _other_bucket,
+    _gone,
+    _truncated,
+    _wrong_compression,
+    _wrong_digest,
+)
+
 
 _HOUR_S = 3_600
 _DAY_S = 86_400

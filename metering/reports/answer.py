@@ -1,11 +1,17 @@
-"""The shape of an answer: typed columns, rows, and what surrounds them in JSON and in a printed table."""
+"""The shape of an answer: typed columns, rows, what surrounds them, and its bytes for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import csv
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal
+from itertools import islice
+from typing import Literal, cast
 
 Cell = str | int | bool | Decimal | None
 Json = str | int | bool | None | Sequence["Json"] | Mapping[str, "Json"]
@@ -91,3 +97,215 @@ class Answer:
         yield from self.rows
         if self.others is not None:
             yield self.others
+
+
+REGION = "region"
+_REGION_COLUMN = Column(name=REGION, text="copied", priority=KEEP)
+_ROWS = "rows"
+
+
+def regions_answer(parts: Mapping[str, Answer], *, newest: str = "", most: int | None = None) -> Answer:
+    """Put the answers of regions below each other; the first column is `region`.
+
+    In JSON, what stands beside the rows of a region stands in `regions`, by the region's name.
+
+    Args:
+        parts: Answer by region, in the order of their rows.
+        newest: Column of times by which the rows of all regions are sorted, the newest first. Empty: region by region.
+        most: Keep only so many rows. None: all.
+    """
+    columns = {column.name: column for part in parts.values() for column in part.columns if column.name != REGION}
+    rows = _cut([_of(region, row) for region, part in parts.items() for row in part.rows], newest, most)
+    titles = {part.title for part in parts.values()}
+    documents = {region: part.document for region, part in parts.items() if part.document is not None}
+    beside = {region: _beside(part) for region, part in parts.items()}
+    return Answer(
+        columns=(_REGION_COLUMN, *columns.values()),
+        rows=rows,
+        document={"regions": beside, **_document_rows(documents, newest, most)} if documents else None,
+        meta={} if documents else {"regions": beside},
+        title=titles.pop() if len(titles) == 1 else "",
+        footer=tuple(_lines({region: part.footer for region, part in parts.items()})),
+        empty=next((part.empty for part in parts.values()), ""),
+        commands=tuple(dict.fromkeys(line for part in parts.values() for line in part.commands)),
+    )
+
+
+def _of(region: str, row: Mapping[str, Cell]) -> dict[str, Cell]:
+    return {REGION: region, **{name: value for name, value in row.items() if name != REGION}}
+
+
+def _beside(part: Answer) -> dict[str, Json]:
+    whole = part.meta if part.document is None else part.document
+    # Only a list is rows: an hour has `rows` that are a sum.
+    return {name: value for name, value in whole.items() if name != _ROWS or not isinstance(value, list)}
+
+
+def _document_rows(documents: Mapping[str, Mapping[str, Json]], newest: str, most: int | None) -> dict[str, Json]:
+    """The rows of answers whose JSON has a form of its own; nothing if that form has no rows."""
+    listed = {region: part[_ROWS] for region, part in documents.items() if isinstance(part.get(_ROWS), list)}
+    if not listed:
+        return {}
+    rows = [_of(region, row) for region, part in listed.items() for row in cast("Sequence[Mapping[str, Cell]]", part)]
+    return {_ROWS: cast("Json", _cut(rows, newest, most))}
+
+
+def _cut(rows: list[dict[str, Cell]], newest: str, most: int | None) -> list[dict[str, Cell]]:
+    if newest:
+        rows.sort(key=lambda row: str(row[newest]), reverse=True)
+    return rows if most is None else rows[:most]
+
+
+def _lines(footers: Mapping[str, Sequence[str]]) -> list[str]:
+    """Lines below the table: once if all regions have it, else with the region's name."""
+    common = [line for line in next(iter(footers.values()), ()) if all(line in lines for lines in footers.values())]
+    own = [f"{region}: {line}" for region, lines in footers.items() for line in lines if line not in common]
+    return [*own, *common]
+
+
+# Text from outside, made harmless for terminals and spreadsheets.
+#
+# Account ids, resource ids and refused records are written by others: they can hold escape sequences that steer a
+# terminal, direction marks that reorder a line, and leading characters that a spreadsheet runs as a formula.
+
+
+# Unicode categories that can move the cursor, hide text or reorder it: controls, formats, surrogates, private use,
+# unassigned, line and paragraph separators.
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+# Characters that Excel, LibreOffice and Google Sheets take for the start of a formula (OWASP, CSV injection), with
+# their full-width forms.
+_FORMULA_START = re.compile("^\\s*[=+\\-@|%\uff1d\uff0b\uff0d\uff20]")
+
+# Up to the last `@` before the path of a URL.
+_USER_OF_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/]*@")
+
+
+def printable(text: str) -> str:
+    r"""Escape every character of `text` that is neither visible nor a plain space (`\x1b`, `\u202e`)."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_shown(character) for character in text)
+
+
+def spreadsheet_text(text: str) -> str:
+    """Escape `text` as `printable` does, and put an apostrophe before a text that looks like a formula."""
+    shown = printable(text)
+    return f"'{shown}" if _FORMULA_START.match(shown) else shown
+
+
+def cell_text(text: str) -> str:
+    """A cell of our CSV: as `spreadsheet_text`, and a text that begins with an apostrophe gets one more.
+
+    So whoever takes one apostrophe off the begin of a cell has the text (docs/contract.md).
+    """
+    shown = spreadsheet_text(text)
+    return f"'{shown}" if text.startswith("'") else shown
+
+
+def without_password(text: str) -> str:
+    """A text in which no URL has a user and a password."""
+    return _USER_OF_URL.sub(r"\1***@", text)
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in _UNSAFE_CATEGORIES:
+        return character
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+# Answers as bytes for programs: JSON, NDJSON, CSV and Parquet.
+#
+# Byte totals are exact in every encoding: decimal strings in JSON, digits in CSV, decimal128(38, 0) in Parquet.
+
+
+# Rows that are encoded at once.
+_ENCODINGS_ROWS = 10_000
+
+
+def json_pieces(answer: Answer) -> Iterator[bytes]:
+    """One indented document: the answer's own, or its meta fields and `rows`."""
+    if answer.document is not None:
+        yield (json.dumps(answer.document, indent=2) + "\n").encode()
+        return
+    frame = json.dumps({**answer.meta, "rows": []}, indent=2)
+    yield frame[: frame.rindex("[]")].encode()
+    before = "["
+    for rows in _parts(answer.rows):
+        texts = (json.dumps(_json_row(answer.columns, row), indent=2) for row in rows)
+        # No text has a line end of its own in JSON, so every line can be moved in.
+        lines = ("\n    " + text.replace("\n", "\n    ") for text in texts)
+        yield (before + ",".join(lines)).encode()
+        before = ","
+    yield b"[]\n}\n" if before == "[" else b"\n  ]\n}\n"
+
+
+def ndjson_pieces(answer: Answer) -> Iterator[bytes]:
+    """One JSON object a row."""
+    for rows in _parts(answer.rows_and_others()):
+        yield "".join(json.dumps(_json_row(answer.columns, row)) + "\n" for row in rows).encode()
+
+
+def csv_pieces(answer: Answer) -> Iterator[bytes]:
+    """A header line and the rows; text that a spreadsheet would run as a formula is made harmless."""
+    yield _csv_lines([[column.name for column in answer.columns]])
+    for rows in _parts(answer.rows_and_others()):
+        yield _csv_lines([_csv_value(row.get(column.name)) for column in answer.columns] for row in rows)
+
+
+def _parquet_pieces(answer: Answer) -> Iterator[bytes]:
+    # Slow to import, and the only encoding that needs it.
+    from metering.reports.parquet_table import parquet_pieces
+
+    return parquet_pieces({column.name: column.kind for column in answer.columns}, answer.rows_and_others())
+
+
+PIECES: dict[str, Callable[[Answer], Iterator[bytes]]] = {
+    "json": json_pieces,
+    "ndjson": ndjson_pieces,
+    "csv": csv_pieces,
+    "parquet": _parquet_pieces,
+}
+"""Encoder by the name that `--format` and a URL use. It gives the bytes piece by piece, so that any answer fits."""
+
+
+def encoded_bytes(answer: Answer, encoding: str) -> bytes:
+    """A small answer whole."""
+    return b"".join(PIECES[encoding](answer))
+
+
+def _parts(rows: Iterable[Mapping[str, Cell]]) -> Iterator[list[Mapping[str, Cell]]]:
+    waiting = iter(rows)
+    while part := list(islice(waiting, _ENCODINGS_ROWS)):
+        yield part
+
+
+def _csv_lines(lines: Iterable[Sequence[str]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue().encode()
+
+
+def _json_row(columns: Sequence[Column], row: Mapping[str, Cell]) -> dict[str, Json]:
+    return {column.name: _json_value(column, row.get(column.name)) for column in columns}
+
+
+def _json_value(column: Column, value: Cell) -> Json:
+    if value is None:
+        return None
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return str(value) if column.kind in {"bytes", "whole"} else value
+
+
+def _csv_value(value: Cell) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return str(value) if isinstance(value, int) else cell_text(value)

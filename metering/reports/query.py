@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, cast, get_args
 
-from metering.hours import hour_of, month_bounds_s, month_of
-from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
-from metering.ledger.usage.folding import Grain
-from metering.reports.parameters import InvalidParametersError, ParameterProblem
-from metering.reports.time_range import month_start_s, splits_an_hour, time_range, zone_of
+from metering.hours import hour_of, month_bounds_s, month_of, rfc3339
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
+from metering.ledger.usage.reading import Grain
+from metering.reports.time_range import (
+    InvalidParametersError,
+    ParameterProblem,
+    month_start_s,
+    splits_an_hour,
+    time_range,
+    zone_of,
+)
 from metering.units import DAY_S, HOUR_S
-from metering.usage.locations import LOCATION
-from metering.usage.usage_types import EXPLICIT_USAGE_TYPE, SERVICE
+from metering.usage.usage_types import EXPLICIT_USAGE_TYPE, LOCATION, SERVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.usage.totals import UsageKey
+
 
 GroupColumn = Literal[
     "account_id", "usage_type", "service", "from", "to", "month", "day", "hour", "corrects", "region", "tier", "payer"
@@ -159,7 +165,7 @@ class UsageQuery:
 
 
 class Budget(Protocol):
-    """What the answer to one question may cost; see `metering.reports.read_budget`."""
+    """What the answer to one question may cost; see `metering.reports.query`."""
 
     def of_range(self, from_s: int, to_s: int, *, now_s: int) -> list[ParameterProblem]: ...
 
@@ -371,3 +377,251 @@ def _no_column(given: str, names: Sequence[str], known: Sequence[str]) -> Iterat
 
 def _listed(columns: Sequence[str]) -> str:
     return f"The columns are: {', '.join(columns)}."
+
+
+# What a question about usage costs to answer, counted before any figure is read.
+#
+# The command line warns of a question that costs much; the HTTP API refuses it.
+
+
+class Meter(Protocol):
+    """Told of what is read for an answer, each time just before it is. It may raise to end the reading."""
+
+    def hours(self, number: int = 1) -> None:
+        """Hours of the lake."""
+        ...
+
+    def partitions(self, number: int = 1) -> None:
+        """Partitions of the usage table, or of a closed month that stands in for one."""
+        ...
+
+
+class _Uncounted:
+    def hours(self, number: int = 1) -> None:
+        pass
+
+    def partitions(self, number: int = 1) -> None:
+        pass
+
+
+UNCOUNTED: Meter = _Uncounted()
+"""Of who may read as much as it wants."""
+
+# No region has data of before.
+FIRST_YEAR = 2020
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBudget:
+    """What the answer to one question may cost. docs/decisions/0035-http-api.md has the measurements.
+
+    Attributes:
+        partitions: Of the usage table: each is one account in one month.
+        hours: Hours whose rows are read from the lake and staging. A closed month answers from its totals, unless the
+            question asks for details.
+        months: Of a range.
+        first_year: No range begins before it.
+    """
+
+    partitions: int = 200
+    hours: int = 168
+    months: int = 13
+    first_year: int = FIRST_YEAR
+
+    def of_range(self, from_s: int, to_s: int, *, now_s: int) -> list[ParameterProblem]:
+        """Why a range is too much. It is looked at before anything walks through its months or days."""
+        problems: list[ParameterProblem] = []
+        if from_s < _year_s(self.first_year):
+            advice = f"Begin in {self.first_year} or later."
+            problem = f"lies before {self.first_year}: no region has data of then."
+            problems.append(_problem("from", rfc3339(from_s), problem, advice))
+        end_s = _after_next_month_s(now_s)
+        if to_s > end_s:
+            problem = "lies after the next month: nothing is booked there yet."
+            problems.append(_problem("to", rfc3339(to_s), problem, f"End with {rfc3339(end_s)} at the latest."))
+        if not problems and (months := _months(from_s, to_s)) > self.months:
+            problem = f"is the beginning of a range of {months} months, and {self.months} are the most at once."
+            problems.append(_problem("from", rfc3339(from_s), problem, "Ask for it in several parts."))
+        return problems
+
+    def of_query(self, query: UsageQuery, *, now_s: int) -> list[ParameterProblem]:
+        """Why a question reads too much of the usage table, that has a range which is not too much."""
+        partitions = partitions_of(query, now_s=now_s)
+        if partitions <= self.partitions:
+            return []
+        problem = (
+            f"accounts in {partitions // len(query.accounts)} months are {partitions:,} partitions of the usage table, "
+            f"and {self.partitions} are the most at once."
+        )
+        return [_problem("account", str(len(query.accounts)), problem, "Name fewer accounts, or a shorter range.")]
+
+    def of_hours(self, query: UsageQuery, hours: int) -> list[ParameterProblem]:
+        """Why a question reads too much of the lake, of which it would read so many hours."""
+        if hours <= self.hours:
+            return []
+        problem = (
+            f"is the beginning of a range with {hours:,} hours that have to be read from the lake, and {self.hours} "
+            "are the most at once."
+        )
+        advice = "Ask for a shorter range" + ("." if query.details else ", or name accounts.")
+        return [_problem("from", rfc3339(query.from_s), problem, advice)]
+
+
+def partitions_of(query: UsageQuery, *, now_s: int) -> int:
+    """Partitions of the usage table that are read for an answer: each is one account in one month."""
+    if query.details or not query.accounts:
+        return 0
+    # Nothing is read of the future.
+    last = month_of(now_s + DAY_S)
+    return len(query.accounts) * sum(1 for month in query.months(now_s=now_s) if month <= last)
+
+
+def most_hours(query: UsageQuery, *, now_s: int) -> int:
+    """Hours of the lake that an answer reads at most, if every one of them has rows and no month is closed."""
+    if query.accounts and not query.details:
+        return 0
+    before_s = min(query.booked_before_s(now_s=now_s), now_s + 2 * HOUR_S)
+    return max(-(-(before_s - query.from_s) // HOUR_S), 0)
+
+
+def warnings_of(query: UsageQuery, *, now_s: int, hours: int) -> Iterator[str]:
+    """What a person is told who asks for much, before it is read; in sentences.
+
+    Args:
+        query: The question.
+        now_s: The time now, epoch seconds.
+        hours: Hours that are read from the lake.
+    """
+    partitions, budget = partitions_of(query, now_s=now_s), ReadBudget()
+    if partitions > budget.partitions:
+        yield (
+            f"This reads {partitions:,} partitions of the usage table (accounts x months), about 92 read units each. "
+            "It may take a while."
+        )
+    if hours > budget.hours:
+        yield f"This reads {hours:,} hours from the lake. It may take a while; a report on named accounts is quick."
+
+
+def _months(from_s: int, to_s: int) -> int:
+    first, last = (datetime.fromtimestamp(moment_s, UTC) for moment_s in (from_s, max(to_s - 1, from_s)))
+    return 12 * (last.year - first.year) + last.month - first.month + 1
+
+
+def _year_s(year: int) -> int:
+    return int(datetime(year, 1, 1, tzinfo=UTC).timestamp())
+
+
+def _after_next_month_s(now_s: int) -> int:
+    _, after_s = month_bounds_s(month_of(now_s))
+    # A day of another zone may end later.
+    return month_bounds_s(month_of(after_s))[1] + DAY_S
+
+
+def _problem(parameter: str, value: str, problem: str, advice: str) -> ParameterProblem:
+    return ParameterProblem(parameter=parameter, value=value, problem=problem, advice=advice)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+_AFTER_S = (datetime(9998, 1, 1, tzinfo=UTC) - _EPOCH) // _SECOND
+_WRITE = "Write its beginning, as 2026-11-24T13:00:00Z."
+
+# With its account, these name a total of the service exactly.
+KEY_COLUMNS = ("usage_type", "service", "from", "to", "hour", "corrects")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceParameters:
+    """The texts of a question about one line, as they stand on a command line or in a URL.
+
+    Attributes:
+        account: The account; it must be given, and only one.
+        usage_type, service, from_location, to_location: What the line is filtered by; None for all.
+        hour: One hour, in place of a range: the time of its beginning.
+        start, end: Parameters `from` and `to`; see `time_range`. Default: this month, up to the end of this hour.
+        last: A span that ends with the hour that runs now, such as `7d`.
+    """
+
+    account: str | None = None
+    usage_type: str | None = None
+    service: str | None = None
+    from_location: str | None = None
+    to_location: str | None = None
+    hour: str | None = None
+    start: str | None = None
+    end: str | None = None
+    last: str | None = None
+
+    def query(self, *, now_s: int) -> UsageQuery:
+        """The usage that the line is the sum of, each total of the service by itself.
+
+        Raises:
+            InvalidParametersError: No account or several, a time that is none, a filter that nothing can have, or
+                a range that cuts an hour. Carries every problem found.
+        """
+        problems = list(self._account_problems())
+        hour = None if self.hour is None else self._hour(self.hour)
+        start, end = self.start, self.end
+        if isinstance(hour, int):
+            start, end = rfc3339(hour), rfc3339(hour + HOUR_S)
+        elif hour is not None:
+            problems.append(hour)
+        asked = UsageParameters(
+            start=start,
+            end=end,
+            last=self.last,
+            group_by=",".join(KEY_COLUMNS),
+            accounts=_given(self.account),
+            usage_types=_given(self.usage_type),
+            services=_given(self.service),
+            from_locations=_given(self.from_location),
+            to_locations=_given(self.to_location),
+        )
+        try:
+            query = asked.query(now_s=now_s)
+        except InvalidParametersError as error:
+            found = self._of_hour(error.problems) if isinstance(hour, int) else error.problems
+            raise InvalidParametersError([*problems, *found]) from error
+        if problems:
+            raise InvalidParametersError(problems)
+        return query
+
+    def _account_problems(self) -> Iterator[ParameterProblem]:
+        named = given_names(_given(self.account))
+        if len(named) != 1:
+            problem = "names several accounts." if named else "names no account."
+            yield ParameterProblem(
+                parameter="account",
+                value=self.account or "",
+                problem=problem,
+                advice="A line is of one account: name it by its 12 digits.",
+            )
+
+    def _hour(self, text: str) -> int | ParameterProblem:
+        if self.start or self.end or self.last:
+            return _refused(text, "cannot stand beside a range.", "Name one hour, or from and to.")
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return _refused(text, "is not an hour.", _WRITE)
+        if moment.tzinfo is None:
+            return _refused(text, "is not an hour with its time zone.", _WRITE)
+        begins_s = (moment - _EPOCH) // _SECOND
+        if moment.microsecond or begins_s % HOUR_S:
+            return _refused(text, "is not on the hour.", _WRITE)
+        if not 0 <= begins_s < _AFTER_S:
+            return _refused(text, "lies outside the years that a report can be about.", _WRITE)
+        return begins_s
+
+    def _of_hour(self, problems: Iterable[ParameterProblem]) -> Iterator[ParameterProblem]:
+        """The problems; those of the hour were found in the range that it was asked as."""
+        for each in problems:
+            yield _refused(self.hour or "", each.problem, each.advice) if each.parameter in {"from", "to"} else each
+
+
+def _refused(hour: str, problem: str, advice: str) -> ParameterProblem:
+    return ParameterProblem(parameter="hour", value=hour, problem=problem, advice=advice)
+
+
+def _given(text: str | None) -> tuple[str, ...]:
+    return () if text is None else (text,)

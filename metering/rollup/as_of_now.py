@@ -13,29 +13,24 @@ from metering.errors import (
     UnavailableError,
 )
 from metering.hours import month_of
-from metering.ledger.runs import newest_run, rollup_chain
+from metering.ledger.commits import Waiting, waiting_in
+from metering.ledger.runs import Run, newest_run, rollup_chain
 from metering.ledger.shards import known_shards
-from metering.ledger.usage.folding import Fold, Grain
 from metering.ledger.usage.items import newest_run_of, usage_item_key
 from metering.ledger.usage.kinds import partition_of_kinds
-from metering.ledger.waiting import Waiting, waiting_in
-from metering.rollup.plan import RollupPlan
+from metering.ledger.usage.reading import Fold, Grain, UsageReading
+from metering.rollup.plan import PlannedHour, RollupPlan
+from metering.stores.clock import side_by_side
 from metering.stores.fields import Fields
-from metering.stores.threads import side_by_side
-from metering.stores.writes import key_of
+from metering.stores.writes import Item, Key, key_of
 from metering.units import HOUR_S
-from metering.usage.totals import add_totals
+from metering.usage.totals import Total, UsageKey, UsageKind, add_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.ports import StagedUsage
-    from metering.ledger.runs import Run
-    from metering.ledger.usage.reading import UsageReading
-    from metering.rollup.plan import PlannedHour
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Item, Key
-    from metering.usage.totals import Total, UsageKey, UsageKind
 
 
 # What a report that is not as of now looks at, to say what waits for it: more takes longer than the report.

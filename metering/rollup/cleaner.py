@@ -10,23 +10,18 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from metering.ledger.contradictions import Contradictions
-from metering.ledger.notes.lake.cleaning import Cleaning
-from metering.ledger.runs import long_done, newest_run, rollup_chain, runs_before
+from metering.ledger.notes.lake import Cleaning
+from metering.ledger.runs import Contradictions, Run, long_done, newest_run, rollup_chain, runs_before
 from metering.ledger.shards import shards_of
-from metering.stores.bucket import number_of_plan, plans_prefix
-from metering.stores.threads import do_all
+from metering.stores.clock import Clock, Deadline, Retrier, do_all
+from metering.stores.objects import ObjectStore, number_of_plan, plans_prefix
 from metering.stores.writes import Equals, Table, Update
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.ledger.runs import Run
-    from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
-    from metering.stores.objects import ObjectStore
-    from metering.stores.retrying import Retrier
 
 # Objects of one deletion.
 _AT_ONCE = 1_000

@@ -7,17 +7,29 @@ one run must book a kind in the same item, also when its number is claimed betwe
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from metering import metric_names
+from metering.errors import EarlyEndError, LedgerCorruptError, ObjectDamagedError, ObjectMissingError, UnavailableError
 from metering.hours import hour_label
 from metering.ledger.booked_hours import totals_of, totals_value
-from metering.ledger.usage.kinds import kind_of
+from metering.ledger.commits import Waiting, waiting_commit_of, waiting_in
+from metering.ledger.usage.kinds import KindNumbers, KindsBeyondCap, kind_of
+from metering.stores.clock import Clock, Entropy, Metrics, Retrier, side_by_side
 from metering.stores.fields import Fields
-from metering.usage.totals import Total, UsageKey, UsageKind
+from metering.stores.writes import Item, Put, Table
+from metering.usage.totals import Total, UsageKey, UsageKind, add_totals, by_hour
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from metering.lake.ports import StagedUsage
+    from metering.ledger.runs import Contradictions
+    from metering.stores.items import ItemStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,3 +148,164 @@ def _sums(kinds: Mapping[UsageKind, Total]) -> list[list[str | int]]:
 
 def _kinds(hour: Fields, name: str) -> dict[UsageKind, Total]:
     return {kind_of(row): Total(row.decimal("bytes"), row.whole("records")) for row in hour.rows(name, _COLUMNS)}
+
+
+# Sums of one plan. A run takes no further commits beyond them, so that its memory and its plan object are bounded: a
+# sum is about 600 bytes in memory and 120 in the plan.
+MOST_SUMS = 200_000
+
+# Entries of the waiting list that a plan reads for each commit that it may take.
+_READ_PER_COMMIT = 10
+
+# An account's hour, with the hour that it corrects.
+_Place = tuple[str, int, int | None]
+
+
+class NotWaitingError(EarlyEndError):
+    """A commit of the listing does not wait any more: another process was faster, and the step begins again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planner:
+    """Plans runs of one shard.
+
+    Attributes:
+        commits: Most commits of a plan.
+        threads: Staging objects and dictionaries that are read at once.
+        most_sums: With so many sums a plan takes no further commits.
+    """
+
+    shard: int
+    items: ItemStore
+    staged: StagedUsage
+    numbers: KindNumbers
+    clock: Clock
+    entropy: Entropy
+    retrier: Retrier
+    metrics: Metrics
+    commits: int
+    threads: int = 1
+    most_sums: int = MOST_SUMS
+
+    def plan(self, contradictions: Contradictions) -> RollupPlan | None:
+        """The plan of the next run, or None if nothing waits. Call it after the newest run was read (P19).
+
+        Every number that the plan relies on is sure when this returns (P45).
+
+        Args:
+            contradictions: Gets entries that cannot be read. They are left out, and wait on.
+
+        Raises:
+            NotWaitingError: A staging object is gone, and so is its entry.
+            LedgerCorruptError: A staging object is gone or damaged although its commit waits.
+            UnavailableError: A call has no answer.
+        """
+        listed = self.retrier.call(lambda: self._oldest(contradictions))
+        if not listed:
+            return None
+        taken: list[Waiting] = []
+        sums: dict[UsageKey, Total] = {}
+        for waiting, usage in zip(listed, side_by_side(self._usage, listed, threads=self.threads), strict=False):
+            add_totals(sums, usage)
+            taken.append(waiting)
+            if len(sums) >= self.most_sums:
+                break
+        return RollupPlan(
+            shard=self.shard, commits=tuple(map(_planned, taken)), hours=tuple(self._hours(_by_place(sums)))
+        )
+
+    def _oldest(self, contradictions: Contradictions) -> list[Waiting]:
+        """The oldest of the waiting commits that are read.
+
+        Of a long list only a part is read, from a random place on: ids are random, so each part is like the whole, and
+        no commit is passed over for ever.
+        """
+        most = _READ_PER_COMMIT * self.commits
+        begin = self.entropy.token()
+        parts = (waiting_in(self.items, self.shard, sk_from=begin), waiting_in(self.items, self.shard, sk_to=begin))
+        items = nsmallest(self.commits, islice(chain(*parts), most), key=_age)
+        found: list[Waiting] = []
+        for item in items:
+            with contradictions.noted():
+                found.append(Waiting.from_item(item))
+        return found
+
+    def _usage(self, waiting: Waiting) -> dict[UsageKey, Total]:
+        try:
+            usage = self.retrier.call(lambda: self.staged.usage(waiting.staging_key))
+        except ObjectMissingError:
+            if self.retrier.call(lambda: self.items.get(Table.LEDGER, waiting.key)) is None:
+                raise NotWaitingError from None
+            raise LedgerCorruptError(
+                f"commit {waiting.commit_id} waits, and its staging object {waiting.staging_key} is gone"
+            ) from None
+        except ObjectDamagedError as error:
+            raise LedgerCorruptError(f"commit {waiting.commit_id} waits: {error}") from error
+        # A guard: whatever wrote the entry has counted the same rows.
+        if by_hour(usage) != dict(waiting.totals):
+            raise LedgerCorruptError(
+                f"commit {waiting.commit_id} waits, and {waiting.staging_key} does not hold the rows of its entry"
+            )
+        return usage
+
+    def _hours(self, places: Mapping[_Place, Mapping[UsageKind, Total]]) -> Iterator[PlannedHour]:
+        kinds: dict[str, set[UsageKind]] = {}
+        for (account_id, _, _), found in places.items():
+            kinds.setdefault(account_id, set()).update(found)
+        unnumbered: dict[str, frozenset[UsageKind]] = dict.fromkeys(kinds, frozenset())
+        # Mostly every kind has its number already; a call in a thread would take longer than a look.
+        asked = [account_id for account_id, found in kinds.items() if not self.numbers.remembers(account_id, found)]
+        answers = side_by_side(lambda account: self._unnumbered(account, kinds[account]), asked, threads=self.threads)
+        unnumbered.update(zip(asked, answers, strict=True))
+        self._note({account_id: kinds for account_id, kinds in unnumbered.items() if kinds})
+        for (account_id, hour_s, corrects_s), found in places.items():
+            without = unnumbered[account_id]
+            yield PlannedHour(
+                account_id=account_id,
+                hour_s=hour_s,
+                corrects_s=corrects_s,
+                numbered={kind: total for kind, total in found.items() if kind not in without},
+                named={kind: total for kind, total in found.items() if kind in without},
+            )
+
+    def _note(self, beyond: Mapping[str, frozenset[UsageKind]]) -> None:
+        """Count and note kinds beyond the cap. Nothing relies on it, so the run goes on if it cannot be noted."""
+        if beyond:
+            self.metrics.count(metric_names.KINDS_BEYOND_CAP, sum(map(len, beyond.values())))
+        for account_id, kinds in beyond.items():
+            note = KindsBeyondCap(
+                account_id=account_id,
+                kinds=len(kinds),
+                example="#".join(min(kinds)),
+                seen_s=self.clock.now_ms() // 1000,
+            )
+            with suppress(UnavailableError):
+                self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
+
+    def _unnumbered(self, account_id: str, kinds: Iterable[UsageKind]) -> frozenset[UsageKind]:
+        """Kinds of the account that have no number, after all that can have one have it for sure."""
+        numbers = self.numbers.claim(account_id, frozenset(kinds))
+        return frozenset(kind for kind, number in numbers.items() if number is None)
+
+
+def _age(item: Item) -> tuple[int, str]:
+    """Order in which commits are taken. One whose time cannot be read comes first, so that it is noticed."""
+    created_at_ms = item.get("created_at_ms")
+    return (created_at_ms if isinstance(created_at_ms, int) else 0, waiting_commit_of(item))
+
+
+def _planned(waiting: Waiting) -> PlannedCommit:
+    return PlannedCommit(
+        commit_id=waiting.commit_id,
+        staging_key=waiting.staging_key,
+        totals=waiting.totals,
+        created_at_ms=waiting.created_at_ms,
+        sent_at_ms=waiting.sent_at_ms,
+    )
+
+
+def _by_place(sums: Mapping[UsageKey, Total]) -> dict[_Place, dict[UsageKind, Total]]:
+    places: dict[_Place, dict[UsageKind, Total]] = {}
+    for key, total in sums.items():
+        places.setdefault((key.account_id, key.hour_s, key.corrects_s), {})[key.kind] = total
+    return places

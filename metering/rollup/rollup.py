@@ -13,32 +13,24 @@ from typing import TYPE_CHECKING, TypeVar
 
 from metering import metric_names
 from metering.errors import GenerationError, LedgerCorruptError
-from metering.ledger.chain import Chain, OutOfTimeError, RunOverError
-from metering.ledger.contradictions import Contradictions
-from metering.ledger.runs import rollup_chain
+from metering.ledger.commits import Waiting, waiting_in
+from metering.ledger.runs import Chain, Contradictions, OutOfTimeError, Run, RunOverError, rollup_chain
 from metering.ledger.shards import shards_of
 from metering.ledger.usage.generation import check_chains, mark_run, remember_generation
-from metering.ledger.waiting import Waiting, waiting_in
-from metering.rollup.adding import Adding, updates_of
-from metering.rollup.placing import Placing
-from metering.rollup.plan import RollupPlan
-from metering.rollup.planning import MOST_SUMS, NotWaitingError, Planner
-from metering.stores.threads import do_all, side_by_side
-from metering.stores.writes import Table
+from metering.rollup.adding import Adding, Placing, updates_of
+from metering.rollup.plan import MOST_SUMS, NotWaitingError, Planner, RollupPlan
+from metering.stores.clock import Alerts, Clock, Deadline, Entropy, Metrics, Retrier, do_all, side_by_side
+from metering.stores.writes import ActionLimits, Key, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from metering.lake.ports import StagedUsage
-    from metering.ledger.runs import Run
     from metering.ledger.usage.kinds import KindNumbers
     from metering.settings import Policy
-    from metering.stores.clock import Clock, Deadline, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.retrying import Retrier
-    from metering.stores.telemetry import Alerts, Metrics
-    from metering.stores.writes import ActionLimits, Key
+
 
 T = TypeVar("T")
 
@@ -335,3 +327,56 @@ def _blocks(things: Iterable[T], size: int) -> Iterator[list[T]]:
     left = iter(things)
     while block := list(islice(left, size)):
         yield block
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _UntilNextTick:
+    """Deadline of a tick: nothing begins any more when the next tick does, and that one goes on where this stopped."""
+
+    clock: Clock
+    end_ms: int
+    deadline: Deadline
+
+    def remaining_ms(self) -> int:
+        return min(self.deadline.remaining_ms(), self.end_ms - self.clock.now_ms())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollupTick:
+    """Rolls up for the length of a tick.
+
+    Attributes:
+        every_s: Least time between the beginnings of two runs of a chain.
+        tick_s: Time from one tick to the next.
+    """
+
+    rollup: Rollup
+    clock: Clock
+    every_s: int
+    tick_s: int
+
+    def run(self, deadline: Deadline, *, shard: int | None = None) -> RollupResult:
+        """Run whenever something waits and the last run began long enough ago. It ends early if nothing waits.
+
+        Args:
+            deadline: End of the process.
+            shard: Shard of this invocation (`metering.ledger.shards.shards_of`); None for all.
+
+        Raises:
+            LedgerCorruptError: The ledger contradicts the protocol. The other shards were rolled up.
+            UnavailableError: The outcome of a call is unknown; the next tick resumes.
+        """
+        end_ms = self.clock.now_ms() + self.tick_s * 1000
+        until = _UntilNextTick(clock=self.clock, end_ms=end_ms + self.rollup.reserve_ms, deadline=deadline)
+        runs = commits = items = 0
+        while True:
+            result = self.rollup.run(until, shard=shard, every_s=self.every_s)
+            runs += result.runs
+            commits += result.commits
+            items += result.items
+            due_ms = self.clock.now_ms() + result.due_in_ms
+            if not result.due_in_ms or due_ms >= end_ms:
+                return RollupResult(
+                    runs=runs, commits=commits, items=items, finished=result.finished, due_in_ms=result.due_in_ms
+                )
+            self.clock.sleep_ms(result.due_in_ms)

@@ -1,9 +1,16 @@
-"""Ports of time and chance."""
+"""Ports of time, chance and figures; calls that are tried again, or made side by side."""
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from metering.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
 class Clock(Protocol):
@@ -47,3 +54,120 @@ class EarlierDeadline:
 
     def remaining_ms(self) -> int:
         return self.deadline.remaining_ms() - self.before_ms
+
+
+class Metrics(Protocol):
+    """Counters and gauges of the service. Never the source of a total (I1)."""
+
+    def count(self, name: str, value: int = 1, **dimensions: str) -> None:
+        """Add to a counter."""
+        ...
+
+
+class Gauges(Protocol):
+    """Durable state as plain figures, for alarms that must not depend on a function's counters."""
+
+    def publish(self, values: Mapping[str, int]) -> None:
+        """Publish the current value of each name; all values are of one moment."""
+        ...
+
+
+class Alerts(Protocol):
+    """The two topics: `page` wakes the operator on duty, `ticket` waits for the morning."""
+
+    def send(self, severity: str, subject: str, fields: Mapping[str, str | int]) -> None:
+        """Publish one alert. `severity` is `page` or `ticket`."""
+        ...
+
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_MS = 50
+_LONGEST_PAUSE_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrier:
+    """The one retry policy: how often an unavailable dependency is called again, and how long to wait before that.
+
+    Attributes:
+        attempts: Most calls of one operation, the first one included.
+    """
+
+    clock: Clock
+    entropy: Entropy
+    attempts: int
+
+    def pause(self, failures: int) -> None:
+        """Wait after failure number `failures` (from 1): full jitter, the limit doubling from 50 ms to 1 s."""
+        limit_ms = min(_FIRST_PAUSE_MS << (failures - 1), _LONGEST_PAUSE_MS)
+        self.clock.sleep_ms(1 + self.entropy.below(limit_ms))
+
+    def call(self, operation: Callable[[], T], *, go_on: Callable[[], bool] = lambda: True) -> T:
+        """Call an operation that may safely be called again, until it has an answer.
+
+        Args:
+            operation: Operation to call.
+            go_on: Asked after each failure but the last one; if it says no, the failure is raised.
+
+        Raises:
+            UnavailableError: It was unavailable `attempts` times, or `go_on` said no.
+        """
+        failures = 0
+        while True:
+            try:
+                return operation()
+            except UnavailableError:
+                failures += 1
+                if failures >= self.attempts or not go_on():
+                    raise
+            self.pause(failures)
+
+
+R = TypeVar("R")
+
+# Calls of one job that are on their way at the same time. A client has more connections than that.
+CALLS_AT_ONCE = 16
+# Of scans on an emulator, which answers one call after the other, and walks the whole table for each page: with more of
+# them at once, each waits longer than its client does.
+_EMULATED_SCANS_AT_ONCE = 2
+# Results that wait in memory for the one before them, as a multiple of the threads.
+_AHEAD = 2
+
+
+def scans_at_once(*, emulated: bool) -> int:
+    """Parts of a table that a job reads at the same time."""
+    return _EMULATED_SCANS_AT_ONCE if emulated else CALLS_AT_ONCE
+
+
+def side_by_side(work: Callable[[T], R], things: Iterable[T], *, threads: int) -> Iterator[R]:
+    """What `work` returns for each thing, in their order. Things are taken from the iterable in the caller's thread.
+
+    After an error no further call begins, and it is raised when the calls that had begun have ended: nothing goes on
+    behind the caller's back. A caller that stops iterating waits for them, too.
+
+    Args:
+        work: Called in threads, so it must be safe to call side by side.
+        things: What it is called with.
+        threads: Most calls at the same time. With 1 there are no threads: each call is made when it is asked for.
+    """
+    if threads <= 1:
+        yield from map(work, things)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        window: deque[Future[R]] = deque()
+        try:
+            for thing in things:
+                window.append(pool.submit(work, thing))
+                if len(window) >= _AHEAD * threads:
+                    yield window.popleft().result()
+            while window:
+                yield window.popleft().result()
+        finally:
+            for waiting in window:
+                waiting.cancel()
+
+
+def do_all(work: Callable[[T], object], things: Iterable[T], *, threads: int) -> int:
+    """Do the work for each thing; returns the number of things. Errors are as those of `side_by_side`."""
+    return sum(1 for _ in side_by_side(work, things, threads=threads))

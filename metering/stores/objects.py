@@ -1,9 +1,14 @@
-"""`ObjectStore`: the region's data bucket."""
+"""`ObjectStore`: the region's data bucket, every prefix of it, and the key of every object."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from metering.hours import date_of, hour_label, parse_hour
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,3 +83,276 @@ class ObjectStore(Protocol):
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects. A missing object is no error. All of them are gone when this returns."""
         ...
+
+
+class Ranges(io.RawIOBase):
+    """Unbuffered base stream: each read is one call. Subclasses add `readinto`, which fills what it is given.
+
+    Wrap it in `io.BufferedReader` for read-ahead.
+
+    Args:
+        size_bytes: Size of the version that was opened.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__()
+        self._size = size_bytes
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"negative position {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readall(self) -> bytes:
+        # The base class reads piece by piece.
+        rest: bytes = self.read(max(self._size - self._position, 0))
+        return rest
+
+
+# Every prefix of the region's data bucket, and the key of every object.
+#
+# The stacks grant access by these prefixes, and all code builds keys with these functions.
+
+
+# Producers put objects here: those that messages point to, and those that announce themselves.
+INGEST_PREFIX = "ingest/"
+DROP_PREFIX = "drop/"
+# Refused records that are sent again.
+RETRY_PREFIX = "ingest/retry/"
+# Records that an on-ramp made of a log file. Messages point to them.
+LOG_PARTS_PREFIX = "ingest/logs/"
+# What on-ramps made of each log file, and the contexts that they judged by. A plan outlives the markers of its batches.
+PLANS_PREFIX = "plans/"
+CONTEXT_PREFIX = "context/"
+# The service puts objects here.
+STAGING_PREFIX = "staging/"
+LAKE_PREFIX = "lake/"
+RUNS_PREFIX = "runs/"
+# Plans of the roll-up's chains: `runs/U<shard>/`.
+ROLLUP_PLANS_PREFIX = "runs/U"
+CLOSED_PREFIX = "closed/"
+# Totals of each lake file, beside the lake and not in it: engines read every object below `lake/` as rows.
+SUMMARIES_PREFIX = "summaries/"
+# Money: price books and overrides, who pays for whom, what the biller keeps of an open month, invoices.
+PRICES_PREFIX = "prices/"
+ORGANIZATION_PREFIX = "organization/"
+RATED_PREFIX = "rated/"
+INVOICES_PREFIX = "invoices/"
+RATED_INDEX_PREFIX = "rated/index/"
+QUARANTINE_PREFIX = "quarantine/"
+QUARANTINED_BATCHES_PREFIX = "quarantine/batches/"
+# Refused lines of log files, and log files that were refused as a whole.
+QUARANTINED_LOGS_PREFIX = "quarantine/logs/"
+# Answers of Athena, kept for a week.
+ATHENA_RESULTS_PREFIX = "athena-results/"
+# What `metering doctor` tries S3 with, gone when it ends.
+DOCTOR_PREFIX = "doctor/"
+# What a scan of everything has counted so far; the reconciler goes on with it.
+AUDIT_PREFIX = "audit/"
+SCAN_KEY = "audit/scan.json.gz"
+# All prefixes of the bucket. A job that reads the whole bucket lists them one by one, because roles may list below
+# known prefixes only.
+PREFIXES = (
+    ATHENA_RESULTS_PREFIX,
+    AUDIT_PREFIX,
+    CLOSED_PREFIX,
+    CONTEXT_PREFIX,
+    DOCTOR_PREFIX,
+    DROP_PREFIX,
+    INGEST_PREFIX,
+    INVOICES_PREFIX,
+    LAKE_PREFIX,
+    ORGANIZATION_PREFIX,
+    PLANS_PREFIX,
+    PRICES_PREFIX,
+    QUARANTINE_PREFIX,
+    RATED_PREFIX,
+    RUNS_PREFIX,
+    STAGING_PREFIX,
+    SUMMARIES_PREFIX,
+)
+
+_STAGING_SUFFIX = ".parquet"
+_RECORDS_SUFFIX = ".ndjson"
+
+
+def staging_key(commit_id: str, now_s: int) -> str:
+    """Key of a commit's rows: `staging/<date>/<commit_id>.parquet`."""
+    return f"{STAGING_PREFIX}{date_of(now_s)}/{commit_id}{_STAGING_SUFFIX}"
+
+
+def commit_id_of(key: str) -> str:
+    """Id of the commit that a staging object belongs to."""
+    return key.rpartition("/")[2].partition(".")[0]
+
+
+def plan_key(chain: str, number: int, token: str) -> str:
+    """Key of a plan object: `runs/U0/000000000012-<token>.json`. `token` is random: no two planners write one key."""
+    return f"{plans_prefix(chain)}{number:012d}-{token}.json"
+
+
+def plans_prefix(chain: str) -> str:
+    """Prefix of the plans of a chain, in the order of their numbers."""
+    return f"{RUNS_PREFIX}{chain}/"
+
+
+def number_of_plan(key: str) -> int | None:
+    """Number that a plan object was made for; None for other objects."""
+    number, found, _ = key.rpartition("/")[2].partition("-")
+    return int(number) if found and len(number) == 12 and number.isdecimal() else None
+
+
+def lake_prefix(hour_s: int) -> str:
+    """Prefix of an hour's published files: `lake/dt=2026-11-24/hour=13/`."""
+    label = hour_label(hour_s)
+    return f"{LAKE_PREFIX}dt={label[:10]}/hour={label[11:]}/"
+
+
+def lake_file_key(hour_s: int, shard: int, run: int, index: int) -> str:
+    """Key of file number `index` that a run publishes in an hour."""
+    return f"{lake_prefix(hour_s)}{shard}-{run:012d}-{index:03d}.parquet"
+
+
+def summary_key(lake_file: str) -> str:
+    """Key of the totals of a lake file: `summaries/dt=2026-11-24/hour=13/…`, for the file `lake/…`."""
+    return SUMMARIES_PREFIX + lake_file.removeprefix(LAKE_PREFIX)
+
+
+def hour_of_lake_key(key: str) -> int | None:
+    """Hour of a lake file; None for other objects, such as a console's folder or an engine's leftover."""
+    try:
+        _, date, hour, _ = key.split("/")
+        return parse_hour(f"{date.removeprefix('dt=')}T{hour.removeprefix('hour=')}")
+    except ValueError:
+        return None
+
+
+def closed_month_key(month: str) -> str:
+    """Key of a closed month's manifest."""
+    return f"{CLOSED_PREFIX}{month}.json"
+
+
+def rated_index_key(number: int) -> str:
+    """Key of one version of the index of a region's day sums."""
+    return f"{RATED_INDEX_PREFIX}{number:08d}.json"
+
+
+def rated_day_key(day_s: int, sha256: str) -> str:
+    """Key of the sums of a day: `rated/2026-11/days/2026-11-24-….json.gz`. Other sums have another key."""
+    day = date_of(day_s)
+    return f"{RATED_PREFIX}{day[:7]}/days/{day}-{sha256[:16]}.json.gz"
+
+
+def rated_accounts_key(month: str, sha256: str) -> str:
+    """Key of the accounts of a month: `rated/2026-11/accounts-….json.gz`. Other sums have another key."""
+    return f"{RATED_PREFIX}{month}/accounts-{sha256[:16]}.json.gz"
+
+
+def rated_summaries_key(month: str) -> str:
+    """Key of what the biller has summed of a month's days for its budgets."""
+    return f"{RATED_PREFIX}{month}/summaries.json.gz"
+
+
+def positions_key(month: str, payer_id: str) -> str:
+    """Key of a payer's positions in an open month."""
+    return f"{RATED_PREFIX}{month}/positions/{payer_id}.json"
+
+
+def invoices_prefix(month: str, payer_id: str = "") -> str:
+    """Prefix of what was invoiced for a month of use: `invoices/2026-11/`; of one payer, if it is named."""
+    return f"{INVOICES_PREFIX}{month}/{payer_id}/" if payer_id else f"{INVOICES_PREFIX}{month}/"
+
+
+def invoice_key(month: str, payer_id: str, number: int) -> str:
+    """Key of an invoice (number 1), or of one of its credit notes."""
+    return f"{invoices_prefix(month, payer_id)}{number}.json"
+
+
+def invoice_inputs_key(month: str, number: int = 1) -> str:
+    """Key of the inputs that the invoices of a month share. It is among no payer's documents.
+
+    Number 2 and on are those with a later version of their price book, for payers whose usage had no price.
+    """
+    return f"{invoices_prefix(month)}inputs{'' if number == 1 else f'-{number}'}.json"
+
+
+def closed_hour_key(month: str, hour_s: int) -> str:
+    """Key of the totals of one hour of a closed month: `closed/2026-10/2026-10-01T00.parquet`."""
+    return f"{CLOSED_PREFIX}{month}/{hour_label(hour_s)}.parquet"
+
+
+def closed_accounts_key(month: str) -> str:
+    """Key of the totals of all hours of a closed month, sorted by account."""
+    return f"{CLOSED_PREFIX}{month}/accounts.parquet"
+
+
+def closed_days_key(month: str) -> str:
+    """Key of the totals of all days of a closed month, sorted by account."""
+    return f"{CLOSED_PREFIX}{month}/days.parquet"
+
+
+def refused_records_key(commit_id: str, now_s: int) -> str:
+    """Key of the refused records of a commit's batches."""
+    return f"{QUARANTINE_PREFIX}{date_of(now_s)}/{commit_id}{_RECORDS_SUFFIX}"
+
+
+def quarantined_batch_key(batch_id: str, content_hash: str) -> str:
+    """Key of a whole refused or conflicting batch; `batch_id` is empty if none could be read."""
+    identity = f"{batch_id}\n{content_hash}".encode()
+    return f"{QUARANTINED_BATCHES_PREFIX}{hashlib.sha256(identity).hexdigest()}.json"
+
+
+def disallowed_batch_key(role_id: str, claimed_id: str, body_hash: str) -> str:
+    """Key of a batch whose sender may not send it. Two senders of one body have a key each: only one may be wrong."""
+    return quarantined_batch_key("", f"{role_id}\n{claimed_id}\n{body_hash}")
+
+
+def quarantined_lines_key(identity: str) -> str:
+    """Key of the refused lines of a log file."""
+    return f"{QUARANTINED_LOGS_PREFIX}lines/{hashlib.sha256(identity.encode()).hexdigest()}.json"
+
+
+def quarantined_files_prefix(place: str) -> str:
+    """Prefix of the references to a log file that was refused as a whole; each reason and version has one."""
+    return f"{QUARANTINED_LOGS_PREFIX}file/{_text_digest(place)}-"
+
+
+def quarantined_file_key(place: str, version_id: str, etag: str, reason: str) -> str:
+    """Key of the reference to one version of a log file that was refused as a whole."""
+    digest = hashlib.sha256(f"{version_id}\n{etag}\n{reason}".encode()).hexdigest()[:24]
+    return f"{quarantined_files_prefix(place)}{digest}.json"
+
+
+def _text_digest(text: str) -> str:
+    # A path of a folder may hold bytes that are no text.
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
+
+
+def log_part_key(identity: str, number: int, records_sha256: str) -> str:
+    """Key of the records of one part of a log file. Other records have another key."""
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:40]
+    return f"{LOG_PARTS_PREFIX}{digest}/{number}-{records_sha256[:16]}.parquet"
+
+
+def commit_of_refused_records(key: str) -> str | None:
+    """Id of the commit that a quarantine object belongs to, or None if it belongs to no commit."""
+    if key.startswith(QUARANTINED_BATCHES_PREFIX) or not key.endswith(_RECORDS_SUFFIX):
+        return None
+    return key.rpartition("/")[2].removesuffix(_RECORDS_SUFFIX)
+
+
+def retry_object_key(digest: str) -> str:
+    """Key of a retry's records; `digest` names the retry."""
+    return f"{RETRY_PREFIX}{digest}{_RECORDS_SUFFIX}"

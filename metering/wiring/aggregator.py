@@ -8,19 +8,58 @@ from typing import TYPE_CHECKING, Self
 
 from metering.adapters.aws.session import Clients
 from metering.commit.aggregator import Aggregator
-from metering.errors import SettingsError
-from metering.intake.senders.producers import decode_services
+from metering.errors import OperationFailedError, SettingsError
+from metering.intake.reader import JudgingReader, RecordBatchReader
+from metering.intake.senders import ServiceSenders, decode_services, role_of
+from metering.intake.work import ReadLimits
 from metering.lake.parquet.codec import ParquetRowCodec
-from metering.settings import AggregatorSettings
-from metering.wiring.functions import WriterParts
-from metering.wiring.senders import batch_reader
+from metering.ledger.notes.access import LedgerProducers
+from metering.settings import AggregatorSettings, Settings
+from metering.wiring.region import WriterParts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.intake.senders.producers import ServiceSenders
-    from metering.stores.telemetry import Metrics
-    from metering.wiring.ports import ServicePorts
+    from metering.intake.batches import BatchReader
+    from metering.stores.clock import Clock, Metrics
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.wiring.connection import RegionConnection
+    from metering.wiring.lake import ServicePorts
+
+
+def batch_reader(
+    *, objects: ObjectStore, items: ItemStore, clock: Clock, settings: Settings, services: ServiceSenders | None
+) -> BatchReader:
+    """The reader of a region's batches.
+
+    Args:
+        objects: The data bucket.
+        items: The ledger, which has the registry.
+        clock: Says how old a registry is that was read.
+        settings: Of the stage.
+        services: The service's own senders, in a stage whose producers are registered; None: nobody is judged.
+    """
+    limits = ReadLimits(object_bytes=settings.object_bytes)
+    reader = RecordBatchReader(objects=objects, bucket=settings.data_bucket, limits=limits)
+    if services is None:
+        return reader
+    return JudgingReader(reader=reader, producers=LedgerProducers(items=items, clock=clock), services=services)
+
+
+def need_operator(region: RegionConnection) -> None:
+    """Check that the caller may send messages of others again.
+
+    Raises:
+        OperationFailedError: The region judges senders, and the caller is no operator: all of it would be refused.
+    """
+    services = region.services
+    if services is not None and role_of(region.caller_id()) not in services.operators:
+        raise OperationFailedError(
+            "Only the operator role of the stage may send for others here, because senders are judged: as "
+            f"{region.caller()}, all of it would be refused.",
+            "Take that role (output OperatorRoleArn of the data stack), and run the command again.",
+        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from metering.operations.canary import Canary
 from metering.wiring.lake import lake_view
 
 if TYPE_CHECKING:
-    from metering.wiring.functions import FunctionParts
+    from metering.wiring.region import FunctionParts
 
 
 def build_canary(parts: FunctionParts) -> Canary:

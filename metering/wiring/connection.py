@@ -4,27 +4,24 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Self
 
-from metering.adapters.aws.alarms import CloudWatchAlarms
-from metering.adapters.aws.caller import caller_arn, caller_id
-from metering.adapters.aws.function_logs import CloudWatchFunctionLogs, log_groups
+from metering.adapters.aws.cloudwatch import CloudWatchAlarms, CloudWatchFunctionLogs, log_groups
+from metering.adapters.aws.log_buckets import S3BucketEvents
 from metering.adapters.aws.producer_roles import IamProducerRoles
 from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.queues import SqsQueue
-from metering.adapters.aws.read_only import ReadOnlyClients
-from metering.adapters.aws.s3.bucket_events import S3BucketEvents
-from metering.adapters.aws.session import Clients
+from metering.adapters.aws.session import Clients, ReadOnlyClients, caller_arn, caller_id
 from metering.adapters.aws.stacks import RegionResources, read_outputs, stack_outputs
-from metering.adapters.no_metrics import NoMetrics
+from metering.adapters.inert import NoMetrics
 from metering.fleet.ports import RegionStacks
 from metering.fleet.settings.layers import config_of
-from metering.intake.senders.producers import ServiceSenders, decode_services
+from metering.intake.senders import ServiceSenders, decode_services
 from metering.lake.view import LakeView
 from metering.ledger.format_version import check_format
 from metering.onramps.coverage.job import CoverageJob
 from metering.onramps.sources import LogSource
 from metering.settings import Settings
+from metering.stores.clock import scans_at_once
 from metering.stores.items import ItemStore
-from metering.stores.threads import scans_at_once
 from metering.wiring.jobs import LakeJobs, lake_jobs
 from metering.wiring.lake import lake_view
 from metering.wiring.onramps import build_coverage

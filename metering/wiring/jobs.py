@@ -7,41 +7,34 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from metering.audit.drops import DropCheck
-from metering.audit.rebuild import Rebuilder
-from metering.audit.reconcile.account_days import AccountDays
-from metering.audit.reconcile.incremental import IncrementalCheck
-from metering.audit.reconcile.reconciler import Reconciler
-from metering.audit.reconcile.state import ReconcilerState
-from metering.audit.reconcile.tick import ReconcileTick
+from metering.audit.incremental import AccountDays, IncrementalCheck
+from metering.audit.rebuild import Rebuilder, RebuildStep
+from metering.audit.reconciler import Reconciler
+from metering.audit.reconciler_tick import ReconcilerState, ReconcileTick
 from metering.audit.restoring import AfterRestore
 from metering.audit.source_keeping import SourceKeeper
-from metering.billing.closing.closer import PeriodCloser
-from metering.billing.day_sums.account_check import AccountCheck
-from metering.lake.cleaner import Cleaner
+from metering.billing.closer import PeriodCloser
+from metering.billing.day_sums.accounts import AccountCheck
+from metering.lake.cleaner import Cleaner, OrphanCleaner, quarantine_age_s
 from metering.lake.compactor import Compactor
-from metering.lake.orphans import OrphanCleaner, quarantine_age_s
-from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
-from metering.lake.parquet.summaries import ParquetTotals
+from metering.lake.parquet.frozen_months import ParquetFrozenFiles
+from metering.lake.parquet.reader import ParquetTotals
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.lake.plan import CompactionPolicy
 from metering.ledger.usage.reading import UsageReading
 from metering.rollup.cleaner import RollupCleaner
-from metering.stores.retrying import Retrier
+from metering.stores.clock import Alerts, Clock, Deadline, Entropy, Metrics, Retrier
 from metering.units import MIB
-from metering.wiring.lake import build_rollup, lake_view
+from metering.wiring.lake import ServicePorts, build_rollup, lake_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.audit.rebuild import RebuildStep
     from metering.lake.view import LakeView
     from metering.rollup.rollup import Rollup
     from metering.settings import Settings
-    from metering.stores.clock import Clock, Deadline, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.telemetry import Alerts, Metrics
-    from metering.wiring.ports import ServicePorts
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,39 @@
-"""Consistent view of the lake, for who reads rows, and the roll-up, which reads what is staged for it."""
+"""Ports that the parts of the service are built of, the consistent view of the lake, and its roll-up."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from metering.lake.parquet.reader import ParquetLakeReader, ParquetStagedUsage
 from metering.lake.view import LakeView
-from metering.ledger.usage.kinds import KindNumbers
-from metering.rollup.rollup import Rollup, RollupPolicy
-from metering.rollup.tick import RollupTick
-from metering.stores.retrying import Retrier
-from metering.stores.writes import DYNAMODB_LIMITS
+from metering.ledger.usage.kinds import KindNames, KindNumbers
+from metering.rollup.rollup import Rollup, RollupPolicy, RollupTick
+from metering.stores.clock import Alerts, Clock, Entropy, Metrics, Retrier
+from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
     from metering.lake.ports import StagedUsage
+    from metering.settings import Policy, Settings
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.telemetry import Metrics
-    from metering.stores.writes import ActionLimits
-    from metering.wiring.ports import ServicePorts
+
+
+class ServicePorts(Protocol):
+    """Stores, clock, alerts and settings of one region: of a function, of a command, or of a test."""
+
+    @property
+    def items(self) -> ItemStore: ...
+    @property
+    def objects(self) -> ObjectStore: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def entropy(self) -> Entropy: ...
+    @property
+    def alerts(self) -> Alerts: ...
+    @property
+    def settings(self) -> Settings: ...
 
 
 def lake_view(items: ItemStore, objects: ObjectStore, *, shards: int) -> LakeView:
@@ -73,3 +87,24 @@ def build_rollup(
 def rollup_tick(ports: ServicePorts, rollup: Rollup) -> RollupTick:
     """One tick of the roll-up function, which runs each minute."""
     return RollupTick(rollup=rollup, clock=ports.clock, every_s=ports.settings.rollup_every_s, tick_s=MINUTE_S)
+
+
+class ReadableRegion(Protocol):
+    """Stores and settings of one region, to read."""
+
+    @property
+    def region(self) -> str: ...
+    @property
+    def stage(self) -> str: ...
+    @property
+    def items(self) -> ItemStore: ...
+    @property
+    def kind_names(self) -> KindNames: ...
+    @property
+    def objects(self) -> ObjectStore: ...
+    @property
+    def view(self) -> LakeView: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def settings(self) -> Policy: ...

@@ -4,32 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
+from threading import RLock
 from typing import TYPE_CHECKING, Self
 
 from metering.adapters.aws.inventory import AwsInventory
-from metering.adapters.aws.s3.log_buckets import S3LogStore
+from metering.adapters.aws.log_buckets import S3LogStore
 from metering.adapters.aws.session import Clients
-from metering.adapters.ip_ranges import fetched_ip_ranges
+from metering.adapters.description_files import fetched_ip_ranges
+from metering.adapters.folders import FolderLogStore
 from metering.errors import SettingsError, UnavailableError
+from metering.ledger.markers import Marker, marker_key
 from metering.onramps.arrivals import Arrivals
-from metering.onramps.context.keeping import ContextKeeper
-from metering.onramps.context.store import ContextStore
-from metering.onramps.coverage.expected import expected_of
+from metering.onramps.context.document import Context
+from metering.onramps.context.store import ContextKeeper, ContextStore, StoredContext, Timeline
+from metering.onramps.coverage.figures import expected_of
 from metering.onramps.coverage.job import TIME_S, CoverageJob
-from metering.onramps.ingest.refusals import Refusals
-from metering.onramps.ingest.taking import LogIngest
+from metering.onramps.ingest.taking import LogIngest, Refusals
 from metering.onramps.kinds import KINDS, recognised
 from metering.onramps.plans import Plan
-from metering.onramps.sources import decode_sources
+from metering.onramps.sources import LogSource, decode_sources
 from metering.settings import OnrampSettings
+from metering.stores.writes import Table
 from metering.units import DAY_S, MINUTE_S
-from metering.wiring.functions import FunctionParts
+from metering.wiring.region import FunctionParts, RegionPorts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
-    from metering.onramps.sources import LogSource
-    from metering.wiring.ports import ServicePorts
+    from metering.onramps.ingest.planning import Contexts
+    from metering.wiring.lake import ServicePorts
+
 
 # The function has four minutes, and captures a context before it looks.
 _LOOK_S = 2 * MINUTE_S
@@ -160,4 +165,113 @@ def build_coverage(
         keep_s=settings.marker_life_s + _OUTLIVES_S,
         unclassified_permille=10 * settings.log_unclassified_percent,
         time_s=time_s,
+    )
+
+
+def build_ingest(ports: RegionPorts, *, bucket: str, window_s: int, contexts: Path | None) -> LogIngest:
+    """Ingest into a region.
+
+    Args:
+        ports: Its ports.
+        bucket: Name of its data bucket.
+        window_s: Age from which it refuses records.
+        contexts: Folder with the contexts to judge by; None for those of the region.
+    """
+    kept = ContextStore(ports.objects)
+    return LogIngest(
+        objects=ports.objects,
+        bucket=bucket,
+        queue=ports.ingest,
+        contexts=RememberedContexts(kept if contexts is None else BroughtContexts(folder_contexts(contexts), kept)),
+        clock=ports.clock,
+        window_s=window_s,
+        is_booked=partial(_is_booked, ports),
+    )
+
+
+def _is_booked(ports: RegionPorts, batch_id: str) -> bool:
+    item = ports.items.get(Table.LEDGER, marker_key(batch_id))
+    return item is not None and Marker.from_item(item).verdict == "accepted"
+
+
+def log_bucket(bucket: str, environ: Mapping[str, str], *, region: str, endpoint: str | None) -> S3LogStore:
+    """A bucket with log files, of anyone, read with the credentials of the environment.
+
+    Args:
+        bucket: Its name.
+        environ: Environment of the process.
+        region: Region to ask first; S3 says where the bucket is.
+        endpoint: URL; None for AWS.
+    """
+    return S3LogStore(Clients.from_env(environ, region=region, endpoint_url=endpoint).s3, bucket)
+
+
+def folder_contexts(folder: Path) -> ContextStore:
+    """The contexts of a folder."""
+    return ContextStore(FolderLogStore(folder))
+
+
+class RememberedContexts:
+    """Contexts for several threads: the newest ones as of the first use, and each read by one thread at a time.
+
+    Args:
+        contexts: The contexts.
+    """
+
+    def __init__(self, contexts: Contexts) -> None:
+        self._contexts = contexts
+        self._reading = RLock()
+        self._timeline: Timeline | None = None
+
+    def timeline(self) -> Timeline:
+        with self._reading:
+            if self._timeline is None:
+                self._timeline = self._one_by_one(self._contexts.timeline())
+            return self._timeline
+
+    def pinned(self, pins: Mapping[int, str]) -> Timeline:
+        with self._reading:
+            return self._one_by_one(self._contexts.pinned(pins))
+
+    def _one_by_one(self, timeline: Timeline) -> Timeline:
+        return _read_by(timeline, self._read)
+
+    def _read(self, version: Context | StoredContext) -> Context:
+        with self._reading:
+            return version if isinstance(version, Context) else version.read()
+
+
+class BroughtContexts:
+    """Contexts of a folder. One that judges is kept in the region before any plan names it, and judges no other files.
+
+    Args:
+        brought: The contexts of the folder.
+        kept: The contexts of the region; plans name these.
+    """
+
+    def __init__(self, brought: ContextStore, kept: ContextStore) -> None:
+        self._brought = brought
+        self._kept = kept
+
+    def timeline(self) -> Timeline:
+        return _read_by(self._brought.timeline(), self._keep)
+
+    def pinned(self, pins: Mapping[int, str]) -> Timeline:
+        return self._kept.pinned(pins)
+
+    def _keep(self, version: Context | StoredContext) -> Context:
+        context = self._brought.get(version.effective_s, version.sha256)
+        self._kept.put_brought(context)
+        return context
+
+
+def _read_by(timeline: Timeline, read: Callable[[Context | StoredContext], Context]) -> Timeline:
+    return Timeline(
+        tuple(
+            (
+                from_s,
+                StoredContext(effective_s=version.effective_s, sha256=version.sha256, read=partial(read, version)),
+            )
+            for from_s, version in timeline.versions
+        )
     )

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from metering.adapters.aws.alerts import SnsAlerts
-from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.errors import refusals_explained
-from metering.adapters.aws.queue_facts import SqsQueueFacts
-from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.queues import SqsQueue, SqsQueueFacts
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.adapters.aws.session import Clients
 from metering.errors import MeteringError, SettingsError
-from metering.ledger.format_version import check_format, check_readable
+from metering.ledger.format_version import check_format, check_readable, remember_format
 from metering.ledger.usage.kinds import KindNames
+from metering.settings import ApiSettings, Settings
 from metering.stores.writes import Table
+from metering.version import package_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from metering.adapters.aws.session import Clients
     from metering.fleet.ports import RegionStates
     from metering.fleet.regions import RegionState
+    from metering.lake.view import LakeView
     from metering.stores.items import ItemStore
 
 
@@ -249,3 +251,60 @@ def home_ledger(clients: Clients, stage: str) -> ItemStore | None:
         return open_ledger(clients, stack_outputs(clients, stage), check_readable)
     except SettingsError:
         return None
+
+
+@dataclass(frozen=True)
+class FunctionParts(RegionPorts):
+    """Ports of the function's region, and the settings that name them."""
+
+    names: Settings
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Parts for a function with this environment.
+
+        Raises:
+            SettingsError: Names every problem of the environment.
+        """
+        settings = Settings.from_env(environ)
+        return cls(clients=Clients.from_env(environ), names=settings)
+
+    @property
+    def settings(self) -> Settings:
+        return self.names
+
+
+@dataclass(frozen=True)
+class WriterParts(FunctionParts):
+    """Parts of the function that writes to a new region first: it makes the format of the region's data known."""
+
+    def _open(self, items: ItemStore) -> None:
+        generation = self.names.usage_generation
+        remember_format(items, written_by=package_version(), usage_generation=generation)
+
+
+@dataclass(frozen=True)
+class ReaderParts(FunctionParts):
+    """Parts of a function that only reads: what `metering.wiring.answers` asks of a region (`ReadableRegion`)."""
+
+    names: ApiSettings
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Parts for a function with this environment.
+
+        Raises:
+            SettingsError: Names every problem of the environment.
+        """
+        return cls(clients=Clients.from_env(environ), names=ApiSettings.from_env(environ))
+
+    @property
+    def stage(self) -> str:
+        return self.names.stage
+
+    @cached_property
+    def view(self) -> LakeView:
+        """The lake. It is imported by the first request that reads it: most read the usage table alone."""
+        from metering.wiring.lake import lake_view
+
+        return lake_view(self.items, self.objects, shards=self.settings.shards)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.audit.freshness import Freshness
-from metering.audit.verify.verifier import Verifier
+from metering.audit.verifier import Verifier
 from metering.ledger.usage.reading import UsageReading
-from metering.reports.read_budget import UNCOUNTED
+from metering.reports.query import UNCOUNTED, Meter
 from metering.reports.source import ReportSource
 from metering.rollup.as_of_now import UsageNow
-from metering.stores.threads import CALLS_AT_ONCE, scans_at_once
+from metering.stores.clock import CALLS_AT_ONCE, scans_at_once
 from metering.units import MIB
 
 if TYPE_CHECKING:
-    from metering.reports.read_budget import Meter
-    from metering.wiring.answers.ports import ReadableRegion
     from metering.wiring.connection import RegionConnection
-    from metering.wiring.functions import FunctionParts
+    from metering.wiring.lake import ReadableRegion
+    from metering.wiring.region import FunctionParts
 
 # Staging objects that one answer as of now reads at most. At full load some 20 wait, for about 15 seconds.
 MOST_WAITING = 1_000
@@ -26,7 +25,7 @@ MOST_WAITING = 1_000
 def report_source(region: ReadableRegion, meter: Meter = UNCOUNTED) -> ReportSource:
     """Where the reports of a region come from. `meter` is told of all that is read for them."""
     # The watch is built here too, and loads no Parquet library.
-    from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
+    from metering.lake.parquet.frozen_months import ParquetFrozenFiles
     from metering.lake.parquet.reader import ParquetStagedUsage
 
     return ReportSource(

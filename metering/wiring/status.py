@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.billing.closing.checklist import CheckedClose
+from metering.billing.checklist import CheckedClose
 from metering.operations.status import StatusReader
 from metering.quarantine.entries import QuarantineEntries
-from metering.wiring.billing.biller import build_keeper
+from metering.wiring.biller import build_keeper
 from metering.wiring.reports import build_freshness
 
 if TYPE_CHECKING:

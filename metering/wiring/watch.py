@@ -10,7 +10,7 @@ from metering.operations.watch import Watch
 from metering.wiring.reports import build_freshness
 
 if TYPE_CHECKING:
-    from metering.wiring.functions import FunctionParts
+    from metering.wiring.region import FunctionParts
 
 
 def build_watch(parts: FunctionParts) -> Watch:

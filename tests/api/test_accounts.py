@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 
 from metering.api.resources.accounts import ACCOUNTS
-from metering.reports.accounts.query import COLUMNS, AccountsParameters
-from metering.reports.encodings import encoded_bytes
+from metering.reports.accounts import COLUMNS, AccountsParameters
+from metering.reports.answer import encoded_bytes
 from metering.wiring.answers.accounts import accounts_of
 from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, traffic
 from tests.support.day_sums import keep_day_sums

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from metering.api.authentication import Door
-from metering.api.grants import Grant, Role
-from metering.api.limits import Limits
-from metering.api.problems import ProblemError
+from metering.api.authentication import Door, Grant, Limits
+from metering.api.parameters import ProblemError
+from metering.ledger.notes.access import Role
 from tests.support.memory.clock import ManualClock
 
 GRANTS = {role.value: Grant(token_id=role.value, role=role, accounts=frozenset({"111111111111"})) for role in Role}

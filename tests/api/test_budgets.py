@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.api.resources import usage
-from metering.reports.parameters import InvalidParametersError
-from metering.reports.query import UsageParameters
-from metering.reports.read_budget import ReadBudget, most_hours, partitions_of, warnings_of
+from metering.reports.query import ReadBudget, UsageParameters, most_hours, partitions_of, warnings_of
+from metering.reports.time_range import InvalidParametersError
 from metering.reports.usage_rows import summed
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total

@@ -7,11 +7,10 @@ from decimal import Decimal
 
 import pytest
 
-from metering.fleet.regions import Phase, RegionState
-from metering.fleet.state_store import LedgerRegionStates
-from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
-from metering.ledger.notes.completeness import COMPLETENESS_KEY
+from metering.fleet.regions import LedgerRegionStates, Phase, RegionState
+from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
 from metering.ledger.notes.reconciliation import Reconciliation
+from metering.ledger.notes.watch import COMPLETENESS_KEY
 from metering.stores.writes import Put, Table
 from metering.wiring.answers.costs import own_billing
 from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, WorldRegion, at_rest

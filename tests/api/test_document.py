@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from metering.api.grants import Role
+from metering.ledger.notes.access import Role
 from tests.api.world import FIRST, TOKENS, ApiWorld, at_rest
 
 if TYPE_CHECKING:

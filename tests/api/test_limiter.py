@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.api import limiter as module
-from metering.api.limiter import Limiter
+from metering.api import authentication as module
+from metering.api.authentication import Limiter
 from tests.support.memory.clock import ManualClock
 
 NOW_MS = 1_800_000_000_000

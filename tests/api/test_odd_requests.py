@@ -11,8 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from metering.api.parameters import Parameter, given_values
-from metering.api.problems import ProblemError
+from metering.api.parameters import Parameter, ProblemError, given_values
 from tests.api.world import FIRST, ApiWorld, at_rest
 
 _ODD = [

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.api.grants import Grant, Role
+from metering.api.authentication import Grant
 from metering.api.resources import operators
 from metering.hours import rfc3339
 from metering.ledger.markers import marker_key
+from metering.ledger.notes.access import Role
 from metering.ledger.notes.reconciliation import Reconciliation
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S
 from tests.api.world import FIRST, ApiWorld

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.cli.commands.analyst.lake import reconcile
-from metering.cli.commands.analyst.trace import trace
-from metering.cli.commands.operator.batch import show
-from metering.cli.commands.operator.quarantine import list_
-from metering.cli.commands.operator.sources import sources
+from metering.cli.commands.analyst.report import trace
+from metering.cli.commands.operator.quarantine import list_, show_batch
+from metering.cli.commands.platform.producers import sources
 from metering.cli.printing.output import Format
 from tests.api.test_operators import world
 from tests.api.world import FIRST
@@ -27,9 +26,9 @@ CASES: dict[str, Callable[[HereSession], None]] = {
     f"/v1/trace?account={FIRST}&to_location=internet&hour=2026-11-24T13:00:00Z": lambda here: trace(
         here, FIRST, to_location="internet", hour="2026-11-24T13:00:00Z"
     ),
-    "/v1/batches?id=partly-a": lambda here: show(here, "partly-a"),
-    "/v1/batches?id=refused-0": lambda here: show(here, "refused-0"),
-    "/v1/batches?id=batch-0": lambda here: show(here, "batch-0"),
+    "/v1/batches?id=partly-a": lambda here: show_batch(here, "partly-a"),
+    "/v1/batches?id=refused-0": lambda here: show_batch(here, "refused-0"),
+    "/v1/batches?id=batch-0": lambda here: show_batch(here, "batch-0"),
     "/v1/quarantine": list_,
     "/v1/quarantine?reason=record_count_mismatch": lambda here: list_(here, reason="record_count_mismatch"),
     "/v1/sources": sources,

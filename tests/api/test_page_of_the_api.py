@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from metering.api.limits import Limits
-from metering.api.vocabulary import ACCOUNT, GROUP_BY
+from metering.api.authentication import Limits
+from metering.api.parameters import ACCOUNT, GROUP_BY
 from tests.api.world import TOKENS, ApiWorld, at_rest
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.api.serving.hosts import HostCheck
-from metering.api.serving.server import LocalServer
+from metering.api.serving import HostCheck, LocalServer
 from tests.api.world import ApiWorld
 
 if TYPE_CHECKING:

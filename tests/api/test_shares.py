@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.api.limits import Limits
+from metering.api.authentication import Limits
 from tests.api.world import FIRST, ApiWorld, at_rest, traffic
 from tests.support.lake_world import NOW_S, World
 from tests.support.memory.clock import ManualClock
@@ -18,7 +18,7 @@ from tests.support.memory.items import MemoryItemStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.api.reading import Shares
+    from metering.api.parts import Shares
 
 LARGE = "/v1/usage?last=3d&detail=resource_id"
 # 15 accounts in 12 months: 180 partitions.
@@ -144,12 +144,12 @@ class TestLargeRequestsOfSeveralProcesses:
 
     @staticmethod
     def process(items: MemoryItemStore, clock: ManualClock) -> Shares:
-        from metering.api.reading import LedgerLarge, Shares
+        from metering.api.parts import LedgerLarge, Shares
 
         return Shares.of(LedgerLarge(items=lambda: items), Limits(), clock)
 
     def test_each_counts_those_of_the_others(self) -> None:
-        from metering.api.problems import ProblemError
+        from metering.api.parameters import ProblemError
 
         items, clock = MemoryItemStore(), ManualClock(1000 * NOW_S)
         one, other = self.process(items, clock), self.process(items, clock)
@@ -168,7 +168,7 @@ class TestLargeRequestsOfSeveralProcesses:
         assert one.begin("d")
 
     def test_one_whose_process_has_ended_counts_for_less_than_a_minute(self) -> None:
-        from metering.api.problems import ProblemError
+        from metering.api.parameters import ProblemError
 
         items, clock = MemoryItemStore(), ManualClock(1000 * NOW_S)
         one = self.process(items, clock)
@@ -181,7 +181,7 @@ class TestLargeRequestsOfSeveralProcesses:
         assert one.begin("a")
 
     def test_one_that_begins_while_another_does_is_seen(self) -> None:
-        from metering.api.problems import ProblemError
+        from metering.api.parameters import ProblemError
 
         items, clock = MemoryItemStore(), ManualClock(1000 * NOW_S)
         one, other = self.process(items, clock), self.process(items, clock)
@@ -198,7 +198,7 @@ class TestLargeRequestsOfSeveralProcesses:
             one.begin("a")
 
     def test_of_many_at_one_moment_as_many_begin_as_may(self) -> None:
-        from metering.api.problems import ProblemError
+        from metering.api.parameters import ProblemError
 
         items, clock = MemoryItemStore(), ManualClock(1000 * NOW_S)
 

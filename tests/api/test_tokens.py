@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import hmac
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.api import tokens as module
-from metering.api.grants import Grant, Role
-from metering.api.tokens import MOST_KNOWN, MOST_UNKNOWN, REMEMBERED_MS, LedgerTokens, OneToken
+from metering.api import authentication as module
+from metering.api.authentication import MOST_KNOWN, MOST_UNKNOWN, REMEMBERED_MS, Grant, LedgerTokens, OneToken
 from metering.errors import LedgerCorruptError, UnavailableError
-from metering.operations.tokens import MadeToken, TokenBook
-from metering.stores.writes import Delete, Put, Table
+from metering.ledger.notes.access import Role
+from metering.operations.access import MadeToken, TokenBook
+from metering.stores.writes import Delete, Item, Key, Put, Table
 from metering.units import DAY_S
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
-
-if TYPE_CHECKING:
-    from metering.stores.writes import Item, Key
 
 NOW_S = 1_800_000_000
 ACCOUNTS = ["111111111111", "222222222222"]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.api.grants import Grant, Role
+from metering.api.authentication import Grant
+from metering.ledger.notes.access import Role
 from metering.units import DAY_S, GIB, HOUR_S
 from tests.api.test_foreign_accounts import requests
 from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, complete_until, give_prices

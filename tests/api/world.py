@@ -14,14 +14,12 @@ import anyio
 import httpx
 
 from metering.api.app import build
-from metering.api.grants import Grant, Role
-from metering.api.limits import Limits
-from metering.api.parts import ApiParts
-from metering.api.request_log import RequestLog
-from metering.billing.organization.payers import Membership, Organization, Payer
-from metering.billing.organization.store import OrganizationStore
+from metering.api.authentication import Grant, Limits
+from metering.api.parts import ApiParts, RequestFigures, RequestLog
+from metering.billing.organization import Membership, Organization, OrganizationStore, Payer
 from metering.billing.prices.store import PriceStore
-from metering.ledger.notes.completeness import Completeness
+from metering.ledger.notes.access import Role
+from metering.ledger.notes.watch import Completeness
 from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from metering.api.request_log import RequestFigures
     from metering.billing.prices.book import PriceBook
     from metering.lake.view import LakeView
     from metering.settings import Settings

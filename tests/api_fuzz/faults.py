@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
-from metering.api.problems import MEDIA_TYPE
+from metering.api.parameters import MEDIA_TYPE
 from metering.api.resources.usage import USAGE
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.api.grants import OPERATORS
+from metering.api.authentication import OPERATORS
 from tests.api.world import ApiWorld
 from tests.api_fuzz.faults import FAULTS, KNOWN
 from tests.api_fuzz.fuzzing import PHASES, Findings, in_process, over_http

@@ -16,9 +16,9 @@ import pytest
 
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.stacks import stack_outputs
-from metering.adapters.emulator.api_address import api_address
-from metering.ledger.notes.tokens import Role
-from metering.operations.tokens import TokenBook
+from metering.adapters.emulators import api_address
+from metering.ledger.notes.access import Role
+from metering.operations.access import TokenBook
 from metering.units import DAY_S
 from metering.wiring.region import RegionPorts
 from tests.browser.watched import NARROW, WIDE, watched

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from metering.api.grants import Grant, Role
-from metering.billing.prices.sample import sample_book
-from metering.billing.prices.store import PriceStore
-from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
+from metering.api.authentication import Grant
+from metering.billing.prices.store import PriceStore, sample_book
+from metering.ledger.notes.access import Role
+from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, complete_until

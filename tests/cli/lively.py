@@ -8,17 +8,15 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from metering.ledger.notes.access import Role
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
-from metering.ledger.notes.tokens import Role
 from metering.ledger.usage.kinds import KindNames
-from metering.onramps.balance import Balance
-from metering.onramps.coverage.slots import SLOT_S
+from metering.onramps.coverage.looking import SLOT_S
+from metering.onramps.reading import Balance
 from metering.onramps.sources import LogSource
+from metering.operations.access import ProducerBook, TokenBook
 from metering.operations.alarms import ALARMS, alarm_name
-from metering.operations.deed_trail import DeedTrail
-from metering.operations.ports import AlarmState, LoggedLine, Subscriber
-from metering.operations.producers import ProducerBook
-from metering.operations.tokens import TokenBook
+from metering.operations.logged_errors import AlarmState, DeedTrail, LoggedLine, Subscriber
 from metering.stores.queues import Redelivery
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.onramps import build_coverage
@@ -32,7 +30,7 @@ from tests.unit.onramps.coverage.world import ACCOUNT, plan
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.intake.senders.producers import ServiceSenders
+    from metering.intake.senders import ServiceSenders
     from metering.lake.view import LakeView
     from metering.onramps.coverage.job import CoverageJob
     from metering.onramps.plans import Plan

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from metering.fleet.ports import StackResource, StackStatus
+from metering.fleet.ports import Deployment, Release, StackResource, StackStatus
 from metering.fleet.regions import Phase, RegionState, Step
-from metering.fleet.settings.layers import Asked, StageTable, planned
-from metering.fleet.settings.names import flat
+from metering.fleet.settings.bases import flat
+from metering.fleet.settings.layers import Asked, Planned, StageTable, planned
 from metering.fleet.steps import FleetPorts
-from metering.fleet.versions import Release
 from metering.ledger.format_version import FORMAT_VERSION
 from metering.wiring.fleet import Fleet
 from tests.cli.lively import REGION, Lively
@@ -25,9 +24,7 @@ from tests.support.memory.regions import STACKS, MemoryAccount, MemoryDeployedSe
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from metering.fleet.ports import Deployment
-    from metering.fleet.settings.layers import Planned
-    from metering.stage_settings import StageSettings
+    from metering.settings import StageSettings
     from metering.stores.items import ItemStore
 
 BEFORE = Release(version="0.2.0", data_format=FORMAT_VERSION, commit="7d1c04e")

@@ -23,22 +23,21 @@ from unittest.mock import patch
 
 from typer.testing import CliRunner
 
-from metering.adapters.emulator.state import LocalState
+from metering.adapters.emulator_state import LocalState
 from metering.billing.prices.book import NOT_SOLD, Override
 from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.cli.app import app
 from metering.cli.command import Session
-from metering.cli.commands.developer.local import _status_answer
-from metering.cli.commands.developer.local_outputs import environment, environment_answer, outputs_answer
+from metering.cli.commands.developer.local import _status_answer, environment, environment_answer, outputs_answer
 from metering.errors import SettingsError
 from metering.fleet.ports import RegionStacks
-from metering.fleet.state_store import LedgerRegionStates
+from metering.fleet.regions import LedgerRegionStates
 from metering.hours import hour_of
-from metering.ledger.notes.completeness import Completeness
-from metering.ledger.notes.tokens import Role
+from metering.ledger.notes.access import Role
+from metering.ledger.notes.watch import Completeness
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextStore
-from metering.operations.tokens import TokenBook
+from metering.operations.access import TokenBook
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.region import Stage
@@ -400,12 +399,12 @@ def _at_one_moment(region: Lively) -> ExitStack:
         "metering.wiring.fleet.own_release": lambda: NOW,
         "metering.cli.deeds.package_version": lambda: NOW.version,
         "metering.cli.commands.platform.region.package_version": lambda: NOW.version,
-        "metering.cli.commands.platform.upgrade.own_release": lambda: NOW,
+        "metering.cli.commands.platform.deploy.own_release": lambda: NOW,
         # An emulator shows less, and one role was changed.
-        "metering.wiring.doctor.doctor_bench": lambda _region, *, thorough: DoctorWorld(
+        "metering.wiring.fleet.doctor_bench": lambda _region, *, thorough: DoctorWorld(
             reader_denied=not thorough, versioned=False, engine=None, starts={}
         ).bench(),
-        "metering.operations.tokens.secrets": SimpleNamespace(
+        "metering.operations.access.secrets": SimpleNamespace(
             token_bytes=lambda size: bytes.fromhex(region.world.entropy.token() * 2)[:size]
         ),
         "metering.adapters.aws.runtime.secrets": SimpleNamespace(

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from metering.cli.printing.table import answer_lines
-from metering.reports.encodings import encoded_bytes
+from metering.reports.answer import encoded_bytes
 from tests.cli.recorded import Recorded, load, names
 
 FOLDER = Path(__file__).parent / "snapshots"

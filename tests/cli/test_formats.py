@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from metering.cli.printing.output import Format, write_answer
-from metering.reports.answer import Answer, Column
-from metering.reports.encodings import encoded_bytes
+from metering.reports.answer import Answer, Column, encoded_bytes
 from tests.cli.recorded import load, names
 from tests.cli.snapshots import WIDTHS, path_of, snapshot_of, table
 from tests.cli.tree import commands_with, read_commands

@@ -16,7 +16,7 @@ import pytest
 
 from metering.cli.commands.developer.demo_stage import NEXT
 from metering.replay.synthesis import _LATE_DAYS
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from tests.cli.billing_page import Example
 from tests.cli.lively import Lively
 from tests.cli.record import _at_one_moment

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from metering.cli.printing.texts import cell_text
-from metering.reports.safe_text import printable
+from metering.cli.printing.fields import cell_text
+from metering.reports.answer import Answer, Column, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from metering.reports.answer import Answer, Column
 
 _COMMAND = re.compile(r"`[^`]*`|(?<=: )metering .*\S")
 _LEFT_OUT = re.compile(r"Not shown: (.+)\. Show all columns with --wide\.", re.DOTALL)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock
-from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.units import MIB
 from tests.support.emulated import Resources, clients, item_store, make_resources, ministack
 from tests.support.memory.items import MemoryItemStore

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.adapters.aws.s3.bucket_events import S3BucketEvents
+from metering.adapters.aws.log_buckets import S3BucketEvents
 from metering.errors import OperationFailedError
 from tests.contract.conftest import BOTH
 from tests.support.memory.bucket_events import MemoryBucketEvents

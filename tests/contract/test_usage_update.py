@@ -6,31 +6,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytest
 
-from metering.adapters.aws.dynamodb.expressions import Expressions
-from metering.audit.reconcile.settling import HourUsage
+from metering.adapters.aws.items import Expressions
 from metering.audit.repair import UsageRepair
+from metering.audit.settling import HourUsage
 from metering.errors import ConditionFailedError, LedgerCorruptError
 from metering.ledger.runs import Run
 from metering.ledger.usage.items import BUCKET_KINDS, UsageItem, newest_run_of, usage_item_key
 from metering.ledger.usage.kinds import KindNumbers, kind_items
 from metering.rollup.adding import updates_of
 from metering.rollup.plan import PlannedHour, RollupPlan
-from metering.stores.item_size import item_bytes
-from metering.stores.retrying import Retrier
-from metering.stores.writes import AllOf, AnyOf, Exists, Foreign, Key, Put, Table, Update
-from metering.usage.locations import MAX_REGION_CHARS
+from metering.stores.clock import Retrier
+from metering.stores.items import ItemStore, item_bytes
+from metering.stores.writes import AllOf, AnyOf, Condition, Exists, Foreign, Item, Key, Put, Table, Update, Value
 from metering.usage.totals import Service, Total, UsageKey, UsageKind, UsageType
+from metering.usage.usage_types import MAX_REGION_CHARS
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.entropy import SeededEntropy
 from tests.support.memory.objects import MemoryObjectStore
-
-if TYPE_CHECKING:
-    from metering.stores.items import ItemStore
-    from metering.stores.writes import Condition, Item, Value
 
 _HOUR_S = 1_795_651_200
 _MOST_KINDS = 1_000_000  # Policy.kinds_per_account

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from metering.adapters.aws.fleet.deployment import run_deployment
+from metering.adapters import ministack as emulator
+from metering.adapters.aws.deployment import run_deployment
 from metering.adapters.aws.session import Access, Clients
-from metering.adapters.emulator import ministack as emulator
-from metering.billing.closing.checklist import ACCEPTABLE
+from metering.billing.checklist import ACCEPTABLE
 from metering.hours import hour_of, month_of, rfc3339
-from metering.stage_settings import GivenSettings
+from metering.settings import GivenSettings
 from metering.units import DAY_S, GIB
 from tests.e2e.endpoints import Kind, kind_of, why_left_out
 from tests.e2e.oncall import mapping, until

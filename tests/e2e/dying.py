@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.stacks import stack_outputs
-from metering.stores.deliveries import Delivery
-from metering.stores.writes import Put
+from metering.stores.queues import Delivery
+from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update
 from metering.wiring.connection import RegionConnection
 from tests.support.memory.alerts import MemoryAlerts
 from tests.support.memory.metrics import MemoryMetrics
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from metering.stores.items import ItemStore
-    from metering.stores.writes import Action, Delete, Item, Key, Table, Update
     from tests.e2e.conftest import Service
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.bundle import find_uv
 from metering.adapters.aws.session import Access, Clients
-from metering.fleet.versions import order
+from metering.fleet.ports import order
 from metering.hours import hour_of, rfc3339
 from metering.units import HOUR_S
 from metering.version import DISTRIBUTION

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from metering.billing.closing.checklist import ACCEPTABLE
+from metering.billing.checklist import ACCEPTABLE
 from metering.hours import hour_of, month_bounds_s, month_of, rfc3339
 from metering.units import DAY_S
-from tests.e2e.conftest import LATE_S, MONTH
+from tests.e2e.conftest import LATE_S, MONTH, ClosedMonth, Service
 from tests.e2e.test_main_job import account, message, record, report
-
-if TYPE_CHECKING:
-    from tests.e2e.conftest import ClosedMonth, Service
 
 OUT = "USW2-DataTransfer-Out-Bytes"
 # Other tests leave dead letters, gaps and messages, which block the close of a month that they may belong to.

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.ledger.notes.log_sources import LOG_SOURCE_PK, LOG_SOURCES_KEY, LogFigures, LogSourceState
-from metering.ledger.notes.log_sums import log_sums_pk
-from metering.onramps.coverage.slots import SLOT_S
+from metering.ledger.notes.log_sources import LOG_SOURCE_PK, LOG_SOURCES_KEY, LogFigures, LogSourceState, log_sums_pk
+from metering.onramps.coverage.looking import SLOT_S
 from metering.onramps.plans import slot_label, source_prefix
-from metering.stage_settings import GivenSettings
+from metering.settings import GivenSettings
 from metering.stores.writes import Delete, Key, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
-from tests.e2e.conftest import deployed, own_emulator
+from tests.e2e.conftest import Service, deployed, own_emulator
 from tests.e2e.oncall import figures, follow, follows, function, until
 from tests.e2e.test_runbooks import (
     CHECK,
@@ -42,8 +41,6 @@ from tests.e2e.test_runbooks import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.e2e.conftest import Service
 
 pytestmark = [
     pytest.mark.ministack(reason="an alarm is looked at as soon as its figure is put"),

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 import botocore.exceptions
 import pytest
 
-from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.adapters.aws.objects import S3ObjectStore
 from metering.onramps.context.store import ContextStore
-from tests.e2e.conftest import LOG_ACCOUNTS, LOG_BUCKET, LOG_PREFIX, REGION, wait_for
+from tests.e2e.conftest import LOG_ACCOUNTS, LOG_BUCKET, LOG_PREFIX, REGION, Service, wait_for
 from tests.e2e.test_main_job import _DENIED, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.e2e.conftest import Service
 
 _FIELDS = (
     "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action "

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.billing.prices.sample import sample_book
-from metering.billing.prices.store import PriceStore
-from metering.ledger.notes.biller import BILLER_KEY, BillerFigures
+from metering.billing.prices.store import PriceStore, sample_book
+from metering.ledger.notes.money import BILLER_KEY, BillerFigures
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S
 from metering.wiring.region import RegionPorts
-from tests.e2e.conftest import deployed, own_emulator
+from tests.e2e.conftest import Service, deployed, own_emulator
 from tests.e2e.oncall import Page, figures, follow, follows, hear, runbook_of
 from tests.e2e.test_budgets import GB, bill, send
 from tests.e2e.test_main_job import account
@@ -26,8 +25,6 @@ from tests.support.offer_files import every_region
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.e2e.conftest import Service
 
 pytestmark = [pytest.mark.ministack(reason="an alarm is looked at as soon as its figure is put"), pytest.mark.drill]
 

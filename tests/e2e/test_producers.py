@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.fleet.deployment import run_deployment
+from metering.adapters.aws.deployment import run_deployment
 from metering.adapters.aws.session import Access, Clients
-from metering.intake.senders.producers import decode_services
-from metering.stage_settings import GivenSettings
-from tests.e2e.conftest import credentials_of, stack_outputs_of, wait_for
+from metering.intake.senders import decode_services
+from metering.settings import GivenSettings
+from tests.e2e.conftest import Service, credentials_of, stack_outputs_of, wait_for
 from tests.e2e.test_main_job import account, message, record, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.e2e.conftest import Service
 
 ELSEWHERE = "ap-northeast-3"
 NAME = "edge-e2e"

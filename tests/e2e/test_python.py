@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.adapters.emulator.api_address import api_address
-from tests.e2e.conftest import ROOT, stack_outputs_of
+from metering.adapters.emulators import api_address
+from tests.e2e.conftest import ROOT, Service, stack_outputs_of
 from tests.e2e.test_main_job import account, message, record
 from tests.unit.client.notebook import is_connecting, read
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.e2e.conftest import Service
 
 # Beside the tests in process; long, for each starts commands and waits for them.
 pytestmark = pytest.mark.drill

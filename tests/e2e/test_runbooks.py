@@ -19,24 +19,20 @@ import pytest
 from metering.adapters.aws.stacks import stack_outputs
 from metering.ledger import partitions
 from metering.ledger.booked_hours import Pending, pending_in
-from metering.ledger.conflicts import CONFLICT_PK, conflict_of, conflict_seen_item
-from metering.ledger.markers import Marker, marker_key
-from metering.ledger.notes.canary_runs import CANARY_PK, CanaryRun, CanaryVerdict
-from metering.ledger.notes.checks import DroppedObjects, LostDrop
-from metering.ledger.notes.lake.cleaning import Cleaning
-from metering.ledger.notes.lake.figures import LakeFigures
-from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation, WorkList
-from metering.ledger.notes.sources import SOURCE_PK
-from metering.ledger.notes.watch_state import WatchState
+from metering.ledger.commits import Waiting, waiting_in
+from metering.ledger.markers import CONFLICT_PK, Marker, conflict_of, conflict_seen_item, marker_key
+from metering.ledger.notes.checks import CANARY_PK, CanaryRun, CanaryVerdict, DroppedObjects, LostDrop
+from metering.ledger.notes.lake import Cleaning, LakeFigures
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, SOURCE_PK, Backlog, Reconciliation, WorkList
+from metering.ledger.notes.watch import WatchState
 from metering.ledger.runs import lake_chain, newest_first
-from metering.ledger.usage.beyond_cap import KindsBeyondCap
-from metering.ledger.waiting import Waiting, waiting_in
+from metering.ledger.usage.kinds import KindsBeyondCap
 from metering.operations.alarms import WATCH_NAMESPACE
-from metering.stage_settings import GivenSettings
+from metering.settings import GivenSettings
 from metering.stores.writes import Delete, Key, Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.region import RegionPorts
-from tests.e2e.conftest import deployed, own_emulator
+from tests.e2e.conftest import Service, deployed, own_emulator
 from tests.e2e.dying import parts_dying_after
 from tests.e2e.oncall import (
     Page,
@@ -58,7 +54,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from metering.stores.items import ItemStore
-    from tests.e2e.conftest import Service
 
 pytestmark = pytest.mark.ministack(reason="an alarm is looked at as soon as its figure is put")
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.adapters.aws.fleet.deployment import run_deployment
+from metering.adapters.aws.deployment import run_deployment
 from metering.adapters.aws.session import Access, Clients
 from metering.hours import hour_of, month_of, rfc3339
-from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
-from metering.stage_settings import GivenSettings
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
+from metering.settings import GivenSettings
 from metering.units import DAY_S, HOUR_S
 from tests.e2e.test_lake import EVEN_SO
 from tests.e2e.test_main_job import account, message, record

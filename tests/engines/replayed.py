@@ -6,20 +6,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.hours import rfc3339
-from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.replay.scenarios import SCENARIOS, Form
-from metering.replay.synthesis import Synthesis
+from metering.replay.synthesis import Shipment, Synthesis
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import HOUR, World, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-    from metering.replay.synthesis import Shipment
 
 _HOURS = 30
 _AT_ONCE = 100

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metering.adapters.folders import FolderLogStore
-from metering.billing.prices.sample import sample_book
-from metering.billing.usage.ports import UsageLine
+from metering.billing.prices.store import sample_book
+from metering.billing.usage.months import UsageLine
 from metering.hours import month_bounds_s
 from metering.reports.exports.destination import Destination
-from metering.reports.exports.exporting import export
+from metering.reports.exports.exporting import ExportSource, export
 from metering.reports.exports.manifest import ExportRequest
 from metering.units import GIB, HOUR_S
 from tests.support.charged import billed
@@ -25,8 +25,6 @@ from tests.support.sample_book import bill_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from metering.reports.exports.exporting import ExportSource
 
 MONTH, BEFORE = "2024-10", "2024-09"
 ACCOUNTS = tuple(f"{number:012d}" for number in (123_456, 103401752927, 309352892428, 618377654291))

@@ -12,7 +12,7 @@ import random
 import time
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,19 +20,16 @@ import pytest
 import zstandard
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.context.timeline import Timeline
+from metering.onramps.context.store import Timeline
 from metering.onramps.ingest.totals import Measured, measure
-from metering.onramps.kinds import ReadSettings, recognised
-from metering.onramps.names import FileName
+from metering.onramps.kinds import LogKind, recognised
+from metering.onramps.reading import FileName, ReadSettings
 from metering.onramps.reasons import FileReason, LineReason
 from metering.units import MIB
 from tests.fuzz.mutation import mutated
 from tests.fuzz.seeds import kept
 from tests.fuzz.test_fuzz import peak_kib
 from tests.support.flow_logs import KEY, START_S, USUAL, V2, line, members, text
-
-if TYPE_CHECKING:
-    from metering.onramps.kinds import LogKind
 
 _ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "600"))
 _SECONDS_A_FILE = 5.0

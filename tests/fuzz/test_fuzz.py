@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.intake.batches import DecodedBatch, NoBatch, RefusedBatch
-from metering.intake.reasons import Reason
-from metering.intake.work import ReadLimits
+from metering.intake.work import ReadLimits, Reason
 from metering.units import MIB
 from tests.fuzz.mutation import mutated
 from tests.fuzz.seeds import bodies, objects

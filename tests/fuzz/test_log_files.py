@@ -17,19 +17,17 @@ import pytest
 import zstandard
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.context.timeline import Timeline
+from metering.onramps.context.store import Timeline
 from metering.onramps.ingest.totals import measure
-from metering.onramps.kinds import KINDS, ReadSettings
-from metering.onramps.mapped.kind import mapped_kind
-from metering.onramps.names import FileName
+from metering.onramps.kinds import KINDS, LogKind
+from metering.onramps.mapped import mapped_kind
+from metering.onramps.reading import FileName, ReadSettings
 from metering.onramps.reasons import FileReason, LineReason
 from metering.units import KIB, MIB
 from tests.fuzz.mutation import mutated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from metering.onramps.kinds import LogKind
 
 ROUNDS = int(os.environ.get("METERING_FUZZ_ROUNDS", "150"))
 ACCOUNT = "123456789012"

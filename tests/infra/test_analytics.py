@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from infra.components.analytics import COLUMNS, TOTALS_COLUMNS, VIEW_SQL
-from metering.lake.parquet.schema import LAKE_SCHEMA
+from metering.lake.parquet.hour_rows import LAKE_SCHEMA
 from metering.lake.parquet.usage_files import USAGE_SCHEMA
 from metering.units import DAY_S
 from tests.infra.support.synthesis import synthesised

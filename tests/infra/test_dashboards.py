@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from metering.operations.alarms import ALARMS, Figure
-from metering.operations.dashboards import Dashboard, dashboard_name
+from metering.operations.runbooks import Dashboard, dashboard_name
 from tests.infra.pictures.pages import FOLDER, pictures
 from tests.infra.support.resolved import place_of
 from tests.infra.support.synthesis import STAGE_NAMES, synthesised

@@ -14,7 +14,7 @@ from infra.cdk_cli import CdkCli, cli_environment, link_node, node_path, resourc
 from infra.deploy import main
 from infra.failures import DeploymentError
 from metering.fleet.stage import StageConfig
-from metering.stage_settings import GivenSettings
+from metering.settings import GivenSettings
 
 
 def test_a_resource_line_of_the_cli_becomes_an_event() -> None:

@@ -8,11 +8,11 @@ import pytest
 
 from infra import deploy as deploying
 from infra.deploy import Deployer
-from metering.adapters.aws.fleet import cloudformation
-from metering.adapters.aws.fleet.cloudformation import CloudFormationStacks
+from metering.adapters.aws import cloudformation
+from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.errors import OperationFailedError
 from metering.fleet.ports import StackStatus
-from metering.stage_settings import GivenSettings
+from metering.settings import GivenSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from infra.deploy import Deployer
 from infra.failures import DeploymentError
 from metering.fleet.ports import StackStatus
 from metering.fleet.settings.bases import REHEARSAL
-from metering.stage_settings import GivenSettings
+from metering.settings import GivenSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from metering.settings import Settings
-from metering.stores.bucket import PREFIXES
+from metering.stores.objects import PREFIXES
 from tests.infra.support.calls import USAGE_TABLE
 from tests.infra.support.conditions import holds
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised

@@ -14,12 +14,12 @@ import pytest
 
 from metering.audit.freshness import Freshness
 from metering.ledger.format_version import check_format, remember_format
-from metering.ledger.notes.completeness import Completeness
+from metering.ledger.notes.access import refused_sender_item
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
-from metering.ledger.notes.producers import refused_sender_item
-from metering.ledger.notes.sources import Ruling, RulingKind, SourceState
+from metering.ledger.notes.reconciliation import Ruling, RulingKind, SourceState
+from metering.ledger.notes.watch import Completeness
 from metering.operations.canary import Canary
-from metering.operations.deed_trail import FIRST_MONTH_S, DeedTrail
+from metering.operations.logged_errors import FIRST_MONTH_S, DeedTrail
 from metering.operations.watch import Watch
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table

@@ -9,7 +9,7 @@ import pytest
 
 from infra.app import check
 from metering.fleet.stage import StageConfig
-from metering.intake.senders.producers import decode_services
+from metering.intake.senders import decode_services
 from metering.settings import AggregatorSettings
 from tests.infra.support.synthesis import Synthesised, app_of, synthesised
 from tests.infra.test_log_sources import SOURCES

@@ -7,8 +7,7 @@ import json
 import pytest
 
 from metering.fleet.stage import StageConfig
-from metering.settings import Policy, Settings
-from metering.stage_settings import STANDARD_BYTES, StageSettings
+from metering.settings import STANDARD_BYTES, Policy, Settings, StageSettings
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 
 CHANGED = json.dumps(

@@ -9,9 +9,9 @@ from typing import Any
 import grimp
 import pytest
 
-from metering.adapters.aws.fleet.probe import _CALLS, _OPTIONAL_CALLS
-from metering.cli.commands.platform.uninstall import _ENDS
-from metering.fleet.uninstall import _TELLS
+from metering.adapters.aws.probe import _CALLS, _OPTIONAL_CALLS
+from metering.cli.commands.platform.deploy import _ENDS
+from metering.fleet.removal import _TELLS
 from tests.infra.support.synthesis import PARTS, STAGE_NAMES, synthesised
 
 CONTRACT_OUTPUTS = {

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.adapters.aws.session import Clients
-    from metering.stores.deliveries import Delivery
+    from metering.stores.queues import Delivery
     from tests.integration.region import Region, Scenario
 
 # What can happen to a call, and whether what comes late comes only after everything was done again.

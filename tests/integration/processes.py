@@ -18,7 +18,7 @@ from metering.errors import UnavailableError
 from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
 from metering.lake.parquet.writer import ParquetLakeWriter
-from metering.stores.retrying import Retrier
+from metering.stores.clock import Retrier
 from metering.wiring.lake import build_rollup
 from tests.integration.region import Region
 from tests.support.emulated import Resources, clients_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from metering.stores.deliveries import Delivery
+    from metering.stores.queues import Delivery
 
 # A message comes back this soon after its worker died.
 VISIBILITY_S = 3

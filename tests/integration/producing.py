@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from metering.adapters.aws.objects import bucket_named
 from metering.adapters.aws.queues import queue_at
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.aws.s3.objects import bucket_named
 from metering.producer.outlet import Outlet
 from metering.producer.producer import Producer
 from tests.integration.region import record

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.runtime import SystemEntropy
-from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.ledger.booked_hours import Published
 from metering.ledger.periods import Period
-from metering.stores.bucket import closed_month_key
-from metering.stores.deliveries import Delivery
-from metering.stores.writes import Put, Table
+from metering.stores.objects import closed_month_key
+from metering.stores.queues import Delivery
+from metering.stores.writes import Item, Put, Table
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.jobs import LakeJobs
 from metering.wiring.lake import build_rollup
-from tests.support.emulated import make_resources
+from tests.support.emulated import Resources, make_resources
 from tests.support.memory.alerts import MemoryAlerts
 from tests.support.memory.clock import DeadlineAt, ManualClock
 from tests.support.memory.metrics import MemoryMetrics
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from metering.adapters.aws.session import Clients
     from metering.commit.aggregator import InvocationResult
-    from metering.stores.writes import Item
-    from tests.support.emulated import Resources
 
 # 2026-11-24T13:30:00Z
 NOW_S = 1_795_527_000

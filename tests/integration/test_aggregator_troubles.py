@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
-from metering.stores.writes import Check
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.stores.writes import Action, Check
 from tests.integration.bench import VARIANTS, Bench, problems, worth_trying
-from tests.integration.region import Region, many_hours, many_kinds, mixed
+from tests.integration.region import Region, Scenario, many_hours, many_kinds, mixed
 from tests.support.wire import Killed, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.adapters.aws.session import Clients
-    from metering.stores.deliveries import Delivery
-    from metering.stores.writes import Action
-    from tests.integration.region import Scenario
+    from metering.stores.queues import Delivery
 
 pytestmark = pytest.mark.emulator
 

@@ -16,11 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from metering.errors import UnavailableError
-from metering.lake.cleaner import Cleaner
+from metering.lake.cleaner import Cleaner, OrphanCleaner
 from metering.lake.compactor import Compactor
-from metering.lake.orphans import OrphanCleaner
 from metering.lake.parquet.writer import ParquetLakeWriter
-from metering.stores.retrying import Retrier
+from metering.stores.clock import Retrier
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying

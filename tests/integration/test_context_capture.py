@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.adapters.aws.inventory import AwsInventory
-from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.adapters.aws.objects import S3ObjectStore
 from metering.hours import parse_hour
-from metering.onramps.context.capture import Capture
-from metering.onramps.context.store import ContextStore
-from metering.onramps.names import FileName
-from metering.onramps.observations import FlowHop
+from metering.onramps.context.store import Capture, ContextStore
+from metering.onramps.reading import FileName, FlowHop
+from metering.onramps.reasons import Classified
 from metering.onramps.rules.flow_classifier import flow_classifier
-from metering.onramps.traffic import Classified
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:

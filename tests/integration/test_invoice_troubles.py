@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import pytest
 
 from metering.billing.invoices.credits import Crediting
-from metering.billing.invoices.issuing import Asked
-from metering.billing.invoices.readiness import IssueRefusedError
+from metering.billing.invoices.issuing import Asked, Issuer, IssueRefusedError
 from metering.billing.prices.store import PriceStore
 from metering.errors import UnavailableError
-from metering.ledger.notes.issued_invoices import issued_in
-from metering.wiring.billing.invoices import build_issuer, build_verification
-from metering.wiring.billing.usage import StageUsage
+from metering.ledger.notes.money import issued_in
+from metering.wiring.billing import StageUsage, build_issuer, build_verification
 from tests.integration.bench import JOB_VARIANTS, Bench, worth_trying
 from tests.integration.region import LATE_START, Region, body, delivery, record
 from tests.support.priced import US_TIERS, allowance, book, gb, product
@@ -32,7 +30,6 @@ from tests.support.wire import Killed, Trouble
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.billing.invoices.issuing import Issuer
     from metering.wiring.connection import RegionConnection
 
 pytestmark = pytest.mark.emulator

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.aws.s3.objects import S3ObjectStore
-from metering.commit.aggregator import Aggregator
+from metering.commit.aggregator import Aggregator, InvocationResult
 from metering.hours import hour_of, rfc3339
 from metering.intake.reader import RecordBatchReader
 from metering.lake.parquet.codec import ParquetRowCodec
-from metering.lake.rows import RowQuery
+from metering.lake.ports import RowQuery
 from metering.reports.sql.query import LakeQuery, RegionLake
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from metering.stores.writes import Table
 from metering.units import DAY_S, MINUTE_S
 from metering.wiring.jobs import LakeJobs
@@ -33,8 +33,6 @@ from tests.support.wire import Killed, Trouble, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from metering.commit.aggregator import InvocationResult
 
 pytestmark = pytest.mark.emulator
 

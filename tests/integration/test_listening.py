@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from metering.adapters.emulator import ministack as emulator
-from metering.adapters.emulator.processes import descendants
+from metering.adapters import ministack as emulator
+from metering.adapters.emulator_state import descendants
 
 pytestmark = [
     pytest.mark.emulator,

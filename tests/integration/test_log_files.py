@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.adapters.aws.log_buckets import S3LogStore
+from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock
-from metering.adapters.aws.s3.log_buckets import S3LogStore
-from metering.adapters.aws.s3.objects import S3ObjectStore
 from metering.errors import UnavailableError
 from metering.onramps.context.document import Context
 from metering.onramps.context.store import ContextStore

@@ -13,20 +13,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
+from metering.adapters.aws.items import DynamoDbItemStore
 from metering.errors import UnavailableError
 from metering.hours import parse_hour
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.stores.writes import Delete, Key, Table
+from metering.stores.writes import Delete, Item, Key, Table, Update
 from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying
 from tests.integration.region import HOUR, LATE_HOUR, LATE_START, Line, Region, Scenario, body, delivery, record
 from tests.support.wire import Killed, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from metering.stores.writes import Item, Update
 
 pytestmark = pytest.mark.emulator
 

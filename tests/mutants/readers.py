@@ -16,7 +16,7 @@ _TRACE = ("tests/unit/reports/trace/test_tracing.py",)
 READERS = (
     Mutant(
         name="H-D1 a report on accounts does not say what waits for the roll-up",
-        path="metering/reports/usage_table.py",
+        path="metering/reports/source.py",
         old="            lacks.add(apart)\n",
         new="",
         suites=_NOW,
@@ -47,21 +47,21 @@ READERS = (
     ),
     Mutant(
         name="H-F2 what waits for the roll-up is not among what sums lack",
-        path="metering/billing/day_sums/uncounted.py",
+        path="metering/billing/day_sums/index.py",
         old="        yield entry.created_at_ms, sum_totals(entry.totals.values())\n",
         new="",
         suites=_SUMS,
     ),
     Mutant(
         name="usage: a truth value in an item counts",
-        path="metering/ledger/usage/folding.py",
+        path="metering/ledger/usage/reading.py",
         old="if type(value) is int:",
         new="if isinstance(value, int):",
         suites=_ITEMS,
     ),
     Mutant(
         name="usage: what corrects one hour is summed with what corrects another, or none",
-        path="metering/ledger/usage/folding.py",
+        path="metering/ledger/usage/reading.py",
         old='key = (str(item.get("pk")), hour[: self._chars], rest)',
         new='key = (str(item.get("pk")), hour[: self._chars], rest.rpartition("#")[2])',
         suites=_ITEMS,
@@ -96,14 +96,14 @@ READERS = (
     ),
     Mutant(
         name="usage: numbers of a page are read as floats",
-        path="metering/adapters/aws/dynamodb/fast_items.py",
+        path="metering/adapters/aws/item_attributes.py",
         old="values[name] = int(number)",
         new="values[name] = int(float(number))",
         suites=_FAST,
     ),
     Mutant(
         name="usage: what a page's decoder does not know is left out",
-        path="metering/adapters/aws/dynamodb/fast_items.py",
+        path="metering/adapters/aws/item_attributes.py",
         old="class _Attribute(msgspec.Struct, gc=False, forbid_unknown_fields=True):",
         new="class _Attribute(msgspec.Struct, gc=False):",
         suites=_FAST,
@@ -132,14 +132,14 @@ READERS = (
     ),
     Mutant(
         name="P28 a report as of now has what was rolled up alone",
-        path="metering/reports/usage_table.py",
+        path="metering/reports/source.py",
         old="if query.now:",
         new="if query.now and query.top:",
         suites=_NOW,
     ),
     Mutant(
         name="P28 a trace compares rows as of now with usage of before",
-        path="metering/reports/trace/tracing.py",
+        path="metering/reports/trace.py",
         old="self.source.entries(replace(query, now=True), now_s=now_s)",
         new="self.source.entries(query, now_s=now_s)",
         suites=_TRACE,
@@ -153,7 +153,7 @@ READERS = (
     ),
     Mutant(
         name="an open month of few accounts has corrections in its own usage",
-        path="metering/billing/usage/table_month.py",
+        path="metering/billing/usage/months.py",
         old="            own = (item for item in items if item.corrects_s is None)\n            yield from",
         new="            own = iter(items)\n            yield from",
         suites=("tests/unit/billing/usage/test_months.py",),

@@ -47,7 +47,7 @@ REPAIRS = (
     ),
     Mutant(
         name="P49 an item whose figures are right is not looked at, whatever else is in it",
-        path="metering/audit/scan/census.py",
+        path="metering/audit/census.py",
         old="            made.usage.add(item.hour_s, item.account_id, item.key, Total(1, 1))",
         new="            made.usage.add(item.hour_s, item.account_id, item.key, Total(0, 0))",
         suites=_ODD,
@@ -75,7 +75,7 @@ REPAIRS = (
     ),
     Mutant(
         name="P49 a report sums an item without its revision",
-        path="metering/ledger/usage/folding.py",
+        path="metering/ledger/usage/reading.py",
         old="            check_revised(item)\n",
         new="",
         suites=_ODD,

@@ -35,7 +35,7 @@ ROLLUP = (
     ),
     Mutant(
         name="P20 a run is put over another one of its number",
-        path="metering/ledger/chain.py",
+        path="metering/ledger/runs.py",
         old="put = Put(table=Table.LEDGER, item=run.to_item(), condition=Absent())",
         new="put = Put(table=Table.LEDGER, item=run.to_item())",
         suites=LAKE,
@@ -101,7 +101,7 @@ ROLLUP = (
     ),
     Mutant(
         name="P34 a close waits for an empty list",
-        path="metering/billing/closing/closer.py",
+        path="metering/billing/closer.py",
         old="self.rollup.run(deadline, only_waiting=True)",
         new="self.rollup.run(deadline)",
         suites=("tests/unit/billing/test_closing_races.py",),
@@ -159,14 +159,14 @@ ROLLUP = (
     ),
     Mutant(
         name="P23 a commit is placed whether or not it waits",
-        path="metering/rollup/placing.py",
+        path="metering/rollup/adding.py",
         old="yield [check, *puts[first : first + size]]",
         new="yield puts[first : first + size]",
         suites=LAKE,
     ),
     Mutant(
         name="P2 a commit leaves the waiting list in the transaction that places it",
-        path="metering/rollup/placing.py",
+        path="metering/rollup/adding.py",
         old="""            yield [check, *puts[first : first + size]]""",
         new="""            gone = Delete(table=Table.LEDGER, key=key, condition=_WAITS)
             yield [gone if first + size >= len(puts) else check, *puts[first : first + size]]""",
@@ -174,7 +174,7 @@ ROLLUP = (
     ),
     Mutant(
         name="P2 a commit leaves the waiting list before it is placed",
-        path="metering/rollup/placing.py",
+        path="metering/rollup/adding.py",
         old="""        for actions in self._transactions(commit, key):
             if not self._transact(actions):
                 return
@@ -281,14 +281,14 @@ ROLLUP = (
     ),
     Mutant(
         name="P34 a close asks only what is pending",
-        path="metering/billing/closing/closer.py",
+        path="metering/billing/closer.py",
         old="return waits or any(",
         new="return any(",
         suites=LAKE,
     ),
     Mutant(
         name="P34 a close asks what is pending before what waits",
-        path="metering/billing/closing/closer.py",
+        path="metering/billing/closer.py",
         old="""        waits = any(
             month_of(hour_s) == month for entry in waiting_commits(self.items, self.shards) for hour_s in entry.totals
         )
@@ -313,7 +313,7 @@ ROLLUP = (
     ),
     Mutant(
         name="P37 an item counts as settled while a run is in work on it",
-        path="metering/audit/reconcile/settling.py",
+        path="metering/audit/settling.py",
         old="return all(number <= done.get(shard, 0) for shard, number in runs.items())",
         new="return all(number <= done.get(shard, 0) + 1 for shard, number in runs.items())",
         suites=LAKE,
@@ -327,7 +327,7 @@ ROLLUP = (
     ),
     Mutant(
         name="P37 a look asks which runs are over after it has collected the rows",
-        path="metering/audit/reconcile/account_days.py",
+        path="metering/audit/incremental.py",
         old="            checks |= self._compared(rows, done)\n",
         new="            done = settled_runs(self.items, self.view.shards)\n"
         "            checks |= self._compared(rows, done)\n",
@@ -335,7 +335,7 @@ ROLLUP = (
     ),
     Mutant(
         name="P37 a second look asks which runs are over after it has collected the rows",
-        path="metering/audit/reconcile/reconciler.py",
+        path="metering/audit/reconciler.py",
         old="""        done = settled_runs(self.items, self.shards)
         placed = self.placed(hour_s, accounts=accounts if alone else None)
 """,
@@ -434,14 +434,14 @@ ROLLUP = (
     ),
     Mutant(
         name="verify asks only before whether all is at rest",
-        path="metering/audit/verify/verifier.py",
+        path="metering/audit/verifier.py",
         old="at_rest = at_rest and self._rest()[1]",
         new="at_rest = at_rest",
         suites=_VERIFY,
     ),
     Mutant(
         name="verify takes a region in which a commit waits for one at rest",
-        path="metering/audit/verify/verifier.py",
+        path="metering/audit/verifier.py",
         old="if waiting == 0 and not self._waits():",
         new="if waiting == 0:",
         suites=_VERIFY,

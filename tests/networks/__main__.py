@@ -12,7 +12,7 @@ import time
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from metering.onramps.context.timeline import Timeline
+from metering.onramps.context.store import Timeline
 from tests.networks.exam import ATTRIBUTES, Marks, exam, reference_plan
 from tests.networks.knowledge import LISTS, context_timeline, lacking_one, layers, without
 from tests.networks.world import NetworkWorld, differences, shadowed_of, tally_of

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.onramps.bills import ANY, Billable
-from metering.onramps.ingest.judging import Judge
-from metering.onramps.kinds import ReadSettings, recognised
-from metering.onramps.observations import FlowHop
-from metering.onramps.traffic import Classified, Refused, Unmetered
+from metering.onramps.ingest.totals import Judge
+from metering.onramps.kinds import LogKind, recognised
+from metering.onramps.reading import FileName, FlowHop, Observation, ReadSettings
+from metering.onramps.reasons import Classified, Outcome, Refused, Traffic, Unmetered
+from metering.onramps.sources import ANY, Billable
 from tests.support.networks.description import description
 from tests.support.networks.journeys import JOURNEYS
 from tests.support.networks.traffic import Network, NetworkPlan
@@ -25,11 +25,7 @@ from tests.support.networks.traffic import Network, NetworkPlan
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from metering.onramps.context.timeline import Timeline
-    from metering.onramps.kinds import LogKind
-    from metering.onramps.names import FileName
-    from metering.onramps.observations import Observation
-    from metering.onramps.traffic import Outcome, Traffic
+    from metering.onramps.context.store import Timeline
     from tests.support.networks.billing import Movement
 
 FIRST_S = 1_795_617_000

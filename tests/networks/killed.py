@@ -8,13 +8,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.adapters.aws.log_buckets import S3LogStore
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock
-from metering.adapters.aws.s3.log_buckets import S3LogStore
 from metering.errors import UnavailableError
-from metering.onramps.bills import SHARED_SUBNETS
 from metering.onramps.context.store import ContextStore
 from metering.onramps.ingest.taking import LogIngest
+from metering.onramps.sources import SHARED_SUBNETS
 from tests.integration.region import Region
 from tests.support.emulated import Resources, clients_of
 

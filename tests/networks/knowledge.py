@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from metering.hours import hour_of
 from metering.onramps.context.inventory import context_of
-from metering.onramps.context.timeline import Timeline
+from metering.onramps.context.store import Timeline
 from tests.networks.exam import FIRST_S, Exam
 from tests.support.networks.inventory import EAST, OWNER, PARTNER, WEST
 

@@ -6,13 +6,12 @@ import gzip
 import random
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.ledger.conflicts import CONFLICT_PK, conflict_of
+from metering.ledger.markers import CONFLICT_PK, conflict_of
 from metering.operations.alarms import ALARMS, Figure
-from metering.stores.bucket import LOG_PARTS_PREFIX, QUARANTINE_PREFIX
+from metering.stores.objects import LOG_PARTS_PREFIX, QUARANTINE_PREFIX
 from metering.stores.writes import Table
 from metering.units import HOUR_S
 from tests.networks.exam import FIRST_S, reference_plan
@@ -26,12 +25,9 @@ from tests.networks.world import (
     unclassified_bytes,
 )
 from tests.support.networks.description import description
-from tests.support.networks.files import replica
+from tests.support.networks.files import LogFile, replica
 from tests.support.networks.flow_logs import MIXED
 from tests.support.networks.traffic import Network, NetworkPlan
-
-if TYPE_CHECKING:
-    from tests.support.networks.files import LogFile
 
 _PERCENT = 100
 # Eight slots pass a full hour.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.adapters.aws.runtime import SystemClock
-from metering.cli.commands.developer.demo_logs import meter_log
+from metering.cli.commands.developer.demo_costs import meter_log
 from metering.cli.commands.developer.demo_stage import Demo
 from metering.units import HOUR_S
 from tests.networks.world import NetworkWorld

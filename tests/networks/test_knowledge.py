@@ -6,20 +6,16 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.onramps.context.timeline import Timeline
-from metering.onramps.traffic import Classified, Traffic
+from metering.onramps.context.store import Timeline
+from metering.onramps.reasons import Classified, Traffic
 from metering.units import HOUR_S, MINUTE_S
-from tests.networks.exam import ATTRIBUTES, Exam, Marks, exam
+from tests.networks.exam import ATTRIBUTES, Exam, Marks, Question, exam
 from tests.networks.knowledge import context_timeline, lacking_one, layers
 from tests.support.networks.billing import PEERING_APART_FROM_S
 from tests.support.networks.layouts import RECOMMENDED
-
-if TYPE_CHECKING:
-    from tests.networks.exam import Question
 
 STYLES = ("v11", "v5", "v2")
 

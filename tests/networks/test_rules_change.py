@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.onramps.traffic import Classified
-from metering.stores.bucket import LOG_PARTS_PREFIX
+from metering.onramps.reasons import Classified, Classifier, Outcome
+from metering.stores.objects import LOG_PARTS_PREFIX
 from tests.networks.exam import FIRST_S
 from tests.networks.world import NetworkWorld, differences
 from tests.support.flow_logs import VPC_FLOW
@@ -16,10 +16,8 @@ from tests.support.networks.files import replica
 from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:
-    from metering.onramps.context.timeline import Timeline
-    from metering.onramps.names import FileName
-    from metering.onramps.observations import FlowHop
-    from metering.onramps.traffic import Classifier, Outcome
+    from metering.onramps.context.store import Timeline
+    from metering.onramps.reading import FileName, FlowHop
 
 
 class _Before:

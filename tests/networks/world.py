@@ -6,23 +6,23 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.audit.held_back import Complete
-from metering.audit.verify.verifier import Verifier
+from metering.audit.freshness import Complete
+from metering.audit.verifier import Verifier
 from metering.cli.printing.output import Format, encoded
 from metering.hours import hour_of
-from metering.lake.rows import RowQuery
+from metering.lake.ports import RowQuery
 from metering.ledger.markers import marker_key
-from metering.onramps.balance import OUTCOMES
-from metering.onramps.bills import SHARED_SUBNETS
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextStore
-from metering.onramps.ingest.taking import LogIngest
+from metering.onramps.ingest.taking import LogIngest, Taken
 from metering.onramps.plans import Plan
+from metering.onramps.reading import OUTCOMES
+from metering.onramps.sources import SHARED_SUBNETS
 from metering.reports.query import UsageQuery
+from metering.reports.source import UsageTable
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import grouped
-from metering.reports.usage_table import UsageTable
-from metering.stores.bucket import PLANS_PREFIX
+from metering.stores.objects import PLANS_PREFIX
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from tests.networks.exam import FIRST_S
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.view import LakeView
-    from metering.onramps.ingest.taking import Taken
     from metering.onramps.kinds import LogKind
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore

@@ -16,7 +16,7 @@ from metering.billing.prices.book import (
     Services,
     Tier,
 )
-from metering.billing.usage.ports import UsageLine
+from metering.billing.usage.months import UsageLine
 from metering.units import GIB, HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.support.priced import BEGIN_S, END_S

@@ -12,20 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.hours import hour_of
-from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID, canary_body, slot_of
-from metering.reports.query import UsageParameters, UsageQuery
-from metering.reports.ranking import ranked
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, canary_body, slot_of
+from metering.reports.query import GroupColumn, UsageParameters, UsageQuery
 from metering.reports.source import report_rows
 from metering.reports.sql.query import LakeQuery, RegionLake
 from metering.reports.time_range import shown
-from metering.stores.deliveries import Delivery
+from metering.reports.usage_rows import ranked
+from metering.stores.queues import Delivery
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import HOUR, NOW_S, World, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from metering.reports.query import GroupColumn
 
 ACCOUNTS = ("000000000000", "111111111111", "222222222222", "333333333333")
 PEERS = {"internet": "DataTransfer-Out-Bytes", "cloudfront": "CloudFront-Out-Bytes"}

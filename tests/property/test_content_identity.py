@@ -35,7 +35,7 @@ def hash_of(records: list[Any], **changes: object) -> str:
 
 
 def by_the_book(records: list[dict[str, Any]]) -> str:
-    """Version 1 as `metering.intake.content_hash` specifies it, written anew, for strings, None and integers."""
+    """Version 1 as `metering.intake.records` specifies it, written anew, for strings, None and integers."""
     streams = [b""] * 8
     heads: list[bytes] = []
 

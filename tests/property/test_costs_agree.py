@@ -11,17 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.billing.money import EXACT_A_USD
-from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater
 from metering.billing.usage.months import MonthUsage
 from metering.hours import hour_label, month_of
-from metering.reports.costs.columns.costs import ColumnCosts
-from metering.reports.costs.lines import PayerLines
-from metering.reports.costs.query import CostQuery
-from metering.reports.costs.rows import rows_of
-from metering.reports.query import UsageQuery
+from metering.reports.costs.column_costs import ColumnCosts
+from metering.reports.costs.rows import CostQuery, CostRows, Entry, PayerLines, rows_of
+from metering.reports.query import GroupColumn, UsageQuery
 from metering.units import DAY_S, HOUR_S
 from tests.property.rating_histories import ACCOUNTS, PAYER, History, histories
 from tests.support.month_usage import MemoryMonth
@@ -30,9 +28,6 @@ from tests.support.slow_rating import Slow, SlowPayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from metering.reports.costs.rows import CostRows, Entry
-    from metering.reports.query import GroupColumn
 
 _COLUMNS = ("account_id", "usage_type", "service", "from", "month", "day", "hour", "tier", "payer", "region")
 _Sums = dict[tuple[str, ...], tuple[int, Fraction, int, int]]

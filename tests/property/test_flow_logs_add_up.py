@@ -6,20 +6,16 @@ import gzip
 import io
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.onramps.formats.flows.layout import fields
-from metering.onramps.kinds import ReadSettings
-from tests.support.flow_logs import ACCOUNT, START_S, USUAL, known_name, members, nameless, read
+from metering.onramps.formats.flows.columns import fields
+from metering.onramps.reading import ReadSettings
+from tests.support.flow_logs import ACCOUNT, START_S, USUAL, Reading, known_name, members, nameless, read
 from tests.support.flow_verdicts import Opinion, opinions, totals
-
-if TYPE_CHECKING:
-    from tests.support.flow_logs import Reading
 
 _NEEDED = ("interface-id", "bytes", "start", "end")
 _NUMBER_FIELDS = ("version", "bytes", "start", "end", "traffic-path")

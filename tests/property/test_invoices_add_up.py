@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.billing.invoices.issuing import Asked
-from metering.billing.invoices.readiness import IssueRefusedError
+from metering.billing.invoices.issuing import Asked, IssueRefusedError
 from metering.billing.money import cents_of
-from metering.billing.organization.payers import Membership, Organization, Payer
-from metering.billing.rating.late_usage import LateUsage, Together
+from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.rating.corrections import LateUsage, Together
 from metering.errors import UnavailableError
 from metering.hours import month_bounds_s
 from metering.units import HOUR_S

@@ -13,18 +13,16 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.onramps.context.timeline import Timeline
+from metering.onramps.context.store import Timeline
 from metering.onramps.ingest.totals import Measured, measure
-from metering.onramps.kinds import KINDS, ReadSettings
-from metering.onramps.mapped.kind import mapped_kind
-from metering.onramps.names import FileName
-from metering.onramps.rows.tally import MAX_BYTES
-from metering.onramps.s3_access.lines import Request, parse
+from metering.onramps.kinds import KINDS, LogKind
+from metering.onramps.mapped import mapped_kind
+from metering.onramps.reading import FileName, ReadSettings
+from metering.onramps.rows import MAX_BYTES
+from metering.onramps.s3_access import Request, parse
 
 if TYPE_CHECKING:
     from random import Random
-
-    from metering.onramps.kinds import LogKind
 
 ACCOUNT = "123456789012"
 T = 1_795_525_200

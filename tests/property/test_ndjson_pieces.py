@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.errors import BatchRefusedError
-from metering.intake.formats import ndjson
+from metering.intake.formats import json_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,8 @@ _LINE_BYTES = 40
 @pytest.fixture(autouse=True, scope="module")
 def _small_limits() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ndjson, "_BLOCK_BYTES", _BLOCK_BYTES)
-        patch.setattr(ndjson, "MAX_LINE_BYTES", _LINE_BYTES)
+        patch.setattr(json_records, "_BLOCK_BYTES", _BLOCK_BYTES)
+        patch.setattr(json_records, "MAX_LINE_BYTES", _LINE_BYTES)
         yield
 
 
@@ -35,7 +35,7 @@ def _small_limits() -> Iterator[None]:
 def test_blocks_are_whole_lines_and_all_of_them(lines: list[bytes], ends: bool, cuts: list[int]) -> None:
     body = b"\n".join(lines) + (b"\n" if ends else b"")
     places = sorted({0, *cuts, len(body)})
-    blocks = list(ndjson._blocks([body[first:last] for first, last in pairwise(places)]))
+    blocks = list(json_records._blocks([body[first:last] for first, last in pairwise(places)]))
     assert b"".join(blocks) == body
     assert all(block.endswith(b"\n") for block in blocks[:-1])
     # A block ends with the line that fills it, or with the one that was held too long.
@@ -54,5 +54,5 @@ def test_a_line_that_never_ends_is_refused_while_it_is_read(before: int, piece: 
             yield b"y" * piece
 
     with pytest.raises(BatchRefusedError):
-        list(ndjson._blocks(endless()))
+        list(json_records._blocks(endless()))
     assert read <= _LINE_BYTES + _BLOCK_BYTES + 2 * piece

@@ -10,10 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metering.intake.batches import DecodedBatch, RefusedBatch
-from metering.intake.content_hash import ContentHasher
 from metering.intake.formats.assembly import BatchAssembly
 from metering.intake.formats.json_records import JsonIntake
-from metering.intake.records import decode_record
+from metering.intake.records import ContentHasher, decode_record
 from metering.intake.work import CONTRACT_WORK, Work
 from metering.lake.parquet.codec import staged_table
 from metering.lake.ports import StagedBatch

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from metering.billing.money import EXACT_A_USD, cents_of
 from metering.billing.prices.book import Product
 from metering.billing.rating.corrections import corrected
-from metering.billing.rating.cuts import Positions
-from metering.billing.rating.months import rated_month
+from metering.billing.rating.lines import Positions, RatedLine
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater
-from metering.billing.usage.ports import Sold
+from metering.billing.rating.rater import Rater, rated_month
+from metering.billing.usage.months import Sold, UsageLine
 from metering.hours import month_bounds_s
 from metering.units import DAY_S
 from tests.property.rating_histories import ACCOUNTS, PAYER, History, histories
@@ -29,9 +28,6 @@ from tests.support.slow_rating import Slow, SlowPayer, slow_cents, slow_line_cos
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from random import Random
-
-    from metering.billing.rating.lines import RatedLine
-    from metering.billing.usage.ports import UsageLine
 
 _MONTH = month_bounds_s(MONTH)
 _HALF_A_CENT = Fraction(1, 200)

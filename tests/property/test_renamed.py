@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.intake.json_spans import field_spans, replaced
+from metering.intake.json_values import field_spans, replaced
 from metering.quarantine.retries import original_of, renamed
 from tests.support.reading import Desk
 

@@ -25,17 +25,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from metering.billing.closing.refusals import PeriodNotClosableError
+from metering.billing.freezing import PeriodNotClosableError
 from metering.hours import month_of
-from metering.lake.rows import RowQuery
+from metering.lake.ports import RowQuery
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.usage.items import is_usage_item
-from metering.quarantine.entries import QuarantineEntries
+from metering.quarantine.entries import Entry, QuarantineEntries
 from metering.reports.query import UsageQuery
+from metering.reports.source import UsageTable
 from metering.reports.usage_rows import grouped
-from metering.reports.usage_table import UsageTable
 from metering.stores.writes import Key, Table
-from tests.property.sent import WINDOW_S, add, inline, pointing
+from tests.property.sent import WINDOW_S, Hours, Sent, add, inline, pointing
 from tests.support.memory.clock import DeadlineAt
 from tests.support.memory.queues import MemoryQueue
 from tests.support.region import MemoryRegion
@@ -43,9 +43,7 @@ from tests.support.stage import settings as stage_settings
 from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
-    from metering.quarantine.entries import Entry
     from metering.stores.clock import Deadline
-    from tests.property.sent import Hours, Sent
 
 _HOUR_S, _DAY_S = 3_600, 86_400
 _BEGIN_S = int(datetime(2026, 11, 29, 22, 10, tzinfo=UTC).timestamp())

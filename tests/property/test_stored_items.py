@@ -17,48 +17,44 @@ from metering.errors import LedgerCorruptError
 from metering.fleet.regions import Answered, Finding, Phase, RegionState, Step
 from metering.intake.batches import Claim
 from metering.lake.plan import Plan, PlanFile, PlanHour
-from metering.ledger.booked_hours import LakeFile, Pending, Pointer, Published
-from metering.ledger.commits import CommitRecord
-from metering.ledger.conflicts import Conflict, conflict_of, conflict_seen_item
+from metering.ledger.booked_hours import LakeFile, Pending, Pointer, Published, RowSource
+from metering.ledger.commits import CommitRecord, Waiting
 from metering.ledger.format_version import LedgerFormat
-from metering.ledger.frozen_months import FrozenHour, FrozenMonth, FrozenRows
-from metering.ledger.markers import Marker
-from metering.ledger.notes.biller import BillerFigures
-from metering.ledger.notes.budgets import StoredAlert, StoredBudget
-from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
-from metering.ledger.notes.completeness import Completeness, Hold
+from metering.ledger.markers import Conflict, Marker, conflict_of, conflict_seen_item
+from metering.ledger.notes.access import LargeRequest, LargeRequests, RegisteredProducer, Role, StoredToken
+from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
-from metering.ledger.notes.producers import RegisteredProducer
-from metering.ledger.notes.queue_memory import HeldMessage, QueueMemory
-from metering.ledger.notes.reconciliation import Backlog, Reconciliation, Suspects, WorkList
-from metering.ledger.notes.sources import Ruling, RulingKind, SourceFigures, SourceState
-from metering.ledger.notes.tokens import LargeRequest, LargeRequests, Role, StoredToken
-from metering.ledger.notes.watch_figures import WatchFigures
-from metering.ledger.notes.watch_state import WatchState
-from metering.ledger.periods import Period
+from metering.ledger.notes.money import BillerFigures, StoredAlert, StoredBudget
+from metering.ledger.notes.reconciliation import (
+    Backlog,
+    Reconciliation,
+    Ruling,
+    RulingKind,
+    SourceFigures,
+    SourceState,
+    Suspects,
+    WorkList,
+)
+from metering.ledger.notes.watch import Completeness, HeldMessage, Hold, QueueMemory, WatchFigures, WatchState
+from metering.ledger.periods import FrozenHour, FrozenMonth, FrozenRows, Period
 from metering.ledger.retries import Alias, RetryNote
-from metering.ledger.row_sources import RowSource
 from metering.ledger.runs import Run
 from metering.ledger.shards import UsedShards
 from metering.ledger.usage.items import BUCKET_KINDS, UsageItem, newest_run_of, usage_add, usage_item_key
 from metering.ledger.usage.kinds import KindNames, kind_items
-from metering.ledger.waiting import Waiting
-from metering.onramps.balance import Balance
 from metering.onramps.ingest.places import Note
 from metering.onramps.plans import Part, Share
 from metering.onramps.plans import Plan as LogPlan
-from metering.quarantine.documents import QuarantinedBatch
-from metering.quarantine.log_documents import KeptLine, QuarantinedLog
+from metering.onramps.reading import Balance
+from metering.quarantine.documents import KeptLine, QuarantinedBatch, QuarantinedLog
 from metering.rollup.plan import PlannedCommit, PlannedHour, RollupPlan
-from metering.stores.writes import Put, Table
+from metering.stores.writes import Item, Put, Table, Value
 from metering.units import DAY_S
 from metering.usage.totals import ZERO, Total, UsageKey, UsageKind
 from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from metering.stores.writes import Item, Value
 
 HOUR_S = 1_800_000_000 - 1_800_000_000 % 3600
 HOURS = st.integers(0, 400).map(lambda number: HOUR_S + 3600 * number)

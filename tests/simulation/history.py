@@ -9,13 +9,13 @@ from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
+from metering.billing.freezing import NotClosable, PeriodNotClosableError
 from metering.errors import LedgerCorruptError
 from metering.hours import month_bounds_s, month_of
 from metering.ledger.usage.items import BUCKET_KINDS
 from metering.stores.writes import ActionLimits, Key, Table
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import ZERO, sum_totals
+from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 from tests.simulation.checks.checker import Findings, check, lake_rows
 from tests.simulation.checks.completeness import CompletenessCheck
 from tests.simulation.checks.marker_loss import MarkerLoss
@@ -27,21 +27,18 @@ from tests.simulation.region.invoices import Billing
 from tests.simulation.region.world import World
 from tests.simulation.scenario import put_kinds
 from tests.simulation.sent.senders import Senders
-from tests.simulation.sent.traffic import ACCOUNTS, DAY_MS, Traffic
-from tests.support.memory.rows import decode_rows, plain_usage
+from tests.simulation.sent.traffic import ACCOUNTS, DAY_MS, Sending, Traffic
+from tests.support.memory.rows import PlainRow, decode_rows, plain_usage
 from tests.support.usage_items import tear, usage_of, write_by_hand
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Collection, Iterator
 
-    from metering.lake.rows import Group
-    from metering.ledger.row_sources import HourState
+    from metering.lake.ports import Group
+    from metering.ledger.booked_hours import HourState
     from metering.settings import Settings
-    from metering.usage.totals import Total, UsageKey
     from tests.simulation.region.ports import Process
-    from tests.simulation.sent.traffic import Sending
-    from tests.support.memory.rows import PlainRow
 
 _NOON_MS = 1_795_521_600_000  # 2026-11-24T12:00Z
 _EPOCH_MS = 30 * MINUTE_MS

@@ -8,17 +8,16 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from metering.billing.closing.refusals import PeriodNotClosableError
-from metering.billing.day_sums.index import DayIndexes
-from metering.billing.invoices.issuing import Asked
-from metering.billing.invoices.readiness import IssueRefusedError
-from metering.billing.invoices.store import InvoiceStore
+from metering.billing.day_sums.index import DayIndex, DayIndexes
+from metering.billing.freezing import PeriodNotClosableError
+from metering.billing.invoices.document import InvoiceStore
+from metering.billing.invoices.issuing import Asked, IssueRefusedError
 from metering.errors import UnavailableError
 from metering.hours import hour_of, month_of
 from metering.ledger.usage.items import BUCKET_KINDS, is_usage_item
 from metering.ledger.usage.kinds import kind_items
 from metering.metric_names import BATCHES_DUPLICATE
-from metering.stores.writes import ActionLimits, Key, Put, Table
+from metering.stores.writes import ActionLimits, Item, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Service, Total, UsageKind, UsageType, add_totals
 from tests.simulation.checks.checker import check, lake_rows
@@ -39,9 +38,7 @@ from tests.support.usage_items import tear, write_by_hand
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from metering.billing.day_sums.index import DayIndex
     from metering.rollup.rollup import Rollup
-    from metering.stores.writes import Item, Update
 
 NOW_MS = 1_796_083_200_000 + 5 * HOUR_MS  # 2026-12-01T05:00Z: what is late by a day is of a month that has ended
 _MONTH = "2026-11"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.ledger.booked_hours import Published, pointer_key
-from metering.ledger.frozen_months import FrozenMonth, FrozenRows
+from metering.ledger.commits import Waiting
 from metering.ledger.markers import marker_key
-from metering.ledger.waiting import Waiting
-from metering.stores.bucket import summary_key
+from metering.ledger.periods import FrozenMonth, FrozenRows
+from metering.stores.objects import summary_key
 from metering.stores.writes import Delete, Key, Put, Table, Update
 from metering.usage.totals import Total
 from tests.simulation.checks.checker import check, lake_rows

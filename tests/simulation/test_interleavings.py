@@ -12,7 +12,7 @@ import pytest
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import sum_totals
+from metering.usage.totals import Total, sum_totals
 from tests.simulation.checks.checker import check
 from tests.simulation.history import rows_of
 from tests.simulation.region import jobs
@@ -24,9 +24,8 @@ from tests.simulation.scenario import NOW_MS, DiesHalfway, content_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.audit.reconcile.hour_check import HourCheck
+    from metering.audit.hour_check import HourCheck
     from metering.settings import Settings
-    from metering.usage.totals import Total
     from tests.simulation.region.ports import Process
 
 _SETTINGS = jobs.settings(1, 200)

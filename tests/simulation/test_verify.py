@@ -10,23 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.audit.verify.expectations import SentBatches
-from metering.audit.verify.manifest import SentBatch
+from metering.audit.verification import SentBatch, SentBatches, Verification
 from metering.ledger.markers import marker_key
 from metering.stores.writes import Delete, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
 from tests.simulation.region import jobs
-from tests.simulation.region.faults import HOUR_MS, MINUTE_MS
+from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault
 from tests.simulation.region.world import World
 from tests.simulation.scenario import NOW_MS, content_of
 from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from metering.audit.verify.verification import Verification
-    from tests.simulation.region.faults import Fault
 
 NOW_S = NOW_MS // 1000
 _SETTINGS = jobs.settings(1, 200)

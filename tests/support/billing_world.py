@@ -6,16 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from metering.billing.invoices.composing import Composer
-from metering.billing.invoices.credits import Crediting
-from metering.billing.invoices.issuing import Issuer
+from metering.billing.invoices.credits import Crediting, Verification
+from metering.billing.invoices.document import InvoiceStore
+from metering.billing.invoices.inputs import AllBooks, RateShelf
+from metering.billing.invoices.issuing import Asked, Issued, Issuer
 from metering.billing.invoices.planning import Planner
-from metering.billing.invoices.rates import AllBooks, RateShelf
-from metering.billing.invoices.store import InvoiceStore
-from metering.billing.invoices.verification import Verification
-from metering.billing.organization.store import OrganizationStore
+from metering.billing.organization import OrganizationStore
 from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.hours import month_bounds_s
-from metering.stores.retrying import Retrier
+from metering.stores.clock import Retrier
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.entropy import SeededEntropy
 from tests.support.memory.items import MemoryItemStore
@@ -27,9 +26,8 @@ from tests.support.small_world import Calls
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from metering.billing.invoices.issuing import Asked, Issued
     from metering.billing.prices.book import PriceBook
-    from metering.billing.usage.ports import RegionMonth, UsageLine
+    from metering.billing.usage.months import RegionMonth, UsageLine
 
 MONTH = "2026-11"
 NEXT = "2026-12"

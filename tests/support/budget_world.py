@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.billing.budgets.biller import Biller, BillerResult, Home
-from metering.billing.budgets.budget import Budget, Scope, budget_of
+from metering.billing.budgets.budget import Budget, BudgetStore, Scope, budget_of
 from metering.billing.budgets.open_months import Terms
-from metering.billing.budgets.store import BudgetStore
-from metering.billing.organization.payers import Organization
-from metering.billing.prices.overrides import Overrides
-from metering.billing.prices.sample import sample_book
-from metering.ledger.notes.budgets import ALERTS_PK, StoredAlert
-from metering.ledger.notes.completeness import Completeness
+from metering.billing.organization import Organization
+from metering.billing.prices.store import Overrides, sample_book
+from metering.ledger.notes.money import ALERTS_PK, StoredAlert
+from metering.ledger.notes.watch import Completeness
 from metering.stores.writes import Put, Table
 from tests.support.day_sums import keeper_of
 from tests.support.lake_world import ACCOUNT, World, record

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from metering.billing.charges import Charge, region_of
+from metering.billing.invoices.composing import Charge, Tally, region_of, unbilled
 from metering.billing.invoices.document import Invoice
 from metering.billing.invoices.inputs import BookPin, Inputs, Pin, Rates
-from metering.billing.invoices.tally import Tally, unbilled
-from metering.billing.organization.payers import Payer
+from metering.billing.organization import Payer
 from metering.billing.rating.corrections import corrected
-from metering.billing.rating.months import rated_month
 from metering.billing.rating.payer_prices import PayerPrices
+from metering.billing.rating.rater import rated_month
 from metering.reports.exports.exporting import ExportSource
 from tests.support.priced import ListedUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from metering.billing.prices.book import Override, PriceBook
     from metering.billing.rating.lines import RatedLine
-    from metering.billing.usage.ports import UsageLine
+    from metering.billing.usage.months import UsageLine
 
 Rated = Sequence[tuple[str, Sequence["RatedLine"]]]
 """Rated lines by month of use."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from metering.fleet.stage import StageConfig
-from metering.stage_settings import GivenSettings
+from metering.settings import GivenSettings
 from tests.support.answering import MINISTACK
 
 if TYPE_CHECKING:

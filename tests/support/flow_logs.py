@@ -8,14 +8,11 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.onramps.balance import Balance
-from metering.onramps.kinds import KINDS, ReadSettings, recognised
-from metering.onramps.names import FileName
+from metering.onramps.kinds import KINDS, recognised
+from metering.onramps.reading import Balance, Block, FileName, FlowHop, Observation, ReadSettings, RefusedLine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from metering.onramps.observations import Block, FlowHop, Observation, RefusedLine
 
 VPC_FLOW = next(kind for kind in KINDS if kind.name == "vpc-flow")
 ACCOUNT = "012345678901"

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.onramps.observations import FlowHop
+from metering.onramps.reading import FlowHop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

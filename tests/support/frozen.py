@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.lake.usage_digest import in_order
+from metering.lake.ports import FrozenFiles, UsageFile, in_order
 from metering.ledger.booked_hours import LakeFile
-from metering.ledger.frozen_months import FrozenHour, FrozenMonth, FrozenRows
-from metering.stores.bucket import (
+from metering.ledger.periods import FrozenHour, FrozenMonth, FrozenRows
+from metering.stores.objects import (
+    ObjectStore,
     closed_accounts_key,
     closed_days_key,
     closed_hour_key,
     closed_month_key,
     lake_file_key,
 )
-from metering.usage.totals import sum_totals
+from metering.usage.totals import Total, UsageKey, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from metering.lake.ports import FrozenFiles, UsageFile
-    from metering.stores.objects import ObjectStore
-    from metering.usage.totals import Total, UsageKey
 
 
 def freeze(

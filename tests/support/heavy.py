@@ -313,7 +313,7 @@ def assert_bounded(name: str, folder: Path) -> None:
 def _read(path: Path, object_format: str, compression: str, count: int) -> dict[str, Any]:
     from metering.intake.batches import DecodedBatch, NoBatch
     from metering.intake.reader import RecordBatchReader
-    from metering.stores.deliveries import Delivery
+    from metering.stores.queues import Delivery
     from tests.support.memory.clock import UNHURRIED
     from tests.support.reading import SENT_AT_S
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from metering.cli.command import Session
 from metering.cli.printing.output import Format
-from metering.ledger.notes.completeness import Completeness
+from metering.ledger.notes.watch import Completeness
 from metering.ledger.usage.kinds import KindNames
 from metering.stores.writes import Put, Table
 

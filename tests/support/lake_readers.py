@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.lake.rows import USAGE_QUERY, usage_of
-from metering.lake.usage_digest import in_order
+from metering.lake.ports import USAGE_QUERY, Group, RowQuery, UsageRows, in_order, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from metering.lake.ports import UsageRows
-    from metering.lake.rows import Group, RowQuery
-    from metering.ledger.row_sources import RowSource
+    from metering.ledger.booked_hours import RowSource
     from metering.usage.totals import Total
 
 

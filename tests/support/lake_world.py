@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from metering.hours import hour_of, rfc3339
 from metering.lake.parquet.reader import ParquetStagedUsage
-from metering.ledger.booked_hours import Published
+from metering.ledger.booked_hours import LakeFile, Published
 from metering.ledger.format_version import remember_format
 from metering.ledger.usage.reading import UsageReading
 from metering.replay.records import RecordGenerator
@@ -17,7 +17,7 @@ from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import account_id
 from metering.reports.source import ReportSource
 from metering.rollup.as_of_now import UsageNow
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from metering.stores.writes import Table
 from metering.units import HOUR_S
 from metering.version import package_version
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from metering.lake.compactor import Compactor
-    from metering.ledger.booked_hours import LakeFile
     from metering.usage.totals import Total, UsageKey
     from metering.wiring.jobs import LakeJobs
 

@@ -11,10 +11,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from metering.errors import UnavailableError
-from metering.ledger.conflicts import is_conflict
+from metering.ledger.markers import is_conflict
 from metering.onramps.context.document import Context
-from metering.onramps.ingest.taking import LogIngest
-from metering.stores.deliveries import Delivery
+from metering.onramps.ingest.taking import LogIngest, Taken
+from metering.stores.queues import Delivery, Queue
 from metering.stores.writes import Table
 from tests.support.lake_world import HOUR, NOW_S, World
 from tests.support.memory.queues import MemoryQueue
@@ -24,11 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from metering.onramps.ingest.taking import Taken
     from metering.onramps.kinds import LogKind
-    from metering.onramps.ports import LogStore
+    from metering.onramps.sources import LogStore
     from metering.stores.objects import ObjectInfo, ObjectStore
-    from metering.stores.queues import Queue
 
 T = TypeVar("T")
 

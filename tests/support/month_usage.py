@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.billing.usage.merged import merged
-from metering.billing.usage.ports import Late, Sold
+from metering.billing.usage.months import Late, Sold, UsageLine, merged
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from metering.billing.usage.ports import UsageLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,18 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from metering.billing.money import price_of
-from metering.billing.prices.book import Allowance, PriceBook, PriceVersion, Product, Services, Tier
-from metering.billing.rating.months import rated_month
-from metering.billing.usage.ports import Sold, UsageLine
+from metering.billing.prices.book import (
+    Allowance,
+    AllowanceOrder,
+    NotSold,
+    PriceBook,
+    PriceVersion,
+    Product,
+    Services,
+    Tier,
+)
+from metering.billing.rating.rater import rated_month
+from metering.billing.usage.months import PayerUsage, Sold, UsageLine
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, GIB, HOUR_S
 from metering.usage.totals import Service, UsageType
@@ -19,9 +28,7 @@ from metering.usage.totals import Service, UsageType
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.prices.book import AllowanceOrder, NotSold
     from metering.billing.rating.payer_prices import PayerPrices
-    from metering.billing.usage.ports import PayerUsage
 
 MONTH = "2026-11"
 BEGIN_S, END_S = month_bounds_s(MONTH)

@@ -14,7 +14,7 @@ import zstandard
 
 from metering.intake.batches import DecodedBatch, NoBatch, RefusedBatch
 from metering.intake.reader import RecordBatchReader
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from tests.support.memory.clock import UNHURRIED, ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.stage import ADMISSION, LIMITS

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from metering.commit.aggregator import Aggregator
 from metering.lake.parquet.reader import ParquetStagedUsage
-from metering.stores.retrying import Retrier
+from metering.stores.clock import Alerts, Clock, Entropy, Metrics, Retrier
 from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits
-from metering.usage.totals import add_totals
+from metering.usage.totals import Total, UsageKey, add_totals
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.lake import build_rollup
 from tests.support.memory.alerts import MemoryAlerts
@@ -23,15 +23,12 @@ from tests.support.memory.rows import PlainBatchReader, PlainRowCodec
 from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
-    from metering.intake.ports import BatchReader
+    from metering.intake.batches import BatchReader
     from metering.lake.ports import RowCodec, StagedUsage
     from metering.rollup.rollup import Rollup, RollupPolicy, RollupResult
     from metering.settings import Settings
-    from metering.stores.clock import Clock, Entropy
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.telemetry import Alerts, Metrics
-    from metering.usage.totals import Total, UsageKey
     from metering.wiring.jobs import LakeJobs
 
 

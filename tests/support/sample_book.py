@@ -10,12 +10,11 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from metering.billing.documents.strict_json import canonical
-from metering.billing.documents.written import bytes_of_gb, hour_of_text
+from metering.billing.documents import bytes_of_gb, canonical, hour_of_text
 from metering.billing.money import price_of
 from metering.billing.prices.book import NOT_SOLD, Allowance, PriceBook, PriceVersion, Product, Services, Tier
 from metering.billing.prices.document import book_value, read_book
-from metering.billing.prices.offers.products import FREE_RATE as FREE
+from metering.billing.prices.offers import FREE_RATE as FREE
 from metering.replay.given import SAMPLE as RECORDS
 from metering.usage.totals import Service, UsageType
 

@@ -12,14 +12,13 @@ from lambdas.emf import EmfMetrics
 from lambdas.start import Started
 from metering.hours import rfc3339
 from metering.intake.messages import SCHEMA
-from metering.intake.senders.producers import ServiceSenders
-from metering.ledger.markers import marker_key
-from metering.ledger.notes.producers import RegisteredProducer
+from metering.intake.senders import ServiceSenders
+from metering.ledger.markers import Marker, marker_key
+from metering.ledger.notes.access import RegisteredProducer
 from metering.operations.dead_letters import DeadLetters
 from metering.quarantine.entries import Entry, QuarantineEntries
-from metering.stores.writes import Put, Table
-from metering.wiring.aggregator import build_aggregator
-from metering.wiring.senders import batch_reader
+from metering.stores.writes import Item, Put, Table
+from metering.wiring.aggregator import batch_reader, build_aggregator
 from tests.support.lake_world import NOW_S
 from tests.support.memory.queues import MemoryQueue
 from tests.support.region import MemoryRegion
@@ -28,9 +27,7 @@ from tests.support.stage import settings as stage_settings
 
 if TYPE_CHECKING:
     from lambdas.sqs import SqsEvent
-    from metering.ledger.markers import Marker
-    from metering.stores.deliveries import Delivery
-    from metering.stores.writes import Item
+    from metering.stores.queues import Delivery
 
 A, B = "AROAAAAAAAAAAAAAAAAAA", "AROABBBBBBBBBBBBBBBBB"
 A_ACCOUNT, B_ACCOUNT = "111111111111", "222222222222"

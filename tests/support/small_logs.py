@@ -10,26 +10,21 @@ start end`. Subjects are judged by what they begin with:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from metering.errors import ObjectMissingError
 from metering.hours import hour_of
-from metering.onramps.balance import Balance
-from metering.onramps.context.timeline import Timeline
+from metering.onramps.context.store import Timeline
 from metering.onramps.formats.pieces import Pieces
 from metering.onramps.kinds import LogKind
-from metering.onramps.names import FileName, identity_of
-from metering.onramps.observations import Block, Observation, RefusedLine
-from metering.onramps.traffic import Classified, Refused, Shadowed, Traffic, Unmetered
+from metering.onramps.reading import Balance, Block, FileName, Observation, ReadSettings, RefusedLine, identity_of
+from metering.onramps.reasons import Classified, Outcome, Refused, Shadowed, Traffic, Unmetered
 from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any, BinaryIO
 
     from metering.onramps.context.document import Context
-    from metering.onramps.reading import ReadSettings
-    from metering.onramps.traffic import Outcome
 
 ACCOUNT = "111111111111"
 FLOW_LOG = "fl-small"

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 from metering.hours import parse_hour
 from metering.ledger.booked_hours import Pending, Pointer
-from metering.ledger.commits import CommitRecord
-from metering.ledger.conflicts import Conflict, conflict_key
-from metering.ledger.markers import Marker, marker_key
-from metering.ledger.waiting import Waiting
-from metering.stores.deliveries import Delivery
-from metering.stores.writes import Table
-from metering.usage.totals import Total, add_totals
+from metering.ledger.commits import CommitRecord, Waiting
+from metering.ledger.markers import Conflict, Marker, conflict_key, marker_key
+from metering.stores.queues import Delivery
+from metering.stores.writes import Item, Table
+from metering.usage.totals import Total, UsageKey, add_totals
 from tests.support.memory.rows import (
     PlainBatch,
     PlainBatchReader,
@@ -30,10 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from metering.commit.aggregator import Aggregator, InvocationResult
-    from metering.intake.ports import BatchReader
+    from metering.intake.batches import BatchReader
     from metering.settings import Settings
-    from metering.stores.writes import Item
-    from metering.usage.totals import UsageKey
 
 NOW_S = parse_hour("2026-11-24T13") + 1_800
 SETTINGS = settings()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from metering.fleet.stage import StageConfig
 from metering.intake.admission import Admission
 from metering.intake.work import ReadLimits
-from metering.lake.orphans import quarantine_age_s
+from metering.lake.cleaner import quarantine_age_s
 from metering.lake.plan import CompactionPolicy
 from metering.settings import Policy, Settings
 

@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 
 from metering.adapters.folders import FolderLogStore
 from metering.billing.money import UNITS_A_USD, usd_text
-from metering.billing.prices.sample import sample_book
+from metering.billing.prices.store import sample_book
 from metering.billing.rating.lines import PriceState, RatedLine
-from metering.billing.usage.ports import UsageLine
-from metering.replay.bill import billed_lines
+from metering.billing.usage.months import UsageLine
+from metering.replay.given import billed_lines
 from metering.reports.exports.checks import ExportWrongError
 from metering.reports.exports.destination import Destination
 from metering.reports.exports.exporting import ExportSource, export

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from aws_cdk import Aws, Duration
 from aws_cdk import aws_apigatewayv2 as gateway
@@ -15,13 +14,9 @@ from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
 from constructs import Construct
 
 from infra.components.acknowledgement import acknowledge
-from infra.components.functions import RETENTION
+from infra.components.functions import RETENTION, MeteringFunction
 from infra.removal import removal_policy
-from metering.fleet.settings.api import domain_in
-
-if TYPE_CHECKING:
-    from infra.components.functions import MeteringFunction
-    from metering.fleet.stage import StageConfig
+from metering.fleet.stage import StageConfig, domain_in
 
 # One line a request. The path has no query in it: account ids are parameters, and tokens are in a header.
 _ACCESS_LOG = {

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from metering.adapters.aws.errors import translated
-from metering.operations.ports import Subscriber
+from metering.operations.logged_errors import Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from botocore.exceptions import ClientError
 
 from metering.adapters.aws.errors import is_denied, is_unknown_call, translated
-from metering.adapters.aws.roles import account_of, assumed, in_region
-from metering.adapters.aws.s3.bucket_regions import bucket_regions
+from metering.adapters.aws.log_buckets import bucket_regions
+from metering.adapters.aws.session import Clients, account_of, assumed, in_region
 from metering.errors import OperationFailedError
 from metering.onramps.context.description import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from metering.adapters.aws.session import Clients
 
 # The most that EC2 gives in one page (EC2 API, DescribeNetworkInterfaces).
 _PAGE_ITEMS = 1_000

@@ -9,16 +9,14 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.caller import caller_arn
 from metering.adapters.aws.errors import error_code, translated
+from metering.adapters.aws.session import Clients, caller_arn
 from metering.errors import OperationFailedError
-from metering.operations.producers import ProducerRole
-from metering.stores.bucket import DROP_PREFIX, INGEST_PREFIX
+from metering.operations.access import ProducerRole
+from metering.stores.objects import DROP_PREFIX, INGEST_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from metering.adapters.aws.session import Clients
 
 _NO_SUCH_ROLE = "NoSuchEntity"
 _EXISTS = "EntityAlreadyExists"

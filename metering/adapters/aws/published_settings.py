@@ -11,7 +11,7 @@ from metering.adapters.aws.errors import error_code, translated
 from metering.adapters.aws.stacks import read_outputs
 from metering.errors import OperationFailedError, SettingsError
 from metering.fleet.ports import RegionStacks
-from metering.stage_settings import GivenSettings, StageSettings
+from metering.settings import GivenSettings, StageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

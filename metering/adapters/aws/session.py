@@ -15,6 +15,9 @@ import boto3
 import botocore
 from botocore.config import Config
 
+from metering.adapters.aws.errors import translated
+from metering.errors import MeteringError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
     from mypy_boto3_sts import STSClient
+
 
 _DEFAULT_REGION = "us-east-1"
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "localhost.localstack.cloud"})
@@ -277,3 +281,108 @@ def _local_key(environ: Mapping[str, str]) -> tuple[str, str] | None:
 
 def _is_loopback(endpoint_url: str | None) -> bool:
     return endpoint_url is not None and urlsplit(endpoint_url).hostname in _LOOPBACK_HOSTS
+
+
+# SDK clients that only read: what serves answers with a person's own credentials must not be able to write.
+#
+# The credentials may allow anything. A call that is not known to read is refused before it is signed, whichever
+# adapter
+# makes it, so that a fault in a route cannot become a write.
+
+
+# First words of operations that change nothing. `ReceiveMessage` hides messages from others, so it is none.
+_READING = ("BatchGet", "Describe", "Get", "Head", "List", "Query", "Scan")
+
+
+class ReadOnlyError(MeteringError):
+    """A call was refused, because it is not known to only read.
+
+    Attributes:
+        operation: The call, as `service.Operation`.
+    """
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(operation)
+        self.operation = operation
+
+    def __str__(self) -> str:
+        return f"{self.operation} is refused: only calls that read are made here"
+
+
+class ReadOnlyClients(Clients):
+    """`Clients` that refuse calls which change something, with `ReadOnlyError`."""
+
+    def _make(self, service: str) -> object:
+        made = cast("_Client", super()._make(service))
+        made.meta.events.register("before-parameter-build", _refuse_writes)
+        return made
+
+
+def _refuse_writes(*, model: _Operation, **_others: object) -> None:
+    if not model.name.startswith(_READING):
+        raise ReadOnlyError(f"{model.service_model.service_name}.{model.name}")
+
+
+# What is used of the SDK's own classes, which have no types.
+class _Service(Protocol):
+    service_name: str
+
+
+class _Operation(Protocol):
+    name: str
+    service_model: _Service
+
+
+class _Events(Protocol):
+    def register(self, event_name: str, handler: Callable[..., None]) -> None: ...
+
+
+class _Meta(Protocol):
+    events: _Events
+
+
+class _Client(Protocol):
+    meta: _Meta
+
+
+_SESSION_NAME = "metering-context"
+
+
+def assumed(clients: Clients, role_arn: str) -> Clients:
+    """Clients with the credentials of a role, for as long as those last (an hour).
+
+    Raises:
+        UnavailableError: STS gave no answer.
+    """
+    with translated("sts.AssumeRole"):
+        answer = clients.sts.assume_role(RoleArn=role_arn, RoleSessionName=_SESSION_NAME)
+    credentials = answer["Credentials"]
+    key = (credentials["AccessKeyId"], credentials["SecretAccessKey"])
+    return Clients(replace(clients.access, access_key=key, session_token=credentials["SessionToken"]))
+
+
+def in_region(clients: Clients, region: str) -> Clients:
+    """Clients with the same credentials in another region."""
+    return clients if clients.access.region == region else Clients(replace(clients.access, region=region))
+
+
+def account_of(clients: Clients) -> str:
+    """Account that the credentials are of.
+
+    Raises:
+        UnavailableError: STS gave no answer.
+    """
+    with translated("sts.GetCallerIdentity"):
+        return clients.sts.get_caller_identity()["Account"]
+
+
+def caller_arn(client: STSClient) -> str:
+    """ARN of the user or role whose credentials the client has."""
+    with translated("sts.GetCallerIdentity"):
+        return client.get_caller_identity()["Arn"]
+
+
+def caller_id(client: STSClient) -> str:
+    """Unique id of the user, or of the role and its session, as SQS says it of a sender."""
+    with translated("sts.GetCallerIdentity"):
+        return client.get_caller_identity()["UserId"]

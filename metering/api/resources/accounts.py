@@ -5,23 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from metering.api import vocabulary as words
-from metering.api.asking import FINAL_S, KEPT_S, Resource
-from metering.api.openapi import schemas
-from metering.api.paging import page_of, position_of, unusable
+from metering.api import openapi
+from metering.api import parameters as words
+from metering.api.asking import FINAL_S, KEPT_S, Asked, Reply, Resource
+from metering.api.paging import Key, Position, page_of, position_of, unusable
 from metering.api.parameters import Parameter
-from metering.api.routes import router_of
-from metering.reports.accounts.query import COLUMNS, AccountsParameters
-from metering.reports.accounts.source import AccountsNotKeptError
+from metering.api.routes import ResourceRouter, router_of
+from metering.reports.accounts import COLUMNS, AccountsNotKeptError, AccountsParameters, AccountsQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.api.asking import Asked, Reply
-    from metering.api.paging import Key, Position
     from metering.api.parts import ApiParts
-    from metering.api.routes import ResourceRouter
-    from metering.reports.accounts.query import AccountsQuery
     from metering.reports.answer import Answer
     from metering.reports.query import Order
 
@@ -129,7 +124,7 @@ SORT = Parameter(
     most_chars=40,
     example="bytes:desc",
 )
-_SUMS: schemas.Schema = {"account_id": schemas.ACCOUNT, "bytes": schemas.BYTES, "records": schemas.integer()}
+_SUMS: openapi.Schema = {"account_id": openapi.ACCOUNT, "bytes": openapi.BYTES, "records": openapi.integer()}
 ACCOUNTS = Resource(
     path="/v1/accounts",
     name="accounts",
@@ -139,26 +134,26 @@ ACCOUNTS = Resource(
     parameters=(
         MONTH, words.ACCOUNT, PREFIX, SORT, words.TOP, words.FORMAT, words.LIMIT, words.CURSOR,
     ),
-    schema=schemas.record(
+    schema=openapi.record(
         {
-            "query": schemas.record(
-                {"month": schemas.text(7)}, accounts=schemas.array(schemas.ACCOUNT, 100), prefix=schemas.text(12),
-                sort=schemas.text(40), top=schemas.integer(1),
+            "query": openapi.record(
+                {"month": openapi.text(7)}, accounts=openapi.array(openapi.ACCOUNT, 100), prefix=openapi.text(12),
+                sort=openapi.text(40), top=openapi.integer(1),
             ),
-            "month": schemas.text(7),
-            "as_of": schemas.TIME,
-            "periods": schemas.mapping(schemas.text(16)),
-            "rows": schemas.array(schemas.record({**_SUMS, "first_hour": schemas.TIME, "last_hour": schemas.TIME})),
+            "month": openapi.text(7),
+            "as_of": openapi.TIME,
+            "periods": openapi.mapping(openapi.text(16)),
+            "rows": openapi.array(openapi.record({**_SUMS, "first_hour": openapi.TIME, "last_hour": openapi.TIME})),
         },
-        next=schemas.CURSOR,
-        rows_total=schemas.integer(),
-        others=schemas.maybe(
-            schemas.record({"rows": schemas.integer(), "bytes": schemas.BYTES, "records": schemas.integer()})
+        next=openapi.CURSOR,
+        rows_total=openapi.integer(),
+        others=openapi.maybe(
+            openapi.record({"rows": openapi.integer(), "bytes": openapi.BYTES, "records": openapi.integer()})
         ),
-        regions=schemas.array(schemas.text(64), 100),
-        counted_through=schemas.maybe(schemas.TIME),
-        not_counted=schemas.record(
-            {"bytes": schemas.BYTES, "records": schemas.integer(), "at_least": {"type": "boolean"}}
+        regions=openapi.array(openapi.text(64), 100),
+        counted_through=openapi.maybe(openapi.TIME),
+        not_counted=openapi.record(
+            {"bytes": openapi.BYTES, "records": openapi.integer(), "at_least": {"type": "boolean"}}
         ),
     ),
 )  # fmt: skip

@@ -7,26 +7,22 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from metering.api import vocabulary as words
-from metering.api.asking import Resource
-from metering.api.grants import effective_accounts
-from metering.api.openapi import schemas
+from metering.api import openapi
+from metering.api import parameters as words
+from metering.api.asking import Asked, Reply, Resource
+from metering.api.authentication import effective_accounts
 from metering.api.paging import page_of, position_of, range_of, refuse_pages_of_ranked
-from metering.api.parameters import Parameter
-from metering.api.problems import ParameterFault, ProblemError
-from metering.api.routes import router_of
+from metering.api.parameters import Parameter, ParameterFault, ProblemError
+from metering.api.routes import ResourceRouter, router_of
 from metering.errors import OperationFailedError
-from metering.reports.costs.query import CostParameters
-from metering.reports.ranking import name_key
+from metering.reports.costs.rows import CostParameters, CostQuery
+from metering.reports.usage_rows import name_key
 
 if TYPE_CHECKING:
-    from metering.api.asking import Asked, Reply
     from metering.api.parts import ApiParts
-    from metering.api.routes import ResourceRouter
     from metering.reports.answer import Answer
-    from metering.reports.costs.query import CostQuery
     from metering.reports.costs.source import BookName
-    from metering.reports.read_budget import ReadBudget
+    from metering.reports.query import ReadBudget
     from metering.wiring.answers.costs import BillingRegions
 
 
@@ -172,14 +168,14 @@ def _of_own(answer: Answer) -> Answer:
 
 
 _MONTH_HOURS = 31 * 24
-_SUMS: schemas.Schema = {
-    "bytes": schemas.BYTES,
-    "quantity_gb": schemas.MONEY,
-    "cost_usd": schemas.maybe(schemas.MONEY),
-    "unpriced_bytes": schemas.BYTES,
-    "unrated_bytes": schemas.BYTES,
+_SUMS: openapi.Schema = {
+    "bytes": openapi.BYTES,
+    "quantity_gb": openapi.MONEY,
+    "cost_usd": openapi.maybe(openapi.MONEY),
+    "unpriced_bytes": openapi.BYTES,
+    "unrated_bytes": openapi.BYTES,
 }
-_BOOK = schemas.record({"name": schemas.text(64), "version": schemas.integer(0)})
+_BOOK = openapi.record({"name": openapi.text(64), "version": openapi.integer(0)})
 PAYER = Parameter(
     name="payer",
     about="Only what these payers pay, with commas between them.",
@@ -232,14 +228,14 @@ COST = Resource(
         words.LIMIT,
         words.CURSOR,
     ),
-    schema=schemas.figures(
+    schema=openapi.figures(
         _SUMS,
         currency={"const": "USD"},
-        price_book=schemas.maybe(_BOOK),
-        total_usd=schemas.MONEY,
-        unpriced=schemas.array(
-            schemas.record({"service": schemas.text(64), "usage_type": schemas.text(128), "bytes": schemas.BYTES})
+        price_book=openapi.maybe(_BOOK),
+        total_usd=openapi.MONEY,
+        unpriced=openapi.array(
+            openapi.record({"service": openapi.text(64), "usage_type": openapi.text(128), "bytes": openapi.BYTES})
         ),
-        regions=schemas.array(schemas.text(64), 100),
+        regions=openapi.array(openapi.text(64), 100),
     ),
 )

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.api import vocabulary as words
-from metering.api.asking import Reply, Resource
-from metering.api.openapi import schemas
-from metering.api.routes import router_of
+from metering.api import openapi
+from metering.api import parameters as words
+from metering.api.asking import Asked, Reply, Resource
+from metering.api.routes import ResourceRouter, router_of
 from metering.wiring.answers.freshness import freshness_of
 
 if TYPE_CHECKING:
-    from metering.api.asking import Asked
     from metering.api.parts import ApiParts
-    from metering.api.routes import ResourceRouter
 
 
 def router(parts: ApiParts) -> ResourceRouter:
@@ -25,25 +23,25 @@ def _freshness(asked: Asked) -> Reply:
     return Reply(answer=freshness_of(asked.parts.regions, now_s=asked.now_s, in_full=asked.sees_all))
 
 
-_STATE: schemas.Schema = {"complete_through": schemas.TIME, "held_back_by": schemas.HELD_BACK}
-_RECONCILIATION = schemas.record(
+_STATE: openapi.Schema = {"complete_through": openapi.TIME, "held_back_by": openapi.HELD_BACK}
+_RECONCILIATION = openapi.record(
     {
-        "finished": schemas.TIME,
-        "hours": schemas.integer(),
-        "differences": schemas.integer(),
-        "waiting": schemas.integer(),
-        "waiting_since": schemas.maybe(schemas.TIME),
+        "finished": openapi.TIME,
+        "hours": openapi.integer(),
+        "differences": openapi.integer(),
+        "waiting": openapi.integer(),
+        "waiting_since": openapi.maybe(openapi.TIME),
     }
 )
-_CANARY = schemas.record(
-    {"verdict": schemas.text(16), "settled": schemas.TIME, "last_good": schemas.maybe(schemas.TIME)}
+_CANARY = openapi.record(
+    {"verdict": openapi.text(16), "settled": openapi.TIME, "last_good": openapi.maybe(openapi.TIME)}
 )
-_REGION = schemas.record(_STATE, reconciliation=schemas.maybe(_RECONCILIATION), canary=schemas.maybe(_CANARY))
+_REGION = openapi.record(_STATE, reconciliation=openapi.maybe(_RECONCILIATION), canary=openapi.maybe(_CANARY))
 FRESHNESS = Resource(
     path="/v1/freshness",
     name="freshness",
     about="Up to when everything that was sent is counted, what holds that back, and for staff what was last proved.",
     answer=_freshness,
     parameters=(words.FORMAT,),
-    schema=schemas.record({"as_of": schemas.TIME, **_STATE, "regions": schemas.mapping(_REGION)}),
+    schema=openapi.record({"as_of": openapi.TIME, **_STATE, "regions": openapi.mapping(_REGION)}),
 )

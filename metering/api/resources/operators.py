@@ -6,29 +6,33 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from metering.api import vocabulary as words
-from metering.api.asking import Reply, Resource
-from metering.api.grants import OPERATORS, STAFF
-from metering.api.openapi import schemas
+from metering.api import openapi
+from metering.api import parameters as words
+from metering.api.asking import Asked, Reply, Resource
+from metering.api.authentication import OPERATORS, STAFF
 from metering.api.paging import cursor_after, position_of
-from metering.api.parameters import Parameter
-from metering.api.problems import ProblemError
-from metering.api.replies.responses import too_large
-from metering.api.routes import router_of
-from metering.reports.parameters import InvalidParametersError, ParameterProblem
-from metering.reports.regions_answer import regions_answer
-from metering.wiring.answers.hours import hour_of_region
-from metering.wiring.answers.operators import reconciliation_of, sources_of
-from metering.wiring.answers.quarantine import KINDS, REASONS, Refused, refused_answer, refused_in, refused_query
+from metering.api.parameters import Parameter, ProblemError
+from metering.api.replies import too_large
+from metering.api.routes import ResourceRouter, router_of
+from metering.reports.answer import Answer, regions_answer
+from metering.reports.time_range import InvalidParametersError, ParameterProblem
+from metering.wiring.answers.operators import (
+    KINDS,
+    REASONS,
+    Refused,
+    hour_of_region,
+    reconciliation_of,
+    refused_answer,
+    refused_in,
+    refused_query,
+    sources_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.api.asking import Asked
     from metering.api.parts import ApiParts
-    from metering.api.routes import ResourceRouter
-    from metering.reports.answer import Answer
-    from metering.wiring.answers.ports import ReadableRegion
+    from metering.wiring.lake import ReadableRegion
 
 # Entries of quarantine that one request looks at: each is an object to read.
 MOST_ENTRIES = 1_000
@@ -170,23 +174,23 @@ SOURCE = Parameter(
     example="edge-7f3a",
 )
 
-_COUNT = schemas.integer(-(2**63))
-_TOTAL = schemas.maybe(schemas.record({"bytes": schemas.BYTES, "records": _COUNT}))
-_MAYBE_FLAG = schemas.maybe({"type": "boolean"})
-_DIFFERENCE = schemas.record(
+_COUNT = openapi.integer(-(2**63))
+_TOTAL = openapi.maybe(openapi.record({"bytes": openapi.BYTES, "records": _COUNT}))
+_MAYBE_FLAG = openapi.maybe({"type": "boolean"})
+_DIFFERENCE = openapi.record(
     {
-        "between": schemas.text(16),
-        "odd": schemas.maybe(schemas.text(8_192)),
-        "batch_id": schemas.maybe(schemas.text(128)),
-        "account_id": schemas.maybe(schemas.text(12)),
-        "usage_type": schemas.maybe(schemas.text(128)),
-        "service": schemas.maybe(schemas.text(64)),
-        "from": schemas.maybe(schemas.text(128)),
-        "to": schemas.maybe(schemas.text(128)),
-        "corrects": schemas.maybe(schemas.TIME),
-        "expected_bytes": schemas.BYTES,
+        "between": openapi.text(16),
+        "odd": openapi.maybe(openapi.text(8_192)),
+        "batch_id": openapi.maybe(openapi.text(128)),
+        "account_id": openapi.maybe(openapi.text(12)),
+        "usage_type": openapi.maybe(openapi.text(128)),
+        "service": openapi.maybe(openapi.text(64)),
+        "from": openapi.maybe(openapi.text(128)),
+        "to": openapi.maybe(openapi.text(128)),
+        "corrects": openapi.maybe(openapi.TIME),
+        "expected_bytes": openapi.BYTES,
         "expected_records": _COUNT,
-        "found_bytes": schemas.BYTES,
+        "found_bytes": openapi.BYTES,
         "found_records": _COUNT,
     }
 )
@@ -198,11 +202,11 @@ HOURS = Resource(
     answer=_hour,
     roles=STAFF,
     parameters=(HOUR, words.FORMAT),
-    schema=schemas.record(
+    schema=openapi.record(
         {
-            "hour": schemas.TIME,
-            "as_of": schemas.TIME,
-            "period": schemas.text(16),
+            "hour": openapi.TIME,
+            "as_of": openapi.TIME,
+            "period": openapi.text(16),
             "published": {"type": "boolean"},
             "compared": {"type": "boolean"},
             "stable": _MAYBE_FLAG,
@@ -210,25 +214,25 @@ HOURS = Resource(
             "usage": _TOTAL,
             "markers": _TOTAL,
             "agrees": _MAYBE_FLAG,
-            "differences_total": schemas.integer(),
-            "differences": schemas.array(_DIFFERENCE, 100),
+            "differences_total": openapi.integer(),
+            "differences": openapi.array(_DIFFERENCE, 100),
         }
     ),
 )
 
-_MAYBE_TIME = schemas.maybe(schemas.TIME)
-_PASS: schemas.Schema = {"finished": _MAYBE_TIME, "waiting": schemas.integer(), "waiting_since": _MAYBE_TIME}
-_SOURCE = schemas.record(
+_MAYBE_TIME = openapi.maybe(openapi.TIME)
+_PASS: openapi.Schema = {"finished": _MAYBE_TIME, "waiting": openapi.integer(), "waiting_since": _MAYBE_TIME}
+_SOURCE = openapi.record(
     {
-        "source_id": schemas.text(128),
-        "last_sequence": schemas.integer(),
-        "last_seen": schemas.TIME,
+        "source_id": openapi.text(128),
+        "last_sequence": openapi.integer(),
+        "last_seen": openapi.TIME,
         "silent": {"type": "boolean"},
-        "missing": schemas.integer(),
-        "gaps": schemas.array({"type": "array", "items": schemas.integer(), "minItems": 2, "maxItems": 2}, 10_000),
-        "unlisted_gaps": schemas.integer(),
-        "incredible": schemas.integer(),
-        "incredible_first": schemas.maybe(schemas.integer()),
+        "missing": openapi.integer(),
+        "gaps": openapi.array({"type": "array", "items": openapi.integer(), "minItems": 2, "maxItems": 2}, 10_000),
+        "unlisted_gaps": openapi.integer(),
+        "incredible": openapi.integer(),
+        "incredible_first": openapi.maybe(openapi.integer()),
     }
 )
 SOURCES = Resource(
@@ -239,28 +243,28 @@ SOURCES = Resource(
     answer=_sources,
     roles=OPERATORS,
     parameters=(GAPS, SILENT, words.FORMAT),
-    schema=schemas.record(
+    schema=openapi.record(
         {
             "as_of": _MAYBE_TIME,
-            "unkept": schemas.integer(),
-            "unkept_names": schemas.array(schemas.text(128), 1_000),
-            "reconciliation": schemas.maybe(schemas.record(_PASS)),
-            "rows": schemas.array(_SOURCE),
+            "unkept": openapi.integer(),
+            "unkept_names": openapi.array(openapi.text(128), 1_000),
+            "reconciliation": openapi.maybe(openapi.record(_PASS)),
+            "rows": openapi.array(_SOURCE),
         }
     ),
 )
-_ENTRY = schemas.record(
+_ENTRY = openapi.record(
     {
-        "batch_id": schemas.text(1024),
-        "kind": schemas.text(16),
-        "reasons": schemas.text(8_192),
-        "records": schemas.integer(),
-        "at": schemas.TIME,
-        "retried_as": schemas.text(8_192),
-        "became": schemas.text(8_192),
-        "sender": schemas.text(256),
-        "key": schemas.text(1024),
-        "source": schemas.text(1024),
+        "batch_id": openapi.text(1024),
+        "kind": openapi.text(16),
+        "reasons": openapi.text(8_192),
+        "records": openapi.integer(),
+        "at": openapi.TIME,
+        "retried_as": openapi.text(8_192),
+        "became": openapi.text(8_192),
+        "sender": openapi.text(256),
+        "key": openapi.text(1024),
+        "source": openapi.text(1024),
     }
 )
 QUARANTINE = Resource(
@@ -271,7 +275,7 @@ QUARANTINE = Resource(
     answer=_quarantine,
     roles=OPERATORS,
     parameters=(words.FROM, words.TO, KIND, REASON, SOURCE, words.FORMAT, words.LIMIT, words.CURSOR),
-    schema=schemas.record({"rows": schemas.array(_ENTRY)}, next=schemas.CURSOR),
+    schema=openapi.record({"rows": openapi.array(_ENTRY)}, next=openapi.CURSOR),
 )
 RECONCILIATION = Resource(
     path="/v1/reconciliation",
@@ -280,15 +284,15 @@ RECONCILIATION = Resource(
     answer=_reconciliation,
     roles=OPERATORS,
     parameters=(words.FORMAT,),
-    schema=schemas.record(
+    schema=openapi.record(
         {
-            "as_of": schemas.TIME,
-            "rows": schemas.array(
-                schemas.record(
+            "as_of": openapi.TIME,
+            "rows": openapi.array(
+                openapi.record(
                     {
                         **_PASS,
-                        "hours": schemas.integer(),
-                        "differences": schemas.integer(),
+                        "hours": openapi.integer(),
+                        "differences": openapi.integer(),
                         "gaps_since": _MAYBE_TIME,
                     }
                 ),

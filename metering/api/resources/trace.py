@@ -5,29 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from metering.api import vocabulary as words
-from metering.api.asking import Reply, Resource
-from metering.api.grants import Role
-from metering.api.openapi import schemas
+from metering.api import openapi
+from metering.api import parameters as words
+from metering.api.asking import Asked, Reply, Resource
 from metering.api.paging import page_of, position_of, range_of
-from metering.api.parameters import Parameter
-from metering.api.problems import ProblemError
-from metering.api.routes import router_of
+from metering.api.parameters import Parameter, ProblemError
+from metering.api.routes import ResourceRouter, router_of
 from metering.hours import rfc3339
-from metering.reports.parameters import InvalidParametersError, ParameterProblem
-from metering.reports.regions_answer import regions_answer
-from metering.reports.time_range import time_range
-from metering.reports.trace.answer import key_columns, of_page
-from metering.reports.trace.question import TraceParameters
+from metering.ledger.notes.access import Role
+from metering.reports.answer import Answer, regions_answer
+from metering.reports.query import TraceParameters
+from metering.reports.time_range import InvalidParametersError, ParameterProblem, time_range
+from metering.reports.trace_answer import key_columns, of_page
 from metering.units import HOUR_S
-from metering.wiring.answers.batches import batch_of, not_found
-from metering.wiring.answers.trace import trace_of
+from metering.wiring.answers.trace import batch_of, not_found, trace_of
 
 if TYPE_CHECKING:
-    from metering.api.asking import Asked
     from metering.api.parts import ApiParts
-    from metering.api.routes import ResourceRouter
-    from metering.reports.answer import Answer
 
 
 def router(parts: ApiParts) -> ResourceRouter:
@@ -152,67 +146,67 @@ _WITHIN_FROM = replace(
 )
 _WITHIN_TO = replace(words.TO, about="Look for its rows up to here; not included. Default: the end of `from`, or now.")
 
-_FILE = schemas.record(
+_FILE = openapi.record(
     {
-        "key": schemas.text(1024),
+        "key": openapi.text(1024),
         "staged": {"type": "boolean"},
-        "bytes": schemas.BYTES,
-        "records": schemas.integer(),
+        "bytes": openapi.BYTES,
+        "records": openapi.integer(),
     }
 )
-_HOUR = schemas.record(
+_HOUR = openapi.record(
     {
-        "hour": schemas.TIME,
-        "bytes": schemas.BYTES,
-        "records": schemas.integer(-(2**63)),
-        "rows_bytes": schemas.BYTES,
-        "rows_records": schemas.integer(),
+        "hour": openapi.TIME,
+        "bytes": openapi.BYTES,
+        "records": openapi.integer(-(2**63)),
+        "rows_bytes": openapi.BYTES,
+        "rows_records": openapi.integer(),
         "equal": {"type": "boolean"},
     },
-    region=schemas.text(64),
-    files=schemas.array(_FILE),
+    region=openapi.text(64),
+    files=openapi.array(_FILE),
 )
-_TRACED_BATCH = schemas.record(
+_TRACED_BATCH = openapi.record(
     {
-        "batch_id": schemas.text(128),
-        "source_id": schemas.text(128),
-        "sequence": schemas.maybe(schemas.integer()),
-        "bytes": schemas.BYTES,
-        "records": schemas.integer(),
-        "first_hour": schemas.TIME,
-        "last_hour": schemas.TIME,
+        "batch_id": openapi.text(128),
+        "source_id": openapi.text(128),
+        "sequence": openapi.maybe(openapi.integer()),
+        "bytes": openapi.BYTES,
+        "records": openapi.integer(),
+        "first_hour": openapi.TIME,
+        "last_hour": openapi.TIME,
         "marker": {"type": "string", "enum": ["agrees", "differs", "expired", "missing"]},
     },
-    region=schemas.text(64),
+    region=openapi.text(64),
 )
-_COUNT = schemas.integer(-(2**63))
-_DIFFERENCE = schemas.record(
+_COUNT = openapi.integer(-(2**63))
+_DIFFERENCE = openapi.record(
     {
-        "usage_type": schemas.text(128),
-        "service": schemas.text(64),
-        "from": schemas.text(128),
-        "to": schemas.text(128),
-        "hour": schemas.TIME,
-        "corrects": schemas.text(25),
-        "usage_bytes": schemas.BYTES,
+        "usage_type": openapi.text(128),
+        "service": openapi.text(64),
+        "from": openapi.text(128),
+        "to": openapi.text(128),
+        "hour": openapi.TIME,
+        "corrects": openapi.text(25),
+        "usage_bytes": openapi.BYTES,
         "usage_records": _COUNT,
-        "rows_bytes": schemas.BYTES,
+        "rows_bytes": openapi.BYTES,
         "rows_records": _COUNT,
     },
-    region=schemas.text(64),
+    region=openapi.text(64),
 )
-_LINE = schemas.record(
+_LINE = openapi.record(
     {
-        "account_id": schemas.ACCOUNT,
-        "from": schemas.TIME,
-        "to": schemas.TIME,
-        "bytes": schemas.BYTES,
+        "account_id": openapi.ACCOUNT,
+        "from": openapi.TIME,
+        "to": openapi.TIME,
+        "bytes": openapi.BYTES,
         "records": _COUNT,
     },
-    usage_type=schemas.text(128),
-    service=schemas.text(64),
-    from_location=schemas.text(128),
-    to_location=schemas.text(128),
+    usage_type=openapi.text(128),
+    service=openapi.text(64),
+    from_location=openapi.text(128),
+    to_location=openapi.text(128),
 )
 TRACE = Resource(
     path="/v1/trace",
@@ -234,60 +228,60 @@ TRACE = Resource(
         words.LIMIT,
         words.CURSOR,
     ),
-    schema=schemas.record(
+    schema=openapi.record(
         {
             "line": _LINE,
-            "as_of": schemas.TIME,
-            "periods": schemas.mapping(schemas.text(16)),
-            "hours": schemas.array(_HOUR),
-            "batches": schemas.array(_TRACED_BATCH),
-            "sums": schemas.record(
-                {"usage": schemas.BYTES, "rows": schemas.BYTES, "markers": schemas.maybe(schemas.BYTES)}
+            "as_of": openapi.TIME,
+            "periods": openapi.mapping(openapi.text(16)),
+            "hours": openapi.array(_HOUR),
+            "batches": openapi.array(_TRACED_BATCH),
+            "sums": openapi.record(
+                {"usage": openapi.BYTES, "rows": openapi.BYTES, "markers": openapi.maybe(openapi.BYTES)}
             ),
-            "sums_records": schemas.record({"usage": _COUNT, "rows": _COUNT, "markers": schemas.maybe(_COUNT)}),
+            "sums_records": openapi.record({"usage": _COUNT, "rows": _COUNT, "markers": openapi.maybe(_COUNT)}),
             "equal": {"type": "boolean"},
-            "differences_total": schemas.integer(),
-            "differences": schemas.array(_DIFFERENCE, 100),
-            "unsettled": schemas.array(schemas.TIME),
-            "markers_expired": schemas.integer(),
-            "next": schemas.CURSOR,
+            "differences_total": openapi.integer(),
+            "differences": openapi.array(_DIFFERENCE, 100),
+            "unsettled": openapi.array(openapi.TIME),
+            "markers_expired": openapi.integer(),
+            "next": openapi.CURSOR,
         },
-        regions=schemas.array(schemas.text(64), 100),
+        regions=openapi.array(openapi.text(64), 100),
     ),
 )
 
-_VERDICT = schemas.maybe({"type": "string", "enum": ["accepted", "rejected"]})
-_MAYBE_COUNT = schemas.maybe(schemas.integer())
-_COUNTS: schemas.Schema = {
+_VERDICT = openapi.maybe({"type": "string", "enum": ["accepted", "rejected"]})
+_MAYBE_COUNT = openapi.maybe(openapi.integer())
+_COUNTS: openapi.Schema = {
     "verdict": _VERDICT,
-    "reason": schemas.maybe(schemas.text(64)),
+    "reason": openapi.maybe(openapi.text(64)),
     "records": _MAYBE_COUNT,
     "metered": _MAYBE_COUNT,
     "refused": _MAYBE_COUNT,
 }
-_COMMIT = schemas.record(
-    {"commit_id": schemas.text(128), "state": schemas.maybe(schemas.text(16))},
-    created_at=schemas.TIME,
+_COMMIT = openapi.record(
+    {"commit_id": openapi.text(128), "state": openapi.maybe(openapi.text(16))},
+    created_at=openapi.TIME,
     rolled_up={"type": "boolean"},
-    rows=schemas.integer(),
-    bytes=schemas.BYTES,
-    staging=schemas.text(1024),
+    rows=openapi.integer(),
+    bytes=openapi.BYTES,
+    staging=openapi.text(1024),
 )
-_CONFLICT = schemas.record(
-    {"content_hash": schemas.text(128), "records": schemas.integer()},
-    sender=schemas.text(256),
-    first_sender=schemas.text(256),
-    key=schemas.text(1024),
+_CONFLICT = openapi.record(
+    {"content_hash": openapi.text(128), "records": openapi.integer()},
+    sender=openapi.text(256),
+    first_sender=openapi.text(256),
+    key=openapi.text(1024),
 )
-_ENTRY = schemas.record(
+_ENTRY = openapi.record(
     {
-        "kind": schemas.text(16),
-        "at": schemas.TIME,
-        "reasons": schemas.mapping(schemas.integer()),
-        "retried_as": schemas.array(schemas.text(128)),
-        "became": schemas.text(4_096),
+        "kind": openapi.text(16),
+        "at": openapi.TIME,
+        "reasons": openapi.mapping(openapi.integer()),
+        "retried_as": openapi.array(openapi.text(128)),
+        "became": openapi.text(4_096),
     },
-    key=schemas.text(1024),
+    key=openapi.text(1024),
 )
 BATCHES = Resource(
     path="/v1/batches",
@@ -295,34 +289,34 @@ BATCHES = Resource(
     about="The whole story of one batch. A customer sees the rows of its accounts, and nothing if it has none.",
     answer=_batch,
     parameters=(BATCH_ID, _WITHIN_FROM, _WITHIN_TO, words.FORMAT),
-    schema=schemas.record(
+    schema=openapi.record(
         {
-            "batch_id": schemas.text(128),
-            "as_of": schemas.TIME,
+            "batch_id": openapi.text(128),
+            "as_of": openapi.TIME,
             "verdict": _VERDICT,
             "marker": {"type": "string", "enum": ["kept", "expired", "none"]},
-            "source_id": schemas.text(128),
+            "source_id": openapi.text(128),
             "sequence": _MAYBE_COUNT,
-            "decided_at": schemas.maybe(schemas.TIME),
-            "hours": schemas.array(_HOUR, 10_000),
-            "proof": schemas.maybe(
-                schemas.record(
-                    {"marker": schemas.maybe(schemas.BYTES), "rows": schemas.BYTES, "equal": {"type": "boolean"}}
+            "decided_at": openapi.maybe(openapi.TIME),
+            "hours": openapi.array(_HOUR, 10_000),
+            "proof": openapi.maybe(
+                openapi.record(
+                    {"marker": openapi.maybe(openapi.BYTES), "rows": openapi.BYTES, "equal": {"type": "boolean"}}
                 )
             ),
         },
-        reason=schemas.maybe(schemas.text(64)),
+        reason=openapi.maybe(openapi.text(64)),
         records=_MAYBE_COUNT,
         metered=_MAYBE_COUNT,
         refused=_MAYBE_COUNT,
-        sender=schemas.text(256),
-        content_hash=schemas.maybe(schemas.text(128)),
+        sender=openapi.text(256),
+        content_hash=openapi.maybe(openapi.text(128)),
         hash_version=_MAYBE_COUNT,
-        kept_until=schemas.maybe(schemas.TIME),
-        commit=schemas.maybe(_COMMIT),
-        conflicts=schemas.array(_CONFLICT),
-        quarantine=schemas.array(_ENTRY),
-        later=schemas.maybe(schemas.record({**_COUNTS, "decided_at": schemas.TIME})),
-        retried_as=schemas.array(schemas.record({"batch_id": schemas.text(128), **_COUNTS})),
+        kept_until=openapi.maybe(openapi.TIME),
+        commit=openapi.maybe(_COMMIT),
+        conflicts=openapi.array(_CONFLICT),
+        quarantine=openapi.array(_ENTRY),
+        later=openapi.maybe(openapi.record({**_COUNTS, "decided_at": openapi.TIME})),
+        retried_as=openapi.array(openapi.record({"batch_id": openapi.text(128), **_COUNTS})),
     ),
 )

@@ -5,21 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from metering.api import vocabulary as words
-from metering.api.asking import Resource
-from metering.api.openapi import schemas
-from metering.api.paging import kept_s, page_of, position_of, range_of, refuse_pages_of_ranked
-from metering.api.routes import router_of
-from metering.reports.query import UsageParameters
-from metering.reports.ranking import name_key
+from metering.api import openapi
+from metering.api import parameters as words
+from metering.api.asking import Asked, Reply, Resource
+from metering.api.paging import Position, kept_s, page_of, position_of, range_of, refuse_pages_of_ranked
+from metering.api.routes import ResourceRouter, router_of
+from metering.reports.query import UsageParameters, UsageQuery
+from metering.reports.usage_rows import name_key
 from metering.wiring.answers.usage import final_key, usage_of
 
 if TYPE_CHECKING:
-    from metering.api.asking import Asked, Reply
-    from metering.api.paging import Position
     from metering.api.parts import ApiParts
-    from metering.api.routes import ResourceRouter
-    from metering.reports.query import UsageQuery
 
 
 def router(parts: ApiParts) -> ResourceRouter:
@@ -89,10 +85,10 @@ def _query(asked: Asked, accounts: frozenset[str], position: Position) -> UsageQ
     return query
 
 
-_SUMS: schemas.Schema = {"bytes": schemas.BYTES, "records": schemas.integer(-(2**63))}
+_SUMS: openapi.Schema = {"bytes": openapi.BYTES, "records": openapi.integer(-(2**63))}
 # What waits for the roll-up, of the accounts that are asked for. Null: it was not looked at, because much waits.
-_WAITING = schemas.record(
-    {"bytes": schemas.maybe(schemas.BYTES), "records": schemas.maybe(schemas.integer()), "since": schemas.TIME}
+_WAITING = openapi.record(
+    {"bytes": openapi.maybe(openapi.BYTES), "records": openapi.maybe(openapi.integer()), "since": openapi.TIME}
 )
 
 USAGE = Resource(
@@ -121,5 +117,5 @@ USAGE = Resource(
         words.LIMIT,
         words.CURSOR,
     ),
-    schema=schemas.figures(_SUMS, sometimes={"waiting": _WAITING}),
+    schema=openapi.figures(_SUMS, sometimes={"waiting": _WAITING}),
 )

@@ -9,26 +9,155 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.billing.budgets.alerts import AlertBook
-from metering.billing.budgets.open_months import OpenMonths, Terms, read_regions
-from metering.billing.budgets.store import BudgetStore
-from metering.billing.budgets.turn import Turn
-from metering.hours import hour_of, month_of
-from metering.ledger.notes.biller import BILLER_KEY, BillerFigures
-from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
+from metering.billing.budgets.budget import Budget, BudgetStore
+from metering.billing.budgets.evaluation import Evaluation, anomalies_of, period_at
+from metering.billing.budgets.messages import AlertBook, Setting, anomaly_alert, budget_alert, more_anomalies_alert
+from metering.billing.budgets.open_months import (
+    KeptPositions,
+    OpenMonths,
+    ReadRegion,
+    RegionSums,
+    Terms,
+    blocked,
+    moment,
+    read_regions,
+    unpriced_in,
+)
+from metering.hours import date_of, hour_of, month_bounds_s, month_of
+from metering.ledger.notes.money import BILLER_KEY, BillerFigures, StoredAlert
+from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness
 from metering.ledger.periods import periods_of
+from metering.stores.objects import ObjectStore, positions_key
 from metering.stores.writes import Put, Table
-from metering.units import DAY_S
+from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from metering.billing.budgets.open_months import RegionSums
     from metering.billing.day_sums.keeper import DaySumKeeper, Kept
-    from metering.stores.clock import Clock, Deadline
+    from metering.stores.clock import Alerts, Clock, Deadline
     from metering.stores.items import ItemStore
-    from metering.stores.objects import ObjectStore
-    from metering.stores.telemetry import Alerts
+
+
+# A month that has ended is judged until it is closed in every region. That is 72 hours after its end, unless something
+# is wrong with its count, and then there is an alarm about that.
+_MONTH_LASTS_S = 5 * DAY_S
+# Messages of one day and region about unusual usage. If there are more, one message names the rest.
+MOST_MESSAGES = 20
+# Alerts of this long are figures of the watch.
+_REMEMBERED_S = 2 * DAY_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One look at everything, at home."""
+
+    months: OpenMonths
+    budgets: Sequence[Budget]
+    left_out: tuple[str, ...]
+    now_s: int
+    stage: str
+    home: str
+
+    @property
+    def setting(self) -> Setting:
+        book = self.months.terms.book
+        return Setting(
+            stage=self.stage,
+            home=self.home,
+            now_s=self.now_s,
+            through_s=self.months.through_s,
+            prices="" if book is None else f"{book.name} {book.version}",
+            reach=self.months.reach,
+            left_out=self.left_out,
+        )
+
+    def alerts(self) -> tuple[list[StoredAlert], int]:
+        """An alert for each threshold that is crossed, and how many budgets were judged."""
+        # Where the watch has not measured yet, what is counted so far is all that is known.
+        evaluation = Evaluation(months=self.months, through_s=self.months.through_s or self.now_s)
+        found: list[StoredAlert] = []
+        judged = 0
+        for budget in self.budgets:
+            asks = any(threshold.measure == "forecast" for threshold in budget.thresholds)
+            for epoch_s in (self.now_s - (_MONTH_LASTS_S if budget.period == "month" else DAY_S), self.now_s):
+                period = period_at(budget, epoch_s)
+                ended = epoch_s != self.now_s
+                if self.months.is_closed(period.month) or (ended and period == period_at(budget, self.now_s)):
+                    continue
+                standing = evaluation.standing(budget, period, forecast=asks and not self.left_out)
+                found += (budget_alert(standing, threshold, self.setting) for threshold in standing.crossed)
+                judged += 1
+        return found, judged
+
+    def unusual(self, region: ReadRegion, figures: BillerFigures) -> list[StoredAlert]:
+        """Messages about the last whole day of a region, unless an earlier run has looked at it."""
+        book, day_s, name = self.months.terms.book, region.last_whole_day(), region.region
+        if book is None or day_s is None or figures.looked.get(name, "") >= date_of(day_s):
+            return []
+        found = anomalies_of(region.month(date_of(day_s)[:7]), day_s, book)
+        told = [anomaly_alert(each, self.setting) for each in found[:MOST_MESSAGES]]
+        if len(found) > MOST_MESSAGES:
+            told.append(more_anomalies_alert(name, day_s, len(found) - MOST_MESSAGES, self.setting))
+        return told
+
+    def keep_positions(self, objects: ObjectStore) -> None:
+        """Put the positions of payers of several accounts, so that one account can be priced alone."""
+        book = self.months.terms.book
+        if book is None:
+            return
+        for payer in self.months.terms.organization.payers:
+            if len(payer.members) < 2:
+                continue
+            for name in self._open_months():
+                costs = self.months.costs_of(payer.payer_id, name)
+                if costs is None or not costs.usage.days():
+                    continue
+                kept = KeptPositions(
+                    as_of=moment(self.now_s),
+                    through=moment(self.months.through_s),
+                    book=(book.name, book.version, book.sha256),
+                    overrides=self.months.terms.overrides.version,
+                    organization=self.months.terms.organization.version,
+                    regions=tuple(region.region for region in self.months.regions),
+                    left_out=self.left_out,
+                    positions=costs.positions,
+                )
+                objects.put(positions_key(name, payer.payer_id), kept.to_json(), if_absent=False)
+
+    def figures(self, before: BillerFigures, book: AlertBook, since: str) -> BillerFigures:
+        """Figures for the watch."""
+        unpriced = unpriced_in(self.months, self._recent_months())
+        stuck = blocked(
+            self.months,
+            self._recent_months(),
+            left_out=self.left_out,
+            unpriced=unpriced,
+            now_s=self.now_s,
+        )
+        recent_s = self.now_s - _REMEMBERED_S
+        days = {region.region: region.last_whole_day() for region in self.months.regions}
+        looked = {name: date_of(day_s) for name, day_s in days.items() if day_s is not None}
+        return replace(
+            before,
+            unpriced_bytes=unpriced.total_bytes,
+            unpriced_types=unpriced.types,
+            blocked_months=tuple(stuck),
+            why=next(iter(stuck.values()), ""),
+            crossed_s=tuple(alert.made_s for alert in book.known(since) if alert.made_s >= recent_s),
+            left_out=self.left_out,
+            looked={**before.looked, **looked},
+        )
+
+    def _open_months(self) -> list[str]:
+        return [name for name in self._recent_months() if not self.months.is_closed(name)]
+
+    def _recent_months(self) -> list[str]:
+        """This month and the last one, in order."""
+        this = month_of(hour_of(self.now_s))
+        first_s, _ = month_bounds_s(this)
+        return [month_of(first_s - HOUR_S), this]
+
 
 # Alerts of this month and of the last two are sent until the topic has answered.
 _SENT_FOR_S = 62 * DAY_S

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from metering.billing.budgets.costs import PayerCosts, PayerMonth
-from metering.billing.budgets.profiles import HISTORY_DAYS, HourShares
-from metering.billing.budgets.summaries import DaySummaries, Grouping
-from metering.billing.day_sums.index import DayIndexes
-from metering.billing.day_sums.region_month import SummedMonth
-from metering.billing.day_sums.uncounted import reach_of
-from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices
-from metering.errors import ObjectMissingError, UnavailableError
-from metering.hours import month_bounds_s, month_of
+from metering.billing.budgets.forecasts import HISTORY_DAYS, HourShares
+from metering.billing.budgets.summaries import DaySummaries, Grouping, PayerCosts, PayerMonth
+from metering.billing.day_sums.days import SummedMonth
+from metering.billing.day_sums.index import DayIndex, DayIndexes, Reach, reach_of
+from metering.billing.prices.book import PriceBook, Product
+from metering.billing.rating.lines import Positions
+from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices, find
+from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableError
+from metering.hours import month_bounds_s, month_of, rfc3339
+from metering.stores.fields import Fields
+from metering.stores.objects import ObjectStore, positions_key
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from metering.billing.budgets.budget import Budget
-    from metering.billing.day_sums.index import DayIndex
-    from metering.billing.day_sums.uncounted import Reach
-    from metering.billing.organization.payers import Organization
-    from metering.billing.prices.book import PriceBook
-    from metering.billing.prices.overrides import Overrides
+    from metering.billing.organization import Organization
+    from metering.billing.prices.store import Overrides
+    from metering.billing.usage.months import Sold
     from metering.lake.ports import TotalsReader
-    from metering.stores.objects import ObjectStore
 
 
 # The compactor takes hours of today within one hour of their first rows, unless it is behind.
@@ -225,3 +226,183 @@ class OpenMonths:
         return Grouping(
             organization=organization, payers=None if everybody else frozenset(named), apart=frozenset(apart)
         )
+
+
+# A month is closed 72 hours after its end; two days more are for people.
+_PATIENCE_S = 5 * DAY_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpriced:
+    """Usage of open months that a book says nothing about.
+
+    Attributes:
+        bytes: By month and by what is sold.
+    """
+
+    bytes: Mapping[str, Mapping[Sold, int]]
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(size for solds in self.bytes.values() for size in solds.values())
+
+    @property
+    def types(self) -> int:
+        """Number of usage types."""
+        return len({sold.usage_type for solds in self.bytes.values() for sold in solds})
+
+
+def unpriced_in(months: OpenMonths, names: Iterable[str]) -> Unpriced:
+    """What is unpriced in some months, over all accounts. Without a price book nothing is looked for."""
+    book = months.terms.book
+    return Unpriced(bytes={} if book is None else {name: _unpriced(months, name, book) for name in names})
+
+
+def _unpriced(months: OpenMonths, name: str, book: PriceBook) -> dict[Sold, int]:
+    found: dict[Sold, int] = {}
+    for region in months.months(name):
+        for day_s in region.days:
+            for hour_s, solds in months.summaries.everything(region, day_s).items():
+                for sold, size in solds.items():
+                    if _has_no_price(book, sold, hour_s):
+                        found[sold] = found.get(sold, 0) + size
+    return found
+
+
+def _has_no_price(book: PriceBook, sold: Sold, hour_s: int) -> bool:
+    product = find(book, sold)
+    # A product has no price before its first one.
+    return product is None or (isinstance(product, Product) and product.version_at(hour_s) is None)
+
+
+def blocked(
+    months: OpenMonths, names: Iterable[str], *, left_out: Sequence[str], unpriced: Unpriced, now_s: int
+) -> dict[str, str]:
+    """Months that ended long enough ago to be invoiced and cannot be, each with the reason in words.
+
+    Without a price book nobody invoices.
+    """
+    if months.terms.book is None:
+        return {}
+    found: dict[str, str] = {}
+    for name in sorted(set(names)):
+        _, after_s = month_bounds_s(name)
+        if now_s >= after_s + _PATIENCE_S and any(region.days for region in months.months(name)):
+            why = _reason(months, name, left_out, unpriced)
+            if why:
+                found[name] = why
+    return found
+
+
+def _reason(months: OpenMonths, name: str, left_out: Sequence[str], unpriced: Unpriced) -> str:
+    still_open = [region.region for region in months.regions if name not in region.index.closed]
+    if still_open:
+        return f"{name} is not closed in {', '.join(still_open)}"
+    if left_out:
+        return f"{', '.join(left_out)} gave no answer"
+    types = sorted({sold.usage_type for sold in unpriced.bytes.get(name, {})})
+    return f"{name} has usage without a price, whose payers get no invoice: {', '.join(types[:5])}" if types else ""
+
+
+_SCHEMA = "metering.positions/1"
+# Three runs of a biller that runs as seldom as it may.
+_CURRENT_FOR_S = 6 * HOUR_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptPositions:
+    """Positions of one payer, and what they were found by.
+
+    Attributes:
+        as_of: When they were found, RFC 3339.
+        through: Up to when the count of all regions was complete, RFC 3339; empty if it was not known.
+        book: Name, version and digest of the price book.
+        overrides, organization: Versions.
+        regions: Regions whose usage is in them.
+        left_out: Regions that gave no answer.
+    """
+
+    as_of: str
+    through: str
+    book: tuple[str, int, str]
+    overrides: int
+    organization: int
+    regions: tuple[str, ...]
+    left_out: tuple[str, ...]
+    positions: Positions
+
+    def fits(self, book: PriceBook, overrides_version: int, organization_version: int) -> bool:
+        """Whether they were found by these prices and payers, and with the usage of every region."""
+        now = ((book.name, book.version, book.sha256), overrides_version, organization_version)
+        return now == (self.book, self.overrides, self.organization) and not self.left_out
+
+    def is_current(self, regions: Iterable[str], now_s: int) -> bool:
+        """Whether the biller has just found them, with the usage of all of these regions.
+
+        The biller runs every two hours at most. If it stands still, usage goes on without it, and what it kept says
+        less and less: its tiers would be too low, and what was free once would stay free.
+        """
+        made_s = datetime.fromisoformat(self.as_of).timestamp()
+        return now_s - made_s <= _CURRENT_FOR_S and set(regions) <= set(self.regions)
+
+    def to_json(self) -> bytes:
+        name, version, sha256 = self.book
+        return json.dumps(
+            {
+                "schema": _SCHEMA,
+                "month": self.positions.month,
+                "payer": self.positions.payer_id,
+                "as_of": self.as_of,
+                "through": self.through,
+                "book": {"name": name, "version": version, "sha256": sha256},
+                "overrides": self.overrides,
+                "organization": self.organization,
+                "regions": list(self.regions),
+                "left_out": list(self.left_out),
+                "positions": self.positions.to_value(),
+            },
+            separators=(",", ":"),
+        ).encode()
+
+    @classmethod
+    def from_json(cls, body: bytes, key: str) -> KeptPositions:
+        """Inverse of `to_json`.
+
+        Raises:
+            LedgerCorruptError: They are no such positions.
+        """
+        fields = Fields.of_json(body, key)
+        fields.one_of("schema", (_SCHEMA,))
+        book = fields.nested("book")
+        try:
+            positions = Positions.from_value(json.loads(body)["positions"])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise LedgerCorruptError(f"{key}: {error}") from error
+        return cls(
+            as_of=fields.text("as_of"),
+            through=fields.any_text("through"),
+            book=(book.text("name"), book.whole("version"), book.any_text("sha256")),
+            overrides=fields.whole("overrides"),
+            organization=fields.whole("organization"),
+            regions=fields.texts("regions"),
+            left_out=fields.texts("left_out"),
+            positions=positions,
+        )
+
+
+def read_positions(objects: ObjectStore, month: str, payer_id: str) -> KeptPositions | None:
+    """The kept positions of a payer's month; None if the biller keeps none.
+
+    Raises:
+        LedgerCorruptError: What is kept is something else.
+    """
+    key = positions_key(month, payer_id)
+    try:
+        return KeptPositions.from_json(objects.get(key), key)
+    except ObjectMissingError:
+        return None
+
+
+def moment(epoch_s: int) -> str:
+    """RFC 3339 of a second; empty for 0, which is not known."""
+    return rfc3339(epoch_s) if epoch_s else ""

@@ -12,19 +12,31 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import heapq
 import io
 import json
 import zlib
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.errors import LedgerCorruptError, ObjectDamagedError
-from metering.hours import hour_label
-from metering.stores.bucket import rated_accounts_key
+from metering.audit.verification import EVERY_ACCOUNT, Difference
+from metering.billing.day_sums.days import head_of
+from metering.billing.day_sums.index import DayIndex, DayIndexes, KeptAccounts
+from metering.errors import LedgerCorruptError, ObjectDamagedError, ObjectMissingError
+from metering.hours import hour_label, month_bounds_s, month_of
+from metering.lake.ports import LakeReader, RowQuery, TotalsReader
+from metering.ledger.booked_hours import Published, RowSource, published_in
 from metering.stores.fields import Fields
-from metering.usage.totals import Total
+from metering.stores.objects import ObjectStore, rated_accounts_key
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import ZERO, Total, UsageKey, add_totals, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from metering.stores.items import ItemStore
+
 
 _SCHEMA = "metering.month-accounts/1"
 _LEVEL = 6
@@ -142,3 +154,267 @@ def _sums(lines: list[bytes]) -> Iterator[AccountSum]:
 
 def _line(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+
+
+# What one turn of the keeper adds to the accounts of months: the same files as to the sums of days.
+#
+# A month's accounts cover whole days, which the index names beside their key. A day that they do not cover yet,
+# because
+# an earlier release summed it or the object was lost, is filled in from the lake files that the sums of that day
+# name.
+
+
+if TYPE_CHECKING:
+    Entries = Iterable[tuple[UsageKey, Total]]
+
+
+# Of so many newest months it is seen each time whether their accounts are still there. Whoever deletes them has them
+# made anew.
+_LOOKED_AFTER = 3
+
+
+class MonthAddition:
+    """What is added to the accounts of one month. Mutable.
+
+    Args:
+        before: The accounts so far; None if there are none.
+        days: First hours of the days that they cover.
+    """
+
+    def __init__(self, before: AccountsReader | None, days: frozenset[int]) -> None:
+        self.days = set(days)
+        self.changed = False
+        self._before = before
+        self._hours: dict[int, Total] = {} if before is None else dict(before.hours)
+        self._sums: dict[str, AccountSum] = {}
+
+    def add(self, hour_s: int, totals: Mapping[str, Total]) -> None:
+        """Add what accounts have in one lake file of an hour. Its day is covered."""
+        self.changed = True
+        for account_id, total in totals.items():
+            added = AccountSum(account_id, total.bytes, total.records, hour_s, hour_s)
+            known = self._sums.get(account_id)
+            self._sums[account_id] = added if known is None else known.plus(added)
+        self._hours[hour_s] = self._hours.get(hour_s, ZERO).plus(sum_totals(totals.values()))
+
+    def cover(self, day_s: int, day: MonthAddition) -> None:
+        """Add a whole day that was not covered."""
+        self.changed = True
+        self.days.add(day_s)
+        add_totals(self._hours, day._hours)
+        for account_id, added in day._sums.items():
+            known = self._sums.get(account_id)
+            self._sums[account_id] = added if known is None else known.plus(added)
+
+    def body(self, month: str) -> bytes:
+        """Content of the new object."""
+        before = () if self._before is None else self._before.accounts()
+        both = heapq.merge(before, (self._sums[account_id] for account_id in sorted(self._sums)))
+        return accounts_body(month, self._hours, merged(both))
+
+
+class AccountTurn:
+    """Adds to the accounts of months. Mutable: fill it, then `put`.
+
+    Args:
+        index: The index in force.
+        objects: Where the accounts are.
+        totals: Reads what is in a lake file.
+    """
+
+    def __init__(self, index: DayIndex, objects: ObjectStore, totals: TotalsReader) -> None:
+        self._index = index
+        self._objects = objects
+        self._totals = totals
+        self._months: dict[str, MonthAddition] = {}
+        newest = sorted(index.accounts.items())[-_LOOKED_AFTER:]
+        self._lost = {kept.key for _, kept in newest if objects.head(kept.key) is None}
+
+    def counting(self, hour_s: int, totals: Entries) -> Entries:
+        """The totals of a lake file, as they are; they are added if the accounts of the month cover its day."""
+        day_s = hour_s - hour_s % DAY_S
+        month = self._month(day_s)
+        if day_s not in self._index.days:
+            # Nothing of the day is counted yet, so that this file is the first of it.
+            month.days.add(day_s)
+        return _told(month, hour_s, totals) if day_s in month.days else totals
+
+    def fill(self, days: Mapping[int, str], *, most_files: int) -> bool:
+        """Add days that are not covered; returns whether all are.
+
+        Args:
+            days: First hour of each day of the region -> key of its sums, those of this turn among them.
+            most_files: No further day is begun after so many lake files.
+        """
+        for day_s, key in sorted(days.items(), reverse=True):
+            if self._covers(day_s):
+                continue
+            if most_files <= 0:
+                return False
+            with suppress(ObjectMissingError, ObjectDamagedError):
+                # Sums of days have a retention. A day that is gone is not filled in, and its month is not listed.
+                most_files -= self._add_day(key)
+        return True
+
+    def put(self) -> dict[str, KeptAccounts]:
+        """Put the accounts of the months that have changed; returns them all, as the index names them."""
+        made: dict[str, KeptAccounts] = dict(self._index.accounts)
+        for month, addition in self._months.items():
+            before = made.get(month)
+            if not addition.changed and before is not None and before.days == addition.days:
+                continue
+            body = addition.body(month)
+            key = accounts_key(month, body)
+            self._objects.put(key, body, if_absent=False)
+            made[month] = KeptAccounts(key=key, days=frozenset(addition.days))
+        return made
+
+    def _covers(self, day_s: int) -> bool:
+        month = month_of(day_s)
+        if month in self._months:
+            return day_s in self._months[month].days
+        kept = self._index.accounts.get(month)
+        return kept is not None and day_s in kept.days and kept.key not in self._lost
+
+    def _add_day(self, key: str) -> int:
+        """Add the day of these sums, whole or not at all; returns the number of its lake files."""
+        with self._objects.open(key) as body:
+            head = head_of(body, key)
+        day = MonthAddition(None, frozenset())
+        for hour_s, files in head.files.items():
+            for file in files:
+                for _ in _told(day, hour_s, self._totals.of(file)):
+                    pass
+        self._month(head.day_s).cover(head.day_s, day)
+        return sum(map(len, head.files.values()))
+
+    def _month(self, day_s: int) -> MonthAddition:
+        month = month_of(day_s)
+        if month not in self._months:
+            self._months[month] = self._begun(month)
+        return self._months[month]
+
+    def _begun(self, month: str) -> MonthAddition:
+        kept = self._index.accounts.get(month)
+        if kept is not None:
+            try:
+                return MonthAddition(AccountsReader(self._objects.get(kept.key), kept.key), kept.days)
+            except (ObjectMissingError, ObjectDamagedError):
+                # It is derived: all of its days are filled in again.
+                pass
+        return MonthAddition(None, frozenset())
+
+
+def _told(month: MonthAddition, hour_s: int, totals: Entries) -> Iterator[tuple[UsageKey, Total]]:
+    """The totals, which are added to a month when all of them were read."""
+    sums: dict[str, Total] = {}
+    for entry in totals:
+        key, total = entry
+        known = sums.get(key.account_id)
+        sums[key.account_id] = total if known is None else known.plus(total)
+        yield entry
+    month.add(hour_s, sums)
+
+
+# Are the accounts of months those of the lake? The reconciler's fourth figure, beside markers, usage and rows.
+#
+# What is published never changes, and the index says how far the accounts have counted it. So one look is enough.
+
+
+_BY_ACCOUNT = RowQuery(columns=("account_id",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountCheck:
+    """Compares the accounts of months with what was published.
+
+    Attributes:
+        reader: Counts rows of lake files.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    reader: LakeReader
+
+    def differences(self, *, from_s: int, to_s: int, deep: bool = False) -> list[Difference]:
+        """Differences of hours in `[from_s, to_s)`, and of the sum over the accounts of their months.
+
+        Args:
+            from_s: First second of the hours that are compared.
+            to_s: The second after them.
+            deep: Also count the rows of months that lie in the range whole, account by account.
+
+        Raises:
+            UnavailableError: A read failed.
+            LedgerCorruptError: What was published in an hour cannot be read.
+        """
+        try:
+            index = DayIndexes(objects=self.objects).newest()
+        except (LedgerCorruptError, ObjectMissingError):
+            # The biller fails by it, which has an alarm of its own; or it has put another one in this moment.
+            return []
+        found: list[Difference] = []
+        for month, kept in sorted(index.accounts.items()):
+            first_s, after_s = month_bounds_s(month)
+            if first_s < to_s and from_s < after_s:
+                whole = deep and from_s <= first_s and (after_s <= to_s or after_s > max(kept.days) + DAY_S)
+                found += self._month(month, kept, index, (from_s, to_s), deep=whole)
+        return found
+
+    def _month(
+        self, month: str, kept: KeptAccounts, index: DayIndex, times: tuple[int, int], *, deep: bool
+    ) -> Iterator[Difference]:
+        days = sorted(day_s for day_s in kept.days if _is_whole(day_s, index))
+        hours = [h for day_s in days for h in range(day_s, day_s + DAY_S, HOUR_S) if times[0] <= h < times[1]]
+        published = {hour_s: self._published(hour_s, index) for hour_s in hours}
+        reader = self._reader(kept)
+        shown: Mapping[int, Total] = {} if reader is None else reader.hours
+        for hour_s, sources in published.items():
+            rows = Total(sum(source.bytes for source in sources), sum(source.rows for source in sources))
+            if shown.get(hour_s, ZERO) != rows:
+                yield _difference(hour_s, shown.get(hour_s, ZERO), rows)
+        if reader is None:
+            return
+        of_accounts = sum_totals(Total(each.bytes, each.records) for each in reader.accounts())
+        of_hours = sum_totals(shown.values())
+        if of_accounts != of_hours:
+            yield _difference(month_bounds_s(month)[0], of_accounts, of_hours, account_id=EVERY_ACCOUNT)
+        if deep and len(days) == len(kept.days):
+            yield from self._by_account(month, reader, published)
+
+    def _by_account(
+        self, month: str, reader: AccountsReader, published: Mapping[int, list[RowSource]]
+    ) -> Iterator[Difference]:
+        counted: dict[str, AccountSum] = {}
+        for hour_s, sources in published.items():
+            for (account_id,), total in self.reader.totals(sources, _BY_ACCOUNT).items():
+                added = AccountSum(str(account_id), total.bytes, total.records, hour_s, hour_s)
+                known = counted.get(added.account_id)
+                counted[added.account_id] = added if known is None else known.plus(added)
+        kept = {each.account_id: each for each in reader.accounts()}
+        for account_id in sorted(counted.keys() | kept.keys()):
+            nothing = AccountSum(account_id, 0, 0, 0, 0)
+            one, other = kept.get(account_id, nothing), counted.get(account_id, nothing)
+            if one != other:
+                expected, found = Total(one.bytes, one.records), Total(other.bytes, other.records)
+                yield _difference(month_bounds_s(month)[0], expected, found, account_id=account_id)
+
+    def _published(self, hour_s: int, index: DayIndex) -> list[RowSource]:
+        """Lake files of an hour, of the runs that are counted."""
+        items = map(Published.from_item, published_in(self.items, hour_s))
+        return [source for each in items if each.run <= index.runs.get(each.shard, 0) for source in each.sources]
+
+    def _reader(self, kept: KeptAccounts) -> AccountsReader | None:
+        try:
+            return AccountsReader(self.objects.get(kept.key), kept.key)
+        except (ObjectMissingError, ObjectDamagedError):
+            return None
+
+
+def _is_whole(day_s: int, index: DayIndex) -> bool:
+    # A run of the time before may have published rows of the first minutes of the first day: clocks differ.
+    return not index.from_s or day_s > index.from_s
+
+
+def _difference(hour_s: int, accounts: Total, rows: Total, *, account_id: str = "") -> Difference:
+    return Difference(between="accounts/rows", hour_s=hour_s, account_id=account_id, expected=accounts, found=rows)

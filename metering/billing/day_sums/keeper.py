@@ -12,16 +12,23 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from metering.billing.day_sums.account_turn import AccountTurn
-from metering.billing.day_sums.adding import DayAddition
-from metering.billing.day_sums.days import DayReader, day_body, digest_of, empty_day
-from metering.billing.day_sums.index import DayIndex, DayIndexes
-from metering.billing.day_sums.uncounted import MOST_LISTED, Reach, Uncounted, all_done, list_unpublished, newest_runs
+from metering.billing.day_sums.accounts import AccountTurn
+from metering.billing.day_sums.days import DayAddition, DayReader, day_body, digest_of, empty_day
+from metering.billing.day_sums.index import (
+    MOST_LISTED,
+    DayIndex,
+    DayIndexes,
+    Reach,
+    Uncounted,
+    all_done,
+    list_unpublished,
+    newest_runs,
+)
 from metering.lake.plan import Plan
-from metering.ledger.booked_hours import Published, published_key
+from metering.ledger.booked_hours import LakeFile, Published, published_key
 from metering.ledger.runs import Run, lake_chain, newest_first, run_key
 from metering.ledger.shards import known_shards
-from metering.stores.bucket import rated_day_key
+from metering.stores.objects import ObjectStore, rated_day_key
 from metering.stores.writes import Table
 from metering.units import DAY_S
 from metering.usage.totals import Total
@@ -30,10 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from metering.lake.ports import TotalsReader
-    from metering.ledger.booked_hours import LakeFile
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
-    from metering.stores.objects import ObjectStore
 
 # At its first run, the biller looks back this far: two whole months, for forecasts and for what is usual.
 _LOOKS_BACK_S = 70 * DAY_S

@@ -2,31 +2,202 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.billing.invoices.document import INVOICE_NUMBER, Invoice
-from metering.billing.invoices.tally import Tally, unbilled
-from metering.billing.rating.corrections import corrected
-from metering.billing.rating.late_usage import LateUsage, Together
-from metering.billing.rating.months import rated_month
+from metering.billing.invoices.document import (
+    INVOICE_NUMBER,
+    AccountDetail,
+    Invoice,
+    InvoiceLine,
+    InvoiceStore,
+    LineKey,
+    PricePart,
+    Share,
+    Unbilled,
+)
+from metering.billing.money import cents_of
+from metering.billing.rating.corrections import LateUsage, Together, corrected
+from metering.billing.rating.lines import PriceState, RatedLine
 from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater
-from metering.billing.usage.months import MonthUsage
-from metering.billing.usage.ports import Sold
+from metering.billing.rating.rater import Rater, rated_month
+from metering.billing.usage.months import MergedUsage, MonthUsage, Sold, UsageLine
 from metering.hours import months_between
 from metering.units import DAY_S
+from metering.usage.usage_types import CLOUDFRONT_SERVICE, billing_prefixes, is_region
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from metering.billing.invoices.inputs import Inputs, Rates
-    from metering.billing.invoices.ports import UsageSource
-    from metering.billing.invoices.rates import RateShelf
-    from metering.billing.rating.lines import RatedLine
+    from metering.billing.invoices.inputs import Inputs, Rates, RateShelf, UsageSource
+    from metering.billing.organization import Organization, Payer
     from metering.billing.rating.payer_prices import PayerPrices
-    from metering.billing.usage.merged import MergedUsage
-    from metering.billing.usage.ports import UsageLine
+    from metering.usage.totals import Service, UsageType
+
+
+GLOBAL_REGION = "global"
+"""Region of usage that is in none, such as that of an edge of CloudFront."""
+_REGION_NAME = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+(?=-)")
+# Usage types of the region whose prefix AWS leaves out.
+_BARE = ("DataTransfer-", "C3DataTransfer-", "CloudFront-", "Unclassified-")
+_BARE_REGION = "us-east-1"
+# Producers may name usage types of their own, any number of them.
+_REMEMBERED = 4_096
+
+
+class Charge(NamedTuple):
+    """One rated line of an invoice, a draft or a credit note, with what it belongs to.
+
+    Attributes:
+        payer: Who pays it.
+        rated: The line. Of a credit note: what was billed with its bytes negative, and what should have been.
+        invoice_id: Document that bills it; drafts have the number that they will get.
+        region: Region of the line, as `region_of` gives it: a charge and its invoice line have the same.
+        billing_month: Month that books it, `2026-11`. Of a correction or a credit note it is later than the month of
+            its hour.
+        corrects: The line corrects a month that was closed: FOCUS's ChargeClass is `Correction`.
+        credit_of: Id of the invoice that a credit note corrects; empty for an invoice.
+    """
+
+    payer: Payer
+    rated: RatedLine
+    invoice_id: str
+    region: str
+    billing_month: str
+    corrects: bool
+    credit_of: str = ""
+
+
+def region_of(line: UsageLine) -> str:
+    """The region that a line is billed in, by its usage type; by its locations if that names none."""
+    if line.service != CLOUDFRONT_SERVICE:
+        named = _named_region(line.usage_type)
+        if named:
+            return named
+    sides = (location.partition("/")[0] for location in (line.from_location, line.to_location))
+    return next(filter(is_region, sides), GLOBAL_REGION)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _named_region(usage_type: str) -> str:
+    prefixed = _regions().get(usage_type.partition("-")[0])
+    if prefixed:
+        return prefixed
+    # The name of a region without a known prefix stands in for it.
+    spelled = _REGION_NAME.match(usage_type)
+    if spelled:
+        return spelled.group()
+    return _BARE_REGION if usage_type.startswith(_BARE) else ""
+
+
+@cache
+def _regions() -> Mapping[str, str]:
+    return {prefix: region for region, prefix in billing_prefixes().items()}
+
+
+class _Cost(NamedTuple):
+    bytes: int
+    exact: int
+
+
+_NOTHING = _Cost(0, 0)
+
+
+class LineSums:
+    """What one line adds up to. Mutable.
+
+    Attributes:
+        parts: (price, list price) -> bytes.
+        hours: First and last hour of use; None before the first rated line.
+    """
+
+    __slots__ = ("hours", "parts", "usage_types")
+
+    def __init__(self) -> None:
+        self.parts: dict[tuple[int, int], int] = {}
+        self.usage_types: set[str] = set()
+        self.hours: tuple[int, int] | None = None
+
+    def add(self, rated: RatedLine) -> None:
+        """Take in one rated line."""
+        line, price = rated.line, (rated.price, rated.list_price)
+        self.parts[price] = self.parts.get(price, 0) + line.bytes
+        self.usage_types.add(line.usage_type)
+        first_s, last_s = self.hours or (line.hour_s, line.hour_s)
+        self.hours = (min(first_s, line.hour_s), max(last_s, line.hour_s))
+
+
+class Tally:
+    """Adds up rated lines. Mutable.
+
+    Attributes:
+        unrated, unpriced: (month, region, service, usage type) -> bytes.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[LineKey, LineSums] = {}
+        self.shares: dict[tuple[str, LineKey], _Cost] = {}
+        self.unrated: dict[tuple[str, str, Service, UsageType], int] = defaultdict(int)
+        self.unpriced: dict[tuple[str, str, Service, UsageType], int] = defaultdict(int)
+
+    def add(self, month: str, rated: Iterable[RatedLine]) -> None:
+        """Take in lines about the usage of one month."""
+        for each in rated:
+            line = each.line
+            region = region_of(line)
+            if each.state is not PriceState.PRICED:
+                into = self.unrated if each.state is PriceState.UNRATED else self.unpriced
+                into[month, region, line.service, line.usage_type] += line.bytes
+                continue
+            key = LineKey(month, region, each.sku, each.rate_code, each.allowance)
+            sums = self.sums.get(key)
+            if sums is None:
+                sums = self.sums[key] = LineSums()
+            sums.add(each)
+            before = self.shares.get((line.account_id, key), _NOTHING)
+            self.shares[line.account_id, key] = _Cost(before.bytes + line.bytes, before.exact + each.exact)
+
+    def lines(self, month: str) -> tuple[tuple[InvoiceLine, ...], tuple[InvoiceLine, ...]]:
+        """Lines of the invoice's month, and of the months that it corrects; lines without any bytes are left out.
+
+        What only moved from one account to another is a line of 0 bytes: each account has its share of it.
+        """
+        made = [_line(key, sums, own=key.month == month) for key, sums in sorted(self.sums.items())]
+        shared = {key for (_, key), cost in self.shares.items() if cost != _NOTHING}
+        kept = [line for line in made if line.parts or line.key in shared]
+        own = tuple(line for line in kept if line.month == month)
+        return own, tuple(line for line in kept if line.month != month)
+
+    def accounts(self, lines: Iterable[InvoiceLine], names: Mapping[str, str]) -> tuple[AccountDetail, ...]:
+        """What each account has of the lines, by account id."""
+        places = {line.key: place for place, line in enumerate(lines)}
+        by_account: dict[str, list[Share]] = defaultdict(list)
+        for (account_id, key), cost in self.shares.items():
+            if key in places and cost != _NOTHING:
+                by_account[account_id].append(Share(places[key], cost.bytes, cost.exact))
+        return tuple(
+            AccountDetail(account_id=account_id, name=names.get(account_id, ""), shares=tuple(sorted(shares)))
+            for account_id, shares in sorted(by_account.items())
+        )
+
+
+def unbilled(sums: Mapping[tuple[str, str, Service, UsageType], int]) -> tuple[Unbilled, ...]:
+    """Usage without a price, in order; what a correction took back to nothing is left out."""
+    return tuple(Unbilled(*key, total) for key, total in sorted(sums.items()) if total)
+
+
+def _line(key: LineKey, sums: LineSums, *, own: bool) -> InvoiceLine:
+    parts = tuple(PricePart(*price, total) for price, total in sorted(sums.parts.items()) if total)
+    return InvoiceLine(
+        **key._asdict(),
+        usage_types=tuple(sorted(sums.usage_types)),
+        parts=parts,
+        cents=cents_of(sum(part.bytes * part.price for part in parts)),
+        hours=None if own else sums.hours,
+    )
 
 
 class Subject(NamedTuple):
@@ -128,3 +299,82 @@ def rated_by_days(prices: PayerPrices, usage: MergedUsage) -> Iterator[RatedLine
             yield from rater.rate(line)
     for day_s, wanted in sorted(by_hour.items()):
         yield from rater.rated(usage.lines_of(frozenset(wanted), day_s))
+
+
+def charges(document: Invoice, composer: Composer, store: InvoiceStore) -> Iterator[Charge]:
+    """The charges of an invoice, a draft or a credit note.
+
+    Those of a credit note are what was billed, with negative bytes, and what should have been, where they differ.
+
+    Raises:
+        InvoiceMissingError: A document that a credit note comes after is gone.
+        MeteringError: As `Composer.invoice` does.
+    """
+    subject = Subject(document.payer_id, document.month)
+    payer = composer.shelf.load(document.inputs.rates[document.month]).organization.payer(document.payer_id)
+    if document.kind == "credit":
+        before = store.find(document.month, document.payer_id, document.number - 1)
+        billed = document.inputs if before is None else before.invoice.inputs
+        rated = _changes(composer, subject, billed, document.inputs)
+    else:
+        rated = composer.rated(subject, document.inputs, hours=True)
+    for month, lines in rated:
+        corrects = document.kind == "credit" or month != document.month
+        for each in lines:
+            yield Charge(
+                payer=payer,
+                rated=each,
+                invoice_id=document.id,
+                region=region_of(each.line),
+                billing_month=document.billing_month,
+                corrects=corrects,
+                credit_of=document.credit_of,
+            )
+
+
+class _Side(NamedTuple):
+    """A payer's month by one set of rates."""
+
+    usage: MergedUsage
+    rater: Rater
+    organization: Organization
+
+
+def _changes(
+    composer: Composer, subject: Subject, billed: Inputs, right: Inputs
+) -> Iterator[tuple[str, Iterable[RatedLine]]]:
+    sides = [_side(composer, subject, inputs) for inputs in (billed, right)]
+    yield subject.month, _own_changes(subject.payer_id, *sides)
+    for month in sorted((billed.rates.keys() | right.rates.keys()) - {subject.month}):
+        if billed.rates.get(month) == right.rates.get(month):
+            continue
+        for inputs, back in ((billed, True), (right, False)):
+            if month in inputs.rates:
+                lines = composer.correction(subject, month, inputs.rates[month])
+                yield month, map(_taken_back, lines) if back else lines
+
+
+def _side(composer: Composer, subject: Subject, inputs: Inputs) -> _Side:
+    rates = inputs.rates[subject.month]
+    loaded = composer.shelf.load(rates)
+    usage = composer.booked_in(subject.month, rates).of(subject.payer_id)
+    prices = loaded.prices(subject.payer_id)
+    return _Side(usage, Rater(prices, positions(prices, usage)), loaded.organization)
+
+
+def _own_changes(payer_id: str, billed: _Side, right: _Side) -> Iterator[RatedLine]:
+    for line in right.usage.lines():
+        now = tuple(right.rater.rate(line))
+        both = billed.organization.payer_of(line.account_id, line.hour_s) == payer_id
+        before = tuple(billed.rater.rate(line)) if both else ()
+        if now != before:
+            yield from map(_taken_back, before)
+            yield from now
+    for line in billed.usage.lines():
+        # Those that another payer pays now.
+        if right.organization.payer_of(line.account_id, line.hour_s) != payer_id:
+            yield from map(_taken_back, billed.rater.rate(line))
+
+
+def _taken_back(rated: RatedLine) -> RatedLine:
+    return rated._replace(line=rated.line._replace(bytes=-rated.line.bytes))

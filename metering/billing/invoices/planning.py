@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from metering.billing.invoices.document import INVOICE_NUMBER
+from metering.billing.invoices.document import INVOICE_NUMBER, InvoiceStore, Stored
 from metering.billing.invoices.inputs import ENGINE_VERSION, Inputs, Rates
-from metering.billing.prices.book import NotSold, Product
+from metering.billing.prices.book import NotSold, PriceBook, Product
 from metering.billing.prices.difference import reprices_from
-from metering.billing.prices.matching import find
-from metering.billing.usage.ports import Sold
+from metering.billing.rating.payer_prices import find
+from metering.billing.usage.months import Sold, UsageLine
 from metering.hours import month_bounds_s, month_of, months_between
 from metering.usage.totals import Service, UsageType
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from metering.billing.invoices.composing import Composer, Subject
-    from metering.billing.invoices.store import InvoiceStore, Stored
-    from metering.billing.prices.book import PriceBook
-    from metering.billing.usage.ports import UsageLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from metering.billing.documents.written import gb_text, hour_text
+from metering.billing.documents import gb_text, hour_text
 from metering.billing.money import usd_text
 from metering.billing.prices.document import tiers_value
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from metering.billing.documents.strict_json import DocumentRefusedError, strict_json
-from metering.billing.documents.written import bytes_of_gb, gb_text, hour_of_text, hour_text
-from metering.billing.money import price_of, usd_text
+from metering.billing.documents import DocumentRefusedError, bytes_of_gb, gb_text, hour_of_text, hour_text, strict_json
+from metering.billing.money import UNITS_A_USD, price_of, usd_text
 from metering.billing.prices.book import (
     Allowance,
     NotSold,
@@ -19,11 +21,190 @@ from metering.billing.prices.book import (
     Services,
     Tier,
 )
-from metering.billing.prices.checks import problems_of
-from metering.units import GIB
+from metering.units import GIB, HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+
+
+BOOK_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+RESERVED_NAMES = frozenset({"overrides"})
+"""Names below `prices/` that are no book."""
+_SKU = re.compile(r"[A-Z0-9]{4,32}")
+_RATE = re.compile(r"[A-Z0-9]{4,32}(\.[A-Z0-9]{4,32}){2}")
+_MOST_PRICE = 1_000_000 * UNITS_A_USD
+_MOST_PATTERN = 200
+# Letters, groups of alternatives, and `.*`: enough to name usage types, and nothing that takes long to match.
+_PATTERN = re.compile(r"(?:[A-Za-z0-9:_-]|\\\.|\.\*|\((?:[A-Za-z0-9:_-]+\|)*[A-Za-z0-9:_-]+\))+")
+_MOST_WILD = 3
+
+
+def problems_of(book: PriceBook) -> list[str]:
+    """Every problem of a book; empty if it may be written."""
+    return [
+        *_of_name(book),
+        *(problem for product in book.products for problem in _of_product(product)),
+        *_of_skus(book),
+        *_of_rates(book),
+        *_of_usage_types(book),
+        *_of_allowances(book),
+        *(problem for rule in book.not_sold for problem in _of_rule(rule)),
+    ]
+
+
+def _of_name(book: PriceBook) -> Iterator[str]:
+    if BOOK_NAME.fullmatch(book.name) is None or book.name in RESERVED_NAMES:
+        yield f"{book.name!r} is not the name of a book: a letter, then up to 31 of a-z, 0-9 and dashes"
+    if book.currency != "USD":
+        yield f"the currency is {book.currency}, and prices are in USD"
+    if not book.products:
+        yield "it has no products"
+
+
+def _of_product(product: Product) -> Iterator[str]:
+    where = f"product {product.sku}"
+    if _SKU.fullmatch(product.sku) is None:
+        yield f"{where}: that is no SKU, which is made of capital letters and digits"
+    if not product.usage_type:
+        yield f"{where}: it has no usage type"
+    if product.services.only and product.services.without:
+        yield f"{where}: services are named either by `only` or by `not`"
+    if not product.versions:
+        yield f"{where}: it has no prices"
+    begins = [version.from_s for version in product.versions]
+    if begins != sorted(set(begins)):
+        yield f"{where}: its prices do not follow each other in time"
+    for version in product.versions:
+        yield from _of_version(where, version)
+
+
+def _of_version(where: str, version: PriceVersion) -> Iterator[str]:
+    where = f"{where}, prices from {hour_text(version.from_s)}"
+    if version.from_s % HOUR_S:
+        yield f"{where}: they begin at no full hour"
+    if not version.tiers:
+        yield f"{where}: there is no tier"
+        return
+    if version.tiers[0].from_bytes != 0:
+        yield f"{where}: the first tier begins at {gb_text(version.tiers[0].from_bytes)} GB, and not at 0"
+    if version.tiers[-1].to_bytes is not None:
+        yield f"{where}: the last tier ends at {gb_text(version.tiers[-1].to_bytes)} GB, and has to be open"
+    for tier in version.tiers:
+        yield from _of_tier(where, tier)
+    for before, after in pairwise(version.tiers):
+        yield from _between(where, before, after)
+
+
+def _of_tier(where: str, tier: Tier) -> Iterator[str]:
+    if tier.to_bytes is not None and tier.to_bytes <= tier.from_bytes:
+        yield f"{where}: the tier from {gb_text(tier.from_bytes)} GB ends at {gb_text(tier.to_bytes)} GB"
+    if not 0 <= tier.price <= _MOST_PRICE:
+        yield f"{where}: a price lies outside of 0 to 1,000,000 USD a GB"
+    if _RATE.fullmatch(tier.rate_code) is None:
+        yield f"{where}: {tier.rate_code!r} is no rate code, which is <sku>.<offer term>.<rate>"
+
+
+def _between(where: str, before: Tier, after: Tier) -> Iterator[str]:
+    if before.to_bytes is None:
+        yield f"{where}: a tier that is open is not the last one"
+    elif before.to_bytes < after.from_bytes:
+        yield f"{where}: there is a gap from {gb_text(before.to_bytes)} to {gb_text(after.from_bytes)} GB"
+    elif before.to_bytes > after.from_bytes:
+        yield f"{where}: tiers overlap from {gb_text(after.from_bytes)} to {gb_text(before.to_bytes)} GB"
+
+
+def _of_skus(book: PriceBook) -> Iterator[str]:
+    for sku in _twice(product.sku for product in book.products):
+        yield f"product {sku} stands twice in the book"
+
+
+def _of_rates(book: PriceBook) -> Iterator[str]:
+    owners: dict[str, set[str]] = {}
+    for product in book.products:
+        for version in product.versions:
+            rates = [tier.rate_code for tier in version.tiers]
+            yield from (f"product {product.sku}: rate code {rate} stands twice in one list" for rate in _twice(rates))
+            for rate in rates:
+                owners.setdefault(rate, set()).add(product.sku)
+    for rate, skus in owners.items():
+        if len(skus) > 1:
+            yield f"rate code {rate} stands at several products: {', '.join(sorted(skus))}"
+
+
+def _of_usage_types(book: PriceBook) -> Iterator[str]:
+    for usage_type, products in book.by_usage_type.items():
+        for number, one in enumerate(products):
+            for other in products[number + 1 :]:
+                if _share(one.services, other.services):
+                    yield f"usage type {usage_type} is two products for one service: {one.sku} and {other.sku}"
+
+
+def _share(one: Services, other: Services) -> bool:
+    if one.only and other.only:
+        return bool(one.only & other.only)
+    if one.only or other.only:
+        named, rest = (one, other) if one.only else (other, one)
+        return bool(named.only - rest.without)
+    return True
+
+
+def _of_allowances(book: PriceBook) -> Iterator[str]:
+    for name in _twice(allowance.id for allowance in book.allowances):
+        yield f"allowance {name} stands twice in the book"
+    for allowance in book.allowances:
+        yield from _of_allowance(allowance, book)
+    yield from _of_shared(book)
+
+
+def _of_allowance(allowance: Allowance, book: PriceBook) -> Iterator[str]:
+    where = f"allowance {allowance.id}"
+    if not allowance.id:
+        yield "an allowance has no id"
+    if not allowance.bytes:
+        yield f"{where}: it gives nothing"
+    if not allowance.skus:
+        yield f"{where}: it names no product that it applies to"
+    if unknown := [sku for sku in allowance.skus if sku not in book.by_sku]:
+        yield f"{where}: it applies to products that are not in the book: {_some(unknown)}"
+    for sku in _twice(allowance.skus):
+        yield f"{where}: product {sku} is named twice"
+    if allowance.to_s is not None and allowance.to_s <= allowance.from_s:
+        yield f"{where}: it ends before it begins"
+
+
+def _of_shared(book: PriceBook) -> Iterator[str]:
+    """Two allowances of one product at one time: nobody could say which of them a byte uses up."""
+    for number, one in enumerate(book.allowances):
+        for other in book.allowances[number + 1 :]:
+            apart = (one.to_s is not None and one.to_s <= other.from_s) or (
+                other.to_s is not None and other.to_s <= one.from_s
+            )
+            if not apart and (shared := set(one.skus) & set(other.skus)):
+                yield f"allowances {one.id} and {other.id} apply to the same products: {_some(sorted(shared))}"
+
+
+def _of_rule(rule: NotSold) -> Iterator[str]:
+    if (
+        len(rule.pattern) > _MOST_PATTERN
+        or _PATTERN.fullmatch(rule.pattern) is None
+        or rule.pattern.count(".*") > _MOST_WILD
+    ):
+        yield (
+            f"{rule.pattern!r} is no pattern of usage types: letters, digits, `-`, `(a|b)`, and `.*` "
+            f"at most {_MOST_WILD} times"
+        )
+    if not rule.why.strip():
+        yield f"the rule {rule.pattern!r} does not say why"
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
 
 SCHEMA = "metering.prices/1"
 MOST_PRODUCTS = 100_000

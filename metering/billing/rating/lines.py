@@ -1,14 +1,22 @@
-"""What is rated, and what comes of it."""
+"""What is rated and what comes of it, where prices change along a month, and the cuts that accounts need of it."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from metering.billing.money import line_cost, quantity_of
+from metering.hours import month_bounds_s
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
-    from metering.billing.usage.ports import UsageLine
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from metering.billing.prices.book import Product, Tier
+    from metering.billing.rating.payer_prices import PayerPrices
+    from metering.billing.usage.months import LineKey, UsageLine
 
 
 class PriceState(StrEnum):
@@ -63,3 +71,270 @@ class RatedLine(NamedTuple):
     def cost(self) -> int:
         """Cost in 1e-10 USD, as a line of a bill has it (L1)."""
         return line_cost(self.line.bytes, self.price)
+
+
+# Where in a payer's month the allowance ends and tiers begin: the only thing that accounts need of one another.
+#
+# A position is a number of bytes of one product. Free bytes count the bytes that may be free, in the order of rating;
+# tiers count those that are paid. A cut is the place of a position in the usage. With its payer's cuts, any account,
+# day or hour can be priced alone.
+
+
+class Cut(NamedTuple):
+    """A place in the usage of a product: bytes into the line of a key and hour. Its fields are those of a `UsageLine`.
+
+    Lines that sort before it lie before it. With an empty account id it lies at the beginning of its hour.
+    """
+
+    hour_s: int
+    account_id: str = ""
+    service: Service = Service("")
+    usage_type: UsageType = UsageType("")
+    from_location: str = ""
+    to_location: str = ""
+    into_bytes: int = 0
+
+    @property
+    def key(self) -> LineKey:
+        """Key of the line."""
+        return self[:6]
+
+
+class FreePart(NamedTuple):
+    """What an allowance gives to a product.
+
+    Attributes:
+        bytes: How much.
+        cut: Where it ends; None if it does not end within the month.
+    """
+
+    allowance: str
+    bytes: int
+    cut: Cut | None
+
+
+class Threshold(NamedTuple):
+    """Where a tier of any price version begins: `from_bytes` beyond the allowances. `cut` None: it is not reached."""
+
+    from_bytes: int
+    cut: Cut | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkuPositions:
+    """Cuts of one product.
+
+    Attributes:
+        free: In the order in which allowances are used.
+        tiers: In the order of `from_bytes`, without the first tier, which begins at 0.
+    """
+
+    free: tuple[FreePart, ...] = ()
+    tiers: tuple[Threshold, ...] = ()
+
+    @property
+    def cuts(self) -> tuple[Cut | None, ...]:
+        """Those of allowances, and then those of tiers."""
+        return (*(part.cut for part in self.free), *(tier.cut for tier in self.tiers))
+
+    @property
+    def given(self) -> dict[str, int]:
+        """What each allowance gives, in the order in which they are used."""
+        return {part.allowance: part.bytes for part in self.free}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions:
+    """Cuts of a payer's month. They are few: for a product at most its allowances and the tiers of its versions.
+
+    Attributes:
+        book_sha256: Of the book that they are for.
+    """
+
+    payer_id: str
+    month: str
+    book_sha256: str = ""
+    skus: Mapping[str, SkuPositions] = field(default_factory=dict)
+
+    def to_value(self) -> dict[str, object]:
+        """As a JSON value. Bytes are texts, because they may be larger than what readers of JSON hold exactly."""
+        return {
+            "payer_id": self.payer_id,
+            "month": self.month,
+            "book_sha256": self.book_sha256,
+            "skus": {
+                sku: {
+                    "free": [[part.allowance, str(part.bytes), _cut_value(part.cut)] for part in each.free],
+                    "tiers": [[str(tier.from_bytes), _cut_value(tier.cut)] for tier in each.tiers],
+                }
+                for sku, each in sorted(self.skus.items())
+            },
+        }
+
+    @classmethod
+    def from_value(cls, value: Mapping[str, object]) -> Self:
+        """The inverse of `to_value`.
+
+        Raises:
+            ValueError: It is no such value.
+        """
+        try:
+            return cls(
+                payer_id=_text(value["payer_id"]),
+                month=_text(value["month"]),
+                book_sha256=_text(value["book_sha256"]),
+                skus={sku: _sku_of(each) for sku, each in _items(value["skus"])},
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"these are no positions of a payer: {error!r}") from error
+
+
+def _cut_value(cut: Cut | None) -> list[object] | None:
+    return None if cut is None else [*cut.key, str(cut.into_bytes)]
+
+
+def _cut_of(value: object) -> Cut | None:
+    if value is None:
+        return None
+    hour_s, *texts, into_bytes = _list(value)
+    account_id, service, usage_type, from_location, to_location = map(_text, texts)
+    if type(hour_s) is not int:
+        raise TypeError(f"{hour_s!r} is no hour")
+    return Cut(
+        hour_s, account_id, Service(service), UsageType(usage_type), from_location, to_location, _bytes(into_bytes)
+    )
+
+
+def _sku_of(value: object) -> SkuPositions:
+    parts = dict(_items(value))
+    return SkuPositions(
+        free=tuple(
+            FreePart(_text(allowance), _bytes(size), _cut_of(cut))
+            for allowance, size, cut in map(_list, _list(parts["free"]))
+        ),
+        tiers=tuple(Threshold(_bytes(size), _cut_of(cut)) for size, cut in map(_list, _list(parts["tiers"]))),
+    )
+
+
+def _items(value: object) -> list[tuple[str, object]]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is no object")
+    return [(_text(key), each) for key, each in value.items()]
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _bytes(value: object) -> int:
+    return int(_text(value))
+
+
+class Terms(NamedTuple):
+    """What a rated line says beside its usage line: the fields of `RatedLine` after `line`, in their order."""
+
+    state: PriceState
+    sku: str = ""
+    rate_code: str = ""
+    price: int = 0
+    list_price: int = 0
+    tier_from_bytes: int = 0
+    tier_to_bytes: int | None = None
+    allowance: str = ""
+
+
+UNPRICED = Terms(PriceState.UNPRICED)
+UNRATED = Terms(PriceState.UNRATED)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Terms of one product for one account, or for all accounts without overrides of their own.
+
+    Attributes:
+        marks: Places at which the terms change, in order.
+        terms: Those before the first mark, and those from each mark on: one more than marks.
+    """
+
+    marks: tuple[Cut, ...]
+    terms: tuple[Terms, ...]
+
+    def pieces(self, line: UsageLine, after: int) -> Iterable[tuple[UsageLine, Terms]]:
+        """The line, split at its marks. `after`: how many marks lie before the end of the line."""
+        key, begin = line.key, 0
+        first = after
+        while first and self.marks[first - 1].key == key:
+            first -= 1
+        for at in range(first, after + 1):
+            end = self.marks[at].into_bytes if at < after else line.bytes
+            if end > begin:
+                yield line._replace(bytes=end - begin), self.terms[at]
+            begin = end
+
+
+def one_scale(terms: Terms) -> Scale:
+    """The same terms all month."""
+    return Scale((), (terms,))
+
+
+def scale_of(prices: PayerPrices, product: Product, cuts: SkuPositions, account_id: str, month: str) -> Scale:
+    """Terms of a product for an account; with an empty id, for all accounts without overrides of their own."""
+    first_s, after_s = month_bounds_s(month)
+    marks = {Cut(hour_s) for hour_s in prices.changes(product, account_id) if first_s < hour_s < after_s}
+    free = [part.cut for part in cuts.free if part.cut is not None]
+    tiers = [tier.cut for tier in cuts.tiers if tier.cut is not None]
+    places = [Cut(first_s), *sorted({*marks, *free, *tiers})]
+    terms = [
+        _terms_at(prices, product, cuts, account_id, place.hour_s, _Passed(_passed(free, place), _passed(tiers, place)))
+        for place in places
+    ]
+    return _without_repeats(places, terms)
+
+
+class _Passed(NamedTuple):
+    """How many allowances and tiers have ended before a place."""
+
+    free: int
+    tiers: int
+
+
+def _terms_at(
+    prices: PayerPrices, product: Product, cuts: SkuPositions, account_id: str, hour_s: int, passed: _Passed
+) -> Terms:
+    version = product.version_at(hour_s)
+    if version is None:
+        return UNPRICED
+    position = cuts.tiers[passed.tiers - 1].from_bytes if passed.tiers else 0
+    tier = next(each for each in reversed(version.tiers) if each.from_bytes <= position)
+    if passed.free < len(cuts.free) and prices.takes_allowance(product, account_id, hour_s):
+        return free_terms(prices, product, cuts.free[passed.free].allowance)
+    return tier_terms(prices, product, tier, account_id, hour_s)
+
+
+def free_terms(prices: PayerPrices, product: Product, allowance: str) -> Terms:
+    """Terms of bytes that an allowance makes free."""
+    rate_code = prices.free_rate_code(allowance, product.sku)
+    return Terms(PriceState.PRICED, product.sku, rate_code, allowance=allowance)
+
+
+def tier_terms(prices: PayerPrices, product: Product, tier: Tier, account_id: str, hour_s: int) -> Terms:
+    """Terms of an account's paid bytes of a tier in an hour."""
+    price = prices.price_of(product, tier, account_id, hour_s)
+    return Terms(PriceState.PRICED, product.sku, tier.rate_code, price, tier.price, tier.from_bytes, tier.to_bytes)
+
+
+def _passed(cuts: Sequence[Cut], place: Cut) -> int:
+    return bisect_right(cuts, place)
+
+
+def _without_repeats(places: Sequence[Cut], terms: Sequence[Terms]) -> Scale:
+    kept = [at for at in range(1, len(places)) if terms[at] != terms[at - 1]]
+    return Scale(tuple(places[at] for at in kept), (terms[0], *(terms[at] for at in kept)))

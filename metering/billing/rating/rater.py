@@ -1,26 +1,38 @@
-"""Prices of usage lines, one by one and in any order, by the cuts of their payer."""
+"""Prices of usage lines, and of whole months, by the cuts of their payer."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
-from metering.billing.prices.book import NotSold, Product
-from metering.billing.rating.cuts import Cut, SkuPositions
-from metering.billing.rating.lines import RatedLine
-from metering.billing.rating.scales import UNPRICED, UNRATED, one_scale, scale_of
-from metering.billing.usage.ports import Sold
+from metering.billing.prices.book import NotSold, PriceBook, Product
+from metering.billing.rating.lines import (
+    UNPRICED,
+    UNRATED,
+    Cut,
+    Positions,
+    RatedLine,
+    Scale,
+    SkuPositions,
+    Terms,
+    free_terms,
+    one_scale,
+    scale_of,
+    tier_terms,
+)
+from metering.billing.rating.payer_prices import PayerPrices, find
+from metering.billing.rating.positions import allowances_in, given_to, positions
+from metering.billing.rating.stretches import Sales, Span, Stretch, spans_of
+from metering.billing.usage.months import PayerUsage, Sold, UsageLine
 from metering.hours import month_bounds_s
 from metering.units import DAY_S
 from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.rating.cuts import Positions
-    from metering.billing.rating.payer_prices import PayerPrices
-    from metering.billing.rating.scales import Scale, Terms
-    from metering.billing.usage.ports import UsageLine
 
 _Sold = tuple[Service, UsageType]
 _BY_TERMS = {NotSold: one_scale(UNRATED), type(None): one_scale(UNPRICED)}
@@ -141,3 +153,160 @@ _ANYBODY = "0"
 def _inside(mark: Cut) -> bool:
     """Whether a mark splits its day. One at the very beginning of a day splits nothing."""
     return mark != Cut(mark.hour_s) or mark.hour_s % DAY_S > 0
+
+
+_Part = tuple["UsageLine", str]
+
+
+def regions_rated(lines: Iterable[_Part], rater: Rater) -> Iterator[tuple[str, RatedLine]]:
+    """Rate lines of several regions, in the order of rating. A key in two regions is one line when it is cut."""
+    for _, same in groupby(lines, key=lambda part: part[0].key):
+        parts = list(same)
+        whole = parts[0][0]._replace(bytes=sum(line.bytes for line, _ in parts))
+        yield from _allotted(rater.rate(whole), parts)
+
+
+def _allotted(pieces: Iterable[RatedLine], parts: Sequence[_Part]) -> Iterator[tuple[str, RatedLine]]:
+    """Pieces of one line for the regions that have it, the first region's bytes first."""
+    waiting = iter(parts)
+    line, region = next(waiting)
+    left = line.bytes
+    for piece in pieces:
+        size = piece.line.bytes
+        while size > left:
+            if left:
+                yield region, piece._replace(line=piece.line._replace(bytes=left))
+                size -= left
+            line, region = next(waiting)
+            left = line.bytes
+        yield region, piece._replace(line=piece.line._replace(bytes=size))
+        left -= size
+
+
+def rated_month(prices: PayerPrices, usage: PayerUsage) -> Iterator[RatedLine]:
+    """All lines of the month by the hour, in the order in which the usage has them.
+
+    Accounts add up to their payer (R9), also where they have overrides of their own: each line is priced by the cuts of
+    all accounts and by the prices of its own.
+    """
+    return Rater(prices, positions(prices, usage)).rated(usage.lines())
+
+
+# A payer's month by its sums alone, without a walk: how many bytes of each product have which price.
+#
+# Which bytes are free and in which tier depends on their order; how many are does not (R2). So where nobody asks
+# which
+# bytes they are, sums of the month are enough. That ends where a price changes within the month, and where an
+# allowance
+# goes to the earliest bytes of several products and does not hold for all of them.
+
+
+class Piece(NamedTuple):
+    """Bytes of a product that have one price."""
+
+    bytes: int
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class _Ladder:
+    """A product whose prices are the same all month.
+
+    Attributes:
+        span: The month.
+        tiers: Where each ends, and its terms.
+    """
+
+    sales: Sales
+    span: Span
+    tiers: tuple[tuple[int | None, Terms], ...]
+
+    def paid(self, size: int) -> Iterator[Piece]:
+        """Pieces of the first bytes that no allowance makes free."""
+        begin = 0
+        for end, terms in self.tiers:
+            last = size if end is None else min(size, end)
+            if last > begin:
+                yield Piece(last - begin, terms)
+                begin = last
+
+
+class WholeMonths:
+    """Rates sums of whole months. Mutable: it remembers the prices of payers without overrides.
+
+    Args:
+        book: Prices for everybody.
+        month: `2026-11`.
+    """
+
+    def __init__(self, book: PriceBook, month: str) -> None:
+        self.month = month
+        self._book = book
+        self._found: dict[Sold, Product | Terms] = {}
+        self._ladders: dict[str, _Ladder | None] = {}
+        self.with_allowance = frozenset(sku for allowance in book.allowances for sku in allowance.skus)
+
+    def found(self, sold: Sold) -> Product | Terms:
+        """The product, or the terms of what has none."""
+        if sold not in self._found:
+            found = find(self._book, sold)
+            other = UNRATED if isinstance(found, NotSold) else UNPRICED
+            self._found[sold] = found if isinstance(found, Product) else other
+        return self._found[sold]
+
+    def rated(self, prices: PayerPrices, totals: Mapping[str, int]) -> dict[str, list[Piece]]:
+        """Pieces by SKU; without products for which the order of usage counts.
+
+        Args:
+            prices: Of a payer none of whose accounts has overrides of its own.
+            totals: All bytes of its month by SKU.
+        """
+        known = {} if prices.overrides else self._ladders
+        for sku in totals:
+            if sku not in known:
+                known[sku] = _ladder(prices, self._book.by_sku[sku], self.month)
+        with_allowance = {sku: size for sku, size in totals.items() if sku in self.with_allowance}
+        given = self._given(prices, with_allowance, known) if with_allowance else {}
+        rated: dict[str, list[Piece]] = {}
+        for sku, size in totals.items():
+            ladder, parts = known[sku], {} if given is None else given.get(sku, {})
+            if ladder is None or (given is None and sku in with_allowance):
+                continue
+            free = [Piece(part, free_terms(prices, ladder.sales.product, name)) for name, part in parts.items() if part]
+            rated[sku] = [*free, *ladder.paid(size - sum(parts.values()))]
+        return rated
+
+    def _given(
+        self, prices: PayerPrices, totals: Mapping[str, int], ladders: Mapping[str, _Ladder | None]
+    ) -> dict[str, dict[str, int]] | None:
+        """What allowances give to their products; None if sums do not say it."""
+        sales: dict[str, Sales] = {}
+        stretches: dict[str, list[Stretch]] = {}
+        for sku, size in sorted(totals.items()):
+            ladder = ladders[sku]
+            if ladder is None:
+                return None
+            sales[sku], stretches[sku] = ladder.sales, [_stretch(ladder.span, size)]
+        for allowance in allowances_in(prices, self.month):
+            size = sum(totals.get(sku, 0) for sku in allowance.skus)
+            if allowance.order == "chronological" and size > allowance.bytes:
+                return None
+        return given_to(prices, self.month, sales, stretches)
+
+
+def _ladder(prices: PayerPrices, product: Product, month: str) -> _Ladder | None:
+    """None if the price changes within the month."""
+    spans = spans_of(prices, product, month)
+    if len(spans) != 1 or (spans[0].from_s, spans[0].to_s) != month_bounds_s(month):
+        return None
+    tiers = tuple(
+        (tier.to_bytes, tier_terms(prices, product, tier, "", spans[0].from_s)) for tier in spans[0].version.tiers
+    )
+    sales = Sales(product=product, spans=spans, sold=frozenset(), by_account=False, days={})
+    return _Ladder(sales, spans[0], tiers)
+
+
+def _stretch(span: Span, size: int) -> Stretch:
+    """The whole month as one stretch."""
+    eligible = size if span.takes_allowance else 0
+    return Stretch(span=span, from_s=span.from_s, to_s=span.to_s, bytes=size, eligible_bytes=eligible, lines=lambda: ())

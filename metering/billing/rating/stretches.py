@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from metering.billing.prices.book import Product
-from metering.billing.usage.ports import HourlyUsage
+from metering.billing.prices.book import PriceVersion, Product
+from metering.billing.usage.months import HourlyUsage, PayerUsage, Sold, UsageLine
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.prices.book import PriceVersion
     from metering.billing.rating.payer_prices import PayerPrices
-    from metering.billing.usage.ports import PayerUsage, Sold, UsageLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

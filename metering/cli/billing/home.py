@@ -1,13 +1,22 @@
-"""Where money is kept: the home region of a stage, whatever region a command is about."""
+"""What commands on money share: the home region, usage of all regions, and books, files and hours."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Annotated
 
-from metering.cli.all_regions import all_connections
-from metering.cli.places import ALL_REGIONS
+import typer
+
+from metering.cli.connecting import ALL_REGIONS
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.fleet import all_connections
+from metering.hours import month_bounds_s, parse_hour
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from metering.billing.prices.book import PriceBook
+    from metering.billing.prices.store import PriceStore
     from metering.cli.command import Session
     from metering.cli.deeds import Ground
     from metering.wiring.connection import RegionConnection
@@ -69,3 +78,114 @@ def home_ground(session: Session, home: RegionConnection) -> Ground:
         caller=home.caller,
         items=lambda: home.items,
     )
+
+
+DEFAULT_BOOK = "aws-list"
+SAMPLE = "sample"
+
+PricesOption = Annotated[
+    str,
+    typer.Option(
+        "--prices",
+        metavar="BOOK",
+        help="Price book: one that was imported, or `sample`, the prices of a few real bill lines.",
+    ),
+]
+
+
+def named_book(prices: PriceStore | None, name: str, version: int | None = None) -> PriceBook:
+    """A price book by its name: the version in force, or the one that is named.
+
+    Args:
+        prices: Where books are kept; None is enough for the sample.
+        name: Its name.
+        version: A version of it.
+
+    Raises:
+        CommandFailedError: There is no such book or version.
+        OperationFailedError: There is no such version of the sample.
+    """
+    from metering.billing.invoices.inputs import sample_version
+    from metering.billing.prices.store import sample_book
+    from metering.errors import ObjectMissingError
+
+    if name == SAMPLE:
+        return sample_book() if version is None else sample_version(version)
+    if prices is None:
+        raise CommandFailedError(f"There is no price book {name} here.")
+    try:
+        book = prices.newest(name) if version is None else prices.get(name, version)
+    except ObjectMissingError as error:
+        raise CommandFailedError(
+            f"There is no version {version} of price book {name}.", "List them: metering prices history"
+        ) from error
+    if book is None:
+        raise CommandFailedError(
+            f"There is no price book {name}.",
+            "Import AWS's prices with `metering prices import FILE…`, or take those of a few real bill lines with "
+            "--prices sample.",
+        )
+    return book
+
+
+def checked_files(files: list[Path]) -> list[Path]:
+    """Files that exist.
+
+    Raises:
+        WrongUsageError: One does not, or is a folder.
+    """
+    for path in files:
+        if not path.is_file():
+            raise WrongUsageError(f"{path} is no file.", "Name files, as in: metering prices import us-east-1.json")
+    return files
+
+
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_HOUR = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(:00(:00)?)?Z")
+# Labels of hours have years of four digits, and the end of a range needs one too.
+_LAST_YEAR = "9998"
+WRITE_HOUR = "Write a full hour in UTC: 2026-11-01T00:00:00Z, 2026-11-01 or 2026-11."
+
+
+def full_hour(text: str, option: str) -> int:
+    """The full hour that an option names, or the first one of a day or a month.
+
+    Raises:
+        WrongUsageError: It names none.
+    """
+    try:
+        hour_s = _hour(text)
+    except ValueError:
+        hour_s = -1
+    if hour_s < 0:
+        raise WrongUsageError(f"{option} {text} is no full hour.", WRITE_HOUR)
+    return hour_s
+
+
+def _hour(text: str) -> int:
+    if text[:4] > _LAST_YEAR:
+        raise ValueError(text)
+    if _MONTH.fullmatch(text):
+        return parse_hour(f"{text}-01T00")
+    if _DAY.fullmatch(text):
+        return parse_hour(f"{text}T00")
+    found = _HOUR.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    return parse_hour(found[1])
+
+
+def month_named(month: str) -> tuple[int, int]:
+    """First second of a month, and of the month after it.
+
+    Raises:
+        WrongUsageError: It is none.
+    """
+    try:
+        bounds = month_bounds_s(month)
+    except (ValueError, OverflowError) as error:
+        raise WrongUsageError(f"{month} is not a month.", "Write it as 2026-11.") from error
+    if bounds[0] < 0:
+        raise WrongUsageError(f"{month} lies before 1970.", "Write it as 2026-11.")
+    return bounds

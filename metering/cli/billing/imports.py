@@ -5,24 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.billing.documents.strict_json import DocumentRefusedError
-from metering.billing.documents.written import hour_text
+from metering.billing.documents import DocumentRefusedError, hour_text
 from metering.billing.prices.book import PriceBook
-from metering.billing.prices.difference import difference, reprices_from
-from metering.billing.prices.offers.file import Offer, VersionIndex, read_prices
-from metering.billing.prices.offers.imports import imported
+from metering.billing.prices.difference import Change, difference, reprices_from
+from metering.billing.prices.offer_files import Offer, VersionIndex, read_prices
+from metering.billing.prices.offers import imported
+from metering.billing.usage.months import Sold
 from metering.cli.failures import CommandFailedError
 from metering.hours import month_bounds_s
-from metering.reports.prices.books import book_meta
-from metering.wiring.billing.stores import build_prices
+from metering.reports.prices import Used, book_meta
+from metering.reports.query import UsageQuery
+from metering.reports.source import report_rows
+from metering.usage.totals import Service, UsageType
+from metering.wiring.billing import build_prices
+from metering.wiring.reports import report_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from metering.billing.prices.difference import Change
     from metering.reports.answer import Json
     from metering.wiring.connection import RegionConnection
+
 
 _NAMED = 8
 
@@ -181,3 +185,14 @@ def _indexed(offers: Sequence[Offer], indexes: Sequence[VersionIndex]) -> list[s
 def _some(names: Sequence[str]) -> str:
     rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + rest
+
+
+def usage_of(regions: Sequence[RegionConnection], from_s: int, to_s: int, *, now_s: int) -> list[Used]:
+    """Bytes by service and usage type in a range of hours; those of the canary are left out.
+
+    Raises:
+        UnavailableError: A region or an hour of it could not be read.
+    """
+    query = UsageQuery(from_s=from_s, to_s=to_s, group_by=("service", "usage_type"))
+    rows = report_rows([report_source(region) for region in regions], query, now_s=now_s)
+    return [Used(Sold(Service(row.values[0]), UsageType(row.values[1])), row.total.bytes) for row in rows]

@@ -13,14 +13,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.reports.encodings import PIECES, encoded_bytes
+from metering.reports.answer import PIECES, Answer, encoded_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from metering.cli.printing.table import Chart
-    from metering.reports.answer import Answer
 
 # Cells of a chart in a file.
 _CHART_WIDTH = 120

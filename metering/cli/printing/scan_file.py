@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from metering.audit.scan.saved import census_bytes, census_of
+from metering.audit.census_state import CensusState, census_bytes, census_of
 from metering.cli.command import progress
 from metering.cli.failures import WrongUsageError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from metering.audit.scan.state import CensusState
     from metering.stores.items import ItemStore
 
 RESUME_OPTION = typer.Option(

@@ -1,19 +1,26 @@
 """Answers, charts and headings on a console, as wide as it is."""
 
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
+
+import re
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions
+from rich.markdown import Markdown
 from rich.text import Text
 
 from metering.billing.money import half_up, usd_text
+from metering.cli.printing.fields import padded, shortened, wrapped
 from metering.cli.printing.layout import UNBOUNDED, Line, body_lines, footer_lines, title_lines
-from metering.cli.printing.texts import padded, shortened, wrapped
-from metering.reports.answer import Answer
-from metering.reports.safe_text import printable
+from metering.reports.answer import Answer, printable
 from metering.units import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console, ConsoleOptions
 
 MOST_BARS = 20
 # A month of days.
@@ -140,3 +147,28 @@ def _bar(size: int, scale: int, longest: int) -> str:
     # Integers only: a float would round a total before it is drawn.
     eighths = max(size, 0) * longest * 8 // scale
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+_FENCE = re.compile(r"^```[^\n]*\n(.*?)^```\n?", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
+_WIDTH = 100
+_INDENT = "    "
+
+
+def print_page(text: str, console: Console) -> None:
+    """Print a page: text wrapped to the width of the terminal, commands as one line each, without their `$`."""
+    at = 0
+    for fence in _FENCE.finditer(text):
+        _prose(text[at : fence.start()], console)
+        console.print()
+        for line in fence[1].splitlines():
+            console.print(Text(_INDENT + line.removeprefix("$ "), style="bold cyan"), soft_wrap=True)
+        at = fence.end()
+    _prose(text[at:], console)
+
+
+def _prose(text: str, console: Console) -> None:
+    if text.strip():
+        console.print()
+        # A relative link leads nowhere from a terminal; who prints the page says how to open what it names.
+        console.print(Markdown(_LINK.sub(r"**\1**", text)), width=min(console.width, _WIDTH))

@@ -13,19 +13,26 @@ endpoint = "oncall@example.com"
 from __future__ import annotations
 
 import datetime as dt
+import json
+import shlex
 import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metering.errors import SettingsError
-from metering.fleet.settings.bases import SAFEST, STAGES
+from metering.fleet.settings.bases import SAFEST, STAGES, flat, nearest, nested
 from metering.fleet.settings.layers import Asked, StageTable, planned
-from metering.fleet.settings.names import flat, nearest
-from metering.fleet.settings.words import shown
+from metering.fleet.settings.log_sources import LogSource, Subscription
+from metering.fleet.settings.words import kind_of, shown
+from metering.fleet.stage import RolloutRules, StageConfig, setting_names
+from metering.settings import GivenSettings, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
 
 FILE_NAME = "metering.toml"
 
@@ -131,3 +138,87 @@ def _plain(value: object) -> object:
     if isinstance(value, list):
         return [_plain(each) for each in value]
     return value.isoformat() if isinstance(value, (dt.date, dt.time)) else value
+
+
+def as_toml(stage: str, given: GivenSettings) -> str:
+    """Text of the stage's table, which gives the same settings."""
+    return "\n".join(_lines(stage, given)) + "\n"
+
+
+def as_options(given: GivenSettings) -> str:
+    """`--set` options for a shell, which give the same settings; every version understands them."""
+    values = nested({**given.by_file, **given.by_option})
+    words = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
+    return " ".join(f"--set {shlex.quote(word)}" for word in words)
+
+
+def _lines(stage: str, given: GivenSettings) -> Iterator[str]:
+    values = nested({**given.by_file, **given.by_option})
+    yield f"[stage.{stage}]"
+    if stage not in STAGES:
+        yield f"like = {json.dumps(given.like)}"
+    tables = {name: value for name, value in values.items() if isinstance(value, Mapping)}
+    lists = {name: value for name, value in values.items() if _holds_tables(value)}
+    yield from (f"{name} = {_value(value)}" for name, value in values.items() if name not in {*tables, *lists})
+    for name, table in tables.items():
+        yield ""
+        yield f"[stage.{stage}.{name}]"
+        yield from (f"{entry} = {_value(each)}" for entry, each in table.items())
+    for name, rows in lists.items():
+        for row in rows if isinstance(rows, list) else ():
+            yield ""
+            yield f"[[stage.{stage}.{name}]]"
+            yield from (f"{entry} = {_value(each)}" for entry, each in row.items())
+
+
+def _holds_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)
+
+
+def _value(value: object) -> str:
+    # TOML's basic strings, numbers, truth values and lists of them are those of JSON, but for this character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+# Settings that are lists of tables.
+_ENTRIES: dict[str, type[BaseModel]] = {"subscriptions": Subscription, "log_sources": LogSource}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingField:
+    """A setting.
+
+    Attributes:
+        name: Name with dots.
+        kind: Type and range, in words.
+        default: Value of a stage like none.
+        meaning: What it does.
+    """
+
+    name: str
+    kind: str
+    default: object
+    meaning: str
+
+
+def setting_fields() -> tuple[SettingField, ...]:
+    """List every setting, in the order of the model."""
+    defaults = StageConfig(stage="x").effective()
+    found: list[SettingField] = []
+    for name in setting_names():
+        info = _info(name)
+        found.append(
+            SettingField(name=name, kind=kind_of(info), default=defaults[name], meaning=info.description or "")
+        )
+        found += [
+            SettingField(name=f"{name}[].{entry}", kind=kind_of(each), default=None, meaning=each.description or "")
+            for entry, each in (_ENTRIES[name].model_fields.items() if name in _ENTRIES else ())
+        ]
+    return tuple(found)
+
+
+def _info(name: str) -> FieldInfo:
+    table, dot, entry = name.partition(".")
+    if not dot:
+        return StageConfig.model_fields[name]
+    return (RolloutRules if table == "rollout" else Policy).model_fields[entry]

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Literal, cast
 from pydantic import JsonValue, ValidationError
 
 from metering.errors import SettingsError
-from metering.fleet.rules import RolloutRules
-from metering.fleet.settings.bases import SAFEST, STAGES
-from metering.fleet.settings.names import belongs, flat, nearest
+from metering.fleet.settings.bases import SAFEST, STAGES, belongs, flat, nearest
 from metering.fleet.settings.words import Problem, problems_of, unknown
-from metering.fleet.stage import StageConfig, setting_names
-from metering.stage_settings import STANDARD_BYTES, GivenSettings, StageSettings
+from metering.fleet.stage import RolloutRules, StageConfig, setting_names
+from metering.settings import STANDARD_BYTES, GivenSettings, StageSettings
 from metering.version import package_version
 
 if TYPE_CHECKING:

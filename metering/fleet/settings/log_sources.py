@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from itertools import combinations
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -17,13 +18,15 @@ from pydantic import (
     model_validator,
 )
 
-from metering.fleet.settings.names import nearest
+from metering.fleet.settings.bases import nearest
 from metering.fleet.settings.words import InWords, shown
 from metering.onramps import sources
 from metering.onramps.sources import DEFAULT_KINDS, SOURCE_KINDS
+from metering.operations.alarms import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
 
 NAMED: Final = "named"
 SHARED_SUBNETS: Final = "shared-subnets"
@@ -188,3 +191,35 @@ def _beside(one: LogSource, other: LogSource) -> Iterator[str]:
             f"log sources {one.name} and {other.name} overlap: s3://{one.bucket}/{one.prefix} and "
             f"s3://{other.bucket}/{other.prefix}; make them one source with all kinds"
         )
+
+
+class Subscription(BaseModel):
+    """Subscriber to the alerts of a severity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    severity: Severity = Field(description="Alerts that it gets.")
+    protocol: Literal["email", "https", "sqs", "lambda"] = Field(description="How they are sent.")
+    endpoint: str = Field(min_length=1, description="Address: a mailbox, a URL, or an ARN.")
+
+    @model_validator(mode="after")
+    def _fits_its_protocol(self) -> Subscription:
+        if problem := _address(self.protocol, self.endpoint):
+            raise ValueError(problem)
+        return self
+
+
+def _address(protocol: str, endpoint: str) -> str | None:
+    if protocol == "email":
+        return None if "@" in endpoint[1:-1] else f"{shown(endpoint)} is not a mailbox"
+    if protocol != "https":
+        return None if endpoint.startswith("arn:") else f"{shown(endpoint)} is not the ARN of a {protocol} subscriber"
+    try:
+        parts = urlsplit(endpoint)
+    except ValueError:
+        return f"{shown(endpoint)} is not a URL"
+    if parts.scheme != "https" or not parts.hostname:
+        return f"{shown(endpoint)} is not a URL that begins with https://"
+    if parts.username is not None or parts.password is not None:
+        return "the URL has a password in it, and everyone who may read the settings would see it"
+    return None

@@ -12,15 +12,23 @@ from itertools import compress
 from operator import sub
 from typing import TYPE_CHECKING, cast
 
+from metering.intake.admission import HOUR_US, SECOND_US, Admission
 from metering.intake.batches import RefusedRecord
-from metering.intake.content_hash import ContentHasher, kept_head, little_endian, written_head
-from metering.intake.formats.columns import bounds, span_bounds, sums
-from metering.intake.formats.rows import BatchRows, RowBlock
-from metering.intake.instants import HOUR_US, SECOND_US
-from metering.intake.reasons import Reason
-from metering.intake.record_rules import MAX_RESOURCE_ID_CHARS, traffic_of
-from metering.intake.records import LongText, Undecodable, head_of
-from metering.intake.work import refusal
+from metering.intake.formats.columns import BatchRows, RowBlock, bounds, span_bounds, sums
+from metering.intake.record_rules import MAX_RESOURCE_ID_CHARS, Traffic, traffic_of
+from metering.intake.records import (
+    AnyRecord,
+    ContentHasher,
+    Head,
+    HeadText,
+    LongText,
+    Undecodable,
+    head_of,
+    kept_head,
+    little_endian,
+    written_head,
+)
+from metering.intake.work import Problem, Reason, Work, refusal
 from metering.units import KIB, MIB
 from metering.usage.totals import Service, Total, UsageKey, UsageType
 
@@ -28,12 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     import pyarrow as pa
-
-    from metering.intake.admission import Admission
-    from metering.intake.reasons import Problem
-    from metering.intake.record_rules import Traffic
-    from metering.intake.records import AnyRecord, Head, HeadText
-    from metering.intake.work import Work
 
 RAW_CHARS = 4 * KIB
 # Beyond this many characters of evidence in a batch, less is kept of each refused record.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
+from dataclasses import dataclass
 from itertools import repeat
 from operator import sub
 from typing import TYPE_CHECKING
@@ -14,14 +15,73 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metering.intake.formats.exact_sums import halves, joined
-from metering.intake.instants import HOUR_US
+from metering.intake.admission import HOUR_US
 from metering.units import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from metering.intake.formats.rows import RowBlock
+    from metering.intake.record_rules import Traffic
+    from metering.intake.records import Head
+
+
+_LOW_BITS = 32
+
+
+def halves(numbers: pa.Array | pa.ChunkedArray) -> tuple[pa.Array | pa.ChunkedArray, pa.Array | pa.ChunkedArray]:
+    """The low and the high 32 bits of non-negative numbers. Sums of fewer than 2^31 halves don't overflow."""
+    return pc.bit_wise_and(numbers, 2**_LOW_BITS - 1), pc.shift_right(numbers, _LOW_BITS)
+
+
+def joined(low_sum: int, high_sum: int) -> int:
+    """The exact sum of numbers whose halves have these sums."""
+    return (high_sum << _LOW_BITS) + low_sum
+
+
+def exact_sum(numbers: pa.Array | pa.ChunkedArray) -> int:
+    """Sum of non-negative int64, fewer than 2^31 of them."""
+    low_sum, high_sum = (pc.sum(half).as_py() or 0 for half in halves(numbers))
+    return joined(low_sum, high_sum)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowBlock:
+    """Some rows, in order.
+
+    Attributes:
+        head_index: Place of each row's head in `BatchRows.heads`, u32.
+        resource_ids: Python strings from JSON, an Arrow array from Parquet.
+        sizes: Bytes, i64.
+        starts: Epoch microseconds, i64.
+        ends: Epoch microseconds, i64.
+    """
+
+    head_index: array[int]
+    resource_ids: list[str] | pa.Array
+    sizes: array[int]
+    starts: array[int]
+    ends: array[int]
+
+    def __len__(self) -> int:
+        return len(self.head_index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRows:
+    """The accepted rows of one batch (`RecordRows`).
+
+    Attributes:
+        heads: The distinct heads of the batch.
+        traffic: Verdict of the rules on each head; rows only refer to heads without problems.
+    """
+
+    heads: Sequence[Head]
+    traffic: Sequence[Traffic]
+    blocks: Sequence[RowBlock]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.blocks))
+
 
 ARROW_FROM_ROWS = 500
 """Fewest rows for which an Arrow kernel is faster."""

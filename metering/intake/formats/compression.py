@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import zstandard
 from zlib_ng import zlib_ng
 
-from metering.intake.reasons import Reason
-from metering.intake.work import refusal
+from metering.intake.work import Reason, Work, refusal
 from metering.units import KIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from metering.intake.formats.registry import Compression
-    from metering.intake.work import Work
 
 READ_BYTES = 4 * MIB
 _PIECE_BYTES = 4 * MIB

@@ -55,7 +55,7 @@ class ObjectFormat:
 
 
 def _read_ndjson(pieces: Iterable[bytes], assembly: BatchAssembly, limits: ReadLimits) -> int:
-    from metering.intake.formats.ndjson import read_ndjson
+    from metering.intake.formats.json_records import read_ndjson
 
     return read_ndjson(pieces, assembly, limits)
 

@@ -4,33 +4,286 @@ from __future__ import annotations
 
 from io import BytesIO
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metering.intake.formats.exact_sums import halves
-from metering.lake.parquet.hour_rows import STAGED_END_BYTES, TEXT_COLUMNS, decoding, row_groups_of, taken
-from metering.lake.parquet.reading_order import large_and_small, read_each
-from metering.lake.parquet.row_groups import RowGroups
-from metering.lake.parquet.schema import BOOKED_HOUR
-from metering.lake.parquet.summaries import usage_of_sums
-from metering.lake.parquet.sums import Sums, halves_of
-from metering.lake.parquet.usage_files import TableRows
-from metering.lake.rows import BATCH_QUERY, FEW_ROWS, OWN_HOUR, USAGE_COLUMNS, USAGE_QUERY, RowQuery
-from metering.usage.totals import Service, UsageKey, UsageType
+from metering.errors import ObjectDamagedError, ObjectMissingError
+from metering.intake.admission import HOUR_US, SECOND_US
+from metering.intake.formats.columns import halves, joined
+from metering.lake.parquet.hour_rows import (
+    BOOKED_HOUR,
+    INSTANT,
+    STAGED_END_BYTES,
+    TEXT_COLUMNS,
+    RowGroups,
+    decoding,
+    row_groups_of,
+    taken,
+)
+from metering.lake.parquet.usage_files import (
+    NAMES,
+    NUMBER,
+    USAGE_SCHEMA,
+    TableRows,
+    integers_of,
+    rows_of,
+    sorted_usage,
+    total_of,
+    usage_parquet,
+    usage_table,
+    usage_writer,
+)
+from metering.lake.ports import (
+    BATCH_QUERY,
+    FEW_ROWS,
+    OWN_HOUR,
+    USAGE_COLUMNS,
+    USAGE_QUERY,
+    Group,
+    LakeReader,
+    RowQuery,
+    UsageRows,
+)
+from metering.stores.clock import side_by_side
+from metering.stores.objects import ObjectStore, hour_of_lake_key, summary_key
+from metering.units import HOUR_S
+from metering.usage.totals import Service, Total, UsageKey, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import BinaryIO
 
     import pyarrow.parquet as pq
 
-    from metering.lake.ports import UsageRows
-    from metering.lake.rows import Group
-    from metering.ledger.row_sources import RowSource
-    from metering.stores.objects import ObjectStore
-    from metering.usage.totals import Total
+    from metering.ledger.booked_hours import LakeFile, RowSource
+
+
+_NUMBERS = ("low", "high", "records")
+# Rows of partial sums that are kept before they are summed again; with many groups, half as many again as there are
+# groups: else each part would cost as much as all groups together.
+_PARTIAL_ROWS = 500_000
+_GROWTH = 1.5
+# Rows that are Python's at a time.
+_SLICE_ROWS = 16 * 1024
+
+
+class Sums:
+    """Partial sums by group, of the two halves of each number (`exact_sums`). Mutable."""
+
+    def __init__(self, query: RowQuery) -> None:
+        self._keys = _key_names(query)
+        self._parts: list[pa.Table] = []
+        self._rows = 0
+        self._most_rows = _PARTIAL_ROWS
+
+    def add(self, part: pa.Table) -> None:
+        """Add a table of the group columns, `low`, `high` and `records`."""
+        if not part.num_rows:
+            return
+        self._parts.append(part)
+        self._rows += part.num_rows
+        if self._rows > self._most_rows and len(self._parts) > 1:
+            self._parts = [self.table()]
+            self._rows = self._parts[0].num_rows
+            self._most_rows = max(_PARTIAL_ROWS, int(self._rows * _GROWTH))
+
+    def table(self) -> pa.Table:
+        """The sums so far, one row for each group."""
+        if not self._parts:
+            return pa.table({name: pa.array([], pa.int64()) for name in _NUMBERS})
+        table = pa.concat_tables(self._parts).unify_dictionaries().combine_chunks()
+        dictionaries: dict[str, pa.Array] = {}
+        for place, key in enumerate(self._keys):
+            column = table.column(key).chunk(0) if table.num_rows else None
+            if column is not None and pa.types.is_dictionary(column.type):
+                # Grouping by numbers is several times as fast as by strings.
+                dictionaries[key] = column.dictionary
+                table = table.set_column(place, key, column.indices)
+        summed = table.group_by(self._keys, use_threads=False).aggregate([(name, "sum") for name in _NUMBERS])
+        columns = {name.removesuffix("_sum"): summed.column(name) for name in summed.column_names}
+        for key, dictionary in dictionaries.items():
+            indices = columns[key].combine_chunks()
+            columns[key] = pa.chunked_array([pa.DictionaryArray.from_arrays(indices, dictionary)])
+        return pa.table(columns)
+
+    def totals(self) -> dict[Group, Total]:
+        """Exact totals by group."""
+        return dict(self.groups())
+
+    def groups(self) -> Iterator[tuple[Group, Total]]:
+        """The same, each group once, of which few are Python's at a time."""
+        if not self._parts:
+            return
+        table = self.table()
+        self._parts = [table]
+        for first in range(0, table.num_rows, _SLICE_ROWS):
+            columns = table.slice(first, _SLICE_ROWS).to_pydict()
+            keys = [columns[key] for key in self._keys]
+            groups = zip(*keys, strict=True) if keys else iter([()])
+            numbers = zip(*(columns[name] for name in _NUMBERS), strict=True)
+            for group, (low, high, records) in zip(groups, numbers, strict=True):
+                if records:
+                    yield group, Total(joined(low, high), records)
+
+
+def _key_names(query: RowQuery) -> list[str]:
+    return [f"c{place}" for place in range(len(query.columns))]
+
+
+def halves_of(table: pa.Table, query: RowQuery, low_high: tuple[pa.Array, pa.Array] | None = None) -> pa.Table:
+    """The columns of a query, and the two halves of the bytes of each row, as `Sums.add` takes them.
+
+    Args:
+        table: The rows.
+        query: Its columns are taken.
+        low_high: The halves, where they are known.
+    """
+    arrays = {name: _column(table, column) for name, column in zip(_key_names(query), query.columns, strict=True)}
+    arrays["low"], arrays["high"] = halves(table.column("bytes")) if low_high is None else low_high
+    arrays["records"] = pa.repeat(pa.scalar(1, pa.int64()), table.num_rows)
+    return pa.table(arrays)
+
+
+def _column(table: pa.Table, column: str) -> pa.ChunkedArray:
+    if column == OWN_HOUR:
+        hours = pc.divide(table.column("start_time").cast(pa.int64()), HOUR_US)
+        return pc.multiply(hours, HOUR_S)
+    return table.column(column)
+
+
+# Most rows of a small file. A larger one keeps a core busy, and what is made of it takes memory; a small one mostly
+# waits for its first byte.
+_SMALL_ROWS = 1_000_000
+
+
+class _Sized(Protocol):
+    @property
+    def rows(self) -> int: ...
+
+
+F = TypeVar("F", bound=_Sized)
+R = TypeVar("R")
+
+
+def large_and_small(files: Sequence[F]) -> tuple[list[F], list[F]]:
+    """Files that are read by themselves, and those that are read side by side, each in their order."""
+    large = [file for file in files if file.rows > _SMALL_ROWS]
+    return large, [file for file in files if file.rows <= _SMALL_ROWS]
+
+
+def read_each(read: Callable[[F], R], files: Sequence[F], *, threads: int) -> Iterator[tuple[F, R]]:
+    """Each file with what `read` returns for it, in no order.
+
+    Args:
+        read: Called in threads, so it must be safe to call side by side.
+        files: Files that say how many rows they have.
+        threads: Most small files that are read at the same time.
+    """
+    large, small = large_and_small(files)
+    for some, at_once in ((large, 1), (small, threads if len(small) > 1 else 1)):
+        yield from zip(some, side_by_side(read, some, threads=at_once), strict=True)
+
+
+# Totals of lake files as objects beside them: what the compactor counts while it merges, and who reads it.
+#
+# The content follows from the rows alone, so whoever writes it writes the same. Nobody needs it: where it is missing
+# or
+# does not add up, the rows are counted.
+
+
+_GROUP_ROWS = 64 * 1024
+# Objects of one hour that are fetched at the same time; all but one are small.
+_READERS = 8
+# Precision that holds every int64, and the product of one with 2^32.
+_HALF = pa.decimal128(19, 0)
+_HIGH_UNIT = pa.scalar(2**32, pa.int64()).cast(pa.decimal128(19, 0)).cast(pa.decimal128(11, 0))
+
+
+def summary_of(sums: Sums, hour_s: int) -> bytes:
+    """The object with the totals of a lake file of an hour. `sums` are by the columns of `USAGE_QUERY`."""
+    body = BytesIO()
+    with usage_writer(body) as writer:
+        table = usage_of_sums(sums.table(), hour_s)
+        if table.num_rows:
+            writer.write_table(table, row_group_size=_GROUP_ROWS)
+    return body.getvalue()
+
+
+def usage_of_sums(sums: pa.Table, hour_s: int) -> pa.Table:
+    """Sums by the columns of `USAGE_QUERY` as a sorted table of `USAGE_SCHEMA`."""
+    if not sums.num_rows:
+        return USAGE_SCHEMA.empty_table()
+    *names, own_hour = (sums.column(f"c{place}") for place in range(len(USAGE_COLUMNS)))
+    corrects = pc.if_else(pc.equal(own_hour, hour_s), pa.scalar(None, pa.int64()), pc.multiply(own_hour, SECOND_US))
+    high = pc.multiply(sums.column("high").cast(_HALF), _HIGH_UNIT)
+    columns = [
+        *names,
+        pa.repeat(pa.scalar(hour_s * SECOND_US, pa.int64()).cast(INSTANT), sums.num_rows),
+        corrects.cast(INSTANT),
+        pc.add(high, sums.column("low").cast(_HALF)).cast(NUMBER),
+        sums.column("records").cast(_HALF).cast(NUMBER),
+    ]
+    return sorted_usage(pa.table(columns, schema=USAGE_SCHEMA))
+
+
+def _sums_of(table: pa.Table, hour_s: int) -> pa.Table:
+    """A table of `USAGE_SCHEMA` as `Sums` adds it up by the columns of `USAGE_QUERY`."""
+    own_hour = pc.divide(table.column("corrects").cast(pa.int64()), SECOND_US).fill_null(hour_s)
+    try:
+        low, high = halves(table.column("bytes").cast(pa.int64()))
+    except pa.ArrowInvalid:
+        # More than 2^63 bytes in a line: no unit of Arrow's holds them.
+        numbers = [number for chunk in table.column("bytes").chunks for number in integers_of(chunk)]
+        low = pa.array([number & 0xFFFF_FFFF for number in numbers], pa.int64())
+        high = pa.array([number >> 32 for number in numbers], pa.int64())
+    names = {f"c{place}": table.column(name) for place, name in enumerate(NAMES)}
+    columns = {
+        f"c{len(NAMES)}": own_hour,
+        "low": low,
+        "high": high,
+        "records": table.column("records").cast(pa.int64()),
+    }
+    return pa.table({**names, **columns})
+
+
+class ParquetTotals:
+    """`TotalsReader` over the objects beside lake files.
+
+    Args:
+        objects: Store of the lake files and of the totals beside them.
+        lake: Reads the rows of files whose totals are missing.
+    """
+
+    def __init__(self, objects: ObjectStore, lake: LakeReader) -> None:
+        self._objects = objects
+        self._lake = lake
+
+    def of(self, file: LakeFile) -> Iterator[tuple[UsageKey, Total]]:
+        table = self._kept(file)
+        if table is not None:
+            yield from rows_of(table)
+            return
+        hour_s = hour_of_lake_key(file.key) or 0
+        yield from self._lake.hour_usage(hour_s, [file.source(hour_s)])
+
+    def summed(self, files: Sequence[LakeFile]) -> UsageRows:
+        sums, hour_s = Sums(USAGE_QUERY), 0
+        for file, table in read_each(self._kept, files, threads=_READERS):
+            hour_s = hour_of_lake_key(file.key) or 0
+            sums.add(_sums_of(usage_table(list(self.of(file))) if table is None else table, hour_s))
+        return TableRows(usage_of_sums(sums.table(), hour_s))
+
+    def _kept(self, file: LakeFile) -> pa.Table | None:
+        """The totals beside a file, if they are there and add up to its rows and bytes."""
+        key = summary_key(file.key)
+        try:
+            body = self._objects.get(key)
+            with decoding(key):
+                table = usage_parquet(body).read_all().cast(USAGE_SCHEMA)
+        except (ObjectMissingError, ObjectDamagedError):
+            return None
+        return table if total_of(table) == Total(file.bytes, file.rows) else None
 
 
 _STAGED_QUERY = RowQuery(columns=(BOOKED_HOUR, *USAGE_COLUMNS))

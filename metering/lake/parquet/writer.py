@@ -5,33 +5,191 @@ A few threads read ahead. Rows that do not fit in memory are written to disk as 
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from bisect import bisect_right
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metering.intake.formats.exact_sums import exact_sum
-from metering.lake.parquet.hour_rows import HOUR_SCHEMA, STAGED_END_BYTES, TEXT_COLUMNS, decoding, staged_hour
-from metering.lake.parquet.ordering import by_account, by_resource, one_chunk
-from metering.lake.parquet.scratch import scratch_folder
-from metering.lake.parquet.sorted_runs import merged, write_run
-from metering.lake.parquet.summaries import summary_of
-from metering.lake.parquet.sums import Sums, halves_of
-from metering.lake.ports import MergedFile
-from metering.lake.rows import USAGE_QUERY
-from metering.units import MIB
+from metering.intake.formats.columns import exact_sum
+from metering.lake.parquet.hour_rows import (
+    HOUR_SCHEMA,
+    STAGED_END_BYTES,
+    TEXT_COLUMNS,
+    by_account,
+    by_resource,
+    decoding,
+    one_chunk,
+    staged_hour,
+    start_offsets,
+)
+from metering.lake.parquet.reader import Sums, halves_of, summary_of
+from metering.lake.ports import USAGE_QUERY, MergedFile
+from metering.units import HOUR_S, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
-    from concurrent.futures import Future
-    from pathlib import Path
-
-    import pyarrow as pa
 
     from metering.stores.objects import ObjectStore
+
+
+# Rows of each run in memory during the merge: 24 runs with 57 bytes a row take 45 MB.
+_BATCH_ROWS = 32 * 1024
+
+# Sort key of runs: an account and a start offset.
+_Place = tuple[str, int]
+
+
+def write_run(table: pa.Table, path: Path) -> None:
+    """Write one run: a table that is sorted by account and start."""
+    options = pa.ipc.IpcWriteOptions(unify_dictionaries=False)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=_BATCH_ROWS)
+
+
+def merged(paths: list[Path], hour_s: int, piece_rows: int) -> Iterator[list[pa.Table]]:
+    """Merge runs into pieces of at least `piece_rows` rows; the last piece may have fewer.
+
+    Pieces are in order: no row sorts before a row of an earlier piece. Within a piece, rows are not sorted.
+    """
+    with ExitStack() as stack:
+        cursors = [_Cursor(stack.enter_context(pa.OSFile(str(path), "rb")), hour_s) for path in paths]
+        piece: dict[_Cursor, list[pa.Table]] = {}
+        rows = 0
+        while cursors := [cursor for cursor in cursors if cursor.forward()]:
+            bound = min(cursor.last for cursor in cursors)
+            for cursor in cursors:
+                part = cursor.take(bound)
+                if part is not None:
+                    piece.setdefault(cursor, []).append(part)
+                    rows += part.num_rows
+            if rows >= piece_rows:
+                yield _joined_by_run(piece)
+                piece, rows = {}, 0
+        if piece:
+            yield _joined_by_run(piece)
+
+
+def _joined_by_run(piece: dict[_Cursor, list[pa.Table]]) -> list[pa.Table]:
+    """Join the parts of each run. They share their dictionaries, so the caller has fewer of them to unify."""
+    return [pa.concat_tables(parts).combine_chunks() for parts in piece.values()]
+
+
+class _Cursor:
+    """Reads a run batch by batch. `last` is the sort key of the last row of the current batch."""
+
+    def __init__(self, source: pa.NativeFile, hour_s: int) -> None:
+        self._reader = pa.ipc.open_stream(source)
+        self._hour_s = hour_s
+        self._batch: pa.RecordBatch | None = None
+        self._first = 0
+        self.last: _Place = ("", 0)
+
+    def forward(self) -> bool:
+        """Load the next batch if the current one is used up. False at the end of the run."""
+        while self._batch is None or self._first >= self._batch.num_rows:
+            try:
+                self._batch = self._reader.read_next_batch()
+            except StopIteration:
+                return False
+            self._first = 0
+            self._accounts = self._batch.column("account_id")
+            self._starts = start_offsets(self._batch.column("start_time"), self._hour_s)
+            if self._batch.num_rows:
+                self.last = self._place(self._batch.num_rows - 1)
+        return True
+
+    def take(self, bound: _Place) -> pa.Table | None:
+        """Rows of the current batch up to and including `bound`, or None if there are none."""
+        batch = self._batch
+        if batch is None:
+            return None
+        end = bisect_right(range(batch.num_rows), bound, lo=self._first, key=self._place)
+        if end == self._first:
+            return None
+        part = batch.slice(self._first, end - self._first)
+        self._first = end
+        return pa.Table.from_batches([part])
+
+    def _place(self, row: int) -> _Place:
+        return self._accounts[row].as_py(), self._starts[row].as_py()
+
+
+# Scratch folders that are removed soon after their process, even a killed one.
+#
+# A killed function leaves its folder on the disk of a warm environment. The owner of a folder holds a lock in it, and
+# the
+# kernel releases the locks of a dead process. So the next process can tell a leftover from a folder in use. One more
+# lock
+# guards the creation of folders and the search for leftovers: no folder is seen before its owner has locked it.
+
+
+_PREFIX = "metering-lake-"
+_OWNER = "owner.lock"
+# A folder without a lock file is from an earlier release, which used it for a quarter of an hour at most.
+_UNLOCKED_S = HOUR_S
+
+
+@contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Give a new folder below `parent` (default: the system's) and remove it afterwards; first remove leftovers."""
+    place = Path(tempfile.gettempdir()) if parent is None else parent
+    with _locked(place / f"metering-lake.{os.getuid()}.lock"):
+        _remove_leftovers(place)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+        owner = _open(folder / _OWNER)
+        fcntl.flock(owner, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(owner)
+
+
+def _remove_leftovers(place: Path) -> None:
+    for folder in place.glob(f"{_PREFIX}*"):
+        # The folder belongs to another user, or is gone meanwhile.
+        with suppress(OSError):
+            if folder.is_dir() and not folder.is_symlink() and _is_left(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_left(folder: Path) -> bool:
+    if not (folder / _OWNER).exists():
+        return folder.stat().st_mtime < time.time() - _UNLOCKED_S
+    owner = _open(folder / _OWNER)
+    try:
+        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(owner)
+    return True
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = _open(path)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
 
 # Rows that are sorted at once, and rows of a row group: 57 bytes each in memory, in several copies during the sort.
 _GROUP_ROWS = 512 * 1024

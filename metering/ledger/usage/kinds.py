@@ -17,21 +17,71 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import ConditionFailedError, LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.ledger import partitions
-from metering.ledger.usage.kind_cap import settled_kind_cap
 from metering.stores.fields import Fields
-from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Absent, Check, Key, Put, Table
+from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Absent, Check, Item, Key, Put, Table, Value
+from metering.units import DAY_S
 from metering.usage.totals import Service, UsageKind, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from metering.stores.clock import Retrier
     from metering.stores.items import ItemStore
-    from metering.stores.retrying import Retrier
-    from metering.stores.writes import Item
+
+
+# Most numbers of an account's dictionary, the same for everybody and for ever (P45).
+#
+# | pk        | sk             | attributes |
+# |-----------|----------------|------------|
+# | `S#kinds` | `<generation>` | `cap`      |
+#
+# Who claims the first number of a usage generation makes its own setting the cap of that generation. No number at or
+# above it is ever claimed. So a dictionary that is full stays full, and a kind that is not in it is booked under its
+# name
+# from then on: a cap that rose would put one kind of one hour into two items, and neither would settle against the
+# rows.
+
+
+_PK = "S#kinds"
+
+
+def kind_cap_key(generation: int) -> Key:
+    """Key of the cap of a usage generation."""
+    return Key(_PK, str(generation))
+
+
+def known_kind_cap(items: ItemStore, generation: int) -> int | None:
+    """The cap of a usage generation; None if nobody has claimed a number of it yet.
+
+    Raises:
+        LedgerCorruptError: It cannot be read.
+        UnavailableError: The ledger gives no answer.
+    """
+    item = items.get(Table.LEDGER, kind_cap_key(generation))
+    return None if item is None else Fields.of_item(item).whole("cap", least=1)
+
+
+def settled_kind_cap(items: ItemStore, generation: int, setting: int) -> int:
+    """The cap of a usage generation, made durable if this is the first to ask.
+
+    Raises:
+        LedgerCorruptError: It cannot be read.
+        UnavailableError: It is unknown whether it is durable. Whoever comes next begins again.
+    """
+    known = known_kind_cap(items, generation)
+    if known is not None:
+        return known
+    put = Put(table=Table.LEDGER, item={**kind_cap_key(generation)._asdict(), "cap": setting}, condition=Absent())
+    # Whoever was first, what is there now stays there.
+    with suppress(ConditionFailedError):
+        items.put(put)
+    return settled_kind_cap(items, generation, setting)
+
 
 _NAME = "K#"
 _AFTER_NAMES = "K$"
@@ -364,3 +414,49 @@ def _is_dense(numbers: Collection[int]) -> bool:
 
 def _by_kind(numbers: Mapping[int, UsageKind]) -> dict[UsageKind, int]:
     return {kind: number for number, kind in numbers.items()}
+
+
+BEYOND_CAP_PK = f"{partitions.NOTE}kinds"
+# A note outlives what an alarm looks at, and no account is noted for ever.
+_LIFE_S = 2 * DAY_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindsBeyondCap:
+    """What the roll-up last booked for an account without numbers.
+
+    Attributes:
+        kinds: Kinds without a number in one run.
+        example: One of them, as `<usage type>#<service>#<from>#<to>`.
+        seen_s: When that was, epoch seconds.
+    """
+
+    account_id: str
+    kinds: int
+    example: str
+    seen_s: int
+
+    @property
+    def key(self) -> Key:
+        return Key(BEYOND_CAP_PK, self.account_id)
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **self.key._asdict(),
+            "kinds": self.kinds,
+            "example": self.example,
+            "seen_s": self.seen_s,
+            "expires_at": self.seen_s + _LIFE_S,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> KindsBeyondCap:
+        fields = Fields.of_item(item)
+        made = cls(
+            account_id=fields.text("sk"),
+            kinds=fields.whole("kinds"),
+            example=fields.text("example"),
+            seen_s=fields.whole("seen_s"),
+        )
+        fields.check_key(made.key)
+        return made

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from metering.onramps.context.facts import (
     Attachment,
+    Findings,
     FlowLog,
     Interface,
     MeteringPolicy,
     MeteringRule,
     PublicAddress,
+    Subnet,
 )
 from metering.onramps.context.interfaces import kind_of
-from metering.usage.locations import is_region
+from metering.usage.usage_types import is_region
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
         PeeringAttachmentItem,
         Place,
     )
-    from metering.onramps.context.facts import Subnet
-    from metering.onramps.context.findings import Findings
 
 # A context is held in memory by whoever judges lines; an interface takes about 0.7 KB there.
 MAX_INTERFACES = 400_000

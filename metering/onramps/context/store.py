@@ -9,20 +9,70 @@ import gzip
 import hashlib
 import io
 import re
+from bisect import bisect_right
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from metering.errors import ObjectMissingError
-from metering.hours import hour_label, parse_hour
+from metering.hours import hour_label, hour_of, parse_hour
 from metering.onramps.context.document import Context, ContextUnreadableError
-from metering.onramps.context.timeline import StoredContext, Timeline
-from metering.stores.bucket import CONTEXT_PREFIX
-from metering.units import MIB
+from metering.onramps.context.inventory import context_of
+from metering.stores.objects import CONTEXT_PREFIX, ObjectStore
+from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from metering.stores.objects import ObjectStore
+    from metering.stores.clock import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredContext:
+    """A context that is read when it is first needed: a timeline names weeks of them, and a file needs one or two.
+
+    Attributes:
+        effective_s: Hour from which it holds, in epoch seconds.
+        sha256: Its name.
+        read: Reads it. It gives the same object again while its store remembers it.
+    """
+
+    effective_s: int
+    sha256: str
+    read: Callable[[], Context]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The contexts that judge a file.
+
+    Attributes:
+        versions: `(hour from which it holds, context)` in order. Hours before the first are judged by the first.
+    """
+
+    versions: tuple[tuple[int, Context | StoredContext], ...] = ()
+
+    def at(self, hour_s: int) -> Context | None:
+        """The newest context that holds at `hour_s`, or the first one if all are later; None if there is none.
+
+        Raises:
+            ContextUnreadableError: It is stored, and cannot be read.
+            ObjectMissingError: It was stored, and is gone.
+            UnavailableError: The store gives no answer.
+        """
+        if not self.versions:
+            return None
+        version = self.versions[self._index(hour_s)][1]
+        return version if isinstance(version, Context) else version.read()
+
+    def pins(self, hours: Iterable[int]) -> Mapping[int, str]:
+        """The contexts that judge `hours`, as a plan keeps them: the hour that each holds from, and its SHA-256."""
+        used = sorted({self._index(hour_s) for hour_s in hours}) if self.versions else []
+        return {self.versions[index][0]: self.versions[index][1].sha256 for index in used}
+
+    def _index(self, hour_s: int) -> int:
+        return max(0, bisect_right(self.versions, hour_s, key=lambda version: version[0]) - 1)
+
 
 # Contexts that are kept in memory: a file's hours mostly have one, at an hour's turn two.
 _REMEMBERED = 3
@@ -139,3 +189,124 @@ def _read(key: str, body: bytes, effective_s: int, sha256: str) -> Context:
     if context.effective_s != effective_s:
         raise ContextUnreadableError(f"{key} holds from another hour than its name says")
     return context
+
+
+# Keeping of contexts: each hour has one, which was captured late in the hour before it.
+#
+# A context holds from the next full hour on. So the later in an hour it is captured, the less has changed when it
+# begins
+# to hold. A capture that failed is made up for at the next tick.
+
+
+# Two ticks of five minutes, so that one of them may fail.
+_LATE_S = 10 * MINUTE_S
+
+
+class KeptContexts(Protocol):
+    """Contexts of a region (`metering.onramps.context.store.ContextStore`)."""
+
+    def newest(self) -> Context | None:
+        """The context that holds from the latest hour; None if there is none."""
+        ...
+
+    def put(self, context: Context) -> bool:
+        """Keep a context; returns False if it was kept before."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextKeeper:
+    """Captures contexts when they are due.
+
+    Attributes:
+        contexts: Where they are kept.
+        describe: Describes networks and flow logs as they are now (`metering.onramps.context.description`).
+        clock: Wall clock.
+    """
+
+    contexts: KeptContexts
+    describe: Callable[[], Mapping[str, object]]
+    clock: Clock
+
+    def run(self) -> Context | None:
+        """Capture a context if one is due; returns it, or None.
+
+        Raises:
+            UnavailableError: A service gave no answer; the next tick captures.
+            DescriptionError: What was described contradicts itself.
+        """
+        now_s = self.clock.now_ms() // 1000
+        newest = self.contexts.newest()
+        if newest is not None and not is_due(newest.effective_s, now_s):
+            return None
+        context = context_of(self.describe(), hour_of(now_s) + HOUR_S)
+        self.contexts.put(context)
+        return context
+
+
+def is_due(newest_s: int, now_s: int) -> bool:
+    """Whether a context is due.
+
+    Args:
+        newest_s: Hour from which the newest one holds, in epoch seconds.
+        now_s: The time now, in epoch seconds.
+    """
+    hour_s = hour_of(now_s)
+    missed = newest_s < hour_s
+    late = now_s >= hour_s + HOUR_S - _LATE_S
+    return missed or (late and newest_s <= hour_s)
+
+
+# What says the same is kept again after a day: contexts are removed by their age, and one in use must outlive the plans
+# that name it.
+_KEPT_AGAIN_S = DAY_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """What a capture came to.
+
+    Attributes:
+        context: The context that holds from now on: the new one, or the one that says the same.
+        kept: Whether it was kept; False if the newest one says the same.
+    """
+
+    context: Context
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capture:
+    """Captures a context.
+
+    Attributes:
+        describe: Describes networks and flow logs as they are now (`metering.onramps.context.description`).
+        store: Where contexts are kept; None if the context is only to be looked at.
+    """
+
+    describe: Callable[[], Mapping[str, object]]
+    store: ContextStore | None
+
+    def run(self, now_s: int) -> Captured:
+        """Capture at a time, in epoch seconds.
+
+        Raises:
+            DescriptionError: What was described contradicts itself.
+            UnavailableError: A service gave no answer.
+        """
+        context = context_of(self.describe(), effective_from_s(now_s))
+        if self.store is None:
+            return Captured(context=context, kept=False)
+        newest = self.store.newest()
+        age_s = context.effective_s - newest.effective_s if newest is not None else _KEPT_AGAIN_S
+        if newest is not None and 0 <= age_s < _KEPT_AGAIN_S and newest.says_the_same(context):
+            return Captured(context=newest, kept=False)
+        return Captured(context=context, kept=self.store.put(context))
+
+
+def effective_from_s(now_s: int) -> int:
+    """Hour from which a context holds that is captured at `now_s`: the next full one.
+
+    The hour that runs has been judged by another context already, so it cannot change for it.
+    """
+    return hour_of(now_s) + HOUR_S

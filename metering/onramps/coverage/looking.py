@@ -6,24 +6,285 @@ only plans that no sum names, so nothing is read twice. Memory is that of the na
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from metering.errors import LedgerCorruptError, ObjectMissingError
-from metering.onramps.coverage.slots import SLOT_S, Slots, due_until, slot_of
-from metering.onramps.coverage.sums import DaySums, few, keep_sums, label_of, read_sums, recent_sums, sums_between
-from metering.onramps.plans import NO_SLOT, slot_label, source_prefix
-from metering.units import DAY_S, HOUR_S
+from metering.hours import date_of, hour_label, hour_of
+from metering.ledger.notes.log_sources import (
+    MOST_PLANS,
+    NAME_CHARS,
+    RECENT,
+    LogSourceState,
+    LogSums,
+    added,
+    log_sums_pk,
+)
+from metering.onramps.plans import NO_SLOT, Plan, slot_label, source_prefix
+from metering.stores.writes import Key, Put, Table
+from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from metering.ledger.notes.log_sources import LogSourceState
-    from metering.onramps.coverage.slots import Interval
-    from metering.onramps.plans import Plan
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
+
+
+# Logs with authority that a sum names; the bytes of all further ones stand under one word.
+_SHADOWS_NAMED = 20
+OTHERS = "others"
+
+
+def sums_of(plan: Plan, label: str) -> LogSums:
+    """The sums of one plan, without its name."""
+    return LogSums(
+        kind=plan.kind,
+        source=plan.source,
+        label=label,
+        plans=1,
+        balance={name: number for name, number in asdict(plan.balance).items() if number},
+        unclassified=added({share.reason: share.bytes} for share in plan.shares if share.reason),
+        refusals=added({reason: lines} for reason, lines, _bytes in plan.refusals),
+        shadowed=added({log: size} for log, _lines, size in plan.shadowed),
+    )
+
+
+@dataclass(slots=True)
+class DaySums:
+    """The sums of one source and one day or hour, while plans are added to them.
+
+    Attributes:
+        sums: Sums so far.
+        known: Names of the plans in them.
+        changed: Whether a plan was added since they were read.
+    """
+
+    sums: LogSums
+    known: set[str]
+    changed: bool = False
+    _added: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, sums: LogSums) -> DaySums:
+        return cls(sums=sums, known=sums.named())
+
+    def lacks(self, digest: str) -> bool:
+        """Whether a plan of this digest is in no sum yet, and there is room for its name."""
+        if digest[:NAME_CHARS] in self.known:
+            return False
+        return len(self.known) < MOST_PLANS
+
+    def add(self, plan: Plan, digest: str) -> None:
+        """Add a plan that is not yet in the sums."""
+        one, kept = sums_of(plan, self.sums.label), self.sums
+        self.known.add(digest[:NAME_CHARS])
+        self._added.append(digest[:NAME_CHARS])
+        self.changed = True
+        self.sums = replace(
+            kept,
+            plans=kept.plans + 1,
+            balance=added((kept.balance, one.balance)),
+            unclassified=added((kept.unclassified, one.unclassified)),
+            refusals=added((kept.refusals, one.refusals)),
+            shadowed=few(added((kept.shadowed, one.shadowed))),
+        )
+
+    def result(self) -> LogSums:
+        return replace(self.sums, names=self.sums.names + "".join(self._added))
+
+
+def few(shadowed: dict[str, int]) -> dict[str, int]:
+    """The same bytes under at most so many names: those with the most bytes."""
+    if len(shadowed) <= _SHADOWS_NAMED:
+        return shadowed
+    order = sorted(shadowed, key=lambda log: (log == OTHERS, -shadowed[log], log))
+    kept = {log: shadowed[log] for log in order[: _SHADOWS_NAMED - 1] if log != OTHERS}
+    return {**kept, OTHERS: sum(shadowed.values()) - sum(kept.values())}
+
+
+def label_of(at_s: int, *, by_hour: bool) -> str:
+    """Label of the sums that a plan belongs to."""
+    return hour_label(hour_of(at_s)) if by_hour else date_of(at_s)
+
+
+def read_sums(items: ItemStore, kind: str, source: str, label: str) -> LogSums:
+    """The sums of one source and label; empty ones if there are none."""
+    item = items.get(Table.LEDGER, Key(log_sums_pk(kind, source), label))
+    return LogSums(kind=kind, source=source, label=label) if item is None else LogSums.from_item(item)
+
+
+def sums_between(
+    items: ItemStore, kind: str, source: str, *, from_s: int, to_s: int, unslotted: bool = False
+) -> Iterator[LogSums]:
+    """The sums of the days of a source from `from_s` to before `to_s`, in order, one at a time.
+
+    Args:
+        items: The ledger.
+        kind: Kind of log.
+        source: The source.
+        from_s: Any time of the first day, epoch seconds.
+        to_s: The time after the last day.
+        unslotted: Also the sums of files whose names say no time.
+    """
+    pk = log_sums_pk(kind, source)
+    for item in items.query(Table.LEDGER, pk, sk_from=date_of(from_s), sk_to=f"{date_of(to_s - 1)}~"):
+        yield LogSums.from_item(item)
+    for item in items.query(Table.LEDGER, pk, sk_from=NO_SLOT) if unslotted else ():
+        yield LogSums.from_item(item)
+
+
+def recent_sums(parts: Iterable[LogSums]) -> tuple[tuple[str, int], ...]:
+    """What the state of a source repeats of its last days."""
+    total = dict.fromkeys(RECENT, 0)
+    for each in parts:
+        for name in RECENT:
+            total[name] += each.unclassified_bytes if name == "unclassified_bytes" else each.balance.get(name, 0)
+    return tuple(total.items())
+
+
+def keep_sums(items: ItemStore, sums: LogSums, *, expires_at: int) -> None:
+    """Store the sums of one day or hour."""
+    items.put(Put(table=Table.LEDGER, item=sums.to_item(expires_at=expires_at)))
+
+
+# Slots: the files that a flow log should have delivered, and those that it did not.
+#
+# A flow log writes a file for each slot of 5 minutes. Where nothing moved, its lines say NODATA, so a slot without a
+# file
+# is a gap. Records are put into slots by their end, and an aggregation interval has up to 10 minutes: a record of a
+# slot
+# may have begun before it (AWS, "Flow log files": every 5 minutes, aggregation 1 or 10 minutes).
+
+
+SLOT_S = 5 * MINUTE_S
+# Delivery to S3 takes about 10 minutes, best effort. A slot that is missing for this long is a gap.
+GRACE_S = 30 * MINUTE_S
+# Longest time from the start of a record to its end.
+AGGREGATION_S = 10 * MINUTE_S
+# Gaps that are listed of one source, the oldest: they hold completeness back. Slots of all others are counted.
+LISTED = 300
+
+Interval = tuple[int, int]
+"""First and last slot of a run of slots, both included, in epoch seconds."""
+
+
+def slot_of(epoch_s: int) -> int:
+    """Start of the slot that contains a time."""
+    return epoch_s - epoch_s % SLOT_S
+
+
+def due_until(now_s: int) -> int:
+    """The newest slot that should have a file by now."""
+    return slot_of(now_s - GRACE_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slots:
+    """What is known of the slots of one flow log.
+
+    Attributes:
+        first_s: First slot with a file; None if none ever came.
+        newest_s: Newest slot with a file.
+        missing: Runs of slots without a file, in order: the oldest `LISTED`.
+        unlisted: Number of slots of later runs.
+    """
+
+    first_s: int | None = None
+    newest_s: int | None = None
+    missing: tuple[Interval, ...] = ()
+    unlisted: int = 0
+
+    @property
+    def missing_slots(self) -> int:
+        """Number of slots without a file."""
+        return count(self.missing) + self.unlisted
+
+    @property
+    def complete_s(self) -> int | None:
+        """The newest slot before the first missing one; None if no file ever came."""
+        return self.missing[0][0] - SLOT_S if self.missing else self.newest_s
+
+    @property
+    def through_s(self) -> int | None:
+        """Time up to which every record has come, by its start; None if no file ever came."""
+        complete_s = self.complete_s
+        return None if complete_s is None else complete_s + SLOT_S - AGGREGATION_S
+
+    def looked(
+        self, seen: Iterable[int], *, from_s: int, until_s: int, horizon_s: int, accepted: Iterable[Interval] = ()
+    ) -> Slots:
+        """After a look at all slots from `from_s` on.
+
+        Args:
+            seen: Slots with a file, from `from_s` on, in order.
+            from_s: First slot that was looked at. What is known of earlier slots stays.
+            until_s: Newest slot that should have a file.
+            horizon_s: Slots before this are not expected any more.
+            accepted: Runs that are no gaps, because a person accepted them.
+        """
+        found = sorted(set(seen))
+        first_s = min((each for each in (self.first_s, *found[:1]) if each is not None), default=None)
+        if first_s is None:
+            return self
+        begins_s = max(from_s, first_s, slot_of(horizon_s))
+        earlier = [(a, min(b, begins_s - SLOT_S)) for a, b in self.missing if a < begins_s]
+        runs = [*without(earlier, [(0, horizon_s)]), *gaps(found, first_s=begins_s, until_s=until_s)]
+        missing = joined(without(runs, accepted))
+        return Slots(
+            first_s=first_s,
+            newest_s=max((each for each in (self.newest_s, *found[-1:]) if each is not None), default=None),
+            missing=tuple(missing[:LISTED]),
+            unlisted=count(missing[LISTED:]),
+        )
+
+
+def gaps(seen: Iterable[int], *, first_s: int, until_s: int) -> Iterator[Interval]:
+    """Runs of slots from `first_s` to `until_s`, both included, that are not among `seen`, which is in order."""
+    expected_s = first_s
+    for slot_s in seen:
+        if slot_s > until_s:
+            break
+        if slot_s > expected_s:
+            yield expected_s, slot_s - SLOT_S
+        expected_s = max(expected_s, slot_s + SLOT_S)
+    if expected_s <= until_s:
+        yield expected_s, until_s
+
+
+def without(runs: Iterable[Interval], cut: Iterable[Interval]) -> list[Interval]:
+    """Runs of slots without those of other runs."""
+    left = list(runs)
+    for first_s, last_s in cut:
+        kept: list[Interval] = []
+        for a, b in left:
+            if b < first_s or a > last_s:
+                kept.append((a, b))
+                continue
+            if a < first_s:
+                kept.append((a, slot_of(first_s - 1)))
+            if b > last_s:
+                kept.append((slot_of(last_s) + SLOT_S, b))
+        left = kept
+    return left
+
+
+def joined(runs: Iterable[Interval]) -> list[Interval]:
+    """The same slots in as few runs as possible, in order."""
+    result: list[Interval] = []
+    for a, b in sorted(runs):
+        if result and a <= result[-1][1] + SLOT_S:
+            result[-1] = (result[-1][0], max(b, result[-1][1]))
+        else:
+            result.append((a, b))
+    return result
+
+
+def count(runs: Iterable[Interval]) -> int:
+    """Number of slots in runs that do not overlap."""
+    return sum((b - a) // SLOT_S + 1 for a, b in runs)
+
 
 # A look sees the last two hours anew: files of one slot come at their own times. Once an hour it sees a day and all
 # gaps, once a day everything that can still be metered.

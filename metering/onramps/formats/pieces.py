@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from metering.errors import BatchRefusedError, LogFileRefusedError
+from metering.intake.batches import Allowance
 from metering.intake.formats.compression import unpacked
-from metering.intake.ports import Allowance
-from metering.intake.reasons import Reason
-from metering.intake.work import CONTRACT_WORK, Work
+from metering.intake.work import CONTRACT_WORK, Reason, Work
 from metering.onramps.reasons import FileReason
 from metering.units import GIB, MIB
 

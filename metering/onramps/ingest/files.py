@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from metering.errors import LogFileRefusedError, ObjectChangedError, ObjectMissingError, ObjectUnreadableError
-from metering.onramps.bills import NAMED, folder_contradicts
-from metering.onramps.ingest.totals import measure
-from metering.onramps.names import FileName
+from metering.onramps.ingest.totals import Measured, measure
+from metering.onramps.kinds import LogKind, why_refused
+from metering.onramps.reading import Block, FileName, ReadSettings
 from metering.onramps.reasons import FileReason
-from metering.onramps.refused_kinds import why_refused
+from metering.onramps.sources import NAMED, Bills, LogStore, folder_contradicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import BinaryIO
 
-    from metering.onramps.bills import Bills
-    from metering.onramps.context.timeline import Timeline
-    from metering.onramps.ingest.totals import Measured
-    from metering.onramps.kinds import LogKind
-    from metering.onramps.observations import Block
-    from metering.onramps.ports import LogStore
-    from metering.onramps.reading import ReadSettings
+    from metering.onramps.context.store import Timeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import LogFileRefusedError
 from metering.onramps.formats.pieces import Pieces
-from metering.onramps.names import identity_by_content
 from metering.onramps.plans import PLACES_PREFIX
+from metering.onramps.reading import identity_by_content
 from metering.onramps.reasons import FileReason
 from metering.stores.fields import Fields
 

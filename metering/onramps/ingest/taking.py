@@ -11,12 +11,11 @@ the content; the totals stay as they are.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from metering.errors import LogFileRefusedError, ObjectMissingError
-from metering.onramps.balance import NO_OTHERS, Others
-from metering.onramps.bills import NAMED
+from metering.errors import LogFileRefusedError, ObjectMissingError, UnavailableError
 from metering.onramps.ingest.files import (
     LogFile,
     completed_name,
@@ -25,26 +24,135 @@ from metering.onramps.ingest.files import (
     place_of,
     store_refusals,
 )
-from metering.onramps.ingest.parts import parts_of
 from metering.onramps.ingest.places import Places
-from metering.onramps.ingest.planning import Contexts, Planner
-from metering.onramps.ingest.refusals import Refusals
-from metering.onramps.ingest.sending import PartSender
-from metering.onramps.reading import ReadSettings
+from metering.onramps.ingest.planning import (
+    Contexts,
+    LogRecord,
+    PartRecords,
+    Planned,
+    Planner,
+    message_of,
+    parquet_of,
+    part_key,
+    parts_of,
+)
+from metering.onramps.reading import NO_OTHERS, Block, Others, ReadSettings
 from metering.onramps.reasons import FileReason
+from metering.onramps.sources import NAMED, Bills, LogStore
+from metering.quarantine.documents import KeptLine, QuarantinedLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from metering.onramps.bills import Bills
-    from metering.onramps.ingest.planning import Planned
+    from metering.onramps.ingest.totals import Measured
     from metering.onramps.kinds import LogKind
-    from metering.onramps.observations import Block
-    from metering.onramps.plans import Plan
-    from metering.onramps.ports import LogStore
+    from metering.onramps.plans import Part, Plan
     from metering.stores.clock import Clock
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Queue
+
+
+_ATTEMPTS = 6
+_BACKOFF_MS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartSender:
+    """Stores parts and sends their messages. Doing it again sends the same messages, which the ledger knows.
+
+    Attributes:
+        objects: The region's data bucket.
+        bucket: Its name, as messages state it.
+        queue: The ingest queue.
+        clock: Waits before the next attempt.
+    """
+
+    objects: ObjectStore
+    bucket: str
+    queue: Queue
+    clock: Clock
+
+    def store(self, identity: str, parts: Iterable[PartRecords]) -> list[str]:
+        """Store parts, unless they are there already; returns their messages."""
+        return [self._stored(identity, part, records) for part, records in parts]
+
+    def _stored(self, identity: str, part: Part, records: Sequence[LogRecord]) -> str:
+        key = part_key(identity, part)
+        body = parquet_of(records)
+        if not self.objects.put(key, body, if_absent=True):
+            # Another version of pyarrow may have written the same records as other bytes.
+            body = self.objects.get(key)
+        return self._message(key, part, body)
+
+    def stored(self, identity: str, parts: Sequence[Part]) -> list[str] | None:
+        """Messages of parts that are all stored already; None if one is not."""
+        messages = []
+        for part in parts:
+            key = part_key(identity, part)
+            try:
+                body = self.objects.get(key)
+            except ObjectMissingError:
+                return None
+            messages.append(self._message(key, part, body))
+        return messages
+
+    def _message(self, key: str, part: Part, body: bytes) -> str:
+        return message_of(part, bucket=self.bucket, key=key, stored_sha256=hashlib.sha256(body).hexdigest())
+
+    def send(self, messages: Sequence[str]) -> int:
+        """Send messages; returns their number.
+
+        Raises:
+            UnavailableError: The queue did not take all of them, after several attempts. What was taken does no harm.
+        """
+        waiting = list(messages)
+        for attempt in range(_ATTEMPTS):
+            waiting = [waiting[position] for position in self.queue.send_many(waiting)] if waiting else []
+            if not waiting:
+                return len(messages)
+            self.clock.sleep_ms(_BACKOFF_MS << attempt)
+        raise UnavailableError("sqs.SendMessageBatch", f"the queue did not take {len(waiting)} messages of a log file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusals:
+    """Writes refused lines and files to quarantine.
+
+    Attributes:
+        objects: The region's data bucket.
+    """
+
+    objects: ObjectStore
+
+    def keep_lines(self, file: LogFile, identity: str, measured: Measured) -> None:
+        """Keep the refused lines of a file that is metered otherwise."""
+        if measured.refusals:
+            kept = QuarantinedLog(
+                kind="lines",
+                place=file.place,
+                etag=file.etag,
+                identity=identity,
+                log_kind=file.kind.name,
+                source=file.name.source,
+                content_sha256=measured.content_sha256,
+                refusals=measured.refusals,
+                lines=tuple(KeptLine(*line) for line in measured.refused),
+            )
+            self.objects.put(kept.key, kept.encode(), if_absent=True)
+
+    def keep_file(self, place: str, error: LogFileRefusedError, *, etag: str = "", version_id: str = "") -> str:
+        """Keep the reference to a file that is refused as a whole; returns the key of the quarantine object."""
+        kept = QuarantinedLog(
+            kind="file",
+            place=place,
+            etag=etag,
+            version_id=version_id,
+            refusals=((error.reason, 0, 0),),
+            detail=error.detail,
+        )
+        self.objects.put(kept.key, kept.encode(), if_absent=True)
+        return kept.key
+
 
 TakenAs = Literal["metered", "repeated", "conflict", "refused", "empty"]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.bills import NAMED
 from metering.onramps.ingest.files import (
     LogFile,
     completed_name,
@@ -17,18 +19,122 @@ from metering.onramps.ingest.files import (
 )
 from metering.onramps.ingest.outcomes import FileOutcome, outcome_of_measured
 from metering.onramps.ingest.planning import check_owner
-from metering.onramps.names import identity_by_content
+from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings, identity_by_content
+from metering.onramps.sources import NAMED, Bills, LogStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from metering.onramps.bills import Bills
-    from metering.onramps.context.timeline import Timeline
-    from metering.onramps.ingest.choosing import Chosen
-    from metering.onramps.ingest.overlap import Overlap
+    from metering.onramps.context.store import Timeline
     from metering.onramps.kinds import LogKind
-    from metering.onramps.observations import Block
-    from metering.onramps.reading import ReadSettings
+    from metering.stores.objects import ObjectInfo
+
+
+# Interface-hours that are remembered, about 50 MB. A larger run may have overlap that is not seen.
+_MOST = 200_000
+
+
+class Twice(NamedTuple):
+    """An interface that two flow logs see in one hour."""
+
+    interface_id: str
+    hour_s: int
+    first: str
+    other: str
+
+
+class Overlap:
+    """Looks for interfaces that two flow logs see. Several threads may share it: each step is one of a dictionary."""
+
+    def __init__(self) -> None:
+        self._sources: dict[tuple[str, int], str] = {}
+        self._twice: dict[tuple[str, int], Twice] = {}
+
+    @property
+    def interface_hours(self) -> int:
+        """How many there are."""
+        return len(self._twice)
+
+    @property
+    def example(self) -> Twice | None:
+        """The least of them, so that two runs over the same files name the same; None if there is none."""
+        return min(self._twice.values(), default=None)
+
+    def look(self, name: FileName, block: Block[object]) -> None:
+        """Look at a block of a file."""
+        seen = {(s.interface_id, each.hour_s) for each in block.observations if isinstance(s := each.subject, FlowHop)}
+        for key in seen:
+            if not key[0] or not name.source or len(self._sources) >= _MOST:
+                continue
+            first = self._sources.setdefault(key, name.source)
+            if first != name.source:
+                self._twice.setdefault(key, Twice(*key, *sorted((first, name.source))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a person named: one file, or all files below a folder or a prefix.
+
+    Attributes:
+        store: Where they lie.
+        prefix: Prefix of their keys; the key itself of a single file.
+        single: Whether it is one file, which is refused if its name is that of no log; below a folder it is left out.
+    """
+
+    store: LogStore
+    prefix: str
+    single: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """A file to be taken, or one that is left out.
+
+    Attributes:
+        info: Its key, size and ETag.
+        left_out: Why it is not taken; None if it is.
+    """
+
+    store: LogStore
+    info: ObjectInfo
+    left_out: FileOutcome | None = None
+
+
+def chosen(
+    target: Target, kinds: Sequence[LogKind], *, kind: LogKind | str | None = None, since_s: int | None = None
+) -> Iterator[Chosen]:
+    """Files of a target, in the order of their keys. Nothing is held of them.
+
+    Args:
+        target: What a person named.
+        kinds: Kinds of logs.
+        kind: Kind that a person says they are; None if their names decide.
+        since_s: Only files for a time from here on, by their name, or that were written from then on.
+    """
+    for info in _infos(target):
+        left_out = None
+        slot_s = None
+        try:
+            _, name = kind_and_name(kinds, path_of(target.store, info.key), kind)
+            slot_s = name.slot_s
+        except LogFileRefusedError as error:
+            if not target.single:
+                left_out = FileOutcome(
+                    place=place_of(target.store, info.key),
+                    verdict="left_out",
+                    stored_bytes=info.size_bytes,
+                    problem=(error.reason, error.detail),
+                )
+        if since_s is None or (info.modified_s if slot_s is None else slot_s) >= since_s:
+            yield Chosen(store=target.store, info=info, left_out=left_out)
+
+
+def _infos(target: Target) -> Iterator[ObjectInfo]:
+    if target.single:
+        info = target.store.head(target.prefix)
+        return iter(() if info is None else (info,))
+    # S3's console makes an object of no bytes for a folder.
+    return (info for info in target.store.list(target.prefix) if not info.key.endswith("/"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,3 +197,30 @@ class Trial:
         return outcome_of_measured(
             measured, place=place, stored_bytes=info.size_bytes, kind=said.name, identity=identity
         )
+
+
+# Files that wait for a thread, for each thread.
+_AHEAD = 2
+
+
+def outcomes(files: Iterable[Chosen], work: Callable[[Chosen], FileOutcome], *, jobs: int) -> Iterator[FileOutcome]:
+    """Do the work for each file. Files that are left out pass through.
+
+    Args:
+        files: What is to be done.
+        work: Does it for one file. Several threads call it.
+        jobs: Number of threads.
+    """
+    waiting: deque[FileOutcome | Future[FileOutcome]] = deque()
+    rest = iter(files)
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        while True:
+            for each in islice(rest, max(0, jobs * _AHEAD - len(waiting))):
+                waiting.append(each.left_out or pool.submit(work, each))
+            if not waiting:
+                return
+            first = waiting.popleft()
+            yield first if isinstance(first, FileOutcome) else first.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -2,16 +2,221 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
-from metering.onramps.context.interfaces import INTERFACE
-from metering.onramps.rules.own_side import is_local
+from metering.onramps.context.facts import NOT_OF_AWS, Address, AddressRange, Interface, address_of, is_public
+from metering.onramps.context.interfaces import INTERFACE, NAT_GATEWAY, TRANSIT_GATEWAY, kind_of_type
+from metering.onramps.reasons import LineReason, Refused
 
 if TYPE_CHECKING:
+    from metering.onramps.reading import FileName, FlowHop
     from metering.onramps.rules.knowledge import Knowledge, VpcFacts
-    from metering.onramps.rules.other_side import NextHop, Peer
-    from metering.onramps.rules.own_side import OwnSide
+
+
+# What AWS writes for interfaces that it made itself.
+_UNTOLD = "unknown"
+_ACCOUNT_ID = re.compile(r"[0-9]{12}")
+# The zone id of an Availability Zone. Those of Local Zones and Wavelength name a place as well: `usw2-lax1-az1`.
+_AVAILABILITY_ZONE = re.compile(r"[a-z0-9]+-az[0-9]+")
+
+
+class OwnSide(NamedTuple):
+    """Whose a line is, and where that is. Empty texts are unknown.
+
+    Attributes:
+        public: Whether it has a public IPv4 address; None if that is not known.
+        addresses: Its own addresses, if the interface is known.
+    """
+
+    account_id: str
+    resource_id: str
+    region: str
+    zone_id: str
+    vpc_id: str
+    kind: str
+    public: bool | None
+    addresses: frozenset[Address]
+    local: bool
+
+
+def own_side(hop: FlowHop, name: FileName, knowledge: Knowledge) -> OwnSide | Refused:
+    """The own side of a hop, from the line, then the file's name, then the inventory."""
+    log = knowledge.flow_logs.get(name.source)
+    gateway_id = log.resource_id if log is not None and log.resource_type == "nat" else ""
+    interface = knowledge.interfaces.get(hop.interface_id)
+    subnet = knowledge.subnets.get(hop.subnet_id or (interface.subnet_id if interface is not None else ""))
+    vpc_id = hop.vpc_id or (subnet.vpc_id if subnet is not None else "")
+    region = hop.region or name.region or (knowledge.vpcs[vpc_id].region if vpc_id in knowledge.vpcs else "")
+    account_id = _account_id(hop, name, interface)
+    resource_id = hop.instance_id or hop.resource_id or gateway_id or hop.interface_id
+    refused = _refusal(account_id, region, resource_id)
+    if refused is not None:
+        return refused
+    zone_id = hop.zone_id or (subnet.zone_id if subnet is not None else "")
+    return OwnSide(
+        account_id=account_id,
+        resource_id=resource_id,
+        region=region,
+        zone_id=zone_id,
+        vpc_id=vpc_id,
+        kind=_kind(hop, interface, gateway_id),
+        public=_public(hop, interface, gateway_id),
+        addresses=_addresses(interface),
+        local=bool(hop.sublocation_type) or is_local(zone_id),
+    )
+
+
+def is_local(zone_id: str) -> bool:
+    """Whether a zone id is that of a Local Zone or of Wavelength."""
+    return bool(zone_id) and _AVAILABILITY_ZONE.fullmatch(zone_id) is None
+
+
+def _account_id(hop: FlowHop, name: FileName, interface: Interface | None) -> str:
+    if hop.account_id and hop.account_id != _UNTOLD:
+        return hop.account_id
+    return interface.account_id if interface is not None else name.account_id
+
+
+def _refusal(account_id: str, region: str, resource_id: str) -> Refused | None:
+    if _ACCOUNT_ID.fullmatch(account_id) is None:
+        return Refused(LineReason.INVALID_ACCOUNT, f"{account_id[:40]!r} is no account: it has not 12 digits")
+    if not region:
+        return Refused(LineReason.NO_REGION, "neither the line, the file's name nor the inventory has the region")
+    if not resource_id:
+        return Refused(LineReason.INVALID_VALUE, "the line names no interface, instance or resource")
+    return None
+
+
+def _kind(hop: FlowHop, interface: Interface | None, gateway_id: str) -> str:
+    told = kind_of_type(hop.interface_type)
+    if told:
+        return told
+    if gateway_id and not hop.interface_id:
+        return NAT_GATEWAY
+    # Load balancers, gateways and endpoints have no instance.
+    return INTERFACE if hop.instance_id else interface.kind if interface is not None else ""
+
+
+def _public(hop: FlowHop, interface: Interface | None, gateway_id: str) -> bool | None:
+    if interface is not None:
+        return interface.public
+    # A regional NAT gateway is always public (NAT gateways, regional availability mode).
+    regional = hop.interface_type == "regional_nat_gateway" or (gateway_id and not hop.interface_id)
+    return True if regional else None
+
+
+def _addresses(interface: Interface | None) -> frozenset[Address]:
+    if interface is None:
+        return frozenset()
+    parsed = (address_of(text) for text in interface.addresses)
+    return frozenset(address for address in parsed if address is not None)
+
+
+_NOWHERE = "", ""
+
+
+class Peer(NamedTuple):
+    """What is known of the address on the other side. Many addresses of the internet are one peer.
+
+    Attributes:
+        version: 4 or 6.
+        public: Whether it can be an address of the internet.
+        in_own_vpc: Whether it is in a block of the own VPC.
+        zone_id: Zone of its subnet there.
+        kind: Kind of the interface there.
+        vpc_ids: Other VPCs that have it in a block.
+        vpc_zones: Zones of its subnets there, in the same order; empty texts where they are not known.
+        region: Region of AWS's prefix that contains it, or of the account's own public address; `GLOBAL` for none.
+        services: Services of that prefix.
+        all_services: Services of that prefix and of all that contain it.
+        own_public: Whether it is a public address of a captured account.
+    """
+
+    version: int
+    public: bool
+    in_own_vpc: bool
+    zone_id: str
+    kind: str
+    vpc_ids: tuple[str, ...]
+    vpc_zones: tuple[str, ...]
+    region: str
+    services: tuple[str, ...]
+    all_services: tuple[str, ...]
+    own_public: bool
+
+
+class NextHop(NamedTuple):
+    """The next hop that a line names. Empty texts are unknown, and `-` is never evidence."""
+
+    named: bool
+    vpc_id: str
+    zone_id: str
+    kind: str
+
+
+def peer_of(address: Address, own_vpc_id: str, knowledge: Knowledge) -> Peer:
+    """What is known of an address, as an interface of a VPC sees it."""
+    vpc_ids = knowledge.blocks.at(address)
+    if vpc_ids is None and address not in knowledge.public:
+        # By far the most addresses: nothing but their range is known of them.
+        return _of_range(address.version, is_public(address), knowledge.ranges.at(address) or NOT_OF_AWS)
+    vpc_ids = vpc_ids or ()
+    others = tuple(each for each in vpc_ids if each != own_vpc_id)
+    found = knowledge.ranges.at(address) or NOT_OF_AWS
+    own_region = knowledge.public.get(address, "")
+    in_own_vpc = bool(own_vpc_id) and own_vpc_id in vpc_ids
+    zone_id, kind = _inside(address, own_vpc_id, knowledge) if in_own_vpc else _NOWHERE
+    return Peer(
+        version=address.version,
+        public=is_public(address),
+        in_own_vpc=in_own_vpc,
+        zone_id=zone_id,
+        kind=kind,
+        vpc_ids=others,
+        vpc_zones=tuple(zone_in(address, each, knowledge) for each in others),
+        region=own_region or found.region,
+        services=found.services,
+        all_services=found.all_services,
+        own_public=bool(own_region),
+    )
+
+
+@lru_cache(maxsize=4_096)
+def _of_range(version: int, public: bool, found: AddressRange) -> Peer:  # a cache takes no names
+    return Peer(version, public, False, "", "", (), (), found.region, found.services, found.all_services, False)
+
+
+def zone_in(address: Address, vpc_id: str, knowledge: Knowledge) -> str:
+    """Zone of an address in a VPC; empty if its subnet is not known."""
+    facts = knowledge.vpcs.get(vpc_id)
+    return "" if facts is None or facts.zones is None else facts.zones.at(address) or ""
+
+
+def kind_in(address: Address, vpc_id: str, knowledge: Knowledge) -> str:
+    """Kind of the interface that has an address in a known VPC; empty if none is known."""
+    facts = knowledge.vpcs[vpc_id]
+    return facts.kinds.get(address) or facts.delegated.at(address) or ""
+
+
+def _inside(address: Address, vpc_id: str, knowledge: Knowledge) -> tuple[str, str]:
+    return zone_in(address, vpc_id, knowledge), kind_in(address, vpc_id, knowledge)
+
+
+def next_hop_of(line: FlowHop, own: OwnSide, knowledge: Knowledge) -> NextHop:
+    """The next hop that a line names."""
+    zone_id, vpc_id = line.next_hop_zone_id, line.next_hop_vpc_id
+    interface = knowledge.interfaces.get(line.next_hop_interface_id)
+    subnet = knowledge.subnets.get(interface.subnet_id) if interface is not None else None
+    kind = kind_of_type(line.next_hop_interface_type) or (interface.kind if interface is not None else "")
+    if subnet is not None:
+        zone_id, vpc_id = zone_id or subnet.zone_id, vpc_id or subnet.vpc_id
+    # What a VPC sends to a transit gateway goes to the gateway's interface in the same VPC.
+    if not vpc_id and TRANSIT_GATEWAY in (kind, own.kind):
+        vpc_id = own.vpc_id
+    return NextHop(any(line[18:]), vpc_id, zone_id, kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,25 +6,233 @@ of the peer, because a file has few interfaces, and most of its peers are alike.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
-from metering.onramps.context.prefixes import Address, address_of, is_public
-from metering.onramps.reasons import LineReason
-from metering.onramps.rules.conditions import CONDITIONS
-from metering.onramps.rules.hop import Hop
-from metering.onramps.rules.hop_rules import hop_rules
-from metering.onramps.rules.other_side import next_hop_of, peer_of
-from metering.onramps.rules.own_side import OwnSide, own_side
-from metering.onramps.traffic import Classified, Refused, Traffic
-from metering.usage.locations import UNKNOWN
-from metering.usage.usage_types import usage_type_of
+from metering.onramps.context.facts import Address, address_of, is_public
+from metering.onramps.reasons import Classified, LineReason, Outcome, Refused, Traffic
+from metering.onramps.rules.hop import Hop, OwnSide, Peer, next_hop_of, own_side, peer_of
+from metering.usage.usage_types import UNKNOWN, usage_type_of
 
 if TYPE_CHECKING:
-    from metering.onramps.names import FileName
-    from metering.onramps.observations import FlowHop
+    from collections.abc import Callable, Mapping
+
+    from metering.onramps.reading import FileName, FlowHop
     from metering.onramps.rules.knowledge import Knowledge
-    from metering.onramps.rules.other_side import Peer
-    from metering.onramps.traffic import Outcome
+
+
+# The rules of a hop: data in `hop_rules.json`, in order, of which the first that holds decides.
+#
+# To change them, change the file and its version: a plan names the version that judged its file.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HopRule:
+    """One rule.
+
+    Attributes:
+        name: Its name, in plans and reports.
+        when: Names of conditions; all of them must hold.
+        peer: Location of the other side: its zone, its own or the peer's region, or a name of the contract.
+        usage: Traffic after the billing prefix, with `{way}` for `Out` or `In`; empty if the contract's table decides.
+        reason: Why what it decides is unclassified; empty if it is classified.
+        service: AWS product code that it is billed under; empty for that of the own interface.
+        source: Where the rule comes from.
+    """
+
+    name: str
+    when: tuple[str, ...]
+    peer: str
+    usage: str
+    reason: str
+    service: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HopRules:
+    """All rules, and the kinds of interfaces that they tell apart.
+
+    Attributes:
+        version: Version of the rules.
+        rules: The rules in order. The last one always holds.
+        free_always: Kinds whose hops inside a VPC are free in all zones.
+        free_over_ipv4: Kinds whose hops inside a VPC are free in all zones over IPv4.
+        charged: Kinds whose hops between zones are charged, if both sides are of them.
+        load_balancers: Kinds that are of service AWSELB.
+        peering_apart_from_s: Hour from which AWS bills peering between zones under usage types of its own, in epoch
+            seconds.
+    """
+
+    version: str
+    rules: tuple[HopRule, ...]
+    free_always: frozenset[str]
+    free_over_ipv4: frozenset[str]
+    charged: frozenset[str]
+    load_balancers: frozenset[str]
+    peering_apart_from_s: int
+
+
+class _Rule(TypedDict, total=False):
+    name: str
+    when: list[str]
+    peer: str
+    usage: str
+    reason: str
+    service: str
+    source: str
+
+
+class _Free(TypedDict):
+    any: list[str]
+    ipv4: list[str]
+
+
+class _File(TypedDict):
+    version: str
+    peering_apart_from: str
+    free_across_zones: _Free
+    charged_across_zones: list[str]
+    elb_kinds: list[str]
+    rules: list[_Rule]
+
+
+@cache
+def hop_rules() -> HopRules:
+    """The rules of this release."""
+    text = resources.files("metering.onramps.rules").joinpath("hop_rules.json").read_text(encoding="utf-8")
+    file = cast("_File", json.loads(text))
+    return HopRules(
+        version=file["version"],
+        rules=tuple(_rule(each) for each in file["rules"]),
+        free_always=frozenset(file["free_across_zones"]["any"]),
+        free_over_ipv4=frozenset(file["free_across_zones"]["ipv4"]),
+        charged=frozenset(file["charged_across_zones"]),
+        load_balancers=frozenset(file["elb_kinds"]),
+        peering_apart_from_s=int(datetime.fromisoformat(file["peering_apart_from"]).timestamp()),
+    )
+
+
+def _rule(entry: _Rule) -> HopRule:
+    return HopRule(
+        name=entry["name"],
+        when=tuple(entry["when"]),
+        peer=entry["peer"],
+        usage=entry.get("usage", ""),
+        reason=entry.get("reason", ""),
+        service=entry.get("service", ""),
+        source=entry["source"],
+    )
+
+
+# Conditions of the rules of a hop, by their names in `hop_rules.json`.
+#
+# A condition holds only if it is known to hold. So a rule never stands on what is missing, and `not known` has no
+# name.
+
+
+_INSTANCES = frozenset({"AMAZON", "EC2"})
+_CLOUDFRONT = frozenset({"CLOUDFRONT", "CLOUDFRONT_ORIGIN_FACING"})
+_GLOBAL = "GLOBAL"
+
+
+def _peer_is(test: Callable[[Peer], bool]) -> Callable[[Hop], bool]:
+    return lambda hop: hop.peer is not None and test(hop.peer)
+
+
+def _on_path(path: str) -> Callable[[Hop], bool]:
+    return lambda hop: hop.path == path
+
+
+def _zones_equal(hop: Hop) -> bool:
+    return bool(hop.own.zone_id) and hop.zone_id == hop.own.zone_id
+
+
+def _zones_differ(hop: Hop) -> bool:
+    return bool(hop.own.zone_id) and bool(hop.zone_id) and hop.zone_id != hop.own.zone_id
+
+
+def _attachment_side(hop: Hop) -> bool:
+    return not hop_rules().free_always.isdisjoint((hop.own.kind, hop.kind))
+
+
+def _load_balancer_side(hop: Hop) -> bool:
+    return not hop_rules().free_over_ipv4.isdisjoint((hop.own.kind, hop.kind))
+
+
+def _charged_sides(hop: Hop) -> bool:
+    return hop_rules().charged.issuperset((hop.own.kind, hop.kind))
+
+
+def _peered(hop: Hop) -> bool:
+    return not hop.within_vpc and (bool(hop.other_vpc_id) or (not hop.next_hop.named and hop.path in ("4", "5")))
+
+
+def _hop_inside_region(hop: Hop) -> bool:
+    return hop.within_vpc or (hop.next_hop.named and hop.region == hop.own.region) or hop.path in ("1", "4")
+
+
+def _behind_transit_gateway(hop: Hop) -> bool:
+    """Whether the peer's VPC and the own one have transit gateways, and nothing else inside hands on."""
+    own = hop.own_vpc
+    if own is None or hop.next_hop.named or hop.peer is None or not (own.transit and own.seen_inside):
+        return False
+    return not own.hands_on and any(hop.knowledge.vpcs[each].transit for each in hop.peer.vpc_ids)
+
+
+def _is_instance(hop: Hop) -> bool:
+    if hop.peer is None or hop.service not in ("", *_INSTANCES):
+        return False
+    return hop.peer.own_public or ("EC2" in hop.peer.services and _INSTANCES.issuperset(hop.peer.services))
+
+
+def _contradicts(hop: Hop) -> bool:
+    """Whether the log names a service of the peer's address, and the address ranges name others only."""
+    if hop.peer is None or not hop.service or not hop.peer.all_services:
+        return False
+    return hop.service not in hop.peer.all_services
+
+
+CONDITIONS: Mapping[str, Callable[[Hop], bool]] = {
+    "in_local_zone": lambda hop: hop.in_local_zone,
+    "hop_inside_region": _hop_inside_region,
+    "within_vpc": lambda hop: hop.within_vpc,
+    "next_hop_named": lambda hop: hop.next_hop.named,
+    "zones_equal": _zones_equal,
+    "zones_differ": _zones_differ,
+    "ipv4": _peer_is(lambda peer: peer.version == 4),
+    "ipv6": _peer_is(lambda peer: peer.version == 6),
+    "attachment_side": _attachment_side,
+    "load_balancer_side": _load_balancer_side,
+    "charged_sides": _charged_sides,
+    "peered": _peered,
+    "peering_billed_apart": lambda hop: hop.peering_billed_apart,
+    "peer_in_region": lambda hop: hop.region == hop.own.region,
+    "other_region_known": lambda hop: hop.region not in ("", hop.own.region),
+    "path_inside_vpc": _on_path("1"),
+    "path_virtual_gateway": _on_path("3"),
+    "path_local_gateway": _on_path("6"),
+    "path_gateway_endpoint": _on_path("7"),
+    "peer_behind_transit_gateway": _behind_transit_gateway,
+    "leaves_vpc": lambda hop: hop.leaves_vpc,
+    "may_be_handed_on": lambda hop: hop.may_be_handed_on,
+    "service_contradicts_ranges": _contradicts,
+    "peer_is_cloudfront": _peer_is(lambda peer: not _CLOUDFRONT.isdisjoint(peer.services)),
+    "peer_is_instance": _is_instance,
+    "peer_is_global": _peer_is(lambda peer: peer.region == _GLOBAL),
+    "peer_is_public": _peer_is(lambda peer: peer.public),
+    "peer_is_private": _peer_is(lambda peer: not peer.public),
+    "peer_in_no_range": _peer_is(lambda peer: not peer.region),
+    "peer_in_other_vpc": _peer_is(lambda peer: bool(peer.vpc_ids)),
+    "ranges_known": lambda hop: hop.knowledge.knows_ranges,
+    "no_service_named": lambda hop: not hop.service,
+    "own_is_private": lambda hop: hop.own.public is False and hop.peer is not None and hop.peer.version == 4,
+}
+
 
 # Entries of each memory, which is emptied when it is full: about 50 MB each at most.
 _REMEMBERED = 100_000

@@ -9,21 +9,29 @@ from collections import defaultdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.onramps.context.address_ranges import AddressRange, address_ranges
-from metering.onramps.context.authority import Authorities
+from metering.onramps.context.document import Authorities, Context
+from metering.onramps.context.facts import (
+    Address,
+    AddressRange,
+    Attachment,
+    FlowLog,
+    Interface,
+    MeteringPolicy,
+    Peering,
+    PrefixMap,
+    Subnet,
+    address_of,
+    address_ranges,
+)
 from metering.onramps.context.interfaces import (
     INSPECTION_ENDPOINT,
     NAT_GATEWAY,
     NETWORK_LOAD_BALANCER,
     TRANSIT_GATEWAY,
 )
-from metering.onramps.context.prefixes import Address, PrefixMap, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from metering.onramps.context.document import Context
-    from metering.onramps.context.facts import Attachment, FlowLog, Interface, MeteringPolicy, Peering, Subnet
 
 _KEPT = 4
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from metering.errors import EarlyEndError, MeteringError
+from metering.errors import EarlyEndError, MeteringError, UnavailableError
+from metering.hours import rfc3339
+from metering.intake.messages import SCHEMA
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, CANARY_PREFIX, CANARY_SERVICE, CANARY_USAGE_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from metering.operations.ports import FunctionLogs
+    from metering.operations.logged_errors import FunctionLogs
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Queue
-    from metering.stores.writes import Table
+    from metering.stores.writes import Table, Value
     from metering.usage.totals import Total
 
 
@@ -253,3 +258,126 @@ class Bench:
                 return False
             self.clock.sleep_ms(pause_ms)
         return True
+
+
+class Verdict(StrEnum):
+    """What a check came to.
+
+    `ok` only if AWS was seen to do what the service relies on. What endpoint, caller or stage cannot show is `unknown`,
+    never `ok`.
+    """
+
+    OK = "ok"
+    DIFFERS = "differs"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What was seen.
+
+    Attributes:
+        saw: What was seen, in words for people.
+        advice: What to do; empty if there is nothing to do.
+    """
+
+    verdict: Verdict
+    saw: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that the service relies on.
+
+    Attributes:
+        name: Name to ask for it by.
+        question: What is asked, as a question.
+        thorough: It costs money, takes minutes or pages people, so it must be asked for.
+        look: Looks, and tidies up what it made.
+    """
+
+    name: str
+    question: str
+    thorough: bool = False
+    look: Callable[[Bench], Observation]
+
+
+def ok(saw: str) -> Observation:
+    """AWS does what the service relies on."""
+    return Observation(verdict=Verdict.OK, saw=saw)
+
+
+def differs(saw: str, advice: str) -> Observation:
+    """AWS does something else."""
+    return Observation(verdict=Verdict.DIFFERS, saw=saw, advice=advice)
+
+
+def unknown(saw: str, advice: str = "") -> Observation:
+    """Nothing was seen that would decide it."""
+    return Observation(verdict=Verdict.UNKNOWN, saw=saw, advice=advice)
+
+
+ASK_THOROUGHLY = "Run it with --thorough."
+
+
+def examine(bench: Bench, checks: Iterable[Check], *, thorough: bool) -> Iterator[tuple[Check, Observation]]:
+    """Make each check in turn. One that fails to look says so, and does not end the others."""
+    for check in checks:
+        if check.thorough and not thorough:
+            yield check, unknown("not asked: it costs money, takes minutes or pages people", ASK_THOROUGHLY)
+        else:
+            yield check, _looked(bench, check)
+
+
+def _looked(bench: Bench, check: Check) -> Observation:
+    try:
+        with bench.asking():
+            return check.look(bench)
+    except CannotAskError as error:
+        return unknown(str(error), error.advice)
+    except RefusedError as error:
+        return differs(str(error), "The service makes the same call. Read the message, and report it with its words.")
+    except UnavailableError as error:
+        return unknown(f"no answer: {error}", "Run it again.")
+    except MeteringError as error:
+        return differs(f"{type(error).__name__}: {error}", "Report it with these words: the service would fail alike.")
+
+
+SENDER_ADVICE = (
+    "In a stage whose producers are registered, run it with credentials that may assume the operator role: the service "
+    "takes batches of this account of its own roles only."
+)
+
+
+def record(now_s: int, region: str) -> dict[str, Value]:
+    """One record of one byte, at the time that is now."""
+    moment = rfc3339(now_s)
+    return {
+        "account_id": CANARY_ACCOUNT_ID,
+        "service": CANARY_SERVICE,
+        "resource_id": "doctor",
+        "direction": "out",
+        "from": region,
+        "to": "internet",
+        "bytes": 1,
+        "start": moment,
+        "end": moment,
+        "usage_type": f"{CANARY_USAGE_TYPES}doctor",
+    }
+
+
+def batch_id(token: str, number: int) -> str:
+    """Id of one batch of an examination."""
+    return f"{CANARY_PREFIX}doctor:{token}:{number:06d}"
+
+
+def body(token: str, number: int, *, now_s: int, region: str) -> str:
+    """Message with one record."""
+    message: dict[str, Value] = {
+        "schema": SCHEMA,
+        "batch_id": batch_id(token, number),
+        "record_count": 1,
+        "records": [record(now_s, region)],
+    }
+    return json.dumps(message)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from metering.billing.prices.book import NotSold, Product
-from metering.billing.rating.lines import PriceState
+from metering.billing.money import UNITS_A_USD, exact_text, quantity_of, usd_text
+from metering.billing.prices.book import NotSold, Override, PriceVersion, Product
+from metering.billing.rating.lines import Cut, PriceState, RatedLine, SkuPositions
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater
-from metering.billing.usage.ports import Sold
-from metering.units import DAY_S
+from metering.billing.usage.months import MergedUsage, Sold, UsageLine
+from metering.hours import rfc3339
+from metering.reports.answer import KEEP, Answer, Cell, Column, Json
+from metering.reports.costs.rows import CostQuery, Labels, gb_text
+from metering.reports.query import UsageQuery
+from metering.units import DAY_S, GIB, HOUR_S, exact_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.billing.prices.book import Override, PriceVersion
-    from metering.billing.rating.cuts import SkuPositions
-    from metering.billing.rating.lines import RatedLine
-    from metering.billing.usage.merged import MergedUsage
-    from metering.billing.usage.ports import UsageLine
     from metering.reports.costs.source import MonthPlan
 
 
@@ -187,3 +188,242 @@ def _rated_before(line: UsageLine, sold: frozenset[Sold], usage: MergedUsage, ra
 
 def _until(line: UsageLine, lines: Iterator[UsageLine]) -> Iterator[UsageLine]:
     return (each for each in lines if each.key < line.key)
+
+
+_COLUMNS = (
+    Column(name="service", text="copied", priority=KEEP),
+    Column(name="from", text="copied"),
+    Column(name="to", text="copied"),
+    Column(name="tier", text="prose", priority=KEEP),
+    Column(name="bytes", kind="bytes", sized=False, priority=KEEP),
+    Column(name="price_usd", kind="money", title="USD a GB"),
+    Column(name="cost_usd", text="number", title="cost, exactly", priority=KEEP),
+)
+
+
+def explanation_answer(explanation: Explanation, *, as_of_s: int) -> Answer:
+    """The rows are the pieces of the lines, each at one price.
+
+    Args:
+        explanation: What was found.
+        as_of_s: When it was asked.
+    """
+    asked, labels = explanation.inquiry, _labels(explanation)
+    hour = rfc3339(asked.hour_s)
+    return Answer(
+        columns=_COLUMNS,
+        rows=[_row(piece, labels) for story in explanation.lines for piece in story.pieces],
+        document=_document(explanation, labels, as_of_s),
+        title=f"{asked.usage_type} of account {asked.account_id} in the hour from {hour}",
+        empty="The account has no such usage in this hour.",
+        footer=tuple(_footer(explanation, as_of_s)),
+        commands=(_batches(explanation),),
+    )
+
+
+def _labels(explanation: Explanation) -> Labels:
+    hour_s = explanation.inquiry.hour_s
+    query = CostQuery(usage=UsageQuery(from_s=hour_s, to_s=hour_s + HOUR_S))
+    return Labels(query, explanation.plan.loaded.book, payer_id=explanation.payer_id)
+
+
+def _row(piece: RatedLine, labels: Labels) -> dict[str, Cell]:
+    priced = piece.state == "priced"
+    return {
+        "service": piece.line.service,
+        "from": piece.line.from_location,
+        "to": piece.line.to_location,
+        "tier": labels.tier(piece),
+        "bytes": piece.line.bytes,
+        "price_usd": Decimal(usd_text(piece.price)) if priced else None,
+        "cost_usd": exact_text(piece.exact) if priced else None,
+    }
+
+
+def _footer(explanation: Explanation, as_of_s: int) -> Iterator[str]:
+    for story in explanation.lines:
+        yield from _story(story)
+    rates = explanation.plan.rates
+    yield f"In all {exact_text(explanation.exact)} USD, exactly. It is rounded only where it is printed."
+    yield (
+        f"Payer {explanation.payer_id}; {rates.told}; usage of {', '.join(explanation.regions)}, as of "
+        f"{rfc3339(as_of_s)}."
+    )
+    asked = explanation.inquiry
+    yield (
+        f"Usage that came after the month was closed is not in it: metering cost --account {asked.account_id} "
+        f"--usage-type {asked.usage_type} --month {explanation.plan.month} --group-by hour --with-corrections"
+    )
+    yield "The batches that this usage came in:"
+
+
+def _story(story: LineStory) -> Iterator[str]:
+    line = story.line
+    named = f"{line.service} from {line.from_location} to {line.to_location}"
+    if isinstance(story.found, NotSold):
+        yield f"{named} is not sold here: {story.found.why}"
+        return
+    if story.version is None or not isinstance(story.found, Product):
+        yield f"{named} has no price: the price book knows nothing of it in this hour. Its cost is not 0, but unknown."
+        return
+    yield (
+        f"{named} is product {story.found.sku}. Before it, its payer had {exact_and_size(story.before.paid)} of the "
+        f"product in this month to pay, and {exact_and_size(story.before.free)} free by allowances."
+    )
+    yield from _cuts(story)
+    yield f"Prices in force since {rfc3339(story.version.from_s)}: {_tiers(story)}."
+    yield from (f"Override of {_owner(each)}: {_terms(each)}. {each.why}".rstrip() for each in story.overrides)
+    for piece in story.pieces:
+        yield f"{_sum(piece)}{f' (allowance {piece.allowance})' if piece.allowance else ''}"
+
+
+def _cuts(story: LineStory) -> Iterator[str]:
+    if story.cuts is None:
+        return
+    for part in story.cuts.free:
+        yield f"Allowance {part.allowance} gives it {exact_and_size(part.bytes)}; it {_ends(part.cut)}."
+    for tier in story.cuts.tiers:
+        yield f"The tier from {gb_text(tier.from_bytes)} GB {_begins(tier.cut)}."
+
+
+def _ends(cut: Cut | None) -> str:
+    return "does not end within the month's usage" if cut is None else f"ends {_place(cut)}"
+
+
+def _begins(cut: Cut | None) -> str:
+    return "is not reached" if cut is None else f"begins {_place(cut)}"
+
+
+def _place(cut: Cut) -> str:
+    if not cut.account_id:
+        return f"with the hour {rfc3339(cut.hour_s)}"
+    line = f"{cut.usage_type} of {cut.service}, account {cut.account_id}, {rfc3339(cut.hour_s)}"
+    return f"{cut.into_bytes:,} bytes into {line}"
+
+
+def _tiers(story: LineStory) -> str:
+    if story.version is None:
+        return "none"
+    return ", ".join(
+        f"{usd_text(tier.price)} USD a GB from {gb_text(tier.from_bytes)} GB" for tier in story.version.tiers
+    )
+
+
+def _owner(override: Override) -> str:
+    return f"account {override.account}" if override.account else f"payer {override.payer}"
+
+
+def _terms(override: Override) -> str:
+    parts = []
+    if override.price is not None:
+        parts.append(f"{usd_text(override.price)} USD a GB")
+    if override.percent_off is not None:
+        parts.append(f"{usd_text(override.percent_off, decimals=3)} % off")
+    if override.no_allowance:
+        parts.append("no part of allowances")
+    return ", ".join(parts)
+
+
+def _sum(piece: RatedLine) -> str:
+    """The cost of a piece as arithmetic that anybody can do again."""
+    return (
+        f"{piece.line.bytes:,} bytes / {GIB:,} x {usd_text(piece.price)} USD = {exact_text(piece.exact)} USD; "
+        f"as a line of a bill: {usd_text(piece.quantity)} GB, {usd_text(piece.cost)} USD"
+    )
+
+
+def _batches(explanation: Explanation) -> str:
+    asked = explanation.inquiry
+    service = f" --service {asked.service}" if asked.service else ""
+    return (
+        f"metering trace --account {asked.account_id} --usage-type {asked.usage_type}{service} --hour "
+        f"{rfc3339(asked.hour_s)}"
+    )
+
+
+def _document(explanation: Explanation, labels: Labels, as_of_s: int) -> dict[str, Json]:
+    asked, rates = explanation.inquiry, explanation.plan.rates
+    return {
+        "account_id": asked.account_id,
+        "hour": rfc3339(asked.hour_s),
+        "usage_type": asked.usage_type,
+        "as_of": rfc3339(as_of_s),
+        "payer": explanation.payer_id,
+        "currency": "USD",
+        "price_book": {"name": rates.book.name, "version": rates.book.version, "sha256": rates.book.sha256},
+        "overrides": rates.overrides.version,
+        "organization": rates.organization.version,
+        "regions": list(explanation.regions),
+        "closed": dict(explanation.digests),
+        "total_usd": exact_text(explanation.exact),
+        "lines": [_line_document(story, labels) for story in explanation.lines],
+        "batches": _batches(explanation),
+    }
+
+
+def _line_document(story: LineStory, labels: Labels) -> dict[str, Json]:
+    line = story.line
+    document: dict[str, Json] = {
+        "service": line.service,
+        "from": line.from_location,
+        "to": line.to_location,
+        "bytes": str(line.bytes),
+        "quantity_gb": usd_text(quantity_of(line.bytes)),
+        "state": story.pieces[0].state.value if story.pieces else "priced",
+        "pieces": [_piece_document(piece, labels) for piece in story.pieces],
+    }
+    if isinstance(story.found, NotSold):
+        document["why"] = story.found.why
+    if isinstance(story.found, Product):
+        document |= {
+            "sku": story.found.sku,
+            "before": {"paid_bytes": str(story.before.paid), "free_bytes": str(story.before.free)},
+            "cuts": _cuts_document(story),
+            "prices_from": None if story.version is None else rfc3339(story.version.from_s),
+            "overrides": [{"of": _owner(each), "terms": _terms(each), "why": each.why} for each in story.overrides],
+        }
+    return document
+
+
+def _cuts_document(story: LineStory) -> list[Json]:
+    if story.cuts is None:
+        return []
+    free: list[Json] = [
+        {"allowance": part.allowance, "bytes": str(part.bytes), "ends": _cut_document(part.cut)}
+        for part in story.cuts.free
+    ]
+    return [
+        *free,
+        *({"tier_from_bytes": str(each.from_bytes), "begins": _cut_document(each.cut)} for each in story.cuts.tiers),
+    ]
+
+
+def _cut_document(cut: Cut | None) -> dict[str, Json] | None:
+    if cut is None:
+        return None
+    return {
+        "hour": rfc3339(cut.hour_s),
+        "account_id": cut.account_id,
+        "service": cut.service,
+        "usage_type": cut.usage_type,
+        "from": cut.from_location,
+        "to": cut.to_location,
+        "into_bytes": str(cut.into_bytes),
+    }
+
+
+def _piece_document(piece: RatedLine, labels: Labels) -> dict[str, Json]:
+    if piece.state != "priced":
+        return {"bytes": str(piece.line.bytes), "tier": labels.tier(piece)}
+    return {
+        "bytes": str(piece.line.bytes),
+        "tier": labels.tier(piece),
+        "allowance": piece.allowance,
+        "rate_code": piece.rate_code,
+        "price_usd": usd_text(piece.price),
+        "list_price_usd": usd_text(piece.list_price),
+        "exact_usd": exact_text(piece.exact),
+        "line_quantity_gb": usd_text(piece.quantity),
+        "line_cost_usd": usd_text(piece.cost),
+        "sum": f"{piece.line.bytes} / {GIB} * {Decimal(piece.price) / UNITS_A_USD:f}",
+    }

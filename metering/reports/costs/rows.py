@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+import heapq
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from metering.billing.rating.lines import PriceState
-from metering.reports.parameters import check_rows
+from metering.billing.documents import hour_of_text
+from metering.billing.money import UNITS_A_USD, quantity_of, usd_text
+from metering.billing.rating.lines import PriceState, RatedLine
+from metering.billing.rating.rater import Rater, regions_rated
+from metering.billing.usage.months import MergedUsage, Sold, UsageLine
+from metering.hours import rfc3339
+from metering.reports.query import COST_COLUMNS, GroupColumn, UsageParameters, UsageQuery, given_names
+from metering.reports.time_range import InvalidParametersError, ParameterProblem, check_rows
+from metering.reports.usage_rows import Values, value_functions
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Service, UsageKey, UsageType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.rating.lines import RatedLine
-    from metering.reports.usage_rows import Values
-    from metering.usage.totals import Service, UsageType
+    from metering.billing.prices.book import PriceBook
 
 
 class Entry(NamedTuple):
@@ -129,3 +137,294 @@ def rows_of(entries: Iterable[Entry], *, most: int | None = None) -> CostRows:
             unpriced[named] = unpriced.get(named, 0) + rated.line.bytes
     rows = [CostRow(values=values, figures=sums[values]) for values in sorted(sums)]
     return CostRows(rows=rows, unpriced=unpriced)
+
+
+COST = "cost_usd"
+SUMS = (COST, "bytes", "quantity_gb", "unpriced_bytes", "unrated_bytes")
+"""Columns of figures of a report of costs; rows can be ranked by them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostQuery:
+    """A question about costs.
+
+    Attributes:
+        usage: Which usage, grouped how, in which order.
+        payers: Only what these payers pay; empty: whoever pays.
+        regions: Only what the ledgers of these regions have, at the positions of all; empty: all.
+    """
+
+    usage: UsageQuery
+    payers: frozenset[str] = frozenset()
+    regions: frozenset[str] = frozenset()
+
+    @property
+    def by_place(self) -> bool:
+        """Whether a filter asks where bytes come from or go to."""
+        return bool(self.usage.from_locations or self.usage.to_locations)
+
+    @property
+    def by_region(self) -> bool:
+        """Whether regions have to be told apart."""
+        return bool(self.regions) or self.has_column("region")
+
+    def takes_region(self, region: str) -> bool:
+        """Whether what a region's ledger has counts."""
+        return not self.regions or region in self.regions
+
+    def takes(self, line: UsageLine) -> bool:
+        """Whether the names of a line pass the filters. Times are the caller's."""
+        usage = self.usage
+        return (
+            (not usage.accounts or line.account_id in usage.accounts)
+            and (not usage.services or line.service in usage.services)
+            and (not usage.usage_types or line.usage_type in usage.usage_types)
+            and usage.takes_places(line.from_location, line.to_location)
+        )
+
+    def covers(self, hour_s: int) -> bool:
+        """Whether an hour of use lies in the range."""
+        return self.usage.from_s <= hour_s < self.usage.to_s
+
+    def has_column(self, *names: str) -> bool:
+        """Whether rows are grouped by any of these columns."""
+        return not set(names).isdisjoint(self.usage.group_by)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostParameters(UsageParameters):
+    """The texts of a question about costs.
+
+    Attributes:
+        month: One billing month, in place of `start`, `end` and `last`.
+        payers: Parameter `payer`; each text may be a list.
+        region: One region; None: all.
+    """
+
+    KNOWN: ClassVar[tuple[GroupColumn, ...]] = COST_COLUMNS
+    SUMS: ClassVar[tuple[str, ...]] = SUMS
+
+    month: str | None = None
+    payers: Sequence[str] = ()
+    region: str | None = None
+
+    def cost_query(self, *, now_s: int) -> CostQuery:
+        """The query that the texts ask for at `now_s`.
+
+        Raises:
+            InvalidParametersError: As of a report of usage; or `month` is none, or stands beside other times.
+        """
+        asked = self if self.month is None else replace(self, start=self._month(self.month))
+        return CostQuery(
+            usage=asked.query(now_s=now_s),
+            payers=given_names(self.payers),
+            regions=frozenset([self.region] if self.region else []),
+        )
+
+    def hour_query(self, *, now_s: int) -> CostQuery:
+        """The query about one hour, which begins at `start`.
+
+        Raises:
+            InvalidParametersError: `start` is no full hour that has begun, or a filter has a value that none can have.
+        """
+        start = self.start or ""
+        try:
+            hour_s = hour_of_text(start)
+        except ValueError as error:
+            problem = ParameterProblem(
+                parameter="hour", value=start, problem="is no full hour.", advice="Write it as 2026-11-24T13:00:00Z."
+            )
+            raise InvalidParametersError([problem]) from error
+        if hour_s > now_s:
+            problem = ParameterProblem(parameter="hour", value=start, problem="lies in the future.")
+            raise InvalidParametersError([problem])
+        return replace(self, end=rfc3339(hour_s + HOUR_S)).cost_query(now_s=now_s)
+
+    def _month(self, month: str) -> str:
+        beside = self.start or self.end or self.last
+        problem, advice = ("is not a month.", "Write it as 2026-11.") if len(month) != len("2026-11") else ("", "")
+        if beside:
+            problem, advice = (
+                "cannot stand beside a beginning, an end or a span.",
+                "Leave either out.",
+            )
+        if problem:
+            raise InvalidParametersError(
+                [ParameterProblem(parameter="month", value=month, problem=problem, advice=advice)]
+            )
+        return month
+
+    def _filters(self) -> dict[str, Sequence[str]]:
+        # Not `super()`: slots make a dataclass anew, and its methods would look for the class of before.
+        return {**UsageParameters._filters(self), "payer": self.payers}
+
+
+_DECIMALS = len(str(UNITS_A_USD)) - 1
+
+
+class Labels:
+    """Names the rows that lines of one payer and month count in. Mutable: it remembers tiers.
+
+    Args:
+        query: The question.
+        book: Names the tiers.
+        payer_id: Who pays.
+        region: Whose ledger has the lines.
+    """
+
+    def __init__(self, query: CostQuery, book: PriceBook, *, payer_id: str, region: str = "") -> None:
+        self._of_key = value_functions(query.usage, region, {"tier": _nothing, "payer": lambda _key: payer_id})
+        columns = query.usage.group_by
+        self._tier_at = columns.index("tier") if "tier" in columns else None
+        self._book = book
+        self._tiers: dict[tuple[str, str, int, int | None], str] = {}
+
+    def of(self, rated: RatedLine, *, booked_s: int | None = None) -> Values:
+        """Values of a rated line.
+
+        Args:
+            rated: The line.
+            booked_s: Of a correction, the hour that books it.
+        """
+        line = rated.line
+        key = UsageKey(
+            line.hour_s if booked_s is None else booked_s,
+            line.account_id,
+            line.usage_type,
+            line.service,
+            line.from_location,
+            line.to_location,
+            None if booked_s is None else line.hour_s,
+        )
+        values = tuple([value(key) for value in self._of_key])
+        if self._tier_at is None:
+            return values
+        return (*values[: self._tier_at], self.tier(rated), *values[self._tier_at + 1 :])
+
+    def tier(self, rated: RatedLine) -> str:
+        """Name of a line's tier, such as `tier 2 (10240-51200 GB)`; or why it has none."""
+        if rated.state is not PriceState.PRICED:
+            return rated.state.value
+        if rated.allowance:
+            return f"free ({rated.allowance})"
+        named = (rated.sku, rated.rate_code, rated.tier_from_bytes, rated.tier_to_bytes)
+        known = self._tiers.get(named)
+        if known is None:
+            known = self._tiers[named] = _tier_name(self._book, rated)
+        return known
+
+
+def gb_text(size: int) -> str:
+    """A number of bytes in GB of 2^30, without zeros that say nothing: `10240`, `0.5`."""
+    text = usd_text(quantity_of(size), decimals=_DECIMALS)
+    return text.rstrip("0").rstrip(".")
+
+
+def _tier_name(book: PriceBook, rated: RatedLine) -> str:
+    named = (rated.tier_from_bytes, rated.tier_to_bytes, rated.rate_code)
+    # Not the version in force in the line's hour: a sum of days has none.
+    tiers = next(
+        version.tiers
+        for version in reversed(book.by_sku[rated.sku].versions)
+        if any((tier.from_bytes, tier.to_bytes, tier.rate_code) == named for tier in version.tiers)
+    )
+    if len(tiers) == 1:
+        return "flat"
+    place = sum(tier.from_bytes <= rated.tier_from_bytes for tier in tiers)
+    first = gb_text(rated.tier_from_bytes)
+    if rated.tier_to_bytes is None:
+        return f"tier {place} ({first}+ GB)"
+    return f"tier {place} ({first}-{gb_text(rated.tier_to_bytes)} GB)"
+
+
+def _nothing(_key: UsageKey) -> str:
+    return ""
+
+
+_Part = tuple["UsageLine", str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PayerLines:
+    """Rates the lines of one payer's month.
+
+    Attributes:
+        usage: Of the payer, or of some of its accounts.
+        rater: With the positions of the whole payer.
+        book: What its tiers are named by.
+    """
+
+    query: CostQuery
+    usage: MergedUsage
+    rater: Rater
+    book: PriceBook
+
+    def entries(self) -> Iterator[Entry]:
+        """Its lines on their way into rows: a day at once where it has one price, else by the hour.
+
+        Raises:
+            UnavailableError: A region gives no answer.
+        """
+        hours: dict[int, set[Sold]] = {}
+        for region, usage in self._parts():
+            if not self.query.takes_region(region):
+                continue
+            labels = self.labels(region)
+            for line in usage.day_lines():
+                if self.needs(line) and not self._divided(line, hours):
+                    for rated in self.rater.rate(line):
+                        yield self.entry(rated, labels)
+        for day_s, sold in sorted(hours.items()):
+            yield from self._of_hours(frozenset(sold), day_s)
+
+    def labels(self, region: str) -> Labels:
+        """Names of rows, of lines in a region."""
+        return Labels(self.query, self.book, payer_id=self.usage.payer_id, region=region)
+
+    def needs(self, line: UsageLine) -> bool:
+        """Whether a line of a day has to be rated at all."""
+        usage = self.query.usage
+        return line.hour_s < usage.to_s and line.hour_s + DAY_S > usage.from_s and self.query.takes(line)
+
+    def entry(self, rated: RatedLine, labels: Labels) -> Entry:
+        """A rated line with its values."""
+        return Entry(labels.of(rated), rated)
+
+    def _parts(self) -> Iterator[tuple[str, MergedUsage]]:
+        if not self.query.by_region:
+            yield "", self.usage
+            return
+        for region in self.usage.regions:
+            yield region.region, self.usage.of_region(region)
+
+    def _divided(self, line: UsageLine, hours: dict[int, set[Sold]]) -> bool:
+        """Whether the hours of a day must be told apart; it is noted then."""
+        sold = Sold(line.service, line.usage_type)
+        of_day = hours.get(line.hour_s)
+        if of_day is not None and sold in of_day:
+            return True
+        if self.query.usage.splits_day(line.hour_s) or self.rater.needs_hours(sold, line.hour_s):
+            hours.setdefault(line.hour_s, set()).add(sold)
+            return True
+        return False
+
+    def _of_hours(self, sold: frozenset[Sold], day_s: int) -> Iterator[Entry]:
+        labels = {region: self.labels(region) for region, _ in self._parts()}
+        for region, rated in self._rated(sold, day_s):
+            if not self.query.takes_region(region):
+                continue
+            if self.query.covers(rated.line.hour_s) and self.query.takes(rated.line):
+                yield self.entry(rated, labels[region])
+
+    def _rated(self, sold: frozenset[Sold], day_s: int) -> Iterator[tuple[str, RatedLine]]:
+        parts = list(self._parts())
+        if len(parts) == 1:
+            region, usage = parts[0]
+            yield from ((region, rated) for rated in self.rater.rated(usage.lines_of(sold, day_s)))
+            return
+        streams = [_named(usage.lines_of(sold, day_s), region) for region, usage in parts]
+        yield from regions_rated(heapq.merge(*streams), self.rater)
+
+
+def _named(lines: Iterable[UsageLine], region: str) -> Iterator[_Part]:
+    return ((line, region) for line in lines)

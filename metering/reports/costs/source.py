@@ -9,30 +9,24 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from metering.billing.invoices.composing import Subject
-from metering.billing.invoices.inputs import BookPin
+from metering.billing.invoices.inputs import BookPin, Inputs, Loaded, Rates
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater
 from metering.errors import ObjectMissingError, OperationFailedError
 from metering.hours import month_bounds_s, month_of
-from metering.reports.costs.late import LateCosts
-from metering.reports.costs.lines import PayerLines
-from metering.reports.costs.payers import accounts_that_share, payers_asked
-from metering.reports.costs.rows import CostRows, rows_of
+from metering.reports.costs.late import LateCosts, accounts_that_share, payers_asked
+from metering.reports.costs.rows import CostQuery, CostRows, Entry, PayerLines, rows_of
 from metering.reports.query import months_between
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.invoices.inputs import Inputs, Rates
     from metering.billing.invoices.planning import Planner
-    from metering.billing.invoices.rates import Loaded
-    from metering.billing.organization.payers import Organization
+    from metering.billing.organization import Organization
     from metering.billing.prices.book import PriceBook
-    from metering.billing.rating.cuts import Positions
+    from metering.billing.rating.lines import Positions
     from metering.billing.usage.months import MonthUsage
-    from metering.reports.costs.query import CostQuery
-    from metering.reports.costs.rows import Entry
 
 # Of payers with so few accounts, lines are rated one by one.
 _FEW_ACCOUNTS = 200
@@ -255,7 +249,7 @@ class CostSource:
                 yield from self._payer(plan, usage, payer_id)
         else:
             # Arrow is slow to import, and a report about one account has no need of it.
-            from metering.reports.costs.columns.costs import ColumnCosts
+            from metering.reports.costs.column_costs import ColumnCosts
 
             yield from ColumnCosts(
                 query=self.query, usage=usage, book=plan.loaded.book, prices_of=plan.loaded.prices, payers=payers,

@@ -14,14 +14,13 @@ import pyarrow.compute as pc
 from metering.billing.money import DECIMALS, UNITS_A_USD
 from metering.errors import OperationFailedError
 from metering.hours import month_bounds_s
-from metering.reports.exports.amounts import of_doubles
+from metering.reports.exports.batches import Batch, Priced, of_doubles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from metering.billing.prices.book import PriceBook
-    from metering.reports.exports.batches import Batch, Priced
-    from metering.reports.exports.periods import Grain
+    from metering.reports.exports.grains import Grain
 
 _EXAMPLES = 5
 # Factors whose product has at most the 38 digits that are fast, and the 76 that there are.

@@ -7,20 +7,31 @@ same export may be begun again, and no other export is mixed into it.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from zlib_ng import gzip_ng
 
 from metering.errors import ObjectMissingError, OperationFailedError
 from metering.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from typing_extensions import Buffer
+
+    from metering.reports.exports.datasets.columns import FileFormat
     from metering.stores.objects import ObjectStore
+
 
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"
@@ -138,3 +149,144 @@ class Destination:
 
 def _bytes(document: Mapping[str, object]) -> bytes:
     return (json.dumps(document, indent=2) + "\n").encode()
+
+
+FILE_BYTES = 256 * MIB
+"""A file that is as large gets no more batches. Readers then can share the work, and memory and disk are bounded."""
+SUFFIXES = {"parquet": ".parquet", "csv": ".csv.gz"}
+_GZIP_LEVEL = 5
+_GZIP = cast("Callable[..., BinaryIO]", gzip_ng.GzipNGFile)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenFile:
+    """A file that is whole.
+
+    Attributes:
+        name: Below the export's place.
+        sha256: Hex, of its bytes.
+    """
+
+    name: str
+    rows: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(slots=True, kw_only=True)
+class DatasetFiles:
+    """Writes the files of one dataset, one after the other. Mutable.
+
+    Attributes:
+        name: Of the dataset; files are called `<name>-00000.parquet`.
+        folder: Where they are written.
+    """
+
+    name: str
+    schema: pa.Schema
+    form: FileFormat
+    folder: Path
+    file_bytes: int = FILE_BYTES
+
+    def written(self, tables: Iterable[pa.Table]) -> Iterator[WrittenFile]:
+        """Write all tables, and give each file when it is whole. Without rows there is one file, with the header.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        waiting = iter(tables)
+        table = next(waiting, None)
+        number = 0
+        while table is not None or not number:
+            path = self.folder / f"{self.name}-{number:05d}{SUFFIXES[self.form]}"
+            with _opened(path, self.schema, self.form) as file:
+                while table is not None:
+                    file.write(table)
+                    table = next(waiting, None)
+                    if file.size_bytes >= self.file_bytes:
+                        break
+            yield file.whole(path.name)
+            number += 1
+
+
+class _File(Protocol):
+    def write_table(self, table: pa.Table) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Open:
+    """A file that is being written. Mutable."""
+
+    sink: _Digested
+    writer: _File
+    rows: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self.sink.size_bytes
+
+    def write(self, table: pa.Table) -> None:
+        self.writer.write_table(table)
+        self.rows += len(table)
+
+    def whole(self, name: str) -> WrittenFile:
+        return WrittenFile(name=name, rows=self.rows, size_bytes=self.size_bytes, sha256=self.sink.digest.hexdigest())
+
+
+@contextmanager
+def _opened(path: Path, schema: pa.Schema, form: FileFormat) -> Iterator[_Open]:
+    with path.open("wb") as raw:
+        sink = _Digested(raw)
+        writer = _parquet(sink, schema) if form == "parquet" else _GzipCsv(sink, schema)
+        try:
+            yield _Open(sink, writer)
+        finally:
+            writer.close()
+
+
+def _parquet(sink: _Digested, schema: pa.Schema) -> _File:
+    # Without Arrow's own schema, readers see texts, whatever was a dictionary here.
+    repeated = [each.name for each in schema if not (pa.types.is_string(each.type) or pa.types.is_decimal(each.type))]
+    writer: _File = pq.ParquetWriter(sink, schema, compression="zstd", store_schema=False, use_dictionary=repeated)
+    return writer
+
+
+class _GzipCsv:
+    """CSV in one gzip member. It has no time and no name in it, so the same lines make the same bytes."""
+
+    def __init__(self, sink: _Digested, schema: pa.Schema) -> None:
+        self._gzip: BinaryIO = _GZIP(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=sink, mtime=0)
+        self._schema = schema
+        self._gzip.write((",".join(schema.names) + "\n").encode())
+
+    def write_table(self, table: pa.Table) -> None:
+        pieces = io.BytesIO()
+        pa_csv.write_csv(table, pieces, pa_csv.WriteOptions(include_header=False))
+        self._gzip.write(pieces.getbuffer())
+
+    def close(self) -> None:
+        self._gzip.close()
+
+
+@dataclass(slots=True)
+class _Digested(io.RawIOBase):
+    """A file that knows its size and digest while it is written. Mutable."""
+
+    raw: io.BufferedWriter
+    size_bytes: int = 0
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.size_bytes
+
+    def write(self, data: Buffer) -> int:
+        size = memoryview(data).nbytes
+        self.raw.write(data)
+        self.digest.update(data)
+        self.size_bytes += size
+        return size

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from metering.billing.invoices.composing import charges
+from metering.billing.invoices.document import Invoice, invoice_id
+from metering.billing.invoices.issuing import Asked, Issuer
 from metering.hours import rfc3339
+from metering.ledger.notes.money import issued_in
+from metering.reports.answer import KEEP, Answer, Cell, Column, Json
 from metering.reports.exports.batches import Collector
 from metering.reports.exports.checks import CUR_AMOUNTS, FOCUS_AMOUNTS, LineChecks, wrong
 from metering.reports.exports.datasets.columns import Layout
 from metering.reports.exports.datasets.cur import CurTerms, cur_columns, time_text
-from metering.reports.exports.datasets.documents import billing_period, invoice_detail
 from metering.reports.exports.datasets.focus import focus_columns
-from metering.reports.exports.files import FILE_BYTES, DatasetFiles
-from metering.reports.exports.grains import summed
+from metering.reports.exports.destination import FILE_BYTES, DatasetFiles, Destination, Document, WrittenFile
+from metering.reports.exports.grains import LakeResources, Resourced, by_resource, summed
 from metering.reports.exports.manifest import (
     SCHEMA,
+    ExportRequest,
+    Tally,
+    billing_period,
     dataset_value,
+    invoice_detail,
     left_out_value,
     not_final_value,
     tie_out_problems,
     tie_out_value,
 )
-from metering.reports.exports.tallies import Tally
+from metering.units import exact_and_size
 from metering.version import package_version
 
 if TYPE_CHECKING:
@@ -32,12 +42,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from metering.billing.invoices.document import Invoice
     from metering.billing.prices.book import PriceBook
-    from metering.reports.exports.destination import Destination, Document
-    from metering.reports.exports.files import WrittenFile
-    from metering.reports.exports.grains import Resourced
-    from metering.reports.exports.manifest import ExportRequest
+    from metering.lake.view import LakeView
+
 
 COST_AND_USAGE = "CostAndUsage"
 
@@ -200,3 +207,143 @@ def blended_rates(invoices: Sequence[Invoice]) -> Mapping[tuple[str, str, str], 
             exact, total_bytes = sums.get(key, (0, 0))
             sums[key] = exact + line.exact, total_bytes + line.bytes
     return {key: max(0, (2 * exact + size) // (2 * size)) for key, (exact, size) in sums.items() if size > 0}
+
+
+_COLUMNS = (
+    Column(name="dataset", priority=KEEP, text="copied"),
+    Column(name="rows", kind="integer", priority=KEEP),
+    Column(name="bytes", kind="bytes"),
+    Column(name="billed_usd", kind="money", title="billed USD", priority=KEEP),
+    Column(name="files", kind="integer"),
+    Column(name="stored_bytes", kind="bytes", title="size"),
+)
+_SHOWN = 5
+
+
+def export_answer(exported: Exported, place: str) -> Answer:
+    """The datasets of an export; in JSON with what its manifest says beside its files."""
+    manifest = exported.manifest
+    said = cast("Document", manifest["export"])
+    datasets = cast("list[Document]", manifest["datasets"])
+    meta: dict[str, Json] = {
+        "place": place,
+        "written": exported.written,
+        **{
+            name: cast("Json", said[name]) for name in ("kind", "version", "month", "grain", "format", "state", "as_of")
+        },
+        **{name: cast("Json", manifest[name]) for name in ("tie_out", "left_out", "not_final")},
+    }
+    state = "" if said["state"] == "issued" else ", draft"
+    return Answer(
+        columns=_COLUMNS,
+        rows=[_row(dataset) for dataset in datasets],
+        meta=meta,
+        title=f"{str(said['kind']).upper()} {said['version']} of {said['month']}{state}, in {place}",
+        footer=tuple(_ties(cast("list[Document]", manifest["tie_out"]))),
+    )
+
+
+def export_notes(exported: Exported) -> Iterator[str]:
+    """What whoever uses the export has to know: what is provisional, what has no price, and what is not final."""
+    manifest = exported.manifest
+    if cast("Document", manifest["export"])["state"] == "draft":
+        yield "It is a draft: invoice ids are provisional, and figures may change until the month is issued."
+    for each in cast("list[dict[str, str]]", manifest["not_final"]):
+        yield f"{each['region']}: {each['why']}."
+    left_out = cast("list[dict[str, str]]", manifest["left_out"])
+    unpriced = [each for each in left_out if each["state"] != "unrated"]
+    for each in unpriced[:_SHOWN]:
+        yield f"Not in the export, for it has no price: {_used([each])} of {each['usage_type']} ({each['service']})."
+    if len(unpriced) > _SHOWN:
+        see = f"metering prices check --month {cast('Document', manifest['export'])['month']}"
+        yield f"And {len(unpriced) - _SHOWN:,} more without a price, {_used(unpriced[_SHOWN:])}: {see}"
+    if unrated := [each for each in left_out if each["state"] == "unrated"]:
+        names = sorted({each["usage_type"] for each in unrated})
+        some = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
+        yield f"Not in the export, for the price book says that it is not sold: {_used(unrated)} of {some}."
+
+
+def _used(usage: list[dict[str, str]]) -> str:
+    return exact_and_size(sum(int(each["bytes"]) for each in usage))
+
+
+def _row(dataset: Document) -> dict[str, Cell]:
+    files = cast("list[dict[str, int]]", dataset["files"])
+    return {
+        "dataset": str(dataset["name"]),
+        "rows": cast("int", dataset["rows"]),
+        "bytes": int(str(dataset["bytes"])) if "bytes" in dataset else None,
+        "billed_usd": Decimal(str(dataset["billed_usd"])) if "billed_usd" in dataset else None,
+        "files": len(files),
+        "stored_bytes": sum(file["size_bytes"] for file in files),
+    }
+
+
+def _ties(documents: list[Document]) -> Iterator[str]:
+    for each in documents[:_SHOWN]:
+        yield (
+            f"{each['document']}: exactly {each['exact_usd']} USD, as its document; in cents by line "
+            f"{each['document_usd']} USD."
+        )
+    if len(documents) > _SHOWN:
+        yield f"And {len(documents) - _SHOWN:,} more documents, all equal: see the manifest."
+
+
+def documents_of(issuer: Issuer, month: str, *, payer_id: str = "", book: str = "") -> Iterator[Invoice]:
+    """What a month books: invoices and credit notes that are issued, and drafts for payers without an invoice of it.
+
+    Args:
+        issuer: The parts of invoices.
+        month: Billing month.
+        payer_id: One payer; empty for all.
+        book: Price book of drafts; empty for the usual one.
+
+    Yields:
+        Documents without their accounts, which charges say anyway.
+
+    Raises:
+        OperationFailedError: The month has not begun, or there is no such book.
+        UnavailableError: A store gives no answer.
+    """
+    invoiced: set[str] = set()
+    for each in issued_in(issuer.items, month, payer_id):
+        if each.kind == "invoice":
+            invoiced.add(each.payer_id)
+        yield replace(issuer.store.get(invoice_id(each.payer_id, each.month, each.number)), accounts=())
+    if payer_id in invoiced:
+        return
+    for draft in issuer.drafts(Asked(month=month, payer_id=payer_id, book=book)):
+        says = draft.all_lines or draft.unrated or draft.unpriced
+        if draft.payer_id not in invoiced and says:
+            yield replace(draft, accounts=())
+
+
+def source_of(issuer: Issuer, documents: Sequence[Invoice], views: Sequence[LakeView] = ()) -> ExportSource:
+    """The charges of documents, by the hour. Nothing is held but one line at a time.
+
+    Args:
+        issuer: The parts of invoices.
+        documents: What is exported.
+        views: Lakes of all regions, if charges are to be cut into resources; then one hour is held.
+    """
+    # A credit note also has the prices of what it takes back.
+    before = (issuer.store.get(billed) for each in documents for billed in each.inputs.billed)
+    rates = {of for each in chain(documents, before) for of in each.inputs.rates.values()}
+    loaded = [issuer.composer.shelf.load(of) for of in sorted(rates, key=str)]
+    return ExportSource(
+        charges=_charges(issuer, documents, views),
+        invoices=documents,
+        books=[each.book for each in loaded],
+        names=dict(chain.from_iterable(each.organization.names.items() for each in loaded)),
+    )
+
+
+def _charges(issuer: Issuer, documents: Sequence[Invoice], views: Sequence[LakeView]) -> Iterator[Resourced]:
+    for document in documents:
+        found = charges(document, issuer.composer, issuer.store)
+        if not views:
+            yield from zip(found, repeat(""), strict=False)
+            continue
+        organization = issuer.composer.shelf.load(document.inputs.rates[document.month]).organization
+        accounts = organization.accounts_of(document.payer_id)
+        yield from by_resource(found, LakeResources(views=views, accounts=accounts))

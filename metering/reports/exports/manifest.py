@@ -2,25 +2,233 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from math import isqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
 
 from metering.billing.money import UNITS_A_USD, cents_of, exact_text, usd_text
-from metering.hours import rfc3339
-from metering.reports.exports.datasets.documents import detail_id_of
-from metering.reports.exports.tallies import Sums, sum_of
+from metering.hours import month_bounds_s, rfc3339
+from metering.reports.exports.batches import WHOLE, Batch, Billed, Priced, Unbilled
+from metering.reports.exports.datasets.columns import (
+    TYPES,
+    FileFormat,
+    Kind,
+    Value,
+    array_of,
+    detail_id,
+    line_id,
+    line_numbers,
+    parts_of,
+    shown_value,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.invoices.document import Invoice
-    from metering.reports.exports.batches import Unbilled
-    from metering.reports.exports.datasets.columns import FileFormat
-    from metering.reports.exports.destination import Document
-    from metering.reports.exports.files import WrittenFile
-    from metering.reports.exports.periods import Grain
-    from metering.reports.exports.tallies import Tally
+    from metering.billing.invoices.document import Invoice, InvoiceLine
+    from metering.reports.exports.destination import Document, WrittenFile
+    from metering.reports.exports.grains import Grain
+
+
+@dataclass(slots=True)
+class Sums:
+    """Sums over lines. Mutable.
+
+    Attributes:
+        bytes: Exact, of any size.
+        cost: Sum of the lines' costs (L1), 1e-10 USD.
+        exact: Exact cost (L0).
+    """
+
+    rows: int = 0
+    bytes: int = 0
+    cost: int = 0
+    exact: int = 0
+
+    def add(self, other: Sums) -> None:
+        self.rows += other.rows
+        self.bytes += other.bytes
+        self.cost += other.cost
+        self.exact += other.exact
+
+
+def sum_of(each: Iterable[Sums]) -> Sums:
+    """All together."""
+    total = Sums()
+    for sums in each:
+        total.add(sums)
+    return total
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums by document and invoice line. Mutable.
+
+    Attributes:
+        lines: By id of the document, then by InvoiceDetailId.
+        parts: What is common to the charges of an invoice line, by InvoiceDetailId.
+    """
+
+    lines: dict[str, dict[str, Sums]] = field(default_factory=dict)
+    parts: dict[str, tuple[Billed, Priced]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Sums:
+        return sum_of(sums for of in self.lines.values() for sums in of.values())
+
+    def take(self, batch: Batch) -> None:
+        """Add the lines of a batch."""
+        table = pa.table(
+            {
+                "number": line_numbers(batch),
+                # 38 digits hold the sum of any batch.
+                "bytes": batch.bytes.cast(WHOLE),
+                "cost": batch.cost.cast(WHOLE),
+            }
+        )
+        grouped = table.group_by("number", use_threads=False).aggregate(
+            [("bytes", "sum"), ("cost", "sum"), ("bytes", "count")]
+        )
+        columns = (grouped.column(name).to_pylist() for name in ("number", "bytes_sum", "cost_sum", "bytes_count"))
+        for number, total_bytes, cost, rows in zip(*columns, strict=True):
+            billed, priced = parts_of(batch.parts, number)
+            detail, size = detail_id(billed, priced), int(total_bytes)
+            self.parts.setdefault(detail, (billed, priced))
+            sums = self.lines.setdefault(billed.invoice_id, {}).setdefault(detail, Sums())
+            sums.add(Sums(rows=rows, bytes=size, cost=int(cost), exact=size * priced.rated.price))
+
+
+_CENTS = UNITS_A_USD // 100
+PAYMENT_TERMS = "Not stated"
+
+_DETAIL: dict[str, Kind] = {
+    "BilledCost": "money", "BillingAccountId": "text", "BillingCurrency": "text", "BillingPeriodEnd": "time",
+    "BillingPeriodStart": "time", "ChargeCategory": "text", "InvoiceDetailCreated": "time",
+    "InvoiceDetailDescription": "text", "InvoiceDetailGrain": "text", "InvoiceDetailId": "text",
+    "InvoiceDetailLastUpdated": "time", "InvoiceId": "text", "InvoiceIssueDate": "time", "InvoiceIssueStatus": "text",
+    "InvoiceIssuerName": "text", "PaymentDueDate": "time", "PaymentTerms": "text", "ReferenceInvoiceId": "text",
+}  # fmt: skip
+_PERIOD: dict[str, Kind] = {
+    "BillingPeriodCreated": "time", "BillingPeriodEnd": "time", "BillingPeriodLastUpdated": "time",
+    "BillingPeriodStart": "time", "BillingPeriodStatus": "text", "InvoiceIssuerName": "text",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallDataset:
+    """A dataset that is whole in memory.
+
+    Attributes:
+        kinds: Column -> kind, in the order of its file.
+        rows: Values by column.
+    """
+
+    name: str
+    kinds: dict[str, Kind]
+    rows: Sequence[dict[str, Value]]
+
+    def table(self, form: FileFormat) -> pa.Table:
+        """Its rows as a file has them."""
+        arrays = {}
+        for name, kind in self.kinds.items():
+            values = [shown_value(kind, form, rfc3339, row[name]) for row in self.rows]
+            arrays[name] = array_of(values, TYPES[form][kind])
+        return pa.table(arrays)
+
+
+def invoice_detail(invoices: Sequence[Invoice], tally: Tally, *, as_of_s: int) -> SmallDataset:
+    """A row a line of each document: the cents that it bills.
+
+    Args:
+        invoices: Invoices, drafts and credit notes.
+        tally: Sums of their charges: those that cancel out are no line of a document, and have a row of 0.
+        as_of_s: When drafts were made.
+    """
+    rows = []
+    for invoice in invoices:
+        details = {detail_id_of(invoice, line): _of_line(line) for line in invoice.all_lines}
+        for name in tally.lines.get(invoice.id, {}).keys() - details.keys():
+            details[name] = _of_charges(*tally.parts[name])
+        rows += [_detail_row(invoice, name, detail, as_of_s) for name, detail in details.items()]
+    return SmallDataset(name="InvoiceDetail", kinds=_DETAIL, rows=sorted(rows, key=_by_id))
+
+
+def billing_period(invoices: Sequence[Invoice], *, as_of_s: int) -> SmallDataset:
+    """A row a month and issuer: `Open` as long as one of its documents is a draft."""
+    drafts: dict[tuple[str, str], bool] = {}
+    for invoice in invoices:
+        key = (invoice.billing_month, invoice.issuer)
+        drafts[key] = drafts.get(key, False) or invoice.draft
+    rows: list[dict[str, Value]] = []
+    for (month, issuer), is_open in sorted(drafts.items()):
+        begins_s, ends_s = month_bounds_s(month)
+        rows.append(
+            {
+                "BillingPeriodCreated": begins_s,
+                "BillingPeriodEnd": ends_s,
+                "BillingPeriodLastUpdated": max(as_of_s, begins_s) if is_open else ends_s,
+                "BillingPeriodStart": begins_s,
+                "BillingPeriodStatus": "Open" if is_open else "Closed",
+                "InvoiceIssuerName": issuer,
+            }
+        )
+    return SmallDataset(name="BillingPeriod", kinds=_PERIOD, rows=rows)
+
+
+def detail_id_of(invoice: Invoice, line: InvoiceLine) -> str:
+    """InvoiceDetailId of a line of a document; its charges have the same."""
+    return line_id(invoice.id, line.region, line.rate_code, "" if line.month == invoice.billing_month else line.month)
+
+
+def _by_id(row: dict[str, Value]) -> str:
+    return str(row["InvoiceDetailId"])
+
+
+class _Detail(NamedTuple):
+    """What an invoice line says."""
+
+    cents: int
+    usage_types: tuple[str, ...]
+    region: str
+    rate_code: str
+
+
+def _of_line(line: InvoiceLine) -> _Detail:
+    return _Detail(line.cents, line.usage_types, line.region, line.rate_code)
+
+
+def _of_charges(_billed: Billed, priced: Priced) -> _Detail:
+    return _Detail(0, (priced.rated.line.usage_type,), priced.region, priced.rated.rate_code)
+
+
+def _detail_row(invoice: Invoice, name: str, line: _Detail, as_of_s: int) -> dict[str, Value]:
+    begins_s, ends_s = month_bounds_s(invoice.billing_month)
+    # A document of ours has no time in it, or it could not be made again: it is dated to the end of its month.
+    made_s = max(as_of_s, begins_s) if invoice.draft else ends_s
+    return {
+        "BilledCost": line.cents * _CENTS,
+        "BillingAccountId": invoice.payer_id,
+        "BillingCurrency": invoice.currency,
+        "BillingPeriodEnd": ends_s,
+        "BillingPeriodStart": begins_s,
+        "ChargeCategory": "Adjustment" if invoice.credit_of else "Usage",
+        "InvoiceDetailCreated": made_s,
+        "InvoiceDetailDescription": f"{', '.join(line.usage_types)} in {line.region}",
+        "InvoiceDetailGrain": json.dumps({"RegionId": line.region, "SkuPriceId": line.rate_code}),
+        "InvoiceDetailId": name,
+        "InvoiceDetailLastUpdated": made_s,
+        "InvoiceId": invoice.id,
+        "InvoiceIssueDate": None if invoice.draft else made_s,
+        "InvoiceIssueStatus": "Open" if invoice.draft else "Issued",
+        "InvoiceIssuerName": invoice.issuer,
+        "PaymentDueDate": None,
+        "PaymentTerms": PAYMENT_TERMS,
+        "ReferenceInvoiceId": invoice.credit_of or invoice.id,
+    }
+
 
 SCHEMA = "metering.export/1"
 # FOCUS 1.4, Rounding Variance Tolerance: at least 100 subunits, and half a subunit for the square root of the rows.

@@ -5,21 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
-from metering.onramps.balance import OUTCOMES
-from metering.onramps.coverage.figures import is_refusing, is_silent, is_unclassified
-from metering.onramps.coverage.slots import SLOT_S, count
-from metering.reports.answer import KEEP, ROOMY, Answer, Column
+from metering.onramps.coverage.figures import ExpectedLog, Judges, is_refusing, is_silent, is_unclassified
+from metering.onramps.coverage.looking import SLOT_S, count
+from metering.onramps.reading import OUTCOMES
+from metering.reports.answer import KEEP, ROOMY, Answer, Column, Json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from metering.audit.log_overlap import Overlap
-    from metering.ledger.notes.log_sources import LogFigures, LogSourceState
-    from metering.ledger.notes.log_sums import LogSums
-    from metering.onramps.coverage.expected import ExpectedLog
-    from metering.onramps.coverage.figures import Judges
+    from metering.ledger.notes.log_sources import LogFigures, LogSourceState, LogSums
     from metering.onramps.sources import LogSource
-    from metering.reports.answer import Json
 
 _GAPS_SHOWN = 3
 _LOGS_SHOWN = 4
@@ -185,7 +181,7 @@ def _overlap_text(overlaps: Sequence[Overlap]) -> str:
 
 def cure_of(state: LogSourceState, now_s: int) -> str:
     """The command that sends what is missing of a source; empty if nothing is, or nobody knows where it lies."""
-    from metering.onramps.coverage.expected import folder_of
+    from metering.onramps.coverage.figures import folder_of
 
     if not state.missing or not state.place.startswith("s3://"):
         return ""

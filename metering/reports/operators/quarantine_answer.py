@@ -7,15 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from metering.hours import rfc3339
-from metering.quarantine.comparison import readable, records_in
-from metering.reports.answer import KEEP, ROOMY, Answer, Column
+from metering.quarantine.documents import QuarantinedLog, readable, records_in
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.quarantine.entries import Entry
-    from metering.quarantine.log_documents import QuarantinedLog
-    from metering.reports.answer import Cell, Json
 
 _COLUMNS = (
     Column(name="batch_id", text="copied", priority=KEEP),

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.hours import rfc3339
-from metering.reports.answer import KEEP, ROOMY, Answer, Column
+from metering.hours import month_bounds_s, rfc3339
+from metering.lake.ports import FrozenReader, rows_of_days
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.query import GroupColumn, UsageQuery
+from metering.reports.source import ReportSource, report_rows
+from metering.reports.usage_rows import Values, summed, values_of
+from metering.units import HOUR_S, counted, exact_and_size
+from metering.usage.totals import ZERO, Total, UsageKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from metering.ledger.notes.reconciliation import Reconciliation
-    from metering.ledger.notes.sources import SourceFigures, SourceState
-    from metering.reports.answer import Json
+    from metering.audit.hour_check import HourCheck, HourFigures
+    from metering.audit.verification import Difference
+    from metering.billing.checklist import Checklist
+    from metering.billing.closer import MonthState
+    from metering.ledger.notes.reconciliation import Reconciliation, SourceFigures, SourceState
+    from metering.ledger.periods import FrozenMonth
+
 
 _COLUMNS = (
     Column(name="source_id", text="copied", priority=KEEP),
@@ -84,3 +94,266 @@ def _row(state: SourceState, silent_s: int) -> dict[str, str | int | bool | None
 
 def _json(state: SourceState, silent_s: int) -> dict[str, Json]:
     return {**_row(state, silent_s), "gaps": [[first, last] for first, last in state.gaps]}
+
+
+_PASS_COLUMNS = (
+    Column(name="finished", kind="time", priority=KEEP, about="when a pass had compared all on its list"),
+    Column(name="hours", kind="integer", about="that the last pass compared"),
+    Column(name="differences", kind="integer", priority=KEEP, about="hours that differed in two passes"),
+    Column(name="waiting", kind="integer", about="hours and files that wait to be compared"),
+    Column(name="waiting_since", kind="time", about="since when the oldest of them does"),
+    Column(name="gaps_since", kind="time", about="when the earliest missing batch can have been made"),
+)
+
+
+def last_pass_answer(known: Reconciliation | None, *, as_of_s: int) -> Answer:
+    """Put the last pass into one row; no row if the reconciler never ran."""
+    rows: list[dict[str, Cell]] = [] if known is None else [_pass_row(known)]
+    meta: dict[str, Json] = {"as_of": rfc3339(as_of_s)}
+    return Answer(
+        columns=_PASS_COLUMNS,
+        rows=rows,
+        meta=meta,
+        empty="The reconciler has not run yet. To compare now: metering reconcile",
+    )
+
+
+def _pass_row(known: Reconciliation) -> dict[str, Cell]:
+    return {
+        "finished": _time(known.finished_s or None),
+        "hours": known.hours,
+        "differences": known.differences,
+        "waiting": known.backlog.waiting,
+        "waiting_since": _time(known.backlog.since_s),
+        "gaps_since": _time(known.gaps_since_s),
+    }
+
+
+def _time(moment_s: int | None) -> str | None:
+    return None if moment_s is None else rfc3339(moment_s)
+
+
+# Differences that an answer lists; all are counted.
+LISTED = 100
+_FIGURES = ("rows", "usage", "markers")
+_HOUR_COLUMNS = (
+    Column(name="hour", kind="time", priority=KEEP),
+    Column(name="period", text="copied", about="state of its month"),
+    Column(name="published", kind="flag", about="all of its rows are in lake files"),
+    *(Column(name=f"{name}_bytes", kind="bytes", priority=KEEP, sized=False) for name in _FIGURES),
+    *(Column(name=f"{name}_records", kind="integer") for name in _FIGURES),
+    Column(name="agrees", kind="flag", priority=KEEP, about="all figures were compared and are equal"),
+)
+
+
+def hour_answer(figures: HourFigures, *, period: str, as_of_s: int) -> Answer:
+    """Put the figures of an hour into one row; in JSON the differences stand beside them.
+
+    Args:
+        figures: Of the hour.
+        period: State of its month: `open`, `closing` or `closed`.
+        as_of_s: When it was asked.
+    """
+    check, state = figures.check, figures.state
+    totals = {
+        "rows": state.total if check is None else check.rows,
+        "usage": None if check is None else check.usage,
+        "markers": None if check is None else check.markers,
+    }
+    agrees = None if check is None else check.agrees
+    row: dict[str, Cell] = {"hour": rfc3339(state.hour_s), "period": period, "published": state.published}
+    row |= {f"{name}_bytes": None if total is None else total.bytes for name, total in totals.items()}
+    row |= {f"{name}_records": None if total is None else total.records for name, total in totals.items()}
+    row["agrees"] = agrees
+    document: dict[str, Json] = {
+        "hour": rfc3339(state.hour_s),
+        "as_of": rfc3339(as_of_s),
+        "period": period,
+        "published": state.published,
+        "compared": check is not None,
+        "stable": None if check is None else check.stable,
+        **{name: _total(total) for name, total in totals.items()},
+        "agrees": agrees,
+        "differences_total": 0 if check is None else len(check.differences),
+        "differences": [] if check is None else [_difference(each) for each in check.differences[:LISTED]],
+    }
+    return Answer(
+        columns=_HOUR_COLUMNS,
+        rows=[row],
+        document=document,
+        meta={"as_of": rfc3339(as_of_s)},
+        footer=_lines(check),
+        commands=(f"metering reconcile --deep --from {rfc3339(state.hour_s)} --to {rfc3339(state.hour_s + HOUR_S)}",),
+    )
+
+
+def _total(total: Total | None) -> dict[str, Json] | None:
+    return None if total is None else {"bytes": str(total.bytes), "records": total.records}
+
+
+def _difference(each: Difference) -> dict[str, Json]:
+    key = each.key
+    named: dict[str, Json] = {"batch_id": each.batch_id or None}
+    named["account_id"] = each.account_id or None if key is None else key.account_id
+    named["usage_type"] = None if key is None else key.usage_type
+    named["service"] = None if key is None else key.service
+    named["from"] = None if key is None else key.from_location
+    named["to"] = None if key is None else key.to_location
+    named["corrects"] = None if key is None or key.corrects_s is None else rfc3339(key.corrects_s)
+    return {
+        "between": each.between,
+        "odd": each.odd or None,
+        **named,
+        "expected_bytes": str(each.expected.bytes),
+        "expected_records": each.expected.records,
+        "found_bytes": str(each.found.bytes),
+        "found_records": each.found.records,
+    }
+
+
+def _lines(check: HourCheck | None) -> tuple[str, ...]:
+    if check is None:
+        return ("The hour is too large to be compared at once; its rows are those that the ledger counts.",)
+    if not check.stable:
+        return ("The hour kept changing while it was read: a run of the roll-up was booking in it.",)
+    return ()
+
+
+_CHECK_COLUMNS = (
+    Column(name="check", text="copied", priority=KEEP),
+    Column(name="state", text="copied", priority=KEEP),
+    Column(name="value", text="prose", priority=KEEP),
+    Column(name="todo", title="to do", text="copied", priority=KEEP),
+)
+
+
+def frozen_answer(
+    frozen: FrozenMonth | None, reader: FrozenReader, *, month: str, state: str, group_by: Sequence[GroupColumn]
+) -> Answer:
+    """The frozen totals of a month by some columns; no rows while it is not closed."""
+    corrections = ZERO
+
+    def entries(closed: FrozenMonth) -> Iterator[tuple[Values, Total]]:
+        nonlocal corrections
+        for key, entry in _usage(closed, reader, by_hour="hour" in group_by):
+            if key.corrects_s is not None:
+                corrections = corrections.plus(entry)
+            yield values_of(key, group_by), entry
+
+    rows = [] if frozen is None else summed(entries(frozen))
+    total = ZERO if frozen is None else frozen.total
+    return Answer(
+        columns=(
+            *(Column(name=name, text="copied", priority=KEEP) for name in group_by),
+            Column(name="bytes", kind="bytes", priority=KEEP),
+        ),
+        rows=[{**dict(zip(group_by, row.values, strict=True)), "bytes": row.total.bytes} for row in rows],
+        meta={
+            "month": month,
+            "state": state,
+            "records": total.records,
+            "bytes": str(total.bytes),
+            "hours": 0 if frozen is None else len(frozen.hours),
+            "files": 0 if frozen is None else sum(len(hour.files) for hour in frozen.hours),
+            "corrections": {"records": corrections.records, "bytes": str(corrections.bytes)},
+        },
+        title=f"{month} is {state}",
+        empty="No frozen totals.",
+        footer=(
+            f"{exact_and_size(total.bytes)} in {counted(total.records, 'record')}.",
+            *([f"{corrections.records:,} of them correct earlier months."] if corrections.records else []),
+        ),
+    )
+
+
+def months_answer(
+    months: Sequence[MonthState],
+    *,
+    closed_by: Mapping[str, str],
+    corrections: Mapping[str, Total] | None = None,
+) -> Answer:
+    """The list of months, the newest first.
+
+    Args:
+        months: The months.
+        closed_by: Who closed a month, where the audit trail says it.
+        corrections: Rows that were booked later for each closed month; None if nobody asked.
+    """
+    columns = [
+        Column(name="month", text="copied", priority=KEEP),
+        Column(name="state", text="copied", priority=KEEP),
+        Column(name="bytes", kind="bytes"),
+        Column(name="records", kind="integer"),
+        Column(name="closed", kind="time"),
+        Column(name="closed_by", title="by", text="copied", priority=ROOMY),
+    ]
+    if corrections is not None:
+        columns += [
+            Column(name="corrections_bytes", kind="bytes", title="corrections since"),
+            Column(name="corrections_records", kind="integer", title="records"),
+        ]
+    later = corrections or {}
+    return Answer(
+        columns=tuple(columns),
+        rows=[
+            {
+                "month": each.month,
+                "state": each.state,
+                "bytes": None if each.total is None else each.total.bytes,
+                "records": None if each.total is None else each.total.records,
+                "closed": None if each.closed_s is None else rfc3339(each.closed_s),
+                "closed_by": closed_by.get(each.month),
+                "corrections_bytes": None if each.total is None else later.get(each.month, ZERO).bytes,
+                "corrections_records": None if each.total is None else later.get(each.month, ZERO).records,
+            }
+            for each in months
+        ],
+        title="Billing months",
+        empty="No month has usage yet.",
+        footer=("Totals of a month that is not closed: metering report usage --from MONTH",),
+    )
+
+
+def corrections_since(sources: Sequence[ReportSource], months: Sequence[str], *, now_s: int) -> dict[str, Total]:
+    """Rows that were booked after each of these months for hours in it.
+
+    Raises:
+        UnavailableError: An hour could not be read.
+    """
+    if not months:
+        return {}
+    first_s, after_s = month_bounds_s(min(months))[0], month_bounds_s(max(months))[1]
+    query = UsageQuery(from_s=first_s, to_s=after_s, group_by=("corrects",), with_corrections=True)
+    found: dict[str, Total] = {}
+    for row in report_rows(sources, query, now_s=now_s):
+        month = row.values[0][:7]
+        if month in months:
+            found[month] = found.get(month, ZERO).plus(row.total)
+    return found
+
+
+def checklist_answer(checklist: Checklist, *, accepted: frozenset[str] = frozenset()) -> Answer:
+    """The checklist of a close: what blocks it, what asks for attention, and what to do."""
+    closable = not checklist.blocking(accepted)
+    return Answer(
+        columns=_CHECK_COLUMNS,
+        rows=[
+            {
+                "check": check.name,
+                "state": "accepted" if check.state == "blocks" and check.name in accepted else check.state.value,
+                "value": check.value,
+                "todo": check.todo,
+            }
+            for check in checklist.checks
+        ],
+        meta={"month": checklist.month, "closable": closable},
+        title=f"{checklist.month} can be closed" if closable else f"{checklist.month} cannot be closed now",
+    )
+
+
+def _usage(closed: FrozenMonth, reader: FrozenReader, *, by_hour: bool) -> Iterator[tuple[UsageKey, Total]]:
+    if not by_hour:
+        yield from rows_of_days(reader.days(closed))
+        return
+    for hour in closed.hours:
+        yield from reader.hour(closed, hour.hour_s)

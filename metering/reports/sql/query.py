@@ -13,37 +13,165 @@ unless they are asked for.
 
 from __future__ import annotations
 
+import pickle
+import re
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as StillWaiting
-from concurrent.futures import wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, tzinfo
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, tzinfo
 from functools import partial
+from itertools import chain, count, islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from threading import TIMEOUT_MAX
-from typing import TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Generic, TypeVar, cast, overload
 
 import duckdb
 
 from metering.errors import OperationFailedError
 from metering.hours import hour_of
-from metering.lake.rows import TimeSlice
+from metering.lake.ports import TimeSlice
+from metering.reports.answer import KEEP, USUAL, Answer, Cell, Column, TextForm
 from metering.reports.source import naming
 from metering.reports.sql.ahead import Stop, in_thread
-from metering.reports.sql.rows import PART_ROWS, StoredRows
-from metering.reports.sql.scan import LakeRows, Part, ScanState
-from metering.reports.sql.statements import QueryError, refusal
-from metering.reports.sql.totals import LakeTotals
+from metering.reports.sql.scan import LakeRows, LakeTotals, Part, ScanState
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from concurrent.futures import Future
-
     from metering.lake.view import LakeView
-    from metering.ledger.row_sources import HourState, RowSource
+    from metering.ledger.booked_hours import HourState, RowSource
     from metering.stores.objects import ObjectStore
+
+
+# These quote the statement and the names of the views, but no data.
+_OF_THE_STATEMENT = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+# The end of a message: the line of the statement, and a caret below the place.
+_PLACE = re.compile(r"\n\nLINE \d+: [^\n]*\n *\^+\s*\Z")
+_UNKNOWN_NAME = re.compile(r"Referenced (column|table)|Table with name|does not have a column|No matching columns")
+_NAMES = 'The views are transfers and usage. To see the columns of one: metering query "DESCRIBE transfers".'
+
+
+class QueryError(OperationFailedError):
+    """DuckDB refuses a query. The message has the lines that DuckDB prints; data in it stays in its line."""
+
+
+def refusal(error: duckdb.Error) -> QueryError:
+    """DuckDB's error as one of ours; it advises about names only where a name is wrong."""
+    text = str(error)
+    if isinstance(error, _OF_THE_STATEMENT):
+        return QueryError(text, _NAMES if _UNKNOWN_NAME.search(text.partition("LINE ")[0]) else "")
+    place = _PLACE.search(text)
+    head, end = (text, "") if place is None else (text[: place.start()], place[0])
+    # A value that is quoted may hold line ends of its own, and would look like another message.
+    return QueryError(head.replace("\r", "\\r").replace("\n", "\\n") + end)
+
+
+def expect_one_statement(sql: str) -> None:
+    """Refuse several statements, of which DuckDB would answer only the last.
+
+    Raises:
+        QueryError: It is not one statement, or none that DuckDB can read.
+    """
+    try:
+        statements = len(duckdb.extract_statements(sql))
+    except duckdb.Error as error:
+        raise refusal(error) from error
+    if statements != 1:
+        raise QueryError(f"The query has {statements or 'no'} statement{'s' * (statements > 1)}.", "Write exactly one.")
+
+
+Row = tuple[object, ...]
+T_co = TypeVar("T_co", covariant=True)
+
+# Rows that stand in memory at once.
+PART_ROWS = 10_000
+
+
+class _InOrder(Sequence[T_co]):
+    """A sequence that is read from its beginning; a place in it is found by reading up to it."""
+
+    @overload
+    def __getitem__(self, place: int) -> T_co: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[T_co]: ...
+    def __getitem__(self, place: int | slice) -> T_co | list[T_co]:
+        if isinstance(place, slice):
+            return list(islice(self, *place.indices(len(self))))
+        index = place + len(self) if place < 0 else place
+        for value in islice(self, max(index, 0), None):
+            if index >= 0:
+                return value
+        raise IndexError(place)
+
+
+class StoredRows(_InOrder[Row]):
+    """Rows of a result, in order. Memory holds one part of them, whatever their number. Mutable until it is complete.
+
+    Many rows are kept in a file below TMPDIR that has no name, so that nothing of it is left behind.
+    """
+
+    def __init__(self) -> None:
+        self._memory: list[Row] = []
+        self._places: list[int] = []
+        self._stored = 0
+        self._file: IO[bytes] | None = None
+
+    def add(self, rows: list[Row]) -> None:
+        """Add rows at the end.
+
+        Raises:
+            OSError: The disk is full, or the like.
+        """
+        if self._memory:
+            self._store(self._memory)
+        self._memory = rows
+
+    def __len__(self) -> int:
+        return self._stored + len(self._memory)
+
+    def __iter__(self) -> Iterator[Row]:
+        for place in self._places:
+            yield from self._part(place)
+        yield from self._memory
+
+    def _part(self, place: int) -> list[Row]:
+        if self._file is None:
+            return []
+        # Several readers may be under way, so each finds its place again.
+        self._file.seek(place)
+        return cast("list[Row]", pickle.load(self._file))  # noqa: S301  # this process wrote it, to a file that has no name
+
+    def _store(self, rows: list[Row]) -> None:
+        if self._file is None:
+            self._file = TemporaryFile(prefix="metering-result-")  # noqa: SIM115  # it lives as long as the rows
+            weakref.finalize(self, self._file.close)
+        self._places.append(self._file.seek(0, 2))
+        pickle.dump(rows, self._file, pickle.HIGHEST_PROTOCOL)
+        self._file.flush()
+        self._stored += len(rows)
+
+
+@dataclass(frozen=True)
+class MappedRows(_InOrder[T_co], Generic[T_co]):
+    """Rows as something else, made when they are read.
+
+    Attributes:
+        rows: The rows.
+        shape: Makes the value of a row.
+    """
+
+    rows: Sequence[Row]
+    shape: Callable[[Row], T_co]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[T_co]:
+        return map(self.shape, self.rows)
+
 
 # Several files of an hour may have totals of one key.
 _TOTALS = "_totals"
@@ -297,3 +425,58 @@ def _too_little(detail: str) -> QueryStoppedError:
         f"This machine has too little disk or memory for the query: {detail}",
         "Set TMPDIR to a folder with more room, or ask for fewer hours with --from and --to.",
     )
+
+
+# Somebody who selects this few columns needs all of them; of more, the numbers and the first of the others.
+_MOST_NEEDED_COLUMNS = 6
+# DuckDB's types of numbers that JSON might not hold exactly, or that are no counts.
+_NUMBERS = frozenset(
+    {"UHUGEINT", "UBIGINT", "UINTEGER", "USMALLINT", "UTINYINT", "SMALLINT", "TINYINT", "DOUBLE", "FLOAT"}
+)
+
+
+def result_answer(result: QueryResult) -> Answer:
+    """DuckDB's rows, with a different name for each column. Rows are made when they are read."""
+    columns = tuple(_column(name, kind) for name, kind in zip(_distinct(result.names), result.types, strict=True))
+    if len(columns) <= _MOST_NEEDED_COLUMNS:
+        columns = tuple(replace(column, priority=KEEP) for column in columns)
+
+    def shape(row: Row) -> Mapping[str, Cell]:
+        return {column.name: _cell(column, value) for column, value in zip(columns, row, strict=True)}
+
+    return Answer(columns=columns, rows=MappedRows(result.rows, shape), empty="The query found no rows.")
+
+
+def _distinct(names: Sequence[str]) -> Iterator[str]:
+    """Names without repetition: the second `bytes` of a join becomes `bytes_2`."""
+    taken: set[str] = set()
+    for name in names:
+        others = (f"{name}_{number}" for number in count(2))
+        free = next(candidate for candidate in chain([name], others) if candidate not in taken)
+        taken.add(free)
+        yield free
+
+
+def _column(name: str, kind: str) -> Column:
+    if kind == "HUGEINT" or (kind == "BIGINT" and "bytes" in name.lower()):
+        return Column(name=name, kind="whole", priority=KEEP, sized="bytes" in name.lower())
+    if kind in {"BIGINT", "INTEGER"}:
+        return Column(name=name, kind="integer", priority=KEEP)
+    form = _text_form(kind)
+    return Column(name=name, text=form, priority=KEEP if form == "number" else USUAL)
+
+
+def _text_form(kind: str) -> TextForm:
+    """How a value is printed that JSON has as text. Texts of the lake are ids and codes, which people copy."""
+    if kind.startswith("TIMESTAMP"):
+        return "time"
+    return "number" if kind in _NUMBERS or kind.startswith("DECIMAL") else "copied"
+
+
+def _cell(column: Column, value: object) -> Cell:
+    """The value, or its digits as text where JSON might not hold it exactly."""
+    if isinstance(value, int) and column.kind != "text":
+        return value
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.isoformat().replace("+00:00", "Z")
+    return None if value is None else str(value)

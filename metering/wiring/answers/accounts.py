@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
-from metering.reports.accounts.answer import accounts_answer
-from metering.reports.accounts.listing import listed, summed
-from metering.reports.accounts.source import AccountsSource
+from metering.billing.day_sums.index import Reach, reach_of
+from metering.lake.parquet.frozen_months import ParquetFrozenFiles
+from metering.reports.accounts import AccountsQuery, AccountsSource, accounts_answer, listed, summed
 from metering.reports.source import naming
-from metering.wiring.answers.reach import connected_reach
+from metering.wiring.biller import build_keeper
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from metering.reports.accounts.query import AccountsQuery
     from metering.reports.answer import Answer
-    from metering.wiring.answers.ports import ReadableRegion
+    from metering.wiring.lake import ReadableRegion
+
+
+def connected_reach(regions: Iterable[ReadableRegion]) -> Reach:
+    """How far the day sums of regions go now, and what they lack, of whatever account.
+
+    Raises:
+        UnavailableError: A region gives no answer; the error names it.
+        LedgerCorruptError: What is kept or waits in a region cannot be read.
+    """
+    found: list[Reach] = []
+    for region in regions:
+        with naming(region.region):
+            found.append(build_keeper(region).reach())
+    return reach_of(found)
 
 
 def accounts_of(regions: Sequence[ReadableRegion], query: AccountsQuery, *, now_s: int, merged: bool = False) -> Answer:

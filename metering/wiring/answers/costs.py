@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
-from metering.fleet.state_store import LedgerRegionStates
+from metering.fleet.regions import LedgerRegionStates
 from metering.hours import month_of, rfc3339
 from metering.reports.costs.answer import cost_answer
-from metering.reports.costs.source import BookName, CostPlanner, CostSource
-from metering.reports.parameters import InvalidParametersError, ParameterProblem
-from metering.wiring.billing.costs import build_planner, build_shelf, kept_positions
-from metering.wiring.billing.usage import FEW_ACCOUNTS, StageUsage
+from metering.reports.costs.source import BookName, CostPlanner, Costs, CostSource, MonthPlan
+from metering.reports.time_range import InvalidParametersError, ParameterProblem
+from metering.wiring.billing import FEW_ACCOUNTS, StageUsage, build_planner, build_shelf, kept_positions
 from metering.wiring.region import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
-    from metering.audit.held_back import Complete
-    from metering.billing.usage.ports import HoursDone
+    from metering.audit.freshness import Complete
+    from metering.billing.usage.months import HoursDone
     from metering.reports.answer import Answer
-    from metering.reports.costs.query import CostQuery
-    from metering.reports.costs.source import Costs, MonthPlan
-    from metering.wiring.answers.ports import ReadableRegion
+    from metering.reports.costs.rows import CostQuery
+    from metering.wiring.lake import ReadableRegion
 
 DEFAULT_BOOK = "aws-list"
 """Price book of who names none."""

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import heapq
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from itertools import groupby
+from typing import TYPE_CHECKING, get_args
 
+from metering.adapters.inert import NoQueue
+from metering.audit.hour_check import OneHour
 from metering.audit.source_keeping import SourceKeeper
-from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.ledger.notes.sources import SILENCE_S
-from metering.reports.operators.reconciliation_answer import last_pass_answer
-from metering.reports.operators.sources_answer import sources_answer
+from metering.hours import month_of
+from metering.intake.work import Reason
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, SILENCE_S, Reconciliation, SourceFigures
+from metering.ledger.periods import periods_of
+from metering.onramps.reasons import FileReason, LineReason
+from metering.quarantine.entries import Entry, Kind, QuarantineEntries
+from metering.reports.answer import Answer, regions_answer
+from metering.reports.operators.quarantine_answer import entries_answer
+from metering.reports.operators.sources_answer import hour_answer, last_pass_answer, sources_answer
 from metering.reports.source import naming
+from metering.reports.time_range import InvalidParametersError, ParameterProblem, time_range
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
-    from metering.ledger.notes.sources import SourceFigures
-    from metering.reports.answer import Answer
-    from metering.wiring.answers.ports import ReadableRegion
+    from collections.abc import Iterator, Sequence
+
+    from metering.wiring.lake import ReadableRegion
 
 
 def source_keeper(region: ReadableRegion) -> SourceKeeper:
@@ -69,3 +81,171 @@ def reconciliation_of(region: ReadableRegion, *, now_s: int) -> Answer:
 def _last_pass(region: ReadableRegion) -> Reconciliation | None:
     item = region.items.get(Table.LEDGER, RECONCILIATION_KEY)
     return None if item is None else Reconciliation.from_item(item)
+
+
+def hour_of_region(region: ReadableRegion, hour_s: int, *, now_s: int) -> Answer:
+    """The figures of an hour, compared without a scan.
+
+    Args:
+        region: The region.
+        hour_s: Start of the hour, epoch seconds.
+        now_s: The time now.
+
+    Raises:
+        UnavailableError: The hour could not be read; the error names the region.
+        LedgerCorruptError: A marker cannot be read, or a file that the hour needs is gone.
+    """
+    with naming(region.region):
+        hour = OneHour(items=region.items, view=region.view, marker_life_s=region.settings.marker_life_s)
+        month = month_of(hour_s)
+        known = periods_of(region.items, [month])
+        period = known[month].state if month in known else "open"
+        return hour_answer(hour.look(hour_s, now_s=now_s), period=period, as_of_s=now_s)
+
+
+FAR_S = 4_102_444_800
+"""The year 2100: nothing was refused later."""
+# A conflict is refused for what is metered under its id, and so is no reason of the message itself.
+# Those of log files are named by the room of on-ramps.
+REASONS = tuple(dict.fromkeys((*(r.value for r in (*Reason, *LineReason, *FileReason)), "conflict")))
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedQuery:
+    """Which entries of quarantine are asked for.
+
+    Attributes:
+        from_s, to_s: Refused in this half-open range, epoch seconds.
+        reason, kind, source, sender: Only such entries; None for all.
+    """
+
+    from_s: int = 0
+    to_s: int = FAR_S
+    reason: str | None = None
+    kind: str | None = None
+    source: str | None = None
+    sender: str | None = None
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether an entry is asked for."""
+        return (
+            self.kind in {None, entry.kind}
+            and (self.reason is None or self.reason in entry.reasons)
+            and self.source in {None, entry.source_id}
+            and self.sender in {None, entry.sender_id}
+        )
+
+
+def refused_query(
+    *,
+    now_s: int,
+    start: str | None = None,
+    end: str | None = None,
+    reason: str | None = None,
+    kind: str | None = None,
+    source: str | None = None,
+    sender: str | None = None,
+) -> RefusedQuery:
+    """The query that texts ask for, as they stand on a command line or in a URL.
+
+    Raises:
+        InvalidParametersError: There is no such reason or kind, or a text is not a time. Carries every problem.
+    """
+    problems = [*_reason_problems(reason), *_kind_problems(kind)]
+    try:
+        from_s, to_s = time_range(start, end, default_s=(0, FAR_S), now_s=now_s)
+    except InvalidParametersError as error:
+        raise InvalidParametersError([*problems, *error.problems]) from error
+    if problems:
+        raise InvalidParametersError(problems)
+    return RefusedQuery(from_s=from_s, to_s=to_s, reason=reason, kind=kind, source=source, sender=sender)
+
+
+def check_reason(reason: str | None) -> None:
+    """Check that there is such a reason.
+
+    Raises:
+        InvalidParametersError: There is not.
+    """
+    if problems := list(_reason_problems(reason)):
+        raise InvalidParametersError(problems)
+
+
+def _reason_problems(reason: str | None) -> Iterator[ParameterProblem]:
+    if reason is None or reason in REASONS:
+        return
+    near = get_close_matches(reason, REASONS, n=3)
+    advice = (f"Nearest: {', '.join(near)}. " if near else "") + f"Reasons are: {', '.join(REASONS)}."
+    yield ParameterProblem(parameter="reason", value=reason, problem="is not a reason.", advice=advice)
+
+
+def _kind_problems(kind: str | None) -> Iterator[ParameterProblem]:
+    if kind is not None and kind not in KINDS:
+        advice = f"Write {', '.join(KINDS[:-1])} or {KINDS[-1]}."
+        yield ParameterProblem(parameter="kind", value=kind, problem="is not a kind.", advice=advice)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """An entry, and the region that it lies in."""
+
+    region: str
+    entry: Entry
+
+    @property
+    def place(self) -> tuple[int, str, str, str]:
+        """Its place in the order of all entries: the newest first, then by key, batch and region."""
+        return -self.entry.at_s, self.entry.key, self.entry.batch_id, self.region
+
+
+def quarantine_of(region: ReadableRegion) -> QuarantineEntries:
+    """The quarantine of a region, to be read: a retry by it fails before anything is sent."""
+    return QuarantineEntries(
+        items=region.items,
+        objects=region.objects,
+        queue=NoQueue(),
+        clock=region.clock,
+        bucket="",
+        marker_life_s=region.settings.marker_life_s,
+    )
+
+
+def refused_in(
+    regions: Sequence[ReadableRegion], query: RefusedQuery, *, after: tuple[int, str, str, str] | None = None
+) -> Iterator[Refused]:
+    """All entries of the range, in the order of their places, whether the query takes them or not.
+
+    Each is read when the caller comes to it: the keys are listed, and the objects are not.
+
+    Args:
+        regions: Where to read.
+        query: Its range.
+        after: Place of the last entry that is known already.
+
+    Raises:
+        UnavailableError: A region gives no answer; the error names it.
+    """
+    known = query if after is None else replace(query, to_s=min(query.to_s, 1 - after[0]))
+    merged = heapq.merge(*(_ordered(region, known) for region in regions), key=lambda each: each.place)
+    return (each for each in merged if after is None or each.place > after)
+
+
+def _ordered(region: ReadableRegion, query: RefusedQuery) -> Iterator[Refused]:
+    with naming(region.region):
+        entries = quarantine_of(region).entries(from_s=query.from_s, to_s=query.to_s)
+        # One object can hold records of several batches.
+        for _, same in groupby(entries, key=lambda entry: (entry.at_s, entry.key)):
+            for entry in sorted(same, key=lambda entry: entry.batch_id):
+                yield Refused(region=region.region, entry=entry)
+
+
+def refused_answer(regions: Sequence[ReadableRegion], found: Sequence[Refused], *, everywhere: bool) -> Answer:
+    """Entries in the form of `metering quarantine list`."""
+    parts = {
+        region.region: entries_answer([each.entry for each in found if each.region == region.region])
+        for region in regions
+    }
+    if everywhere:
+        return regions_answer(parts, newest="at")
+    return next(iter(parts.values()))

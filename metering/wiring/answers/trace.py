@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.reports.read_budget import UNCOUNTED
+from metering.errors import OperationFailedError
+from metering.intake.messages import readable_batch_id
+from metering.ledger.notes.access import Role
+from metering.reports.batches import BatchStory, StoryTeller, story_answer
+from metering.reports.query import UNCOUNTED, Meter, UsageQuery
 from metering.reports.source import naming, report_periods
-from metering.reports.trace.answer import trace_answer
-from metering.reports.trace.tracing import Trace, Tracer
+from metering.reports.time_range import InvalidParametersError, ParameterProblem
+from metering.reports.trace import Trace, Tracer
+from metering.reports.trace_answer import trace_answer
+from metering.units import DAY_S
+from metering.wiring.answers.operators import quarantine_of
 from metering.wiring.reports import report_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
+    from metering.quarantine.entries import Entry
     from metering.reports.answer import Answer
-    from metering.reports.query import UsageQuery
-    from metering.reports.read_budget import Meter
-    from metering.wiring.answers.ports import ReadableRegion
+    from metering.wiring.lake import ReadableRegion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,3 +86,73 @@ def trace_of(
         with_files=with_files,
     )
     return Traced(answer=answer, traces=traces)
+
+
+def checked_batch_id(text: str) -> str:
+    """A batch id that a batch can have.
+
+    Raises:
+        InvalidParametersError: No batch can have it.
+    """
+    if not readable_batch_id(text):
+        problem = "is not a batch id: it has 1 to 128 of A-Za-z0-9._:/-."
+        raise InvalidParametersError([ParameterProblem(parameter="id", value=text, problem=problem)])
+    return text
+
+
+def batch_of(
+    region: ReadableRegion,
+    batch_id: str,
+    *,
+    now_s: int,
+    within_s: tuple[int, int] | None = None,
+    role: Role = Role.OPERATOR,
+    accounts: Collection[str] = (),
+    afford: Callable[[int], None] = lambda _hours: None,
+    meter: Meter = UNCOUNTED,
+) -> Answer | None:
+    """The story of a batch in a region; None if there is nothing that the asker may know.
+
+    Args:
+        region: The region.
+        batch_id: Id of the batch; see `checked_batch_id`.
+        now_s: The time now.
+        within_s: Range of booked hours to look for its rows in, if its marker may have expired.
+        role: What kind of things may be told.
+        accounts: The accounts that the asker sees; empty for all. Then only their rows are told, whatever the role.
+        afford: Told how many hours are going to be read; it may refuse.
+        meter: Told of each hour that is read.
+
+    Raises:
+        UnavailableError: Something could not be read; the error names the region.
+        LedgerCorruptError: Something of it in the ledger cannot be read, or a file that an hour needs is gone.
+    """
+    source = report_source(region, meter)
+    with naming(region.region):
+        hours = [] if within_s is None else source.view.hours(from_s=within_s[0], to_s=within_s[1])
+        teller = StoryTeller(source=source, marker_life_s=region.settings.marker_life_s, afford=afford)
+        told: BatchStory | None
+        if accounts or role is Role.CUSTOMER:
+            told, role = teller.tell_own(batch_id, accounts, now_s=now_s, within=hours), Role.CUSTOMER
+        else:
+            told = teller.tell(batch_id, now_s=now_s, within=hours)
+            if told.known:
+                told = replace(told, quarantine=_refused(region, batch_id))
+    return None if told is None or not told.known else story_answer(told, as_of_s=now_s, role=role)
+
+
+def _refused(region: ReadableRegion, batch_id: str) -> tuple[Entry, ...]:
+    try:
+        return quarantine_of(region).find(batch_id)
+    except OperationFailedError:
+        return ()
+
+
+def not_found(region: ReadableRegion, batch_id: str) -> tuple[str, str]:
+    """Why there is nothing to tell of a batch, and what to do: it need not be unknown."""
+    days = region.settings.marker_life_s // DAY_S
+    return (
+        f"No marker tells of batch {batch_id}.",
+        f"Look whether the id is right. If it is, either it has no verdict yet, or it was decided more than {days} "
+        "days ago: then its marker has expired, and its rows remain. Name a range to look for them in: from and to.",
+    )

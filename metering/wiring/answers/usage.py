@@ -7,29 +7,25 @@ from typing import TYPE_CHECKING
 
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.ledger.periods import periods_of
-from metering.reports.names import MissingName, missing_names
-from metering.reports.read_budget import UNCOUNTED, ReadBudget, most_hours, warnings_of
+from metering.reports.query import UNCOUNTED, Meter, ReadBudget, UsageQuery, most_hours, warnings_of
 from metering.reports.source import (
+    ReportSource,
     begins_before_all,
     booked_range_s,
     naming,
     report_periods,
     report_rows,
 )
-from metering.reports.usage_answer import usage_answer
-from metering.reports.usage_rows import NotRolledUp, Seen
+from metering.reports.usage_answer import MissingName, missing_names, usage_answer
+from metering.reports.usage_rows import NotRolledUp, Seen, UsageRow
 from metering.wiring.reports import report_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from metering.audit.held_back import Complete
+    from metering.audit.freshness import Complete
     from metering.reports.answer import Answer
-    from metering.reports.query import UsageQuery
-    from metering.reports.read_budget import Meter
-    from metering.reports.source import ReportSource
-    from metering.reports.usage_rows import UsageRow
-    from metering.wiring.answers.ports import ReadableRegion
+    from metering.wiring.lake import ReadableRegion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

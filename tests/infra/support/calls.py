@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from metering.fleet.settings.tunables import TUNABLES
-from metering.stores.bucket import ROLLUP_PLANS_PREFIX
-from metering.stores.writes import Check, Delete, Put, Table, Update
+from metering.fleet.stage import TUNABLES
+from metering.stores.objects import ROLLUP_PLANS_PREFIX, ObjectInfo, ObjectStore
+from metering.stores.writes import Action, Check, Delete, Item, Key, Put, Table, Update
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from metering.stores.items import ItemStore
-    from metering.stores.objects import ObjectInfo, ObjectStore
-    from metering.stores.writes import Action, Item, Key
 
 # The usage table has the generation in its name.
 USAGE_TABLE = f"Usage{TUNABLES['usage_generation']}Table"

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from aws_cdk.assertions import Template
 
-from infra.app import build, new_app
+from infra.app import Region, build, new_app
 from infra.components.code import sources_code
-from metering.fleet.settings.bases import STAGES
+from metering.fleet.ports import Release
+from metering.fleet.settings.bases import STAGES, flat
 from metering.fleet.settings.layers import Asked, config_of, planned
-from metering.fleet.settings.names import flat
-from metering.fleet.versions import Release
-from metering.stage_settings import GivenSettings
+from metering.settings import GivenSettings
 
 if TYPE_CHECKING:
     from aws_cdk import App
 
-    from infra.app import Region
     from metering.fleet.stage import StageConfig
 
 PARTS = ("data", "pipeline", "api", "observability")

@@ -7,19 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering.hours import month_of
-from metering.ledger.conflicts import conflict_key
-from metering.ledger.markers import Marker, marker_key
+from metering.ledger.markers import Marker, conflict_key, marker_key
 from metering.quarantine.documents import decode_records
-from metering.stores.bucket import commit_of_refused_records, lake_prefix, quarantined_batch_key
+from metering.stores.objects import commit_of_refused_records, lake_prefix, quarantined_batch_key
 from metering.usage.totals import ZERO, Total
-from tests.support.memory.rows import decode_rows, plain_usage
+from tests.support.memory.rows import PlainRow, decode_rows, plain_usage
 from tests.support.stage import ADMISSION
 
 if TYPE_CHECKING:
     from tests.simulation.region.world import World
     from tests.simulation.sent.contents import SentContent
     from tests.simulation.sent.senders import SentBy
-    from tests.support.memory.rows import PlainRow
 
 
 @dataclass(slots=True)

@@ -8,19 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.audit.freshness import Freshness
-from metering.ledger.notes.watch_state import WatchState
+from metering.ledger.notes.watch import WatchState
 from metering.ledger.partitions import WAITING
 from metering.stores.queues import QueueDepth, Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region.faults import MINUTE_MS
-from tests.simulation.region.sqs import MAX_RECEIVES, VISIBILITY_MS
+from tests.simulation.region.sqs import MAX_RECEIVES, VISIBILITY_MS, Message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.simulation.region.sqs import Message
     from tests.simulation.region.world import World
 
 # More than a history ever uses: the ledger is asked for the number, and the larger one counts.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.ledger.frozen_months import FrozenMonth
-from metering.stores.bucket import summary_key
+from metering.ledger.periods import FrozenMonth
+from metering.stores.objects import summary_key
 from tests.support.memory.frozen import decode_usage
 from tests.support.memory.rows import decode_rows, plain_usage
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.audit.reconcile.one_hour import OneHour
+from metering.audit.hour_check import OneHour
 from metering.hours import month_of, rfc3339
 from metering.lake.view import LakeView
 from metering.ledger.usage.reading import UsageReading
+from metering.reports.query import TraceParameters
 from metering.reports.source import ReportSource
-from metering.reports.trace.question import TraceParameters
-from metering.reports.trace.tracing import Tracer
+from metering.reports.trace import Tracer
 from metering.rollup.as_of_now import UsageNow
 from metering.units import HOUR_S
 from tests.simulation.checks.watch import ViolationError

@@ -6,24 +6,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.hours import hour_label, parse_hour
 from metering.ledger.booked_hours import POINTER_PREFIX, PUBLISHED_PREFIX, Published
-from metering.ledger.conflicts import conflict_key
-from metering.ledger.markers import marker_key
+from metering.ledger.commits import Waiting
+from metering.ledger.markers import conflict_key, marker_key
 from metering.ledger.partitions import WAITING
 from metering.ledger.retries import Alias
-from metering.ledger.waiting import Waiting
-from metering.stores.bucket import CLOSED_PREFIX, quarantined_batch_key
-from metering.stores.writes import Delete, Put, Table, Update
+from metering.stores.objects import CLOSED_PREFIX, quarantined_batch_key
+from metering.stores.writes import Delete, Item, Key, Put, Table, Update
 from metering.units import DAY_S, MINUTE_S
 from tests.simulation.checks.frozen import missing_objects, wrong_totals
-from tests.simulation.sent.senders import NOBODY
-from tests.support.memory.rows import decode_rows
+from tests.simulation.sent.senders import NOBODY, SentBy
+from tests.support.memory.rows import PlainRow, decode_rows
 
 if TYPE_CHECKING:
-    from metering.stores.writes import Item, Key
     from tests.simulation.region.world import World
     from tests.simulation.sent.contents import SentContent
-    from tests.simulation.sent.senders import SentBy
-    from tests.support.memory.rows import PlainRow
 
 
 _USAGE = Table.USAGE

@@ -6,15 +6,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.billing.budgets.biller import Biller, Home
-from metering.billing.budgets.budget import Scope, budget_of
+from metering.billing.budgets.budget import BudgetStore, Scope, budget_of
 from metering.billing.budgets.open_months import Terms
-from metering.billing.budgets.store import BudgetStore
 from metering.billing.day_sums.accounts import AccountsReader
+from metering.billing.day_sums.days import DayHead, SummedMonth
 from metering.billing.day_sums.keeper import DaySumKeeper
-from metering.billing.day_sums.region_month import SummedMonth
-from metering.billing.organization.payers import Organization
-from metering.billing.prices.overrides import Overrides
-from metering.ledger.notes.budgets import ALERTS_PK, StoredAlert
+from metering.billing.organization import Organization
+from metering.billing.prices.store import Overrides
+from metering.ledger.notes.money import ALERTS_PK, StoredAlert
 from metering.stores.writes import Table
 from metering.usage.totals import Total
 from tests.support.budget_world import OwnSums
@@ -24,12 +23,10 @@ from tests.support.memory.lake import PlainLake
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.billing.day_sums.days import DayHead
     from metering.billing.day_sums.index import DayIndex
-    from metering.stores.clock import Clock
+    from metering.stores.clock import Alerts, Clock
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.telemetry import Alerts
     from tests.simulation.region.ports import Process
     from tests.support.memory.alerts import MemoryAlerts
 

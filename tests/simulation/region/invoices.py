@@ -10,18 +10,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.billing.invoices.composing import Composer
-from metering.billing.invoices.credits import Crediting
-from metering.billing.invoices.issuing import Asked, Issuer
+from metering.billing.invoices.credits import Crediting, Verification
+from metering.billing.invoices.document import InvoiceStore
+from metering.billing.invoices.inputs import AllBooks, RateShelf
+from metering.billing.invoices.issuing import Asked, Issuer, IssueRefusedError
 from metering.billing.invoices.planning import Planner
-from metering.billing.invoices.rates import AllBooks, RateShelf
-from metering.billing.invoices.readiness import IssueRefusedError
-from metering.billing.invoices.store import InvoiceStore
-from metering.billing.invoices.verification import Verification
-from metering.billing.organization.store import OrganizationStore
+from metering.billing.organization import OrganizationStore
 from metering.billing.prices.store import OverrideStore, PriceStore
-from metering.billing.usage.table_month import line_of
+from metering.billing.usage.months import RegionMonth, UsageLine, line_of
 from metering.hours import month_of
-from metering.ledger.frozen_months import read_frozen_month
+from metering.ledger.periods import read_frozen_month
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import MINUTE_MS
@@ -32,7 +30,6 @@ from tests.support.priced import US_TIERS, allowance, book, product
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from metering.billing.usage.ports import RegionMonth, UsageLine
     from metering.stores.objects import ObjectStore
     from tests.simulation.region.ports import Process
     from tests.simulation.region.world import World

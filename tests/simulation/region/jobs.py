@@ -7,31 +7,29 @@ from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
+from metering.audit.incremental import AccountDays, IncrementalCheck
 from metering.audit.rebuild import Rebuilder
-from metering.audit.reconcile.account_days import AccountDays
-from metering.audit.reconcile.incremental import IncrementalCheck
-from metering.audit.reconcile.reconciler import Reconciler
+from metering.audit.reconciler import Reconciler
 from metering.audit.restoring import AfterRestore
-from metering.audit.verify.verifier import Verifier
-from metering.billing.closing.closer import PeriodCloser
+from metering.audit.verifier import Verifier
+from metering.billing.closer import PeriodCloser
 from metering.errors import UnavailableError
-from metering.intake.senders.reader import JudgingReader
-from metering.lake.cleaner import Cleaner
+from metering.intake.reader import JudgingReader
+from metering.lake.cleaner import Cleaner, OrphanCleaner
 from metering.lake.compactor import Compactor
-from metering.lake.orphans import OrphanCleaner
 from metering.lake.plan import CompactionPolicy
-from metering.lake.rows import RowQuery
+from metering.lake.ports import RowQuery
 from metering.lake.view import LakeView
-from metering.ledger.notes.producers import LedgerProducers
+from metering.ledger.notes.access import LedgerProducers
 from metering.ledger.usage.reading import UsageReading
 from metering.operations.dead_letters import DeadLetters
 from metering.quarantine.entries import QuarantineEntries
 from metering.rollup.as_of_now import UsageNow
 from metering.rollup.cleaner import RollupCleaner
-from metering.stores.retrying import Retrier
+from metering.stores.clock import Retrier
 from metering.units import DAY_S
 from tests.simulation.region.faults import MINUTE_MS
-from tests.simulation.region.ports import NEVER_MS
+from tests.simulation.region.ports import NEVER_MS, Process
 from tests.simulation.region.queues import DeadLetterQueue, IngestQueue
 from tests.simulation.region.scheduler import KilledError
 from tests.simulation.sent.contents import ContentReader
@@ -49,11 +47,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.commit.aggregator import Aggregator
-    from metering.intake.ports import BatchReader
+    from metering.intake.batches import BatchReader
     from metering.ledger.usage.kinds import KindNumbers
     from metering.rollup.rollup import Rollup
     from metering.settings import Settings
-    from tests.simulation.region.ports import Process
     from tests.simulation.region.world import World
 
 BY_ROW = RowQuery(columns=("batch_id", "resource_id"))

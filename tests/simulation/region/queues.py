@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.stores.deliveries import Delivery
-from metering.stores.queues import QueueDepth, ReceivedMessage
+from metering.stores.queues import Delivery, QueueDepth, ReceivedMessage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

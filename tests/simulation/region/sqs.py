@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.intake.senders.judging import judged_sender, statement
-from metering.stores.deliveries import Delivery
+from metering.intake.senders import judged_sender, statement
+from metering.stores.queues import Delivery
 from tests.simulation.region.faults import MINUTE_MS
 from tests.simulation.sent.senders import NOBODY, OPERATOR, SERVICES, SentBy, sent_by
 

@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.errors import ObjectMissingError
-from metering.intake.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch, RefusedRecord
-from tests.support.memory.rows import plain_usage
+from metering.intake.batches import Allowance, BatchReading, DecodedBatch, NoBatch, RefusedBatch, RefusedRecord
+from tests.support.memory.rows import PlainRow, plain_usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.intake.admission import Admission
-    from metering.intake.ports import Allowance
-    from metering.stores.deliveries import Delivery
     from metering.stores.objects import ObjectStore
-    from tests.support.memory.rows import PlainRow
+    from metering.stores.queues import Delivery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,10 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.intake.content_hash import body_hash
-from metering.intake.senders.producers import ServiceSenders
-from metering.ledger.notes.producers import RegisteredProducer
-from metering.stores.bucket import disallowed_batch_key
+from metering.intake.records import body_hash
+from metering.intake.senders import ServiceSenders
+from metering.ledger.notes.access import RegisteredProducer
+from metering.stores.objects import disallowed_batch_key
 from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:

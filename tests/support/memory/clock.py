@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.intake.ports import Allowance
+from metering.intake.batches import Allowance
 
 if TYPE_CHECKING:
     from metering.stores.clock import Clock

@@ -8,19 +8,26 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, cast
 
 from metering.errors import ObjectDamagedError, ObjectMissingError
-from metering.lake.ports import DayBatch, MonthFiles, UsageFile, UsageMeasure
-from metering.lake.usage_digest import in_order, row_place, usage_digest
-from metering.stores.bucket import hour_of_lake_key, summary_key
+from metering.lake.ports import (
+    DayBatch,
+    LakeReader,
+    MonthFiles,
+    UsageFile,
+    UsageMeasure,
+    UsageRows,
+    in_order,
+    row_place,
+    usage_digest,
+)
+from metering.stores.objects import ObjectStore, hour_of_lake_key, summary_key
 from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey, UsageKind, add_totals, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from metering.lake.ports import LakeReader, UsageRows
     from metering.ledger.booked_hours import LakeFile
-    from metering.ledger.frozen_months import FrozenHour, FrozenMonth
-    from metering.stores.objects import ObjectStore
+    from metering.ledger.periods import FrozenHour, FrozenMonth
 
 # Rows of a batch of days.
 _BATCH_ROWS = 64 * 1024

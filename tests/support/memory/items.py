@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, ItemTooLargeError, LedgerCorruptError, TransactionCanceledError
-from metering.stores.item_size import item_bytes
+from metering.stores.items import item_bytes
 from metering.stores.writes import (
     MAX_TRANSACTION_ACTIONS,
     Absent,

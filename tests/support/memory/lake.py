@@ -6,22 +6,26 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from metering.hours import hour_of
-from metering.lake.ports import MergedFile
-from metering.lake.rows import BATCH_QUERY, OWN_HOUR, USAGE_QUERY, usage_of
-from metering.lake.usage_digest import in_order
-from metering.usage.totals import ZERO, Total
+from metering.lake.ports import (
+    BATCH_QUERY,
+    OWN_HOUR,
+    USAGE_QUERY,
+    Group,
+    MergedFile,
+    RowQuery,
+    UsageRows,
+    in_order,
+    usage_of,
+)
+from metering.usage.totals import ZERO, Total, UsageKey
 from tests.support.memory.frozen import encode_usage
-from tests.support.memory.rows import decode_rows, encode_rows, plain_usage
+from tests.support.memory.rows import PlainRow, decode_rows, encode_rows, plain_usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from metering.lake.ports import UsageRows
-    from metering.lake.rows import Group, RowQuery
-    from metering.ledger.row_sources import RowSource
+    from metering.ledger.booked_hours import RowSource
     from metering.stores.objects import ObjectStore
-    from metering.usage.totals import UsageKey
-    from tests.support.memory.rows import PlainRow
 
 
 class PlainLake:

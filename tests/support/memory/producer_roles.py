@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metering.operations.producers import ProducerRole
+from metering.operations.access import ProducerRole
 
 
 class MemoryProducerRoles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.stores.ranges import Ranges
+from metering.stores.objects import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError, SettingsError
 from metering.fleet.ports import Deployment, RegionStacks, StackResource, StackStatus
-from metering.fleet.regions import Answered, Finding, ListedRegion
+from metering.fleet.regions import Answered, Finding, ListedRegion, RegionState
 from metering.ledger.format_version import FORMAT_VERSION
-from metering.stage_settings import GivenSettings, StageSettings
+from metering.settings import GivenSettings, StageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from metering.fleet.regions import RegionState
 
 STACKS = RegionStacks.of("test")
 TYPES = ("AWS::ApiGatewayV2::Api", "AWS::DynamoDB::Table", "AWS::Glue::Database", "AWS::SQS::Queue")

@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
 from metering.errors import ObjectMissingError
 from metering.hours import hour_of
-from metering.intake.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch, RefusedRecord
+from metering.intake.batches import Allowance, BatchReading, DecodedBatch, NoBatch, RefusedBatch, RefusedRecord
 from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from metering.intake.admission import Admission
-    from metering.intake.ports import Allowance
     from metering.lake.ports import StagedBatch
-    from metering.stores.deliveries import Delivery
     from metering.stores.objects import ObjectStore
+    from metering.stores.queues import Delivery
 
 
 class PlainRow(NamedTuple):

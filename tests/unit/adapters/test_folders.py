@@ -15,7 +15,7 @@ from tests.contract.test_object_store import *  # noqa: F403 - the same tests, o
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from metering.onramps.ports import LogStore
+    from metering.onramps.sources import LogStore
     from metering.stores.objects import ObjectStore
 
 _NAMES = ["a", "a-b/x", "a.b", "a/b", "a/b-c", "a/c/d e", "a/ü/😀", "a0", "b/\N{ROMAN NUMERAL TEN}", "c%2F", "z+1"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.function_logs import CloudWatchFunctionLogs, log_groups
+from metering.adapters.aws.cloudwatch import CloudWatchFunctionLogs, log_groups
 from metering.errors import OperationFailedError, UnavailableError
 
 GROUPS = {"watch": "/aws/watch", "canary": "/aws/canary"}

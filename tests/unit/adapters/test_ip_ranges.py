@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters import ip_ranges
-from metering.adapters.ip_ranges import fetched_ip_ranges
+from metering.adapters import description_files
+from metering.adapters.description_files import fetched_ip_ranges
 from metering.errors import OperationFailedError, UnavailableError
 from metering.onramps.context.description import DescriptionError
 from tests.unit.onramps.context.describing import ranges
@@ -38,7 +38,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_what_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ip_ranges, "_MAX_BYTES", 10)
+    monkeypatch.setattr(description_files, "_IP_RANGES_MAX_BYTES", 10)
     path = tmp_path / "ip-ranges.json"
     path.write_text(json.dumps(PUBLISHED))
     with pytest.raises(OperationFailedError, match="more than 10 bytes"):

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.no_queue import NoQueue
-from metering.stores.deliveries import Delivery
-from metering.wiring.answers.quarantine import quarantine_of
+from metering.adapters.inert import NoQueue
+from metering.stores.queues import Delivery, Queue
+from metering.wiring.answers.operators import quarantine_of
 from tests.support.here import Here
 from tests.support.lake_world import World, record
-
-if TYPE_CHECKING:
-    from metering.stores.queues import Queue
 
 
 def test_every_call_of_the_port_is_refused() -> None:

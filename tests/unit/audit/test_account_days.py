@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from metering.audit.reconcile import account_days
-from metering.audit.reconcile.account_days import AccountDays
-from metering.audit.reconcile.settling import AccountHour
-from metering.lake.counted_totals import CountedTotals
+from metering.audit import incremental
+from metering.audit.incremental import AccountDays
+from metering.audit.settling import AccountHour
+from metering.lake.ports import CountedTotals
 from metering.ledger.runs import newest_done, rollup_chain
-from metering.stores.bucket import SUMMARIES_PREFIX
+from metering.stores.objects import SUMMARIES_PREFIX
 from metering.stores.writes import Table, Update
 from metering.units import HOUR_S
 from metering.usage.totals import Total
@@ -37,7 +37,7 @@ def world_of_a_day() -> World:
 @pytest.mark.parametrize("at_once", [1, 2, 12])
 @pytest.mark.parametrize("totals", ["kept", "counted"])
 def test_hours_in_lake_files_and_in_staging_agree(at_once: int, totals: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account_days, "HOURS_AT_ONCE", at_once)
+    monkeypatch.setattr(incremental, "HOURS_AT_ONCE", at_once)
     world = world_of_a_day()
     days = world.jobs.account_days
     if totals == "counted":
@@ -62,7 +62,7 @@ def test_hours_of_many_keys_are_held_one_at_a_time(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(AccountDays, "_compared", counted)
     assert all(check.agrees for check in world.jobs.account_days.look(DAY).values())
     # Each hour has two keys in files, and two in staging.
-    monkeypatch.setattr(account_days, "KEYS_AT_ONCE", 5)
+    monkeypatch.setattr(incremental, "KEYS_AT_ONCE", 5)
     assert all(check.agrees for check in world.jobs.account_days.look(DAY).values())
     assert held == [3, 2, 1]
 

@@ -5,26 +5,20 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.audit.reconcile.table_scan import ScanTooLongError
-from metering.audit.scan.cells import Cells, parts_in
-from metering.audit.scan.findings import Findings
-from metering.audit.scan.saved import keep_census, kept_census
+from metering.audit.census_state import Cells, CensusState, keep_census, kept_census, parts_in
+from metering.audit.findings import Findings
+from metering.audit.settling import ScanTooLongError
 from metering.ledger.booked_hours import pointer_key
-from metering.ledger.conflicts import Conflict
-from metering.ledger.markers import is_marker, marker_key, named_batch
-from metering.stores.bucket import SCAN_KEY
+from metering.ledger.markers import Conflict, is_marker, marker_key, named_batch
+from metering.stores.objects import SCAN_KEY
 from metering.stores.writes import Put, Table, key_of
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import HOUR, NOW_S, World, record
 from tests.support.usage_items import change, elsewhere, lose, usage_of
-
-if TYPE_CHECKING:
-    from metering.audit.scan.state import CensusState
 
 HOURS = [HOUR, HOUR - HOUR_S, HOUR - 3 * DAY_S]
 MIB = 1 << 20

@@ -11,11 +11,10 @@ import pytest
 from metering.audit import drops
 from metering.audit.drops import NAMED, PASS_EVERY_S, SETTLES_S, DropCheck, announcement
 from metering.intake.batches import Claim, NoBatch
-from metering.intake.envelopes import read_body
-from metering.intake.notifications import drop_batch_id
+from metering.intake.envelopes import drop_batch_id, read_body
+from metering.ledger.notes.access import refused_sender_item
 from metering.ledger.notes.checks import DroppedObjects, LostDrop
-from metering.ledger.notes.completeness import Completeness, Hold, Holder
-from metering.ledger.notes.producers import refused_sender_item
+from metering.ledger.notes.watch import Completeness, Hold, Holder
 from metering.quarantine.documents import QuarantinedBatch
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S

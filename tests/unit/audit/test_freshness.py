@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.audit import freshness as freshness_module
-from metering.audit.freshness import Freshness, WaitingNow
-from metering.audit.held_back import Complete, HeldBack, complete_of, merged
+from metering.audit.freshness import Complete, Freshness, HeldBack, WaitingNow, complete_of, merged
 from metering.hours import parse_hour
 from metering.ledger.booked_hours import LakeFile, Pending, Published
-from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness, Hold, Holder
+from metering.ledger.commits import Waiting, waiting_key
 from metering.ledger.notes.log_sources import LogFigures
 from metering.ledger.notes.reconciliation import Reconciliation
-from metering.ledger.notes.watch_state import WatchState
-from metering.ledger.waiting import Waiting, waiting_key
+from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness, Hold, Holder, WatchState
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.audit.verify import log_plans
-from metering.audit.verify.log_plans import PlanCheck
-from metering.audit.verify.verification import LogTotals, Verification, sum_verifications
+from metering.audit import verifier
+from metering.audit.verification import LogTotals, Verification, sum_verifications
+from metering.audit.verifier import PlanCheck
 from metering.ledger.markers import Marker
-from metering.onramps.coverage.slots import SLOT_S
+from metering.onramps.coverage.looking import SLOT_S
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
@@ -146,7 +146,7 @@ def test_more_plans_than_one_verification_reads_are_left_out_in_words(monkeypatc
     region = Region()
     for number in range(3):
         region.put(plan(HOUR + number * SLOT_S))
-    monkeypatch.setattr(log_plans, "MOST_PLANS", 2)
+    monkeypatch.setattr(verifier, "MOST_PLANS", 2)
     found = region.check()
     assert (found.plans, found.left_out) == (2, True)
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.audit.reconcile.fingerprints import Fingerprint, fingerprint
-from metering.audit.reconcile.month_check import MonthCheck
-from metering.audit.scan.saved import census_bytes, census_of
-from metering.audit.scan.state import SEGMENTS
+from metering.audit.census_state import SEGMENTS, CensusState, census_bytes, census_of
+from metering.audit.reconciler import MonthCheck, MonthChecked
+from metering.audit.settling import Fingerprint, fingerprint
 from metering.hours import month_bounds_s
 from metering.ledger.markers import Marker, marker_key
 from metering.stores.writes import Put, Table, Update
@@ -20,10 +18,6 @@ from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import ACCOUNT, World, record
 from tests.support.usage_items import change, elsewhere, usage_of
-
-if TYPE_CHECKING:
-    from metering.audit.reconcile.month_check import MonthChecked
-    from metering.audit.scan.state import CensusState
 
 MONTH = "2026-10"
 FIRST_S, AFTER_S = month_bounds_s(MONTH)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.audit.reconcile.table_scan import survey_hour
+from metering.audit.settling import survey_hour
 from metering.errors import LedgerCorruptError
 from metering.ledger.runs import newest_run
 from metering.ledger.usage.items import BUCKET_KINDS
@@ -18,13 +18,11 @@ from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows
 from metering.stores.writes import Foreign, Key, Put, Table
 from metering.units import DAY_S, MINUTE_S
-from metering.usage.totals import ZERO
+from metering.usage.totals import ZERO, Total, UsageKey
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from metering.usage.totals import Total, UsageKey
 
 OTHER = "210987654321"
 PLACES = ("internet", "us-east-1/use1-az1", "us-east-1/use1-az4", "us-east-1/use1-az6")

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-from metering.audit.reconcile.one_hour import HourFigures, OneHour
+from metering.audit.hour_check import HourCheck, HourFigures, OneHour
 from metering.ledger.markers import marker_key
 from metering.stores.writes import Table
 from metering.units import HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import HOUR, NOW_S, World, record
 from tests.support.usage_items import change, usage_of
-
-if TYPE_CHECKING:
-    from metering.audit.reconcile.hour_check import HourCheck
 
 OTHER = "210987654321"
 

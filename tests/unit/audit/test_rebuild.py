@@ -9,17 +9,17 @@ import pytest
 
 from metering.audit import rebuild
 from metering.audit.rebuild import RebuildStep
-from metering.billing.closing.refusals import PeriodNotClosableError
+from metering.billing.freezing import PeriodNotClosableError
 from metering.cli.commands.analyst import periods
 from metering.hours import hour_of
-from metering.lake.usage_digest import in_order
+from metering.lake.ports import in_order
 from metering.ledger.markers import Marker, marker_key
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows
-from metering.stores.bucket import summary_key
-from metering.stores.writes import Table
+from metering.stores.objects import summary_key
+from metering.stores.writes import Item, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
-from metering.usage.totals import Total
+from metering.usage.totals import Total, UsageKey
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.usage_items import change, elsewhere, lose, usage_of
 from tests.unit.audit.test_reconcile import LATE_HOUR, world_with_traffic
@@ -27,9 +27,6 @@ from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_o
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from metering.stores.writes import Item
-    from metering.usage.totals import UsageKey
 
 
 def october(world: World) -> dict[UsageKey, Total]:

@@ -10,16 +10,14 @@ import pytest
 
 from metering.hours import hour_of
 from metering.ledger.markers import Marker, marker_key
-from metering.stores.writes import Table, Update
+from metering.stores.writes import Item, Key, Table, Update
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import NOW_S, World, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.audit.marker_rebuild import MarkerRebuild
-    from metering.audit.rebuild import Rebuilder
-    from metering.stores.writes import Item, Key
+    from metering.audit.rebuild import MarkerRebuild, Rebuilder
 
 BATCHES = 40
 

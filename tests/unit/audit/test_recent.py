@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metering.audit.scan.recent import RecentCommits
+from metering.audit.census import RecentCommits
 from metering.units import DAY_S
 from metering.usage.totals import Total
 from tests.support.lake_world import HOUR, World, record

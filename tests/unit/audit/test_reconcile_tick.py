@@ -11,7 +11,7 @@ import pytest
 from metering.hours import rfc3339
 from metering.ledger.markers import marker_key
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation, WorkList
-from metering.stores.writes import Put, Table, Update
+from metering.stores.writes import Item, Put, Table, Update, Value
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.lake_world import HOUR, NOW_S, World, record
 from tests.support.usage_items import change, elsewhere, usage_of
@@ -19,9 +19,8 @@ from tests.support.usage_items import change, elsewhere, usage_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.audit.reconcile.incremental import IncrementalResult
-    from metering.audit.reconcile.tick import TickResult
-    from metering.stores.writes import Item, Value
+    from metering.audit.incremental import IncrementalResult
+    from metering.audit.reconciler_tick import TickResult
 
 OLD_HOUR = HOUR - 20 * DAY_S
 

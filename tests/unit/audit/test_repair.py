@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.audit.reconcile.settling import AccountHour, settled_runs
-from metering.audit.reconcile.table_scan import survey_hour
-from metering.audit.repair import UsageRepair, planned_later
+from metering.audit.repair import Repaired, UsageRepair, planned_later
+from metering.audit.settling import AccountHour, settled_runs, survey_hour
 from metering.errors import UnavailableError
 from metering.ledger.runs import newest_first, rollup_chain
 from metering.ledger.shards import UsedShards
@@ -18,9 +16,6 @@ from metering.stores.writes import Put, Table
 from metering.usage.totals import Total
 from tests.support.lake_world import ACCOUNT, HOUR, World, record
 from tests.support.usage_items import change, lose, usage_of
-
-if TYPE_CHECKING:
-    from metering.audit.repair import Repaired
 
 LOCATIONS = ("internet", "us-east-1/use1-az1", "us-east-1/use1-az4", "us-east-1/use1-az6")
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import tracemalloc
-from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.audit.marker_survey import MarkerSurvey
-from metering.audit.sequences import GAPS_KEPT, SOURCES_KEPT, SeenSequences, SourceSightings
+from metering.audit.sequences import GAPS_KEPT, SOURCES_KEPT, MarkerSurvey, SeenSequences, SourceSightings
 from metering.audit.source_keeping import SourceKeeper
 from metering.errors import ItemTooLargeError, UnavailableError
 from metering.ledger.markers import MarkerGlance
-from metering.ledger.notes.sources import RULING_PK, SOURCE_PK, Ruling, RulingKind, SourceState
-from metering.stores.writes import Key, Put, Table
+from metering.ledger.notes.reconciliation import RULING_PK, SOURCE_PK, Ruling, RulingKind, SourceFigures, SourceState
+from metering.stores.writes import Item, Key, Put, Table, Value
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
-
-if TYPE_CHECKING:
-    from metering.ledger.notes.sources import SourceFigures
-    from metering.stores.writes import Item, Value
 
 NOW_S = 1_800_000_000
 ITEM_BYTES = 400 * 1024

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.audit.reconcile import incremental
-from metering.audit.reconcile.table_scan import ScanTooLongError
+from metering.audit import incremental
+from metering.audit.settling import ScanTooLongError
 from metering.hours import rfc3339
 from metering.ledger.markers import marker_key
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation, Suspects, WorkList
 from metering.ledger.usage.items import newest_run_of
-from metering.stores.writes import Put, Table, Update
+from metering.stores.writes import Item, Put, Table, Update
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.lake_world import HOUR, NOW_S, World, record
 from tests.support.usage_items import change, elsewhere, usage_of
@@ -20,10 +20,9 @@ from tests.support.usage_items import change, elsewhere, usage_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.audit.reconcile.reconciler import ReconciliationResult
-    from metering.audit.reconcile.tick import TickResult
-    from metering.audit.scan.state import CensusState
-    from metering.stores.writes import Item
+    from metering.audit.census_state import CensusState
+    from metering.audit.reconciler import ReconciliationResult
+    from metering.audit.reconciler_tick import TickResult
 
 OLD_HOUR = HOUR - 20 * DAY_S
 STRANGER = "999999999999"
@@ -155,7 +154,7 @@ def test_what_nobody_had_time_to_look_at_is_told_and_waits_until_the_next_scan(
 
 
 def test_names_beyond_the_room_of_the_list_wait_for_the_next_scan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metering.audit.reconcile.tick._NAMES", 1)
+    monkeypatch.setattr("metering.audit.reconciler_tick._NAMES", 1)
     world = published()
     usage_without_rows(world)
     entry = next(entry for entry in usage_of(world.items) if entry.key.hour_s == HOUR)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import pytest
 
 from metering.audit.freshness import Freshness
-from metering.commit.held import HeldNotes
+from metering.commit.aggregator import HeldNotes
 from metering.errors import UnavailableError
-from metering.ledger.notes.queue_memory import HELD_PK, QUEUES_KEY
-from metering.ledger.notes.watch_state import WatchState
-from metering.stores.deliveries import Delivery
-from metering.stores.queues import QueueDepth, Redelivery
+from metering.ledger.notes.watch import HELD_PK, QUEUES_KEY, WatchState
+from metering.stores.queues import Delivery, QueueDepth, Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.memory.clock import DeadlineAt, ManualClock

@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from metering.audit.reconcile.fingerprints import fingerprint
-from metering.audit.verify.equality import judge_contents
-from metering.audit.verify.expectations import SentBatches, SentContent
-from metering.audit.verify.manifest import SentBatch
-from metering.audit.verify.verification import MAX_DIFFERENCES, Difference, LogTotals, Verification, sum_verifications
+from metering.audit.settling import fingerprint
+from metering.audit.verification import (
+    MAX_DIFFERENCES,
+    Difference,
+    LogTotals,
+    SentBatch,
+    SentBatches,
+    SentContent,
+    Verification,
+    sum_verifications,
+)
+from metering.audit.verifier import judge_contents
 from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageType, sum_totals
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.audit.verify.expectations import SentBatches
-from metering.audit.verify.manifest import SentBatch
-from metering.audit.verify.verifier import Verifier
+from metering.audit.verification import SentBatch, SentBatches, Verification
+from metering.audit.verifier import Verifier
 from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.view import LakeView
 from metering.ledger.booked_hours import Pointer
@@ -36,8 +35,6 @@ from tests.support.usage_items import change, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from metering.audit.verify.verification import Verification
 
 BASE_S = 1_795_525_200
 NOW_S = BASE_S + 4_000

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.audit.freshness import Freshness
-from metering.billing.closing.checklist import ACCEPTABLE, CheckedClose, Checklist, CheckState, CloseCheck
-from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
+from metering.billing.checklist import ACCEPTABLE, CheckedClose, Checklist, CheckState, CloseCheck
+from metering.billing.freezing import NotClosable, PeriodNotClosableError
 from metering.hours import month_bounds_s
-from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
+from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation
-from metering.ledger.notes.watch_state import WatchState
+from metering.ledger.notes.watch import WatchState
 from metering.operations.alarms import ALARMS
 from metering.quarantine.entries import QuarantineEntries
 from metering.stores.queues import Redelivery

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.audit.scan.saved import census_bytes, census_of
-from metering.billing.closing.refusals import PeriodNotClosableError
-from metering.lake.counted_totals import CountedTotals
-from metering.ledger.waiting import waiting_commits
+from metering.audit.census_state import CensusState, census_bytes, census_of
+from metering.billing.freezing import PeriodNotClosableError
+from metering.lake.ports import CountedTotals
+from metering.ledger.commits import waiting_commits
 from metering.usage.totals import Total
 from tests.support.lake_world import World, record
 from tests.unit.billing import test_freezing
@@ -19,8 +19,7 @@ from tests.unit.billing.test_freezing import Shifted
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
 if TYPE_CHECKING:
-    from metering.audit.reconcile.month_check import MonthStep
-    from metering.audit.scan.state import CensusState
+    from metering.audit.reconciler import MonthStep
 
 TOTAL = Total(5 + 7 + 2**62 + 11, 4)
 

@@ -9,29 +9,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
+from metering.billing.freezing import NotClosable, PeriodNotClosableError
 from metering.hours import month_bounds_s
-from metering.lake.counted_totals import CountedTotals
-from metering.lake.usage_digest import in_order
+from metering.lake.ports import CountedTotals, Group, LakeReader, RowQuery, in_order
 from metering.lake.view import LakeView
-from metering.ledger.periods import period_key
+from metering.ledger.periods import FrozenMonth, period_key
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows
-from metering.stores.bucket import closed_accounts_key, closed_days_key, closed_hour_key, closed_month_key
+from metering.stores.objects import closed_accounts_key, closed_days_key, closed_hour_key, closed_month_key
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Total
+from metering.usage.totals import Total, UsageKey
 from tests.support.lake_readers import TotalsAlone
 from tests.support.lake_world import World, record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.lake.ports import LakeReader
-    from metering.lake.rows import Group, RowQuery
-    from metering.ledger.frozen_months import FrozenMonth
-    from metering.ledger.row_sources import RowSource
-    from metering.usage.totals import UsageKey
+    from metering.ledger.booked_hours import RowSource
 
 MONTH = "2026-10"
 FIRST_S, AFTER_S = month_bounds_s(MONTH)

@@ -12,21 +12,18 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from metering.billing.budgets.costs import PayerMonth
-from metering.billing.budgets.summaries import DaySummaries, Group, Grouping
-from metering.billing.organization.document import read_organization
-from metering.billing.prices.book import Override
+from metering.billing.budgets.summaries import DaySummaries, Group, Grouping, PayerMonth
+from metering.billing.organization import Organization, read_organization
+from metering.billing.prices.book import Override, PriceBook
 from metering.billing.rating.payer_prices import PayerPrices
-from metering.billing.usage.ports import Sold
+from metering.billing.usage.months import Sold
 from metering.units import DAY_S
 from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from metering.billing.day_sums.region_month import SummedMonth
-    from metering.billing.organization.payers import Organization
-    from metering.billing.prices.book import PriceBook
+    from metering.billing.day_sums.days import SummedMonth
     from metering.stores.objects import ObjectStore
 
 MANY = 16_000
@@ -72,7 +69,7 @@ def test_each_payer_and_its_accounts_are_found_without_a_look_at_the_others(orga
 
 def test_prices_of_each_payer_are_found_without_a_look_at_the_overrides_of_others(organization: Organization) -> None:
     """X6, of 10,000 overrides, the most that there may be."""
-    from metering.billing.invoices.rates import Loaded
+    from metering.billing.invoices.inputs import Loaded
 
     overrides = tuple(Override(payer=each, percent_off=10_000, from_s=0) for each in PAYERS[:5_000]) + tuple(
         Override(account=each, percent_off=5_000, from_s=0) for each in PAYERS[2_500:7_500]

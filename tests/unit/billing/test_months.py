@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from metering.billing.closing.refusals import PeriodNotClosableError
+from metering.billing.freezing import PeriodNotClosableError
 from metering.hours import month_bounds_s
 from metering.ledger.shards import SHARDS_KEY
 from metering.stores.writes import Table

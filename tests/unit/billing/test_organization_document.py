@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from metering.billing.documents.strict_json import DocumentRefusedError, canonical
-from metering.billing.documents.written import hour_of_text
-from metering.billing.organization.document import organization_value, read_organization
-from metering.billing.organization.store import OrganizationStore
+from metering.billing.documents import DocumentRefusedError, canonical, hour_of_text
+from metering.billing.organization import OrganizationStore, organization_value, read_organization
 from metering.errors import ObjectDamagedError
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from metering.billing.invoices.tally import Tally
+from metering.billing.invoices.composing import Tally
 from metering.billing.money import (
     cents_of,
     exact_text,
@@ -21,17 +21,15 @@ from metering.billing.money import (
     rounded,
     usd_text,
 )
-from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.prices.book import Product
-from metering.billing.prices.matching import find
-from metering.billing.prices.sample import sample_book
+from metering.billing.prices.store import sample_book
 from metering.billing.rating.lines import PriceState, RatedLine
-from metering.billing.rating.months import rated_month
-from metering.billing.rating.payer_prices import PayerPrices
-from metering.billing.usage.months import MonthUsage
-from metering.billing.usage.ports import Sold, UsageLine
+from metering.billing.rating.payer_prices import PayerPrices, find
+from metering.billing.rating.rater import rated_month
+from metering.billing.usage.months import MonthUsage, Sold, UsageLine
 from metering.hours import hour_label
-from metering.replay.bill import BilledLine, billed_lines
+from metering.replay.given import BilledLine, billed_lines
 from metering.units import GIB, HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.support.month_usage import MemoryMonth

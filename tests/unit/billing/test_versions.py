@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.billing.documents.versions import Numbered, NumberedDocuments
+from metering.billing.documents import Numbered, NumberedDocuments
 from metering.errors import ObjectMissingError
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore

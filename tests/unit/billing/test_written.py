@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.billing.documents.written import (
+from metering.billing.documents import (
     MOST_PERCENT,
     bytes_of_gb,
     gb_text,

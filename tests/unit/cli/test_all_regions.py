@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.cli import all_regions
+from metering.cli import fleet
 from metering.cli.command import Session
 from metering.cli.connecting import no_answer
 from metering.cli.failures import CommandFailedError
@@ -38,7 +38,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], list[str]]:
         states = MemoryRegionStates()
         states.save(RegionState(region=OTHER, deployments=1))
         monkeypatch.setattr(Session, "regions", Stage(home=HOME, connect=connect, states=states))
-        return [region.region for region in all_regions.connections(SESSION)]
+        return [region.region for region in fleet.connections(SESSION)]
 
     return ask
 

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from metering.cli.commands.operator.batch import show
+from metering.cli.commands.operator.quarantine import show_batch
 from metering.cli.failures import CommandFailedError
 from metering.ledger.booked_hours import totals_value
 from metering.ledger.markers import marker_key
-from metering.reports.parameters import InvalidParametersError
+from metering.reports.time_range import InvalidParametersError
 from metering.stores.writes import Put, Table
 from metering.usage.totals import Total
 from tests.support.here import HereSession
@@ -19,7 +19,7 @@ from tests.unit.reports.batches.test_story import BATCH, world_with_batch
 
 
 def test_a_batch_is_shown_by_its_id(capsys: pytest.CaptureFixture[str]) -> None:
-    show(HereSession(world_with_batch()), BATCH)
+    show_batch(HereSession(world_with_batch()), BATCH)
     found = json.loads(capsys.readouterr().out)
     assert (found["verdict"], found["proof"]["equal"]) == ("accepted", True)
 
@@ -30,10 +30,10 @@ def test_a_batch_without_a_marker_is_not_called_unknown_and_a_range_finds_its_ro
     world = world_with_batch()
     world.items.remove(Table.LEDGER, marker_key(BATCH))
     with pytest.raises(CommandFailedError) as raised:
-        show(HereSession(world), BATCH)
+        show_batch(HereSession(world), BATCH)
     assert "decided more than 50 days ago" in raised.value.advice
     assert "--from and --to" in raised.value.advice
-    show(HereSession(world), BATCH, start="2026-11")
+    show_batch(HereSession(world), BATCH, start="2026-11")
     assert json.loads(capsys.readouterr().out)["marker"] == "expired"
 
 
@@ -43,10 +43,10 @@ def test_a_marker_that_differs_from_the_rows_fails_the_command(capsys: pytest.Ca
     assert item is not None
     world.items.put(Put(table=Table.LEDGER, item={**item, "hours": totals_value({HOUR: Total(1, 1)})}))
     with pytest.raises(CommandFailedError, match="not equal"):
-        show(HereSession(world), BATCH)
+        show_batch(HereSession(world), BATCH)
     assert json.loads(capsys.readouterr().out)["proof"]["equal"] is False
 
 
 def test_what_is_no_batch_id_is_refused() -> None:
     with pytest.raises(InvalidParametersError):
-        show(HereSession(world_with_batch()), "no batch")
+        show_batch(HereSession(world_with_batch()), "no batch")

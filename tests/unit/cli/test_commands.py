@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from metering.cli import start
 from metering.cli.app import app
-from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
+from metering.cli.options import parse_duration
 from metering.intake.messages import SCHEMA
 from metering.ledger.format_version import FORMAT_VERSION
 from metering.version import CONTRACT_VERSION

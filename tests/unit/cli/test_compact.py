@@ -7,7 +7,7 @@ import pytest
 from metering.cli.commands.analyst.lake import compact_now
 from metering.errors import LedgerCorruptError
 from metering.ledger.booked_hours import Pending, pending_in
-from metering.ledger.waiting import waiting_in, waiting_key
+from metering.ledger.commits import waiting_in, waiting_key
 from metering.stores.writes import Table, Update
 from tests.support.lake_world import World, record
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from metering.adapters.folders import FolderLogStore
 from metering.cli.app import app
@@ -18,14 +18,12 @@ from metering.cli.printing.output import Format
 from metering.hours import rfc3339
 from metering.onramps.context.description import DescriptionError
 from metering.onramps.context.store import ContextStore
-from metering.operations.deed_trail import DeedTrail
+from metering.operations.logged_errors import DeedTrail
 from tests.support.lake_world import World
 from tests.unit.onramps.context.describing import SMALL
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from typer.testing import Result
 
 
 @pytest.fixture

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from metering.billing.budgets.kept_positions import KeptPositions
-from metering.billing.organization.store import OrganizationStore
+from metering.billing.budgets.open_months import KeptPositions
+from metering.billing.organization import OrganizationStore
 from metering.billing.prices.book import Override
 from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.positions import positions
 from metering.cli.app import app
 from metering.errors import UnavailableError
-from metering.stores.bucket import positions_key
+from metering.stores.objects import positions_key
 from metering.units import DAY_S, HOUR_S
-from metering.wiring.billing.usage import month_usage
+from metering.wiring.billing import month_usage
 from tests.support.lake_world import NOW_S, record
 from tests.support.priced import gb
 from tests.unit.cli.test_invoice import (
@@ -33,16 +33,13 @@ from tests.unit.cli.test_invoice import (
     OCTOBER_S,
     OTHER,
     PAYER,
+    Stage,
     prices,
     stage,  # noqa: F401  # a fixture
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from typer.testing import Result
-
-    from tests.unit.cli.test_invoice import Stage
 
 OUT = "DataTransfer-Out-Bytes"
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from metering.billing.organization.payers import Membership, Organization, Payer
-from metering.billing.organization.store import OrganizationStore
+from metering.billing.organization import Membership, Organization, OrganizationStore, Payer
 from metering.billing.prices.store import PriceStore
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, HOUR_S
@@ -22,12 +20,10 @@ from tests.unit.cli.test_invoice import (
     OCTOBER_S,
     OTHER,
     PAYER,
+    Stage,
     prices,
     stage,  # noqa: F401  # a fixture
 )
-
-if TYPE_CHECKING:
-    from tests.unit.cli.test_invoice import Stage
 
 NOVEMBER_S = month_bounds_s("2026-11")[0]
 

@@ -7,15 +7,11 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
 
 from metering.cli.dead_letter_reader import DeadLetterReader
-from metering.operations.dead_letters import RedriveEffect
-from metering.stores.deliveries import Delivery
+from metering.operations.dead_letters import DeadLetter, RedriveEffect
+from metering.stores.queues import Delivery
 from tests.unit.operations.test_dead_letters import Setup, body
-
-if TYPE_CHECKING:
-    from metering.operations.dead_letters import DeadLetter
 
 # Answers a letter with what it was told to, and does badly what its message asks for.
 _CHILD = """

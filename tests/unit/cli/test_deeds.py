@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.emulator.processes import process_began
-from metering.adapters.emulator.state import LocalState, save_state
+from metering.adapters.emulator_state import LocalState, process_began, save_state
 from metering.cli.command import Session
 from metering.cli.deeds import Done, Ground, Intent, Person, Terminal, recorded
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
-from metering.operations.deed_trail import DeedTrail
+from metering.operations.logged_errors import DeedTrail
 from tests.support.answering import MINISTACK, serving
 from tests.support.memory.items import MemoryItemStore
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.billing.closing.refusals import PeriodNotClosableError
+from metering.billing.freezing import PeriodNotClosableError
 from metering.cli.command import Session
 from metering.cli.commands.analyst import periods
 from metering.cli.commands.operator import quarantine
-from metering.cli.commands.operator.audit import audit
+from metering.cli.commands.operator.status import audit
 from metering.cli.failures import CommandFailedError, WrongUsageError, wrong_options
 from metering.cli.printing.output import Format
 from metering.errors import OperationFailedError
 from metering.ledger.notes.deeds import Deed, DeedState
-from metering.operations.deed_trail import DeedTrail
-from metering.reports.parameters import InvalidParametersError
+from metering.operations.logged_errors import DeedTrail
+from metering.reports.time_range import InvalidParametersError
 from tests.support.lake_world import World, record
 from tests.support.memory.queues import MemoryQueue
 from tests.support.usage_items import change, usage_of

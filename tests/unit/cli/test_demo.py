@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from metering.cli.commands.developer import demo_stage
-from metering.cli.commands.developer.demo_acts import ACTS, _report, _without_conflicts, demo_traffic
+from metering.cli.commands.developer.demo import ACTS, _report, _without_conflicts, demo_traffic
 from metering.cli.commands.developer.demo_stage import NEXT, Act, Demo, Played, limited, perform, show_end
 from metering.cli.failures import CommandFailedError, CommandStoppedError
 from metering.replay.given import SAMPLE, read_records

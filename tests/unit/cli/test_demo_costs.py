@@ -7,13 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from metering.billing.prices.sample import sample_book
+from metering.billing.prices.store import sample_book
 from metering.cli.commands.developer.demo_costs import is_right, show_costs
 from metering.cli.commands.developer.demo_stage import Demo
 from metering.cli.failures import CommandFailedError
-from metering.replay.bill import billed_lines
-from metering.replay.given import SAMPLE, read_records
-from metering.replay.traffic import given_traffic
+from metering.replay.given import SAMPLE, billed_lines, given_traffic, read_records
 from metering.usage.totals import UsageType
 from tests.support.lake_world import NOW_S, World
 from tests.support.stage import ADMISSION

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from metering.cli.commands.platform.plan import check_formats, plan_lines, standing_usd
-from metering.cli.commands.platform.states import deployed_row, fail_unless_ready, state_row, tell_changes
+from metering.cli.commands.platform.deploy import check_formats, plan_lines, standing_usd
+from metering.cli.commands.platform.region import deployed_row, fail_unless_ready, state_row, tell_changes
 from metering.cli.failures import CommandFailedError
-from metering.fleet.ports import TOOLKIT_STACK, StackStatus
+from metering.fleet.ports import TOOLKIT_STACK, Release, StackStatus
 from metering.fleet.regions import Phase, RegionState, Step
 from metering.fleet.settings.layers import Asked, planned
 from metering.fleet.settings.regions import Before, Change
 from metering.fleet.stage import StageConfig
 from metering.fleet.survey import Surveyed
-from metering.fleet.versions import Release
-from metering.stage_settings import GivenSettings
+from metering.settings import GivenSettings
 from tests.support.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ def test_an_older_data_format_is_refused_with_the_release_that_upgrades_it() -> 
 @pytest.mark.parametrize("phase", [None, *Phase])
 def test_a_region_outside_the_rules_is_told_in_the_audit_trail_unless_it_stands(phase: Phase | None) -> None:
     """H-P3: what `--outside-rules` builds is part of the deed's consequence."""
-    from metering.cli.commands.platform.states import check_rules
+    from metering.cli.commands.platform.region import check_rules
 
     given = GivenSettings(like="prod", by_file={"rollout.allow": ["eu-*"]})
     states = MemoryRegionStates()

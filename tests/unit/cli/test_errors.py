@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.cli.command import Session
-from metering.cli.commands.operator.errors import errors
+from metering.cli.commands.operator.status import errors
 from metering.cli.failures import WrongUsageError
 from metering.cli.printing.output import Format
-from metering.operations.ports import LoggedLine
+from metering.operations.logged_errors import LoggedLine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

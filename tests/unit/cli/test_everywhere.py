@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from metering.audit.scan.saved import census_bytes
-from metering.audit.verify.manifest import ManifestHeader, SentBatch, header_line, sent_line
+from metering.audit.census_state import census_bytes
+from metering.audit.verification import ManifestHeader, SentBatch, header_line, sent_line
 from metering.cli.app import app
 from metering.cli.command import Session
 from metering.cli.failures import CommandFailedError
@@ -22,8 +22,8 @@ from metering.cli.printing.output import Format, encoded
 from metering.errors import SettingsError, UnavailableError
 from metering.fleet.regions import Phase, RegionState
 from metering.hours import month_bounds_s
-from metering.ledger.notes.completeness import Completeness
-from metering.ledger.snapshot import VerdictCounts
+from metering.ledger.markers import VerdictCounts
+from metering.ledger.notes.watch import Completeness
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType
@@ -39,8 +39,6 @@ from tests.unit.cli.test_every_deed import ALL, line_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    from typer.testing import Result
 
     from metering.reports.answer import Answer
 

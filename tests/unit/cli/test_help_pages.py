@@ -16,10 +16,8 @@ from typer.testing import CliRunner
 
 from metering.cli.app import app
 from metering.cli.help import page
-from metering.cli.help.environment import VARIABLES
-from metering.cli.help.text import example
-from metering.cli.help.topics import TOPICS
-from metering.cli.help.words import words
+from metering.cli.help.page import example
+from metering.cli.help.topics import TOPICS, VARIABLES, words
 from metering.replay.scenarios import SCENARIOS
 from tests.support.command_tree import groups, leaves
 from tests.unit.house.command_lines import parsed

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from metering.cli.app import app
 from metering.cli.command import Session
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic import JsonValue
-    from typer.testing import Result
 
 HOME, OTHER = "eu-west-1", "us-east-1"
 RULES: dict[str, JsonValue] = {"rollout.home": HOME, "rollout.allow": [HOME, "eu-central-1"], "max_concurrency": 7}
@@ -109,7 +108,7 @@ def test_a_deployment_of_a_stage_that_stands_elsewhere_goes_to_its_home_region(w
 
 
 def test_a_region_that_others_call_home_is_the_home_region(world: DeployedStage) -> None:
-    from metering.adapters.aws.fleet.homes import published_home
+    from metering.adapters.aws.homes import published_home
 
     def found() -> str | None:
         regions = (OTHER, HOME, "eu-central-1", "sa-east-1")
@@ -131,7 +130,7 @@ def test_a_region_that_others_call_home_is_the_home_region(world: DeployedStage)
 
 def test_a_python_program_without_a_region_asks_the_home_region(world: DeployedStage) -> None:
     """H-P3."""
-    from metering.client.places import Place
+    from metering.client.stores import Place
 
     world.deploy(HOME, RULES)
     place = Place.named(stage="prod", region=None, endpoint=world.endpoint, environ={})

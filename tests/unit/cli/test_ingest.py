@@ -11,26 +11,22 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from metering.adapters.emulator.processes import process_began
-from metering.adapters.emulator.state import LocalState, save_state
+from metering.adapters.emulator_state import LocalState, process_began, save_state
 from metering.cli.app import app
 from metering.cli.commands.platform.ingest import ingest
 from metering.cli.failures import CommandFailedError, CommandStoppedError
-from metering.cli.ingesting.choice import Choice, surveyed, targets_of
-from metering.cli.ingesting.run import Ran, measuring, run
+from metering.cli.ingesting import Choice, Ran, measuring, run, surveyed, targets_of
 from metering.ledger.notes.deeds import DeedState
-from metering.onramps.bills import NAMED
-from metering.onramps.context.timeline import Timeline
+from metering.onramps.context.store import Timeline
+from metering.onramps.sources import NAMED
 from tests.support.lake_world import HOUR, World
 from tests.support.network_logs import network_logs
 from tests.unit.cli.test_deeds_of_operators import OperatorSession
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from typer.testing import Result
 
     from metering.onramps.ingest.outcomes import FileOutcome
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from metering.cli.app import app
-from metering.onramps.cloudfront.rows import LEGACY_FIELDS
+from metering.onramps.cloudfront import LEGACY_FIELDS
 from tests.support.flow_logs import KEY, V2, line, text
 
 if TYPE_CHECKING:

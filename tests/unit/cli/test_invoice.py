@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from metering.billing.organization.payers import Membership, Organization, Payer
-from metering.billing.organization.store import OrganizationStore
+from metering.billing.organization import Membership, Organization, OrganizationStore, Payer
 from metering.billing.prices.store import PriceStore
 from metering.cli.app import app
 from metering.errors import UnavailableError
@@ -31,8 +30,6 @@ from tests.support.priced import US_TIERS, allowance, book, gb, product
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from typer.testing import Result
 
     from metering.billing.prices.book import PriceBook
 

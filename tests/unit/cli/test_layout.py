@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from metering.cli.printing.fields import shortened, wrapped
 from metering.cli.printing.table import answer_lines, bars, heading_of
-from metering.cli.printing.texts import shortened, wrapped
 from metering.reports.answer import KEEP, ROOMY, USUAL, Answer, Cell, Column, Kind, TextForm
 from tests.cli.width_rule import cut, too_wide
 

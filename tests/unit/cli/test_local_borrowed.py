@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from metering.adapters.emulator import ministack
-from metering.adapters.emulator.processes import process_began
-from metering.adapters.emulator.state import LocalState, forget_state, load_state, save_state
+from metering.adapters import ministack
+from metering.adapters.emulator_state import LocalState, forget_state, load_state, process_began, save_state
 from metering.cli.app import app
 from metering.cli.command import Session
 from metering.cli.commands.developer import local as local_commands
@@ -77,7 +76,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]
         monkeypatch.delenv(name)
     with serving(MINISTACK) as endpoint:
         found = Emulator(endpoint)
-        fleet = "metering.adapters.aws.fleet"
+        fleet = "metering.adapters.aws"
         monkeypatch.setattr(f"{fleet}.cloudformation.CloudFormationStacks", lambda _: found)
         monkeypatch.setattr(f"{fleet}.deployed_regions.DeployedRegions", lambda *_, **__: found)
         monkeypatch.setattr("metering.adapters.aws.stacks.read_outputs", found.read)

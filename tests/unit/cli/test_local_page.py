@@ -10,17 +10,16 @@ import pytest
 from typer.testing import CliRunner
 
 from metering.adapters.aws.runtime import SystemClock
-from metering.adapters.emulator.processes import process_began
-from metering.adapters.emulator.state import LocalState, save_state
-from metering.api.tokens import LedgerTokens
+from metering.adapters.emulator_state import LocalState, process_began, save_state
+from metering.api.authentication import LedgerTokens
 from metering.cli.app import app
 from metering.cli.commands.developer import demo as demo_commands
 from metering.cli.commands.developer import local as local_commands
 from metering.cli.commands.developer.demo_stage import Demo, Played, show_end
-from metering.cli.commands.developer.local_page import page_link
+from metering.cli.commands.developer.local import page_link
 from metering.errors import SettingsError
 from metering.fleet.ports import RegionStacks
-from metering.ledger.notes.tokens import Role
+from metering.ledger.notes.access import Role
 from metering.stores.writes import Table
 from metering.wiring.region import RegionPorts
 from tests.support.memory.items import MemoryItemStore

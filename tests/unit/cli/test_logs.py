@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from metering.cli.app import app
 from metering.onramps.coverage.log_format import LINE_BYTES, WORTH, compare, fields_of, log_format
-from metering.onramps.coverage.slots import SLOT_S
+from metering.onramps.coverage.looking import SLOT_S
 from metering.units import HOUR_S, MINUTE_S
 from tests.cli.lively import LOG_SOURCES, Lively
 from tests.support.lake_world import NOW_S, record
@@ -23,8 +23,6 @@ from tests.unit.onramps.coverage.world import LOG, plan
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from typer.testing import Result
 
     from metering.onramps.plans import Plan
 

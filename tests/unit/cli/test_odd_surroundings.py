@@ -75,6 +75,6 @@ def test_no_message_has_the_password_of_an_endpoint(line: str, environ: dict[str
     ],
 )
 def test_of_a_url_only_what_stands_before_its_host_is_masked(text: str, shown: str) -> None:
-    from metering.reports.safe_text import without_password
+    from metering.reports.answer import without_password
 
     assert without_password(text) == shown

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 from metering.cli.app import app
 from metering.cli.printing.output import Format, chosen_format, encoded
-from metering.reports.answer import Answer, Cell, Column
-from metering.reports.safe_text import printable, spreadsheet_text
+from metering.reports.answer import Answer, Cell, Column, printable, spreadsheet_text
 from tests.cli.lively import Lively
 from tests.cli.record import _at_one_moment
 

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from metering.billing.prices.sample import sample_book
-from metering.billing.prices.store import PriceStore
+from metering.billing.prices.store import PriceStore, sample_book
 from metering.cli.app import app
 from metering.cli.failures import CommandFailedError
 from metering.errors import SettingsError
 from metering.fleet.regions import Phase, RegionState
-from metering.operations.deed_trail import DeedTrail
+from metering.operations.logged_errors import DeedTrail
 from metering.units import DAY_S
 from metering.wiring.region import Stage as Regions
 from tests.cli.lively import Lively
@@ -28,8 +27,6 @@ from tests.support.memory.regions import MemoryRegionStates
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    from typer.testing import Result
 
 HOME, AWAY = "us-east-1", "eu-west-1"
 VIRGINIA = "HQEH3ZWJVT46JHRG"

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from metering.cli.app import app
 from metering.ledger.markers import marker_key
-from metering.ledger.notes.canary_batches import canary_batch_id
-from metering.ledger.notes.canary_runs import CanaryRun
+from metering.ledger.notes.checks import CanaryRun, canary_batch_id
 from metering.stores.writes import Put, Table
 from tests.cli.lively import Lively
 from tests.support.lake_world import NOW_S, World
@@ -23,8 +22,6 @@ from tests.unit.operations.test_dead_letters import accepted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from typer.testing import Result
 
 WORKLOAD = "arn:aws:iam::111122223333:role/edge-workload"
 ADD = ("producers", "add", "edge-7f3a", "--accounts", "111122223333,444455556666", "--role-arn", WORKLOAD)

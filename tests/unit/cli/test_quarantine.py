@@ -13,7 +13,7 @@ from metering.cli.commands.operator.quarantine import list_, retry, show
 from metering.cli.failures import WrongUsageError
 from metering.cli.printing.output import Format
 from metering.errors import OperationFailedError
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from tests.support.lake_world import World, record
 from tests.support.memory.queues import MemoryQueue
 

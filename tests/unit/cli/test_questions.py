@@ -19,8 +19,8 @@ from metering.cli.commands.analyst.report import usage
 from metering.cli.failures import WrongUsageError
 from metering.cli.printing.output import Format
 from metering.hours import hour_of, rfc3339
-from metering.reports import names
-from metering.reports.parameters import InvalidParametersError
+from metering.reports import usage_answer
+from metering.reports.time_range import InvalidParametersError
 from metering.units import HOUR_S
 from tests.support.here import HereSession
 from tests.support.lake_world import ACCOUNT, World, record
@@ -151,7 +151,7 @@ def test_who_names_the_canary_without_its_account_is_told_how_to_see_it(ask: Ask
 
 
 def test_a_search_for_names_that_ends_early_says_so(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "_MOST_OBJECTS", 1)
+    monkeypatch.setattr(usage_answer, "_MOST_OBJECTS", 1)
     document, told = ask(last="2h", usage_type=["nonsense"])
     assert document["unknown"][0]["cut"] is True
     assert "Only its newest hours were searched." in told

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.audit.verify.verification import Difference
+from metering.audit.verification import Difference
 from metering.cli.commands.analyst import lake
 from metering.usage.totals import Total
 from tests.support.usage_items import change, usage_of

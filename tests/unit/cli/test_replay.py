@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from typer.testing import CliRunner
 
-from metering.adapters.emulator.processes import process_began
-from metering.adapters.emulator.state import LocalState, save_state
+from metering.adapters.emulator_state import LocalState, process_began, save_state
 from metering.cli.app import app
 from metering.cli.commands.developer.replay import _answer
 from metering.cli.connecting import dead_emulator_told
 from metering.cli.failures import CommandFailedError
 from metering.errors import UnavailableError
-from metering.replay.given import SAMPLE
+from metering.replay.given import SAMPLE, Traffic
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.sender import SendingFailedError
-from metering.replay.traffic import Traffic
 from tests.cli.lively import Lively
 from tests.cli.record import _at_one_moment
 from tests.support.answering import serving
@@ -126,7 +124,7 @@ def work(error: Exception, *, dies: pytest.MonkeyPatch | None = None) -> None:
     """What a command does; with `dies`, its emulator ends meanwhile."""
     with dead_emulator_told():
         if dies is not None:
-            dies.setattr("metering.adapters.emulator.state.process_began", lambda _pid: None)
+            dies.setattr("metering.adapters.emulator_state.process_began", lambda _pid: None)
         raise error
 
 
@@ -162,8 +160,8 @@ def test_another_error_stays_what_it_is_when_the_emulator_ends(monkeypatch: pyte
 def test_the_sender_says_why_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """What tells of a dead emulator looks there."""
     monkeypatch.setattr("metering.replay.sender._BACKOFF_S", 0)
+    from metering.replay.given import synthetic_traffic
     from metering.replay.sender import Sender
-    from metering.replay.traffic import synthetic_traffic
     from tests.support.memory.clock import ManualClock
     from tests.support.memory.objects import MemoryObjectStore
 

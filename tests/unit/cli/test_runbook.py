@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from metering.adapters import checkout
 from metering.adapters.checkout import runbooks_dir
 from metering.cli.app import app
-from metering.cli.commands.operator import runbook
-from metering.cli.printing.page import print_page
-from metering.fleet.settings.names import STAGE_NAME
+from metering.cli.commands.operator import doctor
+from metering.cli.printing.table import print_page
+from metering.fleet.settings.bases import STAGE_NAME
 from metering.fleet.stage import StageConfig
 from metering.operations.alarms import ALARMS, alarm_name
 from metering.operations.runbooks import commands_by_part, placed
@@ -114,7 +114,7 @@ def test_the_list_needs_no_region_and_says_that_no_state_is_known() -> None:
 
 def test_alarms_that_are_on_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     states = {alarm_name("prod", spec.name): "OK" for spec in ALARMS} | {"metering-prod-conflicts": "ALARM"}
-    monkeypatch.setattr(runbook, "_states", lambda _session: states)
+    monkeypatch.setattr(doctor, "_states", lambda _session: states)
     rows = json.loads(run("--stage", "prod")[1])["rows"]
     assert [(row["alarm"], row["state"]) for row in rows[:2]] == [("conflicts", "ALARM"), ("dead-letter-queue", "OK")]
 

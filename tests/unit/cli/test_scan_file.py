@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from metering.audit.reconcile.table_scan import ScanTooLongError
-from metering.audit.scan.findings import Findings
-from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
+from metering.audit.findings import Findings
+from metering.audit.settling import ScanTooLongError
+from metering.billing.freezing import NotClosable, PeriodNotClosableError
 from metering.cli.commands.analyst.lake import _reconciled
 from metering.cli.commands.analyst.periods import removed_at_the_end
 from metering.cli.failures import WrongUsageError

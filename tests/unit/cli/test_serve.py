@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from metering.api.serving.server import LocalServer
+from metering.api.serving import LocalServer
 from metering.cli.app import app
 from metering.fleet.regions import Phase, RegionState
 from metering.wiring.region import Stage
@@ -26,8 +26,6 @@ from tests.support.memory.regions import MemoryRegionStates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from typer.testing import Result
 
 HOME, AWAY = "us-east-1", "eu-west-1"
 _RUN = LocalServer.run
@@ -115,7 +113,7 @@ def test_it_prints_one_link_with_a_fresh_token_and_ends_well() -> None:
 def test_what_it_answers_is_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     known = "mtr_" + "00" * 8 + "_" + "11" * 32
     sizes = {8: "00" * 8, 32: "11" * 32}
-    monkeypatch.setattr("metering.cli.commands.analyst.serve.secrets", SimpleNamespace(token_hex=sizes.__getitem__))
+    monkeypatch.setattr("metering.cli.commands.analyst.query.secrets", SimpleNamespace(token_hex=sizes.__getitem__))
     path = "v1/usage?group_by=account_id,usage_type"
     answers: dict[str, Any] = {}
 
@@ -143,7 +141,7 @@ def test_a_port_that_is_taken_is_said_and_what_to_do() -> None:
 
 
 def test_without_its_packages_it_says_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metering.cli.commands.analyst.serve.importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setattr("metering.cli.commands.analyst.query.importlib.util.find_spec", lambda _name: None)
     result = run()
     assert (result.exit_code, result.stdout) == (2, "")
     told = " ".join(result.stderr.split())

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.no_metrics import NoMetrics
+from metering.adapters.inert import NoMetrics
 from metering.cli.command import Session
-from metering.cli.commands.operator.sources import accept_gap, forget, sources
+from metering.cli.commands.platform.producers import accept_gap, forget, sources
 from metering.cli.failures import CommandFailedError
 from metering.cli.printing.output import Format
 from metering.hours import rfc3339
-from metering.ledger.notes.sources import RULING_PK, Ruling
+from metering.ledger.notes.reconciliation import RULING_PK, Ruling
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.jobs import LakeJobs

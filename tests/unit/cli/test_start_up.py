@@ -12,8 +12,8 @@ import pytest
 from typer.main import get_command
 
 from metering.cli.app import app
+from metering.cli.families import FAMILIES
 from metering.cli.help.page import first_sentence
-from metering.cli.tree.families import FAMILIES
 
 # The slowest to import: each takes longer than all of the help.
 HEAVY = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from metering.audit.held_back import Complete, HeldBack
+from metering.audit.freshness import Complete, HeldBack
 from metering.cli.commands.operator.status import status_answer
 from metering.cli.printing.output import Format, encoded
 from metering.operations.status import RegionStatus, Standing, StatusLine

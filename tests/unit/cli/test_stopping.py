@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from typer.testing import CliRunner
 
-from metering.audit.verify.manifest import read_header, read_sent
+from metering.audit.verification import read_header, read_sent
 from metering.cli.commands.developer.replay import send_traffic
-from metering.cli.endings import first_interrupt_noted
-from metering.cli.failures import CommandStoppedError
+from metering.cli.failures import CommandStoppedError, first_interrupt_noted
+from metering.replay.given import synthetic_traffic
 from metering.replay.scenarios import SCENARIOS
-from metering.replay.traffic import synthetic_traffic
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from metering.api.grants import Grant, Role
-from metering.api.tokens import LedgerTokens
+from metering.api.authentication import Grant, LedgerTokens
 from metering.cli.app import app
+from metering.ledger.notes.access import Role
 from metering.stores.writes import Table
 from metering.units import DAY_S
 from tests.cli.lively import Lively
@@ -20,8 +20,6 @@ from tests.support.lake_world import NOW_S, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from typer.testing import Result
 
 ACCOUNT = "123456789012"
 CREATE = ("token", "create", "--role", "customer", "--account", ACCOUNT)

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from metering.cli.commands.analyst.trace import trace
+from metering.cli.commands.analyst.report import trace
 from metering.cli.failures import CommandFailedError
 from metering.hours import rfc3339
-from metering.reports.parameters import InvalidParametersError
+from metering.reports.time_range import InvalidParametersError
 from tests.support.here import HereSession
 from tests.support.lake_world import ACCOUNT, HOUR
 from tests.support.usage_items import change, usage_of
@@ -42,7 +42,7 @@ def test_an_empty_line_says_so_and_where_to_look(capsys: pytest.CaptureFixture[s
 def test_a_range_with_very_many_hours_is_said_to_take_a_while(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("metering.cli.commands.analyst.trace._QUICK_HOURS", 1)
+    monkeypatch.setattr("metering.cli.commands.analyst.report._QUICK_HOURS", 1)
     trace(HereSession(world_with_traffic()), ACCOUNT, start="2026-11")
     assert "The rows of 2 hours are read" in capsys.readouterr().err
     trace(HereSession(world_with_traffic()), ACCOUNT, hour=rfc3339(HOUR))

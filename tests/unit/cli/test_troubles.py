@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from metering.audit.verify.manifest import ManifestHeader, SentBatch, header_line, sent_line
+from metering.audit.verification import ManifestHeader, SentBatch, header_line, sent_line
 from metering.cli.app import app
+from metering.cli.commands.developer.replay import SentLog, manifest_file
 from metering.cli.commands.operator.verify import read_manifest
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.printing.output import write_whole
-from metering.cli.sent_log import SentLog, manifest_file
 from metering.errors import OperationFailedError
 from metering.replay.synthesis import Shipment
 from metering.reports.sql.query import LakeQuery, QueryStoppedError, RegionLake
@@ -172,7 +172,7 @@ def test_a_query_whose_scratch_does_not_fit_says_so() -> None:
 
 
 def test_a_compaction_whose_scratch_does_not_fit_is_a_sentence() -> None:
-    from metering.cli.endings import machine_troubles_explained
+    from metering.cli.failures import machine_troubles_explained
 
     world = World()
     world.send([record(n, resource=f"i-{n}") for n in range(200)])

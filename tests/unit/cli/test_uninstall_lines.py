@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from typer.testing import CliRunner
 
 from metering.cli.app import app
-from metering.cli.commands.platform import uninstall
-from metering.fleet.uninstall import Remaining
+from metering.cli.commands.platform import deploy
+from metering.fleet.removal import Remaining
 from tests.support.answering import MINISTACK, serving
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ FLEET = SimpleNamespace(
 
 def test_a_line_that_deletes_on_an_emulator_names_its_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
-    monkeypatch.setattr(uninstall, "deploying_fleet", lambda _session: FLEET)
+    monkeypatch.setattr(deploy, "deploying_fleet", lambda _session: FLEET)
     with serving(MINISTACK) as endpoint:
         words = ("--stage", "prod", "--delete-data", "--dry-run", "--endpoint", endpoint, "--format", "json")
         done = CliRunner().invoke(app, ["uninstall", *words])

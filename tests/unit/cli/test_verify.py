@@ -12,7 +12,7 @@ from tests.unit.rollup.small_region import SmallRegion, row
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.audit.verify.verifier import Verifier
+    from metering.audit.verifier import Verifier
 
 
 @dataclass(slots=True, kw_only=True)

@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 import typer
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from metering.cli.app import app
 from metering.cli.command import Session, command
-from metering.cli.tree.groups import CommandGroup
+from metering.cli.groups import CommandGroup
 from tests.support.command_tree import Leaf, groups, leaves, long_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from typer.testing import Result
 
 # Nothing listens on port 9 of this machine (discard).
 NOWHERE = ("--endpoint", "http://127.0.0.1:9")

@@ -9,13 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, cast
 
 from metering.client.connection import Connection
-from metering.client.stores import StoreAnswers
+from metering.client.stores import Place, StoreAnswers
 from tests.api.world import ApiWorld, WorldRegion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from metering.client.places import Place
     from metering.wiring.connection import RegionConnection
     from tests.support.lake_world import World
 

@@ -17,11 +17,10 @@ import pytest
 import metering
 from metering.client.connection import Connection, SumsDifferError
 from metering.client.http import HttpAnswers
-from metering.client.places import Place
-from metering.client.stores import StoreAnswers
+from metering.client.stores import Place, StoreAnswers
 from metering.errors import OperationFailedError, UnavailableError
-from metering.reports.parameters import InvalidParametersError
-from metering.reports.sql.statements import QueryError
+from metering.reports.sql.query import QueryError
+from metering.reports.time_range import InvalidParametersError
 from metering.version import package_version
 from tests.api.world import FIRST, SECOND, ApiWorld, complete_until
 from tests.support.lake_world import HOUR, World, record
@@ -314,7 +313,7 @@ def test_the_package_imports_nothing_until_it_is_used() -> None:
 
 
 def test_a_program_that_reads_loads_nothing_that_deploys() -> None:
-    code = "import sys, metering.client.places, metering.client.stores; print(*sys.modules)"
+    code = "import sys, metering.client.stores, metering.client.stores; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     deploying = ("metering.adapters.aws.fleet.c", "metering.wiring.fleet", "metering.fleet.rollout", "aws_cdk")
     assert [name for name in done.stdout.split() if name.startswith(deploying)] == []

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering import metric_names
-from metering.commit.verdicts import Verdict
+from metering.commit.deduplication import Verdict
 from metering.errors import OutOfTimeError, TransactionCanceledError, UnavailableError
 from metering.hours import parse_hour
-from metering.intake.batches import BatchReading, DecodedBatch, RefusedBatch
+from metering.intake.batches import Allowance, BatchReader, BatchReading, DecodedBatch, RefusedBatch
 from metering.ledger.commits import CommitRecord, commit_key
-from metering.ledger.notes.queue_memory import HELD_PK, HeldMessage
+from metering.ledger.notes.watch import HELD_PK, HeldMessage
 from metering.ledger.periods import Period
 from metering.ledger.shards import SHARDS_KEY
 from metering.quarantine.documents import QuarantinedBatch, decode_records
-from metering.stores.bucket import quarantined_batch_key
+from metering.stores.objects import quarantined_batch_key
 from metering.stores.writes import Put, Table
 from tests.support.memory.clock import DeadlineAt
 from tests.support.memory.rows import plain_hash
@@ -28,9 +28,8 @@ from tests.support.stage import STAGE
 
 if TYPE_CHECKING:
     from metering.intake.admission import Admission
-    from metering.intake.ports import Allowance, BatchReader
     from metering.ledger.markers import Marker
-    from metering.stores.deliveries import Delivery
+    from metering.stores.queues import Delivery
 
 THROTTLED = UnavailableError("dynamodb.TransactWriteItems", "throttled", may_have_applied=False)
 NO_REPLY = UnavailableError("dynamodb.TransactWriteItems", "timeout")

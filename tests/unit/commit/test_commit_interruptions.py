@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.commit.verdicts import Verdict
+from metering.commit.deduplication import Verdict
 from metering.errors import UnavailableError
 from metering.hours import parse_hour
 from metering.ledger.periods import Period
@@ -17,7 +17,7 @@ from tests.support.small_world import NOW_S, KilledError, SmallWorld, batch, del
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from metering.stores.deliveries import Delivery
+    from metering.stores.queues import Delivery
 
 NO_REPLY = UnavailableError("aws", "timeout")
 

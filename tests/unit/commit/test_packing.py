@@ -7,14 +7,11 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.commit.booking import book
-from metering.commit.deduplication import Content, Copy
-from metering.commit.originals import Candidate
-from metering.commit.packing import Budget, CommitPlan, plan_commits
-from metering.commit.transaction import build_commit
+from metering.commit.deduplication import Candidate, Content, Copy
+from metering.commit.transaction import Budget, CommitPlan, book, build_commit, plan_commits
 from metering.hours import month_bounds_s, month_of, parse_hour
 from metering.intake.batches import DecodedBatch
-from metering.stores.item_size import item_bytes
+from metering.stores.items import item_bytes
 from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Put
 from metering.units import HOUR_S, MIB
 from metering.usage.totals import Service, Total, UsageKey, UsageType

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.commit.verdicts import Verdict
+from metering.commit.deduplication import Verdict
 from metering.errors import OperationFailedError
 from metering.ledger.markers import Marker, marker_key
-from metering.quarantine.entries import QuarantineEntries
+from metering.quarantine.entries import Entry, QuarantineEntries
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S
 from tests.property.sent import inline, pointing
@@ -25,8 +25,6 @@ from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from metering.quarantine.entries import Entry
 
 NOW_S = 1_796_083_200
 SETTINGS = settings()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from metering.commit.deduplication import Verdict
 from metering.commit.throttling import ThrottleMemory, hidden_s
-from metering.commit.verdicts import Verdict
 from metering.errors import ThrottledError, TransactionCanceledError, UnavailableError
 from metering.fleet.stage import StageConfig
 from metering.ledger.commits import CommitRecord
-from metering.stores.bucket import commit_id_of
+from metering.stores.objects import commit_id_of
 from metering.stores.writes import Put, Table
 from tests.support.memory.clock import DeadlineAt
 from tests.support.memory.entropy import SeededEntropy

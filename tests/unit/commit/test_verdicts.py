@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.commit.deduplication import Content
-from metering.commit.tally import Tally
-from metering.commit.verdicts import Verdict
+from metering.commit.deduplication import Content, Copy, Verdict
+from metering.commit.verdict_writer import Tally
 from tests.support.memory.clock import UNHURRIED
 from tests.support.memory.metrics import MemoryMetrics
 from tests.support.memory.rows import PlainBatchReader
@@ -16,8 +15,7 @@ from tests.support.small_world import batch, delivery
 from tests.support.stage import ADMISSION
 
 if TYPE_CHECKING:
-    from metering.commit.deduplication import Copy
-    from metering.stores.deliveries import Delivery
+    from metering.stores.queues import Delivery
 
 ONE, TWO = delivery(batch(1)), delivery(batch(2), batch(3))
 

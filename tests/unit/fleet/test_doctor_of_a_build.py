@@ -10,7 +10,8 @@ from metering.errors import SettingsError
 from metering.fleet.regions import Answered
 from metering.fleet.settings.layers import Asked
 from metering.operations.doctor.catalogue import CHECKS
-from metering.wiring import doctor, fleet
+from metering.wiring import fleet
+from metering.wiring import fleet as doctor
 from tests.unit.operations.doctor.bench import World as DoctorWorld
 
 if TYPE_CHECKING:

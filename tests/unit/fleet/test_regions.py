@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metering.fleet.regions import Answered, Finding, ListedRegion, Phase, RegionState, Step, waves
-from metering.fleet.rules import RolloutRules
+from metering.fleet.stage import RolloutRules
 
 
 def listed(*names: str, status: str = "ENABLED_BY_DEFAULT") -> list[ListedRegion]:

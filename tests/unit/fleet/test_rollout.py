@@ -10,7 +10,7 @@ from metering.errors import OperationFailedError
 from metering.fleet.regions import Answered, Finding, Phase, RegionState, Step
 from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
-from metering.fleet.rules import RolloutRules
+from metering.fleet.stage import RolloutRules
 from metering.fleet.steps import FleetPorts
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.regions import STACKS, MemoryAccount, MemoryRegionStates

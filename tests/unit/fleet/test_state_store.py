@@ -5,8 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from metering.fleet.regions import Phase, RegionState
-from metering.fleet.state_store import LedgerRegionStates
+from metering.fleet.regions import LedgerRegionStates, Phase, RegionState
 from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:

@@ -7,15 +7,13 @@ from dataclasses import replace
 import pytest
 
 from metering.errors import FormatTooNewError, OperationFailedError
-from metering.fleet.ports import Deployment, StackResource, StackStatus
+from metering.fleet.ports import Deployment, Direction, Release, StackResource, StackStatus
 from metering.fleet.regions import Phase, RegionState
-from metering.fleet.removal import RegionRemoval
+from metering.fleet.removal import RegionRemoval, Remaining, Uninstall
 from metering.fleet.rollout import RegionManager
-from metering.fleet.rules import RolloutRules
+from metering.fleet.stage import RolloutRules
 from metering.fleet.steps import FleetPorts
 from metering.fleet.survey import Surveyed, deployed_regions, survey, to_deploy
-from metering.fleet.uninstall import Remaining, Uninstall
-from metering.fleet.versions import Direction, Release
 from metering.ledger.format_version import FORMAT_VERSION
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.regions import STACKS, MemoryAccount, MemoryRegionStates

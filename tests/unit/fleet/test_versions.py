@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from metering.fleet.versions import Direction, Release, direction, order
+from metering.fleet.ports import Direction, Release, direction, order
 
 
 def release(version: str, *, data_format: int = 1, commit: str = "") -> Release:

@@ -14,7 +14,7 @@ from referencing import Registry, Resource
 
 from metering.intake.batches import DecodedBatch, RefusedBatch
 from metering.intake.reader import RecordBatchReader
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from tests.support.memory.clock import UNHURRIED, ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.reading import BUCKET, SENT_AT_S, Desk, message, ndjson, pointer, reasons, record

@@ -15,37 +15,36 @@ import metering
 from infra.bundle import BundleTooLargeError
 from infra.failures import DeploymentError
 from metering import errors
-from metering.adapters.aws.read_only import ReadOnlyError
-from metering.audit.reconcile.table_scan import ScanTooLongError
-from metering.audit.verify.manifest import ManifestError
+from metering.adapters.aws.session import ReadOnlyError
+from metering.audit.settling import ScanTooLongError
+from metering.audit.verification import ManifestError
 from metering.billing.budgets.budget import BudgetRefusedError
-from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
-from metering.billing.documents.strict_json import DocumentRefusedError
-from metering.billing.invoices.rates import InputChangedError
-from metering.billing.invoices.readiness import IssueRefusedError, Obstacle
-from metering.billing.invoices.store import InvoiceMissingError
+from metering.billing.documents import DocumentRefusedError
+from metering.billing.freezing import NotClosable, PeriodNotClosableError
+from metering.billing.invoices.document import InvoiceMissingError
+from metering.billing.invoices.inputs import InputChangedError
+from metering.billing.invoices.issuing import IssueRefusedError, Obstacle
 from metering.cli.failures import CommandFailedError, CommandStoppedError, WrongUsageError
 from metering.client.connection import SumsDifferError
 from metering.errors import MeteringError
 from metering.fleet.regions import Answered, Finding, RegionState
 from metering.fleet.steps import PreflightFailedError
-from metering.ledger.chain import OutOfTimeError as ChainOutOfTimeError
-from metering.ledger.chain import RunOverError
+from metering.ledger.runs import OutOfTimeError as ChainOutOfTimeError
+from metering.ledger.runs import RunOverError
 from metering.onramps.context.description import DescriptionError
 from metering.onramps.context.document import ContextUnreadableError
 from metering.operations.doctor.bench import CannotAskError, EndlessListingError, RefusedError
-from metering.producer.failures import JournalError, KeyReusedError, NotSentError, RecordsRefusedError
+from metering.producer.batches import JournalError, KeyReusedError, NotSentError, RecordsRefusedError
 from metering.replay.given import InputError
 from metering.replay.sender import SendingFailedError
-from metering.reports.accounts.source import AccountsNotKeptError
+from metering.reports.accounts import AccountsNotKeptError
 from metering.reports.exports.checks import ExportWrongError
 from metering.reports.exports.destination import DestinationTakenError
-from metering.reports.parameters import InvalidParametersError, ParameterProblem
 from metering.reports.sql.ahead import StoppedError
-from metering.reports.sql.query import QueryStoppedError
-from metering.reports.sql.statements import QueryError
+from metering.reports.sql.query import QueryError, QueryStoppedError
+from metering.reports.time_range import InvalidParametersError, ParameterProblem
 from metering.rollup.as_of_now import TooMuchWaitsError
-from metering.rollup.planning import NotWaitingError
+from metering.rollup.plan import NotWaitingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

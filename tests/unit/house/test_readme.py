@@ -14,9 +14,8 @@ import pytest
 from moto import mock_aws
 
 from load_tests.costs import SCENARIO_NAMES, TARGET_BATCHES_PER_DAY, measure
-from metering.audit.verify.expectations import SentBatches
-from metering.audit.verify.verification import Verification
-from metering.cli.commands.developer.demo_acts import BATCHES, RECORDS_PER_BATCH, demo_traffic, show_proof
+from metering.audit.verification import SentBatch, SentBatches, Verification
+from metering.cli.commands.developer.demo import BATCHES, RECORDS_PER_BATCH, demo_traffic, show_proof
 from metering.intake.batches import DecodedBatch
 from metering.usage.totals import Total
 from tests.support.reading import Desk
@@ -26,7 +25,6 @@ from tests.unit.house.command_lines import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.audit.verify.manifest import SentBatch
     from metering.replay.synthesis import Shipment
 
 README = (ROOT / "README.md").read_text()

@@ -10,8 +10,7 @@ from typer.main import get_command
 
 from metering.cli.app import app
 from metering.fleet.regions import ALONE_FUNCTIONS, reserved_executions
-from metering.fleet.settings.tunables import TUNABLES
-from metering.fleet.stage import StageConfig
+from metering.fleet.stage import TUNABLES, StageConfig
 from metering.operations.alarms import ALARMS
 from metering.units import HOUR_S, MINUTE_S
 from tests.unit.house.command_lines import PAGES, ROOT

@@ -40,7 +40,7 @@ class Offence(NamedTuple):
 
 OFFENCES = (
     Offence(LAYERS, "metering.ledger.markers", "metering.lake.compactor"),
-    Offence(LAYERS, "metering.reports.usage_table", "metering.cli.printing.output"),
+    Offence(LAYERS, "metering.reports.source", "metering.cli.printing.output"),
     Offence(LAYERS, "metering.units", "metering.settings"),
     Offence(LAYERS, "metering.api", "metering.cli.app"),
     Offence(LAYERS, "metering.client", "metering.api"),

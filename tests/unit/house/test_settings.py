@@ -12,8 +12,7 @@ import pytest
 
 import metering
 from metering.errors import SettingsError
-from metering.fleet.settings.tunables import TUNABLES
-from metering.fleet.stage import StageConfig
+from metering.fleet.stage import TUNABLES, StageConfig
 from metering.settings import Policy, Settings, as_environment
 from tests.support.stage import settings
 

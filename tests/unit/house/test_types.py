@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from metering.billing.usage.ports import Sold, UsageLine
+from metering.billing.usage.months import Sold, UsageLine
 from metering.usage.totals import Service, UsageKey, UsageKind, UsageType
 
 ROOT = Path(__file__).parents[3]

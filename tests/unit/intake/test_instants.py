@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from metering.intake.instants import MAX_EPOCH_S, MIN_EPOCH_S, epoch_us, rfc3339_us
+from metering.intake.admission import MAX_EPOCH_S, MIN_EPOCH_S, epoch_us, rfc3339_us
 
 _ONE_US = 1_795_525_200_000_000
 

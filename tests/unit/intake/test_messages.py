@@ -10,7 +10,7 @@ import pytest
 
 from metering.errors import ObjectUnreadableError
 from metering.intake.batches import DecodedBatch, NoBatch, RefusedBatch
-from metering.intake.notifications import drop_batch_id
+from metering.intake.envelopes import drop_batch_id
 from tests.support.reading import BUCKET, PACK, Desk, message, ndjson, pointer, reasons, record
 
 

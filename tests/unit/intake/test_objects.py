@@ -17,7 +17,7 @@ import zstandard
 from metering.errors import ObjectChangedError, UnavailableError
 from metering.intake.reader import RecordBatchReader
 from metering.intake.work import ReadLimits
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from metering.units import MIB
 from tests.support.memory.clock import UNHURRIED
 from tests.support.reading import BUCKET, PACK, SENT_AT_S, Desk, message, ndjson, parquet, pointer, reasons, record

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.intake.reasons import Reason
 from metering.intake.record_rules import record_problems
 from metering.intake.records import decode_record
+from metering.intake.work import Reason
 from tests.support.reading import SENT_AT_S, Desk, message, record
 from tests.support.stage import ADMISSION
 from tests.support.stage import admission as changed_admission

@@ -6,17 +6,19 @@ import json
 
 import pytest
 
-from metering.intake.senders.judging import Judged, judged_sender, statement
-from metering.intake.senders.producers import (
+from metering.intake.senders import (
+    Judged,
     Producer,
     ServiceSenders,
     decode_services,
     encode_services,
     is_producer_name,
+    judged_sender,
     owner_of_id,
     role_of,
+    statement,
 )
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 
 EDGE = Producer(name="edge", role_id="AROAEDGE", accounts=frozenset({"1", "2"}))
 SERVICES = ServiceSenders(operators=frozenset({"AROAOP"}), onramp="AROARAMP", canary="AROACANARY")

@@ -17,11 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.errors import BatchRefusedError, OutOfTimeError
-from metering.intake.batches import DecodedBatch, RefusedBatch
+from metering.intake.batches import Allowance, DecodedBatch, RefusedBatch
 from metering.intake.formats.compression import unpacked
-from metering.intake.ports import Allowance
 from metering.intake.work import CONTRACT_WORK, Work
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from metering.units import KIB, MIB
 from tests.support.heavy import assert_bounded
 from tests.support.memory.clock import UNHURRIED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import duckdb
 import pyarrow as pa
@@ -14,13 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.errors import ObjectDamagedError
-from metering.lake.parquet.frozen_months.account_groups import account_groups
-from metering.lake.parquet.frozen_months.account_index import add_account_index, metadata_of_accounts
-from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
-from metering.lake.parquet.usage_files import NAMES, USAGE_SCHEMA, usage_parquet, usage_table, usage_writer
-from metering.lake.ports import rows_of_days
-from metering.lake.usage_digest import in_order, usage_digest
-from metering.stores.bucket import closed_accounts_key, closed_days_key
+from metering.lake.parquet.frozen_months import ParquetFrozenFiles, account_groups
+from metering.lake.parquet.usage_files import (
+    NAMES,
+    USAGE_SCHEMA,
+    add_account_index,
+    metadata_of_accounts,
+    usage_parquet,
+    usage_table,
+    usage_writer,
+)
+from metering.lake.ports import in_order, rows_of_days, usage_digest
+from metering.stores.objects import closed_accounts_key, closed_days_key
 from metering.units import HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.frozen import freeze
@@ -31,9 +36,8 @@ from tests.support.memory.objects import MemoryObjectStore
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from typing import BinaryIO
 
-    from metering.ledger.frozen_months import FrozenMonth
+    from metering.ledger.periods import FrozenMonth
 
 MONTH, FIRST_S = "2026-10", 1_790_812_800
 Row = tuple[UsageKey, Total]

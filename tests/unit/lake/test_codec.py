@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from metering.lake.parquet.codec import ParquetRowCodec
-from metering.lake.parquet.schema import BOOKED_HOUR, LAKE_SCHEMA, STAGING_SCHEMA
-from metering.lake.ports import StagedBatch
-from metering.lake.rows import LAKE_COLUMNS
+from metering.lake.parquet.hour_rows import BOOKED_HOUR, LAKE_SCHEMA, STAGING_SCHEMA
+from metering.lake.ports import LAKE_COLUMNS, StagedBatch
 from tests.support.reading import SENT_AT_S, Desk, message, parquet, pointer, record
 
 if TYPE_CHECKING:

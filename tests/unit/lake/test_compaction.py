@@ -10,7 +10,7 @@ import pytest
 from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
 from metering.lake.plan import Plan
 from metering.ledger.booked_hours import pointer_key
-from metering.ledger.notes.lake.cleaning import Cleaning, cleanings
+from metering.ledger.notes.lake import Cleaning, cleanings
 from metering.ledger.runs import lake_chain, newest_run
 from metering.stores.writes import Put, Table, Update
 from metering.units import DAY_S, HOUR_S

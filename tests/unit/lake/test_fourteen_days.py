@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.lake.view import LakeView
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import HOUR, NOW_S, World, load_batches
 from tests.support.memory.lake import PlainLake

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.hours import month_bounds_s
-from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
-from metering.lake.ports import rows_of_days
-from metering.lake.usage_digest import in_order, row_place, usage_digest
-from metering.stores.bucket import closed_accounts_key, closed_days_key
+from metering.lake.parquet.frozen_months import ParquetFrozenFiles
+from metering.lake.ports import in_order, row_place, rows_of_days, usage_digest
+from metering.stores.objects import closed_accounts_key, closed_days_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType, sum_totals
 from tests.support.frozen import freeze
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from metering.ledger.frozen_months import FrozenMonth
+    from metering.ledger.periods import FrozenMonth
 
 MONTH = "2026-10"
 FIRST_S, _ = month_bounds_s(MONTH)

@@ -8,7 +8,7 @@ import pytest
 
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.ledger.commits import CommitRecord, commit_key
-from metering.ledger.notes.lake.orphan_passes import ORPHANS_KEY, OrphanPasses
+from metering.ledger.notes.lake import ORPHANS_KEY, OrphanPasses
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.lake_world import NOW_S, World, record

@@ -13,14 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.errors import ObjectDamagedError, ObjectMissingError
-from metering.intake.formats.exact_sums import exact_sum
-from metering.lake.parquet.hour_rows import STAGED_END_BYTES
+from metering.intake.formats.columns import exact_sum
+from metering.lake.parquet.hour_rows import STAGED_END_BYTES, STAGING_SCHEMA
 from metering.lake.parquet.reader import ParquetLakeReader
-from metering.lake.parquet.schema import STAGING_SCHEMA
 from metering.lake.parquet.writer import ParquetLakeWriter
-from metering.lake.rows import BATCH_QUERY, OWN_HOUR, USAGE_QUERY, RowQuery, batches_of, usage_of
-from metering.lake.usage_digest import in_order
-from metering.ledger.row_sources import RowSource
+from metering.lake.ports import (
+    BATCH_QUERY,
+    OWN_HOUR,
+    USAGE_QUERY,
+    Group,
+    MergedFile,
+    RowQuery,
+    batches_of,
+    in_order,
+    usage_of,
+)
+from metering.ledger.booked_hours import RowSource
 from metering.units import HOUR_S
 from metering.usage.totals import Total, add_totals, sum_totals
 from tests.support.lake_world import HOUR
@@ -29,9 +37,6 @@ from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from metering.lake.ports import MergedFile
-    from metering.lake.rows import Group
 
 FileRow = tuple[str, str, int, int, str]  # account, resource, bytes, start, batch
 Row = tuple[int, str, str, int, int, str]  # booked hour, and the same

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from metering.lake.plan import Backlog, Plan, make_plan
 from metering.ledger.booked_hours import Pending
-from metering.stores.bucket import lake_file_key
+from metering.stores.objects import lake_file_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.stage import compaction

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from metering.lake.parquet.reading_order import read_each
+from metering.lake.parquet.reader import read_each
 from metering.ledger.booked_hours import LakeFile
 
 LARGE = 12_000_000

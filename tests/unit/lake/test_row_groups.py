@@ -14,7 +14,7 @@ import pytest
 
 import lambdas
 import metering
-from metering.lake.parquet.row_groups import RowGroups
+from metering.lake.parquet.hour_rows import RowGroups
 
 _ROOTS = (Path(metering.__path__[0]), Path(lambdas.__path__[0]))
 # Who opens Parquet files of our own; formats that others wrote are opened by their rooms, in the calling thread too.

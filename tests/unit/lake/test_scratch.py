@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from metering.lake.parquet.scratch import scratch_folder
+from metering.lake.parquet.writer import scratch_folder
 
 _HOLD = """
 import sys, time
 from pathlib import Path
-from metering.lake.parquet.scratch import scratch_folder
+from metering.lake.parquet.writer import scratch_folder
 
 with scratch_folder(Path(sys.argv[1])) as folder:
     (folder / "0.arrows").write_bytes(b"x" * 1000)

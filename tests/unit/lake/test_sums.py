@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from metering.lake.parquet import sums
-from metering.lake.parquet.sums import Sums
-from metering.lake.rows import BATCH_QUERY
+from metering.lake.parquet import reader
+from metering.lake.parquet.reader import Sums
+from metering.lake.ports import BATCH_QUERY
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def part(first: int, count: int) -> pa.Table:
 
 
 def test_parts_of_ever_new_groups_are_summed_again_only_when_they_have_grown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sums, "_PARTIAL_ROWS", 100)
+    monkeypatch.setattr(reader, "_PARTIAL_ROWS", 100)
     made, summed = Sums(BATCH_QUERY), []
     whole = Sums.table
 

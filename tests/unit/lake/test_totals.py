@@ -11,16 +11,14 @@ from hypothesis import strategies as st
 
 from metering.errors import ObjectMissingError
 from metering.hours import month_bounds_s
-from metering.lake.orphans import OrphanCleaner
-from metering.lake.parquet.reader import ParquetLakeReader
-from metering.lake.parquet.summaries import ParquetTotals
+from metering.lake.cleaner import OrphanCleaner
+from metering.lake.parquet.reader import ParquetLakeReader, ParquetTotals
 from metering.lake.parquet.writer import ParquetLakeWriter
-from metering.lake.rows import USAGE_QUERY, usage_of
-from metering.lake.usage_digest import in_order
-from metering.ledger.booked_hours import LakeFile
-from metering.stores.bucket import hour_of_lake_key, lake_file_key, summary_key
+from metering.lake.ports import USAGE_QUERY, Group, RowQuery, in_order, usage_of
+from metering.ledger.booked_hours import LakeFile, RowSource
+from metering.stores.objects import hour_of_lake_key, lake_file_key, summary_key
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Total
+from metering.usage.totals import Total, UsageKey
 from tests.support.lake_readers import TotalsAlone
 from tests.support.lake_world import HOUR, World, record
 from tests.support.memory.clock import ManualClock
@@ -32,10 +30,6 @@ from tests.unit.lake.test_parquet_lake import Row, rows_of_a_commit, staging
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from metering.lake.rows import Group, RowQuery
-    from metering.ledger.row_sources import RowSource
-    from metering.usage.totals import UsageKey
 
 AFTER_S = month_bounds_s("2026-10")[1]
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.lake.rows import USAGE_QUERY, usage_of
-from metering.ledger.commits import CommitRecord
-from metering.ledger.waiting import waiting_commits
+from metering.lake.ports import USAGE_QUERY, usage_of
+from metering.ledger.commits import CommitRecord, waiting_commits
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import HOUR, NOW_S, World, record
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.lake.view import LakeView
-    from metering.ledger.row_sources import HourState
+    from metering.ledger.booked_hours import HourState
     from metering.usage.totals import Total, UsageKey
 
 LATE = NOW_S - 20 * DAY_S

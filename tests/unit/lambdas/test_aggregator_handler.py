@@ -11,10 +11,10 @@ from aws_lambda_powertools import Logger
 from lambdas.aggregator.handler import Intake, handle
 from lambdas.emf import EmfMetrics
 from lambdas.start import Started
-from metering.adapters.no_queue import NoQueue
+from metering.adapters.inert import NoQueue
 from metering.commit.aggregator import Aggregator
 from metering.errors import UnavailableError
-from metering.stores.queues import Redelivery
+from metering.stores.queues import Delivery, Queue, Redelivery
 from metering.stores.writes import Table
 from tests.support.memory.alerts import MemoryAlerts
 from tests.support.memory.clock import ManualClock
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import pytest
 
     from lambdas.sqs import SqsEvent
-    from metering.stores.deliveries import Delivery
-    from metering.stores.queues import Queue
 
 
 _NO_QUEUE = NoQueue()

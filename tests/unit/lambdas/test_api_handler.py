@@ -20,7 +20,7 @@ from tests.api.world import FIRST, ApiWorld
 from tests.unit.lambdas.api_requests import body_of, request
 
 if TYPE_CHECKING:
-    from metering.api.grants import Grant
+    from metering.api.authentication import Grant
 
 _NUMBERS = itertools.count()
 USAGE = "from=2026-11-01&to=2026-12-01&group_by=usage_type"

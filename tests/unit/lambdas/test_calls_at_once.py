@@ -10,7 +10,7 @@ import pytest
 from metering.adapters.aws.session import Access, Clients
 from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
 from metering.settings import as_environment
-from metering.stores.threads import CALLS_AT_ONCE
+from metering.stores.clock import CALLS_AT_ONCE
 from tests.support.format_ledger import FormatLedger
 from tests.support.stage import settings
 

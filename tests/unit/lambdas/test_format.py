@@ -13,7 +13,7 @@ import pytest
 import lambdas
 from lambdas.aggregator.handler import handler as aggregate
 from lambdas.api.handler import handler as answer
-from metering.adapters.aws.dynamodb.attributes import to_attributes
+from metering.adapters.aws.item_attributes import to_attributes
 from metering.adapters.aws.session import Access, Clients
 from metering.errors import FormatTooNewError, FormatTooOldError, GenerationError
 from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat

@@ -17,15 +17,15 @@ from lambdas.start import Started
 from metering.errors import LedgerCorruptError
 from metering.ledger.markers import marker_key
 from metering.ledger.notes.checks import DROPS_KEY
-from metering.ledger.notes.completeness import Completeness
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.ledger.notes.watch import Completeness
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.lake import rollup_tick
 from tests.support.lake_world import NOW_S, World, record
 
 if TYPE_CHECKING:
-    from metering.rollup.tick import RollupTick
+    from metering.rollup.rollup import RollupTick
     from metering.wiring.jobs import LakeJobs
 
 

@@ -13,7 +13,7 @@ from lambdas.emf import EmfMetrics
 from lambdas.onramp.handler import handle
 from lambdas.start import Started
 from metering.errors import UnavailableError
-from metering.onramps.balance import Others
+from metering.onramps.reading import Others
 from tests.support.log_events import bus_event, notification, through_sns
 from tests.unit.onramps.test_arrivals import KEY, Said, World, a_context
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.hours import rfc3339
-from metering.intake.notifications import drop_batch_id
-from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID, CANARY_BYTES, canary_batch_id, canary_body, slot_of
-from metering.ledger.notes.producers import refused_sender_key
+from metering.intake.envelopes import drop_batch_id
+from metering.ledger.notes.access import refused_sender_key
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, CANARY_BYTES, canary_batch_id, canary_body, slot_of
 from metering.operations.dead_letters import RedriveEffect
 from metering.producer.outlet import Outlet
 from metering.producer.producer import Producer
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S
 from tests.support.lake_world import NOW_S

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.commit.verdicts import Verdict
+from metering.commit.deduplication import Verdict
 from metering.errors import LedgerCorruptError
-from metering.ledger.markers import marker_key
+from metering.ledger.markers import marker_key, read_batches
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.ledger.snapshot import read_batches
 from metering.operations.alarms import Figure
-from metering.stores.writes import Key, Put, Table, Update
+from metering.stores.writes import Key, Put, Table, Update, Value
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import HOUR, NOW_S, World, record
 from tests.support.small_world import SmallWorld, batch, deliveries, delivery
 from tests.unit.operations.test_watch import Setup
-
-if TYPE_CHECKING:
-    from metering.stores.writes import Value
 
 
 def change(world: World | SmallWorld | Setup, key: Key, **changes: Value) -> None:

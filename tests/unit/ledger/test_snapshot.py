@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.ledger.conflicts import Conflict
-from metering.ledger.markers import Marker
+from metering.ledger.markers import Conflict, LedgerFacts, Marker, read_batches
 from metering.ledger.retries import RetryNote
-from metering.ledger.snapshot import LedgerFacts, read_batches
-from metering.stores.writes import Put, Table
+from metering.stores.writes import Item, Put, Table
 from metering.usage.totals import Total
 from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from metering.stores.writes import Item
 
 CONFLICT = Conflict(
     batch_id="b2",

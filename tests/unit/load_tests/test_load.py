@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from load_tests.deployed.sampler import CountedManifest
-from metering.audit.verify.manifest import ManifestHeader, header_line
-from metering.cli.sent_log import SentLog
+from metering.audit.verification import ManifestHeader, header_line
+from metering.cli.commands.developer.replay import SentLog
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import Synthesis
 from tests.support.small_world import NOW_S

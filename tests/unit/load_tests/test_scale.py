@@ -18,17 +18,16 @@ from load_tests.scale.projection import line, project
 from load_tests.scale.region import KINDS, ROUNDS, Region, account_id
 from load_tests.scale.staging import Staging
 from load_tests.scale.templates import Templates
-from metering.audit.marker_survey import MarkerSurvey
+from metering.audit.sequences import MarkerSurvey
 from metering.audit.source_keeping import sources_known
 from metering.hours import hour_label, month_bounds_s
-from metering.lake.parquet.reader import ParquetLakeReader
-from metering.lake.parquet.summaries import ParquetTotals
-from metering.lake.rows import BATCH_QUERY, batches_of
+from metering.lake.parquet.reader import ParquetLakeReader, ParquetTotals
+from metering.lake.ports import BATCH_QUERY, batches_of
 from metering.lake.view import LakeView
 from metering.ledger.booked_hours import LakeFile, Published
 from metering.ledger.markers import Marker, MarkerGlance, is_marker, marker_key
 from metering.ledger.usage.reading import UsageReading
-from metering.stores.bucket import lake_prefix
+from metering.stores.objects import lake_prefix
 from metering.stores.writes import Delete, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S, MIB
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals

@@ -6,18 +6,16 @@ import gzip
 import io
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.onramps.bills import ANY, Bills
-from metering.onramps.context.timeline import Timeline
+from metering.onramps.context.store import Timeline
 from metering.onramps.ingest.totals import Measured, measure
-from metering.onramps.kinds import ReadSettings, recognised
+from metering.onramps.kinds import LogKind, recognised
+from metering.onramps.reading import Block, FileName, ReadSettings
+from metering.onramps.sources import ANY, Bills
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.onramps.context.document import Context
-    from metering.onramps.kinds import LogKind
-    from metering.onramps.names import FileName
-    from metering.onramps.observations import Block
 
 SETTINGS = ReadSettings()
 

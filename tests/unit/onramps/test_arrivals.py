@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from metering.errors import UnavailableError
-from metering.intake.notifications import CreatedObject
+from metering.errors import LogFileRefusedError, UnavailableError
+from metering.intake.envelopes import CreatedObject
 from metering.onramps.arrivals import Arrival, Arrivals
-from metering.onramps.balance import NO_OTHERS, Others
-from metering.onramps.bills import NAMED, SHARED_SUBNETS, Bills
 from metering.onramps.context.document import Context
 from metering.onramps.context.facts import FlowLog
-from metering.onramps.names import FileName
-from metering.onramps.sources import LogSource
+from metering.onramps.reading import NO_OTHERS, FileName, Others
+from metering.onramps.sources import NAMED, SHARED_SUBNETS, Bills, LogSource
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.small_logs import NEEDS_CONTEXT
 
 if TYPE_CHECKING:
-    from metering.errors import LogFileRefusedError
     from metering.onramps.kinds import LogKind
 
 FLOWS = LogSource(

@@ -8,20 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.kinds import KINDS, ReadSettings
-from metering.onramps.mapped.kind import mapped_kind
-from metering.onramps.names import FileName
+from metering.onramps.kinds import KINDS, LogKind
+from metering.onramps.mapped import mapped_kind
+from metering.onramps.reading import FileName, ReadSettings
 from metering.units import MIB
 from tests.support.flow_logs import V2, line, read, text
 from tests.unit.onramps.readers import measured
-
-if TYPE_CHECKING:
-    from metering.onramps.kinds import LogKind
 
 _CSV = """
 format = "csv"

@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.cloudfront.areas import airport_of, areas_by_airport
-from metering.onramps.cloudfront.rows import LEGACY_FIELDS
+from metering.onramps.cloudfront import LEGACY_FIELDS, airport_of, areas_by_airport
 from metering.onramps.context.document import Context
 from metering.onramps.context.facts import Distribution
-from metering.onramps.kinds import KINDS, ReadSettings, recognised
+from metering.onramps.kinds import KINDS, recognised
 from tests.unit.onramps.readers import SETTINGS, Row, gzipped, measured, reasons, records
 
 if TYPE_CHECKING:
     from metering.onramps.ingest.totals import Measured
+    from metering.onramps.reading import ReadSettings
 
 ACCOUNT = "123456789012"
 DISTRIBUTION = "EMLARXS9EXAMPLE"

@@ -10,8 +10,7 @@ import pytest
 from metering.errors import UnavailableError
 from metering.hours import parse_hour
 from metering.onramps.context.description import SCHEMA
-from metering.onramps.context.keeping import ContextKeeper, is_due
-from metering.onramps.context.store import ContextStore
+from metering.onramps.context.store import ContextKeeper, ContextStore, is_due
 from metering.units import HOUR_S, MINUTE_S
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore

@@ -13,8 +13,7 @@ import pytest
 
 from metering.errors import LogFileRefusedError
 from metering.onramps.formats.flows.reader import read_flow_log
-from metering.onramps.kinds import ReadSettings
-from metering.onramps.observations import FlowHop
+from metering.onramps.reading import FlowHop, ReadSettings
 from metering.units import MIB
 from tests.support.flow_logs import ACCOUNT, KEY, START_S, known_name, nameless, read
 

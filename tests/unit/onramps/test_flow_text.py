@@ -7,9 +7,8 @@ import gzip
 import pytest
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.formats.flows.layout import fields
-from metering.onramps.kinds import ReadSettings
-from metering.onramps.observations import FlowHop
+from metering.onramps.formats.flows.columns import fields
+from metering.onramps.reading import FlowHop, ReadSettings
 from tests.support.flow_logs import ACCOUNT, HOUR_S, START_S, V2, line, members, nameless, read, text
 
 _INT64_MAX = 2**63 - 1

@@ -10,10 +10,9 @@ import pytest
 import zstandard
 
 from metering.errors import LogFileRefusedError, SettingsError
-from metering.onramps.mapped.document import parse_mapping
-from metering.onramps.mapped.kind import mapped_kind
-from metering.onramps.mapped.values import BYTE_UNITS, NumberRule, TextRule, TimeRule
-from metering.onramps.names import FileName
+from metering.onramps.mapped import mapped_kind
+from metering.onramps.mapping import BYTE_UNITS, NumberRule, TextRule, TimeRule, parse_mapping
+from metering.onramps.reading import FileName
 from tests.unit.onramps.readers import Row, gzipped, measured, reasons, records
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from metering.onramps.context.document import Context
-    from metering.onramps.observations import Block
+    from metering.onramps.reading import Block
 
 RECEIVER = "444444444444"
 H = hour_of(int(VALUES["start"]))

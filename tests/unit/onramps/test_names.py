@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from metering.onramps.kinds import KINDS, recognised
-from metering.onramps.names import MAX_IDENTITY_CHARS, flow_log_name
+from metering.onramps.reading import MAX_IDENTITY_CHARS, flow_log_name
 
 _BASE = "012345678901_vpcflowlogs_us-east-1_fl-0123456789abcdef0_20261124T1305Z_a1b2c3d4"
 _PLAIN = "acme/AWSLogs/012345678901/vpcflowlogs/us-east-1/2026/11/24/"

@@ -14,7 +14,7 @@ import zstandard
 from metering.errors import LogFileRefusedError
 from metering.onramps.formats.flows.reader import read_flow_log
 from metering.onramps.formats.pieces import Pieces
-from metering.onramps.kinds import ReadSettings
+from metering.onramps.reading import ReadSettings
 from metering.units import GIB, MIB
 from tests.support.flow_logs import known_name, line, members, read, text
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import metering.onramps as onramps
-from metering.onramps.ingest.advice import ADVICE, advice_of
-from metering.onramps.rules.hop_rules import hop_rules
+from metering.onramps.ingest.outcomes import ADVICE, advice_of
+from metering.onramps.rules.hop_judge import hop_rules
 
 OWN = {
     *("edge_unknown", "edge_not_logged", "global_service", "ranges_unknown", "peer_not_stated", "direction_unknown"),

@@ -6,8 +6,7 @@ import pytest
 
 from metering.errors import LogFileRefusedError
 from metering.onramps.ingest.files import kind_and_name
-from metering.onramps.kinds import KINDS, recognised
-from metering.onramps.refused_kinds import why_refused
+from metering.onramps.kinds import KINDS, recognised, why_refused
 
 ACCOUNT = "123456789012"
 DAY = f"AWSLogs/{ACCOUNT}/x/us-east-1/2026/11/24"

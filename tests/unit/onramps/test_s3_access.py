@@ -11,8 +11,7 @@ from metering.errors import LogFileRefusedError
 from metering.onramps.context.document import Context
 from metering.onramps.context.facts import Prefix, PublicAddress, Vpc
 from metering.onramps.kinds import recognised
-from metering.onramps.s3_access.lines import Misfit, Request, parse
-from metering.onramps.s3_access.repeats import Repeats
+from metering.onramps.s3_access import Misfit, Repeats, Request, parse
 from tests.unit.onramps.readers import Row, gzipped, measured, reasons, records
 
 ACCOUNT = "123456789012"

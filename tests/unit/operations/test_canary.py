@@ -10,20 +10,21 @@ import pytest
 from metering.errors import UnavailableError
 from metering.hours import hour_of
 from metering.lake.view import LakeView
-from metering.ledger.booked_hours import LakeFile, Pointer, Published
-from metering.ledger.commits import CommitRecord
+from metering.ledger.booked_hours import LakeFile, Pointer, Published, RowSource
+from metering.ledger.commits import CommitRecord, Waiting, waiting_key
 from metering.ledger.markers import Marker
-from metering.ledger.notes.canary_batches import (
+from metering.ledger.notes.checks import (
     CANARY_ACCOUNT_ID,
     CANARY_BYTES,
+    CanaryRun,
+    CanaryVerdict,
     canary_batch_id,
     canary_body,
+    canary_key,
     canary_usage_type,
 )
-from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict, canary_key
 from metering.ledger.usage.items import usage_item_key
 from metering.ledger.usage.reading import UsageReading
-from metering.ledger.waiting import Waiting, waiting_key
 from metering.operations.canary import Canary
 from metering.stores.writes import Put, Table
 from metering.units import MINUTE_S
@@ -38,8 +39,7 @@ from tests.support.usage_items import UsageEntry, change
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.lake.rows import Group, RowQuery
-    from metering.ledger.row_sources import RowSource
+    from metering.lake.ports import Group, RowQuery
 
 NOW_S = 1_800_000_030
 SLOT_S = NOW_S - 30

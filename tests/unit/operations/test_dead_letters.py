@@ -23,11 +23,10 @@ from tests.support.stage import ADMISSION
 
 if TYPE_CHECKING:
     from metering.intake.admission import Admission
-    from metering.stores.deliveries import Delivery
+    from metering.stores.queues import Delivery
 
-if TYPE_CHECKING:
-    from metering.intake.ports import Allowance
-    from metering.operations.dead_letters import DeadLetter
+from metering.intake.batches import Allowance
+from metering.operations.dead_letters import DeadLetter
 
 NOW_S = 1_800_000_000
 HOUR = NOW_S - NOW_S % HOUR_S

@@ -11,7 +11,7 @@ from metering.onramps.context.facts import FlowLog
 from metering.onramps.kinds import recognised
 from metering.onramps.plans import plan_key
 from metering.onramps.sources import LogSource
-from metering.operations.dead_log_files import DeadLogFiles
+from metering.operations.dead_letters import DeadLogFiles
 from metering.units import DAY_S, HOUR_S
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
-from metering.operations.deed_trail import FIRST_MONTH_S, DeedTrail
+from metering.operations.logged_errors import FIRST_MONTH_S, DeedTrail
 from metering.units import DAY_S
 from tests.support.memory.items import MemoryItemStore
 

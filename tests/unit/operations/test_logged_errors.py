@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from metering.operations.logged_errors import grouped
-from metering.operations.ports import LoggedLine
+from metering.operations.logged_errors import LoggedLine, grouped
 
 
 def line(text: str, at_ms: int = 1_000, *, function: str = "watch", request_id: str = "") -> LoggedLine:

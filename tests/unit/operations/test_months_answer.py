@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.billing.closing.checklist import Checklist, CheckState, CloseCheck
-from metering.billing.closing.closer import MonthState
+from metering.billing.checklist import Checklist, CheckState, CloseCheck
+from metering.billing.closer import MonthState
 from metering.hours import month_bounds_s
-from metering.reports.encodings import encoded_bytes
-from metering.reports.operators.months_answer import checklist_answer, corrections_since, frozen_answer, months_answer
-from metering.reports.parameters import InvalidParametersError
+from metering.reports.answer import encoded_bytes
+from metering.reports.operators.sources_answer import checklist_answer, corrections_since, frozen_answer, months_answer
 from metering.reports.query import month_columns
+from metering.reports.time_range import InvalidParametersError
 from metering.units import DAY_S
 from metering.usage.totals import Total
-from tests.support.lake_world import ACCOUNT
+from tests.support.lake_world import ACCOUNT, World
 from tests.unit.reports.test_closed_reports import OTHER, region
 
 if TYPE_CHECKING:
     from metering.reports.source import ReportSource
-    from tests.support.lake_world import World
 
 OCTOBER, NOVEMBER = month_bounds_s("2026-10")
 NOW_S = NOVEMBER + 4 * DAY_S

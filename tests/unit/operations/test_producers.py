@@ -12,10 +12,9 @@ from moto import mock_aws
 from metering.adapters.aws.producer_roles import IamProducerRoles
 from metering.adapters.aws.session import Access, Clients
 from metering.errors import OperationFailedError
-from metering.ledger.notes.canary_batches import canary_batch_id
-from metering.ledger.notes.canary_runs import CanaryRun
-from metering.ledger.notes.producers import refused_sender_item
-from metering.operations.producers import ProducerBook, producer_problems
+from metering.ledger.notes.access import refused_sender_item
+from metering.ledger.notes.checks import CanaryRun, canary_batch_id
+from metering.operations.access import ProducerBook, ProducerRoles, producer_problems
 from metering.stores.writes import Put, Table
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from metering.ledger.markers import Marker
-    from metering.operations.producers import ProducerRoles
 
 NOW_S = 1_795_521_600
 WORKLOAD = "arn:aws:iam::444455556666:role/edge-workload"

@@ -8,12 +8,12 @@ import pytest
 
 from metering.audit.freshness import Freshness
 from metering.hours import parse_hour
-from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
+from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
 from metering.ledger.notes.reconciliation import Reconciliation
-from metering.ledger.notes.watch_figures import FIGURES_KEY, WatchFigures
+from metering.ledger.notes.watch import FIGURES_KEY, WatchFigures
 from metering.ledger.periods import Period
 from metering.operations.alarms import ALARMS, AlarmSpec, Figure, alarm_name
-from metering.operations.ports import AlarmState, Subscriber
+from metering.operations.logged_errors import AlarmState, Subscriber
 from metering.operations.status import RegionStatus, Standing, StatusLine, StatusReader
 from metering.operations.watch import Watch
 from metering.stores.queues import Redelivery

@@ -7,8 +7,8 @@ from itertools import count
 import pytest
 
 from metering.errors import LedgerCorruptError, OperationFailedError
-from metering.ledger.notes.tokens import Role, StoredToken
-from metering.operations.tokens import MAX_LIFE_S, TokenBook, token_parts
+from metering.ledger.notes.access import Role, StoredToken
+from metering.operations.access import MAX_LIFE_S, TokenBook, token_parts
 from metering.stores.writes import Table
 from metering.units import DAY_S
 from tests.support.memory.clock import ManualClock

@@ -9,20 +9,16 @@ import pytest
 from metering.audit.freshness import Freshness
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.hours import hour_of
-from metering.ledger.conflicts import conflict_seen_item
-from metering.ledger.notes.biller import BillerFigures
-from metering.ledger.notes.canary_runs import CanaryRun, CanaryVerdict
-from metering.ledger.notes.completeness import COMPLETENESS_KEY, Completeness
-from metering.ledger.notes.lake.cleaning import Cleaning
-from metering.ledger.notes.lake.figures import LakeFigures
-from metering.ledger.notes.lake.orphan_passes import OrphanPasses
+from metering.ledger.commits import Waiting
+from metering.ledger.markers import conflict_seen_item
+from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
+from metering.ledger.notes.lake import Cleaning, LakeFigures, OrphanPasses
 from metering.ledger.notes.log_sources import LogFigures
-from metering.ledger.notes.reconciliation import Backlog, Reconciliation
-from metering.ledger.notes.sources import SourceFigures, SourceState
-from metering.ledger.notes.watch_state import WATCH_KEY
+from metering.ledger.notes.money import BillerFigures
+from metering.ledger.notes.reconciliation import Backlog, Reconciliation, SourceFigures, SourceState
+from metering.ledger.notes.watch import COMPLETENESS_KEY, WATCH_KEY, Completeness
 from metering.ledger.runs import Run
-from metering.ledger.usage.beyond_cap import KindsBeyondCap
-from metering.ledger.waiting import Waiting
+from metering.ledger.usage.kinds import KindsBeyondCap
 from metering.operations.alarms import ALARMS, LOG_FIGURES, Figure
 from metering.operations.watch import LISTED_LATE_S, Watch
 from metering.stores.queues import Redelivery

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from metering.ledger.markers import Marker, is_marker
 from metering.producer.outlet import Outlet
 from metering.producer.producer import Producer
-from metering.stores.deliveries import Delivery
+from metering.stores.queues import Delivery
 from metering.stores.writes import Table
 from tests.support.lake_world import World, record
 from tests.support.memory.queues import MemoryQueue

@@ -17,9 +17,8 @@ import pytest
 
 from metering.errors import OperationFailedError, UnavailableError
 from metering.intake.work import MAX_RECORDS
-from metering.producer.batches import BATCH_BYTES
-from metering.producer.failures import JournalError, KeyReusedError, NotSentError, RecordsRefusedError
-from metering.producer.outlet import Place
+from metering.producer.batches import BATCH_BYTES, JournalError, KeyReusedError, NotSentError, RecordsRefusedError
+from metering.producer.outlet import Outlet, Place
 from metering.producer.producer import Producer
 from metering.units import DAY_S, MIB
 from tests.support.lake_world import record
@@ -27,8 +26,6 @@ from tests.unit.producer.meter import Meter, expected, records_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from metering.producer.outlet import Outlet
 
 ROOT = Path(__file__).parents[3]
 
@@ -129,8 +126,7 @@ def test_records_are_split_by_their_size_and_what_is_above_a_message_is_an_objec
 @pytest.mark.parametrize("source_id", ["edge", "\U0001f4e6" * 128])
 def test_a_message_is_never_larger_than_the_queue_takes(tmp_path: Path, source_id: str, over: int) -> None:
     """A batch on the border goes inline or as an object, whatever its source and number need."""
-    from metering.producer.batches import INLINE_BYTES, split
-    from metering.producer.records import record_lines
+    from metering.producer.batches import INLINE_BYTES, record_lines, split
 
     half = [{**each, "note": ""} for each in records_of(1, 2)]
     room = INLINE_BYTES - 1 - sum(len(line) + 1 for line in record_lines(half)) + over

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from metering.errors import LedgerCorruptError
 from metering.intake.batches import RefusedRecord
 from metering.quarantine.documents import QuarantinedBatch, QuarantinedRecord, decode_records, encode_records
-from metering.stores.bucket import commit_of_refused_records, quarantined_batch_key, refused_records_key
+from metering.stores.objects import commit_of_refused_records, quarantined_batch_key, refused_records_key
 
 _PROBLEMS = st.lists(st.tuples(st.text(min_size=1), st.text()), min_size=1, max_size=3).map(tuple)
 _RECORDS = st.builds(RefusedRecord, position=st.integers(0, 50_000), reasons=_PROBLEMS, raw=st.text())

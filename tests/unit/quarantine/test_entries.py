@@ -10,13 +10,11 @@ import pytest
 
 from metering.errors import OperationFailedError
 from metering.intake.batches import RefusedRecord
-from metering.ledger.conflicts import Conflict
-from metering.ledger.markers import Marker, marker_key
+from metering.ledger.markers import Conflict, Marker, marker_key
 from metering.ledger.retries import Alias
-from metering.quarantine.comparison import readable
-from metering.quarantine.documents import QuarantinedBatch, encode_records
+from metering.quarantine.documents import QuarantinedBatch, encode_records, readable
 from metering.quarantine.entries import QuarantineEntries
-from metering.stores.bucket import refused_records_key
+from metering.stores.objects import refused_records_key
 from metering.stores.writes import Put, Table
 from metering.units import MIB
 from metering.usage.totals import Total

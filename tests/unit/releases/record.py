@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metering.adapters.aws.dynamodb.attributes import to_attributes
-from metering.stores.deliveries import Delivery
+from metering.adapters.aws.item_attributes import to_attributes
+from metering.stores.queues import Delivery
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import World, record

@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from metering.intake.batches import DecodedBatch
-from metering.replay.given import InputError, read_records
-from metering.replay.traffic import given_traffic
+from metering.replay.given import InputError, given_traffic, read_records
 from tests.support.lake_world import record
 from tests.support.reading import Desk
 from tests.support.stage import ADMISSION

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.audit.verify.manifest import SentBatch
+from metering.audit.verification import SentBatch
 from metering.errors import UnavailableError
 from metering.replay import sender as sender_module
-from metering.replay.forms import Upload
 from metering.replay.sender import Sender, SendingFailedError
-from metering.replay.synthesis import Shipment
+from metering.replay.synthesis import Shipment, Upload
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue

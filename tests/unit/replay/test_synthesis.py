@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.audit.verify.manifest import (
+from metering.audit.verification import (
     ManifestError,
     ManifestHeader,
     body_digest,
@@ -19,10 +19,8 @@ from metering.audit.verify.manifest import (
     read_sent,
     sent_line,
 )
-from metering.replay.expectation import expected_totals, expected_usage_type
-from metering.replay.flows import FLOWS
 from metering.replay.given import SAMPLE, InputError, read_records
-from metering.replay.records import RecordGenerator
+from metering.replay.records import FLOWS, RecordGenerator, expected_totals, expected_usage_type
 from metering.replay.scenarios import SCENARIOS, Form
 from metering.replay.synthesis import Shipment, Synthesis, replay_name
 from tests.support.drawn_records import record_dicts

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from metering.audit.held_back import Complete
+from metering.audit.freshness import Complete
 from metering.cli.printing.output import Format, encoded
 from metering.errors import ObjectMissingError
 from metering.hours import month_bounds_s, rfc3339
 from metering.reports.query import DetailColumn, UsageQuery
 from metering.reports.source import ReportSource, report_rows
 from metering.reports.usage_answer import usage_answer
-from metering.stores.bucket import closed_days_key
+from metering.stores.objects import closed_days_key
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total

@@ -6,18 +6,17 @@ import itertools
 
 import pytest
 
-from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.usage.months import MonthUsage
-from metering.reports.costs.columns.costs import ColumnCosts
-from metering.reports.costs.query import CostQuery
-from metering.reports.costs.rows import CostRows, rows_of
-from metering.reports.names import missing_names
-from metering.reports.parameters import InvalidParametersError
+from metering.reports.costs.column_costs import ColumnCosts
+from metering.reports.costs.rows import CostQuery, CostRows, rows_of
 from metering.reports.query import GroupColumn, UsageParameters, UsageQuery
 from metering.reports.source import report_rows
+from metering.reports.time_range import InvalidParametersError
+from metering.reports.usage_answer import missing_names
 from metering.reports.usage_rows import Seen
-from metering.usage.locations import LOCATION, parse_location
+from metering.usage.usage_types import LOCATION, parse_location
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
 from tests.support.month_usage import MemoryMonth
 from tests.support.priced import BEGIN_S, END_S, MONTH, US_TIERS, allowance, book, gb, product, used

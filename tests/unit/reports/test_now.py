@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.reports.query import UsageParameters, UsageQuery
-from metering.reports.source import report_rows
+from metering.reports.query import GroupColumn, UsageParameters, UsageQuery
+from metering.reports.source import UsageTable, report_rows
 from metering.reports.usage_answer import query_document
-from metering.reports.usage_rows import NotRolledUp, Seen
-from metering.reports.usage_table import UsageTable
+from metering.reports.usage_rows import NotRolledUp, Seen, UsageRow
 from metering.rollup.as_of_now import TooMuchWaitsError
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
-
-if TYPE_CHECKING:
-    from metering.reports.query import GroupColumn
-    from metering.reports.usage_rows import UsageRow
 
 OTHER = "210987654321"
 

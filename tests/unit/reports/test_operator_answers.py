@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
-from metering.ledger.notes.reconciliation import Backlog, Reconciliation
-from metering.ledger.notes.sources import SourceFigures, SourceState
+from metering.ledger.notes.reconciliation import Backlog, Reconciliation, SourceFigures, SourceState
 from metering.quarantine.entries import QuarantineEntries
-from metering.reports.encodings import encoded_bytes
-from metering.reports.operators.deeds_answer import deeds_answer
+from metering.reports.answer import encoded_bytes
+from metering.reports.operators.producers_answer import deeds_answer
 from metering.reports.operators.quarantine_answer import entries_answer, entry_answer
 from metering.reports.operators.sources_answer import sources_answer
 from metering.units import DAY_S, HOUR_S

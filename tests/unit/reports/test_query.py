@@ -8,14 +8,11 @@ from decimal import Decimal
 
 import pytest
 
-from metering.cli.commands.analyst.storage import storage_answer
+from metering.cli.commands.analyst.lake import storage_answer
 from metering.cli.printing.output import Format, encoded
-from metering.lake.parquet.batch_sizes import JsonBatchSizer
-from metering.operations.own_costs.list_prices import StoragePrices
-from metering.operations.own_costs.storage import StorageReport, StorageReporter
-from metering.reports.sql.answer import result_answer
-from metering.reports.sql.query import LakeQuery, RegionLake
-from metering.reports.sql.statements import QueryError
+from metering.lake.parquet.codec import JsonBatchSizer
+from metering.operations.own_costs import StoragePrices, StorageReport, StorageReporter
+from metering.reports.sql.query import LakeQuery, QueryError, RegionLake, result_answer
 from metering.units import DAY_S, GIB, HOUR_S
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, load_batches, record
 from tests.unit.billing.test_months import FIRST_S, MONTH, world_with_october

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.hours import parse_hour, rfc3339
-from metering.reports.parameters import InvalidParametersError
-from metering.reports.query import UsageParameters
+from metering.reports.query import UsageParameters, UsageQuery
 from metering.reports.source import report_rows
-from metering.reports.time_range import time_range
+from metering.reports.time_range import InvalidParametersError, time_range
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
-
-if TYPE_CHECKING:
-    from metering.reports.query import UsageQuery
 
 
 def query(start: str | None, end: str | None = None, **more: object) -> UsageQuery:

@@ -9,13 +9,12 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from metering.audit.held_back import Complete
+from metering.audit.freshness import Complete
 from metering.cli.printing.output import Format, encoded
-from metering.reports.parameters import InvalidParametersError
 from metering.reports.query import UsageParameters, UsageQuery
-from metering.reports.ranking import in_order
+from metering.reports.time_range import InvalidParametersError
 from metering.reports.usage_answer import usage_answer
-from metering.reports.usage_rows import UsageRow
+from metering.reports.usage_rows import UsageRow, in_order
 from metering.usage.totals import Total
 from tests.support.lake_world import NOW_S
 

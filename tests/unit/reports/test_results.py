@@ -17,11 +17,8 @@ from hypothesis import strategies as st
 
 from metering.cli.printing.output import Format, encoded
 from metering.errors import OperationFailedError
-from metering.reports.answer import Answer, Cell, Column
-from metering.reports.encodings import encoded_bytes
-from metering.reports.sql.answer import result_answer
-from metering.reports.sql.query import LakeQuery, RegionLake
-from metering.reports.sql.rows import PART_ROWS, MappedRows, StoredRows
+from metering.reports.answer import Answer, Cell, Column, encoded_bytes
+from metering.reports.sql.query import PART_ROWS, LakeQuery, MappedRows, RegionLake, StoredRows, result_answer
 from tests.support.lake_world import World
 
 if TYPE_CHECKING:
@@ -114,8 +111,8 @@ def test_times_are_those_of_rfc_3339() -> None:
 
 _LARGE = """
 import resource, sys
-from metering.reports.encodings import PIECES
-from metering.reports.sql.answer import result_answer
+from metering.reports.answer import PIECES
+from metering.reports.sql.query import result_answer
 from metering.reports.sql.query import LakeQuery, RegionLake
 from tests.support.lake_world import World
 world = World()

@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 
 import metering
 from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
-from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
+from metering.lake.parquet.frozen_months import ParquetFrozenFiles
 from metering.reports.sql import query, scan
 from metering.reports.sql.ahead import Stop
 from metering.reports.sql.query import LakeQuery, QueryStoppedError, RegionLake
 from metering.reports.sql.scan import QUERY_SCHEMA, LakeRows, Part, ScanState
-from metering.stores.bucket import summary_key
+from metering.stores.objects import summary_key
 from metering.units import HOUR_S
 from tests.support.lake_world import ACCOUNT, HOUR, World, record
 from tests.support.slow_lake import ask_again_and_again, slow_lake

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.reports.sql.query import LakeQuery, RegionLake
+from metering.reports.sql.query import LakeQuery, QueryError, RegionLake
 from metering.reports.sql.scan import QUERY_SCHEMA
-from metering.reports.sql.statements import QueryError
 from metering.units import HOUR_S
 from tests.support.lake_world import ACCOUNT, HOUR, World, record
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from metering.reports.query import UsageQuery
-from metering.reports.source import ReportSource, report_rows
+from metering.reports.source import ReportSource, UsageTable, report_rows
 from metering.reports.usage_rows import grouped
-from metering.reports.usage_table import UsageTable
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record

@@ -7,9 +7,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from metering.reports.parameters import InvalidParametersError
 from metering.reports.query import UsageParameters
-from metering.reports.time_range import TIMES_HELP, WORDS, shown, splits_an_hour, time_range, zone_of
+from metering.reports.time_range import (
+    TIMES_HELP,
+    WORDS,
+    InvalidParametersError,
+    shown,
+    splits_an_hour,
+    time_range,
+    zone_of,
+)
 from metering.units import HOUR_S
 from tests.support.lake_world import NOW_S
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from metering.audit.held_back import Complete, HeldBack
+from metering.audit.freshness import Complete, HeldBack
 from metering.hours import month_bounds_s, rfc3339
-from metering.reports.encodings import encoded_bytes
+from metering.reports.answer import encoded_bytes
 from metering.reports.query import UsageParameters
 from metering.reports.source import report_periods, report_rows
 from metering.reports.usage_answer import usage_answer

@@ -9,11 +9,10 @@ from itertools import product
 
 import pytest
 
-from metering.audit.held_back import Complete, HeldBack
+from metering.audit.freshness import Complete, HeldBack
 from metering.hours import month_bounds_s
 from metering.ledger.notes.reconciliation import Reconciliation
-from metering.reports.page.figures import figures_of, largest, page_query
-from metering.reports.page.usage_page import MOST_ACCOUNTS, UsagePage
+from metering.reports.page import MOST_ACCOUNTS, UsagePage, figures_of, largest, page_query
 from metering.reports.query import UsageQuery
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total

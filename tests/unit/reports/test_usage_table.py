@@ -16,16 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from load_tests.booked_usage import book, updates_of
-from metering.audit.held_back import Complete
+from metering.audit.freshness import Complete
 from metering.cli.printing.output import Format, encoded
 from metering.errors import LedgerCorruptError
 from metering.hours import month_bounds_s, parse_hour
-from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.ledger.usage.kinds import kind_key, number_key
-from metering.reports.query import MONTH_COLUMNS, UsageQuery, months_between
+from metering.reports.query import MONTH_COLUMNS, GroupColumn, UsageQuery, months_between
+from metering.reports.source import UsageTable
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import UsageRow, grouped
-from metering.reports.usage_table import UsageTable
 from metering.stores.writes import Table
 from metering.units import DAY_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType
@@ -33,8 +33,6 @@ from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from metering.reports.query import GroupColumn
 
 HOUR_S = parse_hour("2026-11-24T13")
 ACCOUNT, OTHER = "111111111111", "222222222222"

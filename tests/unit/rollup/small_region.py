@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_of
-from metering.ledger.contradictions import Contradictions
+from metering.ledger.commits import Waiting
+from metering.ledger.runs import Contradictions
 from metering.ledger.usage.items import is_usage_item
 from metering.ledger.usage.kinds import KindNumbers
 from metering.ledger.usage.reading import UsageReading
-from metering.ledger.waiting import Waiting
 from metering.rollup.rollup import Rollup, RollupPolicy
-from metering.stores.bucket import staging_key
-from metering.stores.retrying import Retrier
-from metering.stores.writes import ActionLimits, Put, Table
+from metering.stores.clock import Retrier
+from metering.stores.objects import ObjectStore, staging_key
+from metering.stores.writes import ActionLimits, Item, Put, Table
 from metering.units import HOUR_S
-from metering.usage.totals import add_totals, by_hour
+from metering.usage.totals import Total, UsageKey, add_totals, by_hour
 from tests.support.memory.alerts import MemoryAlerts
 from tests.support.memory.clock import DeadlineAt, ManualClock
 from tests.support.memory.entropy import SeededEntropy
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from metering.stores.items import ItemStore
-    from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Item
-    from metering.usage.totals import Total, UsageKey
 
 NOW_S = 1_795_651_200  # 2026-11-26T00:00Z
 ACCOUNT = "123456789012"

@@ -8,9 +8,9 @@ from itertools import count
 import pytest
 
 from metering.errors import GenerationError, LedgerCorruptError, UnavailableError
+from metering.ledger.commits import waiting_in, waiting_key
 from metering.ledger.runs import Run, newest_run, run_key
 from metering.ledger.usage.kinds import partition_of_kinds
-from metering.ledger.waiting import waiting_in, waiting_key
 from metering.stores.writes import Key, Put, Table, Update, Value
 from metering.units import DAY_S
 from tests.unit.rollup.interruptions import AtCall, KilledError, die

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.ledger.booked_hours import pending_in, pointers_of
-from metering.ledger.waiting import waiting_in
+from metering.ledger.commits import waiting_in
 from metering.units import HOUR_S
 from tests.unit.rollup.interruptions import AtCall, KilledError, die, lose
 from tests.unit.rollup.small_region import NOW_S, SmallRegion, row

@@ -10,9 +10,9 @@ import pytest
 from metering import metric_names
 from metering.errors import LedgerCorruptError
 from metering.ledger.booked_hours import Pending, Pointer, pending_in, pointers_of
+from metering.ledger.commits import waiting_in, waiting_key
 from metering.ledger.runs import newest_run
-from metering.ledger.usage.beyond_cap import BEYOND_CAP_PK, KindsBeyondCap
-from metering.ledger.waiting import waiting_in, waiting_key
+from metering.ledger.usage.kinds import BEYOND_CAP_PK, KindsBeyondCap
 from metering.stores.writes import Table, Update
 from metering.units import HOUR_S
 from tests.unit.rollup.interruptions import AtCall, KilledError, die

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from metering.ledger.notes.lake.cleaning import Cleaning, cleanings
+from metering.ledger.notes.lake import Cleaning, cleanings
 from metering.ledger.runs import Run, newest_first, newest_run
 from metering.rollup import cleaner
 from metering.rollup.cleaner import RollupCleaner
-from metering.stores.retrying import Retrier
+from metering.stores.clock import Retrier
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from tests.unit.rollup.interruptions import AtCall, KilledError, die

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.ledger.commits import waiting_in
 from metering.ledger.runs import newest_first
-from metering.ledger.waiting import waiting_in
-from metering.rollup.tick import RollupTick
+from metering.rollup.rollup import RollupTick
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.unit.rollup.small_region import SmallRegion, row
 

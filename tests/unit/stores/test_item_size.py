@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.stores.item_size import item_bytes, value_bytes
+from metering.stores.items import item_bytes, value_bytes
 
 if TYPE_CHECKING:
     from metering.stores.writes import Value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from metering.errors import LedgerCorruptError, UnavailableError
-from metering.stores.retrying import Retrier
+from metering.stores.clock import Retrier
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.entropy import SeededEntropy
 

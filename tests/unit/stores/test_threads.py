@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.stores.threads import do_all, side_by_side
+from metering.stores.clock import do_all, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

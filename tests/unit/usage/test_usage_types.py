@@ -6,8 +6,7 @@ from importlib import resources
 
 import pytest
 
-from metering.usage.locations import Location, parse_location, partition_of
-from metering.usage.usage_types import billing_prefixes, classify
+from metering.usage.usage_types import Location, billing_prefixes, classify, parse_location, partition_of
 
 
 def usage_type(direction: str, from_text: str, to_text: str) -> str:

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.audit.reconcile.hour_check import describe_key
-from metering.billing.closing.checklist import ACCEPTABLE
-from metering.billing.closing.refusals import NotClosable, PeriodNotClosableError
-from metering.cli.all_regions import everywhere, of_region
+from metering.audit.hour_check import describe_key
+from metering.billing.checklist import ACCEPTABLE, Checklist
+from metering.billing.freezing import NotClosable, PeriodNotClosableError
 from metering.cli.command import Session, command, progress, say
 from metering.cli.commands.analyst.lake import NoDeadline, counts_answer
 from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.fleet import everywhere, of_region
+from metering.cli.options import FROM_OPTION, TO_OPTION
 from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf
-from metering.cli.times import FROM_OPTION, TO_OPTION
 from metering.hours import hour_label, month_bounds_s, month_of, rfc3339
 from metering.reports.answer import Answer, Column, Json
-from metering.reports.operators.months_answer import checklist_answer, corrections_since, frozen_answer, months_answer
+from metering.reports.operators.sources_answer import checklist_answer, corrections_since, frozen_answer, months_answer
 from metering.reports.query import MONTH_COLUMNS, month_columns
 from metering.reports.time_range import time_range
 from metering.units import DAY_S, counted
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from metering.audit.rebuild import RebuildStep, UsageRebuild
-    from metering.audit.reconcile.month_check import MonthStep
+    from metering.audit.reconciler import MonthStep
     from metering.audit.repair import Repair
-    from metering.billing.closing.checklist import Checklist
     from metering.wiring.connection import RegionConnection
 
 period = typer.Typer(help="Billing months: list them, close one for good, show it, verify it.", no_args_is_help=True)
@@ -124,7 +123,7 @@ def period_close(
 def period_list(session: Session, corrections: CorrectionsOption = False) -> None:
     """List the months since the first row: state, frozen totals, when and by whom each was closed."""
     from metering.ledger.notes.deeds import DeedState
-    from metering.operations.deed_trail import DeedTrail
+    from metering.operations.logged_errors import DeedTrail
     from metering.wiring.reports import report_source
 
     now_s = int(time.time())

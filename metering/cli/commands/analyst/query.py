@@ -1,36 +1,39 @@
-"""`metering query`: SQL over the exact view of the lake."""
+"""`metering query` and `serve`: SQL over the exact view of the lake, and the HTTP API with its page on this machine."""
 
 from __future__ import annotations
 
+import importlib.util
+import secrets
 import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from metering.cli.all_regions import connections
 from metering.cli.command import Session, command, say
-from metering.cli.durations import parse_duration
-from metering.cli.failures import WrongUsageError
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.fleet import asks_for_all, connections
+from metering.cli.options import FROM_OPTION, TO_OPTION, LastOption, ZoneOption, parse_duration
 from metering.cli.printing.output import Format
-from metering.cli.times import FROM_OPTION, TO_OPTION, LastOption, ZoneOption
 from metering.hours import hour_of
-from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID, CANARY_SERVICE
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, CANARY_SERVICE
 from metering.reports.time_range import shown, splits_an_hour, time_range, zone_of
 from metering.units import DAY_S, HOUR_S, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import tzinfo
 
+    from metering.api.parts import ApiParts
+    from metering.api.serving import LocalServer
     from metering.reports.answer import Answer
-    from metering.reports.sql.query import QueryResult
-    from metering.reports.sql.statements import QueryError
+    from metering.reports.sql.query import QueryError, QueryResult
+    from metering.wiring.answers.costs import BillingRegions
     from metering.wiring.connection import RegionConnection
+
 
 query_app = typer.Typer()
 
@@ -84,8 +87,7 @@ def query(
     --from and --to select rows by their start, to the second. A correction of a closed month counts at the beginning
     of the hour that it is booked in. Results of any size are written: what memory does not hold lies below TMPDIR.
     """
-    from metering.reports.sql.answer import result_answer
-    from metering.reports.sql.statements import QueryError, expect_one_statement
+    from metering.reports.sql.query import QueryError, expect_one_statement, result_answer
 
     timeout_s = parse_duration(timeout, "--timeout")
     if timeout_s == 0:
@@ -120,7 +122,7 @@ def query_answer(regions: Sequence[RegionConnection], sql: str, *, from_s: int, 
         QueryError: The statement is wrong.
         QueryStoppedError: The query took longer than `timeout_s`.
     """
-    from metering.reports.sql.answer import result_answer
+    from metering.reports.sql.query import result_answer
 
     return result_answer(_result(regions, sql, from_s=from_s, to_s=to_s, timeout_s=timeout_s))
 
@@ -210,3 +212,118 @@ def _tell_of_canary(sql: str, *, with_canary: bool) -> None:
 def _tell_of_hours(zone: tzinfo, now_s: int) -> None:
     if zone is not UTC and splits_an_hour(hour_of(now_s), hour_of(now_s) + HOUR_S, zone):
         say(f"`hour` is a UTC hour. Days of {zone} begin within one: group by start_time instead.", style="yellow")
+
+
+serve_app = typer.Typer()
+
+_SERVE_EXAMPLES = """Examples:
+
+    metering serve
+
+    metering serve --region all --stage prod --port 8090
+"""
+_NEEDED = ("fastapi", "uvicorn")
+_MOST_PORT = 65_535
+
+
+@command(serve_app, "serve", everywhere=True, epilog=_SERVE_EXAMPLES)
+def serve(
+    session: Session,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=_MOST_PORT, metavar="PORT", help="Port of 127.0.0.1; 0: any free one.")
+    ] = 8080,
+) -> None:
+    """Serve the HTTP API and the usage explorer on this machine, with your own credentials; it only reads.
+
+    Nothing is deployed, and no other machine can reach it. It prints a link with a new token, which is good until
+    it stops; whatever the credentials allow, no call is made that changes something. With --region all, regions are
+    merged as the reports do.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise WrongUsageError(
+            f"This needs {' and '.join(missing)}, which this installation lacks.",
+            "Install it: pip install 'transfer-metering[cli,serve]'",
+        )
+    # As the tokens of the API are: the page and programs take either.
+    secret = f"mtr_{secrets.token_hex(8)}_{secrets.token_hex(32)}"
+    parts = _parts(session, secret)
+    server = _server(parts, port)
+    where = "all its regions" if parts.everywhere else parts.regions[0].region
+    say(f"The usage explorer of stage {session.stage} in {where}, and the HTTP API behind it. It only reads.")
+    sys.stdout.write(f"{server.url}#token={secret}\n")
+    sys.stdout.flush()
+    say("The link holds the token: whoever has it sees all usage, as long as this runs. Ctrl-C stops it.")
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        # That is how it ends.
+        say("Stopped.")
+
+
+def _parts(session: Session, secret: str) -> ApiParts:
+    place = _Place()
+    regions = [place.opened(each) for each in connections(session)]
+    billing = _billing(session, place)
+    # Slow to import, and a command that cannot reach its region does not need it.
+    from metering.api.authentication import Limits, OneToken
+    from metering.api.parts import ApiParts
+    from metering.wiring.answers.usage import Everywhere
+
+    return ApiParts(
+        regions=regions,
+        tokens=OneToken(secret=secret),
+        # One person asks, and pays: nobody else is to be kept from asking. Budgets of a request hold as anywhere.
+        limits=Limits(
+            token_rate_per_s=1_000.0,
+            token_burst=1_000,
+            token_reads_per_s=1_000.0,
+            token_reads=100_000,
+            deadline_s=300.0,
+        ),
+        clock=regions[0].clock,
+        everywhere=Everywhere(left_out=session.regions.left_out) if asks_for_all(session) else None,
+        billing=None if billing is None else lambda: billing,
+    )
+
+
+class _Place:
+    """Regions of a stage over clients that only read, each once."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, RegionConnection] = {}
+
+    def opened(self, region: RegionConnection) -> RegionConnection:
+        """The region, with what its requests share made: errors show now, and no two threads make the same thing."""
+        if region.region not in self._opened:
+            made = self._opened[region.region] = region.read_only()
+            _ = (made.items, made.objects, made.settings, made.view)
+        return self._opened[region.region]
+
+
+def _billing(session: Session, place: _Place) -> BillingRegions | None:
+    from metering.cli.billing.home import billing_home, billing_regions
+    from metering.wiring.answers.costs import BillingRegions
+
+    try:
+        home = billing_home(session)
+        regions = billing_regions(session, home)
+    except CommandFailedError as error:
+        say(f"Costs are not served: {error}", "yellow")
+        return None
+    return BillingRegions(
+        home=place.opened(home), regions=[place.opened(each) for each in regions], left_out=session.regions.left_out
+    )
+
+
+def _server(parts: ApiParts, port: int) -> LocalServer:
+    from metering.api.app import build
+    from metering.api.serving import LocalServer
+
+    try:
+        return LocalServer(app=build(parts), port=port)
+    except OSError as error:
+        raise CommandFailedError(
+            f"Port {port} of this machine cannot be had ({error.strerror}).",
+            "Name another one with --port, or 0 for any that is free.",
+        ) from error

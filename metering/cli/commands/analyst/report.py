@@ -1,32 +1,112 @@
-"""`metering report`: totals of usage."""
+"""`metering report`, `accounts` and `trace`: totals of usage, who has any, and what a number is the sum of."""
 
 from __future__ import annotations
 
+import shlex
 import time
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.all_regions import asks_for_all, connections
+from metering.audit.freshness import Complete, merged
 from metering.cli.command import Session, command, say
-from metering.cli.printing.output import Format
-from metering.cli.times import LastOption, ZoneOption
-from metering.cli.usage_html import check_page, write_page
-from metering.hours import month_of
-from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID, of_canary
-from metering.reports.query import DETAIL_COLUMNS, GROUP_COLUMNS, UsageParameters
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.fleet import asks_for_all, connections
+from metering.cli.options import LastOption, ZoneOption
+from metering.cli.printing.output import Format, write_whole
+from metering.hours import month_of, rfc3339
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, of_canary
+from metering.reports.accounts import COLUMNS, AccountsParameters
+from metering.reports.page import MOST_ACCOUNTS, TOP_ACCOUNTS, UsagePage, figures_of, page_query
+from metering.reports.query import DETAIL_COLUMNS, GROUP_COLUMNS, TraceParameters, UsageParameters, UsageQuery
+from metering.reports.source import naming, report_entries, report_periods
 from metering.reports.time_range import shown
-from metering.reports.usage_answer import waiting_lines
+from metering.reports.usage_answer import MissingName, waiting_lines
+from metering.reports.usage_rows import NotRolledUp, Seen, UsageRow
+from metering.units import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from metering.cli.printing.table import Chart
-    from metering.reports.names import MissingName
-    from metering.reports.query import UsageQuery
-    from metering.reports.usage_rows import UsageRow
+    from metering.ledger.notes.reconciliation import Reconciliation
+    from metering.wiring.answers.trace import Traced
     from metering.wiring.answers.usage import UsageFound
+    from metering.wiring.connection import RegionConnection
+
+
+_KB = 1_000
+
+
+def check_page(session: Session, *, others: Mapping[str, object], top: int | None) -> None:
+    """Refuse options that a page has no use for.
+
+    Raises:
+        WrongUsageError: One of them was given.
+    """
+    given = {**others, "format": session.form, "output": session.output}
+    useless = [f"--{name}" for name, value in given.items() if value]
+    if useless:
+        raise WrongUsageError(
+            f"--html writes a page with tables of its own, and does not take {', '.join(useless)}.",
+            "Leave --html out, or the others. --top says how many accounts the page lists.",
+        )
+    if top is not None and top > MOST_ACCOUNTS:
+        raise WrongUsageError(f"--html lists {MOST_ACCOUNTS} accounts at most.", "The others are one exact sum.")
+
+
+def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int) -> None:
+    """Write the page of a query to a file; it is complete, or as it was before."""
+    from metering.wiring.reports import build_freshness, report_source
+
+    regions = connections(session)
+    complete: dict[str, Complete] = {}
+    reconciled: dict[str, Reconciliation | None] = {}
+    for region in regions:
+        with naming(region.region):
+            complete[region.region] = build_freshness(region).answer()
+            reconciled[region.region] = _reconciliation(region)
+    sources, asked = [report_source(region) for region in regions], page_query(query, now_s=now_s)
+    lacks = NotRolledUp(asked, Seen(asked))
+    page = UsagePage(
+        stage=session.stage,
+        query=query,
+        figures=figures_of(report_entries(sources, asked, now_s=now_s, lacks=lacks), asked, now_s=now_s),
+        lacks=lacks,
+        as_of_s=now_s,
+        complete=merged(complete),
+        by_region=complete,
+        reconciled=reconciled,
+        periods=report_periods(sources, query, now_s=now_s),
+        command=_command(session, query),
+        accounts=query.top or TOP_ACCOUNTS,
+    ).html().encode()  # fmt: skip
+    write_whole(target, [page])
+    say(f"Wrote {target}: a page of {-(-len(page) // _KB)} kB that needs no other file.")
+
+
+def _reconciliation(region: RegionConnection) -> Reconciliation | None:
+    from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
+    from metering.stores.writes import Table
+
+    item = region.items.get(Table.LEDGER, RECONCILIATION_KEY)
+    return None if item is None else Reconciliation.from_item(item)
+
+
+def _command(session: Session, query: UsageQuery) -> str:
+    """The command that shows the total of the page again."""
+    words = ["metering", "report", "usage", "--region", session.region_name, "--stage", session.stage]
+    words += ["--from", rfc3339(query.from_s), "--to", rfc3339(query.to_s)]
+    filters = {f"--{name.replace('_', '-')}": values for name, values in query.filters().items()}
+    for option, values in filters.items():
+        words += [word for value in sorted(values) for word in (option, value)]
+    words += ["--tz", str(query.zone)] if query.zone is not UTC else []
+    words += ["--with-corrections"] if query.with_corrections else []
+    words += ["--now"] if query.now else []
+    return shlex.join(words)
+
 
 report = typer.Typer(help="Totals of usage: who moved how many bytes from where to where.", no_args_is_help=True)
 
@@ -149,7 +229,7 @@ def usage(
     Totals are kept by the hour, so --from and --to must be on the hour. With --detail, rows are read instead, and any
     second is allowed. With --tz, a day is that zone's: the sum of its UTC hours.
     """
-    from metering.wiring.answers.completeness import measured_completeness
+    from metering.wiring.answers.freshness import measured_completeness
     from metering.wiring.answers.usage import Everywhere, read_warnings, usage_of
 
     now_s = int(time.time())
@@ -232,3 +312,143 @@ def _missing_note(name: MissingName, *, alone: bool) -> str:
         return f"The {what} {name.value} has usage in this range, but none with the other filters."
     near = f"Nearest: {', '.join(name.nearest)}." if name.nearest else f"No {what} of the range is near it."
     return f"No {what} {name.value} in this range. {near}{' Only its newest hours were searched.' if name.cut else ''}"
+
+
+accounts_app = typer.Typer()
+
+_ACCOUNTS_EXAMPLES = """Examples:
+
+    metering accounts
+    metering accounts --month 2026-10 --top 20
+    metering accounts --prefix 1234 --sort last_hour:desc
+    metering accounts --region all --format csv --output accounts.csv
+"""
+
+
+@command(accounts_app, "accounts", reads=True, everywhere=True, epilog=_ACCOUNTS_EXAMPLES)
+def accounts(
+    session: Session,
+    month: Annotated[
+        str | None, typer.Option("--month", metavar="YYYY-MM", help="One billing month. Default: the one that runs.")
+    ] = None,
+    account: Annotated[
+        list[str] | None, typer.Option("--account", metavar="ID", help="Only this account; may be given again.")
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", metavar="DIGITS", help="Only accounts that begin so.")
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort", metavar="COLUMN", help=f"One of {', '.join(COLUMNS)}; COLUMN:desc for the largest first."
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            "--top",
+            metavar="N",
+            help="Only the first N accounts, by bytes unless --sort says otherwise; the others become one sum.",
+        ),
+    ] = None,
+) -> None:
+    """List the accounts of a month: bytes, records, first and last hour. It takes one read, however many there are.
+
+    The biller keeps the list, and the reconciler compares it. It is as of the biller's last run: what was in the lake
+    by then. For all usage as of now: metering report usage --group-by account_id
+    """
+    from metering.wiring.answers.accounts import accounts_of
+
+    now_s = int(time.time())
+    query = AccountsParameters(month=month, accounts=account or (), prefix=prefix, sort=sort, top=top).query(
+        now_s=now_s
+    )
+    session.write(accounts_of(connections(session), query, now_s=now_s, merged=asks_for_all(session)))
+
+
+trace_app = typer.Typer()
+
+# About ten seconds' work; the HTTP API refuses more.
+_QUICK_HOURS = 168
+_TRACE_EXAMPLES = """Examples:
+
+    metering trace --account 123456789012 --usage-type DataTransfer-Out-Bytes --hour 2026-11-24T13:00:00Z
+    metering trace --account 123456789012 --from 2026-11-24
+    metering trace --account 123456789012 --service AmazonEC2 --last 24h --format csv --output batches.csv
+
+Exit 0 if all sums are equal, 1 if they are not.
+"""
+
+
+@command(trace_app, "trace", reads=True, everywhere=True, epilog=_TRACE_EXAMPLES)
+def trace(
+    session: Session,
+    account: Annotated[str, typer.Option("--account", metavar="ID", help="The account of the line.")],
+    usage_type: Annotated[
+        str | None, typer.Option("--usage-type", metavar="TYPE", help="Only this usage type.")
+    ] = None,
+    service: Annotated[str | None, typer.Option("--service", metavar="CODE", help="Only this service.")] = None,
+    from_location: Annotated[
+        str | None, typer.Option("--from-location", metavar="PLACE", help="Only from here, such as us-east-1.")
+    ] = None,
+    to_location: Annotated[
+        str | None, typer.Option("--to-location", metavar="PLACE", help="Only to here, such as internet.")
+    ] = None,
+    hour: Annotated[
+        str | None, typer.Option("--hour", metavar="TIME", help="One full hour, such as 2026-11-24T13:00:00Z.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="RFC 3339, date or month; included. Default: this month."),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--to", metavar="TIME", help="Not included. Default: the end of --from, or of this hour."),
+    ] = None,
+    last: LastOption = None,
+) -> None:
+    """Show what a number of a report is made of: its hours, batches and files, and three sums that must be equal.
+
+    The sums are what the report says, what the rows add up to, and what the markers of their batches say. A marker
+    lives for 50 days by default; then two sums remain. All rows of the range are read: a month takes long.
+    """
+    from metering.reports.source import naming
+    from metering.wiring.answers.trace import trace_of
+
+    now_s = int(time.time())
+    asked = TraceParameters(
+        account=account, usage_type=usage_type, service=service, from_location=from_location, to_location=to_location,
+        hour=hour, start=start, end=end, last=last,
+    )  # fmt: skip
+    query = asked.query(now_s=now_s)
+    regions = connections(session)
+    hours = 0
+    for region in regions:
+        with naming(region.region):
+            hours += len(region.view.hours(from_s=query.from_s, to_s=query.to_s))
+    if hours > _QUICK_HOURS:
+        say(f"The rows of {counted(hours, 'hour')} are read; that takes a while. With --hour it is quick.")
+    found = trace_of(regions, query, now_s=now_s, everywhere=asks_for_all(session))
+    session.write(found.answer)
+    _judge(found, query)
+
+
+def _judge(found: Traced, query: UsageQuery) -> None:
+    """Tell of an empty line, and fail if the sums differ.
+
+    Raises:
+        CommandFailedError: They differ.
+    """
+    if not any(each.hours for each in found.traces):
+        [account] = query.accounts
+        say(f"Nothing is booked on this line. To see the account's lines: metering report usage --account {account}")
+    if found.equal:
+        return
+    if found.unsettled:
+        raise CommandFailedError(
+            "The sums are not equal yet: batches of these hours are coming in.", "Run it again in a minute."
+        )
+    raise CommandFailedError(
+        "The sums are not equal: the number of the report is not what the rows say.",
+        "Keep this answer. To see all that differs, and the cure: metering runbook reconciliation-differences",
+    )

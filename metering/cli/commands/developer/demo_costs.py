@@ -1,37 +1,46 @@
-"""The act of `metering demo` that prices the real lines: as AWS billed them, and as a draft of their own."""
+"""Two acts of `metering demo`: the real lines priced as AWS billed them, and a flow log of a made-up network."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from metering.billing.invoices.tally import Tally
+from metering.adapters.folders import FolderLogStore
+from metering.billing.invoices.composing import Tally
 from metering.billing.money import cents_of, line_cost, quantity_of, rounded, usd_text
-from metering.billing.organization.payers import Membership, Organization, Payer
-from metering.billing.prices.book import Product
-from metering.billing.prices.matching import find
-from metering.billing.prices.sample import sample_book
-from metering.billing.rating.months import rated_month
-from metering.billing.rating.payer_prices import PayerPrices
-from metering.billing.usage.ports import Sold
-from metering.cli.commands.developer.demo_stage import Demo, seen, tell
+from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.prices.book import PriceBook, Product
+from metering.billing.prices.store import sample_book
+from metering.billing.rating.payer_prices import PayerPrices, find
+from metering.billing.rating.rater import rated_month
+from metering.billing.usage.months import Sold
+from metering.cli.commands.developer.demo_stage import Demo, limited, seen, tell
+from metering.cli.commands.operator.verify import rollup_of, wait_until_settled
 from metering.cli.failures import CommandFailedError
 from metering.cli.printing.output import Format, write_answer
 from metering.hours import hour_of, month_of
-from metering.replay.bill import billed_lines
+from metering.onramps.context.inventory import context_of
+from metering.onramps.context.store import ContextStore
+from metering.onramps.ingest.outcomes import RunTotals, outcome_of_taken
+from metering.onramps.sources import SHARED_SUBNETS
+from metering.replay.given import BilledLine, billed_lines
+from metering.replay.network import OWNER, PARTNER, SLOT_S, LogFile, SmallNetwork, replica
 from metering.reports.answer import KEEP, ROOMY, Answer, Column
+from metering.reports.operators.ingest_answer import hint, totals_answer
 from metering.reports.query import UsageQuery
-from metering.reports.usage_table import UsageTable
+from metering.reports.source import UsageTable
 from metering.units import DAY_S, HOUR_S
-from metering.wiring.billing.usage import month_usage
+from metering.wiring.billing import month_usage
+from metering.wiring.onramps import build_ingest
+from metering.wiring.reports import build_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from metering.billing.prices.book import PriceBook
-    from metering.replay.bill import BilledLine
 
 # Longer than the real lines, which are those of a month.
 _WINDOW_S = 36 * DAY_S
@@ -152,3 +161,49 @@ def _draft(demo: Demo, lines: Iterable[BilledLine]) -> _Draft:
         cents += sum(cents_of(line.exact) for line in own)
         exact += sum(line.exact for line in own)
     return _Draft(cents=cents, exact=exact)
+
+
+_LINES = 5_000
+_BEFORE_S = 2 * HOUR_S
+_WAIT_S = 240
+
+
+def meter_log(demo: Demo) -> None:
+    """Take the log of one VPC and a copy of it, and compare the totals with the network's own count."""
+    first_s = (demo.now_s - _BEFORE_S) // SLOT_S * SLOT_S
+    network = SmallNetwork(demo.seed, first_s)
+    file = seen("making traffic", lambda: network.file(_LINES))
+    ContextStore(demo.region.objects).put(context_of(network.description(demo.now_s), hour_of(first_s)))
+    totals = seen("reading the log and its copy", lambda: _taken(demo, file))
+    limited("waiting", lambda: wait_until_settled(build_verifier(demo.region), _WAIT_S, rollup=rollup_of(demo.region)))
+    write_answer(totals_answer(totals, dry_run=False, with_context=True), Format.TABLE, None)
+    if why := hint(totals, with_context=True):
+        tell(why)
+    moved, counted = file.metered_bytes, _counted_bytes(demo, first_s)
+    tell(f"The network moved {moved:,} bytes by its own count; the totals have {counted:,}.")
+    tell("A copy of the file in another folder, compressed anew, came as well, and was not counted again.")
+    if counted != moved or totals.failed or totals.files["repeated"] != 1:
+        raise CommandFailedError("The log and the totals differ.", "The balance of the file is listed above.")
+
+
+def _taken(demo: Demo, file: LogFile) -> RunTotals:
+    """What became of the file and of a copy in another folder, compressed anew."""
+    region, totals = demo.region, RunTotals()
+    ingest = build_ingest(region, bucket=region.names.data_bucket, window_s=region.settings.window_s, contexts=None)
+    with TemporaryDirectory() as folder:
+        for each in (file, replica(file)):
+            path = Path(folder) / each.bucket / each.key
+            path.parent.mkdir(parents=True)
+            path.write_bytes(each.body)
+            taken = ingest.take(FolderLogStore(Path(folder)), f"{each.bucket}/{each.key}", bills=SHARED_SUBNETS)
+            totals.add(outcome_of_taken(taken, len(each.body)))
+    return totals
+
+
+def _counted_bytes(demo: Demo, first_s: int) -> int:
+    """What the usage table has for the network's accounts."""
+    query = UsageQuery(
+        from_s=hour_of(first_s - DAY_S), to_s=hour_of(demo.now_s) + HOUR_S, accounts=frozenset((OWNER, PARTNER))
+    )
+    usage = UsageTable(items=demo.region.items).usage(query, now_s=demo.now_s)
+    return sum(total.bytes for _, total in usage)

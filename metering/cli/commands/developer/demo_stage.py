@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from metering.audit.verify.expectations import SentBatches
+from metering.audit.verification import SentBatches
 from metering.cli.command import progress, tell_of
 from metering.cli.failures import CommandFailedError, CommandStoppedError
 from metering.errors import MeteringError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from contextlib import contextmanager
@@ -11,40 +12,175 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.adapters.aws.fleet.deployment import run_deployment
+from metering.adapters import ministack as emulator
+from metering.adapters.aws.deployment import run_deployment
 from metering.adapters.checkout import checkout_dir
-from metering.adapters.emulator import ministack as emulator
-from metering.adapters.emulator.state import LocalState, forget_state, is_running, load_state, save_state
+from metering.adapters.emulator_state import LocalState, forget_state, is_running, load_state, save_state
+from metering.adapters.emulators import api_address
 from metering.cli.command import Session, command, progress, say
-from metering.cli.commands.developer.local_outputs import (
-    environment,
-    environment_answer,
-    outputs_answer,
-    outputs_of,
-    shell_lines,
-    stands,
-)
-from metering.cli.commands.developer.local_page import page_link
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.stages.borrowed import (
+from metering.cli.local_stages import (
     check_place,
+    check_settings,
+    checked,
     clear_remains,
     client_environment_of,
+    clients_of,
+    deployed_by,
     emulator_named,
     gone,
+    settings_to_keep,
     state_of,
     take_away,
 )
-from metering.cli.stages.local import check_settings, checked, deployed_by, settings_to_keep
-from metering.cli.stages.options import FileOption, SetOption, SettingsOptions, UnsetOption
-from metering.reports.answer import Answer, Column
+from metering.cli.stages import FileOption, SetOption, SettingsOptions, UnsetOption
+from metering.errors import SettingsError
+from metering.fleet.ports import RegionStacks
+from metering.reports.answer import KEEP, Answer, Column
+from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from rich.progress import Progress
 
-    from metering.stage_settings import GivenSettings
+    from metering.settings import GivenSettings
+
+
+if TYPE_CHECKING:
+    # By stack, in the order of deployment.
+    Outputs = Mapping[str, Mapping[str, str]]
+
+# Outputs that only tell CloudFormation how its stacks depend on each other.
+_EXPORTS = "ExportsOutput"
+# What an emulator puts out as it is the name of a host that nobody resolves.
+_API = "ApiUrl"
+# Version 1 ignores the variable for SQS, and would send a message to AWS.
+_AWS_CLI = (
+    "# The AWS CLI: aws --endpoint-url $AWS_ENDPOINT_URL sqs send-message --queue-url $INGEST_QUEUE_URL "
+    "--message-body file://batch.json\n"
+)
+# Names in a shell -> outputs of the data stack.
+_NAMES = {
+    "INGEST_QUEUE_URL": "IngestQueueUrl",
+    "DEAD_LETTER_QUEUE_URL": "DeadLetterQueueUrl",
+    "DATA_BUCKET": "DataBucketName",
+    "LEDGER_TABLE": "LedgerTableName",
+    "USAGE_TABLE": "UsageTableName",
+}
+
+
+def stands(state: LocalState) -> bool:
+    """Whether the stacks stand in the emulator, by what it answers.
+
+    Raises:
+        UnavailableError: The emulator does not answer.
+    """
+    from metering.adapters.aws.stacks import read_outputs
+
+    try:
+        for stack in RegionStacks.of(state.stage).everywhere:
+            read_outputs(clients_of(state), stack)
+    except SettingsError:
+        return False
+    return True
+
+
+def outputs_of(state: LocalState) -> Outputs:
+    """The outputs by stack, in the order of deployment, without those that only other stacks read."""
+    from metering.adapters.aws.stacks import read_outputs
+
+    clients, stacks = clients_of(state), RegionStacks.of(state.stage)
+    found: dict[str, Mapping[str, str]] = {}
+    for stack in stacks.in_order:
+        try:
+            outputs = read_outputs(clients, stack)
+        except SettingsError:
+            if stack in stacks.everywhere:
+                raise
+            continue
+        found[stack] = {
+            name: _reachable(name, value, state)
+            for name, value in sorted(outputs.items())
+            if not name.startswith(_EXPORTS)
+        }
+    return found
+
+
+def _reachable(name: str, value: str, state: LocalState) -> str:
+    return api_address(value, state.endpoint).url if name == _API else value
+
+
+def outputs_answer(found: Outputs) -> Answer:
+    """All outputs; as JSON an object by name."""
+    return Answer(
+        columns=(
+            Column(name="output", text="copied", priority=KEEP),
+            Column(name="value", text="copied", priority=KEEP),
+            Column(name="stack", text="copied"),
+        ),
+        rows=[
+            {"output": name, "value": value, "stack": stack}
+            for stack, outputs in found.items()
+            for name, value in outputs.items()
+        ],
+        document={name: value for outputs in found.values() for name, value in outputs.items()},
+    )
+
+
+def environment(state: LocalState, found: Outputs) -> dict[str, str]:
+    """The variables of a client, and the names of what it sends to and reads."""
+    data = found[RegionStacks.of(state.stage).data]
+    return {
+        **client_environment_of(state),
+        "METERING_STAGE": state.stage,
+        **{name: data[output] for name, output in _NAMES.items() if output in data},
+    }
+
+
+def shell_lines(values: Mapping[str, str]) -> str:
+    """Variables as lines for a shell, and a comment with what they do not tell the AWS CLI."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()) + _AWS_CLI
+
+
+def environment_answer(values: Mapping[str, str]) -> Answer:
+    """Variables as data; as JSON an object by name."""
+    return Answer(
+        columns=(Column(name="name", text="copied", priority=KEEP), Column(name="value", text="copied", priority=KEEP)),
+        rows=[{"name": name, "value": value} for name, value in values.items()],
+        document={**values},
+    )
+
+
+# The emulator keeps nothing when it stops, and nobody lets it run for so long.
+_LIFE_S = 30 * DAY_S
+
+
+def page_link(state: LocalState) -> str | None:
+    """Make an operator's token, and return the link that opens the page with it; None for a stage without an API.
+
+    The token is in the fragment, which no browser sends to a server.
+
+    Raises:
+        UnavailableError: The emulator gives no answer.
+    """
+    from metering.adapters.aws.runtime import SystemClock
+    from metering.adapters.aws.stacks import read_outputs, stack_outputs
+    from metering.ledger.notes.access import Role
+    from metering.operations.access import TokenBook
+    from metering.wiring.region import RegionPorts
+
+    clients = clients_of(state)
+    try:
+        outputs = read_outputs(clients, RegionStacks.of(state.stage).api)
+    except SettingsError:
+        return None
+    region = RegionPorts(clients, stack_outputs(clients, state.stage))
+    made = TokenBook(items=region.items, clock=SystemClock()).create(
+        role=Role.OPERATOR, accounts=None, life_s=_LIFE_S, made_by="metering local", label="this machine"
+    )
+    return f"{api_address(outputs['ApiUrl'], state.endpoint).url}#token={made.text}"
+
 
 local = typer.Typer(
     help="The whole service on this machine: an AWS emulator on 127.0.0.1 with the stacks deployed.",

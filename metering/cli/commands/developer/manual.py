@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.cli.failures import WrongUsageError
-from metering.cli.help.text import width
+from metering.cli.groups import OneCommand, nearest
+from metering.cli.help.page import width
 from metering.cli.help.topics import TOPICS, contents
-from metering.cli.tree.groups import OneCommand
-from metering.cli.tree.mistakes import nearest
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -66,8 +65,8 @@ def _told(asked: list[str], columns: int) -> list[str]:
 
 
 def _meanings(asked: list[str], columns: int) -> list[str]:
-    from metering.cli.help.text import table
-    from metering.cli.help.words import words
+    from metering.cli.help.page import table
+    from metering.cli.help.topics import words
 
     known = words()
     wanted = " ".join(asked).lower()

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shlex
 import time
 from collections import Counter
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
-from metering.audit.held_back import duration
-from metering.audit.verify.manifest import ManifestHeader, header_line
+from metering.audit.freshness import duration
+from metering.audit.verification import ManifestHeader, SentBatch, header_line, sent_line
 from metering.cli.command import Session, command, progress, say
-from metering.cli.endings import first_interrupt_noted
-from metering.cli.failures import CommandStoppedError, WrongUsageError
-from metering.cli.sent_log import SentLog, manifest_file
+from metering.cli.failures import CommandFailedError, CommandStoppedError, WrongUsageError, first_interrupt_noted
 from metering.hours import rfc3339
 from metering.intake.work import MAX_RECORDS
 from metering.replay.scenarios import SCENARIOS, Scenario
@@ -27,15 +27,122 @@ from metering.reports.answer import Answer, Column
 from metering.units import HOUR_S, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from threading import Event
 
     from rich.progress import Progress
 
-    from metering.audit.verify.manifest import SentBatch
-    from metering.replay.traffic import Traffic
+    from metering.replay.given import Traffic
+    from metering.replay.synthesis import Shipment
     from metering.wiring.connection import RegionConnection
+
+
+@dataclass(slots=True)
+class SentLog:
+    """A manifest that grows with the replay. Mutable.
+
+    Attributes:
+        file: The manifest.
+        missing: Messages that were sent but could not be written to it.
+        error: The error that ended the writing.
+    """
+
+    file: TextIO
+    missing: list[SentBatch] = field(default_factory=list)
+    error: OSError | None = None
+
+    def begin(self, line: str) -> None:
+        """Write the first line. If that fails, nothing must be sent."""
+        self.file.write(line)
+        self.file.flush()
+
+    def add(self, group: Sequence[SentBatch]) -> None:
+        """Write messages that were sent, or remember them as missing."""
+        if self.error is None:
+            whole = self.file.tell()
+            try:
+                self.file.write("".join(map(sent_line, group)))
+                self.file.flush()
+            except OSError as error:
+                self.error = error
+                self._cut(whole)
+        if self.error is not None:
+            self.missing += group
+
+    def while_it_works(self, shipments: Iterable[Shipment]) -> Iterator[Shipment]:
+        """Pass messages on to be sent, until the manifest can no longer be written."""
+        for shipment in shipments:
+            if self.error is not None:
+                return
+            yield shipment
+
+    def must_be_whole(self) -> None:
+        """Check that the manifest names every message that was sent.
+
+        Raises:
+            CommandFailedError: It does not; the error names the missing messages.
+        """
+        if self.error is None:
+            return
+        names = ", ".join(sent.batch_id or f"body {sent.body_sha256}" for sent in self.missing)
+        raise CommandFailedError(
+            f"Writing the manifest failed: {self.error.strerror}. Sending stopped. "
+            f"{len(self.missing)} messages were sent that the manifest does not name: {names}.",
+            "Everything it names was sent, and `metering verify --manifest` can check that part.",
+        )
+
+    def _cut(self, whole: int) -> None:
+        """Remove the part of a line that was written; a full disk allows that."""
+        with suppress(OSError):
+            self.file.seek(whole)
+        with suppress(OSError):
+            self.file.truncate(whole)
+
+
+@contextmanager
+def manifest_file(path: Path) -> Iterator[TextIO]:
+    """Open an empty file for a manifest.
+
+    Raises:
+        CommandFailedError: The file cannot be created.
+    """
+    try:
+        file = _Unbuffered(path.open("wb", buffering=0))
+    except OSError as error:
+        raise CommandFailedError(
+            f"Cannot write the manifest {path}: {error.strerror}.", "Name another --manifest."
+        ) from error
+    with file:
+        yield cast("TextIO", file)
+
+
+class _Unbuffered(io.TextIOBase):
+    """A text file without a buffer: when `write` returns, nothing is left that could fail later."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        super().__init__()
+        self._file = file
+
+    def write(self, text: str, /) -> int:
+        """Write all of it, or raise."""
+        content = memoryview(text.encode())
+        while content:
+            content = content[self._file.write(content) or 0 :]
+        return len(text)
+
+    def tell(self) -> int:
+        return self._file.tell() if self._file.seekable() else 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        return self._file.truncate(size)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
 
 replay_app = typer.Typer()
 
@@ -124,7 +231,7 @@ def replay(
     nothing else gets it.
     """
     from metering.cli.deeds import Done
-    from metering.replay.traffic import synthetic_traffic
+    from metering.replay.given import synthetic_traffic
 
     if not files and scenario is None:
         _tell_what_can_be_sent()
@@ -183,9 +290,7 @@ def _of_files(
     if scenario is not None:
         raise WrongUsageError("--input and --scenario exclude each other.", "Run one replay for each.")
     from metering.intake.admission import Admission
-    from metering.replay.complaints import TOO_OLD
-    from metering.replay.given import read_records
-    from metering.replay.traffic import given_traffic
+    from metering.replay.given import TOO_OLD, given_traffic, read_records
 
     # Files that cannot be read need no region.
     read = read_records(files)

@@ -1,12 +1,13 @@
-"""`metering budget`: budgets, where they stand, what they are expected to end with, and the biller's job by hand."""
+"""`metering budget` and `anomalies`: where budgets stand, what they are expected to end with, and unusual days."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.billing.budgeting import budget_named, how_far, is_home, judged, known_account, summed_regions
+from metering.cli.billing.costing import budget_named, how_far, is_home, judged, known_account, summed_regions
 from metering.cli.billing.home import billing_home, home_ground
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
@@ -14,6 +15,8 @@ from metering.units import counted
 
 if TYPE_CHECKING:
     from metering.billing.budgets.biller import BillerResult
+    from metering.billing.budgets.evaluation import AnomalyRules
+
 
 budget = typer.Typer(
     help="Budgets in USD or bytes: alerts before a bill says it, and forecasts.",
@@ -75,8 +78,8 @@ def set_(
     A budget with another amount is told of anew. All fields that are given must fit.
     """
     from metering.billing.budgets.budget import Scope, budget_of
-    from metering.reports.budgets.budget_answer import budgets_answer
-    from metering.wiring.billing.biller import build_budgets
+    from metering.reports.budgets import budgets_answer
+    from metering.wiring.biller import build_budgets
 
     scope = Scope(payer=payer or "", account=account or "", region=in_region or "", usage_type=usage_type or "")
     thresholds = threshold or ["actual 80%", "actual 100%", "forecast 100%"]
@@ -107,9 +110,9 @@ def list_(session: Session) -> None:
 
     Where they stand: metering budget check
     """
-    from metering.reports.budgets.budget_answer import budgets_answer
-    from metering.wiring.answers.reach import connected_reach
-    from metering.wiring.billing.biller import build_budgets
+    from metering.reports.budgets import budgets_answer
+    from metering.wiring.answers.accounts import connected_reach
+    from metering.wiring.biller import build_budgets
 
     home = billing_home(session)
     reach = connected_reach(summed_regions(session, home))
@@ -119,8 +122,8 @@ def list_(session: Session) -> None:
 @command(budget, "remove", reads=True, changes=True, everywhere=True)
 def remove(session: Session, name: NameArgument) -> None:
     """Remove a budget. Alerts that it made stay, and are sent if they were not."""
-    from metering.reports.budgets.budget_answer import budgets_answer
-    from metering.wiring.billing.biller import build_budgets
+    from metering.reports.budgets import budgets_answer
+    from metering.wiring.biller import build_budgets
 
     home = billing_home(session)
     store = build_budgets(home)
@@ -143,7 +146,7 @@ def check(session: Session, name: OneOption = None) -> None:
     Everything is as the biller last counted it: what the compactor had published. To count now:
     metering budget update
     """
-    from metering.reports.budgets.budget_answer import standings_answer
+    from metering.reports.budgets import standings_answer
 
     home = billing_home(session)
     view = judged(session, home, name)
@@ -157,7 +160,7 @@ def forecast(session: Session, name: NameArgument) -> None:
     Bytes are expected as in the last four weeks, day of the week by day of the week, and run through the payer's
     tiers. Of less than 14 days of history the mean day is taken; of less than 3 days nothing is said.
     """
-    from metering.reports.budgets.budget_answer import standings_answer
+    from metering.reports.budgets import standings_answer
 
     home = billing_home(session)
     view = judged(session, home, name)
@@ -174,9 +177,9 @@ def update(session: Session) -> None:
     It does what the schedule does within the hour. Budgets are judged in the home region only. On an emulator it
     compacts first; elsewhere the compactor does that within a day at most, or: metering compact
     """
-    from metering.cli.all_regions import asks_for_all
     from metering.cli.commands.analyst.lake import NoDeadline, compact_now, counts_answer
-    from metering.wiring.billing.biller import connected_biller
+    from metering.cli.fleet import asks_for_all
+    from metering.wiring.biller import connected_biller
 
     if asks_for_all(session):
         home = billing_home(session)
@@ -198,3 +201,85 @@ def update(session: Session) -> None:
     counts = {"files": files, "budgets": result.budgets, "alerts": result.made, "sent": result.sent}
     about = {"files": "lake files that were counted", "budgets": "judged", "alerts": "new", "sent": "messages"}
     session.write(counts_answer({**counts, "unusual": result.unusual}, about={**about, "unusual": "days of series"}))
+
+
+anomalies_app = typer.Typer()
+
+_EXAMPLES = """Examples:
+
+    metering anomalies --format table
+
+    metering anomalies --day 2026-11-24 --floor 100
+"""
+
+
+@command(anomalies_app, "anomalies", reads=True, everywhere=True, epilog=_EXAMPLES)
+def anomalies(
+    session: Session,
+    day: Annotated[
+        str | None, typer.Option("--day", metavar="YYYY-MM-DD", help="Default: the last seven whole days.")
+    ] = None,
+    deviations: Annotated[float, typer.Option("--deviations", min=0, help="Deviations above the median.")] = 4.0,
+    percent: Annotated[int, typer.Option("--percent", min=0, help="Percent above the median.")] = 25,
+    floor: Annotated[
+        str, typer.Option("--floor", metavar="USD", help="Least cost, at list prices, of what is above it.")
+    ] = "10",
+) -> None:
+    """Show days on which an account used far more of a usage type than on the same day of up to eight weeks before.
+
+    Bytes are compared, because tiers and allowances make cost jump without a reason. With each of the dearest stands
+    what to type to see its three largest resources. Only whole days are looked at, as the biller last counted them.
+    """
+    from metering.billing.budgets.evaluation import anomalies_of
+    from metering.hours import date_of
+    from metering.reports.budgets import anomalies_answer
+    from metering.units import DAY_S
+    from metering.wiring.answers.accounts import connected_reach
+    from metering.wiring.biller import connected_months
+
+    rules = _rules(deviations, percent, floor)
+    home = billing_home(session)
+    regions = summed_regions(session, home)
+    months = connected_months(home, regions, ())
+    book = months.terms.book
+    if book is None:
+        raise CommandFailedError(
+            "No price book was imported, so nobody can tell what is dear.", "Import one: metering prices import --help"
+        )
+    last_s = months.last_whole_day()
+    days = [_day(day)] if day else [] if last_s is None else [last_s - back * DAY_S for back in range(6, -1, -1)]
+    found = [
+        each
+        for day_s in days
+        for region in months.regions
+        for each in anomalies_of(region.month(date_of(day_s)[:7]), day_s, book, rules)
+    ]
+    found.sort(key=lambda each: (-each.excess, each.day_s, each.region, each.series))
+    session.write(
+        anomalies_answer(
+            found,
+            stage=session.stage,
+            days=days,
+            book=f"{book.name} {book.version}",
+            reach=connected_reach(regions),
+        )
+    )
+
+
+def _rules(deviations: float, percent: int, floor: str) -> AnomalyRules:
+    from metering.billing.budgets.evaluation import AnomalyRules
+    from metering.billing.money import EXACT_A_USD, UNITS_A_USD, price_of
+
+    try:
+        least = price_of(floor) * (EXACT_A_USD // UNITS_A_USD)
+    except ValueError as error:
+        raise WrongUsageError(f"--floor {error}.", "Write an amount in USD, such as 10 or 2.5.") from error
+    return AnomalyRules(deviations=deviations, percent=percent, floor=least)
+
+
+def _day(text: str) -> int:
+    try:
+        made = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise WrongUsageError(f"--day {text} is no day.", "Write it as 2026-11-24.") from None
+    return int(made.timestamp())

@@ -1,4 +1,4 @@
-"""`metering invoice`: drafts, invoices that are issued for good, credit notes, and their verification."""
+"""`metering invoice` and `export`: drafts, invoices, credit notes, and charges in forms that tools read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from metering.cli.billing.invoicing import (
     draft_state,
     invoicing,
     not_final,
+    run_export,
     state_of,
 )
 from metering.cli.command import Session, command, say
@@ -21,6 +22,7 @@ from metering.reports.answer import Answer, Column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
 
 invoice = typer.Typer(
     help="Invoices of data transfer: drafts, invoices that are issued for good, credit notes, and their proof.",
@@ -79,7 +81,7 @@ def invoice_draft(session: Session, month: MonthOption, payer: PayerOption = Non
     --payer it shows the lines; of all payers, a row each.
     """
     from metering.billing.invoices.issuing import Asked
-    from metering.reports.invoices.answers import documents_answer, invoice_answer
+    from metering.reports.invoices import documents_answer, invoice_answer
 
     asked = Asked(month=checked_month(month), payer_id=checked_payer(payer), book=prices or "")
     with invoicing(session) as parts, parts.counted("drafts made", parts.issuer.drafts(asked)) as drafts:
@@ -116,7 +118,7 @@ def invoice_issue(
     from metering.billing.invoices.issuing import Asked
     from metering.cli.billing.home import billing_home, home_ground
     from metering.cli.billing.invoicing import UntilRefused
-    from metering.reports.invoices.answers import documents_answer
+    from metering.reports.invoices import documents_answer
 
     asked = Asked(
         month=checked_month(month), payer_id=checked_payer(payer), book=prices or "", drafted=as_drafted or ""
@@ -162,8 +164,7 @@ def invoice_issue(
 )
 def invoice_show(session: Session, invoice_id: IdArgument) -> None:
     """Show an invoice or a credit note: its lines, and in JSON the document. `--format html` is a page to print."""
-    from metering.reports.invoices.answers import invoice_answer
-    from metering.reports.invoices.page import InvoicePage
+    from metering.reports.invoices import InvoicePage, invoice_answer
 
     with invoicing(session) as parts:
         stored = parts.issuer.store.stored(invoice_id)
@@ -183,7 +184,7 @@ def invoice_verify(session: Session, invoice_id: IdArgument) -> None:
     Each input is looked at first: closed months with all their objects, prices, overrides, payers, and the documents
     that a credit note comes after. What changed is named.
     """
-    from metering.wiring.billing.invoices import build_verification
+    from metering.wiring.billing import build_verification
 
     with invoicing(session) as parts:
         problems = build_verification(parts.issuer).verify(invoice_id)
@@ -211,7 +212,7 @@ def invoice_credit(session: Session, invoice_id: IdArgument, because: BecauseOpt
     """
     from metering.billing.invoices.credits import Crediting
     from metering.cli.billing.home import billing_home, home_ground
-    from metering.reports.invoices.answers import invoice_answer
+    from metering.reports.invoices import invoice_answer
 
     home = billing_home(session)
     with (
@@ -238,7 +239,7 @@ def invoice_credit(session: Session, invoice_id: IdArgument, because: BecauseOpt
 )
 def invoice_list(session: Session, month: AnyMonthOption = None, payer: PayerOption = None) -> None:
     """List invoices and credit notes with totals and state, by month of use, payer and number."""
-    from metering.reports.invoices.answers import documents_answer
+    from metering.reports.invoices import documents_answer
 
     named, payer_id = checked_month(month) if month else "", checked_payer(payer)
     with invoicing(session) as parts:
@@ -249,3 +250,101 @@ def invoice_list(session: Session, month: AnyMonthOption = None, payer: PayerOpt
             states = ((each, state_of(issuer, each)) for each in found)
             answer = documents_answer(states, title=f"Invoices of {named}" if named else "Invoices")
     session.write(answer)
+
+
+export = typer.Typer(
+    help="A month's charges in the forms that tools for bills read: FOCUS, and AWS's CUR 2.0.", no_args_is_help=True
+)
+
+ExportMonthOption = Annotated[
+    str, typer.Option("--month", metavar="YYYY-MM", help="Month that books them, such as 2026-11.")
+]
+PlaceOption = Annotated[
+    str,
+    typer.Option(
+        "--output", "-o", metavar="PLACE", help="An empty or new folder, or s3://bucket/prefix without objects."
+    ),
+]
+GrainOption = Annotated[
+    str, typer.Option("--grain", metavar="hour|day|month", help="Period of a line: one line a key, price and period.")
+]
+FilesOption = Annotated[
+    str, typer.Option("--files", metavar="parquet|csv", help="Format of the files; CSV is packed with gzip.")
+]
+ExportBookOption = Annotated[
+    str | None,
+    typer.Option("--prices", metavar="BOOK", help="Price book of drafts. Default: aws-list, or that of the invoices."),
+]
+DetailOption = Annotated[
+    str | None,
+    typer.Option(
+        "--detail", metavar="resource_id", help="Cut lines into resources, which the lake knows; with --payer."
+    ),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Write nothing, and fail, if usage has no price.")]
+VersionOption = Annotated[str, typer.Option("--version", metavar="1.2|1.4", help="Version of FOCUS.")]
+
+_VERSIONS = ("1.2", "1.4")
+_DETAIL = "resource_id"
+_FOCUS_EXAMPLES = """Examples:
+
+    metering export focus --month 2026-11 --output november/
+    metering export focus --version 1.2 --month 2026-11 --grain day --files csv --output s3://acme-bills/focus/2026-11
+"""
+
+
+@command(export, "focus", everywhere=True, epilog=_FOCUS_EXAMPLES)
+def focus(
+    session: Session,
+    month: ExportMonthOption,
+    output: PlaceOption,
+    version: VersionOption = "1.4",
+    payer: PayerOption = None,
+    grain: GrainOption = "hour",
+    files: FilesOption = "parquet",
+    detail: DetailOption = None,
+    prices: ExportBookOption = None,
+    strict: StrictOption = False,
+) -> None:
+    """Export the charges that a month books as FOCUS: CostAndUsage, and with 1.4 InvoiceDetail and BillingPeriod.
+
+    Every line is checked while it is written, and all of them add up exactly to the invoices, or there is no manifest:
+    files without manifest.json are no export. The same export again changes nothing. A month that is not issued is
+    exported as a draft, with the invoice ids that it will have, and says so.
+    """
+    if version not in _VERSIONS:
+        raise WrongUsageError(f"There is no export of FOCUS {version}.", f"It is one of {', '.join(_VERSIONS)}.")
+    if detail not in (None, _DETAIL):
+        raise WrongUsageError(f"There is no detail {detail}.", f"It is {_DETAIL}.")
+    if detail and not payer:
+        raise WrongUsageError("--detail reads the rows of one payer's accounts.", "Name it with --payer.")
+    run_export(
+        session, kind="focus", version=version, month=month, output=output, payer=payer, grain=grain, form=files,
+        prices=prices, strict=strict, resources=detail is not None,
+    )  # fmt: skip
+
+
+@command(
+    export,
+    "cur",
+    everywhere=True,
+    epilog="Examples:\n\n    metering export cur --month 2026-11 --files csv --output november-cur/",
+)
+def cur(
+    session: Session,
+    month: ExportMonthOption,
+    output: PlaceOption,
+    payer: PayerOption = None,
+    grain: GrainOption = "hour",
+    files: FilesOption = "parquet",
+    prices: ExportBookOption = None,
+    strict: StrictOption = False,
+) -> None:
+    """Export the charges that a month books as AWS's CUR 2.0: its 113 columns, in AWS's order.
+
+    Columns that data transfer has nothing for are there and empty. Checks and manifest are those of `export focus`.
+    """
+    run_export(
+        session, kind="cur", version="2.0", month=month, output=output, payer=payer, grain=grain, form=files,
+        prices=prices, strict=strict,
+    )  # fmt: skip

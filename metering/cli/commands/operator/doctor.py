@@ -1,19 +1,36 @@
-"""`metering doctor`: does AWS do here what the service relies on?"""
+"""`metering doctor` and `runbook`: does AWS do here what the service relies on, and what to do about an alarm."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metering.adapters.checkout import runbooks_dir
 from metering.cli.command import Session, command, say
+from metering.cli.connecting import checked_region, checked_stage
 from metering.cli.failures import WrongUsageError
+from metering.cli.fleet import asks_for_all, everywhere
+from metering.errors import MeteringError
+from metering.operations.alarms import ALARMS, alarm_name
+from metering.operations.runbooks import (
+    Subject,
+    alarms_of,
+    command_of,
+    commands_by_part,
+    linked_runbooks,
+    placed,
+    subject_of,
+)
 from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from metering.operations.doctor.checks import Check, Observation
+    from metering.operations.doctor.bench import Check, Observation
+    from metering.wiring.connection import RegionConnection
+
 
 doctor_app = typer.Typer()
 
@@ -52,9 +69,9 @@ def doctor(
     Each check says ok, differs with what to do, or unknown: an emulator, or a caller without a permission, cannot show
     everything. Exits with 1 if something differs.
     """
+    from metering.operations.doctor.bench import Verdict, examine
     from metering.operations.doctor.catalogue import CHECKS
-    from metering.operations.doctor.checks import Verdict, examine
-    from metering.wiring.doctor import doctor_bench
+    from metering.wiring.fleet import doctor_bench
 
     chosen = _chosen(CHECKS, only or ())
     region = session.region()
@@ -97,3 +114,144 @@ def _row(check: Check, observation: Observation) -> dict[str, Cell]:
         "saw": observation.saw,
         "advice": observation.advice,
     }
+
+
+runbook_app = typer.Typer()
+
+_LIST_COLUMNS = (
+    Column(name="alarm", text="copied", priority=KEEP),
+    Column(name="severity", text="copied"),
+    Column(name="state", text="copied", priority=KEEP),
+    Column(name="runbook", text="copied", priority=KEEP),
+    Column(name="meaning", text="prose", priority=ROOMY),
+)
+_COMMAND_COLUMNS = (
+    Column(name="part", text="copied", priority=ROOMY),
+    Column(name="command", text="copied", priority=KEEP),
+)
+_UNKNOWN = "unknown"
+
+
+@command(
+    runbook_app,
+    "runbook",
+    reads=True,
+    everywhere=True,
+    epilog="Examples:\n\n    metering runbook\n    metering runbook dead-letters --region eu-west-1 --stage prod\n"
+    "    metering runbook metering-prod-dead-letters",
+)
+def runbook(
+    session: Session,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="ALARM", help="Name or ARN of an alarm, as an alert gives it. Default: list all."),
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Print the Markdown of the page, also on a terminal.")] = False,
+) -> None:
+    """Show what to do about an alarm: its runbook, with the region and the stage in every command.
+
+    Without a name it lists all alarms with their state and their runbook, those that are on first. It works without a
+    network, too: then no state is known.
+    """
+    if name is None:
+        _list(session)
+        return
+    if asks_for_all(session):
+        raise WrongUsageError("The commands of a runbook are for one region.", "Name it, as in --region eu-west-1.")
+    subject = subject_of(name)
+    region, stage = _place(session, subject)
+    page = (runbooks_dir() / f"{subject.runbook}.md").read_text(encoding="utf-8")
+    text = placed(page, region=region, stage=stage)
+    if session.form is not None or session.output is not None:
+        session.write(_answer(subject.runbook, text, region=region, stage=stage))
+    elif raw or not sys.stdout.isatty():
+        sys.stdout.write(text)
+    else:
+        _print(text, region=region, stage=stage)
+
+
+def _place(session: Session, subject: Subject) -> tuple[str, str]:
+    """Region and stage of the commands: the options, else what the name of the alarm says, else the usual defaults."""
+    if subject.stage and session.named_stage and session.named_stage != subject.stage:
+        raise WrongUsageError(
+            f"The alarm is of stage {subject.stage}, and --stage names {session.named_stage}.", "Leave --stage out."
+        )
+    if subject.region and session.named_region and session.named_region != subject.region:
+        raise WrongUsageError(
+            f"The alarm is in {subject.region}, and --region names {session.named_region}.", "Leave --region out."
+        )
+    # An alert is only a mail: what it calls a stage or a region goes into no command unless it can be one.
+    return checked_region(subject.region or session.stated_region), checked_stage(subject.stage or session.stage)
+
+
+def _print(text: str, *, region: str, stage: str) -> None:
+    from rich.console import Console
+
+    from metering.cli.printing.table import print_page
+
+    console = Console()
+    print_page(text, console)
+    others = linked_runbooks(text)
+    if others:
+        console.print("\nThe runbooks that it names:\n")
+    for other in others:
+        console.print(f"    {command_of(other, region=region, stage=stage)}", style="bold cyan", soft_wrap=True)
+
+
+def _answer(name: str, text: str, *, region: str, stage: str) -> Answer:
+    rows: list[dict[str, Cell]] = [{"part": part, "command": line} for part, line in commands_by_part(text)]
+    return Answer(
+        columns=_COMMAND_COLUMNS,
+        rows=rows,
+        document={
+            "runbook": name,
+            "region": region,
+            "stage": stage,
+            "alarms": [alarm_name(stage, spec.name) for spec in alarms_of(name)],
+            "commands": [{"part": part, "command": line} for part, line in commands_by_part(text)],
+            "text": text,
+        },
+    )
+
+
+def _list(session: Session) -> None:
+    if asks_for_all(session):
+        session.write(everywhere(session, lambda region: _alarms(region.stage, _states_of(region))))
+        region = "REGION"
+    else:
+        states = _states(session)
+        session.write(_alarms(session.stage, states))
+        region = session.stated_region if states is None else session.region_name
+    say(f"To read one: {command_of('RUNBOOK', region=region, stage=session.stage)}")
+
+
+def _alarms(stage: str, states: Mapping[str, str] | None) -> Answer:
+    rows: list[dict[str, Cell]] = [
+        {
+            "alarm": spec.name,
+            "severity": spec.severity,
+            "state": _UNKNOWN if states is None else states.get(alarm_name(stage, spec.name), "not deployed"),
+            "runbook": spec.runbook,
+            "meaning": spec.meaning,
+        }
+        for spec in ALARMS
+    ]
+    # What is on comes first.
+    rows.sort(key=lambda row: row["state"] != "ALARM")
+    return Answer(columns=_LIST_COLUMNS, rows=rows)
+
+
+def _states_of(region: RegionConnection) -> dict[str, str]:
+    return {alarm.name: alarm.state for alarm in region.alarms.states()}
+
+
+def _states(session: Session) -> Mapping[str, str] | None:
+    """State of each alarm by its physical name; None if the region does not answer."""
+    from metering.adapters.aws.errors import refusals_explained
+
+    try:
+        with refusals_explained():
+            return _states_of(session.region())
+    except MeteringError as error:
+        say(f"No state is known: {error}", "yellow")
+        return None

@@ -2,33 +2,381 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.all_regions import everywhere
 from metering.cli.command import Session, command, progress, say
-from metering.cli.commands.operator.logs_format import log_format, logs
-from metering.cli.commands.platform.logs_add import add_source
 from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.fleet import everywhere
 from metering.hours import date_of, hour_of, rfc3339
-from metering.reports.answer import Answer, Column
-from metering.units import DAY_S
+from metering.onramps.sources import ORGANIZATION_WARNING
+from metering.reports.answer import KEEP, Answer, Cell, Column, Json
+from metering.units import DAY_S, GIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.audit.log_overlap import Overlap
+    from metering.fleet.settings.log_sources import LogSource
     from metering.ledger.notes.log_sources import LogRulingKind, LogSourceState
+    from metering.onramps.coverage.log_format import FormatComparison
     from metering.wiring.connection import RegionConnection
 
-# Their modules add them to the family when they are imported.
-__all__ = ["add_source", "log_format", "logs"]
+
+_COLUMNS = (
+    Column(name="field", text="copied", priority=KEEP),
+    Column(name="says", text="prose", priority=KEEP, about="what it is for"),
+)
+_MILLION = 1_000_000
+
+# The family: commands of the other modules join it.
+logs = typer.Typer(
+    help="Logs that exist already: their sources, the files that came of each, and those that did not.",
+    no_args_is_help=True,
+)
+
+
+class FileForm(StrEnum):
+    """Forms of the files of a flow log."""
+
+    TEXT = "text"
+    PARQUET = "parquet"
+
+
+@command(
+    logs,
+    "format",
+    reads=True,
+    epilog="Examples:\n\n    metering logs format --bucket acme-logs --vpc vpc-0abc\n"
+    "    metering logs format --compare '${version} ${interface-id} ${bytes}'",
+)
+def log_format(
+    session: Session,
+    bucket: Annotated[str, typer.Option("--bucket", metavar="BUCKET", help="Where it delivers to.")] = "BUCKET",
+    prefix: Annotated[str | None, typer.Option("--prefix", metavar="FOLDER", help="Folder in the bucket.")] = None,
+    vpc: Annotated[str, typer.Option("--vpc", metavar="ID", help="VPC that it logs.")] = "VPC",
+    transit_gateway: Annotated[
+        str | None, typer.Option("--transit-gateway", metavar="ID", help="Log a transit gateway in place of a VPC.")
+    ] = None,
+    files: Annotated[
+        FileForm, typer.Option("--files", help="Parquet costs a conversion, and less to store.")
+    ] = FileForm.TEXT,
+    minutes: Annotated[
+        int, typer.Option("--minutes", help="Aggregation interval, 1 or 10. Nitro instances always have 1.")
+    ] = 10,
+    hive: Annotated[bool, typer.Option("--hive", help="Folders named for partitions, for Athena.")] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option("--compare", metavar="FORMAT", help="Format of a flow log that you have: what it lacks."),
+    ] = None,
+) -> None:
+    """Print the command that makes a flow log with the fields worth having, and what it costs for each GB.
+
+    ACCEPT only, because rejected traffic crosses no boundary; without ports, because nothing is metered by them and
+    they make many lines of one. The format of a flow log cannot be changed: make a second one, and delete the first.
+    """
+    from metering.onramps.coverage.log_format import WORTH, create_command
+    from metering.onramps.coverage.log_format import compare as compared
+
+    if minutes not in {1, 10}:
+        raise WrongUsageError(f"--minutes {minutes}: AWS aggregates over 1 minute or 10.", "Write --minutes 1 or 10.")
+    resource = ("VPC", vpc) if transit_gateway is None else ("TransitGateway", transit_gateway)
+    line = create_command(
+        resource=resource,
+        bucket=bucket,
+        prefix=prefix or "",
+        region=session.stated_region,
+        parquet=files is FileForm.PARQUET,
+        minutes=minutes,
+        hive=hive,
+    )
+    if transit_gateway is not None:
+        # A transit gateway has fields of its own, and logs all of them if none are named; it aggregates over a minute.
+        line = f"{line.partition(' --max-aggregation-interval')[0]} --max-aggregation-interval 60"
+        line = line.replace(" --traffic-type ACCEPT", "")
+    found = None if compare is None else compared(compare)
+    rows: list[dict[str, Cell]] = [
+        {"field": name, "says": says} for name, says in WORTH.items() if found is None or name in found.lacks
+    ]
+    session.write(
+        Answer(
+            columns=_COLUMNS,
+            rows=rows,
+            document=_document(line, found, files),
+            footer=(*_cost_text(files), *_compared_text(found)),
+            empty="That format has all fields worth having.",
+            commands=(line,),
+        )
+    )
+
+
+def _usd_a_gb(files: FileForm) -> dict[str, Decimal]:
+    """Prices of a GB, by what is paid for. Text is not converted."""
+    from metering.operations.own_costs import FLOW_LOG_USD
+
+    return {name: usd for name, usd in FLOW_LOG_USD.items() if files is FileForm.PARQUET or "Parquet" not in name}
+
+
+def _cost_text(files: FileForm) -> tuple[str, ...]:
+    from metering.onramps.coverage.log_format import LINE_BYTES
+
+    prices = _usd_a_gb(files)
+    once = sum((usd for name, usd in prices.items() if not name.startswith("S3 storage")), Decimal(0))
+    table = ", ".join(f"{name} {usd} USD" for name, usd in prices.items())
+    size_gb = (Decimal(LINE_BYTES * _MILLION) / GIB).quantize(Decimal("0.01"))
+    return (
+        f"A GB of log before compression costs {once} USD once, at list prices of us-east-1 ({table}). A million lines "
+        f"of these fields are about {size_gb} GB: {(once * size_gb).quantize(Decimal('0.01'))} USD.",
+        "AWS never logs traffic to its own DNS, DHCP, ARP, instance metadata and time, nor mirrored traffic.",
+    )
+
+
+def _compared_text(found: FormatComparison | None) -> tuple[str, ...]:
+    if found is None:
+        return ()
+    told = []
+    if found.needed:
+        told.append(f"Without {', '.join(found.needed)} no line of it can be metered.")
+    if found.more:
+        told.append(
+            f"Nothing is metered by {', '.join(found.more)}: they make its lines longer, and ports make many of one."
+        )
+    return tuple(told)
+
+
+def _document(line: str, found: FormatComparison | None, files: FileForm) -> dict[str, Json]:
+    from metering.onramps.coverage.log_format import LINE_BYTES, WORTH, log_format
+
+    document: dict[str, Json] = {
+        "command": line,
+        "format": log_format(),
+        "fields": list(WORTH),
+        "line_bytes": LINE_BYTES,
+        "usd_a_gb": {name: str(usd) for name, usd in _usd_a_gb(files).items()},
+    }
+    if found is not None:
+        document["lacks"] = list(found.lacks)
+        document["needed"] = list(found.needed)
+        document["more"] = list(found.more)
+    return document
+
+
+_LOGS_ADD_COLUMNS = (
+    Column(name="bucket", text="copied", priority=KEEP),
+    Column(name="eventbridge", text="prose", about="whether its events go to EventBridge"),
+    Column(name="others", kind="integer", about="other notifications, untouched"),
+    Column(name="settings", text="prose", priority=KEEP),
+)
+_SWITCH = "EventBridgeConfiguration"
+_UNFIT = re.compile(r"[^a-z0-9-]+")
+
+
+@command(
+    logs,
+    "add",
+    reads=True,
+    changes=True,
+    epilog="Examples:\n\n    metering logs add s3://acme-logs/AWSLogs/ --accounts shared-subnets --stage prod\n"
+    "    metering logs add s3://of-another/AWSLogs/ --accounts 111122223333 --print",
+)
+def add_source(
+    session: Session,
+    place: Annotated[
+        str, typer.Argument(metavar="PLACE", help="Bucket of logs and what the keys begin with: s3://bucket/prefix.")
+    ],
+    accounts: Annotated[
+        str,
+        typer.Option(
+            "--accounts",
+            metavar="ACCOUNTS",
+            help="Accounts that its lines may bill, with commas between them; named: that of a file's name alone; "
+            "shared-subnets: also those that the context shows in its subnets.",
+        ),
+    ] = "named",
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Its name in commands and alarms. Default: the bucket's."),
+    ] = None,
+    kinds: Annotated[
+        str, typer.Option("--kinds", metavar="KINDS", help="Kinds of logs that are metered, with commas.")
+    ] = "vpc-flow",
+    key: Annotated[
+        str | None, typer.Option("--kms-key", metavar="ARN", help="Key that its objects are encrypted with.")
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option("--write", metavar="FILE", help="Write the entry into this settings file, such as metering.toml."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--print", help="Change nothing: print what the owner of the bucket does, of any account.")
+    ] = False,
+) -> None:
+    """Let a bucket of logs announce its new files, and say which entry the settings of the stage need.
+
+    It shows the change of the bucket's notifications and asks. All other notifications stay: it reads what is there,
+    adds the switch for EventBridge, and looks whether nobody else changed it meanwhile.
+    """
+    bucket, prefix = _place_of(place)
+    source = _source(session, bucket, prefix, accounts=accounts, name=name, kinds=kinds, key=key)
+    entry = entry_text(session.stage, source)
+    if dry_run:
+        _print_for_owner(session, source)
+        _tell_entry(session, entry, source, written=None)
+        return
+    events = session.region().bucket_events
+    _check_region(session, bucket, events.region_of(bucket))
+    before = events.configuration(bucket)
+    others = sum(len(each) for each in before.values() if isinstance(each, list))
+    turned = _SWITCH not in before
+    if turned or write is not None:
+        consequence = _consequence(bucket, others, turned=turned, write=write)
+        for line in _change(before) if turned else ():
+            say(line)
+        with session.deed(what="logs add", subject=source.plain().place, consequence=consequence) as done:
+            if write is not None:
+                _write_entry(write, entry, session.stage)
+            if turned:
+                events.turn_on(bucket, before)
+            done.result = "EventBridge gets its events" if turned else "EventBridge had its events before"
+    row: dict[str, str | int | bool | None] = {
+        "bucket": bucket,
+        "eventbridge": "turned on" if turned else "was on before",
+        "others": others,
+        "settings": f"written to {write}" if write is not None else "to be added, as below",
+    }
+    session.write(Answer(columns=_LOGS_ADD_COLUMNS, rows=[row], document={**row, "entry": entry}))
+    _tell_entry(session, entry, source, written=write)
+
+
+def entry_text(stage: str, source: LogSource) -> str:
+    """The entry of a log source in a settings file."""
+    values = source.model_dump(mode="json", exclude_defaults=True)
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
+    return "\n".join([f"[[stage.{stage}.log_sources]]", *lines]) + "\n"
+
+
+def _place_of(text: str) -> tuple[str, str]:
+    """Bucket and prefix of `s3://bucket/prefix`.
+
+    Raises:
+        WrongUsageError: It is something else.
+    """
+    bucket, _, prefix = text.removeprefix("s3://").partition("/")
+    if not text.startswith("s3://") or not bucket:
+        raise WrongUsageError(f"{text} is no place in S3.", "Write it as s3://bucket/prefix.")
+    return bucket, prefix
+
+
+def _source(
+    session: Session, bucket: str, prefix: str, *, accounts: str, name: str | None, kinds: str, key: str | None
+) -> LogSource:
+    from pydantic import ValidationError
+
+    from metering.fleet.settings.log_sources import LogSource
+
+    listed = [each for each in re.split(r"[,\s]+", accounts) if each]
+    try:
+        return LogSource.model_validate({
+            "name": name or f"logs-{_UNFIT.sub('-', bucket)}"[:32].rstrip("-"),
+            "bucket": bucket,
+            "region": session.region_name,
+            "prefix": prefix,
+            "kinds": tuple(each for each in re.split(r"[,\s]+", kinds) if each),
+            "accounts": accounts.strip() if listed and not listed[0].isdecimal() else tuple(listed),
+            "kms_key_arn": key or "",
+        })  # fmt: skip
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise WrongUsageError(f"This is no log source: {problems}.", "See: metering logs add --help") from error
+
+
+def _check_region(session: Session, bucket: str, region: str) -> None:
+    if region != session.region_name:
+        raise CommandFailedError(
+            f"{bucket} is in {region}, and its files are metered by the deployment there.",
+            f"Name that region: --region {region}",
+        )
+
+
+def _change(before: Mapping[str, object]) -> Sequence[str]:
+    """The change of the configuration, line by line as a person reads differences."""
+    after = {**before, _SWITCH: {}}
+    old = json.dumps(before, indent=2, sort_keys=True).splitlines()
+    new = json.dumps(after, indent=2, sort_keys=True).splitlines()
+    kept = {line.rstrip(",") for line in old}
+    return [f"{' ' if line.rstrip(',') in kept else '+'} {line}" for line in new]
+
+
+def _consequence(bucket: str, others: int, *, turned: bool, write: Path | None) -> str:
+    stay = f"its {others} other notifications stay" if others else "it has no other notifications"
+    told = [f"{bucket} sends its events to EventBridge, too; {stay}"] if turned else []
+    told += [f"an entry is added to {write}"] if write is not None else []
+    return f"{'; '.join(told)}."
+
+
+def _write_entry(path: Path, entry: str, stage: str) -> None:
+    """Add an entry to a settings file; the file is whole, or as it was before."""
+    from metering.cli.stages import settings_explained
+    from metering.fleet.settings.file import read
+
+    text = path.read_text() if path.exists() else ""
+    if text and not text.endswith("\n"):
+        text += "\n"
+    trial = path.with_name(f".{path.name}.new")
+    trial.write_text(f"{text}\n{entry}" if text else entry)
+    try:
+        with settings_explained():
+            found = read(trial)
+            problems = [problem for problem in found.problems() if f"[stage.{stage}]" in problem]
+        if problems:
+            raise CommandFailedError(
+                f"{path} with this entry would not be right: {'; '.join(problems)}.".replace(trial.name, path.name),
+                "Put it right by hand. Nothing was written.",
+            )
+        trial.replace(path)
+    finally:
+        trial.unlink(missing_ok=True)
+
+
+def _tell_entry(session: Session, entry: str, source: LogSource, *, written: Path | None) -> None:
+    if source.plain().bills_organization:
+        say(f"{ORGANIZATION_WARNING}.", "yellow")
+    if written is None:
+        say("The stage meters it once this stands in its settings file, metering.toml:")
+        for line in entry.splitlines():
+            say(f"    {line}")
+    say("Then deploy it:")
+    say(f"    metering deploy --region {source.region} --stage {session.stage}")
+    say("And send what came before, which changes nothing that is metered already:")
+    say(f"    metering ingest {source.plain().place} --since 34d --region {source.region} --stage {session.stage}")
+
+
+def _print_for_owner(session: Session, source: LogSource) -> None:
+    """What the owner of a bucket in another account does."""
+    from metering.onramps.coverage.log_format import commands_of_owner, template_of_owner
+
+    say("The owner of the bucket types, for its notifications:")
+    for line in commands_of_owner(source.bucket):
+        say(f"    {line}")
+    say("If the bucket is of another account, its owner deploys this template there; ACCOUNT is that of the stage:")
+    for line in template_of_owner(source.bucket, source.prefix, region=source.region, stage=session.stage).splitlines():
+        say(f"    {line}")
+    say("And you let its events in, with OWNER for its account:")
+    say(
+        f"    aws events put-permission --region {source.region} --principal OWNER "
+        f"--statement-id metering-{session.stage}-logs --action events:PutEvents"
+    )
+
 
 _RULING_COLUMNS = (
     Column(name="source", text="copied"),
@@ -96,8 +444,8 @@ def coverage(
 
     It does what the schedule does every 5 minutes, for everything that can still be metered, and reads no file twice.
     """
-    from metering.ledger.notes.log_sums import sum_log_sums
-    from metering.onramps.coverage.sums import sums_between
+    from metering.ledger.notes.log_sources import sum_log_sums
+    from metering.onramps.coverage.looking import sums_between
     from metering.reports.operators.log_answer import coverage_answer
 
     now_s = int(time.time())
@@ -171,7 +519,7 @@ def forget(
     If another file of it comes, it begins anew with that one. The schedule applies this within 5 minutes.
     """
     from metering.ledger.notes.log_sources import LogRulingKind
-    from metering.onramps.coverage.slots import count
+    from metering.onramps.coverage.looking import count
 
     state = _known(session, source)
     missing = count(state.missing) + state.unlisted
@@ -229,7 +577,7 @@ def _known(session: Session, source: str) -> LogSourceState:
 
 def _slots(text: str, state: LogSourceState) -> tuple[int, int]:
     """First and last slot that a person named."""
-    from metering.onramps.coverage.slots import slot_of
+    from metering.onramps.coverage.looking import slot_of
 
     if text == "all":
         if not state.missing:
@@ -249,7 +597,7 @@ def _moment(text: str) -> int:
 
 
 def _within(state: LogSourceState, first_s: int, last_s: int) -> int:
-    from metering.onramps.coverage.slots import count
+    from metering.onramps.coverage.looking import count
 
     inside = [(max(a, first_s), min(b, last_s)) for a, b in state.missing if a <= last_s and b >= first_s]
     return count(inside)

@@ -1,4 +1,4 @@
-"""`metering quarantine`: refused batches and records with their reasons, and how to send them again."""
+"""`metering quarantine` and `batch`: what was refused, with its reasons, and one batch by its id."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.all_regions import asks_for_all, connections, everywhere
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.fleet import asks_for_all, connections, everywhere, of_region
 from metering.errors import OperationFailedError
 from metering.reports.answer import KEEP, Answer, Cell, Column
 from metering.reports.operators.quarantine_answer import entry_answer
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from metering.quarantine.entries import Entry, QuarantineEntries, Retry
     from metering.wiring.connection import RegionConnection
+
 
 quarantine = typer.Typer(
     help="Refused batches and records, with every reason. Nothing in quarantine is metered.",
@@ -66,7 +67,7 @@ def list_(
 
     `became` says what became of each: where it is metered now, or the verdict on its retry.
     """
-    from metering.wiring.answers.quarantine import refused_answer, refused_in, refused_query
+    from metering.wiring.answers.operators import refused_answer, refused_in, refused_query
 
     query = refused_query(
         now_s=int(time.time()), start=start, end=end, reason=reason, kind=kind, source=source, sender=sender
@@ -144,8 +145,8 @@ def retry(
 
     A second retry is a duplicate and does no harm. Fix the cause first, or the content is refused again.
     """
-    from metering.wiring.answers.quarantine import check_reason
-    from metering.wiring.senders import need_operator
+    from metering.wiring.aggregator import need_operator
+    from metering.wiring.answers.operators import check_reason
 
     if (name is None) == (reason is None):
         raise WrongUsageError("Either name a batch, or choose by --reason.")
@@ -223,3 +224,62 @@ def _retried(done: list[Retry]) -> Answer:
         for each in done
     ]
     return Answer(columns=columns, rows=rows, empty="Nothing was sent again.")
+
+
+batch = typer.Typer(help="One batch: its verdict, and all that became of it.", no_args_is_help=True)
+
+_EXAMPLES = """Examples:
+
+    metering batch show edge-7f3a-000184
+    metering batch show edge-7f3a-000184 --from 2026-09 --to 2026-11
+
+A batch whose marker has expired is found by its rows, in the range that you name.
+"""
+
+
+@command(batch, "show", reads=True, everywhere=True, epilog=_EXAMPLES)
+def show_batch(
+    session: Session,
+    batch_id: Annotated[str, typer.Argument(metavar="BATCH", help="The batch id.")],
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="Look for its rows in this range if its marker has expired."),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Not included. Default: the end of --from, or now.")
+    ] = None,
+) -> None:
+    """Show the story of a batch: verdict, reason, hours, commit, files, conflicts, quarantine and retries.
+
+    Its marker and its rows must say the same; exit 1 if they do not.
+    """
+    from metering.wiring.answers.trace import batch_of, checked_batch_id, not_found
+
+    now_s = int(time.time())
+    checked_batch_id(batch_id)
+    within_s = time_range(start, end, default_s=(0, now_s + 1), now_s=now_s) if start or end else None
+    told: list[str] = []
+    differs: list[str] = []
+    advice = ""
+
+    def ask(region: RegionConnection) -> Answer:
+        nonlocal advice
+        answer = batch_of(region, batch_id, now_s=now_s, within_s=within_s)
+        if answer is None:
+            advice = not_found(region, batch_id)[1].replace("from and to", "--from and --to")
+            return Answer(columns=(), rows=[], document={"batch_id": batch_id, "verdict": None})
+        told.append(region.region)
+        proof = (answer.document or {}).get("proof")
+        if isinstance(proof, dict) and not proof["equal"]:
+            differs.append(of_region(session, region.region))
+        return answer
+
+    answer = everywhere(session, ask)
+    if not told:
+        raise CommandFailedError(f"There is no marker of batch {batch_id}.", advice)
+    session.write(answer)
+    if differs:
+        raise CommandFailedError(
+            f"{differs[0]}Marker and rows of {batch_id} are not equal.",
+            "Run it again in a minute. If they still differ: metering runbook reconciliation-differences",
+        )

@@ -1,23 +1,33 @@
-"""`metering status`: one page that says how a region is, and what to do about what is not well."""
+"""`metering status`, `alerts`, `errors` and `audit`: how a region is, what its functions logged, who changed what."""
 
 from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.all_regions import answering, connections
 from metering.cli.command import Session, command, say
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.fleet import answering, connections, everywhere, of_region
+from metering.cli.options import parse_duration
+from metering.cli.printing.output import Format
 from metering.hours import rfc3339
+from metering.operations.alarms import ALARMS, alarm_name
+from metering.operations.logged_errors import LoggedError, Subscriber, grouped
 from metering.operations.runbooks import command_of
-from metering.reports.answer import KEEP, Answer, Column
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
 from metering.reports.usage_answer import held_back_document
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from metering.operations.status import RegionStatus
-    from metering.reports.answer import Json
+    from metering.wiring.connection import RegionConnection
+
 
 status_app = typer.Typer()
 
@@ -104,3 +114,222 @@ def status_answer(found: list[RegionStatus], *, stage: str, as_of_s: int) -> Ans
         footer=("To read the runbooks:",) if runbooks else (),
         commands=runbooks,
     )
+
+
+alerts = typer.Typer(help="Alarms with their state, and a test of who receives their alerts.", no_args_is_help=True)
+
+
+@command(alerts, "test", reads=True, changes=True)
+def send_test(
+    session: Session,
+    severity: Annotated[str | None, typer.Option("--severity", help="page or ticket. Default: both.")] = None,
+) -> None:
+    """Send a test alert through each topic, and show who receives it. Exits with 1 if no one is paged."""
+    if severity not in {None, "page", "ticket"}:
+        raise WrongUsageError(f"--severity {severity} is not a severity.", "Write page or ticket.")
+    region = session.region()
+    chosen = [name for name in ("page", "ticket") if severity in {None, name}]
+    paged = sum(each.confirmed for name in chosen for each in region.alerts.subscribers(name))
+    consequence = f"{paged} {'subscriber gets' if paged == 1 else 'subscribers get'} a test alert now."
+    with session.deed(what="alerts test", subject=" ".join(chosen), consequence=consequence) as done:
+        rows = _tested(region, chosen)
+        done.result = f"sent to {sum(row['state'] == 'sent' for row in rows)} subscribers"
+    columns = (
+        Column(name="severity", text="copied", priority=KEEP),
+        Column(name="protocol", text="copied"),
+        Column(name="subscriber", text="copied", priority=KEEP),
+        Column(name="state", text="copied", priority=KEEP),
+    )
+    session.write(Answer(columns=columns, rows=rows))
+    if "page" in chosen and not any(row["severity"] == "page" and row["state"] == "sent" for row in rows):
+        raise CommandFailedError(
+            "An alarm would page no one: the page topic has no confirmed subscription.",
+            "Add a subscription to the stage's table in metering.toml, run metering deploy, and confirm it.",
+        )
+
+
+def _tested(region: RegionConnection, chosen: Sequence[str]) -> list[dict[str, Cell]]:
+    rows: list[dict[str, Cell]] = []
+    for name in chosen:
+        fields: dict[str, str | int] = {
+            "test": "This is a test. Nothing is wrong.",
+            "stage": region.stage,
+            "region": region.region,
+            "at": rfc3339(int(time.time())),
+        }
+        region.alerts.send(name, f"TEST of metering {region.stage} in {region.region}", fields)
+        found = _subscriber_rows(region.alerts.subscribers(name))
+        rows += [{"severity": name, **row} for row in found or [{"protocol": "", "subscriber": "", "state": "nobody"}]]
+    return rows
+
+
+@command(alerts, "list", reads=True, everywhere=True)
+def list_(session: Session) -> None:
+    """Show every alarm with its state, its severity and its runbook."""
+    session.write(everywhere(session, _alarms))
+
+
+def _alarms(region: RegionConnection) -> Answer:
+    states = {alarm.name: alarm.state for alarm in region.alarms.states()}
+    rows: list[dict[str, Cell]] = [
+        {
+            "alarm": spec.name,
+            "severity": spec.severity,
+            "state": states.get(alarm_name(region.stage, spec.name), "not deployed"),
+            "meaning": spec.meaning,
+            "runbook": spec.runbook,
+        }
+        for spec in ALARMS
+    ]
+    columns = (
+        Column(name="alarm", text="copied", priority=KEEP),
+        Column(name="severity", text="copied"),
+        Column(name="state", text="copied", priority=KEEP),
+        Column(name="meaning", text="prose"),
+        Column(name="runbook", text="copied", priority=ROOMY),
+    )
+    return Answer(columns=columns, rows=rows)
+
+
+def _subscriber_rows(subscribers: Sequence[Subscriber]) -> list[dict[str, Cell]]:
+    return [
+        {
+            "protocol": each.protocol,
+            "subscriber": each.endpoint,
+            "state": "sent" if each.confirmed else "not confirmed",
+        }
+        for each in subscribers
+    ]
+
+
+errors_app = typer.Typer()
+
+_ERRORS_COLUMNS = (
+    Column(name="function", text="copied", priority=KEEP),
+    Column(name="error", text="prose", priority=KEEP),
+    Column(name="count", kind="integer", priority=KEEP),
+    Column(name="first", kind="time", priority=ROOMY),
+    Column(name="last", kind="time"),
+    Column(name="request_id", text="copied", priority=ROOMY, about="invocation of the newest"),
+    Column(name="version", text="copied", priority=ROOMY),
+)
+
+
+@command(
+    errors_app,
+    "errors",
+    reads=True,
+    everywhere=True,
+    epilog="Examples:\n\n    metering errors --since 1d\n    metering errors aggregator --since 15m --format table",
+)
+def errors(
+    session: Session,
+    function: Annotated[
+        str | None,
+        typer.Argument(metavar="FUNCTION", help="Such as aggregator. Default: all functions of the stage."),
+    ] = None,
+    since: Annotated[
+        str, typer.Option("--since", metavar="DURATION", help="How far back to look, such as 15m, 1h or 2d.")
+    ] = "1h",
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=10_000, help="Read at most this many lines, the newest.")
+    ] = 1_000,
+) -> None:
+    """Show what the functions logged as errors, grouped by what they say, the newest kind first.
+
+    It searches the logs in CloudWatch Logs, at about 0.005 USD for each GB of log in that time.
+    """
+    span_s = parse_duration(since, "--since")
+    now_s = int(time.time())
+    by = "No errors were logged" if function is None else f"{function} logged no errors"
+    empty = f"{by} in the last {since}."
+    full: list[str] = []
+
+    def logged(region: RegionConnection) -> Answer:
+        logs = region.function_logs
+        if function is not None and function not in logs.functions:
+            known = ", ".join(logs.functions)
+            raise WrongUsageError(f"There is no function {function}.", f"The functions are {known}.")
+        names = logs.functions if function is None else [function]
+        lines = logs.errors(names, from_s=now_s - span_s, to_s=now_s + 1, limit=limit)
+        if len(lines) >= limit:
+            full.append(region.region)
+        return Answer(
+            columns=_ERRORS_COLUMNS,
+            rows=[_row(each) for each in grouped(lines)],
+            meta={"from": rfc3339(now_s - span_s), "to": rfc3339(now_s), "truncated": len(lines) >= limit},
+            empty=empty,
+        )
+
+    answer = everywhere(session, logged, newest="last")
+    session.write(answer)
+    if not answer.rows and session.chosen_format is not Format.TABLE:
+        say(empty)
+    for name in full:
+        begun = of_region(session, name)
+        only = f"only the newest {limit} lines were read"
+        say(f"{begun}There may be older ones: {only}. Use --limit, or a function.", "yellow")
+
+
+def _row(one: LoggedError) -> dict[str, Cell]:
+    return {
+        "function": one.function,
+        "error": one.text,
+        "count": one.count,
+        "first": rfc3339(one.first_ms // 1000),
+        "last": rfc3339(one.last_ms // 1000),
+        "request_id": one.request_id,
+        "version": one.version,
+    }
+
+
+audit_app = typer.Typer()
+
+
+@command(
+    audit_app,
+    "audit",
+    reads=True,
+    everywhere=True,
+    epilog="Examples:\n\n    metering audit --from 2026-11\n    metering audit --what 'period close' --format table",
+)
+def audit(
+    session: Session,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Begun at or after this time, date or month.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Begun before this time, date or month.")
+    ] = None,
+    what: Annotated[
+        str | None, typer.Option("--what", metavar="COMMAND", help="Only this command or family, such as `period`.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many, the newest.")] = 100,
+) -> None:
+    """Show what was changed or deleted by command, newest first: who, when, what, and how it ended.
+
+    A deed that was killed has begun and has no end. Deeds on regions are in the ledger of the home region.
+    """
+    from metering.operations.logged_errors import FIRST_MONTH_S, DeedTrail
+    from metering.reports.operators.producers_answer import deeds_answer
+    from metering.reports.time_range import time_range
+    from metering.units import DAY_S
+
+    now_s = int(time.time())
+    from_s, to_s = time_range(start, end, default_s=(FIRST_MONTH_S, now_s + DAY_S), now_s=now_s)
+
+    def trail(region: RegionConnection) -> Answer:
+        deeds = DeedTrail(items=region.items).between(from_s, min(to_s, now_s + DAY_S))
+        found = (deed for deed in deeds if what is None or _is(deed.what, what))
+        return deeds_answer(list(islice(found, limit + 1)))
+
+    answer = everywhere(session, trail, newest="at", most=limit + 1)
+    session.write(replace(answer, rows=answer.rows[:limit]))
+    if len(answer.rows) > limit:
+        say(f"There are more than {limit}. Use --limit, or narrow it down with --from, --to or --what.")
+    if not answer.rows and session.chosen_format is not Format.TABLE:
+        say(answer.empty)
+
+
+def _is(what: str, wanted: str) -> bool:
+    return what == wanted or what.startswith(f"{wanted} ")

@@ -10,20 +10,27 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from metering.audit.verify.expectations import SentBatches
-from metering.audit.verify.manifest import ManifestError, ManifestHeader, read_header, read_sent, whole_lines
-from metering.audit.verify.verification import sum_verifications
-from metering.cli.all_regions import answering, asks_for_all, connections
+from metering.audit.verification import (
+    Difference,
+    ManifestError,
+    ManifestHeader,
+    SentBatches,
+    Verification,
+    read_header,
+    read_sent,
+    sum_verifications,
+    whole_lines,
+)
 from metering.cli.command import Session, command, progress, say
 from metering.cli.commands.analyst.lake import NoDeadline
-from metering.cli.durations import parse_duration
 from metering.cli.failures import WrongUsageError
+from metering.cli.fleet import answering, asks_for_all, connections
+from metering.cli.options import parse_duration
 from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf, counting
 from metering.errors import OperationFailedError, UnavailableError
 from metering.hours import rfc3339
 from metering.ledger.usage.items import MENDED_BY
-from metering.reports.answer import Answer, Cell, Column, Json, Kind
-from metering.reports.regions_answer import regions_answer
+from metering.reports.answer import Answer, Cell, Column, Json, Kind, regions_answer
 from metering.reports.time_range import time_range
 from metering.units import DAY_S, counted, exact_and_size
 
@@ -32,8 +39,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from metering.audit.verify.verification import Difference, Verification
-    from metering.audit.verify.verifier import Verifier
+    from metering.audit.verifier import Verifier
     from metering.rollup.rollup import Rollup
     from metering.stores.queues import QueueDepth
     from metering.wiring.connection import RegionConnection

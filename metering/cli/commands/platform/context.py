@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.cli.command import Session, command, progress, say
+from metering.cli.connecting import checked_region
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.places import checked_region
 from metering.hours import parse_hour, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from metering.adapters.aws.inventory import Step
-    from metering.onramps.context.capture import Captured
     from metering.onramps.context.document import Context
-    from metering.onramps.context.store import ContextStore
+    from metering.onramps.context.store import Captured, ContextStore
 
 context = typer.Typer(
     help="What is known of networks beside their logs, in versions that never change: inventory, address ranges, flow "
@@ -85,7 +84,7 @@ def capture(
 
     A context holds from the next full hour, and never changes. What says the same as the newest one is not kept again.
     """
-    from metering.reports.operators.context_answer import captured_answer
+    from metering.reports.operators.ingest_answer import captured_answer
 
     chosen, roles = _regions(regions, session), _roles(role_arn or [])
     if source is not None and (regions or roles):
@@ -109,7 +108,7 @@ def capture(
 @command(context, "list", reads=True, epilog="Example:\n\n    metering context list --stage prod --format table")
 def list_(session: Session, folder: FolderOption = None) -> None:
     """List the contexts that are kept, the newest first."""
-    from metering.reports.operators.context_answer import contexts_answer
+    from metering.reports.operators.ingest_answer import contexts_answer
 
     names = list(_store(session, folder).names())
     session.write(contexts_answer(names))
@@ -132,7 +131,7 @@ def show(
     folder: FolderOption = None,
 ) -> None:
     """Show what a context knows: accounts, networks, flow logs and which of them overlap, address ranges."""
-    from metering.reports.operators.context_answer import context_answer
+    from metering.reports.operators.ingest_answer import context_answer
 
     shown = _chosen(_store(session, folder), which)
     session.write(context_answer(shown))
@@ -143,7 +142,7 @@ def show(
 @contextmanager
 def _ranges_explained() -> Iterator[None]:
     """Say what to do where the address ranges cannot be fetched."""
-    from metering.adapters.ip_ranges import OPERATION
+    from metering.adapters.description_files import OPERATION
     from metering.errors import UnavailableError
 
     try:
@@ -168,7 +167,7 @@ def _described_by_aws(
 ) -> Mapping[str, object]:
     from metering.adapters.aws.inventory import AwsInventory
     from metering.adapters.aws.session import Clients
-    from metering.adapters.ip_ranges import URL, fetched_ip_ranges
+    from metering.adapters.description_files import URL, fetched_ip_ranges
 
     clients = Clients.from_env(os.environ, region=session.region_name, endpoint_url=endpoint)
     ranges = partial(fetched_ip_ranges, ip_ranges or URL, ca_bundle=clients.access.ca_bundle)
@@ -184,7 +183,7 @@ def _described_by_aws(
 
 def _kept(session: Session, description: Mapping[str, object], folder: Path | None) -> Captured:
     """Keep the context of a description; into a stage after it was agreed."""
-    from metering.onramps.context.capture import Capture
+    from metering.onramps.context.store import Capture
 
     now_s = int(time.time())
     # What contradicts itself is refused before anything is made, or anybody is asked.

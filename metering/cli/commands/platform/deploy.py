@@ -1,4 +1,4 @@
-"""`metering deploy`: bring this checkout to a region of a stage, or to all of them."""
+"""`metering deploy`, `upgrade` and `uninstall`: what a stage's regions run, and what is about to change there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import typer
 
 from metering.adapters.checkout import checkout_dir
 from metering.cli.command import Session, command, say
-from metering.cli.commands.platform.plan import check_formats, plan_lines
-from metering.cli.commands.platform.states import check_rules, ended, fail_unless_ready, tell_changes, write_states
+from metering.cli.commands.platform.region import check_rules, ended, fail_unless_ready, tell_changes, write_states
+from metering.cli.failures import CommandFailedError
 from metering.cli.fleet import deploying_fleet, home_of
-from metering.cli.stages.options import (
+from metering.cli.stages import (
     FileOption,
     NoPagerOption,
     OutsideRulesOption,
@@ -21,15 +21,152 @@ from metering.cli.stages.options import (
     VerboseOption,
     settings_explained,
 )
-from metering.fleet.regions import Phase, RegionState
-from metering.fleet.versions import Direction
+from metering.errors import FormatTooNewError, FormatTooOldError
+from metering.fleet.ports import LAST_SILENT_VERSION, Direction, own_release
+from metering.fleet.regions import ROLLUP_EVERY_MIN, Phase, RegionState
+from metering.fleet.survey import Surveyed, deployed_regions, to_deploy
+from metering.operations.own_costs import Tick, standing_month_usd
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from metering.fleet.removal import Remaining
     from metering.fleet.rollout import RolloutPlan
-    from metering.fleet.survey import Surveyed
+    from metering.fleet.stage import StageConfig
     from metering.wiring.fleet import Fleet
+
+
+# Minutes as they were seen, on AWS of others' reports for the first one: bootstrap, tables, functions and alarms.
+_FIRST_MIN = 12
+_AGAIN_MIN = 5
+# A region on an emulator: 59 to 91 s were seen on two cores.
+_EMULATOR_MIN = 2
+
+_WORDS = {
+    Direction.SAME: "the same version",
+    Direction.UPGRADE: "an upgrade",
+    Direction.ROLLBACK: "a ROLLBACK",
+    Direction.REFUSED: "refused: the data has another format",
+}
+
+
+def check_formats(surveyed: Sequence[Surveyed]) -> None:
+    """Refuse a deployment of code that does not work with the format of a region's data.
+
+    Raises:
+        CommandFailedError: With what is possible instead.
+    """
+    for each in surveyed:
+        try:
+            each.check_format()
+        except FormatTooNewError as error:
+            raise CommandFailedError(
+                f"{each.region}: {error}",
+                "There is no rollback across data formats. Use that version; or restore the tables to a time before "
+                "the upgrade, as docs/operator-guide.md says under Restore, and send again what came later.",
+            ) from error
+        except FormatTooOldError as error:
+            raise CommandFailedError(
+                f"{each.region}: {error}",
+                "Run it from a checkout of release 0.2.0 first, the last one that upgrades format 1 "
+                "(docs/releasing.md).",
+            ) from error
+
+
+def plan_lines(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterator[str]:
+    """Lines of the plan.
+
+    Args:
+        fleet: The stage's regions.
+        surveyed: Those that will be deployed to, at least one.
+        waves: Number of waves that they are deployed in.
+    """
+    config = fleet.config
+    yield f"{'Rehearsal of' if fleet.rehearsal else 'Deployment of'} stage {config.stage}, version {surveyed[0].own}:"
+    for each in surveyed:
+        yield f"  {each.region}: {_change(each)}"
+    if config.emulated:
+        yield f"  time: about {_EMULATOR_MIN * len(surveyed)} minutes; cost: none, for it is an emulator"
+        return
+    yield from _time_and_cost(fleet, surveyed, waves)
+    if not fleet.rehearsal:
+        yield "  permissions: a deployer's, as docs/operator-guide.md lists them"
+    if not all(each.runs for each in surveyed) and _lacks_pager(fleet):
+        yield "  pager: nobody is subscribed, so it will not be ready; add a subscription"
+        yield "    with severity page to metering.toml and confirm it, or say --no-pager"
+
+
+def _time_and_cost(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterator[str]:
+    time = f"about {_minutes(fleet, surveyed, waves)} minutes in {waves} wave{'s' if waves > 1 else ''}"
+    usd = standing_usd(fleet.config)
+    cost = f"about USD {usd} a month and region before the first batch (list prices of us-east-1)"
+    rest = "batches, storage and logs come on top"
+    if fleet.rehearsal:
+        yield f"  time: about {_EMULATOR_MIN * len(surveyed)} minutes here; on AWS {time}"
+        yield f"  cost: none here; on AWS {cost}; {rest}"
+        return
+    yield f"  time: {time}"
+    yield f"  cost: {'as now' if all(each.runs for each in surveyed) else cost}; {rest}"
+
+
+def standing_usd(config: StageConfig) -> str:
+    """What one idle region costs in a month, in USD."""
+    ticks = [
+        Tick(every_min=every_min, memory_mb=memory_mb)
+        for every_min, memory_mb in (
+            (config.compactor_every_min, config.job_memory_mb),
+            (config.reconciler_every_min, config.job_memory_mb),
+            (ROLLUP_EVERY_MIN, config.rollup_memory_mb),
+            (config.canary_every_min, config.small_job_memory_mb),
+            (config.watch_every_min, config.small_job_memory_mb),
+            (config.biller_every_min, config.biller_memory_mb),
+            *([(config.log_context_every_min, config.onramp_memory_mb)] if config.log_sources else []),
+        )
+    ]
+    return str(
+        standing_month_usd(
+            ticks,
+            composite_alarms=int(config.composite_alarms),
+            log_sources=bool(config.log_sources),
+            api=config.api,
+        )
+    )
+
+
+def from_to(surveyed: Surveyed) -> str:
+    """Deployed version and own one: `0.1.0 or older -> 0.2.0`."""
+    return f"{deployed_version(surveyed)} -> {surveyed.own}"
+
+
+def deployed_version(surveyed: Surveyed) -> str:
+    """Version that is deployed, as far as its stacks say it."""
+    return str(surveyed.deployed) if surveyed.deployed else f"{LAST_SILENT_VERSION} or older"
+
+
+def _lacks_pager(fleet: Fleet) -> bool:
+    """Whether the last step must fail, which is known before the first: a new region has the settings' pagers alone."""
+    paged = any(each.severity == "page" for each in fleet.config.subscriptions)
+    return fleet.rules.pager_needed and not fleet.no_pager and not paged
+
+
+def _change(surveyed: Surveyed) -> str:
+    if surveyed.way is None:
+        broken = "; ".join(f"{stack.name} is {stack.status} and is deleted first" for stack in surveyed.broken)
+        return f"nothing is deployed yet{f' ({broken})' if broken else ''}"
+    settings = "" if surveyed.same_settings else ", with other settings"
+    if not surveyed.runs:
+        known = "" if surveyed.way is Direction.SAME else f" ({from_to(surveyed)}, {_WORDS[surveyed.way]})"
+        return f"nothing runs there; its data stands, and all else is deployed anew{known}{settings}"
+    rest = ", continues a deployment that did not end" if surveyed.unfinished else ""
+    return f"{from_to(surveyed)}, {_WORDS[surveyed.way]}{settings}{rest}"
+
+
+def _minutes(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> int:
+    longest = max(_AGAIN_MIN if each.runs else _FIRST_MIN for each in surveyed)
+    # The rules of a rehearsal wait for nobody.
+    return waves * (longest + fleet.config.rollout.bake_min)
+
 
 deploy_app = typer.Typer()
 
@@ -109,3 +246,219 @@ def _deploy(session: Session, fleet: Fleet, surveyed: Sequence[Surveyed], planne
         if states[-1].phase is not Phase.READY:
             break
     return states
+
+
+upgrade_app = typer.Typer()
+
+_UPGRADE_EXAMPLES = """Examples:
+
+    metering upgrade --stage prod --region all --check
+    metering upgrade --stage prod --region eu-west-1
+    metering upgrade --stage prod --region all
+"""
+
+_COLUMNS = (
+    Column(name="region", text="copied", priority=KEEP),
+    Column(name="state", text="copied", about="of its last deployment"),
+    Column(name="deployed", text="copied", priority=KEEP, about="version there"),
+    Column(name="deployed_format", title="its format", kind="integer", priority=ROOMY, about="of the data there"),
+    Column(name="this", text="copied", about="version of this checkout"),
+    Column(name="this_format", title="this format", kind="integer", priority=ROOMY, about="newest that it knows"),
+    Column(name="way", text="copied", priority=KEEP),
+    Column(name="settings", text="copied", about="against what the next deployment brings"),
+    Column(name="deploys", kind="flag", priority=KEEP, about="`metering upgrade` deploys there"),
+)
+
+
+@command(upgrade_app, "upgrade", reads=True, everywhere=True, changes=True, checkout=True, epilog=_UPGRADE_EXAMPLES)
+def upgrade(
+    session: Session,
+    check: Annotated[bool, typer.Option("--check", help="Only show; exit 1 if a region would be changed.")] = False,
+    settings: SetOption = None,
+    unset: UnsetOption = None,
+    settings_file: FileOption = None,
+    no_pager: NoPagerOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Bring the regions where the stage is deployed to the version of this checkout, newer or older.
+
+    It goes wave by wave. Default is the home region; --region names another, or all. An older version is a rollback,
+    which is refused if it does not know the format of the data. What an earlier run began is continued.
+    """
+    options = SettingsOptions.of(settings, unset, settings_file)
+    fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose, names_home=False)
+    with settings_explained():
+        surveyed = _surveyed(session, fleet)
+    names = to_deploy(surveyed)
+    changes = tell_changes(fleet, names)
+    if check:
+        session.write(Answer(columns=_COLUMNS, rows=[_row(each, names) for each in surveyed]))
+        if names:
+            raise typer.Exit(1)
+        return
+    check_formats(surveyed)
+    chosen = [each for each in surveyed if each.region in names]
+    if not chosen:
+        say(f"Nothing to do: version {own_release()} is deployed, with the same settings.")
+        return
+    checkout_dir()
+    for line in plan_lines(fleet, chosen, len(chosen)):
+        say(line)
+    back = any(each.way is Direction.ROLLBACK for each in chosen)
+    with session.deed(
+        what="upgrade",
+        subject=f"{own_release().version}: {', '.join(names)}",
+        consequence=f"{'This is a ROLLBACK to an older version. ' if back else ''}The functions there are replaced; "
+        f"data is kept, and batches are processed meanwhile. {changes}",
+        ground=home_of(session, fleet),
+    ) as done:
+        result = fleet.manager.redeploy(names)
+        done.result, done.failed = ended(result.built), not result.succeeded
+    write_states(session, result.built)
+    fail_unless_ready(result.built)
+
+
+def _surveyed(session: Session, fleet: Fleet) -> list[Surveyed]:
+    """What is deployed in the regions that were asked for."""
+    asked = session.named_region or fleet.home
+    try:
+        known = deployed_regions(fleet.states, home=fleet.home)
+    except FormatTooNewError as error:
+        # The states of all regions are in a ledger that this version does not know.
+        raise CommandFailedError(
+            f"{fleet.home}: {error}",
+            "There is no rollback across data formats: see docs/operator-guide.md under Rollback and Restore.",
+        ) from error
+    found = [fleet.survey(name, phase) for name, phase in known if asked in {name, "all"}]
+    there = [each for each in found if each.exists]
+    if not there:
+        raise CommandFailedError(
+            f"Stage {session.stage} is not deployed in {asked}.", "Deploy it first: metering deploy --help"
+        )
+    return there
+
+
+def _row(surveyed: Surveyed, names: list[str]) -> dict[str, Cell]:
+    return {
+        "region": surveyed.region,
+        "state": "" if surveyed.phase is None else surveyed.phase.value,
+        "deployed": deployed_version(surveyed) if surveyed.way else "",
+        "deployed_format": surveyed.data_format,
+        "this": str(surveyed.own),
+        "this_format": surveyed.own.data_format,
+        "way": "" if surveyed.way is None else surveyed.way.value,
+        "settings": "same" if surveyed.same_settings else "differ",
+        "deploys": surveyed.region in names,
+    }
+
+
+uninstall_app = typer.Typer()
+
+_UNINSTALL_COLUMNS = (
+    Column(name="region", text="copied", priority=KEEP),
+    Column(name="kind", text="copied", priority=KEEP),
+    Column(name="name", text="copied", priority=KEEP),
+    Column(name="orphaned", kind="flag", priority=ROOMY, about="in no stack, so no command finds it again"),
+    Column(name="delete_with", title="delete it with", text="copied", priority=KEEP),
+)
+# What deletes an orphan. Each protects itself: a table by its deletion protection, a bucket by what is in it, a key by
+# a week of waiting.
+_ENDS = {
+    "bucket": "{aws} s3api delete-bucket --bucket {name} --region {region}",
+    "table": "{aws} dynamodb update-table --table-name {name} --no-deletion-protection-enabled --region {region} && "
+    "{aws} dynamodb delete-table --table-name {name} --region {region}",
+    "key": "{aws} kms schedule-key-deletion --key-id {name} --pending-window-in-days 7 --region {region}",
+    "queue": "{aws} sqs delete-queue --queue-url {name} --region {region}",
+    "log": "{aws} logs delete-log-group --log-group-name {name} --region {region}",
+}
+
+
+@command(
+    uninstall_app,
+    "uninstall",
+    reads=True,
+    everywhere=True,
+    changes=True,
+    epilog="Example:\n\n    metering uninstall --stage dev",
+)
+def uninstall(
+    session: Session,
+    delete_data: Annotated[
+        bool, typer.Option("--delete-data", help="Also delete the data stacks: tables, bucket, queues. For good.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would remain, but do nothing.")] = False,
+) -> None:
+    """Take the stage out of service in all its regions, the home region last, and list what remains.
+
+    Without --delete-data all data stays, and `metering deploy` takes it up again. With it, what the stage retains
+    (prod: tables, bucket, key, queues, logs) still stays, in no stack: the list says how a person deletes each. It is
+    refused while batches are in flight or in a dead-letter queue.
+    """
+    fleet = deploying_fleet(session)
+    regions = fleet.uninstall.regions()
+    if not regions:
+        session.write(Answer(columns=_UNINSTALL_COLUMNS, rows=[], meta={"regions": []}, empty=_nowhere(session.stage)))
+        return
+    if dry_run:
+        would = [each for name in regions for each in fleet.uninstall.would_remain(name, delete_data=delete_data)]
+        title = f"Stage {session.stage} would leave, in this order: {', '.join(regions)}"
+        session.write(_answer(would, regions, title=title, endpoint=session.endpoint))
+        return
+    consequence = (
+        "Functions, alarms and dashboards are deleted in all regions, and so is the data, for good."
+        if delete_data
+        else "Functions, alarms and dashboards are deleted in all regions; no batch counts until the next deployment."
+    )
+    with session.deed(
+        what="uninstall",
+        subject=f"{session.stage}{' with its data' if delete_data else ''}",
+        consequence=f"{consequence} Regions: {', '.join(regions)}.",
+        typed=session.stage,
+        ground=home_of(session, fleet),
+    ) as done:
+        remaining = fleet.uninstall.run(delete_data=delete_data)
+        done.result = f"{len(regions)} regions left, {len(remaining)} resources remain"
+    title = f"Stage {session.stage} left {', '.join(regions)}"
+    session.write(_answer(remaining, regions, title=title, endpoint=session.endpoint))
+
+
+def _nowhere(stage: str) -> str:
+    return f"Stage {stage} is not deployed: there is nothing to remove."
+
+
+def _answer(remaining: list[Remaining], regions: list[str], *, title: str, endpoint: str | None) -> Answer:
+    return Answer(
+        columns=_UNINSTALL_COLUMNS,
+        rows=[_removal_row(each, endpoint) for each in remaining],
+        meta={"regions": regions},
+        title=title,
+        empty="Nothing of the stage remains but the bootstrap of the CDK, which other projects may use too.",
+        footer=tuple(_end(remaining)),
+    )
+
+
+def _end(remaining: list[Remaining]) -> Iterator[str]:
+    orphans = [each for each in remaining if each.orphaned]
+    if kept := len(remaining) - len(orphans):
+        yield f"{_resources(kept)} in the data stacks: `metering deploy` takes up again what is there."
+    if orphans:
+        yield f"{_resources(len(orphans))} and in no stack: delete what nobody needs."
+    if any(each.kind == "bucket" for each in orphans):
+        yield "Empty a bucket before you delete it, with all versions of its objects."
+
+
+def _resources(number: int) -> str:
+    return f"{number} resource{'' if number == 1 else 's'} kept"
+
+
+def _removal_row(each: Remaining, endpoint: str | None) -> dict[str, Cell]:
+    # Version 1 of the AWS CLI ignores `AWS_ENDPOINT_URL` for some services.
+    aws = f"aws --endpoint-url {endpoint}" if endpoint else "aws"
+    end = _ENDS.get(each.kind, "").format(aws=aws, name=each.name, region=each.region)
+    return {
+        "region": each.region,
+        "kind": each.kind,
+        "name": each.name,
+        "orphaned": each.orphaned,
+        "delete_with": end if each.orphaned else "",
+    }

@@ -13,22 +13,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.cli.command import Session, command, say
-from metering.cli.durations import parse_duration
 from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.options import parse_duration
 from metering.cli.printing.output import Format
-from metering.reports.parameters import InvalidParametersError
-from metering.reports.time_range import time_range
+from metering.reports.time_range import InvalidParametersError, time_range
 from metering.units import counted, size_text
 
 if TYPE_CHECKING:
-    from metering.cli.ingesting.choice import Choice, Survey
-    from metering.cli.ingesting.run import Ran
-    from metering.onramps.bills import Bills
-    from metering.onramps.context.timeline import Timeline
+    from metering.cli.ingesting import Choice, Ran, Survey
+    from metering.onramps.context.store import Timeline
     from metering.onramps.ingest.outcomes import RunTotals
-    from metering.onramps.ingest.overlap import Overlap
     from metering.onramps.ingest.taking import LogIngest
+    from metering.onramps.ingest.trial import Overlap
     from metering.onramps.kinds import LogKind
+    from metering.onramps.sources import Bills
 
 ingest_app = typer.Typer()
 
@@ -104,7 +102,7 @@ def ingest(
 
     Exit code 1 if a file is refused, or has other content than when it was metered: the totals are without it.
     """
-    from metering.cli.ingesting.choice import Choice, Unnamed, surveyed, targets_of
+    from metering.cli.ingesting import Choice, Unnamed, surveyed, targets_of
 
     if mapping is not None and kind is not None:
         raise WrongUsageError("--kind and --map both say how to read the files.", "Give one of them.")
@@ -158,8 +156,8 @@ class _Told:
 
 def _done(session: Session, choice: Choice, survey: Survey, *, subject: str, dry_run: bool, detail: bool) -> None:
     """Run over the files, and answer."""
-    from metering.cli.ingesting.run import Ran, measuring, run, taking
-    from metering.onramps.ingest.overlap import Overlap
+    from metering.cli.ingesting import Ran, measuring, run, taking
+    from metering.onramps.ingest.trial import Overlap
 
     told = _Told(dry_run=dry_run, detail=detail or session.chosen_format is Format.NDJSON)
     most_files = _MOST_FILES if told.detail else 0
@@ -238,8 +236,8 @@ def _result(totals: RunTotals) -> str:
 
 
 def _ingest(session: Session, choice: Choice) -> LogIngest:
-    from metering.wiring.ingest import build_ingest
-    from metering.wiring.senders import need_operator
+    from metering.wiring.aggregator import need_operator
+    from metering.wiring.onramps import build_ingest
 
     region = session.region()
     # Parts of log files are taken of the on-ramp and of operators.
@@ -254,9 +252,8 @@ def _ingest(session: Session, choice: Choice) -> LogIngest:
 
 def _contexts(session: Session, choice: Choice) -> Timeline:
     """The contexts of a dry run: those of the folder, of the stage if it is named, or none."""
-    from metering.onramps.context.store import ContextStore
-    from metering.onramps.context.timeline import Timeline
-    from metering.wiring.ingest import RememberedContexts, folder_contexts
+    from metering.onramps.context.store import ContextStore, Timeline
+    from metering.wiring.onramps import RememberedContexts, folder_contexts
 
     if choice.contexts is not None:
         return RememberedContexts(folder_contexts(choice.contexts)).timeline()
@@ -267,7 +264,7 @@ def _contexts(session: Session, choice: Choice) -> Timeline:
 
 def _check_contexts(folder: Path | None) -> None:
     """Refuse a folder without contexts: whoever names one wants to be judged by it."""
-    from metering.wiring.ingest import folder_contexts
+    from metering.wiring.onramps import folder_contexts
 
     if folder is not None and not folder_contexts(folder).timeline().versions:
         raise CommandFailedError(
@@ -286,7 +283,7 @@ def _known(kind: str | None) -> str | None:
 
 
 def _mapped(mapping: Path) -> LogKind:
-    from metering.onramps.mapped.kind import mapped_kind
+    from metering.onramps.mapped import mapped_kind
 
     try:
         text = mapping.read_text(encoding="utf-8")
@@ -325,7 +322,7 @@ def _since(text: str | None) -> int | None:
 
 
 def _bills(text: str | None) -> Bills:
-    from metering.onramps.bills import NAMED, SHARED_SUBNETS, Bills
+    from metering.onramps.sources import NAMED, SHARED_SUBNETS, Bills
 
     if text is None or text == NAMED.billed_as:
         return NAMED

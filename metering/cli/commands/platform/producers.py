@@ -1,22 +1,32 @@
-"""`metering producers`: who may send batches, what each of them owns, and how one begins to send."""
+"""`metering producers`, `sources` and `token`: who may send, whose numbers have gaps, and who may ask the HTTP API."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.all_regions import everywhere
+from metering.adapters.aws.runtime import SystemClock
+from metering.audit.source_keeping import GAP_GRACE_S
 from metering.cli.command import Session, command, say
-from metering.cli.failures import WrongUsageError
+from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.fleet import everywhere, of_region
+from metering.cli.options import parse_duration
+from metering.hours import rfc3339
+from metering.ledger.notes.access import Role, ShownProducer
+from metering.ledger.notes.reconciliation import SILENCE_S, Ruling, RulingKind, SourceFigures, SourceState
+from metering.reports.answer import Answer, Column
+from metering.reports.operators.sources_answer import intervals
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from metering.ledger.notes.producers import ShownProducer
-    from metering.operations.producers import ProducerBook
-    from metering.reports.answer import Answer
+    from metering.operations.access import ProducerBook, TokenBook
     from metering.wiring.connection import RegionConnection
+
 
 producers = typer.Typer(
     help="Producers: who may send batches, for which accounts, and under which names.",
@@ -62,7 +72,7 @@ def add(
     accounts, another trust, or the new id of a role that was made anew. In a stage whose setting `producers` is
     `registered`, batches of all others are refused; in one that is `open`, nobody is judged.
     """
-    from metering.operations.producers import producer_problems
+    from metering.operations.access import producer_problems
     from metering.reports.operators.producers_answer import ALL_ACCOUNTS
 
     named = None if accounts == ALL_ACCOUNTS else sorted({each.strip() for each in accounts.split(",")})
@@ -151,6 +161,286 @@ def _shown(region: RegionConnection, shown: ShownProducer) -> Answer:
 
 
 def _book(region: RegionConnection) -> ProducerBook:
-    from metering.operations.producers import ProducerBook
+    from metering.operations.access import ProducerBook
 
     return ProducerBook(items=region.items, roles=region.producer_roles, clock=region.clock)
+
+
+token = typer.Typer(
+    help="Tokens of the HTTP API: who may ask it for what, until when.",
+    no_args_is_help=True,
+)
+
+_CREATE = """Examples:
+
+    metering token create --role customer --account 123456789012 --days 30 --label "portal of Acme"
+
+    metering token create --role analyst
+
+Roles:
+
+- customer: usage of its own accounts, and their costs as `--costs` says.
+- analyst: usage of all accounts, or of those that are named.
+- operator: also sources, quarantine and reconciliation.
+"""
+_MOST_DAYS = 366
+
+
+@command(token, "create", reads=True, changes=True, epilog=_CREATE)
+def create(
+    session: Session,
+    role: Annotated[Role, typer.Option("--role", metavar="|".join(Role), help="What its holder may ask for.")],
+    account: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--account", metavar="ID", help="Only this account; may be given again. A customer's token needs one."
+        ),
+    ] = None,
+    days: Annotated[
+        int, typer.Option("--days", min=1, max=_MOST_DAYS, metavar="DAYS", help="When it expires.", show_default=True)
+    ] = 30,
+    label: Annotated[str | None, typer.Option("--label", metavar="TEXT", help="What you call it in the list.")] = None,
+    costs: Annotated[
+        bool,
+        typer.Option(
+            "--costs",
+            help="Also costs of accounts whose payer has others. At a shared tier, a price tells what others use.",
+        ),
+    ] = False,
+) -> None:
+    """Make a token for the HTTP API of this region, and show it once.
+
+    The ledger keeps a hash of its secret, so nobody can show it again: make another one if it is lost.
+    Whoever has it sends it as a header: Authorization: Bearer mtr_...
+    """
+    from metering.operations.access import token_problems
+    from metering.reports.operators.producers_answer import made_answer
+
+    accounts = sorted(set(account)) if account else None
+    problems = token_problems(role=role, accounts=accounts, life_s=days * DAY_S, label=label or "")
+    if problems:
+        raise WrongUsageError(" ".join(problems), "No token was made. See: metering token create --help")
+    region = session.region()
+    seen = "all accounts" if accounts is None else f"{len(accounts)} accounts" if accounts[1:] else accounts[0]
+    told = " Costs at shared tiers tell it what the payer's other accounts use." if accounts and costs else ""
+    with session.deed(
+        what="token create",
+        subject=role.value,
+        consequence=f"Whoever has it may ask the HTTP API for the usage of {seen} for {days} days.{told}",
+    ) as done:
+        made = _token_book(region).create(
+            role=role,
+            accounts=accounts,
+            life_s=days * DAY_S,
+            made_by=region.caller(),
+            label=label or "",
+            costs=costs,
+        )
+        done.result = f"token {made.stored.token_id}"
+    session.write(made_answer(made.text, made.stored, now_s=_now_s(region)))
+    say("It is shown this once. To end it before it expires: metering token revoke " + made.stored.token_id)
+
+
+@command(token, "list", reads=True, everywhere=True, epilog="Example:\n\n    metering token list --format table")
+def list_tokens(session: Session) -> None:
+    """List tokens, the newest first, with what their holders may see. No secret is shown: none is kept.
+
+    A token that expired stays in the list for some days.
+    """
+    from metering.reports.operators.producers_answer import tokens_answer
+
+    def known(region: RegionConnection) -> Answer:
+        return tokens_answer(_token_book(region).list(), now_s=_now_s(region))
+
+    session.write(everywhere(session, known))
+
+
+@command(token, "revoke", reads=True, changes=True, epilog="Example:\n\n    metering token revoke 5d41402abc4b2a76")
+def revoke(
+    session: Session,
+    token_id: Annotated[str, typer.Argument(metavar="TOKEN", help="Its id: the part after mtr_.")],
+) -> None:
+    """Revoke a token. The HTTP API refuses it within a minute.
+
+    One that is revoked already stays as it is. A whole token is taken by its id.
+    """
+    from metering.reports.operators.producers_answer import token_answer
+
+    region = session.region()
+    book = _token_book(region)
+    found = book.find(token_id)
+    seen = "all accounts" if found.accounts is None else f"{len(found.accounts)} accounts"
+    with session.deed(
+        what="token revoke",
+        subject=found.token_id,
+        consequence=f"The HTTP API refuses this {found.role.value}'s token for {seen} within a minute, for good.",
+    ) as done:
+        revoked = book.revoke(found.token_id, revoked_by=region.caller())
+        done.result = "it was revoked already" if found.revoked_s else "revoked"
+    session.write(token_answer(revoked, now_s=_now_s(region)))
+
+
+def _token_book(region: RegionConnection) -> TokenBook:
+    from metering.operations.access import TokenBook
+
+    return TokenBook(items=region.items, clock=region.clock)
+
+
+def _now_s(region: RegionConnection) -> int:
+    return region.clock.now_ms() // 1000
+
+
+sources_app = typer.Typer()
+
+_RULING_COLUMNS = (
+    Column(name="source_id", text="copied"),
+    Column(name="ruling", text="copied"),
+    Column(name="numbers", text="copied", about="that it is about"),
+    Column(name="missing", kind="integer", about="of them, that never came"),
+    Column(name="gaps", text="prose", about="those numbers"),
+    Column(name="by", text="copied"),
+    Column(name="at", kind="time"),
+)
+_NUMBERS = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
+
+
+@command(
+    sources_app,
+    "sources",
+    reads=True,
+    everywhere=True,
+    group=True,
+    epilog="Example:\n\n    metering sources --gaps --format table",
+)
+def sources(
+    session: Session,
+    gaps: Annotated[
+        bool, typer.Option("--gaps", help="Only producers with gaps, or with a number far beyond the one before.")
+    ] = False,
+    silent: Annotated[bool, typer.Option("--silent", help="Only producers that went silent.")] = False,
+    silence: Annotated[
+        str | None,
+        typer.Option("--silence", metavar="DURATION", help="Time without a batch that counts as silence. Default: 1d."),
+    ] = None,
+) -> None:
+    """Show the producers that number their batches: last number, last batch, and numbers that never arrived.
+
+    The figures are as old as the reconciler's last full scan of the markers. To scan now: metering reconcile
+
+    A number counts as missing if two scans, 15 minutes apart or more, did not find it.
+    """
+    from metering.wiring.answers.operators import sources_of
+
+    silence_s = parse_duration(silence, "--silence") if silence else SILENCE_S
+    told: list[tuple[str, str]] = []
+
+    def known(region: RegionConnection) -> Answer:
+        answer, figures = sources_of(region, gaps=gaps, silent=silent, silence_s=silence_s)
+        told.extend((f"{of_region(session, region.region)}{text}", style) for text, style in _notes(figures))
+        return answer
+
+    session.write(everywhere(session, known))
+    for text, style in told:
+        say(text, style)
+
+
+def _notes(figures: SourceFigures) -> Iterator[tuple[str, str]]:
+    """What people should know of the figures, with its style."""
+    if not figures.scanned_ms // 1000:
+        yield "The reconciler has not done a full scan yet. To do it now: metering reconcile", ""
+    else:
+        yield f"Gaps that are younger than {GAP_GRACE_S // MINUTE_S} minutes are not shown yet.", ""
+    if figures.unkept:
+        names = ", ".join(figures.names)
+        yield f"{figures.unkept} more sources or batches are not tracked, such as: {names}", "yellow"
+
+
+@command(
+    sources_app,
+    "accept-gap",
+    reads=True,
+    changes=True,
+    epilog="Example:\n\n    metering sources accept-gap edge-7f3a 17-19",
+)
+def accept_gap(
+    session: Session,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The producer's source_id.")],
+    numbers: Annotated[
+        str,
+        typer.Argument(metavar="NUMBERS", help="One number, a range FIRST-LAST, or `all` that are missing now."),
+    ],
+) -> None:
+    """Accept that some numbers never arrived. They are no longer a gap, and no report waits for them.
+
+    A batch that still comes with such a number is metered as usual. The reconciler applies this at its next tick.
+    """
+    _rule(session, source, RulingKind.ACCEPT_GAP, _numbers(numbers))
+
+
+@command(sources_app, "forget", reads=True, changes=True, epilog="Example:\n\n    metering sources forget edge-7f3a")
+def forget(
+    session: Session,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The producer's source_id.")],
+) -> None:
+    """Forget a producer: its last number, its gaps and its silence. The batches that it sent stay metered.
+
+    If it sends again, its numbers start with that batch. The reconciler applies this at its next tick.
+    """
+    _rule(session, source, RulingKind.FORGET, None)
+
+
+def _rule(session: Session, source: str, kind: RulingKind, numbers: tuple[int, int] | None) -> None:
+    region = session.region()
+    state = next((each for each in region.jobs.source_keeper.states() if each.source_id == source), None)
+    if state is None:
+        raise CommandFailedError(f"There is no source {source}.", "To see all sources: metering sources")
+    first, last = numbers or (0, max((end for _, end in state.gaps), default=0))
+    touched = [(max(start, first), min(end, last)) for start, end in state.gaps if start <= last and end >= first]
+    missing = sum(end - start + 1 for start, end in touched) + (state.unlisted_numbers if numbers is None else 0)
+    chosen = "all" if numbers is None else intervals([numbers])
+    subject = source if kind is RulingKind.FORGET else f"{source} {chosen}"
+    consequence = _consequence(state, kind, missing=missing, gaps=intervals(touched))
+    with session.deed(what=f"sources {kind.value}", subject=subject, consequence=consequence) as done:
+        at_ms = SystemClock().now_ms()
+        ruling = Ruling(
+            source_id=source,
+            kind=kind,
+            at_ms=at_ms,
+            by=region.caller(),
+            # It must outlive today's markers, because each scan derives the source from them again.
+            expires_at=at_ms // 1000 + region.settings.marker_life_s + DAY_S,
+            numbers=numbers,
+        )
+        region.items.put(Put(table=Table.LEDGER, item=ruling.to_item()))
+        done.result = f"{missing} missing numbers are no gap any more"
+    row: dict[str, str | int | bool | None] = {
+        "source_id": source,
+        "ruling": kind.value,
+        "numbers": chosen,
+        "missing": missing,
+        "gaps": intervals(touched),
+        "by": ruling.by,
+        "at": rfc3339(at_ms // 1000),
+    }
+    session.write(Answer(columns=_RULING_COLUMNS, rows=[row], document=row))
+    say("The reconciler applies this at its next tick. To apply it now: metering reconcile")
+
+
+def _consequence(state: SourceState, kind: RulingKind, *, missing: int, gaps: str) -> str:
+    if kind is RulingKind.FORGET:
+        return (
+            f"Its last number {state.last_sequence}, its {missing} missing numbers and its silence are forgotten; "
+            "no report waits for it, until it sends again."
+        )
+    listed = f" ({gaps})" if gaps else ""
+    return f"{missing} missing numbers{listed} of {state.source_id} are no gap any more, and no report waits for them."
+
+
+def _numbers(text: str) -> tuple[int, int] | None:
+    if text == "all":
+        return None
+    match = _NUMBERS.fullmatch(text)
+    first, last = (0, -1) if match is None else (int(match[1]), int(match[2] or match[1]))
+    if first > last:
+        raise WrongUsageError(f"{text} is neither a number nor a range.", "Write one number, FIRST-LAST, or all.")
+    return first, last

@@ -12,7 +12,7 @@ from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import deploying_fleet, fleet_of
 from metering.cli.printing.output import write_whole
-from metering.cli.stages.options import (
+from metering.cli.stages import (
     ADVICE,
     FileOption,
     SetOption,
@@ -27,8 +27,8 @@ from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.fleet.settings.differences import Difference
     from metering.fleet.settings.layers import Planned
+    from metering.fleet.settings.regions import Difference
     from metering.wiring.fleet import Fleet
 
 settings = typer.Typer(
@@ -96,7 +96,7 @@ def diff(
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 if anything differs.")] = False,
 ) -> None:
     """Show what the next deployment of a region would change in its settings, and change nothing."""
-    from metering.fleet.settings.differences import consequences, differences
+    from metering.fleet.settings.regions import consequences, differences
 
     fleet = deploying_fleet(session, options=SettingsOptions.of(given, unset, file))
     rows: list[dict[str, Cell]] = []
@@ -161,7 +161,7 @@ def validate(
 @command(settings, "fields", reads=True)
 def fields(session: Session) -> None:
     """List every setting: its name, what it may be, its default and its meaning."""
-    from metering.fleet.settings.fields import setting_fields
+    from metering.fleet.settings.file import setting_fields
 
     rows: list[dict[str, Cell]] = [
         {"setting": each.name, "kind": each.kind, "default": _text(each.default), "meaning": each.meaning}
@@ -207,7 +207,7 @@ def _deployed(fleet: Fleet, regions: Sequence[str]) -> dict[str, Planned]:
 
 
 def _write_text(session: Session, fleet: Fleet, found: dict[str, Planned], *, toml: bool) -> None:
-    from metering.fleet.settings.toml import as_options, as_toml
+    from metering.fleet.settings.file import as_options, as_toml
 
     if len({each.given.model_dump_json() for each in found.values()}) > 1:
         raise WrongUsageError("The regions have different settings.", "Name one of them with --region.")

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol
+from functools import cache, partial
+from importlib import resources
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metering.reports.exports.amounts import MONEY, as_doubles, as_money, whole_numbers
-from metering.reports.safe_text import spreadsheet_text
+from metering.reports.answer import spreadsheet_text
+from metering.reports.exports.batches import (
+    MONEY,
+    Batch,
+    Billed,
+    Parts,
+    Priced,
+    Used,
+    as_doubles,
+    as_money,
+    whole_numbers,
+)
+from metering.reports.exports.grains import labels_of
+from metering.usage.usage_types import CLOUDFRONT, INTERNET, is_region
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from metering.reports.exports.batches import Batch, Billed, Parts, Priced, Used
+    from metering.billing.usage.months import UsageLine
+
 
 Kind = Literal["text", "number", "money", "time", "double", "map"]
 """`number` is a text of digits that we made: no spreadsheet runs it, so it needs no apostrophe if it is negative."""
@@ -239,3 +255,184 @@ def array_of(values: Sequence[Value], kind: pa.DataType) -> pa.Array:
 
 def _whole(values: Sequence[Value]) -> pa.Array:
     return whole_numbers([value if isinstance(value, int) else None for value in values])
+
+
+_PRICED_CHARS = 20
+_BILLED_CHARS = 12
+_RESOURCE_CHARS = 12
+
+
+def detail_id(billed: Billed, priced: Priced) -> str:
+    """InvoiceDetailId of a charge; see `line_id`."""
+    month = "" if billed.month == billed.billing_month else billed.month
+    return line_id(billed.invoice_id, priced.region, priced.rated.rate_code, month)
+
+
+def line_id(invoice_id: str, region: str, rate_code: str, month: str) -> str:
+    """Id of an invoice line: `<invoice>:<region>:<rate code>`; `:<month of use>` follows if a later month books it."""
+    return f"{invoice_id}:{region}:{rate_code}" + (f":{month}" if month else "")
+
+
+@dataclass(slots=True)
+class Identities:
+    """Identities of the lines of batches. Mutable: it remembers those of parts."""
+
+    _parts: Parts | None = None
+    _billed: list[str] = field(default_factory=list)
+    _priced: list[str] = field(default_factory=list)
+    _used: list[str] = field(default_factory=list)
+    _details: dict[int, str] = field(default_factory=dict)
+
+    def charge_keys(self, batch: Batch) -> pa.Array:
+        """`<account>:<digest of key and price>:<digest of the document>:<hour>`: one line of an export has one."""
+        self._learn(batch)
+        return pc.binary_join_element_wise(
+            pa.array(self._used, pa.string()).take(batch.used),
+            pa.array(self._priced, pa.string()).take(batch.priced),
+            pa.array(self._billed, pa.string()).take(batch.billed),
+            labels_of(batch.starts),
+            ":",
+        )
+
+    def detail_ids(self, batch: Batch) -> pa.Array:
+        """InvoiceDetailId of each line, as a dictionary."""
+        self._learn(batch)
+        pairs = line_numbers(batch).dictionary_encode()
+        texts = [self._detail(batch.parts, pair) for pair in pairs.dictionary.to_pylist()]
+        encoded = pa.array(texts, pa.string()).dictionary_encode()
+        return pa.DictionaryArray.from_arrays(encoded.indices.take(pairs.indices), encoded.dictionary)
+
+    def _detail(self, parts: Parts, pair: int) -> str:
+        known = self._details.get(pair)
+        if known is None:
+            billed, priced = parts_of(parts, pair)
+            known = self._details[pair] = detail_id(billed, priced)
+        return known
+
+    def _learn(self, batch: Batch) -> None:
+        if batch.parts is not self._parts:
+            self._parts, self._details = batch.parts, {}
+            self._billed, self._priced, self._used = [], [], []
+        parts = batch.parts
+        self._billed += map(_billed_digest, parts.billed[len(self._billed) :])
+        self._priced += map(_priced_digest, parts.priced[len(self._priced) :])
+        self._used += [
+            f"{each.account_id}/{_digest([each.resource_id], _RESOURCE_CHARS)}" if each.resource_id else each.account_id
+            for each in parts.used[len(self._used) :]
+        ]
+
+
+# More prices than parts are ever remembered.
+_PRICED = 2**20
+
+
+def line_numbers(batch: Batch) -> pa.Array:
+    """A number for each line that tells document and price apart: `parts_of` gives them back."""
+    return pc.add(pc.multiply(batch.billed.cast(pa.int64()), _PRICED), batch.priced.cast(pa.int64()))
+
+
+def parts_of(parts: Parts, number: int) -> tuple[Billed, Priced]:
+    """Document and price of a line's number."""
+    billed, priced = divmod(number, _PRICED)
+    return parts.billed[billed], parts.priced[priced]
+
+
+def _billed_digest(part: Billed) -> str:
+    # A draft and its invoice have the same keys. Several credit notes may be about one line.
+    note = part.invoice_id if part.credit_of else ""
+    return _digest([part.payer.payer_id, part.billing_month, part.later, part.credit_of, note], _BILLED_CHARS)
+
+
+def _priced_digest(part: Priced) -> str:
+    line = part.rated.line
+    key = (line.service, line.usage_type, line.from_location, line.to_location)
+    return _digest([part.region, *key, *part.rated[2:]], _PRICED_CHARS)
+
+
+def _digest(values: list[object], chars: int) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:chars]
+
+
+_UNKNOWN_SERVICE = ("Other", "Other (Other)")
+# By what the ids of resources begin with, as logs have them.
+_RESOURCES = {
+    "i-": "Instance", "eni-": "Network Interface", "nat-": "NAT Gateway", "vpce-": "VPC Endpoint",
+    "tgw-": "Transit Gateway", "app/": "Load Balancer", "net/": "Load Balancer", "gwy/": "Load Balancer",
+    "restapis/": "API",
+}  # fmt: skip
+_ANY_RESOURCE = "Resource"
+# What AWS's price lists call them.
+_OUTSIDE = {INTERNET: "External", CLOUDFRONT: "Amazon CloudFront"}
+
+
+def region_name(region: str) -> str:
+    """`US East (N. Virginia)`; the region's own name if AWS's is not known."""
+    return _table("regions.json").get(region, region)
+
+
+def location_name(location: str) -> str:
+    """How AWS's price lists call a location: the long name of a region, or `External` for the internet."""
+    region = location.partition("/")[0]
+    return _OUTSIDE.get(region) or region_name(region)
+
+
+def location_type(location: str) -> str:
+    """`AWS Region` or `Other`."""
+    return "AWS Region" if region_code(location) else "Other"
+
+
+def region_code(location: str) -> str | None:
+    """The region of a location, with or without a zone; None if it is in none."""
+    region = location.partition("/")[0]
+    return region if is_region(region) else None
+
+
+def zone_of(line: UsageLine, region: str) -> str | None:
+    """The zone of the metered side; None if it is not known.
+
+    Between two zones of one region, both sides are metered under one usage type, and a line does not say which it is.
+    """
+    zones = [
+        zone
+        for name, _, zone in (each.partition("/") for each in (line.from_location, line.to_location))
+        if name == region
+    ]
+    return zones[0] or None if len(zones) == 1 else None
+
+
+def resource_type(resource_id: str) -> str | None:
+    """What a resource is, by its id; None without one."""
+    if not resource_id:
+        return None
+    name = resource_id.rpartition(":")[2]
+    return next((kind for begin, kind in _RESOURCES.items() if name.startswith(begin)), _ANY_RESOURCE)
+
+
+def service_category(service: str) -> tuple[str, str]:
+    """FOCUS's ServiceCategory and ServiceSubcategory of an AWS product code."""
+    found = _lists("services.json").get(service)
+    return (found[0], found[1]) if found else _UNKNOWN_SERVICE
+
+
+@cache
+def cur_names() -> tuple[str, ...]:
+    """Names of the columns of a CUR 2.0 export without resource ids, in AWS's order; the file names its source."""
+    return tuple(line for line in _text("cur_columns.txt").splitlines() if line and not line.startswith("#"))
+
+
+@cache
+def _table(name: str) -> Mapping[str, str]:
+    return cast("dict[str, str]", _read(name))
+
+
+@cache
+def _lists(name: str) -> Mapping[str, Sequence[str]]:
+    return cast("dict[str, list[str]]", _read(name))
+
+
+def _read(name: str) -> object:
+    return json.loads(_text(name))
+
+
+def _text(name: str) -> str:
+    return resources.files("metering.reports.exports.datasets").joinpath(name).read_text("utf-8")

@@ -13,28 +13,34 @@ import pyarrow as pa
 
 from metering.billing.money import DECIMALS, usd_text
 from metering.hours import month_bounds_s, rfc3339
-from metering.reports.exports.amounts import costs, whole_numbers
+from metering.reports.exports.batches import Batch, Billed, Priced, costs, whole_numbers
 from metering.reports.exports.datasets.columns import (
+    AnyColumn,
     BilledColumn,
     EmptyColumn,
+    FileFormat,
+    Identities,
     LineColumn,
     PricedColumn,
     UsedColumn,
+    Value,
+    cur_names,
+    line_numbers,
+    location_name,
+    location_type,
     moments,
     money,
+    parts_of,
+    region_code,
+    zone_of,
 )
 from metering.reports.exports.datasets.focus import SKU_METER, description, operation
-from metering.reports.exports.datasets.identities import Identities, line_numbers, parts_of
-from metering.reports.exports.datasets.places import cur_names, location_name, location_type, region_code, zone_of
-from metering.reports.exports.periods import ends_of
+from metering.reports.exports.grains import Grain, ends_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from metering.billing.prices.book import PriceBook
-    from metering.reports.exports.batches import Batch, Billed, Priced
-    from metering.reports.exports.datasets.columns import AnyColumn, FileFormat, Value
-    from metering.reports.exports.periods import Grain
 
 # AWS's word for 2^30 bytes.
 UNIT = "GB"

@@ -15,24 +15,27 @@ import pyarrow.compute as pc
 from metering.billing.money import DECIMALS, usd_text
 from metering.hours import month_bounds_s, rfc3339
 from metering.reports.exports.datasets.columns import (
+    AnyColumn,
     BilledColumn,
     EmptyColumn,
+    FileFormat,
+    Identities,
     LineColumn,
     PricedColumn,
     UsedColumn,
     moments,
     money,
+    region_name,
+    resource_type,
+    service_category,
+    zone_of,
 )
-from metering.reports.exports.datasets.identities import Identities
-from metering.reports.exports.datasets.places import region_name, resource_type, service_category, zone_of
-from metering.reports.exports.periods import ends_of
+from metering.reports.exports.grains import Grain, ends_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from metering.reports.exports.batches import Batch, Billed, Priced
-    from metering.reports.exports.datasets.columns import AnyColumn, FileFormat
-    from metering.reports.exports.periods import Grain
 
 FocusVersion = Literal["1.2", "1.4"]
 UNIT = "GiB"

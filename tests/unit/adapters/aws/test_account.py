@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 from botocore.stub import Stubber
 
-from metering.adapters.aws.fleet.account import AwsAccount, has_account_api
+from metering.adapters.aws.probe import AwsAccount, has_account_api
 from metering.errors import OperationFailedError
 
 HOMES = {

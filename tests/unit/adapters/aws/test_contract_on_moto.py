@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from moto import mock_aws
 
-from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, Clients
 from metering.errors import ItemTooLargeError
 from metering.stores.writes import Equals, Put, Table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.adapters.aws.fleet.deployment import _pass_on
+from metering.adapters.aws.deployment import _pass_on
 
 if TYPE_CHECKING:
     import pytest

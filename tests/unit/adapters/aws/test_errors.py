@@ -22,8 +22,8 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
 from metering.adapters.aws.errors import refusals_explained, translated
+from metering.adapters.aws.items import DynamoDbItemStore
 from metering.errors import OperationFailedError, UnavailableError
 from metering.stores.writes import Key, Put, Table
 from tests.unit.adapters.aws.stubs import client

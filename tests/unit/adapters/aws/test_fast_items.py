@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.adapters.aws.dynamodb import fast_items
-from metering.adapters.aws.dynamodb.attributes import from_attributes, to_attributes
-from metering.adapters.aws.dynamodb.fast_items import ITEM_VALUES
-from metering.stores.writes import Foreign
+from metering.adapters.aws import item_attributes
+from metering.adapters.aws.item_attributes import ITEM_VALUES, from_attributes, to_attributes
+from metering.stores.writes import Foreign, Value
 
-if TYPE_CHECKING:
-    from metering.stores.writes import Value
-
-_take = fast_items._take_items
+_take = item_attributes._take_items
 _TEXTS = st.text(max_size=8) | st.sampled_from(["null", "true", "7", ""])
 _VALUES = st.recursive(
     _TEXTS | st.booleans() | st.integers(-(10**37), 10**37) | st.frozensets(st.text(), min_size=1, max_size=3),
@@ -30,7 +26,7 @@ def taken(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[str,
     """What the decoder leaves to botocore, and what it decoded."""
     response = {"body": reply, "status_code": status}
     decoded: dict[str, object] = {}
-    _take(cast("fast_items._Response", response), decoded)
+    _take(cast("item_attributes._Response", response), decoded)
     return response, decoded
 
 
@@ -38,7 +34,7 @@ def updated(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[st
     """The same of the reply to an update."""
     response = {"body": reply, "status_code": status}
     decoded: dict[str, object] = {}
-    fast_items._take_updated(cast("fast_items._Response", response), decoded)
+    item_attributes._take_updated(cast("item_attributes._Response", response), decoded)
     return response, decoded
 
 
@@ -47,14 +43,14 @@ def test_values_are_exactly_those_of_the_slow_way(items: list[dict[str, Value]])
     attributes = [to_attributes(item) for item in items]
     reply = {"Items": attributes, "Count": len(items), "ScannedCount": 9, "LastEvaluatedKey": {"pk": {"S": "a"}}}
     response, decoded = taken(json.dumps(reply).encode())
-    assert decoded == {fast_items.ITEM_VALUES: [from_attributes(each) for each in attributes]}
+    assert decoded == {item_attributes.ITEM_VALUES: [from_attributes(each) for each in attributes]}
     assert json.loads(cast("bytes", response["body"])) == {name: v for name, v in reply.items() if name != "Items"}
 
 
 @pytest.mark.parametrize("text", ["1E+2", "9007199254740993.0", "-0", "12345678901234567890123456789012345678", "5E+0"])
 def test_a_number_is_exact_however_it_is_written(text: str) -> None:
     _, decoded = taken(json.dumps({"Items": [{"n": {"N": text}}]}).encode())
-    assert decoded[fast_items.ITEM_VALUES] == [from_attributes({"n": {"N": text}})]
+    assert decoded[item_attributes.ITEM_VALUES] == [from_attributes({"n": {"N": text}})]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +88,7 @@ def test_a_number_that_is_no_whole_one_is_read_as_what_nobody_here_writes() -> N
 def test_an_updated_item_is_exactly_that_of_the_slow_way(item: dict[str, Value]) -> None:
     rest = {"ConsumedCapacity": {"TableName": "t", "CapacityUnits": 1.0}}
     response, decoded = updated(json.dumps({"Attributes": to_attributes(item), **rest}).encode())
-    assert decoded == {fast_items.ITEM_VALUES: [from_attributes(to_attributes(item))]}
+    assert decoded == {item_attributes.ITEM_VALUES: [from_attributes(to_attributes(item))]}
     assert json.loads(cast("bytes", response["body"])) == rest
 
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from moto import mock_aws
 
-from metering.adapters.aws.queue_facts import SqsQueueFacts
-from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.queues import SqsQueue, SqsQueueFacts
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Access, Clients
 from metering.audit.freshness import Freshness
-from metering.ledger.notes.watch_state import WatchState
+from metering.ledger.notes.watch import WatchState
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from tests.support.emulated import item_store, make_resources

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.dynamodb.attributes import from_attribute, from_attributes, to_attribute, to_attributes
-from metering.adapters.aws.dynamodb.expressions import Expressions
-from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
+from metering.adapters.aws.item_attributes import from_attribute, from_attributes, to_attribute, to_attributes
+from metering.adapters.aws.items import DynamoDbItemStore, Expressions
 from metering.errors import (
     ConditionFailedError,
     ItemTooLargeError,

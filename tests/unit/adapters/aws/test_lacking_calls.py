@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from botocore.exceptions import ClientError
 
+from metering.adapters.aws.cloudformation import CloudFormationStacks
+from metering.adapters.aws.cloudwatch import CloudWatchFunctionLogs
 from metering.adapters.aws.errors import is_unknown_call, refusals_explained, translated
-from metering.adapters.aws.fleet.account import AwsAccount
-from metering.adapters.aws.fleet.cloudformation import CloudFormationStacks
-from metering.adapters.aws.function_logs import CloudWatchFunctionLogs
+from metering.adapters.aws.probe import AwsAccount
 from metering.adapters.aws.queues import SqsQueue
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
 from tests.unit.adapters.aws.stubs import stubbed
@@ -152,7 +152,7 @@ def test_no_other_module_knows_the_codes_of_a_missing_call() -> None:
 
 @LACKING
 def test_an_emulator_without_http_apis_says_so(answer: Answer) -> None:
-    from metering.adapters.aws.fleet.abilities import has_http_apis
+    from metering.adapters.aws.probe import has_http_apis
 
     def ask(client: Any) -> bool:
         return has_http_apis(cast("Clients", SimpleNamespace(client=lambda _service: client)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.s3.log_buckets import S3LogStore
+from metering.adapters.aws.log_buckets import S3LogStore
 from metering.errors import ObjectMissingError, OperationFailedError, UnavailableError
 from tests.unit.adapters.aws.stubs import stubbed
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from botocore.stub import Stubber
 
-    from metering.onramps.ports import LogStore
+    from metering.onramps.sources import LogStore
 
 
 @pytest.fixture

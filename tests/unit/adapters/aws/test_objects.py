@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from urllib3.response import HTTPResponse
 
-from metering.adapters.aws.s3.objects import S3ObjectStore
+from metering.adapters.aws.objects import S3ObjectStore
 from metering.errors import (
     MeteringError,
     ObjectChangedError,

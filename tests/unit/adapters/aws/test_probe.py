@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from metering.adapters.aws.fleet.probe import RegionProbe
+from metering.adapters.aws.probe import RegionProbe
 from metering.fleet.regions import ALONE_FUNCTIONS, Answered, reserved_executions
-from metering.fleet.settings.tunables import peak_writes_per_s
-from metering.fleet.stage import StageConfig
+from metering.fleet.stage import StageConfig, peak_writes_per_s
 from metering.fleet.steps import OPTIONAL_PARTS
 
 if TYPE_CHECKING:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.adapters.aws.alarms import CloudWatchAlarms
 from metering.adapters.aws.alerts import CloudWatchGauges, SnsAlerts
-from metering.adapters.aws.caller import caller_arn
-from metering.adapters.aws.queue_facts import SqsQueueFacts
-from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.cloudwatch import CloudWatchAlarms
+from metering.adapters.aws.queues import SqsQueue, SqsQueueFacts
 from metering.adapters.aws.runtime import LambdaDeadline, SystemClock, SystemEntropy
+from metering.adapters.aws.session import caller_arn
 from metering.errors import UnavailableError
-from metering.operations.ports import AlarmState, Subscriber
+from metering.operations.logged_errors import AlarmState, Subscriber
 from metering.stores.queues import Redelivery
 from metering.units import MIB
 from tests.unit.adapters.aws.stubs import client, stubbed

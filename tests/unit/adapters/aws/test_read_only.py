@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from metering.adapters.aws.dynamodb.items import DynamoDbItemStore
-from metering.adapters.aws.read_only import ReadOnlyClients, ReadOnlyError
-from metering.adapters.aws.s3.objects import S3ObjectStore
-from metering.adapters.aws.session import Access
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.session import Access, ReadOnlyClients, ReadOnlyError
 from metering.stores.writes import Delete, Key, Put, Table, Update
 
 if TYPE_CHECKING:

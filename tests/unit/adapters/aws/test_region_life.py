@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from metering.adapters.aws.fleet.cloudformation import CloudFormationStacks, _first_failure
-from metering.adapters.aws.fleet.deployed_regions import DeployedRegions
-from metering.fleet.versions import Release
+from metering.adapters.aws.cloudformation import CloudFormationStacks, _first_failure
+from metering.adapters.aws.deployed_regions import DeployedRegions
+from metering.fleet.ports import Release
 from tests.unit.adapters.aws.stubs import stubbed
 
 if TYPE_CHECKING:

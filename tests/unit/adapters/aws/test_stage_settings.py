@@ -14,8 +14,7 @@ from metering.adapters.aws.session import Access, Clients
 from metering.cli.connecting import connect
 from metering.errors import MeteringError, OperationFailedError, SettingsError, UnavailableError
 from metering.fleet.stage import StageConfig
-from metering.settings import Policy
-from metering.stage_settings import GivenSettings, QueueSettings, StageSettings, document_sha256
+from metering.settings import GivenSettings, Policy, QueueSettings, StageSettings, document_sha256
 
 if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from metering.adapters.aws.fleet.deployed_regions import DeployedRegions
+from metering.adapters.aws.deployed_regions import DeployedRegions
 from metering.adapters.aws.session import Access, Clients
 from metering.adapters.aws.stacks import RegionResources, stack_outputs
 from metering.errors import FormatTooNewError, FormatTooOldError, SettingsError

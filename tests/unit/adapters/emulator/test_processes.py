@@ -10,16 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from metering.adapters.emulator.ministack import free_port, is_port_used
-from metering.adapters.emulator.processes import descendants, end_tree, process_began
-from metering.adapters.emulator.state import (
+from metering.adapters.emulator_state import (
     LocalState,
+    descendants,
+    end_tree,
     forget_state,
     is_running,
     load_state,
+    process_began,
     running_endpoint,
     save_state,
 )
+from metering.adapters.ministack import free_port, is_port_used
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.billing.budgets.anomalies import AnomalyRules, anomalies_of, is_unusual
-from metering.billing.budgets.turn import MOST_MESSAGES
-from metering.billing.day_sums.adding import DayAddition
-from metering.billing.day_sums.days import day_body, digest_of, empty_day
+from metering.billing.budgets.biller import MOST_MESSAGES
+from metering.billing.budgets.evaluation import AnomalyRules, anomalies_of, is_unusual
+from metering.billing.day_sums.days import DayAddition, SummedMonth, day_body, digest_of, empty_day
 from metering.billing.day_sums.index import DayIndex, DayIndexes
-from metering.billing.day_sums.region_month import SummedMonth
 from metering.billing.money import EXACT_A_USD
-from metering.billing.prices.sample import sample_book
+from metering.billing.prices.store import sample_book
 from metering.ledger.booked_hours import LakeFile
-from metering.stores.bucket import rated_day_key
+from metering.stores.objects import rated_day_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.budget_world import GB, REGION, BudgetWorld

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.billing.budgets.budget import Scope
-from metering.billing.budgets.kept_positions import read_positions
-from metering.billing.organization.payers import Membership, Organization, Payer
-from metering.billing.prices.sample import sample_book
+from metering.billing.budgets.open_months import read_positions
+from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.prices.store import sample_book
 from metering.errors import UnavailableError
 from metering.hours import rfc3339
-from metering.ledger.notes.biller import BILLER_KEY, BillerFigures
+from metering.ledger.notes.money import BILLER_KEY, BillerFigures
 from metering.ledger.periods import Period
-from metering.stores.bucket import RATED_PREFIX
+from metering.stores.objects import RATED_PREFIX
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from tests.support.budget_world import GB, BudgetWorld, CalledAlerts, OwnSums

@@ -14,7 +14,7 @@ from metering.billing.budgets.budget import (
 )
 from metering.billing.money import EXACT_A_USD
 from metering.errors import LedgerCorruptError
-from metering.ledger.notes.budgets import StoredBudget
+from metering.ledger.notes.money import StoredBudget
 from metering.stores.writes import Put, Table
 from tests.support.budget_world import BudgetWorld
 

@@ -10,20 +10,20 @@ import pytest
 
 from metering.billing.budgets.budget import Scope
 from metering.billing.budgets.open_months import OpenMonths, Terms, read_regions
-from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.prices.book import Override
-from metering.billing.prices.overrides import Overrides
-from metering.billing.rating.months import rated_month
+from metering.billing.prices.store import Overrides
 from metering.billing.rating.payer_prices import PayerPrices
-from metering.billing.usage.ports import UsageLine
+from metering.billing.rating.rater import rated_month
+from metering.billing.usage.months import UsageLine
 from metering.units import DAY_S, GIB, HOUR_S
 from tests.support.budget_world import REGION, BudgetWorld, OwnSums
 from tests.support.lake_world import NOW_S, record
 from tests.support.priced import ListedUsage, allowance, book, exact_total, product
 
 if TYPE_CHECKING:
-    from metering.billing.budgets.costs import PayerCosts
-    from metering.billing.rating.cuts import Cut, SkuPositions
+    from metering.billing.budgets.summaries import PayerCosts
+    from metering.billing.rating.lines import Cut, SkuPositions
 
 PAYER = "999999999999"
 ACCOUNTS = ("111111111111", "222222222222", "333333333333")

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from load_tests.billing.backtest import tried_on
-from metering.billing.budgets.budget import Scope
+from metering.billing.budgets.budget import Budget, Scope
 from metering.billing.budgets.evaluation import Evaluation, period_at
-from metering.billing.budgets.forecasts import ExpectedUsage, Forecaster, PeriodUsage
+from metering.billing.budgets.forecasts import (
+    HISTORY_DAYS,
+    DayBytes,
+    ExpectedUsage,
+    Forecaster,
+    HourShares,
+    Method,
+    PeriodUsage,
+    profile_of,
+    weekday,
+)
 from metering.billing.budgets.open_months import OpenMonths, Terms, read_regions
-from metering.billing.budgets.profiles import HISTORY_DAYS, HourShares, Method, profile_of, weekday
 from metering.billing.day_sums.index import DayIndexes
 from metering.billing.money import EXACT_A_USD
-from metering.billing.prices.sample import sample_book
+from metering.billing.prices.store import sample_book
 from metering.billing.rating.payer_prices import PayerPrices
-from metering.billing.usage.ports import Sold
+from metering.billing.usage.months import Sold
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.support.budget_world import GB, REGION, BudgetWorld, OwnSums
 from tests.support.lake_world import ACCOUNT, NOW_S
 from tests.unit.billing.budgets.test_anomalies import keep
-
-if TYPE_CHECKING:
-    from metering.billing.budgets.budget import Budget
-    from metering.billing.budgets.forecasts import DayBytes
 
 OUT = Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes"))
 FIRST, AFTER = month_bounds_s("2026-11")

@@ -12,7 +12,7 @@ import pytest
 from metering.billing.day_sums.accounts import AccountsReader, AccountSum, accounts_body, accounts_key, merged
 from metering.billing.day_sums.index import DayIndexes, KeptAccounts
 from metering.errors import ObjectDamagedError
-from metering.stores.bucket import RATED_PREFIX, rated_index_key
+from metering.stores.objects import RATED_PREFIX, rated_index_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.budget_world import BudgetWorld

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.billing.day_sums.days import DayReader
+from metering.billing.day_sums.days import DayReader, SummedMonth
 from metering.billing.day_sums.index import DayIndexes
-from metering.billing.day_sums.region_month import SummedMonth
 from metering.errors import LedgerCorruptError, ObjectDamagedError
-from metering.stores.bucket import RATED_PREFIX, SUMMARIES_PREFIX
+from metering.stores.objects import RATED_PREFIX, SUMMARIES_PREFIX
 from metering.units import DAY_S, HOUR_S
 from tests.support.budget_world import REGION, BudgetWorld
 from tests.support.lake_world import HOUR, NOW_S, record
 from tests.unit.billing.day_sums.test_accounts import kept, of_lake
 
 if TYPE_CHECKING:
-    from metering.billing.usage.ports import UsageLine
+    from metering.billing.usage.months import UsageLine
 
 DAY = NOW_S - NOW_S % DAY_S
 MONTH = "2026-11"

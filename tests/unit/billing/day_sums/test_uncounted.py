@@ -6,8 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from metering.billing.day_sums import keeper as keeping
-from metering.billing.day_sums.index import DayIndex, DayIndexes
-from metering.billing.day_sums.uncounted import Reach, Uncounted, list_unpublished, reach_of
+from metering.billing.day_sums.index import DayIndex, DayIndexes, Reach, Uncounted, list_unpublished, reach_of
 from metering.units import DAY_S
 from metering.usage.totals import ZERO, Total
 from tests.support.budget_world import BudgetWorld

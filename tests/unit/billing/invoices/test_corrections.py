@@ -8,14 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from metering.billing.invoices.charging import charges
-from metering.billing.invoices.issuing import Asked
-from metering.billing.invoices.readiness import IssueRefusedError
+from metering.billing.invoices.composing import charges
+from metering.billing.invoices.issuing import Asked, IssueRefusedError
 from metering.billing.money import exact_text
-from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.prices.book import Override
 from metering.errors import UnavailableError
-from metering.ledger.notes.issued_invoices import issued_in
+from metering.ledger.notes.money import issued_in
 from tests.support.billing_world import MONTH, NEXT, PAYER, SAO_PAULO, BillingWorld, aws_list
 from tests.support.priced import gb, product, used
 from tests.support.small_world import Calls, KilledError

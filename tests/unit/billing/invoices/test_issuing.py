@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.billing.charges import region_of
-from metering.billing.invoices.charging import charges
-from metering.billing.invoices.document_form import invoice_bytes, read_invoice
-from metering.billing.invoices.issuing import Asked
-from metering.billing.invoices.readiness import IssueRefusedError
-from metering.billing.invoices.store import InvoiceMissingError
+from metering.billing.invoices.composing import charges, region_of
+from metering.billing.invoices.document import InvoiceMissingError, invoice_bytes, read_invoice
+from metering.billing.invoices.issuing import Asked, IssueRefusedError
 from metering.billing.money import exact_text
-from metering.billing.organization.payers import Membership, Organization, Payer
-from metering.billing.prices.book import NotSold
+from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.prices.book import NotSold, PriceBook
 from metering.errors import LedgerCorruptError, OperationFailedError, UnavailableError
-from metering.ledger.notes.issued_invoices import issued_in
+from metering.ledger.notes.money import issued_in
 from tests.support.billing_world import MONTH, OUT, PAYER, SAO_PAULO, BillingWorld, aws_list
 from tests.support.memory.clock import ManualClock
 from tests.support.priced import BEGIN_S, gb, product, used
@@ -26,8 +23,6 @@ from tests.support.small_world import Calls, KilledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from metering.billing.prices.book import PriceBook
 
 ID = f"{PAYER}-{MONTH}-1"
 OTHER = "222222222222"

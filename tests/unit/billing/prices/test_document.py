@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.billing.documents.strict_json import MOST_BYTES, DocumentRefusedError, canonical
+from metering.billing.documents import MOST_BYTES, DocumentRefusedError, canonical
 from metering.billing.prices.book import NotSold
 from metering.billing.prices.document import book_value, read_book
-from metering.billing.prices.offers.file import Offer, read_prices
-from metering.billing.prices.offers.imports import imported
-from metering.billing.prices.sample import sample_book
+from metering.billing.prices.offer_files import Offer, read_prices
+from metering.billing.prices.offers import imported
+from metering.billing.prices.store import sample_book
 from tests.support import offer_files
 
 if TYPE_CHECKING:

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.billing.documents.strict_json import DocumentRefusedError
-from metering.billing.documents.written import hour_of_text
+from metering.billing.documents import DocumentRefusedError, hour_of_text
 from metering.billing.money import price_of
 from metering.billing.prices.difference import Change, Kind, difference, reprices_from
 from metering.billing.prices.document import content_value
-from metering.billing.prices.matching import find
-from metering.billing.prices.offers.file import Offer, read_prices
-from metering.billing.prices.offers.imports import imported
-from metering.billing.usage.ports import Sold
+from metering.billing.prices.offer_files import Offer, read_prices
+from metering.billing.prices.offers import imported
+from metering.billing.rating.payer_prices import find
+from metering.billing.usage.months import Sold
 from metering.units import GIB
 from metering.usage.totals import Service, UsageType
 from tests.support.offer_files import GLOBAL_OUT, INTERNET_OUT, changed, edges, every_region, offer

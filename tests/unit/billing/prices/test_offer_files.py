@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.billing.documents.strict_json import DocumentRefusedError
-from metering.billing.documents.written import hour_of_text
+from metering.billing.documents import DocumentRefusedError, hour_of_text
 from metering.billing.money import price_of
 from metering.billing.prices.book import NotSold, PriceBook, Product
-from metering.billing.prices.matching import find
-from metering.billing.prices.offers.file import Offer, VersionIndex, read_prices
-from metering.billing.prices.offers.imports import imported
-from metering.billing.usage.ports import Sold
+from metering.billing.prices.offer_files import Offer, VersionIndex, read_prices
+from metering.billing.prices.offers import imported
+from metering.billing.rating.payer_prices import find
+from metering.billing.usage.months import Sold
 from metering.units import GIB
 from metering.usage.totals import Service, UsageType
 from tests.support import offer_files

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from metering.billing.documents.strict_json import DocumentRefusedError, canonical
+from metering.billing.documents import DocumentRefusedError, canonical
 from metering.billing.money import price_of
 from metering.billing.prices.book import Override
-from metering.billing.prices.overrides import override_problems, overrides_value, read_overrides
+from metering.billing.prices.store import override_problems, overrides_value, read_overrides
 from metering.units import HOUR_S
 
 PAYER = Override(payer="999988887777", percent_off=12_500, from_s=0, why="contract")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from metering.billing.prices.book import NotSold, Product
-from metering.billing.prices.checks import problems_of
-from metering.billing.prices.matching import find
-from metering.billing.prices.sample import sample_book, sample_versions
-from metering.billing.usage.ports import Sold
+from metering.billing.prices.document import problems_of
+from metering.billing.prices.store import sample_book, sample_versions
+from metering.billing.rating.payer_prices import find
+from metering.billing.usage.months import Sold
 from metering.usage.totals import Service, UsageType
 from tests.support import sample_book as maker
 

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from metering.billing.documents.strict_json import DocumentRefusedError
+from metering.billing.documents import DocumentRefusedError
 from metering.billing.prices.book import Override, PriceBook
-from metering.billing.prices.sample import sample_book
-from metering.billing.prices.store import OverrideStore, PriceStore
+from metering.billing.prices.store import OverrideStore, PriceStore, sample_book
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.billing.documents.strict_json import DocumentRefusedError
-from metering.billing.prices.offers import stream
-from metering.billing.prices.offers.file import MOST_FILE_BYTES, Offer, read_prices
-from metering.billing.prices.offers.stream import JsonStream
+from metering.billing.documents import DocumentRefusedError
+from metering.billing.prices import offer_files
+from metering.billing.prices.offer_files import MOST_FILE_BYTES, JsonStream, Offer, read_prices
 from metering.units import MIB
 from tests.support.offer_files import offer
 
@@ -42,12 +41,12 @@ def test_a_text_is_read_as_a_whole_parser_reads_it_however_it_comes(
     members: dict[str, object], indent: int | None, size: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "CHUNK_CHARS", size)
+        patch.setattr(offer_files, "CHUNK_CHARS", size)
         assert read(json.dumps(members, indent=indent)) == members
 
 
 def test_a_number_at_the_end_of_a_part_goes_on_in_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "CHUNK_CHARS", 7)
+    monkeypatch.setattr(offer_files, "CHUNK_CHARS", 7)
     assert read('{"a": 12345678901234567890 }') == {"a": 12345678901234567890}
 
 
@@ -68,7 +67,7 @@ def test_what_is_no_json_is_refused(text: str, told: str) -> None:
 
 
 def test_an_object_of_too_many_members_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "MOST_MEMBERS", 3)
+    monkeypatch.setattr(offer_files, "MOST_MEMBERS", 3)
     with pytest.raises(DocumentRefusedError, match="more than 3 members"):
         read('{"a": 1, "b": 2, "c": 3, "d": 4}')
 

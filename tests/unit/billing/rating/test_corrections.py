@@ -9,7 +9,7 @@ import pytest
 from metering.billing.money import exact_text
 from metering.billing.prices.book import Override
 from metering.billing.rating.corrections import corrected
-from metering.billing.rating.lines import PriceState
+from metering.billing.rating.lines import PriceState, RatedLine
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.units import DAY_S, HOUR_S
 from tests.support.priced import (
@@ -27,8 +27,7 @@ from tests.support.priced import (
 )
 
 if TYPE_CHECKING:
-    from metering.billing.rating.lines import RatedLine
-    from metering.billing.usage.ports import UsageLine
+    from metering.billing.usage.months import UsageLine
 
 PAYER, ONE, TWO = "999999999999", "111111111111", "222222222222"
 US = product("US", "DataTransfer-Out-Bytes", US_TIERS)

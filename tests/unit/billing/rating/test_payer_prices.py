@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from metering.billing.money import exact_text
-from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.prices.book import NotSold, Override, Product
-from metering.billing.rating.months import rated_month
 from metering.billing.rating.payer_prices import PayerPrices, less_percent
-from metering.billing.usage.ports import Sold
+from metering.billing.rating.rater import rated_month
+from metering.billing.usage.months import Sold
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.support.priced import BEGIN_S, US_TIERS, ListedUsage, allowance, book, exact_total, gb, product, usd, used

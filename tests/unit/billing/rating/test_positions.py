@@ -8,13 +8,11 @@ from dataclasses import replace
 import pytest
 
 from metering.billing.prices.book import Override
-from metering.billing.rating.cuts import Cut, Positions
-from metering.billing.rating.lines import PriceState
-from metering.billing.rating.months import rated_month
+from metering.billing.rating.lines import Cut, Positions, PriceState
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater
-from metering.billing.usage.ports import Sold
+from metering.billing.rating.rater import Rater, rated_month
+from metering.billing.usage.months import Sold
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.support.priced import (

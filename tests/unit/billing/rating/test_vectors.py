@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.billing.money import cents_of, exact_text, line_cost, price_of, quantity_of, usd_text
-from metering.billing.organization.payers import Membership, Organization, Payer
-from metering.billing.prices.book import NotSold, Services
+from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.prices.book import NotSold, PriceBook, Services
 from metering.billing.rating.corrections import corrected
-from metering.billing.rating.lines import PriceState
-from metering.billing.rating.months import rated_month
+from metering.billing.rating.lines import PriceState, RatedLine
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.positions import positions
+from metering.billing.rating.rater import rated_month
 from metering.units import HOUR_S
 from tests.support.priced import (
     BEGIN_S,
@@ -36,9 +36,7 @@ from tests.support.priced import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from metering.billing.prices.book import PriceBook
-    from metering.billing.rating.lines import RatedLine
-    from metering.billing.usage.ports import UsageLine
+    from metering.billing.usage.months import UsageLine
 
 PAYER = "999999999999"
 SUSAN = "222222222222"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from metering.billing.prices.book import NotSold, Override
-from metering.billing.rating.months import rated_month
+from metering.billing.rating.lines import UNPRICED, UNRATED
 from metering.billing.rating.payer_prices import PayerPrices
-from metering.billing.rating.scales import UNPRICED, UNRATED
-from metering.billing.rating.whole_months import WholeMonths
-from metering.billing.usage.ports import Sold
+from metering.billing.rating.rater import WholeMonths, rated_month
+from metering.billing.usage.months import Sold
 from metering.units import DAY_S
 from metering.usage.totals import Service, UsageType
 from tests.support.priced import BEGIN_S, MONTH, US_TIERS, ListedUsage, allowance, book, gb, product, used

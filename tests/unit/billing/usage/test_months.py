@@ -6,18 +6,13 @@ from contextlib import closing
 
 import pytest
 
-from metering.billing.organization.payers import Membership, Organization, Payer
-from metering.billing.usage.columns import table_of
-from metering.billing.usage.frozen_month import ClosedMonth
-from metering.billing.usage.lake_month import LakeMonth
-from metering.billing.usage.merged import merged
-from metering.billing.usage.months import MonthUsage
-from metering.billing.usage.ports import Correction, Sold, UsageLine
-from metering.billing.usage.spool import Spool
-from metering.billing.usage.table_month import TableMonth
+from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.usage.columns import Spool, table_of
+from metering.billing.usage.months import Correction, MonthUsage, Sold, TableMonth, UsageLine, merged
+from metering.billing.usage.stored_months import ClosedMonth, LakeMonth
 from metering.hours import month_bounds_s
-from metering.lake.parquet.summaries import ParquetTotals
-from metering.ledger.notes.canary_batches import CANARY_ACCOUNT_ID
+from metering.lake.parquet.reader import ParquetTotals
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metering.fleet.settings.bases import STAGES
-from metering.fleet.settings.fields import setting_fields
-from metering.fleet.settings.tunables import TUNABLES
-from metering.fleet.stage import NO_SETTINGS, StageConfig, setting_names
+from metering.fleet.settings.file import setting_fields
+from metering.fleet.stage import NO_SETTINGS, TUNABLES, StageConfig, setting_names
 from metering.settings import Policy
 
 if TYPE_CHECKING:

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from metering.errors import SettingsError
-from metering.fleet.settings.file import find, read
+from metering.fleet.settings.file import as_options, as_toml, find, read
 from metering.fleet.settings.layers import Asked, planned
-from metering.fleet.settings.toml import as_options, as_toml
 from metering.fleet.stage import StageConfig
-from metering.stage_settings import GivenSettings
+from metering.settings import GivenSettings
 
 EXAMPLE = Path(__file__).parents[4] / "docs" / "metering.toml"
 

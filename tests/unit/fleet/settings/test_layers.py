@@ -7,7 +7,7 @@ import pytest
 from metering.errors import SettingsError
 from metering.fleet.settings.layers import Asked, StageTable, check_alone, config_of, planned, recovered
 from metering.fleet.stage import StageConfig
-from metering.stage_settings import STANDARD_BYTES, GivenSettings
+from metering.settings import STANDARD_BYTES, GivenSettings
 from metering.units import DAY_S
 from metering.version import package_version
 

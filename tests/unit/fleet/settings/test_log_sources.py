@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from metering.errors import SettingsError
-from metering.fleet.settings.differences import consequences, differences
 from metering.fleet.settings.layers import Asked, planned
+from metering.fleet.settings.regions import consequences, differences
 from metering.fleet.stage import StageConfig
 from metering.onramps import sources
-from metering.onramps.bills import NAMED, SHARED_SUBNETS, Bills
-from metering.onramps.sources import decode_sources, encode_sources, source_of
+from metering.onramps.sources import NAMED, SHARED_SUBNETS, Bills, decode_sources, encode_sources, source_of
 
 SOURCE: dict[str, Any] = {
     "name": "flows",

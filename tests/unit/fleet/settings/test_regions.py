@@ -10,7 +10,7 @@ from metering.errors import SettingsError
 from metering.fleet.settings.layers import Asked, StageTable, planned
 from metering.fleet.settings.regions import RegionSettings, told
 from metering.fleet.stage import StageConfig
-from metering.stage_settings import GivenSettings, StageSettings
+from metering.settings import GivenSettings, StageSettings
 from tests.support.memory.regions import MemoryDeployedSettings
 
 if TYPE_CHECKING:

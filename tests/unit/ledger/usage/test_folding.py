@@ -11,19 +11,15 @@ from hypothesis import strategies as st
 from load_tests.booked_usage import book
 from metering.errors import LedgerCorruptError
 from metering.hours import month_of, parse_hour
-from metering.ledger.usage.folding import Fold, Grain
-from metering.ledger.usage.items import usage_item_key
-from metering.ledger.usage.reading import UsageReading
-from metering.stores.writes import Put, Table
+from metering.ledger.usage.items import UsageItem, usage_item_key
+from metering.ledger.usage.reading import Fold, Grain, UsageReading
+from metering.stores.writes import Item, Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from metering.ledger.usage.items import UsageItem
-    from metering.stores.writes import Item
 
 FIRST_S = parse_hour("2026-10-30T20")
 ACCOUNTS = ("111111111111", "222222222222")

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.errors import LedgerCorruptError, TransactionCanceledError, UnavailableError
-from metering.ledger.usage.kind_cap import known_kind_cap, settled_kind_cap
-from metering.ledger.usage.kinds import KindNames, KindNumbers, kind_key, number_key, partition_of_kinds
-from metering.stores.retrying import Retrier
-from metering.stores.writes import Put, Table
+from metering.ledger.usage.kinds import (
+    KindNames,
+    KindNumbers,
+    kind_key,
+    known_kind_cap,
+    number_key,
+    partition_of_kinds,
+    settled_kind_cap,
+)
+from metering.stores.clock import Retrier
+from metering.stores.writes import Action, Item, Key, Put, Table
 from metering.usage.totals import Service, UsageKind, UsageType
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.entropy import SeededEntropy
@@ -19,8 +26,6 @@ from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
-
-    from metering.stores.writes import Action, Item, Key
 
 ONE, OTHER = "111111111111", "222222222222"
 

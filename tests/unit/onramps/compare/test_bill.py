@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from metering.errors import OperationFailedError
-from metering.onramps.compare import bill as bills
-from metering.onramps.compare.bill import Bill, read_bill
-from metering.onramps.compare.files import bill_files
-from metering.onramps.compare.lines import Broken, LeftOut, LineKey, Wanted
+from metering.onramps import bill as bills
+from metering.onramps.bill import Bill, bill_files, read_bill
+from metering.onramps.bill_lines import Broken, LeftOut, LineKey, Wanted
 from metering.units import DAY_S, GIB, HOUR_S, MIB
 from tests.support.bills import BILL, FORMS, Line, csv_bytes, cur, focus, quantity_of, write_bill
 
@@ -265,7 +264,7 @@ def test_what_is_no_transfer_stands_by_its_name_with_its_lines_and_its_money(tmp
 
 
 def test_more_usage_types_than_memory_should_hold_are_one_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from metering.onramps.compare import named
+    from metering.onramps import bill as named
 
     monkeypatch.setattr(named, "MOST_NAMES", 2)
     bill = read(*(Line(WHO, f"BoxUsage:{number}", NOON_S, "1") for number in range(5)), tmp_path=tmp_path)

@@ -15,15 +15,11 @@ from hypothesis import strategies as st
 
 from metering.errors import OperationFailedError
 from metering.hours import date_of
-from metering.onramps.compare.bill import read_bill
-from metering.onramps.compare.comparison import ComparedRow, Tolerance, compare, tolerance_of
-from metering.onramps.compare.lines import LineKey, Wanted
-from metering.onramps.compare.usage_types import is_transfer
-from metering.onramps.compare.values import seconds_of
+from metering.onramps.bill import ComparedRow, Tolerance, compare, read_bill, tolerance_of
+from metering.onramps.bill_lines import LineKey, Wanted, is_transfer, seconds_of
 from metering.replay.given import SAMPLE
 from metering.units import HOUR_S, MIB
-from metering.usage.locations import Location, parse_location
-from metering.usage.usage_types import billing_prefixes, classify
+from metering.usage.usage_types import Location, billing_prefixes, classify, parse_location
 from tests.support.bills import FORMS, Line, quantity_of, write_bill
 
 if TYPE_CHECKING:

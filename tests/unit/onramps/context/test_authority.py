@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metering.onramps.context.authority import Authorities, Overlap
+from metering.onramps.context.document import Authorities, Overlap
 from metering.onramps.context.inventory import context_of
 from metering.units import HOUR_S
 from tests.unit.onramps.context.describing import EFFECTIVE_S, described, flow_log, interface, place, subnet, vpc

@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 
 from metering.errors import ObjectMissingError
-from metering.onramps.context.capture import Capture
 from metering.onramps.context.document import Context, ContextUnreadableError
 from metering.onramps.context.inventory import context_of
-from metering.onramps.context.store import ContextStore, context_key
-from metering.onramps.context.timeline import Timeline
+from metering.onramps.context.store import Capture, ContextStore, Timeline, context_key
 from metering.units import DAY_S, HOUR_S, MINUTE_S
-from metering.wiring.ingest import BroughtContexts
+from metering.wiring.onramps import BroughtContexts
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.unit.onramps.context.describing import EFFECTIVE_S, SMALL, described

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.onramps.context import attached, findings, inventory
+from metering.onramps.context import attached, facts, inventory
 from metering.onramps.context.description import DescriptionError, read_ip_ranges
 from metering.onramps.context.inventory import context_of
 from tests.unit.onramps.context.describing import (
@@ -126,7 +126,7 @@ def test_addresses_may_change_between_the_calls_of_two_accounts() -> None:
 def test_notes_are_few_however_much_is_left_out() -> None:
     lost = [interface(f"eni-{number:04}", "subnet-7", "10.0.0.4") for number in range(500)]
     notes = context_of(described(place(NetworkInterfaces=lost)), EFFECTIVE_S).notes
-    assert len(notes) == findings.MAX_NOTES + 1
+    assert len(notes) == facts.MAX_NOTES + 1
     assert notes[-1] == "400 more notes were left out"
 
 
@@ -236,7 +236,7 @@ def test_every_problem_is_named_up_to_a_limit() -> None:
     wrong = [vpc(f"vpc-{number}", "nowhere") for number in range(50)]
     with pytest.raises(DescriptionError) as caught:
         context_of(described(place(Vpcs=wrong)), EFFECTIVE_S)
-    assert len(caught.value.problems) == findings.MAX_PROBLEMS
+    assert len(caught.value.problems) == facts.MAX_PROBLEMS
 
 
 def test_a_context_holds_from_a_full_hour() -> None:

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.onramps.context.address_ranges import address_ranges
-from metering.onramps.context.facts import Prefix
-from metering.onramps.context.prefixes import Address, PrefixMap, address_of, is_public
+from metering.onramps.context.facts import Address, Prefix, PrefixMap, address_of, address_ranges, is_public
 
 # Few distinct bits, so that prefixes nest and touch often.
 _V4 = st.builds(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metering.onramps.coverage.finding import find_sources
+from metering.onramps.coverage.job import find_sources
 from metering.onramps.ingest.places import places_prefix
 from tests.support.lake_world import World
 

@@ -8,12 +8,10 @@ from dataclasses import replace
 import pytest
 
 from metering.errors import UnavailableError
-from metering.ledger.notes.log_sources import LogRuling, LogRulingKind
-from metering.ledger.notes.log_sums import LogSums, sum_log_sums
-from metering.onramps.coverage import sums
+from metering.ledger.notes.log_sources import LogRuling, LogRulingKind, LogSums, sum_log_sums
+from metering.onramps.coverage import looking
 from metering.onramps.coverage.job import LOOKS
-from metering.onramps.coverage.slots import SLOT_S
-from metering.onramps.coverage.sums import sums_between
+from metering.onramps.coverage.looking import SLOT_S, sums_between
 from metering.onramps.plans import PLACES_PREFIX
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
@@ -361,7 +359,7 @@ def test_a_few_sources_are_found_within_the_hour_and_each_is_looked_at_at_each_r
 
 
 def test_more_plans_than_an_item_can_name_are_in_no_sum_and_break_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sums, "MOST_PLANS", 5)
+    monkeypatch.setattr(looking, "MOST_PLANS", 5)
     setup = Setup()
     setup.put(*(plan(HOUR - HOUR_S, number=number) for number in range(9)))
     setup.run(HOUR)
@@ -372,9 +370,9 @@ def test_more_plans_than_an_item_can_name_are_in_no_sum_and_break_nothing(monkey
 
 def test_logs_with_authority_that_are_too_many_to_name_keep_their_bytes() -> None:
     shadowed = {f"fl-{number:03}": number for number in range(50)}
-    kept = sums.few(shadowed)
+    kept = looking.few(shadowed)
     assert len(kept) == 20
     assert sum(kept.values()) == sum(shadowed.values())
-    assert sums.few({**kept, "fl-x": 1})[sums.OTHERS] == kept[sums.OTHERS] + min(
-        size for log, size in {**kept, "fl-x": 1}.items() if log != sums.OTHERS
+    assert looking.few({**kept, "fl-x": 1})[looking.OTHERS] == kept[looking.OTHERS] + min(
+        size for log, size in {**kept, "fl-x": 1}.items() if log != looking.OTHERS
     )

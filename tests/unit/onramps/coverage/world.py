@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ObjectMissingError
 from metering.hours import parse_hour
-from metering.onramps.balance import Balance
-from metering.onramps.coverage.expected import Expected, ExpectedLog
+from metering.onramps.coverage.figures import Expected, ExpectedLog
 from metering.onramps.coverage.job import CoverageJob
-from metering.onramps.coverage.slots import SLOT_S
+from metering.onramps.coverage.looking import SLOT_S
 from metering.onramps.plans import Part, Plan, Share
+from metering.onramps.reading import Balance
 from metering.onramps.sources import LogSource
 from metering.units import DAY_S, HOUR_S
 from tests.support.memory.clock import ManualClock

@@ -15,7 +15,7 @@ from metering.onramps.context.document import Context
 from metering.onramps.context.facts import FlowLog, Interface, Subnet, Vpc
 from metering.onramps.ingest.taking import LogIngest, Taken
 from metering.onramps.plans import Plan
-from metering.stores.bucket import PLANS_PREFIX
+from metering.stores.objects import PLANS_PREFIX
 from tests.support.flow_logs import HOUR_S, START_S, V2, line, text
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
@@ -128,7 +128,7 @@ def test_only_the_account_of_the_files_name_is_billed_and_lines_of_others_are_re
 
 
 def test_shared_subnets_bill_whom_the_context_shows_in_the_subnets_of_the_files_account() -> None:
-    from metering.onramps.bills import SHARED_SUBNETS
+    from metering.onramps.sources import SHARED_SUBNETS
 
     stage = Stage()
     taken = stage.take(bills=SHARED_SUBNETS)
@@ -137,7 +137,7 @@ def test_shared_subnets_bill_whom_the_context_shows_in_the_subnets_of_the_files_
 
 
 def test_a_list_bills_these_accounts_and_the_lines_of_others_are_counted_all_the_same() -> None:
-    from metering.onramps.bills import Bills
+    from metering.onramps.sources import Bills
 
     stage = Stage()
     taken = stage.take(bills=Bills.listed([A, C]))
@@ -153,8 +153,8 @@ _TRANSIT = (
 
 
 def test_a_transit_gateways_log_bills_senders_with_an_attachment_only_if_that_is_said() -> None:
-    from metering.onramps.bills import SHARED_SUBNETS
     from metering.onramps.context.facts import Attachment
+    from metering.onramps.sources import SHARED_SUBNETS
 
     context = replace(
         SHARED,
@@ -187,7 +187,7 @@ def test_a_transit_gateways_log_bills_senders_with_an_attachment_only_if_that_is
 @pytest.mark.parametrize("before", ["any", "shared-subnets", "named"])
 @pytest.mark.parametrize("after", ["any", "shared-subnets", "named"])
 def test_a_file_that_comes_again_under_another_rule_becomes_the_same_batches(before: str, after: str) -> None:
-    from metering.onramps.bills import BilledAs, Bills
+    from metering.onramps.sources import BilledAs, Bills
 
     stage = Stage()
     first = stage.take(bills=Bills(billed_as=BilledAs(before)))
@@ -202,7 +202,7 @@ def test_a_file_that_comes_again_under_another_rule_becomes_the_same_batches(bef
 
 
 def test_a_plan_of_before_is_followed_as_it_was_made() -> None:
-    from metering.onramps.bills import ANY, NAMED
+    from metering.onramps.sources import ANY, NAMED
 
     stage = Stage()
     stage.take(bills=ANY)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.adapters.folders import FolderLogStore
-from metering.onramps.bills import NAMED, Bills
-from metering.onramps.cloudfront.rows import LEGACY_FIELDS
+from metering.onramps.cloudfront import LEGACY_FIELDS
 from metering.onramps.context.document import Context
 from metering.onramps.context.facts import Attachment, Distribution, FlowLog, Prefix
 from metering.onramps.ingest.taking import LogIngest, Taken
-from metering.onramps.mapped.kind import mapped_kind
+from metering.onramps.mapped import mapped_kind
+from metering.onramps.sources import NAMED, Bills
 from tests.support.flow_logs import VPC_FLOW
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.onramps.balance import Balance
-from metering.onramps.ingest.choosing import Chosen
 from metering.onramps.ingest.outcomes import FileOutcome, RunTotals
-from metering.onramps.ingest.runs import outcomes
+from metering.onramps.ingest.trial import Chosen, outcomes
 from metering.onramps.plans import Share
+from metering.onramps.reading import Balance
 from metering.reports.operators.ingest_answer import hint, percent, totals_answer
 from metering.stores.objects import ObjectInfo
 from tests.support.memory.clock import ManualClock

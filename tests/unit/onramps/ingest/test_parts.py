@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from metering.intake.work import MAX_RECORDS
-from metering.onramps.ingest.parts import LogRecord, parquet_of, parts_of
+from metering.onramps.ingest.planning import LogRecord, parquet_of, parts_of
 from metering.onramps.ingest.totals import HourTotal
-from metering.onramps.traffic import Traffic
+from metering.onramps.reasons import Traffic
 from metering.units import HOUR_S, INT64_MAX
 
 T = 1_796_083_200  # a full hour

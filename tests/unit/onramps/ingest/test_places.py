@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.onramps.ingest.parts import part_key
 from metering.onramps.ingest.places import Note
-from metering.onramps.names import identity_by_content
+from metering.onramps.ingest.planning import part_key
+from metering.onramps.reading import identity_by_content
 from tests.support.small_logs import small_file
 from tests.unit.onramps.ingest.test_taking import LINES, Stage, T
 

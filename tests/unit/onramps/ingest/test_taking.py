@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from metering.errors import OperationFailedError
-from metering.onramps.bills import Bills
 from metering.onramps.context.document import Context
 from metering.onramps.ingest.taking import LogIngest, Taken
 from metering.onramps.plans import Plan
+from metering.onramps.sources import Bills
+from metering.quarantine.documents import QuarantinedLog
 from metering.quarantine.entries import QuarantineEntries
-from metering.quarantine.log_documents import QuarantinedLog
 from metering.reports.operators.quarantine_answer import entry_answer
 from metering.units import DAY_S, HOUR_S
 from tests.support.memory.clock import ManualClock
@@ -28,7 +28,7 @@ from tests.support.small_logs import NEEDS_CONTEXT, SMALL, Contexts, LogBucket, 
 
 if TYPE_CHECKING:
     from metering.onramps.kinds import LogKind
-    from metering.onramps.names import FileName
+    from metering.onramps.reading import FileName
 
 T = 1_796_083_200  # a full hour
 KEY = "AWSLogs/small_1.log"

@@ -8,11 +8,11 @@ import io
 import pytest
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.bills import Bills
-from metering.onramps.context.timeline import Timeline
+from metering.onramps.context.store import Timeline
 from metering.onramps.ingest.totals import HourTotal, Measured, measure
-from metering.onramps.names import FileName
-from metering.onramps.traffic import Traffic
+from metering.onramps.reading import FileName
+from metering.onramps.reasons import Traffic
+from metering.onramps.sources import Bills
 from tests.support.small_logs import ACCOUNT, SMALL, small_file
 
 T = 1_796_083_200  # a full hour

@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.onramps.context.inventory import context_of
-from metering.onramps.context.timeline import Timeline
+from metering.onramps.context.store import Timeline
 from metering.onramps.ingest.totals import Measured, measure
 from metering.onramps.kinds import LogKind, recognised
-from metering.onramps.reading import Folding
-from metering.onramps.rules.address_classes import AddressClasses
-from metering.onramps.rules.flow_classifier import FlowClassifier
+from metering.onramps.reading import Block, FileName, FlowHop, Folding
+from metering.onramps.rules.flow_classifier import AddressClasses, FlowClassifier
 from metering.onramps.rules.knowledge import knowledge_of
-from metering.onramps.transit_gateway.rules import WithTransit
+from metering.onramps.transit_gateway import WithTransit
 from metering.units import HOUR_S
 from tests.support.networks.description import description
 from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:
-    from metering.onramps.names import FileName
-    from metering.onramps.observations import Block, FlowHop
-    from metering.onramps.traffic import Classifier, Outcome
+    from metering.onramps.reasons import Classifier, Outcome
     from tests.support.networks.files import LogFile
 
 _FIRST_S = 1_795_617_000

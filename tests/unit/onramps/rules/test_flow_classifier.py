@@ -13,16 +13,14 @@ from hypothesis import strategies as st
 
 from metering.intake.record_rules import traffic_of
 from metering.onramps.context.inventory import context_of
-from metering.onramps.context.timeline import StoredContext, Timeline
+from metering.onramps.context.store import StoredContext, Timeline
 from metering.onramps.ingest.totals import measure
-from metering.onramps.names import FileName
-from metering.onramps.observations import FlowHop
+from metering.onramps.reading import FileName, FlowHop
+from metering.onramps.reasons import Classified, Outcome, Refused, Shadowed
 from metering.onramps.rules import flow_classifier as flows
 from metering.onramps.rules import hop_judge
-from metering.onramps.rules.address_classes import AddressClasses
-from metering.onramps.rules.flow_classifier import flow_classifier
+from metering.onramps.rules.flow_classifier import AddressClasses, flow_classifier
 from metering.onramps.rules.knowledge import Knowledge
-from metering.onramps.traffic import Classified, Refused, Shadowed
 from metering.units import HOUR_S
 from tests.support.flow_logs import VPC_FLOW
 from tests.unit.onramps.context.describing import ACCOUNT, EFFECTIVE_S, PARTNER, REGION, flow_log, interface, peering
@@ -31,7 +29,6 @@ from tests.unit.onramps.rules.world import NAME, WORLD, entering, judged, leavin
 
 if TYPE_CHECKING:
     from metering.onramps.context.document import Context
-    from metering.onramps.traffic import Outcome
 
 V2 = {"vpc_id": "", "region": "", "flow_direction": ""}
 

@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from metering.onramps.context import interfaces
-from metering.onramps.rules.conditions import CONDITIONS
-from metering.onramps.rules.hop_judge import DIRECTION_UNKNOWN
-from metering.onramps.rules.hop_rules import hop_rules
-from metering.onramps.traffic import Classified
+from metering.onramps.reasons import Classified
+from metering.onramps.rules.hop_judge import CONDITIONS, DIRECTION_UNKNOWN, hop_rules
 from metering.units import HOUR_S
-from metering.usage.locations import Location, parse_location
-from metering.usage.usage_types import classify
+from metering.usage.usage_types import Location, classify, parse_location
 from tests.support.flow_logs import VPC_FLOW
 from tests.unit.onramps.context.describing import EFFECTIVE_S, ranges
 from tests.unit.onramps.rules.world import WORLD, entering, judged, leaving, line, next_hop
 
 if TYPE_CHECKING:
-    from metering.onramps.observations import FlowHop
+    from metering.onramps.reading import FlowHop
 
 FREE_OUT = "USW2-C3DataTransfer-Out-Bytes"
 FREE_IN = "USW2-C3DataTransfer-In-Bytes"

@@ -6,9 +6,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from metering.onramps.context.inventory import context_of
-from metering.onramps.context.timeline import Timeline
-from metering.onramps.names import FileName
-from metering.onramps.observations import FlowHop
+from metering.onramps.context.store import Timeline
+from metering.onramps.reading import FileName, FlowHop
 from metering.onramps.rules.flow_classifier import flow_classifier
 from tests.unit.onramps.context.describing import (
     ACCOUNT,
@@ -28,7 +27,7 @@ from tests.unit.onramps.context.describing import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.onramps.traffic import Outcome
+    from metering.onramps.reasons import Outcome
 
 NAME = FileName(kind="vpc-flow", identity="flow:a", account_id=ACCOUNT, region=REGION, source="fl-main")
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from metering.intake.notifications import drop_batch_id
+from metering.intake.envelopes import drop_batch_id
 from metering.ledger.markers import Marker
 from metering.operations.doctor.bench import (
+    AlarmPath,
     Bench,
     BuiltRegion,
     CannotAskError,
@@ -19,8 +20,8 @@ from metering.operations.doctor.bench import (
     Pages,
     ScratchQueues,
 )
-from metering.operations.ports import LoggedLine
-from metering.stores.writes import Put, Table
+from metering.operations.logged_errors import LoggedLine
+from metering.stores.writes import Action, Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.memory.clock import ManualClock
@@ -31,10 +32,8 @@ from tests.support.memory.queues import MemoryQueue
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from metering.operations.doctor.bench import AlarmPath
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import Action
 
 NOW_MS = 1_795_000_000_000
 HOUR = NOW_MS // 1000 - NOW_MS // 1000 % HOUR_S

@@ -15,13 +15,15 @@ from metering.operations.doctor.bench import (
     CannotAskError,
     EndlessListingError,
     EngineHour,
+    Observation,
     Pages,
     RefusedError,
+    Verdict,
+    examine,
 )
 from metering.operations.doctor.catalogue import CHECKS
-from metering.operations.doctor.checks import Verdict, examine
-from metering.stores.bucket import LAKE_PREFIX
-from metering.stores.writes import Put, Table
+from metering.stores.objects import LAKE_PREFIX
+from metering.stores.writes import Action, Put, Table
 from metering.usage.totals import Total
 from tests.support.memory.items import MemoryItemStore
 from tests.unit.operations.doctor.bench import HOUR, Tables, World
@@ -29,9 +31,6 @@ from tests.unit.operations.doctor.bench import HOUR, Tables, World
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
-
-    from metering.operations.doctor.checks import Observation
-    from metering.stores.writes import Action
 
 NAMES = [check.name for check in CHECKS]
 
@@ -267,7 +266,7 @@ def test_what_nobody_could_see_is_unknown_and_never_ok(name: str, world: Callabl
 
 
 def test_a_message_that_says_no_count_of_its_receives_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from metering.operations.doctor import queues
+    from metering.operations.doctor import catalogue as queues
 
     received = queues._received
 

@@ -9,14 +9,20 @@ import pytest
 from metering.billing.day_sums.accounts import AccountSum
 from metering.billing.day_sums.index import DayIndexes
 from metering.errors import LedgerCorruptError, ObjectDamagedError
-from metering.lake.parquet.frozen_months.files import ParquetFrozenFiles
-from metering.reports.accounts.listing import listed, summed
-from metering.reports.accounts.query import COLUMNS, AccountsParameters, AccountsQuery
-from metering.reports.accounts.source import AccountsNotKeptError, AccountsSource
-from metering.reports.parameters import InvalidParametersError
+from metering.lake.parquet.frozen_months import ParquetFrozenFiles
+from metering.reports.accounts import (
+    COLUMNS,
+    AccountsNotKeptError,
+    AccountsParameters,
+    AccountsQuery,
+    AccountsSource,
+    listed,
+    summed,
+)
 from metering.reports.query import Order, UsageParameters
 from metering.reports.source import report_rows
-from metering.stores.bucket import RATED_PREFIX, rated_index_key
+from metering.reports.time_range import InvalidParametersError
+from metering.stores.objects import RATED_PREFIX, rated_index_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.budget_world import REGION, BudgetWorld

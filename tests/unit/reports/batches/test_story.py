@@ -9,13 +9,13 @@ import pytest
 
 from metering.ledger.booked_hours import totals_value
 from metering.ledger.markers import Marker, marker_key
-from metering.ledger.notes.tokens import Role
+from metering.ledger.notes.access import Role
 from metering.quarantine.entries import QuarantineEntries
-from metering.reports.parameters import InvalidParametersError
-from metering.stores.deliveries import Delivery
+from metering.reports.time_range import InvalidParametersError
+from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
-from metering.wiring.answers.batches import batch_of, checked_batch_id
+from metering.wiring.answers.trace import batch_of, checked_batch_id
 from tests.support.here import Here
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.support.memory.queues import MemoryQueue

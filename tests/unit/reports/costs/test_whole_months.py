@@ -7,23 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.billing.organization.payers import Membership, Organization, Payer
+from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.rating.payer_prices import PayerPrices
-from metering.billing.usage.months import MonthUsage
-from metering.reports.costs.columns.costs import ColumnCosts
-from metering.reports.costs.query import CostQuery
-from metering.reports.costs.rows import rows_of
-from metering.reports.query import UsageQuery
+from metering.billing.usage.months import MonthUsage, Sold, UsageLine
+from metering.reports.costs.column_costs import ColumnCosts
+from metering.reports.costs.rows import CostQuery, CostRows, rows_of
+from metering.reports.query import GroupColumn, UsageQuery
 from metering.units import DAY_S, HOUR_S
 from tests.support.month_usage import MemoryMonth
 from tests.support.priced import BEGIN_S, END_S, MONTH, US_TIERS, allowance, book, gb, product, used
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from metering.billing.usage.ports import Sold, UsageLine
-    from metering.reports.costs.rows import CostRows
-    from metering.reports.query import GroupColumn
 
 _FLAT = "USW2-USE1-AWS-Out-Bytes"
 _BOOK = book(

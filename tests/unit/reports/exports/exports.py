@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from metering.reports.exports.datasets.columns import FileFormat
-    from metering.reports.exports.periods import Grain
+    from metering.reports.exports.grains import Grain
 
 
 def request_of(

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metering.billing.money import line_cost, quantity_of
-from metering.reports.exports.amounts import as_money, costs, quantities, whole_numbers
+from metering.reports.exports.batches import as_money, costs, quantities, whole_numbers
 from metering.reports.exports.datasets.columns import array_of, money
 
 _SIZES = st.one_of(st.integers(-(2**20), 2**40), st.integers(-(2**70), 2**70), st.integers(2**57, 2**59))
@@ -45,7 +45,7 @@ def test_units_become_decimals_with_the_same_digits_also_in_a_slice() -> None:
 @example([206_201_626])
 @example([2**53 - 1, 2**53, 2**53 + 1])
 def test_units_become_the_doubles_nearest_to_them(units: list[int | None]) -> None:
-    from metering.reports.exports.amounts import as_doubles
+    from metering.reports.exports.batches import as_doubles
 
     wanted = [None if each is None else float(Decimal(each).scaleb(-10, _EXACT)) for each in units]
     assert as_doubles(whole_numbers(units)).to_pylist() == wanted

@@ -9,8 +9,7 @@ import pytest
 
 from metering.billing.invoices.issuing import Asked
 from metering.billing.money import exact_text
-from metering.reports.exports.answer import export_answer, export_notes
-from metering.reports.exports.booked import documents_of, source_of
+from metering.reports.exports.exporting import Exported, documents_of, export_answer, export_notes, source_of
 from tests.support.billing_world import MONTH, NEXT, PAYER, SAO_PAULO, BillingWorld, aws_list
 from tests.support.priced import gb, used
 from tests.unit.reports.exports.exports import asked, exported, manifest, request_of
@@ -18,8 +17,7 @@ from tests.unit.reports.exports.exports import asked, exported, manifest, reques
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from metering.reports.exports.exporting import Exported
-    from metering.reports.exports.periods import Grain
+    from metering.reports.exports.grains import Grain
 
 OTHER = "222222222222"
 ID = f"{PAYER}-{MONTH}-1"

@@ -13,7 +13,7 @@ from metering.billing.rating.lines import PriceState, RatedLine
 from metering.hours import rfc3339
 from metering.reports.exports.batches import Collector
 from metering.reports.exports.checks import CUR_AMOUNTS, FOCUS_AMOUNTS, ExportWrongError, LineChecks
-from metering.reports.exports.datasets.columns import Layout
+from metering.reports.exports.datasets.columns import FileFormat, Layout
 from metering.reports.exports.datasets.cur import CurTerms, cur_columns, time_text
 from metering.reports.exports.datasets.focus import focus_columns
 from metering.reports.exports.grains import summed
@@ -23,8 +23,7 @@ from tests.support.priced import MONTH, US_TIERS, allowance, book, gb, product, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from metering.billing.charges import Charge
-    from metering.reports.exports.datasets.columns import FileFormat
+    from metering.billing.invoices.composing import Charge
 
 BOOK = book([product("OUT", "DataTransfer-Out-Bytes", US_TIERS)], allowance("100", "OUT"))
 

@@ -11,7 +11,7 @@ import pytest
 
 from metering.billing.money import exact_text
 from metering.billing.prices.book import NotSold, Override
-from metering.billing.usage.ports import UsageLine
+from metering.billing.usage.months import UsageLine
 from metering.errors import UnavailableError
 from metering.reports.exports.checks import ExportWrongError
 from metering.reports.exports.destination import UNFINISHED, DestinationTakenError
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from metering.billing.charges import Charge
+    from metering.billing.invoices.composing import Charge
     from metering.reports.exports.datasets.columns import FileFormat
-    from metering.reports.exports.periods import Grain
+    from metering.reports.exports.grains import Grain
 
 BOOK = book([product("OUT", "DataTransfer-Out-Bytes", US_TIERS)], allowance("100", "OUT"))
 _SUMS = {

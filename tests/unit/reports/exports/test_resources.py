@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.billing.usage.ports import UsageLine
+from metering.billing.usage.months import UsageLine
 from metering.errors import OperationFailedError
 from metering.hours import hour_of, month_of
-from metering.reports.exports.datasets.places import resource_type
+from metering.reports.exports.datasets.columns import resource_type
 from metering.reports.exports.exporting import ExportSource
-from metering.reports.exports.resources import LakeResources, by_resource
+from metering.reports.exports.grains import Key, LakeResources, by_resource
 from tests.support.charged import billed
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.priced import MONTH, US_TIERS, allowance, book, gb, product, used
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from metering.billing.charges import Charge
-    from metering.reports.exports.resources import Key
+    from metering.billing.invoices.composing import Charge
 
 BOOK = book([product("OUT", "DataTransfer-Out-Bytes", US_TIERS)], allowance("100", "OUT"))
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from metering.billing.usage.ports import UsageLine
-from metering.reports.exports.datasets.places import cur_names, location_name, region_code, service_category, zone_of
+from metering.billing.usage.months import UsageLine
+from metering.reports.exports.datasets.columns import cur_names, location_name, region_code, service_category, zone_of
 from metering.units import GIB, HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.support.charged import billed

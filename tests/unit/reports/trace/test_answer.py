@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from metering.hours import rfc3339
-from metering.reports.trace.answer import of_page, trace_answer
-from tests.support.lake_world import ACCOUNT, HOUR, NOW_S
+from metering.reports.trace_answer import of_page, trace_answer
+from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World
 from tests.support.usage_items import change, usage_of
 from tests.unit.reports.trace.test_tracing import line, traced, world_with_traffic
 
 if TYPE_CHECKING:
     from metering.reports.answer import Answer
-    from tests.support.lake_world import World
 
 
 def answer(world: World, *, with_files: bool = True, everywhere: bool = False) -> Answer:

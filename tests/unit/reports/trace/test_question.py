@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from metering.reports.parameters import InvalidParametersError
-from metering.reports.trace.question import TraceParameters
+from metering.reports.query import TraceParameters
+from metering.reports.time_range import InvalidParametersError
 from metering.units import HOUR_S
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S
 

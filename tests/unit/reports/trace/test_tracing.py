@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,17 +10,14 @@ from metering.errors import OperationFailedError
 from metering.hours import rfc3339
 from metering.ledger.booked_hours import totals_value
 from metering.ledger.markers import Marker, marker_key
-from metering.reports.trace.question import TraceParameters
-from metering.reports.trace.tracing import Trace, Tracer, Vouching
+from metering.reports.query import TraceParameters, UsageQuery
+from metering.reports.trace import Trace, Tracer, Vouching
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.support.usage_items import change, usage_of
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
-
-if TYPE_CHECKING:
-    from metering.reports.query import UsageQuery
 
 OTHER = "210987654321"
 OUT = "DataTransfer-Out-Bytes"

@@ -10,10 +10,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, UnknownServiceError
 from botocore.stub import Stubber
 
-from metering.adapters.aws.doctor.asking import asking
-from metering.adapters.aws.doctor.athena import AthenaEngine
-from metering.adapters.aws.doctor.facts import AwsFacts
-from metering.adapters.aws.doctor.scratch import AwsScratch
+from metering.adapters.aws.doctor import AthenaEngine, AwsFacts, AwsScratch, asking
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
 from metering.fleet.regions import ListedRegion, Phase, RegionState
 from metering.operations.doctor.bench import (

@@ -1,0 +1,240 @@
+"""`DeployedRegion` over Lambda, SQS, CloudWatch, SNS and the ledger of a region."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from metering.adapters.aws.alerts import SnsAlerts
+from metering.adapters.aws.cloudwatch import CloudWatchAlarms
+from metering.adapters.aws.errors import translated
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.published_settings import deployed_given, deployed_settings, read_settings
+from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.stacks import RegionResources, stack_outputs
+from metering.errors import OperationFailedError, SettingsError
+from metering.fleet.ports import RegionStacks
+from metering.fleet.regions import LedgerRegionStates, RegionState, executions_of
+from metering.ledger.commits import waiting_commits
+from metering.ledger.format_version import check_format, check_readable, stored_format
+from metering.ledger.notes.checks import CANARY_PK, CanaryRun, CanaryVerdict
+from metering.operations.alarms import ALARMS, ROLLBACK_ALARMS, alarm_name
+from metering.stores.writes import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
+    from metering.adapters.aws.session import Clients
+    from metering.operations.logged_errors import AlarmState
+    from metering.settings import GivenSettings, StageSettings
+    from metering.stores.items import ItemStore
+
+
+SEVERITIES = ("page", "ticket")
+_FUNCTION_NAME = "FunctionName"
+
+
+class DeployedRegions:
+    """Deployed regions of one stage: `DeployedRegion` and `DeployedSettings`.
+
+    Args:
+        clients_of: Gives the clients of a region.
+    """
+
+    def __init__(self, clients_of: Callable[[str], Clients], *, stage: str) -> None:
+        self._clients_of = clients_of
+        self._stage = stage
+
+    def invoke_canary(self, region: str) -> None:
+        name = self._function(region, "Canary")
+        with translated("lambda.Invoke"):
+            self._clients_of(region).lambda_.invoke(FunctionName=name, InvocationType="Event", Payload=b"{}")
+
+    def good_canaries(self, region: str, *, since_s: int) -> int:
+        items = self._items(region).query(Table.LEDGER, CANARY_PK, descending=True)
+        runs = [CanaryRun.from_item(item) for item in items]
+        return sum(run.verdict is CanaryVerdict.GOOD and run.settled_s >= since_s for run in runs)
+
+    def firing_alarms(self, region: str) -> Sequence[str]:
+        return [alarm.name for alarm in self._page_alarms(region) if alarm.state == "ALARM"]
+
+    def rollback_alarms(self, region: str) -> Sequence[str]:
+        arns = {alarm.name: alarm.arn for alarm in self._page_alarms(region) if alarm.state != "ALARM"}
+        names = [alarm_name(self._stage, name) for name in ROLLBACK_ALARMS]
+        return [arns[name] for name in names if name in arns]
+
+    def start(self, region: str) -> None:
+        clients = self._clients_of(region)
+        self.set_intake(region, enabled=True)
+        for rule in self._resource_ids(region, "AWS::Events::Rule"):
+            with translated("events.EnableRule"):
+                clients.events.enable_rule(Name=rule.rpartition("|")[2])
+        shards = self._shards(region)
+        # A region of an older version may lack one of them.
+        reserved = {
+            name: executions_of(construct.lower(), shards=shards) for construct, name in self._functions(region).items()
+        }
+        for function in self._resource_ids(region, "AWS::Lambda::Function"):
+            with translated("lambda.GetFunctionConcurrency"):
+                held = clients.lambda_.get_function_concurrency(FunctionName=function)
+            if held.get("ReservedConcurrentExecutions") == 0:
+                _let_run(clients, function, reserved=reserved.get(function))
+
+    def set_intake(self, region: str, *, enabled: bool) -> None:
+        # A region without log sources has no on-ramp. It is stopped first, because it sends batches.
+        onramp = self._mappings(region, "Onramp") if "Onramp" in self._functions(region) else []
+        for mapping, _ in (*onramp, *self._mappings(region)):
+            with translated("lambda.UpdateEventSourceMapping"):
+                self._clients_of(region).lambda_.update_event_source_mapping(UUID=mapping, Enabled=enabled)
+
+    def intake(self, region: str) -> str:
+        states = [state for _, state in self._mappings(region)]
+        return states[0] if states else "none"
+
+    def in_flight(self, region: str) -> Mapping[str, int]:
+        resources = self._resources(region)
+        shards = read_settings(self._clients_of(region), self._stage).policy.shards
+        sqs = self._clients_of(region).sqs
+        queue = SqsQueue(sqs, resources.ingest_queue_url).depth()
+        dead = SqsQueue(sqs, resources.dead_letter_queue_url).depth()
+        return {
+            "queued": queue.visible + queue.delayed,
+            "received": queue.in_flight,
+            "dead": dead.total,
+            "waiting_commits": sum(1 for _ in waiting_commits(self._items(region), shards)),
+        }
+
+    def kept_states(self, region: str) -> Sequence[RegionState]:
+        return LedgerRegionStates(lambda: self._items(region)).everything()
+
+    def pager_subscriptions(self, region: str) -> int:
+        return sum(subscriber.confirmed for subscriber in self._topics(region).subscribers("page"))
+
+    def published(self, region: str) -> StageSettings | None:
+        return deployed_settings(self._clients_of(region), self._stage)
+
+    def given(self, region: str) -> GivenSettings | None:
+        return deployed_given(self._clients_of(region), self._stage)
+
+    def subscriptions(self, region: str) -> Sequence[Mapping[str, str]]:
+        topics = self._topics(region)
+        return [
+            {"severity": severity, "protocol": each.protocol, "endpoint": each.endpoint}
+            for severity in SEVERITIES
+            for each in topics.subscribers(severity)
+        ]
+
+    def _shards(self, region: str) -> int:
+        """Number of shards as it was published; 1 if this version cannot read what another one published."""
+        try:
+            published = deployed_settings(self._clients_of(region), self._stage)
+        except SettingsError:
+            return 1
+        return 1 if published is None else published.policy.shards
+
+    def _topics(self, region: str) -> SnsAlerts:
+        resources = self._resources(region)
+        return SnsAlerts(
+            self._clients_of(region).sns,
+            page_topic_arn=resources.page_topic_arn,
+            ticket_topic_arn=resources.ticket_topic_arn,
+        )
+
+    def empty_bucket(self, region: str) -> int:
+        bucket, s3 = self._resources(region).data_bucket, self._clients_of(region).s3
+        deleted = 0
+        with translated("s3.ListObjectVersions"):
+            for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+                found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+                keys = [{"Key": each.get("Key", ""), "VersionId": each.get("VersionId", "null")} for each in found]
+                if keys:
+                    s3.delete_objects(Bucket=bucket, Delete={"Objects": cast("list[ObjectIdentifierTypeDef]", keys)})
+                deleted += len(keys)
+        return deleted
+
+    def data_format(self, region: str) -> int:
+        return stored_format(self._tables(region))
+
+    def usage_generation(self, region: str) -> int:
+        """Generation of the usage table that the region's data goes with; 0 if nothing is deployed.
+
+        Raises:
+            FormatTooNewError: Newer code wrote the data.
+            FormatTooOldError: Older code wrote it, and it was not upgraded.
+        """
+        try:
+            resources = self._resources(region)
+        except SettingsError:
+            return 0
+        found = check_format(self._tables(region))
+        # A region without a batch has the table that it was deployed with.
+        return resources.usage_generation if found is None else found.usage_generation
+
+    def _page_alarms(self, region: str) -> list[AlarmState]:
+        names = {alarm_name(self._stage, spec.name) for spec in ALARMS if spec.severity == "page"}
+        alarms = CloudWatchAlarms(self._clients_of(region).cloudwatch, stage=self._stage)
+        return [alarm for alarm in alarms.states() if alarm.name in names]
+
+    def _mappings(self, region: str, function: str = "Aggregator") -> list[tuple[str, str]]:
+        """Ids and states of the mappings of a function."""
+        name = self._function(region, function)
+        with translated("lambda.ListEventSourceMappings"):
+            pages = (
+                self._clients_of(region).lambda_.get_paginator("list_event_source_mappings").paginate(FunctionName=name)
+            )
+            mappings = [each for page in pages for each in page.get("EventSourceMappings", [])]
+        return [(each["UUID"], each.get("State", "")) for each in mappings]
+
+    def _resource_ids(self, region: str, kind: str) -> list[str]:
+        """Physical ids of the resources of a type in the pipeline stack."""
+        client = self._clients_of(region).cloudformation
+        with translated("cloudformation.ListStackResources"):
+            pages = client.get_paginator("list_stack_resources").paginate(
+                StackName=RegionStacks.of(self._stage).pipeline
+            )
+            found = [each for page in pages for each in page["StackResourceSummaries"]]
+        return [each.get("PhysicalResourceId", "") for each in found if each["ResourceType"] == kind]
+
+    def _function(self, region: str, name: str) -> str:
+        """Physical name of a function, by the id of its construct."""
+        found = self._functions(region)
+        if name not in found:
+            stack = RegionStacks.of(self._stage).pipeline
+            raise OperationFailedError(f"Stack {stack} in {region} has no function {name}.")
+        return found[name]
+
+    def _functions(self, region: str) -> dict[str, str]:
+        """Physical names of the functions, by the ids of their constructs."""
+        stack = RegionStacks.of(self._stage).pipeline
+        with translated("cloudformation.DescribeStacks"):
+            described = self._clients_of(region).cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+        outputs = {each.get("OutputKey", ""): each.get("OutputValue", "") for each in described.get("Outputs", [])}
+        return {
+            name.removesuffix(_FUNCTION_NAME): value for name, value in outputs.items() if name.endswith(_FUNCTION_NAME)
+        }
+
+    def _resources(self, region: str) -> RegionResources:
+        return stack_outputs(self._clients_of(region), self._stage)
+
+    def _items(self, region: str) -> ItemStore:
+        items = self._tables(region)
+        # What is read here is the same in all formats.
+        check_readable(items)
+        return items
+
+    def _tables(self, region: str) -> ItemStore:
+        """The tables whatever format their data has."""
+        resources = self._resources(region)
+        tables = {Table.LEDGER: resources.ledger_table, Table.USAGE: resources.usage_table}
+        return DynamoDbItemStore(self._clients_of(region).dynamodb, tables)
+
+
+def _let_run(clients: Clients, function: str, *, reserved: int | None) -> None:
+    """Undo a concurrency of 0. CloudFormation would not, because the template did not change."""
+    if reserved is not None:
+        with translated("lambda.PutFunctionConcurrency"):
+            clients.lambda_.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=reserved)
+        return
+    with translated("lambda.DeleteFunctionConcurrency"):
+        clients.lambda_.delete_function_concurrency(FunctionName=function)

@@ -1,0 +1,177 @@
+"""Runs the project's deployment module, `python -m infra.deploy`, for one stage and region."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import partial
+from threading import Thread
+from typing import TYPE_CHECKING, cast
+
+from metering.adapters.checkout import checkout_dir
+from metering.errors import OperationFailedError
+from metering.fleet.ports import Deployment, RegionStacks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from metering.settings import GivenSettings
+
+
+if TYPE_CHECKING:
+    Progress = Callable[[Mapping[str, object]], None]
+
+_CHATTER = "Bundling asset "
+
+
+def run_deployment(
+    *,
+    stage: str,
+    region: str,
+    endpoint: str | None,
+    environ: Mapping[str, str],
+    progress: Progress,
+    given: GivenSettings | None = None,
+    arguments: Sequence[str] = (),
+    advice: str = "",
+) -> Mapping[str, object]:
+    """Run the deployment to its end. Without `arguments` it deploys all stacks; a second run changes nothing.
+
+    Args:
+        stage: Name of the stage.
+        region: Name of the region.
+        endpoint: Endpoint of an emulator; None for AWS.
+        environ: Environment of the process: credentials, certificates.
+        progress: Told of each phase and each resource.
+        given: What the stage differs in from its base; None for nothing.
+        arguments: Further options of the module.
+        advice: Advice to people if it fails.
+
+    Returns:
+        The last event that it printed.
+
+    Raises:
+        OperationFailedError: The deployment failed, with its own reason; or the package runs outside a checkout.
+    """
+    root = checkout_dir()
+    places = [f"--stage={stage}", f"--region={region}", *([f"--endpoint={endpoint}"] if endpoint is not None else [])]
+    changes = [f"--given={given.model_dump_json(by_alias=True)}"] if given is not None else []
+    last: Mapping[str, object] = {"message": "it said nothing"}
+    with subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        [sys.executable, "-m", "infra.deploy", *places, *changes, *arguments],
+        cwd=root,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        told = Thread(target=_pass_on, args=(process.stderr or (),), daemon=True)
+        told.start()
+        for line in process.stdout or ():
+            last = _event(line)
+            progress(last)
+        told.join()
+    if process.returncode:
+        raise OperationFailedError(_reason(last), advice)
+    return last
+
+
+def _pass_on(lines: Iterable[str]) -> None:
+    """Print what the deployment says about itself, but for the CDK's chatter, which would break a progress display."""
+    for line in lines:
+        if not line.startswith(_CHATTER):
+            sys.stderr.write(line)
+
+
+def _reason(last: Mapping[str, object]) -> str:
+    """Message of the last event, in one line."""
+    lines = [line.strip() for line in str(last.get("message", last)).splitlines()]
+    return " | ".join(filter(None, lines))
+
+
+def _event(line: str) -> Mapping[str, object]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {"message": line.rstrip()}
+    return value if isinstance(value, dict) else {"message": line.rstrip()}
+
+
+class CdkBuilder:
+    """Runs `python -m infra.deploy` for one stage.
+
+    Args:
+        endpoint: Endpoint of an emulator; None for AWS.
+        environ: Environment of the deployment: credentials, certificates.
+        given: Gives what a region's settings differ in from their base.
+        rehearsal: The endpoint is an emulator, and the stage is one of an account.
+        home: Region that also gets the project that builds regions; empty if none does.
+        say: Told of each resource, as region and message.
+    """
+
+    def __init__(
+        self,
+        *,
+        stage: str,
+        endpoint: str | None,
+        environ: Mapping[str, str],
+        given: Callable[[str], GivenSettings],
+        rehearsal: bool = False,
+        home: str = "",
+        say: Callable[[str, str], None],
+    ) -> None:
+        self._stage = stage
+        self._endpoint = endpoint
+        self._environ = environ
+        self._given = given
+        self._always = ("--rehearsal",) if rehearsal else ()
+        self._home = home
+        self._say = say
+
+    def stacks(self) -> RegionStacks:
+        return RegionStacks.of(self._stage)
+
+    def bootstrap(self, region: str) -> None:
+        self._run(region, ["--step=bootstrap"])
+
+    def resource_types(self, deployment: Deployment) -> Sequence[str]:
+        answer = self._run(deployment.region, ["--step=synth", *_own(deployment)])
+        return cast("list[str]", answer["types"])
+
+    def deploy(self, deployment: Deployment) -> None:
+        triggers = [f"--rollback-alarm={arn}" for arn in deployment.rollback_alarms]
+        self._run(deployment.region, [*_own(deployment), *triggers, f"--bake-min={deployment.watch_min}"])
+
+    def _run(self, region: str, arguments: Sequence[str]) -> Mapping[str, object]:
+        """Run one step and return its last event.
+
+        Raises:
+            OperationFailedError: The step failed; the reason is its own.
+        """
+        given = self._given(region)
+        said = {**given.by_file, **given.by_option}
+        own = ["--own=rollout_project=true"] if region == self._home and "rollout_project" not in said else []
+        return run_deployment(
+            stage=self._stage,
+            region=region,
+            endpoint=self._endpoint,
+            environ=self._environ,
+            progress=partial(self._tell, region),
+            given=given,
+            arguments=[*arguments, *own, *self._always],
+            advice="The next run repeats this step.",
+        )
+
+    def _tell(self, region: str, event: Mapping[str, object]) -> None:
+        if event.get("event") == "resource" and str(event.get("status", "")).endswith(("_COMPLETE", "_FAILED")):
+            self._say(region, f"{event.get('status')} {event.get('type')} {event.get('resource')}")
+
+
+def _own(deployment: Deployment) -> list[str]:
+    """What the region decides, and nobody gave: it is found out anew each time."""
+    other = [f"--own=architecture={deployment.architecture}"] if deployment.architecture != "arm64" else []
+    before = [f"--own=usage_before={deployment.usage_before}"] if deployment.usage_before else []
+    return [*other, *before, *(f"--own={part}=false" for part in deployment.left_out)]

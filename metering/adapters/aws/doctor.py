@@ -1,0 +1,402 @@
+"""What the doctor asks AWS, and the one mapping of AWS's errors to those of the doctor."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Protocol, cast
+
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, WaiterError
+
+from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call, unavailable
+from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.probe import TABLE_WRITES
+from metering.adapters.aws.queues import SqsQueue
+from metering.adapters.aws.stacks import read_outputs
+from metering.errors import OperationFailedError, SettingsError, UnavailableError
+from metering.fleet.regions import Phase, RegionState
+from metering.hours import hour_label
+from metering.metric_names import NAMESPACE
+from metering.operations.doctor.bench import (
+    BuiltRegion,
+    CannotAskError,
+    EndlessListingError,
+    EngineHour,
+    Pages,
+    RefusedError,
+    ScratchQueues,
+)
+from metering.stores.writes import Table
+from metering.usage.totals import Total
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from metering.adapters.aws.cloudwatch import CloudWatchFunctionLogs
+    from metering.adapters.aws.session import Clients
+    from metering.fleet.ports import Account
+
+
+# A status stands for the code where an answer had no words. AWS has words for every refusal but that of a HEAD.
+_NO_SUCH_PLACE = frozenset({"404", "UnknownService"})
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Translate an error of the SDK inside.
+
+    Raises:
+        CannotAskError: The caller may not make the call, the endpoint has none, or it cannot answer.
+        RefusedError: AWS refused the call for another reason.
+        UnavailableError: It gave no answer.
+    """
+    try:
+        yield
+    except ClientError as error:
+        raise _translated(error) from error
+    except EndpointConnectionError as error:
+        raise CannotAskError(f"this service has no endpoint here: {error}") from error
+    except BotoCoreError as error:
+        raise CannotAskError(f"the SDK cannot ask: {' '.join(str(error).split())}") from error
+    except OperationFailedError as error:
+        raise CannotAskError(str(error)) from error
+
+
+def _translated(error: ClientError) -> Exception:
+    call, code = error.operation_name, error_code(error)
+    if code in _NO_SUCH_PLACE or is_unknown_call(error):
+        return CannotAskError(f"this endpoint has no {call}")
+    if code.isdecimal():
+        return unavailable(call, error) or CannotAskError(f"this endpoint answers {call} with {code} and no words")
+    if is_denied(error):
+        return CannotAskError(f"the caller may not call {call}", f"Run it with credentials that may call {call}.")
+    return unavailable(call, error) or RefusedError(f"{call} was refused: {_message(error)}")
+
+
+def _message(error: ClientError) -> str:
+    return " ".join((error.response.get("Error", {}).get("Message") or error_code(error)).split())
+
+
+if TYPE_CHECKING:
+    _Line = Mapping[str, Sequence[Mapping[str, str]]]
+
+_POLL_S = 1.0
+_PATIENCE_S = 120.0
+_WAITING = frozenset({"QUEUED", "RUNNING"})
+_SUMS = "SELECT coalesce(sum(bytes), 0), coalesce(sum(records), 0) FROM {name} WHERE dt = '{dt}' AND hour = '{hour}'"
+# Engines that take microseconds for milliseconds see times thousands of years away, or before 1971.
+_ROWS = (
+    "SELECT coalesce(sum(CAST(bytes AS decimal(38,0))), 0), count(*), "
+    "count_if(start_time < timestamp '2000-01-01 00:00:00' OR start_time > timestamp '2200-01-01 00:00:00') "
+    "FROM transfers WHERE dt = '{dt}' AND hour = '{hour}'"
+)
+
+
+class AthenaClient(Protocol):
+    """What is used of the SDK's client, which has no types here."""
+
+    def start_query_execution(self, **arguments: object) -> Mapping[str, str]: ...
+    def get_query_execution(self, **arguments: object) -> Mapping[str, Mapping[str, Mapping[str, str]]]: ...
+    def get_query_results(self, **arguments: object) -> Mapping[str, Mapping[str, Sequence[_Line]]]: ...
+
+
+class AthenaEngine:
+    """Athena over the tables of a stage."""
+
+    def __init__(
+        self, client: AthenaClient, *, database: str, workgroup: str, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._client = client
+        self._database = database
+        self._workgroup = workgroup
+        self._sleep = sleep
+
+    def hour(self, hour_s: int) -> EngineHour:
+        label = hour_label(hour_s)
+        place = {"dt": label[:10], "hour": label[11:]}
+        usage, totals = (self._row(_SUMS.format(name=name, **place)) for name in ("usage", "totals"))
+        rows = self._row(_ROWS.format(**place))
+        return EngineHour(
+            usage=Total(usage[0], usage[1]),
+            totals=Total(totals[0], totals[1]),
+            rows=Total(rows[0], rows[1]),
+            strange_times=rows[2],
+        )
+
+    def _row(self, sql: str) -> list[int]:
+        with asking():
+            query = self._client.start_query_execution(
+                QueryString=sql,
+                QueryExecutionContext={"Database": self._database},
+                WorkGroup=self._workgroup,
+            )["QueryExecutionId"]
+        self._wait(query)
+        with asking():
+            rows = self._client.get_query_results(QueryExecutionId=query)["ResultSet"]["Rows"]
+        if len(rows) != 2:
+            raise RefusedError(f"Athena answered {len(rows)} lines, not a heading and a row")
+        return [int(cell.get("VarCharValue", "0")) for cell in rows[1].get("Data", [])]
+
+    def _wait(self, query: str) -> None:
+        waited_s = 0.0
+        while True:
+            with asking():
+                status = self._client.get_query_execution(QueryExecutionId=query)["QueryExecution"].get("Status", {})
+            state = status.get("State", "")
+            if state not in _WAITING:
+                break
+            if waited_s >= _PATIENCE_S:
+                raise UnavailableError("athena.GetQueryExecution", f"the query took longer than {_PATIENCE_S:.0f} s")
+            self._sleep(_POLL_S)
+            waited_s += _POLL_S
+        if state != "SUCCEEDED":
+            raise RefusedError(f"Athena's query ended as {state}: {status.get('StateChangeReason', 'no reason')}")
+
+
+_LISTED = "after-call.s3.ListObjectsV2"
+_MOST_BUILDS = 20
+# Status of a region that is enabled because the account asked for it (account API reference).
+_OPTED_IN = "ENABLED"
+
+
+class AwsFacts:
+    """Facts of one stage in the region of `clients`.
+
+    Args:
+        clients: Clients with the caller's own rights.
+        bucket: Name of the data bucket.
+        tables: Names of the tables.
+        rollout: Name of the stack that has the project that builds regions.
+        logs: Gives the logs of the functions.
+        account: The account of the caller.
+        states: Gives the states of regions in this region's ledger.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        *,
+        bucket: str,
+        tables: Mapping[Table, str],
+        rollout: str,
+        logs: Callable[[], CloudWatchFunctionLogs],
+        account: Callable[[], Account],
+        states: Callable[[], Sequence[RegionState]],
+    ) -> None:
+        self._clients = clients
+        self._bucket = bucket
+        self._tables = tables
+        self._rollout = rollout
+        self._logs = logs
+        self._account = account
+        self._states = states
+
+    def bucket_is_versioned(self) -> bool:
+        with asking():
+            return self._clients.s3.get_bucket_versioning(Bucket=self._bucket).get("Status") == "Enabled"
+
+    def pages(self, prefix: str, *, most: int) -> Pages:
+        sizes: list[int] = []
+
+        def count(*, parsed: Mapping[str, object], **_others: object) -> None:
+            sizes.append(len(cast("Sequence[object]", parsed.get("Contents", ()))))
+            if len(sizes) > most:
+                raise EndlessListingError(f"a listing had more than {most} pages")
+
+        events = self._clients.s3.meta.events
+        events.register(_LISTED, count, unique_id="metering-doctor-pages")
+        try:
+            with asking():
+                keys = tuple(each.key for each in S3ObjectStore(self._clients.s3, self._bucket).list(prefix))
+        finally:
+            events.unregister(_LISTED, count, unique_id="metering-doctor-pages")
+        return Pages(keys=keys, pages=len(sizes), empty=sizes.count(0))
+
+    def writes_per_s(self, table: Table) -> int:
+        with asking():
+            described = self._clients.dynamodb.describe_table(TableName=self._tables[table])["Table"]
+        units = described.get("WarmThroughput", {}).get("WriteUnitsPerSecond")
+        # An emulator may name it and know no figure.
+        if not units:
+            raise CannotAskError("this endpoint does not say what a table takes at once")
+        return units
+
+    def table_quota_per_s(self) -> int:
+        with asking():
+            answer = self._clients.service_quotas.get_service_quota(
+                ServiceCode=TABLE_WRITES.service, QuotaCode=TABLE_WRITES.code
+            )
+        return int(answer["Quota"]["Value"])
+
+    def cold_starts_ms(self, *, since_s: int) -> Mapping[str, int]:
+        with asking():
+            return self._logs().slowest_starts_ms(from_s=since_s)
+
+    def regions(self) -> Sequence[BuiltRegion]:
+        with asking():
+            opted = {region.name for region in self._account().regions() if region.opt_status == _OPTED_IN}
+            return [
+                BuiltRegion(name=state.region, ready=state.phase is Phase.READY, opted_in=state.region in opted)
+                for state in self._states()
+                if state.region != self._clients.access.region
+            ]
+
+    def builds(self) -> Sequence[str]:
+        try:
+            with asking():
+                project = read_outputs(self._clients, self._rollout).get("RolloutProjectName", "")
+        except SettingsError as error:
+            raise CannotAskError("no project here builds regions", "Ask in the home region of the stage.") from error
+        with asking():
+            ids = self._clients.codebuild.list_builds_for_project(projectName=project).get("ids", [])[:_MOST_BUILDS]
+            if not ids:
+                return ()
+            found = self._clients.codebuild.batch_get_builds(ids=ids).get("builds", [])
+        status = {build.get("id", ""): build.get("buildStatus", "") for build in found}
+        return [status[each] for each in ids if status.get(each) not in {None, "", "IN_PROGRESS"}]
+
+
+_MAX_RECEIVES = 3
+_VISIBILITY_S = 30
+_SCRATCH_POLL_S = 5
+_MOST_MESSAGES = 10
+_PERIOD_S = 60
+
+
+class AwsScratch:
+    """Resources named `<prefix>-<token>…`.
+
+    Args:
+        clients: Clients with the caller's own rights.
+        prefix: Beginning of the names, such as `metering-prod-doctor`.
+        token: Random name of the examination.
+        topics: ARN of the topic of each severity.
+    """
+
+    def __init__(self, clients: Clients, *, prefix: str, token: str, topics: Mapping[str, str]) -> None:
+        self._clients = clients
+        self._name = f"{prefix}-{token[:12]}"
+        self._topics = topics
+
+    @contextmanager
+    def queues(self) -> Iterator[ScratchQueues]:
+        with ExitStack() as made:
+            dead_url, dead_arn = self._queue(made, "dead", {})
+            policy = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": _MAX_RECEIVES})
+            url, _ = self._queue(made, "queue", {"RedrivePolicy": policy, "VisibilityTimeout": str(_VISIBILITY_S)})
+            yield ScratchQueues(
+                queue=SqsQueue(self._clients.sqs, url),
+                dead=SqsQueue(self._clients.sqs, dead_url),
+                max_receives=_MAX_RECEIVES,
+            )
+
+    @contextmanager
+    def slow_table(self) -> Iterator[DynamoDbItemStore]:
+        client, name = self._clients.dynamodb, f"{self._name}-slow"
+        with ExitStack() as made:
+            with asking():
+                client.create_table(
+                    TableName=name,
+                    KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+                    AttributeDefinitions=[
+                        {"AttributeName": "pk", "AttributeType": "S"},
+                        {"AttributeName": "sk", "AttributeType": "S"},
+                    ],
+                    BillingMode="PAY_PER_REQUEST",
+                    OnDemandThroughput={"MaxReadRequestUnits": 1, "MaxWriteRequestUnits": 1},
+                )
+            made.callback(_quietly, lambda: client.delete_table(TableName=name))
+            try:
+                with asking():
+                    client.get_waiter("table_exists").wait(TableName=name)
+            except WaiterError as error:
+                raise CannotAskError(f"a new table did not come to be: {error}") from error
+            yield DynamoDbItemStore(client, dict.fromkeys(Table, name))
+
+    @contextmanager
+    def alarm(self, severity: str) -> Iterator[AwsAlarmPath]:
+        topic, name = self._topics[severity], f"{self._name}-{severity}"
+        with ExitStack() as made:
+            url, arn = self._queue(made, severity, {})
+            with asking():
+                policy = json.dumps(_may_be_sent_by(topic, arn))
+                self._clients.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+                subscription = self._clients.sns.subscribe(
+                    TopicArn=topic,
+                    Protocol="sqs",
+                    Endpoint=arn,
+                    Attributes={"RawMessageDelivery": "true"},
+                    ReturnSubscriptionArn=True,
+                )["SubscriptionArn"]
+            made.callback(_quietly, lambda: self._clients.sns.unsubscribe(SubscriptionArn=subscription))
+            with asking():
+                self._clients.cloudwatch.put_metric_alarm(
+                    AlarmName=name,
+                    AlarmDescription="metering doctor looks whether alarms arrive. Nothing is wrong.",
+                    AlarmActions=[topic],
+                    Namespace=NAMESPACE,
+                    MetricName="Doctor",
+                    Statistic="Maximum",
+                    Period=_PERIOD_S,
+                    EvaluationPeriods=1,
+                    Threshold=1,
+                    ComparisonOperator="GreaterThanThreshold",
+                    TreatMissingData="ignore",
+                )
+            made.callback(_quietly, lambda: self._clients.cloudwatch.delete_alarms(AlarmNames=[name]))
+            yield AwsAlarmPath(self._clients, topic=topic, alarm=name, queue=SqsQueue(self._clients.sqs, url))
+
+    def _queue(self, made: ExitStack, name: str, attributes: dict[str, str]) -> tuple[str, str]:
+        """URL and ARN of a new queue, which goes with `made`."""
+        client = self._clients.sqs
+        with asking():
+            url = client.create_queue(
+                QueueName=f"{self._name}-{name}",
+                Attributes=attributes,  # type: ignore[arg-type]  # the stubs want literal names
+            )["QueueUrl"]
+        made.callback(_quietly, lambda: client.delete_queue(QueueUrl=url))
+        with asking():
+            answer = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        return url, answer["Attributes"]["QueueArn"]
+
+
+class AwsAlarmPath:
+    """`AlarmPath` from an alarm over a topic to a queue."""
+
+    def __init__(self, clients: Clients, *, topic: str, alarm: str, queue: SqsQueue) -> None:
+        self._clients = clients
+        self._topic = topic
+        self._alarm = alarm
+        self._queue = queue
+
+    def publish(self, text: str) -> None:
+        with asking():
+            self._clients.sns.publish(TopicArn=self._topic, Subject="metering doctor: nothing is wrong", Message=text)
+
+    def trip(self, text: str) -> None:
+        with asking():
+            self._clients.cloudwatch.set_alarm_state(AlarmName=self._alarm, StateValue="ALARM", StateReason=text)
+
+    def received(self) -> list[str]:
+        found = self._queue.receive(_MOST_MESSAGES, wait_s=_SCRATCH_POLL_S)
+        self._queue.delete_many([message.receipt for message in found])
+        return [message.delivery.body for message in found]
+
+
+def _may_be_sent_by(topic: str, queue: str) -> dict[str, object]:
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue,
+        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def _quietly(delete: Callable[[], object]) -> None:
+    """Delete, and say nothing of a failure: the names say whose it is, and the verdict counts."""
+    with suppress(ClientError, BotoCoreError):
+        delete()

@@ -1,1 +1,0 @@
-"""What only a conformance test asks of AWS."""

@@ -1,0 +1,106 @@
+"""The home region of a stage, as its own deployment says it in whatever region it is found."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from metering.adapters.aws.published_settings import deployed_given
+from metering.adapters.aws.session import Access, Clients
+from metering.adapters.aws.stacks import read_outputs
+from metering.errors import OperationFailedError, SettingsError, UnavailableError
+from metering.fleet.ports import RegionStacks
+from metering.fleet.settings.layers import home_given
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+_DEFAULT_REGION = "us-east-1"
+# A region that is slow to answer is not worth more of them: it is one of many.
+_ATTEMPTS = 2
+# Regions that are asked at a time.
+_SIDE_BY_SIDE = 16
+
+
+def published_home(
+    stage: str, *, environ: Mapping[str, str], endpoint: str | None, regions: Sequence[str] = ()
+) -> str | None:
+    """Look up the home region of a stage: first where the profile works, then in every region of its partition.
+
+    A region that does not answer, or where the caller may not look, counts as one without the stage.
+
+    Args:
+        stage: Name of the stage.
+        environ: Environment of the SDK.
+        endpoint: Endpoint of an emulator; None for AWS.
+        regions: Where to look, the first one first; by default all that this SDK knows.
+
+    Returns:
+        None if no region that answers has the stage.
+
+    Raises:
+        OperationFailedError: The stage is in several regions, and none of them is the home of the others.
+        UnavailableError: The first region gives no answer.
+    """
+    first, *others = regions or _regions()
+    clients = Clients(Access.from_env(environ, region=first, endpoint_url=endpoint), attempts=_ATTEMPTS)
+    named = _home_said(stage, clients)
+    if named is None:
+        found = _everywhere(stage, [clients.beside(region) for region in others])
+    elif named != first and _home_if_any(stage, clients.beside(named)):
+        return named
+    else:
+        found = {first: named}
+    return _home_of(stage, found)
+
+
+def _everywhere(stage: str, regions: Sequence[Clients]) -> dict[str, str]:
+    """What each region that has the stage calls its home."""
+    for clients in regions:
+        # Made by this thread, and used by others.
+        _ = clients.cloudformation
+    with ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE) as pool:
+        homes = list(pool.map(lambda clients: _home_if_any(stage, clients), regions))
+    return {each.access.region: home for each, home in zip(regions, homes, strict=True) if home}
+
+
+def _home_of(stage: str, found: Mapping[str, str]) -> str | None:
+    """The region that others call home. A stage that lives in one region alone has its home there, whatever it says."""
+    homes = sorted({home for home in found.values() if home in found}) or sorted(found)
+    if len(homes) > 1:
+        raise OperationFailedError(
+            f"Stage {stage} is deployed in {', '.join(sorted(found))}, and nothing says which is its home region.",
+            "Name a region with --region, or the home region in metering.toml.",
+        )
+    return homes[0] if homes else None
+
+
+def _regions() -> Sequence[str]:
+    """The profile's region, and all others of its partition that this SDK knows."""
+    session = boto3.session.Session()
+    own = session.region_name or _DEFAULT_REGION
+    partition = session.get_partition_for_region(own)
+    known = session.get_available_regions("cloudformation", partition_name=partition)
+    return list(dict.fromkeys([own, *([_DEFAULT_REGION] if _DEFAULT_REGION in known else []), *known]))
+
+
+def _home_if_any(stage: str, clients: Clients) -> str | None:
+    try:
+        return _home_said(stage, clients)
+    except (UnavailableError, BotoCoreError):
+        return None
+
+
+def _home_said(stage: str, clients: Clients) -> str | None:
+    """Home region that the stage's deployment in a region names; None if there is none to be seen."""
+    try:
+        read_outputs(clients, RegionStacks.of(stage).data)
+        given = deployed_given(clients, stage)
+    except (SettingsError, ClientError):
+        return None
+    # A version that kept nothing, or settings that the caller may not read.
+    return clients.access.region if given is None else home_given(given)

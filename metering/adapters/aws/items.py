@@ -1,0 +1,438 @@
+"""`ItemStore` over DynamoDB.
+
+Idempotency: the SDK gives each transaction a ClientRequestToken of its own and repeats it in its own retries, so those
+are safe. Two calls of `transact` never share a token. A token made of the request body would save a write now and then.
+But for ten minutes it would answer "done" to a transaction that has to be applied once more (restore a usage item, see
+it lost again, restore it again). The conditions are enough.
+
+The SDK also retries single writes. If the reply to the first attempt is lost, the second meets its own effect, so
+a `ConditionFailedError` may hide a success: callers compare the item found.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypedDict, cast
+
+from botocore.exceptions import ClientError
+
+from metering.adapters.aws.errors import error_code, translated
+from metering.adapters.aws.item_attributes import (
+    ITEM_VALUES,
+    decode_items_fast,
+    from_attributes,
+    item_or_none,
+    key_attributes,
+    to_attribute,
+    to_attributes,
+)
+from metering.errors import (
+    ConditionFailedError,
+    ItemTooLargeError,
+    LedgerCorruptError,
+    TransactionCanceledError,
+    UnavailableError,
+)
+from metering.stores.writes import (
+    MAX_TRANSACTION_ACTIONS,
+    Absent,
+    Action,
+    AllOf,
+    AnyOf,
+    Check,
+    Condition,
+    Delete,
+    Equals,
+    Exists,
+    Item,
+    Key,
+    LessThan,
+    Put,
+    Table,
+    Update,
+    Value,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import (
+        AttributeValueTypeDef,
+        ConditionTypeDef,
+        QueryInputTypeDef,
+        QueryOutputTypeDef,
+        ScanInputTypeDef,
+        ScanOutputTypeDef,
+        TransactWriteItemTypeDef,
+        UpdateItemOutputTypeDef,
+    )
+
+
+class Expressions:
+    """Placeholders that the expressions of one request share."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        self.values: dict[str, AttributeValueTypeDef] = {}
+        self._name_of: dict[str, str] = {}
+
+    def condition(self, condition: Condition) -> str:
+        """Write `condition` as a ConditionExpression.
+
+        Raises:
+            ValueError: An `AnyOf` or `AllOf` is empty.
+        """
+        match condition:
+            case Exists():
+                return f"attribute_exists({self._name(condition.attribute)})"
+            case Absent():
+                return f"attribute_not_exists({self._name(condition.attribute)})"
+            case Equals():
+                return f"{self._name(condition.attribute)} = {self._value(condition.value)}"
+            case LessThan():
+                return f"{self._name(condition.attribute)} < {self._value(condition.value)}"
+            case AnyOf():
+                return self._joined(" OR ", condition.conditions)
+            case AllOf():
+                return self._joined(" AND ", condition.conditions)
+
+    def update(self, update: Update) -> str:
+        """Write the changes of `update` as an UpdateExpression.
+
+        Raises:
+            ValueError: The update changes nothing.
+        """
+        clauses = [
+            self._clause("SET", " = ", update.set),
+            self._clause("ADD", " ", update.add),
+            self._clause("DELETE", " ", update.discard),
+            "REMOVE " + ", ".join(self._name(name) for name in update.remove) if update.remove else "",
+        ]
+        expression = " ".join(clause for clause in clauses if clause)
+        if not expression:
+            raise ValueError(f"an update of {update.key} that changes nothing")
+        return expression
+
+    def _clause(self, word: str, between: str, values: Mapping[str, Value]) -> str:
+        if not values:
+            return ""
+        return f"{word} " + ", ".join(f"{self._name(name)}{between}{self._value(v)}" for name, v in values.items())
+
+    def _joined(self, between: str, conditions: tuple[Condition, ...]) -> str:
+        if not conditions:
+            raise ValueError("a condition of no conditions")
+        return "(" + between.join(self.condition(condition) for condition in conditions) + ")"
+
+    def _name(self, attribute: str) -> str:
+        placeholder = self._name_of.get(attribute)
+        if placeholder is None:
+            placeholder = self._name_of[attribute] = f"#n{len(self._name_of)}"
+            self.names[placeholder] = attribute
+        return placeholder
+
+    def _value(self, value: Value) -> str:
+        placeholder = f":v{len(self.values)}"
+        self.values[placeholder] = to_attribute(value)
+        return placeholder
+
+
+# BatchGetItem takes at most 100 keys (DynamoDB API reference).
+_MAX_BATCH_KEYS = 100
+# Rounds of one BatchGetItem whose keys come back unprocessed. The wait between them doubles from 20 ms on.
+_BATCH_ROUNDS = 7
+_FIRST_WAIT_S = 0.02
+_NOT_VALID = frozenset({"ValidationException", "TransactionCanceledException"})
+# "Item size has exceeded the maximum allowed size", "Item size to update has …" and, of all items of a transaction,
+# "the aggregate size of the items in the transaction exceeds 4 MB" (DynamoDB API reference).
+_TOO_LARGE = re.compile("(item|aggregate) size .*exceed", re.IGNORECASE)
+# "An operand in the update expression has an incorrect data type": ADD to a value that is no number.
+_NO_NUMBER = re.compile("incorrect data type", re.IGNORECASE)
+# Items of a page of a descending query.
+_NEWEST = 20
+_SK_END = "\U0010ffff"
+
+
+class _Conditional(TypedDict, total=False):
+    ConditionExpression: str
+    ExpressionAttributeNames: dict[str, str]
+    ExpressionAttributeValues: dict[str, AttributeValueTypeDef]
+
+
+class _Changing(_Conditional):
+    UpdateExpression: str
+
+
+class DynamoDbItemStore:
+    """Ledger table and usage table of a region."""
+
+    def __init__(
+        self, client: DynamoDBClient, tables: Mapping[Table, str], *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        decode_items_fast(client)
+        self._client = client
+        self._tables = dict(tables)
+        self._sleep = sleep
+
+    def get(self, table: Table, key: Key) -> Item | None:
+        with translated("dynamodb.GetItem"):
+            answer = self._client.get_item(TableName=self._tables[table], Key=key_attributes(key), ConsistentRead=True)
+        return item_or_none(answer.get("Item"))
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
+        distinct = list(dict.fromkeys(keys))
+        found: dict[Key, Item] = {}
+        for start in range(0, len(distinct), _MAX_BATCH_KEYS):
+            for attributes in self._batch_get(table, distinct[start : start + _MAX_BATCH_KEYS]):
+                item = from_attributes(attributes)
+                found[Key(str(item["pk"]), str(item["sk"]))] = item
+        return found
+
+    def _batch_get(self, table: Table, keys: Sequence[Key]) -> Iterator[Mapping[str, AttributeValueTypeDef]]:
+        name = self._tables[table]
+        wanted: Sequence[Mapping[str, AttributeValueTypeDef]] = [key_attributes(key) for key in keys]
+        for attempt in range(_BATCH_ROUNDS):
+            with translated("dynamodb.BatchGetItem"):
+                answer = self._client.batch_get_item(RequestItems={name: {"Keys": wanted, "ConsistentRead": True}})
+            yield from answer["Responses"].get(name, [])
+            left = answer.get("UnprocessedKeys", {}).get(name)
+            if left is None:
+                return
+            wanted = left["Keys"]
+            self._sleep(_FIRST_WAIT_S * 2**attempt)
+        raise UnavailableError(
+            "dynamodb.BatchGetItem", f"{len(wanted)} keys were never processed", may_have_applied=False
+        )
+
+    def query(
+        self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = _SK_END, descending: bool = False
+    ) -> Iterator[Item]:
+        if sk_from >= sk_to:
+            return
+        request: QueryInputTypeDef = {
+            "TableName": self._tables[table],
+            "ConsistentRead": True,
+            "ScanIndexForward": not descending,
+            "KeyConditions": _key_conditions(pk, sk_from, sk_to),
+        }
+        if descending:
+            # A descending query wants the newest item or a few.
+            request["Limit"] = _NEWEST
+        for item in _items_of("dynamodb.Query", partial(self._client.query, **request)):
+            # BETWEEN includes its upper end, and `sk_to` is exclusive.
+            if item["sk"] != sk_to:
+                yield item
+
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+        request: ScanInputTypeDef = {"TableName": self._tables[table], "ConsistentRead": True}
+        if parts > 1:
+            request |= {"Segment": part, "TotalSegments": parts}
+        return _items_of("dynamodb.Scan", partial(self._client.scan, **request))
+
+    def put(self, action: Put) -> None:
+        with _refusals(action.key), translated("dynamodb.PutItem"):
+            self._client.put_item(
+                TableName=self._tables[action.table],
+                Item=to_attributes(action.item),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **_conditional(action),
+            )
+
+    def update(self, action: Update) -> Item:
+        with _refusals(action.key), translated("dynamodb.UpdateItem"):
+            answer = self._client.update_item(
+                TableName=self._tables[action.table],
+                Key=key_attributes(action.key),
+                ReturnValues="ALL_NEW",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **_changing(action),
+            )
+        return _updated_item(answer)
+
+    def delete(self, action: Delete) -> None:
+        with _refusals(action.key), translated("dynamodb.DeleteItem"):
+            self._client.delete_item(
+                TableName=self._tables[action.table],
+                Key=key_attributes(action.key),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **_conditional(action),
+            )
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        _check_transaction(actions)
+        items = [self._transact_item(action) for action in actions]
+        try:
+            with translated("dynamodb.TransactWriteItems"):
+                self._client.transact_write_items(TransactItems=items)
+        except ClientError as error:
+            if error_code(error) != "TransactionCanceledException":
+                _raise_if_too_large(error, f"a transaction of {len(actions)} actions")
+                raise
+            for action, reason in zip(actions, _raw_reasons(error), strict=False):
+                if _TOO_LARGE.search(reason.get("Message", "")):
+                    raise _too_large(action.key, reason.get("Message", "")) from error
+                if _NO_NUMBER.search(reason.get("Message", "")):
+                    raise _no_number(action.key) from error
+            _raise_if_too_large(error, f"a transaction of {len(actions)} actions")
+            raise TransactionCanceledError(_reasons(error)) from error
+
+    def _transact_item(self, action: Action) -> TransactWriteItemTypeDef:
+        name = self._tables[action.table]
+        match action:
+            case Put():
+                return {
+                    "Put": {
+                        "TableName": name,
+                        "Item": to_attributes(action.item),
+                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                        **_conditional(action),
+                    }
+                }
+            case Update():
+                return {
+                    "Update": {
+                        "TableName": name,
+                        "Key": key_attributes(action.key),
+                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                        **_changing(action),
+                    }
+                }
+            case Delete():
+                return {
+                    "Delete": {
+                        "TableName": name,
+                        "Key": key_attributes(action.key),
+                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                        **_conditional(action),
+                    }
+                }
+            case Check():
+                return self._check_item(action)
+
+    def _check_item(self, action: Check) -> TransactWriteItemTypeDef:
+        expressions = Expressions()
+        return {
+            "ConditionCheck": {
+                "TableName": self._tables[action.table],
+                "Key": key_attributes(action.key),
+                "ConditionExpression": expressions.condition(action.condition),
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                **_placeholders(expressions),
+            }
+        }
+
+
+def _items_of(call: str, ask: Callable[..., QueryOutputTypeDef | ScanOutputTypeDef]) -> Iterator[Item]:
+    """Items page by page. A page is asked for only when all items of the page before it were taken."""
+    with translated(call):
+        page = ask()
+    yield from _values_of(page)
+    while last := page.get("LastEvaluatedKey"):
+        with translated(call):
+            page = ask(ExclusiveStartKey=last)
+        yield from _values_of(page)
+
+
+def _values_of(page: QueryOutputTypeDef | ScanOutputTypeDef) -> Iterable[Item]:
+    if ITEM_VALUES in page:
+        return cast("Mapping[str, list[Item]]", page)[ITEM_VALUES]
+    return map(from_attributes, page["Items"])
+
+
+def _updated_item(answer: UpdateItemOutputTypeDef) -> Item:
+    if ITEM_VALUES in answer:
+        [item] = cast("Mapping[str, list[Item]]", answer)[ITEM_VALUES]
+        return item
+    return from_attributes(answer["Attributes"])
+
+
+def _conditional(action: Put | Delete) -> _Conditional:
+    if action.condition is None:
+        return {}
+    expressions = Expressions()
+    expression = expressions.condition(action.condition)
+    return {"ConditionExpression": expression, **_placeholders(expressions)}
+
+
+def _changing(action: Update) -> _Changing:
+    expressions = Expressions()
+    changes: _Changing = {"UpdateExpression": expressions.update(action)}
+    if action.condition is not None:
+        changes["ConditionExpression"] = expressions.condition(action.condition)
+    return {**changes, **_placeholders(expressions)}
+
+
+def _placeholders(expressions: Expressions) -> _Conditional:
+    # DynamoDB refuses an empty map of values.
+    placeholders: _Conditional = {"ExpressionAttributeNames": expressions.names}
+    if expressions.values:
+        placeholders["ExpressionAttributeValues"] = expressions.values
+    return placeholders
+
+
+def _check_transaction(actions: Sequence[Action]) -> None:
+    if not 1 <= len(actions) <= MAX_TRANSACTION_ACTIONS:
+        raise ValueError(f"a transaction has 1 to {MAX_TRANSACTION_ACTIONS} actions, not {len(actions)}")
+    if len({(action.table, action.key) for action in actions}) != len(actions):
+        raise ValueError("two actions of a transaction are on one item")
+
+
+@contextmanager
+def _refusals(key: Key) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            _raise_if_too_large(error, f"{key.pk} / {key.sk}")
+            if _NO_NUMBER.search(str(error)):
+                raise _no_number(key) from error
+            raise
+        # The stubs of botocore know only the fields that every error has.
+        found = cast("Mapping[str, AttributeValueTypeDef] | None", error.response.get("Item"))
+        raise ConditionFailedError(item_or_none(found)) from error
+
+
+def _raise_if_too_large(error: ClientError, what: str) -> None:
+    if error_code(error) in _NOT_VALID and _TOO_LARGE.search(str(error)):
+        raise ItemTooLargeError(what, str(error)) from error
+
+
+def _no_number(key: Key) -> LedgerCorruptError:
+    return LedgerCorruptError(f"{key.pk} / {key.sk} has a value of another type, where a number should be")
+
+
+def _too_large(key: Key, detail: str) -> ItemTooLargeError:
+    return ItemTooLargeError(f"{key.pk} / {key.sk}", detail)
+
+
+class _CancellationReason(TypedDict, total=False):
+    Code: str
+    Message: str
+    Item: dict[str, AttributeValueTypeDef]
+
+
+def _reasons(error: ClientError) -> list[tuple[str, Item | None] | None]:
+    return [_reason(reason) for reason in _raw_reasons(error)]
+
+
+def _raw_reasons(error: ClientError) -> list[_CancellationReason]:
+    return cast("list[_CancellationReason]", error.response.get("CancellationReasons", []))
+
+
+def _reason(reason: _CancellationReason) -> tuple[str, Item | None] | None:
+    code = reason.get("Code", "None")
+    return None if code == "None" else (code, item_or_none(reason.get("Item")))
+
+
+def _key_conditions(pk: str, sk_from: str, sk_to: str) -> dict[str, ConditionTypeDef]:
+    """Key condition for `pk` and a range of `sk`, in the older form, which emulators evaluate several times as fast."""
+    conditions: dict[str, ConditionTypeDef] = {"pk": {"ComparisonOperator": "EQ", "AttributeValueList": [{"S": pk}]}}
+    # A key value is never empty, so an open range needs another form than BETWEEN.
+    if sk_from:
+        conditions["sk"] = {"ComparisonOperator": "BETWEEN", "AttributeValueList": [{"S": sk_from}, {"S": sk_to}]}
+    elif sk_to != _SK_END:
+        conditions["sk"] = {"ComparisonOperator": "LT", "AttributeValueList": [{"S": sk_to}]}
+    return conditions

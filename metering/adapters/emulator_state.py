@@ -1,0 +1,166 @@
+"""State of the emulators that commands started or use, and their processes by pid."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from metering.adapters.checkout import project_dir
+
+_POLL_S = 0.05
+
+
+def process_began(pid: int) -> str | None:
+    """Start mark of a process, which tells it from a later process with the same pid; None if it is not alive."""
+    fields = _stat_fields(pid)
+    if fields is not None:
+        return None if fields[0] == "Z" else fields[19]
+    return None if Path("/proc/self").exists() or not _answers_signals(pid) else "alive"
+
+
+def descendants(pid: int) -> list[int]:
+    """Descendants of `pid`, children first. Empty on a system without /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        fields = _stat_fields(int(entry.name))
+        if fields is not None:
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def end_tree(pid: int, *, grace_s: float) -> None:
+    """End a process and its descendants: SIGTERM to it, then SIGKILL to all after `grace_s` seconds.
+
+    The descendants are listed before the signal, because a dead parent has no children any more.
+    """
+    tree = {member: process_began(member) for member in [pid, *descendants(pid)]}
+    _signal(pid, signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    while process_began(pid) == tree[pid] and time.monotonic() < deadline:
+        _reap(pid)
+        time.sleep(_POLL_S)
+    for member, began in tree.items():
+        if began is not None and process_began(member) == began:
+            _signal(member, signal.SIGKILL)
+    _reap(pid)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        # An earlier command started it, so init reaps it.
+        return
+
+
+def _answers_signals(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _stat_fields(pid: int) -> list[str] | None:
+    """Fields of /proc/<pid>/stat from the state on: state at 0, parent at 1, start time at 19 (proc(5))."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+_PORTS = {"http": 80, "https": 443}
+_PATIENCE_S = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalState:
+    """Emulator that a command started, or that runs by itself and has a stage that a command deployed.
+
+    Attributes:
+        pid: Process of the emulator; None if no command started it, and so none stops it.
+        began: Start mark of that process, which a later process with the same pid does not have.
+        deployed: Whether the stacks are deployed.
+    """
+
+    endpoint: str
+    region: str
+    stage: str
+    pid: int | None
+    began: str = ""
+    deployed: bool = False
+
+    @property
+    def borrowed(self) -> bool:
+        """Whether it runs by itself."""
+        return self.pid is None
+
+
+def local_dir() -> Path:
+    """Directory of state, logs and build results. This function does not create it."""
+    return Path(os.environ.get("METERING_LOCAL_DIR") or project_dir() / ".local")
+
+
+def load_state(name: str = "emulator") -> LocalState | None:
+    """State that was saved last under `name`, or None. Its process may be gone."""
+    try:
+        return LocalState(**json.loads(_state_file(name).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def save_state(state: LocalState, name: str = "emulator") -> None:
+    """Save `state` under `name`, as a whole or not at all."""
+    path = _state_file(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(state), indent=2) + "\n")
+    fresh.replace(path)
+
+
+def forget_state(name: str = "emulator") -> None:
+    """Remove the state that `save_state` wrote."""
+    _state_file(name).unlink(missing_ok=True)
+
+
+def is_running(state: LocalState) -> bool:
+    """Whether the process that `state` names is still that process; of a borrowed emulator, whether it answers."""
+    return _takes_calls(state.endpoint) if state.pid is None else process_began(state.pid) == state.began
+
+
+def running_endpoint() -> str | None:
+    """Endpoint of the local emulator if it runs, else None."""
+    state = load_state()
+    return state.endpoint if state is not None and is_running(state) else None
+
+
+def _takes_calls(endpoint: str) -> bool:
+    there = urlsplit(endpoint)
+    try:
+        with socket.create_connection((there.hostname or "", there.port or _PORTS[there.scheme]), _PATIENCE_S):
+            return True
+    except OSError:
+        return False
+
+
+def _state_file(name: str) -> Path:
+    return local_dir() / f"{name}.json"

@@ -1,0 +1,133 @@
+"""An application at a port of this machine, for whoever has the token, and for no page of another site."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from metering.api.parameters import ProblemError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+# Requests that were meant for another host are refused, whatever their path.
+#
+# A page of another site may point a name of its own at 127.0.0.1 (DNS rebinding), and its requests then come from the
+# browser here. They carry that name in `Host`.
+
+
+LOOPBACK = "127.0.0.1"
+_NAMES = (LOOPBACK, "localhost")
+_HTTP_PORT = 80
+_MISDIRECTED = 421
+
+
+class HostCheck:
+    """Refuses requests that were meant for another host.
+
+    Args:
+        app: The application behind it.
+        port: Port that it is served at.
+    """
+
+    def __init__(self, app: ASGIApp, *, port: int) -> None:
+        self._app = app
+        names = [f"{name}:{port}" for name in _NAMES] + (list(_NAMES) if port == _HTTP_PORT else [])
+        self._own = frozenset(name.encode() for name in names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as an ASGI application."""
+        if scope["type"] == "http":
+            hosts = [value.lower() for name, value in scope["headers"] if name == b"host"]
+            if len(hosts) != 1 or hosts[0] not in self._own:
+                await _misdirected().response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _misdirected() -> ProblemError:
+    return ProblemError(
+        kind="other-host",
+        status=_MISDIRECTED,
+        title="Meant for another host",
+        detail=f"This server answers for {LOOPBACK} and localhost only. Open the address that it printed.",
+    )
+
+
+# Requests under way when it is stopped may end.
+_LAST_S = 3
+
+
+@dataclass(kw_only=True)
+class LocalServer:
+    """Serves an application on 127.0.0.1. Mutable: it runs once.
+
+    Attributes:
+        app: The application.
+        port: Port to listen at; 0 for any that is free.
+    """
+
+    app: ASGIApp
+    port: int
+    _socket: socket.socket = field(init=False, repr=False)
+    _server: uvicorn.Server = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Take the port.
+
+        Raises:
+            OSError: It is taken, or this user may not have it.
+        """
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            # A port that was just left can be taken at once; one that is in use cannot.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind((LOOPBACK, self.port))
+            # From now on a browser that is quicker than the server waits, and is not refused.
+            self._socket.listen()
+        except OSError:
+            self._socket.close()
+            raise
+        self.port = self._socket.getsockname()[1]
+        self._server = _server(HostCheck(self.app, port=self.port))
+
+    @property
+    def url(self) -> str:
+        """Where it is, with a slash at the end."""
+        return f"http://{LOOPBACK}:{self.port}/"
+
+    def run(self) -> None:
+        """Serve until `stop`, or until Ctrl-C.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; what was under way has ended.
+        """
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            self._socket.close()
+
+    def stop(self) -> None:
+        """End it, from another thread."""
+        self._server.should_exit = True
+
+
+def _server(app: ASGIApp) -> uvicorn.Server:
+    # No access log: its lines would hold what people ask for, and nobody reads them here.
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_LAST_S,
+        )
+    )

@@ -1,1 +1,0 @@
-"""The API on this machine: `metering serve`."""

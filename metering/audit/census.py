@@ -1,0 +1,412 @@
+"""A census: markers, rows and usage of all hours of a range, counted once each, in bounded memory, part by part.
+
+The order is that of docs/protocol.md, P37: first all markers, then the newest done runs of the roll-up, then the rows
+hour by hour, then all usage items. Each table is read in parts, side by side. What was counted can be saved after each
+part or hour, and another process goes on with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from metering.audit.census_state import Cells, CensusState, HourRows, part_of
+from metering.audit.sequences import MarkerSurvey
+from metering.audit.settling import is_settled, limited, no_limit, settled_runs
+from metering.audit.source_keeping import sources_known
+from metering.errors import LedgerCorruptError, ObjectMissingError
+from metering.lake.ports import BATCH_QUERY, Group, TotalsReader, UsageRows, usage_digest
+from metering.ledger.booked_hours import HourState, LakeFile
+from metering.ledger.commits import waiting_commits
+from metering.ledger.markers import Marker, MarkerGlance, VerdictTally, is_marker
+from metering.ledger.runs import Contradictions, Run, newest_first, rollup_chain
+from metering.ledger.shards import known_shards
+from metering.rollup.plan import RollupPlan
+from metering.stores.clock import Clock, side_by_side
+from metering.stores.writes import Table
+from metering.units import MINUTE_S
+from metering.usage.totals import ZERO, Total, add_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from metering.lake.view import LakeView
+    from metering.ledger.usage.items import UsageItem
+    from metering.ledger.usage.reading import UsageReading
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+
+
+# Commits that came while the markers were scanned: who compares totals of an hour leaves them out on both sides.
+#
+# They wait for the roll-up, or a run of it took them since. Each says what it has in an hour, so an hour need not
+# stand
+# still to be compared.
+
+
+# Clocks of workers and of the scan differ by less.
+CLOCKS_MS = 10 * MINUTE_S * 1_000
+
+
+class RecentCommits:
+    """Totals by hour of the commits that were made since a moment.
+
+    A plain class: it remembers what it read of plans. That is a total for each hour, and the names in the plans of runs
+    that were at work a moment ago, however long ago the moment is.
+
+    Args:
+        after_ms: Commits that were made after this moment, epoch milliseconds, by the clock of their worker. A clock
+            that is wrong makes an hour look different; then it is looked at batch by batch.
+    """
+
+    def __init__(self, items: ItemStore, objects: ObjectStore, *, shards: int, after_ms: int) -> None:
+        self._items = items
+        self._objects = objects
+        self._shards = shards
+        self.after_ms = after_ms
+        self._planned: dict[int, Total] = {}
+        self._read: set[str] = set()
+        self._at_work: dict[str, frozenset[str]] = {}
+
+    def now(self) -> dict[int, Total] | None:
+        """By hour; None if a plan is gone, so that nobody can tell.
+
+        What waits is listed before the runs are: a commit leaves that list only after a run named it (P2).
+        """
+        waiting = {
+            entry.commit_id: entry.totals
+            for entry in waiting_commits(self._items, self._shards)
+            if entry.created_at_ms > self.after_ms
+        }
+        done: list[str] = []
+        for shard in known_shards(self._items, self._shards):
+            recent = list(takewhile(self._may_hold, newest_first(self._items, rollup_chain(shard))))
+            for run in [run for run in recent if run.name not in self._read]:
+                try:
+                    plan = RollupPlan.from_json(self._objects.get(run.plan_key), run.plan_key)
+                except ObjectMissingError:
+                    return None
+                self._add(run, plan)
+            done += [run.name for run in recent if run.state == "done"]
+        for taken in self._at_work.values():
+            for commit_id in taken & waiting.keys():
+                del waiting[commit_id]
+        for name in done:
+            # What it took has left the list, before it is listed the next time.
+            self._at_work.pop(name, None)
+        totals = dict(self._planned)
+        for hours in waiting.values():
+            add_totals(totals, hours)
+        return totals
+
+    def _add(self, run: Run, plan: RollupPlan) -> None:
+        """Add what a run took: no two runs of a chain take the same commit."""
+        recent = [each for each in plan.commits if each.created_at_ms > self.after_ms]
+        for commit in recent:
+            add_totals(self._planned, commit.totals)
+        self._at_work[run.name] = frozenset(commit.commit_id for commit in recent)
+        self._read.add(run.name)
+
+    def _may_hold(self, run: Run) -> bool:
+        """Whether the run was planned since: an earlier one took earlier commits only. None has a plan of a restore."""
+        return bool(run.plan_key) and run.planned_at_ms >= self.after_ms - CLOCKS_MS
+
+
+# Most looks at an hour into which commits come while it is read.
+_LOOKS = 5
+
+
+@dataclass(slots=True, kw_only=True)
+class _MarkerPart:
+    survey: MarkerSurvey
+    marks: Cells
+    verdicts: VerdictTally | None
+    marked: dict[int, Total] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hour:
+    """What was counted of an hour; `total` is that of all its rows, as the ledger says."""
+
+    rows: HourRows
+    placed: Cells
+    batches: Cells
+    total: Total
+
+
+@dataclass(slots=True, kw_only=True)
+class _Counted:
+    cells: Cells
+    total: Total = ZERO
+    keys: int = 0
+
+    def take(self, hour_s: int, rows: UsageRows) -> None:
+        """Count totals by key."""
+        size = records = 0
+        for key, total in rows:
+            self.cells.add(hour_s, key.account_id, key, total)
+            size, records = size + total.bytes, records + total.records
+        self.keys += len(rows)
+        self.total = self.total.plus(Total(size, records))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Batches:
+    """Rows of an hour by batch. A batch may come in parts: cells add up."""
+
+    hour_s: int
+    cells: Cells
+    total: Total = ZERO
+
+    def take(self, groups: Iterable[tuple[Group, Total]]) -> None:
+        """Count the groups of `BATCH_QUERY`."""
+        size = records = 0
+        for (name,), rows in groups:
+            self.cells.add(self.hour_s, str(name), str(name), rows)
+            size, records = size + rows.bytes, records + rows.records
+        self.total = self.total.plus(Total(size, records))
+
+
+@dataclass(slots=True, kw_only=True)
+class _UsagePart:
+    usage: Cells
+    contradictions: Contradictions = field(default_factory=Contradictions)
+    used: dict[int, Total] = field(default_factory=dict)
+    unsettled: dict[int, int] = field(default_factory=dict)
+    latest: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """Counts markers, rows and usage.
+
+    Attributes:
+        totals: Reads the totals beside lake files.
+        may_lack_markers: Whether markers of an hour may have expired.
+        threads: Parts of a table that are read at the same time.
+    """
+
+    items: ItemStore
+    usage: UsageReading
+    view: LakeView
+    totals: TotalsReader
+    clock: Clock
+    may_lack_markers: Callable[[int], bool]
+    threads: int = 1
+
+    def begin(
+        self, *, from_s: int, to_s: int, deep: bool, parts: int, markers: bool = True, sources: bool = True
+    ) -> CensusState:
+        """Begin a census of the hours in `[from_s, to_s)`.
+
+        Args:
+            from_s: Start of the first hour.
+            to_s: Exclusive end of the last hour.
+            deep: Whether rows are counted, or their totals taken from beside the lake files.
+            parts: Parts of an hour by hash of account or batch.
+            markers: Without them, it is a census of usage and rows alone.
+            sources: Whether the sources of the batches are noted with their numbers.
+        """
+        state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.clock.now_ms())
+        if markers:
+            known = sources_known(self.items) if sources else {}
+            state.survey = MarkerSurvey(sources=known, began_ms=state.began_ms, with_sources=sources)
+        else:
+            state.with_markers = False
+            self._begin_rows(state)
+        return state
+
+    def _begin_rows(self, state: CensusState) -> None:
+        state.runs = settled_runs(self.items, self.view.shards)
+        # What is settled was placed before this listing, and a marker that was read has its rows.
+        state.hours = self.view.hours(from_s=state.from_s, to_s=state.to_s)
+        state.begin("rows")
+
+    def go_on(
+        self,
+        state: CensusState,
+        *,
+        limit: Callable[[], None] = no_limit,
+        tell: Callable[[CensusState], None] = lambda _state: None,
+    ) -> None:
+        """Count to the end.
+
+        Args:
+            state: What was counted so far; it is whole after each part or hour.
+            limit: Called while something is counted; it may raise an error of its own, such as ScanTooLongError.
+            tell: Called after each part or hour.
+
+        Raises:
+            UnavailableError: Something could not be read.
+            LedgerCorruptError: A run cannot be read. Markers and usage items that cannot be read are among the survey's
+                contradictions.
+        """
+        if state.phase == "markers":
+            self._markers(state, limit, tell)
+            self._begin_rows(state)
+        if state.phase == "rows":
+            self._rows(state, limit, tell)
+            state.begin("usage")
+        if state.phase == "usage":
+            self._usage(state, limit, tell)
+            state.begin("done")
+
+    def _markers(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
+        count = partial(self._marker_part, state, limit)
+        for part in side_by_side(count, range(state.done, state.segments), threads=self.threads):
+            state.survey.merge(part.survey)
+            state.marks.merge(part.marks)
+            if state.verdicts is not None and part.verdicts is not None:
+                state.verdicts.add(part.verdicts.counts())
+            _add(state.marked, part.marked)
+            state.done += 1
+            tell(state)
+
+    def _marker_part(self, state: CensusState, limit: Callable[[], None], part: int) -> _MarkerPart:
+        found = self.items.scan(Table.LEDGER, part=part, parts=state.segments)
+        verdicts = None
+        if state.verdicts is not None:
+            verdicts = VerdictTally(self.items, from_s=state.from_s, to_s=state.to_s)
+        made = _MarkerPart(survey=state.survey.part(), marks=Cells(state.parts), verdicts=verdicts)
+        look = Marker.from_item if state.deep else MarkerGlance.of_item
+        for item in limited(found, limit):
+            if is_marker(item):
+                # No context manager: there are hundreds of millions of markers.
+                try:
+                    _add_marker(made, look(item), state)
+                except LedgerCorruptError as error:
+                    made.survey.contradictions.add(str(error))
+            elif verdicts is not None:
+                verdicts.other(item)
+        return made
+
+    def _rows(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
+        recent = RecentCommits(self.items, self.view.objects, shards=self.view.shards, after_ms=state.began_ms)
+
+        # One hour after the other: each holds a line for each key and, of a deep census, for each batch.
+        for hour_s in state.hours[state.done :]:
+            limit()
+            hour = self._hour(hour_s, state, recent)
+            state.placed.merge(hour.placed)
+            state.batches.merge(hour.batches)
+            state.rows[hour_s] = hour.rows
+            state.done += 1
+            tell(state)
+
+    def _hour(self, hour_s: int, state: CensusState, recent: RecentCommits) -> _Hour:
+        """Count the rows of an hour; nothing is held but their cells, unless a digest is asked for."""
+        if not state.with_markers or self.may_lack_markers(hour_s):
+            return self.view.placed.read(hour_s, partial(self._counted, hour_s, state, marks=False))
+        before = None if state.deep else recent.now()
+        hour = self.view.read(hour_s, partial(self._counted, hour_s, state, marks=True))
+        if state.deep:
+            return hour
+        return replace(hour, rows=replace(hour.rows, all_rows=self._not_recent(hour_s, hour.total, before, recent)))
+
+    def _counted(self, hour_s: int, state: CensusState, found: HourState, *, marks: bool) -> _Hour:
+        """Count the rows that the roll-up has placed by key and, of a deep census, all rows by batch."""
+        placed, made, reader = found.placed, _Counted(cells=Cells(state.parts)), self.view.reader
+        by_batch = _Batches(hour_s=hour_s, cells=Cells(state.parts))
+        digest = ""
+        if state.deep:
+            usage = reader.hour_usage(hour_s, placed.sources, batches=by_batch.take if marks else None)
+            made.take(hour_s, usage)
+            if state.digests:
+                digest = usage_digest(usage)
+            if marks:
+                by_batch.take(reader.groups([source for source in found.sources if source.waiting], BATCH_QUERY))
+        else:
+            staged = [source for source in placed.sources if source.staged]
+            files = [LakeFile(key=s.key, rows=s.rows, bytes=s.bytes) for s in placed.sources if not s.staged]
+            if staged:
+                made.take(hour_s, reader.hour_usage(hour_s, staged))
+            if files:
+                made.take(hour_s, self.totals.summed(files))
+        rows = HourRows(
+            booked=placed.total,
+            placed=made.total,
+            all_rows=by_batch.total if state.deep and marks else None,
+            keys=made.keys,
+            digest=digest,
+        )
+        return _Hour(rows=rows, placed=made.cells, batches=by_batch.cells, total=found.total)
+
+    def _not_recent(
+        self, hour_s: int, total: Total, before: Mapping[int, Total] | None, recent: RecentCommits
+    ) -> Total | None:
+        """Of the total of an hour, what is not of recent commits; None if such commits kept coming.
+
+        Args:
+            hour_s: The hour.
+            total: What a look found in it.
+            before: Totals of recent commits before that look.
+            recent: Tells them once more.
+        """
+        for look in range(_LOOKS):
+            total = self.view.hour_between(hour_s).total if look else total
+            after = recent.now()
+            if before is not None and after is not None:
+                came = after.get(hour_s, ZERO)
+                if before.get(hour_s, ZERO) == came:
+                    return total.minus(came)
+            before = after
+        return None
+
+    def _usage(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
+        def count(part: int) -> _UsagePart:
+            made = _UsagePart(usage=Cells(state.parts))
+            found = self.usage.scan(
+                made.contradictions, part=part, parts=state.segments, from_s=state.from_s, to_s=state.to_s
+            )
+            for item in limited(found, limit):
+                if state.from_s <= item.hour_s < state.to_s:
+                    self._add_usage(made, item, state.runs)
+            return made
+
+        for part in side_by_side(count, range(state.done, state.segments), threads=self.threads):
+            state.usage.merge(part.usage)
+            state.survey.contradictions.merge(part.contradictions)
+            _add(state.used, part.used)
+            for hour_s, bits in part.unsettled.items():
+                state.unsettled[hour_s] = state.unsettled.get(hour_s, 0) | bits
+            for shard, number in part.latest.items():
+                state.latest[shard] = max(number, state.latest.get(shard, 0))
+            state.done += 1
+            tell(state)
+
+    def _add_usage(self, made: _UsagePart, item: UsageItem, runs: Mapping[int, int]) -> None:
+        settled = is_settled(item.runs, runs)
+        if not settled:
+            bit = 1 << part_of(item.account_id, made.usage.parts)
+            made.unsettled[item.hour_s] = made.unsettled.get(item.hour_s, 0) | bit
+            for shard, number in item.runs.items():
+                made.latest[shard] = max(number, made.latest.get(shard, 0))
+        if item.oddities:
+            # No rows have it, so its cell differs, and is looked at.
+            made.usage.add(item.hour_s, item.account_id, item.key, Total(1, 1))
+        for key, total in self.usage.totals(item, made.contradictions):
+            made.used[item.hour_s] = made.used.get(item.hour_s, ZERO).plus(total)
+            if settled:
+                made.usage.add(item.hour_s, item.account_id, key, total)
+
+
+def _add_marker(made: _MarkerPart, marker: Marker | MarkerGlance, state: CensusState) -> None:
+    made.survey.add(marker)
+    if made.verdicts is not None:
+        made.verdicts.marker(marker)
+    if marker.decided_at_ms > state.began_ms and not state.deep:
+        # Its commit has the same moment, and is left out of the rows as well.
+        return
+    for hour_s, total in marker.hours.items():
+        if not state.from_s <= hour_s < state.to_s:
+            continue
+        made.marked[hour_s] = made.marked.get(hour_s, ZERO).plus(total)
+        if state.deep:
+            made.marks.add(hour_s, marker.batch_id, marker.batch_id, total)
+
+
+def _add(into: dict[int, Total], totals: Mapping[int, Total]) -> None:
+    for hour_s, total in totals.items():
+        into[hour_s] = into.get(hour_s, ZERO).plus(total)

@@ -1,0 +1,414 @@
+"""State of a census: what was counted so far. It can be saved, and another process goes on with it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from metering.audit.sequences import MarkerSurvey, SourceSightings
+from metering.audit.settling import Fingerprint
+from metering.audit.source_keeping import sources_known
+from metering.errors import ObjectMissingError
+from metering.ledger.markers import VerdictCounts
+from metering.stores.objects import SCAN_KEY, ObjectStore
+from metering.units import HOUR_S
+from metering.usage.totals import Total, sum_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping
+
+    from metering.stores.items import ItemStore
+
+
+# Totals of millions of keys in bounded memory: a fingerprint for each hour and part, by hash of the key.
+#
+# Two sets of totals are compared cell by cell. Where two cells differ, only the keys of that hour and part are looked
+# at
+# one by one. So memory follows from hours and parts, not from accounts or batches.
+
+
+# Bytes of a cell with its place in two dictionaries, measured with Python 3.13.
+_CELL_BYTES = 400
+# Kinds of cells that a scan holds: usage and its rows, markers and their rows.
+_KINDS = 4
+# Part of a scan's memory that its cells take. Most of it is for an hour's keys while they are summed; and with 25 parts
+# of an hour, what differs in one of them is 60,000 batches at three times the target.
+SHARE_OF_CELLS = 16
+_FEWEST_PARTS, _MOST_PARTS = 16, 1_024
+
+Saved = dict[str, list[list[int | str]]]
+
+
+def parts_in(memory_bytes: int, hours: int) -> int:
+    """Number of parts of an hour, so that the cells of a scan take their share of the memory at most."""
+    most = memory_bytes // SHARE_OF_CELLS // (_CELL_BYTES * _KINDS * max(hours, 1))
+    return max(_FEWEST_PARTS, min(most, _MOST_PARTS))
+
+
+def span_hours(from_s: int, to_s: int) -> int:
+    """Hours of a range, at most those of which there are rows and markers at any time."""
+    return min(max((to_s - from_s) // HOUR_S, 1), 24 * 70)
+
+
+def part_of(name: str, parts: int) -> int:
+    """Part of an account or a batch."""
+    return zlib.crc32(name.encode()) % parts
+
+
+class Cells:
+    """Fingerprints by hour and part. A plain class: it is added to.
+
+    Args:
+        parts: Number of parts of an hour.
+    """
+
+    def __init__(self, parts: int) -> None:
+        self.parts = parts
+        self._hours: dict[int, dict[int, Fingerprint]] = {}
+
+    def __iter__(self) -> Iterator[int]:
+        """Hours with a cell, in no order."""
+        return iter(self._hours)
+
+    def add(self, hour_s: int, name: str, key: Hashable, total: Total) -> None:
+        """Add the total of a key to the cell of an hour and of the part of `name`."""
+        self._cell(hour_s, part_of(name, self.parts)).add(key, total)
+
+    def merge(self, other: Cells) -> None:
+        """Add all cells of another set with as many parts."""
+        for hour_s, cells in other._hours.items():
+            for part, cell in cells.items():
+                self._cell(hour_s, part).merge(cell)
+
+    def of(self, hour_s: int) -> Mapping[int, Fingerprint]:
+        """Cells of an hour, by part."""
+        return self._hours.get(hour_s, {})
+
+    def total(self, hour_s: int) -> Total:
+        """Sum of an hour."""
+        return sum_totals(cell.total for cell in self.of(hour_s).values())
+
+    def counts(self, hour_s: int) -> bool:
+        """Whether the totals of an hour do not cancel out in every part."""
+        return any(cell != Fingerprint() for cell in self.of(hour_s).values())
+
+    def differing(self, other: Cells, hour_s: int) -> frozenset[int]:
+        """Parts of an hour in which two sets differ."""
+        mine, theirs, empty = self.of(hour_s), other.of(hour_s), Fingerprint()
+        return frozenset(part for part in {*mine, *theirs} if mine.get(part, empty) != theirs.get(part, empty))
+
+    def saved(self) -> Saved:
+        """Form for JSON, exact."""
+        return {
+            str(hour_s): [
+                [part, str(cell.total.bytes), cell.total.records, str(cell.value)] for part, cell in cells.items()
+            ]
+            for hour_s, cells in self._hours.items()
+        }
+
+    @classmethod
+    def of_saved(cls, parts: int, saved: Saved) -> Cells:
+        """Inverse of `saved`."""
+        made = cls(parts)
+        for hour, cells in saved.items():
+            made._hours[int(hour)] = {
+                int(part): Fingerprint(total=Total(int(size), int(records)), value=int(value))
+                for part, size, records, value in cells
+            }
+        return made
+
+    def _cell(self, hour_s: int, part: int) -> Fingerprint:
+        return self._hours.setdefault(hour_s, {}).setdefault(part, Fingerprint())
+
+
+Phase = Literal["markers", "rows", "usage", "done"]
+# Parts that a table is read in. A part is counted whole, or again.
+SEGMENTS = 16
+_MOST_SEGMENTS = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourRows:
+    """Rows of one hour.
+
+    Attributes:
+        booked: Total of the placed rows, as the ledger says.
+        placed: The same, summed by key.
+        all_rows: Total of the rows that are compared with markers; None where markers may have expired, or commits kept
+            coming.
+        keys: Number of usage keys, of a deep census.
+        digest: Digest of the placed rows by usage key, if it was asked for.
+    """
+
+    booked: Total
+    placed: Total
+    all_rows: Total | None
+    keys: int
+    digest: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Names:
+    """Names in the parts that are looked at: what was found so far (`names`). Mutable.
+
+    Attributes:
+        accounts: By hour, accounts that have usage.
+        batches: By hour, what the markers say of each batch.
+        too_many: Whether there are more batches than may be held: none is.
+        usage_done: Parts of the usage table that were read.
+        markers_done: Parts of the ledger that were read.
+    """
+
+    accounts: dict[int, set[str]] = field(default_factory=dict)
+    batches: dict[int, dict[str, Total]] = field(default_factory=dict)
+    too_many: bool = False
+    usage_done: int = 0
+    markers_done: int = 0
+
+    @property
+    def done(self) -> int:
+        """Parts that were read."""
+        return self.usage_done + self.markers_done
+
+
+@dataclass(slots=True, kw_only=True)
+class CensusState:
+    """What was counted so far. Mutable.
+
+    Attributes:
+        deep: Whether rows are counted, also by batch; else their totals are those beside the files, and markers are
+            compared by the hour.
+        began_ms: When the first marker was read, epoch milliseconds.
+        done: Parts or hours of the phase that are counted.
+        with_markers: Whether markers are compared, too.
+        digests: Whether each hour's rows get a digest.
+        judged: How often somebody ran out of time while he looked at what differs.
+        runs: Newest done run of each shard's roll-up, before the rows.
+        verdicts: Verdicts of batches that have records in the range, or were decided in it; None: nobody asks for them.
+        marked: Markers by hour; unless deep, without those of commits that were made after `began_ms`.
+        marks, batches: Markers and rows by batch, if deep.
+        placed, usage: Rows and settled usage items by key.
+        used: Settled and unsettled usage by hour.
+        latest: By shard, the newest run that had booked where something was not settled.
+        names: Names in the parts that are looked at, once all is counted.
+        unsettled: Parts of an hour in which a later run had booked, a bit for each part.
+    """
+
+    from_s: int
+    to_s: int
+    deep: bool
+    parts: int
+    began_ms: int
+    segments: int = SEGMENTS
+    phase: Phase = "markers"
+    done: int = 0
+    judged: int = 0
+    with_markers: bool = True
+    digests: bool = False
+    hours: list[int] = field(default_factory=list)
+    runs: dict[int, int] = field(default_factory=dict)
+    survey: MarkerSurvey = field(default_factory=MarkerSurvey)
+    verdicts: VerdictCounts | None = None
+    marked: dict[int, Total] = field(default_factory=dict)
+    rows: dict[int, HourRows] = field(default_factory=dict)
+    used: dict[int, Total] = field(default_factory=dict)
+    unsettled: dict[int, int] = field(default_factory=dict)
+    latest: dict[int, int] = field(default_factory=dict)
+    names: Names = field(default_factory=Names)
+    marks: Cells = field(init=False)
+    batches: Cells = field(init=False)
+    placed: Cells = field(init=False)
+    usage: Cells = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.marks, self.batches, self.placed, self.usage = (Cells(self.parts) for _ in range(4))
+
+    def unsettled_parts(self, hour_s: int) -> frozenset[int]:
+        """Parts of an hour in which a later run had booked."""
+        bits = self.unsettled.get(hour_s, 0)
+        return frozenset(part for part in range(self.parts) if bits >> part & 1) if bits else frozenset()
+
+    @property
+    def of(self) -> int:
+        """Parts or hours of the phase."""
+        return len(self.hours) if self.phase == "rows" else self.segments
+
+    def in_smaller_parts(self) -> None:
+        """Divide a table of which not even the first part was counted in the time there was."""
+        if self.phase in ("markers", "usage") and not self.done:
+            self.segments = min(self.segments * 8, _MOST_SEGMENTS)
+
+    def begin(self, phase: Phase) -> None:
+        """Go on to the next phase."""
+        self.phase, self.done = phase, 0
+
+
+# Another number for another form: an older census is begun anew.
+_FORM = 3
+
+
+def keep_census(objects: ObjectStore, state: CensusState) -> None:
+    """Save what was counted so far.
+
+    Raises:
+        UnavailableError: It is unknown whether it is saved; the next process begins where the last one was saved.
+    """
+    objects.put(SCAN_KEY, census_bytes(state), if_absent=False)
+
+
+def kept_census(objects: ObjectStore, items: ItemStore) -> CensusState | None:
+    """What was counted so far; None if nothing is saved, or another version saved it.
+
+    Raises:
+        UnavailableError: It cannot be read now.
+    """
+    try:
+        body = objects.get(SCAN_KEY)
+    except ObjectMissingError:
+        return None
+    return census_of(body, items)
+
+
+def census_bytes(state: CensusState) -> bytes:
+    """What was counted so far, as it is saved."""
+    return gzip.compress(json.dumps(_saved(state), separators=(",", ":")).encode(), mtime=0)
+
+
+def census_of(body: bytes, items: ItemStore) -> CensusState | None:
+    """Inverse of `census_bytes`; None for what another version saved, or is none.
+
+    Args:
+        body: What was saved.
+        items: Ledger of the region, which knows what earlier scans saw of the sources.
+    """
+    try:
+        document = json.loads(gzip.decompress(body))
+        return _restored(document, items) if document["form"] == _FORM else None
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        # It is only a sum that can be counted again.
+        return None
+
+
+def _saved(state: CensusState) -> dict[str, object]:
+    survey = state.survey
+    return {
+        "form": _FORM,
+        "from_s": state.from_s,
+        "to_s": state.to_s,
+        "deep": state.deep,
+        "parts": state.parts,
+        "began_ms": state.began_ms,
+        "segments": state.segments,
+        "phase": state.phase,
+        "done": state.done,
+        "judged": state.judged,
+        "with_markers": state.with_markers,
+        "digests": state.digests,
+        "hours": state.hours,
+        "runs": {str(shard): number for shard, number in state.runs.items()},
+        "marked": _totals(state.marked),
+        "used": _totals(state.used),
+        "rows": {str(hour_s): _rows(rows) for hour_s, rows in state.rows.items()},
+        "unsettled": {str(hour_s): f"{bits:x}" for hour_s, bits in state.unsettled.items()},
+        "latest": {str(shard): number for shard, number in state.latest.items()},
+        "names": _names(state.names),
+        "marks": state.marks.saved(),
+        "batches": state.batches.saved(),
+        "placed": state.placed.saved(),
+        "usage": state.usage.saved(),
+        "with_sources": survey.with_sources,
+        "sources": {source_id: seen.saved() for source_id, seen in survey.sources.items()},
+        "verdicts": None if (found := state.verdicts) is None else [found.accepted, found.rejected, found.conflicts],
+        "contradictions": survey.contradictions.texts(),
+        "unkept": [survey.unkept, survey.unkept_source],
+    }
+
+
+def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
+    state = CensusState(
+        from_s=saved["from_s"],
+        to_s=saved["to_s"],
+        deep=saved["deep"],
+        parts=saved["parts"],
+        began_ms=saved["began_ms"],
+        segments=saved["segments"],
+        phase=saved["phase"],
+        done=saved["done"],
+        judged=saved["judged"],
+        with_markers=saved["with_markers"],
+        digests=saved["digests"],
+        hours=saved["hours"],
+        runs={int(shard): number for shard, number in saved["runs"].items()},
+        survey=_survey(saved, items),
+        verdicts=None if saved["verdicts"] is None else VerdictCounts(*saved["verdicts"]),
+        marked=_of_totals(saved["marked"]),
+        used=_of_totals(saved["used"]),
+        rows={int(hour): _of_rows(rows) for hour, rows in saved["rows"].items()},
+        latest={int(shard): number for shard, number in saved["latest"].items()},
+        names=_of_names(saved["names"]),
+        unsettled={int(hour): int(bits, 16) for hour, bits in saved["unsettled"].items()},
+    )
+    for name in ("marks", "batches", "placed", "usage"):
+        setattr(state, name, Cells.of_saved(state.parts, saved[name]))
+    return state
+
+
+def _survey(saved: dict[str, Any], items: ItemStore) -> MarkerSurvey:
+    with_sources = saved["with_sources"]
+    known = sources_known(items) if with_sources else {}
+    survey = MarkerSurvey(sources=known, began_ms=saved["began_ms"], with_sources=with_sources)
+    for source_id, (numbers, moments, newest_ms) in saved["sources"].items():
+        survey.sources.setdefault(source_id, SourceSightings()).add_saved(numbers, moments, newest_ms)
+    for text in saved["contradictions"]:
+        survey.contradictions.add(text)
+    survey.unkept, survey.unkept_source = saved["unkept"]
+    return survey
+
+
+def _names(names: Names) -> list[object]:
+    accounts = {str(hour_s): sorted(found) for hour_s, found in names.accounts.items()}
+    batches = [
+        [hour_s, batch_id, str(total.bytes), total.records]
+        for hour_s, found in names.batches.items()
+        for batch_id, total in found.items()
+    ]
+    return [accounts, batches, names.too_many, names.usage_done, names.markers_done]
+
+
+def _of_names(saved: list[Any]) -> Names:
+    accounts, batches, too_many, usage_done, markers_done = saved
+    names = Names(too_many=too_many, usage_done=usage_done, markers_done=markers_done)
+    names.accounts = {int(hour): set(found) for hour, found in accounts.items()}
+    for hour_s, batch_id, size, records in batches:
+        names.batches.setdefault(hour_s, {})[batch_id] = Total(int(size), records)
+    return names
+
+
+def _totals(totals: Mapping[int, Total]) -> dict[str, list[str | int]]:
+    return {str(hour_s): [str(total.bytes), total.records] for hour_s, total in totals.items()}
+
+
+def _of_totals(saved: dict[str, list[str | int]]) -> dict[int, Total]:
+    return {int(hour): Total(int(size), int(records)) for hour, (size, records) in saved.items()}
+
+
+def _rows(rows: HourRows) -> list[object]:
+    booked, placed, all_rows = (
+        None if total is None else [str(total.bytes), total.records]
+        for total in (rows.booked, rows.placed, rows.all_rows)
+    )
+    return [booked, placed, all_rows, rows.keys, rows.digest]
+
+
+def _of_rows(saved: list[Any]) -> HourRows:
+    booked, placed, all_rows, keys, digest = saved
+    return HourRows(
+        booked=Total(int(booked[0]), booked[1]),
+        placed=Total(int(placed[0]), placed[1]),
+        all_rows=None if all_rows is None else Total(int(all_rows[0]), all_rows[1]),
+        keys=keys,
+        digest=digest,
+    )

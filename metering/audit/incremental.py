@@ -1,0 +1,484 @@
+"""The reconciler's quick pass: it compares newly published hours and files, and never reads a whole table.
+
+A lake file never changes, and neither does an accepted marker. So the rows of a file are compared once, when it is new:
+with the markers of their batches, and with the totals beside the file. The usage of an hour is compared with those
+totals, and with rows in staging, each time a run has published files in it: all listed hours of a day together. An hour
+or file that was not compared, or differs, stays on the work list. The work grows with the compacted rows, not with the
+kept ones. docs/decisions/0013-reconciliation.md has the figures, and names
+the faults that only a whole pass can find.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from heapq import merge
+from itertools import groupby, islice, takewhile
+from typing import TYPE_CHECKING, TypeVar
+
+from metering.audit.hour_check import HourCheck, odd_items
+from metering.audit.settling import (
+    AccountHour,
+    Fingerprint,
+    HourUsage,
+    SeenItem,
+    fingerprint,
+    read_accounts,
+    settled_runs,
+)
+from metering.audit.verification import MAX_DIFFERENCES, Difference
+from metering.lake.plan import Plan
+from metering.lake.ports import Group, TotalsReader, UsageRows, batches_of
+from metering.ledger.booked_hours import HourState, LakeFile, Published, RowSource, published_key
+from metering.ledger.markers import Marker, marker_key
+from metering.ledger.notes.reconciliation import WORK_LIST_KEY, Backlog, Suspects, WorkList
+from metering.ledger.runs import Contradictions, Run, lake_chain, newest_done, run_key
+from metering.ledger.shards import known_shards
+from metering.stores.clock import Clock, Deadline, side_by_side
+from metering.stores.writes import Key, Put, Table
+from metering.units import DAY_S, HOUR_S, MINUTE_S
+from metering.usage.totals import ZERO, Total, UsageKey, add_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from metering.audit.reconciler import Reconciler
+    from metering.lake.view import LakeView
+    from metering.ledger.usage.reading import UsageReading
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+
+
+# Usage of the hours of one day against their rows: one read an account, for all of these hours together (P37).
+#
+# Rows come from the totals beside the lake files, hour by hour in the order of accounts, and from staging for what no
+# run
+# has compacted. So an account at a time is held, not an hour; and how many accounts there are does not matter.
+
+
+# Hours of a day whose sums are held together, and usage keys of them, at some 75 bytes each: 12 hours of the target.
+HOURS_AT_ONCE = 12
+KEYS_AT_ONCE = 2_400_000
+_Entry = tuple[UsageKey, Total]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """Placed rows of an hour by usage key: those in lake files, and those in staging."""
+
+    booked: Total
+    filed: UsageRows
+    staged: UsageRows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Account:
+    """An account's rows and usage of some hours."""
+
+    rows: Mapping[int, Mapping[UsageKey, Total]]
+    usage: Mapping[int, HourUsage]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Tally:
+    """What was found of one hour so far."""
+
+    rows: Total = ZERO
+    usage: Total = ZERO
+    differences: list[Difference] = field(default_factory=list)
+    unsettled: set[AccountHour] = field(default_factory=set)
+    seen: dict[AccountHour, Mapping[Key, SeenItem]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountDays:
+    """Compares usage with rows, day by day.
+
+    Attributes:
+        view: Of the region; what waits for the roll-up is not looked at.
+        totals: Reads the totals of lake files.
+        threads: Accounts that are read at the same time.
+    """
+
+    items: ItemStore
+    usage: UsageReading
+    view: LakeView
+    totals: TotalsReader
+    threads: int = 1
+
+    def look(self, hours: Sequence[int]) -> dict[int, HourCheck]:
+        """Compare some hours of one day. Neither markers nor a whole table are read.
+
+        Accounts that have usage and no rows in these hours are not met on this way: `Reconciler.check` finds them.
+
+        Raises:
+            UnavailableError: Something could not be read.
+            LedgerCorruptError: An item cannot be read, or a file is gone.
+        """
+        checks: dict[int, HourCheck] = {}
+        left = deque(sorted(hours))
+        while left:
+            done = settled_runs(self.items, self.view.shards)
+            rows: dict[int, _Rows] = {}
+            keys = 0
+            while left and len(rows) < HOURS_AT_ONCE and keys < KEYS_AT_ONCE:
+                hour_s = left.popleft()
+                rows[hour_s] = self._rows(hour_s)
+                keys += len(rows[hour_s].filed) + len(rows[hour_s].staged)
+            checks |= self._compared(rows, done)
+        return checks
+
+    def _compared(self, rows: Mapping[int, _Rows], done: Mapping[int, int]) -> dict[int, HourCheck]:
+        """Compare the rows of some hours with usage. `done`: newest runs of the roll-up, before the rows were read."""
+        hours = list(rows)
+        tallies = {hour_s: _Tally() for hour_s in hours}
+
+        def read(entries: tuple[str, dict[int, dict[UsageKey, Total]]]) -> _Account:
+            account_id, found = entries
+            usage = read_accounts(self.usage, [account_id], from_s=hours[0], to_s=hours[-1] + HOUR_S)
+            return _Account(rows=found, usage=usage)
+
+        for account in side_by_side(read, self._by_account(rows), threads=self.threads):
+            for hour_s, tally in tallies.items():
+                _compare(account.rows.get(hour_s, {}), account.usage.get(hour_s), done, tally)
+        return {hour_s: _check(hour_s, tallies[hour_s], rows[hour_s].booked) for hour_s in hours}
+
+    def _rows(self, hour_s: int) -> _Rows:
+        placed = self.view.placed
+
+        def read(state: HourState) -> _Rows:
+            files = [LakeFile(key=s.key, rows=s.rows, bytes=s.bytes) for s in state.sources if not s.staged]
+            return _Rows(
+                booked=state.total,
+                filed=self.totals.summed(files),
+                staged=placed.reader.hour_usage(hour_s, [source for source in state.sources if source.staged]),
+            )
+
+        return placed.read(hour_s, read)
+
+    def _by_account(self, rows: Mapping[int, _Rows]) -> Iterator[tuple[str, dict[int, dict[UsageKey, Total]]]]:
+        """Rows of one account after the other."""
+        streams = [part for found in rows.values() for part in (found.filed, found.staged) if len(part)]
+        for account_id, entries in groupby(merge(*streams, key=_account_of), key=_account_of):
+            hours: dict[int, dict[UsageKey, Total]] = {}
+            for key, total in entries:
+                add_totals(hours.setdefault(key.hour_s, {}), {key: total})
+            yield account_id, hours
+
+
+def _account_of(entry: _Entry) -> str:
+    return entry[0].account_id
+
+
+def _compare(rows: Mapping[UsageKey, Total], usage: HourUsage | None, done: Mapping[int, int], tally: _Tally) -> None:
+    """Compare what an account has in one hour."""
+    booked = {} if usage is None else usage.totals
+    for total in rows.values():
+        tally.rows = tally.rows.plus(total)
+    for total in booked.values():
+        tally.usage = tally.usage.plus(total)
+    if usage is not None:
+        tally.unsettled |= usage.unsettled(done)
+        tally.differences += islice(odd_items(usage), MAX_DIFFERENCES - len(tally.differences))
+        tally.seen |= {place: usage.seen[place] for place, _, _ in usage.odd()}
+    if booked == rows:
+        return
+    for key in sorted(booked.keys() | rows.keys(), key=str):
+        expected, found, place = booked.get(key, ZERO), rows.get(key, ZERO), AccountHour.of(key)
+        if expected == found or place in tally.unsettled or len(tally.differences) >= MAX_DIFFERENCES:
+            continue
+        tally.differences.append(
+            Difference(between="usage/rows", hour_s=key.hour_s, key=key, expected=expected, found=found)
+        )
+        tally.seen[place] = {} if usage is None else usage.seen.get(place, {})
+
+
+def _check(hour_s: int, tally: _Tally, booked: Total) -> HourCheck:
+    found = tally.differences
+    if tally.rows != booked:
+        found = [*found, Difference(between="ledger/rows", hour_s=hour_s, expected=booked, found=tally.rows)]
+    return HourCheck(
+        hour_s=hour_s,
+        stable=not tally.unsettled,
+        deep=True,
+        markers=None,
+        usage=tally.usage,
+        rows=tally.rows,
+        differences=tuple(found),
+        unsettled=frozenset(tally.unsettled),
+        seen=tally.seen,
+    )
+
+
+# The list is one item of at most 400 KB, with about 100 bytes for each file. More files wait for the next pass.
+_MOST_FILES = 2_000
+_MARKERS_AT_ONCE = 10_000
+# An hour that so many accounts are booked in just now is not looked at a second time in one pass.
+_LOOKED_AGAIN = 2_000
+# So long after its end an hour is hardly booked in any more.
+_SETTLES_S = 15 * MINUTE_S
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncrementalResult:
+    """Result of a quick pass.
+
+    Attributes:
+        hours: Hours whose usage was compared with their rows.
+        files: New files whose rows were compared with markers.
+        different: Hours in which two looks showed the same difference, and files whose rows differ from markers.
+        left: Number of hours and files that stay on the list.
+        skipped: Number of those for which there was no time.
+        backlog: Those that were not compared, because they were skipped or kept changing; and runs whose files the list
+            has no room for.
+    """
+
+    hours: int
+    files: int
+    different: tuple[HourCheck, ...]
+    left: int
+    skipped: int
+    backlog: Backlog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncrementalCheck:
+    """Compares the hours and files on the work list: the newest first, then what waits the longest.
+
+    Attributes:
+        days: Compares hours of a day, an account at a time.
+        reserve_ms: With less time left, no further hour or file is begun.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    reconciler: Reconciler
+    days: AccountDays
+    clock: Clock
+    shards: int
+    reserve_ms: int = 120_000
+
+    def run(self, deadline: Deadline) -> IncrementalResult:
+        """Add the hours and files published since the last pass to the list, and compare as many as time allows.
+
+        Raises:
+            UnavailableError: A read failed; the list is unchanged.
+            LedgerCorruptError: A marker cannot be read: its files stay on the list, and the rest was compared. Or a
+                run, its plan or a published item cannot be read: the list is unchanged.
+        """
+        work, unlisted = self._extended(self.work_list())
+        contradictions = Contradictions()
+        files = self._files(work.files, _Times.of(deadline, share=2, reserve_ms=self.reserve_ms), contradictions)
+        hours, confirmed = self._usage(work, _Times.of(deadline, share=1, reserve_ms=self.reserve_ms))
+        wrong = {file: check for file, check in files.items() if not check.agrees}
+        left_hours = {hour_s: since_s for hour_s, since_s in work.hours.items() if not _equal(hours.get(hour_s))}
+        left = replace(
+            work,
+            hours=left_hours,
+            suspects={hour_s: found for hour_s, found in work.suspects.items() if hour_s in left_hours},
+            files={file: since_s for file, since_s in work.files.items() if not _equal(files.get(file))},
+        )
+        self.keep(left)
+        different = (*wrong.values(), *confirmed)
+        self.reconciler.tell(len(hours), different)
+        contradictions.tell()
+        compared: set[int | str] = {file.key for file in wrong}
+        compared |= {check.hour_s for check in confirmed}
+        return IncrementalResult(
+            hours=len(hours),
+            files=len(files),
+            different=different,
+            left=len(left.hours) + len(left.files),
+            skipped=len(work.hours) - len(hours) + len(work.files) - len(files),
+            backlog=left.backlog(different=frozenset(compared)).plus(unlisted),
+        )
+
+    def work_list(self) -> WorkList:
+        """The stored work list."""
+        item = self.items.get(Table.LEDGER, WORK_LIST_KEY)
+        return WorkList() if item is None else WorkList.from_item(item)
+
+    def keep(self, work: WorkList) -> None:
+        """Store the work list. The reconciler is its only writer."""
+        self.items.put(Put(table=Table.LEDGER, item=work.to_item()))
+
+    def newest_runs(self) -> dict[int, int]:
+        """Number of the newest done run of each shard's compaction. All runs before it are done, too."""
+        return {shard: newest_done(self.items, lake_chain(shard)) for shard in known_shards(self.items, self.shards)}
+
+    def _extended(self, work: WorkList) -> tuple[WorkList, Backlog]:
+        """The list with what was published since, and the runs that it has no room for."""
+        now_s = self.clock.now_ms() // 1000
+        runs, hours, files = dict(work.runs), dict(work.hours), dict(work.files)
+        unlisted = Backlog()
+        for shard in known_shards(self.items, self.shards):
+            for run in self._done(shard, runs.get(shard, 0)):
+                if len(files) >= _MOST_FILES:
+                    unlisted = unlisted.plus(Backlog(waiting=1, since_s=(run.done_at_ms or run.planned_at_ms) // 1_000))
+                    continue
+                for published in self._published(run):
+                    hours.setdefault(published.hour_s, now_s)
+                    for file in published.sources:
+                        files.setdefault(file, now_s)
+                runs[shard] = run.number
+        return replace(work, runs=runs, hours=hours, files=files), unlisted
+
+    def _done(self, shard: int, after: int) -> Iterator[Run]:
+        """Finished runs after a number, oldest first, up to the first unfinished one."""
+        key = run_key(lake_chain(shard), after + 1)
+        runs = map(Run.from_item, self.items.query(Table.LEDGER, key.pk, sk_from=key.sk))
+        return takewhile(lambda run: run.state == "done", runs)
+
+    def _published(self, run: Run) -> Iterator[Published]:
+        if not run.plan_key:
+            # A restore put it on top of the chain; it published nothing (P41).
+            return iter(())
+        plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
+        keys = [published_key(hour.hour_s, run.shard, run.number) for hour in plan.hours]
+        return map(Published.from_item, self.items.get_many(Table.LEDGER, keys).values())
+
+    def _files(
+        self, files: Mapping[RowSource, int], times: _Times, contradictions: Contradictions
+    ) -> dict[RowSource, HourCheck]:
+        """Checks of the files for which there was time."""
+        newest = sorted(files, key=lambda file: (-file.hour_s, file.key))
+        oldest = sorted(files, key=lambda file: (files[file], file.hour_s, file.key))
+        checks: dict[RowSource, HourCheck] = {}
+        for file in times.both_ends(newest, oldest):
+            checks[file] = self._file(file, contradictions)
+        return checks
+
+    def _file(self, file: RowSource, contradictions: Contradictions) -> HourCheck:
+        """Compare a file's rows with the markers of their batches, and with the totals beside the file."""
+        wrong: list[Difference] = []
+        expired = self.reconciler.may_lack_markers(file.hour_s)
+
+        def compare(groups: Iterator[tuple[Group, Total]]) -> None:
+            while part := batches_of(dict(islice(groups, _MARKERS_AT_ONCE))):
+                wrong.extend(self._marker_differences(file.hour_s, part, contradictions))
+
+        usage = self.reconciler.view.reader.hour_usage(file.hour_s, [file], batches=None if expired else compare)
+        counted = fingerprint(usage)
+        wrong += self._summary_differences(file, usage, counted)
+        return HourCheck(
+            hour_s=file.hour_s,
+            stable=True,
+            deep=True,
+            markers=None,
+            usage=ZERO,
+            rows=counted.total,
+            differences=tuple(wrong[:MAX_DIFFERENCES]),
+        )
+
+    def _summary_differences(self, file: RowSource, usage: UsageRows, counted_as: Fingerprint) -> Iterator[Difference]:
+        """The totals beside a file that differ from its rows. They are held only if there are some."""
+        lake_file = LakeFile(key=file.key, rows=file.rows, bytes=file.bytes)
+        if counted_as == fingerprint(self.days.totals.of(lake_file)):
+            return
+        kept, counted = dict(self.days.totals.of(lake_file)), dict(usage)
+        for key in sorted(kept.keys() | counted.keys(), key=str):
+            expected, found = kept.get(key, ZERO), counted.get(key, ZERO)
+            if expected != found:
+                yield Difference(between="ledger/rows", hour_s=file.hour_s, key=key, expected=expected, found=found)
+
+    def _marker_differences(
+        self, hour_s: int, batches: Mapping[str, Total], contradictions: Contradictions
+    ) -> Iterator[Difference]:
+        found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in batches])
+        markers: dict[str, Marker] = {}
+        for item in found.values():
+            with contradictions.noted():
+                known = Marker.from_item(item)
+                markers[known.batch_id] = known
+        for batch_id, rows in batches.items():
+            # All rows that a batch has in an hour are in one file, because they came in one commit.
+            marker = markers.get(batch_id)
+            marked = ZERO if marker is None else marker.hours.get(hour_s, ZERO)
+            if marked != rows:
+                yield Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=rows)
+
+    def _usage(self, work: WorkList, times: _Times) -> tuple[dict[int, HourCheck], list[HourCheck]]:
+        """The last look at each hour for which there was time, and the hours with a confirmed difference."""
+        newest, oldest = self._days(work.hours)
+        looked: dict[int, HourCheck] = {}
+        for day in times.both_ends(newest, oldest):
+            looked |= self.days.look(day)
+            for hour_s in work.suspects.keys() & set(day):
+                looked[hour_s] = looked[hour_s].with_look(self._look_at(hour_s, work.suspects[hour_s]))
+        doubtful = [check for check in looked.values() if not check.agrees and len(check.unsettled) <= _LOOKED_AGAIN]
+        different: list[HourCheck] = []
+        if doubtful:
+            self.clock.sleep_ms(self.reconciler.wait_ms)
+        for before in sorted(doubtful, key=lambda check: -check.hour_s):
+            if times.deadline.remaining_ms() < self.reserve_ms // 2:
+                break
+            again = self.reconciler.look_again(before)
+            confirmed = again.confirmed(before)
+            if confirmed is not None:
+                different.append(confirmed)
+            looked[before.hour_s] = again
+        return looked, different
+
+    def _look_at(self, hour_s: int, suspects: Suspects) -> HourCheck:
+        """Look at accounts and batches of an hour that may have no rows."""
+        named = (
+            Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=ZERO, found=ZERO)
+            for batch_id in sorted(suspects.batches)
+        )
+        before = HourCheck(
+            hour_s=hour_s,
+            stable=False,
+            deep=True,
+            markers=None,
+            usage=ZERO,
+            rows=ZERO,
+            differences=tuple(named),
+            unsettled=frozenset(AccountHour(hour_s, account_id) for account_id in suspects.accounts),
+        )
+        return self.reconciler.look_again(before)
+
+    def _days(self, hours: Mapping[int, int]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+        """The hours day by day: the newest first, and those that wait the longest first.
+
+        Hours that are not over come last: they are booked in all the time, and settle later.
+        """
+        now_s = self.clock.now_ms() // 1_000
+        days: dict[tuple[bool, int], list[int]] = {}
+        for hour_s in sorted(hours, reverse=True):
+            over = hour_s + HOUR_S + _SETTLES_S <= now_s
+            days.setdefault((over, hour_s - hour_s % DAY_S), []).append(hour_s)
+        newest = [tuple(days[each]) for each in sorted(days, reverse=True)]
+        return newest, sorted(newest, key=lambda day: min((hours[hour_s], hour_s) for hour_s in day))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Times:
+    """Time of one kind of work: first for what is newest, then for what waits the longest, so that nothing starves."""
+
+    deadline: Deadline
+    turn_ms: int
+    end_ms: int
+
+    @classmethod
+    def of(cls, deadline: Deadline, *, share: int, reserve_ms: int) -> _Times:
+        """The time that is left but for a reserve, divided by `share`."""
+        left_ms = deadline.remaining_ms()
+        ours_ms = max(left_ms - reserve_ms, 0) // share
+        return cls(deadline=deadline, turn_ms=left_ms - ours_ms // 2, end_ms=left_ms - ours_ms)
+
+    def both_ends(self, newest: Sequence[T], oldest: Sequence[T]) -> Iterator[T]:
+        """The same things in two orders, each once: by the first order for half of the time, then by the second."""
+        done: set[T] = set()
+        for order, until_ms in ((newest, self.turn_ms), (oldest, self.end_ms)):
+            for thing in order:
+                if self.deadline.remaining_ms() <= until_ms:
+                    break
+                if thing not in done:
+                    done.add(thing)
+                    yield thing
+
+
+def _equal(check: HourCheck | None) -> bool:
+    return check is not None and check.agrees

@@ -1,0 +1,449 @@
+"""The reconciler: hour by hour, markers = usage = lake and staging, in rows and bytes, tolerance 0 (I2).
+
+docs/protocol.md, P37. One pass reads the newest done runs of the roll-up, then the rows that they placed, then usage. A
+usage item with a later run is left for the next pass. An alarm needs the same difference in two passes, a minute apart,
+at the same revision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from metering import metric_names
+from metering.audit.census import Census
+from metering.audit.census_state import CensusState, parts_in, span_hours
+from metering.audit.findings import Doubt, Findings, NameSearch
+from metering.audit.hour_check import HourCheck, HourReading, MarkedRows, PlacedRows, alert_fields, difference_fields
+from metering.audit.settling import HourUsage, no_limit, settled_runs, survey_hour
+from metering.lake.ports import BATCH_QUERY, USAGE_QUERY, RowQuery, TotalsReader, usage_in
+from metering.ledger.markers import Marker, marker_key
+from metering.ledger.runs import Contradictions, newest_run, rollup_chain
+from metering.stores.writes import Table
+from metering.units import HOUR_S
+from metering.usage.totals import ZERO, Total
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from metering.audit.sequences import MarkerSurvey
+    from metering.audit.verification import Difference
+    from metering.lake.view import LakeView
+    from metering.ledger.booked_hours import HourState
+    from metering.ledger.usage.reading import UsageReading
+    from metering.stores.clock import Alerts, Clock, Metrics
+    from metering.stores.items import ItemStore
+
+
+# Most hours that get an alert of their own; all of them are counted.
+_HOURS_NAMED = 20
+# Bytes of a batch in a dictionary, with its name and total, four times: the batches that are looked at take a quarter.
+_NAMED_BYTES = 1_000
+_ACCOUNTS_QUERY = RowQuery(columns=("account_id",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconciliationResult:
+    """Result of a reconciliation.
+
+    Attributes:
+        checks: Last pass over each hour, in order.
+        different: Hours in which two passes showed the same difference.
+        unstable: Hours of which something could not be compared, because it kept changing.
+        markers: All markers of the ledger, as the first pass read them.
+        derived: Differences of sums that are kept beside the three.
+        unjudged: Hours in which something differs that nobody looked at.
+    """
+
+    checks: tuple[HourCheck, ...]
+    different: tuple[HourCheck, ...]
+    unstable: tuple[HourCheck, ...]
+    markers: MarkerSurvey
+    derived: tuple[Difference, ...] = ()
+    unjudged: frozenset[int] = frozenset()
+
+
+class DerivedSums(Protocol):
+    """Sums that another job keeps of the rows; they are compared with what it has counted of them."""
+
+    def differences(self, *, from_s: int, to_s: int, deep: bool = False) -> Sequence[Difference]:
+        """Differences from the rows of hours in `[from_s, to_s)`; with `deep`, the rows are counted.
+
+        Raises:
+            UnavailableError: A read failed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciler:
+    """Compares markers, usage and lake, hour by hour.
+
+    Attributes:
+        marker_life_s: Hours whose markers may have expired are compared without them.
+        derived: What is compared beside markers, usage and rows.
+        wait_ms: Time between two passes over an hour that did not agree.
+        passes: Most passes over such an hour.
+        threads: Parts of a table that are read at the same time.
+        memory_bytes: Memory that a scan of everything may take.
+    """
+
+    items: ItemStore
+    usage: UsageReading
+    view: LakeView
+    totals: TotalsReader
+    clock: Clock
+    metrics: Metrics
+    alerts: Alerts
+    shards: int
+    marker_life_s: int
+    derived: DerivedSums | None = None
+    wait_ms: int = 60_000
+    passes: int = 4
+    threads: int = 1
+    memory_bytes: int = 1 << 30
+
+    def run(
+        self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
+    ) -> ReconciliationResult:
+        """Do `check`, compare derived sums, and send alerts about the differences.
+
+        Raises:
+            UnavailableError: An hour could not be read.
+            ScanTooLongError: As `limit` says.
+        """
+        return self.told(
+            self.check(from_s=from_s, to_s=to_s, deep=deep, limit=limit), from_s=from_s, to_s=to_s, deep=deep
+        )
+
+    def told(self, result: ReconciliationResult, *, from_s: int, to_s: int, deep: bool) -> ReconciliationResult:
+        """Send alerts about the differences of a check, and compare derived sums.
+
+        Raises:
+            UnavailableError: A derived sum could not be read.
+        """
+        self.tell(len(result.checks), result.different)
+        if self.derived is None:
+            return result
+        derived = tuple(self.derived.differences(from_s=from_s, to_s=to_s, deep=deep))
+        self._tell_derived(derived)
+        return replace(result, derived=derived)
+
+    def unjudged(self, state: CensusState) -> ReconciliationResult:
+        """The result of a census without a look at what differs: there was no time."""
+        found = Findings(state, self.may_lack_markers).checks()
+        return ReconciliationResult(
+            checks=tuple(check for check, _ in found.values()),
+            different=(),
+            unstable=tuple(check for check, doubt in found.values() if doubt),
+            markers=state.survey,
+            unjudged=frozenset(hour_s for hour_s, (_, doubt) in found.items() if doubt.settled.differs),
+        )
+
+    def _tell_derived(self, derived: Sequence[Difference]) -> None:
+        """Tell of derived sums that differ. No bill is made of them, so nobody is woken."""
+        if derived:
+            fields = difference_fields(derived[0])
+            self.alerts.send("ticket", "Lists of accounts differ", {**fields, "differences": len(derived)})
+
+    def tell(self, hours: int, different: Sequence[HourCheck]) -> None:
+        """Count the compared hours, and page for the different ones."""
+        self.metrics.count(metric_names.RECONCILED_HOURS, hours)
+        self.metrics.count(metric_names.RECONCILIATION_DIFFERENCES, len(different))
+        for check in different[:_HOURS_NAMED]:
+            self.alerts.send("page", "Totals differ", alert_fields(check, len(different)))
+
+    def check(
+        self,
+        *,
+        from_s: int,
+        to_s: int,
+        deep: bool = False,
+        limit: Callable[[], None] = no_limit,
+        tell: Callable[[CensusState], None] = lambda _state: None,
+    ) -> ReconciliationResult:
+        """Compare every hour of `[from_s, to_s)` that has a row source, usage or a marker.
+
+        Args:
+            from_s: Start of the first hour.
+            to_s: Exclusive end of the last hour.
+            deep: Whether rows are counted, or their totals taken from beside the lake files.
+            limit: Called during scans; it may raise ScanTooLongError.
+            tell: Called after each part of a table and each hour.
+        """
+        state = self.begin(from_s=from_s, to_s=to_s, deep=deep)
+        self.census.go_on(state, limit=limit, tell=tell)
+        return self.judge(state, limit=limit)
+
+    def begin(
+        self, *, from_s: int, to_s: int, deep: bool = False, markers: bool = True, sources: bool = True
+    ) -> CensusState:
+        """Begin a census. `census.go_on` counts, and `judge` looks at what differs."""
+        parts = parts_in(self.memory_bytes, span_hours(from_s, to_s))
+        return self.census.begin(from_s=from_s, to_s=to_s, deep=deep, parts=parts, markers=markers, sources=sources)
+
+    @property
+    def census(self) -> Census:
+        """Counts markers, rows and usage."""
+        return Census(
+            items=self.items,
+            usage=self.usage,
+            view=self.view,
+            totals=self.totals,
+            clock=self.clock,
+            may_lack_markers=self.may_lack_markers,
+            threads=self.threads,
+        )
+
+    def judge(
+        self, state: CensusState, *, settle: bool = True, limit: Callable[[], None] = no_limit
+    ) -> ReconciliationResult:
+        """Look at everything that differs in a census that was counted to its end, until a second look confirms it.
+
+        Args:
+            state: The census.
+            settle: Whether usage that was not settled is looked at again, too. Without it, the quick passes compare it
+                when its rows are published: under traffic that is some of nearly every hour.
+            limit: Called between looks; it may raise ScanTooLongError.
+        """
+        checks = Findings(state, self.may_lack_markers).checks()
+        found = {hour_s: check for hour_s, (check, _) in checks.items()}
+        doubts = {hour_s: doubt if settle else doubt.settled for hour_s, (_, doubt) in checks.items()}
+        doubts = {hour_s: doubt for hour_s, doubt in doubts.items() if doubt}
+        looks, unjudged = self._first_looks(state, found, doubts, limit)
+        found |= looks
+        different: dict[int, HourCheck] = {}
+        doubtful = [hour_s for hour_s in doubts if not found[hour_s].agrees]
+        for _ in range(self.passes - 1):
+            if not doubtful:
+                break
+            self.clock.sleep_ms(self.wait_ms)
+            for hour_s in doubtful:
+                limit()
+                again = self.look_again(found[hour_s])
+                confirmed = again.confirmed(found[hour_s])
+                if confirmed is not None:
+                    different[hour_s] = confirmed
+                found[hour_s] = again
+            doubtful = [h for h in doubtful if h not in different and not found[h].agrees]
+        left: list[int] = []
+        if not settle and not self._will_be_published(state.latest):
+            left = [h for h, (_, doubt) in checks.items() if doubt.unsettled and h not in different]
+        return ReconciliationResult(
+            checks=tuple(found[hour_s] for hour_s in sorted(found)),
+            different=tuple(different[hour_s] for hour_s in sorted(different)),
+            unstable=tuple(found[hour_s] for hour_s in sorted({*doubtful, *left})),
+            markers=state.survey,
+            unjudged=unjudged,
+        )
+
+    def _will_be_published(self, latest: Mapping[int, int]) -> bool:
+        """Whether runs of the roll-up have these numbers: compaction publishes what they have placed."""
+        newest = ((number, newest_run(self.items, rollup_chain(shard))) for shard, number in latest.items())
+        return all(run is not None and number <= run.number for number, run in newest)
+
+    def may_lack_markers(self, hour_s: int) -> bool:
+        """Whether a marker of the hour can have expired. It was written an hour before the hour at the earliest."""
+        return hour_s - HOUR_S + self.marker_life_s <= self.clock.now_ms() // 1000
+
+    def _first_looks(
+        self,
+        state: CensusState,
+        checks: Mapping[int, HourCheck],
+        doubts: Mapping[int, Doubt],
+        limit: Callable[[], None],
+    ) -> tuple[dict[int, HourCheck], frozenset[int]]:
+        """Look at what is in cells that differ, key by key. Names are read by one scan of each table, if any differ.
+
+        Returns the looks, and hours of which too many batches are in such cells to hold them.
+        """
+        search = NameSearch(
+            items=self.items,
+            usage=self.usage,
+            most=self.memory_bytes // _NAMED_BYTES,
+            threads=self.threads,
+            limit=limit,
+        )
+        names = search.run(state, doubts)
+        looks: dict[int, HourCheck] = {}
+        for hour_s, doubt in sorted(doubts.items(), reverse=True):
+            limit()
+            check = self._first_look(checks[hour_s], doubt, names.accounts.get(hour_s, set()), state.parts)
+            if doubt.marked and not names.too_many:
+                batches = self._by_batch(
+                    hour_s, names.batches.get(hour_s, {}), only=partial(doubt.has_batch, parts=state.parts)
+                )
+                check = replace(check, differences=(*check.differences, *batches.differences(hour_s)))
+            looks[hour_s] = replace(check, stable=check.stable and not (names.too_many and doubt.marked))
+        return looks, frozenset(hour_s for hour_s, doubt in doubts.items() if names.too_many and doubt.marked)
+
+    def _first_look(self, before: HourCheck, doubt: Doubt, accounts: set[str], parts: int) -> HourCheck:
+        """Usage of an hour: all of it, or in the parts that differ."""
+        names = set(accounts)
+        if not (doubt.whole or doubt.accounts or doubt.unsettled):
+            return replace(before, stable=not doubt.moving)
+        if not doubt.whole:
+            rows = self.view.placed.hour_totals(before.hour_s, _ACCOUNTS_QUERY)
+            names |= {str(name) for (name,) in rows if doubt.has_account(str(name), parts)}
+        check, _ = self.look(before.hour_s, frozenset(names), alone=not doubt.whole)
+        check = replace(check, markers=before.markers, stable=check.stable and not doubt.moving)
+        return check if doubt.whole else _of_whole_hour(check, before)
+
+    def look(self, hour_s: int, accounts: frozenset[str], *, alone: bool = False) -> tuple[HourCheck, HourUsage]:
+        """Do one deep pass over usage and rows of one hour (P37). It reads neither markers nor a whole table.
+
+        Args:
+            hour_s: The hour to compare.
+            accounts: Accounts whose usage is read in addition to accounts with rows.
+            alone: Whether only these accounts are compared.
+        """
+        done = settled_runs(self.items, self.shards)
+        placed = self.placed(hour_s, accounts=accounts if alone else None)
+        known = accounts.union(key.account_id for key in placed.by_key or ())
+        usage = survey_hour(self.usage, hour_s, known)
+        return HourReading(hour_s=hour_s, done=done, placed=placed, usage=usage).check(), usage
+
+    def look_again(self, before: HourCheck) -> HourCheck:
+        """Do one deep pass over what an earlier look left open: accounts, and batches. All else agreed."""
+        accounts = frozenset(place.account_id for place in (*before.unsettled, *before.seen))
+        whole = any(each.between == "ledger/rows" for each in before.differences)
+        if whole or accounts:
+            check, _ = self.look(before.hour_s, accounts, alone=not whole)
+            check = replace(check, markers=before.markers)
+            check = check if whole else _of_whole_hour(check, before)
+        else:
+            check = replace(before, stable=True, differences=())
+        batches = {each.batch_id for each in before.differences if each.between == "markers/rows"}
+        if not batches:
+            return check
+        marked = self._by_batch(before.hour_s, self._markers_of(before.hour_s, batches), only=batches.__contains__)
+        return replace(check, differences=(*check.differences, *marked.differences(before.hour_s)))
+
+    def placed(self, hour_s: int, *, accounts: frozenset[str] | None = None) -> PlacedRows:
+        """Count the rows of an hour that the roll-up has placed; only those of some accounts if they are named."""
+        placed = self.view.placed
+        query = USAGE_QUERY if accounts is None else replace(USAGE_QUERY, where=(("account_id", accounts),))
+
+        def count(state: HourState) -> PlacedRows:
+            rows = dict(usage_in(hour_s, placed.reader.groups(state.sources, query)))
+            return PlacedRows(booked=state.total, by_key=rows, accounts=accounts)
+
+        return placed.read(hour_s, count)
+
+    def _by_batch(self, hour_s: int, marked: Mapping[str, Total], *, only: Callable[[str], bool]) -> MarkedRows:
+        """Compare markers that were read before with rows that are read now. Batches that came since are looked up."""
+
+        def count(state: HourState) -> dict[str, Total]:
+            """Of all batches of the hour, those that are looked at are held."""
+            made: dict[str, Total] = {}
+            for (name,), total in self.view.reader.parts(state.sources, BATCH_QUERY):
+                if only(batch_id := str(name)):
+                    made[batch_id] = made.get(batch_id, ZERO).plus(total)
+            return made
+
+        rows = self.view.read(hour_s, count)
+        since = [batch_id for batch_id, total in rows.items() if marked.get(batch_id) != total]
+        return MarkedRows(marked={**marked, **self._markers_of(hour_s, since)}, rows=rows)
+
+    def _markers_of(self, hour_s: int, batch_ids: Iterable[str]) -> dict[str, Total]:
+        """What the markers of some batches say of an hour. One that cannot be read says nothing."""
+        found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in batch_ids])
+        contradictions, marked = Contradictions(), {}
+        for item in found.values():
+            with contradictions.noted():
+                marker = Marker.from_item(item)
+                if hour_s in marker.hours:
+                    marked[marker.batch_id] = marker.hours[hour_s]
+        return marked
+
+
+def _of_whole_hour(check: HourCheck, before: HourCheck) -> HourCheck:
+    """A look at a part of an hour, with the totals of the whole hour."""
+    return replace(check, usage=before.usage, rows=before.rows, digest=before.digest)
+
+
+# The check of a month before it is closed: a deep census, which holds an hour at a time, not the month (P35).
+#
+# What does not agree is left to the reconciler, which compares it key by key, a minute apart, and names the
+# difference.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthStep:
+    """Progress of a close: hour number `done` of `hours` was compared, or frozen."""
+
+    doing: Literal["compared", "frozen"]
+    hour_s: int
+    done: int
+    hours: int
+
+
+def tell_nobody(_step: MonthStep) -> None:
+    """Tell no progress."""
+
+
+def keep_nothing(_state: CensusState) -> None:
+    """Save nothing of what was counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthChecked:
+    """Result of the check.
+
+    Attributes:
+        agreeing: Hours whose markers, usage and rows are equal.
+        doubtful: Other hours that rows, usage or markers know.
+        contradictions: Markers that cannot be read.
+    """
+
+    agreeing: Mapping[int, HourCheck]
+    doubtful: tuple[int, ...]
+    contradictions: Contradictions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthCheck:
+    """Checks the hours of `[from_s, to_s)`."""
+
+    reconciler: Reconciler
+    from_s: int
+    to_s: int
+
+    def run(
+        self,
+        tell: Callable[[MonthStep], None] = tell_nobody,
+        *,
+        counted: CensusState | None = None,
+        keep: Callable[[CensusState], None] = keep_nothing,
+    ) -> MonthChecked:
+        """Compare every hour that has a row source, usage or a marker.
+
+        Args:
+            tell: Called after each hour.
+            counted: What an earlier check of these hours counted, since the month takes no bookings any more; None to
+                begin.
+            keep: Called with what was counted so far, after each part of a table and each hour.
+
+        Raises:
+            ValueError: What was counted is no such check's.
+        """
+        state = counted
+        if state is None:
+            state = self.reconciler.begin(from_s=self.from_s, to_s=self.to_s, deep=True, sources=False)
+            state.digests = True
+        if not (state.deep and state.digests) or (state.from_s, state.to_s) != (self.from_s, self.to_s):
+            raise ValueError("what was counted is of another scan")
+
+        def told(now: CensusState) -> None:
+            keep(now)
+            if now.phase == "rows":
+                tell(MonthStep(doing="compared", hour_s=now.hours[now.done - 1], done=now.done, hours=len(now.hours)))
+
+        self.reconciler.census.go_on(state, tell=told)
+        checks = Findings(state, self.reconciler.may_lack_markers).checks()
+        return MonthChecked(
+            agreeing={hour_s: check for hour_s, (check, doubt) in checks.items() if not doubt},
+            doubtful=tuple(hour_s for hour_s, (_, doubt) in checks.items() if doubt),
+            contradictions=state.survey.contradictions,
+        )

@@ -1,0 +1,295 @@
+"""One tick of the reconciler: a part of the scan of everything when one is due, otherwise a quick pass.
+
+Everything is scanned once in `scan_every_s`. A tick gives it half of its time, and what a quick pass has left of the
+other half. What was counted by then is saved, and the next tick goes on with it. So the size of the tables decides how
+many ticks a scan takes, not whether it comes to its end.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from metering.audit.census_state import CensusState, keep_census, kept_census
+from metering.audit.settling import ScanTooLongError
+from metering.hours import rfc3339
+from metering.ledger.notes.reconciliation import (
+    RECONCILIATION_KEY,
+    Backlog,
+    Reconciliation,
+    SourceState,
+    Suspects,
+    WorkList,
+)
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from metering.audit.hour_check import HourCheck
+    from metering.audit.incremental import IncrementalCheck, IncrementalResult
+    from metering.audit.reconciler import Reconciler, ReconciliationResult
+    from metering.audit.source_keeping import SourceKeeper
+    from metering.stores.clock import Clock, Deadline
+    from metering.stores.items import ItemStore
+
+
+# The reconciler's state in the ledger, for people and alarms: the sources, and a summary of the last pass.
+#
+# The reconciler is the only writer of both, so they are written unconditionally.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcilerState:
+    """Writes the sources and the summary of each pass."""
+
+    items: ItemStore
+    clock: Clock
+    keeper: SourceKeeper
+
+    def keep(
+        self, result: ReconciliationResult, *, backlog: Backlog | None = None, scan_due_s: int | None = None
+    ) -> None:
+        """Store the summary of a pass over all hours.
+
+        Args:
+            result: The pass.
+            backlog: Rest of the work list; None keeps the stored one.
+            scan_due_s: When the next such pass is due; None keeps the stored time.
+        """
+        gaps_since_ms, last = self.keeper.keep(result.markers), self._last()
+        summary = Reconciliation(
+            finished_s=self.clock.now_ms() // 1000,
+            hours=len(result.checks),
+            differences=len(result.different),
+            gaps_since_s=None if gaps_since_ms is None else gaps_since_ms // 1000,
+            backlog=last.backlog if backlog is None else backlog,
+            scan_due_s=last.scan_due_s if scan_due_s is None else scan_due_s,
+        )
+        self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
+
+    def keep_quick(self, check: IncrementalResult) -> None:
+        """Store the summary of a quick pass. Only a pass over everything can find gaps of sources.
+
+        The pass counts as finished if it skipped nothing on its list.
+        """
+        last = self._last()
+        honoured = self.keeper.honour()
+        if honoured is not None:
+            [since_ms] = honoured
+            last = replace(last, gaps_since_s=None if since_ms is None else since_ms // 1000)
+        summary = Reconciliation(
+            finished_s=last.finished_s if check.skipped else self.clock.now_ms() // 1000,
+            hours=check.hours,
+            differences=len(check.different),
+            gaps_since_s=last.gaps_since_s,
+            backlog=check.backlog,
+            scan_due_s=last.scan_due_s,
+        )
+        self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
+
+    def sources(self) -> list[SourceState]:
+        """All live sources, by name."""
+        return self.keeper.states()
+
+    def _last(self) -> Reconciliation:
+        item = self.items.get(Table.LEDGER, RECONCILIATION_KEY)
+        return Reconciliation(finished_s=0, hours=0, differences=0) if item is None else Reconciliation.from_item(item)
+
+
+# Ticks in which what differs in a scan is looked at; then it is left to the quick passes.
+_JUDGED = 2
+# Ticks that may die before a scan is saved.
+_TRIES = 3
+# Most names of accounts and batches on the work list, which is one item of 400 KB.
+_NAMES = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickResult:
+    """Result of one tick.
+
+    Attributes:
+        scanned: Whether both tables were scanned.
+        hours: Number of compared hours.
+        different: Number of different hours, of derived sums that differ, and of different files of a quick pass.
+        left: Number of unstable hours after a scan; of entries left on the work list after a quick pass.
+    """
+
+    scanned: bool
+    hours: int
+    different: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcileTick:
+    """Chooses a scan or a quick pass, does it, and stores its summary.
+
+    Attributes:
+        window_s: No batch can change older hours; a deep reconciliation by hand covers them.
+        scan_every_s: Time between the beginnings of two scans; 0 for one in each tick.
+    """
+
+    reconciler: Reconciler
+    checker: IncrementalCheck
+    state: ReconcilerState
+    clock: Clock
+    window_s: int
+    scan_every_s: int
+
+    def run(self, deadline: Deadline) -> TickResult:
+        """Do one tick.
+
+        Raises:
+            UnavailableError: A read failed.
+            LedgerCorruptError: An item cannot be decoded. All hours that do not depend on it were compared.
+        """
+        now_s = self.clock.now_ms() // 1000
+        work = self.checker.work_list()
+        if work.scan_tries >= _TRIES:
+            # It does not come to where it can be saved. It is begun anew when the next one is due.
+            self.checker.keep(replace(work, scan_tries=0, scan_runs={}))
+        elif work.scan_tries or now_s - work.scanned_s >= self.scan_every_s:
+            scanned = self._scan(work, now_s, _half_of(deadline))
+            if scanned is not None:
+                return scanned
+        checked = self.checker.run(deadline)
+        self.state.keep_quick(checked)
+        self._count_on(deadline)
+        return TickResult(scanned=False, hours=checked.hours, different=len(checked.different), left=checked.left)
+
+    def _count_on(self, deadline: Deadline) -> None:
+        """Go on with a saved scan while there is time. The next tick looks at what differs: that may take minutes."""
+        work = self.checker.work_list()
+        kept = kept_census(self.checker.objects, self.checker.items) if work.scan_tries else None
+        if kept is None or kept.phase == "done" or kept.began_ms // 1_000 < work.scanned_s:
+            return
+        begun = (kept.phase, kept.done)
+        with suppress(ScanTooLongError):
+            self.reconciler.census.go_on(kept, limit=_until(deadline, self.checker.reserve_ms))
+        if (kept.phase, kept.done) != begun:
+            keep_census(self.checker.objects, kept)
+
+    def _scan(self, work: WorkList, now_s: int, limit: Callable[[], None]) -> TickResult | None:
+        """Go on with the scan, or begin one. None if it takes more time: it is saved."""
+        kept = kept_census(self.checker.objects, self.checker.items) if work.scan_tries else None
+        if kept is None or kept.began_ms // 1_000 < work.scanned_s:
+            state = self.reconciler.begin(from_s=now_s - self.window_s - DAY_S, to_s=now_s + DAY_S)
+            work = replace(work, scanned_s=now_s, scan_runs=self.checker.newest_runs())
+        else:
+            state = kept
+        work = replace(work, scan_tries=work.scan_tries + 1)
+        self.checker.keep(work)
+        began = (state.phase, state.done)
+        try:
+            self.reconciler.census.go_on(state, limit=limit)
+            result = self._judged(state, limit)
+        except ScanTooLongError:
+            if began == (state.phase, state.done):
+                state.in_smaller_parts()
+            keep_census(self.checker.objects, state)
+            self.checker.keep(replace(work, scan_tries=1))
+            return None
+        return self._finished(result, state, work)
+
+    def _judged(self, state: CensusState, limit: Callable[[], None]) -> ReconciliationResult:
+        """Look at what differs. What there is no time for, twice, goes to the work list of the quick passes.
+
+        Names are read part by part, from one tick to the next; only looks that bring nothing new are counted.
+        """
+        named = state.names.done
+        try:
+            result = self.reconciler.judge(state, settle=False, limit=limit)
+        except ScanTooLongError:
+            state.judged += state.names.done == named
+            if state.judged < _JUDGED:
+                raise
+            result = self.reconciler.unjudged(state)
+        self._tell_unjudged(result.unjudged)
+        return self.reconciler.told(result, from_s=state.from_s, to_s=state.to_s, deep=state.deep)
+
+    def _tell_unjudged(self, hours: frozenset[int]) -> None:
+        if hours:
+            self.reconciler.alerts.send(
+                "ticket",
+                "Something differs that nobody looked at",
+                {"hours": len(hours), "first_hour": rfc3339(min(hours))},
+            )
+
+    def _finished(self, result: ReconciliationResult, state: CensusState, work: WorkList) -> TickResult:
+        work = self._renewed(result, work, state)
+        # The list is stored first: if the process dies here, the quick passes still have the rest of the work.
+        self.checker.keep(work)
+        due_s = self.clock.now_ms() // 1_000 + self.scan_every_s
+        backlog = work.backlog(different=frozenset(c.hour_s for c in result.different))
+        self.state.keep(result, backlog=backlog, scan_due_s=due_s)
+        result.markers.contradictions.tell()
+        return TickResult(
+            scanned=True,
+            hours=len(result.checks),
+            different=len(result.different) + len(result.derived),
+            left=len(result.unstable),
+        )
+
+    def _renewed(self, result: ReconciliationResult, work: WorkList, state: CensusState) -> WorkList:
+        """Work list with the different and unstable hours. It raises an alarm until a quick pass finds them equal.
+
+        What was published before the scan began is in it. What came later stays on the list. With an hour go the names
+        of what differs in it, since a quick pass meets neither usage nor markers that have no rows. Hours that were not
+        looked at, or have too many names, stay until the next scan.
+        """
+        now_s, began_s = self.clock.now_ms() // 1000, state.began_ms // 1_000
+        later = {hour_s: since_s for hour_s, since_s in work.hours.items() if since_s > began_s}
+        hours = {check.hour_s for check in (*result.different, *result.unstable)} | later.keys()
+        suspects, unnamed = _suspects(result)
+        return replace(
+            work,
+            suspects=suspects,
+            unjudged={hour_s: work.unjudged.get(hour_s, now_s) for hour_s in (*result.unjudged, *unnamed)},
+            runs={**work.runs, **{s: max(number, work.runs.get(s, 0)) for s, number in work.scan_runs.items()}},
+            hours={hour_s: work.hours.get(hour_s, now_s) for hour_s in hours},
+            files={file: since_s for file, since_s in work.files.items() if since_s > began_s},
+            scan_tries=0,
+            scan_runs={},
+        )
+
+
+def _suspects(result: ReconciliationResult) -> tuple[dict[int, Suspects], list[int]]:
+    """By hour, what was found to differ: as many names as the list has room for; and the hours without room."""
+    suspects: dict[int, Suspects] = {}
+    unnamed: list[int] = []
+    room = _NAMES
+    for check in (*result.different, *result.unstable):
+        named = _named(check)
+        if len(named) > room:
+            unnamed.append(check.hour_s)
+        elif named:
+            suspects[check.hour_s] = named
+            room -= len(named)
+    return suspects, unnamed
+
+
+def _named(check: HourCheck) -> Suspects:
+    return Suspects(
+        accounts=frozenset(
+            each.key.account_id if each.key is not None else each.account_id
+            for each in check.differences
+            if each.key is not None or each.odd
+        ),
+        batches=frozenset(each.batch_id for each in check.differences if each.batch_id),
+    )
+
+
+def _half_of(deadline: Deadline) -> Callable[[], None]:
+    return _until(deadline, deadline.remaining_ms() // 2)
+
+
+def _until(deadline: Deadline, keep_ms: int) -> Callable[[], None]:
+    def limit() -> None:
+        if deadline.remaining_ms() < keep_ms:
+            raise ScanTooLongError
+
+    return limit

@@ -1,0 +1,230 @@
+"""Usage of a booked hour, which of it can be compared with rows (P37), and equality of large sets of totals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from metering.errors import EarlyEndError
+from metering.hours import month_of
+from metering.ledger.runs import Contradictions, newest_done, rollup_chain
+from metering.ledger.shards import known_shards
+from metering.stores.clock import side_by_side
+from metering.units import HOUR_S
+from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+
+    from metering.ledger.usage.items import UsageItem
+    from metering.ledger.usage.reading import UsageReading
+    from metering.stores.items import ItemStore
+    from metering.stores.writes import Key, Value
+
+
+EMPTY: Mapping[str, Value] = MappingProxyType({})
+
+
+class AccountHour(NamedTuple):
+    """What settles together: the items of an account in one booked hour, for one hour that they correct."""
+
+    hour_s: int
+    account_id: str
+    corrects_s: int | None = None
+
+    @classmethod
+    def of(cls, key: UsageKey) -> AccountHour:
+        """Where a usage key is counted."""
+        return cls(key.hour_s, key.account_id, key.corrects_s)
+
+
+class SeenItem(NamedTuple):
+    """State of a usage item when it was read.
+
+    Attributes:
+        revision: None if it has none.
+        runs: By shard, number of the newest run in it.
+        odd: What no release writes, by attribute.
+        oddities: The same and what is missing, in words.
+    """
+
+    revision: int | None
+    runs: Mapping[int, int]
+    odd: Mapping[str, Value] = EMPTY
+    oddities: tuple[str, ...] = ()
+
+
+def settled_runs(items: ItemStore, shards: int) -> dict[int, int]:
+    """Number of the newest done run of each shard's roll-up. Read it before the rows, never after them (P37).
+
+    Raises:
+        LedgerCorruptError: A run cannot be read.
+        UnavailableError: The ledger gives no answer.
+    """
+    return {shard: newest_done(items, rollup_chain(shard)) for shard in known_shards(items, shards)}
+
+
+def is_settled(runs: Mapping[int, int], done: Mapping[int, int]) -> bool:
+    """Whether all runs in an item are among the done ones. A shard that is new since then has none."""
+    return all(number <= done.get(shard, 0) for shard, number in runs.items())
+
+
+@dataclass(slots=True)
+class HourUsage:
+    """Usage items of one booked hour.
+
+    Attributes:
+        totals: By usage key. A kind that got its number late may be in two items; they are summed.
+        seen: State of each item, by where it counts and by its key.
+    """
+
+    totals: dict[UsageKey, Total] = field(default_factory=dict)
+    seen: dict[AccountHour, dict[Key, SeenItem]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Total:
+        return sum_totals(self.totals.values())
+
+    def add(self, item: UsageItem, totals: Iterable[tuple[UsageKey, Total]]) -> None:
+        """Add an item, and what it counts."""
+        place = AccountHour(item.hour_s, item.account_id, item.corrects_s)
+        self.seen.setdefault(place, {})[item.key] = SeenItem(item.revision, item.runs, item.odd, item.oddities)
+        for key, total in totals:
+            self.totals[key] = self.totals.get(key, ZERO).plus(total)
+
+    def unsettled(self, done: Mapping[int, int]) -> frozenset[AccountHour]:
+        """Where a run that is not among the done ones has booked."""
+        return frozenset(
+            place
+            for place, items in self.seen.items()
+            if not all(is_settled(item.runs, done) for item in items.values())
+        )
+
+    def odd(self) -> Iterator[tuple[AccountHour, Key, SeenItem]]:
+        """Items in which something is that no release leaves so (P49)."""
+        for place, items in sorted(self.seen.items(), key=str):
+            yield from ((place, key, item) for key, item in sorted(items.items()) if item.oddities)
+
+    def accounts(self) -> set[str]:
+        """Accounts with items."""
+        return {place.account_id for place in self.seen}
+
+
+def read_accounts(
+    reading: UsageReading,
+    accounts: Iterable[str],
+    *,
+    from_s: int,
+    to_s: int,
+    threads: int = 1,
+) -> dict[int, HourUsage]:
+    """Usage of some accounts by hour, for the hours in `[from_s, to_s)` of one month: one query an account.
+
+    What cannot be read, or has a number that no dictionary has, is left out: a scan of the table names it.
+
+    Raises:
+        UnavailableError: The table gives no answer.
+    """
+    left_out = Contradictions()
+
+    def read(account_id: str) -> list[tuple[UsageItem, list[tuple[UsageKey, Total]]]]:
+        items = reading.found(account_id, month_of(from_s), left_out, from_s=from_s, to_s=to_s)
+        return [(item, list(reading.totals(item, left_out))) for item in items]
+
+    hours: dict[int, HourUsage] = {}
+    for found in side_by_side(read, sorted(accounts), threads=threads):
+        for item, totals in found:
+            hours.setdefault(item.hour_s, HourUsage()).add(item, totals)
+    return hours
+
+
+# The limit of a scan of a table, and usage of one hour. The reconciler and repairs use them, never the hot path.
+#
+# Each item is read at a moment of its own. The caller must make sure that the figures are comparable.
+
+
+T = TypeVar("T")
+
+# Items between two calls of the limit.
+_LIMIT_EVERY = 1_000
+
+
+class ScanTooLongError(EarlyEndError):
+    """A table is too large for a scan in the remaining time."""
+
+
+def no_limit() -> None:
+    """Set no limit to a scan."""
+
+
+def survey_hour(reading: UsageReading, hour_s: int, accounts: Iterable[str]) -> HourUsage:
+    """Usage items of some accounts in one hour, without a scan."""
+    return read_accounts(reading, accounts, from_s=hour_s, to_s=hour_s + HOUR_S).get(hour_s, HourUsage())
+
+
+def limited(found: Iterable[T], limit: Callable[[], None]) -> Iterator[T]:
+    """The same things; the limit is asked now and then."""
+    for number, item in enumerate(found):
+        if number % _LIMIT_EVERY == 0:
+            limit()
+        yield item
+
+
+# Equality of two sets of totals of any size, in the space of two numbers.
+#
+# A fingerprint is a sum over all totals: the bytes and the records of each, times numbers that are hashed from its
+# key,
+# modulo a prime of 127 bits. It does not depend on order, and a total that comes in parts gives the same sum. Sets
+# that
+# are equal have equal fingerprints. Sets that differ have equal ones with a chance of 2^-126: the numbers of a key
+# have
+# nothing to do with what went wrong.
+
+
+_PRIME = 2**127 - 1
+_HALF = 2**128 - 1
+
+
+def name_of(key: Hashable) -> bytes:
+    """Text of a key: no two keys of one sort have the same one."""
+    if type(key) is str:
+        return key.encode()
+    if type(key) is UsageKey:
+        # Each text says how long it is, so that no separator can be a part of one. This is called for every usage key.
+        hour_s, account_id, usage_type, service, from_location, to_location, corrects_s = key
+        return (
+            f"{hour_s},{corrects_s},{len(account_id)},{len(usage_type)},{len(service)},{len(from_location)},"
+            f"{account_id}{usage_type}{service}{from_location}{to_location}"
+        ).encode()
+    return repr(key).encode()
+
+
+@dataclass(slots=True)
+class Fingerprint:
+    """Sum of totals by key, and a fingerprint of which key has how much of it. Mutable."""
+
+    total: Total = ZERO
+    value: int = 0
+
+    def add(self, key: Hashable, total: Total) -> None:
+        """Add a total, or a part of one."""
+        size, records = total
+        of_both = int.from_bytes(blake2b(name_of(key), digest_size=32).digest())
+        # The upper and the lower half of the digest are the two numbers of the key.
+        self.value = (self.value + (of_both >> 128) * size + (of_both & _HALF) * records) % _PRIME
+        self.total = Total(self.total[0] + size, self.total[1] + records)
+
+    def merge(self, other: Fingerprint) -> None:
+        """Add all that another one has."""
+        self.value = (self.value + other.value) % _PRIME
+        self.total = self.total.plus(other.total)
+
+
+def fingerprint(entries: Iterable[tuple[Hashable, Total]]) -> Fingerprint:
+    """Fingerprint of some totals."""
+    made = Fingerprint()
+    for key, total in entries:
+        made.add(key, total)
+    return made

@@ -1,0 +1,525 @@
+"""Proof that every batch is counted once: conservation (I1) and equality (I2), against ledger and manifest.
+
+The verifier counts every marker, the usage table and every visible row. It compares rows with markers by batch and
+hour, rows with usage by key, and, with a manifest, rows with the totals that the sender computed for each batch.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from metering.audit.conservation import (
+    Whereabouts,
+    chosen_contents,
+    count_ledger,
+    count_sent,
+    disallowed_contents,
+    doubtful_ids,
+    names_of,
+    peek_bodies,
+    quarantined_digests,
+)
+from metering.audit.reconciler import Reconciler
+from metering.audit.settling import Fingerprint
+from metering.audit.verification import (
+    MAX_DIFFERENCES,
+    Difference,
+    LogTotals,
+    SentBatches,
+    SentContent,
+    Verification,
+    sum_verifications,
+)
+from metering.errors import LedgerCorruptError, ObjectMissingError
+from metering.lake.ports import USAGE_COLUMNS, CountedTotals, RowQuery, usage_in
+from metering.ledger.commits import waiting_commits
+from metering.ledger.markers import LedgerFacts, Marker, VerdictCounts, marker_key, read_batches
+from metering.ledger.usage.reading import UsageReading
+from metering.onramps.coverage.job import find_sources
+from metering.onramps.plans import NO_SLOT, Plan, slot_label, source_prefix
+from metering.stores.queues import Queue, QueueDepth
+from metering.stores.writes import Table
+from metering.units import HOUR_S, MINUTE_S
+from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from metering.audit.census_state import CensusState
+    from metering.lake.view import LakeView
+    from metering.ledger.booked_hours import HourState
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+
+
+# Equality (I2): markers, usage table and visible rows agree, hour by hour and key by key, with tolerance 0.
+#
+# A deep census counts all of them in bounded memory, and what differs is looked at key by key, as the reconciler
+# does. A
+# difference counts only if two looks show it. An hour that stays unstable is named and not judged. The rows of a
+# manifest's batches are subtracted from what was sent, hour by hour.
+
+
+# Rows of each batch, summed by the columns of a usage key.
+_BATCH_USAGE_COLUMNS = ("batch_id", *USAGE_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EqualityCheck:
+    """Compares markers, usage and rows in a range of hours.
+
+    Attributes:
+        chosen: Content that each batch of a manifest was accepted with; visible rows are subtracted from its
+            unaccounted totals.
+    """
+
+    reconciler: Reconciler
+    chosen: Mapping[str, SentContent]
+
+    def run(self, state: CensusState, *, tell: Callable[[CensusState], None] = lambda _state: None) -> Verification:
+        """Compare every hour of a deep census that has usage, a marker or rows.
+
+        Args:
+            state: What was counted so far; it is counted to its end.
+            tell: Called after each part of a table and each hour.
+        """
+        self.reconciler.census.go_on(state, tell=tell)
+        result = self.reconciler.judge(state)
+        result.markers.contradictions.tell()
+        totals = [_visible(state, hour_s) for hour_s in state.rows]
+        compared = Verification(
+            keys=sum(rows.keys for rows in state.rows.values()),
+            metered=sum_totals(totals),
+            proven=sum_totals(self._account(hour_s) for hour_s in state.rows if self.chosen),
+            unstable=tuple(check.hour_s for check in result.unstable),
+        )
+        return sum_verifications([compared, *(_named(check.differences) for check in result.different)])
+
+    def _account(self, hour_s: int) -> Total:
+        """Subtract an hour's rows from what is unaccounted of the manifest's batches; returns their total."""
+        query = RowQuery(columns=_BATCH_USAGE_COLUMNS, where=(("batch_id", frozenset(self.chosen)),))
+        view = self.reconciler.view
+
+        def minus_found(hour: HourState) -> dict[str, Fingerprint]:
+            """Of each batch, what was found of it, negative. It begins anew when the hour is read again."""
+            made: dict[str, Fingerprint] = {}
+            for (batch_id, *usage), total in view.reader.parts(hour.sources, query):
+                [(key, found)] = usage_in(hour_s, [(tuple(usage), total)])
+                made.setdefault(str(batch_id), Fingerprint()).add(_own(key), ZERO.minus(found))
+            return made
+
+        left = view.read(hour_s, minus_found)
+        for batch_id, found in left.items():
+            self.chosen[batch_id].unaccounted.merge(found)
+        return ZERO.minus(sum_totals(found.total for found in left.values()))
+
+
+def judge_contents(
+    chosen: Mapping[str, SentContent], markers: Mapping[str, Marker], unstable: Iterable[int]
+) -> Verification:
+    """Name the batches of a manifest of which some records are missing, or visible more than once.
+
+    What is left of a batch is known as a sum. So a batch is named as both, unless all that is left says the same: only
+    where more is counted twice than is missing, in records and in bytes, what is missing is not named beside it.
+    Batches with records in an unstable hour are left out, because the rows of such an hour prove nothing.
+    """
+    moving = set(unstable)
+    differing = {
+        batch_id: content.unaccounted.total
+        for batch_id, content in chosen.items()
+        if content.unaccounted != Fingerprint() and moving.isdisjoint(markers[batch_id].hours)
+    }
+    return Verification(
+        lost=tuple(name for name, left in differing.items() if not (left.records < 0 and left.bytes <= 0)),
+        doubled=tuple(name for name, left in differing.items() if not (left.records > 0 and left.bytes >= 0)),
+    )
+
+
+def _visible(state: CensusState, hour_s: int) -> Total:
+    """All rows of an hour; those that were placed where markers may have expired."""
+    rows = state.rows[hour_s]
+    return rows.placed if rows.all_rows is None else rows.all_rows
+
+
+def _named(found: Iterable[Difference]) -> Verification:
+    """Differences of an hour, and the batches with a difference."""
+    lost: list[str] = []
+    doubled: list[str] = []
+    differences: list[Difference] = []
+    for difference in found:
+        if len(differences) < MAX_DIFFERENCES:
+            differences.append(difference)
+        if difference.batch_id:
+            less = difference.found.records < difference.expected.records
+            less = less or difference.found.bytes < difference.expected.bytes
+            (lost if less else doubled).append(difference.batch_id)
+    return Verification(lost=tuple(lost), doubled=tuple(doubled), differences=tuple(differences))
+
+
+def _own(key: UsageKey) -> UsageKey:
+    """Key as the sender knows it: a late record of a closed month is booked in another hour than its own."""
+    return key if key.corrects_s is None else key._replace(hour_s=key.corrects_s, corrects_s=None)
+
+
+# Plans that one verification reads. Of more, only these: a narrower range reads the others.
+MOST_PLANS = 100_000
+# A plan is put before its messages are sent, and those wait their turn.
+_YOUNG_S = 10 * MINUTE_S
+# A record may begin before the slot of its file, by an aggregation interval and a clock that is off.
+_BEFORE_S = HOUR_S
+_GROUP = 500
+_AT_ONCE = 16
+_SOURCES_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanCheck:
+    """Checks the plans of log files against the markers of their batches.
+
+    Attributes:
+        markers: Markers that were read before, by batch id. Those of other batches are looked up.
+        now_s: The time now, epoch seconds.
+        markers_since_s: Plans from before this may have lost their markers to age.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    markers: Mapping[str, Marker]
+    now_s: int
+    markers_since_s: int
+
+    def run(self, *, from_s: int, to_s: int) -> LogTotals:
+        """Check the plans of slots in `[from_s, to_s)`, at most `MOST_PLANS`; from 0 on also those without a slot.
+
+        Raises:
+            UnavailableError: A store gives no answer.
+        """
+        keys = self._keys(from_s, to_s)
+        totals = LogTotals()
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            left = MOST_PLANS
+            while left and (group := list(islice(keys, min(_GROUP, left)))):
+                left -= len(group)
+                totals = totals.plus(self._checked(list(pool.map(self._read, group)), group))
+        more = next(keys, None) is not None
+        return totals.plus(LogTotals(left_out=more))
+
+    def _keys(self, from_s: int, to_s: int) -> Iterator[str]:
+        first = slot_label(max(from_s - _BEFORE_S, 0))
+        end = slot_label(to_s)
+        for kind, source in self._sources():
+            prefix = source_prefix(kind, source)
+            for info in self.objects.list(prefix, after=prefix + first):
+                label = info.key.removeprefix(prefix).partition("/")[0]
+                if label < end or (label == NO_SLOT and not from_s):
+                    yield info.key
+                elif from_s:
+                    break
+
+    def _sources(self) -> Iterator[tuple[str, str]]:
+        after = ""
+        while True:
+            found = find_sources(self.objects, after=after, most=_SOURCES_AT_ONCE)
+            yield from found.sources
+            after = found.after
+            if not after:
+                return
+
+    def _read(self, key: str) -> Plan | str | None:
+        try:
+            return Plan.decode(self.objects.get(key), key)
+        except ObjectMissingError:
+            return None
+        except LedgerCorruptError as error:
+            return str(error)
+
+    def _checked(self, plans: Sequence[Plan | str | None], keys: Sequence[str]) -> LogTotals:
+        read = [plan for plan in plans if isinstance(plan, Plan)]
+        wanted = [part.batch_id for plan in read for part in plan.parts if part.batch_id not in self.markers]
+        later = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in wanted]) if wanted else {}
+        fresh = {marker.batch_id: marker for marker in map(Marker.from_item, later.values())}
+        found = list(chain.from_iterable(self._problems(plan, fresh) for plan in read))
+        found += [(key, plan) for key, plan in zip(keys, plans, strict=True) if isinstance(plan, str)]
+        return LogTotals(
+            plans=len(read),
+            lines=sum(plan.balance.lines for plan in read),
+            metered_bytes=sum(plan.balance.metered_bytes for plan in read),
+            accepted_bytes=sum(self._accepted(plan, fresh) for plan in read),
+            refused_bytes=sum(self._refused(plan, fresh) for plan in read),
+            differences=tuple(found[:MAX_DIFFERENCES]),
+        )
+
+    def _marker(self, batch_id: str, fresh: Mapping[str, Marker]) -> Marker | None:
+        return self.markers.get(batch_id) or fresh.get(batch_id)
+
+    def _accepted(self, plan: Plan, fresh: Mapping[str, Marker]) -> int:
+        markers = (self._marker(part.batch_id, fresh) for part in plan.parts)
+        return sum(_bytes(marker) for marker in markers if marker is not None and marker.verdict == "accepted")
+
+    def _refused(self, plan: Plan, fresh: Mapping[str, Marker]) -> int:
+        """Bytes of batches that were refused, and of refused records of the others. They are in quarantine."""
+        judged = ((part, self._marker(part.batch_id, fresh)) for part in plan.parts)
+        return sum(
+            part.bytes - (_bytes(marker) if marker.verdict == "accepted" else 0)
+            for part, marker in judged
+            if marker is not None and _has_refusals(marker)
+        )
+
+    def _problems(self, plan: Plan, fresh: Mapping[str, Marker]) -> Iterator[tuple[str, str]]:
+        if not plan.balance.holds:
+            yield plan.identity, "its lines, or their bytes, do not add up to what became of them"
+        planned = sum(part.bytes for part in plan.parts)
+        if planned != plan.balance.metered_bytes:
+            yield plan.identity, f"its lines have {plan.balance.metered_bytes} metered bytes, its batches {planned}"
+        for part in plan.parts:
+            marker = self._marker(part.batch_id, fresh)
+            if marker is None:
+                if self.markers_since_s <= plan.planned_s < self.now_s - _YOUNG_S:
+                    yield part.batch_id, "it was planned, and has no verdict"
+            elif not _has_refusals(marker) and _bytes(marker) != part.bytes:
+                yield part.batch_id, f"{part.bytes} bytes were planned, {_bytes(marker)} are metered"
+
+
+def _has_refusals(marker: Marker) -> bool:
+    return marker.verdict != "accepted" or marker.refused > 0
+
+
+def _bytes(marker: Marker) -> int:
+    return sum(total.bytes for total in marker.hours.values())
+
+
+_POLL_MS = 500
+# Looks in a row that must show rest.
+_LOOKS = 2
+_FED_LOOKS = 10
+# Most looks for a moment of rest that find messages, in all.
+_RESTS = 20
+# Time in which the roll-up books a commit: it begins within a minute, and is given another one.
+_ROLLED_UP_MS = 2 * MINUTE_S * 1_000
+# Time before the second look at a batch without a verdict.
+_LATER_MS = 2_000
+# Most looks at an hour that differs.
+_PASSES = 6
+
+
+class _Silence:
+    """Metrics and alerts of a comparison whose caller tells of it."""
+
+    def count(self, name: str, value: int = 1, **dimensions: str) -> None:
+        pass
+
+    def send(self, severity: str, subject: str, fields: Mapping[str, str | int]) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verifier:
+    """Verifies one region.
+
+    Attributes:
+        bucket: The region's data bucket.
+        marker_life_s: Older rows may have lost their marker to age.
+        feeders: Queues whose messages become batches, such as that of log files.
+        threads: Parts of a table that are read at the same time.
+        memory_bytes: Memory that a scan of everything may take.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    view: LakeView
+    ingest: Queue
+    dead_letters: Queue
+    clock: Clock
+    bucket: str
+    marker_life_s: int
+    feeders: Sequence[Queue] = ()
+    threads: int = 1
+    memory_bytes: int = 1 << 30
+
+    def wait(self, duration_s: int, tell: Callable[[QueueDepth], None] = lambda _: None) -> bool:
+        """Wait at most `duration_s` until all queues are empty and nothing waits for the roll-up; returns whether so.
+
+        Two looks in a row must show it, because the queues' numbers are approximate. With feeders it takes some seconds
+        of quiet: so long S3 may take to announce a file.
+        """
+        deadline_ms = self.clock.now_ms() + duration_s * 1_000
+        needed = _FED_LOOKS if self.feeders else _LOOKS
+        quiet = 0
+        while True:
+            depth = self._depth()
+            tell(depth)
+            quiet = quiet + 1 if depth.total == 0 and not self._waits() else 0
+            if quiet >= needed:
+                return True
+            if self.clock.now_ms() >= deadline_ms:
+                return False
+            self.clock.sleep_ms(_POLL_MS)
+
+    def _depth(self) -> QueueDepth:
+        """Depth of all queues. A message moves on from the feeders, so these are asked first."""
+        depths = [*(feeder.depth() for feeder in self.feeders), self.ingest.depth()]
+        return QueueDepth(
+            visible=sum(depth.visible for depth in depths),
+            in_flight=sum(depth.in_flight for depth in depths),
+            delayed=sum(depth.delayed for depth in depths),
+        )
+
+    def verify(
+        self,
+        *,
+        from_s: int,
+        to_s: int,
+        sent: SentBatches | None = None,
+        counted: CensusState | None = None,
+        keep: Callable[[CensusState], None] = lambda _state: None,
+        tell: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+    ) -> Verification:
+        """Check everything booked in `[from_s, to_s)`, and every batch of a manifest.
+
+        Batches and commits may arrive meanwhile, so one look alone never proves a loss or a double count. Memory
+        follows from the number of the manifest's batches, and from an hour's usage keys: about 1.3 KB for a batch with
+        its marker, and 150 bytes for each of its hours.
+
+        Args:
+            from_s: Start of the range, epoch seconds.
+            to_s: Exclusive end of the range.
+            sent: The manifest; None to check the ledger against itself.
+            counted: What an earlier call counted of the range; None to begin.
+            keep: Called with what was counted so far, after each part of a table and each hour.
+            tell: Hears what is counted: its name, how much of it, of how much.
+
+        Raises:
+            ValueError: What was counted is no verification's.
+        """
+        waiting, at_rest = self._rest()
+        dead = names_of(peek_bodies(self.dead_letters), self.bucket)
+        chosen: dict[str, SentContent] = {}
+        markers: Mapping[str, Marker] = {}
+        verdicts = Verification()
+        if sent is not None:
+            facts = self._read(sent.contents.keys() | dead, sent)
+            waiting = max(waiting, self._look_again(facts, dead, sent))
+            chosen, markers = chosen_contents(sent, facts), facts.markers
+            unmarked = {batch_id for batch_id in sent.contents if batch_id not in facts.markers}
+            verdicts = count_sent(
+                sent,
+                chosen,
+                Whereabouts(facts=facts, dead=dead, waiting=waiting),
+                self._quarantined(sent.nameless),
+                disallowed_contents(self.objects, unmarked - dead, threads=self.threads),
+            )
+        reconciler = self._reconciler
+        check = EqualityCheck(reconciler=reconciler, chosen=chosen)
+        state = counted
+        if state is None:
+            state = reconciler.begin(from_s=from_s, to_s=to_s, deep=True, sources=False)
+            state.verdicts = VerdictCounts()
+        if state.verdicts is None:
+            raise ValueError("what was counted is of another scan, without verdicts")
+
+        def told(now: CensusState) -> None:
+            keep(now)
+            tell(now.phase, now.done, now.of)
+
+        compared = check.run(state, tell=told)
+        if sent is None:
+            verdicts = self._ledger(state.verdicts, dead, waiting)
+        now_s = self.clock.now_ms() // 1_000
+        plans = PlanCheck(
+            items=self.items,
+            objects=self.objects,
+            markers=markers,
+            now_s=now_s,
+            markers_since_s=now_s - self.marker_life_s,
+        )
+        logs = Verification(logs=plans.run(from_s=from_s, to_s=to_s))
+        judged = judge_contents(chosen, markers, compared.unstable)
+        total = sum_verifications((verdicts, compared, judged, logs))
+        at_rest = at_rest and self._rest()[1]
+        return replace(
+            total,
+            stable=at_rest and not total.unstable,
+            lost=tuple(sorted(set(total.lost))),
+            doubled=tuple(sorted(set(total.doubled))),
+        )
+
+    def _ledger(self, verdicts: VerdictCounts, dead: set[str], waiting: int) -> Verification:
+        """The ledger's own verdicts, and the dead letters without one."""
+        undecided = self._without_verdict(dead)
+        if undecided:
+            self.clock.sleep_ms(_LATER_MS)
+            waiting = max(waiting, self.ingest.depth().total)
+            undecided = self._without_verdict(undecided)
+        return count_ledger(verdicts, waiting=waiting, dead=len(undecided))
+
+    def _without_verdict(self, names: set[str]) -> set[str]:
+        found = self.items.get_many(Table.LEDGER, [marker_key(name) for name in sorted(names)])
+        return {name for name in names if marker_key(name) not in found}
+
+    @property
+    def _reconciler(self) -> Reconciler:
+        """One that only compares, and tells nobody."""
+        return Reconciler(
+            items=self.items,
+            usage=UsageReading(self.items),
+            view=self.view,
+            totals=CountedTotals(self.view.reader),
+            clock=self.clock,
+            metrics=_Silence(),
+            alerts=_Silence(),
+            shards=self.view.shards,
+            marker_life_s=self.marker_life_s,
+            wait_ms=_LATER_MS,
+            passes=_PASSES,
+            threads=self.threads,
+            memory_bytes=self.memory_bytes,
+        )
+
+    def _quarantined(self, digests: set[str]) -> set[str]:
+        found = quarantined_digests(self.objects, digests)
+        if found == digests:
+            return found
+        self.clock.sleep_ms(_LATER_MS)
+        return found | quarantined_digests(self.objects, digests - found)
+
+    def _rest(self) -> tuple[int, bool]:
+        """Number of messages in the queue, and whether it is empty and nothing waits for the roll-up.
+
+        It waits, because a canary may come at any time: for two minutes while only commits wait, and for some seconds
+        while messages lie in the queue. So it soon gives up where more keeps coming.
+        """
+        until_ms = self.clock.now_ms() + _ROLLED_UP_MS
+        left = _RESTS
+        while True:
+            waiting = self.ingest.depth().total
+            if waiting == 0 and not self._waits():
+                return 0, True
+            left -= 1 if waiting else 0
+            if not left or self.clock.now_ms() >= until_ms:
+                return waiting, False
+            self.clock.sleep_ms(_POLL_MS)
+
+    def _look_again(self, facts: LedgerFacts, dead: set[str], sent: SentBatches) -> int:
+        """Read batches without a verdict once more; returns the number of messages in the queue at that time."""
+        names = {name for name in dead if name not in facts.markers} | doubtful_ids(sent, facts)
+        if not names:
+            return 0
+        self.clock.sleep_ms(_LATER_MS)
+        waiting = self.ingest.depth().total
+        facts.merge(self._read(names, sent))
+        return waiting
+
+    def _read(self, names: AbstractSet[str], sent: SentBatches) -> LedgerFacts:
+        """What the ledger has of some batches; conflicts, by a query each, of those that have several contents."""
+        several = {name for name in names if len(sent.contents.get(name, ())) > 1}
+        alone = sorted(names - several)
+        return read_batches(self.items, alone, in_conflict=sorted(several), threads=self.threads)
+
+    def _waits(self) -> bool:
+        """Whether a commit waits for the roll-up."""
+        return next(waiting_commits(self.items, self.view.shards), None) is not None

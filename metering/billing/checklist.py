@@ -1,0 +1,306 @@
+"""What should be right before a month is closed for good, and the close that refuses what is not.
+
+A check is `ok`, asks for `attention`, or `blocks`. What blocks can be accepted by its name: then somebody has decided
+that rows which are still on their way may become corrections. That 72 hours have passed cannot be accepted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from metering.audit.freshness import Complete, Freshness, duration
+from metering.audit.reconciler import MonthStep, keep_nothing, tell_nobody
+from metering.billing.freezing import NotClosable, PeriodNotClosableError
+from metering.hours import month_bounds_s, month_of, rfc3339
+from metering.ledger.notes.checks import CANARY_PK, CanaryRun, CanaryVerdict
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.ledger.periods import FrozenMonth, periods_of
+from metering.stores.writes import Table
+from metering.units import HOUR_S, MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from metering.audit.census_state import CensusState
+    from metering.billing.closer import PeriodCloser
+    from metering.quarantine.entries import QuarantineEntries
+    from metering.stores.clock import Clock, Deadline
+    from metering.stores.items import ItemStore
+    from metering.stores.queues import Queue
+
+
+# Entries of quarantine that are read at most: each is an object.
+_ENTRIES_READ = 1_000
+_CANARIES_READ = 20
+# As the alarms `canary-late` and `reconciliation-stalled`.
+_CANARY_LATE_S = 20 * MINUTE_S
+_PASS_LATE_S = 3 * HOUR_S
+
+
+class CheckState(StrEnum):
+    """Result of a check."""
+
+    OK = "ok"
+    ATTENTION = "attention"
+    BLOCKS = "blocks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseCheck:
+    """One check.
+
+    Attributes:
+        name: Name by which it is accepted.
+        value: What was found, in words.
+        todo: What to do about it: a command, or words; empty if it is ok.
+        acceptable: Whether a person may close the month although it blocks.
+    """
+
+    name: str
+    state: CheckState
+    value: str
+    todo: str = ""
+    acceptable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checklist:
+    """All checks of a month."""
+
+    month: str
+    checks: tuple[CloseCheck, ...]
+
+    def blocking(self, accepted: Collection[str] = ()) -> tuple[CloseCheck, ...]:
+        """Checks that block the close, without those that were accepted by name."""
+        return tuple(
+            check
+            for check in self.checks
+            if check.state is CheckState.BLOCKS and not (check.acceptable and check.name in accepted)
+        )
+
+    def demand(self, accepted: Collection[str] = ()) -> None:
+        """Refuse the close if anything blocks it.
+
+        Raises:
+            PeriodNotClosableError: Names what blocks, with what to do, and the options that accept it.
+        """
+        blocking = self.blocking(accepted)
+        if not blocking:
+            return
+        found = "; ".join(f"{check.name}: {check.value} ({check.todo})" for check in blocking)
+        options = " ".join(f"--accept {check.name}" for check in blocking if check.acceptable)
+        final = any(not check.acceptable for check in blocking)
+        hint = "" if final else f". What cannot be cured may be accepted, for good: {options}"
+        raise PeriodNotClosableError(self.month, NotClosable.CHECKLIST, f"{found}{hint}")
+
+
+ACCEPTABLE = ("freshness", "queue", "dead-letters", "gaps", "differences")
+"""Names that can be accepted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedClose:
+    """Closes a month if its checklist lets it.
+
+    Attributes:
+        region, stage: Where, for the commands that it names.
+    """
+
+    closer: PeriodCloser
+    items: ItemStore
+    ingest: Queue
+    dead: Queue
+    quarantine: QuarantineEntries
+    freshness: Freshness
+    clock: Clock
+    region: str
+    stage: str
+
+    def close(
+        self,
+        checklist: Checklist,
+        deadline: Deadline,
+        *,
+        accepted: Collection[str] = (),
+        tell: Callable[[MonthStep], None] = tell_nobody,
+        counted: CensusState | None = None,
+        keep: Callable[[CensusState], None] = keep_nothing,
+    ) -> FrozenMonth:
+        """Close the month of a checklist, after another look: whoever agreed may have read it for hours.
+
+        Args:
+            checklist: What was agreed to.
+            deadline: End of the process.
+            accepted: Names of checks that may block.
+            tell: Called after each hour that was compared, and after each that was frozen.
+            counted: What the check of an earlier call counted of the month; None to begin.
+            keep: Called with what the check counted so far, after each part of a table and each hour.
+
+        Raises:
+            PeriodNotClosableError: Something blocks it that was not accepted, or the close itself refuses.
+        """
+        self.look(checklist.month).demand(accepted)
+        return self.closer.close(checklist.month, deadline, tell, counted=counted, keep=keep)
+
+    def look(self, month: str) -> Checklist:
+        """Check everything once, and change nothing.
+
+        A month that is closing takes no bookings any more. Waiting cures nothing then, so nothing blocks it.
+
+        Raises:
+            ValueError: `month` is not a month such as `2026-11`.
+            UnavailableError: Something gives no answer.
+        """
+        first_s, after_s = month_bounds_s(month)
+        now_s = self.clock.now_ms() // 1000
+        complete = self.freshness.answer()
+        counted = complete.through_s >= after_s
+        item = self.items.get(Table.LEDGER, RECONCILIATION_KEY)
+        known = None if item is None else Reconciliation.from_item(item)
+        checks = (
+            self._ended(after_s, now_s),
+            _freshness(complete, after_s),
+            self._queue(counted=counted),
+            self._dead_letters(),
+            self._gaps(known, after_s),
+            *self._reconciler(known, now_s),
+            self._quarantine(month, first_s),
+            self._earlier(month),
+            self._canary(now_s),
+        )
+        if self.closer.show(month) is not None:
+            checks = tuple(map(_unblocked, checks))
+        return Checklist(month=month, checks=checks)
+
+    def _ended(self, after_s: int, now_s: int) -> CloseCheck:
+        from_s = after_s + self.closer.wait_s
+        if now_s >= from_s:
+            return CloseCheck(name="ended", state=CheckState.OK, value=f"{duration(now_s - after_s)} ago")
+        return CloseCheck(
+            name="ended",
+            state=CheckState.BLOCKS,
+            value="72 hours have not passed since its end",
+            todo=f"it can be closed from {rfc3339(from_s)} on",
+            acceptable=False,
+        )
+
+    def _queue(self, *, counted: bool) -> CloseCheck:
+        waiting = self.ingest.depth().total
+        if not waiting:
+            return CloseCheck(name="queue", state=CheckState.OK, value="empty")
+        return CloseCheck(
+            name="queue",
+            # All that was sent before the month ended is counted: what waits was sent later.
+            state=CheckState.ATTENTION if counted else CheckState.BLOCKS,
+            value=f"{waiting:,} waiting",
+            todo=self._typed("metering verify --wait 5m") + " waits for them; those of the month become corrections",
+        )
+
+    def _dead_letters(self) -> CloseCheck:
+        dead = self.dead.depth().total
+        if not dead:
+            return CloseCheck(name="dead-letters", state=CheckState.OK, value="none")
+        return CloseCheck(
+            name="dead-letters",
+            state=CheckState.BLOCKS,
+            value=f"{dead:,}, which may be of the month",
+            todo=self._typed("metering dlq redrive"),
+        )
+
+    def _gaps(self, known: Reconciliation | None, after_s: int) -> CloseCheck:
+        since_s = None if known is None else known.gaps_since_s
+        if since_s is None:
+            return CloseCheck(name="gaps", state=CheckState.OK, value="none")
+        ours = since_s < after_s
+        return CloseCheck(
+            name="gaps",
+            state=CheckState.BLOCKS if ours else CheckState.ATTENTION,
+            value=f"a source misses numbers since {rfc3339(since_s)}",
+            todo=self._typed("metering sources --gaps"),
+        )
+
+    def _reconciler(self, known: Reconciliation | None, now_s: int) -> tuple[CloseCheck, ...]:
+        todo = self._typed("metering reconcile")
+        if known is None:
+            value = "the reconciler has not finished a pass yet"
+            return (CloseCheck(name="differences", state=CheckState.ATTENTION, value=value, todo=todo),)
+        late = now_s - known.finished_s > _PASS_LATE_S
+        differs, waits = known.differences > 0, known.backlog.waiting
+        return (
+            CloseCheck(
+                name="differences",
+                state=CheckState.BLOCKS if differs else CheckState.OK,
+                value=f"hours that differ: {known.differences:,}",
+                todo=f"{todo}, and runbook reconciliation-differences" if differs else "",
+            ),
+            CloseCheck(
+                name="reconciler",
+                state=CheckState.ATTENTION if late or waits else CheckState.OK,
+                value=f"finished {duration(max(now_s - known.finished_s, 0))} ago, {waits:,} still wait",
+                todo=todo if late or waits else "",
+            ),
+        )
+
+    def _quarantine(self, month: str, first_s: int) -> CloseCheck:
+        found = list(islice(self.quarantine.entries(from_s=first_s), _ENTRIES_READ))
+        left = sum(not entry.retried_as for entry in found)
+        many = "at least " if len(found) == _ENTRIES_READ else ""
+        return CloseCheck(
+            name="quarantine",
+            state=CheckState.ATTENTION if left else CheckState.OK,
+            value=f"refused since the month began: {many}{len(found):,}, not retried: {left:,}",
+            todo=self._typed(f"metering quarantine list --from {month}") if left else "",
+        )
+
+    def _earlier(self, month: str) -> CloseCheck:
+        before = month_of(month_bounds_s(month)[0] - 1)
+        state = next((period.state for period in periods_of(self.items, [before]).values()), "open")
+        first_s = self.closer.view.first_hour_s()
+        used = first_s is not None and month_of(first_s) <= before
+        closed = state == "closed" or not used
+        return CloseCheck(
+            name="earlier-month",
+            state=CheckState.OK if closed else CheckState.ATTENTION,
+            value=f"{before} is {state}" if used else f"{before} has no rows",
+            todo="" if closed else self._typed(f"metering period close {before}"),
+        )
+
+    def _canary(self, now_s: int) -> CloseCheck:
+        notes = islice(self.items.query(Table.LEDGER, CANARY_PK, descending=True), _CANARIES_READ)
+        runs = [CanaryRun.from_item(item) for item in notes]
+        good_s = max((run.settled_s for run in runs if run.verdict is CanaryVerdict.GOOD), default=0)
+        doubled = any(run.verdict is CanaryVerdict.DOUBLED for run in runs)
+        late = now_s - good_s > _CANARY_LATE_S
+        last = f"last good {duration(max(now_s - good_s, 0))} ago" if good_s else "none was seen good"
+        bad = late or doubled
+        return CloseCheck(
+            name="canary",
+            state=CheckState.ATTENTION if bad else CheckState.OK,
+            value="one was counted twice" if doubled else last,
+            todo=self._typed(f"metering runbook canary-{'doubled' if doubled else 'late'}") if bad else "",
+        )
+
+    def _typed(self, command: str) -> str:
+        return f"{command} --region {self.region} --stage {self.stage}"
+
+
+def _freshness(complete: Complete, after_s: int) -> CloseCheck:
+    through = f"complete through {rfc3339(complete.through_s)}" if complete.through_s else "not known yet"
+    if complete.through_s >= after_s:
+        return CloseCheck(name="freshness", state=CheckState.OK, value=through)
+    held = [each for each in complete.held_back_by if each.since_s is None or each.since_s < after_s]
+    return CloseCheck(
+        name="freshness",
+        state=CheckState.BLOCKS,
+        value=f"{through}, held back by {'; '.join(each.what for each in held)}" if held else through,
+        todo=held[0].cure if held else "wait until it is past the end of the month",
+    )
+
+
+def _unblocked(check: CloseCheck) -> CloseCheck:
+    if check.state is CheckState.BLOCKS and check.acceptable:
+        return replace(check, state=CheckState.ATTENTION)
+    return check

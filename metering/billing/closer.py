@@ -1,0 +1,290 @@
+"""Close a billing month for good, and verify later that its files still match (docs/protocol.md, period close)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.audit.reconciler import MonthCheck, MonthStep, Reconciler, keep_nothing, tell_nobody
+from metering.billing.freezing import MonthFreezer, MonthVerifier, NotClosable, PeriodNotClosableError
+from metering.errors import ConditionFailedError
+from metering.hours import month_bounds_s, month_of, rfc3339
+from metering.ledger.booked_hours import LakeFile, Pending, pending_in
+from metering.ledger.commits import waiting_commits
+from metering.ledger.periods import FrozenHour, FrozenMonth, Period, period_key, periods_of, read_frozen_month
+from metering.ledger.shards import known_shards
+from metering.stores.objects import ObjectStore, closed_month_key
+from metering.stores.writes import Absent, Equals, Put, Table, Update
+from metering.units import DAY_S
+from metering.usage.totals import ZERO, Total
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from metering.audit.census_state import CensusState
+    from metering.audit.hour_check import HourCheck
+    from metering.lake.compactor import Compactor
+    from metering.lake.ports import FrozenFiles, LakeReader
+    from metering.lake.view import LakeView
+    from metering.rollup.rollup import Rollup
+    from metering.stores.clock import Alerts, Clock, Deadline, Retrier
+    from metering.stores.items import ItemStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthState:
+    """A month of a region.
+
+    Attributes:
+        month: `2026-11`.
+        state: `open`, `closing` or `closed`.
+        total: Frozen total; None while it is not closed.
+        closed_s: Time when it was frozen, epoch seconds; None while it is not closed.
+    """
+
+    month: str
+    state: str
+    total: Total | None = None
+    closed_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodCloser:
+    """Closes billing months and verifies closed ones.
+
+    Attributes:
+        wait_s: Least time between the end of a month and its close. Workers' clocks differ by less.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    view: LakeView
+    reader: LakeReader
+    files: FrozenFiles
+    rollup: Rollup
+    compactor: Compactor
+    reconciler: Reconciler
+    clock: Clock
+    retrier: Retrier
+    alerts: Alerts
+    shards: int
+    wait_s: int = 3 * DAY_S
+
+    def close(
+        self,
+        month: str,
+        deadline: Deadline,
+        tell: Callable[[MonthStep], None] = tell_nobody,
+        *,
+        counted: CensusState | None = None,
+        keep: Callable[[CensusState], None] = keep_nothing,
+    ) -> FrozenMonth:
+        """Close a month. After an error or a crash, the next call continues at the same place.
+
+        Args:
+            month: `2026-10`.
+            deadline: End of the process.
+            tell: Called after each hour that was compared, and after each that was frozen.
+            counted: What the check of an earlier call counted of the month; None to begin. An hour that agreed then
+                and has other rows now stops the close, as it does within a call.
+            keep: Called with what the check counted so far, after each part of a table and each hour.
+
+        Raises:
+            PeriodNotClosableError: It is too early, time ran out, or totals differ (an alert was sent).
+            ValueError: `month` is not a month such as `2026-11`, or what was counted is not of it.
+        """
+        first_s, after_s = month_bounds_s(month)
+        if self.clock.now_ms() // 1000 < after_s + self.wait_s:
+            raise PeriodNotClosableError(
+                month, NotClosable.TOO_EARLY, f"it can be closed from {rfc3339(after_s + self.wait_s)} on"
+            )
+        period = self._begin(month)
+        if period.state == "closed":
+            return FrozenMonth.from_json(self.objects.get(period.frozen_key), period.frozen_key)
+        self._book_all(month, deadline)
+        known = self._check(month, tell, counted, keep)
+        hours = self.view.hours(from_s=first_s, to_s=after_s)
+        # The hours are listed from pending and the lake. The known ones come also from usage and markers.
+        self._stop_if_wrong(month, [h for h, check in known.items() if check.usage != ZERO and h not in hours])
+        frozen: list[FrozenHour] = []
+        for hour_s in hours:
+            frozen.append(self._frozen_hour(hour_s, month, known.get(hour_s)))
+            tell(MonthStep(doing="frozen", hour_s=hour_s, done=len(frozen), hours=len(hours)))
+        closed = self._freezer.month(month, frozen)
+        self._mark_closed(month)
+        return closed
+
+    def show(self, month: str) -> Period | None:
+        """State of the month; None while it is open."""
+        item = self.items.get(Table.LEDGER, period_key(month))
+        return None if item is None else Period.from_item(item)
+
+    def frozen(self, month: str) -> FrozenMonth | None:
+        """The frozen month, or None if the month is not closed."""
+        return self.retrier.call(lambda: read_frozen_month(self.items, self.objects, month))
+
+    def months(self) -> list[MonthState]:
+        """Months from the first that has rows until now, the newest first."""
+        first_s, month = self.view.first_hour_s(), month_of(self.clock.now_ms() // 1000)
+        names = [month]
+        while first_s is not None and month_of(first_s) < names[-1]:
+            names.append(month_of(month_bounds_s(names[-1])[0] - 1))
+        known = periods_of(self.items, names)
+        return [self._month_state(name, known.get(name)) for name in names]
+
+    def _month_state(self, month: str, period: Period | None) -> MonthState:
+        if period is None or period.state != "closed":
+            return MonthState(month=month, state="open" if period is None else period.state)
+        frozen, info = self.frozen(month), self.objects.head(period.frozen_key)
+        return MonthState(
+            month=month,
+            state=period.state,
+            total=None if frozen is None else frozen.total,
+            closed_s=None if info is None else info.modified_s,
+        )
+
+    def verify(self, month: str) -> list[str]:
+        """Recompute a closed month from its files; returns the problems, one sentence each.
+
+        Raises:
+            PeriodNotClosableError: The month is not closed.
+        """
+        closed = self.frozen(month)
+        if closed is None:
+            raise PeriodNotClosableError(month, NotClosable.NOT_CLOSED, "there is nothing to verify")
+        verifier = MonthVerifier(objects=self.objects, view=self.view, reader=self.reader, files=self.files)
+        return list(verifier.problems(closed))
+
+    def _begin(self, month: str) -> Period:
+        period = Period(month=month, state="closing")
+        put = Put(table=Table.LEDGER, item=period.to_item(), condition=Absent())
+        try:
+            self.retrier.call(lambda: self.items.put(put))
+        except ConditionFailedError as error:
+            return period if error.existing is None else self.show(month) or period
+        return period
+
+    def _book_all(self, month: str, deadline: Deadline) -> None:
+        """Roll up and compact until nothing has an hour of the month (P34)."""
+        while self._unplaced(month):
+            if not self.rollup.run(deadline, only_waiting=True).finished:
+                raise PeriodNotClosableError(
+                    month, NotClosable.ROLLUP_UNFINISHED, "the roll-up needs more time; run the command again"
+                )
+            if not self.compactor.run(deadline, closing=frozenset([month])).finished:
+                raise PeriodNotClosableError(
+                    month, NotClosable.COMPACTION_UNFINISHED, "compaction needs more time; run the command again"
+                )
+            if self._unplaced(month):
+                # Another process works on it just now.
+                if deadline.remaining_ms() < self.compactor.reserve_ms:
+                    raise PeriodNotClosableError(
+                        month, NotClosable.COMPACTION_UNFINISHED, "a commit of it is in no lake file; run it again"
+                    )
+                self.clock.sleep_ms(1_000)
+
+    def _unplaced(self, month: str) -> bool:
+        """Whether a commit has an hour of the month in no lake file. It leaves the first list after it is in the other.
+
+        The lists are read whole, first those that a commit leaves, then those that it enters (P2).
+        """
+        waits = any(
+            month_of(hour_s) == month for entry in waiting_commits(self.items, self.shards) for hour_s in entry.totals
+        )
+        return waits or any(
+            month_of(hour_s) == month
+            for shard in known_shards(self.items, self.shards)
+            for item in pending_in(self.items, shard)
+            for hour_s in Pending.from_item(item).hours
+        )
+
+    def _check(
+        self,
+        month: str,
+        tell: Callable[[MonthStep], None],
+        counted: CensusState | None,
+        keep: Callable[[CensusState], None],
+    ) -> dict[int, HourCheck]:
+        """Each hour that rows, usage or markers know, after the three were found equal."""
+        first_s, after_s = month_bounds_s(month)
+        check = MonthCheck(reconciler=self.reconciler, from_s=first_s, to_s=after_s)
+        checked = check.run(tell, counted=counted, keep=keep)
+        known = dict(checked.agreeing)
+        self.reconciler.tell(len(known), ())
+        if checked.doubtful:
+            known |= self._settled(month, checked.doubtful)
+        checked.contradictions.tell()
+        return known
+
+    def _settled(self, month: str, doubtful: Sequence[int]) -> dict[int, HourCheck]:
+        """Hours that did not agree at first, after the reconciler found that they do."""
+        result = self.reconciler.run(from_s=doubtful[0], to_s=doubtful[-1] + 1, deep=True)
+        result.markers.contradictions.tell()
+        if result.different:
+            hours = ", ".join(rfc3339(check.hour_s) for check in result.different[:5])
+            raise PeriodNotClosableError(
+                month,
+                NotClosable.TOTALS_DIFFER,
+                f"markers, usage and rows differ in {len(result.different)} hours ({hours}); see the alert",
+            )
+        if result.unstable:
+            raise PeriodNotClosableError(
+                month,
+                NotClosable.HOURS_UNSTABLE,
+                f"{len(result.unstable)} hours did not settle; run the command again",
+            )
+        return {check.hour_s: check for check in result.checks}
+
+    def _frozen_hour(self, hour_s: int, month: str, check: HourCheck | None) -> FrozenHour:
+        """Read an hour once more, and freeze it if it still is what was compared with usage and markers."""
+        state = self.view.hour_snapshot(hour_s)
+        if not state.published:
+            raise PeriodNotClosableError(
+                month, NotClosable.HOUR_UNPUBLISHED, f"{rfc3339(hour_s)} is not published; run the command again"
+            )
+        if check is None or check.usage != state.total:
+            self._stop_if_wrong(month, [hour_s])
+        files = tuple(
+            LakeFile(key=source.key, rows=source.rows, bytes=source.bytes)
+            for source in sorted(state.sources, key=lambda source: source.key)
+        )
+        return self._freezer.hour(
+            month,
+            hour_s,
+            files=files,
+            kept=self.reconciler.totals.summed(files),
+            counted=lambda: self.reader.hour_usage(hour_s, state.sources),
+            compared="" if check is None else check.digest,
+        )
+
+    def _stop_if_wrong(self, month: str, hours: Iterable[int]) -> None:
+        """Stop the close if these hours would be frozen with other totals than usage and markers have."""
+        wrong = sorted(hours)
+        if not wrong:
+            return
+        named = ", ".join(map(rfc3339, wrong[:5]))
+        fields = {"month": month, "hours": str(len(wrong)), "first": rfc3339(wrong[0])}
+        self.alerts.send("page", "A month would be frozen wrong", fields)
+        raise PeriodNotClosableError(
+            month,
+            NotClosable.TOTALS_DIFFER,
+            f"{len(wrong)} hours ({named}) would be frozen with other totals than usage and markers have; the month is "
+            "not frozen: to see what to do: metering runbook reconciliation-differences",
+        )
+
+    @property
+    def _freezer(self) -> MonthFreezer:
+        return MonthFreezer(objects=self.objects, files=self.files, retrier=self.retrier, alerts=self.alerts)
+
+    def _mark_closed(self, month: str) -> None:
+        update = Update(
+            table=Table.LEDGER,
+            key=period_key(month),
+            set={"state": "closed", "manifest": closed_month_key(month)},
+            condition=Equals(attribute="state", value="closing"),
+        )
+        try:
+            self.retrier.call(lambda: self.items.update(update))
+        except ConditionFailedError:
+            # Another process closed it first, with the same bytes.
+            return

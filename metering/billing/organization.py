@@ -1,0 +1,334 @@
+"""Who pays for whom: payers and their accounts by the hour, the JSON document of it, and its versions in the bucket."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from metering.billing.documents import (
+    DocumentRefusedError,
+    Numbered,
+    NumberedDocuments,
+    canonical,
+    hour_of_text,
+    hour_text,
+    strict_json,
+)
+from metering.billing.prices.document import shape_problems
+from metering.errors import ObjectDamagedError
+from metering.stores.objects import ORGANIZATION_PREFIX, ObjectStore
+from metering.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class Membership(NamedTuple):
+    """An account belongs to a payer in the hours `[from_s, to_s)`; `to_s` None: for ever."""
+
+    account_id: str
+    from_s: int
+    to_s: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payer:
+    """Who gets one invoice a month.
+
+    Attributes:
+        payer_id: 12 digits, an account id.
+        name: Name on the invoice.
+        issuer: Who issues it: FOCUS's InvoiceIssuerName and ProviderName.
+    """
+
+    payer_id: str
+    name: str
+    issuer: str
+    currency: str = "USD"
+    members: tuple[Membership, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Organization:
+    """An immutable version of who pays for whom. An account that no payer has is its own payer.
+
+    Attributes:
+        version: 0 if none was ever put.
+        sha256: Of its canonical document; what invoices pin.
+    """
+
+    version: int = 0
+    payers: tuple[Payer, ...] = ()
+    sha256: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Names of accounts, for people."""
+
+    def payer_of(self, account_id: str, hour_s: int) -> str:
+        """The payer of an account in an hour; the account itself if none has it."""
+        spans = self._spans.get(account_id)
+        if not spans:
+            return account_id
+        at = bisect_right(spans, (hour_s, "\uffff")) - 1
+        if at < 0:
+            return account_id
+        _, payer_id = spans[at]
+        return payer_id or account_id
+
+    def changes(self, account_id: str) -> Iterator[int]:
+        """Hours at which the payer of an account changes, in order."""
+        return (hour_s for hour_s, _ in self._spans.get(account_id, ()))
+
+    def payers_between(self, account_id: str, first_s: int, after_s: int) -> frozenset[str]:
+        """Whoever pays for an account in any hour of `[first_s, after_s)`."""
+        hours = (first_s, *(hour_s for hour_s in self.changes(account_id) if first_s < hour_s < after_s))
+        return frozenset(self.payer_of(account_id, hour_s) for hour_s in hours)
+
+    def accounts_of(self, payer_id: str) -> frozenset[str]:
+        """Every account that the payer ever pays for, itself included if no other payer has it."""
+        named = self._by_id.get(payer_id)
+        return frozenset({payer_id, *(each.account_id for each in (named.members if named else ()))})
+
+    def payer(self, payer_id: str) -> Payer:
+        """The payer of this id; one without a name of its own if the organization does not name it."""
+        return self._by_id.get(payer_id) or Payer(payer_id=payer_id, name=payer_id, issuer="metering")
+
+    @cached_property
+    def _by_id(self) -> dict[str, Payer]:
+        """Payer by id. There may be as many as accounts, and whoever asks for one asks for each."""
+        return {each.payer_id: each for each in self.payers}
+
+    @cached_property
+    def _spans(self) -> dict[str, list[tuple[int, str]]]:
+        """Account -> (first hour, payer or empty) in the order of time."""
+        spans: dict[str, list[tuple[int, str]]] = {}
+        for payer in self.payers:
+            for each in payer.members:
+                of = spans.setdefault(each.account_id, [])
+                of.append((each.from_s, payer.payer_id))
+                if each.to_s is not None:
+                    of.append((each.to_s, ""))
+        for of in spans.values():
+            # At one hour, the beginning of the next payer counts, and not the end of the last one.
+            of.sort(key=lambda span: (span[0], span[1] != ""))
+        return {account_id: _last_at_each_hour(of) for account_id, of in spans.items()}
+
+
+def _last_at_each_hour(spans: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    return list(dict(spans).items())
+
+
+SCHEMA = "metering.organization/1"
+MOST_ACCOUNTS = 200_000
+_MOST_BYTES = 64 * MIB
+_ACCOUNT_DIGITS = 12
+_Id = Annotated[str, StringConstraints(max_length=64)]
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+_Hour = Annotated[str, StringConstraints(max_length=40)]
+
+
+class PayerDocument(BaseModel):
+    """Who gets one invoice a month."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    id: _Id
+    name: _Name
+    issuer: _Name
+    currency: Literal["USD"] = "USD"
+
+
+class AccountDocument(BaseModel):
+    """An account belongs to a payer in the hours `[from, to)`. Several lines of one account follow each other."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    id: _Id
+    payer: _Id
+    begin: _Hour = Field(alias="from")
+    end: _Hour | None = Field(default=None, alias="to")
+    name: Annotated[str, StringConstraints(max_length=200)] = ""
+
+
+class OrganizationDocument(BaseModel):
+    """Payers and accounts. `schema` and `version` may be left out of a file: the store sets them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    format: Literal["metering.organization/1"] = Field(default="metering.organization/1", alias="schema")
+    version: int = Field(default=0, ge=0, le=10**9)
+    payers: list[PayerDocument] = Field(max_length=MOST_ACCOUNTS)
+    accounts: list[AccountDocument] = Field(default=[], max_length=MOST_ACCOUNTS)
+
+
+def read_organization(body: bytes, what: str) -> Organization:
+    """The organization of a document.
+
+    Args:
+        body: Its bytes.
+        what: Name of the file or object, for errors.
+
+    Raises:
+        DocumentRefusedError: Names every problem.
+    """
+    try:
+        document = OrganizationDocument.model_validate(strict_json(body, what, most_bytes=_MOST_BYTES))
+    except ValidationError as error:
+        raise DocumentRefusedError(what, shape_problems(error)) from error
+    problems = list(_of_ids(document))
+    members = _members(document, problems)
+    problems.extend(_at_one_hour(members))
+    if problems:
+        raise DocumentRefusedError(what, problems)
+    of_payer: dict[str, list[Membership]] = {}
+    for payer_id, each in members:
+        of_payer.setdefault(payer_id, []).append(each)
+    return Organization(
+        version=document.version,
+        payers=tuple(
+            Payer(
+                payer_id=payer.id,
+                name=payer.name,
+                issuer=payer.issuer,
+                currency=payer.currency,
+                members=tuple(of_payer.get(payer.id, ())),
+            )
+            for payer in document.payers
+        ),
+        sha256=hashlib.sha256(body).hexdigest(),
+        names={each.id: each.name for each in document.accounts if each.name},
+    )
+
+
+def _of_ids(document: OrganizationDocument) -> Iterator[str]:
+    ids = [payer.id for payer in document.payers]
+    known = set(ids)
+    for twice in (name for name, count in Counter(ids).items() if count > 1):
+        yield f"payer {twice} stands twice"
+    for wrong in dict.fromkeys([*ids, *(each.id for each in document.accounts)]):
+        if not (len(wrong) == _ACCOUNT_DIGITS and wrong.isascii() and wrong.isdigit()):
+            yield f"{wrong!r} is no account id: it has {len(wrong)} characters, and not {_ACCOUNT_DIGITS} digits"
+    for unknown in dict.fromkeys(each.payer for each in document.accounts if each.payer not in known):
+        yield f"payer {unknown} of an account is not among the payers"
+    names: dict[str, str] = {}
+    for each in document.accounts:
+        if each.name and names.setdefault(each.id, each.name) != each.name:
+            yield f"account {each.id} has two names"
+
+
+def _members(document: OrganizationDocument, problems: list[str]) -> list[tuple[str, Membership]]:
+    made: list[tuple[str, Membership]] = []
+    for each in document.accounts:
+        try:
+            begin = hour_of_text(each.begin)
+            end = None if each.end is None else hour_of_text(each.end)
+        except ValueError as error:
+            problems.append(f"account {each.id}: {error}")
+            continue
+        if end is not None and end <= begin:
+            problems.append(f"account {each.id}: it ends at {each.end}, and begins at {each.begin}")
+            continue
+        made.append((each.payer, Membership(each.id, begin, end)))
+    return made
+
+
+def _at_one_hour(members: list[tuple[str, Membership]]) -> Iterator[str]:
+    """An account with two payers in one hour, or twice with one of them."""
+    spans: dict[str, list[tuple[int, int | None, str]]] = {}
+    for payer_id, each in members:
+        spans.setdefault(each.account_id, []).append((each.from_s, each.to_s, payer_id))
+    for account_id, of in spans.items():
+        of.sort(key=lambda span: span[0])
+        for (_, end, one), (begin, _, other) in pairwise(of):
+            if end is None or end > begin:
+                who = f"two payers, {one} and {other}," if one != other else f"payer {one} twice"
+                yield f"account {account_id} has {who} at {hour_text(begin)}"
+
+
+def organization_value(organization: Organization) -> dict[str, object]:
+    """The document of an organization."""
+    payers = sorted(organization.payers, key=lambda payer: payer.payer_id)
+    accounts = sorted((each, payer.payer_id) for payer in payers for each in payer.members)
+    return {
+        "schema": SCHEMA,
+        "version": organization.version,
+        "payers": [
+            {"id": each.payer_id, "name": each.name, "issuer": each.issuer, "currency": each.currency}
+            for each in payers
+        ],
+        "accounts": [_account_value(each, payer_id, organization) for each, payer_id in accounts],
+    }
+
+
+def _account_value(member: Membership, payer_id: str, organization: Organization) -> dict[str, object]:
+    return {
+        "id": member.account_id,
+        "payer": payer_id,
+        "from": hour_text(member.from_s),
+        "to": None if member.to_s is None else hour_text(member.to_s),
+        "name": organization.names.get(member.account_id, ""),
+    }
+
+
+class OrganizationStore:
+    """All versions of the organization. Nothing is ever replaced."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._documents = NumberedDocuments(objects, ORGANIZATION_PREFIX)
+
+    def versions(self) -> list[int]:
+        """Numbers of the versions, in order."""
+        return self._documents.numbers()
+
+    def listed(self) -> list[tuple[int, int]]:
+        """Number of each version and the second at which it was written, in order."""
+        return self._documents.listed()
+
+    def newest(self) -> Organization:
+        """The organization in force; version 0, in which each account is its own payer, if none was ever put."""
+        found = self._documents.newest()
+        return Organization() if found is None else _organization(found)
+
+    def get(self, version: int) -> Organization:
+        """One version; version 0 has no payers.
+
+        Raises:
+            ObjectMissingError: There is none.
+            ObjectDamagedError: Its object is no organization.
+        """
+        return Organization() if version == 0 else _organization(self._documents.get(version))
+
+    def put(self, organization: Organization) -> Organization:
+        """Write an organization as the next version.
+
+        Returns:
+            The organization as it was written, or the newest one if that says the same.
+
+        Raises:
+            DocumentRefusedError: It contradicts itself.
+        """
+        read_organization(canonical(organization_value(organization)), "the organization")
+
+        def document(number: int, newest: Numbered | None) -> dict[str, object] | None:
+            made = organization_value(replace(organization, version=number))
+            before = None if newest is None else organization_value(replace(_organization(newest), version=number))
+            return None if made == before else made
+
+        written = self._documents.append(document)
+        return Organization() if written is None else _organization(written)
+
+
+def _organization(found: Numbered) -> Organization:
+    try:
+        read = read_organization(found.body, found.key)
+    except DocumentRefusedError as error:
+        raise ObjectDamagedError(found.key, error.reason) from error
+    if read.version != found.number:
+        raise ObjectDamagedError(found.key, f"it says that it is version {read.version}")
+    return read

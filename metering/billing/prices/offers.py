@@ -1,0 +1,394 @@
+"""A price book with the prices of offer files: what the files say, on top of what the book in force says.
+
+Earlier prices stay, so that an hour of the past has the price that it had. A product that a file no longer has is gone,
+if the file is about its region: it has the region's way out to the internet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from metering.billing.documents import DocumentRefusedError, bytes_of_gb, hour_of_text
+from metering.billing.money import price_of
+from metering.billing.prices.book import NOT_SOLD, Allowance, PriceBook, PriceVersion, Product, Services, Tier
+from metering.billing.prices.document import problems_of
+from metering.billing.rating.payer_prices import traffic_of
+from metering.hours import date_of
+from metering.usage.usage_types import CLOUDFRONT, CLOUDFRONT_SERVICE, INTERNET, TRAFFIC, contract_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from metering.billing.prices.offer_files import Dimension, Offer, OfferProduct, Term
+
+
+# What an offer sells: products with tiers, and allowances, as a price book has them.
+#
+# Products whose usage type begins with `Global-` are no prices: they are what is free each month, over the products
+# that
+# `appliesTo` names. Their price of 0 is the price of nothing else.
+
+
+GLOBAL = "Global-"
+FREE_RATE = "A429C66SYZ.6YS6EN2CT7"
+"""Offer term and rate of free bytes, after the SKU: AWS bills them under the SKU of the region that they left."""
+_END = "Inf"
+_UNITS = ("GB", "GigaBytes")
+"""AWS's two names of 2^30 bytes; transit gateways have the second."""
+_CURRENCY = "USD"
+_NAMES = {"Global-DataTransfer-Out-Bytes": "global-internet-out", "Global-DataTransfer-Regional-Bytes": "regional"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sold:
+    """What one offer sells.
+
+    Attributes:
+        products: By SKU; each has the versions of prices that the file has, mostly one.
+        allowances: Their SKUs are all that the file names, whether known or not.
+        left_out: SKUs of products of one operation, for which another product stands.
+    """
+
+    products: dict[str, Product]
+    allowances: tuple[Allowance, ...]
+    left_out: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def sold_by(offer: Offer, *, effective_s: int | None) -> Sold:
+    """Products and allowances of an offer, with everything that is wrong with them.
+
+    Args:
+        offer: The file.
+        effective_s: Hour from which its prices hold; None for the time that the file gives to each.
+    """
+    reading = _Reading(effective_s)
+    products: dict[str, Product] = {}
+    allowances: list[Allowance] = []
+    left_out = _of_an_operation(offer)
+    for sku, product in offer.products.items():
+        terms = offer.terms.get(sku, ())
+        if not terms:
+            reading.problems.append(f"product {sku}: it has no price on demand")
+        elif product.attributes.usagetype.startswith(GLOBAL):
+            allowances.extend(reading.allowances(offer, product, terms))
+        elif sku not in left_out:
+            products[sku] = reading.product(offer, product, terms)
+    return Sold(
+        products=products,
+        allowances=tuple(allowances),
+        left_out=tuple(sorted(left_out)),
+        problems=tuple(reading.problems),
+    )
+
+
+def _of_an_operation(offer: Offer) -> set[str]:
+    """Products of one operation that another product of their usage type stands for.
+
+    That is the one for every operation. Without one, any of them, if all have the same prices: usage has no operation.
+    Of what is billed beside the transfer, an operation that is free (peering within a zone) is not metered under the
+    usage type of those that are not.
+    """
+    groups: dict[str, list[OfferProduct]] = {}
+    for product in offer.products.values():
+        groups.setdefault(contract_name(product.attributes.usagetype), []).append(product)
+    left_out: set[str] = set()
+    for group in groups.values():
+        of_one = sorted(each.sku for each in group if each.attributes.operation)
+        priced = [sku for sku in of_one if not _is_free(offer, sku)]
+        if priced and all(each.beside for each in group):
+            left_out.update(set(of_one) - set(priced))
+            of_one = priced
+        if len(of_one) < len(group) - len(left_out.intersection(each.sku for each in group)):
+            left_out.update(of_one)
+        elif len({_prices(offer, sku) for sku in of_one}) == 1:
+            left_out.update(of_one[1:])
+    return left_out
+
+
+def _is_free(offer: Offer, sku: str) -> bool:
+    dimensions = [each for term in offer.terms.get(sku, ()) for each in term.price_dimensions.values()]
+    prices = [price for each in dimensions for price in each.price_per_unit.values()]
+    return bool(prices) and not any(price.strip("0.") for price in prices)
+
+
+def _prices(offer: Offer, sku: str) -> frozenset[tuple[str, ...]]:
+    """What a product costs when, without the names of its rates."""
+    return frozenset(
+        (term.effective_date, each.begin_range, each.end_range, each.unit, str(sorted(each.price_per_unit.items())))
+        for term in offer.terms.get(sku, ())
+        for each in term.price_dimensions.values()
+    )
+
+
+class _Reading:
+    """Reads texts, and remembers what is wrong with them."""
+
+    def __init__(self, effective_s: int | None) -> None:
+        self.problems: list[str] = []
+        self._effective_s = effective_s
+
+    def product(self, offer: Offer, product: OfferProduct, terms: tuple[Term, ...]) -> Product:
+        about = product.attributes
+        edge = CLOUDFRONT_SERVICE in (about.servicecode, offer.code)
+        versions = tuple(self._version(product.sku, term) for term in terms)
+        return Product(
+            sku=product.sku,
+            usage_type=contract_name(about.usagetype),
+            # One usage type is two products: EC2's and others' way out of a region, and CloudFront's out of an edge.
+            services=Services(
+                only=frozenset({CLOUDFRONT_SERVICE}) if edge else frozenset(),
+                without=frozenset() if edge else frozenset({CLOUDFRONT_SERVICE}),
+            ),
+            transfer=product.product_family if product.beside else about.transfer_type,
+            from_location=_place(about.from_region_code or about.region_code, about.from_location, edge=edge),
+            to_location=_place(about.to_region_code, about.to_location, edge=False),
+            versions=tuple(sorted(versions, key=lambda version: version.from_s)),
+        )
+
+    def allowances(self, offer: Offer, product: OfferProduct, terms: tuple[Term, ...]) -> Iterator[Allowance]:
+        where = f"product {product.sku} ({product.attributes.usagetype})"
+        for term in terms:
+            dimensions = list(term.price_dimensions.values())
+            if len(dimensions) != 1:
+                self.problems.append(f"{where}: it has {len(dimensions)} prices, and an allowance has one")
+                continue
+            yield from self._allowance(offer, product, term, dimensions[0], where)
+
+    def _allowance(
+        self, offer: Offer, product: OfferProduct, term: Term, dimension: Dimension, where: str
+    ) -> Iterator[Allowance]:
+        tier = self._tier(dimension, where)
+        if not dimension.applies_to:
+            self.problems.append(f"{where}: appliesTo names no product that it is free for")
+        elif tier.price or tier.from_bytes or tier.to_bytes is None:
+            self.problems.append(f"{where}: it is not free from 0 to an end, and so no allowance")
+        else:
+            yield Allowance(
+                id=_allowance_id(offer, product),
+                bytes=tier.to_bytes,
+                skus=tuple(dict.fromkeys(dimension.applies_to)),
+                order="dearest-first",
+                from_s=self._begin(term, where),
+                to_s=None,
+                rate_codes={sku: f"{sku}.{FREE_RATE}" for sku in dimension.applies_to},
+            )
+
+    def _version(self, sku: str, term: Term) -> PriceVersion:
+        where = f"product {sku}"
+        tiers = [self._tier(each, where) for each in term.price_dimensions.values()]
+        return PriceVersion(
+            from_s=self._begin(term, where), tiers=tuple(sorted(tiers, key=lambda tier: tier.from_bytes))
+        )
+
+    def _begin(self, term: Term, where: str) -> int:
+        if self._effective_s is not None:
+            return self._effective_s
+        return self._read(hour_of_text, term.effective_date, f"{where}, effectiveDate")
+
+    def _tier(self, dimension: Dimension, where: str) -> Tier:
+        where = f"{where}, rate {dimension.rate_code}"
+        if dimension.unit not in _UNITS:
+            self.problems.append(f"{where}: the unit is {dimension.unit!r}, and not {_UNITS[0]}")
+        if set(dimension.price_per_unit) != {_CURRENCY}:
+            found = ", ".join(sorted(dimension.price_per_unit)) or "no currency"
+            self.problems.append(f"{where}: the price is in {found}, and not in {_CURRENCY}")
+        end = dimension.end_range
+        return Tier(
+            from_bytes=self._read(bytes_of_gb, dimension.begin_range, f"{where}, beginRange"),
+            to_bytes=None if end == _END else self._read(bytes_of_gb, end, f"{where}, endRange"),
+            price=self._read(price_of, dimension.price_per_unit.get(_CURRENCY, "0"), where),
+            rate_code=dimension.rate_code,
+        )
+
+    def _read(self, read: Callable[[str], int], text: str, where: str) -> int:
+        try:
+            return read(text)
+        except ValueError as error:
+            self.problems.append(f"{where}: {error}")
+            return 0
+
+
+def _place(region: str, location: str, *, edge: bool) -> str:
+    """A location of the contract where it is one, else AWS's name of the place."""
+    if edge:
+        return CLOUDFRONT
+    return region or (INTERNET if location == "External" else location)
+
+
+def _allowance_id(offer: Offer, product: OfferProduct) -> str:
+    usage_type = product.attributes.usagetype
+    edge = CLOUDFRONT_SERVICE in (product.attributes.servicecode, offer.code)
+    name = _NAMES.get(usage_type, usage_type.lower())
+    return f"cloudfront-{name}" if edge else name
+
+
+_INTERNET_OUT = "DataTransfer-Out-Bytes"
+_PARTIAL = (
+    "Import the files of all regions in one call; or --partial: allowances without the products that are unknown."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """A book that is not written yet.
+
+    Attributes:
+        left_out: SKUs of products of one operation, for which another product stands.
+        passed: Usage types of the files, without their regions' prefixes, that are not read: hours, and what is not
+            known here.
+        unknown: SKUs that allowances apply to, and that no file and no book has.
+    """
+
+    book: PriceBook
+    left_out: tuple[str, ...]
+    passed: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def imported(
+    before: PriceBook | None,
+    offers: Sequence[Offer],
+    *,
+    name: str,
+    effective_s: int | None = None,
+    partial: bool = False,
+) -> Imported:
+    """The book that offer files make of the one in force.
+
+    Args:
+        before: The book in force; None if there is none.
+        offers: The files, in any order; several versions of one offer are its history.
+        name: Name of the book.
+        effective_s: Hour from which all prices of the files hold; None for the times that they give.
+        partial: Let allowances apply to fewer products than the files say, if these are not known.
+
+    Raises:
+        DocumentRefusedError: Names every problem of all files.
+    """
+    book = before or PriceBook(name=name, version=0, currency="USD", products=(), not_sold=NOT_SOLD)
+    ordered = sorted(offers, key=lambda offer: (offer.version, offer.name))
+    sold = [sold_by(offer, effective_s=effective_s) for offer in ordered]
+    problems = [
+        f"{offer.name}: {problem}" if len(offers) > 1 else problem
+        for offer, each in zip(ordered, sold, strict=True)
+        for problem in each.problems
+    ]
+    products = dict(book.by_sku)
+    for each in sold:
+        products = _merged(products, each)
+    known = frozenset(products).union(*(offer.skus for offer in ordered))
+    unknown = sorted({sku for each in sold for one in each.allowances for sku in one.skus if sku not in known})
+    if unknown and not partial:
+        problems.append(
+            f"allowances apply to {len(unknown)} products that are in no file and no book, such as {unknown[0]}"
+        )
+    made = replace(
+        book,
+        products=tuple(products.values()),
+        allowances=_allowances(book.allowances, sold, products),
+        source=_source(book, ordered),
+    )
+    problems = problems or problems_of(made)
+    if problems:
+        raise DocumentRefusedError("the import", problems, _PARTIAL if unknown and not partial else "")
+    left_out = tuple(sorted({sku for each in sold for sku in each.left_out}))
+    passed = tuple(sorted({name for offer in ordered for name in offer.passed}))
+    return Imported(book=made, left_out=left_out, passed=passed, unknown=tuple(unknown))
+
+
+def _merged(products: dict[str, Product], sold: Sold) -> dict[str, Product]:
+    covered = {_covering(each) for each in sold.products.values() if _is_way_out(each) or is_beside(each)}
+    kept = {sku: each for sku, each in products.items() if sku in sold.products or _covering(each) not in covered}
+    for sku, product in sold.products.items():
+        versions = kept[sku].versions if sku in kept else ()
+        for version in product.versions:
+            versions = _inserted(versions, version)
+        kept[sku] = replace(product, versions=versions)
+    return kept
+
+
+def _is_way_out(product: Product) -> bool:
+    return traffic_of(product.usage_type) == _INTERNET_OUT
+
+
+def is_beside(product: Product) -> bool:
+    """Whether a product is billed beside the transfer: processing, or peering."""
+    return traffic_of(product.usage_type) in TRAFFIC
+
+
+def _covering(product: Product) -> tuple[str, str]:
+    """What a file has to be about, for the product to be gone if the file lacks it: a region, or all edges.
+
+    Of what is billed beside the transfer, its family in the region: AmazonVPC and AmazonEC2 share them out.
+    """
+    if CLOUDFRONT_SERVICE in product.services.only:
+        return "edges", ""
+    prefix = product.usage_type.removesuffix(traffic_of(product.usage_type))
+    # Pairs of regions name us-east-1, which has no prefix elsewhere.
+    return (product.transfer if is_beside(product) else ""), ("" if prefix == "USE1-" else prefix)
+
+
+def _inserted(versions: tuple[PriceVersion, ...], new: PriceVersion) -> tuple[PriceVersion, ...]:
+    before = [each for each in versions if each.from_s < new.from_s]
+    after = [each for each in versions if each.from_s > new.from_s]
+    if before and before[-1].tiers == new.tiers:
+        return (*before, *after)
+    if after and after[0].tiers == new.tiers:
+        after = after[1:]
+    return (*before, new, *after)
+
+
+def _allowances(
+    before: Iterable[Allowance], sold: Iterable[Sold], products: dict[str, Product]
+) -> tuple[Allowance, ...]:
+    found = {each.id: each for each in before}
+    for each in sold:
+        for new in each.allowances:
+            _put(found, new, decided=each.products.keys())
+    applying = (_applying(each, products) for each in found.values())
+    return tuple(each for each in applying if each.skus)
+
+
+def _put(found: dict[str, Allowance], new: Allowance, *, decided: Iterable[str]) -> None:
+    """Put an allowance of a file, which decides about its own products; those of other regions stay."""
+    names = [name for name, each in found.items() if name == new.id or name.startswith(f"{new.id}-from-")]
+    old = next((found[name] for name in names if found[name].to_s is None), None)
+    if old is None:
+        found[new.id] = new
+        return
+    skus = tuple(sorted((set(old.skus) - set(decided)) | set(new.skus)))
+    rates = {**old.rate_codes, **new.rate_codes}
+    if old.bytes == new.bytes:
+        found[old.id] = replace(old, skus=skus, rate_codes=rates)
+    elif new.from_s <= old.from_s:
+        found[old.id] = replace(new, id=old.id, skus=skus, rate_codes=rates)
+    else:
+        found[old.id] = replace(old, to_s=new.from_s)
+        name = f"{new.id}-from-{date_of(new.from_s)}"
+        found[name] = replace(new, id=name, skus=skus, rate_codes=rates)
+
+
+def _applying(allowance: Allowance, products: dict[str, Product]) -> Allowance:
+    skus = tuple(sku for sku in allowance.skus if sku in products)
+    return replace(allowance, skus=skus, rate_codes={sku: allowance.rate_codes[sku] for sku in skus})
+
+
+def _source(book: PriceBook, offers: Sequence[Offer]) -> dict[str, object]:
+    """Where the prices come from: version and digest of the newest file of each region of an offer."""
+    files = book.source.get("files")
+    found: dict[str, object] = dict(files) if isinstance(files, dict) else {}
+    for offer in offers:
+        found[f"{offer.code} {_about(offer)}"] = {"version": offer.version, "sha256": offer.sha256}
+    return {"kind": "aws-offer", "files": found}
+
+
+def _about(offer: Offer) -> str:
+    """The region that a file is about: that of its way out to the internet, or of what is billed beside that."""
+    regions = {
+        each.attributes.from_region_code or each.attributes.region_code or each.attributes.from_location
+        for each in offer.products.values()
+        if each.beside or traffic_of(each.attributes.usagetype) == _INTERNET_OUT
+    }
+    return next(iter(regions)) if len(regions) == 1 else "all"

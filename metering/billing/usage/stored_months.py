@@ -1,0 +1,381 @@
+"""Months as they are stored: open from lake and staging, read once; closed from their frozen totals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from metering.billing.usage.columns import SCHEMA, Spool, lines_of, only, summed, table_of
+from metering.billing.usage.months import Late, Sold, UsageLine, line_of, merged
+from metering.hours import month_bounds_s
+from metering.lake.ports import USAGE_COLUMNS, FrozenReader, RowQuery, TotalsReader, usage_of
+from metering.ledger.booked_hours import HourState, LakeFile
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
+from metering.units import DAY_S
+from metering.usage.totals import Total, UsageKey, add_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from metering.lake.view import LakeView
+    from metering.ledger.periods import FrozenMonth
+
+
+# Rows of a day's hours that wait for their sum.
+_DAY_ROWS = 500_000
+
+
+class LakeMonth:
+    """A `RegionMonth` of an open month. Its rows are in temporary files: close it.
+
+    Attributes:
+        region, month: As the port has them.
+        digest: An open month has none.
+    """
+
+    digest = ""
+
+    def __init__(self, *, region: str, month: str) -> None:
+        self.region = region
+        self.month = month
+        self._hours, self._days, self._late = Spool(), Spool(), Spool()
+        self._accounts: set[str] = set()
+
+    @classmethod
+    def read(
+        cls,
+        view: LakeView,
+        *,
+        region: str,
+        month: str,
+        accounts: frozenset[str] = frozenset(),
+        totals: TotalsReader | None = None,
+        on_hour: Callable[[int, int], None] = lambda _done, _of: None,
+    ) -> LakeMonth:
+        """Read the month hour by hour, as one consistent state each.
+
+        Args:
+            view: The region's rows.
+            region: Its name.
+            month: `2026-11`.
+            accounts: Read only these; none: all.
+            totals: Reads the totals of lake files, which are far fewer than their rows. None: rows are read.
+            on_hour: Told how many hours are done, and how many there are.
+
+        Raises:
+            UnavailableError: An hour could not be read.
+        """
+        read = cls(region=region, month=month)
+        source = _Hours(view, totals, accounts)
+        first_s, after_s = month_bounds_s(month)
+        try:
+            hours = view.hours(from_s=first_s, to_s=after_s)
+            day = _Day()
+            for done, hour_s in enumerate(hours):
+                on_hour(done, len(hours))
+                if day.begins(hour_s):
+                    read._keep_day(day)
+                    day = _Day()
+                day.add(hour_s, read._keep_hour(hour_s, source.usage(hour_s)))
+            read._keep_day(day)
+        except BaseException:
+            read.close()
+            raise
+        return read
+
+    def close(self) -> None:
+        """Remove the temporary files."""
+        for spool in (self._hours, self._days, self._late):
+            spool.close()
+
+    def accounts(self) -> Iterator[str]:
+        return iter(sorted(self._accounts))
+
+    def day_lines(self, accounts: frozenset[str] | None = None) -> Iterator[UsageLine]:
+        for batch in self.day_batches(accounts):
+            yield from lines_of(batch)
+
+    def day_batches(
+        self, accounts: frozenset[str] | None = None, columns: Sequence[str] = SCHEMA.names
+    ) -> Iterator[pa.RecordBatch]:
+        """The same in columns, day by day."""
+        for day_s in self._days.parts():
+            for batch in self._days.batches(day_s):
+                yield only(batch, accounts, None).select(list(columns))
+
+    def hour_lines(
+        self,
+        accounts: frozenset[str] | None = None,
+        *,
+        day_s: int | None = None,
+        sold: frozenset[Sold] | None = None,
+    ) -> Iterator[UsageLine]:
+        for batch in self.hour_batches(accounts, day_s=day_s, sold=sold):
+            yield from lines_of(batch)
+
+    def hour_batches(
+        self,
+        accounts: frozenset[str] | None = None,
+        *,
+        day_s: int | None = None,
+        sold: frozenset[Sold] | None = None,
+        hour_s: int | None = None,
+        columns: Sequence[str] = SCHEMA.names,
+    ) -> Iterator[pa.RecordBatch]:
+        """The same in columns."""
+        for part_s in self._hours.parts():
+            if hour_s in {None, part_s} and (day_s is None or day_s <= part_s < day_s + DAY_S):
+                for batch in self._hours.batches(part_s):
+                    yield only(batch, accounts, sold).select(list(columns))
+
+    def late(self, accounts: frozenset[str] | None = None) -> Iterator[Late]:
+        for hour_s in self._late.parts():
+            for batch in self._late.batches(hour_s):
+                yield from (Late(hour_s, line) for line in lines_of(only(batch, accounts, None)))
+
+    def _keep_hour(self, hour_s: int, usage: Mapping[UsageKey, Total]) -> pa.Table:
+        """Keep the rows of an hour in the order of rating; returns those that correct nothing."""
+        own: list[UsageLine] = []
+        late: list[UsageLine] = []
+        for key, total in usage.items():
+            if key.account_id != CANARY_ACCOUNT_ID:
+                self._accounts.add(key.account_id)
+                (own if key.corrects_s is None else late).append(line_of(key, total))
+        table = table_of(sorted(own))
+        self._hours.add(hour_s, table)
+        if late:
+            self._late.add(hour_s, table_of(sorted(late)))
+        return table
+
+    def _keep_day(self, day: _Day) -> None:
+        if day.day_s is not None:
+            self._days.add(day.day_s, day.table())
+
+
+@dataclass(frozen=True)
+class _Hours:
+    """Usage of hours: of published files by their totals, of staging objects by their rows."""
+
+    view: LakeView
+    totals: TotalsReader | None
+    accounts: frozenset[str]
+
+    def usage(self, hour_s: int) -> Mapping[UsageKey, Total]:
+        """Usage of an hour, as one consistent state."""
+        return self.view.read(hour_s, self._of)
+
+    def _of(self, state: HourState) -> dict[UsageKey, Total]:
+        where = (("account_id", self.accounts),) if self.accounts else ()
+        query = RowQuery(columns=USAGE_COLUMNS, where=where)
+        if self.totals is None:
+            return usage_of(state.hour_s, self.view.reader.totals(state.sources, query))
+        staged = [source for source in state.sources if source.staged]
+        found = usage_of(state.hour_s, self.view.reader.totals(staged, query)) if staged else {}
+        for source in state.sources:
+            if not source.staged:
+                file = LakeFile(key=source.key, rows=source.rows, bytes=source.bytes)
+                add_totals(found, {key: total for key, total in self.totals.of(file) if self._takes(key)})
+        return found
+
+    def _takes(self, key: UsageKey) -> bool:
+        return not self.accounts or key.account_id in self.accounts
+
+
+class _Day:
+    """Sums the hours of a day, in parts. Mutable."""
+
+    def __init__(self) -> None:
+        self.day_s: int | None = None
+        self._tables: list[pa.Table] = []
+        self._rows = 0
+
+    def begins(self, hour_s: int) -> bool:
+        """Whether the hour belongs to a later day."""
+        return self.day_s is not None and hour_s >= self.day_s + DAY_S
+
+    def add(self, hour_s: int, table: pa.Table) -> None:
+        self.day_s = hour_s - hour_s % DAY_S
+        day = pa.repeat(pa.scalar(self.day_s, pa.int64()), table.num_rows)
+        self._tables.append(table.set_column(0, "hour_s", day))
+        self._rows += table.num_rows
+        if self._rows > _DAY_ROWS and len(self._tables) > 1:
+            self._tables = [self.table()]
+            self._rows = self._tables[0].num_rows
+
+    def table(self) -> pa.Table:
+        return summed(pa.concat_tables(self._tables))
+
+
+if TYPE_CHECKING:
+
+    class FrozenTables(FrozenReader, Protocol):
+        """Reads closed months in columns, too: names, `hour`, `corrects` and `bytes`."""
+
+        def day_tables(
+            self,
+            frozen: FrozenMonth,
+            accounts: Collection[str] | None = None,
+            columns: Sequence[str] | None = None,
+        ) -> Iterator[pa.Table]: ...
+
+        def hour_tables(
+            self,
+            frozen: FrozenMonth,
+            hour_s: int,
+            accounts: Collection[str] | None = None,
+            columns: Sequence[str] | None = None,
+        ) -> Iterator[pa.Table]: ...
+
+
+# Rows of so few accounts are read whole and sorted: an account has some ten thousand in a month.
+_FEW_ACCOUNTS = 20
+_MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedMonth:
+    """A `RegionMonth` that is closed.
+
+    Attributes:
+        frozen: Its manifest.
+        reader: Reads its totals.
+    """
+
+    region: str
+    frozen: FrozenMonth
+    reader: FrozenTables
+
+    @property
+    def month(self) -> str:
+        return self.frozen.month
+
+    @property
+    def digest(self) -> str:
+        return self.frozen.digest
+
+    def accounts(self) -> Iterator[str]:
+        found: set[str] = set()
+        for table in self.reader.day_tables(self.frozen, None, ("account_id",)):
+            found.update(pc.unique(table.column("account_id").cast(pa.string())).to_pylist())
+        return iter(sorted(found - {CANARY_ACCOUNT_ID}))
+
+    def day_lines(self, accounts: frozenset[str] | None = None) -> Iterator[UsageLine]:
+        for batch in self.day_batches(accounts):
+            yield from lines_of(batch)
+
+    def day_batches(
+        self, accounts: frozenset[str] | None = None, columns: Sequence[str] = SCHEMA.names
+    ) -> Iterator[pa.RecordBatch]:
+        """The same in columns."""
+        for table in self.reader.day_tables(self.frozen, accounts, _stored(columns)):
+            yield from _own(table, columns)
+
+    def hour_lines(
+        self,
+        accounts: frozenset[str] | None = None,
+        *,
+        day_s: int | None = None,
+        sold: frozenset[Sold] | None = None,
+    ) -> Iterator[UsageLine]:
+        if accounts is not None and len(accounts) <= _FEW_ACCOUNTS:
+            yield from merged(sorted(self._of_accounts(accounts, day_s, sold)))
+            return
+        for hour_s in self._hours(day_s):
+            lines = [line for batch in self._hour(hour_s, accounts, sold) for line in lines_of(batch)]
+            yield from merged(sorted(lines))
+
+    def hour_batches(
+        self,
+        accounts: frozenset[str] | None = None,
+        *,
+        day_s: int | None = None,
+        sold: frozenset[Sold] | None = None,
+        hour_s: int | None = None,
+        columns: Sequence[str] = SCHEMA.names,
+    ) -> Iterator[pa.RecordBatch]:
+        """The same in columns, hour by hour."""
+        for each_s in self._hours(day_s):
+            if hour_s in {None, each_s}:
+                yield from self._hour(each_s, accounts, sold, columns)
+
+    def late(self, accounts: frozenset[str] | None = None) -> Iterator[Late]:
+        # Sums of days say in a moment whether there is anything.
+        days = self._late_days(accounts)
+        for hour in self.frozen.hours:
+            if hour.hour_s - hour.hour_s % DAY_S in days:
+                for key, total in self.reader.hour(self.frozen, hour.hour_s, accounts):
+                    if key.corrects_s is not None and key.account_id != CANARY_ACCOUNT_ID:
+                        yield Late(hour.hour_s, line_of(key, total))
+
+    def _late_days(self, accounts: frozenset[str] | None) -> frozenset[int]:
+        found: set[int] = set()
+        for table in self.reader.day_tables(self.frozen, accounts, ("account_id", "hour", "corrects")):
+            late = table.filter(pc.is_valid(table.column("corrects")))
+            found.update(_seconds(late).to_pylist())
+        return frozenset(found)
+
+    def _of_accounts(
+        self, accounts: frozenset[str], day_s: int | None, sold: frozenset[Sold] | None
+    ) -> Iterator[UsageLine]:
+        for key, total in self.reader.account_rows(self.frozen, accounts):
+            if _counts(key, day_s) and (sold is None or Sold(key.service, key.usage_type) in sold):
+                yield line_of(key, total)
+
+    def _hours(self, day_s: int | None) -> Iterator[int]:
+        for hour in self.frozen.hours:
+            if day_s is None or day_s <= hour.hour_s < day_s + DAY_S:
+                yield hour.hour_s
+
+    def _hour(
+        self,
+        hour_s: int,
+        accounts: frozenset[str] | None,
+        sold: frozenset[Sold] | None,
+        columns: Sequence[str] = SCHEMA.names,
+    ) -> Iterator[pa.RecordBatch]:
+        for table in self.reader.hour_tables(self.frozen, hour_s, accounts, _stored(columns)):
+            narrow = table if sold is None else _of_types(table, {each.usage_type for each in sold})
+            for batch in _own(narrow, columns):
+                yield only(batch, None, sold)
+
+
+def _counts(key: UsageKey, day_s: int | None) -> bool:
+    if key.corrects_s is not None or key.account_id == CANARY_ACCOUNT_ID:
+        return False
+    return day_s is None or day_s <= key.hour_s < day_s + DAY_S
+
+
+def _of_types(table: pa.Table, usage_types: set[str]) -> pa.Table:
+    """Rows of some usage types. Names are compared once each, before any text is made of them."""
+    place = table.column_names.index("usage_type")
+    parts = []
+    for batch in table.to_batches():
+        column = batch.column(place)
+        wanted = [number for number, name in enumerate(column.dictionary.to_pylist()) if name in usage_types]
+        parts.append(batch.filter(pc.is_in(column.indices, value_set=pa.array(wanted, column.indices.type))))
+    return pa.Table.from_batches(parts, schema=table.schema)
+
+
+def _stored(columns: Sequence[str]) -> list[str]:
+    """Columns of the month's objects that give columns of lines."""
+    names = {"account_id", "corrects", *("hour" if name == "hour_s" else name for name in columns)}
+    return sorted(names)
+
+
+def _own(table: pa.Table, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Rows that correct nothing, with columns of lines; without those of the canary."""
+    if table.column("corrects").null_count < table.num_rows:
+        table = table.filter(pc.is_null(table.column("corrects")))
+    accounts = table.column("account_id")
+    if any(CANARY_ACCOUNT_ID in chunk.dictionary.to_pylist() for chunk in accounts.chunks):
+        table = table.filter(pc.not_equal(accounts.cast(pa.string()), CANARY_ACCOUNT_ID))
+    values = [_seconds(table) if name == "hour_s" else table.column(name) for name in columns]
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
+    yield from pa.Table.from_arrays(values, names=list(columns)).cast(schema).to_batches()
+
+
+def _seconds(table: pa.Table) -> pa.ChunkedArray:
+    return pc.divide(table.column("hour").cast(pa.int64()), _MICROSECONDS)

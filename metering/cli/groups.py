@@ -1,0 +1,291 @@
+"""The kinds of commands and groups that the command line is made of: their help, and families imported when named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from enum import Enum
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from typer import TyperException
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.main import get_group_from_info
+from typer.models import TyperInfo
+
+from metering.cli.failures import WrongUsageError
+from metering.cli.families import FAMILIES, Family
+from metering.cli.help.page import names, page, root_page
+
+if TYPE_CHECKING:
+    import typer
+    from typer._click import Command, Context, HelpFormatter, Parameter
+    from typer._click.shell_completion import CompletionItem
+
+
+_EXTRA = re.compile(r"Got unexpected extra argument(?:\(s\)|s)? \((.*)\)")
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+# The longest list of names that a sentence gives.
+_MOST_NAMES = 12
+_DRAW = "It was removed: `metering serve` draws reports, and a notebook draws what metering.connect answers."
+_OWN_FILE = "It was removed: log files of AWS never grow. Put the new lines of a file of your own into another file."
+# What took the place of a removed option or command, for one release.
+_REMOVED = {
+    "budget forecast --backtest": "It was removed: forecasts are tried in development, load_tests.billing.backtest.",
+    "cost --blended": "It was removed: exports in CUR have blended costs, metering export cur.",
+    "cost --plot": _DRAW,
+    "ingest --append": _OWN_FILE,
+    "logs verify": "It was removed: `metering logs coverage` names what is missing, and `metering ingest` meters it.",
+    "report usage --plot": _DRAW,
+}
+
+
+def explained(error: typer.TyperException) -> WrongUsageError:
+    """The error of Typer's parser in a sentence."""
+    context: Context | None = getattr(error, "ctx", None)
+    return WrongUsageError(_sentence(error, context), _see(context))
+
+
+def is_bare(error: typer.TyperException) -> bool:
+    """Whether a group was named without anything after it, which Typer answers with its help page."""
+    return type(error).__name__ == "NoArgsIsHelpError"
+
+
+def _lacks_command(error: typer.TyperException) -> bool:
+    return is_bare(error) or error.message == "Missing command."
+
+
+def no_such_command(group: TyperGroup, context: Context, name: str) -> WrongUsageError:
+    """The error for a word that is none of a group's commands."""
+    known = group.list_commands(context)
+    return WrongUsageError(
+        f"{context.command_path} has no command {name}.{_meant(name, known, context)}",
+        _see(context),
+    )
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like `name`, whatever dashes it begins with; None if none is."""
+    bare = {each.lstrip("-"): each for each in known}
+    found = get_close_matches(name.lstrip("-").lower(), bare, n=1)
+    return bare[found[0]] if found else None
+
+
+def _meant(name: str, known: Iterable[str], context: Context) -> str:
+    removed = _REMOVED.get(f"{context.command_path.partition(' ')[2]} {name}")
+    if removed is not None:
+        return f" {removed}"
+    names_known = list(known)
+    near = nearest(name, names_known)
+    if near is not None:
+        return f" Did you mean {near}?"
+    return f" It has: {', '.join(names_known)}." if len(names_known) <= _MOST_NAMES else ""
+
+
+def _see(context: Context | None) -> str:
+    return f"See: {context.command_path if context else 'metering'} --help"
+
+
+def _sentence(error: typer.TyperException, context: Context | None) -> str:
+    option = getattr(error, "option_name", None)
+    if isinstance(option, str) and context is not None:
+        return _of_option(error, option, context)
+    parameter = getattr(error, "param", None)
+    if isinstance(parameter, TyperArgument | TyperOption):
+        return _of_value(error, parameter)
+    if context is not None and isinstance(context.command, TyperGroup) and _lacks_command(error):
+        return f"{context.command_path} needs one of its commands."
+    extra = _EXTRA.match(error.message)
+    if context is not None and extra is not None:
+        takes = [names(each) for each in context.command.get_params(context) if isinstance(each, TyperArgument)]
+        return f"{extra[1]} is too much: {context.command_path} takes {', '.join(takes) or 'options only'}."
+    return _one_line(error.message)
+
+
+def _of_option(error: typer.TyperException, name: str, context: Context) -> str:
+    """An option that does not exist, or has a value too many or too few."""
+    own = [each for each in context.command.get_params(context) if isinstance(each, TyperOption) and not each.hidden]
+    options = {spelled: each for each in own for spelled in (*each.opts, *each.secondary_opts)}
+    known = options.get(name)
+    if known is None:
+        long = [spelled for spelled in options if spelled.startswith("--")]
+        return f"{context.command_path} has no option {name}.{_meant(name, long, context)}"
+    if known.is_flag:
+        return f"{name} takes no value."
+    return f"{name} needs a value: {names(known)}."
+
+
+def _of_value(error: typer.TyperException, parameter: TyperArgument | TyperOption) -> str:
+    """A value that is missing or is not what the parameter takes."""
+    said = max((*parameter.opts, names(parameter).split()[-1]), key=lambda name: name.startswith("--"))
+    name = names(parameter) if isinstance(parameter, TyperArgument) else said
+    if type(error).__name__ == "MissingParameter":
+        return f"{name} is missing. {parameter.help or ''}".strip()
+    value = _given(error)
+    wanted = _wanted(parameter)
+    if wanted is None:
+        return f"{name}{value}: {_one_line(error.message)}"
+    return f"{name}{value} is not {wanted}."
+
+
+def _given(error: BaseException) -> str:
+    """The value that was refused, if the error tells it."""
+    details = getattr(error.__cause__, "errors", None)
+    problems = details() if callable(details) else []
+    first = problems[0] if problems else {}
+    value = first.get("input") if isinstance(first, Mapping) else None
+    return "" if value is None else f" {value.value if isinstance(value, Enum) else value}"
+
+
+def _wanted(parameter: TyperArgument | TyperOption) -> str | None:
+    """What the parameter takes: one of its choices, or a number of its range."""
+    described = parameter.type_descriptor
+    if described.choices:
+        choices = [str(each.value if isinstance(each, Enum) else each) for each in described.choices]
+        return f"one of: {', '.join(choices)}"
+    kind = _KINDS.get(described.annotation)
+    if kind is None:
+        return None
+    least, most = parameter.min, parameter.max
+    if least is not None and most is not None:
+        return f"{kind} from {least} to {most}"
+    if least is not None:
+        return f"{kind} of at least {least}"
+    return kind if most is None else f"{kind} of at most {most}"
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if line.endswith((".", "?", "!")) else f"{line}."
+
+
+_COMMANDS = "metering.cli.commands"
+
+
+class QuickOption(TyperOption):
+    """An option that is not given, or is text, is taken as it is: what Typer converts values with is slow to import.
+
+    An empty text is refused: it is a variable of a script that was not set, and leaving it out may mean another place.
+    """
+
+    def process_value(self, ctx: Context, value: object) -> object:
+        if any(isinstance(each, str) and not each.strip() for each in _each(value)):
+            raise WrongUsageError(f"{self.opts[-1]} is empty.", "Give it a value, or leave it out.")
+        text = self.type_descriptor.annotation is str and isinstance(value, str)
+        if text or (value is None and not self.required):
+            return value if self.callback is None else self.callback(ctx, self, value)
+        return super().process_value(ctx, value)
+
+
+def _each(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _quick(parameters: list[Parameter]) -> list[Parameter]:
+    """Make options quick. Typer builds them itself, and lets nobody choose their class."""
+    for parameter in parameters:
+        if type(parameter) is TyperOption:
+            parameter.__class__ = QuickOption
+    return parameters
+
+
+@contextmanager
+def _placed(context: Context) -> Iterator[None]:
+    """Say of an error of the parser in which command it is; Typer leaves that out of some."""
+    try:
+        yield
+    except TyperException as error:
+        if getattr(error, "ctx", None) is None:
+            error.ctx = context  # type: ignore[attr-defined]  # of every error of the parser
+        raise
+
+
+class OneCommand(TyperCommand):
+    """A command with a help page of ours."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        with _placed(ctx):
+            return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: Context) -> list[Parameter]:
+        return _quick(super().get_params(ctx))
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        formatter.write(page(self, ctx))
+
+
+class CommandGroup(TyperGroup):
+    """A family of commands with a help page of ours, which names the nearest to a command that it does not have."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        with _placed(ctx):
+            return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: Context) -> list[Parameter]:
+        return _quick(super().get_params(ctx))
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        formatter.write(page(self, ctx))
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise no_such_command(self, ctx, args[0])
+        return super().resolve_command(ctx, args)
+
+
+class LoadedFamilies(MutableMapping[str, "Command"]):
+    """Families by name, each imported when it is first asked for. Mutable."""
+
+    def __init__(self, families: Sequence[Family]) -> None:
+        self._listed = {family.name: family for family in families}
+        self._loaded: dict[str, Command] = {}
+
+    def __getitem__(self, name: str) -> Command:
+        if name not in self._loaded:
+            self._loaded[name] = _load(self._listed[name])
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: Command) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._listed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._listed)
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+
+class RootGroup(CommandGroup):
+    """`metering` itself. Its help and its completion import no family."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**{**settings, "commands": LoadedFamilies(FAMILIES)})  # type: ignore[arg-type]  # typer's own settings, passed on
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        formatter.write(root_page(self, ctx, FAMILIES))
+
+    def shell_complete(self, ctx: Context, incomplete: str) -> list[CompletionItem]:
+        from typer._click.shell_completion import CompletionItem
+
+        found = [family for family in FAMILIES if family.name.startswith(incomplete)]
+        # The options; the way of a group would import every family to say what it is.
+        options = TyperCommand.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(family.name, help=family.about) for family in found), *options]
+
+
+def _load(family: Family) -> Command:
+    """Import a family, or a command that stands alone."""
+    module, _, attribute = family.place.partition(":")
+    app: typer.Typer = getattr(import_module(f"{_COMMANDS}.{module}"), attribute)
+    group = get_group_from_info(
+        TyperInfo(app, name=family.name, cls=CommandGroup),
+        pretty_exceptions_short=False,
+        suggest_commands=True,
+        rich_markup_mode=None,
+    )
+    return group.commands[family.name] if family.alone else group

@@ -1,0 +1,315 @@
+"""A run of `metering ingest` over files, with its progress and its outcomes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Lock
+from typing import TYPE_CHECKING
+
+from metering.cli.command import Session, progress, say
+from metering.cli.failures import CommandFailedError, CommandStoppedError, WrongUsageError, first_interrupt_noted
+from metering.onramps.ingest.outcomes import FileOutcome, RunTotals, outcome_of_taken
+from metering.onramps.ingest.trial import Chosen, Overlap, Target, Trial, chosen, outcomes
+from metering.onramps.kinds import KINDS, LogKind
+from metering.onramps.reading import Block, ReadSettings
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from metering.onramps.context.store import Timeline
+    from metering.onramps.ingest.taking import LogIngest
+    from metering.onramps.sources import Bills
+
+
+_S3 = "s3://"
+
+
+# Names that are kept of those that are no UTF-8.
+_MOST_UNNAMED = 10_000
+
+
+@dataclass(slots=True)
+class Unnamed:
+    """Paths that are no UTF-8, whose files can have no key, and so are not read. Mutable: listings add to it."""
+
+    paths: dict[str, None] = field(default_factory=dict)
+
+    def add(self, path: str) -> None:
+        """Note a path, if it is not one of too many."""
+        if len(self.paths) < _MOST_UNNAMED:
+            self.paths[path] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What is to be ingested.
+
+    Attributes:
+        targets: Files, folders and prefixes.
+        since_s: Only files from this time on, in epoch seconds; None for all.
+        kind: Kind of the files, or its name; None if their names decide.
+        fields: Fields of text without a header line; empty if it has one.
+        bills: Whom their lines may bill.
+        without_context_flow_log: Flow log that no other one overlaps; empty if there is none.
+        contexts: Folder with contexts; None for those of the stage.
+        jobs: Files that are read at a time.
+    """
+
+    targets: Sequence[Target]
+    since_s: int | None
+    kind: LogKind | str | None
+    fields: tuple[str, ...]
+    bills: Bills
+    without_context_flow_log: str
+    contexts: Path | None
+    jobs: int
+
+    @property
+    def settings(self) -> ReadSettings:
+        return ReadSettings(fields=self.fields)
+
+    def files(self) -> Iterator[Chosen]:
+        """The files, one at a time."""
+        for target in self.targets:
+            yield from chosen(target, KINDS, kind=self.kind, since_s=self.since_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What there is to be read.
+
+    Attributes:
+        files: Number of files that are read.
+        stored_bytes: Their size as stored.
+        left_out: Number of files whose names are those of no log that is metered.
+    """
+
+    files: int
+    stored_bytes: int
+    left_out: int
+
+
+def surveyed(choice: Choice) -> Survey:
+    """Count the files of a choice, by a listing of which nothing is held."""
+    files = stored_bytes = left_out = 0
+    for each in choice.files():
+        if each.left_out is None:
+            files += 1
+            stored_bytes += each.info.size_bytes
+        else:
+            left_out += 1
+    return Survey(files=files, stored_bytes=stored_bytes, left_out=left_out)
+
+
+def targets_of(texts: Sequence[str], session: Session, unnamed: Unnamed | None = None) -> tuple[Target, ...]:
+    """The targets that a person typed.
+
+    Args:
+        texts: Files, folders and prefixes.
+        session: Where buckets are.
+        unnamed: Gets the paths whose names are no UTF-8.
+
+    Raises:
+        WrongUsageError: A text is no place.
+        CommandFailedError: There is no such file.
+    """
+    return tuple(
+        _in_bucket(text, session) if text.startswith(_S3) else _on_disk(text, unnamed or Unnamed()) for text in texts
+    )
+
+
+def _on_disk(text: str, unnamed: Unnamed) -> Target:
+    from metering.adapters.folders import FolderLogStore
+
+    path = Path(text)
+    if path.is_dir():
+        return Target(store=FolderLogStore(path, unnamed=unnamed.add), prefix="")
+    if path.is_file():
+        return Target(store=FolderLogStore(path.parent), prefix=path.name, single=True)
+    raise CommandFailedError(f"There is no file or folder {text}.", "A bucket is named as s3://bucket/prefix.")
+
+
+def _local_endpoint(session: Session) -> str | None:
+    """Endpoint of the local emulator, if the stage is there and it runs."""
+    from metering.adapters.emulator_state import running_endpoint
+    from metering.fleet.settings.bases import runs_on_emulator
+
+    return running_endpoint() if runs_on_emulator(session.stage) else None
+
+
+def _in_bucket(text: str, session: Session) -> Target:
+    # Slow to import: only for those who read a bucket.
+    from metering.wiring.onramps import log_bucket
+
+    bucket, _, prefix = text.removeprefix(_S3).partition("/")
+    if not bucket:
+        raise WrongUsageError(f"{text} names no bucket.", "Write it as s3://bucket/prefix.")
+    # Logs lie where their owner keeps them: on AWS, also if the stage is on an emulator, unless an endpoint is named.
+    endpoint = session.named_endpoint or os.environ.get("AWS_ENDPOINT_URL") or None
+    if endpoint is None and (local := _local_endpoint(session)):
+        say(f"{text} is read from AWS. If it is a bucket of the local emulator: --endpoint {local}")
+    store = log_bucket(bucket, os.environ, region=session.region_name, endpoint=endpoint)
+    first = next(iter(store.list(prefix)), None)
+    return Target(store=store, prefix=prefix, single=first is not None and first.key == prefix)
+
+
+STOPPED = CommandStoppedError(
+    "You stopped it.",
+    "Nothing is lost, and nothing is counted twice: the same command goes on where this one ended. A dry run, which "
+    "keeps nothing, begins again.",
+)
+
+
+class Reading:
+    """Notes each block that any thread reads.
+
+    Attributes:
+        lines: Lines that were read.
+        seconds: Time since the start.
+    """
+
+    def __init__(self, bar: Progress, task: TaskID, stopped: Event) -> None:
+        self._bar = bar
+        self._task = task
+        self._stopped = stopped
+        self._lock = Lock()
+        self._began = time.monotonic()
+        self.lines = 0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    @contextmanager
+    def file(self, size_bytes: int) -> Iterator[Callable[[Block[object]], None]]:
+        """What watches the blocks of one file of that size as stored.
+
+        Raises:
+            CommandStoppedError: The person asked for the end.
+        """
+        before = 0
+        if self._stopped.is_set():
+            raise STOPPED
+
+        def watch(block: Block[object]) -> None:
+            nonlocal before
+            if self._stopped.is_set():
+                raise STOPPED
+            with self._lock:
+                self.lines += block.balance.lines
+                # A file may be read twice, and one that is cut to its beginning counts its unpacked bytes.
+                upto = min(size_bytes, max(before, block.read_bytes))
+                self._bar.update(self._task, advance=upto - before, speed=self.speed)
+            before = upto
+
+        yield watch
+        with self._lock:
+            # A file that is known already is not read again.
+            self._bar.update(self._task, advance=size_bytes - before, speed=self.speed)
+
+    @property
+    def speed(self) -> str:
+        return f"{self.lines / max(self.seconds, 0.001):,.0f} lines/s"
+
+
+@contextmanager
+def reading(total_bytes: int, stopped: Event) -> Iterator[Reading]:
+    """Show a bar of the bytes that are read."""
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TextColumn("{task.fields[speed]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with progress(*columns) as bar:
+        yield Reading(bar, bar.add_task("reading", total=total_bytes, speed=""), stopped)
+
+
+Watch = Callable[[Block[object]], None]
+Work = Callable[[Chosen, Watch], FileOutcome]
+
+
+@dataclass(slots=True, kw_only=True)
+class Ran:
+    """What a run has come to. Mutable: it is filled while it runs.
+
+    Attributes:
+        totals: Sums over its files.
+        files: Outcomes of the files, if they are asked for.
+        lines: Lines that were read.
+        seconds: How long it took.
+    """
+
+    totals: RunTotals = field(default_factory=RunTotals)
+    files: list[FileOutcome] = field(default_factory=list)
+    lines: int = 0
+    seconds: float = 0.0
+
+
+def taking(ingest: LogIngest, choice: Choice) -> Work:
+    """The work of a real run: each file is taken."""
+
+    def take(chosen: Chosen, watch: Watch) -> FileOutcome:
+        taken = ingest.take(
+            chosen.store,
+            chosen.info.key,
+            etag=chosen.info.etag,
+            bills=choice.bills,
+            kind=choice.kind,
+            settings=choice.settings,
+            without_context_flow_log=choice.without_context_flow_log,
+            watch=watch,
+        )
+        return outcome_of_taken(taken, chosen.info.size_bytes)
+
+    return take
+
+
+def measuring(timeline: Timeline, choice: Choice, overlap: Overlap | None = None) -> Work:
+    """The work of a dry run: each file is measured; `overlap` looks for traffic that two flow logs see."""
+    trial = Trial(
+        kinds=KINDS,
+        timeline=timeline,
+        settings=choice.settings,
+        kind=choice.kind,
+        bills=choice.bills,
+        overlap=overlap,
+    )
+    return trial.outcome
+
+
+def run(choice: Choice, survey: Survey, work: Work, ran: Ran, *, most_files: int) -> None:
+    """Do the work for each file of a choice.
+
+    Args:
+        choice: What is to be done.
+        survey: What there is, for the bar.
+        work: Does it for one file.
+        ran: Gets what it comes to.
+        most_files: Outcomes of files that are kept.
+
+    Raises:
+        CommandStoppedError: The person pressed Ctrl-C. What was done stays done.
+    """
+    with first_interrupt_noted() as stopped, reading(survey.stored_bytes, stopped) as bar:
+
+        def done(chosen: Chosen) -> FileOutcome:
+            with bar.file(chosen.info.size_bytes) as watch:
+                return work(chosen, watch)
+
+        for outcome in outcomes(choice.files(), done, jobs=choice.jobs):
+            told = ran.totals.add(outcome)
+            if len(ran.files) < most_files:
+                ran.files.append(told)
+            ran.lines, ran.seconds = bar.lines, bar.seconds
+            if stopped.is_set():
+                raise STOPPED

@@ -1,0 +1,228 @@
+"""Options of commands that deploy a stage or work with its settings, and the stage's home region."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metering.cli.connecting import no_answer
+from metering.cli.failures import WrongUsageError
+from metering.errors import SettingsError, UnavailableError
+from metering.fleet.settings.bases import SAFEST, STAGES, runs_on_emulator
+from metering.usage.usage_types import is_region
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from metering.fleet.settings.file import SettingsFile
+    from metering.fleet.settings.layers import Asked
+
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Give a setting another value, which later deployments keep; lists and tables as JSON. "
+        "`metering settings fields` lists the fields.",
+        rich_help_panel="Settings",
+    ),
+]
+UnsetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unset", metavar="FIELD", help="Take back what --set gave, now or earlier.", rich_help_panel="Settings"
+    ),
+]
+FileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--settings",
+        metavar="FILE",
+        help="Settings file. Default: METERING_SETTINGS, else metering.toml in this folder or those around it.",
+        rich_help_panel="Settings",
+    ),
+]
+
+NoPagerOption = Annotated[bool, typer.Option("--no-pager", help="Accept a region whose alarms would page no one.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each resource as it is created.")]
+
+ApiOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--api/--no-api",
+        help="Deploy the HTTP API with its explorer page, or delete it: --set api=true.",
+        rich_help_panel="Settings",
+    ),
+]
+
+OutsideRulesOption = Annotated[
+    bool, typer.Option("--outside-rules", help="Also build a region that rollout.allow or rollout.deny leaves out.")
+]
+
+ADVICE = "The fields and what they may be: metering settings fields"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsOptions:
+    """What a command line says about settings.
+
+    Attributes:
+        given: Values of `--set`, each as `field=value`.
+        unset: Fields of `--unset`.
+        file: File of `--settings`; None for the default.
+    """
+
+    given: Sequence[str] = ()
+    unset: Sequence[str] = ()
+    file: str | None = None
+
+    @classmethod
+    def of(
+        cls, given: list[str] | None, unset: list[str] | None, file: str | None, *, api: bool | None = None
+    ) -> SettingsOptions:
+        """Options as Typer gives them."""
+        also = [] if api is None else [f"api={str(api).lower()}"]
+        return cls(given=[*(given or ()), *also], unset=unset or (), file=file)
+
+
+def settings_file(named: str | None) -> SettingsFile | None:
+    """Read the settings file; None if there is none.
+
+    Raises:
+        WrongUsageError: The named file does not exist, or the file is broken.
+    """
+    from metering.fleet.settings.file import find, read
+
+    with settings_explained():
+        path = find(Path.cwd(), named or os.environ.get("METERING_SETTINGS"))
+        return None if path is None else read(_short(path))
+
+
+def asked_for(stage: str, options: SettingsOptions) -> Asked:
+    """What a command asks for.
+
+    Raises:
+        WrongUsageError: The file is broken, or an option is not of its form.
+    """
+    from metering.fleet.settings.bases import flat
+    from metering.fleet.settings.layers import Asked
+
+    file = settings_file(options.file)
+    wrong = [each for each in options.given if not each.partition("=")[0] or "=" not in each]
+    if wrong:
+        raise WrongUsageError(f"--set {wrong[0]}: not FIELD=VALUE.", ADVICE)
+    with settings_explained():
+        values = {name: _value(name, text) for name, _, text in (each.partition("=") for each in options.given)}
+        table = file.table(stage) if file is not None else None
+        return Asked(stage=stage, table=table, options=flat(values), unset=frozenset(options.unset))
+
+
+@contextmanager
+def settings_explained() -> Iterator[None]:
+    """Turn wrong settings into wrong usage.
+
+    Raises:
+        WrongUsageError: The settings are wrong.
+    """
+    try:
+        yield
+    except SettingsError as error:
+        raise WrongUsageError(sentence(str(error)), ADVICE) from error
+
+
+def sentence(text: str) -> str:
+    """A problem with its full stop."""
+    return text if text.endswith("?") else f"{text}."
+
+
+def _value(name: str, text: str) -> object:
+    """A value of `--set`: JSON where the field is no text."""
+    from metering.fleet.stage import StageConfig, decoded
+
+    field = StageConfig.model_fields.get(name)
+    if field is not None and field.annotation is str:
+        return text
+    value = decoded(f"--set {name}", text)
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _short(path: Path) -> Path:
+    """A path as people write it from here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+_HOME = "rollout.home"
+
+
+def stated_home(stage: str) -> str | None:
+    """The home region that the settings file names; None if there is no file, or if it names none.
+
+    Raises:
+        WrongUsageError: The file is broken, or names what is no region.
+    """
+    return _stated(asked_for(stage, SettingsOptions()))
+
+
+def home_region(stage: str, *, endpoint: Callable[[], str | None], asked: Asked | None = None) -> str:
+    """The home region: by `--set` or the settings file, else by what is deployed, else by the base of the stage.
+
+    Args:
+        stage: Name of the stage.
+        endpoint: Gives the endpoint, if somebody must be asked; None for AWS.
+        asked: What the command says about settings; None for the settings file alone.
+
+    Raises:
+        WrongUsageError: The settings file is broken.
+        CommandFailedError: Nothing answers.
+    """
+    from metering.fleet.stage import StageConfig
+
+    asked = asked or asked_for(stage, SettingsOptions())
+    if home := _stated(asked) or _deployed(stage, endpoint):
+        return home
+    like = asked.table.like if asked.table is not None else asked.stage if asked.stage in STAGES else SAFEST
+    return StageConfig.load(asked.stage, like=like).rollout.home
+
+
+def _deployed(stage: str, endpoint: Callable[[], str | None]) -> str | None:
+    """The home region by what is deployed; None if the stage is nowhere, or is one that only emulators run.
+
+    Raises:
+        CommandFailedError: Nothing answers, or the stage is in several regions that are no fleet.
+    """
+    # Slow to import, and help needs neither.
+    from metering.adapters.aws.homes import published_home
+    from metering.fleet.stage import RolloutRules
+
+    if runs_on_emulator(stage):
+        return None
+    asked = endpoint()
+    try:
+        return published_home(stage, environ=os.environ, endpoint=asked)
+    except UnavailableError as error:
+        raise no_answer(error, endpoint=asked, region=RolloutRules().home) from error
+
+
+def known_home(stage: str, *, endpoint: Callable[[], str | None]) -> str | None:
+    """The home region, for a command that named a region without such a stage; None if nobody knows it."""
+    return stated_home(stage) or _deployed(stage, endpoint)
+
+
+def _stated(asked: Asked) -> str | None:
+    named = asked.options.get(_HOME, asked.table.values.get(_HOME) if asked.table is not None else None)
+    if named is None:
+        return None
+    if not isinstance(named, str) or not is_region(named):
+        place = "--set" if _HOME in asked.options or asked.table is None else f"{asked.table.place}:"
+        raise WrongUsageError(f"{place} {_HOME} is {named!r}; it must be a region.", "Write it as eu-west-1.")
+    return named

@@ -1,0 +1,286 @@
+"""Producers of a region, what each owns, and the judgement of a batch by its sender."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from metering.intake.batches import DecodedBatch, RefusedBatch
+from metering.intake.work import Problem, Reason, problem, quoted
+from metering.stores.objects import DROP_PREFIX, INGEST_PREFIX, LOG_PARTS_PREFIX, RETRY_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from metering.stores.queues import Delivery
+
+
+# Part of the name of an IAM role, which has 64 characters at most and does not tell upper from lower case.
+MAX_NAME_CHARS = 28
+_NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_NAME_CHARS - 1}}}")
+# First words of ids that the service makes itself, and folders that it keeps below ingest/.
+_RESERVED = frozenset({"retry", "canary", "logs", "log", "s3", "ingest", "drop"})
+# What may follow a name in an id. No name has one of them, so `edge` does not own the ids of `edge-2`.
+_AFTER_NAME = ("/", ":")
+
+
+def is_producer_name(name: str) -> bool:
+    """Whether a producer may be called so."""
+    return _NAME.fullmatch(name) is not None and name not in _RESERVED
+
+
+def role_of(sender_id: str) -> str:
+    """Unique id of the role or user behind a SenderId. What follows its colon is the session, which callers choose."""
+    return sender_id.partition(":")[0]
+
+
+def owner_of_id(text: str) -> str:
+    """Name of the producer that would own a batch id or a source id; empty if no name could."""
+    name = re.split("[/:]", text, maxsplit=1)[0]
+    return name if is_producer_name(name) else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Producer:
+    """A registered producer.
+
+    Attributes:
+        name: What it is called; part of all that it owns.
+        role_id: Unique id of its role, as SQS says it of a sender.
+        accounts: Accounts that it may meter; None for all.
+    """
+
+    name: str
+    role_id: str
+    accounts: frozenset[str] | None
+
+    def owns_batch(self, batch_id: str) -> bool:
+        """Whether a batch id is its own."""
+        return batch_id.startswith(tuple(self.name + mark for mark in _AFTER_NAME))
+
+    def owns_source(self, source_id: str) -> bool:
+        """Whether a source id is its own."""
+        return source_id == self.name or self.owns_batch(source_id)
+
+    def owns_ingested(self, key: str) -> bool:
+        """Whether messages of this producer may point to an object."""
+        return key.startswith(f"{INGEST_PREFIX}{self.name}/")
+
+    def owns_dropped(self, key: str) -> bool:
+        """Whether an object below `drop/` is its own."""
+        return key.startswith(f"{DROP_PREFIX}{self.name}/")
+
+    def foreign_accounts(self, accounts: Iterable[str]) -> list[str]:
+        """Those of the accounts that it may not meter, sorted."""
+        return [] if self.accounts is None else sorted(set(accounts) - self.accounts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSenders:
+    """Unique ids of the roles of the service itself, which the stacks know.
+
+    Attributes:
+        operators: May send again for another sender, and meter log files by hand.
+        onramp: Sends the parts of log files. Empty in a region without log sources.
+        canary: Sends the canary's batches.
+    """
+
+    operators: frozenset[str] = frozenset()
+    onramp: str = ""
+    canary: str = ""
+
+
+def encode_services(*, operators: Iterable[str], onramp: str, canary: str) -> str:
+    """The service's own senders as one JSON text, for the environment of a function and an output of its stack.
+
+    Args:
+        operators: Unique ids of roles, as SQS says them of its senders.
+        onramp: Likewise; empty in a region without log sources.
+        canary: Likewise.
+    """
+    document = {"canary": canary, "onramp": onramp, "operators": list(operators)}
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def decode_services(text: str) -> ServiceSenders:
+    """The service's own senders from the text of `encode_services`.
+
+    Raises:
+        ValueError: The text is none of `encode_services`.
+    """
+    document = json.loads(text)
+    if not isinstance(document, dict) or set(document) != {"canary", "onramp", "operators"}:
+        raise ValueError("the senders of the service are an object of canary, onramp and operators")
+    operators, onramp, canary = document["operators"], document["onramp"], document["canary"]
+    texts = [onramp, canary, *operators] if isinstance(operators, list) else [None]
+    if not all(isinstance(each, str) for each in texts):
+        raise ValueError("the senders of the service are unique ids of roles")
+    return ServiceSenders(operators=frozenset(filter(None, operators)), onramp=onramp, canary=canary)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """The producers of a region as they were read at one moment.
+
+    Attributes:
+        producers: By name.
+        read_ms: When the reading began, epoch milliseconds.
+    """
+
+    producers: Mapping[str, Producer]
+    read_ms: int
+    _by_role: dict[str, Producer] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_role", {each.role_id: each for each in self.producers.values()})
+
+    def of_role(self, role_id: str) -> Producer | None:
+        """The producer that has a role."""
+        return self._by_role.get(role_id)
+
+    def of_dropped(self, key: str) -> Producer | None:
+        """The producer that owns an object below `drop/`."""
+        name, slash, _ = key.removeprefix(DROP_PREFIX).partition("/")
+        return self.producers.get(name) if slash and key.startswith(DROP_PREFIX) else None
+
+
+class KnownProducers(Protocol):
+    """The registry of a region."""
+
+    def known(self, *, since_ms: int | None = None) -> Registry:
+        """The registry as of a short while ago.
+
+        Args:
+            since_ms: Read it again if it was read before this moment.
+
+        Raises:
+            UnavailableError: The ledger did not answer.
+        """
+        ...
+
+
+# As the rooms that make such ids name them; they come after this one.
+_RETRY_IDS = "retry:"
+_CANARY_IDS = "canary:"
+_CANARY_ACCOUNT_ID = "000000000000"
+# Begins the statement of a retry. No SenderId has a space.
+_RETRIED = "retry "
+# Accounts that a refusal names.
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """The sender that a delivery is judged by.
+
+    Attributes:
+        sender_id: Who sent it first: the sender, or the one that an operator states for a retry or a redrive.
+        retried: The service made this message, and its id, of what is in quarantine. No other message may have the id
+            of a retry.
+    """
+
+    sender_id: str
+    retried: bool = False
+
+    @property
+    def role_id(self) -> str:
+        return role_of(self.sender_id)
+
+
+def statement(sender: Judged) -> str:
+    """What an operator states of a message that is sent again: its first sender, and whether it is a retry."""
+    return f"{_RETRIED}{sender.sender_id}" if sender.retried else sender.sender_id
+
+
+def judged_sender(delivery: Delivery, services: ServiceSenders) -> Judged:
+    """The sender that a delivery is judged by. Only an operator may state another one; of others, it is ignored."""
+    stated = delivery.stated_sender
+    if stated and role_of(delivery.sender_id) in services.operators:
+        return Judged(sender_id=stated.removeprefix(_RETRIED), retried=stated.startswith(_RETRIED))
+    return Judged(sender_id=delivery.sender_id)
+
+
+def problems_of_sender(
+    batch: DecodedBatch | RefusedBatch, sender: Judged, *, registry: Registry, services: ServiceSenders
+) -> tuple[Problem, ...]:
+    """What a sender may not send of a batch; nothing if it may send all of it."""
+    judge = _Judge(batch=batch, sender=sender, registry=registry, services=services)
+    return tuple(problem(Reason.SENDER_NOT_ALLOWED, detail) for detail in judge.complaints())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judge:
+    batch: DecodedBatch | RefusedBatch
+    sender: Judged
+    registry: Registry
+    services: ServiceSenders
+
+    def complaints(self) -> Iterator[str]:
+        role_id = self.sender.role_id
+        producer = self.registry.of_role(role_id)
+        if self.batch.announced:
+            return self._of_announced(producer)
+        if producer is not None:
+            return self._of_producer(producer)
+        if role_id and role_id == self.services.canary:
+            return self._of_canary()
+        if role_id and (role_id == self.services.onramp or role_id in self.services.operators):
+            return self._of_onramp()
+        return iter([f"{quoted(role_id)} is no registered producer"])
+
+    def _of_announced(self, producer: Producer | None) -> Iterator[str]:
+        """A notification. S3 itself is no producer: then the object says whose it is, for only its owner can put it."""
+        key = self.batch.object_key
+        owner = producer or self.registry.of_dropped(key)
+        if owner is None:
+            yield f"no registered producer owns {quoted(key)}"
+            return
+        if not owner.owns_dropped(key):
+            yield f"{owner.name} does not own {quoted(key)}"
+        yield from self._accounts(owner)
+
+    def _of_producer(self, producer: Producer) -> Iterator[str]:
+        batch, name = self.batch, producer.name
+        retried = self.sender.retried and batch.batch_id.startswith(_RETRY_IDS)
+        if batch.batch_id and not retried and not producer.owns_batch(batch.batch_id):
+            yield f"{name} does not own batch id {quoted(batch.batch_id)}"
+        if batch.retry_of and not producer.owns_batch(batch.retry_of):
+            yield f"{name} does not own batch id {quoted(batch.retry_of)}, which it retries"
+        if batch.source_id and not producer.owns_source(batch.source_id):
+            yield f"{name} does not own source id {quoted(batch.source_id)}"
+        if batch.object_key and not self._may_read(producer.owns_ingested(batch.object_key), retried=retried):
+            yield f"{name} does not own {quoted(batch.object_key)}"
+        yield from self._accounts(producer)
+
+    def _may_read(self, own: bool, *, retried: bool) -> bool:
+        # Refused records that are sent again lie in an object of the service.
+        return own or (retried and self.batch.object_key.startswith(RETRY_PREFIX))
+
+    def _accounts(self, producer: Producer) -> Iterator[str]:
+        foreign = producer.foreign_accounts(self._metered())
+        if foreign:
+            more = f" and {len(foreign) - _NAMED} more" if len(foreign) > _NAMED else ""
+            yield f"{producer.name} does not own account {', '.join(foreign[:_NAMED])}{more}"
+
+    def _metered(self) -> set[str]:
+        """Accounts that would be metered. Refused records are not, and are judged again when they are retried."""
+        return {key.account_id for key in self.batch.usage} if isinstance(self.batch, DecodedBatch) else set()
+
+    def _of_canary(self) -> Iterator[str]:
+        if not self.batch.batch_id.startswith(_CANARY_IDS) or self.batch.object_key:
+            yield f"batch {quoted(self.batch.batch_id)} is not the canary's"
+        if self._metered() - {_CANARY_ACCOUNT_ID}:
+            yield "the canary meters its own account only"
+
+    def _of_onramp(self) -> Iterator[str]:
+        """Parts of log files, of any account. A person's `metering ingest` sends them as the function does."""
+        batch = self.batch
+        retried = self.sender.retried and batch.batch_id.startswith(_RETRY_IDS)
+        if not self._may_read(batch.object_key.startswith(LOG_PARTS_PREFIX), retried=retried):
+            yield f"{quoted(batch.object_key or batch.batch_id)} is no part of a log file"
+        for batch_id in (batch.batch_id, batch.retry_of):
+            owner = self.registry.producers.get(owner_of_id(batch_id))
+            if owner is not None or batch_id.startswith(_CANARY_IDS):
+                yield f"batch id {quoted(batch_id)} is none of a log file"

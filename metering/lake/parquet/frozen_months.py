@@ -1,0 +1,413 @@
+"""`FrozenFiles` in production: closed months as Parquet, by hour, by account and by day."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from metering.errors import ObjectDamagedError
+from metering.intake.admission import SECOND_US
+from metering.lake.parquet.hour_rows import INSTANT, decoding
+from metering.lake.parquet.usage_files import (
+    NAMES,
+    NUMBER,
+    ORDER,
+    USAGE_SCHEMA,
+    add_account_index,
+    add_to_digest,
+    integers_of,
+    rows_of,
+    seconds_of,
+    sorted_usage,
+    tables_of,
+    texts_of,
+    total_of,
+    usage_parquet,
+    usage_table,
+    usage_writer,
+)
+from metering.lake.parquet.writer import scratch_folder
+from metering.lake.ports import DayBatch, MonthFiles, UsageFile, UsageMeasure, UsageRows
+from metering.units import DAY_S, KIB
+from metering.usage.totals import Total, UsageKey, UsageKind
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from metering.ledger.periods import FrozenHour, FrozenMonth
+    from metering.stores.objects import ObjectStore
+
+
+def account_groups(pieces: Iterable[pa.Table], group_rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables that are to be one row group each, with the names that they use and no others.
+
+    A group ends where an account ends, unless one account has more rows than a group.
+
+    Args:
+        pieces: Tables of `USAGE_SCHEMA`, sorted by account.
+        group_rows: Most rows of a group. Any two groups side by side have more.
+    """
+    held: list[pa.Table] = []
+    rows = 0
+    for piece in pieces:
+        held.append(piece)
+        rows += piece.num_rows
+        if rows > group_rows:
+            table = pa.concat_tables(held).unify_dictionaries().combine_chunks()
+            start = 0
+            for end in _ends(table, group_rows):
+                yield _small(table.slice(start, end - start))
+                start = end
+            held, rows = [table.slice(start)], rows - start
+    if rows:
+        yield _small(pa.concat_tables(held).unify_dictionaries().combine_chunks())
+
+
+def _ends(table: pa.Table, group_rows: int) -> Iterator[int]:
+    """Ends of groups, as long as more rows than a group are left: an account's last row is known only then."""
+    accounts = table.column("account_id").chunk(0).indices
+    borders = pc.run_end_encode(accounts).run_ends.to_pylist()
+    start = 0
+    while table.num_rows - start > group_rows:
+        border = bisect_right(borders, start + group_rows) - 1
+        start = borders[border] if border >= 0 and borders[border] > start else start + group_rows
+        yield start
+
+
+def _small(table: pa.Table) -> pa.Table:
+    """The same rows. Names that no row has would be written into every row group's dictionary."""
+    for place, name in enumerate(table.column_names):
+        if name in NAMES:
+            column = table.column(place).combine_chunks()
+            used = pc.unique(column.indices)
+            if len(used) < len(column.dictionary):
+                indices = pc.index_in(column.indices, value_set=used)
+                column = pa.DictionaryArray.from_arrays(indices, column.dictionary.take(used))
+                table = table.set_column(place, table.schema.field(place), column)
+    return table
+
+
+_DAY_US = DAY_S * SECOND_US
+_GROUPS = [*NAMES, "hour", "corrects"]
+
+
+def summed_days(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Sum pieces that are in order by day. The last day of a piece may go on in the next, so it is held back."""
+    held: list[pa.Table] = []
+    for piece in pieces:
+        summed = _summed(pa.concat_tables([*held, piece]))
+        yield summed.slice(0, summed.num_rows - 1)
+        held = [summed.slice(summed.num_rows - 1)]
+    yield from held
+
+
+def _summed(table: pa.Table) -> pa.Table:
+    table = table.unify_dictionaries().combine_chunks()
+    hours = table.column("hour").cast(pa.int64())
+    days = pc.multiply(pc.divide(hours, _DAY_US), _DAY_US).cast(INSTANT)
+    table = table.set_column(table.column_names.index("hour"), "hour", days)
+    # Grouping by numbers is several times as fast as by strings.
+    names = {name: table.column(name).chunk(0).dictionary for name in NAMES}
+    for place, name in enumerate(NAMES):
+        table = table.set_column(place, name, table.column(name).chunk(0).indices)
+    sums = table.group_by(_GROUPS, use_threads=False).aggregate([("bytes", "sum"), ("records", "sum")])
+    columns = [pa.DictionaryArray.from_arrays(sums.column(name).combine_chunks(), names[name]) for name in NAMES]
+    columns += [sums.column("hour"), sums.column("corrects")]
+    columns += [sums.column("bytes_sum").cast(NUMBER), sums.column("records_sum").cast(NUMBER)]
+    return sorted_usage(pa.table(columns, schema=USAGE_SCHEMA))
+
+
+def day_batch(table: pa.Table) -> DayBatch:
+    """A batch of rows of `USAGE_SCHEMA` whose hours are the first of their days."""
+    one = table.unify_dictionaries().combine_chunks().to_batches()[0]
+    kinds = {name: one.column(name) for name in UsageKind._fields}
+    places: dict[tuple[int, ...], int] = {}
+    indices = zip(*(column.indices.to_pylist() for column in kinds.values()), strict=True)
+    key = [places.setdefault(kind, len(places)) for kind in indices]
+    names = [column.dictionary.to_pylist() for column in kinds.values()]
+    days = pc.divide(one.column("hour").cast(pa.int64()), SECOND_US).to_pylist()
+    return DayBatch(
+        keys=[UsageKind(names[0][a], names[1][b], names[2][c], names[3][d]) for a, b, c, d in places],
+        account_id=texts_of(one.column("account_id")),
+        key=key,
+        corrects_s=seconds_of(one.column("corrects")),
+        day_s=days,
+        bytes=integers_of(one.column("bytes")),
+        records=integers_of(one.column("records")),
+    )
+
+
+# External sort of the hours of a month by account: sorted runs on disk, and their merge. Memory does not grow.
+#
+# Each row has a place of its own (account, key, `corrects`, hour), so the merge gives one order, whatever the runs
+# are.
+
+
+# Rows of each run in memory during the merge.
+_BATCH_ROWS = 16 * 1024
+
+_Place = tuple[str | int, ...]
+
+
+def sorted_pieces(tables: Iterable[pa.Table], folder: Path, *, run_rows: int, piece_rows: int) -> Iterator[pa.Table]:
+    """Sort any number of rows: pieces in order, each sorted.
+
+    Args:
+        tables: The rows, in any order.
+        folder: Where runs are kept; they are compressed.
+        run_rows: Rows that are sorted at once.
+        piece_rows: Least rows of a piece, but for the last.
+    """
+    runs: list[Path] = []
+    buffer: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        if buffer and rows + table.num_rows > run_rows:
+            runs.append(_spill(buffer, folder / f"usage-{len(runs)}.arrows"))
+            buffer, rows = [], 0
+        buffer.append(table)
+        rows += table.num_rows
+    if not runs:
+        yield from _cut(sorted_usage(pa.concat_tables(buffer)), piece_rows) if buffer else ()
+        return
+    runs.append(_spill(buffer, folder / f"usage-{len(runs)}.arrows"))
+    del buffer
+    yield from _merged(runs, piece_rows)
+
+
+def _cut(table: pa.Table, piece_rows: int) -> Iterator[pa.Table]:
+    for first in range(0, table.num_rows, piece_rows):
+        yield table.slice(first, piece_rows)
+
+
+def _spill(buffer: list[pa.Table], path: Path) -> Path:
+    options = pa.ipc.IpcWriteOptions(unify_dictionaries=False, compression="zstd")
+    table = sorted_usage(pa.concat_tables(buffer))
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=_BATCH_ROWS)
+    return path
+
+
+def _merged(paths: list[Path], piece_rows: int) -> Iterator[pa.Table]:
+    with ExitStack() as stack:
+        cursors = [_Cursor(stack.enter_context(pa.OSFile(str(path), "rb"))) for path in paths]
+        piece: list[pa.Table] = []
+        rows = 0
+        while cursors := [cursor for cursor in cursors if cursor.forward()]:
+            bound = min(cursor.last for cursor in cursors)
+            for part in [cursor.take(bound) for cursor in cursors]:
+                piece.append(part)
+                rows += part.num_rows
+            if rows >= piece_rows:
+                yield sorted_usage(pa.concat_tables(piece))
+                piece, rows = [], 0
+        if piece:
+            yield sorted_usage(pa.concat_tables(piece))
+
+
+class _Cursor:
+    """Reads a run batch by batch. `last` is the place of the last row of the current batch."""
+
+    def __init__(self, source: pa.NativeFile) -> None:
+        self._reader = pa.ipc.open_stream(source)
+        self._batch = pa.RecordBatch.from_pylist([], schema=USAGE_SCHEMA)
+        self._first = 0
+        self.last: _Place = ()
+
+    def forward(self) -> bool:
+        """Load the next batch if the current one is used up. False at the end of the run."""
+        while self._first >= self._batch.num_rows:
+            try:
+                self._batch = self._reader.read_next_batch()
+            except StopIteration:
+                return False
+            self._first = 0
+            self._columns = [self._batch.column(name) for name in NAMES]
+            self._times = [self._batch.column(name).cast(pa.int64()) for name in ORDER[len(NAMES) :]]
+            if self._batch.num_rows:
+                self.last = self._place(self._batch.num_rows - 1)
+        return True
+
+    def take(self, bound: _Place) -> pa.Table:
+        """Rows of the current batch up to and including `bound`; there may be none."""
+        end = bisect_right(range(self._batch.num_rows), bound, lo=self._first, key=self._place)
+        part = self._batch.slice(self._first, end - self._first)
+        self._first = end
+        return pa.Table.from_batches([part])
+
+    def _place(self, row: int) -> _Place:
+        times = [-1 if (time := column[row].as_py()) is None else time for column in self._times]
+        return (*(column[row].as_py() for column in self._columns), *times)
+
+
+# Rows of a row group. An account's report reads at least one, so it is small.
+GROUP_ROWS = 64 * 1024
+# An account of 20 kinds has 600 rows of days, and 14,400 of hours.
+DAY_GROUP_ROWS = 16 * 1024
+# Of an object, its end is read first, with the footer of an hour's object, or the index by account of a month's.
+_END_BYTES = 128 * KIB
+# With 10,000 accounts of 20 kinds, the index of all hours has 210 KB, and that of the days 30 KB.
+_ACCOUNTS_END_BYTES = 256 * KIB
+# Rows that are sorted at once: about 80 bytes each, in several copies.
+_SORT_ROWS = 1024 * 1024
+
+
+class ParquetFrozenFiles:
+    """Makes, reads and measures the objects of closed months. It reads only the row groups that it needs.
+
+    Args:
+        objects: Store of the objects.
+        scratch: Directory for the sort and for the month's objects until they are put; by default the system's.
+        sort_rows: Rows that are sorted at once.
+        group_rows: Most rows of a row group.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        *,
+        scratch: Path | None = None,
+        sort_rows: int = _SORT_ROWS,
+        group_rows: int = GROUP_ROWS,
+    ) -> None:
+        self._objects = objects
+        self._scratch = scratch
+        self._sort_rows = sort_rows
+        self._group_rows = group_rows
+
+    def hour_file(self, rows: UsageRows) -> UsageFile:
+        body, left = BytesIO(), iter(rows)
+        with _Sink(body) as sink:
+            while part := list(islice(left, self._group_rows)):
+                sink.write(usage_table(part), self._group_rows)
+        return sink.file(body.getvalue())
+
+    @contextmanager
+    def month_files(self, hours: Iterable[FrozenHour]) -> Iterator[MonthFiles]:
+        with scratch_folder(self._scratch) as folder:
+            accounts_path, days_path = folder / "accounts.parquet", folder / "days.parquet"
+            tables = (table for hour in hours for table in self._checked(hour))
+            pieces = sorted_pieces(tables, folder, run_rows=self._sort_rows, piece_rows=self._group_rows)
+            day_rows = min(DAY_GROUP_ROWS, self._group_rows)
+            with _Sink(accounts_path) as accounts, _Sink(days_path) as days:
+                groups = accounts.passed(account_groups(pieces, self._group_rows), self._group_rows)
+                for group in account_groups(summed_days(groups), day_rows):
+                    days.write(group, day_rows)
+            add_account_index(accounts_path)
+            add_account_index(days_path)
+            yield MonthFiles(accounts=accounts.file(accounts_path), days=days.file(days_path))
+
+    def measured(self, key: str) -> UsageMeasure:
+        digest, rows, total = hashlib.sha256(), 0, Total(0, 0)
+        for table in self._tables(key, None):
+            add_to_digest(digest, table)
+            rows += table.num_rows
+            total = total.plus(total_of(table))
+        return UsageMeasure(rows=rows, digest=digest.hexdigest(), total=total)
+
+    def hour(
+        self, frozen: FrozenMonth, hour_s: int, accounts: Collection[str] | None = None
+    ) -> Iterator[tuple[UsageKey, Total]]:
+        hour = frozen.hour(hour_s)
+        if hour is None:
+            return
+        for table in self._tables(hour.key, accounts):
+            yield from rows_of(table)
+
+    def account_rows(self, frozen: FrozenMonth, account_ids: Collection[str]) -> Iterator[tuple[UsageKey, Total]]:
+        for table in self._tables(frozen.accounts.key, account_ids, end_bytes=_ACCOUNTS_END_BYTES):
+            yield from rows_of(table)
+
+    def days(self, frozen: FrozenMonth, accounts: Collection[str] | None = None) -> Iterator[DayBatch]:
+        for table in self._tables(frozen.days.key, accounts):
+            if table.num_rows:
+                yield day_batch(table)
+
+    def day_tables(
+        self,
+        frozen: FrozenMonth,
+        accounts: Collection[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Iterator[pa.Table]:
+        """What `days` gives, in columns of `USAGE_SCHEMA`; the hour of a row is the first of its day.
+
+        Args:
+            frozen: The closed month.
+            accounts: Only of these accounts; None for all.
+            columns: Only these columns, `account_id` among them; None for all.
+        """
+        yield from self._tables(frozen.days.key, accounts, columns)
+
+    def hour_tables(
+        self,
+        frozen: FrozenMonth,
+        hour_s: int,
+        accounts: Collection[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Iterator[pa.Table]:
+        """What `hour` gives, in columns, as `day_tables` does."""
+        hour = frozen.hour(hour_s)
+        if hour is None:
+            return
+        yield from self._tables(hour.key, accounts, columns)
+
+    def _tables(
+        self,
+        key: str,
+        accounts: Collection[str] | None,
+        columns: Sequence[str] | None = None,
+        *,
+        end_bytes: int = _END_BYTES,
+    ) -> Iterator[pa.Table]:
+        with self._objects.open_end(key, last_bytes=end_bytes) as stream, decoding(key):
+            yield from tables_of(usage_parquet(stream, accounts), accounts, columns)
+
+    def _checked(self, hour: FrozenHour) -> Iterator[pa.Table]:
+        """Rows of an hour's object, if they are those of its digest."""
+        tables = list(self._tables(hour.key, None))
+        digest = hashlib.sha256()
+        for table in tables:
+            add_to_digest(digest, table)
+        if digest.hexdigest() != hour.frozen.digest:
+            raise ObjectDamagedError(hour.key, "its rows are not those of its digest")
+        yield from tables
+
+
+class _Sink:
+    """A file while it is written. It digests the rows and counts them."""
+
+    def __init__(self, sink: BytesIO | Path) -> None:
+        self._writer = usage_writer(sink)
+        self._digest = hashlib.sha256()
+        self._rows = 0
+
+    def __enter__(self) -> _Sink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def write(self, table: pa.Table, group_rows: int) -> None:
+        """Write rows in their order."""
+        if table.num_rows:
+            self._writer.write_table(table, row_group_size=group_rows)
+            add_to_digest(self._digest, table)
+            self._rows += table.num_rows
+
+    def passed(self, tables: Iterable[pa.Table], group_rows: int) -> Iterator[pa.Table]:
+        """Write tables, and hand each on."""
+        for table in tables:
+            self.write(table, group_rows)
+            yield table
+
+    def file(self, content: bytes | Path) -> UsageFile:
+        """The file, after it was closed."""
+        return UsageFile(content=content, rows=self._rows, digest=self._digest.hexdigest())

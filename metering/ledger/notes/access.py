@@ -1,0 +1,349 @@
+"""Who may send and who may ask: registered producers (`W#producers`) and tokens of the HTTP API (`K#tokens`)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from metering.errors import LedgerCorruptError
+from metering.intake.senders import Producer, Registry, role_of
+from metering.ledger.partitions import NOTE, TOKENS
+from metering.stores.fields import Fields
+from metering.stores.writes import Item, Key, Table, Value
+from metering.units import DAY_S, HOUR_S, MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+
+
+PRODUCERS_PK = f"{NOTE}producers"
+REFUSED_SENDERS_PK = f"{NOTE}refused-senders"
+_LOG = logging.getLogger(__name__)
+_REMEMBERED_S = 7 * DAY_S
+# A registry that was read is good for this long.
+KNOWN_MS = MINUTE_S * 1000
+# An item of 400 KB holds more; a producer with more accounts has all of them.
+MAX_ACCOUNTS = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredProducer:
+    """A producer as a person registered it.
+
+    Attributes:
+        name: What it is called.
+        role_id: Unique id of its role when it was registered. A role that is made anew has another one.
+        role_arn: That role.
+        trusted_arn: Role or account whose workloads may take it.
+        accounts: Accounts that it may meter, sorted; None for all.
+        registered_s: When, epoch seconds.
+        registered_by: ARN of who did.
+    """
+
+    name: str
+    role_id: str
+    role_arn: str
+    trusted_arn: str
+    accounts: tuple[str, ...] | None
+    registered_s: int
+    registered_by: str
+
+    @property
+    def key(self) -> Key:
+        return producer_key(self.name)
+
+    def producer(self) -> Producer:
+        """What batches are judged by."""
+        return Producer(
+            name=self.name,
+            role_id=self.role_id,
+            accounts=None if self.accounts is None else frozenset(self.accounts),
+        )
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **self.key._asdict(),
+            "role_id": self.role_id,
+            "role_arn": self.role_arn,
+            "trusted_arn": self.trusted_arn,
+            "all_accounts": self.accounts is None,
+            "accounts": list(self.accounts or ()),
+            "registered_s": self.registered_s,
+            "registered_by": self.registered_by,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> RegisteredProducer:
+        """Decode the item; the inverse of `to_item`.
+
+        Raises:
+            LedgerCorruptError: It is no registered producer.
+        """
+        fields = Fields.of_item(item)
+        named, everyone = fields.texts("accounts"), fields.flag("all_accounts")
+        if named and everyone:
+            fields.fail("all_accounts", "all accounts or those that are named")
+        made = cls(
+            name=fields.text("sk"),
+            role_id=fields.text("role_id"),
+            role_arn=fields.text("role_arn"),
+            trusted_arn=fields.text("trusted_arn"),
+            accounts=None if everyone else named,
+            registered_s=fields.whole("registered_s"),
+            registered_by=fields.any_text("registered_by"),
+        )
+        fields.check_key(made.key)
+        return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownProducer:
+    """A registered producer, and what is wrong with it.
+
+    Attributes:
+        registered: As it was registered.
+        warnings: Why its batches are or will be refused, a sentence each. Empty: all is well.
+        told_s: When people were last told that its role sent what it may not; None if not within a week.
+    """
+
+    registered: RegisteredProducer
+    warnings: tuple[str, ...]
+    told_s: int | None
+
+
+def may_be_refused(items: ItemStore) -> bool:
+    """Whether batches may be refused for their sender: a producer is registered, or one was refused within a week.
+
+    A stage that registers producers and has none refuses all, and tells of it.
+    """
+    kinds = (items.query(Table.LEDGER, pk) for pk in (PRODUCERS_PK, REFUSED_SENDERS_PK))
+    return any(next(iter(kind), None) is not None for kind in kinds)
+
+
+def producer_key(name: str) -> Key:
+    """Key of a registered producer."""
+    return Key(PRODUCERS_PK, name)
+
+
+def registered(items: ItemStore) -> Iterator[RegisteredProducer]:
+    """Every registered producer, by name.
+
+    Raises:
+        LedgerCorruptError: One of them cannot be read.
+    """
+    return map(RegisteredProducer.from_item, items.query(Table.LEDGER, PRODUCERS_PK))
+
+
+def refused_sender_item(sender_id: str, now_s: int) -> dict[str, Value]:
+    """The note that people were told of a refused sender in this hour."""
+    key = refused_sender_key(sender_id, now_s)
+    return {**key._asdict(), "told_s": now_s, "expires_at": now_s + _REMEMBERED_S}
+
+
+def refused_sender_key(sender_id: str, now_s: int) -> Key:
+    """Key of that note: one for each role and hour. Sessions of one role are one sender."""
+    return Key(REFUSED_SENDERS_PK, f"{role_of(sender_id)[:128]}#{now_s // HOUR_S}")
+
+
+def refused_senders(items: ItemStore) -> Iterator[tuple[str, int]]:
+    """Roles of senders that people were told of, and when, epoch seconds."""
+    for item in items.query(Table.LEDGER, REFUSED_SENDERS_PK):
+        fields = Fields.of_item(item)
+        yield fields.text("sk").rpartition("#")[0], fields.whole("told_s")
+
+
+@dataclass(slots=True, kw_only=True)
+class LedgerProducers:
+    """`KnownProducers` over the ledger. One read a minute and process, whatever the number of messages. Mutable.
+
+    An item that cannot be read is left out and logged: its producer waits in quarantine, and all others go on.
+    """
+
+    items: ItemStore
+    clock: Clock
+    _registry: Registry | None = field(default=None, init=False)
+
+    def known(self, *, since_ms: int | None = None) -> Registry:
+        now_ms = self.clock.now_ms()
+        registry = self._registry
+        oldest_ms = now_ms - KNOWN_MS if since_ms is None else min(since_ms, now_ms)
+        # A clock that was put back must not make a cache that lives for long.
+        if registry is None or not oldest_ms <= registry.read_ms <= now_ms:
+            registry = self._registry = Registry(producers=self._producers(), read_ms=now_ms)
+        return registry
+
+    def _producers(self) -> dict[str, Producer]:
+        found: dict[str, Producer] = {}
+        for item in self.items.query(Table.LEDGER, PRODUCERS_PK):
+            try:
+                producer = RegisteredProducer.from_item(item).producer()
+            except LedgerCorruptError as error:
+                _LOG.warning("a registered producer cannot be read", extra={"error": str(error)})
+                continue
+            found[producer.name] = producer
+        return found
+
+
+# Tokens of the HTTP API: `K#tokens`, the token's id. The secret is not here, only its SHA-256.
+#
+# All tokens lie in one partition, so that one query lists them. A check is one strong read, remembered for a minute.
+# Items expire by TTL some time after their token has; until then, a revoked token stays and says who revoked it.
+#
+# `W#api-large`, `W` has the large requests that are in work, in all processes of the function: an entry ends with its
+# request, or by its time if its process has ended. It is all that the function of the API ever writes.
+
+
+TOKENS_PK = f"{TOKENS}tokens"
+LARGE_KEY = Key(f"{NOTE}api-large", "W")
+
+
+class Role(StrEnum):
+    """Who asks: a customer sees its own accounts, an analyst all usage, an operator also the insides."""
+
+    CUSTOMER = "customer"
+    ANALYST = "analyst"
+    OPERATOR = "operator"
+
+
+def token_key(token_id: str) -> Key:
+    """Key of a token."""
+    return Key(TOKENS_PK, token_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredToken:
+    """A token as it is kept.
+
+    Attributes:
+        token_id: Public part of the token: 16 hex digits.
+        secret_sha256: SHA-256 of the secret part, 64 hex digits.
+        role: What kinds of answers its holder gets.
+        accounts: Accounts that its holder may see, sorted; None for all. A customer always has some.
+        label: What people call it; may be empty.
+        made_by: ARN of who made it.
+        made_s: When, epoch seconds.
+        expires_s: From then on it is refused, epoch seconds.
+        costs: Its holder may see costs at tiers that its accounts share with others. Without it, it sees costs of
+            payers all of whose accounts it sees. Tokens that were made before this was asked keep it until they expire.
+        revoked_by: ARN of who revoked it; empty if nobody did.
+        revoked_s: When; 0 if nobody did.
+    """
+
+    token_id: str
+    secret_sha256: str
+    role: Role
+    accounts: tuple[str, ...] | None
+    label: str
+    made_by: str
+    made_s: int
+    expires_s: int
+    costs: bool = False
+    revoked_by: str = ""
+    revoked_s: int = 0
+
+    @property
+    def key(self) -> Key:
+        return token_key(self.token_id)
+
+    def good_at(self, now_s: int) -> bool:
+        """Whether it is neither expired nor revoked."""
+        return not self.revoked_s and now_s < self.expires_s
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **self.key._asdict(),
+            "token_id": self.token_id,
+            "secret_sha256": self.secret_sha256,
+            "role": self.role.value,
+            # Said twice, so that a list that was lost never means all accounts.
+            "all_accounts": self.accounts is None,
+            "accounts": list(self.accounts or ()),
+            "label": self.label,
+            "made_by": self.made_by,
+            "made_s": self.made_s,
+            "expires_at": self.expires_s,
+            "costs": self.costs,
+            "revoked_by": self.revoked_by,
+            "revoked_s": self.revoked_s,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> StoredToken:
+        fields = Fields.of_item(item)
+        role = fields.one_of("role", tuple(Role))
+        accounts = fields.texts("accounts")
+        everything = fields.flag("all_accounts")
+        if everything == bool(accounts) or (everything and role is Role.CUSTOMER):
+            fields.fail("all_accounts", "true without accounts, or false with some, and false for a customer")
+        made = cls(
+            token_id=fields.text("token_id"),
+            secret_sha256=fields.text("secret_sha256"),
+            role=role,
+            accounts=None if everything else accounts,
+            label=fields.any_text("label"),
+            made_by=fields.text("made_by"),
+            made_s=fields.whole("made_s"),
+            expires_s=fields.whole("expires_at"),
+            costs=fields.flag("costs", absent=True),
+            revoked_by=fields.any_text("revoked_by"),
+            revoked_s=fields.whole("revoked_s"),
+        )
+        fields.check_key(made.key)
+        return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LargeRequest:
+    """A large request in work.
+
+    Attributes:
+        token_id: Whose it is.
+        until_ms: It counts no longer than this, epoch milliseconds.
+    """
+
+    token_id: str
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LargeRequests:
+    """Large requests in work.
+
+    Attributes:
+        version: Counts the changes, so that none is lost.
+        entries: By a random name.
+    """
+
+    version: int = 0
+    entries: Mapping[str, LargeRequest] = field(default_factory=dict)
+
+    def of(self, token_id: str) -> int:
+        """How many a token has."""
+        return sum(each.token_id == token_id for each in self.entries.values())
+
+    def at(self, now_ms: int) -> LargeRequests:
+        """Without those whose time is over."""
+        left = {name: each for name, each in self.entries.items() if each.until_ms > now_ms}
+        return replace(self, entries=left)
+
+    def to_item(self) -> dict[str, Value]:
+        entries: dict[str, Value] = {
+            name: {"token_id": each.token_id, "until_ms": each.until_ms} for name, each in self.entries.items()
+        }
+        return {**LARGE_KEY._asdict(), "version": self.version, "entries": entries}
+
+    @classmethod
+    def from_item(cls, item: Item) -> LargeRequests:
+        fields = Fields.of_item(item)
+        read = fields.nested("entries")
+        entries = {
+            name: LargeRequest(token_id=(of := read.nested(name)).text("token_id"), until_ms=of.whole("until_ms"))
+            for name in read
+        }
+        fields.check_key(LARGE_KEY)
+        return cls(version=fields.whole("version"), entries=entries)

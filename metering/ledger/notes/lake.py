@@ -1,0 +1,151 @@
+"""Notes of the lake's jobs: what the compactor and the cleaners found, and how far the search for orphans has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metering.ledger.partitions import NOTE
+from metering.stores.fields import Fields
+from metering.stores.writes import Item, Key, Put, Table, Value
+
+if TYPE_CHECKING:
+    from metering.stores.items import ItemStore
+
+
+CLEANING_PK = f"{NOTE}cleaning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaning:
+    """What is left to clean behind one chain.
+
+    Attributes:
+        chain: Name of the chain.
+        looked_s: When the cleaner ended, epoch seconds.
+        due_ms: When the oldest run that it left was due to be cleaned; None if it left none that was.
+    """
+
+    chain: str
+    looked_s: int
+    due_ms: int | None = None
+
+    def keep(self, items: ItemStore) -> None:
+        """Store the note. Two cleaners of one chain may overwrite each other: both just looked."""
+        items.put(Put(table=Table.LEDGER, item=self.to_item()))
+
+    def to_item(self) -> dict[str, Value]:
+        due: dict[str, Value] = {} if self.due_ms is None else {"due_ms": self.due_ms}
+        return {**Key(CLEANING_PK, self.chain)._asdict(), "looked_s": self.looked_s, **due}
+
+    @classmethod
+    def from_item(cls, item: Item) -> Cleaning:
+        fields = Fields.of_item(item)
+        return cls(
+            chain=fields.text("sk"),
+            looked_s=fields.whole("looked_s"),
+            due_ms=fields.whole("due_ms", absent=None),
+        )
+
+
+def cleanings(items: ItemStore) -> dict[str, Cleaning]:
+    """The notes of all chains."""
+    found = map(Cleaning.from_item, items.query(Table.LEDGER, CLEANING_PK))
+    return {cleaning.chain: cleaning for cleaning in found}
+
+
+# What the compactor found pending when it last looked, for the watch: `W#lake`, `<shard>`.
+#
+# The compactor lists what is pending anyway. The watch looks each minute, and reads this note instead of the list.
+
+
+LAKE_FIGURES_PK = f"{NOTE}lake"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LakeFigures:
+    """What is pending in one shard.
+
+    Attributes:
+        listed_s: When the list was read, epoch seconds.
+        commits: Commits with hours that no run has taken.
+        hours: Those hours, each once.
+        oldest_ms: When the oldest of these commits was made; None without any.
+    """
+
+    shard: int
+    listed_s: int
+    commits: int = 0
+    hours: int = 0
+    oldest_ms: int | None = None
+
+    def keep(self, items: ItemStore) -> None:
+        """Store the note. Two compactors of one shard may overwrite each other: both just looked."""
+        items.put(Put(table=Table.LEDGER, item=self.to_item()))
+
+    def to_item(self) -> dict[str, Value]:
+        oldest: dict[str, Value] = {} if self.oldest_ms is None else {"oldest_ms": self.oldest_ms}
+        return {
+            **Key(LAKE_FIGURES_PK, str(self.shard))._asdict(),
+            "listed_s": self.listed_s,
+            "commits": self.commits,
+            "hours": self.hours,
+            **oldest,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> LakeFigures:
+        fields = Fields.of_item(item)
+        return cls(
+            shard=fields.number_after("sk", ""),
+            listed_s=fields.whole("listed_s"),
+            commits=fields.whole("commits"),
+            hours=fields.whole("hours"),
+            oldest_ms=fields.whole("oldest_ms", absent=None),
+        )
+
+
+def lake_figures(items: ItemStore) -> dict[int, LakeFigures]:
+    """The notes of all shards."""
+    found = map(LakeFigures.from_item, items.query(Table.LEDGER, LAKE_FIGURES_PK))
+    return {figures.shard: figures for figures in found}
+
+
+ORPHANS_KEY = Key(f"{NOTE}orphans", "W")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrphanPasses:
+    """What the passes over staging and quarantine have judged.
+
+    Attributes:
+        seen_to_s: Objects that were written up to this time were judged once, epoch seconds. One that lands behind it
+            is found by the next whole pass.
+        whole_s: When the last whole pass began that came to its end.
+        began_s: When the whole pass began that was cut short; 0 if none was.
+        after: The last key that it judged.
+    """
+
+    seen_to_s: int = 0
+    whole_s: int = 0
+    began_s: int = 0
+    after: str = ""
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **ORPHANS_KEY._asdict(),
+            "seen_to_s": self.seen_to_s,
+            "whole_s": self.whole_s,
+            "began_s": self.began_s,
+            "after": self.after,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> OrphanPasses:
+        fields = Fields.of_item(item)
+        return cls(
+            seen_to_s=fields.whole("seen_to_s"),
+            whole_s=fields.whole("whole_s"),
+            began_s=fields.whole("began_s"),
+            after=fields.any_text("after"),
+        )

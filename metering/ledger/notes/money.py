@@ -1,0 +1,297 @@
+"""Notes of money: budgets and their alerts, what the biller found, and the invoices that were issued."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from metering.errors import ConditionFailedError, LedgerCorruptError
+from metering.ledger import partitions
+from metering.ledger.partitions import NOTE
+from metering.stores.fields import Fields
+from metering.stores.writes import Absent, Item, Key, Put, Table, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from metering.stores.clock import Retrier
+    from metering.stores.items import ItemStore
+
+
+BUDGETS_PK = f"{NOTE}budgets"
+ALERTS_PK = f"{NOTE}budget-alerts"
+AlertState = Literal["new", "sent"]
+_STATES: tuple[AlertState, ...] = ("new", "sent")
+
+
+def budget_key(name: str) -> Key:
+    """Key of a budget."""
+    return Key(BUDGETS_PK, name)
+
+
+def alert_key(period: str, alert_id: str) -> Key:
+    """Key of an alert; alerts sort by their period, which is a month or a day."""
+    return Key(ALERTS_PK, f"{period}#{alert_id}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBudget:
+    """A budget as it is kept.
+
+    Attributes:
+        name: What people call it.
+        document: Its fields as texts, and its thresholds as one text, one a line.
+        set_s: When it was set, epoch seconds.
+    """
+
+    name: str
+    document: Mapping[str, str]
+    set_s: int
+
+    @property
+    def key(self) -> Key:
+        return budget_key(self.name)
+
+    def to_item(self) -> dict[str, Value]:
+        document: dict[str, Value] = dict(sorted(self.document.items()))
+        return {**self.key._asdict(), "document": document, "set_s": self.set_s}
+
+    @classmethod
+    def from_item(cls, item: Item) -> StoredBudget:
+        fields = Fields.of_item(item)
+        document = fields.nested("document")
+        made = cls(
+            name=fields.text("sk"),
+            document={name: document.any_text(name) for name in document},
+            set_s=fields.whole("set_s"),
+        )
+        fields.check_key(made.key)
+        return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAlert:
+    """An alert that is sent until the topic has answered.
+
+    Attributes:
+        id: The same whenever it is sent.
+        period: Month or day that it is about.
+        severity: Topic: `page` or `ticket`.
+        subject: Subject of the message.
+        fields: The rest of the message.
+        made_s: When the threshold was found crossed, epoch seconds.
+        state: `new` until the topic has answered.
+    """
+
+    id: str
+    period: str
+    severity: str
+    subject: str
+    fields: Mapping[str, str]
+    made_s: int
+    state: AlertState = "new"
+
+    @property
+    def key(self) -> Key:
+        return alert_key(self.period, self.id)
+
+    def as_sent(self) -> StoredAlert:
+        """The same alert, sent."""
+        return replace(self, state="sent")
+
+    def to_item(self) -> dict[str, Value]:
+        fields: dict[str, Value] = dict(sorted(self.fields.items()))
+        return {
+            **self.key._asdict(),
+            "id": self.id,
+            "period": self.period,
+            "severity": self.severity,
+            "subject": self.subject,
+            "fields": fields,
+            "made_s": self.made_s,
+            "state": self.state,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> StoredAlert:
+        fields = Fields.of_item(item)
+        said = fields.nested("fields")
+        made = cls(
+            id=fields.text("id"),
+            period=fields.text("period"),
+            severity=fields.text("severity"),
+            subject=fields.text("subject"),
+            fields={name: said.any_text(name) for name in said},
+            made_s=fields.whole("made_s"),
+            state=fields.one_of("state", _STATES),
+        )
+        fields.check_key(made.key)
+        return made
+
+
+BILLER_KEY = Key(f"{NOTE}biller", "W")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillerFigures:
+    """Figures of one run.
+
+    Attributes:
+        first_s: When the biller of this region first ran, epoch seconds.
+        finished_s: When the last whole run ended.
+        counted_s: Everything that the compactor had published by this time is in the day sums.
+        unpriced_bytes: Bytes of open months that the price book says nothing about.
+        unpriced_types: Number of their usage types.
+        blocked_months: Months that have ended and cannot be invoiced.
+        crossed_s: When each alert of the last days was made.
+        left_out: Regions that gave no answer, so that their usage is missing.
+        looked: Region -> last day that was looked at for unusual usage, `2026-11-24`.
+        why: A sentence about what blocks the first of those months; empty if nothing does.
+    """
+
+    first_s: int
+    finished_s: int
+    counted_s: int
+    unpriced_bytes: int = 0
+    unpriced_types: int = 0
+    blocked_months: tuple[str, ...] = ()
+    crossed_s: tuple[int, ...] = ()
+    left_out: tuple[str, ...] = ()
+    looked: Mapping[str, str] = field(default_factory=dict)
+    why: str = ""
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **BILLER_KEY._asdict(),
+            "first_s": self.first_s,
+            "finished_s": self.finished_s,
+            "counted_s": self.counted_s,
+            # As text: DynamoDB's numbers have 38 digits.
+            "unpriced_bytes": str(self.unpriced_bytes),
+            "unpriced_types": self.unpriced_types,
+            "blocked_months": list(self.blocked_months),
+            "crossed_s": list(self.crossed_s),
+            "left_out": list(self.left_out),
+            "looked": dict(sorted(self.looked.items())),
+            "why": self.why,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> BillerFigures:
+        fields = Fields.of_item(item)
+        looked = fields.nested("looked")
+        return cls(
+            first_s=fields.whole("first_s"),
+            finished_s=fields.whole("finished_s"),
+            counted_s=fields.whole("counted_s"),
+            unpriced_bytes=fields.decimal("unpriced_bytes"),
+            unpriced_types=fields.whole("unpriced_types"),
+            blocked_months=fields.texts("blocked_months"),
+            crossed_s=fields.wholes("crossed_s"),
+            left_out=fields.texts("left_out"),
+            looked={name: looked.text(name) for name in looked},
+            why=fields.any_text("why"),
+        )
+
+
+# Issued invoices: `I#<billing month>`, `<payer>#<month>#<number>`. The item says that a document counts, and which.
+#
+# The document is put first, and lies at its key for good; then its item. Without its item a document is not issued
+# yet:
+# whoever issues again finds it, and writes the item. An item never changes.
+
+
+IssuedKind = Literal["invoice", "credit"]
+_KINDS: tuple[IssuedKind, ...] = ("invoice", "credit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedInvoice:
+    """An invoice or credit note that counts.
+
+    Attributes:
+        billing_month: Month that books it.
+        month: Month of use that it is about; of a credit note it is earlier than, or the same as, `billing_month`.
+        number: 1 for an invoice, more for its credit notes.
+        sha256: Of the document's bytes.
+        issued_s: When the item was written, epoch seconds. It is not part of the document.
+    """
+
+    billing_month: str
+    payer_id: str
+    month: str
+    number: int
+    kind: IssuedKind
+    sha256: str
+    issued_s: int
+
+    @property
+    def key(self) -> Key:
+        return issued_key(self.billing_month, self.payer_id, self.month, self.number)
+
+    def to_item(self) -> dict[str, Value]:
+        return {
+            **self.key._asdict(),
+            "state": "issued",
+            "payer": self.payer_id,
+            "month": self.month,
+            "number": self.number,
+            "kind": self.kind,
+            "sha256": self.sha256,
+            "issued_s": self.issued_s,
+        }
+
+    @classmethod
+    def from_item(cls, item: Item) -> IssuedInvoice:
+        fields = Fields.of_item(item)
+        fields.one_of("state", ("issued",))
+        made = cls(
+            billing_month=fields.after("pk", partitions.INVOICES),
+            payer_id=fields.text("payer"),
+            month=fields.text("month"),
+            number=fields.whole("number", least=1),
+            kind=fields.one_of("kind", _KINDS),
+            sha256=fields.text("sha256"),
+            issued_s=fields.whole("issued_s"),
+        )
+        fields.check_key(made.key)
+        return made
+
+
+def issued_key(billing_month: str, payer_id: str, month: str, number: int) -> Key:
+    """Key of the item of a document."""
+    return Key(f"{partitions.INVOICES}{billing_month}", f"{payer_id}#{month}#{number}")
+
+
+def record_issued(items: ItemStore, retrier: Retrier, issued: IssuedInvoice) -> IssuedInvoice:
+    """Write the item of a document, once; returns the one that stands there.
+
+    Raises:
+        LedgerCorruptError: Another document was issued under this number.
+    """
+    put = Put(table=Table.LEDGER, item=issued.to_item(), condition=Absent())
+    try:
+        retrier.call(lambda: items.put(put))
+    except ConditionFailedError:
+        item = retrier.call(lambda: items.get(Table.LEDGER, issued.key))
+        found = issued if item is None else IssuedInvoice.from_item(item)
+        if found.sha256 != issued.sha256:
+            raise LedgerCorruptError(
+                f"{issued.key.pk} / {issued.key.sk}: a document with SHA-256 {found.sha256} was issued, and the one at "
+                f"its key has {issued.sha256}"
+            ) from None
+        return found
+    return issued
+
+
+def issued_in(items: ItemStore, billing_month: str, payer_id: str = "") -> Iterator[IssuedInvoice]:
+    """What a month books, in the order of payers, months and numbers; of one payer, if it is named."""
+    first, after = (f"{payer_id}#", f"{payer_id}$") if payer_id else ("", "\U0010ffff")
+    for item in items.query(Table.LEDGER, f"{partitions.INVOICES}{billing_month}", sk_from=first, sk_to=after):
+        yield IssuedInvoice.from_item(item)
+
+
+def issued_item(items: ItemStore, billing_month: str, payer_id: str, month: str, number: int) -> IssuedInvoice | None:
+    """The item of a document; None if it is not issued."""
+    item = items.get(Table.LEDGER, issued_key(billing_month, payer_id, month, number))
+    return None if item is None else IssuedInvoice.from_item(item)

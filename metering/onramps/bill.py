@@ -1,0 +1,463 @@
+"""A bill of any number of files, beside what was metered: what it says of data transfer, and what was left out."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from metering.errors import OperationFailedError
+from metering.onramps.bill_lines import (
+    BilledLine,
+    Broken,
+    BrokenLine,
+    Chosen,
+    LeftOut,
+    LeftOutLine,
+    LineKey,
+    Wanted,
+    chosen,
+    is_metered_only,
+    is_transfer,
+    judged,
+    why_billed_only,
+)
+from metering.units import GIB, KIB, MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+
+# A name takes some 300 bytes. AWS has some thousand usage types in a region.
+MOST_NAMES = 5_000
+OTHERS = "(others)"
+_NO_NAME = "(no usage type)"
+_NAME = re.compile(r"[A-Za-z0-9 .:/_()+-]{1,130}")
+_LONGEST = 40
+_EXACT = Context(prec=100)
+
+
+class Named(NamedTuple):
+    """What a bill has under a usage type.
+
+    Attributes:
+        usd: What it billed for these lines; None if it does not say so of each of them.
+    """
+
+    lines: int
+    usd: Decimal | None
+
+
+_NOTHING = Named(0, Decimal(0))
+
+
+@dataclass(slots=True)
+class Names:
+    """Sums by usage type. Mutable; names beyond `MOST_NAMES` become one sum."""
+
+    _sums: dict[str, Named] = field(default_factory=dict)
+
+    @property
+    def sums(self) -> Mapping[str, Named]:
+        """All of them, by usage type."""
+        return self._sums
+
+    def add(self, usage_type: str, usd: Decimal | None) -> None:
+        """Count a line."""
+        name = usage_type if usage_type in self._sums else printable(usage_type)
+        if name not in self._sums and len(self._sums) >= MOST_NAMES:
+            name = OTHERS
+        lines, before = self._sums.get(name, _NOTHING)
+        total = None if before is None or usd is None else _EXACT.add(before, usd)
+        self._sums[name] = Named(lines + 1, total)
+
+
+def printable(usage_type: str) -> str:
+    """A usage type as people may see it: a file can say anything in its place."""
+    if _NAME.fullmatch(usage_type):
+        return usage_type
+    return ascii(usage_type[:_LONGEST]) if usage_type else _NO_NAME
+
+
+SUFFIXES = (".csv", ".csv.gz", ".parquet")
+_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+_BATCH_ROWS = 8 * KIB
+# A line of a bill with its tags has a few KB. A quoted field may have line ends.
+_LINE_CHARS = MIB
+
+Row = tuple[int, "tuple[object, ...] | None"]
+"""Number of a row in its file, from 1 after the header, and its fields in the order of `Chosen.columns`. None if the
+row has another number of fields than the header."""
+
+
+def bill_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The files of a bill, each once, and what lies in named folders and is none. A named file is always one.
+
+    Raises:
+        OperationFailedError: A path does not exist, or there is no file at all.
+    """
+    found: dict[Path, Path] = {}
+    ignored: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise OperationFailedError(f"There is no {path}.", "Name files of a bill, or folders with such files.")
+        inner = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+        for each in inner:
+            if path.is_dir() and not each.name.lower().endswith(SUFFIXES):
+                ignored.append(each)
+            else:
+                found.setdefault(each.resolve(), each)
+    if not found:
+        raise OperationFailedError(
+            f"There is no file of a bill in {', '.join(map(str, paths))}.",
+            f"Files of a bill end with {', '.join(SUFFIXES)}.",
+        )
+    return list(found.values()), ignored
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Chosen, Iterator[Row]]]:
+    """The columns and the rows of a file; what it is, its first bytes say.
+
+    Raises:
+        OperationFailedError: It cannot be read, is damaged, or is no bill; also while its rows are read.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(len(_PARQUET))
+            stream.seek(0)
+            if head == _PARQUET:
+                yield _parquet(stream, path)
+                return
+            unpacked = gzip.GzipFile(fileobj=stream) if head.startswith(_GZIP) else stream
+            with io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text:
+                yield _csv(text, path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise OperationFailedError(
+            f"{path} cannot be read to its end: {error or type(error).__name__}.", "Download it again."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise OperationFailedError(f"{path} is no UTF-8 text.", "Name an export of AWS as it was delivered.") from error
+    except (csv.Error, pa.ArrowException) as error:
+        raise OperationFailedError(f"{path} is damaged: {error}.", "Download it again.") from error
+
+
+def _parquet(stream: BinaryIO, path: Path) -> tuple[Chosen, Iterator[Row]]:
+    file = pq.ParquetFile(stream, buffer_size=MIB)
+    found = chosen(file.schema_arrow.names, str(path))
+    return found, _parquet_rows(file, found.columns)
+
+
+def _parquet_rows(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[Row]:
+    number = 0
+    wanted = sorted({name for name in columns if name})
+    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted, use_threads=False):
+        values = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+        absent = [None] * batch.num_rows
+        for fields in zip(*(values.get(name, absent) for name in columns), strict=True):
+            number += 1
+            yield number, fields
+
+
+def _csv(text: TextIO, path: Path) -> tuple[Chosen, Iterator[Row]]:
+    reader = csv.reader(_lines(text, path), strict=True)
+    header = next(reader, [])
+    found = chosen(header, str(path))
+    places = [header.index(name) if name else -1 for name in found.columns]
+    return found, _csv_rows(reader, len(header), places)
+
+
+def _csv_rows(reader: Iterator[list[str]], width: int, places: Sequence[int]) -> Iterator[Row]:
+    for number, fields in enumerate(reader, 1):
+        if len(fields) == width:
+            yield number, tuple([fields[place] if place >= 0 else None for place in places])
+        elif fields:
+            yield number, None
+
+
+def _lines(text: TextIO, path: Path) -> Iterator[str]:
+    """Lines of bounded length, whatever the file says."""
+    while line := text.readline(_LINE_CHARS):
+        if len(line) == _LINE_CHARS:
+            raise OperationFailedError(f"{path} has a line of more than {_LINE_CHARS:,} characters: it is no bill.")
+        yield line
+
+
+# A key takes some 300 bytes: 150 MB. A month of 500 accounts with 30 usage types has 450,000.
+MOST_KEYS = 500_000
+_EXAMPLES = 3
+_TOLD_EVERY = 10_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Bill:
+    """What the files say. Mutable: it grows as they are read; memory is that of its keys.
+
+    Attributes:
+        bytes: Billed bytes, each line rounded to whole ones.
+        exact: The sum before lines were rounded.
+        lines: Lines that are compared.
+        negative: Those of them that take bytes back.
+        compared: Lines that are compared, and what they cost, by usage type.
+        left_out: Lines that are not compared, by reason.
+        no_transfer: Those that are no data transfer, and what they cost, by usage type.
+        broken: Lines that cannot be read, by what is wrong.
+        examples: The first of them, in words.
+        names: Kinds of export that were found.
+        first_s, last_s: Earliest and latest start of a line that is compared; None if there is none.
+    """
+
+    bytes: dict[LineKey, int] = field(default_factory=dict)
+    exact: Decimal = Decimal(0)
+    lines: int = 0
+    negative: int = 0
+    compared: Names = field(default_factory=Names)
+    left_out: Counter[LeftOut] = field(default_factory=Counter)
+    no_transfer: Names = field(default_factory=Names)
+    broken: Counter[Broken] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    first_s: int | None = None
+    last_s: int | None = None
+
+    @property
+    def read(self) -> int:
+        """All lines that were read: each is compared, left out or broken."""
+        return self.lines + self.left_out.total() + self.broken.total()
+
+    @property
+    def accounts(self) -> frozenset[str]:
+        """Accounts with a line that is compared."""
+        return frozenset(key.account_id for key in self.bytes)
+
+    @property
+    def rounding(self) -> Decimal:
+        """Bytes by which rounding the lines has moved the sum."""
+        return _EXACT.subtract(Decimal(sum(self.bytes.values())), self.exact)
+
+    def take(self, found: BilledLine | LeftOutLine | BrokenLine, where: str) -> None:
+        """Count a line, once.
+
+        Raises:
+            OperationFailedError: There is more than memory should hold.
+        """
+        if isinstance(found, LeftOutLine):
+            self.left_out[found.why] += 1
+            if found.why is LeftOut.NO_TRANSFER:
+                self.no_transfer.add(found.usage_type, found.usd)
+        elif isinstance(found, BrokenLine):
+            self.broken[found.what] += 1
+            if len(self.examples) < _EXAMPLES:
+                self.examples.append(f"{where}: {found.why}")
+        else:
+            self._add(found)
+
+    def _add(self, line: BilledLine) -> None:
+        self.lines += 1
+        self.negative += line.bytes < 0
+        self.compared.add(line.key.usage_type, line.usd)
+        self.bytes[line.key] = self.bytes.get(line.key, 0) + line.bytes
+        self.exact = _EXACT.add(self.exact, line.exact)
+        self.first_s = line.start_s if self.first_s is None else min(self.first_s, line.start_s)
+        self.last_s = line.start_s if self.last_s is None else max(self.last_s, line.start_s)
+        if len(self.bytes) > MOST_KEYS:
+            raise OperationFailedError(
+                f"The bill has more than {MOST_KEYS:,} different accounts, usage types and days.",
+                "Compare a part of it: --account, --from and --to, or --by month.",
+            )
+
+
+def read_bill(paths: Iterable[Path], wanted: Wanted, tell: Callable[[Path, int], None] = lambda *_: None) -> Bill:
+    """Read the files of a bill, one after the other, in memory of one block and of the sums.
+
+    Args:
+        paths: The files.
+        wanted: Which lines are asked for.
+        tell: Told now and then how many lines of a file were read.
+
+    Raises:
+        OperationFailedError: A file cannot be read, is no bill, or there is more than memory should hold.
+    """
+    bill = Bill()
+    for path in paths:
+        with opened(path) as (found, rows):
+            bill.names.add(found.dialect.name)
+            for number, fields in rows:
+                bill.take(judged(fields, found.dialect, wanted), f"{path}, row {number:,}")
+                if number % _TOLD_EVERY == 0:
+                    tell(path, number)
+    return bill
+
+
+_PERCENT_PLACES = Decimal("0.0001")
+_HUNDRED = 100
+_PERCENT = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,10})?) ?%")
+_SIZE = re.compile(r"([0-9]{1,30}) ?(|bytes?|KB|MB|GB|TB)", re.IGNORECASE)
+_SIZES = {"": 1, "byte": 1, "bytes": 1, "kb": KIB, "mb": MIB, "gb": GIB, "tb": KIB * GIB}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far a row may be off. A difference within one of the two is tolerated.
+
+    Attributes:
+        bytes: At most so many bytes; None if nothing was said.
+        percent: At most so much of what was billed; None if nothing was said.
+    """
+
+    bytes: int | None = None
+    percent: Decimal | None = None
+
+    def holds(self, row: ComparedRow) -> bool:
+        """Whether a row is close enough."""
+        off = abs(row.difference)
+        if off <= (self.bytes or 0):
+            return True
+        if self.percent is None:
+            return False
+        numerator, denominator = self.percent.as_integer_ratio()
+        return off * _HUNDRED * denominator <= numerator * abs(row.billed)
+
+
+def tolerance_of(texts: Iterable[str]) -> Tolerance | None:
+    """What was said in words: `0.5%`, `1000`, `10 MB`. None if nothing was.
+
+    Raises:
+        OperationFailedError: It is neither a percentage nor a number of bytes, or one of them is said twice.
+    """
+    size: int | None = None
+    percent: Decimal | None = None
+    said = list(texts)
+    for text in said:
+        if (found := _PERCENT.fullmatch(text.strip())) and percent is None:
+            percent = Decimal(found[1])
+        elif (found := _SIZE.fullmatch(text.strip())) and size is None:
+            size = int(found[1]) * _SIZES[found[2].lower()]
+        else:
+            raise OperationFailedError(
+                f"{text!r} is no tolerance, or the second of its kind.",
+                "Give a percentage such as 0.5%, a number of bytes such as 1000 or 10MB, or one of each.",
+            )
+    return Tolerance(bytes=size, percent=percent) if said else None
+
+
+class ComparedRow(NamedTuple):
+    """A row of the comparison; what one of the two does not have is 0 there."""
+
+    key: LineKey
+    billed: int
+    metered: int
+
+    @property
+    def difference(self) -> int:
+        """What was metered and not billed; negative if more was billed."""
+        return self.metered - self.billed
+
+    @property
+    def percent(self) -> Decimal | None:
+        """The difference in percent of what was billed, with 4 places; None if nothing was billed."""
+        if not self.billed:
+            return None
+        share = _EXACT.divide(Decimal(self.difference * _HUNDRED), Decimal(abs(self.billed)))
+        return share.quantize(_PERCENT_PLACES, ROUND_HALF_EVEN, _EXACT)
+
+
+class BilledOnly(NamedTuple):
+    """What is billed under a usage type of which nothing is metered, and the reason in words."""
+
+    bytes: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        rows: All rows, in the order of their keys.
+        apart: Metered bytes by usage type that no bill has: within a zone, unclassified.
+        own: Metered bytes by usage type that is none of AWS's data transfer: senders may name types of their own.
+        billed_apart: Billed bytes by usage type that no account of the bill meters, and why that is no difference.
+        tolerance: What is tolerated; None if nothing is judged.
+    """
+
+    rows: Sequence[ComparedRow]
+    apart: Mapping[str, int]
+    own: Mapping[str, int]
+    billed_apart: Mapping[str, BilledOnly]
+    tolerance: Tolerance | None
+
+    @property
+    def billed(self) -> int:
+        """Sum of what was billed."""
+        return sum(row.billed for row in self.rows)
+
+    @property
+    def metered(self) -> int:
+        """Sum of what was metered, without what stands apart."""
+        return sum(row.metered for row in self.rows)
+
+    @property
+    def one_sided(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Bytes of rows by usage type that only the bill has, and that only the meter has. They are differences."""
+        sums: dict[str, tuple[int, int]] = {}
+        for key, billed, metered in self.rows:
+            before = sums.get(key.usage_type, (0, 0))
+            sums[key.usage_type] = (before[0] + billed, before[1] + metered)
+        billed_only = {name: billed for name, (billed, metered) in sums.items() if billed and not metered}
+        metered_only = {name: metered for name, (billed, metered) in sums.items() if metered and not billed}
+        return billed_only, metered_only
+
+    @property
+    def beyond(self) -> int | None:
+        """Rows beyond the tolerance; None if nothing is judged."""
+        if self.tolerance is None:
+            return None
+        return sum(not self.tolerance.holds(row) for row in self.rows)
+
+
+def compare(
+    billed: Mapping[LineKey, int], metered: Mapping[LineKey, int], tolerance: Tolerance | None = None
+) -> Comparison:
+    """Put both beside each other, key by key. What no bill can have is no difference, and stands apart."""
+    apart: dict[str, int] = {}
+    own: dict[str, int] = {}
+    beside: dict[LineKey, int] = {}
+    for key, size in metered.items():
+        if key not in billed and is_metered_only(key.usage_type):
+            apart[key.usage_type] = apart.get(key.usage_type, 0) + size
+        elif key not in billed and not is_transfer(key.usage_type):
+            own[key.usage_type] = own.get(key.usage_type, 0) + size
+        else:
+            beside[key] = size
+    left, billed_apart = _billed_apart(billed, beside)
+    rows = [ComparedRow(key, left.get(key, 0), beside.get(key, 0)) for key in sorted(left.keys() | beside.keys())]
+    return Comparison(rows=rows, apart=apart, own=own, billed_apart=billed_apart, tolerance=tolerance)
+
+
+def _billed_apart(
+    billed: Mapping[LineKey, int], metered: Mapping[LineKey, int]
+) -> tuple[dict[LineKey, int], dict[str, BilledOnly]]:
+    """Billed lines that are compared, and those under usage types that their account does not meter."""
+    known = {(key.account_id, key.usage_type) for key in metered}
+    left: dict[LineKey, int] = {}
+    apart: dict[str, BilledOnly] = {}
+    for key, size in billed.items():
+        why = "" if key[:2] in known else why_billed_only(key.usage_type)
+        if why:
+            before = apart.get(key.usage_type)
+            apart[key.usage_type] = BilledOnly(size + (before.bytes if before else 0), why)
+        else:
+            left[key] = size
+    return left, apart

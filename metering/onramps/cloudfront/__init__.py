@@ -1,1 +1,0 @@
-"""CloudFront standard logs, legacy and version 2: what edges sent to viewers."""

@@ -1,0 +1,239 @@
+"""Logs that a mapping describes: their kind, their rows, and their reader."""
+
+from __future__ import annotations
+
+import csv
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast
+
+import msgspec
+
+from metering.errors import LogFileRefusedError
+from metering.intake.admission import HOUR_US, SECOND_US
+from metering.onramps.kinds import LogKind
+from metering.onramps.mapping import Mapping, nearest, parse_mapping, text_of
+from metering.onramps.reading import Block, FileName, ReadSettings
+from metering.onramps.reasons import Classified, FileReason, LineReason, Outcome, Refused, Traffic
+from metering.onramps.rows import Moved, Tally, read_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from metering.onramps.context.store import Timeline
+    from metering.onramps.mapping import Row
+
+
+_BOM = "\ufeff"
+_decode_json = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+class Unreadable(tuple[str, str]):
+    """A line that is no row: the reason, and why for people."""
+
+    __slots__ = ()
+
+
+class Rows(Protocol):
+    """Makes rows of the lines of one file."""
+
+    def row(self, number: int, line: str) -> Row | Unreadable | None:
+        """The row of a line; None for a line that names columns.
+
+        Raises:
+            LogFileRefusedError: The columns that the mapping needs are not there.
+        """
+        ...
+
+
+def rows_of(mapping: Mapping) -> Rows:
+    """What makes rows of the lines of one file."""
+    return _CsvRows(mapping) if mapping.format == "csv" else _JsonRows()
+
+
+class _JsonRows:
+    def row(self, number: int, line: str) -> Row | Unreadable | None:
+        try:
+            value = _decode_json(line.removeprefix(_BOM) if number == 1 else line)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            return Unreadable((LineReason.INVALID_VALUE, f"the line is no JSON: {error}"))
+        if not isinstance(value, dict):
+            return Unreadable((LineReason.INVALID_VALUE, "the line is no JSON object"))
+        document = cast("dict[str, object]", value)
+        return lambda column: _inner(document, column)
+
+
+def _inner(document: dict[str, object], column: str) -> object:
+    """Value of a column; `client.address` is `address` in `client`, unless there is a key with the dot."""
+    if column in document or "." not in column:
+        return document.get(column)
+    value: object = document
+    for name in column.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = cast("dict[str, object]", value).get(name)
+    return value
+
+
+class _CsvRows:
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+        self._header: list[str] | None = None
+        self._places: dict[str, int] = {}
+        if mapping.columns:
+            self._know(list(mapping.columns))
+
+    def row(self, number: int, line: str) -> Row | Unreadable | None:
+        try:
+            fields = self._fields(line.removeprefix(_BOM) if number == 1 else line)
+        except csv.Error as error:
+            return Unreadable((LineReason.FIELD_COUNT, f"the line is no CSV: {error}"))
+        if not self._places:
+            self._take_header(fields)
+            return None
+        if fields == self._header:
+            return None
+        if len(fields) != len(self._places):
+            detail = f"{len(fields)} fields, and the file has {len(self._places)} columns"
+            return Unreadable((LineReason.FIELD_COUNT, detail))
+        places = self._places
+        return lambda column: fields[places[column]]
+
+    def _fields(self, line: str) -> list[str]:
+        return next(csv.reader([line], delimiter=self._mapping.delimiter, strict=True))
+
+    def _take_header(self, fields: list[str]) -> None:
+        missing = sorted(self._mapping.used_columns.difference(fields))
+        if missing or len(set(fields)) != len(fields):
+            problems = [f"no column {column!r}{nearest(column, fields)}" for column in missing]
+            detail = "; ".join(problems) or "a column's name stands there twice"
+            raise LogFileRefusedError(FileReason.MISSING_FIELD, f"the header of the file has {detail}")
+        self._header = fields
+        self._know(fields)
+
+    def _know(self, columns: list[str]) -> None:
+        self._places = {column: place for place, column in enumerate(columns)}
+
+
+_TEXTS = ("account", "service", "resource", "direction", "from", "to", "usage_type")
+
+
+class _Problem(NamedTuple):
+    reason: LineReason
+    detail: str
+
+
+def read_mapped_log(
+    mapping: Mapping, stream: BinaryIO, name: FileName, settings: ReadSettings, *, digest: Callable[[bytes], object]
+) -> Iterator[Block[Traffic]]:
+    """Read a file (`LogReader`, once its mapping is given)."""
+    return read_lines(stream, settings, digest, _Lines(mapping, name))
+
+
+class _Lines:
+    """`LineJudge` of one file."""
+
+    def __init__(self, mapping: Mapping, name: FileName) -> None:
+        self._mapping = mapping
+        self._account_id = name.account_id
+        self._rows = rows_of(mapping)
+
+    def judge(self, number: int, line: str, tally: Tally[Traffic]) -> None:
+        row = self._rows.row(number, line)
+        if row is None:
+            tally.header()
+            return
+        if isinstance(row, Unreadable):
+            reason, detail = row
+            tally.refuse(number, reason, detail, line)
+            return
+        size_bytes = self._bytes(row)
+        stated_bytes = size_bytes if isinstance(size_bytes, int) else 0
+        if not self._passes(row):
+            tally.rejected(stated_bytes)
+            return
+        times = self._times(row)
+        traffic = self._traffic(row)
+        if isinstance(size_bytes, _Problem) or isinstance(times, _Problem) or isinstance(traffic, _Problem):
+            problem = next(each for each in (size_bytes, times, traffic) if isinstance(each, _Problem))
+            tally.refuse(number, problem.reason, problem.detail, line, stated_bytes)
+            return
+        tally.metered([Moved(traffic, size_bytes)], *times)
+
+    def _passes(self, row: Row) -> bool:
+        return all((text_of(row(each.column)) in each.values) == each.keep for each in self._mapping.filters)
+
+    def _bytes(self, row: Row) -> int | _Problem:
+        try:
+            return self._mapping.bytes.of(row)
+        except ValueError as error:
+            return _Problem(LineReason.INVALID_NUMBER, str(error))
+
+    def _traffic(self, row: Row) -> Traffic | _Problem:
+        texts = self._mapping.texts
+        try:
+            values = [texts[name].of(row) if name in texts else "" for name in _TEXTS]
+        except ValueError as error:
+            return _Problem(LineReason.INVALID_VALUE, str(error))
+        return Traffic(values[0] or self._account_id, *values[1:])
+
+    def _times(self, row: Row) -> tuple[int, int] | _Problem:
+        """Start and end in whole seconds, fractions cut off."""
+        try:
+            start_us = self._mapping.start.of(row)
+            end_us = start_us
+            if self._mapping.end is not None:
+                end_us = self._mapping.end.of(row)
+            elif self._mapping.duration is not None:
+                end_us = start_us + self._mapping.duration.of(row)
+        except ValueError as error:
+            return _Problem(LineReason.INVALID_TIME, str(error))
+        if end_us < start_us:
+            return _Problem(LineReason.INVALID_TIME, "it ends before it starts")
+        if end_us - start_us > HOUR_US:
+            detail = f"it takes {(end_us - start_us) // SECOND_US} s: a record spans an hour at most"
+            return _Problem(LineReason.SPANS_OVER_AN_HOUR, detail)
+        return start_us // SECOND_US, end_us // SECOND_US
+
+
+KIND = "mapped"
+RULE = "mapping"
+_UNKNOWN = "unknown"
+
+
+def mapped_kind(text: str) -> LogKind:
+    """The kind of log of a mapping.
+
+    Args:
+        text: The mapping, TOML.
+
+    Raises:
+        SettingsError: It is no mapping; carries every problem.
+    """
+    mapping = parse_mapping(text)
+    return LogKind(
+        name=KIND,
+        about="a log whose columns a mapping names",
+        recognise=lambda _key: FileName(kind=KIND, identity="", source=mapping.source),
+        read=partial(read_mapped_log, mapping),
+        classifier=_Classifier,
+        rules=f"{KIND}/{mapping.version}",
+        needs_context=False,
+    )
+
+
+class _Classifier:
+    """`Classifier`: the mapping has said all; what is left is whether it said whose traffic it is."""
+
+    def __init__(self, _name: FileName, _timeline: Timeline) -> None:
+        pass
+
+    def outcome(self, subject: Traffic, hour_s: int) -> Outcome:
+        del hour_s
+        if not subject.account_id:
+            detail = (
+                "the row has no account: name its column in the mapping (account), or give the account: --accounts ID"
+            )
+            return Refused(LineReason.INVALID_ACCOUNT, detail)
+        stated_unknown = _UNKNOWN in (subject.from_location, subject.to_location)
+        return Classified(subject, RULE, "peer_not_stated" if stated_unknown else "")

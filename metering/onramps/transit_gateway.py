@@ -1,0 +1,599 @@
+"""Transit gateway flow logs: their reader, the rules of what was processed, and who pays for it."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from functools import lru_cache
+from ipaddress import ip_network
+from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast, runtime_checkable
+
+import zstandard
+
+from metering.errors import LogFileRefusedError
+from metering.hours import hour_of
+from metering.onramps.context.attached import PEERING, VPC
+from metering.onramps.context.facts import MeteringPolicy, MeteringRule, address_of
+from metering.onramps.formats.flows.reader import read_flow_log
+from metering.onramps.formats.parquet import PARQUET_MAGIC, column_names, read_rows, seekable
+from metering.onramps.formats.pieces import peeked
+from metering.onramps.reading import Block, FileName, FlowHop, Folding, ReadSettings
+from metering.onramps.reasons import (
+    Classified,
+    Classifier,
+    FileReason,
+    LineReason,
+    Outcome,
+    Refused,
+    Shadowed,
+    Traffic,
+    Unmetered,
+)
+from metering.onramps.rows import MAX_BYTES, Moved, Tally, read_lines
+from metering.onramps.rules.knowledge import Knowledge, knowledge_of
+from metering.units import HOUR_S, KIB
+from metering.usage.usage_types import UNKNOWN, usage_type_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from metering.onramps.context.store import Timeline
+
+
+# Rows of transit gateway flow logs.
+#
+# Each flow passes two attachments, and has a record at each: `ingress` where it enters the gateway, `egress` where it
+# leaves. The rules say what is charged of either. Packets that were lost are counted in packets, not in bytes, so
+# their
+# fields are not read.
+
+
+GATEWAY, ATTACHMENT = "tgw-id", "tgw-attachment-id"
+_PAIR, _OWNER, _REGION = "tgw-pair-attachment-id", "account-id", "region"
+_SENDER, _RECEIVER = "tgw-src-vpc-account-id", "tgw-dst-vpc-account-id"
+_FLOW = ("srcaddr", "dstaddr", "srcport", "dstport", "protocol")
+_BYTES, _START, _END, _STATUS, _DIRECTION = "bytes", "start", "end", "log-status", "flow-direction"
+_NEEDED = (ATTACHMENT, _BYTES, _START, _END, _DIRECTION)
+USED_FIELDS = (
+    *(GATEWAY, ATTACHMENT, _PAIR, _SENDER, _RECEIVER, _OWNER, _REGION, _BYTES, _START, _END, _STATUS, _DIRECTION),
+    *_FLOW,
+)
+
+_ACCOUNT = re.compile(r"[0-9]{12}")
+_DIGITS = re.compile(r"[0-9]{1,20}")
+_NONE = ("", "-", "unknown")
+# Ten digits last until 2286, so more are milliseconds.
+_MILLISECONDS_FROM = 10**11
+
+
+class TransitHop(NamedTuple):
+    """Traffic at an attachment of a transit gateway. What the log has not, or where it says `-`, is empty.
+
+    Attributes:
+        gateway_id: The gateway.
+        attachment_id: The attachment that it came by, or left by.
+        pair_id: The attachment on the other side of the gateway.
+        outward: Whether it left the gateway here.
+        region: Region of the gateway.
+        owner_id: Account of the gateway.
+        sender_id: Account of the VPC that it came from.
+        receiver_id: Account of the VPC that it went to.
+        source, destination: Addresses of the packets.
+        source_port, destination_port: Their ports.
+        protocol: Number of their protocol.
+    """
+
+    gateway_id: str
+    attachment_id: str
+    pair_id: str = ""
+    outward: bool = False
+    region: str = ""
+    owner_id: str = ""
+    sender_id: str = ""
+    receiver_id: str = ""
+    source: str = ""
+    destination: str = ""
+    source_port: str = ""
+    destination_port: str = ""
+    protocol: str = ""
+
+
+@runtime_checkable
+class AsksFlows(Protocol):
+    """Rules that say whether addresses, ports and protocols matter to them. If not, lines are added up without them."""
+
+    def asks_flows(self, gateway_id: str, hour_s: int) -> bool:
+        """Whether the rules ask for the flows of a gateway in an hour, in epoch seconds."""
+        ...
+
+
+class TransitRowJudge:
+    """Counts rows of one file.
+
+    Args:
+        fields: Fields that the file has, as AWS names them.
+        rules: Rules that judge them; None keeps all that they might ask for.
+
+    Raises:
+        LogFileRefusedError: A field is missing without which nothing can be metered.
+    """
+
+    def __init__(self, fields: Collection[str], rules: object = None) -> None:
+        self._rules = rules if isinstance(rules, AsksFlows) else None
+        self._asked: dict[tuple[str, int], bool] = {}
+        missing = [name for name in _NEEDED if name not in fields]
+        if missing:
+            detail = f"the flow log of a transit gateway has no {', no '.join(missing)}"
+            raise LogFileRefusedError(FileReason.MISSING_FIELD, detail)
+
+    def judge(self, number: int, text: str, value: Callable[[str], str], tally: Tally[TransitHop]) -> None:
+        """Count a row; `value` gives one of `USED_FIELDS`, empty if the row has none."""
+        status = value(_STATUS)
+        if status == "NODATA":
+            tally.nodata()
+            return
+        if status == "SKIPDATA":
+            tally.skipdata()
+            return
+        size_bytes = _number(value(_BYTES))
+        if size_bytes is None:
+            tally.refuse(number, LineReason.INVALID_NUMBER, "bytes is no number from 0 to 2^63-1", text)
+            return
+        problem = self._count(value, size_bytes, tally)
+        if problem is not None:
+            tally.refuse(number, *problem, text, size_bytes)
+
+    def _asks(self, gateway_id: str, hour_s: int) -> bool:
+        if self._rules is None:
+            return True
+        asked = self._asked.get((gateway_id, hour_s))
+        if asked is None:
+            asked = self._asked[gateway_id, hour_s] = self._rules.asks_flows(gateway_id, hour_s)
+        return asked
+
+    def _count(
+        self, value: Callable[[str], str], size_bytes: int, tally: Tally[TransitHop]
+    ) -> tuple[LineReason, str] | None:
+        """Count a row with bytes, or say why not."""
+        start_s, end_s = _seconds(value(_START)), _seconds(value(_END))
+        if start_s is None or end_s is None or end_s < start_s:
+            return LineReason.INVALID_TIME, "start and end are no times in order"
+        if end_s - start_s > HOUR_S:
+            return LineReason.SPANS_OVER_AN_HOUR, f"{end_s - start_s} s"
+        direction = value(_DIRECTION)
+        if direction not in ("egress", "ingress"):
+            return LineReason.INVALID_VALUE, f"flow-direction is {direction[:64]!r}, neither ingress nor egress"
+        accounts = [_text(value(name)) for name in (_OWNER, _SENDER, _RECEIVER)]
+        for account_id in accounts:
+            if account_id and _ACCOUNT.fullmatch(account_id) is None:
+                return LineReason.INVALID_ACCOUNT, f"{account_id[:64]!r} is no account of 12 digits"
+        gateway_id, attachment_id, pair_id = (_text(value(name)) for name in (GATEWAY, ATTACHMENT, _PAIR))
+        flow = [_text(value(name)) for name in _FLOW] if self._asks(gateway_id, hour_of(start_s)) else ()
+        hop = TransitHop(
+            gateway_id,
+            attachment_id or gateway_id,
+            pair_id,
+            direction == "egress",
+            _text(value(_REGION)),
+            *accounts,
+            *flow,
+        )
+        tally.metered([Moved(hop, size_bytes)], start_s, end_s)
+        return None
+
+
+def _text(value: str) -> str:
+    return "" if value in _NONE else value
+
+
+def _number(text: str) -> int | None:
+    number = int(text) if _DIGITS.fullmatch(text) else None
+    return number if number is not None and number <= MAX_BYTES else None
+
+
+def _seconds(text: str) -> int | None:
+    number = _number(text)
+    return number // 1000 if number is not None and number >= _MILLISECONDS_FROM else number
+
+
+_LOOK_BYTES = 64 * KIB
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+def read_flow_file(
+    stream: BinaryIO, name: FileName, settings: ReadSettings, *, digest: Callable[[bytes], object]
+) -> Iterator[Block[FlowHop] | Block[TransitHop]]:
+    """Read a flow log, of a transit gateway or of interfaces (`LogReader`)."""
+    start, whole = peeked(stream, _LOOK_BYTES)
+    if name.parquet or start[:4] in PARQUET_MAGIC:
+        with seekable(whole, digest) as file:
+            yield from _read_parquet(file, name, settings)
+    elif _is_transit(start, settings):
+        yield from read_lines(whole, settings, digest, _Lines(settings))
+    else:
+        yield from read_flow_log(whole, name, settings, digest=digest)
+
+
+def _read_parquet(
+    file: IO[bytes], name: FileName, settings: ReadSettings
+) -> Iterator[Block[FlowHop] | Block[TransitHop]]:
+    columns = column_names(file, settings)
+    file.seek(0)
+    if GATEWAY in columns:
+        used = tuple(name for name in USED_FIELDS if name in columns)
+        yield from read_rows(file, settings, used, _ParquetRows(columns, settings))
+    else:
+        # It has been hashed.
+        yield from read_flow_log(cast("BinaryIO", file), name, settings, digest=len)
+
+
+def _is_transit(start: bytes, settings: ReadSettings) -> bool:
+    """Whether a text is the log of a transit gateway: by the fields that were given, else by its first line."""
+    if settings.fields:
+        return GATEWAY in settings.fields
+    return GATEWAY.encode() in _unpacked(start).partition(b"\n")[0].split()
+
+
+def _unpacked(start: bytes) -> bytes:
+    """The beginning of the text. A file that is damaged here is refused by the reader, which says why."""
+    try:
+        if start.startswith(_GZIP):
+            return zlib.decompressobj(wbits=31).decompress(start, _LOOK_BYTES)
+        if start.startswith(_ZSTD):
+            return zstandard.ZstdDecompressor().stream_reader(start).read(_LOOK_BYTES)
+    except (zlib.error, zstandard.ZstdError):
+        return b""
+    return start
+
+
+class _Lines:
+    """`LineJudge` of one file."""
+
+    def __init__(self, settings: ReadSettings) -> None:
+        self._folding = settings.folding
+        self._names: list[str] = []
+        self._places: dict[str, int] = {}
+        self._rows: TransitRowJudge | None = None
+        if settings.fields:
+            self._know(list(settings.fields))
+
+    def judge(self, number: int, line: str, tally: Tally[TransitHop]) -> None:
+        values = line.split(" ")
+        if GATEWAY in values:
+            self._know(values)
+            tally.header()
+            return
+        if self._rows is None:
+            raise LogFileRefusedError(FileReason.NO_HEADER, "the first line does not name the fields")
+        if len(values) != len(self._names):
+            detail = f"{len(values)} fields, and the file has {len(self._names)}"
+            tally.refuse(number, LineReason.FIELD_COUNT, detail, line)
+            return
+        places = self._places
+        self._rows.judge(number, line, lambda name: values[places[name]] if name in places else "", tally)
+
+    def _know(self, names: list[str]) -> None:
+        self._names = names
+        self._rows = TransitRowJudge(names, self._folding)
+        self._places = {name: place for place, name in enumerate(names) if name in USED_FIELDS}
+
+
+class _ParquetRows:
+    """`RowsJudge` of one file."""
+
+    def __init__(self, fields: Sequence[str], settings: ReadSettings) -> None:
+        self._rows = TransitRowJudge(fields, settings.folding)
+
+    def judge(self, number: int, row: dict[str, str], tally: Tally[TransitHop]) -> None:
+        self._rows.judge(number, str(row), lambda name: row.get(name, ""), tally)
+
+
+# Who pays for what a transit gateway carries: its metering policy says it, and without one the sender pays.
+#
+# A policy has rules in order; the first that fits a flow decides, and where none fits the owner of the source
+# attachment
+# pays. A change takes effect two billing hours later, and policy and rules say when. What a line and the context do
+# not
+# say may fit or not: then the payer is known only if every account that may be meant is the same one. (VPC
+# documentation,
+# "Flexible cost allocation"; the shapes are those of EC2's API.)
+#
+# Of a flow by way of a middlebox (an appliance that a policy names), the line has the middlebox as source or
+# destination,
+# and AWS means the attachments beyond it: those are not known.
+
+
+SOURCE, DESTINATION, GATEWAY_OWNER = "source-attachment-owner", "destination-attachment-owner", "transit-gateway-owner"
+_ALL = frozenset({SOURCE, DESTINATION, GATEWAY_OWNER})
+_BY_DEFAULT = frozenset({SOURCE})
+_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+
+
+class _End(NamedTuple):
+    """One end of a flow through a gateway. Empty texts are unknown."""
+
+    id: str
+    kind: str
+    owner_id: str
+    address: str
+    port: str
+
+
+_Ends = tuple[_End, _End]
+
+
+def payer_of(hop: TransitHop, owner_id: str, region: str, hour_s: int, knowledge: Knowledge) -> str:
+    """The account that pays; empty if that is not known.
+
+    Args:
+        hop: Traffic at an attachment.
+        owner_id: Owner of the gateway.
+        region: Its region.
+        hour_s: The hour, in epoch seconds.
+        knowledge: What the context knows.
+    """
+    policies = knowledge.policies.get(hop.gateway_id, ())
+    ends = _ends(hop, knowledge)
+    if (owner_id, region) not in knowledge.policy_places or len(policies) > 1:
+        payers = _ALL
+    elif policies:
+        [policy] = policies
+        ends = _beyond(ends, policy)
+        payers = _payers(policy, ends, hop.protocol, hour_s)
+    else:
+        payers = _BY_DEFAULT
+    source, destination = ends
+    accounts = {SOURCE: source.owner_id, DESTINATION: destination.owner_id, GATEWAY_OWNER: owner_id}
+    meant = {accounts.get(each, "") for each in payers}
+    return meant.pop() if len(meant) == 1 else ""
+
+
+def asks_flow(rule: MeteringRule) -> bool:
+    """Whether a rule asks for what flows between the same attachments differ in."""
+    ends = rule.source_cidr, rule.source_ports, rule.destination_cidr, rule.destination_ports
+    return any((*ends, rule.protocol))
+
+
+def _ends(hop: TransitHop, knowledge: Knowledge) -> _Ends:
+    source_id, destination_id = (hop.attachment_id, hop.pair_id)[:: -1 if hop.outward else 1]
+    return (
+        _end(hop.gateway_id, source_id, hop.sender_id, hop.source, hop.source_port, knowledge),
+        _end(hop.gateway_id, destination_id, hop.receiver_id, hop.destination, hop.destination_port, knowledge),
+    )
+
+
+def _end(gateway_id: str, attachment_id: str, told_id: str, address: str, port: str, knowledge: Knowledge) -> _End:
+    attachment = knowledge.attachments.get((gateway_id, attachment_id))
+    if attachment is None:
+        return _End(attachment_id, "", "", address, port)
+    # Behind a peering a line may name the account of a VPC that is attached to the other gateway.
+    owners = {attachment.owner_id, told_id if attachment.kind == VPC else ""} - {""}
+    return _End(attachment_id, attachment.kind, owners.pop() if len(owners) == 1 else "", address, port)
+
+
+def _beyond(ends: _Ends, policy: MeteringPolicy) -> _Ends:
+    """The ends that a policy means: behind a middlebox nothing is known but addresses."""
+    one, other = (end._replace(id="", kind="", owner_id="") if end.id in policy.middleboxes else end for end in ends)
+    return one, other
+
+
+def _payers(policy: MeteringPolicy, ends: _Ends, protocol: str, hour_s: int) -> frozenset[str]:
+    """Payers that may be meant by a policy in an hour."""
+    holds = _policy_holds(policy, hour_s)
+    if holds is None or (holds and policy.rules is None):
+        return _ALL
+    if not holds:
+        return _BY_DEFAULT
+    payers = set()
+    for rule in policy.rules or ():
+        fits = _all((_in_force(rule.effective_s, hour_s, removed=rule.removed), _fits(rule, ends, protocol)))
+        if fits is not False:
+            payers.add(rule.payer)
+        if fits:
+            return frozenset(payers)
+    return frozenset(payers | _BY_DEFAULT)
+
+
+def _policy_holds(policy: MeteringPolicy, hour_s: int) -> bool | None:
+    """Whether a policy holds as it is listed; False if there is none in this hour, None if that is not known."""
+    begun = _in_force(policy.effective_s, hour_s)
+    if policy.state in ("available", "modifying"):
+        # Before a change takes effect the policy is what it was, or was not there, and nothing says which.
+        return True if begun and (policy.effective_s or policy.state == "available") else None
+    if not policy.effective_s:
+        return None
+    if policy.state == "pending":
+        return begun
+    if policy.state in ("deleting", "deleted"):
+        return None if begun is None else not begun
+    return None
+
+
+def _in_force(effective_s: int, hour_s: int, *, removed: bool = False) -> bool | None:
+    """Whether a change is in force all of an hour; None if it takes effect inside. One that was removed ends then."""
+    if hour_s < effective_s < hour_s + HOUR_S:
+        return None
+    return (effective_s <= hour_s) is not removed
+
+
+def _fits(rule: MeteringRule, ends: _Ends, protocol: str) -> bool | None:
+    """Whether a rule fits a flow; None if that is not known."""
+    source, destination = ends
+    return _all(
+        (
+            *_end_fits(source, rule.source_id, rule.source_kind, rule.source_cidr, rule.source_ports),
+            *_end_fits(
+                destination,
+                rule.destination_id,
+                rule.destination_kind,
+                rule.destination_cidr,
+                rule.destination_ports,
+            ),
+            _same(rule.protocol, protocol),
+        )
+    )
+
+
+def _end_fits(end: _End, wanted_id: str, kind: str, cidr: str, ports: str) -> Iterator[bool | None]:
+    yield _same(wanted_id, end.id)
+    yield _same(kind, end.kind)
+    yield _inside(cidr, end.address)
+    yield _between(ports, end.port)
+
+
+def _same(wanted: str, found: str) -> bool | None:
+    if not wanted:
+        return True
+    return wanted == found if found else None
+
+
+def _inside(cidr: str, address: str) -> bool | None:
+    if not cidr:
+        return True
+    found, block = address_of(address), _block(cidr)
+    if found is None or block is None:
+        return None
+    version, first, last = block
+    return version == found.version and first <= found.number <= last
+
+
+@lru_cache(maxsize=4_096)
+def _block(cidr: str) -> tuple[int, int, int] | None:
+    """Family and first and last address of a block; None if the text writes none."""
+    try:
+        block = ip_network(cidr, strict=False)
+    except ValueError:
+        return None
+    return block.version, int(block.network_address), int(block.broadcast_address)
+
+
+def _between(ports: str, port: str) -> bool | None:
+    if not ports:
+        return True
+    asked = _PORTS.fullmatch(ports)
+    if asked is None or not port.isdecimal():
+        return None
+    return int(asked[1]) <= int(port) <= int(asked[2] or asked[1])
+
+
+def _all(verdicts: tuple[bool | None, ...]) -> bool | None:
+    """Whether all hold; None if none is known to fail, and some are not known."""
+    if False in verdicts:
+        return False
+    return None if None in verdicts else True
+
+
+# Rules of transit gateway flow logs: what entered a gateway was processed, and what left it to another region
+# crossed.
+#
+# Processing is a second record of bytes that the flow logs of interfaces have, too, as it is on the bill: those tell
+# transfer, this tells processing. Transfer to another region over peered gateways is told by no interface, whose hop
+# ends
+# at the gateway and is free: so what leaves by a peering attachment to another region is metered here, once, on the
+# side
+# that sends.
+#
+# | what | where it is said |
+# |---|---|
+# | VPC, VPN and Direct Connect pay for each GB that they send into a gateway | price page of transit gateways |
+# | what comes from a peering attachment is not processed again | AWS's post on peering gateways inside a region |
+# | between regions the standard transfer is charged, on the side that sends | AWS's overview of data transfer costs |
+# | inside a region nothing is charged between gateways' attachments | free since April 2022 across zones |
+# | who pays for either | `payers` |
+
+
+PROCESSING, PEERED_ELSEWHERE = "transit_gateway_processing", "transit_gateway_peered_elsewhere"
+FROM_PEERING, LEAVES = "transit_gateway_from_peering", "transit_gateway_leaves"
+PEERED_INSIDE = "transit_gateway_peered_inside"
+ATTACHMENT_UNKNOWN, PEER_REGION_UNKNOWN, PAYER_UNKNOWN = "attachment_unknown", "peer_region_unknown", "payer_unknown"
+# What these send into a gateway is charged. Other types have no rule that was measured.
+_CHARGED = frozenset({"vpc", "vpn", "vpn-concentrator", "direct-connect-gateway", "connect"})
+_INSIDE, _OUT = "Unclassified-Regional-Bytes", "Unclassified-Out-Bytes"
+
+
+class WithTransit:
+    """Judges the flow logs of one file, whichever kind it is of: AWS names both alike (`Classifier`).
+
+    Args:
+        name: What the file's name says.
+        timeline: The contexts that judge it.
+        flows: Judge of hops of interfaces.
+    """
+
+    def __init__(self, name: FileName, timeline: Timeline, flows: Classifier[FlowHop]) -> None:
+        self._name = name
+        self._timeline = timeline
+        self._flows = flows
+
+    def outcome(self, subject: FlowHop | TransitHop, hour_s: int) -> Outcome:
+        """Judge a hop of an interface, or traffic at an attachment of a transit gateway."""
+        if isinstance(subject, TransitHop):
+            knowledge = knowledge_of(self._timeline.at(hour_s))
+            shadow = _shadow(subject, self._name, knowledge, hour_s)
+            return shadow or _outcome(subject, self._name, knowledge, hour_s)
+        return self._flows.outcome(subject, hour_s)
+
+    def asks_flows(self, gateway_id: str, hour_s: int) -> bool:
+        """Whether a metering policy of a gateway asks for addresses, ports or protocols in an hour (`AsksFlows`)."""
+        policies = knowledge_of(self._timeline.at(hour_s)).policies.get(gateway_id, ())
+        return any(asks_flow(rule) for policy in policies for rule in policy.rules or ())
+
+    def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
+        """Addresses that the judge of hops does not tell apart (`Folding`)."""
+        if isinstance(self._flows, Folding):
+            return self._flows.alike(addresses, hours, directed=directed)
+        return addresses
+
+
+def _shadow(subject: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int) -> Shadowed | None:
+    """The log that counts, if it is another one: a gateway and each of its attachments may have one."""
+    authorities = knowledge.authorities
+    if authorities is None or not name.source:
+        return None
+    authority = authorities.over((subject.gateway_id, subject.attachment_id), hour_s)
+    return None if authority is None or authority.id == name.source else Shadowed(authority.id)
+
+
+def _outcome(hop: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int) -> Outcome:
+    owner_id = hop.owner_id or name.account_id
+    region = hop.region or name.region
+    if not owner_id:
+        return Refused(LineReason.INVALID_ACCOUNT, "neither the line nor the file's name has the account")
+    if not region:
+        return Refused(LineReason.NO_REGION, "neither the line nor the file's name has the region")
+    attachment = knowledge.attachments.get((hop.gateway_id, hop.attachment_id))
+    kind, peer_region = (attachment.kind, attachment.peer_region) if attachment is not None else ("", "")
+    free = _free(kind, hop, inside=peer_region == region)
+    if free:
+        return Unmetered(free)
+    peered = kind == PEERING
+    rule = PEERED_ELSEWHERE if peered else PROCESSING
+    reason = _unknown(kind, peer_region)
+    payer_id = "" if reason else payer_of(hop, owner_id, region, hour_s, knowledge)
+    if not payer_id:
+        return _unclassified(hop, owner_id, region, rule, reason or PAYER_UNKNOWN)
+    if peered:
+        return Classified(Traffic(payer_id, "AmazonEC2", hop.attachment_id, "out", region, peer_region), rule)
+    usage_type = usage_type_of(region, "TransitGateway-Bytes").usage_type
+    return Classified(Traffic(payer_id, "AmazonVPC", hop.attachment_id, "out", region, region, usage_type), rule)
+
+
+def _free(kind: str, hop: TransitHop, *, inside: bool) -> str:
+    """The rule by which nothing is charged at an attachment; empty if something is, or may be."""
+    if kind == PEERING:
+        return FROM_PEERING if not hop.outward else PEERED_INSIDE if inside else ""
+    return LEAVES if kind and hop.outward else ""
+
+
+def _unknown(kind: str, peer_region: str) -> str:
+    """What of an attachment has to be known, and is not; empty if all is."""
+    if kind == PEERING:
+        return "" if peer_region else PEER_REGION_UNKNOWN
+    return "" if kind in _CHARGED else ATTACHMENT_UNKNOWN
+
+
+def _unclassified(hop: TransitHop, owner_id: str, region: str, rule: str, reason: str) -> Classified:
+    """What is not known stands with the owner of the gateway, whose log it is."""
+    traffic = usage_type_of(region, _OUT if hop.outward else _INSIDE).usage_type
+    far = UNKNOWN if hop.outward else region
+    return Classified(Traffic(owner_id, "AmazonVPC", hop.attachment_id, "out", region, far, traffic), rule, reason)

@@ -1,0 +1,408 @@
+"""Who may send and who may ask: producers with their roles, and tokens of the HTTP API."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from metering.errors import ConditionFailedError, OperationFailedError
+from metering.intake.senders import MAX_NAME_CHARS, is_producer_name, role_of
+from metering.ledger.markers import Marker, marker_key
+from metering.ledger.notes.access import (
+    MAX_ACCOUNTS as MAX_PRODUCER_ACCOUNTS,
+)
+from metering.ledger.notes.access import (
+    TOKENS_PK,
+    RegisteredProducer,
+    Role,
+    ShownProducer,
+    StoredToken,
+    producer_key,
+    refused_senders,
+    registered,
+    token_key,
+)
+from metering.ledger.notes.checks import CANARY_PK, CanaryRun, canary_batch_id
+from metering.stores.writes import Absent, AllOf, Delete, Equals, Exists, Put, Table, Update
+from metering.units import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from metering.stores.clock import Clock
+    from metering.stores.items import ItemStore
+
+
+_ACCOUNT = re.compile(r"[0-9]{12}")
+_PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:(root|(role|user)/[A-Za-z0-9+=,.@_/-]{1,576})")
+# What an emulator says of every sender.
+_ACCOUNT_SENDER = re.compile(r"[0-9]{12}(:.*)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerRole:
+    """The role of a producer as IAM has it.
+
+    Attributes:
+        arn: Its ARN.
+        role_id: Its unique id, which a role that is made anew does not keep.
+        trusted: Who may take it: ARNs. Of a role or user that is gone, IAM says its unique id in place of the ARN.
+    """
+
+    arn: str
+    role_id: str
+    trusted: tuple[str, ...]
+
+
+class ProducerRoles(Protocol):
+    """Roles of a stage's producers. Those of one name in several regions are one role."""
+
+    def find(self, name: str) -> ProducerRole | None:
+        """The role of a producer; None if there is none."""
+        ...
+
+    def put(self, name: str, *, trusted_arn: str) -> ProducerRole:
+        """Make the role of a producer, or put right its trust and what it may do in this region.
+
+        Args:
+            name: The producer.
+            trusted_arn: Role, user or account that may take it; empty for the account of the stage.
+
+        Raises:
+            OperationFailedError: IAM does not take the trust: there is no such role, user or account.
+        """
+        ...
+
+    def remove(self, name: str) -> bool:
+        """Take from a role what it may do in this region; returns whether that was the last, and the role is gone."""
+        ...
+
+
+def producer_problems(*, name: str, accounts: Sequence[str] | None, trusted_arn: str) -> list[str]:
+    """Why nobody can be registered so, a sentence each."""
+    problems = []
+    if not is_producer_name(name):
+        problems.append(
+            f"{name!r} is no name of a producer: up to {MAX_NAME_CHARS} small letters, digits, dots, underscores and "
+            "hyphens, and no word that the service uses for its own ids, such as retry or canary."
+        )
+    if accounts is not None:
+        problems += [f"{each!r} is no account: it has 12 digits." for each in accounts if not _ACCOUNT.fullmatch(each)]
+        if not 0 < len(accounts) <= MAX_PRODUCER_ACCOUNTS:
+            problems.append(f"A producer has 1 to {MAX_PRODUCER_ACCOUNTS} accounts, or all.")
+    if trusted_arn and not _PRINCIPAL.fullmatch(trusted_arn):
+        problems.append(f"{trusted_arn!r} is no ARN of a role, a user or an account's root.")
+    return problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerBook:
+    """The registered producers of one region.
+
+    Attributes:
+        items: Its ledger.
+        roles: Their roles.
+        clock: The time now.
+    """
+
+    items: ItemStore
+    roles: ProducerRoles
+    clock: Clock
+
+    def add(
+        self, name: str, *, accounts: Sequence[str] | None, trusted_arn: str, registered_by: str
+    ) -> RegisteredProducer:
+        """Register a producer, or register it anew with other accounts, another trust or a new role.
+
+        It may be repeated and killed anywhere: the role comes first, and a role alone sends nothing that is taken.
+
+        Args:
+            name: What it is called.
+            accounts: Accounts that it may meter; None for all.
+            trusted_arn: Role, user or account whose workloads may take its role; empty for the account of the stage.
+            registered_by: ARN of who registers it.
+
+        Raises:
+            OperationFailedError: One of these makes no sense; every problem is said, and nothing was done.
+            UnavailableError: IAM or the ledger gave no answer.
+        """
+        problems = producer_problems(name=name, accounts=accounts, trusted_arn=trusted_arn)
+        if problems:
+            raise OperationFailedError(" ".join(problems), "Nobody was registered.")
+        role = self.roles.put(name, trusted_arn=trusted_arn)
+        made = RegisteredProducer(
+            name=name,
+            role_id=role.role_id,
+            role_arn=role.arn,
+            trusted_arn=trusted_arn or ", ".join(role.trusted),
+            accounts=None if accounts is None else tuple(sorted(set(accounts))),
+            registered_s=self.clock.now_ms() // 1000,
+            registered_by=registered_by,
+        )
+        self.items.put(Put(table=Table.LEDGER, item=made.to_item()))
+        return made
+
+    def everyone(self) -> list[RegisteredProducer]:
+        """All of them, by name.
+
+        Raises:
+            LedgerCorruptError: An item is none of a producer.
+            UnavailableError: The ledger gave no answer.
+        """
+        return list(registered(self.items))
+
+    def get(self, name: str) -> RegisteredProducer | None:
+        """The producer of a name; None if nobody is registered so."""
+        item = self.items.get(Table.LEDGER, producer_key(name))
+        return None if item is None else RegisteredProducer.from_item(item)
+
+    def find(self, name: str) -> RegisteredProducer:
+        """The producer of a name.
+
+        Raises:
+            OperationFailedError: Nobody is registered so.
+        """
+        found = self.get(name)
+        if found is None:
+            raise OperationFailedError(
+                f"There is no registered producer {name}.", "See all of them with: metering producers list"
+            )
+        return found
+
+    def show(self, name: str) -> ShownProducer:
+        """A producer, with all that keeps its batches from being taken.
+
+        Raises:
+            OperationFailedError: Nobody is registered so.
+        """
+        found = self.find(name)
+        told = [told_s for role_id, told_s in refused_senders(self.items) if role_id == found.role_id]
+        warnings = [*self._of_role(found), *self._of_senders()]
+        return ShownProducer(registered=found, warnings=tuple(warnings), told_s=max(told, default=None))
+
+    def remove(self, name: str) -> bool:
+        """Take a producer out of the registry, then its role in this region; returns whether the role is gone.
+
+        Raises:
+            OperationFailedError: Nobody is registered so.
+        """
+        found = self.find(name)
+        self.items.delete(Delete(table=Table.LEDGER, key=found.key))
+        return self.roles.remove(name)
+
+    def _of_role(self, found: RegisteredProducer) -> list[str]:
+        again = f"Register it anew: metering producers add {found.name} …"
+        role = self.roles.find(found.name)
+        if role is None:
+            return [f"Its role is gone, so it cannot send. {again}"]
+        warnings = []
+        if role.role_id != found.role_id:
+            warnings.append(
+                f"Its role was made anew: SQS calls it {role.role_id} and no longer {found.role_id}, so what it sends "
+                f"is refused. {again}"
+            )
+        if gone := [each for each in role.trusted if not each.startswith("arn:")]:
+            warnings.append(
+                f"Its role trusts {gone[0]}, which is no longer there: whoever has its name now was made anew. {again}"
+            )
+        return warnings
+
+    def _of_senders(self) -> list[str]:
+        """What SQS calls senders here, which the canary's newest marker has."""
+        for item in self.items.query(Table.LEDGER, CANARY_PK, descending=True):
+            slot_s = CanaryRun.from_item(item).slot_s
+            marker = self.items.get(Table.LEDGER, marker_key(canary_batch_id(slot_s)))
+            sender = "" if marker is None else Marker.from_item(marker).sender_id
+            if sender:
+                return (
+                    [f"This endpoint calls every sender {role_of(sender)}, its account, so it cannot tell producers."]
+                    if _ACCOUNT_SENDER.fullmatch(sender)
+                    else []
+                )
+        # Where senders are judged and all have one name, the canary is refused too, and no marker tells of it.
+        for sender, _ in refused_senders(self.items):
+            if _ACCOUNT_SENDER.fullmatch(sender):
+                return [
+                    f"No canary was metered yet, and what {sender} sent was refused: that is an account. An endpoint "
+                    "that calls every sender so, as emulators do, cannot tell producers, and takes no batch of theirs."
+                ]
+        return ["No canary was metered yet, so nobody knows what SQS calls a sender here."]
+
+
+# Tokens of the HTTP API: made, listed and revoked. `mtr_<id>_<secret>` is said once, to whoever makes it.
+#
+# The secret has 256 bits of chance, so a plain SHA-256 of it is enough: nobody can try all of them. Id and secret are
+# hex
+# digits, so a double click selects a token, and a scanner for secrets finds it by its form.
+
+
+MAX_LIFE_S = 366 * DAY_S
+# As many accounts as a request may name: a token's accounts are all read if it names none.
+MAX_ACCOUNTS = 100
+MAX_LABEL_CHARACTERS = 128
+TOKEN_PATTERN = re.compile(r"mtr_([0-9a-f]{16})_([0-9a-f]{64})")
+_ID = re.compile(r"[0-9a-f]{16}")
+_LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f]*")
+_ID_BYTES = 8
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeToken:
+    """A new token.
+
+    Attributes:
+        text: What its holder sends. It is kept nowhere, and shown by nothing that prints this object.
+        stored: What the ledger keeps.
+    """
+
+    text: str = field(repr=False)
+    stored: StoredToken
+
+
+def secret_sha256(secret: str) -> str:
+    """What is kept of a secret: 64 hex digits."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def token_parts(text: str) -> tuple[str, str] | None:
+    """Id and secret of a token; None for a text that is none."""
+    # A token has 85 characters. Nothing longer is looked at.
+    found = TOKEN_PATTERN.fullmatch(text) if len(text) < 100 else None
+    return None if found is None else (found[1], found[2])
+
+
+def _chance(size: int) -> bytes:
+    return secrets.token_bytes(size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBook:
+    """The tokens of one region.
+
+    Attributes:
+        items: Its ledger.
+        clock: The time now.
+        draw: Gives as many bytes of chance as it is asked for.
+    """
+
+    items: ItemStore
+    clock: Clock
+    draw: Callable[[int], bytes] = _chance
+
+    def create(
+        self,
+        *,
+        role: Role,
+        accounts: Collection[str] | None,
+        life_s: int,
+        made_by: str,
+        label: str = "",
+        costs: bool = False,
+    ) -> MadeToken:
+        """Make a token, and keep its hash.
+
+        Args:
+            role: What kinds of answers its holder gets.
+            accounts: Accounts that its holder may see, 1 to 100; None for all, which no customer gets.
+            life_s: Seconds until it expires: 1 to 366 days.
+            made_by: ARN of who makes it.
+            label: What people call it, at most 128 characters.
+            costs: See `StoredToken`. Who sees all accounts sees their costs.
+
+        Raises:
+            OperationFailedError: One of these makes no sense; every problem is said, and nothing was made.
+            UnavailableError: The ledger gave no answer. A token that may have been made is known to nobody.
+        """
+        problems = token_problems(role=role, accounts=accounts, life_s=life_s, label=label)
+        if problems:
+            raise OperationFailedError(" ".join(problems), "No token was made.")
+        now_s = self.clock.now_ms() // 1000
+        while True:
+            token_id, secret = self.draw(_ID_BYTES).hex(), self.draw(_SECRET_BYTES).hex()
+            stored = StoredToken(
+                token_id=token_id,
+                secret_sha256=secret_sha256(secret),
+                role=role,
+                accounts=None if accounts is None else tuple(sorted(set(accounts))),
+                label=label,
+                made_by=made_by,
+                made_s=now_s,
+                expires_s=now_s + life_s,
+                costs=costs or accounts is None,
+            )
+            try:
+                self.items.put(Put(table=Table.LEDGER, item=stored.to_item(), condition=Absent()))
+            except ConditionFailedError:
+                # The id is taken: another one is drawn, and no token ever replaces another.
+                continue
+            return MadeToken(text=f"mtr_{token_id}_{secret}", stored=stored)
+
+    def list(self) -> list[StoredToken]:
+        """All tokens, the newest first. One that expired stays until DynamoDB deletes it, which takes days.
+
+        Raises:
+            LedgerCorruptError: An item is none of a token.
+            UnavailableError: The ledger gave no answer.
+        """
+        found = (StoredToken.from_item(item) for item in self.items.query(Table.LEDGER, TOKENS_PK))
+        return sorted(found, key=lambda each: (-each.made_s, each.token_id))
+
+    def find(self, token_id: str) -> StoredToken:
+        """The token of this id; a whole token is taken by its id.
+
+        Raises:
+            OperationFailedError: There is none.
+        """
+        whole = token_parts(token_id)
+        wanted = token_id if whole is None else whole[0]
+        item = self.items.get(Table.LEDGER, token_key(wanted)) if _ID.fullmatch(wanted) else None
+        if item is None:
+            # What was typed may be a secret, or a part of one: it is not repeated.
+            raise OperationFailedError("There is no token of this id.", "See all of them with: metering token list")
+        return StoredToken.from_item(item)
+
+    def revoke(self, token_id: str, *, revoked_by: str) -> StoredToken:
+        """Refuse a token from now on. Processes that have just checked it notice within a minute.
+
+        A token that is revoked already stays as it is.
+
+        Raises:
+            OperationFailedError: There is no such token.
+            UnavailableError: The ledger gave no answer.
+        """
+        found = self.find(token_id)
+        change = Update(
+            table=Table.LEDGER,
+            key=found.key,
+            set={"revoked_by": revoked_by, "revoked_s": max(1, self.clock.now_ms() // 1000)},
+            condition=AllOf((Exists(), Equals(attribute="revoked_s", value=0))),
+        )
+        try:
+            return StoredToken.from_item(self.items.update(change))
+        except ConditionFailedError:
+            return self.find(found.token_id)
+
+
+def token_problems(*, role: Role, accounts: Collection[str] | None, life_s: int, label: str) -> list[str]:
+    """Why no token can be made of these, a sentence each."""
+    problems = []
+    if role is Role.CUSTOMER and not accounts:
+        problems.append("A customer's token names its accounts, at least one.")
+    if accounts is not None:
+        problems += _account_problems(accounts)
+    if not 0 < life_s <= MAX_LIFE_S:
+        problems.append("A token lives from 1 to 366 days.")
+    if len(label) > MAX_LABEL_CHARACTERS or not _LABEL.fullmatch(label):
+        problems.append(f"A label has at most {MAX_LABEL_CHARACTERS} characters, and no control characters.")
+    return problems
+
+
+def _account_problems(accounts: Collection[str]) -> list[str]:
+    problems = [f"{each!r} is no account: it has 12 digits." for each in accounts if not _ACCOUNT.fullmatch(each)]
+    if not 0 < len(set(accounts)) <= MAX_ACCOUNTS:
+        problems.append(f"A token names 1 to {MAX_ACCOUNTS} accounts, or none and sees all.")
+    return problems

@@ -1,0 +1,297 @@
+"""Costs of the service itself: list prices, storage of the bucket, and what a region costs that meters nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from metering.ledger.commits import CommitRecord, is_commit
+from metering.operations.alarms import ALARMS, API_ORIGIN, LOG_FIGURES, LOG_ORIGINS, Figure
+from metering.stores.objects import (
+    LAKE_PREFIX,
+    PREFIXES,
+    ROLLUP_PLANS_PREFIX,
+    RUNS_PREFIX,
+    STAGING_PREFIX,
+    SUMMARIES_PREFIX,
+    ObjectStore,
+)
+from metering.stores.writes import Table
+from metering.units import DAY_S, GIB, KIB, MINUTE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from metering.lake.view import BatchSizer, BatchSizes, LakeView
+    from metering.ledger.booked_hours import RowSource
+    from metering.stores.items import ItemStore
+
+
+# List prices of us-east-1, for every cost that the service or its load tests print.
+#
+# Source: secondary pages, first tier, read in autumn 2026; a bill may differ. Each printed cost names the prices it
+# was
+# computed with.
+
+
+_STORAGE_USD_GB_MONTH = {
+    "STANDARD": Decimal("0.023"),
+    "STANDARD_IA": Decimal("0.0125"),
+    "GLACIER_IR": Decimal("0.004"),
+}
+_SMALLEST_BILLED_BYTES = {"STANDARD_IA": 128 * KIB, "GLACIER_IR": 128 * KIB}
+_S3_PUT_USD = Decimal("0.005") / 1_000
+_S3_GET_USD = Decimal("0.0004") / 1_000
+
+PROCESSING_USD: Mapping[str, Decimal] = {
+    "DynamoDB write request unit (on demand)": Decimal("0.625") / 1_000_000,
+    "DynamoDB read request unit (on demand)": Decimal("0.125") / 1_000_000,
+    "SQS request (standard, 64 KiB)": Decimal("0.40") / 1_000_000,
+    "Lambda request": Decimal("0.20") / 1_000_000,
+    "Lambda GB-second (arm64)": Decimal("0.0000133334"),
+    "S3 PUT": _S3_PUT_USD,
+}
+"""Prices of one unit of the services that a batch passes through."""
+
+STORED_ITEMS_USD_GB_MONTH: Mapping[str, Decimal] = {
+    "DynamoDB storage": Decimal("0.25"),
+    "point-in-time recovery": Decimal("0.20"),
+}
+"""Prices of a GB of items for a month."""
+
+FLOW_LOG_USD: Mapping[str, Decimal] = {
+    "delivery to S3, first 10 TB a month": Decimal("0.25"),
+    "conversion to Parquet (not confirmed)": Decimal("0.035"),
+    "S3 storage a month": _STORAGE_USD_GB_MONTH["STANDARD"],
+}
+"""Prices of a GB of flow logs; delivery and conversion count it before compression (CloudWatch, vended logs)."""
+
+STANDING_USD: Mapping[str, Decimal] = {
+    "alarm": Decimal("0.10"),
+    "composite alarm": Decimal("0.50"),
+    "dashboard": Decimal("3.00"),
+    "custom metric": Decimal("0.30"),
+    "customer managed key": Decimal("1.00"),
+}
+"""Prices of what a region has whether it meters or not, each a month."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoragePrices:
+    """S3 prices.
+
+    Attributes:
+        storage_usd_gb_month: Price by storage class; a GB is 2^30 bytes.
+        put_usd: Price of one PUT.
+        get_usd: Price of one GET.
+        smallest_billed_bytes: Size that smaller objects are billed as, by storage class.
+    """
+
+    storage_usd_gb_month: Mapping[str, Decimal] = field(default_factory=lambda: dict(_STORAGE_USD_GB_MONTH))
+    put_usd: Decimal = _S3_PUT_USD
+    get_usd: Decimal = _S3_GET_USD
+    smallest_billed_bytes: Mapping[str, int] = field(default_factory=lambda: dict(_SMALLEST_BILLED_BYTES))
+
+    def month_usd(self, storage_class: str, stored_bytes: int) -> Decimal:
+        """Price of keeping `stored_bytes` for a month."""
+        price = self.storage_usd_gb_month.get(storage_class, self.storage_usd_gb_month["STANDARD"])
+        return Decimal(stored_bytes) / GIB * price
+
+    def billed_bytes(self, storage_class: str, size_bytes: int) -> int:
+        """Bytes that an object is billed for."""
+        return max(size_bytes, self.smallest_billed_bytes.get(storage_class, 0))
+
+
+_KEPT = (LAKE_PREFIX, STAGING_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
+# A staging object is deleted an hour after its last run, and a plan of the roll-up after a day: either costs at most a
+# thirtieth of a month.
+_SHORT_LIVED = (STAGING_PREFIX, ROLLUP_PLANS_PREFIX)
+_SHORT_MONTHS = Decimal(1) / 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixStorage:
+    """Objects below one prefix in one storage class. `usd_month` is their cost for a month from now."""
+
+    prefix: str
+    storage_class: str
+    objects: int
+    stored_bytes: int
+    usd_month: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """Way to keep the same records.
+
+    Attributes:
+        usd_month: Cost of their storage for a month.
+        usd_requests: Cost of the requests that store them, once.
+    """
+
+    name: str
+    objects: int
+    stored_bytes: int
+    usd_month: Decimal
+    usd_requests: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageReport:
+    """Storage as it is, compared with two alternatives.
+
+    Attributes:
+        lake_records: Number of published records.
+        lake_bytes: Size of their files.
+        ours: The accepted records as the service keeps them.
+        json: The accepted records as one JSON object for each batch.
+        gzip: The accepted records as one gzip object for each batch.
+    """
+
+    prices: StoragePrices
+    prefixes: tuple[PrefixStorage, ...]
+    lake_records: int
+    lake_bytes: int
+    sizes: BatchSizes
+    ours: Alternative
+    json: Alternative
+    gzip: Alternative
+
+    def saving(self, than: Alternative) -> Decimal:
+        """Share of the monthly storage cost of `than` that `ours` saves, at most 1; negative if `ours` costs more."""
+        return 1 - self.ours.usd_month / than.usd_month if than.usd_month else Decimal(0)
+
+    def saving_with_requests(self, than: Alternative) -> Decimal:
+        """Same share over the first month, whose bill has the requests as well."""
+        theirs = than.usd_month + than.usd_requests
+        return 1 - (self.ours.usd_month + self.ours.usd_requests) / theirs if theirs else Decimal(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageReporter:
+    """Makes the storage report. It reads every row, so people run it and no schedule does."""
+
+    items: ItemStore
+    objects: ObjectStore
+    view: LakeView
+    sizer: BatchSizer
+    prices: StoragePrices
+
+    def report(self, *, from_s: int = 0) -> StorageReport:
+        """Read every object's size, every commit and the rows of the hours from `from_s` on, and add up their cost."""
+        prefixes = self._prefixes()
+        sizes = self.sizer.measure(self.view, from_s=from_s)
+        sources = [s for hour_s in self.view.hours(from_s=from_s) for s in self.view.hour_between(hour_s).sources]
+        lake_records = sum(source.rows for source in sources if not source.staged)
+        lake = [prefix for prefix in prefixes if prefix.prefix == LAKE_PREFIX]
+        kept = [prefix for prefix in prefixes if prefix.prefix in _KEPT]
+        ours = Alternative(
+            name="ours",
+            objects=sum(prefix.objects for prefix in kept),
+            stored_bytes=sum(prefix.stored_bytes for prefix in kept),
+            usd_month=sum((prefix.usd_month for prefix in kept), Decimal(0)),
+            usd_requests=self._requests_usd(sources),
+        )
+        return StorageReport(
+            prices=self.prices,
+            prefixes=prefixes,
+            lake_records=lake_records,
+            lake_bytes=sum(prefix.stored_bytes for prefix in lake),
+            sizes=sizes,
+            ours=ours,
+            json=self._each_batch("json", sizes, sizes.json_bytes),
+            gzip=self._each_batch("gzip", sizes, sizes.gzip_bytes),
+        )
+
+    def _prefixes(self) -> tuple[PrefixStorage, ...]:
+        found: dict[tuple[str, str], list[int]] = {}
+        for prefix in PREFIXES:
+            for info in self.objects.list(prefix):
+                entry = found.setdefault((prefix, info.storage_class), [0, 0, 0, 0])
+                entry[0] += 1
+                entry[1] += info.size_bytes
+                billed = self.prices.billed_bytes(info.storage_class, info.size_bytes)
+                entry[3 if info.key.startswith(_SHORT_LIVED) else 2] += billed
+        return tuple(
+            PrefixStorage(
+                prefix=prefix,
+                storage_class=storage_class,
+                objects=count,
+                stored_bytes=stored,
+                usd_month=self.prices.month_usd(storage_class, lasting)
+                + self.prices.month_usd(storage_class, short) * _SHORT_MONTHS,
+            )
+            for (prefix, storage_class), (count, stored, lasting, short) in sorted(found.items())
+        )
+
+    def _requests_usd(self, sources: Sequence[RowSource]) -> Decimal:
+        """Cost of the PUTs of staging, lake files and their totals, and of the GETs of roll-up and compactor."""
+        puts = 2 * sum(not source.staged for source in sources)
+        gets = 0
+        for item in self.items.scan(Table.LEDGER):
+            commit = CommitRecord.from_item(item) if is_commit(item) else None
+            if commit is not None and commit.state != "aborted":
+                puts += 1
+                gets += len(commit.hours) + 1
+        return puts * self.prices.put_usd + gets * self.prices.get_usd
+
+    def _each_batch(self, name: str, sizes: BatchSizes, stored_bytes: int) -> Alternative:
+        return Alternative(
+            name=name,
+            objects=sizes.batches,
+            stored_bytes=stored_bytes,
+            usd_month=self.prices.month_usd("STANDARD", stored_bytes),
+            usd_requests=sizes.batches * self.prices.put_usd,
+        )
+
+
+_MONTH_S = 30 * DAY_S
+# Counters of the functions beside the figures of the watch: a custom metric for each name that is counted every day.
+_COUNTERS = 16
+_API_COUNTERS = 5
+# An idle tick takes about this long; a job that has work takes longer, and that is no standing cost.
+_TICK_S = Decimal(1)
+_CENT = Decimal("0.01")
+_DASHBOARDS = 2
+_MB_A_GB = 1_024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A job on a schedule."""
+
+    every_min: int
+    memory_mb: int
+
+
+def standing_month_usd(
+    ticks: Sequence[Tick], *, composite_alarms: int, log_sources: bool = False, api: bool = False
+) -> Decimal:
+    """Monthly cost in USD of one idle region at list prices of us-east-1, rounded to cents.
+
+    Args:
+        ticks: Its jobs.
+        composite_alarms: Number of its composite alarms.
+        log_sources: Whether it has log sources, with alarms and figures of their own.
+        api: Whether it has an HTTP API, with alarms and counters of its own.
+    """
+    left_out = {*(() if log_sources else LOG_ORIGINS), *(() if api else (API_ORIGIN,))}
+    things = {
+        "alarm": sum(spec.origin not in left_out for spec in ALARMS),
+        "composite alarm": composite_alarms,
+        "dashboard": _DASHBOARDS,
+        "custom metric": len(Figure)
+        - (0 if log_sources else len(LOG_FIGURES))
+        + _COUNTERS
+        + (_API_COUNTERS if api else 0),
+        "customer managed key": 1,
+    }
+    fixed = sum((STANDING_USD[name] * count for name, count in things.items()), Decimal(0))
+    return (fixed + sum((_month_of(tick) for tick in ticks), Decimal(0))).quantize(_CENT)
+
+
+def _month_of(tick: Tick) -> Decimal:
+    runs = _MONTH_S // (tick.every_min * MINUTE_S)
+    gb_s = _TICK_S * tick.memory_mb / _MB_A_GB
+    return runs * (PROCESSING_USD["Lambda request"] + gb_s * PROCESSING_USD["Lambda GB-second (arm64)"])

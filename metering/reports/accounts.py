@@ -1,0 +1,491 @@
+"""The accounts of a month: questions about them, where they are read, their order, how far sums go, and the answer."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, overload
+
+from metering.billing.budgets.messages import not_counted_text
+from metering.billing.day_sums.accounts import AccountsReader, AccountSum, merged
+from metering.billing.day_sums.index import DayIndex, DayIndexes, Reach, Uncounted
+from metering.errors import ObjectDamagedError, ObjectMissingError, OperationFailedError, UnavailableError
+from metering.hours import date_of, hour_of, month_bounds_s, month_of, rfc3339
+from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
+from metering.ledger.periods import FrozenMonth, periods_of, read_frozen_month
+from metering.reports.answer import KEEP, Answer, Cell, Column, Json
+from metering.reports.query import Order, given_names
+from metering.reports.time_range import InvalidParametersError, ParameterProblem
+from metering.units import counted, exact_and_size
+from metering.usage.totals import ZERO, Total, sum_totals
+
+if TYPE_CHECKING:
+    from metering.lake.ports import FrozenReader
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+
+
+COLUMNS = ("account_id", "bytes", "records", "first_hour", "last_hour")
+BY_ID = Order(column="account_id")
+_FIRST_MONTH = "2020-01"
+_PREFIX = re.compile(r"[0-9]{1,12}")
+_ACCOUNT = re.compile(r"[0-9]{12}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountsQuery:
+    """Which accounts of which month are listed, and in which order.
+
+    Attributes:
+        month: A billing month, such as `2026-11`.
+        accounts: Only these; empty: all but the canary's.
+        prefix: Only those whose ids begin so.
+        order: By one of `COLUMNS`; accounts that are equal in it are sorted by their ids.
+        top: Most rows of the answer; the rest is summed as `others`. None: all rows.
+    """
+
+    month: str
+    accounts: frozenset[str] = frozenset()
+    prefix: str = ""
+    order: Order = BY_ID
+    top: int | None = None
+
+    def matches(self, account_id: str) -> bool:
+        """Whether an account is listed."""
+        if self.accounts:
+            return account_id in self.accounts and account_id.startswith(self.prefix)
+        return account_id != CANARY_ACCOUNT_ID and account_id.startswith(self.prefix)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountsParameters:
+    """The texts of a question about accounts, as they stand on a command line or in a URL.
+
+    Attributes:
+        month: `YYYY-MM`; by default the month that runs.
+        accounts: Parameter `account`; each text may be a list.
+        prefix: First digits of account ids.
+        sort: One of `COLUMNS`; with `:desc` the largest comes first. Default: `account_id`.
+        top: Only so many rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
+    """
+
+    month: str | None = None
+    accounts: Sequence[str] = ()
+    prefix: str | None = None
+    sort: str | None = None
+    top: int | None = None
+
+    def query(self, *, now_s: int) -> AccountsQuery:
+        """The query that the texts ask for at `now_s`.
+
+        Raises:
+            InvalidParametersError: There is no such month, column or account, or the month has not begun. Carries
+                every problem found.
+        """
+        month = self.month or month_of(hour_of(now_s))
+        problems = [*self._month_problems(month, now_s), *self._name_problems(), *self._ranking_problems()]
+        if problems:
+            raise InvalidParametersError(problems)
+        return AccountsQuery(
+            month=month,
+            accounts=given_names(self.accounts),
+            prefix=self.prefix or "",
+            order=self._order(),
+            top=self.top,
+        )
+
+    def _order(self) -> Order:
+        if not self.sort:
+            return BY_ID if self.top is None else Order(column="bytes", descending=True)
+        column, _, direction = self.sort.partition(":")
+        return Order(column=column.strip(), descending=direction.strip() == "desc")
+
+    def _month_problems(self, month: str, now_s: int) -> Iterator[ParameterProblem]:
+        try:
+            month_bounds_s(month)
+        except ValueError:
+            yield _problem("month", month, "is not a month.", "Write it as 2026-11.")
+            return
+        if month > month_of(hour_of(now_s)):
+            yield _problem("month", month, "has not begun.")
+        elif month < _FIRST_MONTH:
+            yield _problem("month", month, f"is before {_FIRST_MONTH}, when no usage was metered.")
+
+    def _name_problems(self) -> Iterator[ParameterProblem]:
+        for value in sorted(given_names(self.accounts)):
+            if not _ACCOUNT.fullmatch(value):
+                yield _problem("account", value, "is not an account: an account has 12 digits.")
+        if self.prefix and not _PREFIX.fullmatch(self.prefix):
+            yield _problem("prefix", self.prefix, "is not the beginning of an account: it has 1 to 12 digits.")
+
+    def _ranking_problems(self) -> Iterator[ParameterProblem]:
+        if self.top is not None and self.top < 1:
+            yield _problem("top", str(self.top), "is not a number of rows: 1 or more.")
+        if not self.sort:
+            return
+        column, colon, direction = self.sort.partition(":")
+        if column.strip() not in COLUMNS:
+            yield _problem("sort", self.sort, "is not a column of this list.", f"Sort by one of: {', '.join(COLUMNS)}.")
+        elif colon and direction.strip() not in {"asc", "desc"}:
+            advice = f"Write {column}:desc for the largest first, or {column}:asc."
+            yield _problem("sort", self.sort, "has no such direction.", advice)
+
+
+def _problem(parameter: str, value: str, problem: str, advice: str = "") -> ParameterProblem:
+    return ParameterProblem(parameter=parameter, value=value, problem=problem, advice=advice)
+
+
+# The accounts of a month of a region: what the biller keeps of them, and for closed months what was frozen.
+#
+# | month                                     | read                                                              |
+# |-------------------------------------------|-------------------------------------------------------------------|
+# | open                                      | one object, as of the biller's last run                           |
+# | closed, and the biller has counted all    | the same object, whose sum must be that of the closed month       |
+# | closed, and the biller keeps nothing of it | the frozen month, hour by hour                                   |
+# | open, and the biller has not summed it    | nothing: it is refused, with what to do                           |
+
+
+# Each version of an index outlives the next one. A reader that is slower than two runs of the biller begins again.
+_ATTEMPTS = 3
+_UPDATE = "The biller does it within the hour. To do it now: metering budget update"
+
+
+class AccountsNotKeptError(OperationFailedError):
+    """The accounts of a month are not summed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthOfAccounts:
+    """The accounts of a month of one region.
+
+    Attributes:
+        state: `open`, `closing` or `closed`.
+        as_of_s: What was published by then is in the sums, epoch seconds; None if the month is final.
+        through_s: What was accepted before it is in the sums, epoch seconds; 0 if nobody knows.
+        sums: Accounts that the query asks for, in order; read while the caller iterates.
+    """
+
+    region: str
+    state: str
+    as_of_s: int | None
+    through_s: int
+    sums: Iterable[AccountSum]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountsSource:
+    """Reads the accounts of a region's months.
+
+    Attributes:
+        region: The region's name.
+        frozen: Reads closed months.
+    """
+
+    region: str
+    items: ItemStore
+    objects: ObjectStore
+    frozen: FrozenReader
+
+    def month(self, query: AccountsQuery) -> MonthOfAccounts:
+        """The accounts that a query asks for.
+
+        Raises:
+            AccountsNotKeptError: The month is not closed, and the biller has not summed it.
+            UnavailableError: A store gave no answer, or the sums were replaced again and again while they were read.
+            LedgerCorruptError: What is kept cannot be read.
+        """
+        period = periods_of(self.items, [query.month]).get(query.month)
+        state = "open" if period is None else period.state
+        if state == "closed":
+            return MonthOfAccounts(region=self.region, state=state, as_of_s=None, through_s=0, sums=self._closed(query))
+        for _ in range(_ATTEMPTS):
+            try:
+                index = DayIndexes(objects=self.objects).newest()
+                found = self._kept(index, query)
+            except ObjectMissingError:
+                continue
+            return MonthOfAccounts(
+                region=self.region,
+                state=state,
+                as_of_s=index.counted_s,
+                through_s=index.reach.through_s,
+                sums=found,
+            )
+        raise UnavailableError("s3.GetObject", "the accounts kept being replaced", may_have_applied=False)
+
+    def _kept(self, index: DayIndex, query: AccountsQuery) -> Iterator[AccountSum]:
+        self._refuse_unknown(index, query.month)
+        if query.month not in index.accounts:
+            return iter(())
+        return self._of(query, self._reader(index, query.month))
+
+    def _refuse_unknown(self, index: DayIndex, month: str) -> None:
+        """Refuse a month that is not summed whole.
+
+        Raises:
+            AccountsNotKeptError: It says why.
+        """
+        if not index.number:
+            raise AccountsNotKeptError(f"The accounts of {self.region} were not summed yet.", _UPDATE)
+        if index.from_s > month_bounds_s(month)[0]:
+            raise AccountsNotKeptError(
+                f"The accounts of {month} are not kept in {self.region}: the biller sums usage from "
+                f"{date_of(index.from_s)} on.",
+                f"Read them from the lake, which takes longer: metering report usage --from {month} "
+                "--group-by account_id",
+            )
+        days = index.of_month(month)
+        if days and index.accounts_of(month) is None:
+            summed = index.accounts[month].days & days.keys() if month in index.accounts else frozenset()
+            reason = f"Of the {len(days)} days of {month} with usage, {len(summed)} are summed by account."
+            raise AccountsNotKeptError(reason, _UPDATE)
+
+    def _closed(self, query: AccountsQuery) -> Iterator[AccountSum]:
+        closed = read_frozen_month(self.items, self.objects, query.month)
+        if closed is None:
+            # It was closed when we asked, and a closed month never opens again.
+            raise UnavailableError("dynamodb.GetItem", f"no frozen month {query.month}", may_have_applied=False)
+        try:
+            index = DayIndexes(objects=self.objects).newest()
+            reader = self._reader(index, query.month) if query.month in index.accounts else None
+        except (ObjectMissingError, ObjectDamagedError):
+            reader = None
+        if reader is not None and sum_totals(reader.hours.values()) == closed.total:
+            return self._of(query, reader)
+        return self._frozen(query, closed)
+
+    def _frozen(self, query: AccountsQuery, closed: FrozenMonth) -> Iterator[AccountSum]:
+        sums: dict[str, AccountSum] = {}
+        for hour in closed.hours:
+            for key, total in self.frozen.hour(closed, hour.hour_s, query.accounts or None):
+                if query.matches(key.account_id):
+                    added = AccountSum(key.account_id, total.bytes, total.records, key.hour_s, key.hour_s)
+                    known = sums.get(key.account_id)
+                    sums[key.account_id] = added if known is None else known.plus(added)
+        return iter(sorted(sums.values()))
+
+    def _reader(self, index: DayIndex, month: str) -> AccountsReader:
+        key = index.accounts[month].key
+        return AccountsReader(self.objects.get(key), key)
+
+    def _of(self, query: AccountsQuery, reader: AccountsReader) -> Iterator[AccountSum]:
+        found = reader.accounts(query.accounts or None, prefix=query.prefix)
+        return (each for each in found if query.matches(each.account_id))
+
+
+_FIGURES: Mapping[str, Callable[[AccountSum], int]] = {
+    "account_id": lambda each: int(each.account_id),
+    "bytes": lambda each: each.bytes,
+    "records": lambda each: each.records,
+    "first_hour": lambda each: each.first_s,
+    "last_hour": lambda each: each.last_s,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Accounts in an order.
+
+    Attributes:
+        rows: The first accounts, in order.
+        total: Sum of all accounts that were asked for, whether they are among the rows or not.
+        count: Number of them.
+    """
+
+    rows: Sequence[AccountSum]
+    total: Total
+    count: int
+
+
+def summed(parts: Iterable[Iterable[AccountSum]]) -> Iterator[AccountSum]:
+    """Accounts of several regions as one: each part is in the order of accounts."""
+    several = list(parts)
+    # Of one region there is nothing to merge, which would take half of the time of a list.
+    return iter(several[0]) if len(several) == 1 else merged(heapq.merge(*several))
+
+
+def listed(sums: Iterable[AccountSum], order: Order, *, most: int | None = None) -> Listing:
+    """Accounts in an order.
+
+    Args:
+        sums: One for each account, by their ids.
+        order: By which column. Accounts that are equal in it stay in the order of their ids.
+        most: Only so many of them; None: all.
+    """
+    if most is None:
+        rows = list(sums)
+        if order != BY_ID:
+            rows.sort(key=_place(order))
+        total = Total(sum(each.bytes for each in rows), sum(each.records for each in rows))
+        return Listing(rows=rows, total=total, count=len(rows))
+    total, count = ZERO, 0
+
+    def counted() -> Iterator[AccountSum]:
+        nonlocal total, count
+        for each in sums:
+            total, count = Total(total.bytes + each.bytes, total.records + each.records), count + 1
+            yield each
+
+    first = heapq.nsmallest(most, counted(), key=_place(order))
+    return Listing(rows=first, total=total, count=count)
+
+
+def _place(order: Order) -> Callable[[AccountSum], tuple[int, str]]:
+    value, turned = _FIGURES[order.column], -1 if order.descending else 1
+    return lambda each: (turned * value(each), each.account_id)
+
+
+UPDATE = "To count it now: metering compact, then metering budget update"
+"""On an emulator, `budget update` compacts first."""
+
+
+def reach_document(reach: Reach) -> dict[str, Json]:
+    """`counted_through`, null if nobody knows, and `not_counted`, where it is told."""
+    document: dict[str, Json] = {"counted_through": rfc3339(reach.through_s) if reach.through_s else None}
+    if reach.left is not None:
+        total = reach.left.total
+        document["not_counted"] = {
+            "bytes": str(total.bytes),
+            "records": total.records,
+            "at_least": reach.left.at_least,
+        }
+    return document
+
+
+def reach_lines(reach: Reach) -> list[str]:
+    """The same for people: up to when all is counted, and what is not."""
+    through = "It is not known yet up to when all that was accepted is counted."
+    if reach.through_s:
+        through = f"Counted through {rfc3339(reach.through_s)}: all that was accepted before."
+    left = "" if reach.left is None else not_counted_text(reach.left)
+    return [through, f"Not counted: {left}, accepted and in no sum yet. {UPDATE}"] if left else [through]
+
+
+_COLUMNS = (
+    Column(name="account_id", text="copied", priority=KEEP),
+    Column(name="bytes", kind="bytes", priority=KEEP),
+    Column(name="records", kind="integer"),
+    Column(name="first_hour", kind="time"),
+    Column(name="last_hour", kind="time"),
+)
+_STATES = ("open", "closing", "closed")
+
+
+class _Rows(Sequence[Mapping[str, Cell]]):
+    """Rows that are made when they are asked for: of many accounts, a page shows few."""
+
+    def __init__(self, sums: Sequence[AccountSum]) -> None:
+        self._sums = sums
+
+    def __len__(self) -> int:
+        return len(self._sums)
+
+    @overload
+    def __getitem__(self, place: int) -> Mapping[str, Cell]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Mapping[str, Cell]]: ...
+    def __getitem__(self, place: int | slice) -> Mapping[str, Cell] | Sequence[Mapping[str, Cell]]:
+        return _Rows(self._sums[place]) if isinstance(place, slice) else _row(self._sums[place])
+
+
+def accounts_answer(
+    query: AccountsQuery,
+    months: Sequence[MonthOfAccounts],
+    listing: Listing,
+    *,
+    now_s: int,
+    regions: Sequence[str] = (),
+    left: Uncounted | None = None,
+) -> Answer:
+    """Put the accounts of a month into the contract's form.
+
+    Args:
+        query: The query that was answered.
+        months: What was read, of each region.
+        listing: The accounts.
+        now_s: When it was asked.
+        regions: The regions that were merged; empty for a list of one region.
+        left: What is accepted and in no list yet, of whatever account; None if it is not told.
+    """
+    going = [month.through_s for month in months if month.as_of_s is not None]
+    reach = Reach(through_s=min(going), left=left) if going else None
+    as_of_s = min((month.as_of_s for month in months if month.as_of_s is not None), default=now_s)
+    state = min((month.state for month in months), key=_STATES.index)
+    meta: dict[str, Json] = {
+        "query": _document(query),
+        "month": query.month,
+        "as_of": rfc3339(as_of_s),
+        "periods": {query.month: state},
+        **({} if reach is None else reach_document(reach)),
+    }
+    if regions:
+        meta["regions"] = list(regions)
+    others = _others(query, listing)
+    if query.top is not None:
+        meta |= {"rows_total": listing.count, "others": _others_document(listing, others)}
+    return Answer(
+        columns=_COLUMNS,
+        rows=_Rows(listing.rows),
+        others=None if others is None else {"account_id": "others", "bytes": others.bytes, "records": others.records},
+        meta=meta,
+        title=f"Accounts in {query.month}",
+        empty="No account has usage.",
+        footer=(
+            *([] if others is None else [_cut_line(listing)]),
+            f"Total: {exact_and_size(listing.total.bytes)} in {counted(listing.total.records, 'record')} of "
+            f"{listing.count:,} {'account' if listing.count == 1 else 'accounts'}.",
+            *_freshness(query.month, state, as_of_s, reach),
+        ),
+    )
+
+
+def _freshness(month: str, state: str, as_of_s: int, reach: Reach | None) -> list[str]:
+    if reach is None:
+        return [f"{month} is closed: its figures are final. What comes late is a correction in a later month."]
+    return [
+        f"As of {rfc3339(as_of_s)}: what was in the lake by then. What has come since is not in it.",
+        *reach_lines(reach),
+        f"To read all of it as of now, which takes longer: metering report usage --from {month} --group-by account_id",
+    ]
+
+
+def _row(each: AccountSum) -> Mapping[str, Cell]:
+    return {
+        "account_id": each.account_id,
+        "bytes": each.bytes,
+        "records": each.records,
+        "first_hour": rfc3339(each.first_s),
+        "last_hour": rfc3339(each.last_s),
+    }
+
+
+def _others(query: AccountsQuery, listing: Listing) -> Total | None:
+    if query.top is None or listing.count <= len(listing.rows):
+        return None
+    shown = Total(sum(each.bytes for each in listing.rows), sum(each.records for each in listing.rows))
+    return listing.total.minus(shown)
+
+
+def _others_document(listing: Listing, others: Total | None) -> dict[str, Json] | None:
+    if others is None:
+        return None
+    return {"rows": listing.count - len(listing.rows), "bytes": str(others.bytes), "records": others.records}
+
+
+def _cut_line(listing: Listing) -> str:
+    return f"{len(listing.rows):,} of {listing.count:,} rows; the last line is the sum of the others."
+
+
+def _document(query: AccountsQuery) -> dict[str, Json]:
+    document: dict[str, Json] = {"month": query.month}
+    if query.accounts:
+        document["accounts"] = sorted(query.accounts)
+    if query.prefix:
+        document["prefix"] = query.prefix
+    if query.order.column != "account_id" or query.order.descending:
+        document["sort"] = f"{query.order.column}:{'desc' if query.order.descending else 'asc'}"
+    if query.top is not None:
+        document["top"] = query.top
+    return document

@@ -1,0 +1,512 @@
+"""The whole story of one batch: its verdict, where its rows are, and what else came under its id.
+
+A batch is found by its marker. A marker expires, and rows do not: then the batch is looked for in the rows of a range.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from metering.hours import hour_of, rfc3339
+from metering.lake.ports import RowQuery
+from metering.ledger.commits import CommitRecord, commit_key, waiting_key
+from metering.ledger.markers import Conflict, Marker, is_conflict, is_marker, partition_of_batch
+from metering.ledger.notes.access import Role
+from metering.ledger.retries import Alias, RetryNote, aliases_of, is_retry_note
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.trace import FileShare, may_have_expired
+from metering.stores.writes import Table
+from metering.units import HOUR_S, counted, exact_and_size
+from metering.usage.totals import ZERO, Total, add_totals, sum_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from metering.ledger.booked_hours import RowSource
+    from metering.quarantine.entries import Entry
+    from metering.reports.source import ReportSource
+
+
+# Threads that read objects of an hour side by side.
+_READERS = 8
+_HOURS_OF_DAY = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchHour:
+    """A booked hour of a batch.
+
+    Attributes:
+        marked: What the marker says of it; None if the marker of these rows has expired.
+        accounts: Its rows by account, counted one by one.
+        files: Where they are, with the rows of each.
+    """
+
+    hour_s: int
+    marked: Total | None
+    accounts: Mapping[str, Total] = field(default_factory=dict)
+    files: tuple[FileShare, ...] = ()
+
+    @property
+    def rows(self) -> Total:
+        return sum_totals(self.accounts.values())
+
+    @property
+    def equal(self) -> bool:
+        """Whether marker and rows say the same; without a marker, rows alone are no contradiction."""
+        return self.marked is None or self.marked == self.rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStory:
+    """All that a region knows of a batch.
+
+    Attributes:
+        marker: Its verdict; None if there is none, or none any more.
+        commit: The commit that made it durable, as long as that is kept.
+        waits: Its usage is not rolled up yet.
+        hours: The booked hours of its rows, in order.
+        conflicts: Other contents that came under its id.
+        notes: Its refused records that were sent again.
+        aliases: Contents of its id that are metered under another one.
+        verdicts: Marker of each batch that something of it was sent again as, by id.
+        quarantine: What of it is in quarantine.
+    """
+
+    region: str
+    batch_id: str
+    marker: Marker | None = None
+    commit: CommitRecord | None = None
+    waits: bool = False
+    hours: tuple[BatchHour, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    notes: tuple[RetryNote, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    verdicts: Mapping[str, Marker | None] = field(default_factory=dict)
+    quarantine: tuple[Entry, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether the region knows anything of it."""
+        return self.marker is not None or bool(self.hours or self.conflicts or self.notes or self.aliases)
+
+    @property
+    def verdict(self) -> str | None:
+        """`accepted` or `rejected`; rows are visible only of an accepted batch. None if nothing tells."""
+        if self.hours:
+            return "accepted"
+        return None if self.marker is None else self.marker.verdict
+
+    @property
+    def expired(self) -> bool:
+        """Whether the marker of its rows is gone. A copy that came later can have another one, and be refused by it."""
+        return any(hour.marked is None for hour in self.hours)
+
+    @property
+    def decided(self) -> Marker | None:
+        """The marker that tells of its rows, or of its refusal; None if that has expired."""
+        return None if self.expired else self.marker
+
+    @property
+    def later(self) -> Marker | None:
+        """The marker of what came under its id after its own had expired."""
+        return self.marker if self.expired else None
+
+    @property
+    def rows(self) -> Total:
+        return sum_totals(hour.rows for hour in self.hours)
+
+    @property
+    def marked(self) -> Total | None:
+        """What the marker says of these hours; None without a marker, or if it has expired."""
+        if self.decided is None:
+            return None
+        return sum_totals(hour.marked or ZERO for hour in self.hours)
+
+    @property
+    def equal(self) -> bool:
+        """Whether marker and rows say the same in every hour."""
+        return all(hour.equal for hour in self.hours)
+
+    @property
+    def retried_as(self) -> tuple[str, ...]:
+        """Ids of the batches that something of it was sent again as."""
+        return tuple(dict.fromkeys((*(n.retry_id for n in self.notes), *(a.retry_id for a in self.aliases))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoryTeller:
+    """Tells the stories of one region's batches. It writes nothing.
+
+    Attributes:
+        marker_life_s: Life of a marker: those of older hours may have expired.
+        afford: Told how many hours are going to be read for a story; it may refuse.
+    """
+
+    source: ReportSource
+    marker_life_s: int
+    afford: Callable[[int], None] = lambda _hours: None
+
+    def tell(self, batch_id: str, *, now_s: int, within: Iterable[int] = ()) -> BatchStory:
+        """The story of a batch.
+
+        Args:
+            batch_id: Its id.
+            now_s: The time now.
+            within: Booked hours to look for its rows in, beside those that its marker names.
+
+        Raises:
+            UnavailableError: An hour could not be read.
+            LedgerCorruptError: Something of it in the ledger cannot be read, or a file that an hour needs is gone.
+        """
+        marker, conflicts, notes = self._ledger(batch_id)
+        aliases = tuple(aliases_of(self.source.items, batch_id))
+        wanted = {*within, *(marker.hours if marker else ())}
+        self.afford(len(wanted))
+        hours = self._hours(batch_id, wanted, marker, now_s)
+        commit = None if marker is None else self._commit(marker.commit_id)
+        sent_again = [*(note.retry_id for note in notes), *(alias.retry_id for alias in aliases)]
+        return BatchStory(
+            region=self.source.region,
+            batch_id=batch_id,
+            marker=marker,
+            commit=commit,
+            waits=commit is not None and self._waits(commit),
+            hours=hours,
+            conflicts=tuple(conflicts),
+            notes=tuple(notes),
+            aliases=aliases,
+            verdicts={name: self._ledger(name)[0] for name in dict.fromkeys(sent_again)},
+        )
+
+    def tell_own(
+        self, batch_id: str, accounts: Collection[str], *, now_s: int, within: Iterable[int] = ()
+    ) -> BatchStory | None:
+        """What may be told of a batch to who sees these accounts alone; None if it has no row of them.
+
+        What is read does not tell whether others have a batch of this id. A marker does not know accounts, so the rows
+        of the hours that it names have to be read. Without one, those of another hour are, in which nothing is found:
+        an hour of the last day, always the same of the same id.
+
+        Args:
+            batch_id: Its id.
+            accounts: They are seen.
+            now_s: The time now.
+            within: Booked hours to look for its rows in. Those in which it would have a marker are not read.
+
+        Raises:
+            UnavailableError: An hour could not be read.
+            LedgerCorruptError: Something of it in the ledger cannot be read, or a file that an hour needs is gone.
+        """
+        marker, _, _ = self._ledger(batch_id)
+        named = set(marker.hours) if marker is not None and marker.hours else {_some_hour(batch_id, now_s)}
+        expired = {hour_s for hour_s in within if may_have_expired([hour_s], self.marker_life_s, now_s)}
+        self.afford(len(named | expired))
+        hours = self._hours(batch_id, named | expired, marker, now_s)
+        story = BatchStory(region=self.source.region, batch_id=batch_id, marker=marker, hours=hours)
+        return _own_part(story, accounts)
+
+    def _ledger(self, batch_id: str) -> tuple[Marker | None, list[Conflict], list[RetryNote]]:
+        marker: Marker | None = None
+        conflicts: list[Conflict] = []
+        notes: list[RetryNote] = []
+        for item in self.source.items.query(Table.LEDGER, partition_of_batch(batch_id)):
+            if is_marker(item):
+                marker = Marker.from_item(item)
+            elif is_conflict(item):
+                conflicts.append(Conflict.from_item(item))
+            elif is_retry_note(item):
+                notes.append(RetryNote.from_item(item))
+        return marker, conflicts, notes
+
+    def _commit(self, commit_id: str) -> CommitRecord | None:
+        item = self.source.items.get(Table.LEDGER, commit_key(commit_id)) if commit_id else None
+        return None if item is None else CommitRecord.from_item(item)
+
+    def _waits(self, commit: CommitRecord) -> bool:
+        key = waiting_key(commit.shard, commit.commit_id)
+        return commit.state == "committed" and self.source.items.get(Table.LEDGER, key) is not None
+
+    def _hours(self, batch_id: str, hours: Collection[int], marker: Marker | None, now_s: int) -> tuple[BatchHour, ...]:
+        query = RowQuery(columns=("account_id",), where=(("batch_id", frozenset({batch_id})),))
+        named = {} if marker is None else marker.hours
+
+        def of_hour(hour_s: int, sources: Sequence[RowSource]) -> BatchHour:
+            # The marker of rows that it does not name has expired, or the rows are more than it says.
+            gone = marker is None or may_have_expired([hour_s], self.marker_life_s, now_s)
+            return self._hour(hour_s, sources, query, named.get(hour_s, None if gone else ZERO))
+
+        found = self.source.in_hours(sorted(hours), of_hour)
+        return tuple(hour for hour in found if hour.hour_s in named or hour.accounts)
+
+    def _hour(self, hour_s: int, sources: Sequence[RowSource], query: RowQuery, marked: Total | None) -> BatchHour:
+        reader = self.source.view.reader
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = list(pool.map(lambda source: reader.totals([source], query), sources))
+        accounts: dict[str, Total] = {}
+        files: list[FileShare] = []
+        for source, groups in zip(sources, found, strict=True):
+            if groups:
+                of_file = {str(account): total for (account,), total in groups.items()}
+                add_totals(accounts, of_file)
+                files.append(FileShare(key=source.key, staged=source.staged, total=sum_totals(of_file.values())))
+        return BatchHour(hour_s=hour_s, marked=marked, accounts=accounts, files=tuple(files))
+
+
+def _some_hour(batch_id: str, now_s: int) -> int:
+    """One of the 24 hours before this one, which follows from the id: asking again reads no other one."""
+    drawn = int.from_bytes(hashlib.sha256(batch_id.encode()).digest()[:4]) % _HOURS_OF_DAY
+    return hour_of(now_s) - (1 + drawn) * HOUR_S
+
+
+def _own_part(story: BatchStory, accounts: Collection[str]) -> BatchStory | None:
+    """What may be told to who sees these accounts alone.
+
+    It is a batch of the rows of these accounts. Its marker says of them what it says of all rows, less the other rows,
+    so that a marker that differs still differs. Nothing else of the batch is told: it may be about other accounts.
+    """
+    hours = tuple(part for hour in story.hours if (part := _own_hour(hour, accounts)) is not None)
+    if not hours:
+        return None
+    return BatchStory(region=story.region, batch_id=story.batch_id, marker=story.marker, hours=hours)
+
+
+def _own_hour(hour: BatchHour, accounts: Collection[str]) -> BatchHour | None:
+    own = {account: total for account, total in hour.accounts.items() if account in accounts}
+    if not own:
+        return None
+    others = hour.rows.minus(sum_totals(own.values()))
+    return BatchHour(
+        hour_s=hour.hour_s, marked=None if hour.marked is None else hour.marked.minus(others), accounts=own
+    )
+
+
+_FILES = Column(name="files", kind="integer", priority=ROOMY, about="objects that its rows are in")
+# Objects that a table names; JSON has all.
+_FILES_NAMED = 5
+_COLUMNS = (
+    Column(name="hour", kind="time", priority=KEEP),
+    Column(name="bytes", kind="bytes", priority=KEEP, about="by its marker"),
+    Column(name="records", kind="integer", about="by its marker"),
+    Column(name="rows_bytes", kind="bytes", priority=ROOMY, sized=False, about="as its rows add up"),
+    Column(name="rows_records", kind="integer", priority=ROOMY, about="as its rows are counted"),
+)
+
+
+def story_answer(story: BatchStory, *, as_of_s: int, role: Role = Role.OPERATOR) -> Answer:
+    """Put the story of a batch into the form of `metering batch show`. The rows are its hours.
+
+    Args:
+        story: Of the batch; for a customer, the part that is its own (`StoryTeller.tell_own`).
+        as_of_s: When it was asked.
+        role: Operators see who sent it and the keys of objects. A customer sees the rows of its accounts, and nothing
+            that tells of others.
+    """
+    with_keys = role is Role.OPERATOR
+    return Answer(
+        columns=(*_COLUMNS, _FILES) if with_keys else _COLUMNS,
+        rows=[_row(hour, with_keys=with_keys) for hour in story.hours],
+        document=_document(story, as_of_s, role),
+        meta={"as_of": rfc3339(as_of_s)},
+        title=f"Batch {story.batch_id}: {story.verdict or 'without a verdict'}",
+        empty="Nothing of it is metered.",
+        footer=tuple(_lines(story, role)),
+    )
+
+
+def _row(hour: BatchHour, *, with_keys: bool) -> dict[str, Cell]:
+    said = hour.rows if hour.marked is None else hour.marked
+    row: dict[str, Cell] = {
+        "hour": rfc3339(hour.hour_s),
+        "bytes": said.bytes,
+        "records": said.records,
+        "rows_bytes": hour.rows.bytes,
+        "rows_records": hour.rows.records,
+    }
+    return {**row, "files": len(hour.files)} if with_keys else row
+
+
+def _document(story: BatchStory, as_of_s: int, role: Role) -> dict[str, Json]:
+    marker = story.decided
+    document: dict[str, Json] = {
+        "batch_id": story.batch_id,
+        "as_of": rfc3339(as_of_s),
+        "verdict": story.verdict,
+        "marker": "expired" if story.expired else "none" if marker is None else "kept",
+        "source_id": marker.source_id if marker else "",
+        "sequence": marker.sequence if marker else None,
+        "decided_at": rfc3339(marker.decided_at_ms // 1000) if marker else None,
+        "hours": [_hour(hour, with_files=role is Role.OPERATOR) for hour in story.hours],
+        "proof": _proof(story),
+    }
+    if role is not Role.CUSTOMER:
+        document |= _whole(story, with_keys=role is Role.OPERATOR)
+    return document
+
+
+def _whole(story: BatchStory, *, with_keys: bool) -> dict[str, Json]:
+    """What is told of a batch to who may see all of its records."""
+    marker, later = story.decided, story.later
+    return {
+        # Of a batch whose marker has expired, the rows tell the verdict.
+        **_verdict(marker),
+        "verdict": story.verdict,
+        **({"sender": marker.sender_id if marker else ""} if with_keys else {}),
+        "content_hash": marker.content_hash if marker else None,
+        "hash_version": marker.hash_version if marker else None,
+        "kept_until": rfc3339(marker.expires_at_s) if marker else None,
+        "later": None if later is None else {**_verdict(later), "decided_at": rfc3339(later.decided_at_ms // 1000)},
+        "commit": _commit(story, with_keys=with_keys),
+        "conflicts": [_conflict(each, with_keys=with_keys) for each in story.conflicts],
+        "quarantine": [_entry(each, with_keys=with_keys) for each in story.quarantine],
+        "retried_as": [{"batch_id": name, **_verdict(story.verdicts.get(name))} for name in story.retried_as],
+    }
+
+
+def _verdict(marker: Marker | None) -> dict[str, Json]:
+    if marker is None:
+        return {"verdict": None, "reason": None, "records": None, "metered": None, "refused": None}
+    return {
+        "verdict": marker.verdict,
+        "reason": marker.reason or None,
+        "records": marker.records,
+        "metered": marker.metered,
+        "refused": marker.refused,
+    }
+
+
+def _hour(hour: BatchHour, *, with_files: bool) -> dict[str, Json]:
+    row = _row(hour, with_keys=False)
+    document: dict[str, Json] = {
+        "hour": rfc3339(hour.hour_s),
+        "bytes": str(row["bytes"]),
+        "records": hour.rows.records if hour.marked is None else hour.marked.records,
+        "rows_bytes": str(row["rows_bytes"]),
+        "rows_records": hour.rows.records,
+        "equal": hour.equal,
+    }
+    if with_files:
+        document["files"] = [
+            {"key": file.key, "staged": file.staged, "bytes": str(file.total.bytes), "records": file.total.records}
+            for file in hour.files
+        ]
+    return document
+
+
+def _proof(story: BatchStory) -> dict[str, Json] | None:
+    """Marker and rows beside each other; nothing is to be proved of a batch that is not metered."""
+    if story.verdict != "accepted":
+        return None
+    marked = story.marked
+    return {
+        "marker": None if marked is None else str(marked.bytes),
+        "rows": str(story.rows.bytes),
+        "equal": story.equal,
+    }
+
+
+def _commit(story: BatchStory, *, with_keys: bool) -> dict[str, Json] | None:
+    marker, commit = story.decided, story.commit
+    if marker is None or not marker.commit_id:
+        return None
+    document: dict[str, Json] = {"commit_id": marker.commit_id, "state": None if commit is None else commit.state}
+    if commit is not None and commit.state != "aborted":
+        document |= {
+            "created_at": rfc3339(commit.created_at_ms // 1000),
+            "rolled_up": not story.waits,
+            "rows": commit.rows,
+            "bytes": str(commit.bytes),
+        }
+        if with_keys:
+            document["staging"] = commit.staging_key
+    return document
+
+
+def _conflict(conflict: Conflict, *, with_keys: bool) -> dict[str, Json]:
+    document: dict[str, Json] = {"content_hash": conflict.content_hash, "records": conflict.records}
+    if with_keys:
+        document |= {
+            "sender": conflict.sender_id,
+            "first_sender": conflict.first_sender_id,
+            "key": conflict.quarantine_key,
+        }
+    return document
+
+
+def _entry(entry: Entry, *, with_keys: bool) -> dict[str, Json]:
+    document: dict[str, Json] = {
+        "kind": entry.kind,
+        "at": rfc3339(entry.at_s),
+        "reasons": dict(entry.reasons),
+        "retried_as": list(entry.retried_as),
+        "became": entry.became,
+    }
+    return {**document, "key": entry.key} if with_keys else document
+
+
+def _lines(story: BatchStory, role: Role) -> Iterator[str]:
+    marker = story.decided
+    if marker is not None:
+        yield from _decided(marker, role)
+    if story.expired:
+        yield "Its marker has expired, and its rows remain: it was accepted, and is counted."
+    if story.later is not None and role is not Role.CUSTOMER:
+        yield f"What came under its id at {rfc3339(story.later.decided_at_ms // 1000)} was {story.later.verdict}."
+    if marker is not None and role is not Role.CUSTOMER:
+        yield from _whole_lines(story, marker)
+    yield from _proof_lines(story)
+    if role is Role.OPERATOR:
+        yield from _file_lines(story)
+        if story.quarantine:
+            yield f"What was refused, with every reason: metering quarantine show {story.batch_id}"
+        elif story.retried_as:
+            yield f"What became of it: metering batch show {story.retried_as[0]}"
+
+
+def _file_lines(story: BatchStory) -> Iterator[str]:
+    keys = [file.key for hour in story.hours for file in hour.files]
+    yield from (f"Rows in {key}" for key in keys[:_FILES_NAMED])
+    if len(keys) > _FILES_NAMED:
+        yield f"and in {len(keys) - _FILES_NAMED:,} more objects (--format json names all)"
+
+
+def _decided(marker: Marker, role: Role) -> Iterator[str]:
+    source = f", as number {marker.sequence} of source {marker.source_id}" if marker.source_id else ""
+    sender = f", sent by {marker.sender_id}" if role is Role.OPERATOR and marker.sender_id else ""
+    yield f"Decided at {rfc3339(marker.decided_at_ms // 1000)}{source}{sender}."
+
+
+def _whole_lines(story: BatchStory, marker: Marker) -> Iterator[str]:
+    if marker.verdict == "rejected":
+        yield f"Refused: {marker.reason}."
+        if marker.reason == "too_late":
+            yield "If it is a copy of a batch whose marker has expired, --from and --to find the rows of that."
+    else:
+        yield f"{counted(marker.records, 'record')}: {marker.metered:,} metered, {marker.refused:,} refused."
+    if story.waits:
+        yield "It waits for the roll-up: reports on its accounts count it in a minute at most, and with --now at once."
+    for each in story.quarantine:
+        reasons = ", ".join(f"{name} ({n})" if n else name for name, n in each.reasons.items())
+        yield f"In quarantine: {reasons}; {each.became}."
+    if story.conflicts:
+        times = "once" if len(story.conflicts) == 1 else f"{len(story.conflicts):,} times"
+        yield f"Other content came under its id {times}, and is not metered."
+    if story.retried_as:
+        yield f"Sent again as {', '.join(story.retried_as)}."
+
+
+def _proof_lines(story: BatchStory) -> Iterator[str]:
+    if story.verdict != "accepted":
+        return
+    rows, marked = story.rows, story.marked
+    if marked is None:
+        yield f"Its rows: {exact_and_size(rows.bytes)} in {counted(rows.records, 'record')}."
+    elif story.equal:
+        yield f"Marker and rows say the same: {exact_and_size(rows.bytes)} in {counted(rows.records, 'record')}."
+    else:
+        yield "Marker and rows are NOT equal:"
+        yield f"  the marker says {marked.bytes:,} bytes in {counted(marked.records, 'record')}"
+        yield f"  the rows say {rows.bytes:,} bytes in {counted(rows.records, 'record')}"

@@ -1,0 +1,272 @@
+"""The answer of `metering compare`: rows, what stands apart, and all that was left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from metering.hours import parse_hour, rfc3339
+from metering.onramps.bill_lines import LineKey, Wanted
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.query import UsageQuery
+from metering.reports.source import ReportSource, report_rows
+from metering.units import exact_and_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from metering.onramps.bill import Bill, ComparedRow, Comparison, Named, Tolerance
+
+
+_HOUR_LABEL_CHARS = len("2026-11-24T13")
+
+
+def metered_bytes(
+    sources: Iterable[ReportSource],
+    wanted: Wanted,
+    *,
+    accounts: frozenset[str],
+    range_s: tuple[int, int],
+    now_s: int,
+) -> dict[LineKey, int]:
+    """Bytes by account, usage type and day or month. What came late counts in its own hour, as it does for AWS.
+
+    Args:
+        sources: The regions.
+        wanted: Says whether days or months are compared.
+        accounts: The accounts of the bill.
+        range_s: Hours that start in this half-open range count.
+        now_s: The time now: corrections may be booked until then.
+
+    Raises:
+        UnavailableError: An hour could not be read.
+    """
+    from_s, to_s = range_s
+    query = UsageQuery(
+        from_s=from_s,
+        to_s=to_s,
+        group_by=("account_id", "usage_type", "day", "corrects"),
+        accounts=accounts,
+        with_corrections=True,
+    )
+    found: dict[LineKey, int] = {}
+    for row in report_rows(sources, query, now_s=now_s):
+        account_id, usage_type, day, corrects = row.values
+        moment_s = parse_hour(corrects[:_HOUR_LABEL_CHARS]) if corrects else parse_hour(f"{day}T00")
+        # A correction that is booked in the range may be of an hour before it.
+        if not corrects or from_s <= moment_s < to_s:
+            key = LineKey(account_id, usage_type, wanted.period_of(moment_s))
+            found[key] = found.get(key, 0) + row.total.bytes
+    return found
+
+
+_DIFFERENCE = "a difference: the account has it on one side only"
+_TOLD = 8
+
+
+def named_values(found: Comparison, bill: Bill) -> dict[str, Json]:
+    """Fields of the JSON answer, each list in the order of usage types."""
+    billed_only, metered_only = found.one_sided
+    apart = {name: each.bytes for name, each in found.billed_apart.items()}
+    return {
+        "billed_only": [
+            {
+                "usage_type": name,
+                "bytes": str(size),
+                "usd": _usd(bill, name),
+                "why": found.billed_apart[name].why if name in apart else _DIFFERENCE,
+            }
+            for name, size in sorted({**billed_only, **apart}.items())
+        ],
+        "metered_here_only": [
+            {"usage_type": name, "bytes": str(size), "usd": None} for name, size in sorted(metered_only.items())
+        ],
+        "left_out_usage_types": [
+            {"usage_type": name, "lines": each.lines, "usd": _text(each.usd)}
+            for name, each in sorted(bill.no_transfer.sums.items())
+        ],
+    }
+
+
+def named_sentences(found: Comparison, bill: Bill) -> Iterator[str]:
+    """The same for people."""
+    by_why: dict[str, list[str]] = {}
+    for name, each in sorted(found.billed_apart.items()):
+        by_why.setdefault(each.why, []).append(_billed(name, each.bytes, bill))
+    for why, names in by_why.items():
+        yield f"Billed there only, and no difference: {', '.join(names)}. That is {why}."
+    billed_only, metered_only = found.one_sided
+    if billed_only:
+        names = [_billed(name, size, bill) for name, size in sorted(billed_only.items())]
+        yield f"Billed there only, a difference: {', '.join(names)}."
+    if metered_only:
+        names = [f"{name} {exact_and_size(size)}" for name, size in sorted(metered_only.items())]
+        yield f"Metered here only, a difference: {', '.join(names)}. No line of the bill says what it would cost."
+    if left_out := bill.no_transfer.sums:
+        yield f"No data transfer, by usage type: {_left_out(left_out)}."
+
+
+def _left_out(sums: Mapping[str, Named]) -> str:
+    dearest = sorted(sums.items(), key=lambda each: (-abs(each[1].usd or Decimal(0)), each[0]))
+    told = [
+        f"{name} ({each.lines:,} line{'s' if each.lines > 1 else ''}{_money(each.usd)})"
+        for name, each in dearest[:_TOLD]
+    ]
+    more = len(dearest) - _TOLD
+    return ", ".join(told) + (f", and {more:,} more (--format json has all)" if more > 0 else "")
+
+
+def _billed(name: str, size: int, bill: Bill) -> str:
+    named = bill.compared.sums.get(name)
+    return f"{name} {exact_and_size(size)}{_money(None if named is None else named.usd)}"
+
+
+def _money(usd: Decimal | None) -> str:
+    return "" if usd is None else f", {usd:f} USD"
+
+
+def _usd(bill: Bill, name: str) -> str | None:
+    named = bill.compared.sums.get(name)
+    return None if named is None else _text(named.usd)
+
+
+def _text(usd: Decimal | None) -> str | None:
+    return None if usd is None else f"{usd:f}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was asked.
+
+    Attributes:
+        wanted: Which lines of the bill.
+        range_s: The hours that were compared, half-open.
+        as_of_s: When.
+        regions: The regions whose usage was added up.
+        top: Most rows, by their difference; None for all.
+        ignored: Number of files in named folders that are no files of a bill.
+    """
+
+    wanted: Wanted
+    range_s: tuple[int, int]
+    as_of_s: int
+    regions: Sequence[str]
+    top: int | None = None
+    ignored: int = 0
+
+
+def comparison_answer(found: Comparison, bill: Bill, asked: Asked) -> Answer:
+    """Put a comparison into the form of all answers."""
+    rows, others = _cut(found.rows, asked.top)
+    return Answer(
+        columns=_columns(asked),
+        rows=[_row(row, asked) for row in rows],
+        meta=_meta(found, bill, asked, rows_total=len(found.rows)),
+        title="Billed and metered",
+        footer=tuple(_footer(found, bill)),
+        others=_sum(others, asked) if others else None,
+        empty="No line of the bill and nothing metered is left to compare.",
+    )
+
+
+def _columns(asked: Asked) -> tuple[Column, ...]:
+    return (
+        Column(name="account_id", title="account", text="copied", priority=KEEP),
+        Column(name="usage_type", title="usage type", text="copied", priority=KEEP),
+        Column(name=asked.wanted.by, text="copied", priority=KEEP),
+        Column(name="billed_bytes", kind="bytes", title="billed", priority=ROOMY, sized=False),
+        Column(name="metered_bytes", kind="bytes", title="metered", priority=ROOMY, sized=False),
+        Column(name="difference_bytes", kind="bytes", title="difference", priority=KEEP, sized=False),
+        Column(name="difference_percent", kind="money", title="percent", about="of what was billed"),
+    )
+
+
+def _row(row: ComparedRow, asked: Asked) -> dict[str, Cell]:
+    return {
+        "account_id": row.key.account_id,
+        "usage_type": row.key.usage_type,
+        asked.wanted.by: row.key.period,
+        "billed_bytes": row.billed,
+        "metered_bytes": row.metered,
+        "difference_bytes": row.difference,
+        "difference_percent": row.percent,
+    }
+
+
+def _cut(rows: Sequence[ComparedRow], top: int | None) -> tuple[Sequence[ComparedRow], Sequence[ComparedRow]]:
+    """The rows that are shown, largest difference first if only some are, and the others."""
+    if top is None or top >= len(rows):
+        return rows, ()
+    ordered = sorted(rows, key=lambda row: (-abs(row.difference), row.key))
+    return ordered[:top], ordered[top:]
+
+
+def _sum(rows: Sequence[ComparedRow], asked: Asked) -> dict[str, Cell]:
+    billed, metered = sum(row.billed for row in rows), sum(row.metered for row in rows)
+    return {
+        "account_id": f"{len(rows):,} others",
+        "usage_type": None,
+        asked.wanted.by: None,
+        "billed_bytes": billed,
+        "metered_bytes": metered,
+        "difference_bytes": metered - billed,
+        "difference_percent": None,
+    }
+
+
+def _meta(found: Comparison, bill: Bill, asked: Asked, *, rows_total: int) -> dict[str, Json]:
+    return {
+        "as_of": rfc3339(asked.as_of_s),
+        "from": rfc3339(asked.range_s[0]),
+        "to": rfc3339(asked.range_s[1]),
+        "regions": sorted(asked.regions),
+        "exports": sorted(bill.names),
+        "lines": bill.read,
+        "compared": bill.lines,
+        "negative": bill.negative,
+        "left_out": {reason.name.lower(): count for reason, count in sorted(bill.left_out.items())},
+        "broken": {what.name.lower(): count for what, count in sorted(bill.broken.items())},
+        "ignored_files": asked.ignored,
+        "rounding_bytes": f"{bill.rounding:f}",
+        "billed_bytes": str(found.billed),
+        "metered_bytes": str(found.metered),
+        "difference_bytes": str(found.metered - found.billed),
+        "metered_only": _texts(found.apart),
+        "own_usage_types": _texts(found.own),
+        **named_values(found, bill),
+        "tolerance": None if found.tolerance is None else _tolerance(found.tolerance),
+        "rows_total": rows_total,
+        "beyond": found.beyond,
+    }
+
+
+def _texts(sizes: Mapping[str, int]) -> dict[str, Json]:
+    return {name: str(size) for name, size in sorted(sizes.items())}
+
+
+def _tolerance(tolerance: Tolerance) -> dict[str, Json]:
+    percent = None if tolerance.percent is None else f"{tolerance.percent:f}"
+    return {"bytes": None if tolerance.bytes is None else str(tolerance.bytes), "percent": percent}
+
+
+def _footer(found: Comparison, bill: Bill) -> list[str]:
+    told = [
+        f"Billed {exact_and_size(found.billed)}, metered {exact_and_size(found.metered)}; metered less billed is "
+        f"{exact_and_size(found.metered - found.billed)}.",
+        f"Lines of the bill: {bill.read:,}. Compared: {bill.lines:,}"
+        + (f", of which {bill.negative:,} take bytes back." if bill.negative else "."),
+        *(f"Left out: {count:,} {reason.value}." for reason, count in sorted(bill.left_out.items())),
+        "A bill counts GB of 2^30 bytes with 10 decimals, a tenth of a byte: each line is rounded to whole bytes. "
+        f"That moves the sum by {bill.rounding:.3f} bytes.",
+    ]
+    told += named_sentences(found, bill)
+    if found.apart:
+        told.append(f"No bill shows, and no difference is: {_listed(found.apart)}.")
+    if found.own:
+        told.append(f"Metered under usage types that are none of AWS's: {_listed(found.own)}.")
+    return told
+
+
+def _listed(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {exact_and_size(size)}" for name, size in sorted(sizes.items()))

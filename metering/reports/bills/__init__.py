@@ -1,1 +1,0 @@
-"""Usage beside a bill of AWS."""

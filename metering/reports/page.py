@@ -1,0 +1,463 @@
+"""A usage report as one page of HTML that can be mailed: it needs no network, no script and no other file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from html import escape
+from typing import TYPE_CHECKING, NewType
+
+from metering.hours import rfc3339
+from metering.reports.answer import printable, spreadsheet_text
+from metering.reports.time_range import shown
+from metering.reports.usage_answer import waiting_lines
+from metering.units import DAY_S, HOUR_S, SIZE_BASE, counted, exact_and_size, size_text
+from metering.usage.totals import ZERO, Total
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from metering.audit.freshness import Complete
+    from metering.ledger.notes.reconciliation import Reconciliation
+    from metering.reports.query import GroupColumn, UsageQuery
+    from metering.reports.usage_rows import NotRolledUp, Values
+
+
+# The longest ranges that are drawn by hour and by day; more bars would be too thin.
+_HOURLY_S = 4 * DAY_S
+_DAILY_S = 100 * DAY_S
+_BUCKETS: Mapping[str, int] = {"hour": 16, "day": 10, "month": 7}
+
+
+def bucket_of(query: UsageQuery, *, now_s: int) -> GroupColumn:
+    """The unit of time of the page's trend."""
+    span_s = min(query.to_s, now_s + HOUR_S) - query.from_s
+    if span_s <= _HOURLY_S:
+        return "hour"
+    return "day" if span_s <= _DAILY_S else "month"
+
+
+def page_query(query: UsageQuery, *, now_s: int) -> UsageQuery:
+    """The question whose rows have all that the page shows."""
+    columns: tuple[GroupColumn, ...] = (bucket_of(query, now_s=now_s), "account_id", "usage_type", "from", "to")
+    return replace(query, group_by=(*columns, "region"), details=(), order=None, top=None)
+
+
+@dataclass(slots=True, kw_only=True)
+class Figures:
+    """Totals by one column each. Mutable while it is summed.
+
+    Attributes:
+        bucket: Unit of time of the trend.
+        trend: Totals by hour, day or month, in order; also those without usage.
+        accounts, usage_types, regions: Totals by name.
+        pairs: Totals by the regions, or other places, that bytes went from and to.
+    """
+
+    bucket: str
+    total: Total = ZERO
+    trend: dict[str, Total] = field(default_factory=dict)
+    accounts: dict[str, Total] = field(default_factory=dict)
+    usage_types: dict[str, Total] = field(default_factory=dict)
+    regions: dict[str, Total] = field(default_factory=dict)
+    pairs: dict[tuple[str, str], Total] = field(default_factory=dict)
+
+    def add(self, values: Values, total: Total) -> None:
+        """Count one total, with the values of `page_query`'s columns."""
+        moment, account_id, usage_type, from_location, to_location, region = values
+        self.total = self.total.plus(total)
+        _add(self.trend, moment[: _BUCKETS[self.bucket]], total)
+        _add(self.accounts, account_id, total)
+        _add(self.usage_types, usage_type, total)
+        _add(self.regions, region, total)
+        pair = (from_location.partition("/")[0], to_location.partition("/")[0])
+        self.pairs[pair] = self.pairs.get(pair, ZERO).plus(total)
+
+
+def figures_of(entries: Iterable[tuple[Values, Total]], query: UsageQuery, *, now_s: int) -> Figures:
+    """Sum the rows of a page's query.
+
+    Args:
+        entries: Totals of all regions by the columns of `page_query`, unsummed.
+        query: That query.
+        now_s: The time now: what is to come has no bar.
+    """
+    found = Figures(bucket=query.group_by[0])
+    if found.bucket != "month":
+        found.trend = dict.fromkeys(_moments(query, found.bucket, now_s), ZERO)
+    for values, total in entries:
+        found.add(values, total)
+    found.trend = dict(sorted(found.trend.items()))
+    return found
+
+
+def _moments(query: UsageQuery, bucket: str, now_s: int) -> Iterator[str]:
+    for hour_s in range(query.from_s, min(query.to_s, now_s + HOUR_S), HOUR_S):
+        yield datetime.fromtimestamp(hour_s, query.zone).isoformat()[: _BUCKETS[bucket]]
+
+
+def _add(sums: dict[str, Total], name: str, total: Total) -> None:
+    sums[name] = sums.get(name, ZERO).plus(total)
+
+
+def largest(sums: Mapping[str, Total], most: int) -> tuple[list[tuple[str, Total]], Total | None, int]:
+    """The largest first, the exact sum of the others if there are some, and how many those are."""
+    ordered = sorted(sums.items(), key=lambda item: (-item[1].bytes, item[0]))
+    rest = ordered[most:]
+    others = Total(sum(each.bytes for _, each in rest), sum(each.records for _, each in rest)) if rest else None
+    return ordered[:most], others, len(rest)
+
+
+Markup = NewType("Markup", str)
+"""Text that is HTML already."""
+
+_EMPTY_ELEMENTS = frozenset({"meta", "rect", "line"})
+
+
+def text(value: str) -> Markup:
+    """Text of data: it is no markup, steers no terminal, and is no formula where somebody pastes it."""
+    return Markup(escape(spreadsheet_text(printable(value))))
+
+
+def words(value: str) -> Markup:
+    """Our own words and numbers, which may begin with any sign."""
+    return Markup(escape(printable(value)))
+
+
+def tag(name: str, /, *inside: Markup, **attributes: str | int) -> Markup:
+    """An element. An attribute `class_` is `class`, and `_` in its name is `-`."""
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(printable(str(value)))}"' for key, value in attributes.items()
+    )
+    if name in _EMPTY_ELEMENTS:
+        return Markup(f"<{name}{given}/>" if name != "meta" else f"<{name}{given}>")
+    return Markup(f"<{name}{given}>{''.join(inside)}</{name}>")
+
+
+def lines(*parts: Markup) -> Markup:
+    """Parts below each other."""
+    return Markup("\n".join(parts))
+
+
+STYLE = """
+:root{color-scheme:light dark;--ink:#16202c;--soft:#5b6878;--line:#dde3ea;--paper:#fff;--panel:#f6f8fa;--bar:#2563b0;
+--well:#1a7f4b;--late:#a15c00}
+@media (prefers-color-scheme:dark){:root{--ink:#e6ebf1;--soft:#9aa7b6;--line:#2d3846;--paper:#11171f;--panel:#18212c;
+--bar:#6aa7f0;--well:#57c48c;--late:#e0a24a}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
+main{max-width:1000px;margin:0 auto;padding:32px 24px 48px}
+h1{font-size:26px;line-height:1.2;margin:0 0 4px}
+h2{font-size:17px;margin:36px 0 8px}
+p{margin:4px 0}
+.soft{color:var(--soft)}
+.big{font-size:40px;font-weight:650;line-height:1.15;margin:20px 0 0;letter-spacing:-.01em}
+.facts{display:flex;flex-wrap:wrap;gap:12px;margin-top:20px}
+.fact{background:var(--panel);border:1px solid var(--line);border-radius:8px;padding:10px 14px;flex:1 1 200px}
+.fact b{display:block}
+.well{color:var(--well)}
+.late{color:var(--late)}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-size:14px}
+th,td{padding:5px 10px;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}
+th{color:var(--soft);font-weight:600}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+td.wide{white-space:normal}
+td.exact{white-space:normal;overflow-wrap:anywhere;min-width:8em}
+.code{font-size:11px;overflow-wrap:anywhere}
+tfoot td{font-weight:650}
+.heat td.n{border:1px solid var(--paper)}
+svg{width:100%;height:auto;display:block}
+svg text{fill:var(--soft);font-size:11px;font-family:inherit}
+svg .grid{stroke:var(--line)}
+svg .bar{fill:var(--bar)}
+pre{background:var(--panel);border:1px solid var(--line);border-radius:8px;padding:12px;white-space:pre-wrap;
+overflow-wrap:anywhere;font-size:13px}
+@media print{:root{--ink:#000;--soft:#444;--line:#ccc;--paper:#fff;--panel:#fff;--bar:#2563b0;color-scheme:light}
+main{padding:0;max-width:none}h2{break-after:avoid}tr,svg,.fact{break-inside:avoid}.scroll{overflow:visible}
+body{font-size:12px;-webkit-print-color-adjust:exact;print-color-adjust:exact}}
+"""
+
+
+_WIDTH, _HEIGHT = 960, 240
+_LEFT, _TOP, _BOTTOM = 70, 12, 28
+_LABELS = 8
+_LABEL = 90
+_GAP = 3
+_STEPS = 4
+
+
+def trend(bars: Mapping[str, Total]) -> Markup:
+    """Bars with an axis; the exact total stands in the title of each."""
+    highest = max((each.bytes for each in bars.values()), default=0)
+    plot = _HEIGHT - _TOP - _BOTTOM
+    parts = []
+    for step in range(_STEPS + 1):
+        y = _TOP + plot - plot * step // _STEPS
+        parts.append(tag("line", class_="grid", x1=_LEFT, x2=_WIDTH, y1=y, y2=y))
+        label = size_text(highest * step // _STEPS)
+        parts.append(tag("text", words(label), x=_LEFT - 8, y=y + 4, text_anchor="end"))
+    every = -(-len(bars) // _LABELS) or 1
+    for place, (name, total) in enumerate(bars.items()):
+        left = _LEFT + (_WIDTH - _LEFT) * place // len(bars)
+        width = max(_LEFT + (_WIDTH - _LEFT) * (place + 1) // len(bars) - left - _GAP, 1)
+        height = plot * max(total.bytes, 0) // highest if highest > 0 else 0
+        if total.bytes > 0:
+            # What is there is seen, however small it is beside the others.
+            height = max(height, 1)
+        about = tag(
+            "title", text(f"{_shown(name)}: {exact_and_size(total.bytes)} in {counted(total.records, 'record')}")
+        )
+        y = _TOP + plot - height
+        parts.append(tag("g", about, tag("rect", class_="bar", x=left, y=y, width=width, height=height, rx=1)))
+        if place % every == 0 and left <= _WIDTH - _LABEL:
+            parts.append(tag("text", text(_shown(name)), x=left, y=_HEIGHT - 8))
+    size = f"0 0 {_WIDTH} {_HEIGHT}"
+    return tag("svg", *parts, viewBox=size, role="img", aria_label="Bytes over time")
+
+
+def _shown(name: str) -> str:
+    return name.replace("T", " ")
+
+
+TOP_ACCOUNTS = 20
+# A longer list of accounts would not fit the mail: about 200 bytes a row.
+MOST_ACCOUNTS = 400
+_TOP_TYPES = 40
+_TOP_PLACES = 12
+_OTHERS = "others"
+_HOLDS = 3
+# Strongest colour of a cell of the matrix, of 255: text on it must stay readable in light and dark.
+_HEAT = 55
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsagePage:
+    """What a page says.
+
+    Attributes:
+        stage: The stage whose usage it is.
+        query: What was asked.
+        figures: The totals.
+        as_of_s: When it was asked.
+        complete: Completeness of all regions together.
+        by_region: Completeness of each region.
+        reconciled: Result of each region's last reconciliation; None if there was none.
+        periods: State of each month in the range.
+        command: The command that shows the same figures.
+        accounts: Most accounts to list.
+        lacks: What waits for the roll-up, and is not in the figures.
+    """
+
+    stage: str
+    query: UsageQuery
+    figures: Figures
+    as_of_s: int
+    complete: Complete
+    by_region: Mapping[str, Complete]
+    reconciled: Mapping[str, Reconciliation | None]
+    periods: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+    lacks: NotRolledUp | None = None
+    accounts: int = TOP_ACCOUNTS
+
+    def html(self) -> str:
+        """The page."""
+        head = lines(
+            tag("meta", charset="utf-8"),
+            tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+            # Whatever stands in the data, a browser loads and runs nothing.
+            tag("meta", http_equiv="Content-Security-Policy", content="default-src 'none'; style-src 'unsafe-inline'"),
+            tag("title", words(f"Usage {self._range()}")),
+            tag("style", Markup(STYLE)),
+        )
+        body = tag("main", lines(*self._sections()))
+        page = tag("html", lines(tag("head", head), tag("body", body)), lang="en")
+        return f"<!DOCTYPE html>\n{page}\n"
+
+    def _sections(self) -> Iterable[Markup]:
+        yield self._heading()
+        yield from _section(f"By {self.figures.bucket}", self._unit(), trend(self.figures.trend))
+        yield from _section(
+            "Accounts", "The largest first.", self._ranked(self.figures.accounts, "account", self.accounts)
+        )
+        yield from _section("From where to where", "Rows: from. Columns: to.", self._matrix())
+        yield from _section("Usage types", "", self._ranked(self.figures.usage_types, "usage type", _TOP_TYPES))
+        yield from _section("Regions and their freshness", "", self._freshness())
+        yield from _section("Proof", _PROOF, self._proof())
+        yield from _section("The same figures again", "", tag("pre", words(self.command)))
+        yield tag("p", words(f"Sizes: {SIZE_BASE} Numbers of bytes are exact."), class_="soft")
+
+    def _range(self) -> str:
+        query = self.query
+        return f"{shown(query.from_s, query.zone)} to {shown(query.to_s, query.zone)}"
+
+    def _heading(self) -> Markup:
+        total, query = self.figures.total, self.query
+        filters = {
+            "account": query.accounts,
+            "service": query.services,
+            "usage type": query.usage_types,
+            "from": query.from_locations,
+            "to": query.to_locations,
+        }
+        only = [f"only {name} {', '.join(sorted(values))}" for name, values in filters.items() if values]
+        corrections = ["with later corrections"] if query.with_corrections else []
+        told = "; ".join([f"Stage {self.stage}", ", ".join(self.by_region), *only, *corrections])
+        return lines(
+            tag("h1", words("Data transfer")),
+            tag("p", words(self._range()), class_="soft"),
+            tag("p", words(told), class_="soft"),
+            tag("p", words(size_text(total.bytes)), class_="big"),
+            tag("p", words(f"{total.bytes:,} bytes in {counted(total.records, 'record')}")),
+            tag("div", *self._facts(), class_="facts"),
+        )
+
+    def _facts(self) -> Iterable[Markup]:
+        yield _fact("As of", rfc3339(self.as_of_s), "")
+        closed = [month for month, state in self.periods.items() if state == "closed"]
+        final = bool(closed) and len(closed) == len(self.periods) and not self.query.with_corrections
+        if final:
+            yield _fact("Closed", ", ".join(closed), "These figures are final.", "well")
+            return
+        held = self.complete.held_back_by
+        yield _fact(
+            "Complete through",
+            _through(self.complete, self.as_of_s),
+            f"held back by {'; '.join(each.what for each in held[:_HOLDS])}" if held else "nothing holds it back",
+            "late" if held else "well",
+        )
+        for line in waiting_lines(self.lacks):
+            yield _fact("Not counted yet", line, "", "late")
+        if closed:
+            yield _fact("Closed months", ", ".join(closed), "Their figures are final.", "well")
+
+    def _unit(self) -> str:
+        zone = "UTC" if self.query.zone is UTC else f"{self.query.zone}; each is the sum of its UTC hours"
+        return f"Bytes by {self.figures.bucket}, {zone}. GB is 2^30 bytes."
+
+    def _ranked(self, sums: Mapping[str, Total], what: str, most: int) -> Markup:
+        rows, others, rest = largest(sums, most)
+        cells = [(text(name), total) for name, total in rows]
+        if others is not None:
+            cells.append((words(f"{rest:,} others"), others))
+        whole = self.figures.total
+        head = _head(what, "bytes", "size", "share", "records")
+        body = tag("tbody", *(tag("tr", tag("td", name), *_numbers(total, whole)) for name, total in cells))
+        foot = tag("tfoot", tag("tr", tag("td", words("total")), *_numbers(whole, whole)))
+        return _table(head, body, foot)
+
+    def _matrix(self) -> Markup:
+        pairs = self.figures.pairs
+        rows = _places({pair[0]: ZERO for pair in pairs}, pairs, 0)
+        columns = _places({pair[1]: ZERO for pair in pairs}, pairs, 1)
+        cells: dict[tuple[str, str], int] = {}
+        for (source, target), total in pairs.items():
+            place = (source if source in rows else _OTHERS, target if target in columns else _OTHERS)
+            cells[place] = cells.get(place, 0) + total.bytes
+        highest = max(cells.values(), default=0)
+        head = _head("from \\ to", *columns)
+        body = tag(
+            "tbody",
+            *(
+                tag("tr", tag("th", text(row)), *(_heat(cells.get((row, column)), highest) for column in columns))
+                for row in rows
+            ),
+        )
+        return _table(head, body, class_="heat")
+
+    def _freshness(self) -> Markup:
+        rows = []
+        for region, complete in self.by_region.items():
+            held = "; ".join(each.what for each in complete.held_back_by[:_HOLDS]) or "nothing"
+            total = self.figures.regions.get(region, ZERO)
+            rows.append(
+                tag(
+                    "tr",
+                    tag("td", text(region)),
+                    tag("td", words(_through(complete, self.as_of_s))),
+                    tag("td", text(held), class_="wide"),
+                    *(tag("td", words(f"{number:,}"), class_="n") for number in (total.bytes, total.records)),
+                )
+            )
+        return _table(
+            _head("region", "complete through", "held back by", "bytes", "records", left=3), tag("tbody", *rows)
+        )
+
+    def _proof(self) -> Markup:
+        rows = []
+        for region, known in self.reconciled.items():
+            told = ("never", "", "", "") if known is None else (
+                rfc3339(known.finished_s) if known.finished_s else "not finished yet",
+                f"{known.hours:,}",
+                f"{known.differences:,}",
+                f"{known.backlog.waiting:,}",
+            )  # fmt: skip
+            numbers = (tag("td", words(each), class_="n") for each in told[1:])
+            rows.append(tag("tr", tag("td", text(region)), tag("td", words(told[0])), *numbers))
+        head = _head("region", "last reconciliation", "hours compared", "different", "waiting", left=2)
+        return _table(head, tag("tbody", *rows))
+
+
+_PROOF = (
+    "The reconciler compares batch markers, the usage table and the rows of the lake, hour by hour, down to the byte. "
+    "Different must be 0."
+)
+
+
+def _section(title: str, about: str, content: Markup) -> Iterable[Markup]:
+    yield tag("h2", words(title))
+    if about:
+        yield tag("p", words(about), class_="soft")
+    yield content
+
+
+def _fact(name: str, value: str, about: str, mood: str = "") -> Markup:
+    told = [tag("span", words(name), class_="soft"), tag("b", words(value))]
+    if about:
+        told.append(tag("span", words(about), class_=mood))
+    return tag("div", *told, class_="fact")
+
+
+def _through(complete: Complete, as_of_s: int) -> str:
+    return rfc3339(min(complete.through_s, as_of_s)) if complete.through_s > 0 else "not known yet"
+
+
+def _table(*parts: Markup, class_: str = "") -> Markup:
+    return tag("div", tag("table", *parts, class_=class_) if class_ else tag("table", *parts), class_="scroll")
+
+
+def _head(*names: str, left: int = 1) -> Markup:
+    cells = [
+        tag("th", text(name)) if place < left else tag("th", text(name), class_="n") for place, name in enumerate(names)
+    ]
+    return tag("thead", tag("tr", *cells))
+
+
+def _numbers(total: Total, whole: Total) -> Iterable[Markup]:
+    tenths = total.bytes * 1000 // whole.bytes if whole.bytes > 0 else 0
+    share = f"{tenths // 10}.{tenths % 10} %"
+    for shown_as in (f"{total.bytes:,}", size_text(total.bytes), share, f"{total.records:,}"):
+        yield tag("td", words(shown_as), class_="n")
+
+
+def _places(names: Mapping[str, Total], pairs: Mapping[tuple[str, str], Total], side: int) -> Sequence[str]:
+    """The places with the most bytes, in order, and `others` if there are more."""
+    sums = dict(names)
+    for pair, total in pairs.items():
+        sums[pair[side]] = sums[pair[side]].plus(total)
+    kept, others, _ = largest(sums, _TOP_PLACES)
+    return [*(name for name, _ in kept), *([_OTHERS] if others is not None else [])]
+
+
+def _heat(size: int | None, highest: int) -> Markup:
+    if size is None:
+        return tag("td", words(""), class_="n")
+    percent = max(_HEAT * size // highest, 2) if highest > 0 and size > 0 else 0
+    return tag(
+        "td",
+        words(size_text(size)),
+        class_="n",
+        title=exact_and_size(size),
+        style=f"background:rgba(37,99,176,0.{percent:02d})",
+    )

@@ -1,0 +1,404 @@
+"""Three sums of one line: what the report says, what the rows say, and what the markers of their batches say.
+
+| sum     | what it is                                                                                         |
+|---------|----------------------------------------------------------------------------------------------------|
+| usage   | the usage table as of now; of a closed month, the frozen totals. It is what people are given       |
+| rows    | rows in lake and staging, counted one by one                                                       |
+| markers | the markers of the batches that those rows name, less the rows of the same batches on other lines  |
+
+A marker knows its batch's total of an hour, and not by account. So a batch vouches for a line if its marker says what
+all of its rows of the hour add up to. A marker lives for `marker_life_s`; then there is no third sum, and two remain.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from metering.errors import OperationFailedError
+from metering.hours import parse_hour
+from metering.lake.ports import USAGE_COLUMNS, Group, LakeReader, RowQuery, batches_of, usage_of
+from metering.ledger.commits import waiting_commits
+from metering.ledger.markers import Marker, marker_key
+from metering.reports.query import KEY_COLUMNS, UsageQuery
+from metering.reports.usage_rows import Values, matching
+from metering.stores.writes import Table
+from metering.units import HOUR_S
+from metering.usage.totals import ZERO, Total, add_totals, sum_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from metering.ledger.booked_hours import RowSource
+    from metering.reports.source import ReportSource
+
+
+# Threads that read files of an hour side by side.
+_READERS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileShare:
+    """One object that holds rows of a line.
+
+    Attributes:
+        key: Key of the lake file or staging object.
+        staged: It is a staging object: its rows are in no lake file yet.
+        total: Its rows of the line.
+    """
+
+    key: str
+    staged: bool
+    total: Total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourRows:
+    """Rows of a line in one booked hour, all counted from the rows.
+
+    Attributes:
+        usage: By key: the columns of `KEY_COLUMNS`.
+        batches: By batch id.
+        whole: Of the same batches, all of their rows of this hour, whatever line they are on.
+        files: In the order of their keys; lake files first.
+    """
+
+    hour_s: int
+    usage: Mapping[Values, Total] = field(default_factory=dict)
+    batches: Mapping[str, Total] = field(default_factory=dict)
+    whole: Mapping[str, Total] = field(default_factory=dict)
+    files: tuple[FileShare, ...] = ()
+
+    @property
+    def total(self) -> Total:
+        return sum_totals(self.batches.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineReader:
+    """Reads the rows of a line.
+
+    Attributes:
+        query: The line: `TraceParameters.query`.
+    """
+
+    reader: LakeReader
+    query: UsageQuery
+
+    def hour(self, hour_s: int, sources: Sequence[RowSource]) -> HourRows:
+        """Rows of the line in an hour whose rows are in these sources.
+
+        Raises:
+            ObjectMissingError: An object is gone.
+            ObjectDamagedError: An object cannot be decoded.
+        """
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = list(pool.map(lambda source: self._source(hour_s, source), sources))
+        usage: dict[Values, Total] = {}
+        batches: dict[str, Total] = {}
+        whole: dict[str, Total] = {}
+        files: list[FileShare] = []
+        for source, part in zip(sources, found, strict=True):
+            add_totals(usage, part.usage)
+            add_totals(batches, part.batches)
+            add_totals(whole, part.whole)
+            if part.batches:
+                files.append(FileShare(key=source.key, staged=source.staged, total=part.total))
+        files.sort(key=lambda file: (file.staged, file.key))
+        return HourRows(hour_s=hour_s, usage=usage, batches=batches, whole=whole, files=tuple(files))
+
+    def _source(self, hour_s: int, source: RowSource) -> HourRows:
+        # `matching` drops what the other filters do not let through.
+        where = (("account_id", self.query.accounts),)
+        groups = self.reader.totals([source], RowQuery(columns=(*USAGE_COLUMNS, "batch_id"), where=where))
+        usage: dict[Values, Total] = {}
+        batches: dict[str, Total] = {}
+        for group, total in groups.items():
+            for values, matched in self._of_line(hour_s, group, total):
+                add_totals(usage, {values: matched})
+                add_totals(batches, {str(group[-1]): matched})
+        # A batch has all of its rows of an hour in one object, because they came in one commit.
+        return HourRows(hour_s=hour_s, usage=usage, batches=batches, whole=self._whole(source, frozenset(batches)))
+
+    def _of_line(self, hour_s: int, group: Group, total: Total) -> Iterable[tuple[Values, Total]]:
+        usage = usage_of(hour_s, {group[: len(USAGE_COLUMNS)]: total})
+        return matching(usage.items(), self.query)
+
+    def _whole(self, source: RowSource, batch_ids: frozenset[str]) -> dict[str, Total]:
+        if not batch_ids:
+            return {}
+        query = RowQuery(columns=("batch_id",), where=(("batch_id", batch_ids),))
+        return batches_of(self.reader.totals([source], query))
+
+
+def without_rows(hour_s: int) -> HourRows:
+    """An hour in which the line has no rows."""
+    return HourRows(hour_s=hour_s)
+
+
+def difference(expected: Mapping[Values, Total], found: Mapping[Values, Total]) -> dict[Values, tuple[Total, Total]]:
+    """Both figures of each key that differs; keys that neither has count as nothing."""
+    pairs = {key: (expected.get(key, ZERO), found.get(key, ZERO)) for key in sorted({*expected, *found})}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+_HOUR = KEY_COLUMNS.index("hour")
+_MARKERS_AT_ONCE = 10_000
+
+
+class Vouching(StrEnum):
+    """What the marker of a batch says of its rows on a line."""
+
+    AGREES = "agrees"
+    DIFFERS = "differs"
+    EXPIRED = "expired"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedBatch:
+    """A batch with rows on the line.
+
+    Attributes:
+        total: Its rows on the line.
+        hours: The booked hours that they are in, in order.
+        marked: Its part of the line by its marker; None if the marker has expired.
+        vouching: What the marker says.
+        source_id: Who sent it, if it said so and the marker is there; else empty.
+        sequence: Its number.
+    """
+
+    batch_id: str
+    total: Total
+    hours: tuple[int, ...]
+    marked: Total | None
+    vouching: Vouching
+    source_id: str = ""
+    sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedHour:
+    """A booked hour of the line.
+
+    Attributes:
+        usage: What reports say.
+        rows: What the rows add up to.
+        differences: Figures of usage and of rows, by the key that differs: the columns of `KEY_COLUMNS`.
+        files: Where the rows are.
+    """
+
+    hour_s: int
+    usage: Total
+    rows: Total
+    differences: Mapping[Values, tuple[Total, Total]]
+    files: tuple[FileShare, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One line of one region, down to its batches.
+
+    Attributes:
+        region: Name of the region.
+        hours: Hours in which usage table or rows have something, in order.
+        batches: By batch id.
+        unsettled: Hours that differ and have a commit that waits: its usage is not booked yet.
+    """
+
+    region: str
+    hours: tuple[TracedHour, ...]
+    batches: tuple[TracedBatch, ...]
+    unsettled: tuple[int, ...] = ()
+
+    @property
+    def usage(self) -> Total:
+        return sum_totals(hour.usage for hour in self.hours)
+
+    @property
+    def rows(self) -> Total:
+        return sum_totals(hour.rows for hour in self.hours)
+
+    @property
+    def markers(self) -> Total | None:
+        """None if the marker of any batch has expired."""
+        if any(batch.marked is None for batch in self.batches):
+            return None
+        return sum_totals(batch.marked or ZERO for batch in self.batches)
+
+    @property
+    def equal(self) -> bool:
+        """Whether all sums that there are agree, hour by hour and key by key, and batch by batch."""
+        doubtful = {Vouching.DIFFERS, Vouching.MISSING}
+        return not any(hour.differences for hour in self.hours) and not any(
+            batch.vouching in doubtful for batch in self.batches
+        )
+
+
+@dataclass(slots=True)
+class _Figures:
+    """What was read of a line, by hour. Mutable."""
+
+    usage: dict[int, dict[Values, Total]] = field(default_factory=dict)
+    rows: dict[int, HourRows] = field(default_factory=dict)
+
+    def differing(self) -> list[int]:
+        return [hour_s for hour_s in self.hours() if self.differences(hour_s)]
+
+    def differences(self, hour_s: int) -> dict[Values, tuple[Total, Total]]:
+        return difference(self.usage.get(hour_s, {}), self.rows_of(hour_s).usage)
+
+    def rows_of(self, hour_s: int) -> HourRows:
+        return self.rows.get(hour_s) or without_rows(hour_s)
+
+    def hours(self) -> list[int]:
+        """Hours in which something is: sums of repairs can be 0."""
+        booked = {hour_s for hour_s, usage in self.usage.items() if any(total != ZERO for total in usage.values())}
+        return sorted(booked.union(hour_s for hour_s, rows in self.rows.items() if rows.batches))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracer:
+    """Traces lines in one region.
+
+    Attributes:
+        marker_life_s: Life of a marker: of older hours, markers may have expired.
+        attempts: Most readings of an hour whose sums differ: it may have changed between them.
+        reread: Most hours that are read again, the newest first. Old hours seldom change.
+        most: Most batches of a line, counted once for each hour.
+    """
+
+    source: ReportSource
+    marker_life_s: int
+    attempts: int = 20
+    reread: int = 24
+    most: int = 100_000
+
+    def trace(self, query: UsageQuery, *, now_s: int) -> Trace:
+        """Read the three sums of a line.
+
+        Args:
+            query: The line: `TraceParameters.query`.
+            now_s: The time now.
+
+        Raises:
+            OperationFailedError: The line has more batches than `most`.
+            UnavailableError: An hour could not be read.
+            LedgerCorruptError: A file that an hour needs is gone, or a marker cannot be read.
+        """
+        figures = self._read(query, now_s)
+        for hour_s in figures.differing()[-self.reread :]:
+            self._again(figures, query, hour_s, now_s)
+        differing = figures.differing()
+        # Under traffic two readings can differ each time. Asked only then: it reads the list of all waiting commits.
+        waiting = waiting_commits(self.source.items, self.source.view.shards) if differing else ()
+        unsettled = {hour_s for commit in waiting for hour_s in commit.totals}
+        return Trace(
+            region=self.source.region,
+            hours=tuple(_traced(figures, hour_s) for hour_s in figures.hours()),
+            batches=tuple(self._batches(figures, now_s)),
+            unsettled=tuple(hour_s for hour_s in differing if hour_s in unsettled),
+        )
+
+    def _read(self, query: UsageQuery, now_s: int) -> _Figures:
+        figures = _Figures()
+        # Rows are as of now, so usage is, too.
+        for values, total in self.source.entries(replace(query, now=True), now_s=now_s):
+            add_totals(figures.usage.setdefault(_hour_of(values), {}), {values: total})
+        lines = LineReader(reader=self.source.view.reader, query=query)
+        batches = 0
+        for rows in self.source.each_hour(query, lines.hour, now_s=now_s):
+            figures.rows[rows.hour_s] = rows
+            batches += len(rows.batches)
+            if batches > self.most:
+                raise OperationFailedError(
+                    f"This line has more than {self.most:,} batches.",
+                    "Trace less of it: one hour, one usage type, one service.",
+                )
+        return figures
+
+    def _again(self, figures: _Figures, query: UsageQuery, hour_s: int, now_s: int) -> None:
+        """Read an hour until its two sums agree: what is accepted between two readings is in one of them only."""
+        only = replace(query, from_s=hour_s, to_s=hour_s + HOUR_S)
+        for _ in range(self.attempts):
+            new = self._read(only, now_s)
+            same = new.usage.get(hour_s) == figures.usage.get(hour_s) and new.rows.get(hour_s) == figures.rows.get(
+                hour_s
+            )
+            figures.usage[hour_s], figures.rows[hour_s] = new.usage.get(hour_s, {}), new.rows_of(hour_s)
+            if same or not figures.differences(hour_s):
+                return
+
+    def _batches(self, figures: _Figures, now_s: int) -> Iterator[TracedBatch]:
+        hours: dict[str, list[HourRows]] = {}
+        for hour_s in figures.hours():
+            for batch_id in figures.rows_of(hour_s).batches:
+                hours.setdefault(batch_id, []).append(figures.rows_of(hour_s))
+        waiting = iter(sorted(hours))
+        while part := list(islice(waiting, _MARKERS_AT_ONCE)):
+            found = self.source.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in part])
+            for batch_id in part:
+                item = found.get(marker_key(batch_id))
+                marker = None if item is None else Marker.from_item(item)
+                yield self._batch(batch_id, hours[batch_id], marker, now_s)
+
+    def _batch(self, batch_id: str, hours: Sequence[HourRows], marker: Marker | None, now_s: int) -> TracedBatch:
+        total = sum_totals(rows.batches[batch_id] for rows in hours)
+        names = tuple(rows.hour_s for rows in hours)
+        marked, vouching = self._vouched(batch_id, hours, marker, now_s)
+        if marked is not None:
+            marked = marked.minus(sum_totals(rows.whole[batch_id] for rows in hours).minus(total))
+        return TracedBatch(
+            batch_id=batch_id,
+            total=total,
+            hours=names,
+            marked=marked if vouching is not Vouching.MISSING else ZERO,
+            vouching=vouching,
+            source_id="" if marker is None or vouching is Vouching.EXPIRED else marker.source_id,
+            sequence=None if marker is None or vouching is Vouching.EXPIRED else marker.sequence,
+        )
+
+    def _vouched(
+        self, batch_id: str, hours: Sequence[HourRows], marker: Marker | None, now_s: int
+    ) -> tuple[Total | None, Vouching]:
+        """What the marker says of all rows of the batch in these hours; None if that marker has expired.
+
+        After that, a later copy or other content can get a marker under the same id. It does not name these hours.
+        """
+        marks = {} if marker is None else marker.hours
+        unnamed = [rows.hour_s for rows in hours if rows.hour_s not in marks]
+        named = [rows for rows in hours if rows.hour_s in marks]
+        if any(marks[rows.hour_s] != rows.whole[batch_id] for rows in named):
+            return sum_totals(marks[rows.hour_s] for rows in named), Vouching.DIFFERS
+        if unnamed and may_have_expired(unnamed, self.marker_life_s, now_s):
+            return None, Vouching.EXPIRED
+        said = sum_totals(marks[rows.hour_s] for rows in named)
+        if marker is None:
+            return said, Vouching.MISSING
+        return said, Vouching.DIFFERS if unnamed else Vouching.AGREES
+
+
+def may_have_expired(hours: Sequence[int], marker_life_s: int, now_s: int) -> bool:
+    """Whether the marker of a batch can have expired that has rows in these hours.
+
+    It was decided an hour before the first of its hours at the earliest.
+    """
+    return max(hours) - HOUR_S + marker_life_s <= now_s
+
+
+def _traced(figures: _Figures, hour_s: int) -> TracedHour:
+    rows = figures.rows_of(hour_s)
+    return TracedHour(
+        hour_s=hour_s,
+        usage=sum_totals(figures.usage.get(hour_s, {}).values()),
+        rows=rows.total,
+        differences=figures.differences(hour_s),
+        files=rows.files,
+    )
+
+
+def _hour_of(values: Values) -> int:
+    return parse_hour(values[_HOUR][:13])

@@ -1,0 +1,151 @@
+"""The biller of a region, and what it reads of other regions at home."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from metering.adapters.aws.session import Clients
+from metering.adapters.aws.stacks import stack_outputs
+from metering.billing.budgets.biller import Biller, Home
+from metering.billing.budgets.budget import Budget, BudgetStore
+from metering.billing.budgets.open_months import OpenMonths, Terms, read_regions
+from metering.billing.day_sums.keeper import DaySumKeeper
+from metering.billing.organization import OrganizationStore
+from metering.billing.prices.store import OverrideStore, PriceStore
+from metering.errors import SettingsError, UnavailableError
+from metering.fleet.regions import LedgerRegionStates
+from metering.lake.parquet.reader import ParquetLakeReader, ParquetTotals
+from metering.wiring.region import FunctionParts, RegionPorts, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from metering.stores.objects import ObjectStore
+    from metering.wiring.connection import RegionConnection
+    from metering.wiring.lake import ReadableRegion, ServicePorts
+
+
+PRICE_BOOK = "aws-list"
+"""Name of the price book that budgets are judged by."""
+
+
+@dataclass(frozen=True)
+class BucketSums:
+    """A `RegionSums` in the bucket of a region, which is looked for on first use."""
+
+    region: str
+    reach: Callable[[], ObjectStore]
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        """The bucket.
+
+        Raises:
+            UnavailableError: The region gives no answer, or nothing is deployed there any more.
+        """
+        try:
+            return self.reach()
+        except SettingsError as error:
+            raise UnavailableError("cloudformation.DescribeStacks", str(error), may_have_applied=False) from error
+
+    @property
+    def totals(self) -> ParquetTotals:
+        return ParquetTotals(self.objects, ParquetLakeReader(self.objects))
+
+
+def build_biller(parts: FunctionParts) -> Biller:
+    """Build the biller of a function.
+
+    No setting says whether its region is the home region: budgets, prices and the states of other regions are there
+    alone, and where there are none, nothing is judged.
+    """
+    return _biller(parts, lambda: _regions(parts))
+
+
+def _biller(parts: FunctionParts | RegionConnection, regions: Callable[[], Iterable[BucketSums]] | None) -> Biller:
+    home = None
+    if regions is not None:
+        terms = partial(read_terms, parts.objects)
+        home = Home(objects=parts.objects, alerts=parts.alerts, regions=regions, terms=terms)
+    return Biller(
+        items=parts.items,
+        keeper=build_keeper(parts),
+        clock=parts.clock,
+        stage=parts.settings.stage,
+        region=parts.region,
+        home=home,
+    )
+
+
+def build_keeper(ports: ServicePorts | ReadableRegion) -> DaySumKeeper:
+    """Build what keeps the day sums of a region."""
+    return DaySumKeeper(
+        items=ports.items,
+        objects=ports.objects,
+        totals=ParquetTotals(ports.objects, ParquetLakeReader(ports.objects)),
+        clock=ports.clock,
+        shards=ports.settings.shards,
+    )
+
+
+def read_terms(home: ObjectStore) -> Terms:
+    """The newest prices and payers.
+
+    Raises:
+        ObjectDamagedError: One of the documents is none.
+    """
+    return Terms(
+        book=PriceStore(home).newest(PRICE_BOOK),
+        overrides=OverrideStore(home).newest(),
+        organization=OrganizationStore(home).newest(),
+    )
+
+
+def _regions(parts: FunctionParts) -> Iterable[BucketSums]:
+    stage = Stage(
+        home=parts.region,
+        connect=lambda region: BucketSums(region, partial(_objects_of, parts, region)),
+        states=LedgerRegionStates(lambda: parts.items),
+    )
+    return map(stage.connect, stage.holding_data)
+
+
+def _objects_of(parts: FunctionParts, region: str) -> ObjectStore:
+    if region == parts.region:
+        return parts.objects
+    clients = Clients(replace(parts.clients.access, region=region))
+    return RegionPorts(clients, stack_outputs(clients, parts.settings.stage)).objects
+
+
+def connected_sums(region: RegionPorts) -> BucketSums:
+    """Day sums of a region that a command is connected to."""
+    return BucketSums(region.region, lambda: region.objects)
+
+
+def connected_months(home: RegionPorts, regions: Sequence[RegionPorts], budgets: Sequence[Budget]) -> OpenMonths:
+    """What budgets are judged by, for a command: the day sums as the billers last kept them.
+
+    Raises:
+        UnavailableError: A region gives no answer.
+    """
+    found, left_out = read_regions(map(connected_sums, regions))
+    if left_out:
+        raise UnavailableError("s3.GetObject", f"no day sums of {', '.join(left_out)}", may_have_applied=False)
+    return OpenMonths(objects=home.objects, regions=found, terms=read_terms(home.objects), budgets=budgets)
+
+
+def connected_biller(region: RegionConnection, at_home: Sequence[RegionConnection]) -> Biller:
+    """The biller of a region, to be run by a command.
+
+    Args:
+        region: Where it runs.
+        at_home: All regions of the stage, if this is the home region; none otherwise.
+    """
+    return _biller(region, (lambda: map(connected_sums, at_home)) if at_home else None)
+
+
+def build_budgets(home: RegionPorts) -> BudgetStore:
+    """Budgets of the stage."""
+    return BudgetStore(items=home.items, clock=home.clock)

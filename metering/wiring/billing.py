@@ -1,0 +1,263 @@
+"""Usage of months as money needs it: each region's from where it can be read best."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING, Protocol, Self
+
+from metering.adapters.aws.log_buckets import S3LogStore
+from metering.adapters.aws.objects import S3ObjectStore
+from metering.adapters.aws.runtime import SystemClock, SystemEntropy
+from metering.adapters.aws.session import Clients
+from metering.adapters.folders import FolderLogStore
+from metering.billing.budgets.open_months import KeptPositions, read_positions
+from metering.billing.invoices.composing import Composer
+from metering.billing.invoices.credits import Crediting, Verification
+from metering.billing.invoices.document import InvoiceStore
+from metering.billing.invoices.inputs import AllBooks, RateShelf, UsageSource
+from metering.billing.invoices.issuing import Issuer
+from metering.billing.invoices.planning import Planner
+from metering.billing.organization import Organization, OrganizationStore
+from metering.billing.prices.store import OverrideStore, PriceStore
+from metering.billing.usage.months import MonthUsage, RegionMonth, TableMonth
+from metering.ledger.periods import read_frozen_month
+from metering.reports.exports.destination import Destination
+from metering.reports.source import naming
+from metering.stores.clock import Retrier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from metering.billing.usage.months import HoursDone
+    from metering.lake.view import LakeView
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
+    from metering.wiring.region import RegionPorts
+
+
+# Of so few accounts, one partition each of the usage table is read; of more, the lake.
+FEW_ACCOUNTS = 200
+
+
+class UsageStores(Protocol):
+    """Where a region's usage is: a connection, a report's source, a function's parts."""
+
+    @property
+    def region(self) -> str: ...
+    @property
+    def items(self) -> ItemStore: ...
+    @property
+    def objects(self) -> ObjectStore: ...
+    @property
+    def view(self) -> LakeView: ...
+
+
+class StageUsage:
+    """Usage of every month of a stage. A month is read once: asked again, it is what it was. Close it. Mutable.
+
+    Args:
+        regions: Every region that holds data of the stage.
+        accounts: Read only these accounts of open months, which is much less; none: all.
+        left_out: Regions that cannot be read now, and why.
+        on_hour: Told the region, how many hours of an open month are read, and how many there are.
+    """
+
+    def __init__(
+        self,
+        regions: Sequence[UsageStores],
+        *,
+        accounts: frozenset[str] = frozenset(),
+        left_out: Mapping[str, str] | None = None,
+        on_hour: HoursDone = lambda _region, _done, _of: None,
+    ) -> None:
+        self.left_out: Mapping[str, str] = left_out or {}
+        self._stores = regions
+        self._accounts = accounts
+        self._on_hour = on_hour
+        self._read: dict[str, tuple[RegionMonth, ...]] = {}
+        self._stack = ExitStack()
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Every region that holds data of the stage, sorted."""
+        return tuple(sorted({*(each.region for each in self._stores), *self.left_out}))
+
+    def month(self, month: str) -> Sequence[RegionMonth]:
+        """One month of each region that can be read.
+
+        Raises:
+            UnavailableError: A region gives no answer; the error names it.
+        """
+        if month not in self._read:
+            read: list[RegionMonth] = []
+            for region in self._stores:
+                with naming(region.region):
+                    read.append(self._region_month(region, month))
+            self._read[month] = tuple(read)
+        return self._read[month]
+
+    def damages(self, month: str) -> Iterator[str]:
+        """What of a closed month is not as its regions froze it, with the object's name. Reads all of its objects."""
+        from metering.billing.freezing import frozen_damages
+        from metering.lake.parquet.frozen_months import ParquetFrozenFiles
+
+        for region in self._stores:
+            with naming(region.region):
+                frozen = read_frozen_month(region.items, region.objects, month)
+                if frozen is not None:
+                    for problem in frozen_damages(ParquetFrozenFiles(region.objects), frozen):
+                        yield f"{region.region}: {problem}"
+
+    def close(self) -> None:
+        """Remove temporary files of open months."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _region_month(self, region: UsageStores, month: str) -> RegionMonth:
+        # pyarrow is slow to import, and an answer about one account of an open month has no need of it.
+        frozen = read_frozen_month(region.items, region.objects, month)
+        if frozen is not None:
+            from metering.billing.usage.stored_months import ClosedMonth
+            from metering.lake.parquet.frozen_months import ParquetFrozenFiles
+
+            return ClosedMonth(region=region.region, frozen=frozen, reader=ParquetFrozenFiles(region.objects))
+        accounts = self._accounts
+        if 0 < len(accounts) <= FEW_ACCOUNTS:
+            return TableMonth.read(region.items, region=region.region, month=month, accounts=accounts)
+        from metering.billing.usage.stored_months import LakeMonth
+        from metering.lake.parquet.reader import ParquetTotals
+
+        name = region.region
+        read = LakeMonth.read(
+            region.view, region=name, month=month, accounts=accounts,
+            totals=ParquetTotals(region.objects, region.view.reader),
+            on_hour=lambda done, of: self._on_hour(name, done, of),
+        )  # fmt: skip
+        return self._stack.enter_context(closing(read))
+
+
+@contextmanager
+def month_usage(
+    regions: Sequence[UsageStores],
+    month: str,
+    organization: Organization,
+    *,
+    accounts: frozenset[str] = frozenset(),
+) -> Iterator[MonthUsage]:
+    """The usage of one month over regions, as of now; of a closed month, as it was frozen.
+
+    Args:
+        regions: Every region that holds data of the stage.
+        month: `2026-11`.
+        organization: Who pays for whom.
+        accounts: Only of these accounts; none: of all.
+
+    Raises:
+        UnavailableError: A region gives no answer; the error names it.
+    """
+    with StageUsage(regions, accounts=accounts) as usage:
+        yield MonthUsage(regions=usage.month(month), month=month, organization=organization)
+
+
+class WithObjects(Protocol):
+    """A region whose bucket can be read."""
+
+    @property
+    def objects(self) -> ObjectStore: ...
+
+
+def build_prices(home: WithObjects) -> PriceStore:
+    """Price books, from the home region."""
+    return PriceStore(home.objects)
+
+
+def build_overrides(home: WithObjects) -> OverrideStore:
+    """Overrides, from the home region."""
+    return OverrideStore(home.objects)
+
+
+def build_organization(home: WithObjects) -> OrganizationStore:
+    """Payers and their accounts, from the home region."""
+    return OrganizationStore(home.objects)
+
+
+def build_shelf(home: WithObjects) -> RateShelf:
+    """Price books, overrides and payers of the home region."""
+    return RateShelf(
+        books=AllBooks(imported=build_prices(home)),
+        overrides=build_overrides(home),
+        organizations=build_organization(home),
+    )
+
+
+def build_planner(home: WithObjects, usage: UsageSource, shelf: RateShelf) -> Planner:
+    """Finds what months are rated with."""
+    return Planner(store=InvoiceStore(home.objects), composer=Composer(usage=usage, shelf=shelf))
+
+
+def kept_positions(objects: ObjectStore) -> Callable[[str, str], KeptPositions | None]:
+    """Positions that the biller keeps in the home region, by month and payer."""
+    return lambda month, payer_id: read_positions(objects, month, payer_id)
+
+
+_ATTEMPTS = 5
+
+
+def build_issuer(home: RegionPorts, usage: UsageSource) -> Issuer:
+    """The parts that make drafts and issue invoices."""
+    clock = SystemClock()
+    composer, store = Composer(usage=usage, shelf=build_shelf(home)), InvoiceStore(home.objects)
+    return Issuer(
+        store=store,
+        items=home.items,
+        composer=composer,
+        planner=Planner(store=store, composer=composer),
+        clock=clock,
+        retrier=Retrier(clock=clock, entropy=SystemEntropy(), attempts=_ATTEMPTS),
+    )
+
+
+def build_verification(issuer: Issuer) -> Verification:
+    """The parts that make documents again."""
+    return Verification(issuer=issuer, crediting=Crediting(issuer=issuer))
+
+
+def folder_destination(folder: Path) -> Destination:
+    """A folder, which is made if it does not exist.
+
+    Raises:
+        OSError: It cannot be made, or it is no folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return Destination(objects=FolderLogStore(folder), prefix="", name=str(folder))
+
+
+def bucket_destination(
+    bucket: str, prefix: str, environ: Mapping[str, str], *, region: str, endpoint: str | None
+) -> Destination:
+    """A prefix of a bucket, written with the credentials of the environment.
+
+    Args:
+        bucket: Its name.
+        prefix: Beginning of the keys; a `/` is put after it.
+        environ: Environment of the process.
+        region: Region to ask first; S3 says where the bucket is.
+        endpoint: URL; None for AWS.
+
+    Raises:
+        OperationFailedError: The bucket does not exist, or may not be listed.
+    """
+    folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+    client = Clients.from_env(environ, region=region, endpoint_url=endpoint).s3
+    # A log store says in words what is wrong with a bucket of anyone.
+    next(iter(S3LogStore(client, bucket).list(folder)), None)
+    return Destination(objects=S3ObjectStore(client, bucket), prefix=folder, name=f"s3://{bucket}/{folder}")
