@@ -17,6 +17,7 @@ from tests.cli.recorded import load, names
 from tests.cli.snapshots import WIDTHS, path_of, snapshot_of, table
 from tests.cli.tree import commands_with, read_commands
 from tests.cli.width_rule import cut, too_wide, unrecorded
+from tests.support.with_each import with_each
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +83,7 @@ def test_wide_shows_every_column_whole_in_the_window_and_in_a_file(name: str, tm
         assert (tmp_path / "table.txt").read_text() == shown
 
 
-@pytest.mark.parametrize("name", NAMES)
+@with_each(NAMES)
 def test_a_snapshot_that_a_person_has_read_shows_what_is_printed(name: str) -> None:
     assert path_of(name).read_text() == snapshot_of(name), "read the difference of: make record"
 

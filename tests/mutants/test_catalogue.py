@@ -6,12 +6,13 @@ import pytest
 
 from tests.mutants.__main__ import killer_in, occurrences
 from tests.mutants.catalogue import MUTANTS
+from tests.support.with_each import with_each
 
 if TYPE_CHECKING:
     from tests.mutants.mutant import Mutant
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@with_each(MUTANTS, lambda mutant: mutant.name)
 def test_every_seeded_bug_still_has_exactly_one_place(mutant: Mutant) -> None:
     assert occurrences(mutant) == 1
 

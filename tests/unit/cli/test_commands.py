@@ -20,6 +20,7 @@ from metering.cli.options import parse_duration
 from metering.intake.messages import SCHEMA
 from metering.ledger.format_version import FORMAT_VERSION
 from metering.version import CONTRACT_VERSION
+from tests.support.with_each import with_each
 
 ROOT = Path(__file__).parents[3]
 # Nothing listens on port 9 of this machine (discard).
@@ -52,7 +53,7 @@ def help_of(*words: str) -> str:
     return result.output
 
 
-@pytest.mark.parametrize("words", [
+@with_each([
     (), ("demo",), ("replay",), ("report", "usage"), ("verify",), ("doctor",), ("local", "up"), ("local", "down"),
     ("local", "status"), ("local", "reset"), ("dlq", "list"), ("dlq", "redrive"), ("drops", "list"), ("drops", "send"),
     ("quarantine", "list"),
@@ -95,7 +96,7 @@ def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceb
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("arguments", [
+@with_each([
     ("report", "usage", "--group-by", "colour"),
     ("report", "usage", "--group-by", "tier"),
     ("cost", "--group-by", "colour"),

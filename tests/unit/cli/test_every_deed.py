@@ -18,6 +18,7 @@ from metering.cli.app import app
 from metering.replay.given import SAMPLE
 from tests.support.answering import serving
 from tests.support.bills import BILL
+from tests.support.with_each import with_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,7 +182,7 @@ def functions_with_deeds(source: str) -> tuple[set[str], set[str]]:
 MODULES = sorted(Path(metering.cli.commands.__path__[0]).rglob("*.py"))
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
+@with_each(MODULES, lambda path: path.stem)
 def test_what_is_declared_as_a_change_is_a_deed_and_no_deed_is_undeclared(module: Path) -> None:
     declared, doing = functions_with_deeds(module.read_text())
     assert declared == doing

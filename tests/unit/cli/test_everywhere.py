@@ -34,6 +34,7 @@ from tests.support.bills import BILL
 from tests.support.day_sums import keep_day_sums
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.memory.regions import MemoryRegionStates
+from tests.support.with_each import with_each
 from tests.unit.cli.test_every_deed import ALL, line_of
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def test_a_command_on_one_region_refuses_all_in_words(words: str) -> None:
     assert "--region eu-west-1" in result.stderr
 
 
-@pytest.mark.parametrize("words", sorted(MERGING | OF_THE_FLEET))
+@with_each(sorted(MERGING | OF_THE_FLEET))
 def test_all_stands_in_the_help_of_what_takes_it(words: str) -> None:
     assert "--region NAME|all" in run(*words.split(), "--help").stdout
 

@@ -20,6 +20,7 @@ from metering.cli.help.page import example
 from metering.cli.help.topics import TOPICS, VARIABLES, words
 from metering.replay.scenarios import SCENARIOS
 from tests.support.command_tree import groups, leaves
+from tests.support.with_each import with_each
 from tests.unit.house.command_lines import parsed
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def test_no_line_is_wider_than_the_terminal(line: tuple[str, ...], width: int) -
     assert [text for text in told(*line, width=width).splitlines() if len(text) > width] == []
 
 
-@pytest.mark.parametrize("words_", PAGES, ids=" ".join)
+@with_each(PAGES, " ".join)
 def test_what_is_typed_is_indented(words_: tuple[str, ...]) -> None:
     typed = re.compile(r"(metering|eval|--[a-z-]+) ")
     assert [line for line in told(*words_, "--help").splitlines() if typed.match(line)] == []

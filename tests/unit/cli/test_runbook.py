@@ -21,6 +21,7 @@ from metering.fleet.settings.bases import STAGE_NAME
 from metering.fleet.stage import StageConfig
 from metering.operations.alarms import ALARMS, alarm_name
 from metering.operations.runbooks import commands_by_part, placed
+from tests.support.with_each import with_each
 from tests.unit.house.command_lines import ROOT, parsed
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("name", PAGES)
+@with_each(PAGES)
 def test_every_command_of_a_page_names_the_region_and_the_stage(name: str) -> None:
     code, out, _ = run(name, "--region", "eu-west-1", "--stage", "prod")
     assert code == 0

@@ -14,6 +14,7 @@ from typer.main import get_command
 from metering.cli.app import app
 from metering.cli.families import FAMILIES
 from metering.cli.help.page import first_sentence
+from tests.support.with_each import with_each
 
 # The slowest to import: each takes longer than all of the help.
 HEAVY = (
@@ -39,7 +40,7 @@ def imported(*arguments: str) -> tuple[int, list[str], list[str]]:
     return code, heavy, families
 
 
-@pytest.mark.parametrize("line", LINES, ids=" ".join)
+@with_each(LINES, " ".join)
 def test_help_imports_nothing_heavy(line: tuple[str, ...]) -> None:
     code, heavy, _ = imported(*line, *([] if line == ("--version",) else ["--help"]))
     assert (code, heavy) == (0, [])

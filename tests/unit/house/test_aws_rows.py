@@ -6,8 +6,6 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
-
 from metering.operations.doctor.catalogue import CHECKS
 
 ROOT = Path(__file__).parents[3]
@@ -26,10 +24,10 @@ def test_every_row_of_the_audit_is_there_once() -> None:
     assert [row for row, *_ in ROWS] == [f"A{number}" for number in range(1, 20)]
 
 
-@pytest.mark.parametrize(("row", "path", "name", "check"), ROWS, ids=[row for row, *_ in ROWS])
-def test_a_row_is_shown_by_a_test_that_exists(row: str, path: str, name: str, check: str) -> None:
-    assert name in named_in(ROOT / path), f"{row} names a test that is not there"
-    assert not check or check in NAMES
+def test_a_row_is_shown_by_a_test_that_exists() -> None:
+    for row, path, name, check in ROWS:
+        assert name in named_in(ROOT / path), f"{row} names a test that is not there"
+        assert not check or check in NAMES, row
 
 
 def test_what_emulators_show_is_told_of_each_check() -> None:

@@ -19,6 +19,7 @@ from tests.support.memory.clock import UNHURRIED, ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.reading import BUCKET, SENT_AT_S, Desk, message, ndjson, pointer, reasons, record
 from tests.support.stage import ADMISSION, LIMITS
+from tests.support.with_each import with_each
 from tests.unit.house.command_lines import ROOT
 
 CONTRACT = (ROOT / "docs" / "contract.md").read_text()
@@ -158,9 +159,9 @@ def changed(field: str, value: object) -> dict[str, Any]:
     return {name: each for name, each in made.items() if each is not ...}
 
 
-@pytest.mark.parametrize(("field", "value"), RECORD_CHANGES)
-def test_schema_and_reader_agree_on_a_record(field: str, value: object) -> None:
-    body = message([changed(field, value)])
+@with_each(RECORD_CHANGES)
+def test_schema_and_reader_agree_on_a_record(change: tuple[str, object]) -> None:
+    body = message([changed(*change)])
     if beyond_a_schema(body):
         assert not metered_whole(body)
     else:
@@ -187,9 +188,9 @@ MESSAGE_CHANGES: list[tuple[str, object]] = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value"), MESSAGE_CHANGES)
-def test_schema_and_reader_agree_on_a_message_with_records(field: str, value: object) -> None:
-    body = message([record()]) | {field: value}
+@with_each(MESSAGE_CHANGES)
+def test_schema_and_reader_agree_on_a_message_with_records(change: tuple[str, object]) -> None:
+    body = message([record()]) | dict([change])
     body = {name: each for name, each in body.items() if each is not ...}
     assert VALIDATOR.is_valid(body) == metered_whole(body)
 
@@ -205,10 +206,10 @@ LOCATION_CHANGES: list[tuple[str, object]] = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value"), LOCATION_CHANGES)
-def test_schema_and_reader_agree_on_a_message_that_points_to_an_object(field: str, value: object) -> None:
+@with_each(LOCATION_CHANGES)
+def test_schema_and_reader_agree_on_a_message_that_points_to_an_object(change: tuple[str, object]) -> None:
     body = pointer("ingest/a.ndjson", "ndjson")
-    location = body["location"] | {field: value}
+    location = body["location"] | dict([change])
     body["location"] = {name: each for name, each in location.items() if each is not ...}
     assert VALIDATOR.is_valid(body) == metered_whole(body)
 

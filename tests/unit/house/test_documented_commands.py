@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.with_each import with_each
 from tests.unit.house.command_lines import PAGES, ROOT, USAGE_ERROR, mentions, parsed, whole_lines
 
 if TYPE_CHECKING:
@@ -22,19 +23,19 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@with_each(PAGES, name)
 def test_commands_in_blocks_can_be_typed_as_they_stand(page: Path) -> None:
     for line in whole_lines(page.read_text()):
         assert parsed(line)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@with_each(PAGES, name)
 def test_commands_in_sentences_exist_with_their_options(page: Path) -> None:
     for line in mentions(page.read_text()):
         assert parsed(line, whole=False) or line.startswith("metering --")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@with_each(PAGES, name)
 def test_make_targets_and_modules_exist(page: Path) -> None:
     text = page.read_text()
     assert set(_TARGET.findall(text)) <= TARGETS

@@ -8,8 +8,6 @@ import pkgutil
 import re
 from typing import TYPE_CHECKING
 
-import pytest
-
 import infra
 import metering
 from infra.bundle import BundleTooLargeError
@@ -45,6 +43,7 @@ from metering.reports.sql.query import QueryError, QueryStoppedError
 from metering.reports.time_range import InvalidParametersError, ParameterProblem
 from metering.rollup.as_of_now import TooMuchWaitsError
 from metering.rollup.plan import NotWaitingError
+from tests.support.with_each import with_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,7 +150,7 @@ def test_every_error_has_an_example_here() -> None:
     assert {type(example) for example in EXAMPLES} == {MeteringError, *ours}
 
 
-@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+@with_each(EXAMPLES, lambda error: type(error).__name__)
 def test_an_error_is_the_same_in_another_process(error: MeteringError) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     assert type(copy) is type(error)

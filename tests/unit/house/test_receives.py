@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import pytest
 from typer.main import get_command
 
 from metering.cli.app import app
@@ -13,6 +12,7 @@ from metering.fleet.regions import ALONE_FUNCTIONS, reserved_executions
 from metering.fleet.stage import TUNABLES, StageConfig
 from metering.operations.alarms import ALARMS
 from metering.units import HOUR_S, MINUTE_S
+from tests.support.with_each import with_each
 from tests.unit.house.command_lines import PAGES, ROOT
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@with_each(PAGES, name)
 def test_a_page_names_the_receives_that_a_stage_has_by_default(page: Path) -> None:
     assert {*times_of(page.read_text())} <= {PROD.max_receives}
 

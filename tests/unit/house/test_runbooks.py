@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from metering.operations.alarms import ALARMS, LOG_FIGURES, LOG_ORIGINS, ROLLBACK_ALARMS, Figure
 from metering.operations.runbooks import commands_by_part
 from tests.e2e.oncall import UNDRILLED
+from tests.support.with_each import with_each
 from tests.unit.house.command_lines import ROOT, parsed, whole_lines
 
 FOLDER = ROOT / "docs" / "runbooks"
@@ -45,7 +44,7 @@ def test_no_two_alarms_have_one_name() -> None:
     assert len(set(NAMES)) == len(NAMES)
 
 
-@pytest.mark.parametrize("name", PAGES)
+@with_each(PAGES)
 def test_a_runbook_has_its_seven_parts_in_order_and_says_what_its_alarms_mean(name: str) -> None:
     text = (FOLDER / f"{name}.md").read_text()
     assert text.startswith(f"# {name}\n")
@@ -57,14 +56,14 @@ def test_a_runbook_has_its_seven_parts_in_order_and_says_what_its_alarms_mean(na
             assert spec.name == name or f"`{spec.name}`" in text
 
 
-@pytest.mark.parametrize("name", PAGES)
+@with_each(PAGES)
 def test_the_commands_of_a_runbook_are_commands(name: str) -> None:
     assert commands(name)
     for line in commands(name):
         assert parsed(line)
 
 
-@pytest.mark.parametrize("name", PAGES)
+@with_each(PAGES)
 def test_every_command_of_a_runbook_waits_for_its_region_and_stage(name: str) -> None:
     """Pasted from the page itself, none acts on a stage that nobody named."""
     for line in commands(name):
@@ -72,19 +71,19 @@ def test_every_command_of_a_runbook_waits_for_its_region_and_stage(name: str) ->
         assert line.split()[line.split().index("--stage") + 1] == "STAGE", line
 
 
-@pytest.mark.parametrize("name", PAGES)
+@with_each(PAGES)
 def test_no_command_of_a_runbook_switches_a_check_off(name: str) -> None:
     for line in commands(name):
         assert not re.search(r"--(no-|force|skip|yes)", line), line
 
 
-@pytest.mark.parametrize("name", PAGES)
+@with_each(PAGES)
 def test_what_to_expect_stands_below_each_block_of_commands(name: str) -> None:
     text = (FOLDER / f"{name}.md").read_text()
     assert len(re.findall(r"^```$", text, re.MULTILINE)) == len(re.findall(r"^```\n\nExpected: ", text, re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", PAGES)
+@with_each(PAGES)
 def test_a_runbook_ends_with_a_step_that_cures_and_its_check(name: str) -> None:
     """A dry run cures nothing, so another command follows it."""
     by_part: dict[str, list[str]] = {}
@@ -94,7 +93,7 @@ def test_a_runbook_ends_with_a_step_that_cures_and_its_check(name: str) -> None:
     assert by_part["How to check"]
 
 
-@pytest.mark.parametrize("name", PAGES)
+@with_each(PAGES)
 def test_a_runbook_is_followed_by_a_drill_or_a_sentence_says_why_not(name: str) -> None:
     text = "\n".join(drills.read_text() for drills in DRILLS)
     drilled = set(re.findall(r'^@follows\("([a-z-]+)"\)$', text, re.MULTILINE))
@@ -103,7 +102,7 @@ def test_a_runbook_is_followed_by_a_drill_or_a_sentence_says_why_not(name: str) 
         assert re.fullmatch(r"[A-Z].{40,}\.", UNDRILLED[name])
 
 
-@pytest.mark.parametrize("name", PAGES)
+@with_each(PAGES)
 def test_links_between_runbooks_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", (FOLDER / f"{name}.md").read_text()):
         assert (FOLDER / target.partition("#")[0]).exists()

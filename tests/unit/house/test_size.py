@@ -27,6 +27,7 @@ from tests.size import (
     stale_rows,
     table,
 )
+from tests.support.with_each import with_each
 
 FILES = read_tree()
 SIZES = {room: measure(texts) for room, texts in rooms(FILES).items()}
@@ -35,12 +36,12 @@ ADDED = README.replace(" files.", " files; 120 lines in 1 file more for the filt
 HERE = Size(files=10, lines=1_000, median=90, imports=80)
 
 
-@pytest.mark.parametrize("room", SIZES)
+@with_each(SIZES)
 def test_a_room_is_within_the_budget_of_its_readme(room: str) -> None:
     assert over_budget(room, SIZES[room], readme_of(room).read_text()) == []
 
 
-@pytest.mark.parametrize("room", SIZES)
+@with_each(SIZES)
 def test_a_file_over_800_lines_has_its_reason_in_the_readme(room: str) -> None:
     assert long_files(room, FILES, readme_of(room).read_text()) == []
 
