@@ -27,3 +27,8 @@ class Mutant:
     old: str
     new: str
     suites: tuple[str, ...] = WORLD
+
+
+def seeded(path: str, suites: tuple[str, ...], *bugs: tuple[str, str, str]) -> tuple[Mutant, ...]:
+    """Seed bugs in one file that the same suites must find, each with its name, the old text and the new one."""
+    return tuple(Mutant(name=name, path=path, old=old, new=new, suites=suites) for name, old, new in bugs)
