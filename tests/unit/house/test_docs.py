@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+from typer.main import get_command
+
+from metering.cli.app import app
+from metering.fleet.regions import ALONE_FUNCTIONS, reserved_executions
+from metering.fleet.stage import TUNABLES, StageConfig
+from metering.operations.alarms import ALARMS
+from metering.units import HOUR_S, MINUTE_S
 from tests.size import read_tree, readme_of, rooms
 from tests.support.with_each import with_each
-from tests.unit.house.command_lines import PAGES, ROOT
+from tests.unit.house.command_lines import PAGES, ROOT, USAGE_ERROR, mentions, parsed, whole_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,3 +161,141 @@ def test_each_word_has_one_meaning() -> None:
     assert words
     each = [word for words_of_row in words for word in words_of_row.split(", ")]
     assert len(each) == len(set(each))
+
+
+# Texts that say how often a message is received, how long that takes, and how many executions are reserved.
+
+PROD = StageConfig.load("prod")
+_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NUMBER = rf"\b({'|'.join(_WORDS[2:])}|[2-9])"
+# "failed seven times", "seven receives", "7 failures"; but SQS leaves out what was "received three times or more".
+_TIMES = re.compile(
+    rf"(?:received|fails?|failed|be read|a log file|the queue,) {_NUMBER} times\b(?! or more)"
+    rf"|{_NUMBER} (?:failed )?(?:receives|failures|tries)\b"
+)
+
+
+def times_of(text: str) -> Iterator[int]:
+    """Each number of receives that a text names."""
+    for found in _TIMES.finditer(" ".join(text.split())):
+        word = found[1] or found[2]
+        yield int(word) if word.isdigit() else _WORDS.index(word)
+
+
+@with_each(PAGES, name)
+def test_a_page_names_the_receives_that_a_stage_has_by_default(page: Path) -> None:
+    assert {*times_of(page.read_text())} <= {PROD.max_receives}
+
+
+def test_the_pages_about_dead_letters_name_them_and_their_setting() -> None:
+    telling = {name(page): page.read_text() for page in PAGES if "`max_receives`" in page.read_text()}
+    assert {
+        "docs/architecture.md",
+        "docs/getting-started.md",
+        "docs/on-ramps.md",
+        "docs/releasing.md",
+        "docs/runbooks/aggregator-errors.md",
+        "docs/runbooks/dead-letters.md",
+        "docs/runbooks/onramp-dead-letters.md",
+        "docs/runbooks/onramp-errors.md",
+    } <= telling.keys()
+    assert [page for page, text in telling.items() if not [*times_of(text)]] == []
+
+
+def test_another_number_of_receives_is_noticed() -> None:
+    assert [*times_of("What fails\nfive times waits. After 6 receives it is dead, -. eight failures .->")] == [5, 6, 8]
+    assert [*times_of("SQS leaves out what was received three times or more; each asks five times a second.")] == []
+
+
+def test_what_a_stage_may_change_is_no_number_in_alarms_and_help() -> None:
+    said = [spec.meaning for spec in ALARMS]
+    family = get_command(app).commands["dlq"]  # type: ignore[attr-defined]  # typer says less than click
+    said += [family.help, *(command.help for command in family.commands.values())]
+    assert [text for text in said if [*times_of(text)]] == []
+
+
+def test_the_time_until_a_message_is_dead_follows_from_the_settings() -> None:
+    aggregator = " ".join((ROOT / "docs/runbooks/aggregator-errors.md").read_text().split())
+    minutes = PROD.visibility_s // MINUTE_S
+    assert f"hides it for {minutes} minutes (`visibility_s`): about {PROD.max_receives * minutes} minutes" in aggregator
+    assert PROD.max_receives * PROD.onramp_visibility_s == 3.5 * HOUR_S
+    assert "about three and a half hours" in (ROOT / "docs/runbooks/onramp-errors.md").read_text()
+
+
+def test_the_quota_of_executions_is_what_the_functions_reserve() -> None:
+    quota = 100 + reserved_executions(shards=TUNABLES["shards"])
+    for page, said in (
+        ("docs/architecture.md", f"needs a quota of {quota}"),
+        ("docs/operator-guide.md", f"| {quota}: {_WORDS[len(ALONE_FUNCTIONS)]} functions reserve one each"),
+        ("docs/runbooks/api-throttled.md", f"has to be {quota} and this"),
+        ("CHANGELOG.md", f"a Lambda quota of {quota}."),
+    ):
+        assert said in " ".join((ROOT / page).read_text().split()), page
+
+
+# Every command that the documentation shows is a command: it exists, and so do its options.
+
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+_TARGET = re.compile(r"(?:^|`)make ([a-z0-9]+(?:-[a-z0-9]+)*)", re.MULTILINE)
+_MODULE = re.compile(r"python -m ([a-z_.]+)")
+
+
+@with_each(PAGES, name)
+def test_commands_in_blocks_can_be_typed_as_they_stand(page: Path) -> None:
+    for line in whole_lines(page.read_text()):
+        assert parsed(line)
+
+
+@with_each(PAGES, name)
+def test_commands_in_sentences_exist_with_their_options(page: Path) -> None:
+    for line in mentions(page.read_text()):
+        assert parsed(line, whole=False) or line.startswith("metering --")
+
+
+@with_each(PAGES, name)
+def test_make_targets_and_modules_exist(page: Path) -> None:
+    text = page.read_text()
+    assert set(_TARGET.findall(text)) <= TARGETS
+    for module in _MODULE.findall(text):
+        if module != "pytest":
+            assert importlib.util.find_spec(module.rstrip(".")), module
+
+
+def test_the_readme_and_the_runbooks_have_commands() -> None:
+    """Else the tests above look at nothing."""
+    assert len(whole_lines((ROOT / "README.md").read_text())) >= 6
+    assert sum(len(whole_lines(page.read_text())) for page in PAGES) > 60
+    assert len(mentions((ROOT / "README.md").read_text())) >= 2
+
+
+@pytest.mark.parametrize("wrong", ["metering dlq drain", "metering dlq list --colour", "metering replay --batches few"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_command_that_does_not_exist_is_noticed(wrong: str, *, whole: bool) -> None:
+    with pytest.raises((KeyError, USAGE_ERROR), match=r"drain|colour|valid integer"):
+        parsed(wrong, whole=whole)
+
+
+def test_only_a_sentence_may_leave_arguments_out() -> None:
+    assert parsed("metering sources accept-gap", whole=False) == ["sources", "accept-gap"]
+    assert parsed("metering region", whole=False) == ["region"]
+    with pytest.raises(USAGE_ERROR):
+        parsed("metering sources accept-gap")
+    with pytest.raises(AssertionError):
+        parsed("metering region")
+
+
+# The AWS CLI in the documentation: version 1 ignores `AWS_ENDPOINT_URL` for SQS, and would send to AWS.
+
+_SEND = re.compile(r"\baws\s[^`\n]*\bsqs send-message\b")
+
+
+def test_the_pages_that_say_how_to_send_have_a_line_for_the_aws_cli_that_names_the_endpoint() -> None:
+    for name in ("docs/getting-started.md", "docs/contract.md", "docs/faq.md"):
+        lines = _SEND.findall((ROOT / name).read_text())
+        assert lines, f"{name} does not say how the AWS CLI sends a batch"
+
+
+def test_no_line_for_the_aws_cli_sends_to_wherever_version_1_would() -> None:
+    for page in PAGES:
+        for line in _SEND.findall(page.read_text()):
+            assert "--endpoint-url" in line, f"{page.name}: {line}"
