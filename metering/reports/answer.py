@@ -8,10 +8,14 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from itertools import islice
-from typing import Literal, cast
+from enum import Enum
+from itertools import chain, islice
+from operator import attrgetter
+from typing import Generic, Literal, TypedDict, TypeVar, Unpack, cast
+
+from metering.hours import rfc3339
 
 Cell = str | int | bool | Decimal | None
 Json = str | int | bool | None | Sequence["Json"] | Mapping[str, "Json"]
@@ -97,6 +101,91 @@ class Answer:
         yield from self.rows
         if self.others is not None:
             yield self.others
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Field(Generic[T]):
+    """A column of an answer about things of one kind, and how its value is read of such a thing."""
+
+    column: Column
+    read: Callable[[T], object]
+
+    def cell(self, thing: T) -> Cell:
+        """The value: seconds of a time as RFC 3339 text, an enum by its value, a list as text with commas."""
+        value = self.read(thing)
+        if isinstance(value, int) and self.column.kind == "time":
+            return rfc3339(value)
+        if isinstance(value, list | tuple):
+            return ", ".join(value)
+        return cast("Cell", value.value if isinstance(value, Enum) else value)
+
+
+Fields = Sequence[Field[T]]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form of columns. Called, it makes fields of the attributes of their names, or of what `of` reads."""
+
+    kind: Kind = "text"
+    text: TextForm = "short"
+    sized: bool | None = None
+
+    def __call__(
+        self,
+        *names: str,
+        of: Callable[[T], object] | None = None,
+        priority: int = USUAL,
+        title: str = "",
+        about: str = "",
+    ) -> tuple[Field[T], ...]:
+        """Fields with these names."""
+        form = Column(name="", kind=self.kind, text=self.text, sized=self.sized)
+        form = replace(form, priority=priority, title=title, about=about)
+        return tuple(Field(replace(form, name=name), of or attrgetter(name)) for name in names)
+
+
+short, copied, prose, number = Form(), Form(text="copied"), Form(text="prose"), Form(text="number")
+integer, ordinal, flag = Form(kind="integer"), Form(kind="integer", text="copied"), Form(kind="flag")
+size, exact, money, time = Form(kind="bytes"), Form(kind="bytes", sized=False), Form(kind="money"), Form(kind="time")
+
+
+class Beside(TypedDict, total=False):
+    """Attributes of an answer that its table does not make."""
+
+    document: Mapping[str, Json] | None
+    meta: Mapping[str, Json]
+    title: str
+    footer: tuple[str, ...]
+    empty: str
+    commands: tuple[str, ...]
+
+
+class Table(Generic[T]):
+    """Columns with their values: what is printed, and what JSON, CSV and Parquet say, is made of this one list."""
+
+    def __init__(self, *groups: Fields[T]) -> None:
+        self.fields = tuple(chain.from_iterable(groups))
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return tuple(each.column for each in self.fields)
+
+    def row(self, thing: T) -> dict[str, Cell]:
+        """Values of one thing by column name."""
+        return {each.column.name: each.cell(thing) for each in self.fields}
+
+    def answer(self, things: Iterable[T], **beside: Unpack[Beside]) -> Answer:
+        """A row for each thing."""
+        return Answer(columns=self.columns, rows=[self.row(thing) for thing in things], **beside)
+
+    def one(self, thing: T, **beside: Unpack[Beside]) -> Answer:
+        """One thing: its row is the whole document, unless one is given."""
+        made = self.answer([thing], **beside)
+        return made if made.document else replace(made, document=cast("Mapping[str, Json]", made.rows[0]))
 
 
 REGION = "region"

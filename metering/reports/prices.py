@@ -8,44 +8,58 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from metering.billing.documents import gb_text, hour_text, percent_text
 from metering.billing.money import usd_text
-from metering.billing.prices.book import Allowance, NotSold, Override, PriceBook, PriceVersion, Product, Services
-from metering.billing.prices.difference import Change, Kind
+from metering.billing.prices.book import Allowance, NotSold, Override, PriceBook, PriceVersion, Product, Services, Tier
+from metering.billing.prices.difference import Kind
 from metering.billing.rating.lines import PriceState
 from metering.billing.rating.payer_prices import find
-from metering.hours import rfc3339
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.answer import (
+    KEEP,
+    ROOMY,
+    Answer,
+    Fields,
+    Json,
+    Table,
+    copied,
+    flag,
+    integer,
+    number,
+    prose,
+    size,
+    time,
+)
 from metering.units import exact_and_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.organization import Organization
+    from metering.billing.organization import Membership, Organization, Payer
+    from metering.billing.prices.difference import Change
     from metering.billing.prices.store import Overrides
     from metering.billing.usage.months import Sold
 
 
-_PRICES = (
-    Column(name="usage_type", text="copied", priority=KEEP),
-    Column(name="services", text="prose", priority=ROOMY),
-    Column(name="tier_from_gb", title="from GB", text="number", priority=KEEP),
-    Column(name="tier_to_gb", title="to GB", text="number", priority=KEEP),
-    Column(name="price_usd", title="USD a GB", text="number", priority=KEEP),
-    Column(name="effective", kind="time"),
-    Column(name="sku", text="copied"),
-    Column(name="rate_code", text="copied", priority=ROOMY),
-    Column(name="transfer", text="prose", priority=ROOMY),
-    Column(name="from", text="copied", priority=ROOMY),
-    Column(name="to", text="copied", priority=ROOMY),
+_PRICES: Table[tuple[Product, PriceVersion, Tier]] = Table(
+    copied("usage_type", of=lambda it: it[0].usage_type, priority=KEEP),
+    prose("services", of=lambda it: services_text(it[0].services), priority=ROOMY),
+    number("tier_from_gb", of=lambda it: gb_text(it[2].from_bytes), title="from GB", priority=KEEP),
+    number("tier_to_gb", of=lambda it: _optional(gb_text, it[2].to_bytes), title="to GB", priority=KEEP),
+    number("price_usd", of=lambda it: usd_text(it[2].price), title="USD a GB", priority=KEEP),
+    time("effective", of=lambda it: hour_text(it[1].from_s)),
+    copied("sku", of=lambda it: it[0].sku),
+    copied("rate_code", of=lambda it: it[2].rate_code, priority=ROOMY),
+    prose("transfer", of=lambda it: it[0].transfer, priority=ROOMY),
+    copied("from", of=lambda it: it[0].from_location, priority=ROOMY),
+    copied("to", of=lambda it: it[0].to_location, priority=ROOMY),
 )
-_VERSIONS = (
-    Column(name="book", text="copied", priority=KEEP),
-    Column(name="version", kind="integer", priority=KEEP),
-    Column(name="written", kind="time"),
-    Column(name="products", kind="integer"),
-    Column(name="allowances", kind="integer", priority=ROOMY),
-    Column(name="newest_price", title="newest price from", kind="time"),
-    Column(name="source", text="prose"),
-    Column(name="sha256", text="copied", priority=ROOMY),
+_VERSIONS: Table[WrittenBook] = Table(
+    copied("book", of=lambda it: it.book.name, priority=KEEP),
+    integer("version", of=lambda it: it.book.version, priority=KEEP),
+    time("written", of=lambda it: it.written_s),
+    integer("products", of=lambda it: len(it.book.products)),
+    integer("allowances", of=lambda it: len(it.book.allowances), priority=ROOMY),
+    time("newest_price", of=lambda it: _newest(it.book), title="newest price from"),
+    prose("source", of=lambda it: _source(it.book)),
+    copied("sha256", of=lambda it: it.book.sha256, priority=ROOMY),
 )
 
 
@@ -65,11 +79,10 @@ def book_answer(book: PriceBook, products: Sequence[Product], *, at_s: int) -> A
         products: Products of it that are asked for.
         at_s: The hour.
     """
-    rows = [row for product in products for row in _prices(product, at_s)]
-    later = sum(1 for product in products if product.version_at(at_s) is None)
-    return Answer(
-        columns=_PRICES,
-        rows=sorted(rows, key=lambda row: str(row["usage_type"])),
+    found = [(product, product.version_at(at_s)) for product in sorted(products, key=lambda each: each.usage_type)]
+    later = sum(1 for _, version in found if version is None)
+    return _PRICES.answer(
+        [(product, version, tier) for product, version in found if version for tier in version.tiers],
         meta={
             **book_meta(book),
             "at": hour_text(at_s),
@@ -104,31 +117,12 @@ def source_sentences(book: PriceBook) -> Iterator[str]:
 
 def books_answer(written: Sequence[WrittenBook]) -> Answer:
     """Versions of books, the newest first."""
-    return Answer(
-        columns=_VERSIONS,
-        rows=[_version(each) for each in written],
+    return _VERSIONS.answer(
+        written,
         title="Versions of price books",
         empty="No price book was imported yet.",
         footer=("What a version changed: metering prices diff",) if len(written) > 1 else (),
     )
-
-
-def _prices(product: Product, at_s: int) -> Iterator[dict[str, Cell]]:
-    version = product.version_at(at_s)
-    for tier in () if version is None else version.tiers:
-        yield {
-            "usage_type": product.usage_type,
-            "services": services_text(product.services),
-            "tier_from_gb": gb_text(tier.from_bytes),
-            "tier_to_gb": None if tier.to_bytes is None else gb_text(tier.to_bytes),
-            "price_usd": usd_text(tier.price),
-            "effective": _begin(version),
-            "sku": product.sku,
-            "rate_code": tier.rate_code,
-            "transfer": product.transfer,
-            "from": product.from_location,
-            "to": product.to_location,
-        }
 
 
 def services_text(services: Services) -> str:
@@ -138,8 +132,8 @@ def services_text(services: Services) -> str:
     return f"all but {', '.join(sorted(services.without))}" if services.without else "all"
 
 
-def _begin(version: PriceVersion | None) -> str | None:
-    return None if version is None else hour_text(version.from_s)
+def _optional(text: Callable[[int], str], value: int | None) -> str | None:
+    return None if value is None else text(value)
 
 
 def _allowance(allowance: Allowance) -> Json:
@@ -167,19 +161,9 @@ def _footer(book: PriceBook, later: int) -> Iterator[str]:
         yield f"{later} of these products have no price yet at this hour."
 
 
-def _version(each: WrittenBook) -> dict[str, Cell]:
-    book = each.book
-    newest = max((version.from_s for product in book.products for version in product.versions), default=None)
-    return {
-        "book": book.name,
-        "version": book.version,
-        "written": None if each.written_s is None else rfc3339(each.written_s),
-        "products": len(book.products),
-        "allowances": len(book.allowances),
-        "newest_price": None if newest is None else hour_text(newest),
-        "source": _source(book),
-        "sha256": book.sha256,
-    }
+def _newest(book: PriceBook) -> str | None:
+    hours = [version.from_s for product in book.products for version in product.versions]
+    return hour_text(max(hours)) if hours else None
 
 
 def _source(book: PriceBook) -> str:
@@ -190,34 +174,22 @@ def _source(book: PriceBook) -> str:
     return str(book.source.get("of", book.source.get("kind", "")))
 
 
-_CHANGES = (
-    Column(name="change", text="copied", priority=KEEP),
-    Column(name="subject", text="copied", priority=KEEP),
-    Column(name="usage_type", text="copied"),
-    Column(name="tier_gb", title="tier in GB", text="copied"),
-    Column(name="old", text="prose", priority=KEEP),
-    Column(name="new", text="prose", priority=KEEP),
-    Column(name="effective", kind="time", priority=ROOMY),
+_CHANGES: Table[Change] = Table(
+    copied("change", of=lambda it: it.kind, priority=KEEP),
+    copied("subject", priority=KEEP),
+    copied("usage_type", of=lambda it: it.usage_type or None),
+    copied("tier_gb", of=lambda it: it.tier_gb or None, title="tier in GB"),
+    prose("old", of=lambda it: it.old or None, priority=KEEP),
+    prose("new", of=lambda it: it.new or None, priority=KEEP),
+    time("effective", of=lambda it: _optional(hour_text, it.from_s), priority=ROOMY),
 )
-_PROBLEMS = (Column(name="problem", text="prose", priority=KEEP),)
+_PROBLEMS: Table[str] = Table(prose("problem", of=str, priority=KEEP))
 
 
 def changes_answer(changes: Sequence[Change], *, title: str, meta: Mapping[str, Json]) -> Answer:
     """Every change, a row each."""
-    return Answer(
-        columns=_CHANGES,
-        rows=[
-            {
-                "change": each.kind.value,
-                "subject": each.subject,
-                "usage_type": each.usage_type or None,
-                "tier_gb": each.tier_gb or None,
-                "old": each.old or None,
-                "new": each.new or None,
-                "effective": None if each.from_s is None else hour_text(each.from_s),
-            }
-            for each in changes
-        ],
+    return _CHANGES.answer(
+        changes,
         meta=meta,
         title=title,
         empty="Nothing differs.",
@@ -233,22 +205,16 @@ def counted(changes: Sequence[Change]) -> str:
 
 def problems_answer(problems: Sequence[str], *, title: str, meta: Mapping[str, Json]) -> Answer:
     """Everything that is wrong with documents; no row if nothing is."""
-    return Answer(
-        columns=_PROBLEMS,
-        rows=[{"problem": each} for each in problems],
-        meta=meta,
-        title=title,
-        empty="No problem was found.",
-    )
+    return _PROBLEMS.answer(problems, meta=meta, title=title, empty="No problem was found.")
 
 
-_COLUMNS = (
-    Column(name="state", text="copied", priority=KEEP),
-    Column(name="service", text="copied", priority=KEEP),
-    Column(name="usage_type", text="copied", priority=KEEP),
-    Column(name="bytes", kind="bytes", priority=KEEP),
-    Column(name="why", text="prose", priority=KEEP),
-    Column(name="sku", text="copied"),
+_COVERAGE: Fields[Covered] = (
+    *copied("state", priority=KEEP),
+    *copied("service", of=lambda it: it.used.sold.service, priority=KEEP),
+    *copied("usage_type", of=lambda it: it.used.sold.usage_type, priority=KEEP),
+    *size("bytes", of=lambda it: it.used.bytes, priority=KEEP),
+    *prose("why", of=lambda it: it.why or None, priority=KEEP),
+    *copied("sku", of=lambda it: it.sku or None),
 )
 _NO_PRODUCT = "Not in the book."
 
@@ -321,19 +287,8 @@ def coverage_answer(book: PriceBook, found: Sequence[Covered], *, month: str, ev
     """
     shown = [each for each in found if everything or each.state is not PriceState.PRICED]
     sums = {state: sum(each.used.bytes for each in found if each.state is state) for state in PriceState}
-    return Answer(
-        columns=_COLUMNS if everything else _COLUMNS[:-1],
-        rows=[
-            {
-                "state": each.state.value,
-                "service": each.used.sold.service,
-                "usage_type": each.used.sold.usage_type,
-                "bytes": each.used.bytes,
-                "why": each.why or None,
-                "sku": each.sku or None,
-            }
-            for each in shown
-        ],
+    return Table(_COVERAGE if everything else _COVERAGE[:-1]).answer(
+        shown,
         meta={**book_meta(book), "month": month, **{f"{state.value}_bytes": str(sums[state]) for state in PriceState}},
         title=f"Usage of {month} by {book.name}, version {book.version}",
         empty="All usage of the month has a price." if found else f"{month} has no usage.",
@@ -341,40 +296,39 @@ def coverage_answer(book: PriceBook, found: Sequence[Covered], *, month: str, ev
     )
 
 
-_MEMBERS = (
-    Column(name="payer", text="copied", priority=KEEP),
-    Column(name="payer_name", title="name", text="prose"),
-    Column(name="issuer", text="prose", priority=ROOMY),
-    Column(name="account", text="copied", priority=KEEP),
-    Column(name="account_name", title="account's name", text="prose"),
-    Column(name="from", kind="time", priority=KEEP),
-    Column(name="to", kind="time", priority=KEEP),
+_MEMBERS: Table[tuple[Organization, Payer, Membership | None]] = Table(
+    copied("payer", of=lambda it: it[1].payer_id, priority=KEEP),
+    prose("payer_name", of=lambda it: it[1].name, title="name"),
+    prose("issuer", of=lambda it: it[1].issuer, priority=ROOMY),
+    copied("account", of=lambda it: it[2] and it[2].account_id, priority=KEEP),
+    prose("account_name", of=lambda it: it[2] and it[0].names.get(it[2].account_id), title="account's name"),
+    time("from", of=lambda it: it[2] and hour_text(it[2].from_s), priority=KEEP),
+    time("to", of=lambda it: it[2] and _optional(hour_text, it[2].to_s), priority=KEEP),
 )
-_PAYERS_VERSIONS = (
-    Column(name="version", kind="integer", priority=KEEP),
-    Column(name="written", kind="time"),
-    Column(name="payers", kind="integer"),
-    Column(name="accounts", kind="integer"),
-    Column(name="sha256", text="copied"),
+_ORGANIZATIONS: Table[tuple[Organization, int]] = Table(
+    integer("version", of=lambda it: it[0].version, priority=KEEP),
+    time("written", of=lambda it: it[1]),
+    integer("payers", of=lambda it: len(it[0].payers)),
+    integer("accounts", of=lambda it: len({each.account_id for payer in it[0].payers for each in payer.members})),
+    copied("sha256", of=lambda it: it[0].sha256),
 )
-_OVERRIDES = (
-    Column(name="payer", text="copied", priority=KEEP),
-    Column(name="account", text="copied", priority=KEEP),
-    Column(name="skus", text="prose"),
-    Column(name="from", kind="time", priority=KEEP),
-    Column(name="to", kind="time"),
-    Column(name="price_usd", title="USD a GB", text="number", priority=KEEP),
-    Column(name="percent_off", title="% off", text="number", priority=KEEP),
-    Column(name="no_allowance", kind="flag"),
-    Column(name="why", text="prose"),
+_OVERRIDES: Table[Override] = Table(
+    copied("payer", of=lambda it: it.payer or None, priority=KEEP),
+    copied("account", of=lambda it: it.account or None, priority=KEEP),
+    prose("skus", of=lambda it: sorted(it.skus) or "all"),
+    time("from", of=lambda it: hour_text(it.from_s), priority=KEEP),
+    time("to", of=lambda it: _optional(hour_text, it.to_s)),
+    number("price_usd", of=lambda it: _optional(usd_text, it.price), title="USD a GB", priority=KEEP),
+    number("percent_off", of=lambda it: _optional(percent_text, it.percent_off), title="% off", priority=KEEP),
+    flag("no_allowance"),
+    prose("why"),
 )
 
 
 def organization_answer(organization: Organization) -> Answer:
     """Every account of every payer, a row for each time that it belongs to one."""
-    return Answer(
-        columns=_MEMBERS,
-        rows=list(_members(organization)),
+    return _MEMBERS.answer(
+        ((organization, payer, each) for payer in organization.payers for each in payer.members or (None,)),
         meta={"version": organization.version, "sha256": organization.sha256},
         title=f"Payers, version {organization.version}" if organization.version else "Payers",
         empty="No payer was set: each account is its own payer.",
@@ -384,18 +338,8 @@ def organization_answer(organization: Organization) -> Answer:
 
 def organizations_answer(versions: Sequence[tuple[Organization, int]]) -> Answer:
     """Versions, the newest first, each with the second at which it was written."""
-    return Answer(
-        columns=_PAYERS_VERSIONS,
-        rows=[
-            {
-                "version": each.version,
-                "written": rfc3339(written_s),
-                "payers": len(each.payers),
-                "accounts": len({member.account_id for payer in each.payers for member in payer.members}),
-                "sha256": each.sha256,
-            }
-            for each, written_s in versions
-        ],
+    return _ORGANIZATIONS.answer(
+        versions,
         title="Versions of the organization",
         empty="No payer was set yet: each account is its own payer.",
     )
@@ -403,40 +347,10 @@ def organizations_answer(versions: Sequence[tuple[Organization, int]]) -> Answer
 
 def overrides_answer(overrides: Overrides) -> Answer:
     """Every override in force, of the past and of the future."""
-    return Answer(
-        columns=_OVERRIDES,
-        rows=[_override(each) for each in overrides.overrides],
+    return _OVERRIDES.answer(
+        overrides.overrides,
         meta={"version": overrides.version, "sha256": overrides.sha256},
         title=f"Overrides, version {overrides.version}" if overrides.version else "Overrides",
         empty="There are no overrides: everybody pays the prices of the book.",
         footer=("That of an account beats that of its payer, which beats the book.",) if overrides.overrides else (),
     )
-
-
-def _members(organization: Organization) -> Iterator[dict[str, Cell]]:
-    for payer in organization.payers:
-        about: dict[str, Cell] = {"payer": payer.payer_id, "payer_name": payer.name, "issuer": payer.issuer}
-        if not payer.members:
-            yield {**about, "account": None, "account_name": None, "from": None, "to": None}
-        for member in payer.members:
-            yield {
-                **about,
-                "account": member.account_id,
-                "account_name": organization.names.get(member.account_id),
-                "from": hour_text(member.from_s),
-                "to": None if member.to_s is None else hour_text(member.to_s),
-            }
-
-
-def _override(override: Override) -> dict[str, Cell]:
-    return {
-        "payer": override.payer or None,
-        "account": override.account or None,
-        "skus": ", ".join(sorted(override.skus)) or "all",
-        "from": hour_text(override.from_s),
-        "to": None if override.to_s is None else hour_text(override.to_s),
-        "price_usd": None if override.price is None else usd_text(override.price),
-        "percent_off": None if override.percent_off is None else percent_text(override.percent_off),
-        "no_allowance": override.no_allowance,
-        "why": override.why,
-    }

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.hours import rfc3339
 from metering.ledger.notes.deeds import Deed, DeedState
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.answer import KEEP, ROOMY, Answer, Fields, Json, Table, copied, flag, prose, time
 from metering.stores.objects import DROP_PREFIX, INGEST_PREFIX
 
 if TYPE_CHECKING:
@@ -16,28 +15,45 @@ if TYPE_CHECKING:
 
 
 ALL_ACCOUNTS = "all"
-"""What stands for the accounts of a producer that may meter each of them."""
+"""What stands for the accounts of a producer or a token that may see each of them."""
 
-_NAME = Column(name="name", text="copied", priority=KEEP)
-_ACCOUNTS = Column(name="accounts", text="prose", priority=KEEP, about="that it may meter")
-_ROLE = (
-    Column(name="role_id", text="copied", priority=ROOMY, about="as SQS calls its sender"),
-    Column(name="role_arn", text="copied", priority=ROOMY, about="that its workloads take"),
-    Column(name="trusted", text="copied", priority=ROOMY + 1, about="who may take it"),
+
+def accounts_text(accounts: Sequence[str] | None) -> str:
+    """Accounts in a row."""
+    return ALL_ACCOUNTS if accounts is None else ", ".join(accounts)
+
+
+def _owned(name: str, pattern: str, about: str) -> Fields[RegisteredProducer]:
+    return copied(name, of=lambda it: pattern.format(it.name), priority=KEEP, about=about)
+
+
+_NAME: Fields[RegisteredProducer] = (
+    *copied("name", priority=KEEP),
+    *prose("accounts", of=lambda it: accounts_text(it.accounts), priority=KEEP, about="that it may meter"),
 )
-_WHEN = (
-    Column(name="registered", kind="time", priority=ROOMY + 1),
-    Column(name="registered_by", text="copied", priority=ROOMY + 2),
+_ROLE: Fields[RegisteredProducer] = (
+    *copied("role_id", priority=ROOMY, about="as SQS calls its sender"),
+    *copied("role_arn", priority=ROOMY, about="that its workloads take"),
+    *copied("trusted", of=lambda it: it.trusted_arn, priority=ROOMY + 1, about="who may take it"),
+    *time("registered", of=lambda it: it.registered_s, priority=ROOMY + 1),
+    *copied("registered_by", priority=ROOMY + 2),
 )
-_OWNS = (
-    Column(name="batch_ids", text="copied", priority=KEEP, about="begin with this, or with a colon for its slash"),
-    Column(name="source_ids", text="copied", priority=KEEP, about="are this, or begin with it and a slash or a colon"),
-    Column(name="objects", text="copied", priority=KEEP, about="below this, for messages that point to them"),
-    Column(name="drops", text="copied", priority=KEEP, about="below this, without a message"),
+_OWNS: Fields[RegisteredProducer] = (
+    *_owned("batch_ids", "{}/", "begin with this, or with a colon for its slash"),
+    *_owned("source_ids", "{}", "are this, or begin with it and a slash or a colon"),
+    *_owned("objects", f"{INGEST_PREFIX}{{}}/", "below this, for messages that point to them"),
+    *_owned("drops", f"{DROP_PREFIX}{{}}/", "below this, without a message"),
 )
-_STATE = (
-    Column(name="state", text="prose", priority=KEEP),
-    Column(name="refused", kind="time", priority=KEEP, about="when its role last sent what it may not, in a week"),
+_REGISTERED = Table(_NAME, _ROLE)
+_OWNER = Table(_NAME, _OWNS, _ROLE)
+_STATE: Table[ShownProducer] = Table(
+    prose("state", of=lambda it: " ".join(it.warnings) or "good", priority=KEEP),
+    time(
+        "refused",
+        of=lambda it: it.told_s,
+        priority=KEEP,
+        about="when its role last sent what it may not, in a week",
+    ),
 )
 
 
@@ -49,9 +65,8 @@ def producers_answer(producers: Sequence[RegisteredProducer], *, judged: bool) -
         judged: Whether the region takes batches of registered producers only.
     """
     mode = "registered" if judged else "open"
-    return Answer(
-        columns=(_NAME, _ACCOUNTS, *_ROLE, *_WHEN),
-        rows=[_row(each) for each in producers],
+    return _REGISTERED.answer(
+        producers,
         meta={"producers": mode},
         footer=(
             "Batches of registered producers alone are taken here."
@@ -65,27 +80,15 @@ def producers_answer(producers: Sequence[RegisteredProducer], *, judged: bool) -
 def producer_answer(shown: ShownProducer, *, snippet: Sequence[str]) -> Answer:
     """One producer with all that it owns, what is wrong with it, and the lines that its workload needs."""
     found = shown.registered
-    row: dict[str, Cell] = {
-        **_row(found),
-        "batch_ids": f"{found.name}/",
-        "source_ids": found.name,
-        "objects": f"{INGEST_PREFIX}{found.name}/",
-        "drops": f"{DROP_PREFIX}{found.name}/",
-        "state": " ".join(shown.warnings) or "good",
-        "refused": None if shown.told_s is None else rfc3339(shown.told_s),
-    }
+    row = {**_OWNER.row(found), **_STATE.row(shown)}
     document: dict[str, Json] = {
         **{name: value for name, value in row.items() if isinstance(value, str | None)},
         "accounts": None if found.accounts is None else list(found.accounts),
         "warnings": list(shown.warnings),
         "snippet": list(snippet),
     }
-    return Answer(
-        columns=(_NAME, _ACCOUNTS, *_OWNS, *_ROLE, *_WHEN, *_STATE),
-        rows=[row],
-        document=document,
-        commands=tuple(snippet),
-    )
+    columns = (*_OWNER.columns, *_STATE.columns)
+    return Answer(columns=columns, rows=[row], document=document, commands=tuple(snippet))
 
 
 def snippet_of(found: RegisteredProducer, *, queue_url: str, bucket: str, region: str) -> tuple[str, ...]:
@@ -109,76 +112,39 @@ def snippet_of(found: RegisteredProducer, *, queue_url: str, bucket: str, region
     )
 
 
-def _row(found: RegisteredProducer) -> dict[str, Cell]:
-    return {
-        "name": found.name,
-        "accounts": ALL_ACCOUNTS if found.accounts is None else ", ".join(found.accounts),
-        "role_id": found.role_id,
-        "role_arn": found.role_arn,
-        "trusted": found.trusted_arn,
-        "registered": rfc3339(found.registered_s),
-        "registered_by": found.registered_by,
-    }
-
-
-EVERYTHING = "all"
-"""What stands for the accounts of a token that sees all of them."""
-
-_COLUMNS = (
-    Column(name="token_id", text="copied", priority=KEEP),
-    Column(name="role", text="copied", priority=KEEP),
-    Column(name="accounts", text="prose", priority=KEEP, about="that it may see"),
-    Column(name="state", text="copied", priority=KEEP),
-    Column(name="expires", kind="time"),
-    Column(
-        name="costs", kind="flag", priority=ROOMY, about="also at tiers that it shares with accounts it does not see"
-    ),
-    Column(name="label", text="prose", priority=ROOMY),
-    Column(name="made_by", text="copied", priority=ROOMY + 1),
-    Column(name="made", kind="time", priority=ROOMY + 1),
-    Column(name="revoked_by", text="copied", priority=ROOMY + 2),
-    Column(name="revoked", kind="time", priority=ROOMY + 2),
+_TOKEN: Fields[StoredToken] = (
+    *copied("token_id", "role", priority=KEEP),
+    *prose("accounts", of=lambda it: accounts_text(it.accounts), priority=KEEP, about="that it may see"),
 )
-_SECRET = Column(name="token", text="copied", priority=KEEP, about="shown this once")
+_MADE: Fields[StoredToken] = (
+    *time("expires", of=lambda it: it.expires_s),
+    *flag("costs", priority=ROOMY, about="also at tiers that it shares with accounts it does not see"),
+    *prose("label", priority=ROOMY),
+    *copied("made_by", priority=ROOMY + 1),
+    *time("made", of=lambda it: it.made_s, priority=ROOMY + 1),
+)
+_REVOKED: Fields[StoredToken] = (
+    *copied("revoked_by", priority=ROOMY + 2),
+    *time("revoked", of=lambda it: it.revoked_s or None, priority=ROOMY + 2),
+)
+
+
+def _tokens(now_s: int, *, secret: str = "") -> Table[StoredToken]:
+    """Table of tokens; of a new one with its text, which nothing shows a second time."""
+    state: Fields[StoredToken] = copied("state", of=lambda it: _state(it, now_s), priority=KEEP)
+    if not secret:
+        return Table(_TOKEN, state, _MADE, _REVOKED)
+    return Table(copied("token", of=lambda _: secret, priority=KEEP, about="shown this once"), _TOKEN, state, _MADE)
 
 
 def tokens_answer(tokens: Sequence[StoredToken], *, now_s: int) -> Answer:
     """Put tokens into the form of `metering token list`, in the order in which they are given."""
-    return Answer(
-        columns=_COLUMNS,
-        rows=[_token_row(each, now_s) for each in tokens],
-        empty="There is no token. To make one: metering token create",
-    )
+    return _tokens(now_s).answer(tokens, empty="There is no token. To make one: metering token create")
 
 
-def token_answer(token: StoredToken, *, now_s: int) -> Answer:
-    """One token, as `metering token revoke` leaves it."""
-    row = _token_row(token, now_s)
-    return Answer(columns=_COLUMNS, rows=[row], document={**row})
-
-
-def made_answer(text: str, stored: StoredToken, *, now_s: int) -> Answer:
-    """A new token with its text, which nothing shows a second time."""
-    row = {"token": text, **_token_row(stored, now_s)}
-    columns = tuple(each for each in _COLUMNS if each.name not in {"revoked_by", "revoked"})
-    shown = {each.name: row[each.name] for each in (_SECRET, *columns)}
-    return Answer(columns=(_SECRET, *columns), rows=[shown], document={**shown})
-
-
-def _token_row(token: StoredToken, now_s: int) -> dict[str, str | bool | None]:
-    return {
-        "token_id": token.token_id,
-        "role": token.role.value,
-        "accounts": EVERYTHING if token.accounts is None else ", ".join(token.accounts),
-        "state": _state(token, now_s),
-        "expires": rfc3339(token.expires_s),
-        "costs": token.costs,
-        "label": token.label,
-        "made_by": token.made_by,
-        "made": rfc3339(token.made_s),
-        "revoked_by": token.revoked_by,
-        "revoked": rfc3339(token.revoked_s) if token.revoked_s else None,
-    }
+def token_answer(token: StoredToken, *, now_s: int, secret: str = "") -> Answer:
+    """One token, as `metering token revoke` leaves it; a new one with its text."""
+    return _tokens(now_s, secret=secret).one(token)
 
 
 def _state(token: StoredToken, now_s: int) -> str:
@@ -187,47 +153,24 @@ def _state(token: StoredToken, now_s: int) -> str:
     return "good" if token.good_at(now_s) else "expired"
 
 
-_DEED_COLUMNS = (
-    Column(name="at", kind="time", priority=KEEP),
-    Column(name="what", text="copied", priority=KEEP),
-    Column(name="subject", text="copied", priority=KEEP),
-    Column(name="state", text="copied", priority=KEEP),
-    Column(name="result", text="prose", priority=ROOMY),
-    Column(name="who", text="copied"),
-    Column(name="consent", title="agreed by", text="copied", priority=ROOMY + 1),
-    Column(name="stage", text="copied", priority=ROOMY + 3),
-    Column(name="region", text="copied", priority=ROOMY + 3),
-    Column(name="version", text="copied", priority=ROOMY + 3),
-    Column(name="ended", kind="time", priority=ROOMY + 2),
-    Column(name="consequence", text="prose", priority=ROOMY + 4),
-    Column(name="deed_id", text="copied", priority=ROOMY + 4),
+_DEEDS: Table[Deed] = Table(
+    time("at", of=lambda deed: deed.at_ms // 1000, priority=KEEP),
+    copied("what", "subject", "state", priority=KEEP),
+    # A deed that runs now looks the same; only its end tells them apart.
+    prose("result", of=lambda deed: "begun, no end" if deed.state is DeedState.BEGUN else deed.result, priority=ROOMY),
+    copied("who"),
+    copied("consent", title="agreed by", priority=ROOMY + 1),
+    copied("stage", "region", "version", priority=ROOMY + 3),
+    time(
+        "ended",
+        of=lambda deed: None if deed.state is DeedState.BEGUN else deed.ended_ms // 1000,
+        priority=ROOMY + 2,
+    ),
+    prose("consequence", priority=ROOMY + 4),
+    copied("deed_id", priority=ROOMY + 4),
 )
 
 
 def deeds_answer(deeds: Sequence[Deed]) -> Answer:
     """Put deeds into the form of `metering audit`, in the order in which they are given."""
-    return Answer(
-        columns=_DEED_COLUMNS,
-        rows=[_deed_row(deed) for deed in deeds],
-        empty="Nothing was changed or deleted by command in this range.",
-    )
-
-
-def _deed_row(deed: Deed) -> dict[str, Cell]:
-    begun = deed.state is DeedState.BEGUN
-    return {
-        "at": rfc3339(deed.at_ms // 1000),
-        "what": deed.what,
-        "subject": deed.subject,
-        "state": deed.state.value,
-        # A deed that runs now looks the same; only its end tells them apart.
-        "result": "begun, no end" if begun else deed.result,
-        "who": deed.who,
-        "consent": deed.consent.value,
-        "stage": deed.stage,
-        "region": deed.region,
-        "version": deed.version,
-        "ended": None if begun else rfc3339(deed.ended_ms // 1000),
-        "consequence": deed.consequence,
-        "deed_id": deed.deed_id,
-    }
+    return _DEEDS.answer(deeds, empty="Nothing was changed or deleted by command in this range.")

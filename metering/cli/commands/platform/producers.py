@@ -214,7 +214,7 @@ def create(
     Whoever has it sends it as a header: Authorization: Bearer mtr_...
     """
     from metering.operations.access import token_problems
-    from metering.reports.operators.producers_answer import made_answer
+    from metering.reports.operators.producers_answer import token_answer
 
     accounts = sorted(set(account)) if account else None
     problems = token_problems(role=role, accounts=accounts, life_s=days * DAY_S, label=label or "")
@@ -237,7 +237,7 @@ def create(
             costs=costs,
         )
         done.result = f"token {made.stored.token_id}"
-    session.write(made_answer(made.text, made.stored, now_s=_now_s(region)))
+    session.write(token_answer(made.stored, now_s=_now_s(region), secret=made.text))
     say("It is shown this once. To end it before it expires: metering token revoke " + made.stored.token_id)
 
 
