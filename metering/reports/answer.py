@@ -178,6 +178,10 @@ class Table(Generic[T]):
         """Values of one thing by column name."""
         return {each.column.name: each.cell(thing) for each in self.fields}
 
+    def document(self, thing: T) -> dict[str, Json]:
+        """The same as an object of JSON."""
+        return cast("dict[str, Json]", self.row(thing))
+
     def answer(self, things: Iterable[T], **beside: Unpack[Beside]) -> Answer:
         """A row for each thing."""
         return Answer(columns=self.columns, rows=[self.row(thing) for thing in things], **beside)
@@ -185,7 +189,7 @@ class Table(Generic[T]):
     def one(self, thing: T, **beside: Unpack[Beside]) -> Answer:
         """One thing: its row is the whole document, unless one is given."""
         made = self.answer([thing], **beside)
-        return made if made.document else replace(made, document=cast("Mapping[str, Json]", made.rows[0]))
+        return made if made.document else replace(made, document=self.document(thing))
 
 
 REGION = "region"

@@ -3,46 +3,76 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from metering.billing.budgets.evaluation import LEAST_WEEKS, Anomaly, Standing, query_of
 from metering.billing.budgets.open_months import moment
 from metering.billing.money import rounded, usd_text
 from metering.hours import date_of
 from metering.reports.accounts import reach_document, reach_lines
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
+from metering.reports.answer import (
+    KEEP,
+    ROOMY,
+    USUAL,
+    Answer,
+    Fields,
+    Table,
+    copied,
+    integer,
+    number,
+    prose,
+    short,
+    size,
+)
 from metering.units import DAY_S, exact_and_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from metering.billing.budgets.budget import Budget, Unit
+    from metering.billing.budgets.budget import Budget, Threshold, Unit
+    from metering.billing.budgets.forecasts import Forecast
     from metering.billing.day_sums.index import Reach
     from metering.ledger.notes.money import StoredAlert
 
+T = TypeVar("T")
 
-_ABOUT = (
-    Column(name="budget", text="copied", priority=KEEP),
-    Column(name="scope", text="prose"),
-    Column(name="period", text="copied", priority=KEEP),
+
+def _about(budget: Callable[[T], Budget], period: Callable[[T], str]) -> Fields[T]:
+    return (
+        *copied("budget", of=lambda it: budget(it).name, priority=KEEP),
+        *prose("scope", of=lambda it: str(budget(it).scope)),
+        *copied("period", of=period, priority=KEEP),
+        *short("unit", of=lambda it: budget(it).amount.unit, priority=KEEP),
+        *number("amount", of=lambda it: _amount(budget(it), budget(it).amount.value), priority=KEEP),
+    )
+
+
+def _of_forecast(
+    name: str, read: Callable[[Forecast], int], *, title: str = "", priority: int = USUAL
+) -> Fields[Standing]:
+    def text(it: Standing) -> str | None:
+        return _amount(it.budget, read(it.forecast)) if it.forecast and it.forecast.known else None
+
+    return number(name, of=text, title=title, priority=priority)
+
+
+def _texts(thresholds: Iterable[Threshold]) -> list[str]:
+    return [each.text for each in thresholds]
+
+
+_BUDGETS: Table[Budget] = Table(
+    _about(lambda it: it, lambda it: it.period),
+    prose("thresholds", of=lambda it: _texts(it.thresholds)),
+    short("severity", priority=ROOMY),
 )
-_AMOUNT = (Column(name="unit", priority=KEEP), Column(name="amount", text="number", priority=KEEP))
-_BUDGETS = (
-    *_ABOUT,
-    *_AMOUNT,
-    Column(name="thresholds", text="prose"),
-    Column(name="severity", priority=ROOMY),
-)
-_STANDINGS = (
-    *_ABOUT,
-    *_AMOUNT,
-    Column(name="actual", text="number", priority=KEEP),
-    Column(name="used_percent", text="number", title="used %"),
-    Column(name="forecast", text="number"),
-    Column(name="forecast_low", text="number", title="10 %", priority=ROOMY),
-    Column(name="forecast_high", text="number", title="90 %", priority=ROOMY),
-    Column(name="crossed", text="prose"),
-    Column(name="alerts", text="prose", priority=ROOMY),
+_STANDINGS: Fields[Standing] = (
+    *_about(lambda it: it.budget, lambda it: it.period.name),
+    *number("actual", of=lambda it: _amount(it.budget, it.actual), priority=KEEP),
+    *number("used_percent", of=lambda it: _percent(it.actual, it.budget.amount.value), title="used %"),
+    *_of_forecast("forecast", lambda it: it.value),
+    *_of_forecast("forecast_low", lambda it: it.low, title="10 %", priority=ROOMY),
+    *_of_forecast("forecast_high", lambda it: it.high, title="90 %", priority=ROOMY),
+    *prose("crossed", of=lambda it: _texts(it.crossed)),
 )
 _NAMED = 5
 """Usage types without a price that are named."""
@@ -109,16 +139,8 @@ def number_text(value: int, unit: Unit) -> str:
 
 def budgets_answer(budgets: Sequence[Budget], reach: Reach | None = None) -> Answer:
     """Every budget that is set, and how far the usage goes that they are judged by, if that was asked."""
-    return Answer(
-        columns=_BUDGETS,
-        rows=[
-            {
-                **_about(each, each.period),
-                "thresholds": ", ".join(threshold.text for threshold in each.thresholds),
-                "severity": each.severity,
-            }
-            for each in budgets
-        ],
+    return _BUDGETS.answer(
+        budgets,
         meta={} if reach is None else reach_document(reach),
         title="Budgets",
         empty="No budget is set. To set one: metering budget set --help",
@@ -128,7 +150,7 @@ def budgets_answer(budgets: Sequence[Budget], reach: Reach | None = None) -> Ans
 
 def standings_answer(standings: Sequence[Standing], alerts: Sequence[StoredAlert], counted: Counted) -> Answer:
     """Where budgets stand, and what was told about them."""
-    rows = [_standing(each, alerts) for each in standings]
+    told: Fields[Standing] = prose("alerts", of=lambda it: _told(it, alerts), priority=ROOMY)
     asked = [each.forecast for each in standings if each.forecast is not None]
     said = [FORECAST] if any(each.known for each in asked) else []
     if any(not each.known for each in asked):
@@ -144,9 +166,8 @@ def standings_answer(standings: Sequence[Standing], alerts: Sequence[StoredAlert
     ]
     if crossed:
         said.insert(0, f"Crossed: {'; '.join(crossed)}. What to do: metering runbook budget-crossed")
-    return Answer(
-        columns=_STANDINGS,
-        rows=rows,
+    return Table(_STANDINGS, told).answer(
+        standings,
         meta=counted.meta(),  # type: ignore[arg-type]  # texts and lists of texts
         title="Budgets",
         empty="No budget is set. To set one: metering budget set --help",
@@ -154,79 +175,45 @@ def standings_answer(standings: Sequence[Standing], alerts: Sequence[StoredAlert
     )
 
 
-def _about(budget: Budget, period: str) -> dict[str, Cell]:
-    unit = budget.amount.unit
-    return {
-        "budget": budget.name,
-        "scope": str(budget.scope),
-        "period": period,
-        "unit": unit,
-        "amount": number_text(budget.amount.value, unit),
-    }
+def _amount(budget: Budget, value: int | None) -> str | None:
+    return None if value is None else number_text(value, budget.amount.unit)
 
 
-def _standing(standing: Standing, alerts: Sequence[StoredAlert]) -> dict[str, Cell]:
-    budget, forecast = standing.budget, standing.forecast
-    unit = budget.amount.unit
-    known = forecast is not None and forecast.known
-    told = [
-        alert for alert in alerts if alert.period == standing.period.name and alert.fields.get("budget") == budget.name
+def _told(standing: Standing, alerts: Sequence[StoredAlert]) -> list[str]:
+    return [
+        f"{each.fields.get('threshold', '')} {each.state}"
+        for each in alerts
+        if each.period == standing.period.name and each.fields.get("budget") == standing.budget.name
     ]
-    return {
-        **_about(budget, standing.period.name),
-        "actual": None if standing.actual is None else number_text(standing.actual, unit),
-        "used_percent": None if standing.actual is None else _percent(standing.actual, budget.amount.value),
-        "forecast": number_text(forecast.value, unit) if known and forecast else None,
-        "forecast_low": number_text(forecast.low, unit) if known and forecast else None,
-        "forecast_high": number_text(forecast.high, unit) if known and forecast else None,
-        "crossed": ", ".join(threshold.text for threshold in standing.crossed),
-        "alerts": ", ".join(f"{alert.fields.get('threshold', '')} {alert.state}" for alert in told),
-    }
 
 
-def _percent(part: int, whole: int) -> str | None:
+def _percent(part: int | None, whole: int) -> str | None:
     """A percentage with one decimal, rounded half up."""
-    if whole == 0:
+    if part is None or whole == 0:
         return None
     sign, tenths = ("-" if part < 0 else ""), (2_000 * abs(part) + whole) // (2 * whole)
     return f"{sign}{tenths // 10}.{tenths % 10}"
 
 
-_COLUMNS = (
-    Column(name="region", text="copied"),
-    Column(name="day", text="copied", priority=KEEP),
-    Column(name="account_id", text="copied", priority=KEEP),
-    Column(name="usage_type", text="copied", priority=KEEP),
-    Column(name="service"),
-    Column(name="from", text="copied", priority=ROOMY),
-    Column(name="to", text="copied", priority=ROOMY),
-    Column(name="bytes", kind="bytes", priority=KEEP),
-    Column(name="usual_bytes", kind="bytes", title="usual"),
-    Column(name="above_usd", text="number", title="above, USD at list price"),
-    Column(name="weeks", kind="integer", priority=ROOMY),
+_ANOMALIES: Table[Anomaly] = Table(
+    copied("region"),
+    copied("day", of=lambda it: date_of(it.day_s), priority=KEEP),
+    copied("account_id", of=lambda it: it.series.account_id, priority=KEEP),
+    copied("usage_type", of=lambda it: it.series.usage_type, priority=KEEP),
+    short("service", of=lambda it: it.kind.service),
+    copied("from", of=lambda it: it.kind.from_location, priority=ROOMY),
+    copied("to", of=lambda it: it.kind.to_location, priority=ROOMY),
+    size("bytes", priority=KEEP),
+    size("usual_bytes", of=lambda it: it.expected, title="usual"),
+    number("above_usd", of=lambda it: usd_text(rounded(it.excess)), title="above, USD at list price"),
+    integer("weeks", priority=ROOMY),
 )
 
 
 def anomalies_answer(found: Sequence[Anomaly], *, stage: str, days: Sequence[int], book: str, reach: Reach) -> Answer:
     """Unusual days of series, the dearest first, with what to type to see whose resources they are of."""
-    return Answer(
-        columns=_COLUMNS,
-        rows=[
-            {
-                "region": each.region,
-                "day": date_of(each.day_s),
-                "account_id": each.series.account_id,
-                "usage_type": each.series.usage_type,
-                "service": each.kind.service,
-                "from": each.kind.from_location,
-                "to": each.kind.to_location,
-                "bytes": each.bytes,
-                "usual_bytes": each.expected,
-                "above_usd": usd_text(rounded(each.excess)),
-                "weeks": each.weeks,
-            }
-            for each in found
-        ],
+    return _ANOMALIES.answer(
+        found,
         meta={"days": [date_of(day_s) for day_s in days], "prices": book, **reach_document(reach)},
         title="Unusual days",
         empty="Nothing unusual.",

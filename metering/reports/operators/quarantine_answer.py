@@ -3,57 +3,50 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from metering.hours import rfc3339
 from metering.quarantine.documents import QuarantinedLog, readable, records_in
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.answer import KEEP, ROOMY, Answer, Fields, Json, Table, copied, integer, prose, short, time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from metering.quarantine.entries import Entry
 
-_COLUMNS = (
-    Column(name="batch_id", text="copied", priority=KEEP),
-    Column(name="kind", text="copied", priority=ROOMY),
-    Column(name="reasons", text="prose", priority=KEEP),
+
+def _counted(reasons: Mapping[str, int]) -> list[str]:
+    return [f"{name} ({count})" if count else name for name, count in reasons.items()]
+
+
+_ENTRIES: Fields[Entry] = (
+    *copied("batch_id", priority=KEEP),
+    *copied("kind", priority=ROOMY),
+    *prose("reasons", of=lambda it: _counted(it.reasons), priority=KEEP),
     # The reasons say how many each.
-    Column(name="records", kind="integer", priority=ROOMY),
-    Column(name="at", kind="time"),
-    Column(name="retried_as", text="copied", priority=ROOMY + 1),
-    Column(name="became", text="prose", priority=ROOMY),
-    Column(name="sender", priority=ROOMY + 2),
-    Column(name="key", text="copied", priority=ROOMY + 3),
-    Column(name="source", text="copied", priority=ROOMY + 2),
+    *integer("records", of=lambda it: sum(it.reasons.values()), priority=ROOMY),
+    *time("at", of=lambda it: it.at_s),
+    *copied("retried_as", priority=ROOMY + 1),
+    *prose("became", priority=ROOMY),
+    *short("sender", of=lambda it: it.sender_id, priority=ROOMY + 2),
 )
-_RECORD_COLUMNS = (
-    Column(name="batch_id", text="copied", priority=KEEP),
-    Column(
-        name="position",
-        kind="integer",
-        about="of the record in its batch, counted from 0; of the line in a log file, from 1",
-    ),
-    Column(name="reasons", text="prose", priority=KEEP),
-    Column(name="raw", text="copied"),
+_SOURCE: Fields[Entry] = short("source", of=lambda it: it.source_id, priority=ROOMY + 2)
+_POSITION = "of the record in its batch, counted from 0; of the line in a log file, from 1"
+_Record = tuple[str, int | None, str, str]
+_RECORDS: Table[_Record] = Table(
+    copied("batch_id", of=lambda it: it[0], priority=KEEP),
+    integer("position", of=lambda it: it[1], about=_POSITION),
+    prose("reasons", of=lambda it: it[2], priority=KEEP),
+    copied("raw", of=lambda it: it[3]),
 )
 
 
 def entries_answer(entries: Sequence[Entry]) -> Answer:
     """One row an entry, in the form of `metering quarantine list`."""
-    return Answer(
-        columns=_columns(entries),
-        rows=[_row(entry) for entry in entries],
-        empty="Nothing is in quarantine that matches.",
-    )
-
-
-def _columns(entries: Sequence[Entry]) -> tuple[Column, ...]:
-    """The columns of a list. An entry whose batch has no id is shown by its key, which no table may cut then."""
-    if all(entry.batch_id for entry in entries):
-        return _COLUMNS
-    return tuple(replace(column, priority=KEEP) if column.name == "key" else column for column in _COLUMNS)
+    # An entry whose batch has no id is shown by its key, which no table may cut then.
+    priority = ROOMY + 3 if all(entry.batch_id for entry in entries) else KEEP
+    table = Table(_ENTRIES, copied("key", priority=priority), _SOURCE)
+    return table.answer(entries, empty="Nothing is in quarantine that matches.")
 
 
 def entry_answer(entries: Sequence[Entry]) -> Answer:
@@ -61,10 +54,8 @@ def entry_answer(entries: Sequence[Entry]) -> Answer:
 
     A whole batch has a row without a position for what its records have in common.
     """
-    rows = [row for entry in entries for row in _record_rows(entry)]
-    return Answer(
-        columns=_RECORD_COLUMNS,
-        rows=rows,
+    return _RECORDS.answer(
+        (record for entry in entries for record in _records(entry)),
         document={"entries": [_document(entry) for entry in entries]},
         empty="No refused record.",
         footer=tuple(line for entry in entries for line in _lines(entry)),
@@ -79,65 +70,34 @@ def _lines(entry: Entry) -> list[str]:
     return [f"{name}: {entry.became}", *heading, *differs]
 
 
-def _row(entry: Entry) -> dict[str, Cell]:
-    return {
-        "batch_id": entry.batch_id,
-        "kind": entry.kind,
-        "reasons": ", ".join(f"{name} ({n})" if n else name for name, n in entry.reasons.items()),
-        "records": sum(entry.reasons.values()),
-        "at": rfc3339(entry.at_s),
-        "retried_as": ", ".join(entry.retried_as),
-        "became": entry.became,
-        "sender": entry.sender_id,
-        "key": entry.key,
-        "source": entry.source_id,
-    }
-
-
-def _record_rows(entry: Entry) -> list[dict[str, Cell]]:
+def _records(entry: Entry) -> list[_Record]:
+    name = entry.batch_id
     if entry.log is not None:
-        return _log_rows(entry.batch_id, entry.log)
+        return _of_log(name, entry.log)
     if entry.batch is not None:
-        reasons = "; ".join(f"{reason}: {detail}" for reason, detail in entry.batch.problems)
-        return _batch_rows(entry.batch_id, reasons, entry.batch.body)
-    return [
-        {
-            "batch_id": entry.batch_id,
-            "position": record.position,
-            "reasons": "; ".join(f"{reason}: {detail}" for reason, detail in record.reasons),
-            "raw": record.raw,
-        }
-        for record in entry.refused
-    ]
+        return _of_batch(name, _reasons(entry.batch.problems), entry.batch.body)
+    return [(name, record.position, _reasons(record.reasons), record.raw) for record in entry.refused]
 
 
-def _log_rows(name: str, log: QuarantinedLog) -> list[dict[str, Cell]]:
-    """A row for each line that is kept; a whole file has one row, with its place."""
+def _reasons(found: Iterable[Sequence[str]]) -> str:
+    return "; ".join(f"{reason}: {detail}" for reason, detail in found)
+
+
+def _of_log(name: str, log: QuarantinedLog) -> list[_Record]:
+    """A record for each line that is kept; a whole file has one, with its place."""
     if log.kind == "file":
-        return [
-            {"batch_id": name, "position": None, "reasons": f"{log.refusals[0][0]}: {log.detail}", "raw": log.place}
-        ]
-    return [
-        {
-            "batch_id": name,
-            "position": line.number or None,
-            "reasons": f"{line.reason}: {line.detail}",
-            "raw": line.text,
-        }
-        for line in log.lines
-    ]
+        return [(name, None, f"{log.refusals[0][0]}: {log.detail}", log.place)]
+    return [(name, line.number or None, f"{line.reason}: {line.detail}", line.text) for line in log.lines]
 
 
-def _batch_rows(batch_id: str, reasons: str, body: str) -> list[dict[str, Cell]]:
+def _of_batch(name: str, reasons: str, body: str) -> list[_Record]:
     message = readable(body)
     records = None if message is None else records_in(message)
     if message is None or records is None:
-        return [{"batch_id": batch_id, "position": None, "reasons": reasons, "raw": body}]
-    envelope = json.dumps({name: value for name, value in message.items() if name != "records"})
-    rows: list[dict[str, Cell]] = [{"batch_id": batch_id, "position": None, "reasons": reasons, "raw": envelope}]
-    for position, record in enumerate(records):
-        rows.append({"batch_id": batch_id, "position": position, "reasons": "", "raw": json.dumps(record)})
-    return rows
+        return [(name, None, reasons, body)]
+    envelope = json.dumps({member: value for member, value in message.items() if member != "records"})
+    of_records = [(name, position, "", json.dumps(record)) for position, record in enumerate(records)]
+    return [(name, None, reasons, envelope), *of_records]
 
 
 def _document(entry: Entry) -> dict[str, Json]:

@@ -6,7 +6,23 @@ from typing import TYPE_CHECKING
 
 from metering.hours import month_bounds_s, rfc3339
 from metering.lake.ports import FrozenReader, rows_of_days
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.answer import (
+    KEEP,
+    ROOMY,
+    Answer,
+    Cell,
+    Column,
+    Fields,
+    Json,
+    Table,
+    copied,
+    flag,
+    integer,
+    ordinal,
+    prose,
+    size,
+    time,
+)
 from metering.reports.query import GroupColumn, UsageQuery
 from metering.reports.source import ReportSource, report_rows
 from metering.reports.usage_rows import Values, summed, values_of
@@ -18,23 +34,24 @@ if TYPE_CHECKING:
 
     from metering.audit.hour_check import HourCheck, HourFigures
     from metering.audit.verification import Difference
-    from metering.billing.checklist import Checklist
+    from metering.billing.checklist import Checklist, CloseCheck
     from metering.billing.closer import MonthState
     from metering.ledger.notes.reconciliation import Reconciliation, SourceFigures, SourceState
     from metering.ledger.periods import FrozenMonth
 
 
-_COLUMNS = (
-    Column(name="source_id", text="copied", priority=KEEP),
-    Column(name="last_sequence", kind="integer", text="copied", about="the highest number that came"),
-    Column(name="last_seen", kind="time", about="when its last batch came"),
-    Column(name="silent", kind="flag", about="nothing came for long"),
-    Column(name="missing", kind="integer", priority=KEEP, about="numbers that never came"),
-    Column(name="gaps", text="prose", priority=KEEP, about="those numbers"),
-    Column(name="unlisted_gaps", kind="integer", priority=ROOMY, about="more gaps than are kept"),
-    Column(name="incredible", kind="integer", priority=ROOMY, about="numbers too high to be true"),
-    Column(name="incredible_first", kind="integer", text="copied", priority=ROOMY + 1, about="the first of those"),
-)
+def _sources(silent_s: int) -> Table[SourceState]:
+    return Table(
+        copied("source_id", priority=KEEP),
+        ordinal("last_sequence", about="the highest number that came"),
+        time("last_seen", of=lambda it: it.last_seen_s, about="when its last batch came"),
+        flag("silent", of=lambda it: it.last_seen_s < silent_s, about="nothing came for long"),
+        integer("missing", priority=KEEP, about="numbers that never came"),
+        prose("gaps", of=lambda it: intervals(it.gaps), priority=KEEP, about="those numbers"),
+        integer("unlisted_gaps", priority=ROOMY, about="more gaps than are kept"),
+        integer("incredible", priority=ROOMY, about="numbers too high to be true"),
+        ordinal("incredible_first", priority=ROOMY + 1, about="the first of those"),
+    )
 
 
 def sources_answer(
@@ -48,20 +65,16 @@ def sources_answer(
         reconciliation: State of the reconciler; None if it never ran.
         silent_s: A source whose last batch came before this time is silent.
     """
+    table = _sources(silent_s)
     scanned_s = figures.scanned_ms // 1000
     document: dict[str, Json] = {
         "as_of": rfc3339(scanned_s) if scanned_s else None,
         "unkept": figures.unkept,
         "unkept_names": list(figures.names),
         "reconciliation": None if reconciliation is None else _reconciliation(reconciliation),
-        "rows": [_json(state, silent_s) for state in states],
+        "rows": [{**table.document(state), "gaps": [list(each) for each in state.gaps]} for state in states],
     }
-    return Answer(
-        columns=_COLUMNS,
-        rows=[_row(state, silent_s) for state in states],
-        document=document,
-        empty="No source to show.",
-    )
+    return table.answer(states, document=document, empty="No source to show.")
 
 
 def intervals(ranges: Iterable[tuple[int, int]]) -> str:
@@ -70,67 +83,32 @@ def intervals(ranges: Iterable[tuple[int, int]]) -> str:
 
 
 def _reconciliation(known: Reconciliation) -> dict[str, Json]:
-    since_s = known.backlog.since_s
-    return {
-        "finished": rfc3339(known.finished_s) if known.finished_s else None,
-        "waiting": known.backlog.waiting,
-        "waiting_since": None if since_s is None else rfc3339(since_s),
-    }
+    row = _PASS.document(known)
+    return {name: row[name] for name in ("finished", "waiting", "waiting_since")}
 
 
-def _row(state: SourceState, silent_s: int) -> dict[str, str | int | bool | None]:
-    return {
-        "source_id": state.source_id,
-        "last_sequence": state.last_sequence,
-        "last_seen": rfc3339(state.last_seen_s),
-        "silent": state.last_seen_s < silent_s,
-        "missing": state.missing,
-        "gaps": intervals(state.gaps),
-        "unlisted_gaps": state.unlisted_gaps,
-        "incredible": state.incredible,
-        "incredible_first": state.incredible_first,
-    }
-
-
-def _json(state: SourceState, silent_s: int) -> dict[str, Json]:
-    return {**_row(state, silent_s), "gaps": [[first, last] for first, last in state.gaps]}
-
-
-_PASS_COLUMNS = (
-    Column(name="finished", kind="time", priority=KEEP, about="when a pass had compared all on its list"),
-    Column(name="hours", kind="integer", about="that the last pass compared"),
-    Column(name="differences", kind="integer", priority=KEEP, about="hours that differed in two passes"),
-    Column(name="waiting", kind="integer", about="hours and files that wait to be compared"),
-    Column(name="waiting_since", kind="time", about="since when the oldest of them does"),
-    Column(name="gaps_since", kind="time", about="when the earliest missing batch can have been made"),
+_PASS: Table[Reconciliation] = Table(
+    time(
+        "finished",
+        of=lambda it: it.finished_s or None,
+        priority=KEEP,
+        about="when a pass had compared all on its list",
+    ),
+    integer("hours", about="that the last pass compared"),
+    integer("differences", priority=KEEP, about="hours that differed in two passes"),
+    integer("waiting", of=lambda it: it.backlog.waiting, about="hours and files that wait to be compared"),
+    time("waiting_since", of=lambda it: it.backlog.since_s, about="since when the oldest of them does"),
+    time("gaps_since", of=lambda it: it.gaps_since_s, about="when the earliest missing batch can have been made"),
 )
 
 
 def last_pass_answer(known: Reconciliation | None, *, as_of_s: int) -> Answer:
     """Put the last pass into one row; no row if the reconciler never ran."""
-    rows: list[dict[str, Cell]] = [] if known is None else [_pass_row(known)]
-    meta: dict[str, Json] = {"as_of": rfc3339(as_of_s)}
-    return Answer(
-        columns=_PASS_COLUMNS,
-        rows=rows,
-        meta=meta,
+    return _PASS.answer(
+        [] if known is None else [known],
+        meta={"as_of": rfc3339(as_of_s)},
         empty="The reconciler has not run yet. To compare now: metering reconcile",
     )
-
-
-def _pass_row(known: Reconciliation) -> dict[str, Cell]:
-    return {
-        "finished": _time(known.finished_s or None),
-        "hours": known.hours,
-        "differences": known.differences,
-        "waiting": known.backlog.waiting,
-        "waiting_since": _time(known.backlog.since_s),
-        "gaps_since": _time(known.gaps_since_s),
-    }
-
-
-def _time(moment_s: int | None) -> str | None:
-    return None if moment_s is None else rfc3339(moment_s)
 
 
 # Differences that an answer lists; all are counted.
@@ -219,14 +197,6 @@ def _lines(check: HourCheck | None) -> tuple[str, ...]:
     return ()
 
 
-_CHECK_COLUMNS = (
-    Column(name="check", text="copied", priority=KEEP),
-    Column(name="state", text="copied", priority=KEEP),
-    Column(name="value", text="prose", priority=KEEP),
-    Column(name="todo", title="to do", text="copied", priority=KEEP),
-)
-
-
 def frozen_answer(
     frozen: FrozenMonth | None, reader: FrozenReader, *, month: str, state: str, group_by: Sequence[GroupColumn]
 ) -> Answer:
@@ -279,35 +249,24 @@ def months_answer(
         closed_by: Who closed a month, where the audit trail says it.
         corrections: Rows that were booked later for each closed month; None if nobody asked.
     """
-    columns = [
-        Column(name="month", text="copied", priority=KEEP),
-        Column(name="state", text="copied", priority=KEEP),
-        Column(name="bytes", kind="bytes"),
-        Column(name="records", kind="integer"),
-        Column(name="closed", kind="time"),
-        Column(name="closed_by", title="by", text="copied", priority=ROOMY),
-    ]
-    if corrections is not None:
-        columns += [
-            Column(name="corrections_bytes", kind="bytes", title="corrections since"),
-            Column(name="corrections_records", kind="integer", title="records"),
-        ]
-    later = corrections or {}
-    return Answer(
-        columns=tuple(columns),
-        rows=[
-            {
-                "month": each.month,
-                "state": each.state,
-                "bytes": None if each.total is None else each.total.bytes,
-                "records": None if each.total is None else each.total.records,
-                "closed": None if each.closed_s is None else rfc3339(each.closed_s),
-                "closed_by": closed_by.get(each.month),
-                "corrections_bytes": None if each.total is None else later.get(each.month, ZERO).bytes,
-                "corrections_records": None if each.total is None else later.get(each.month, ZERO).records,
-            }
-            for each in months
-        ],
+
+    def later(it: MonthState) -> Total | None:
+        return it.total and (corrections or {}).get(it.month, ZERO)
+
+    since: Fields[MonthState] = (
+        *size("corrections_bytes", of=lambda it: (total := later(it)) and total.bytes, title="corrections since"),
+        *integer("corrections_records", of=lambda it: (total := later(it)) and total.records, title="records"),
+    )
+    table: Table[MonthState] = Table(
+        copied("month", "state", priority=KEEP),
+        size("bytes", of=lambda it: it.total and it.total.bytes),
+        integer("records", of=lambda it: it.total and it.total.records),
+        time("closed", of=lambda it: it.closed_s),
+        copied("closed_by", of=lambda it: closed_by.get(it.month), title="by", priority=ROOMY),
+        () if corrections is None else since,
+    )
+    return table.answer(
+        months,
         title="Billing months",
         empty="No month has usage yet.",
         footer=("Totals of a month that is not closed: metering report usage --from MONTH",),
@@ -335,17 +294,18 @@ def corrections_since(sources: Sequence[ReportSource], months: Sequence[str], *,
 def checklist_answer(checklist: Checklist, *, accepted: frozenset[str] = frozenset()) -> Answer:
     """The checklist of a close: what blocks it, what asks for attention, and what to do."""
     closable = not checklist.blocking(accepted)
-    return Answer(
-        columns=_CHECK_COLUMNS,
-        rows=[
-            {
-                "check": check.name,
-                "state": "accepted" if check.state == "blocks" and check.name in accepted else check.state.value,
-                "value": check.value,
-                "todo": check.todo,
-            }
-            for check in checklist.checks
-        ],
+    table: Table[CloseCheck] = Table(
+        copied("check", of=lambda it: it.name, priority=KEEP),
+        copied(
+            "state",
+            of=lambda it: "accepted" if it.state == "blocks" and it.name in accepted else it.state,
+            priority=KEEP,
+        ),
+        prose("value", priority=KEEP),
+        copied("todo", title="to do", priority=KEEP),
+    )
+    return table.answer(
+        checklist.checks,
         meta={"month": checklist.month, "closable": closable},
         title=f"{checklist.month} can be closed" if closable else f"{checklist.month} cannot be closed now",
     )

@@ -18,15 +18,14 @@ from metering.cli.dead_letter_reader import (
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere
 from metering.cli.options import parse_duration
-from metering.hours import rfc3339
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
+from metering.reports.answer import KEEP, ROOMY, Answer, Fields, Table, copied, flag, integer, prose, short, time
 from metering.units import DAY_S, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from metering.ledger.notes.checks import LostDrop
-    from metering.operations.dead_letters import DeadLetter, Redriven
+    from metering.operations.dead_letters import DeadLetter, DeadLogFile, Redriven
     from metering.wiring.connection import RegionConnection
 
 
@@ -35,27 +34,34 @@ dlq = typer.Typer(
     no_args_is_help=True,
 )
 
-_COLUMNS = (
-    Column(name="batch_id", text="copied", priority=KEEP),
-    Column(name="redrive", title="a redrive would", text="prose", priority=KEEP),
-    Column(name="why", text="prose"),
-    Column(name="records", kind="integer"),
-    Column(name="source_id", text="copied", priority=ROOMY + 1),
-    Column(name="sent", kind="time", about="to the queue"),
-    Column(name="receives", kind="integer", priority=ROOMY + 2, about="times that a worker took it"),
-    Column(name="admitted_until", kind="time", priority=ROOMY, about="after it, its records are too late"),
-    Column(name="kept_until", kind="time", priority=ROOMY + 1, about="after it, the letter is lost"),
-    Column(name="message_id", text="copied", priority=ROOMY + 3),
+_LETTERS: Table[DeadLetter] = Table(
+    copied("batch_id", priority=KEEP),
+    prose("redrive", of=lambda it: it.effect, title="a redrive would", priority=KEEP),
+    prose("why"),
+    integer("records"),
+    copied("source_id", priority=ROOMY + 1),
+    time("sent", of=lambda it: it.sent_at_s, about="to the queue"),
+    integer("receives", priority=ROOMY + 2, about="times that a worker took it"),
+    time(
+        "admitted_until", of=lambda it: it.admitted_until_s, priority=ROOMY, about="after it, its records are too late"
+    ),
+    time("kept_until", of=lambda it: it.kept_until_s, priority=ROOMY + 1, about="after it, the letter is lost"),
+    copied("message_id", priority=ROOMY + 3),
 )
-_LOG_FILE_COLUMNS = (
-    Column(name="file", text="copied", priority=KEEP),
-    Column(name="why", text="prose", priority=KEEP),
-    Column(name="log_source", priority=ROOMY),
-    Column(name="sent", kind="time", about="to the queue"),
-    Column(name="age_s", kind="integer", about="seconds since then"),
-    Column(name="receives", kind="integer", priority=ROOMY + 2, about="times that the function took it"),
-    Column(name="kept_until", kind="time", priority=ROOMY + 1, about="after it, the event is lost and the file stays"),
-    Column(name="message_id", text="copied", priority=ROOMY + 3),
+_LOG_FILES: Table[DeadLogFile] = Table(
+    copied("file", priority=KEEP),
+    prose("why", priority=KEEP),
+    short("log_source", priority=ROOMY),
+    time("sent", of=lambda it: it.sent_at_s, about="to the queue"),
+    integer("age_s", about="seconds since then"),
+    integer("receives", priority=ROOMY + 2, about="times that the function took it"),
+    time(
+        "kept_until",
+        of=lambda it: it.kept_until_s,
+        priority=ROOMY + 1,
+        about="after it, the event is lost and the file stays",
+    ),
+    copied("message_id", priority=ROOMY + 3),
 )
 
 
@@ -85,47 +91,16 @@ def list_(
     def letters(region: RegionConnection) -> Answer:
         if log_files:
             return _log_files_answer(region, limit=limit)
-        return _letters_answer(_looked_at(session, region, limit=limit, deep=deep))
+        return _LETTERS.answer(_looked_at(session, region, limit=limit, deep=deep), empty="No dead letters.")
 
     session.write(everywhere(session, letters, most=limit))
 
 
-def _letters_answer(letters: Sequence[DeadLetter]) -> Answer:
-    rows: list[dict[str, Cell]] = [
-        {
-            "batch_id": letter.batch_id,
-            "redrive": letter.effect.value,
-            "why": letter.why,
-            "records": letter.records,
-            "source_id": letter.source_id,
-            "sent": rfc3339(letter.sent_at_s),
-            "receives": letter.receives,
-            "admitted_until": None if letter.admitted_until_s is None else rfc3339(letter.admitted_until_s),
-            "kept_until": rfc3339(letter.kept_until_s),
-            "message_id": letter.message_id,
-        }
-        for letter in letters
-    ]
-    return Answer(columns=_COLUMNS, rows=rows, empty="No dead letters.")
-
-
 def _log_files_answer(region: RegionConnection, *, limit: int) -> Answer:
     if region.onramp is None:
-        return Answer(columns=_LOG_FILE_COLUMNS, rows=[], empty=f"{region.region} has no log sources.")
-    rows: list[dict[str, Cell]] = [
-        {
-            "file": found.file,
-            "why": found.why,
-            "log_source": found.log_source,
-            "sent": rfc3339(found.sent_at_s),
-            "age_s": found.age_s,
-            "receives": found.receives,
-            "kept_until": rfc3339(found.kept_until_s),
-            "message_id": found.message_id,
-        }
-        for found in dead_log_files(region, region.onramp.dead).files(limit=limit)
-    ]
-    return Answer(columns=_LOG_FILE_COLUMNS, rows=rows, empty="No dead letters of log files.")
+        return _LOG_FILES.answer([], empty=f"{region.region} has no log sources.")
+    found = dead_log_files(region, region.onramp.dead).files(limit=limit)
+    return _LOG_FILES.answer(found, empty="No dead letters of log files.")
 
 
 @command(dlq, "redrive", reads=True, changes=True, epilog="Example:\n\n    metering dlq redrive --max 1000 --rate 50")
@@ -188,21 +163,14 @@ def _result(redriven: Redriven) -> str:
 
 
 def _redriven_answer(done: Redriven, *, dry_run: bool) -> Answer:
-    row: dict[str, str | int | bool | None] = {
-        "waiting": done.waiting,
-        "moved": done.moved,
-        "kept": done.kept,
-        "task": done.task,
-        "dry_run": dry_run,
-    }
-    columns = (
-        Column(name="waiting", kind="integer", about="dead letters, before"),
-        Column(name="moved", kind="integer", about="put back into the ingest queue"),
-        Column(name="kept", kind="integer", about="that the ingest queue did not take"),
-        Column(name="task", text="copied", about="of the queue service"),
-        Column(name="dry_run", kind="flag", about="counted only, nothing moved"),
+    table: Table[Redriven] = Table(
+        integer("waiting", about="dead letters, before"),
+        integer("moved", about="put back into the ingest queue"),
+        integer("kept", about="that the ingest queue did not take"),
+        copied("task", about="of the queue service"),
+        flag("dry_run", of=lambda _: dry_run, about="counted only, nothing moved"),
     )
-    return Answer(columns=columns, rows=[row], document=row)
+    return table.one(done)
 
 
 def _looked_at(session: Session, region: RegionConnection, *, limit: int, deep: bool) -> list[DeadLetter]:
@@ -221,8 +189,10 @@ _SinceOption = Annotated[
 ]
 # Older records are too old to be metered.
 _SINCE_S = 35 * DAY_S
-_KEY = Column(name="object", text="copied", priority=KEEP)
-_PUT = Column(name="put_at", kind="time", priority=KEEP)
+_LOST: Fields[LostDrop] = (
+    *time("put_at", of=lambda it: it.put_s, priority=KEEP),
+    *copied("object", of=lambda it: it.key, priority=KEEP),
+)
 
 
 @command(drops, "list", reads=True, everywhere=True, epilog="Example:\n\n    metering drops list --since 2d")
@@ -265,9 +235,7 @@ def _lost(region: RegionConnection, since_s: int) -> list[LostDrop]:
 
 
 def _answer(lost: Sequence[LostDrop], *, states: dict[str, str] | None = None) -> Answer:
-    rows: list[dict[str, Cell]] = [{"object": each.key, "put_at": rfc3339(each.put_s)} for each in lost]
+    state: Fields[LostDrop] = ()
     if states is not None:
-        for row, each in zip(rows, lost, strict=True):
-            row["state"] = states.get(each.key, "announced")
-    state = () if states is None else (Column(name="state", text="copied", priority=KEEP),)
-    return Answer(columns=(_PUT, _KEY, *state), rows=rows, empty="Every object below drop/ was announced.")
+        state = copied("state", of=lambda it: states.get(it.key, "announced"), priority=KEEP)
+    return Table(_LOST, state).answer(lost, empty="Every object below drop/ was announced.")
