@@ -114,13 +114,17 @@ class Field(Generic[T]):
     read: Callable[[T], object]
 
     def cell(self, thing: T) -> Cell:
-        """The value: seconds of a time as RFC 3339 text, an enum by its value, a list as text with commas."""
-        value = self.read(thing)
-        if isinstance(value, int) and self.column.kind == "time":
-            return rfc3339(value)
-        if isinstance(value, list | tuple):
-            return ", ".join(value)
-        return cast("Cell", value.value if isinstance(value, Enum) else value)
+        """The value of a thing."""
+        return _cell(self.column, self.read(thing))
+
+
+def _cell(column: Column, value: object) -> Cell:
+    """A value in a row: seconds of a time are RFC 3339 text, an enum is its value, a list is text with commas."""
+    if isinstance(value, int) and column.kind == "time":
+        return rfc3339(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(value)
+    return cast("Cell", value.value if isinstance(value, Enum) else value)
 
 
 Fields = Sequence[Field[T]]
@@ -150,7 +154,7 @@ class Form:
 
 short, copied, prose, number = Form(), Form(text="copied"), Form(text="prose"), Form(text="number")
 integer, ordinal, flag = Form(kind="integer"), Form(kind="integer", text="copied"), Form(kind="flag")
-size, exact, money, time = Form(kind="bytes"), Form(kind="bytes", sized=False), Form(kind="money"), Form(kind="time")
+size, exact, money, timed = Form(kind="bytes"), Form(kind="bytes", sized=False), Form(kind="money"), Form(kind="time")
 
 
 class Beside(TypedDict, total=False):
@@ -164,7 +168,7 @@ class Beside(TypedDict, total=False):
     commands: tuple[str, ...]
 
 
-class Table(Generic[T]):
+class RowType(Generic[T]):
     """Columns with their values: what is printed, and what JSON, CSV and Parquet say, is made of this one list."""
 
     def __init__(self, *groups: Fields[T]) -> None:
@@ -190,6 +194,13 @@ class Table(Generic[T]):
         """One thing: its row is the whole document, unless one is given."""
         made = self.answer([thing], **beside)
         return made if made.document else replace(made, document=self.document(thing))
+
+
+class ListedRows(RowType[Sequence[object]]):
+    """A table of values that stand in the order of its columns."""
+
+    def row(self, thing: Sequence[object]) -> dict[str, Cell]:
+        return {each.column.name: _cell(each.column, value) for each, value in zip(self.fields, thing, strict=True)}
 
 
 REGION = "region"

@@ -16,7 +16,7 @@ from metering.reports.answer import (
     USUAL,
     Answer,
     Fields,
-    Table,
+    RowType,
     copied,
     integer,
     number,
@@ -60,7 +60,7 @@ def _texts(thresholds: Iterable[Threshold]) -> list[str]:
     return [each.text for each in thresholds]
 
 
-_BUDGETS: Table[Budget] = Table(
+_BUDGETS: RowType[Budget] = RowType(
     _about(lambda it: it, lambda it: it.period),
     prose("thresholds", of=lambda it: _texts(it.thresholds)),
     short("severity", priority=ROOMY),
@@ -166,7 +166,7 @@ def standings_answer(standings: Sequence[Standing], alerts: Sequence[StoredAlert
     ]
     if crossed:
         said.insert(0, f"Crossed: {'; '.join(crossed)}. What to do: metering runbook budget-crossed")
-    return Table(_STANDINGS, told).answer(
+    return RowType(_STANDINGS, told).answer(
         standings,
         meta=counted.meta(),  # type: ignore[arg-type]  # texts and lists of texts
         title="Budgets",
@@ -195,7 +195,7 @@ def _percent(part: int | None, whole: int) -> str | None:
     return f"{sign}{tenths // 10}.{tenths % 10}"
 
 
-_ANOMALIES: Table[Anomaly] = Table(
+_ANOMALIES: RowType[Anomaly] = RowType(
     copied("region"),
     copied("day", of=lambda it: date_of(it.day_s), priority=KEEP),
     copied("account_id", of=lambda it: it.series.account_id, priority=KEEP),

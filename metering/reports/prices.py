@@ -18,14 +18,14 @@ from metering.reports.answer import (
     Answer,
     Fields,
     Json,
-    Table,
+    RowType,
     copied,
     flag,
     integer,
     number,
     prose,
     size,
-    time,
+    timed,
 )
 from metering.units import exact_and_size
 
@@ -38,26 +38,26 @@ if TYPE_CHECKING:
     from metering.billing.usage.months import Sold
 
 
-_PRICES: Table[tuple[Product, PriceVersion, Tier]] = Table(
+_PRICES: RowType[tuple[Product, PriceVersion, Tier]] = RowType(
     copied("usage_type", of=lambda it: it[0].usage_type, priority=KEEP),
     prose("services", of=lambda it: services_text(it[0].services), priority=ROOMY),
     number("tier_from_gb", of=lambda it: gb_text(it[2].from_bytes), title="from GB", priority=KEEP),
     number("tier_to_gb", of=lambda it: _optional(gb_text, it[2].to_bytes), title="to GB", priority=KEEP),
     number("price_usd", of=lambda it: usd_text(it[2].price), title="USD a GB", priority=KEEP),
-    time("effective", of=lambda it: hour_text(it[1].from_s)),
+    timed("effective", of=lambda it: hour_text(it[1].from_s)),
     copied("sku", of=lambda it: it[0].sku),
     copied("rate_code", of=lambda it: it[2].rate_code, priority=ROOMY),
     prose("transfer", of=lambda it: it[0].transfer, priority=ROOMY),
     copied("from", of=lambda it: it[0].from_location, priority=ROOMY),
     copied("to", of=lambda it: it[0].to_location, priority=ROOMY),
 )
-_VERSIONS: Table[WrittenBook] = Table(
+_VERSIONS: RowType[WrittenBook] = RowType(
     copied("book", of=lambda it: it.book.name, priority=KEEP),
     integer("version", of=lambda it: it.book.version, priority=KEEP),
-    time("written", of=lambda it: it.written_s),
+    timed("written", of=lambda it: it.written_s),
     integer("products", of=lambda it: len(it.book.products)),
     integer("allowances", of=lambda it: len(it.book.allowances), priority=ROOMY),
-    time("newest_price", of=lambda it: _newest(it.book), title="newest price from"),
+    timed("newest_price", of=lambda it: _newest(it.book), title="newest price from"),
     prose("source", of=lambda it: _source(it.book)),
     copied("sha256", of=lambda it: it.book.sha256, priority=ROOMY),
 )
@@ -174,16 +174,16 @@ def _source(book: PriceBook) -> str:
     return str(book.source.get("of", book.source.get("kind", "")))
 
 
-_CHANGES: Table[Change] = Table(
+_CHANGES: RowType[Change] = RowType(
     copied("change", of=lambda it: it.kind, priority=KEEP),
     copied("subject", priority=KEEP),
     copied("usage_type", of=lambda it: it.usage_type or None),
     copied("tier_gb", of=lambda it: it.tier_gb or None, title="tier in GB"),
     prose("old", of=lambda it: it.old or None, priority=KEEP),
     prose("new", of=lambda it: it.new or None, priority=KEEP),
-    time("effective", of=lambda it: _optional(hour_text, it.from_s), priority=ROOMY),
+    timed("effective", of=lambda it: _optional(hour_text, it.from_s), priority=ROOMY),
 )
-_PROBLEMS: Table[str] = Table(prose("problem", of=str, priority=KEEP))
+_PROBLEMS: RowType[str] = RowType(prose("problem", of=str, priority=KEEP))
 
 
 def changes_answer(changes: Sequence[Change], *, title: str, meta: Mapping[str, Json]) -> Answer:
@@ -287,7 +287,7 @@ def coverage_answer(book: PriceBook, found: Sequence[Covered], *, month: str, ev
     """
     shown = [each for each in found if everything or each.state is not PriceState.PRICED]
     sums = {state: sum(each.used.bytes for each in found if each.state is state) for state in PriceState}
-    return Table(_COVERAGE if everything else _COVERAGE[:-1]).answer(
+    return RowType(_COVERAGE if everything else _COVERAGE[:-1]).answer(
         shown,
         meta={**book_meta(book), "month": month, **{f"{state.value}_bytes": str(sums[state]) for state in PriceState}},
         title=f"Usage of {month} by {book.name}, version {book.version}",
@@ -296,28 +296,28 @@ def coverage_answer(book: PriceBook, found: Sequence[Covered], *, month: str, ev
     )
 
 
-_MEMBERS: Table[tuple[Organization, Payer, Membership | None]] = Table(
+_MEMBERS: RowType[tuple[Organization, Payer, Membership | None]] = RowType(
     copied("payer", of=lambda it: it[1].payer_id, priority=KEEP),
     prose("payer_name", of=lambda it: it[1].name, title="name"),
     prose("issuer", of=lambda it: it[1].issuer, priority=ROOMY),
     copied("account", of=lambda it: it[2] and it[2].account_id, priority=KEEP),
     prose("account_name", of=lambda it: it[2] and it[0].names.get(it[2].account_id), title="account's name"),
-    time("from", of=lambda it: it[2] and hour_text(it[2].from_s), priority=KEEP),
-    time("to", of=lambda it: it[2] and _optional(hour_text, it[2].to_s), priority=KEEP),
+    timed("from", of=lambda it: it[2] and hour_text(it[2].from_s), priority=KEEP),
+    timed("to", of=lambda it: it[2] and _optional(hour_text, it[2].to_s), priority=KEEP),
 )
-_ORGANIZATIONS: Table[tuple[Organization, int]] = Table(
+_ORGANIZATIONS: RowType[tuple[Organization, int]] = RowType(
     integer("version", of=lambda it: it[0].version, priority=KEEP),
-    time("written", of=lambda it: it[1]),
+    timed("written", of=lambda it: it[1]),
     integer("payers", of=lambda it: len(it[0].payers)),
     integer("accounts", of=lambda it: len({each.account_id for payer in it[0].payers for each in payer.members})),
     copied("sha256", of=lambda it: it[0].sha256),
 )
-_OVERRIDES: Table[Override] = Table(
+_OVERRIDES: RowType[Override] = RowType(
     copied("payer", of=lambda it: it.payer or None, priority=KEEP),
     copied("account", of=lambda it: it.account or None, priority=KEEP),
     prose("skus", of=lambda it: sorted(it.skus) or "all"),
-    time("from", of=lambda it: hour_text(it.from_s), priority=KEEP),
-    time("to", of=lambda it: _optional(hour_text, it.to_s)),
+    timed("from", of=lambda it: hour_text(it.from_s), priority=KEEP),
+    timed("to", of=lambda it: _optional(hour_text, it.to_s)),
     number("price_usd", of=lambda it: _optional(usd_text, it.price), title="USD a GB", priority=KEEP),
     number("percent_off", of=lambda it: _optional(percent_text, it.percent_off), title="% off", priority=KEEP),
     flag("no_allowance"),

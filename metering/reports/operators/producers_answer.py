@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.ledger.notes.deeds import Deed, DeedState
-from metering.reports.answer import KEEP, ROOMY, Answer, Fields, Json, Table, copied, flag, prose, time
+from metering.reports.answer import KEEP, ROOMY, Answer, Fields, Json, RowType, copied, flag, prose, timed
 from metering.stores.objects import DROP_PREFIX, INGEST_PREFIX
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _ROLE: Fields[RegisteredProducer] = (
     *copied("role_id", priority=ROOMY, about="as SQS calls its sender"),
     *copied("role_arn", priority=ROOMY, about="that its workloads take"),
     *copied("trusted", of=lambda it: it.trusted_arn, priority=ROOMY + 1, about="who may take it"),
-    *time("registered", of=lambda it: it.registered_s, priority=ROOMY + 1),
+    *timed("registered", of=lambda it: it.registered_s, priority=ROOMY + 1),
     *copied("registered_by", priority=ROOMY + 2),
 )
 _OWNS: Fields[RegisteredProducer] = (
@@ -44,11 +44,11 @@ _OWNS: Fields[RegisteredProducer] = (
     *_owned("objects", f"{INGEST_PREFIX}{{}}/", "below this, for messages that point to them"),
     *_owned("drops", f"{DROP_PREFIX}{{}}/", "below this, without a message"),
 )
-_REGISTERED = Table(_NAME, _ROLE)
-_OWNER = Table(_NAME, _OWNS, _ROLE)
-_STATE: Table[ShownProducer] = Table(
+_REGISTERED = RowType(_NAME, _ROLE)
+_OWNER = RowType(_NAME, _OWNS, _ROLE)
+_STATE: RowType[ShownProducer] = RowType(
     prose("state", of=lambda it: " ".join(it.warnings) or "good", priority=KEEP),
-    time(
+    timed(
         "refused",
         of=lambda it: it.told_s,
         priority=KEEP,
@@ -80,7 +80,7 @@ def producers_answer(producers: Sequence[RegisteredProducer], *, judged: bool) -
 def producer_answer(shown: ShownProducer, *, snippet: Sequence[str]) -> Answer:
     """One producer with all that it owns, what is wrong with it, and the lines that its workload needs."""
     found = shown.registered
-    row = {**_OWNER.row(found), **_STATE.row(shown)}
+    row = {**_REGISTERED.row(found), **_OWNER.row(found), **_STATE.row(shown)}
     document: dict[str, Json] = {
         **{name: value for name, value in row.items() if isinstance(value, str | None)},
         "accounts": None if found.accounts is None else list(found.accounts),
@@ -117,24 +117,24 @@ _TOKEN: Fields[StoredToken] = (
     *prose("accounts", of=lambda it: accounts_text(it.accounts), priority=KEEP, about="that it may see"),
 )
 _MADE: Fields[StoredToken] = (
-    *time("expires", of=lambda it: it.expires_s),
+    *timed("expires", of=lambda it: it.expires_s),
     *flag("costs", priority=ROOMY, about="also at tiers that it shares with accounts it does not see"),
     *prose("label", priority=ROOMY),
     *copied("made_by", priority=ROOMY + 1),
-    *time("made", of=lambda it: it.made_s, priority=ROOMY + 1),
+    *timed("made", of=lambda it: it.made_s, priority=ROOMY + 1),
 )
 _REVOKED: Fields[StoredToken] = (
     *copied("revoked_by", priority=ROOMY + 2),
-    *time("revoked", of=lambda it: it.revoked_s or None, priority=ROOMY + 2),
+    *timed("revoked", of=lambda it: it.revoked_s or None, priority=ROOMY + 2),
 )
 
 
-def _tokens(now_s: int, *, secret: str = "") -> Table[StoredToken]:
+def _tokens(now_s: int, *, secret: str = "") -> RowType[StoredToken]:
     """Table of tokens; of a new one with its text, which nothing shows a second time."""
     state: Fields[StoredToken] = copied("state", of=lambda it: _state(it, now_s), priority=KEEP)
     if not secret:
-        return Table(_TOKEN, state, _MADE, _REVOKED)
-    return Table(copied("token", of=lambda _: secret, priority=KEEP, about="shown this once"), _TOKEN, state, _MADE)
+        return RowType(_TOKEN, state, _MADE, _REVOKED)
+    return RowType(copied("token", of=lambda _: secret, priority=KEEP, about="shown this once"), _TOKEN, state, _MADE)
 
 
 def tokens_answer(tokens: Sequence[StoredToken], *, now_s: int) -> Answer:
@@ -153,15 +153,15 @@ def _state(token: StoredToken, now_s: int) -> str:
     return "good" if token.good_at(now_s) else "expired"
 
 
-_DEEDS: Table[Deed] = Table(
-    time("at", of=lambda deed: deed.at_ms // 1000, priority=KEEP),
+_DEEDS: RowType[Deed] = RowType(
+    timed("at", of=lambda deed: deed.at_ms // 1000, priority=KEEP),
     copied("what", "subject", "state", priority=KEEP),
     # A deed that runs now looks the same; only its end tells them apart.
     prose("result", of=lambda deed: "begun, no end" if deed.state is DeedState.BEGUN else deed.result, priority=ROOMY),
     copied("who"),
     copied("consent", title="agreed by", priority=ROOMY + 1),
     copied("stage", "region", "version", priority=ROOMY + 3),
-    time(
+    timed(
         "ended",
         of=lambda deed: None if deed.state is DeedState.BEGUN else deed.ended_ms // 1000,
         priority=ROOMY + 2,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from metering.hours import rfc3339
 from metering.quarantine.documents import QuarantinedLog, readable, records_in
-from metering.reports.answer import KEEP, ROOMY, Answer, Fields, Json, Table, copied, integer, prose, short, time
+from metering.reports.answer import KEEP, ROOMY, Answer, Fields, Json, RowType, copied, integer, prose, short, timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ _ENTRIES: Fields[Entry] = (
     *prose("reasons", of=lambda it: _counted(it.reasons), priority=KEEP),
     # The reasons say how many each.
     *integer("records", of=lambda it: sum(it.reasons.values()), priority=ROOMY),
-    *time("at", of=lambda it: it.at_s),
+    *timed("at", of=lambda it: it.at_s),
     *copied("retried_as", priority=ROOMY + 1),
     *prose("became", priority=ROOMY),
     *short("sender", of=lambda it: it.sender_id, priority=ROOMY + 2),
@@ -33,7 +33,7 @@ _ENTRIES: Fields[Entry] = (
 _SOURCE: Fields[Entry] = short("source", of=lambda it: it.source_id, priority=ROOMY + 2)
 _POSITION = "of the record in its batch, counted from 0; of the line in a log file, from 1"
 _Record = tuple[str, int | None, str, str]
-_RECORDS: Table[_Record] = Table(
+_RECORDS: RowType[_Record] = RowType(
     copied("batch_id", of=lambda it: it[0], priority=KEEP),
     integer("position", of=lambda it: it[1], about=_POSITION),
     prose("reasons", of=lambda it: it[2], priority=KEEP),
@@ -45,7 +45,7 @@ def entries_answer(entries: Sequence[Entry]) -> Answer:
     """One row an entry, in the form of `metering quarantine list`."""
     # An entry whose batch has no id is shown by its key, which no table may cut then.
     priority = ROOMY + 3 if all(entry.batch_id for entry in entries) else KEEP
-    table = Table(_ENTRIES, copied("key", priority=priority), _SOURCE)
+    table = RowType(_ENTRIES, copied("key", priority=priority), _SOURCE)
     return table.answer(entries, empty="Nothing is in quarantine that matches.")
 
 

@@ -14,14 +14,14 @@ from metering.reports.answer import (
     Column,
     Fields,
     Json,
-    Table,
+    RowType,
     copied,
     flag,
     integer,
     ordinal,
     prose,
     size,
-    time,
+    timed,
 )
 from metering.reports.query import GroupColumn, UsageQuery
 from metering.reports.source import ReportSource, report_rows
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from metering.ledger.periods import FrozenMonth
 
 
-def _sources(silent_s: int) -> Table[SourceState]:
-    return Table(
+def _sources(silent_s: int) -> RowType[SourceState]:
+    return RowType(
         copied("source_id", priority=KEEP),
         ordinal("last_sequence", about="the highest number that came"),
-        time("last_seen", of=lambda it: it.last_seen_s, about="when its last batch came"),
+        timed("last_seen", of=lambda it: it.last_seen_s, about="when its last batch came"),
         flag("silent", of=lambda it: it.last_seen_s < silent_s, about="nothing came for long"),
         integer("missing", priority=KEEP, about="numbers that never came"),
         prose("gaps", of=lambda it: intervals(it.gaps), priority=KEEP, about="those numbers"),
@@ -87,8 +87,8 @@ def _reconciliation(known: Reconciliation) -> dict[str, Json]:
     return {name: row[name] for name in ("finished", "waiting", "waiting_since")}
 
 
-_PASS: Table[Reconciliation] = Table(
-    time(
+_PASS: RowType[Reconciliation] = RowType(
+    timed(
         "finished",
         of=lambda it: it.finished_s or None,
         priority=KEEP,
@@ -97,8 +97,8 @@ _PASS: Table[Reconciliation] = Table(
     integer("hours", about="that the last pass compared"),
     integer("differences", priority=KEEP, about="hours that differed in two passes"),
     integer("waiting", of=lambda it: it.backlog.waiting, about="hours and files that wait to be compared"),
-    time("waiting_since", of=lambda it: it.backlog.since_s, about="since when the oldest of them does"),
-    time("gaps_since", of=lambda it: it.gaps_since_s, about="when the earliest missing batch can have been made"),
+    timed("waiting_since", of=lambda it: it.backlog.since_s, about="since when the oldest of them does"),
+    timed("gaps_since", of=lambda it: it.gaps_since_s, about="when the earliest missing batch can have been made"),
 )
 
 
@@ -257,11 +257,11 @@ def months_answer(
         *size("corrections_bytes", of=lambda it: (total := later(it)) and total.bytes, title="corrections since"),
         *integer("corrections_records", of=lambda it: (total := later(it)) and total.records, title="records"),
     )
-    table: Table[MonthState] = Table(
+    table: RowType[MonthState] = RowType(
         copied("month", "state", priority=KEEP),
         size("bytes", of=lambda it: it.total and it.total.bytes),
         integer("records", of=lambda it: it.total and it.total.records),
-        time("closed", of=lambda it: it.closed_s),
+        timed("closed", of=lambda it: it.closed_s),
         copied("closed_by", of=lambda it: closed_by.get(it.month), title="by", priority=ROOMY),
         () if corrections is None else since,
     )
@@ -294,7 +294,7 @@ def corrections_since(sources: Sequence[ReportSource], months: Sequence[str], *,
 def checklist_answer(checklist: Checklist, *, accepted: frozenset[str] = frozenset()) -> Answer:
     """The checklist of a close: what blocks it, what asks for attention, and what to do."""
     closable = not checklist.blocking(accepted)
-    table: Table[CloseCheck] = Table(
+    table: RowType[CloseCheck] = RowType(
         copied("check", of=lambda it: it.name, priority=KEEP),
         copied(
             "state",

@@ -29,7 +29,7 @@ from metering.onramps.ingest.outcomes import RunTotals, outcome_of_taken
 from metering.onramps.sources import SHARED_SUBNETS
 from metering.replay.given import BilledLine, billed_lines
 from metering.replay.network import OWNER, PARTNER, SLOT_S, LogFile, SmallNetwork, replica
-from metering.reports.answer import KEEP, ROOMY, Answer, Column
+from metering.reports.answer import KEEP, ROOMY, Answer, ListedRows, copied, integer, money
 from metering.reports.operators.ingest_answer import hint, totals_answer
 from metering.reports.query import UsageQuery
 from metering.reports.source import UsageTable
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 _WINDOW_S = 36 * DAY_S
 _TOP = 5
 _PAYER = "999999999999"
-_COLUMNS = (
-    Column(name="rate_code", title="SKU, term and rate", text="copied", priority=KEEP),
-    Column(name="usage_type", title="usage type", text="copied", priority=ROOMY),
-    Column(name="lines", kind="integer"),
-    Column(name="price_usd", kind="money", title="USD a GB"),
-    Column(name="cost_usd", kind="money", title="USD", priority=KEEP),
+_BY_RATE_CODE = ListedRows(
+    copied("rate_code", title="SKU, term and rate", priority=KEEP),
+    copied("usage_type", title="usage type", priority=ROOMY),
+    integer("lines"),
+    money("price_usd", title="USD a GB"),
+    money("cost_usd", title="USD", priority=KEEP),
 )
 
 
@@ -125,16 +125,9 @@ def _by_rate_code(lines: Iterable[BilledLine]) -> Answer:
         entry[0] += 1
         entry[1] += line.cost
     rows = sorted(sums.items(), key=lambda row: -row[1][1])
-    return Answer(
-        columns=_COLUMNS,
-        rows=[
-            {
-                "usage_type": usage_type,
-                "rate_code": rate_code,
-                "lines": count,
-                "price_usd": Decimal(usd_text(price)).normalize(),
-                "cost_usd": Decimal(usd_text(cost)),
-            }
+    return _BY_RATE_CODE.answer(
+        [
+            (rate_code, usage_type, count, Decimal(usd_text(price)).normalize(), Decimal(usd_text(cost)))
             for (usage_type, rate_code, price), (count, cost) in rows[:_TOP]
         ],
         title="The real lines by SKU and rate code, as AWS billed them",

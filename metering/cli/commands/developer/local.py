@@ -36,7 +36,7 @@ from metering.cli.local_stages import (
 from metering.cli.stages import FileOption, SetOption, SettingsOptions, UnsetOption
 from metering.errors import SettingsError
 from metering.fleet.ports import RegionStacks
-from metering.reports.answer import KEEP, Answer, Column
+from metering.reports.answer import KEEP, Answer, ListedRows, copied, flag, ordinal
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
@@ -113,17 +113,8 @@ def _reachable(name: str, value: str, state: LocalState) -> str:
 
 def outputs_answer(found: Outputs) -> Answer:
     """All outputs; as JSON an object by name."""
-    return Answer(
-        columns=(
-            Column(name="output", text="copied", priority=KEEP),
-            Column(name="value", text="copied", priority=KEEP),
-            Column(name="stack", text="copied"),
-        ),
-        rows=[
-            {"output": name, "value": value, "stack": stack}
-            for stack, outputs in found.items()
-            for name, value in outputs.items()
-        ],
+    return ListedRows(copied("output", "value", priority=KEEP), copied("stack")).answer(
+        [(name, value, stack) for stack, outputs in found.items() for name, value in outputs.items()],
         document={name: value for outputs in found.values() for name, value in outputs.items()},
     )
 
@@ -145,11 +136,7 @@ def shell_lines(values: Mapping[str, str]) -> str:
 
 def environment_answer(values: Mapping[str, str]) -> Answer:
     """Variables as data; as JSON an object by name."""
-    return Answer(
-        columns=(Column(name="name", text="copied", priority=KEEP), Column(name="value", text="copied", priority=KEEP)),
-        rows=[{"name": name, "value": value} for name, value in values.items()],
-        document={**values},
-    )
+    return ListedRows(copied("name", "value", priority=KEEP)).answer(values.items(), document={**values})
 
 
 # The emulator keeps nothing when it stops, and nobody lets it run for so long.
@@ -496,19 +483,12 @@ def _check_same(state: LocalState, session: Session, named: str | None, port: in
 
 
 def _status_answer(state: LocalState | None, *, running: bool, deployed: bool) -> Answer:
-    row: dict[str, str | int | bool | None] = {
-        "running": running,
-        "deployed": deployed,
-        "endpoint": state.endpoint if state is not None and running else None,
-        "region": state.region if state is not None and running else None,
-        "stage": state.stage if state is not None and running else None,
-        "pid": state.pid if state is not None and running else None,
-    }
-    columns = (
-        Column(name="running", kind="flag", about="the emulator"),
-        Column(name="deployed", kind="flag", about="the stacks in it"),
-        *(Column(name=name, text="copied") for name in ("endpoint", "region", "stage")),
-        Column(name="pid", kind="integer", text="copied", about="of its process"),
+    table = ListedRows(
+        flag("running", about="the emulator"),
+        flag("deployed", about="the stacks in it"),
+        copied("endpoint", "region", "stage"),
+        ordinal("pid", about="of its process"),
     )
+    up = (state.endpoint, state.region, state.stage, state.pid) if state is not None and running else (None,) * 4
     commands = ('eval "$(metering local env)"',) if running else ()
-    return Answer(columns=columns, rows=[row], document=row, commands=commands)
+    return table.one((running, deployed, *up), commands=commands)

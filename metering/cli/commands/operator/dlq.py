@@ -18,7 +18,7 @@ from metering.cli.dead_letter_reader import (
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere
 from metering.cli.options import parse_duration
-from metering.reports.answer import KEEP, ROOMY, Answer, Fields, Table, copied, flag, integer, prose, short, time
+from metering.reports.answer import KEEP, ROOMY, Answer, Fields, RowType, copied, flag, integer, prose, short, timed
 from metering.units import DAY_S, counted
 
 if TYPE_CHECKING:
@@ -34,28 +34,28 @@ dlq = typer.Typer(
     no_args_is_help=True,
 )
 
-_LETTERS: Table[DeadLetter] = Table(
+_LETTERS: RowType[DeadLetter] = RowType(
     copied("batch_id", priority=KEEP),
     prose("redrive", of=lambda it: it.effect, title="a redrive would", priority=KEEP),
     prose("why"),
     integer("records"),
     copied("source_id", priority=ROOMY + 1),
-    time("sent", of=lambda it: it.sent_at_s, about="to the queue"),
+    timed("sent", of=lambda it: it.sent_at_s, about="to the queue"),
     integer("receives", priority=ROOMY + 2, about="times that a worker took it"),
-    time(
+    timed(
         "admitted_until", of=lambda it: it.admitted_until_s, priority=ROOMY, about="after it, its records are too late"
     ),
-    time("kept_until", of=lambda it: it.kept_until_s, priority=ROOMY + 1, about="after it, the letter is lost"),
+    timed("kept_until", of=lambda it: it.kept_until_s, priority=ROOMY + 1, about="after it, the letter is lost"),
     copied("message_id", priority=ROOMY + 3),
 )
-_LOG_FILES: Table[DeadLogFile] = Table(
+_LOG_FILES: RowType[DeadLogFile] = RowType(
     copied("file", priority=KEEP),
     prose("why", priority=KEEP),
     short("log_source", priority=ROOMY),
-    time("sent", of=lambda it: it.sent_at_s, about="to the queue"),
+    timed("sent", of=lambda it: it.sent_at_s, about="to the queue"),
     integer("age_s", about="seconds since then"),
     integer("receives", priority=ROOMY + 2, about="times that the function took it"),
-    time(
+    timed(
         "kept_until",
         of=lambda it: it.kept_until_s,
         priority=ROOMY + 1,
@@ -163,7 +163,7 @@ def _result(redriven: Redriven) -> str:
 
 
 def _redriven_answer(done: Redriven, *, dry_run: bool) -> Answer:
-    table: Table[Redriven] = Table(
+    table: RowType[Redriven] = RowType(
         integer("waiting", about="dead letters, before"),
         integer("moved", about="put back into the ingest queue"),
         integer("kept", about="that the ingest queue did not take"),
@@ -190,7 +190,7 @@ _SinceOption = Annotated[
 # Older records are too old to be metered.
 _SINCE_S = 35 * DAY_S
 _LOST: Fields[LostDrop] = (
-    *time("put_at", of=lambda it: it.put_s, priority=KEEP),
+    *timed("put_at", of=lambda it: it.put_s, priority=KEEP),
     *copied("object", of=lambda it: it.key, priority=KEEP),
 )
 
@@ -238,4 +238,4 @@ def _answer(lost: Sequence[LostDrop], *, states: dict[str, str] | None = None) -
     state: Fields[LostDrop] = ()
     if states is not None:
         state = copied("state", of=lambda it: states.get(it.key, "announced"), priority=KEEP)
-    return Table(_LOST, state).answer(lost, empty="Every object below drop/ was announced.")
+    return RowType(_LOST, state).answer(lost, empty="Every object below drop/ was announced.")

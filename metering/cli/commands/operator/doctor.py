@@ -13,7 +13,7 @@ from metering.cli.connecting import checked_region, checked_stage
 from metering.cli.failures import WrongUsageError
 from metering.cli.fleet import asks_for_all, everywhere
 from metering.errors import MeteringError
-from metering.operations.alarms import ALARMS, alarm_name
+from metering.operations.alarms import ALARMS, AlarmSpec, alarm_name
 from metering.operations.runbooks import (
     Subject,
     alarms_of,
@@ -23,12 +23,12 @@ from metering.operations.runbooks import (
     placed,
     subject_of,
 )
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
+from metering.reports.answer import KEEP, ROOMY, Answer, ListedRows, RowType, copied, prose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from metering.operations.doctor.bench import Check, Observation
+    from metering.operations.doctor.bench import Check, Verdict
     from metering.wiring.connection import RegionConnection
 
 
@@ -45,12 +45,8 @@ _THOROUGH = (
     "It also pages whoever is subscribed, sends thousands of batches of the canary's account, puts and deletes 100,000 "
     "objects, and makes a table of its own for two minutes."
 )
-_COLUMNS = (
-    Column(name="check", text="copied", priority=KEEP),
-    Column(name="verdict", text="copied", priority=KEEP),
-    Column(name="question", text="prose", priority=ROOMY),
-    Column(name="saw", text="prose", priority=KEEP),
-    Column(name="advice", text="prose", priority=KEEP),
+_CHECKS = ListedRows(
+    copied("check", "verdict", priority=KEEP), prose("question", priority=ROOMY), prose("saw", "advice", priority=KEEP)
 )
 
 
@@ -75,7 +71,7 @@ def doctor(
 
     chosen = _chosen(CHECKS, only or ())
     region = session.region()
-    rows: list[dict[str, Cell]] = []
+    rows: list[tuple[str, Verdict, str, str, str]] = []
     with session.deed(
         what="doctor",
         subject=" ".join(only or ()) or ("thorough" if thorough else "quick"),
@@ -84,13 +80,12 @@ def doctor(
         bench = doctor_bench(region, thorough=thorough)
         for check, observation in examine(bench, chosen, thorough=thorough):
             say(f"{check.name}: {observation.verdict.value}")
-            rows.append(_row(check, observation))
-        counts = {verdict: sum(row["verdict"] == verdict.value for row in rows) for verdict in Verdict}
+            rows.append((check.name, observation.verdict, check.question, observation.saw, observation.advice))
+        counts = {verdict: sum(found is verdict for _, found, *_ in rows) for verdict in Verdict}
         done.result = ", ".join(f"{number} {verdict.value}" for verdict, number in counts.items())
     session.write(
-        Answer(
-            columns=_COLUMNS,
-            rows=rows,
+        _CHECKS.answer(
+            rows,
             meta={"stage": session.stage, "region": session.region_name, "thorough": thorough},
             title=f"Stage {session.stage} in {session.region_name}: {done.result}",
         )
@@ -106,29 +101,9 @@ def _chosen(checks: Sequence[Check], only: Sequence[str]) -> Sequence[Check]:
     return [check for check in checks if not only or check.name in only]
 
 
-def _row(check: Check, observation: Observation) -> dict[str, Cell]:
-    return {
-        "check": check.name,
-        "verdict": observation.verdict.value,
-        "question": check.question,
-        "saw": observation.saw,
-        "advice": observation.advice,
-    }
-
-
 runbook_app = typer.Typer()
 
-_LIST_COLUMNS = (
-    Column(name="alarm", text="copied", priority=KEEP),
-    Column(name="severity", text="copied"),
-    Column(name="state", text="copied", priority=KEEP),
-    Column(name="runbook", text="copied", priority=KEEP),
-    Column(name="meaning", text="prose", priority=ROOMY),
-)
-_COMMAND_COLUMNS = (
-    Column(name="part", text="copied", priority=ROOMY),
-    Column(name="command", text="copied", priority=KEEP),
-)
+_COMMANDS = ListedRows(copied("part", priority=ROOMY), copied("command", priority=KEEP))
 _UNKNOWN = "unknown"
 
 
@@ -199,10 +174,8 @@ def _print(text: str, *, region: str, stage: str) -> None:
 
 
 def _answer(name: str, text: str, *, region: str, stage: str) -> Answer:
-    rows: list[dict[str, Cell]] = [{"part": part, "command": line} for part, line in commands_by_part(text)]
-    return Answer(
-        columns=_COMMAND_COLUMNS,
-        rows=rows,
+    return _COMMANDS.answer(
+        commands_by_part(text),
         document={
             "runbook": name,
             "region": region,
@@ -226,19 +199,18 @@ def _list(session: Session) -> None:
 
 
 def _alarms(stage: str, states: Mapping[str, str] | None) -> Answer:
-    rows: list[dict[str, Cell]] = [
-        {
-            "alarm": spec.name,
-            "severity": spec.severity,
-            "state": _UNKNOWN if states is None else states.get(alarm_name(stage, spec.name), "not deployed"),
-            "runbook": spec.runbook,
-            "meaning": spec.meaning,
-        }
-        for spec in ALARMS
-    ]
+    def state(alarm: AlarmSpec) -> str:
+        return _UNKNOWN if states is None else states.get(alarm_name(stage, alarm.name), "not deployed")
+
+    table: RowType[AlarmSpec] = RowType(
+        copied("alarm", of=lambda it: it.name, priority=KEEP),
+        copied("severity"),
+        copied("state", of=state, priority=KEEP),
+        copied("runbook", priority=KEEP),
+        prose("meaning", priority=ROOMY),
+    )
     # What is on comes first.
-    rows.sort(key=lambda row: row["state"] != "ALARM")
-    return Answer(columns=_LIST_COLUMNS, rows=rows)
+    return table.answer(sorted(ALARMS, key=lambda alarm: state(alarm) != "ALARM"))
 
 
 def _states_of(region: RegionConnection) -> dict[str, str]:

@@ -20,7 +20,7 @@ from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere
 from metering.hours import date_of, hour_of, rfc3339
 from metering.onramps.sources import ORGANIZATION_WARNING
-from metering.reports.answer import KEEP, Answer, Cell, Column, Json
+from metering.reports.answer import KEEP, Answer, Json, ListedRows, copied, integer, prose, timed
 from metering.units import DAY_S, GIB
 
 if TYPE_CHECKING:
@@ -33,10 +33,7 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 
-_COLUMNS = (
-    Column(name="field", text="copied", priority=KEEP),
-    Column(name="says", text="prose", priority=KEEP, about="what it is for"),
-)
+_WORTH = ListedRows(copied("field", priority=KEEP), prose("says", priority=KEEP, about="what it is for"))
 _MILLION = 1_000_000
 
 # The family: commands of the other modules join it.
@@ -105,13 +102,9 @@ def log_format(
         line = f"{line.partition(' --max-aggregation-interval')[0]} --max-aggregation-interval 60"
         line = line.replace(" --traffic-type ACCEPT", "")
     found = None if compare is None else compared(compare)
-    rows: list[dict[str, Cell]] = [
-        {"field": name, "says": says} for name, says in WORTH.items() if found is None or name in found.lacks
-    ]
     session.write(
-        Answer(
-            columns=_COLUMNS,
-            rows=rows,
+        _WORTH.answer(
+            [(name, says) for name, says in WORTH.items() if found is None or name in found.lacks],
             document=_document(line, found, files),
             footer=(*_cost_text(files), *_compared_text(found)),
             empty="That format has all fields worth having.",
@@ -171,11 +164,11 @@ def _document(line: str, found: FormatComparison | None, files: FileForm) -> dic
     return document
 
 
-_LOGS_ADD_COLUMNS = (
-    Column(name="bucket", text="copied", priority=KEEP),
-    Column(name="eventbridge", text="prose", about="whether its events go to EventBridge"),
-    Column(name="others", kind="integer", about="other notifications, untouched"),
-    Column(name="settings", text="prose", priority=KEEP),
+_ADDED = ListedRows(
+    copied("bucket", priority=KEEP),
+    prose("eventbridge", about="whether its events go to EventBridge"),
+    integer("others", about="other notifications, untouched"),
+    prose("settings", priority=KEEP),
 )
 _SWITCH = "EventBridgeConfiguration"
 _UNFIT = re.compile(r"[^a-z0-9-]+")
@@ -248,13 +241,10 @@ def add_source(
             if turned:
                 events.turn_on(bucket, before)
             done.result = "EventBridge gets its events" if turned else "EventBridge had its events before"
-    row: dict[str, str | int | bool | None] = {
-        "bucket": bucket,
-        "eventbridge": "turned on" if turned else "was on before",
-        "others": others,
-        "settings": f"written to {write}" if write is not None else "to be added, as below",
-    }
-    session.write(Answer(columns=_LOGS_ADD_COLUMNS, rows=[row], document={**row, "entry": entry}))
+    switched = "turned on" if turned else "was on before"
+    place = f"written to {write}" if write is not None else "to be added, as below"
+    values = (bucket, switched, others, place)
+    session.write(_ADDED.one(values, document={**_ADDED.document(values), "entry": entry}))
     _tell_entry(session, entry, source, written=write)
 
 
@@ -378,14 +368,13 @@ def _print_for_owner(session: Session, source: LogSource) -> None:
     )
 
 
-_RULING_COLUMNS = (
-    Column(name="source", text="copied"),
-    Column(name="ruling", text="copied"),
-    Column(name="first", kind="time", about="slot that it is about"),
-    Column(name="last", kind="time"),
-    Column(name="missing", kind="integer", about="slots that are no gap any more"),
-    Column(name="by", text="copied"),
-    Column(name="at", kind="time"),
+_RULING = ListedRows(
+    copied("source", "ruling"),
+    timed("first", about="slot that it is about"),
+    timed("last"),
+    integer("missing", about="slots that are no gap any more"),
+    copied("by"),
+    timed("at"),
 )
 _SLOT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2})?Z")
 _DAYS = 7
@@ -555,16 +544,7 @@ def _rule(
         )
         region.items.put(Put(table=Table.LEDGER, item=ruling.to_item()))
         done.result = f"{missing} missing slots are no gap any more"
-    row: dict[str, str | int | bool | None] = {
-        "source": state.source,
-        "ruling": kind.value,
-        "first": rfc3339(slots[0]) if slots[0] else None,
-        "last": rfc3339(slots[1]) if slots[1] else None,
-        "missing": missing,
-        "by": ruling.by,
-        "at": rfc3339(now_s),
-    }
-    session.write(Answer(columns=_RULING_COLUMNS, rows=[row], document=row))
+    session.write(_RULING.one((state.source, kind, slots[0] or None, slots[1] or None, missing, ruling.by, now_s)))
     say("The schedule applies this within 5 minutes. To apply it now: metering logs coverage")
 
 

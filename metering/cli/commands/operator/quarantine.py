@@ -13,7 +13,7 @@ from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import asks_for_all, connections, everywhere, of_region
 from metering.errors import OperationFailedError
-from metering.reports.answer import KEEP, Answer, Cell, Column
+from metering.reports.answer import KEEP, Answer, RowType, copied, integer
 from metering.reports.operators.quarantine_answer import entry_answer
 from metering.reports.time_range import time_range
 from metering.units import counted
@@ -208,22 +208,13 @@ def _entries(session: Session) -> QuarantineEntries:
 
 
 def _retried(done: list[Retry]) -> Answer:
-    columns = (
-        Column(name="batch_id", text="copied", priority=KEEP),
-        Column(name="retried_as", text="copied", priority=KEEP),
-        Column(name="records", kind="integer"),
-        Column(name="skipped", kind="integer"),
+    table: RowType[Retry] = RowType(
+        copied("batch_id", of=lambda it: it.entry.batch_id, priority=KEEP),
+        copied("retried_as", of=lambda it: it.retry_id, priority=KEEP),
+        integer("records"),
+        integer("skipped", of=lambda it: len(it.skipped)),
     )
-    rows: list[dict[str, Cell]] = [
-        {
-            "batch_id": each.entry.batch_id,
-            "retried_as": each.retry_id,
-            "records": each.records,
-            "skipped": len(each.skipped),
-        }
-        for each in done
-    ]
-    return Answer(columns=columns, rows=rows, empty="Nothing was sent again.")
+    return table.answer(done, empty="Nothing was sent again.")
 
 
 batch = typer.Typer(help="One batch: its verdict, and all that became of it.", no_args_is_help=True)

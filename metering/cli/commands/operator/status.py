@@ -16,10 +16,10 @@ from metering.cli.fleet import answering, connections, everywhere, of_region
 from metering.cli.options import parse_duration
 from metering.cli.printing.output import Format
 from metering.hours import rfc3339
-from metering.operations.alarms import ALARMS, alarm_name
-from metering.operations.logged_errors import LoggedError, Subscriber, grouped
+from metering.operations.alarms import ALARMS, AlarmSpec, alarm_name
+from metering.operations.logged_errors import LoggedError, grouped
 from metering.operations.runbooks import command_of
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.answer import KEEP, ROOMY, Answer, Json, ListedRows, RowType, copied, integer, prose, timed
 from metering.reports.usage_answer import held_back_document
 
 if TYPE_CHECKING:
@@ -41,13 +41,9 @@ _EXAMPLES = """Examples:
 # How a cure names a runbook, if it is not a command.
 _RUNBOOK = re.compile(r"(?:^|, )runbook ([a-z-]+)")
 
-_COLUMNS = {
-    "region": Column(name="region", text="copied", priority=KEEP),
-    "what": Column(name="what", text="copied", priority=KEEP),
-    "state": Column(name="state", text="copied", priority=KEEP),
-    "value": Column(name="value", text="prose", priority=KEEP),
-    "cure": Column(name="cure", text="copied", priority=KEEP),
-}
+_STATUS = ListedRows(
+    copied("region", "what", "state", priority=KEEP), prose("value", priority=KEEP), copied("cure", priority=KEEP)
+)
 
 
 @command(status_app, "status", reads=True, everywhere=True, epilog=_EXAMPLES)
@@ -90,20 +86,8 @@ def status_answer(found: list[RegionStatus], *, stage: str, as_of_s: int) -> Ans
         for each in found
     }
     several, runbooks = len(found) > 1, _runbooks(found, stage)
-    names = ("region", "what", "state", "value", "cure") if several else ("what", "state", "value", "cure")
-    return Answer(
-        columns=tuple(_COLUMNS[name] for name in names),
-        rows=[
-            {
-                "region": each.region,
-                "what": line.what,
-                "state": line.state.value,
-                "value": line.value,
-                "cure": line.cure,
-            }
-            for each in found
-            for line in each.lines
-        ],
+    answer = _STATUS.answer(
+        [(each.region, line.what, line.state, line.value, line.cure) for each in found for line in each.lines],
         meta={
             "stage": stage,
             "as_of": rfc3339(as_of_s),
@@ -114,8 +98,12 @@ def status_answer(found: list[RegionStatus], *, stage: str, as_of_s: int) -> Ans
         footer=("To read the runbooks:",) if runbooks else (),
         commands=runbooks,
     )
+    return answer if several else replace(answer, columns=answer.columns[1:])
 
 
+_TESTED = ListedRows(
+    copied("severity", priority=KEEP), copied("protocol"), copied("subscriber", "state", priority=KEEP)
+)
 alerts = typer.Typer(help="Alarms with their state, and a test of who receives their alerts.", no_args_is_help=True)
 
 
@@ -133,23 +121,17 @@ def send_test(
     consequence = f"{paged} {'subscriber gets' if paged == 1 else 'subscribers get'} a test alert now."
     with session.deed(what="alerts test", subject=" ".join(chosen), consequence=consequence) as done:
         rows = _tested(region, chosen)
-        done.result = f"sent to {sum(row['state'] == 'sent' for row in rows)} subscribers"
-    columns = (
-        Column(name="severity", text="copied", priority=KEEP),
-        Column(name="protocol", text="copied"),
-        Column(name="subscriber", text="copied", priority=KEEP),
-        Column(name="state", text="copied", priority=KEEP),
-    )
-    session.write(Answer(columns=columns, rows=rows))
-    if "page" in chosen and not any(row["severity"] == "page" and row["state"] == "sent" for row in rows):
+        done.result = f"sent to {sum(state == 'sent' for *_, state in rows)} subscribers"
+    session.write(_TESTED.answer(rows))
+    if "page" in chosen and not any(name == "page" and state == "sent" for name, _, _, state in rows):
         raise CommandFailedError(
             "An alarm would page no one: the page topic has no confirmed subscription.",
             "Add a subscription to the stage's table in metering.toml, run metering deploy, and confirm it.",
         )
 
 
-def _tested(region: RegionConnection, chosen: Sequence[str]) -> list[dict[str, Cell]]:
-    rows: list[dict[str, Cell]] = []
+def _tested(region: RegionConnection, chosen: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    rows: list[tuple[str, str, str, str]] = []
     for name in chosen:
         fields: dict[str, str | int] = {
             "test": "This is a test. Nothing is wrong.",
@@ -158,8 +140,11 @@ def _tested(region: RegionConnection, chosen: Sequence[str]) -> list[dict[str, C
             "at": rfc3339(int(time.time())),
         }
         region.alerts.send(name, f"TEST of metering {region.stage} in {region.region}", fields)
-        found = _subscriber_rows(region.alerts.subscribers(name))
-        rows += [{"severity": name, **row} for row in found or [{"protocol": "", "subscriber": "", "state": "nobody"}]]
+        found = [
+            (name, each.protocol, each.endpoint, "sent" if each.confirmed else "not confirmed")
+            for each in region.alerts.subscribers(name)
+        ]
+        rows += found or [(name, "", "", "nobody")]
     return rows
 
 
@@ -171,47 +156,26 @@ def list_(session: Session) -> None:
 
 def _alarms(region: RegionConnection) -> Answer:
     states = {alarm.name: alarm.state for alarm in region.alarms.states()}
-    rows: list[dict[str, Cell]] = [
-        {
-            "alarm": spec.name,
-            "severity": spec.severity,
-            "state": states.get(alarm_name(region.stage, spec.name), "not deployed"),
-            "meaning": spec.meaning,
-            "runbook": spec.runbook,
-        }
-        for spec in ALARMS
-    ]
-    columns = (
-        Column(name="alarm", text="copied", priority=KEEP),
-        Column(name="severity", text="copied"),
-        Column(name="state", text="copied", priority=KEEP),
-        Column(name="meaning", text="prose"),
-        Column(name="runbook", text="copied", priority=ROOMY),
+    table: RowType[AlarmSpec] = RowType(
+        copied("alarm", of=lambda it: it.name, priority=KEEP),
+        copied("severity"),
+        copied("state", of=lambda it: states.get(alarm_name(region.stage, it.name), "not deployed"), priority=KEEP),
+        prose("meaning"),
+        copied("runbook", priority=ROOMY),
     )
-    return Answer(columns=columns, rows=rows)
-
-
-def _subscriber_rows(subscribers: Sequence[Subscriber]) -> list[dict[str, Cell]]:
-    return [
-        {
-            "protocol": each.protocol,
-            "subscriber": each.endpoint,
-            "state": "sent" if each.confirmed else "not confirmed",
-        }
-        for each in subscribers
-    ]
+    return table.answer(ALARMS)
 
 
 errors_app = typer.Typer()
 
-_ERRORS_COLUMNS = (
-    Column(name="function", text="copied", priority=KEEP),
-    Column(name="error", text="prose", priority=KEEP),
-    Column(name="count", kind="integer", priority=KEEP),
-    Column(name="first", kind="time", priority=ROOMY),
-    Column(name="last", kind="time"),
-    Column(name="request_id", text="copied", priority=ROOMY, about="invocation of the newest"),
-    Column(name="version", text="copied", priority=ROOMY),
+_ERRORS: RowType[LoggedError] = RowType(
+    copied("function", priority=KEEP),
+    prose("error", of=lambda it: it.text, priority=KEEP),
+    integer("count", priority=KEEP),
+    timed("first", of=lambda it: it.first_ms // 1000, priority=ROOMY),
+    timed("last", of=lambda it: it.last_ms // 1000),
+    copied("request_id", priority=ROOMY, about="invocation of the newest"),
+    copied("version", priority=ROOMY),
 )
 
 
@@ -254,9 +218,8 @@ def errors(
         lines = logs.errors(names, from_s=now_s - span_s, to_s=now_s + 1, limit=limit)
         if len(lines) >= limit:
             full.append(region.region)
-        return Answer(
-            columns=_ERRORS_COLUMNS,
-            rows=[_row(each) for each in grouped(lines)],
+        return _ERRORS.answer(
+            grouped(lines),
             meta={"from": rfc3339(now_s - span_s), "to": rfc3339(now_s), "truncated": len(lines) >= limit},
             empty=empty,
         )
@@ -269,18 +232,6 @@ def errors(
         begun = of_region(session, name)
         only = f"only the newest {limit} lines were read"
         say(f"{begun}There may be older ones: {only}. Use --limit, or a function.", "yellow")
-
-
-def _row(one: LoggedError) -> dict[str, Cell]:
-    return {
-        "function": one.function,
-        "error": one.text,
-        "count": one.count,
-        "first": rfc3339(one.first_ms // 1000),
-        "last": rfc3339(one.last_ms // 1000),
-        "request_id": one.request_id,
-        "version": one.version,
-    }
 
 
 audit_app = typer.Typer()

@@ -26,7 +26,7 @@ from metering.fleet.ports import LAST_SILENT_VERSION, Direction, own_release
 from metering.fleet.regions import ROLLUP_EVERY_MIN, Phase, RegionState
 from metering.fleet.survey import Surveyed, deployed_regions, to_deploy
 from metering.operations.own_costs import Tick, standing_month_usd
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
+from metering.reports.answer import KEEP, ROOMY, Answer, ListedRows, copied, flag, integer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -257,16 +257,16 @@ _UPGRADE_EXAMPLES = """Examples:
     metering upgrade --stage prod --region all
 """
 
-_COLUMNS = (
-    Column(name="region", text="copied", priority=KEEP),
-    Column(name="state", text="copied", about="of its last deployment"),
-    Column(name="deployed", text="copied", priority=KEEP, about="version there"),
-    Column(name="deployed_format", title="its format", kind="integer", priority=ROOMY, about="of the data there"),
-    Column(name="this", text="copied", about="version of this checkout"),
-    Column(name="this_format", title="this format", kind="integer", priority=ROOMY, about="newest that it knows"),
-    Column(name="way", text="copied", priority=KEEP),
-    Column(name="settings", text="copied", about="against what the next deployment brings"),
-    Column(name="deploys", kind="flag", priority=KEEP, about="`metering upgrade` deploys there"),
+_UPGRADES = ListedRows(
+    copied("region", priority=KEEP),
+    copied("state", about="of its last deployment"),
+    copied("deployed", priority=KEEP, about="version there"),
+    integer("deployed_format", title="its format", priority=ROOMY, about="of the data there"),
+    copied("this", about="version of this checkout"),
+    integer("this_format", title="this format", priority=ROOMY, about="newest that it knows"),
+    copied("way", priority=KEEP),
+    copied("settings", about="against what the next deployment brings"),
+    flag("deploys", priority=KEEP, about="`metering upgrade` deploys there"),
 )
 
 
@@ -292,7 +292,7 @@ def upgrade(
     names = to_deploy(surveyed)
     changes = tell_changes(fleet, names)
     if check:
-        session.write(Answer(columns=_COLUMNS, rows=[_row(each, names) for each in surveyed]))
+        session.write(_UPGRADES.answer(_values(each, names) for each in surveyed))
         if names:
             raise typer.Exit(1)
         return
@@ -338,28 +338,19 @@ def _surveyed(session: Session, fleet: Fleet) -> list[Surveyed]:
     return there
 
 
-def _row(surveyed: Surveyed, names: list[str]) -> dict[str, Cell]:
-    return {
-        "region": surveyed.region,
-        "state": "" if surveyed.phase is None else surveyed.phase.value,
-        "deployed": deployed_version(surveyed) if surveyed.way else "",
-        "deployed_format": surveyed.data_format,
-        "this": str(surveyed.own),
-        "this_format": surveyed.own.data_format,
-        "way": "" if surveyed.way is None else surveyed.way.value,
-        "settings": "same" if surveyed.same_settings else "differ",
-        "deploys": surveyed.region in names,
-    }
+def _values(surveyed: Surveyed, names: list[str]) -> tuple[object, ...]:
+    own, way = surveyed.own, surveyed.way
+    there = (surveyed.phase or "", deployed_version(surveyed) if way else "", surveyed.data_format)
+    settings = "same" if surveyed.same_settings else "differ"
+    return (surveyed.region, *there, str(own), own.data_format, way or "", settings, surveyed.region in names)
 
 
 uninstall_app = typer.Typer()
 
-_UNINSTALL_COLUMNS = (
-    Column(name="region", text="copied", priority=KEEP),
-    Column(name="kind", text="copied", priority=KEEP),
-    Column(name="name", text="copied", priority=KEEP),
-    Column(name="orphaned", kind="flag", priority=ROOMY, about="in no stack, so no command finds it again"),
-    Column(name="delete_with", title="delete it with", text="copied", priority=KEEP),
+_REMAINING = ListedRows(
+    copied("region", "kind", "name", priority=KEEP),
+    flag("orphaned", priority=ROOMY, about="in no stack, so no command finds it again"),
+    copied("delete_with", title="delete it with", priority=KEEP),
 )
 # What deletes an orphan. Each protects itself: a table by its deletion protection, a bucket by what is in it, a key by
 # a week of waiting.
@@ -397,7 +388,7 @@ def uninstall(
     fleet = deploying_fleet(session)
     regions = fleet.uninstall.regions()
     if not regions:
-        session.write(Answer(columns=_UNINSTALL_COLUMNS, rows=[], meta={"regions": []}, empty=_nowhere(session.stage)))
+        session.write(_REMAINING.answer([], meta={"regions": []}, empty=_nowhere(session.stage)))
         return
     if dry_run:
         would = [each for name in regions for each in fleet.uninstall.would_remain(name, delete_data=delete_data)]
@@ -427,9 +418,8 @@ def _nowhere(stage: str) -> str:
 
 
 def _answer(remaining: list[Remaining], regions: list[str], *, title: str, endpoint: str | None) -> Answer:
-    return Answer(
-        columns=_UNINSTALL_COLUMNS,
-        rows=[_removal_row(each, endpoint) for each in remaining],
+    return _REMAINING.answer(
+        [(each.region, each.kind, each.name, each.orphaned, _end_of(each, endpoint)) for each in remaining],
         meta={"regions": regions},
         title=title,
         empty="Nothing of the stage remains but the bootstrap of the CDK, which other projects may use too.",
@@ -451,14 +441,7 @@ def _resources(number: int) -> str:
     return f"{number} resource{'' if number == 1 else 's'} kept"
 
 
-def _removal_row(each: Remaining, endpoint: str | None) -> dict[str, Cell]:
+def _end_of(each: Remaining, endpoint: str | None) -> str:
     # Version 1 of the AWS CLI ignores `AWS_ENDPOINT_URL` for some services.
     aws = f"aws --endpoint-url {endpoint}" if endpoint else "aws"
-    end = _ENDS.get(each.kind, "").format(aws=aws, name=each.name, region=each.region)
-    return {
-        "region": each.region,
-        "kind": each.kind,
-        "name": each.name,
-        "orphaned": each.orphaned,
-        "delete_with": end if each.orphaned else "",
-    }
+    return _ENDS.get(each.kind, "").format(aws=aws, name=each.name, region=each.region) if each.orphaned else ""

@@ -13,10 +13,9 @@ from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere, of_region
 from metering.cli.options import parse_duration
-from metering.hours import rfc3339
 from metering.ledger.notes.access import Role, ShownProducer
 from metering.ledger.notes.reconciliation import SILENCE_S, Ruling, RulingKind, SourceFigures, SourceState
-from metering.reports.answer import Answer, Column
+from metering.reports.answer import Answer, ListedRows, copied, integer, prose, timed
 from metering.reports.operators.sources_answer import intervals
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, MINUTE_S
@@ -292,14 +291,13 @@ def _now_s(region: RegionConnection) -> int:
 
 sources_app = typer.Typer()
 
-_RULING_COLUMNS = (
-    Column(name="source_id", text="copied"),
-    Column(name="ruling", text="copied"),
-    Column(name="numbers", text="copied", about="that it is about"),
-    Column(name="missing", kind="integer", about="of them, that never came"),
-    Column(name="gaps", text="prose", about="those numbers"),
-    Column(name="by", text="copied"),
-    Column(name="at", kind="time"),
+_RULING = ListedRows(
+    copied("source_id", "ruling"),
+    copied("numbers", about="that it is about"),
+    integer("missing", about="of them, that never came"),
+    prose("gaps", about="those numbers"),
+    copied("by"),
+    timed("at"),
 )
 _NUMBERS = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
 
@@ -413,16 +411,7 @@ def _rule(session: Session, source: str, kind: RulingKind, numbers: tuple[int, i
         )
         region.items.put(Put(table=Table.LEDGER, item=ruling.to_item()))
         done.result = f"{missing} missing numbers are no gap any more"
-    row: dict[str, str | int | bool | None] = {
-        "source_id": source,
-        "ruling": kind.value,
-        "numbers": chosen,
-        "missing": missing,
-        "gaps": intervals(touched),
-        "by": ruling.by,
-        "at": rfc3339(at_ms // 1000),
-    }
-    session.write(Answer(columns=_RULING_COLUMNS, rows=[row], document=row))
+    session.write(_RULING.one((source, kind, chosen, missing, intervals(touched), ruling.by, at_ms // 1000)))
     say("The reconciler applies this at its next tick. To apply it now: metering reconcile")
 
 

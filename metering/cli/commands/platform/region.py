@@ -27,8 +27,7 @@ from metering.cli.stages import (
 from metering.errors import OperationFailedError, SettingsError
 from metering.fleet.ports import LAST_SILENT_VERSION, TOOLKIT_STACK, StackStatus
 from metering.fleet.regions import Answered, Phase, RegionState
-from metering.hours import rfc3339
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, ListedRows, RowType, copied, flag, integer, prose, timed
 from metering.version import package_version
 
 if TYPE_CHECKING:
@@ -37,26 +36,26 @@ if TYPE_CHECKING:
     from metering.wiring.fleet import Fleet
 
 
-STATE_COLUMNS = (
-    Column(name="region", text="copied", priority=KEEP),
-    Column(name="state", text="copied", priority=KEEP),
-    Column(name="step", text="copied"),
-    Column(name="reason", text="prose"),
-    Column(name="next", title="next run", text="prose"),
-    Column(name="left_out", title="without", text="prose", priority=ROOMY + 1),
-    Column(name="architecture", text="copied", priority=ROOMY + 3),
-    Column(name="listed", kind="flag", priority=ROOMY + 3, about="by the account API"),
-    Column(name="attempts", kind="integer", priority=ROOMY + 2, about="of its step"),
-    Column(name="updated", kind="time", priority=ROOMY + 1),
+_STATES: RowType[RegionState] = RowType(
+    copied("region", priority=KEEP),
+    copied("state", of=lambda it: it.phase, priority=KEEP),
+    copied("step", of=lambda it: it.step or ""),
+    prose("reason"),
+    prose("next", of=lambda it: it.advice, title="next run"),
+    prose("left_out", title="without", priority=ROOMY + 1),
+    copied("architecture", priority=ROOMY + 3),
+    flag("listed", priority=ROOMY + 3, about="by the account API"),
+    integer("attempts", priority=ROOMY + 2, about="of its step"),
+    timed("updated", of=lambda it: it.updated_s or None, priority=ROOMY + 1),
 )
-DEPLOYED_COLUMNS = (
-    Column(name="stacks", text="prose", priority=ROOMY),
-    Column(name="drift", text="prose", priority=ROOMY + 1),
-    Column(name="pagers", kind="integer", about="confirmed subscriptions of the page topic"),
-    Column(name="version", text="copied"),
-    Column(name="data_format", title="format", kind="integer", priority=ROOMY + 2),
-    Column(name="commit", text="copied", priority=ROOMY + 2),
-    Column(name="rehearsal", kind="flag", priority=ROOMY + 3, about="of a stage of an account, on an emulator"),
+_DEPLOYED = ListedRows(
+    prose("stacks", priority=ROOMY),
+    prose("drift", priority=ROOMY + 1),
+    integer("pagers", about="confirmed subscriptions of the page topic"),
+    copied("version"),
+    integer("data_format", title="format", priority=ROOMY + 2),
+    copied("commit", priority=ROOMY + 2),
+    flag("rehearsal", priority=ROOMY + 3, about="of a stage of an account, on an emulator"),
 )
 
 
@@ -164,27 +163,16 @@ def ended(states: Sequence[RegionState]) -> str:
 
 def states_answer(states: Sequence[RegionState]) -> Answer:
     """The states as a table."""
-    return Answer(columns=STATE_COLUMNS, rows=[state_row(state) for state in states])
+    return _STATES.answer(states)
 
 
 def state_row(state: RegionState) -> dict[str, Cell]:
     """One row of that table."""
-    return {
-        "region": state.region,
-        "state": state.phase.value,
-        "step": "" if state.step is None else state.step.value,
-        "reason": state.reason,
-        "next": state.advice,
-        "left_out": ", ".join(state.left_out),
-        "architecture": state.architecture,
-        "listed": state.listed,
-        "attempts": state.attempts,
-        "updated": rfc3339(state.updated_s) if state.updated_s else None,
-    }
+    return _STATES.row(state)
 
 
 def deployed_row(fleet: Fleet, state: RegionState, *, detect: bool) -> dict[str, Cell]:
-    """The cells of `DEPLOYED_COLUMNS`; a region without a state says what is wrong with its stacks.
+    """The cells of stacks; a region without a state says what is wrong with its stacks.
 
     Args:
         fleet: The stage's regions.
@@ -285,17 +273,13 @@ def _write_plan(session: Session, options: SettingsOptions, *, redeploy: bool) -
     found = fleet.manager.plan(redeploy=redeploy)
     tell_changes(fleet, [name for wave in found.waves for name in wave])
     planned = {name for wave in found.waves for name in wave}
-    rows: list[dict[str, Cell]] = [
-        {"region": name, "wave": number, "plan": "build"} for number, wave in enumerate(found.waves, 1) for name in wave
+    lines: list[tuple[str, int | None, str]] = [
+        (name, number, "build") for number, wave in enumerate(found.waves, 1) for name in wave
     ]
-    rows += [{"region": name, "wave": None, "plan": "ready"} for name in found.ready if name not in planned]
-    rows += [{"region": name, "wave": None, "plan": why} for name, why in sorted(found.skipped.items())]
-    columns = (
-        Column(name="region", text="copied", priority=KEEP),
-        Column(name="wave", kind="integer"),
-        Column(name="plan", text="prose", priority=KEEP),
-    )
-    session.write(Answer(columns=columns, rows=rows, empty="No region is known."))
+    lines += [(name, None, "ready") for name in found.ready if name not in planned]
+    lines += [(name, None, why) for name, why in sorted(found.skipped.items())]
+    table = ListedRows(copied("region", priority=KEEP), integer("wave"), prose("plan", priority=KEEP))
+    session.write(table.answer(lines, empty="No region is known."))
 
 
 @command(
@@ -408,7 +392,7 @@ def status(
         session.write(_findings_answer(states))
         return
     rows = [{**state_row(state), **deployed_row(fleet, state, detect=drift)} for state in states]
-    session.write(Answer(columns=(*STATE_COLUMNS, *DEPLOYED_COLUMNS), rows=rows))
+    session.write(Answer(columns=(*_STATES.columns, *_DEPLOYED.columns), rows=rows))
     for state, row in zip(states, rows, strict=True):
         if row["pagers"] == 0 and state.phase is not Phase.REMOVED:
             say(f"{row['region']}: the page topic has no confirmed subscription, so alarms page no one.", "yellow")
@@ -449,15 +433,10 @@ def _refuse_in_vain(name: str, options: SettingsOptions) -> None:
 
 
 def _findings_answer(states: list[RegionState]) -> Answer:
-    rows: list[dict[str, Cell]] = [
-        {"region": s.region, "check": f.check, "answer": f.answered.value, "detail": f.detail}
-        for s in states
-        for f in sorted(s.findings, key=lambda each: (each.answered is Answered.PASSED, each.check))
+    lines = [
+        (state.region, each.check, each.answered, each.detail)
+        for state in states
+        for each in sorted(state.findings, key=lambda each: (each.answered is Answered.PASSED, each.check))
     ]
-    columns = (
-        Column(name="region", text="copied", priority=KEEP),
-        Column(name="check", text="copied", priority=KEEP),
-        Column(name="answer", text="copied", priority=KEEP),
-        Column(name="detail", text="prose"),
-    )
-    return Answer(columns=columns, rows=rows, empty="No findings: the preflight checks did not run.")
+    table = ListedRows(copied("region", "check", "answer", priority=KEEP), prose("detail"))
+    return table.answer(lines, empty="No findings: the preflight checks did not run.")

@@ -22,13 +22,13 @@ from metering.cli.stages import (
     settings_explained,
     settings_file,
 )
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.answer import KEEP, ROOMY, Json, ListedRows, RowType, copied, integer, prose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from metering.fleet.settings.file import SettingField
     from metering.fleet.settings.layers import Planned
-    from metering.fleet.settings.regions import Difference
     from metering.wiring.fleet import Fleet
 
 settings = typer.Typer(
@@ -36,8 +36,12 @@ settings = typer.Typer(
     no_args_is_help=True,
 )
 
-_SETTING = Column(name="setting", text="copied", priority=KEEP)
-_BY = Column(name="by", text="copied", about="what the value comes from")
+_SHOWN = ListedRows(
+    copied("region", "setting", "value", priority=KEEP), copied("by", about="what the value comes from")
+)
+_DIFFERENCES = ListedRows(
+    copied("region", "setting", "deployed", "next", priority=KEEP), copied("by", about="what the value comes from")
+)
 
 _SHOW_EXAMPLES = """Examples:
 
@@ -64,23 +68,16 @@ def show(
     if toml or as_set:
         _write_text(session, fleet, found, toml=toml)
         return
-    rows: list[dict[str, Cell]] = [
-        {"region": region, "setting": name, "value": _text(value), "by": _source(each, name)}
+    rows = [
+        (region, name, _text(value), _source(each, name))
         for region, each in found.items()
         for name, value in each.config.effective().items()
         if everything or each.source(name) != "default"
     ]
-    columns = (
-        Column(name="region", text="copied", priority=KEEP),
-        _SETTING,
-        Column(name="value", text="copied", priority=KEEP),
-        _BY,
-    )
     bases: dict[str, Json] = {region: each.given.like for region, each in found.items()}
     session.write(
-        Answer(
-            columns=columns,
-            rows=rows,
+        _SHOWN.answer(
+            rows,
             meta={"stage": session.stage, "like": bases},
             empty="Every setting has its default. Show them: metering settings show --all",
         )
@@ -99,21 +96,14 @@ def diff(
     from metering.fleet.settings.regions import consequences, differences
 
     fleet = deploying_fleet(session, options=SettingsOptions.of(given, unset, file))
-    rows: list[dict[str, Cell]] = []
+    rows: list[tuple[str, str, str, str, str]] = []
     for region, current in _deployed(fleet, _regions(session, fleet)).items():
         with settings_explained():
             found = differences(current, fleet.settings.of(region))
-        rows += [{"region": region, **_row(each)} for each in found]
+        rows += [(region, each.name, _text(each.before), _text(each.after), each.by) for each in found]
         for note in consequences(found):
             say(f"{region}: {note}.", "yellow")
-    columns = (
-        Column(name="region", text="copied", priority=KEEP),
-        _SETTING,
-        Column(name="deployed", text="copied", priority=KEEP),
-        Column(name="next", text="copied", priority=KEEP),
-        _BY,
-    )
-    session.write(Answer(columns=columns, rows=rows, meta={"stage": session.stage}, empty="Nothing differs."))
+    session.write(_DIFFERENCES.answer(rows, meta={"stage": session.stage}, empty="Nothing differs."))
     if rows and check:
         raise typer.Exit(1)
 
@@ -138,19 +128,11 @@ def validate(
         say(sentence(problem), "red")
     if problems:
         raise WrongUsageError(f"{found.path} has {len(problems)} problem{'s' if len(problems) > 1 else ''}.", ADVICE)
-    tables = [(stage, table) for stage in found.stages if (table := found.table(stage)) is not None]
-    rows: list[dict[str, Cell]] = [
-        {"stage": stage, "like": table.like, "settings": len(table.values)} for stage, table in tables
-    ]
-    columns = (
-        Column(name="stage", text="copied", priority=KEEP),
-        Column(name="like", text="copied", priority=KEEP),
-        Column(name="settings", kind="integer", priority=KEEP),
-    )
+    tables = [(stage, given) for stage in found.stages if (given := found.table(stage)) is not None]
+    table = ListedRows(copied("stage", "like", priority=KEEP), integer("settings", priority=KEEP))
     session.write(
-        Answer(
-            columns=columns,
-            rows=rows,
+        table.answer(
+            [(stage, given.like, len(given.values)) for stage, given in tables],
             meta={"file": str(found.path)},
             title=f"Stages of {found.path}, without a problem",
             empty=f"{found.path} has no stage.",
@@ -163,17 +145,13 @@ def fields(session: Session) -> None:
     """List every setting: its name, what it may be, its default and its meaning."""
     from metering.fleet.settings.file import setting_fields
 
-    rows: list[dict[str, Cell]] = [
-        {"setting": each.name, "kind": each.kind, "default": _text(each.default), "meaning": each.meaning}
-        for each in setting_fields()
-    ]
-    columns = (
-        _SETTING,
-        Column(name="kind", text="prose", priority=ROOMY),
-        Column(name="default", text="copied"),
-        Column(name="meaning", text="prose", priority=KEEP),
+    table: RowType[SettingField] = RowType(
+        copied("setting", of=lambda it: it.name, priority=KEEP),
+        prose("kind", priority=ROOMY),
+        copied("default", of=lambda it: _text(it.default)),
+        prose("meaning", priority=KEEP),
     )
-    session.write(Answer(columns=columns, rows=rows))
+    session.write(table.answer(setting_fields()))
 
 
 def _regions(session: Session, fleet: Fleet) -> list[str]:
@@ -222,10 +200,6 @@ def _write_text(session: Session, fleet: Fleet, found: dict[str, Planned], *, to
 def _source(each: Planned, name: str) -> str:
     source = each.source(name)
     return f"base {each.given.like}" if source == "base" else source
-
-
-def _row(each: Difference) -> dict[str, Cell]:
-    return {"setting": each.name, "deployed": _text(each.before), "next": _text(each.after), "by": each.by}
 
 
 def _text(value: object) -> str:
