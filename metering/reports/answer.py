@@ -154,7 +154,7 @@ class Form:
 
 short, copied, prose, number = Form(), Form(text="copied"), Form(text="prose"), Form(text="number")
 integer, ordinal, flag = Form(kind="integer"), Form(kind="integer", text="copied"), Form(kind="flag")
-size, exact, money, timed = Form(kind="bytes"), Form(kind="bytes", sized=False), Form(kind="money"), Form(kind="time")
+sized, exact, money, timed = Form(kind="bytes"), Form(kind="bytes", sized=False), Form(kind="money"), Form(kind="time")
 
 
 class Beside(TypedDict, total=False):
@@ -164,6 +164,7 @@ class Beside(TypedDict, total=False):
     meta: Mapping[str, Json]
     title: str
     footer: tuple[str, ...]
+    others: Mapping[str, Cell] | None
     empty: str
     commands: tuple[str, ...]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from metering.hours import parse_hour, rfc3339
 from metering.onramps.bill_lines import LineKey, Wanted
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Json, RowType, copied, exact, money
 from metering.reports.query import UsageQuery
 from metering.reports.source import ReportSource, report_rows
 from metering.units import exact_and_size
@@ -159,9 +159,8 @@ class Asked:
 def comparison_answer(found: Comparison, bill: Bill, asked: Asked) -> Answer:
     """Put a comparison into the form of all answers."""
     rows, others = _cut(found.rows, asked.top)
-    return Answer(
-        columns=_columns(asked),
-        rows=[_row(row, asked) for row in rows],
+    return _columns(asked).answer(
+        rows,
         meta=_meta(found, bill, asked, rows_total=len(found.rows)),
         title="Billed and metered",
         footer=tuple(_footer(found, bill)),
@@ -170,28 +169,16 @@ def comparison_answer(found: Comparison, bill: Bill, asked: Asked) -> Answer:
     )
 
 
-def _columns(asked: Asked) -> tuple[Column, ...]:
-    return (
-        Column(name="account_id", title="account", text="copied", priority=KEEP),
-        Column(name="usage_type", title="usage type", text="copied", priority=KEEP),
-        Column(name=asked.wanted.by, text="copied", priority=KEEP),
-        Column(name="billed_bytes", kind="bytes", title="billed", priority=ROOMY, sized=False),
-        Column(name="metered_bytes", kind="bytes", title="metered", priority=ROOMY, sized=False),
-        Column(name="difference_bytes", kind="bytes", title="difference", priority=KEEP, sized=False),
-        Column(name="difference_percent", kind="money", title="percent", about="of what was billed"),
+def _columns(asked: Asked) -> RowType[ComparedRow]:
+    return RowType(
+        copied("account_id", of=lambda it: it.key.account_id, title="account", priority=KEEP),
+        copied("usage_type", of=lambda it: it.key.usage_type, title="usage type", priority=KEEP),
+        copied(asked.wanted.by, of=lambda it: it.key.period, priority=KEEP),
+        exact("billed_bytes", of=lambda it: it.billed, title="billed", priority=ROOMY),
+        exact("metered_bytes", of=lambda it: it.metered, title="metered", priority=ROOMY),
+        exact("difference_bytes", of=lambda it: it.difference, title="difference", priority=KEEP),
+        money("difference_percent", of=lambda it: it.percent, title="percent", about="of what was billed"),
     )
-
-
-def _row(row: ComparedRow, asked: Asked) -> dict[str, Cell]:
-    return {
-        "account_id": row.key.account_id,
-        "usage_type": row.key.usage_type,
-        asked.wanted.by: row.key.period,
-        "billed_bytes": row.billed,
-        "metered_bytes": row.metered,
-        "difference_bytes": row.difference,
-        "difference_percent": row.percent,
-    }
 
 
 def _cut(rows: Sequence[ComparedRow], top: int | None) -> tuple[Sequence[ComparedRow], Sequence[ComparedRow]]:

@@ -22,7 +22,7 @@ from metering.reports.answer import (
     number,
     prose,
     short,
-    size,
+    sized,
 )
 from metering.units import DAY_S, exact_and_size
 
@@ -203,8 +203,8 @@ _ANOMALIES: RowType[Anomaly] = RowType(
     short("service", of=lambda it: it.kind.service),
     copied("from", of=lambda it: it.kind.from_location, priority=ROOMY),
     copied("to", of=lambda it: it.kind.to_location, priority=ROOMY),
-    size("bytes", priority=KEEP),
-    size("usual_bytes", of=lambda it: it.expected, title="usual"),
+    sized("bytes", priority=KEEP),
+    sized("usual_bytes", of=lambda it: it.expected, title="usual"),
     number("above_usd", of=lambda it: usd_text(rounded(it.excess)), title="above, USD at list price"),
     integer("weeks", priority=ROOMY),
 )

@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, cast
 from metering.billing.invoices.document import AccountDetail, Invoice, InvoiceLine, Unbilled, invoice_value
 from metering.billing.money import exact_text, quantity_of, usd_text
 from metering.hours import hour_label
-from metering.reports.answer import KEEP, ROOMY, USUAL, Answer, Cell, Column, Json
+from metering.reports.answer import (
+    KEEP,
+    ROOMY,
+    Answer,
+    Cell,
+    Json,
+    RowType,
+    copied,
+    integer,
+    money,
+    number,
+    prose,
+    short,
+    sized,
+)
 from metering.reports.page import STYLE, Markup, lines, tag, text, words
 from metering.units import SIZE_BASE, exact_and_size, size_text
 
@@ -21,37 +35,48 @@ if TYPE_CHECKING:
 _CENTS = 2
 _TOLD = 8
 
-LINE_COLUMNS = (
-    Column(name="month", priority=USUAL, about="month of use"),
-    Column(name="region", priority=KEEP),
-    Column(name="rate_code", text="copied", priority=ROOMY),
-    Column(name="usage_types", text="prose", priority=USUAL),
-    Column(name="bytes", kind="bytes", priority=USUAL),
-    Column(name="price_usd", title="USD a GB", text="number", priority=USUAL),
-    Column(name="usd", kind="money", title="USD", priority=KEEP),
-    Column(name="exact_usd", title="exact USD", text="number", priority=ROOMY + 1),
+
+def prices_text(line: InvoiceLine) -> str:
+    """The prices of a line, such as `0.09`, or `0.09, 0.08` where it has two."""
+    return ", ".join(dict.fromkeys(price_text(part.price) for part in line.parts))
+
+
+def price_text(price: int) -> str:
+    """A price of a GB, such as `0.09`."""
+    whole, _, part = usd_text(price).rstrip("0").partition(".")
+    return f"{whole}.{part:<02}"
+
+
+_LINES: RowType[InvoiceLine] = RowType(
+    short("month", about="month of use"),
+    short("region", priority=KEEP),
+    copied("rate_code", priority=ROOMY),
+    prose("usage_types"),
+    sized("bytes"),
+    number("price_usd", of=prices_text, title="USD a GB"),
+    money("usd", of=lambda it: _usd(it.cents), title="USD", priority=KEEP),
+    number("exact_usd", of=lambda it: exact_text(it.exact), title="exact USD", priority=ROOMY + 1),
 )
-DOCUMENT_COLUMNS = (
-    Column(name="id", text="copied", priority=KEEP),
-    Column(name="kind", priority=USUAL),
-    Column(name="payer", text="copied", priority=ROOMY),
-    Column(name="name", priority=ROOMY),
-    Column(name="month", priority=ROOMY),
-    Column(name="billing_month", title="booked in", priority=ROOMY),
-    Column(name="lines", kind="integer", priority=ROOMY),
-    Column(name="usd", kind="money", title="USD", priority=KEEP),
-    Column(name="exact_usd", title="exact USD", text="number", priority=ROOMY + 1),
-    Column(name="unrated_bytes", kind="bytes", priority=ROOMY + 1),
-    Column(name="unpriced_bytes", kind="bytes", priority=ROOMY + 1),
-    Column(name="state", text="copied", priority=KEEP),
+_DOCUMENTS: RowType[tuple[Invoice, str]] = RowType(
+    copied("id", of=lambda it: it[0].id, priority=KEEP),
+    short("kind", of=lambda it: it[0].kind),
+    copied("payer", of=lambda it: it[0].payer_id, priority=ROOMY),
+    short("name", of=lambda it: it[0].payer_name, priority=ROOMY),
+    short("month", of=lambda it: it[0].month, priority=ROOMY),
+    short("billing_month", of=lambda it: it[0].billing_month, title="booked in", priority=ROOMY),
+    integer("lines", of=lambda it: len(it[0].all_lines), priority=ROOMY),
+    money("usd", of=lambda it: _usd(it[0].cents), title="USD", priority=KEEP),
+    number("exact_usd", of=lambda it: exact_text(it[0].exact), title="exact USD", priority=ROOMY + 1),
+    sized("unrated_bytes", of=lambda it: sum(each.bytes for each in it[0].unrated), priority=ROOMY + 1),
+    sized("unpriced_bytes", of=lambda it: sum(each.bytes for each in it[0].unpriced), priority=ROOMY + 1),
+    copied("state", of=lambda it: it[1], priority=KEEP),
 )
 
 
 def invoice_answer(invoice: Invoice) -> Answer:
     """One document: a row for each line, and in JSON the document itself."""
-    return Answer(
-        columns=LINE_COLUMNS,
-        rows=[_line(line) for line in invoice.all_lines],
+    return _LINES.answer(
+        invoice.all_lines,
         document=cast("Mapping[str, Json]", invoice_value(invoice)),
         title=title_of(invoice),
         footer=tuple(footer_of(invoice)),
@@ -65,14 +90,14 @@ def documents_answer(states: Iterable[tuple[Invoice, str]], *, title: str, more:
     cents = exact = 0
     unbilled: dict[str, Counter[str]] = {"unrated": Counter(), "unpriced": Counter()}
     for invoice, state in states:
-        rows.append(_document(invoice, state))
+        rows.append(_DOCUMENTS.row((invoice, state)))
         cents, exact = cents + invoice.cents, exact + invoice.exact
         for name, found in (("unrated", invoice.unrated), ("unpriced", invoice.unpriced)):
             for each in found:
                 unbilled[name][f"{each.service} {each.usage_type}"] += each.bytes
     total = usd_text(cents, decimals=_CENTS)
     return Answer(
-        columns=DOCUMENT_COLUMNS,
+        columns=_DOCUMENTS.columns,
         rows=rows,
         meta={"documents": len(rows), "total_usd": total, "exact_usd": exact_text(exact)},
         title=title,
@@ -150,51 +175,10 @@ def _without_price(what: str, found: Sequence[Unbilled]) -> Iterator[str]:
     yield f"{what}: {exact_and_size(sum(each.bytes for each in found))} ({'; '.join(named)}{more})."
 
 
-def _line(line: InvoiceLine) -> dict[str, Cell]:
-    return {
-        "month": line.month,
-        "region": line.region,
-        "rate_code": line.rate_code,
-        "usage_types": ", ".join(line.usage_types),
-        "bytes": line.bytes,
-        "price_usd": prices_text(line),
-        "usd": _usd(line.cents),
-        "exact_usd": exact_text(line.exact),
-    }
-
-
 def _new_for_old(line: InvoiceLine) -> str:
     """What a line of a credit note gives bytes at, and what it takes them back at; empty if it does not do both."""
     new, old = ([price_text(part.price) for part in line.parts if (part.bytes > 0) is given] for given in (True, False))
     return f"{' and '.join(new)} instead of {' and '.join(old)}" if new and old else ""
-
-
-def prices_text(line: InvoiceLine) -> str:
-    """The prices of a line, such as `0.09`, or `0.09, 0.08` where it has two."""
-    return ", ".join(dict.fromkeys(price_text(part.price) for part in line.parts))
-
-
-def price_text(price: int) -> str:
-    """A price of a GB, such as `0.09`."""
-    whole, _, part = usd_text(price).rstrip("0").partition(".")
-    return f"{whole}.{part:<02}"
-
-
-def _document(invoice: Invoice, state: str) -> dict[str, Cell]:
-    return {
-        "id": invoice.id,
-        "kind": invoice.kind,
-        "payer": invoice.payer_id,
-        "name": invoice.payer_name,
-        "month": invoice.month,
-        "billing_month": invoice.billing_month,
-        "lines": len(invoice.all_lines),
-        "usd": _usd(invoice.cents),
-        "exact_usd": exact_text(invoice.exact),
-        "unrated_bytes": sum(each.bytes for each in invoice.unrated),
-        "unpriced_bytes": sum(each.bytes for each in invoice.unpriced),
-        "state": state,
-    }
 
 
 def _usd(cents: int) -> Decimal:

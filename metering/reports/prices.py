@@ -24,7 +24,7 @@ from metering.reports.answer import (
     integer,
     number,
     prose,
-    size,
+    sized,
     timed,
 )
 from metering.units import exact_and_size
@@ -212,7 +212,7 @@ _COVERAGE: Fields[Covered] = (
     *copied("state", priority=KEEP),
     *copied("service", of=lambda it: it.used.sold.service, priority=KEEP),
     *copied("usage_type", of=lambda it: it.used.sold.usage_type, priority=KEEP),
-    *size("bytes", of=lambda it: it.used.bytes, priority=KEEP),
+    *sized("bytes", of=lambda it: it.used.bytes, priority=KEEP),
     *prose("why", of=lambda it: it.why or None, priority=KEEP),
     *copied("sku", of=lambda it: it.sku or None),
 )

@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from metering.hours import hour_label, rfc3339
 from metering.onramps.context.document import Authorities, Context
 from metering.onramps.ingest.outcomes import VERDICTS, FileOutcome, RunTotals, advice_of
 from metering.onramps.reading import OUTCOMES, Balance
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.answer import (
+    KEEP,
+    ROOMY,
+    Answer,
+    Fields,
+    Json,
+    ListedRows,
+    RowType,
+    copied,
+    exact,
+    flag,
+    integer,
+    number,
+    prose,
+    sized,
+    timed,
+)
 from metering.units import counted, exact_and_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from metering.onramps.ingest.trial import Overlap
 
 
+T = TypeVar("T")
 _BYTES = ("stated_bytes", "metered_bytes", "rejected_bytes", "shadowed_bytes", "refused_bytes")
 # Causes that a sentence names.
 _MOST_CAUSES = 3
-_COLUMNS = (
-    Column(name="usage_type", text="copied", priority=KEEP),
-    Column(name="unclassified_because", title="unclassified because", text="copied", priority=KEEP),
-    Column(name="bytes", kind="bytes", priority=KEEP),
-    Column(name="share", text="number", about="of the metered bytes"),
-    Column(name="lines", kind="integer", priority=ROOMY),
+_USAGE = ListedRows(
+    copied("usage_type", priority=KEEP),
+    copied("unclassified_because", title="unclassified because", priority=KEEP),
+    sized("bytes", priority=KEEP),
+    number("share", about="of the metered bytes"),
+    integer("lines", priority=ROOMY),
 )
-_FILE_COLUMNS = (
-    Column(name="file", text="copied", priority=KEEP),
-    Column(name="verdict", text="copied", priority=KEEP),
-    Column(name="kind", text="copied", priority=ROOMY + 1),
-    Column(name="lines", kind="integer", priority=KEEP),
-    *(Column(name=name, kind="integer", priority=ROOMY) for name in OUTCOMES),
-    Column(name="stated_bytes", kind="bytes", sized=False, priority=ROOMY),
-    Column(name="metered_bytes", kind="bytes", sized=False),
-    *(Column(name=name, kind="bytes", sized=False, priority=ROOMY + 1) for name in _BYTES[2:]),
-    Column(name="problem", text="prose", priority=ROOMY),
+_FILES = ListedRows(
+    copied("file", "verdict", priority=KEEP),
+    copied("kind", priority=ROOMY + 1),
+    integer("lines", priority=KEEP),
+    integer(*OUTCOMES, priority=ROOMY),
+    exact("stated_bytes", priority=ROOMY),
+    exact("metered_bytes"),
+    exact(*_BYTES[2:], priority=ROOMY + 1),
+    prose("problem", priority=ROOMY),
 )
 
 
@@ -51,9 +67,8 @@ def totals_answer(totals: RunTotals, *, dry_run: bool, with_context: bool, overl
         overlap: Traffic that two flow logs see; None if a context has judged that.
     """
     rows = _rows(totals)
-    return Answer(
-        columns=_COLUMNS,
-        rows=rows,
+    return _USAGE.answer(
+        rows,
         document={
             "dry_run": dry_run,
             **_document(totals, rows, told=hint(totals, with_context=with_context, dry_run=dry_run)),
@@ -67,28 +82,21 @@ def totals_answer(totals: RunTotals, *, dry_run: bool, with_context: bool, overl
 
 def files_answer(outcomes: Sequence[FileOutcome], totals: RunTotals, *, dry_run: bool = False) -> Answer:
     """What became of each file: one row a file, whose lines and bytes add up."""
-    return Answer(
-        columns=_FILE_COLUMNS,
-        rows=[_file_row(outcome) for outcome in outcomes],
+    return _FILES.answer(
+        [_of_file(outcome) for outcome in outcomes],
         meta={"files": _files(totals), "balance": _balance(totals.balance)},
         empty="There were no files.",
         footer=tuple(_footer(totals, dry_run=dry_run)),
     )
 
 
-def _rows(totals: RunTotals) -> list[dict[str, Cell]]:
+def _rows(totals: RunTotals) -> list[tuple[str, str, int, str, int]]:
     sums: dict[tuple[str, str], tuple[int, int]] = {}
     for (usage_type, _, reason), (lines, size) in totals.metered.items():
         before = sums.get((usage_type, reason), (0, 0))
         sums[usage_type, reason] = (before[0] + lines, before[1] + size)
     return [
-        {
-            "usage_type": usage_type,
-            "unclassified_because": reason,
-            "bytes": size,
-            "share": percent(size, totals.balance.metered_bytes),
-            "lines": lines,
-        }
+        (usage_type, reason, size, percent(size, totals.balance.metered_bytes), lines)
         for (usage_type, reason), (lines, size) in sorted(sums.items())
     ]
 
@@ -205,23 +213,14 @@ def _others(totals: RunTotals) -> str:
     )
 
 
-def _document(totals: RunTotals, rows: Sequence[Mapping[str, Cell]], *, told: str) -> dict[str, Json]:
+def _document(totals: RunTotals, rows: Iterable[Sequence[object]], *, told: str) -> dict[str, Json]:
     reasons = unclassified(totals)
     size = sum(each for _, each in reasons.values())
     return {
         "files": _files(totals),
         "stored_bytes": str(totals.stored_bytes),
         "balance": _balance(totals.balance),
-        "rows": [
-            {
-                "usage_type": str(row["usage_type"]),
-                "unclassified_because": str(row["unclassified_because"]),
-                "bytes": str(row["bytes"]),
-                "share": str(row["share"]),
-                "lines": int(str(row["lines"])),
-            }
-            for row in rows
-        ],
+        "rows": [{**_USAGE.document(row), "bytes": str(row[2])} for row in rows],
         "unclassified": {
             "bytes": str(size),
             "share": percent(size, totals.balance.metered_bytes),
@@ -260,79 +259,68 @@ def _balance(balance: Balance) -> dict[str, Json]:
     return {**lines, **{name: str(getattr(balance, name)) for name in _BYTES}, "holds": balance.holds}
 
 
-def _file_row(outcome: FileOutcome) -> dict[str, Cell]:
-    counts: dict[str, Cell] = {name: getattr(outcome.balance, name) for name in ("lines", *OUTCOMES, *_BYTES)}
+def _of_file(outcome: FileOutcome) -> tuple[str | int, ...]:
+    counts = [getattr(outcome.balance, name) for name in ("lines", *OUTCOMES, *_BYTES)]
     problem = "" if outcome.problem is None else f"{outcome.problem[0]}: {outcome.problem[1]}"
-    return {"file": outcome.place, "verdict": outcome.verdict, "kind": outcome.kind, **counts, "problem": problem}
+    return (outcome.place, outcome.verdict, outcome.kind, *counts, problem)
 
 
-_EFFECTIVE = Column(name="effective", kind="time", priority=KEEP, about="the hour from which it holds")
-_NAME = Column(name="context", text="copied", priority=KEEP, about="SHA-256 of its JSON")
-_LIST = (_EFFECTIVE, _NAME)
-_SHOWN = (
-    _EFFECTIVE,
-    _NAME,
-    Column(name="accounts", text="prose", about="that were captured"),
-    Column(name="places", text="prose", about="account and region of each capture"),
-    Column(name="vpcs", kind="integer"),
-    Column(name="subnets", kind="integer"),
-    Column(name="interfaces", kind="integer"),
-    Column(name="kinds", text="prose", about="what interfaces belong to"),
-    Column(name="public_addresses", kind="integer"),
-    Column(name="peerings", kind="integer"),
-    Column(name="transit_vpcs", kind="integer", about="VPCs with a transit gateway"),
-    Column(name="transit_attachments", kind="integer", about="of transit gateways, whose types are known"),
-    Column(name="metering_policies", kind="integer", about="of transit gateways; none if nobody could ask for them"),
-    Column(name="flow_logs", kind="integer"),
-    Column(name="overlaps", text="prose", about="flow logs that count, and those that see the same and do not"),
-    Column(name="address_ranges", kind="integer", about="prefixes of AWS; without them the internet is unclassified"),
-    Column(name="buckets", kind="integer", about="whose region is known"),
-    Column(name="notes", text="prose", priority=ROOMY, about="what was left out"),
+def _count(name: str, members: str = "", *, about: str = "") -> Fields[Context]:
+    return integer(name, of=lambda it: len(getattr(it, members or name)), about=about)
+
+
+def _kinds(context: Context) -> list[str]:
+    return [f"{count} {kind}" for kind, count in sorted(Counter(each.kind for each in context.interfaces).items())]
+
+
+def _overlaps(context: Context) -> str:
+    found = Authorities(context).overlaps(context.effective_s)
+    return "; ".join(f"{each.authority} before {', '.join(each.shadowed)}" for each in found)
+
+
+def _named(effective_s: Callable[[T], int], sha256: Callable[[T], str]) -> Fields[T]:
+    return (
+        *timed("effective", of=effective_s, priority=KEEP, about="the hour from which it holds"),
+        *copied("context", of=sha256, priority=KEEP, about="SHA-256 of its JSON"),
+    )
+
+
+_NAMES: RowType[tuple[int, str]] = RowType(_named(lambda it: it[0], lambda it: it[1]))
+_NAMED: Fields[Context] = _named(lambda it: it.effective_s, lambda it: it.sha256)
+_KNOWN: Fields[Context] = (
+    *prose("accounts", of=lambda it: sorted(it.accounts), about="that were captured"),
+    *prose("places", of=lambda it: list(map("/".join, it.places)), about="account and region of each capture"),
+    *_count("vpcs"),
+    *_count("subnets"),
+    *_count("interfaces"),
+    *prose("kinds", of=_kinds, about="what interfaces belong to"),
+    *_count("public_addresses"),
+    *_count("peerings"),
+    *_count("transit_vpcs", about="VPCs with a transit gateway"),
+    *_count("transit_attachments", "attachments", about="of transit gateways, whose types are known"),
+    *integer(
+        "metering_policies",
+        of=lambda it: len(it.metering_policies) if it.policy_places else None,
+        about="of transit gateways; none if nobody could ask for them",
+    ),
+    *_count("flow_logs"),
+    *prose("overlaps", of=_overlaps, about="flow logs that count, and those that see the same and do not"),
+    *_count("address_ranges", "prefixes", about="prefixes of AWS; without them the internet is unclassified"),
+    *_count("buckets", about="whose region is known"),
+    *prose("notes", of=lambda it: "; ".join(it.notes), priority=ROOMY, about="what was left out"),
 )
-_CAPTURED = (_EFFECTIVE, _NAME, Column(name="kept", kind="flag"), *_SHOWN[2:])
 
 
 def contexts_answer(names: Iterable[tuple[int, str]]) -> Answer:
     """Kept contexts, the newest first."""
-    rows: list[dict[str, Cell]] = [
-        {"effective": rfc3339(effective_s), "context": sha256} for effective_s, sha256 in sorted(names, reverse=True)
-    ]
-    return Answer(columns=_LIST, rows=rows, empty="No context is kept.")
+    return _NAMES.answer(sorted(names, reverse=True), empty="No context is kept.")
 
 
 def context_answer(context: Context) -> Answer:
     """What a context knows."""
-    row = _row(context)
-    return Answer(columns=_SHOWN, rows=[row], document={**row})
+    return RowType(_NAMED, _KNOWN).one(context)
 
 
 def captured_answer(context: Context, *, kept: bool) -> Answer:
     """What was captured; `kept` says whether it is a new one."""
-    row = _row(context) | {"kept": kept}
-    ordered = {column.name: row[column.name] for column in _CAPTURED}
-    return Answer(columns=_CAPTURED, rows=[ordered], document={**ordered})
-
-
-def _row(context: Context) -> dict[str, str | int | bool | None]:
-    kinds = Counter(interface.kind for interface in context.interfaces)
-    overlaps = Authorities(context).overlaps(context.effective_s)
-    return {
-        "effective": rfc3339(context.effective_s),
-        "context": context.sha256,
-        "accounts": ", ".join(sorted(context.accounts)),
-        "places": ", ".join(f"{account_id}/{region}" for account_id, region in context.places),
-        "vpcs": len(context.vpcs),
-        "subnets": len(context.subnets),
-        "interfaces": len(context.interfaces),
-        "kinds": ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
-        "public_addresses": len(context.public_addresses),
-        "peerings": len(context.peerings),
-        "transit_vpcs": len(context.transit_vpcs),
-        "transit_attachments": len(context.attachments),
-        "metering_policies": len(context.metering_policies) if context.policy_places else None,
-        "flow_logs": len(context.flow_logs),
-        "overlaps": "; ".join(f"{each.authority} before {', '.join(each.shadowed)}" for each in overlaps),
-        "address_ranges": len(context.prefixes),
-        "buckets": len(context.buckets),
-        "notes": "; ".join(context.notes),
-    }
+    return RowType(_NAMED, flag("kept", of=lambda _: kept), _KNOWN).one(context)

@@ -8,49 +8,79 @@ from metering.hours import rfc3339
 from metering.onramps.coverage.figures import ExpectedLog, Judges, is_refusing, is_silent, is_unclassified
 from metering.onramps.coverage.looking import SLOT_S, count
 from metering.onramps.reading import OUTCOMES
-from metering.reports.answer import KEEP, ROOMY, Answer, Column, Json
+from metering.reports.answer import (
+    KEEP,
+    ROOMY,
+    Answer,
+    Json,
+    ListedRows,
+    RowType,
+    copied,
+    integer,
+    number,
+    prose,
+    sized,
+    timed,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from metering.audit.log_overlap import Overlap
     from metering.ledger.notes.log_sources import LogFigures, LogSourceState, LogSums
     from metering.onramps.sources import LogSource
 
+    Covered = tuple[LogSourceState, LogSums]
+
 _GAPS_SHOWN = 3
 _LOGS_SHOWN = 4
-Row = dict[str, str | int | bool | None]
+_ELSEWHERE = "not metered: it does not deliver to S3"
 
-_LIST_COLUMNS = (
-    Column(name="log_source", text="copied", about="its name in the settings; empty: of no log source"),
-    Column(name="kind", text="copied"),
-    Column(name="source", text="copied", priority=KEEP, about="what writes the files"),
-    Column(name="state", priority=KEEP, text="prose"),
-    Column(name="newest", kind="time", about="its newest slot with a file"),
-    Column(name="complete_through", kind="time", priority=ROOMY),
-    Column(name="account_id", text="copied", priority=ROOMY),
-    Column(name="region", text="copied", priority=ROOMY),
-    Column(name="place", text="copied", priority=ROOMY + 1),
+_LIST = ListedRows(
+    copied("log_source", about="its name in the settings; empty: of no log source"),
+    copied("kind"),
+    copied("source", priority=KEEP, about="what writes the files"),
+    prose("state", priority=KEEP),
+    timed("newest", about="its newest slot with a file"),
+    timed("complete_through", priority=ROOMY),
+    copied("account_id", "region", priority=ROOMY),
+    copied("place", priority=ROOMY + 1),
 )
-_COVERAGE_COLUMNS = (
-    Column(name="source", text="copied", priority=KEEP, about="what writes the files"),
-    Column(name="kind", text="copied", priority=ROOMY),
-    Column(name="state", text="prose", priority=KEEP),
-    Column(name="first", kind="time", priority=ROOMY + 1, about="its first slot with a file"),
-    Column(name="newest", kind="time", priority=ROOMY, about="its newest"),
-    Column(name="complete_through", kind="time", about="less what may begin earlier"),
-    Column(name="missing", kind="integer", priority=KEEP, about="slots of 5 minutes without a file"),
-    Column(name="gaps", text="prose", priority=KEEP),
-    Column(name="files", kind="integer", priority=ROOMY),
-    Column(name="lines", kind="integer"),
-    Column(name="metered_bytes", kind="bytes"),
-    Column(name="unclassified_bytes", kind="bytes", priority=ROOMY),
-    Column(name="unclassified", text="number", about="share of the metered bytes"),
-    Column(name="refused", kind="integer", about="lines"),
-    Column(name="skipdata", kind="integer", priority=ROOMY, about="lines: AWS lost records"),
-    Column(name="shadowed_bytes", kind="bytes", priority=ROOMY, about="another log has the authority"),
-    Column(name="rejected_bytes", kind="bytes", priority=ROOMY + 1, about="never crossed a boundary"),
-)
+_SIZES = ("metered_bytes", "unclassified_bytes", "shadowed_bytes", "rejected_bytes")
+
+
+def _coverage(job: Judges, now_s: int) -> RowType[Covered]:
+    return RowType(
+        copied("source", of=lambda it: it[0].source, priority=KEEP, about="what writes the files"),
+        copied("kind", of=lambda it: it[0].kind, priority=ROOMY),
+        prose("state", of=lambda it: state_of(it[0], job, now_s), priority=KEEP),
+        timed("first", of=lambda it: it[0].first_s, priority=ROOMY + 1, about="its first slot with a file"),
+        timed("newest", of=lambda it: it[0].newest_s, priority=ROOMY, about="its newest"),
+        timed("complete_through", of=lambda it: it[0].through_s, about="less what may begin earlier"),
+        integer("missing", of=lambda it: _missing(it[0]), priority=KEEP, about="slots of 5 minutes without a file"),
+        prose("gaps", of=lambda it: gaps_text(it[0]), priority=KEEP),
+        integer("files", of=lambda it: it[1].plans, priority=ROOMY),
+        integer("lines", of=_sum("lines")),
+        sized("metered_bytes", of=_sum("metered_bytes")),
+        sized("unclassified_bytes", of=lambda it: it[1].unclassified_bytes, priority=ROOMY),
+        number("unclassified", of=_unclassified, about="share of the metered bytes"),
+        integer("refused", of=_sum("refused"), about="lines"),
+        integer("skipdata", of=_sum("skipdata"), priority=ROOMY, about="lines: AWS lost records"),
+        sized("shadowed_bytes", of=_sum("shadowed_bytes"), priority=ROOMY, about="another log has the authority"),
+        sized("rejected_bytes", of=_sum("rejected_bytes"), priority=ROOMY + 1, about="never crossed a boundary"),
+    )
+
+
+def _sum(name: str) -> Callable[[Covered], int]:
+    return lambda it: it[1].balance.get(name, 0)
+
+
+def _missing(state: LogSourceState) -> int:
+    return count(state.missing) + state.unlisted
+
+
+def _unclassified(it: Covered) -> str:
+    return share_text(it[1].unclassified_bytes, it[1].balance.get("metered_bytes", 0))
 
 
 def state_of(state: LogSourceState, job: Judges, now_s: int) -> str:
@@ -88,10 +118,16 @@ def list_answer(
         job: What they are judged by.
         now_s: The time now, epoch seconds.
     """
-    rows = [_list_row(state, job, now_s) for state in states]
     known = {state.named for state in states}
-    rows += [_empty_row(source) for source in log_sources if source.name not in known]
-    rows += [_elsewhere_row(log) for log in elsewhere]
+    rows = [
+        *(_listed(state, job, now_s) for state in states),
+        *(
+            (source.name, ", ".join(source.kinds), "", "nothing came", None, None, None, None, source.place)
+            for source in log_sources
+            if source.name not in known
+        ),
+        *(_unmetered(log) for log in elsewhere),
+    ]
     looked = f"As of {rfc3339(figures.looked_s)}." if figures.looked_s else "Nothing has looked yet what came."
     footer = [f"{looked} To look now: metering logs coverage"] if rows else []
     if elsewhere:
@@ -104,7 +140,7 @@ def list_answer(
         "context": rfc3339(figures.context_s) if figures.context_s else None,
     }
     empty = "No log source is known. To see what a bucket would give: metering ingest --dry-run s3://BUCKET/PREFIX"
-    return Answer(columns=_LIST_COLUMNS, rows=rows, meta=meta, footer=tuple(footer), empty=empty)
+    return _LIST.answer(rows, meta=meta, footer=tuple(footer), empty=empty)
 
 
 def coverage_answer(
@@ -126,15 +162,15 @@ def coverage_answer(
         days: First and last day of the sums.
         overlaps: Resources that two flow logs metered in an hour; None if nobody looked.
     """
-    found = list(rows)
+    found, table = list(rows), _coverage(job, now_s)
     never = _never_delivered([state for state, _ in found])
     document: dict[str, Json] = {
         "as_of": rfc3339(figures.looked_s),
         "from": days[0],
         "to": days[1],
-        "missing_slots": sum(count(state.missing) + state.unlisted for state, _ in found),
+        "missing_slots": sum(_missing(state) for state, _ in found),
         "never_delivered": [{"source": log, "shadows": [*sources]} for log, sources in never.items()],
-        "rows": [_coverage_json(state, sums, job, now_s) for state, sums in found],
+        "rows": [_coverage_json(table.document(each), *each) for each in found],
     }
     footer = [
         f"{log} has the authority over lines of {', '.join(sources)}, and no file of it ever came: "
@@ -149,9 +185,8 @@ def coverage_answer(
     reasons = _reasons([sums for _, sums in found])
     if reasons:
         footer.append(f"Unclassified, by reason: {reasons}.")
-    return Answer(
-        columns=_COVERAGE_COLUMNS,
-        rows=[_coverage_row(state, sums, job, now_s) for state, sums in found],
+    return table.answer(
+        found,
         document=document,
         footer=tuple(footer),
         empty="No log file was planned yet. To send some: metering ingest s3://BUCKET/PREFIX --since 1d",
@@ -218,85 +253,28 @@ def _never_delivered(states: Sequence[LogSourceState]) -> dict[str, list[str]]:
     return found
 
 
-def _list_row(state: LogSourceState, job: Judges, now_s: int) -> Row:
-    return {
-        "log_source": state.named,
-        "kind": state.kind,
-        "source": state.source,
-        "state": state_of(state, job, now_s),
-        "newest": _time(state.newest_s),
-        "complete_through": _time(state.through_s),
-        "account_id": state.account_id,
-        "region": state.region,
-        "place": state.place,
-    }
+def _listed(state: LogSourceState, job: Judges, now_s: int) -> tuple[str | int | None, ...]:
+    said = (state.named, state.kind, state.source, state_of(state, job, now_s), state.newest_s, state.through_s)
+    return (*said, state.account_id, state.region, state.place)
 
 
-def _empty_row(source: LogSource) -> Row:
-    row: Row = dict.fromkeys([column.name for column in _LIST_COLUMNS])
-    kinds = ", ".join(source.kinds)
-    return {
-        **row,
-        "log_source": source.name,
-        "kind": kinds,
-        "source": "",
-        "state": "nothing came",
-        "place": source.place,
-    }
+def _unmetered(log: ExpectedLog) -> tuple[str | None, ...]:
+    return ("", "vpc-flow", log.source, _ELSEWHERE, None, None, log.account_id, log.region, log.destination)
 
 
-def _elsewhere_row(log: ExpectedLog) -> Row:
-    row: Row = dict.fromkeys([column.name for column in _LIST_COLUMNS])
-    return {
-        **row,
-        "log_source": "",
-        "kind": "vpc-flow",
-        "source": log.source,
-        "state": "not metered: it does not deliver to S3",
-        "account_id": log.account_id,
-        "region": log.region,
-        "place": log.destination,
-    }
-
-
-def _coverage_row(state: LogSourceState, sums: LogSums, job: Judges, now_s: int) -> Row:
-    metered, unclassified = sums.balance.get("metered_bytes", 0), sums.unclassified_bytes
-    return {
-        "source": state.source,
-        "kind": state.kind,
-        "state": state_of(state, job, now_s),
-        "first": _time(state.first_s),
-        "newest": _time(state.newest_s),
-        "complete_through": _time(state.through_s),
-        "missing": count(state.missing) + state.unlisted,
-        "gaps": gaps_text(state),
-        "files": sums.plans,
-        "lines": sums.balance.get("lines", 0),
-        "metered_bytes": metered,
-        "unclassified_bytes": unclassified,
-        "unclassified": share_text(unclassified, metered),
-        "refused": sums.balance.get("refused", 0),
-        "skipdata": sums.balance.get("skipdata", 0),
-        "shadowed_bytes": sums.balance.get("shadowed_bytes", 0),
-        "rejected_bytes": sums.balance.get("rejected_bytes", 0),
-    }
-
-
-def _coverage_json(state: LogSourceState, sums: LogSums, job: Judges, now_s: int) -> dict[str, Json]:
-    row = _coverage_row(state, sums, job, now_s)
-    sizes = ("metered_bytes", "unclassified_bytes", "shadowed_bytes", "rejected_bytes")
+def _coverage_json(row: dict[str, Json], state: LogSourceState, sums: LogSums) -> dict[str, Json]:
     balance: dict[str, Json] = {name: sums.balance.get(name, 0) for name in ("lines", *OUTCOMES)}
     stated = {f"{name}_bytes": str(sums.balance.get(f"{name}_bytes", 0)) for name in ("stated", "refused")}
     return {
-        **{name: value for name, value in row.items() if name not in sizes},
-        **{name: str(row[name]) for name in sizes},
+        **{name: value for name, value in row.items() if name not in _SIZES},
+        **{name: str(row[name]) for name in _SIZES},
         "account_id": state.account_id,
         "region": state.region,
         "place": state.place,
         "log_source": state.named,
         "gaps": [[rfc3339(first_s), rfc3339(last_s + SLOT_S)] for first_s, last_s in state.missing],
         "unlisted_slots": state.unlisted,
-        "ended": _time(state.ended_s or None),
+        "ended": rfc3339(state.ended_s) if state.ended_s else None,
         "balance": {**balance, **stated},
         "unclassified_by_reason": {reason: str(size) for reason, size in sorted(sums.unclassified.items())},
         "refused_by_reason": dict(sorted(sums.refusals.items())),
@@ -312,7 +290,3 @@ def _reasons(all_sums: Sequence[LogSums]) -> str:
     metered = sum(sums.balance.get("metered_bytes", 0) for sums in all_sums)
     order = sorted(total, key=lambda reason: (-total[reason], reason))
     return ", ".join(f"{reason} {share_text(total[reason], metered)}" for reason in order)
-
-
-def _time(at_s: int | None) -> str | None:
-    return None if at_s is None else rfc3339(at_s)

@@ -20,7 +20,7 @@ from metering.reports.answer import (
     integer,
     ordinal,
     prose,
-    size,
+    sized,
     timed,
 )
 from metering.reports.query import GroupColumn, UsageQuery
@@ -254,12 +254,12 @@ def months_answer(
         return it.total and (corrections or {}).get(it.month, ZERO)
 
     since: Fields[MonthState] = (
-        *size("corrections_bytes", of=lambda it: (total := later(it)) and total.bytes, title="corrections since"),
+        *sized("corrections_bytes", of=lambda it: (total := later(it)) and total.bytes, title="corrections since"),
         *integer("corrections_records", of=lambda it: (total := later(it)) and total.records, title="records"),
     )
     table: RowType[MonthState] = RowType(
         copied("month", "state", priority=KEEP),
-        size("bytes", of=lambda it: it.total and it.total.bytes),
+        sized("bytes", of=lambda it: it.total and it.total.bytes),
         integer("records", of=lambda it: it.total and it.total.records),
         timed("closed", of=lambda it: it.closed_s),
         copied("closed_by", of=lambda it: closed_by.get(it.month), title="by", priority=ROOMY),

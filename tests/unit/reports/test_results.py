@@ -7,7 +7,8 @@ import json
 import subprocess
 import sys
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,18 @@ from hypothesis import strategies as st
 
 from metering.cli.printing.output import Format, encoded
 from metering.errors import OperationFailedError
-from metering.reports.answer import Answer, Cell, Column, encoded_bytes
+from metering.reports.answer import (
+    KEEP,
+    Answer,
+    Cell,
+    Column,
+    ListedRows,
+    RowType,
+    copied,
+    encoded_bytes,
+    short,
+    timed,
+)
 from metering.reports.sql.query import PART_ROWS, LakeQuery, MappedRows, RegionLake, StoredRows, result_answer
 from tests.support.lake_world import World
 
@@ -133,3 +145,36 @@ def test_memory_does_not_grow_with_the_rows_of_a_result() -> None:
     done = subprocess.run([sys.executable, "-c", _LARGE], capture_output=True, text=True, check=True, timeout=120)
     # As dicts, 540,000 rows of this kind take over 200 MiB.
     assert int(done.stdout) < 60, done.stdout
+
+
+class _Colour(StrEnum):
+    RED = "red"
+
+
+class _Thing(NamedTuple):
+    name: str
+    at_s: int
+    colour: _Colour
+    parts: tuple[str, ...]
+
+
+def test_a_row_type_says_columns_and_values_in_one_place() -> None:
+    things: RowType[_Thing] = RowType(
+        copied("name", priority=KEEP),
+        timed("at", of=lambda it: it.at_s, title="when"),
+        short("colour", "parts"),
+    )
+    thing = _Thing("a", 0, _Colour.RED, ("x", "y"))
+    row = {"name": "a", "at": "1970-01-01T00:00:00Z", "colour": "red", "parts": "x, y"}
+    assert things.columns[:2] == (
+        Column(name="name", text="copied", priority=KEEP), Column(name="at", kind="time", title="when")
+    )  # fmt: skip
+    assert things.answer([thing], title="T") == Answer(columns=things.columns, rows=[row], title="T")
+    assert things.one(thing) == Answer(columns=things.columns, rows=[row], document=row)
+
+
+def test_listed_values_stand_in_the_order_of_columns_and_none_may_miss() -> None:
+    listed = ListedRows(copied("name"), timed("at"))
+    assert listed.row(("a", None)) == {"name": "a", "at": None}
+    with pytest.raises(ValueError, match="shorter"):
+        listed.row(("a",))

@@ -19,7 +19,21 @@ from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf, cou
 from metering.hours import rfc3339
 from metering.ledger.runs import Contradictions
 from metering.operations.own_costs import Alternative, PrefixStorage, StoragePrices, StorageReport, StorageReporter
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.answer import (
+    KEEP,
+    ROOMY,
+    Answer,
+    Cell,
+    Form,
+    Json,
+    ListedRows,
+    copied,
+    exact,
+    integer,
+    money,
+    prose,
+    timed,
+)
 from metering.reports.time_range import time_range
 from metering.units import DAY_S, counted
 
@@ -110,8 +124,8 @@ def compaction_answer(result: CompactionResult) -> Answer:
 
 def counts_answer(counts: Mapping[str, int], *, about: Mapping[str, str]) -> Answer:
     """One row of numbers, each with words of explanation; one object in JSON."""
-    columns = tuple(Column(name=name, kind="integer", about=about.get(name, "")) for name in counts)
-    return Answer(columns=columns, rows=[counts], document=counts)
+    table = ListedRows(*(integer(name, about=about.get(name, "")) for name in counts))
+    return table.one([*counts.values()])
 
 
 @command(lake_app, "reconcile", reads=True, everywhere=True)
@@ -200,30 +214,25 @@ def _told(result: ReconciliationResult) -> Iterator[tuple[str, str]]:
         yield f"In {counted(len(result.checks), 'hour')} markers, usage table and rows are equal.", "green"
 
 
+_DIFFERENCES = ListedRows(
+    timed("hour", priority=KEEP),
+    copied("between"),
+    copied("key", priority=KEEP),
+    # Differences are told from exact numbers; their sizes would look equal.
+    exact("usage_bytes", "markers_bytes", "rows_bytes", priority=KEEP),
+    integer("usage_records", "markers_records", "rows_records"),
+    # The same figures again, by the names that they have in a comparison.
+    exact("expected_bytes", "found_bytes", priority=ROOMY),
+    integer("expected_records", "found_records", priority=ROOMY),
+).columns
+
+
 def reconciliation_answer(result: ReconciliationResult) -> Answer:
     """Every difference by name, with the counts of hours in the JSON."""
-    columns = (
-        Column(name="hour", kind="time", priority=KEEP),
-        Column(name="between", text="copied"),
-        Column(name="key", text="copied", priority=KEEP),
-        # Differences are told from exact numbers; their sizes would look equal.
-        Column(name="usage_bytes", kind="bytes", priority=KEEP, sized=False),
-        Column(name="markers_bytes", kind="bytes", priority=KEEP, sized=False),
-        Column(name="rows_bytes", kind="bytes", priority=KEEP, sized=False),
-        Column(name="usage_records", kind="integer"),
-        Column(name="markers_records", kind="integer"),
-        Column(name="rows_records", kind="integer"),
-        # The same figures again, by the names that they have in a comparison.
-        Column(name="expected_bytes", kind="bytes", priority=ROOMY, sized=False),
-        Column(name="found_bytes", kind="bytes", priority=ROOMY, sized=False),
-        Column(name="expected_records", kind="integer", priority=ROOMY),
-        Column(name="found_records", kind="integer", priority=ROOMY),
-    )
     different = [each for check in result.different for each in check.differences]
-    rows: list[Mapping[str, Cell]] = [_difference_row(each) for each in (*different, *result.derived)]
     return Answer(
-        columns=columns,
-        rows=rows,
+        columns=_DIFFERENCES,
+        rows=[_difference_row(each) for each in (*different, *result.derived)],
         meta={
             "hours": len(result.checks),
             "equal": sum(check.agrees for check in result.checks),
@@ -293,22 +302,24 @@ def measure_storage(region: RegionConnection, *, from_s: int = 0) -> StorageRepo
     return reporter.report(from_s=from_s)
 
 
+_STORAGE = ListedRows(
+    prose("what", priority=KEEP),
+    copied("class", priority=ROOMY),
+    integer("objects"),
+    Form(kind="integer", sized=True)("stored_bytes", title="bytes", priority=KEEP),
+    money("usd_month", title="USD a month", priority=KEEP),
+    money("usd_requests", title="USD of requests"),
+)
+
+
 def storage_answer(report: StorageReport) -> Answer:
     """Both sides of the comparison, with the prices that they are computed with."""
-    return Answer(
-        columns=(
-            Column(name="what", text="prose", priority=KEEP),
-            Column(name="class", text="copied", priority=ROOMY),
-            Column(name="objects", kind="integer"),
-            Column(name="stored_bytes", kind="integer", title="bytes", priority=KEEP, sized=True),
-            Column(name="usd_month", kind="money", title="USD a month", priority=KEEP),
-            Column(name="usd_requests", kind="money", title="USD of requests"),
-        ),
-        rows=[
-            *(_prefix_row(prefix) for prefix in report.prefixes),
-            _side_row("lake, staging, runs", report.ours),
-            _side_row("one JSON object a batch", report.json),
-            _side_row("one gzip a batch", report.gzip),
+    return _STORAGE.answer(
+        [
+            *(_stored(each) for each in report.prefixes),
+            _side("lake, staging, runs", report.ours),
+            _side("one JSON object a batch", report.json),
+            _side("one gzip a batch", report.gzip),
         ],
         meta=_meta(report),
         title="Storage",
@@ -355,26 +366,12 @@ def _bytes_a_record(report: StorageReport) -> Decimal | None:
     return Decimal(report.lake_bytes) / report.lake_records if report.lake_records else None
 
 
-def _prefix_row(prefix: PrefixStorage) -> dict[str, Cell]:
-    return {
-        "what": prefix.prefix,
-        "class": prefix.storage_class,
-        "objects": prefix.objects,
-        "stored_bytes": prefix.stored_bytes,
-        "usd_month": _usd(prefix.usd_month),
-        "usd_requests": None,
-    }
+def _stored(prefix: PrefixStorage) -> tuple[object, ...]:
+    return (prefix.prefix, prefix.storage_class, prefix.objects, prefix.stored_bytes, _usd(prefix.usd_month), None)
 
 
-def _side_row(name: str, side: Alternative) -> dict[str, Cell]:
-    return {
-        "what": name,
-        "class": "",
-        "objects": side.objects,
-        "stored_bytes": side.stored_bytes,
-        "usd_month": _usd(side.usd_month),
-        "usd_requests": _usd(side.usd_requests),
-    }
+def _side(name: str, side: Alternative) -> tuple[object, ...]:
+    return (name, "", side.objects, side.stored_bytes, _usd(side.usd_month), _usd(side.usd_requests))
 
 
 def _usd(amount: Decimal) -> Decimal:
