@@ -16,7 +16,7 @@ from metering.ledger.commits import CommitRecord, commit_key, waiting_key
 from metering.ledger.markers import Conflict, Marker, is_conflict, is_marker, partition_of_batch
 from metering.ledger.notes.access import Role
 from metering.ledger.retries import Alias, RetryNote, aliases_of, is_retry_note
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.answer import KEEP, ROOMY, Answer, Fields, Json, RowType, exact, integer, sized, timed
 from metering.reports.trace import FileShare, may_have_expired
 from metering.stores.writes import Table
 from metering.units import HOUR_S, counted, exact_and_size
@@ -284,15 +284,17 @@ def _own_hour(hour: BatchHour, accounts: Collection[str]) -> BatchHour | None:
     )
 
 
-_FILES = Column(name="files", kind="integer", priority=ROOMY, about="objects that its rows are in")
+_FILES: Fields[BatchHour] = integer(
+    "files", of=lambda it: len(it.files), priority=ROOMY, about="objects that its rows are in"
+)
 # Objects that a table names; JSON has all.
 _FILES_NAMED = 5
-_COLUMNS = (
-    Column(name="hour", kind="time", priority=KEEP),
-    Column(name="bytes", kind="bytes", priority=KEEP, about="by its marker"),
-    Column(name="records", kind="integer", about="by its marker"),
-    Column(name="rows_bytes", kind="bytes", priority=ROOMY, sized=False, about="as its rows add up"),
-    Column(name="rows_records", kind="integer", priority=ROOMY, about="as its rows are counted"),
+_HOUR: Fields[BatchHour] = (
+    *timed("hour", of=lambda it: it.hour_s, priority=KEEP),
+    *sized("bytes", of=lambda it: (it.marked or it.rows).bytes, priority=KEEP, about="by its marker"),
+    *integer("records", of=lambda it: (it.marked or it.rows).records, about="by its marker"),
+    *exact("rows_bytes", of=lambda it: it.rows.bytes, priority=ROOMY, about="as its rows add up"),
+    *integer("rows_records", of=lambda it: it.rows.records, priority=ROOMY, about="as its rows are counted"),
 )
 
 
@@ -306,27 +308,14 @@ def story_answer(story: BatchStory, *, as_of_s: int, role: Role = Role.OPERATOR)
             that tells of others.
     """
     with_keys = role is Role.OPERATOR
-    return Answer(
-        columns=(*_COLUMNS, _FILES) if with_keys else _COLUMNS,
-        rows=[_row(hour, with_keys=with_keys) for hour in story.hours],
+    return RowType(_HOUR, _FILES if with_keys else ()).answer(
+        story.hours,
         document=_document(story, as_of_s, role),
         meta={"as_of": rfc3339(as_of_s)},
         title=f"Batch {story.batch_id}: {story.verdict or 'without a verdict'}",
         empty="Nothing of it is metered.",
         footer=tuple(_lines(story, role)),
     )
-
-
-def _row(hour: BatchHour, *, with_keys: bool) -> dict[str, Cell]:
-    said = hour.rows if hour.marked is None else hour.marked
-    row: dict[str, Cell] = {
-        "hour": rfc3339(hour.hour_s),
-        "bytes": said.bytes,
-        "records": said.records,
-        "rows_bytes": hour.rows.bytes,
-        "rows_records": hour.rows.records,
-    }
-    return {**row, "files": len(hour.files)} if with_keys else row
 
 
 def _document(story: BatchStory, as_of_s: int, role: Role) -> dict[str, Json]:
@@ -379,12 +368,12 @@ def _verdict(marker: Marker | None) -> dict[str, Json]:
 
 
 def _hour(hour: BatchHour, *, with_files: bool) -> dict[str, Json]:
-    row = _row(hour, with_keys=False)
+    said = hour.marked or hour.rows
     document: dict[str, Json] = {
         "hour": rfc3339(hour.hour_s),
-        "bytes": str(row["bytes"]),
-        "records": hour.rows.records if hour.marked is None else hour.marked.records,
-        "rows_bytes": str(row["rows_bytes"]),
+        "bytes": str(said.bytes),
+        "records": said.records,
+        "rows_bytes": str(hour.rows.bytes),
         "rows_records": hour.rows.records,
         "equal": hour.equal,
     }

@@ -6,7 +6,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
-from metering.reports.answer import KEEP, ROOMY, Answer, Cell, Column, Json
+from metering.reports.answer import (
+    KEEP,
+    ROOMY,
+    Answer,
+    Cell,
+    Column,
+    Fields,
+    Json,
+    RowType,
+    copied,
+    integer,
+    ordinal,
+    sized,
+    timed,
+)
 from metering.reports.query import KEY_COLUMNS, UsageQuery
 from metering.reports.trace import Trace, TracedBatch, TracedHour, Vouching
 from metering.reports.usage_answer import title_of
@@ -16,21 +30,23 @@ from metering.usage.totals import Total, sum_totals
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    _Of = tuple[str, TracedBatch]
+
 
 # Differences that an answer lists; all are counted.
 DIFFERENCES_LISTED = 100
 
 _BATCHES, _NEXT = "batches", "next"
-_REGION = Column(name="region", text="copied", priority=KEEP)
-_COLUMNS = (
-    Column(name="batch_id", text="copied", priority=KEEP),
-    Column(name="source_id", text="copied", priority=ROOMY, about="who sent it, if it said so"),
-    Column(name="sequence", kind="integer", text="copied", priority=ROOMY + 1, about="its number at that source"),
-    Column(name="bytes", kind="bytes", priority=KEEP, about="of the batch on this line"),
-    Column(name="records", kind="integer"),
-    Column(name="first_hour", kind="time", about="the first hour that it counts in here"),
-    Column(name="last_hour", kind="time", priority=ROOMY + 1, about="the last one"),
-    Column(name="marker", text="copied", about="whether its marker says what its rows say"),
+_REGION: Fields[_Of] = copied("region", of=lambda it: it[0], priority=KEEP)
+_BATCH: Fields[_Of] = (
+    *copied("batch_id", of=lambda it: it[1].batch_id, priority=KEEP),
+    *copied("source_id", of=lambda it: it[1].source_id, priority=ROOMY, about="who sent it, if it said so"),
+    *ordinal("sequence", of=lambda it: it[1].sequence, priority=ROOMY + 1, about="its number at that source"),
+    *sized("bytes", of=lambda it: it[1].total.bytes, priority=KEEP, about="of the batch on this line"),
+    *integer("records", of=lambda it: it[1].total.records),
+    *timed("first_hour", of=lambda it: it[1].hours[0], about="the first hour that it counts in here"),
+    *timed("last_hour", of=lambda it: it[1].hours[-1], priority=ROOMY + 1, about="the last one"),
+    *copied("marker", of=lambda it: it[1].vouching, about="whether its marker says what its rows say"),
 )
 _MARKERS = {
     Vouching.DIFFERS: "another total than their rows",
@@ -57,12 +73,10 @@ def trace_answer(
         everywhere: Regions were merged: each row names its region.
         with_files: Whether objects are named; who may see only its own accounts is told none.
     """
-    rows = [
-        _row(trace.region, batch, everywhere=everywhere)
-        for trace in sorted(traces, key=lambda each: each.region)
-        for batch in trace.batches
-    ]
-    columns = (_REGION, *_COLUMNS) if everywhere else _COLUMNS
+    batches = RowType(_REGION if everywhere else (), _BATCH)
+    ordered = sorted(traces, key=lambda each: each.region)
+    rows = [batches.row((trace.region, batch)) for trace in ordered for batch in trace.batches]
+    columns = batches.columns
     document: dict[str, Json] = {
         "line": line_document(query, sum_totals(trace.usage for trace in traces)),
         "as_of": rfc3339(as_of_s),
@@ -187,20 +201,6 @@ def _next_step(query: UsageQuery, traces: Sequence[Trace]) -> Iterator[str]:
 def _doubtful(traces: Sequence[Trace]) -> list[str]:
     """Batches whose markers do not say what their rows say."""
     return [batch.batch_id for trace in traces for batch in trace.batches if batch.vouching in _MARKERS]
-
-
-def _row(region: str, batch: TracedBatch, *, everywhere: bool) -> dict[str, Cell]:
-    return {
-        **({"region": region} if everywhere else {}),
-        "batch_id": batch.batch_id,
-        "source_id": batch.source_id,
-        "sequence": batch.sequence,
-        "bytes": batch.total.bytes,
-        "records": batch.total.records,
-        "first_hour": rfc3339(batch.hours[0]),
-        "last_hour": rfc3339(batch.hours[-1]),
-        "marker": batch.vouching.value,
-    }
 
 
 def _in_json(columns: Sequence[Column], row: Mapping[str, Cell]) -> dict[str, Json]:

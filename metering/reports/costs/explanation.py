@@ -13,7 +13,7 @@ from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater
 from metering.billing.usage.months import MergedUsage, Sold, UsageLine
 from metering.hours import rfc3339
-from metering.reports.answer import KEEP, Answer, Cell, Column, Json
+from metering.reports.answer import KEEP, Answer, Json, RowType, copied, exact, money, number, prose
 from metering.reports.costs.rows import CostQuery, Labels, gb_text
 from metering.reports.query import UsageQuery
 from metering.units import DAY_S, GIB, HOUR_S, exact_and_size
@@ -190,15 +190,20 @@ def _until(line: UsageLine, lines: Iterator[UsageLine]) -> Iterator[UsageLine]:
     return (each for each in lines if each.key < line.key)
 
 
-_COLUMNS = (
-    Column(name="service", text="copied", priority=KEEP),
-    Column(name="from", text="copied"),
-    Column(name="to", text="copied"),
-    Column(name="tier", text="prose", priority=KEEP),
-    Column(name="bytes", kind="bytes", sized=False, priority=KEEP),
-    Column(name="price_usd", kind="money", title="USD a GB"),
-    Column(name="cost_usd", text="number", title="cost, exactly", priority=KEEP),
-)
+def _pieces(labels: Labels) -> RowType[RatedLine]:
+    return RowType(
+        copied("service", of=lambda it: it.line.service, priority=KEEP),
+        copied("from", of=lambda it: it.line.from_location),
+        copied("to", of=lambda it: it.line.to_location),
+        prose("tier", of=labels.tier, priority=KEEP),
+        exact("bytes", of=lambda it: it.line.bytes, priority=KEEP),
+        money("price_usd", of=lambda it: _priced(it, Decimal(usd_text(it.price))), title="USD a GB"),
+        number("cost_usd", of=lambda it: _priced(it, exact_text(it.exact)), title="cost, exactly", priority=KEEP),
+    )
+
+
+def _priced(piece: RatedLine, amount: Decimal | str) -> Decimal | str | None:
+    return amount if piece.state == "priced" else None
 
 
 def explanation_answer(explanation: Explanation, *, as_of_s: int) -> Answer:
@@ -210,9 +215,8 @@ def explanation_answer(explanation: Explanation, *, as_of_s: int) -> Answer:
     """
     asked, labels = explanation.inquiry, _labels(explanation)
     hour = rfc3339(asked.hour_s)
-    return Answer(
-        columns=_COLUMNS,
-        rows=[_row(piece, labels) for story in explanation.lines for piece in story.pieces],
+    return _pieces(labels).answer(
+        [piece for story in explanation.lines for piece in story.pieces],
         document=_document(explanation, labels, as_of_s),
         title=f"{asked.usage_type} of account {asked.account_id} in the hour from {hour}",
         empty="The account has no such usage in this hour.",
@@ -225,19 +229,6 @@ def _labels(explanation: Explanation) -> Labels:
     hour_s = explanation.inquiry.hour_s
     query = CostQuery(usage=UsageQuery(from_s=hour_s, to_s=hour_s + HOUR_S))
     return Labels(query, explanation.plan.loaded.book, payer_id=explanation.payer_id)
-
-
-def _row(piece: RatedLine, labels: Labels) -> dict[str, Cell]:
-    priced = piece.state == "priced"
-    return {
-        "service": piece.line.service,
-        "from": piece.line.from_location,
-        "to": piece.line.to_location,
-        "tier": labels.tier(piece),
-        "bytes": piece.line.bytes,
-        "price_usd": Decimal(usd_text(piece.price)) if priced else None,
-        "cost_usd": exact_text(piece.exact) if priced else None,
-    }
 
 
 def _footer(explanation: Explanation, as_of_s: int) -> Iterator[str]:

@@ -14,7 +14,7 @@ from metering.billing.invoices.document import Invoice, invoice_id
 from metering.billing.invoices.issuing import Asked, Issuer
 from metering.hours import rfc3339
 from metering.ledger.notes.money import issued_in
-from metering.reports.answer import KEEP, Answer, Cell, Column, Json
+from metering.reports.answer import KEEP, Answer, Json, ListedRows, copied, integer, money, sized
 from metering.reports.exports.batches import Collector
 from metering.reports.exports.checks import CUR_AMOUNTS, FOCUS_AMOUNTS, LineChecks, wrong
 from metering.reports.exports.datasets.columns import Layout
@@ -209,13 +209,13 @@ def blended_rates(invoices: Sequence[Invoice]) -> Mapping[tuple[str, str, str], 
     return {key: max(0, (2 * exact + size) // (2 * size)) for key, (exact, size) in sums.items() if size > 0}
 
 
-_COLUMNS = (
-    Column(name="dataset", priority=KEEP, text="copied"),
-    Column(name="rows", kind="integer", priority=KEEP),
-    Column(name="bytes", kind="bytes"),
-    Column(name="billed_usd", kind="money", title="billed USD", priority=KEEP),
-    Column(name="files", kind="integer"),
-    Column(name="stored_bytes", kind="bytes", title="size"),
+_DATASETS = ListedRows(
+    copied("dataset", priority=KEEP),
+    integer("rows", priority=KEEP),
+    sized("bytes"),
+    money("billed_usd", title="billed USD", priority=KEEP),
+    integer("files"),
+    sized("stored_bytes", title="size"),
 )
 _SHOWN = 5
 
@@ -234,9 +234,8 @@ def export_answer(exported: Exported, place: str) -> Answer:
         **{name: cast("Json", manifest[name]) for name in ("tie_out", "left_out", "not_final")},
     }
     state = "" if said["state"] == "issued" else ", draft"
-    return Answer(
-        columns=_COLUMNS,
-        rows=[_row(dataset) for dataset in datasets],
+    return _DATASETS.answer(
+        [_values(dataset) for dataset in datasets],
         meta=meta,
         title=f"{str(said['kind']).upper()} {said['version']} of {said['month']}{state}, in {place}",
         footer=tuple(_ties(cast("list[Document]", manifest["tie_out"]))),
@@ -267,16 +266,11 @@ def _used(usage: list[dict[str, str]]) -> str:
     return exact_and_size(sum(int(each["bytes"]) for each in usage))
 
 
-def _row(dataset: Document) -> dict[str, Cell]:
-    files = cast("list[dict[str, int]]", dataset["files"])
-    return {
-        "dataset": str(dataset["name"]),
-        "rows": cast("int", dataset["rows"]),
-        "bytes": int(str(dataset["bytes"])) if "bytes" in dataset else None,
-        "billed_usd": Decimal(str(dataset["billed_usd"])) if "billed_usd" in dataset else None,
-        "files": len(files),
-        "stored_bytes": sum(file["size_bytes"] for file in files),
-    }
+def _values(dataset: Document) -> tuple[object, ...]:
+    sizes = [file["size_bytes"] for file in cast("list[dict[str, int]]", dataset["files"])]
+    total = int(str(dataset["bytes"])) if "bytes" in dataset else None
+    billed = Decimal(str(dataset["billed_usd"])) if "billed_usd" in dataset else None
+    return (dataset["name"], dataset["rows"], total, billed, len(sizes), sum(sizes))
 
 
 def _ties(documents: list[Document]) -> Iterator[str]:
