@@ -31,6 +31,11 @@ def integer(least: int = 0) -> Schema:
     return {"type": "integer", "minimum": least, "maximum": _INT64}
 
 
+def each(schema: Schema, names: str) -> Schema:
+    """Fields with these names, between blanks, that are alike."""
+    return dict.fromkeys(names.split(), schema)
+
+
 def array(items: Schema, most: int = _MOST_ITEMS) -> Schema:
     """A list of a known greatest length."""
     return {"type": "array", "items": items, "maxItems": most}
@@ -51,6 +56,7 @@ def maybe(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
+FLAG: Schema = {"type": "boolean"}
 TIME: Schema = {"type": "string", "format": "date-time", "maxLength": 40}
 # Exact totals are decimal strings, because JSON numbers are not exact in every language. A repair can be negative.
 BYTES: Schema = {"type": "string", "pattern": "^-?[0-9]{1,60}$", "maxLength": 61}
@@ -58,6 +64,9 @@ MONEY: Schema = {"type": "string", "pattern": r"^-?[0-9]{1,60}(?:\.[0-9]{1,60})?
 ACCOUNT: Schema = {"type": "string", "pattern": "^[0-9]{12}$", "maxLength": 12}
 HELD_BACK: Schema = array(record({"what": text(), "since": maybe(TIME), "cure": text()}), 1_000)
 CURSOR: Schema = maybe(text(4_096))
+# A count that a repair can make negative.
+DELTA: Schema = integer(-(2**63))
+REGION: Schema = {"region": text(64)}
 
 _NAMES: dict[str, Json] = {
     "account_id": ACCOUNT,

@@ -448,3 +448,8 @@ CURSOR = Parameter(
     pattern="[A-Za-z0-9_-]{1,4096}",
     most_chars=4_096,
 )
+
+SPAN = (FROM, TO, LAST)
+WHAT = (ACCOUNT, SERVICE, USAGE_TYPE, FROM_LOCATION, TO_LOCATION)
+PAGED = (FORMAT, LIMIT, CURSOR)
+"""Parameters that stand together."""

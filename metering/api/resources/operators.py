@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from metering.api import openapi
 from metering.api import parameters as words
 from metering.api.asking import Asked, Reply, Resource
 from metering.api.authentication import OPERATORS, STAFF
+from metering.api.openapi import BYTES, CURSOR, DELTA, FLAG, TIME, Schema, array, each, integer, maybe, record, text
 from metering.api.paging import cursor_after, position_of
 from metering.api.parameters import Parameter, ProblemError
 from metering.api.replies import too_large
@@ -174,24 +174,17 @@ SOURCE = Parameter(
     example="edge-7f3a",
 )
 
-_COUNT = openapi.integer(-(2**63))
-_TOTAL = openapi.maybe(openapi.record({"bytes": openapi.BYTES, "records": _COUNT}))
-_MAYBE_FLAG = openapi.maybe({"type": "boolean"})
-_DIFFERENCE = openapi.record(
+_TOTAL = maybe(record({"bytes": BYTES, "records": DELTA}))
+_DIFFERENCE = record(
     {
-        "between": openapi.text(16),
-        "odd": openapi.maybe(openapi.text(8_192)),
-        "batch_id": openapi.maybe(openapi.text(128)),
-        "account_id": openapi.maybe(openapi.text(12)),
-        "usage_type": openapi.maybe(openapi.text(128)),
-        "service": openapi.maybe(openapi.text(64)),
-        "from": openapi.maybe(openapi.text(128)),
-        "to": openapi.maybe(openapi.text(128)),
-        "corrects": openapi.maybe(openapi.TIME),
-        "expected_bytes": openapi.BYTES,
-        "expected_records": _COUNT,
-        "found_bytes": openapi.BYTES,
-        "found_records": _COUNT,
+        "between": text(16),
+        "odd": maybe(text(8_192)),
+        **each(maybe(text(128)), "batch_id usage_type from to"),
+        "account_id": maybe(text(12)),
+        "service": maybe(text(64)),
+        "corrects": maybe(TIME),
+        **each(BYTES, "expected_bytes found_bytes"),
+        **each(DELTA, "expected_records found_records"),
     }
 )
 HOURS = Resource(
@@ -202,37 +195,27 @@ HOURS = Resource(
     answer=_hour,
     roles=STAFF,
     parameters=(HOUR, words.FORMAT),
-    schema=openapi.record(
+    schema=record(
         {
-            "hour": openapi.TIME,
-            "as_of": openapi.TIME,
-            "period": openapi.text(16),
-            "published": {"type": "boolean"},
-            "compared": {"type": "boolean"},
-            "stable": _MAYBE_FLAG,
-            "rows": _TOTAL,
-            "usage": _TOTAL,
-            "markers": _TOTAL,
-            "agrees": _MAYBE_FLAG,
-            "differences_total": openapi.integer(),
-            "differences": openapi.array(_DIFFERENCE, 100),
+            **each(TIME, "hour as_of"),
+            "period": text(16),
+            **each(FLAG, "published compared"),
+            **each(maybe(FLAG), "stable agrees"),
+            **each(_TOTAL, "rows usage markers"),
+            "differences_total": integer(),
+            "differences": array(_DIFFERENCE, 100),
         }
     ),
 )
-
-_MAYBE_TIME = openapi.maybe(openapi.TIME)
-_PASS: openapi.Schema = {"finished": _MAYBE_TIME, "waiting": openapi.integer(), "waiting_since": _MAYBE_TIME}
-_SOURCE = openapi.record(
+_PASS: Schema = {"waiting": integer(), **each(maybe(TIME), "finished waiting_since")}
+_SOURCE = record(
     {
-        "source_id": openapi.text(128),
-        "last_sequence": openapi.integer(),
-        "last_seen": openapi.TIME,
-        "silent": {"type": "boolean"},
-        "missing": openapi.integer(),
-        "gaps": openapi.array({"type": "array", "items": openapi.integer(), "minItems": 2, "maxItems": 2}, 10_000),
-        "unlisted_gaps": openapi.integer(),
-        "incredible": openapi.integer(),
-        "incredible_first": openapi.maybe(openapi.integer()),
+        "source_id": text(128),
+        "last_seen": TIME,
+        "silent": FLAG,
+        **each(integer(), "last_sequence missing unlisted_gaps incredible"),
+        "gaps": array({"type": "array", "items": integer(), "minItems": 2, "maxItems": 2}, 10_000),
+        "incredible_first": maybe(integer()),
     }
 )
 SOURCES = Resource(
@@ -243,28 +226,24 @@ SOURCES = Resource(
     answer=_sources,
     roles=OPERATORS,
     parameters=(GAPS, SILENT, words.FORMAT),
-    schema=openapi.record(
+    schema=record(
         {
-            "as_of": _MAYBE_TIME,
-            "unkept": openapi.integer(),
-            "unkept_names": openapi.array(openapi.text(128), 1_000),
-            "reconciliation": openapi.maybe(openapi.record(_PASS)),
-            "rows": openapi.array(_SOURCE),
+            "as_of": maybe(TIME),
+            "unkept": integer(),
+            "unkept_names": array(text(128), 1_000),
+            "reconciliation": maybe(record(_PASS)),
+            "rows": array(_SOURCE),
         }
     ),
 )
-_ENTRY = openapi.record(
+_ENTRY = record(
     {
-        "batch_id": openapi.text(1024),
-        "kind": openapi.text(16),
-        "reasons": openapi.text(8_192),
-        "records": openapi.integer(),
-        "at": openapi.TIME,
-        "retried_as": openapi.text(8_192),
-        "became": openapi.text(8_192),
-        "sender": openapi.text(256),
-        "key": openapi.text(1024),
-        "source": openapi.text(1024),
+        **each(text(1024), "batch_id key source"),
+        "kind": text(16),
+        **each(text(8_192), "reasons retried_as became"),
+        "records": integer(),
+        "at": TIME,
+        "sender": text(256),
     }
 )
 QUARANTINE = Resource(
@@ -274,8 +253,8 @@ QUARANTINE = Resource(
     "still have a next one: follow `next` until it is null.",
     answer=_quarantine,
     roles=OPERATORS,
-    parameters=(words.FROM, words.TO, KIND, REASON, SOURCE, words.FORMAT, words.LIMIT, words.CURSOR),
-    schema=openapi.record({"rows": openapi.array(_ENTRY)}, next=openapi.CURSOR),
+    parameters=(words.FROM, words.TO, KIND, REASON, SOURCE, *words.PAGED),
+    schema=record({"rows": array(_ENTRY)}, next=CURSOR),
 )
 RECONCILIATION = Resource(
     path="/v1/reconciliation",
@@ -284,20 +263,10 @@ RECONCILIATION = Resource(
     answer=_reconciliation,
     roles=OPERATORS,
     parameters=(words.FORMAT,),
-    schema=openapi.record(
+    schema=record(
         {
-            "as_of": openapi.TIME,
-            "rows": openapi.array(
-                openapi.record(
-                    {
-                        **_PASS,
-                        "hours": openapi.integer(),
-                        "differences": openapi.integer(),
-                        "gaps_since": _MAYBE_TIME,
-                    }
-                ),
-                1,
-            ),
+            "as_of": TIME,
+            "rows": array(record({**_PASS, **each(integer(), "hours differences"), "gaps_since": maybe(TIME)}), 1),
         }
     ),
 )

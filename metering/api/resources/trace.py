@@ -5,9 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from metering.api import openapi
 from metering.api import parameters as words
 from metering.api.asking import Asked, Reply, Resource
+from metering.api.openapi import (
+    ACCOUNT,
+    BYTES,
+    CURSOR,
+    DELTA,
+    FLAG,
+    REGION,
+    TIME,
+    Schema,
+    array,
+    each,
+    integer,
+    mapping,
+    maybe,
+    record,
+    text,
+)
 from metering.api.paging import page_of, position_of, range_of
 from metering.api.parameters import Parameter, ProblemError
 from metering.api.routes import ResourceRouter, router_of
@@ -146,67 +162,39 @@ _WITHIN_FROM = replace(
 )
 _WITHIN_TO = replace(words.TO, about="Look for its rows up to here; not included. Default: the end of `from`, or now.")
 
-_FILE = openapi.record(
-    {
-        "key": openapi.text(1024),
-        "staged": {"type": "boolean"},
-        "bytes": openapi.BYTES,
-        "records": openapi.integer(),
-    }
+_FILE = record({"key": text(1024), "staged": FLAG, "bytes": BYTES, "records": integer()})
+_HOUR = record(
+    {"hour": TIME, "bytes": BYTES, "records": DELTA, "rows_bytes": BYTES, "rows_records": integer(), "equal": FLAG},
+    **REGION,
+    files=array(_FILE),
 )
-_HOUR = openapi.record(
+_TRACED_BATCH = record(
     {
-        "hour": openapi.TIME,
-        "bytes": openapi.BYTES,
-        "records": openapi.integer(-(2**63)),
-        "rows_bytes": openapi.BYTES,
-        "rows_records": openapi.integer(),
-        "equal": {"type": "boolean"},
-    },
-    region=openapi.text(64),
-    files=openapi.array(_FILE),
-)
-_TRACED_BATCH = openapi.record(
-    {
-        "batch_id": openapi.text(128),
-        "source_id": openapi.text(128),
-        "sequence": openapi.maybe(openapi.integer()),
-        "bytes": openapi.BYTES,
-        "records": openapi.integer(),
-        "first_hour": openapi.TIME,
-        "last_hour": openapi.TIME,
+        **each(text(128), "batch_id source_id"),
+        "sequence": maybe(integer()),
+        "bytes": BYTES,
+        "records": integer(),
+        **each(TIME, "first_hour last_hour"),
         "marker": {"type": "string", "enum": ["agrees", "differs", "expired", "missing"]},
     },
-    region=openapi.text(64),
+    **REGION,
 )
-_COUNT = openapi.integer(-(2**63))
-_DIFFERENCE = openapi.record(
+_DIFFERENCE = record(
     {
-        "usage_type": openapi.text(128),
-        "service": openapi.text(64),
-        "from": openapi.text(128),
-        "to": openapi.text(128),
-        "hour": openapi.TIME,
-        "corrects": openapi.text(25),
-        "usage_bytes": openapi.BYTES,
-        "usage_records": _COUNT,
-        "rows_bytes": openapi.BYTES,
-        "rows_records": _COUNT,
+        "usage_type": text(128),
+        "service": text(64),
+        **each(text(128), "from to"),
+        "hour": TIME,
+        "corrects": text(25),
+        **each(BYTES, "usage_bytes rows_bytes"),
+        **each(DELTA, "usage_records rows_records"),
     },
-    region=openapi.text(64),
+    **REGION,
 )
-_LINE = openapi.record(
-    {
-        "account_id": openapi.ACCOUNT,
-        "from": openapi.TIME,
-        "to": openapi.TIME,
-        "bytes": openapi.BYTES,
-        "records": _COUNT,
-    },
-    usage_type=openapi.text(128),
-    service=openapi.text(64),
-    from_location=openapi.text(128),
-    to_location=openapi.text(128),
+_LINE = record(
+    {"account_id": ACCOUNT, **each(TIME, "from to"), "bytes": BYTES, "records": DELTA},
+    service=text(64),
+    **each(text(128), "usage_type from_location to_location"),
 )
 TRACE = Resource(
     path="/v1/trace",
@@ -214,74 +202,48 @@ TRACE = Resource(
     about="What a number of a report is made of: its hours and batches, and three sums that must be equal. A page has "
     "some of the batches, and the sums of all.",
     answer=_trace,
-    parameters=(
-        _ONE_ACCOUNT,
-        _ONE_USAGE_TYPE,
-        _ONE_SERVICE,
-        _ONE_FROM,
-        _ONE_TO,
-        HOUR,
-        words.FROM,
-        words.TO,
-        words.LAST,
-        words.FORMAT,
-        words.LIMIT,
-        words.CURSOR,
-    ),
-    schema=openapi.record(
+    parameters=(_ONE_ACCOUNT, _ONE_USAGE_TYPE, _ONE_SERVICE, _ONE_FROM, _ONE_TO, HOUR, *words.SPAN, *words.PAGED),
+    schema=record(
         {
             "line": _LINE,
-            "as_of": openapi.TIME,
-            "periods": openapi.mapping(openapi.text(16)),
-            "hours": openapi.array(_HOUR),
-            "batches": openapi.array(_TRACED_BATCH),
-            "sums": openapi.record(
-                {"usage": openapi.BYTES, "rows": openapi.BYTES, "markers": openapi.maybe(openapi.BYTES)}
-            ),
-            "sums_records": openapi.record({"usage": _COUNT, "rows": _COUNT, "markers": openapi.maybe(_COUNT)}),
-            "equal": {"type": "boolean"},
-            "differences_total": openapi.integer(),
-            "differences": openapi.array(_DIFFERENCE, 100),
-            "unsettled": openapi.array(openapi.TIME),
-            "markers_expired": openapi.integer(),
-            "next": openapi.CURSOR,
+            "as_of": TIME,
+            "periods": mapping(text(16)),
+            "hours": array(_HOUR),
+            "batches": array(_TRACED_BATCH),
+            "sums": record({**each(BYTES, "usage rows"), "markers": maybe(BYTES)}),
+            "sums_records": record({**each(DELTA, "usage rows"), "markers": maybe(DELTA)}),
+            "equal": FLAG,
+            **each(integer(), "differences_total markers_expired"),
+            "differences": array(_DIFFERENCE, 100),
+            "unsettled": array(TIME),
+            "next": CURSOR,
         },
-        regions=openapi.array(openapi.text(64), 100),
+        regions=array(text(64), 100),
     ),
 )
 
-_VERDICT = openapi.maybe({"type": "string", "enum": ["accepted", "rejected"]})
-_MAYBE_COUNT = openapi.maybe(openapi.integer())
-_COUNTS: openapi.Schema = {
-    "verdict": _VERDICT,
-    "reason": openapi.maybe(openapi.text(64)),
-    "records": _MAYBE_COUNT,
-    "metered": _MAYBE_COUNT,
-    "refused": _MAYBE_COUNT,
-}
-_COMMIT = openapi.record(
-    {"commit_id": openapi.text(128), "state": openapi.maybe(openapi.text(16))},
-    created_at=openapi.TIME,
-    rolled_up={"type": "boolean"},
-    rows=openapi.integer(),
-    bytes=openapi.BYTES,
-    staging=openapi.text(1024),
+_VERDICT = maybe({"type": "string", "enum": ["accepted", "rejected"]})
+_TALLY: Schema = {"reason": maybe(text(64)), **each(maybe(integer()), "records metered refused")}
+_COMMIT = record(
+    {"commit_id": text(128), "state": maybe(text(16))},
+    created_at=TIME,
+    rolled_up=FLAG,
+    rows=integer(),
+    bytes=BYTES,
+    staging=text(1024),
 )
-_CONFLICT = openapi.record(
-    {"content_hash": openapi.text(128), "records": openapi.integer()},
-    sender=openapi.text(256),
-    first_sender=openapi.text(256),
-    key=openapi.text(1024),
+_CONFLICT = record(
+    {"content_hash": text(128), "records": integer()}, **each(text(256), "sender first_sender"), key=text(1024)
 )
-_ENTRY = openapi.record(
+_ENTRY = record(
     {
-        "kind": openapi.text(16),
-        "at": openapi.TIME,
-        "reasons": openapi.mapping(openapi.integer()),
-        "retried_as": openapi.array(openapi.text(128)),
-        "became": openapi.text(4_096),
+        "kind": text(16),
+        "at": TIME,
+        "reasons": mapping(integer()),
+        "retried_as": array(text(128)),
+        "became": text(4_096),
     },
-    key=openapi.text(1024),
+    key=text(1024),
 )
 BATCHES = Resource(
     path="/v1/batches",
@@ -289,34 +251,26 @@ BATCHES = Resource(
     about="The whole story of one batch. A customer sees the rows of its accounts, and nothing if it has none.",
     answer=_batch,
     parameters=(BATCH_ID, _WITHIN_FROM, _WITHIN_TO, words.FORMAT),
-    schema=openapi.record(
+    schema=record(
         {
-            "batch_id": openapi.text(128),
-            "as_of": openapi.TIME,
+            **each(text(128), "batch_id source_id"),
+            "as_of": TIME,
             "verdict": _VERDICT,
             "marker": {"type": "string", "enum": ["kept", "expired", "none"]},
-            "source_id": openapi.text(128),
-            "sequence": _MAYBE_COUNT,
-            "decided_at": openapi.maybe(openapi.TIME),
-            "hours": openapi.array(_HOUR, 10_000),
-            "proof": openapi.maybe(
-                openapi.record(
-                    {"marker": openapi.maybe(openapi.BYTES), "rows": openapi.BYTES, "equal": {"type": "boolean"}}
-                )
-            ),
+            "sequence": maybe(integer()),
+            "decided_at": maybe(TIME),
+            "hours": array(_HOUR, 10_000),
+            "proof": maybe(record({"marker": maybe(BYTES), "rows": BYTES, "equal": FLAG})),
         },
-        reason=openapi.maybe(openapi.text(64)),
-        records=_MAYBE_COUNT,
-        metered=_MAYBE_COUNT,
-        refused=_MAYBE_COUNT,
-        sender=openapi.text(256),
-        content_hash=openapi.maybe(openapi.text(128)),
-        hash_version=_MAYBE_COUNT,
-        kept_until=openapi.maybe(openapi.TIME),
-        commit=openapi.maybe(_COMMIT),
-        conflicts=openapi.array(_CONFLICT),
-        quarantine=openapi.array(_ENTRY),
-        later=openapi.maybe(openapi.record({**_COUNTS, "decided_at": openapi.TIME})),
-        retried_as=openapi.array(openapi.record({"batch_id": openapi.text(128), **_COUNTS})),
+        **_TALLY,
+        sender=text(256),
+        content_hash=maybe(text(128)),
+        hash_version=maybe(integer()),
+        kept_until=maybe(TIME),
+        commit=maybe(_COMMIT),
+        conflicts=array(_CONFLICT),
+        quarantine=array(_ENTRY),
+        later=maybe(record({"verdict": _VERDICT, **_TALLY, "decided_at": TIME})),
+        retried_as=array(record({"batch_id": text(128), "verdict": _VERDICT, **_TALLY})),
     ),
 )
