@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -116,77 +117,61 @@ def _must_be_sound(world: World, *, shards: int = 1) -> None:
     assert not check(world, rows)
 
 
-def _until_it_is_over(run: Callable[[int], _Between]) -> int:
+def _interrupted_calls(
+    story: Callable[[World, _Between], None], *, hours: int = 1, fences_lost: bool = False, limit_ms: int = HOUR_MS
+) -> int:
     """Put the other job before the first call, the second, and so on, until there is no such call."""
-    number = 1
-    while run(number).calls >= number:
-        number += 1
+    for number in count(1):
+        between = _Between(number, fences_lost=fences_lost)
+        world = _world(between, hours=hours)
+        _run(world, partial(story, world, between), limit_ms=limit_ms)
+        if between.calls < number:
+            break
     return number - 1
 
 
 def test_a_compaction_between_any_two_calls_of_a_reader_shows_it_every_row_once() -> None:
-    def run(number: int) -> _Between:
-        between = _Between(number)
-        world = _world(between)
+    def story(world: World, between: _Between) -> None:
+        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+        between.then = lambda: _compact(world)
+        view = jobs.lake_view(world.process("first"), shards=1)
+        [hour_s] = world.watch.visible_since
+        seen = view.hour_totals(hour_s, jobs.BY_ROW)
+        assert sorted(total.records for total in seen.values()) == [1] * 6
 
-        def story() -> None:
-            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
-            between.then = lambda: _compact(world)
-            view = jobs.lake_view(world.process("first"), shards=1)
-            [hour_s] = world.watch.visible_since
-            seen = view.hour_totals(hour_s, jobs.BY_ROW)
-            assert sorted(total.records for total in seen.values()) == [1] * 6
-
-        _run(world, story)
-        return between
-
-    assert _until_it_is_over(run) >= 9
+    assert _interrupted_calls(story) >= 9
 
 
 def test_a_roll_up_between_any_two_calls_of_a_reader_shows_it_every_row_once() -> None:
     """A commit leaves the waiting list for its hours while both are read."""
 
-    def run(number: int) -> _Between:
-        between = _Between(number)
-        world = _world(between)
+    def story(world: World, between: _Between) -> None:
+        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+        between.then = lambda: _roll_up(world)
+        view = jobs.lake_view(world.process("first"), shards=1)
+        [hour_s] = world.watch.visible_since
+        seen = view.hour_totals(hour_s, jobs.BY_ROW)
+        assert sorted(total.records for total in seen.values()) == [1] * 6
 
-        def story() -> None:
-            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
-            between.then = lambda: _roll_up(world)
-            view = jobs.lake_view(world.process("first"), shards=1)
-            [hour_s] = world.watch.visible_since
-            seen = view.hour_totals(hour_s, jobs.BY_ROW)
-            assert sorted(total.records for total in seen.values()) == [1] * 6
-
-        _run(world, story)
-        return between
-
-    assert _until_it_is_over(run) >= 9
+    assert _interrupted_calls(story) >= 9
 
 
 @pytest.mark.parametrize("blocks", [0, 1])
 def test_a_commit_and_its_roll_up_between_any_two_calls_of_a_roll_up_are_booked_once(blocks: int) -> None:
     settings = jobs.settings(1, 200, rollup_blocks=blocks)
 
-    def run(number: int) -> _Between:
-        between = _Between(number)
-        world = _world(between)
-
+    def story(world: World, between: _Between) -> None:
         def meanwhile() -> None:
             _meter(world, world.process("another worker"), "b3.0", "b4.0")
             _roll_up(world)
 
-        def story() -> None:
-            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
-            between.then = meanwhile
-            process = world.process("first")
-            jobs.rollup(process, settings).run(jobs.deadline(process, HOUR_MS))
-            _must_be_sound(world)
+        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+        between.then = meanwhile
+        process = world.process("first")
+        jobs.rollup(process, settings).run(jobs.deadline(process, HOUR_MS))
+        _must_be_sound(world)
 
-        _run(world, story)
-        return between
-
-    assert _until_it_is_over(run) >= 20
+    assert _interrupted_calls(story) >= 20
 
 
 @pytest.mark.parametrize("kinds", [1, 2, 50])
@@ -194,67 +179,51 @@ def test_kinds_that_another_shard_numbers_between_any_two_calls_of_a_roll_up_sta
     """Two shards claim numbers of one account; some kinds are beyond its cap."""
     settings = jobs.settings(2, 200, kinds=kinds)
 
-    def run(number: int) -> _Between:
-        between = _Between(number)
-        world = _world(between)
-
+    def story(world: World, between: _Between) -> None:
         def other_shard(shard: int) -> None:
             process = world.process("second")
             jobs.rollup(process, settings).run(jobs.deadline(process, HOUR_MS), shard=shard)
 
-        def story() -> None:
-            for name in ("b0.0", "b1.0", "b2.0", "b3.0"):
-                _meter(world, world.process("worker"), name, settings=settings)
-            assert {str(item["pk"]) for item in world.items.everything(Table.LEDGER)} >= {"U#0", "U#1"}
-            between.then = lambda: other_shard(1)
-            process = world.process("first")
-            jobs.rollup(process, settings).run(jobs.deadline(process, HOUR_MS), shard=0)
-            other_shard(1)
-            _must_be_sound(world, shards=2)
+        for name in ("b0.0", "b1.0", "b2.0", "b3.0"):
+            _meter(world, world.process("worker"), name, settings=settings)
+        assert {str(item["pk"]) for item in world.items.everything(Table.LEDGER)} >= {"U#0", "U#1"}
+        between.then = lambda: other_shard(1)
+        process = world.process("first")
+        jobs.rollup(process, settings).run(jobs.deadline(process, HOUR_MS), shard=0)
+        other_shard(1)
+        _must_be_sound(world, shards=2)
 
-        _run(world, story)
-        return between
-
-    assert _until_it_is_over(run) >= 15
+    assert _interrupted_calls(story) >= 15
 
 
 def test_a_roll_up_between_any_two_calls_of_a_reader_of_usage_as_of_now_shows_it_every_batch_once() -> None:
     """One shard has a run in work, of which an item has its share; the other shard is rolled up meanwhile."""
     settings = jobs.settings(2, 200)
 
-    def run(number: int, meanwhile: int | None) -> _Between:
-        between = _Between(number)
-        world = _world(between, hours=2)
-
+    def story(world: World, between: _Between, meanwhile: int | None) -> None:
         def roll_up() -> None:
             process = world.process("second")
             jobs.rollup(process, settings).run(jobs.deadline(process, HOUR_MS), shard=meanwhile)
 
-        def story() -> None:
-            for name in ("b0.0", "b1.0", "b2.0", "b3.0"):
-                _meter(world, world.process("worker"), name, settings=settings)
-            halfway = world.process("halfway")
-            halfway.items = DiesHalfway(halfway)
-            with pytest.raises(KilledError):
-                jobs.rollup(halfway, settings).run(jobs.deadline(halfway, HOUR_MS), shard=0)
-            between.then = roll_up
-            months = [month_of(NOW_MS // 1000)]
-            totals = jobs.usage_now(world.process("first"), shards=2).usage(["111111111111"], months)
-            assert sum_totals(totals.values()).records == 8
-
-        _run(world, story)
-        return between
+        for name in ("b0.0", "b1.0", "b2.0", "b3.0"):
+            _meter(world, world.process("worker"), name, settings=settings)
+        halfway = world.process("halfway")
+        halfway.items = DiesHalfway(halfway)
+        with pytest.raises(KilledError):
+            jobs.rollup(halfway, settings).run(jobs.deadline(halfway, HOUR_MS), shard=0)
+        between.then = roll_up
+        months = [month_of(NOW_MS // 1000)]
+        totals = jobs.usage_now(world.process("first"), shards=2).usage(["111111111111"], months)
+        assert sum_totals(totals.values()).records == 8
 
     for meanwhile in (0, 1, None):
-        assert _until_it_is_over(partial(run, meanwhile=meanwhile)) >= 9
+        assert _interrupted_calls(partial(story, meanwhile=meanwhile), hours=2) >= 9
 
 
 def test_a_comparison_between_any_two_calls_of_a_roll_up_finds_nothing() -> None:
     """P37: what a run has booked and not placed, or placed and not finished, is not settled."""
 
-    def run(number: int) -> _Between:
-        between = _Between(number)
-        world = _world(between)
+    def story(world: World, between: _Between) -> None:
         found: list[object] = []
 
         def compare() -> None:
@@ -262,19 +231,15 @@ def test_a_comparison_between_any_two_calls_of_a_roll_up_finds_nothing() -> None
             checks = jobs.reconciler(process, shards=1).check(from_s=0, to_s=NOW_MS // 1000 + DAY_S, deep=True)
             found.extend(checks.different)
 
-        def story() -> None:
-            _meter(world, world.process("worker"), "b0.0", "b1.0")
-            _roll_up(world)
-            _meter(world, world.process("worker"), "b2.0", "b3.0")
-            between.then = compare
-            process = world.process("first")
-            jobs.rollup(process, _SETTINGS).run(jobs.deadline(process, HOUR_MS))
-            assert not found
+        _meter(world, world.process("worker"), "b0.0", "b1.0")
+        _roll_up(world)
+        _meter(world, world.process("worker"), "b2.0", "b3.0")
+        between.then = compare
+        process = world.process("first")
+        jobs.rollup(process, _SETTINGS).run(jobs.deadline(process, HOUR_MS))
+        assert not found
 
-        _run(world, story)
-        return between
-
-    assert _until_it_is_over(run) >= 12
+    assert _interrupted_calls(story) >= 12
 
 
 @pytest.mark.parametrize("by_account", [True, False])
@@ -287,156 +252,114 @@ def test_a_roll_up_between_any_two_calls_of_one_look_is_no_difference(by_account
             return jobs.account_days(process, shards=1).look([hour_s])[hour_s]
         return jobs.reconciler(process, shards=1).look(hour_s, frozenset(["111111111111"]))[0]
 
-    def run(number: int) -> _Between:
-        between = _Between(number)
-        world = _world(between)
+    def story(world: World, between: _Between) -> None:
+        _meter(world, world.process("worker"), "b0.0", "b1.0")
+        _roll_up(world)
+        _meter(world, world.process("worker"), "b2.0", "b3.0")
+        between.then = lambda: _roll_up(world)
+        assert look(world.process("first")).differences == ()
 
-        def story() -> None:
-            _meter(world, world.process("worker"), "b0.0", "b1.0")
-            _roll_up(world)
-            _meter(world, world.process("worker"), "b2.0", "b3.0")
-            between.then = lambda: _roll_up(world)
-            assert look(world.process("first")).differences == ()
-
-        _run(world, story)
-        return between
-
-    assert _until_it_is_over(run) >= 8
+    assert _interrupted_calls(story) >= 8
 
 
 def test_a_commit_and_its_compaction_between_any_two_calls_of_a_compactor_are_in_the_lake_once() -> None:
-    def run(number: int) -> _Between:
-        between = _Between(number)
-        world = _world(between)
-
+    def story(world: World, between: _Between) -> None:
         def meanwhile() -> None:
             _meter(world, world.process("another worker"), "b3.0", "b4.0")
             _compact(world)
 
-        def story() -> None:
-            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
-            _roll_up(world)
-            between.then = meanwhile
-            process = world.process("first")
-            jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
-            _must_be_sound(world)
+        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+        _roll_up(world)
+        between.then = meanwhile
+        process = world.process("first")
+        jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
+        _must_be_sound(world)
 
-        _run(world, story)
-        return between
-
-    assert _until_it_is_over(run) >= 20
+    assert _interrupted_calls(story) >= 20
 
 
 def test_a_commit_that_is_placed_and_still_waits_between_any_two_calls_of_a_compactor_is_left_out() -> None:
     """Its roll-up died before it took it off the waiting list, and the next one places it again."""
 
-    def run(number: int) -> _Between:
-        between = _Between(number)
-        world = _world(between)
-
+    def story(world: World, between: _Between) -> None:
         def meanwhile() -> None:
             _meter(world, world.process("another worker"), "b3.0", "b4.0")
             dying = world.process("dying")
             with suppress(KilledError):
                 jobs.rollup(dying, _SETTINGS).run(jobs.deadline(dying, HOUR_MS))
 
-        def story() -> None:
-            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
-            _roll_up(world)
-            between.then = meanwhile
-            process = world.process("first")
-            jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
-            _compact(world)
-            _must_be_sound(world)
+        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+        _roll_up(world)
+        between.then = meanwhile
+        process = world.process("first")
+        jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
+        _compact(world)
+        _must_be_sound(world)
 
-        _run(world, story)
-        return between
-
-    assert _until_it_is_over(run) >= 20
+    assert _interrupted_calls(story) >= 20
 
 
 def test_a_compaction_between_any_two_calls_of_a_roll_up_takes_each_row_once() -> None:
     """Commits are placed one by one, and one that still waits is not compacted."""
 
-    def run(number: int) -> _Between:
-        between = _Between(number)
-        world = _world(between)
-
+    def story(world: World, between: _Between) -> None:
         def meanwhile() -> None:
             process = world.process("second")
             jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
             jobs.cleaner(process, shards=1, wait_s=-1).run(jobs.deadline(process, HOUR_MS))
 
-        def story() -> None:
-            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
-            between.then = meanwhile
-            process = world.process("first")
-            jobs.rollup(process, _SETTINGS).run(jobs.deadline(process, HOUR_MS))
-            _compact(world)
-            _must_be_sound(world)
+        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+        between.then = meanwhile
+        process = world.process("first")
+        jobs.rollup(process, _SETTINGS).run(jobs.deadline(process, HOUR_MS))
+        _compact(world)
+        _must_be_sound(world)
 
-        _run(world, story)
-        return between
-
-    assert _until_it_is_over(run) >= 12
+    assert _interrupted_calls(story) >= 12
 
 
 def test_an_orphan_cleaner_between_any_two_calls_of_a_worker_takes_nothing_that_is_accepted() -> None:
-    def run(number: int, *, fences_lost: bool) -> _Between:
-        between = _Between(number, fences_lost=fences_lost)
-        world = _world(between)
+    def story(world: World, between: _Between) -> None:
+        between.then = lambda: _remove_orphans(world)
+        _meter(world, world.process("first"), "b0.0")
+        _must_be_sound(world)
 
-        def story() -> None:
-            between.then = lambda: _remove_orphans(world)
-            _meter(world, world.process("first"), "b0.0")
-            _must_be_sound(world)
-
-        _run(world, story)
-        return between
-
-    assert _until_it_is_over(lambda number: run(number, fences_lost=False)) >= 2
-    assert _until_it_is_over(lambda number: run(number, fences_lost=True)) >= 2
+    assert _interrupted_calls(story, fences_lost=False) >= 2
+    assert _interrupted_calls(story, fences_lost=True) >= 2
 
 
 def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_its_rows() -> None:
     """Its objects were listed as an orphan's; its transaction lands before the fence does."""
 
-    def run(number: int) -> _Between:
-        between = _Between(number)
-        world = _world(between)
+    def story(world: World, between: _Between) -> None:
+        worker = world.process("worker")
+        transact = worker.items.transact
+        cleaner = world.process("first")
 
-        def story() -> None:
-            worker = world.process("worker")
-            transact = worker.items.transact
-            cleaner = world.process("first")
+        def clean_first(actions: object) -> None:
+            # Only the first attempt is caught up with.
+            worker.items.transact = transact  # type: ignore[method-assign]  # as it was
+            landed: list[bool] = []
 
-            def clean_first(actions: object) -> None:
-                # Only the first attempt is caught up with.
-                worker.items.transact = transact  # type: ignore[method-assign]  # as it was
-                landed: list[bool] = []
+            def land() -> None:
+                transact(actions)  # type: ignore[arg-type]  # what it was called with
+                landed.append(True)
 
-                def land() -> None:
-                    transact(actions)  # type: ignore[arg-type]  # what it was called with
-                    landed.append(True)
+            between.then = land
+            jobs.orphan_cleaner(cleaner, age_s=-1).run(jobs.deadline(cleaner, HOUR_MS))
+            if not landed:
+                transact(actions)  # type: ignore[arg-type]  # what it was called with
 
-                between.then = land
-                jobs.orphan_cleaner(cleaner, age_s=-1).run(jobs.deadline(cleaner, HOUR_MS))
-                if not landed:
-                    transact(actions)  # type: ignore[arg-type]  # what it was called with
+        worker.items.transact = clean_first  # type: ignore[method-assign]  # one call, delayed
+        world.queue.send("b0.0", "S1")
+        deliveries = world.queue.receive(10)
+        jobs.aggregator(worker, _SETTINGS).handle(deliveries, jobs.deadline(worker, MINUTE_MS))
+        accepted = world.watch.accepted.get("b0")
+        if accepted is not None:
+            commit = next(i for i in world.items.everything(Table.LEDGER) if i["pk"] == f"C#{accepted[1]}")
+            assert world.objects.peek(str(commit["staging"])) is not None
 
-            worker.items.transact = clean_first  # type: ignore[method-assign]  # one call, delayed
-            world.queue.send("b0.0", "S1")
-            deliveries = world.queue.receive(10)
-            jobs.aggregator(worker, _SETTINGS).handle(deliveries, jobs.deadline(worker, MINUTE_MS))
-            accepted = world.watch.accepted.get("b0")
-            if accepted is not None:
-                commit = next(i for i in world.items.everything(Table.LEDGER) if i["pk"] == f"C#{accepted[1]}")
-                assert world.objects.peek(str(commit["staging"])) is not None
-
-        _run(world, story)
-        return between
-
-    assert _until_it_is_over(run) >= 3
+    assert _interrupted_calls(story) >= 3
 
 
 def test_a_roll_up_between_any_two_calls_of_a_close_is_in_the_closed_month() -> None:
@@ -444,22 +367,15 @@ def test_a_roll_up_between_any_two_calls_of_a_close_is_in_the_closed_month() -> 
     month = month_of(NOW_MS // 1000)
     wait_ms = (month_bounds_s(month)[1] + 3 * DAY_S) * 1000 - NOW_MS + HOUR_MS
 
-    def run(number: int) -> _Between:
-        between = _Between(number)
-        world = _world(between)
+    def story(world: World, between: _Between) -> None:
+        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+        world.scheduler.wait(wait_ms)
+        between.then = lambda: _roll_up(world)
+        process = world.process("first")
+        closer = jobs.period_closer(process, _POLICY, _SETTINGS, shards=1)
+        assert closer.close(month, jobs.deadline(process, HOUR_MS)).total.records == 6
 
-        def story() -> None:
-            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
-            world.scheduler.wait(wait_ms)
-            between.then = lambda: _roll_up(world)
-            process = world.process("first")
-            closer = jobs.period_closer(process, _POLICY, _SETTINGS, shards=1)
-            assert closer.close(month, jobs.deadline(process, HOUR_MS)).total.records == 6
-
-        _run(world, story, limit_ms=wait_ms + HOUR_MS)
-        return between
-
-    assert _until_it_is_over(run) >= 40
+    assert _interrupted_calls(story, limit_ms=wait_ms + HOUR_MS) >= 40
 
 
 def test_a_whole_close_between_any_two_calls_of_a_close_freezes_the_same_month_once() -> None:
@@ -474,22 +390,15 @@ def test_a_whole_close_between_any_two_calls_of_a_close_freezes_the_same_month_o
         totals.add(closed.total)
         assert closer.frozen(month) == closed
 
-    def run(number: int) -> _Between:
-        between = _Between(number)
-        world = _world(between)
+    def story(world: World, between: _Between) -> None:
+        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+        world.scheduler.wait(wait_ms)
+        between.then = lambda: close(world, "second")
+        close(world, "first")
+        reader = jobs.period_closer(world.process("reader"), _POLICY, _SETTINGS, shards=1)
+        assert reader.verify(month) == []
+        assert not world.alerts.sent
 
-        def story() -> None:
-            _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
-            world.scheduler.wait(wait_ms)
-            between.then = lambda: close(world, "second")
-            close(world, "first")
-            reader = jobs.period_closer(world.process("reader"), _POLICY, _SETTINGS, shards=1)
-            assert reader.verify(month) == []
-            assert not world.alerts.sent
-
-        _run(world, story, limit_ms=wait_ms + HOUR_MS)
-        return between
-
-    assert _until_it_is_over(run) >= 40
+    assert _interrupted_calls(story, limit_ms=wait_ms + HOUR_MS) >= 40
     # Commits have ids by chance, and so have files: the totals are the same each time.
     assert len(totals) == 1

@@ -6,22 +6,19 @@ import csv
 import io
 import json
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 import pytest
-from typer.testing import CliRunner
 
 from metering.billing.day_sums.accounts import AccountsReader, accounts_body, accounts_key
 from metering.billing.day_sums.index import DayIndexes, KeptAccounts
-from metering.cli.app import app
 from tests.cli.lively import Lively
+from tests.support.command_line import run, typed_at
 from tests.support.day_sums import keep_day_sums
-from tests.support.lake_world import ACCOUNT, NOW_S, World, record
+from tests.support.lake_world import ACCOUNT, World, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from typer.testing import Result
 
 OTHER, MONTH = "210987654321", "2026-11"
 
@@ -31,16 +28,8 @@ def region() -> Iterator[Lively]:
     made = Lively(world=World())
     made.world.send([record(2**70 >> 8), record(5, account=OTHER)])
     made.world.compact_all()
-    with (
-        patch("metering.cli.command.connect", lambda **_place: made),
-        patch("metering.cli.command.refuse_aws_for_emulated", lambda _stage, **_place: None),
-        patch("time.time", lambda: NOW_S),
-    ):
+    with typed_at(lambda **_place: made):
         yield made
-
-
-def run(*line: str) -> Result:
-    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
 
 
 def test_it_says_up_to_when_it_counted_and_what_is_accepted_and_in_no_list_yet(region: Lively) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
 
-from metering.cli.app import app
+from tests.support.command_line import ask, run, typed_at
 from tests.support.lake_world import NOW_S, record
 from tests.support.priced import gb
 from tests.unit.cli.test_invoice import ALONE, AWAY, HOME, OTHER, PAYER, Stage
@@ -18,7 +14,6 @@ from tests.unit.cli.test_invoice import ALONE, AWAY, HOME, OTHER, PAYER, Stage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from typer.testing import Result
 
 UNKNOWN = "999999999999"
 
@@ -28,27 +23,8 @@ def stage() -> Iterator[Stage]:
     made = Stage()
     made.send(HOME, record(gb("600"), start_s=NOW_S, account=PAYER))
     made.send(AWAY, {**record(gb("300"), start_s=NOW_S, account=OTHER), "from": "eu-west-1"})
-    with ExitStack() as stack:
-        for target, value in {
-            "metering.cli.command.connect": made.connect,
-            "metering.cli.command.Session.regions": made.everywhere,
-            "metering.cli.command.emulated": lambda **_place: True,
-            "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
-            "time.time": lambda: NOW_S,
-            "time.time_ns": lambda: NOW_S * 10**9,
-        }.items():
-            stack.enter_context(patch(target, value))
+    with typed_at(made.connect, made.everywhere):
         yield made
-
-
-def run(*line: str) -> Result:
-    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
-
-
-def ask(*line: str) -> Any:
-    result = run(*line, "--format", "json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def test_a_payers_budget_counts_the_usage_of_every_region_and_is_told_once(stage: Stage) -> None:

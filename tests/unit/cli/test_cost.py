@@ -7,11 +7,12 @@ import io
 import json
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from metering.billing.budgets.open_months import KeptPositions
 from metering.billing.organization import OrganizationStore
@@ -24,6 +25,7 @@ from metering.errors import UnavailableError
 from metering.stores.objects import positions_key
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.billing import month_usage
+from tests.support import command_line
 from tests.support.lake_world import NOW_S, record
 from tests.support.priced import gb
 from tests.unit.cli.test_invoice import (
@@ -42,21 +44,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OUT = "DataTransfer-Out-Bytes"
+run = partial(command_line.run, "cost")
+ask = partial(command_line.ask, "cost")
 
 
 @pytest.fixture
 def costs(stage: Stage) -> Stage:  # noqa: F811  # the fixture
     return stage
-
-
-def run(*line: str) -> Result:
-    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", "cost", *line])
-
-
-def ask(*line: str) -> Any:
-    result = run(*line, "--format", "json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def told(*line: str) -> str:

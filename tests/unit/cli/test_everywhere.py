@@ -5,17 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from metering.audit.census_state import census_bytes
 from metering.audit.verification import ManifestHeader, SentBatch, header_line, sent_line
-from metering.cli.app import app
 from metering.cli.command import Session
 from metering.cli.failures import CommandFailedError
 from metering.cli.printing.output import Format, encoded
@@ -31,6 +28,7 @@ from metering.wiring.region import Stage
 from tests.cli.lively import Lively
 from tests.cli.width_rule import too_wide
 from tests.support.bills import BILL
+from tests.support.command_line import ask, run, typed_at
 from tests.support.day_sums import keep_day_sums
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.memory.regions import MemoryRegionStates
@@ -109,26 +107,8 @@ def fleet() -> Iterator[Fleet]:
     for name, phase in ((HOME, Phase.READY), (AWAY, Phase.READY), ("sa-east-1", Phase.ABSENT)):
         states.save(RegionState(region=name, phase=phase, deployments=int(phase is Phase.READY)))
     found = Fleet(regions, states)
-    with ExitStack() as stack:
-        for target, value in {
-            "metering.cli.command.connect": found.connect,
-            "metering.cli.command.Session.regions": property(lambda _session: found.stage()),
-            "metering.cli.command.emulated": lambda **_place: True,
-            "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
-            "time.time": lambda: NOW_S,
-        }.items():
-            stack.enter_context(patch(target, value))
+    with typed_at(found.connect, property(lambda _session: found.stage())):
         yield found
-
-
-def run(*line: str) -> Result:
-    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
-
-
-def ask(*line: str) -> Any:
-    result = run(*line, "--format", "json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def may_be_everywhere(words: str) -> bool:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from typer.testing import CliRunner
 
-from metering.cli.app import app
+from tests.support import command_line
 from tests.support.lake_world import record
 from tests.unit.cli import test_invoice
 from tests.unit.cli.test_invoice import OTHER, PAYER
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from typer.testing import Result
 
     from tests.unit.cli.test_invoice import Stage
 
@@ -28,10 +26,7 @@ MONTH = "2026-10"
 ID = f"{PAYER}-{MONTH}-1"
 # 100 GB are free.
 BILLED = Decimal(800 * 9).scaleb(-2)
-
-
-def run(*line: str) -> Result:
-    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", "export", *line])
+run = partial(command_line.run, "export")
 
 
 def ask(*line: str) -> Any:

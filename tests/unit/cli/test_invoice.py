@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import ExitStack
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
+from functools import partial
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from metering.billing.organization import Membership, Organization, OrganizationStore, Payer
 from metering.billing.prices.store import PriceStore
@@ -23,6 +22,8 @@ from metering.fleet.regions import Phase, RegionState
 from metering.units import DAY_S, GIB
 from metering.wiring.region import Stage as Regions
 from tests.cli.lively import Lively
+from tests.support import command_line
+from tests.support.command_line import typed_at
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.memory.regions import MemoryRegionStates
 from tests.support.priced import US_TIERS, allowance, book, gb, product
@@ -38,6 +39,8 @@ OCTOBER_S = NOW_S - 30 * DAY_S
 PAYER, OTHER, ALONE = "111111111111", "222222222222", "333333333333"
 ID = f"{PAYER}-2026-10-1"
 NAME = "<script>alert(1)</script> & =1+1"
+run = partial(command_line.run, "invoice")
+ask = partial(command_line.ask, "invoice")
 
 
 def prices(out: str = "0.09") -> PriceBook:
@@ -85,27 +88,8 @@ class Stage:
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     made = Stage()
-    with ExitStack() as stack:
-        for target, value in {
-            "metering.cli.command.connect": made.connect,
-            "metering.cli.command.Session.regions": made.everywhere,
-            "metering.cli.command.emulated": lambda **_place: True,
-            "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
-            "time.time": lambda: NOW_S,
-            "time.time_ns": lambda: NOW_S * 10**9,
-        }.items():
-            stack.enter_context(patch(target, value))
+    with typed_at(made.connect, made.everywhere):
         yield made
-
-
-def run(*line: str) -> Result:
-    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", "invoice", *line])
-
-
-def ask(*line: str) -> Any:
-    result = run(*line, "--format", "json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def test_a_month_of_two_regions_is_drafted_issued_shown_verified_credited_and_listed(stage: Stage) -> None:

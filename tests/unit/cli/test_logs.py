@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -17,6 +16,7 @@ from metering.onramps.coverage.log_format import LINE_BYTES, WORTH, compare, fie
 from metering.onramps.coverage.looking import SLOT_S
 from metering.units import HOUR_S, MINUTE_S
 from tests.cli.lively import LOG_SOURCES, Lively
+from tests.support.command_line import typed_at
 from tests.support.lake_world import NOW_S, record
 from tests.unit.onramps.coverage.world import LOG, plan
 
@@ -33,14 +33,7 @@ FOLDER = "AWSLogs/123456789012/vpcflowlogs/us-west-2/2026/11/24"
 @pytest.fixture
 def region() -> Iterator[Lively]:
     made = Lively()
-    with ExitStack() as stack:
-        for target, value in {
-            "time.time": lambda: NOW_S,
-            "metering.cli.command.connect": lambda **_place: made,
-            "metering.cli.command.emulated": lambda **_place: True,
-            "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
-        }.items():
-            stack.enter_context(patch(target, value))
+    with typed_at(lambda **_place: made):
         yield made
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from metering.billing.prices.store import PriceStore, sample_book
-from metering.cli.app import app
 from metering.cli.failures import CommandFailedError
 from metering.errors import SettingsError
 from metering.fleet.regions import Phase, RegionState
@@ -21,6 +17,7 @@ from metering.units import DAY_S
 from metering.wiring.region import Stage as Regions
 from tests.cli.lively import Lively
 from tests.support import offer_files
+from tests.support.command_line import ask, run, typed_at
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.memory.regions import MemoryRegionStates
 
@@ -71,26 +68,8 @@ def stage() -> Iterator[Stage]:
     for name in (HOME, AWAY):
         states.save(RegionState(region=name, phase=Phase.READY, deployments=1))
     regions = Regions(home=HOME, connect=lambda name: made.connect(region=name), states=states)
-    with ExitStack() as stack:
-        for target, value in {
-            "metering.cli.command.connect": made.connect,
-            "metering.cli.command.Session.regions": regions,
-            "metering.cli.command.emulated": lambda **_place: True,
-            "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
-            "time.time": lambda: NOW_S,
-        }.items():
-            stack.enter_context(patch(target, value))
+    with typed_at(made.connect, regions):
         yield made
-
-
-def run(*line: object) -> Result:
-    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *map(str, line)])
-
-
-def ask(*line: object) -> Any:
-    result = run(*line, "--format", "json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 @pytest.fixture

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from metering.cli.app import app
 from metering.ledger.markers import marker_key
 from metering.ledger.notes.checks import CanaryRun, canary_batch_id
 from metering.stores.writes import Put, Table
 from tests.cli.lively import Lively
+from tests.support.command_line import ask, run, typed_at
 from tests.support.lake_world import NOW_S, World
 from tests.support.senders_world import SERVICES
 from tests.unit.operations.test_dead_letters import accepted
@@ -37,30 +34,8 @@ class Admins(Lively):
 @pytest.fixture
 def region() -> Iterator[Lively]:
     found = Lively(world=World())
-    with using(found):
+    with typed_at(lambda **_place: found):
         yield found
-
-
-def using(region: Lively) -> ExitStack:
-    stack = ExitStack()
-    for target, value in {
-        "metering.cli.command.connect": lambda **_place: region,
-        "metering.cli.command.emulated": lambda **_place: True,
-        "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
-        "time.time": lambda: NOW_S,
-    }.items():
-        stack.enter_context(patch(target, value))
-    return stack
-
-
-def run(*line: str) -> Result:
-    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
-
-
-def answer(*line: str) -> Any:
-    result = run(*line, "--format", "json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def meet_a_canary(region: Lively, sender: str) -> None:
@@ -71,7 +46,7 @@ def meet_a_canary(region: Lively, sender: str) -> None:
 
 def test_one_command_registers_a_producer_and_shows_what_its_workload_pastes(region: Lively) -> None:
     meet_a_canary(region, "AROACANARY:function")
-    found = answer(*ADD)
+    found = ask(*ADD)
     assert (found["name"], found["accounts"]) == ("edge-7f3a", ["111122223333", "444455556666"])
     assert (found["batch_ids"], found["source_ids"]) == ("edge-7f3a/", "edge-7f3a")
     assert (found["objects"], found["drops"]) == ("ingest/edge-7f3a/", "drop/edge-7f3a/")
@@ -80,8 +55,8 @@ def test_one_command_registers_a_producer_and_shows_what_its_workload_pastes(reg
     assert f"role_arn = {found['role_arn']}" in snippet
     assert f'queue_url="{region.names.ingest_queue_url}"' in snippet
     assert f'bucket="{region.names.data_bucket}"' in snippet
-    assert answer("producers", "show", "edge-7f3a") == found
-    listed = answer("producers", "list")
+    assert ask("producers", "show", "edge-7f3a") == found
+    listed = ask("producers", "list")
     assert (listed["producers"], [row["name"] for row in listed["rows"]]) == ("open", ["edge-7f3a"])
     removed = run("producers", "remove", "edge-7f3a", "--format", "json")
     assert json.loads(removed.stdout)["rows"] == []
@@ -95,7 +70,7 @@ def test_the_python_of_the_snippet_is_python_and_calls_the_producer_as_it_is(reg
 
     from metering.producer.producer import Producer
 
-    lines = answer(*ADD)["snippet"]
+    lines = ask(*ADD)["snippet"]
     tree = ast.parse("\n".join(lines[lines.index("import metering") :]))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     (made,) = [each for each in calls if isinstance(each.func, ast.Attribute) and each.func.attr == "Producer"]
@@ -109,7 +84,7 @@ def test_the_python_of_the_snippet_is_python_and_calls_the_producer_as_it_is(reg
 
 def test_what_is_wrong_with_a_producer_is_said(region: Lively) -> None:
     meet_a_canary(region, "000000000000")
-    answer(*ADD)
+    ask(*ADD)
     region.producer_roles.remove("edge-7f3a")
     region.producer_roles.put("edge-7f3a", trusted_arn=WORKLOAD)
     result = run("producers", "show", "edge-7f3a", "--format", "json")
@@ -159,7 +134,7 @@ def with_a_conflict(region: Lively) -> Lively:
 def test_only_the_operator_sends_again_for_others_where_senders_are_judged(made: type[Lively], exit_code: int) -> None:
     region = with_a_conflict(made(world=World(), services=SERVICES))
     region.lose_a_letter("edge-1")
-    with using(region):
+    with typed_at(lambda **_place: region):
         for line in (("quarantine", "retry", "batch-0"), ("dlq", "redrive")):
             result = run(*line)
             assert result.exit_code == exit_code, result.output

@@ -7,7 +7,7 @@ import re
 import socket
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from functools import partial
 from threading import Thread
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,9 @@ from metering.cli.app import app
 from metering.fleet.regions import Phase, RegionState
 from metering.wiring.region import Stage
 from tests.cli.lively import Lively
-from tests.support.lake_world import NOW_S, World, record
+from tests.support import command_line
+from tests.support.command_line import typed_at
+from tests.support.lake_world import World, record
 from tests.support.memory.regions import MemoryRegionStates
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 HOME, AWAY = "us-east-1", "eu-west-1"
 _RUN = LocalServer.run
+run = partial(command_line.run, "serve")
 
 
 @pytest.fixture(autouse=True)
@@ -40,21 +43,10 @@ def stage() -> Iterator[dict[str, Lively]]:
         region.world.send([record(10**number)])
         region.world.compact_all()
         states.save(RegionState(region=name, phase=Phase.READY, deployments=1))
-    with ExitStack() as stack:
-        for target, value in {
-            "metering.cli.command.connect": lambda *, region, **_place: regions[region],
-            "metering.cli.command.Session.regions": Stage(home=HOME, connect=regions.__getitem__, states=states),
-            "metering.cli.command.emulated": lambda **_place: True,
-            "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
-            "time.time": lambda: NOW_S,
-            "time.time_ns": lambda: NOW_S * 10**9,
-        }.items():
-            stack.enter_context(patch(target, value))
+    with typed_at(
+        lambda *, region, **_place: regions[region], Stage(home=HOME, connect=regions.__getitem__, states=states)
+    ):
         yield regions
-
-
-def run(*line: str) -> Result:
-    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", "serve", *line])
 
 
 def served(work: Callable[[str], None], *line: str) -> Result:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from metering.api.authentication import Grant, LedgerTokens
-from metering.cli.app import app
 from metering.ledger.notes.access import Role
 from metering.stores.writes import Table
 from metering.units import DAY_S
 from tests.cli.lively import Lively
-from tests.support.lake_world import NOW_S, World
+from tests.support.command_line import ask, run, typed_at
+from tests.support.lake_world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,26 +24,8 @@ CREATE = ("token", "create", "--role", "customer", "--account", ACCOUNT)
 @pytest.fixture
 def region() -> Iterator[Lively]:
     made = Lively(world=World())
-    with ExitStack() as stack:
-        for target, value in {
-            "metering.cli.command.connect": lambda **_place: made,
-            "metering.cli.command.emulated": lambda **_place: True,
-            "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
-            "time.time": lambda: NOW_S,
-            "time.time_ns": lambda: NOW_S * 10**9,
-        }.items():
-            stack.enter_context(patch(target, value))
+    with typed_at(lambda **_place: made):
         yield made
-
-
-def run(*line: str) -> Result:
-    return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
-
-
-def ask(*line: str) -> Any:
-    result = run(*line, "--format", "json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def grant_of(region: Lively, token: str) -> Grant | None:
