@@ -11,7 +11,7 @@ from aws_cdk import aws_cloudwatch_actions as actions
 from constructs import Construct
 
 from metering.operations.alarms import AlarmSpec, alarm_name
-from metering.operations.runbooks import Dashboard, command_of, console_url, dashboard_name
+from metering.operations.runbooks import Dashboard, command_of, console_url, dashboard_name, link_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,7 +86,7 @@ class MeteringAlarm(Construct):
             f"Dashboard: {console_url(dashboard, region=Aws.REGION, host=config.console_host)}",
         ]
         if config.runbook_base:
-            lines.append(f"Runbook: {config.runbook_base.rstrip('/')}/{spec.runbook}.md")
+            lines.append(f"Runbook: {config.runbook_base.rstrip('/')}/{link_of(spec.runbook)}")
         return "\n".join(lines)
 
 

@@ -68,7 +68,7 @@ Statistic = Literal["Maximum", "Minimum", "Sum", "Average"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmSpec:
-    """Alarm of the catalogue. Its runbook is `docs/runbooks/<runbook>.md`.
+    """Alarm of the catalogue. Its runbook is in `docs/runbooks`.
 
     Attributes:
         name: Name in kebab case; the alarm in CloudWatch is `metering-<stage>-<name>`.
@@ -99,7 +99,7 @@ class AlarmSpec:
 
     @property
     def runbook(self) -> str:
-        """Name of its page."""
+        """Name that `metering runbook` knows it by."""
         return self.same_event_as or self.name
 
     def breached_by(self, value: int) -> bool:

@@ -1,4 +1,12 @@
-"""Runbooks and dashboards: which belongs to an alarm, and where a browser finds them."""
+"""Runbooks and dashboards: which belongs to an alarm, and where a browser finds them.
+
+The pages in `docs/runbooks` write `REGION` and `STAGE` where a command needs them, so that a command that is copied
+from the page itself is refused, and never acts on another stage. Other words in capitals, such as `SOURCE`, are for
+the reader to fill in.
+
+Runbooks that are nearly equal share a page. A section `### NAME, NAME` and a list item "`NAME`, `NAME`: ..." belong to
+these runbooks, a section `### all` and the rest of the page to all. `FUNCTION` is the function that the alarm is about.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +16,28 @@ from enum import StrEnum
 from typing import Final
 
 from metering.errors import OperationFailedError
-from metering.operations.alarms import ALARMS, AlarmSpec, alarm_name
+from metering.operations.alarms import ALARMS, LOG_FIGURES, AlarmSpec, alarm_name
 
 _ARN = re.compile(r"arn:[^:]+:cloudwatch:(?P<region>[^:]+):\d*:alarm:(?P<name>.+)")
 _COMMAND = re.compile(r"^\$ (.+)$", re.MULTILINE)
-_LINK = re.compile(r"\]\(([a-z-]+)\.md\)")
+_LINK = re.compile(r"\]\((?:[a-z-]+\.md)?#?([a-z-]+)(?:\.md)?\)")
+_SECTION = re.compile(r"^### ([a-z, -]+)\n\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
+_ITEM = re.compile(r"^- (`[a-z`, -]+`):\s+(.*\n(?:  .*\n)*)", re.MULTILINE)
 # To another page of the documentation, which an installed package does not have.
 _LINK_ELSEWHERE = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")
+
+SHARED_PAGES = {
+    "api-requests": ("api-guessing", "api-reads", "api-slow", "api-throttled"),
+    "compaction": ("cleaning-behind", "compaction-stalled", "unpublished-hours"),
+    "function-errors": (
+        *(spec.name for spec in ALARMS if spec.metric == "Errors" and not spec.same_event_as),
+        "api-failing",
+    ),
+    "log-sources": tuple(spec.name for spec in ALARMS if spec.metric in LOG_FIGURES),
+    "reconciliation": ("reconciliation-backlog", "reconciliation-stalled"),
+    "sources": ("incredible-sources", "silent-sources", "source-gaps", "unkept-sources"),
+}
+"""Pages of several runbooks. Each other runbook has the page of its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +45,7 @@ class Subject:
     """What a person asked for, by the name of a runbook, of an alarm, or of an alarm in CloudWatch.
 
     Attributes:
-        runbook: Name of the page.
+        runbook: Name of the runbook.
         stage: Stage that the name contains; empty if it contains none.
         region: Region that the ARN contains; empty if it is no ARN.
     """
@@ -64,6 +87,32 @@ def alarms_of(runbook: str) -> tuple[AlarmSpec, ...]:
 def command_of(runbook: str, *, region: str, stage: str) -> str:
     """Command that shows a runbook, as alerts carry it. Both places may be tokens of a template."""
     return f"metering runbook {runbook} --region {region} --stage {stage}"
+
+
+def page_of(runbook: str) -> str:
+    """Name of the page that holds a runbook."""
+    return next((page for page, runbooks in SHARED_PAGES.items() if runbook in runbooks), runbook)
+
+
+def link_of(runbook: str) -> str:
+    """File of a runbook in `docs/runbooks`, with an anchor if the page holds others, too."""
+    page = page_of(runbook)
+    return f"{page}.md" if page == runbook else f"{page}.md#{runbook}"
+
+
+def runbook_in(page: str, runbook: str) -> str:
+    """Text of one runbook of its page."""
+    together = {*SHARED_PAGES.get(page_of(runbook), ())}
+
+    def own(part: re.Match[str]) -> str:
+        names = {*re.findall(r"[a-z-]+", part[1])}
+        if not names <= together | {"all"}:
+            return part[0]
+        return part[2] if names & {runbook, "all"} else ""
+
+    text = re.sub(r"\A# .+", f"# {runbook}", _ITEM.sub(own, _SECTION.sub(own, page)))
+    function = next(spec.origin.replace("_", "-") for spec in ALARMS if spec.name == runbook)
+    return re.sub(r"\bFUNCTION\b", function, re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n")
 
 
 def placed(page: str, *, region: str, stage: str) -> str:

@@ -187,6 +187,7 @@ def test_an_alert_links_to_the_runbook_if_the_stage_says_where_the_runbooks_are(
     assert _description("prod", "oldest-message", overrides).endswith(
         "\nRunbook: https://wiki.example.com/runbooks/oldest-batch.md"
     )
+    assert _description("prod", "watch-errors", overrides).endswith("/runbooks/function-errors.md#watch-errors")
 
 
 def test_a_base_of_runbooks_that_is_no_url_is_refused() -> None:

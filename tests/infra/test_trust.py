@@ -1,4 +1,4 @@
-"""What docs/contract.md says of producers: its policies are what it says, and no wider than the stack's own role."""
+"""Policies of docs/contract/producers.md: as it says, and no wider than the stack's own role."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aws_cdk import aws_iam as iam
 from tests.infra.support.conditions import holds
 from tests.infra.support.synthesis import synthesised
 
-_CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "contract.md"
+_CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "contract" / "producers.md"
 _BUCKET = "arn:aws:s3:::metering-prod-data-bucket"
 _QUEUE = "arn:aws:sqs:us-east-1:111122223333:metering-prod-data-IngestQueue"
 

@@ -20,7 +20,7 @@ from metering.cli.printing.table import print_page
 from metering.fleet.settings.bases import STAGE_NAME
 from metering.fleet.stage import StageConfig
 from metering.operations.alarms import ALARMS, alarm_name
-from metering.operations.runbooks import commands_by_part, placed
+from metering.operations.runbooks import commands_by_part, page_of, placed, runbook_in
 from tests.support.with_each import with_each
 from tests.unit.house.command_lines import ROOT, parsed
 
@@ -130,7 +130,11 @@ def test_a_page_can_be_read_by_a_program() -> None:
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 @pytest.mark.parametrize("name", PAGES)
 def test_on_a_terminal_text_is_wrapped_and_commands_are_not(name: str, width: int) -> None:
-    text = placed((runbooks_dir() / f"{name}.md").read_text(), region="ap-southeast-1", stage="a-long-stage")
+    text = placed(
+        runbook_in((runbooks_dir() / f"{page_of(name)}.md").read_text(), name),
+        region="ap-southeast-1",
+        stage="a-long-stage",
+    )
     shown = io.StringIO()
     print_page(text, Console(file=shown, width=width, color_system=None, force_terminal=True))
     lines = shown.getvalue().splitlines()

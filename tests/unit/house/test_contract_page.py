@@ -22,7 +22,7 @@ from tests.support.stage import ADMISSION, LIMITS
 from tests.support.with_each import with_each
 from tests.unit.house.command_lines import ROOT
 
-CONTRACT = (ROOT / "docs" / "contract.md").read_text()
+CONTRACT = "".join(page.read_text() for page in sorted((ROOT / "docs" / "contract").glob("*.md")))
 _EXAMPLE = re.compile(
     r"^```json\n(?P<body>[^`]+)^```\n(?:[^`]+^```ndjson\n(?P<object>[^`]+)^```\n)?\nVerdict: (?P<verdict>.+)\.$",
     re.MULTILINE,

@@ -194,10 +194,9 @@ def test_the_pages_about_dead_letters_name_them_and_their_setting() -> None:
         "docs/getting-started.md",
         "docs/on-ramps.md",
         "docs/releasing.md",
-        "docs/runbooks/aggregator-errors.md",
         "docs/runbooks/dead-letters.md",
+        "docs/runbooks/function-errors.md",
         "docs/runbooks/onramp-dead-letters.md",
-        "docs/runbooks/onramp-errors.md",
     } <= telling.keys()
     assert [page for page, text in telling.items() if not [*times_of(text)]] == []
 
@@ -215,11 +214,11 @@ def test_what_a_stage_may_change_is_no_number_in_alarms_and_help() -> None:
 
 
 def test_the_time_until_a_message_is_dead_follows_from_the_settings() -> None:
-    aggregator = " ".join((ROOT / "docs/runbooks/aggregator-errors.md").read_text().split())
+    errors = " ".join((ROOT / "docs/runbooks/function-errors.md").read_text().split())
     minutes = PROD.visibility_s // MINUTE_S
-    assert f"hides it for {minutes} minutes (`visibility_s`): about {PROD.max_receives * minutes} minutes" in aggregator
+    assert f"hides it for {minutes} minutes (`visibility_s`): about {PROD.max_receives * minutes} minutes" in errors
     assert PROD.max_receives * PROD.onramp_visibility_s == 3.5 * HOUR_S
-    assert "about three and a half hours" in (ROOT / "docs/runbooks/onramp-errors.md").read_text()
+    assert "about three and a half hours" in errors
 
 
 def test_the_quota_of_executions_is_what_the_functions_reserve() -> None:
@@ -227,7 +226,7 @@ def test_the_quota_of_executions_is_what_the_functions_reserve() -> None:
     for page, said in (
         ("docs/architecture.md", f"needs a quota of {quota}"),
         ("docs/operator-guide.md", f"| {quota}: {_WORDS[len(ALONE_FUNCTIONS)]} functions reserve one each"),
-        ("docs/runbooks/api-throttled.md", f"has to be {quota} and this"),
+        ("docs/runbooks/api-requests.md", f"has to be {quota} and this"),
         ("CHANGELOG.md", f"a Lambda quota of {quota}."),
     ):
         assert said in " ".join((ROOT / page).read_text().split()), page
@@ -290,7 +289,7 @@ _SEND = re.compile(r"\baws\s[^`\n]*\bsqs send-message\b")
 
 
 def test_the_pages_that_say_how_to_send_have_a_line_for_the_aws_cli_that_names_the_endpoint() -> None:
-    for name in ("docs/getting-started.md", "docs/contract.md", "docs/faq.md"):
+    for name in ("docs/getting-started.md", "docs/contract/producers.md"):
         lines = _SEND.findall((ROOT / name).read_text())
         assert lines, f"{name} does not say how the AWS CLI sends a batch"
 

@@ -137,7 +137,7 @@ def a_day_by_line() -> dict[str, list[Decimal]]:
     return {name: [Decimal(cell) for cell in cells] for name, *cells in rows}
 
 
-def test_a_day_in_all_is_the_sum_of_its_lines_and_what_readme_and_faq_say() -> None:
+def test_a_day_in_all_is_the_sum_of_its_lines_and_what_readme_and_guide_say() -> None:
     lines = a_day_by_line()
     whole = lines.pop("all")
     del lines["write units a batch, counted"]
@@ -147,4 +147,4 @@ def test_a_day_in_all_is_the_sum_of_its_lines_and_what_readme_and_faq_say() -> N
         assert abs(sum(usd[place] for usd in lines.values()) - total) <= Decimal("0.02")
     said = round(whole[2])
     assert f"about [{said} USD a day](docs/scale.md#what-a-day-costs) in all" in README
-    assert f"about {said} with storage and all jobs" in (ROOT / "docs/faq.md").read_text()
+    assert f"about {said} with storage and all jobs" in (ROOT / "docs/operator-guide.md").read_text()

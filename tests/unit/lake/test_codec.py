@@ -123,7 +123,7 @@ def test_a_commit_of_ninety_batches_is_small() -> None:
 
 
 def test_the_lakes_columns_are_those_of_the_contract_in_their_order() -> None:
-    contract = (Path(__file__).resolve().parents[3] / "docs" / "contract.md").read_text()
+    contract = (Path(__file__).resolve().parents[3] / "docs" / "contract" / "producers.md").read_text()
     listed = re.search(r"Lake columns: (.*?)\.$", contract, re.DOTALL | re.MULTILINE)
     assert listed
     assert tuple(re.findall(r"`(\w+)`", listed[1])) == LAKE_COLUMNS == tuple(LAKE_SCHEMA.names)

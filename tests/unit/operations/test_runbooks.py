@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from metering.errors import OperationFailedError
-from metering.operations.runbooks import Subject, commands_by_part, linked_runbooks, placed, subject_of
+from metering.operations.runbooks import Subject, commands_by_part, linked_runbooks, placed, runbook_in, subject_of
 
 PAGE = """# conflicts
 
@@ -64,6 +64,14 @@ def test_the_place_stands_in_every_command() -> None:
 
 def test_the_runbooks_that_a_page_names_are_listed_once() -> None:
     assert linked_runbooks(PAGE) == ("dead-letters",)
+    assert linked_runbooks("[a](sources.md#source-gaps), [b](#silent-sources)") == ("source-gaps", "silent-sources")
+
+
+def test_a_runbook_of_a_shared_page_has_its_own_parts_and_those_of_all() -> None:
+    items = "- `watch-errors`, `canary-errors`: Ours.\n  Now.\n- `rollup-errors`: No.\n- `other`: An item.\n"
+    sections = "### rollup-errors\n\nNo.\n\n### canary-errors, watch-errors\n\nFUNCTION.\n\n### all\n\nAll.\n"
+    own = "# watch-errors\n\nOurs.\n  Now.\n- `other`: An item.\n\nwatch.\n\nAll.\n"
+    assert runbook_in(f"# function-errors\n\n{items}\n{sections}", "watch-errors") == own
 
 
 def test_a_link_to_a_page_that_an_installed_package_lacks_becomes_its_words() -> None:

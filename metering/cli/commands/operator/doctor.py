@@ -20,7 +20,9 @@ from metering.operations.runbooks import (
     command_of,
     commands_by_part,
     linked_runbooks,
+    page_of,
     placed,
+    runbook_in,
     subject_of,
 )
 from metering.reports.answer import KEEP, ROOMY, Answer, ListedRows, RowType, copied, prose
@@ -135,8 +137,8 @@ def runbook(
         raise WrongUsageError("The commands of a runbook are for one region.", "Name it, as in --region eu-west-1.")
     subject = subject_of(name)
     region, stage = _place(session, subject)
-    page = (runbooks_dir() / f"{subject.runbook}.md").read_text(encoding="utf-8")
-    text = placed(page, region=region, stage=stage)
+    page = (runbooks_dir() / f"{page_of(subject.runbook)}.md").read_text(encoding="utf-8")
+    text = placed(runbook_in(page, subject.runbook), region=region, stage=stage)
     if session.form is not None or session.output is not None:
         session.write(_answer(subject.runbook, text, region=region, stage=stage))
     elif raw or not sys.stdout.isatty():
