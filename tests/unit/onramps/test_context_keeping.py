@@ -9,7 +9,10 @@ import pytest
 
 from metering.errors import UnavailableError
 from metering.hours import parse_hour
-from metering.onramps.context.description import SCHEMA
+from metering.onramps.context.description import SCHEMA, DescriptionError
+from metering.onramps.context.document import Context
+from metering.onramps.context.facts import Distribution
+from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextKeeper, ContextStore, is_due
 from metering.units import HOUR_S, MINUTE_S
 from tests.support.memory.clock import ManualClock
@@ -80,3 +83,41 @@ def test_every_hour_has_a_context_of_its_own_although_some_captures_fail() -> No
 )
 def test_when_a_context_is_due(newest: int, minute: int, *, due: bool) -> None:
     assert is_due(parse_hour(f"2026-11-24T{newest:02}"), T10 + minute * MINUTE_S) is due
+
+
+# A description may say whose buckets and distributions are, and which of two logs of a distribution is metered.
+
+ACCOUNT = "123456789012"
+BASE: dict[str, object] = {"schema": "metering.description/1", "buckets": {"acme": "us-west-2"}}
+OWNERS: dict[str, object] = {
+    "bucket_owners": {"acme": ACCOUNT},
+    "distributions": {"E1": {"account_id": ACCOUNT, "log": "v2"}, "E2": {"account_id": ACCOUNT}},
+}
+
+
+def test_owners_come_into_the_context_and_through_its_json() -> None:
+    context = Context.decode(context_of(BASE | OWNERS, 0).encode())
+    assert dict(context.bucket_owners) == {"acme": ACCOUNT}
+    assert dict(context.distributions) == {
+        "E1": Distribution("E1", ACCOUNT, "v2"),
+        "E2": Distribution("E2", ACCOUNT, ""),
+    }
+
+
+def test_a_context_without_owners_has_the_bytes_that_it_had_before_there_were_any() -> None:
+    assert b"owner" not in context_of(BASE, 0).encode()
+    assert b"distributions" not in context_of(BASE, 0).encode()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bucket_owners": {"acme": "79a59df9"}},
+        {"distributions": {"E1": {"account_id": "1"}}},
+        {"distributions": {"E1": {"account_id": ACCOUNT, "log": "both"}}},
+        {"distributions": {"E1": {}}},
+    ],
+)
+def test_owners_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(DescriptionError):
+        context_of(BASE | wrong, 0)

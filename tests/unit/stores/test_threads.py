@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.stores.clock import do_all, side_by_side
+from metering.errors import LedgerCorruptError, UnavailableError
+from metering.stores.clock import Retrier, do_all, side_by_side
+from metering.stores.items import item_bytes, value_bytes
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.entropy import SeededEntropy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from metering.stores.writes import Value
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
@@ -78,3 +84,106 @@ def test_things_are_taken_no_further_ahead_than_results_wait_in_memory() -> None
     results = side_by_side(lambda number: number, things(), threads=4)
     next(results)
     assert taken <= 2 * 4
+
+
+# The retry policy: only what is unavailable is called again, a bounded number of times, and only while it may.
+
+
+class Operation:
+    """Unavailable a number of times, then answers."""
+
+    def __init__(self, failures: int) -> None:
+        self.calls = 0
+        self._failures = failures
+
+    def __call__(self) -> int:
+        self.calls += 1
+        if self.calls <= self._failures:
+            raise UnavailableError("Operation", f"failure {self.calls}")
+        return self.calls
+
+
+def _retrier(clock: ManualClock) -> Retrier:
+    return Retrier(clock=clock, entropy=SeededEntropy(1), attempts=4)
+
+
+def test_an_operation_is_called_until_it_answers_with_a_pause_after_each_failure() -> None:
+    clock = ManualClock(0)
+    assert _retrier(clock).call(Operation(3)) == 4
+    assert 3 <= clock.now_ms() <= 50 + 100 + 200
+
+
+def test_the_last_failure_is_raised_at_once() -> None:
+    clock = ManualClock(0)
+    operation = Operation(9)
+    with pytest.raises(UnavailableError, match="failure 4"):
+        _retrier(clock).call(operation)
+    assert operation.calls == 4
+    assert clock.now_ms() <= 50 + 100 + 200
+
+
+def test_a_caller_that_has_no_time_left_gets_the_failure_without_a_pause() -> None:
+    clock = ManualClock(0)
+    answers = iter([True, False])
+    operation = Operation(9)
+    with pytest.raises(UnavailableError, match="failure 2"):
+        _retrier(clock).call(operation, go_on=lambda: next(answers))
+    assert operation.calls == 2
+    assert 1 <= clock.now_ms() <= 50
+
+
+def test_the_caller_is_not_asked_after_the_last_failure() -> None:
+    asked: list[bool] = []
+
+    def go_on() -> bool:
+        asked.append(True)
+        return True
+
+    with pytest.raises(UnavailableError):
+        _retrier(ManualClock(0)).call(Operation(9), go_on=go_on)
+    assert len(asked) == 3
+
+
+def test_any_other_error_is_raised_at_once() -> None:
+    calls: list[bool] = []
+
+    def corrupt() -> None:
+        calls.append(True)
+        raise LedgerCorruptError("two verdicts")
+
+    with pytest.raises(LedgerCorruptError):
+        _retrier(ManualClock(0)).call(corrupt)
+    assert calls == [True]
+
+
+# Sizes of items by the rule of DynamoDB's developer guide.
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        ("", 0),
+        ("abc", 3),
+        ("\u20ac", 3),
+        (True, 1),
+        (0, 1),
+        (7, 2),
+        (1_000_000, 2),
+        (12_345, 4),
+        (-12_345, 5),
+        (10**38 - 1, 20),
+        (frozenset({"ab", "c"}), 3),
+        ([], 3),
+        (["a", "bc"], 8),
+        ({}, 3),
+        ({"k": "v", "n": [1]}, 3 + 3 + 2 + 3 + 1 + 2),
+    ],
+    # By place: the text of a set has no order, and workers of one run must agree on names.
+    ids=[f"value{number}" for number in range(15)],
+)
+def test_a_value_weighs_what_the_guide_says(value: Value, size: int) -> None:
+    assert value_bytes(value) == size
+
+
+def test_names_count() -> None:
+    assert item_bytes({"pk": "B#1", "sk": "M", "\u20ac": 7}) == (2 + 3) + (2 + 1) + (3 + 2)

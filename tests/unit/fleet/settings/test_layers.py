@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 
 from metering.errors import SettingsError
+from metering.fleet.settings.file import as_options, as_toml, find, read
 from metering.fleet.settings.layers import Asked, StageTable, check_alone, config_of, planned, recovered
+from metering.fleet.settings.regions import RegionSettings, told
 from metering.fleet.stage import StageConfig
-from metering.settings import STANDARD_BYTES, GivenSettings
+from metering.settings import STANDARD_BYTES, GivenSettings, StageSettings
 from metering.units import DAY_S
 from metering.version import package_version
+from tests.support.memory.regions import MemoryDeployedSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BATCH_SIZE = StageConfig.load("prod").batch_size
 PAGER = {"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}
@@ -225,3 +234,336 @@ def test_what_an_old_version_was_given_is_read_from_its_policy_its_queues_and_it
     assert published.given is None
     given = recovered(published, [PAGER])
     assert config_of("prod", given, {}) == StageConfig.load("prod", {**values, "subscriptions": [PAGER]})
+
+
+# What the next deployment changes in a region's settings, and what people are told of it.
+
+HOME, OTHER, NEW = "us-east-1", "eu-west-1", "ap-southeast-9"
+TICKETS = {"severity": "ticket", "protocol": "email", "endpoint": "team@example.com"}
+
+
+class Setup:
+    """A stage of two regions, deployed with settings of their own."""
+
+    def __init__(self, stage: str = "prod") -> None:
+        self.stage = stage
+        self.world = MemoryDeployedSettings()
+        self.deploy(HOME, max_concurrency=8, subscriptions=[PAGER, TICKETS])
+        self.deploy(OTHER, max_concurrency=4)
+
+    def deploy(self, region: str, **options: object) -> None:
+        settings = planned(Asked(stage=self.stage, options=options), None)
+        self.world.documents[region] = settings.config.published(settings.given)
+
+    def settings(
+        self,
+        options: Mapping[str, object] | None = None,
+        *,
+        unset: tuple[str, ...] = (),
+        file: Mapping[str, object] | None = None,
+    ) -> RegionSettings:
+        table = None if file is None else StageTable(place="metering.toml [stage.prod]", like=self.stage, values=file)
+        asked = Asked(stage=self.stage, options=options or {}, unset=frozenset(unset), table=table)
+        return RegionSettings(asked=asked, home=HOME, deployed=self.world)
+
+
+def test_a_redeployment_that_says_nothing_changes_nothing_in_any_region() -> None:
+    settings = Setup().settings()
+    assert [settings.of(region).config.max_concurrency for region in (HOME, OTHER)] == [8, 4]
+    assert told([settings.change(region) for region in (HOME, OTHER)]) == []
+
+
+def test_a_new_region_begins_from_what_the_home_region_was_given() -> None:
+    settings = Setup().settings()
+    assert settings.of(NEW).config.max_concurrency == 8
+    assert len(settings.of(NEW).config.subscriptions) == 2
+    assert settings.current(NEW) is None
+    assert str(settings.change(NEW)) == ""
+
+
+def test_the_difference_is_shown_with_what_it_costs() -> None:
+    settings = Setup().settings({"max_concurrency": 16}, unset=("subscriptions",))
+    assert told([settings.change(HOME)]) == [
+        "us-east-1: settings: max_concurrency 8 -> 16; 2 subscriptions removed (page email oncall@example.com; "
+        "ticket email team@example.com); alarms page no one"
+    ]
+
+
+def test_regions_with_the_same_difference_are_said_once() -> None:
+    setup = Setup()
+    setup.deploy(OTHER, max_concurrency=8)
+    settings = setup.settings({"batch_size": 50})
+    assert told([settings.change(region) for region in (HOME, OTHER)]) == [
+        f"us-east-1, eu-west-1: settings: batch_size {StageConfig.load('prod').batch_size} -> 50"
+    ]
+
+
+def test_the_order_of_subscriptions_is_no_difference() -> None:
+    settings = Setup().settings({"subscriptions": [TICKETS, PAGER]})
+    assert settings.change(HOME).differences == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lake_retention_days": 400}, "lake files that are older are deleted"),
+        ({"quarantine_retention_days": 30}, "quarantined records that are older are deleted"),
+        ({"versioned": False}, "gone at once"),
+        ({"analytics": False}, "Athena workgroup are deleted"),
+    ],
+)
+def test_what_a_setting_deletes_is_said(options: dict[str, object], words: str) -> None:
+    assert words in str(Setup().settings(options).change(HOME))
+
+
+def test_an_api_that_is_taken_back_is_said() -> None:
+    setup = Setup()
+    setup.deploy(HOME, api=True)
+    assert "the HTTP API is deleted" in str(setup.settings({"api": False}).change(HOME))
+
+
+def test_a_longer_life_deletes_nothing() -> None:
+    assert Setup().settings({"quarantine_retention_days": 500}).change(HOME).notes == ()
+
+
+def test_data_that_loses_its_protection_is_said() -> None:
+    setup = Setup("dev")
+    setup.deploy(HOME, stateful_retained=True)
+    assert "would delete the data" in str(setup.settings(unset=("stateful_retained",)).change(HOME))
+
+
+@pytest.mark.parametrize("options", [{"emulated": True}, {"rollout.home": "eu-west-1"}])
+def test_what_would_leave_resources_without_an_owner_is_refused(options: dict[str, object]) -> None:
+    settings = Setup().settings(options)
+    with pytest.raises(SettingsError, match="cannot be changed while stage prod is deployed"):
+        settings.change(HOME)
+
+
+def test_settings_that_nobody_can_read_are_said_and_do_not_stop_the_deployment_that_repairs_them() -> None:
+    setup = Setup()
+    setup.world.documents[HOME] = "their hash differs"
+    settings = setup.settings({"max_concurrency": 5})
+    assert settings.of(HOME).config.max_concurrency == 5
+    assert "nobody knows what us-east-1 was given (their hash differs)" in str(settings.change(HOME))
+
+
+def test_settings_that_nobody_can_read_lose_no_pager() -> None:
+    setup = Setup()
+    setup.world.documents[HOME] = "their hash differs"
+    setup.world.subscribers[HOME] = [PAGER]
+    settings = setup.settings()
+    assert [each.endpoint for each in settings.of(HOME).config.subscriptions] == ["oncall@example.com"]
+    assert "only the file, --set and 1 subscription of its topics count" in str(settings.change(HOME))
+    # Who names subscriptions means them.
+    assert setup.settings({"subscriptions": []}).of(HOME).config.subscriptions == ()
+    assert setup.settings(unset=("subscriptions",)).of(HOME).config.subscriptions == ()
+
+
+@pytest.mark.parametrize("region", [HOME, NEW])
+def test_what_was_given_outlives_a_version_whose_policy_has_other_fields(region: str) -> None:
+    """An upgrade that adds a field to the policy, and the rollback from it."""
+    setup = Setup()
+    published = setup.world.documents[HOME]
+    assert isinstance(published, StageSettings)
+    assert published.given is not None
+    setup.world.documents[HOME] = "policy.colour: Field required"
+    setup.world.readable[HOME] = published.given
+    settings = setup.settings()
+    assert settings.of(region).config.max_concurrency == 8
+    assert len(settings.of(region).config.subscriptions) == 2
+    assert str(settings.change(region)) == ""
+
+
+def test_no_new_region_begins_from_a_home_region_that_nobody_can_read() -> None:
+    setup = Setup()
+    setup.world.documents[HOME] = "their hash differs"
+    with pytest.raises(SettingsError, match="deploy that first"):
+        setup.settings().of(NEW)
+    # Others have their own.
+    assert setup.settings().of(OTHER).config.max_concurrency == 4
+
+
+def test_a_region_that_nobody_can_read_does_not_take_over_what_the_home_region_was_given() -> None:
+    setup = Setup()
+    setup.world.documents[OTHER] = "their hash differs"
+    assert setup.settings().of(OTHER).config.max_concurrency == 20
+
+
+def test_what_is_not_for_this_version_is_said_and_can_be_taken_back() -> None:
+    setup = Setup()
+    published = setup.world.documents[HOME]
+    assert isinstance(published, StageSettings)
+    given = GivenSettings(like="prod", by_option={"colour": "red"})
+    setup.world.documents[HOME] = published.model_copy(update={"given": given})
+    with pytest.raises(SettingsError, match="--unset colour"):
+        setup.settings().change(HOME)
+    assert "is not for this version" in str(setup.settings(unset=("colour",)).change(HOME))
+
+
+def test_a_region_of_a_version_that_kept_nothing_keeps_what_its_deployment_shows() -> None:
+    setup = Setup()
+    setup.world.documents[HOME] = StageConfig.load(
+        "prod", {"tunables": {"shards": 4}, "max_concurrency": 8}
+    ).published()
+    setup.world.subscribers[HOME] = [PAGER]
+    settings = setup.settings()
+    config = settings.of(HOME).config
+    assert config.policy().shards == 4
+    assert [each.endpoint for each in config.subscriptions] == ["oncall@example.com"]
+    assert "its policy and 1 subscription were read from what runs; give all else again" in str(settings.change(HOME))
+
+
+def test_an_option_that_the_file_overrules_next_time_is_said() -> None:
+    settings = Setup().settings({"max_concurrency": 9}, file={"max_concurrency": 8})
+    assert "max_concurrency is also in metering.toml [stage.prod], and the next deployment takes it from there" in str(
+        settings.change(HOME)
+    )
+
+
+def test_taking_back_what_was_not_given_is_said() -> None:
+    assert "batch_size was not given" in str(Setup().settings(unset=("batch_size",)).change(HOME))
+
+
+def test_what_is_deployed_is_read_once() -> None:
+    setup = Setup()
+    settings = setup.settings()
+    before = settings.of(HOME)
+    setup.deploy(HOME, max_concurrency=2)
+    assert settings.of(HOME) == before
+
+
+# `metering.toml`: found, read, and checked with every problem at once.
+
+EXAMPLE = Path(__file__).parents[4] / "docs" / "metering.toml"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "metering.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_file_is_found_here_or_in_a_folder_around(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    assert find(inner, None) is None
+    path = written(tmp_path, "")
+    assert find(inner, None) == path
+    nearer = written(inner, "")
+    assert find(inner, None) == nearer
+    assert find(inner, str(path)) == path
+
+
+def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.toml does not exist"):
+        find(tmp_path, str(tmp_path / "none.toml"))
+
+
+def test_the_example_of_the_documentation_is_right_and_has_what_it_says() -> None:
+    file = read(EXAMPLE)
+    assert file.problems() == ()
+    table = file.table("staging")
+    assert table is not None
+    assert table.like == "prod"
+    config = planned(Asked(stage="staging", table=table), None).config
+    assert config.stateful_retained
+    assert config.stack_name("data") == "metering-staging-data"
+
+
+def test_a_stage_that_is_like_none_is_like_prod_and_a_known_one_is_itself(tmp_path: Path) -> None:
+    file = read(written(tmp_path, "[stage.emea]\n[stage.dev]\n"))
+    for stage, like in (("emea", "prod"), ("dev", "dev")):
+        table = file.table(stage)
+        assert table is not None
+        assert table.like == like
+    assert file.table("prod") is None
+    assert StageConfig.load("emea", like="prod").stateful_retained
+
+
+def test_subtables_and_dates_are_read_as_settings(tmp_path: Path) -> None:
+    text = """
+[stage.x]
+lake_first_day = 2026-03-01
+rollout.home = "eu-west-1"
+[stage.x.tunables]
+shards = 2
+"""
+    table = read(written(tmp_path, text)).table("x")
+    assert table is not None
+    assert table.values == {"lake_first_day": "2026-03-01", "rollout.home": "eu-west-1", "tunables.shards": 2}
+
+
+def test_every_problem_of_every_stage_is_said_with_file_and_table(tmp_path: Path) -> None:
+    text = """
+[stage.prod]
+like = "dev"
+[stage.staging]
+subscription = 1
+max_concurrency = 1
+[stage.emea]
+like = "prd"
+stage = "x"
+[stage.dev]
+batch_window_s = 0
+[stage.Wrong]
+"""
+    path = written(tmp_path, text)
+    assert set(read(path).problems()) == {
+        f"{path} [stage.prod]: prod is a stage of its own, like no other; take `like` out, or name the stage otherwise",
+        f"{path} [stage.staging]: subscription is not a setting: did you mean subscriptions?",
+        f"{path} [stage.staging]: max_concurrency is 1; it must be a whole number from 2 to 1,000",
+        f"{path} [stage.emea]: like is 'prd'; it must be one of dev, killtest, local, prod; did you mean prod?",
+        f"{path} [stage.emea]: the name of a stage is that of its table; take `stage` out",
+        f"{path} [stage.dev]: batch_window_s must be at least 1 for more than 10 messages an invocation",
+        "stage is 'Wrong'; it must be a letter, then up to 15 of a-z, 0-9 and dashes",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[stage.prod\n", "is not TOML"),
+        ("[prod]\n", r"prod is in no stage: settings stand below \[stage.prod\]"),
+        ("max_concurrency = 3\n", "max_concurrency is in no stage"),
+        ("stage = 3\n", r"write a table \[stage.NAME\]"),
+    ],
+)
+def test_a_file_of_another_shape_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        read(written(tmp_path, text))
+
+
+def test_a_file_that_is_no_text_or_no_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "metering.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="is not TOML"):
+        read(tmp_path / "metering.toml")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read(tmp_path)
+
+
+GIVEN = GivenSettings(
+    like="prod",
+    by_file={"runbook_base": 'https://example.com/"books"', "rollout.allow": ["eu-*"]},
+    by_option={
+        "max_concurrency": 8,
+        "tracing": True,
+        "tunables.shards": 2,
+        "subscriptions": [{"severity": "page", "protocol": "email", "endpoint": "ä@example.com"}],
+    },
+)
+
+
+@pytest.mark.parametrize("stage", ["prod", "emea"])
+def test_what_was_given_can_be_written_as_a_file_and_read_again(tmp_path: Path, stage: str) -> None:
+    table = read(written(tmp_path, as_toml(stage, GIVEN))).table(stage)
+    assert table is not None
+    assert (table.like, dict(table.values)) == ("prod", {**GIVEN.by_file, **GIVEN.by_option})
+
+
+def test_what_was_given_can_be_typed_as_options_of_any_version() -> None:
+    text = as_options(GIVEN.model_copy(update={"by_file": {}}))
+    assert text == (
+        "--set max_concurrency=8 --set tracing=true "
+        """--set 'subscriptions=[{"severity": "page", "protocol": "email", "endpoint": "\\u00e4@example.com"}]' """
+        """--set 'tunables={"shards": 2}'"""
+    )
