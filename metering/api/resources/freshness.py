@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.api import openapi
 from metering.api import parameters as words
 from metering.api.asking import Asked, Reply, Resource
+from metering.api.openapi import HELD_BACK, TIME, Schema, each, integer, mapping, maybe, record, text
 from metering.api.routes import ResourceRouter, router_of
 from metering.wiring.answers.freshness import freshness_of
 
@@ -23,25 +23,17 @@ def _freshness(asked: Asked) -> Reply:
     return Reply(answer=freshness_of(asked.parts.regions, now_s=asked.now_s, in_full=asked.sees_all))
 
 
-_STATE: openapi.Schema = {"complete_through": openapi.TIME, "held_back_by": openapi.HELD_BACK}
-_RECONCILIATION = openapi.record(
-    {
-        "finished": openapi.TIME,
-        "hours": openapi.integer(),
-        "differences": openapi.integer(),
-        "waiting": openapi.integer(),
-        "waiting_since": openapi.maybe(openapi.TIME),
-    }
+_STATE: Schema = {"complete_through": TIME, "held_back_by": HELD_BACK}
+_RECONCILIATION = record(
+    {"finished": TIME, **each(integer(), "hours differences waiting"), "waiting_since": maybe(TIME)}
 )
-_CANARY = openapi.record(
-    {"verdict": openapi.text(16), "settled": openapi.TIME, "last_good": openapi.maybe(openapi.TIME)}
-)
-_REGION = openapi.record(_STATE, reconciliation=openapi.maybe(_RECONCILIATION), canary=openapi.maybe(_CANARY))
+_CANARY = record({"verdict": text(16), "settled": TIME, "last_good": maybe(TIME)})
+_REGION = record(_STATE, reconciliation=maybe(_RECONCILIATION), canary=maybe(_CANARY))
 FRESHNESS = Resource(
     path="/v1/freshness",
     name="freshness",
     about="Up to when everything that was sent is counted, what holds that back, and for staff what was last proved.",
     answer=_freshness,
     parameters=(words.FORMAT,),
-    schema=openapi.record({"as_of": openapi.TIME, **_STATE, "regions": openapi.mapping(_REGION)}),
+    schema=record({"as_of": TIME, **_STATE, "regions": mapping(_REGION)}),
 )

@@ -10,7 +10,7 @@ from metering.hours import rfc3339
 from metering.ledger.notes.checks import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness
-from metering.reports.answer import KEEP, Answer, Cell, Column, Json
+from metering.reports.answer import KEEP, Answer, Cell, Json, ListedRows, copied, integer, prose, short, timed
 from metering.reports.source import naming
 from metering.reports.usage_answer import held_back_document
 from metering.stores.writes import Table
@@ -75,16 +75,10 @@ def stored_of(region: ReadableRegion) -> Complete:
 
 # A canary has its verdict after some minutes; one is sent every few.
 _CANARIES = 20
-_COLUMNS = (
-    Column(name="region", text="copied", priority=KEEP),
-    Column(name="complete_through", kind="time", priority=KEEP),
-    Column(name="held_back_by", text="prose"),
-)
-_PROVED = (
-    Column(name="reconciled", kind="time"),
-    Column(name="differences", kind="integer"),
-    Column(name="canary", kind="text"),
-)
+_COLUMNS = ListedRows(
+    copied("region", priority=KEEP), timed("complete_through", priority=KEEP), prose("held_back_by")
+).columns
+_PROVED = ListedRows(timed("reconciled"), integer("differences"), short("canary")).columns
 
 
 def freshness_of(regions: Sequence[ReadableRegion], *, now_s: int, in_full: bool = True) -> Answer:
