@@ -128,7 +128,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         name="doctor", place="operator.doctor:doctor_app", purpose=Purpose.CHECK, alone=True,
-        about="Try whether AWS does here what the service relies on: on the first day, and after a change of roles.",
+        about="Check that AWS behaves as the service relies on: on the first day, and after a change of roles.",
     ),
     Family(
         name="reconcile", place="analyst.lake:lake_app", purpose=Purpose.CHECK, alone=True,
@@ -161,7 +161,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         name="context", place="platform.context:context", purpose=Purpose.CHECK,
-        about="What is known of networks beside their logs, in versions that never change: inventory, address ranges, "
+        about="Descriptions of networks beside their logs, in versions that never change: inventory, address ranges, "
         "flow logs.",
     ),
     Family(

@@ -55,7 +55,8 @@ GroupByOption = Annotated[
     str, typer.Option("--group-by", metavar="COLUMNS", help=f"Comma-separated: {', '.join(MONTH_COLUMNS)}.")
 ]
 CorrectionsOption = Annotated[
-    bool, typer.Option("--corrections", help="Also what was booked later for closed months. It reads all rows since.")
+    bool,
+    typer.Option("--corrections", help="Also rows that were booked later for closed months. It reads all rows since."),
 ]
 
 RestoredOption = Annotated[
@@ -81,7 +82,7 @@ def period_close(
 ) -> None:
     """Close a month for good, at the earliest 72 hours after its end. A second run continues where one stopped.
 
-    A checklist is shown first: what is still on its way, missing, refused or different. What blocks is refused with its
+    A checklist is shown first: batches on their way, missing, refused or different. What blocks is refused with its
     cure; --accept closes all the same, and the audit trail keeps that it did.
     """
     from metering.wiring.status import build_close

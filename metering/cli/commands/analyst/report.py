@@ -176,7 +176,7 @@ CorrectionsOption = Annotated[
 ]
 NowOption = Annotated[
     bool,
-    typer.Option("--now", help="Exact as of now, also of what is not rolled up yet (some seconds). It takes longer."),
+    typer.Option("--now", help="Exact as of now: also usage not yet rolled up (some seconds). It takes longer."),
 ]
 SortOption = Annotated[
     str | None,

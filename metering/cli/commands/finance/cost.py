@@ -87,7 +87,7 @@ PricesOption = Annotated[
     typer.Option(
         "--prices",
         metavar="BOOK[@N]",
-        help="Price book, and a version of it: to ask what the usage would cost with it. Default: what the month was "
+        help="Rate by this price book, or by one version of it. Default: what the month was "
         "invoiced with, or aws-list as it is in force.",
     ),
 ]
@@ -238,7 +238,7 @@ def compare(
         typer.Option(
             "--tolerance",
             metavar="HOW-FAR",
-            help="Exit 1 if a row differs by more: 0.5% of what was billed, 1000 or 10MB. Of two, either is enough.",
+            help="Exit 1 if a row differs by more: 0.5% of the billed bytes, 1000 or 10MB. Of two, either is enough.",
         ),
     ] = None,
     top: Annotated[

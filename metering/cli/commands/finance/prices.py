@@ -98,7 +98,7 @@ def set_(
         str | None, typer.Option("--percent-off", metavar="N", help="Percent off each price, at most 3 decimals.")
     ] = None,
     no_allowance: Annotated[
-        bool, typer.Option("--no-allowance", help="Its bytes take no part of what is free.")
+        bool, typer.Option("--no-allowance", help="Its bytes use up none of the free bytes.")
     ] = False,
 ) -> None:
     """Set other prices of a payer or an account, effective from a full hour. What overlaps is refused.
@@ -408,7 +408,7 @@ def check(
 ) -> None:
     """Show which usage of a month has no price in a book, or every problem of price files. Exits with 1 if any.
 
-    Files are those that import takes, and are read without AWS.
+    It takes the same files as import, and reads them without AWS.
     Usage that a rule of the book says is not sold here (`unrated`) is shown, and is no failure.
     """
     if file:

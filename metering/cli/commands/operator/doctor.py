@@ -62,7 +62,7 @@ def doctor(
         list[str] | None, typer.Option("--only", metavar="CHECK", help="Make this check alone; repeat it for more.")
     ] = None,
 ) -> None:
-    """Try whether AWS does here what the service relies on: on the first day, and after a change of roles.
+    """Check that AWS behaves as the service relies on: on the first day, and after a change of roles.
 
     Each check says ok, differs with what to do, or unknown: an emulator, or a caller without a permission, cannot show
     everything. Exits with 1 if something differs.

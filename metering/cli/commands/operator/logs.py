@@ -74,7 +74,7 @@ def log_format(
     hive: Annotated[bool, typer.Option("--hive", help="Folders named for partitions, for Athena.")] = False,
     compare: Annotated[
         str | None,
-        typer.Option("--compare", metavar="FORMAT", help="Format of a flow log that you have: what it lacks."),
+        typer.Option("--compare", metavar="FORMAT", help="Flow log format that you have: show lacking fields."),
     ] = None,
 ) -> None:
     """Print the command that makes a flow log with the fields worth having, and what it costs for each GB.
@@ -203,9 +203,7 @@ def add_source(
     kinds: Annotated[
         str, typer.Option("--kinds", metavar="KINDS", help="Kinds of logs that are metered, with commas.")
     ] = "vpc-flow",
-    key: Annotated[
-        str | None, typer.Option("--kms-key", metavar="ARN", help="Key that its objects are encrypted with.")
-    ] = None,
+    key: Annotated[str | None, typer.Option("--kms-key", metavar="ARN", help="Key that encrypts its objects.")] = None,
     write: Annotated[
         Path | None,
         typer.Option("--write", metavar="FILE", help="Write the entry into this settings file, such as metering.toml."),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from metering.onramps.context.store import Captured, ContextStore
 
 context = typer.Typer(
-    help="What is known of networks beside their logs, in versions that never change: inventory, address ranges, flow "
+    help="Descriptions of networks beside their logs, in versions that never change: inventory, address ranges, flow "
     "logs.",
     no_args_is_help=True,
 )

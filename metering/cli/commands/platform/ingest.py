@@ -65,13 +65,13 @@ def ingest(
     ] = None,
     no_context: Annotated[
         str | None,
-        typer.Option("--no-context", metavar="FLOW_LOG_ID", help="Take this flow log, which no other one overlaps."),
+        typer.Option("--no-context", metavar="FLOW_LOG_ID", help="Flow log that no other overlaps: needs no context."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be metered, and meter nothing. Needs no stage.")
     ] = False,
     kind: Annotated[
-        str | None, typer.Option("--kind", metavar="KIND", help="Kind of the files, where their names do not tell.")
+        str | None, typer.Option("--kind", metavar="KIND", help="Kind of the files, if their names do not tell it.")
     ] = None,
     mapping: Annotated[
         Path | None,
@@ -90,7 +90,7 @@ def ingest(
             "file's name. Default: that account alone.",
         ),
     ] = None,
-    detail: Annotated[bool, typer.Option("--detail", help="One row a file, with what became of its lines.")] = False,
+    detail: Annotated[bool, typer.Option("--detail", help="One row a file, with the outcome of its lines.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Files that are read at a time.")] = 4,
 ) -> None:
     """Meter log files that exist already: each file once, whatever comes again.

@@ -188,7 +188,7 @@ _MOST_DAYS = 366
 @command(token, "create", reads=True, changes=True, epilog=_CREATE)
 def create(
     session: Session,
-    role: Annotated[Role, typer.Option("--role", metavar="|".join(Role), help="What its holder may ask for.")],
+    role: Annotated[Role, typer.Option("--role", metavar="|".join(Role), help="Requests that its holder may make.")],
     account: Annotated[
         list[str] | None,
         typer.Option(
@@ -198,7 +198,7 @@ def create(
     days: Annotated[
         int, typer.Option("--days", min=1, max=_MOST_DAYS, metavar="DAYS", help="When it expires.", show_default=True)
     ] = 30,
-    label: Annotated[str | None, typer.Option("--label", metavar="TEXT", help="What you call it in the list.")] = None,
+    label: Annotated[str | None, typer.Option("--label", metavar="TEXT", help="Its label in the list.")] = None,
     costs: Annotated[
         bool,
         typer.Option(

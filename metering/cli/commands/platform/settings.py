@@ -56,8 +56,8 @@ _SHOW_EXAMPLES = """Examples:
 def show(
     session: Session,
     everything: Annotated[bool, typer.Option("--all", help="Also settings that have their default.")] = False,
-    toml: Annotated[bool, typer.Option("--toml", help="As a table of a settings file: what was given.")] = False,
-    as_set: Annotated[bool, typer.Option("--as-set", help="As --set options that give the same.")] = False,
+    toml: Annotated[bool, typer.Option("--toml", help="Given settings, as a table of a settings file.")] = False,
+    as_set: Annotated[bool, typer.Option("--as-set", help="Print them as --set options.")] = False,
 ) -> None:
     """Show the settings that a stage is deployed with, and what each comes from: default, base, file or set.
 
