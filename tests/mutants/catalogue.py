@@ -711,7 +711,7 @@ MUTANTS = (
     ),
     *seeded("metering/billing/budgets/forecasts.py", _BUDGETS,
         ("a forecast that is linear in cost", "        rater = Rater(prices, positions(prices, usage))",
-         """        rater = Rater(prices, positions(prices, ExpectedUsage(self.month, {}, {}, "", self.shares)))"""),
+         """        rater = Rater(prices, positions(prices, ExpectedUsage(self.month, {}, self.shares)))"""),
     ),
     *seeded("metering/billing/budgets/budget.py", _BUDGETS,
         ("a threshold is crossed only beyond its amount", "        return value * _WHOLE >= amount * self.percent",

@@ -18,7 +18,7 @@ from metering.billing.rating.rater import Rater
 from metering.billing.usage.months import MonthUsage
 from metering.hours import hour_label, month_of
 from metering.reports.costs.column_costs import ColumnCosts
-from metering.reports.costs.rows import CostQuery, CostRows, Entry, PayerLines, rows_of
+from metering.reports.costs.rows import CostQuery, CostRows, Entry, entries_of, rows_of
 from metering.reports.query import GroupColumn, UsageQuery
 from metering.units import DAY_S, HOUR_S
 from tests.property.rating_histories import ACCOUNTS, PAYER, History, histories
@@ -88,7 +88,7 @@ def by_lines(history: History, usage: MonthUsage, query: CostQuery) -> Iterable[
     for payer_id in usage.payers():
         of, prices = usage.of(payer_id), PayerPrices(history.book, payer_id, history.overrides)
         rater = Rater(prices, positions(prices, of))
-        yield from PayerLines(query=query, usage=of, rater=rater, book=history.book).entries()
+        yield from entries_of(query, history.book, of, rater)
 
 
 def by_columns(history: History, usage: MonthUsage, query: CostQuery) -> CostRows:

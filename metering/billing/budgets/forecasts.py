@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice
 from statistics import quantiles
 from typing import TYPE_CHECKING
 
 from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater
+from metering.billing.rating.rater import Rater, rated_by_days
 from metering.billing.usage.months import Sold, UsageLine
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, HOUR_S
@@ -234,7 +235,7 @@ class Forecaster:
         profile = self._profile(usage.mine)
         others = self._futures(usage.others, self._profile(usage.others))
         made = [
-            self._cost(ExpectedUsage(self.month, mine, rest, usage.account_id, self.shares), prices)
+            self._cost(ExpectedUsage(self.month, {usage.account_id: mine, _REST: rest}, self.shares), prices)
             for mine, rest in zip(self._futures(usage.mine, profile), others, strict=True)
         ]
         return self._forecast(profile, made)
@@ -269,70 +270,55 @@ class Forecaster:
 
     def _cost(self, usage: ExpectedUsage, prices: PayerPrices) -> int:
         rater = Rater(prices, positions(prices, usage))
-        exact = 0
-        for line in usage.day_lines():
-            if self.from_s <= line.hour_s < self.to_s:
-                sold = usage.sold_of(line)
-                lines = usage.hours_of(line) if rater.needs_hours(sold, line.hour_s) else iter((line,))
-                exact += sum(rated.exact for each in lines for rated in rater.rate(each))
-        return exact
+        found = rated_by_days(rater, {"": usage.of_first()}, needs=lambda _part, line: line.hour_s >= self.from_s)
+        return sum(rated.exact for _, rated in found)
 
 
 class ExpectedUsage:
-    """A `PayerUsage` of two accounts, made of days: what a budget is about, and the rest."""
+    """A `PayerUsage` of accounts, made of days.
 
-    def __init__(self, month: str, mine: DayBytes, others: DayBytes, account_id: str, shares: HourShares) -> None:
+    Args:
+        month: `2026-11`.
+        parts: Bytes by account.
+        shares: How bytes are spread over the hours of a day.
+    """
+
+    def __init__(self, month: str, parts: Mapping[str, DayBytes], shares: HourShares) -> None:
         self.month = month
-        self._parts = ((account_id, mine), (_REST, others))
-        self._mine = mine
-        self._account_id = account_id
+        self._parts = parts
         self._shares = shares
+
+    def of_first(self) -> ExpectedUsage:
+        """The part of the first account."""
+        return ExpectedUsage(self.month, dict(islice(self._parts.items(), 1)), self._shares)
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
         found: dict[Sold, dict[int, int]] = defaultdict(dict)
-        for _, days in self._parts:
-            for day_s, solds in days.items():
-                for sold, size in solds.items():
-                    found[sold][day_s] = found[sold].get(day_s, 0) + size
+        for line in self.day_lines():
+            by_day = found[Sold(line.service, line.usage_type)]
+            by_day[line.hour_s] = by_day.get(line.hour_s, 0) + line.bytes
         return found
 
+    def day_lines(self, of_day_s: int | None = None) -> Iterator[UsageLine]:
+        """Lines by the day; of one day, or of all."""
+        for account_id, days in self._parts.items():
+            for day_s in days if of_day_s is None else days.keys() & {of_day_s}:
+                for sold, size in days[day_s].items():
+                    yield UsageLine(day_s, account_id, sold.service, sold.usage_type, "", "", size)
+
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
-        lines = [
-            line
-            for account_id, days in self._parts
-            for each, size in days.get(day_s, {}).items()
-            if each in sold
-            for line in self.hours_of(_line(day_s, account_id, each, size))
-        ]
-        return iter(sorted(lines))
+        lines = (line for line in self.day_lines(day_s) if Sold(line.service, line.usage_type) in sold)
+        return iter(sorted(each for line in lines for each in self._hours_of(line)))
 
     def lines(self) -> Iterator[UsageLine]:
-        days = sorted({day_s for _, each in self._parts for day_s in each})
-        sold = frozenset(self.days())
-        for day_s in days:
-            yield from self.lines_of(sold, day_s)
+        return iter(sorted(each for line in self.day_lines() for each in self._hours_of(line)))
 
-    def day_lines(self) -> Iterator[UsageLine]:
-        """What the budget is about, by the day."""
-        for day_s, solds in self._mine.items():
-            for sold, size in solds.items():
-                yield _line(day_s, self._account_id, sold, size)
-
-    def hours_of(self, line: UsageLine) -> Iterator[UsageLine]:
+    def _hours_of(self, line: UsageLine) -> Iterator[UsageLine]:
         """The line of a day by the hour. No byte is lost: the last hour has what rounding leaves."""
-        shares = self._shares.of(self.sold_of(line), line.hour_s)
+        shares = self._shares.of(Sold(line.service, line.usage_type), line.hour_s)
         left = line.bytes
         for hour, share in enumerate(shares):
             size = left if hour == len(shares) - 1 else min(left, round(line.bytes * share))
             left -= size
             if size:
                 yield line._replace(hour_s=line.hour_s + hour * HOUR_S, bytes=size)
-
-    @staticmethod
-    def sold_of(line: UsageLine) -> Sold:
-        """What a line is sold as."""
-        return Sold(line.service, line.usage_type)
-
-
-def _line(day_s: int, account_id: str, sold: Sold, size: int) -> UsageLine:
-    return UsageLine(day_s, account_id, sold.service, sold.usage_type, "", "", size)

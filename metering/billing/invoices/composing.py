@@ -23,10 +23,9 @@ from metering.billing.money import cents_of
 from metering.billing.rating.corrections import LateUsage, Together, corrected
 from metering.billing.rating.lines import PriceState, RatedLine
 from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater, rated_month
-from metering.billing.usage.months import MergedUsage, MonthUsage, Sold, UsageLine
+from metering.billing.rating.rater import Rater, rated_by_days, rated_month
+from metering.billing.usage.months import MergedUsage, MonthUsage, UsageLine
 from metering.hours import months_between
-from metering.units import DAY_S
 from metering.usage.usage_types import CLOUDFRONT_SERVICE, billing_prefixes, is_region
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from metering.billing.invoices.inputs import Inputs, Rates, RateShelf, UsageSource
     from metering.billing.organization import Organization, Payer
-    from metering.billing.rating.payer_prices import PayerPrices
     from metering.usage.totals import Service, UsageType
 
 
@@ -261,7 +259,11 @@ class Composer:
         rates = inputs.rates[subject.month]
         own = self.booked_in(subject.month, rates).of(subject.payer_id)
         prices = self.shelf.load(rates).prices(subject.payer_id)
-        yield subject.month, rated_month(prices, own) if hours else rated_by_days(prices, own)
+        if hours:
+            yield subject.month, rated_month(prices, own)
+        else:
+            by_days = rated_by_days(Rater(prices, positions(prices, own)), {"": own})
+            yield subject.month, (rated for _, rated in by_days)
         for corrects in sorted(inputs.rates.keys() - {subject.month}):
             yield corrects, self.correction(subject, corrects, inputs.rates[corrects])
 
@@ -282,23 +284,6 @@ class Composer:
         """Usage that a month books, with the payers of some rates."""
         organization = self.shelf.load(rates).organization
         return MonthUsage(regions=self.usage.month(month), month=month, organization=organization)
-
-
-def rated_by_days(prices: PayerPrices, usage: MergedUsage) -> Iterator[RatedLine]:
-    """The month's rated lines, by the day where the whole day has one price, and by the hour elsewhere.
-
-    They add up to what `rated_month` gives, and are up to 24 times fewer.
-    """
-    rater = Rater(prices, positions(prices, usage))
-    by_hour: dict[int, set[Sold]] = {}
-    for line in usage.day_lines():
-        sold, day_s = Sold(line.service, line.usage_type), line.hour_s - line.hour_s % DAY_S
-        if rater.needs_hours(sold, day_s):
-            by_hour.setdefault(day_s, set()).add(sold)
-        else:
-            yield from rater.rate(line)
-    for day_s, wanted in sorted(by_hour.items()):
-        yield from rater.rated(usage.lines_of(frozenset(wanted), day_s))
 
 
 def charges(document: Invoice, composer: Composer, store: InvoiceStore) -> Iterator[Charge]:

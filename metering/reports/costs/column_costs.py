@@ -29,7 +29,7 @@ from metering.reports.costs.column_positions import (
     whole_of,
 )
 from metering.reports.costs.late import PayersTogether, payers_of_month
-from metering.reports.costs.rows import CostQuery, Entry, Labels, PayerLines
+from metering.reports.costs.rows import CostQuery, Entry, Labels, entries_of
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, UsageType
 
@@ -283,8 +283,7 @@ class _Together:
         yield from self._folded(folds, days)
         for number, accounts in self.together.apart.items():
             usage = self.usage.of(self.together.payers[number]).of_accounts(accounts)
-            rater = self.positioned[number].rater
-            yield from PayerLines(query=self.query, usage=usage, rater=rater, book=self.book).entries()
+            yield from entries_of(self.query, self.book, usage, self.positioned[number].rater)
 
     def _asked(self, payer: Positioned, asked: frozenset[Sold] | None) -> Iterator[tuple[Sold, int]]:
         """What is sold and the days that the report is about."""

@@ -10,7 +10,7 @@ from metering.billing.money import UNITS_A_USD, exact_text, quantity_of, usd_tex
 from metering.billing.prices.book import NotSold, Override, PriceVersion, Product
 from metering.billing.rating.lines import Cut, PriceState, RatedLine, SkuPositions
 from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater
+from metering.billing.rating.rater import Rater, rated_by_days
 from metering.billing.usage.months import MergedUsage, Sold, UsageLine
 from metering.hours import rfc3339
 from metering.reports.answer import KEEP, Answer, Json, RowType, copied, exact, money, number, prose
@@ -174,20 +174,12 @@ def _before(line: UsageLine, sold: frozenset[Sold], usage: MergedUsage, rater: R
 
 def _rated_before(line: UsageLine, sold: frozenset[Sold], usage: MergedUsage, rater: Rater) -> Iterator[RatedLine]:
     own_day_s = line.hour_s - line.hour_s % DAY_S
-    by_hour: set[int] = {own_day_s}
-    for day in usage.day_lines():
-        if Sold(day.service, day.usage_type) not in sold or day.hour_s >= own_day_s:
-            continue
-        if any(rater.needs_hours(each, day.hour_s) for each in sold):
-            by_hour.add(day.hour_s)
-        else:
-            yield from rater.rate(day)
-    for day_s in sorted(by_hour):
-        yield from rater.rated(_until(line, usage.lines_of(sold, day_s)))
 
+    def needs(_part: str, day: UsageLine) -> bool:
+        return day.hour_s <= own_day_s and Sold(day.service, day.usage_type) in sold
 
-def _until(line: UsageLine, lines: Iterator[UsageLine]) -> Iterator[UsageLine]:
-    return (each for each in lines if each.key < line.key)
+    found = rated_by_days(rater, {"": usage}, needs=needs, splits=own_day_s.__eq__)
+    return (rated for _, rated in found if rated.line.key < line.key)
 
 
 def _pieces(labels: Labels) -> RowType[RatedLine]:

@@ -15,7 +15,7 @@ from metering.billing.rating.rater import Rater
 from metering.errors import ObjectMissingError, OperationFailedError
 from metering.hours import month_bounds_s, month_of
 from metering.reports.costs.late import LateCosts, accounts_that_share, payers_asked
-from metering.reports.costs.rows import CostQuery, CostRows, Entry, PayerLines, rows_of
+from metering.reports.costs.rows import CostQuery, CostRows, Entry, entries_of, rows_of
 from metering.reports.query import months_between
 from metering.units import DAY_S
 
@@ -263,7 +263,7 @@ class CostSource:
         rater = Rater(prices, positions(prices, whole) if kept is None else kept.positions)
         asked = self.query.usage.accounts
         part = whole.of_accounts(asked) if asked else whole
-        yield from PayerLines(query=self.query, usage=part, rater=rater, book=plan.loaded.book).entries()
+        return entries_of(self.query, plan.loaded.book, part, rater)
 
     def _late(self, plan: MonthPlan) -> Iterator[Entry]:
         late = LateCosts(
