@@ -19,7 +19,7 @@ from metering.billing.invoices.issuing import Issuer
 from metering.billing.invoices.planning import Planner
 from metering.billing.organization import Organization, OrganizationStore
 from metering.billing.prices.store import OverrideStore, PriceStore
-from metering.billing.usage.months import MonthUsage, RegionMonth, TableMonth
+from metering.billing.usage.months import FEW_ACCOUNTS, MonthUsage, RegionMonth, TableMonth
 from metering.ledger.periods import read_frozen_month
 from metering.reports.exports.destination import Destination
 from metering.reports.source import naming
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.wiring.region import RegionPorts
-
-
-# Of so few accounts, one partition each of the usage table is read; of more, the lake.
-FEW_ACCOUNTS = 200
 
 
 class UsageStores(Protocol):

@@ -19,7 +19,8 @@ from metering.billing.prices.book import (
     Services,
     Tier,
 )
-from metering.billing.rating.rater import rated_month
+from metering.billing.rating.positions import positions
+from metering.billing.rating.rater import Rater
 from metering.billing.usage.months import PayerUsage, Sold, UsageLine
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, GIB, HOUR_S
@@ -101,7 +102,11 @@ def book(products: Iterable[Product], *allowances: Allowance, not_sold: tuple[No
 
 def exact_total(prices: PayerPrices, usage: PayerUsage) -> int:
     """Exact cost (L0) of a payer's month, line by line."""
-    return sum(each.exact for each in rated_month(prices, usage))
+    rater, days = Rater(prices, positions(prices, usage)), usage.days()
+    lines = (
+        usage.lines_of(frozenset(days), day_s) for day_s in sorted({day_s for of in days.values() for day_s in of})
+    )
+    return sum(each.exact for of_day in lines for each in rater.rated(of_day))
 
 
 def used(

@@ -310,9 +310,6 @@ class ExpectedUsage:
         lines = (line for line in self.day_lines(day_s) if Sold(line.service, line.usage_type) in sold)
         return iter(sorted(each for line in lines for each in self._hours_of(line)))
 
-    def lines(self) -> Iterator[UsageLine]:
-        return iter(sorted(each for line in self.day_lines() for each in self._hours_of(line)))
-
     def _hours_of(self, line: UsageLine) -> Iterator[UsageLine]:
         """The line of a day by the hour. No byte is lost: the last hour has what rounding leaves."""
         shares = self._shares.of(Sold(line.service, line.usage_type), line.hour_s)

@@ -290,9 +290,6 @@ class PayerMonth:
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
         return self._usage.lines_of(sold, day_s)
 
-    def lines(self) -> Iterator[UsageLine]:
-        return self._usage.lines()
-
     def hours(self, sold: frozenset[Sold], day_s: int) -> Mapping[int, int]:
         """Bytes by hour of what is sold together: of few days, whose sums of hours are kept."""
         found: dict[int, int] = {}
@@ -360,8 +357,7 @@ class PayerCosts:
             if self._rater.needs_hours(sold, day_s):
                 by_hours.setdefault(day_s, set()).add(sold)
             else:
-                line = UsageLine(day_s, group.account_id, sold.service, sold.usage_type, "", "", size)
-                exact += sum(rated.exact for rated in self._rater.rate(line))
+                exact += size * self._rater.terms_of_day(sold, day_s, group.account_id).price
         return exact + sum(self._hours(scope, day_s, solds) for day_s, solds in by_hours.items())
 
     def _hours(self, scope: Scope, day_s: int, solds: set[Sold]) -> int:

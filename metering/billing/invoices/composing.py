@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from metering.billing.invoices.document import (
     INVOICE_NUMBER,
@@ -24,12 +24,12 @@ from metering.billing.rating.corrections import LateUsage, Together, corrected
 from metering.billing.rating.lines import PriceState, RatedLine
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater, rated_by_days, rated_month
-from metering.billing.usage.months import MergedUsage, MonthUsage, UsageLine
+from metering.billing.usage.months import Correction, MergedUsage, MonthUsage, UsageLine
 from metering.hours import months_between
 from metering.usage.usage_types import CLOUDFRONT_SERVICE, billing_prefixes, is_region
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from metering.billing.invoices.inputs import Inputs, Rates, RateShelf, UsageSource
     from metering.billing.organization import Organization, Payer
@@ -198,6 +198,9 @@ def _line(key: LineKey, sums: LineSums, *, own: bool) -> InvoiceLine:
     )
 
 
+_Part = TypeVar("_Part", bound=tuple[int | str, ...])
+
+
 class Subject(NamedTuple):
     """Whose invoice of which month."""
 
@@ -245,8 +248,7 @@ class Composer:
 
     def late(self, subject: Subject, corrects: str, rates: Rates) -> tuple[UsageLine, ...]:
         """Rows of a payer that its month books for an earlier one."""
-        booked = self.booked_in(subject.month, rates).corrections(subject.payer_id)
-        return LateUsage(corrects, (each.line for each in booked if each.month == corrects)).lines
+        return LateUsage(corrects, (each.line for each in self._late(subject, corrects, rates))).lines
 
     def rated(self, subject: Subject, inputs: Inputs, *, hours: bool) -> Iterator[tuple[str, Iterable[RatedLine]]]:
         """The month itself, then those that it corrects, in order; each with its rated lines.
@@ -269,16 +271,32 @@ class Composer:
 
     def correction(self, subject: Subject, corrects: str, rates: Rates) -> Iterator[RatedLine]:
         """What a payer's month has to bill about an earlier month, beside what was billed for that before."""
-        before = (
-            each.line
-            for month in months_between(corrects, subject.month)
-            for each in self.booked_in(month, rates).corrections(subject.payer_id)
-            if each.month == corrects
-        )
+        return (rated for _, _, rated in self.correction_parts(subject, corrects, rates, lambda _late: ()))
+
+    def correction_parts(
+        self, subject: Subject, corrects: str, rates: Rates, part_of: Callable[[Correction], _Part]
+    ) -> Iterator[tuple[_Part, int, RatedLine]]:
+        """The same in parts, each on top of those before it in order: part, first hour that books it, line."""
+        parts: dict[_Part, list[Correction]] = defaultdict(list)
+        for each in self._late(subject, corrects, rates):
+            parts[part_of(each)].append(each)
         frozen = self.booked_in(corrects, rates).of(subject.payer_id)
         prices = self.shelf.load(rates).prices(subject.payer_id)
-        billed = Together(frozen, LateUsage(corrects, before))
-        return corrected(prices, billed, self.late(subject, corrects, rates))
+        before = [
+            each.line
+            for month in months_between(corrects, subject.month)
+            for each in self._late(Subject(subject.payer_id, month), corrects, rates)
+        ]
+        for part, late in sorted(parts.items(), key=lambda item: item[0]):
+            lines = [each.line for each in late]
+            billed = Together(frozen, LateUsage(corrects, before))
+            for rated in corrected(prices, billed, lines):
+                yield part, min(each.booked_s for each in late), rated
+            before += lines
+
+    def _late(self, subject: Subject, corrects: str, rates: Rates) -> Iterator[Correction]:
+        booked = self.booked_in(subject.month, rates).corrections(subject.payer_id)
+        return (each for each in booked if each.month == corrects)
 
     def booked_in(self, month: str, rates: Rates) -> MonthUsage:
         """Usage that a month books, with the payers of some rates."""

@@ -127,12 +127,6 @@ class Together:
         late = sorted(line for line in self.late.of(sold) if day_s <= line.hour_s < day_s + DAY_S)
         return merged(merge(self.old.lines_of(sold, day_s), late))
 
-    def lines(self) -> Iterator[UsageLine]:
-        days = self.days()
-        every = frozenset(days)
-        for day_s in sorted({day_s for of in days.values() for day_s in of}):
-            yield from self.lines_of(every, day_s)
-
 
 _NEVER = Cut(2**63)
 

@@ -26,7 +26,7 @@ from metering.billing.rating.lines import (
 from metering.billing.rating.payer_prices import PayerPrices, find
 from metering.billing.rating.positions import allowances_in, given_to, positions
 from metering.billing.rating.stretches import Sales, Span, Stretch, spans_of
-from metering.billing.usage.months import PayerUsage, Sold, UsageLine
+from metering.billing.usage.months import Sold, StreamedUsage, UsageLine
 from metering.hours import month_bounds_s
 from metering.units import DAY_S
 from metering.usage.totals import Service, UsageType
@@ -184,7 +184,7 @@ def _allotted(pieces: Iterable[RatedLine], parts: Sequence[_Part]) -> Iterator[t
         left -= size
 
 
-def rated_month(prices: PayerPrices, usage: PayerUsage) -> Iterator[RatedLine]:
+def rated_month(prices: PayerPrices, usage: StreamedUsage) -> Iterator[RatedLine]:
     """All lines of the month by the hour, in the order in which the usage has them.
 
     Accounts add up to their payer (R9), also where they have overrides of their own: each line is priced by the cuts of

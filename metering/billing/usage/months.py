@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     """Told a region, how many of its hours are read, and how many there are."""
 
 
+# Of so few accounts, one partition each of the usage table is read, and lines are rated; of more, the lake and columns.
+FEW_ACCOUNTS = 200
+
+
 class Sold(NamedTuple):
     """What a price is found by."""
 
@@ -72,11 +76,14 @@ class Correction(NamedTuple):
         payer_id: Who pays for it: the account's payer in the hour of use.
         month: The month of use, `2026-10`.
         line: Its hour is the hour of use.
+        region, booked_s: Whose ledger books it, and in which hour.
     """
 
     payer_id: str
     month: str
     line: UsageLine
+    region: str
+    booked_s: int
 
 
 class Late(NamedTuple):
@@ -161,6 +168,10 @@ class PayerUsage(Protocol):
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
         """Lines of one day by the hour, in the order of rating; nothing of other days is read."""
         ...
+
+
+class StreamedUsage(PayerUsage, Protocol):
+    """Usage that is read in one pass."""
 
     def lines(self) -> Iterator[UsageLine]:
         """All lines of the month by the hour, in any order, streamed."""
@@ -339,18 +350,10 @@ class MonthUsage:
         """
         accounts = None if payer_id is None else self.organization.accounts_of(payer_id)
         for region in self.regions:
-            for _, line in region.late(accounts):
+            for booked_s, line in region.late(accounts):
                 payer = self.organization.payer_of(line.account_id, line.hour_s)
                 if payer_id is None or payer == payer_id:
-                    yield Correction(payer, month_of(line.hour_s), line)
-
-    def late(self, payer_id: str) -> Iterator[tuple[str, Late]]:
-        """The same of one payer, with the region and the hour that book it."""
-        accounts = self.organization.accounts_of(payer_id)
-        for region in self.regions:
-            for late in region.late(accounts):
-                if self.organization.payer_of(late.line.account_id, late.line.hour_s) == payer_id:
-                    yield region.region, late
+                    yield Correction(payer, month_of(line.hour_s), line, region.region, booked_s)
 
     def payers_of(self, account_id: str) -> set[str]:
         """Who pays for an account in any hour of the month."""

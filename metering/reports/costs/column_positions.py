@@ -231,9 +231,6 @@ class SummedUsage:
             return self.whole.lines_of(sold, day_s)
         return (line for line in known[1] if (line.service, line.usage_type) in sold)
 
-    def lines(self) -> Iterator[UsageLine]:
-        return self.whole.lines()
-
 
 class Wanted:
     """A `PayerUsage` that only notes which lines are asked for, so that those of many payers are read at once. Mutable.
@@ -257,11 +254,6 @@ class Wanted:
             total = self._sums.get(each, {}).get(day_s, 0)
             if total:
                 yield UsageLine(day_s, "0", each.service, each.usage_type, "", "", total)
-
-    def lines(self) -> Iterator[UsageLine]:
-        """All days are asked for."""
-        days = sorted({day_s for of in self._sums.values() for day_s in of})
-        return (line for day_s in days for line in self.lines_of(frozenset(self._sums), day_s))
 
 
 def hour_sums(usage: MergedUsage, day_s: int, sold: frozenset[Sold], *, alone: bool = False) -> Days:

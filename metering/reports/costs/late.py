@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.billing.invoices.composing import Subject
-from metering.billing.rating.corrections import LateUsage, Together, corrected
-from metering.hours import month_bounds_s, month_of, months_between, rfc3339
+from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.reports.costs.rows import CostQuery, Entry, Labels
 from metering.reports.time_range import shown
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from metering.billing.invoices.inputs import Rates
     from metering.billing.invoices.planning import Planner
     from metering.billing.organization import Organization
-    from metering.billing.usage.months import Late, MonthUsage, UsageLine
+    from metering.billing.usage.months import Correction, MonthUsage, UsageLine
 
 
 # Payers whose sums by product and day are held at once: with 20 products, 240,000 of them.
@@ -39,7 +38,7 @@ class PayersTogether:
     payers: tuple[str, ...]
     accounts: Mapping[str, int]
     apart: Mapping[int, frozenset[str]]
-    whole: bool = False
+    whole: bool
 
     @property
     def wanted(self) -> frozenset[str] | None:
@@ -84,8 +83,12 @@ class MonthPayers:
             yield self._of(names[first : first + _TOGETHER], len(names))
 
     def _of(self, names: Sequence[str], of: int) -> PayersTogether:
-        whole = self.all_of_month and of == len(self.whole) == len(names)
-        return replace(_together(names, self.whole, self.apart), whole=whole)
+        return PayersTogether(
+            payers=tuple(names),
+            accounts={each: number for number, payer_id in enumerate(names) for each in self.whole[payer_id]},
+            apart={n: frozenset(self.apart[payer_id]) for n, payer_id in enumerate(names) if payer_id in self.apart},
+            whole=self.all_of_month and of == len(self.whole) == len(names),
+        )
 
 
 def payers_of_month(usage: MonthUsage, *, payers: frozenset[str], own_prices: frozenset[str]) -> MonthPayers:
@@ -107,14 +110,6 @@ def payers_of_month(usage: MonthUsage, *, payers: frozenset[str], own_prices: fr
                 into = apart if moves or account_id in own_prices else whole
                 into.setdefault(payer_id, set()).add(account_id)
     return MonthPayers(whole=whole, apart=apart, all_of_month=not payers)
-
-
-def _together(names: Sequence[str], whole: Mapping[str, set[str]], apart: Mapping[str, set[str]]) -> PayersTogether:
-    return PayersTogether(
-        payers=tuple(names),
-        accounts={account_id: number for number, payer_id in enumerate(names) for account_id in whole[payer_id]},
-        apart={number: frozenset(apart[payer_id]) for number, payer_id in enumerate(names) if payer_id in apart},
-    )
 
 
 def payers_asked(query: CostQuery, organization: Organization, month: str) -> frozenset[str]:
@@ -217,43 +212,23 @@ class LateCosts:
 
     def _of(self, subject: Subject, corrects: str, rates: Rates) -> Iterator[Entry]:
         composer = self.planner.composer
-        loaded = composer.shelf.load(rates)
-        prices, frozen = loaded.prices(subject.payer_id), composer.booked_in(corrects, rates).of(subject.payer_id)
-        known = [
-            late.line
-            for month in months_between(corrects, subject.month)
-            for _, late in composer.booked_in(month, rates).late(subject.payer_id)
-            if month_of(late.line.hour_s) == corrects
-        ]
-        for bucket, lines in sorted(self._buckets(subject, corrects, rates).items()):
-            labels = Labels(self.query, loaded.book, payer_id=subject.payer_id, region=bucket.region)
-            late, booked_s = (
-                LateUsage(corrects, (each.line for each in lines)).lines,
-                min(each.booked_s for each in lines),
-            )
-            for rated in corrected(prices, Together(frozen, LateUsage(corrects, known)), late):
-                if self._counts(bucket, rated.line):
-                    yield Entry(labels.of(rated, booked_s=booked_s), rated, late=True)
-            known += late
+        book, regions = composer.shelf.load(rates).book, ("", *composer.usage.regions)
+        labels = {name: Labels(self.query, book, payer_id=subject.payer_id, region=name) for name in regions}
+        for bucket, booked_s, rated in composer.correction_parts(subject, corrects, rates, self._bucket):
+            if self._counts(bucket, rated.line):
+                yield Entry(labels[bucket.region].of(rated, booked_s=booked_s), rated, late=True)
 
     def _counts(self, bucket: _Bucket, line: UsageLine) -> bool:
         booked_here = bucket.place == _IN
         corrects_here = self.query.usage.with_corrections and self.query.covers(line.hour_s)
         return (booked_here or corrects_here) and self.query.takes(line) and self.query.takes_region(bucket.region)
 
-    def _buckets(self, subject: Subject, corrects: str, rates: Rates) -> dict[_Bucket, list[Late]]:
-        found: dict[_Bucket, list[Late]] = {}
-        for region, late in self.planner.composer.booked_in(subject.month, rates).late(subject.payer_id):
-            if month_of(late.line.hour_s) == corrects:
-                found.setdefault(self._bucket(region, late.booked_s), []).append(late)
-        return found
-
-    def _bucket(self, region: str, booked_s: int) -> _Bucket:
-        query, usage = self.query, self.query.usage
+    def _bucket(self, late: Correction) -> _Bucket:
+        query, usage, booked_s = self.query, self.query.usage, late.booked_s
         place = 0 if booked_s < usage.from_s else _IN if booked_s < usage.to_s else 2
         label = ""
         if query.has_column("hour"):
             label = rfc3339(booked_s)
         elif query.has_column("day") or (query.has_column("month") and usage.zone is not UTC):
             label = shown(booked_s, usage.zone)[:10]
-        return _Bucket(place, label, region if query.by_region else "")
+        return _Bucket(place, label, late.region if query.by_region else "")

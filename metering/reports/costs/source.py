@@ -6,12 +6,13 @@ Positions are those of a payer's whole month, whatever part of it is asked for.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from metering.billing.invoices.composing import Subject
 from metering.billing.invoices.inputs import BookPin, Inputs, Loaded, Rates
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater
+from metering.billing.usage.months import FEW_ACCOUNTS
 from metering.errors import ObjectMissingError, OperationFailedError
 from metering.hours import month_bounds_s, month_of
 from metering.reports.costs.late import LateCosts, accounts_that_share, payers_asked
@@ -20,34 +21,12 @@ from metering.reports.query import months_between
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from metering.billing.budgets.open_months import KeptPositions
     from metering.billing.invoices.planning import Planner
     from metering.billing.organization import Organization
-    from metering.billing.prices.book import PriceBook
-    from metering.billing.rating.lines import Positions
     from metering.billing.usage.months import MonthUsage
-
-# Of payers with so few accounts, lines are rated one by one.
-_FEW_ACCOUNTS = 200
-
-
-class Kept(Protocol):
-    """Positions that the biller keeps of an open month."""
-
-    @property
-    def as_of(self) -> str: ...
-
-    @property
-    def positions(self) -> Positions: ...
-
-    def fits(self, book: PriceBook, overrides_version: int, organization_version: int) -> bool:
-        """Whether they were found by these prices and payers, and with the usage of every region."""
-        ...
-
-    def is_current(self, regions: Iterable[str], now_s: int) -> bool:
-        """Whether they were found just now, with the usage of all of these regions."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +55,7 @@ class MonthPlan:
     month: str
     rates: Rates
     loaded: Loaded
-    kept: Mapping[str, Kept]
+    kept: Mapping[str, KeptPositions]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +88,7 @@ class CostPlanner:
     book: BookName
     planner: Planner
     now_s: int
-    kept: Callable[[str, str], Kept | None] | None = None
+    kept: Callable[[str, str], KeptPositions | None] | None = None
     late_s: int = 100 * DAY_S
     _inputs: dict[str, Inputs | None] = field(default_factory=dict)
 
@@ -191,13 +170,14 @@ class CostPlanner:
             self._inputs[month] = self.planner.store.inputs(month)
         return self._inputs[month]
 
-    def _kept(self, month: str, rates: Rates, loaded: Loaded) -> dict[str, Kept]:
-        # Those of a month that has ended may be older than its last usage.
-        if self.kept is None or month != month_of(self.now_s):
+    def _kept(self, month: str, rates: Rates, loaded: Loaded) -> dict[str, KeptPositions]:
+        # Those of a month that has ended may be older than its last usage. Of many accounts, columns find their own.
+        asked = self.query.usage.accounts
+        if self.kept is None or month != month_of(self.now_s) or len(asked) > FEW_ACCOUNTS:
             return {}
-        found: dict[str, Kept] = {}
+        found: dict[str, KeptPositions] = {}
         for payer_id in payers_asked(self.query, loaded.organization, month):
-            if not self.query.usage.accounts or loaded.organization.accounts_of(payer_id) <= self.query.usage.accounts:
+            if not asked or loaded.organization.accounts_of(payer_id) <= asked:
                 continue
             kept, regions = self.kept(month, payer_id), self.planner.composer.usage.regions
             if kept is None or not kept.is_current(regions, self.now_s):
@@ -244,7 +224,7 @@ class CostSource:
         usage = self.planner.composer.booked_in(plan.month, plan.rates)
         payers = payers_asked(self.query, plan.loaded.organization, plan.month)
         accounts = frozenset[str]().union(*(plan.loaded.organization.accounts_of(payer_id) for payer_id in payers))
-        if payers and len(self.query.usage.accounts or accounts) <= _FEW_ACCOUNTS:
+        if payers and len(self.query.usage.accounts or accounts) <= FEW_ACCOUNTS:
             for payer_id in sorted(payers):
                 yield from self._payer(plan, usage, payer_id)
         else:

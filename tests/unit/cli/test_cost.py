@@ -20,6 +20,7 @@ from metering.billing.prices.book import Override
 from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.positions import positions
+from metering.billing.usage.months import FEW_ACCOUNTS
 from metering.cli.app import app
 from metering.errors import UnavailableError
 from metering.stores.objects import positions_key
@@ -203,6 +204,8 @@ def test_an_account_of_a_payer_is_rated_by_the_positions_that_are_kept_and_says_
     assert by_kept["positions"] == {PAYER: "2026-11-24T13:00:00Z"}
     assert (by_kept["rows"], by_kept["total_usd"]) == (exact["rows"], exact["total_usd"])
     assert f"by the positions of payer {PAYER} as of 2026-11-24T13:00:00Z" in told("--account", OTHER)
+    of_many = ask("--account", ",".join([OTHER, *(f"{number:012d}" for number in range(FEW_ACCOUNTS))]))
+    assert (of_many["positions"], of_many["total_usd"]) == ({}, exact["total_usd"])
     costs.send(HOME, record(gb("1"), start_s=NOW_S - 2 * DAY_S, account=PAYER))
     assert ask("--account", OTHER, "--exact")["positions"] == {}
     of_october = kept.to_json().replace(b"2026-11", b"2026-10")

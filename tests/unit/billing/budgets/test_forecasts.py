@@ -125,7 +125,7 @@ def test_the_rest_of_a_day_is_expected_by_its_hours() -> None:
 
 def test_no_byte_of_a_day_is_lost_between_its_hours() -> None:
     usage = ExpectedUsage("2026-11", {ACCOUNT: {FIRST: {OUT: 1_000_003}}, "~": {FIRST: {OUT: 7}}}, HourShares())
-    lines = list(usage.lines())
+    lines = list(usage.lines_of(frozenset([OUT]), FIRST))
     assert sum(line.bytes for line in lines) == 1_000_010
     assert lines == sorted(lines)
     assert usage.days() == {OUT: {FIRST: 1_000_010}}

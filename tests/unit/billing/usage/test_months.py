@@ -149,6 +149,6 @@ def test_corrections_belong_to_the_payer_of_their_own_hour() -> None:
         MemoryMonth(late_lines=(late, line(-10, "2", 4))),
         payers=(payer("8", ("1", 0, NOVEMBER_S)), payer("9", ("1", NOVEMBER_S, None))),
     )
-    assert list(usage.corrections("8")) == [Correction("8", "2026-10", late)]
+    assert list(usage.corrections("8")) == [Correction("8", "2026-10", late, "us-east-1", late.hour_s)]
     assert [each.payer_id for each in usage.corrections()] == ["8", "2"]
     assert list(usage.payers()) == ["2", "8", "9"]
