@@ -25,7 +25,7 @@ import httpx
 
 from load_tests.bench_report import fill
 from metering.adapters.aws.stacks import read_outputs
-from metering.adapters.emulators import ApiAddress, api_address
+from metering.adapters.emulator.reaching import ApiAddress, api_address
 from metering.api.app import build
 from metering.api.authentication import LedgerTokens, Limits
 from metering.api.parts import ApiParts

@@ -35,7 +35,7 @@ from metering.wiring.reports import build_verifier
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.adapters.emulator_state import LocalState
+    from metering.adapters.emulator.state import LocalState
     from metering.audit.verifier import Verifier
     from metering.wiring.connection import RegionConnection
 

@@ -30,7 +30,7 @@ from metering.units import HOUR_S, MIB
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.adapters.emulator_state import LocalState
+    from metering.adapters.emulator.state import LocalState
     from metering.wiring.connection import RegionConnection
 
 _GOOD = 48

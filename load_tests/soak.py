@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import linear_regression
 
 from load_tests.soak_region import Region, expected_bytes
-from metering.adapters import ministack as emulator
-from metering.adapters.emulator_state import process_began
+from metering.adapters.emulator import ministack as emulator
+from metering.adapters.emulator.state import process_began
 
 _PORT = 4650
 _KILL_EVERY_S = 2.0

@@ -4,7 +4,7 @@
     ├── UnavailableError            transient: a dependency throttled, conflicted or gave no answer  (retryable)
     │   ├── ThrottledError          a service is asked for more than it gives at present
     │   ├── OutOfTimeError          reading took longer than it may here; elsewhere it may be fast enough
-    │   └── NotSentError            a producer could not send everything in time               producer.failures
+    │   └── NotSentError            a producer could not send everything in time               producer.batches
     ├── ConditionFailedError        a conditional write found another state; carries the item found
     ├── TransactionCanceledError    a transaction was not applied; carries one reason per action
     ├── ItemTooLargeError           an item or a transaction is larger than DynamoDB takes
@@ -19,38 +19,38 @@
     ├── FormatTooNewError           newer code wrote the ledger, and this one must not touch it
     ├── FormatTooOldError           older code wrote the ledger, and it was not upgraded
     ├── GenerationError             ledger and usage table do not go together: one was restored or replaced
-    ├── ReadOnlyError               what may only read was about to change something          adapters.aws.read_only
+    ├── ReadOnlyError               what may only read was about to change something          adapters.aws.session
     ├── EarlyEndError               work ends early and nothing is wrong: its caller catches it
-    │   ├── RunOverError            another process has finished the run of a chain           ledger.chain
-    │   ├── OutOfTimeError          there is no time for the next step of a run               ledger.chain
-    │   ├── NotWaitingError         a commit was rolled up while a run was planned            rollup.planning
-    │   ├── ScanTooLongError        a table is too large for the time that a scan has         audit.reconcile.table_scan
+    │   ├── RunOverError            another process has finished the run of a chain           ledger.runs
+    │   ├── OutOfTimeError          there is no time for the next step of a run               ledger.runs
+    │   ├── NotWaitingError         a commit was rolled up while a run was planned            rollup.plan
+    │   ├── ScanTooLongError        a table is too large for the time that a scan has         audit.settling
     │   └── CannotAskError          the doctor may not ask this, or there is nothing to ask  operations.doctor.bench
     ├── RefusedError                AWS refused a call of the doctor                          operations.doctor.bench
     ├── EndlessListingError         a listing has more pages than can be                      operations.doctor.bench
     ├── SettingsError               settings do not fit together; carries every problem found
-    ├── InvalidParametersError      a report is asked for what does not exist; every problem found  reports.parameters
+    ├── InvalidParametersError      a report is asked for what does not exist; every problem found  reports.time_range
     ├── PeriodNotClosableError      a month cannot be closed now                              billing.closing
     └── OperationFailedError        an operation that a person asked for was refused or failed; says why
         ├── DescriptionError        a description does not become a context               onramps.context.description
-        ├── ManifestError           a file is not a manifest                                  audit.verify.manifest
+        ├── ManifestError           a file is not a manifest                                  audit.verification
         ├── PreflightFailedError    a region lacks what the service cannot do without         fleet.steps
         ├── DocumentRefusedError    a price book or another document of money is refused      billing.json_documents
         ├── BudgetRefusedError      a budget makes no sense; every problem is said            billing.budgets.budget
-        ├── InputChangedError       an input of an invoice is not what was pinned             billing.invoices.rates
-        ├── InvoiceMissingError     there is no invoice of this id                            billing.invoices.store
-        ├── IssueRefusedError       an invoice cannot be issued now; says why                 billing.invoices.readiness
+        ├── InputChangedError       an input of an invoice is not what was pinned             billing.invoices.inputs
+        ├── InvoiceMissingError     there is no invoice of this id                            billing.invoices.document
+        ├── IssueRefusedError       an invoice cannot be issued now; says why                 billing.invoices.issuing
         ├── InputError              a file has no records that a replay can send              replay.given
-        ├── RecordsRefusedError     records of a producer that cannot be written              producer.failures
-        ├── KeyReusedError          a producer's key comes with other records than before     producer.failures
-        ├── JournalError            a producer's journal cannot be used                       producer.failures
+        ├── RecordsRefusedError     records of a producer that cannot be written              producer.batches
+        ├── KeyReusedError          a producer's key comes with other records than before     producer.batches
+        ├── JournalError            a producer's journal cannot be used                       producer.batches
         ├── SumsDifferError         a report does not say what its rows say                   client.connection
         ├── SendingFailedError      a replay could not send all of its messages               replay.sender
         ├── DestinationTakenError   an export was asked for where something else is         reports.exports.destination
         ├── ExportWrongError        an export is not what it should be: no manifest          reports.exports.checks
         ├── TooMuchWaitsError       more waits for the roll-up than one answer may read       rollup.as_of_now
-        ├── AccountsNotKeptError    the accounts of a month are not summed                    reports.accounts.source
-        ├── QueryError              DuckDB refuses a query                                    reports.sql.statements
+        ├── AccountsNotKeptError    the accounts of a month are not summed                    reports.accounts
+        ├── QueryError              DuckDB refuses a query                                    reports.sql.query
         ├── QueryStoppedError       a query took too long, or too much of the machine         reports.sql.query
         ├── StoppedError            work was stopped on request                               reports.sql.ahead
         └── CommandFailedError      a command ends with exit code 1                           cli.failures

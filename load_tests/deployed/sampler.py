@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metering.adapters.emulator_state import descendants
+from metering.adapters.emulator.state import descendants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -22,7 +22,7 @@ from load_tests.costs import MESSAGES
 from load_tests.race.crew import WORKERS
 from load_tests.race.running import COPIES, KILL_EVERY_S, LOST_REPLIES, OURS, Race, Result
 from load_tests.wire.counts import counting_emulator
-from metering.adapters import ministack as emulator
+from metering.adapters.emulator import ministack as emulator
 from metering.hours import hour_of
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import Shipment, Synthesis

@@ -18,7 +18,7 @@ from load_tests.wire.counts import Sums, WireCounts, counting_emulator, total
 from load_tests.wire.day_costs import day_costs, print_day
 from load_tests.wire.region import SEED, Load, WireRegion, clients_of, deliveries_of
 from load_tests.wire.runs import PARTS, WireRun
-from metering.adapters import ministack as emulator
+from metering.adapters.emulator import ministack as emulator
 from metering.replay.synthesis import account_id
 
 if TYPE_CHECKING:

@@ -162,7 +162,7 @@ class Session:
 
     @cached_property
     def _found_endpoint(self) -> str | None:
-        from metering.adapters.emulator_state import running_endpoint
+        from metering.adapters.emulator.state import running_endpoint
         from metering.fleet.settings.bases import runs_on_emulator
 
         if self._endpoint or not runs_on_emulator(self.stage):

@@ -16,7 +16,7 @@ from metering.usage.usage_types import is_region
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from metering.adapters.emulator_state import LocalState
+    from metering.adapters.emulator.state import LocalState
     from metering.wiring.connection import RegionConnection
 
 
@@ -164,7 +164,7 @@ def emulated(*, endpoint: str | None, region: str) -> bool:
         CommandFailedError: Nothing answers there.
     """
     from metering.adapters.aws.session import Access
-    from metering.adapters.emulators import is_emulator
+    from metering.adapters.emulator.reaching import is_emulator
 
     access = Access.from_env(os.environ, region=region, endpoint_url=endpoint)
     asked = access.custom_endpoint_url
@@ -182,7 +182,7 @@ def refuse_aws_for_emulated(stage: str, *, endpoint: str | None, region: str) ->
     Raises:
         CommandFailedError: No emulator answers there.
     """
-    from metering.adapters.emulator_state import is_running, load_state
+    from metering.adapters.emulator.state import is_running, load_state
     from metering.fleet.settings.bases import runs_on_emulator
 
     if not runs_on_emulator(stage) or emulated(endpoint=endpoint, region=region):
@@ -203,7 +203,7 @@ def refuse_aws_for_emulated(stage: str, *, endpoint: str | None, region: str) ->
 
 def no_answer(error: UnavailableError, *, endpoint: str | None, region: str) -> CommandFailedError:
     """The error for a command whose first call got no answer."""
-    from metering.adapters.emulator_state import is_running, load_state
+    from metering.adapters.emulator.state import is_running, load_state
 
     state = load_state()
     if state is not None and state.endpoint == endpoint and not is_running(state):
@@ -226,7 +226,7 @@ def dead_emulator_told() -> Iterator[None]:
     Raises:
         CommandFailedError: The emulator ran at the beginning, and is gone.
     """
-    from metering.adapters.emulator_state import is_running, load_state
+    from metering.adapters.emulator.state import is_running, load_state
 
     state = load_state()
     ran = state is not None and is_running(state)

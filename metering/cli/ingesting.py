@@ -136,7 +136,7 @@ def _on_disk(text: str, unnamed: Unnamed) -> Target:
 
 def _local_endpoint(session: Session) -> str | None:
     """Endpoint of the local emulator, if the stage is there and it runs."""
-    from metering.adapters.emulator_state import running_endpoint
+    from metering.adapters.emulator.state import running_endpoint
     from metering.fleet.settings.bases import runs_on_emulator
 
     return running_endpoint() if runs_on_emulator(session.stage) else None

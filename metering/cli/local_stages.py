@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from metering.adapters import ministack as emulator
-from metering.adapters.emulator_state import LocalState, load_state
+from metering.adapters.emulator import ministack as emulator
+from metering.adapters.emulator.state import LocalState, load_state
 from metering.cli.command import Session, say
 from metering.cli.connecting import checked_endpoint, connect, emulated
 from metering.cli.failures import CommandFailedError

@@ -13,7 +13,7 @@ from metering.adapters.aws.errors import refusals_explained
 from metering.adapters.aws.homes import published_home
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
-from metering.adapters.emulators import endpoint_for, is_emulator
+from metering.adapters.emulator.reaching import endpoint_for, is_emulator
 from metering.client.asking import SqlQuestion, table_of
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
 from metering.fleet.regions import LedgerRegionStates

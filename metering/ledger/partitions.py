@@ -2,26 +2,26 @@
 
 | partition       | items in it                                           | modules                           |
 |-----------------|-------------------------------------------------------|-----------------------------------|
-| `B#<batch_id>`  | a batch's marker, conflicts, aliases (`A#`), retries  | `markers`, `conflicts`, `retries` |
+| `B#<batch_id>`  | a batch's marker, conflicts, aliases (`A#`), retries  | `markers`, `retries`              |
 | `C#<commit_id>` | a commit                                              | `commits`                         |
-| `U#<shard>`     | commits of a shard whose usage waits for its roll-up  | `waiting`                         |
+| `U#<shard>`     | commits of a shard whose usage waits for its roll-up  | `commits`                         |
 | `P#<shard>`     | pending commits of a shard: not compacted yet         | `booked_hours`                    |
 | `H#<hour>`      | published files of an hour, pointers to staging rows  | `booked_hours`                    |
-| `R#<chain>`     | runs of a chain: `U<shard>` rolls up, `L<shard>` compacts | `runs`, `chain`               |
+| `R#<chain>`     | runs of a chain: `U<shard>` rolls up, `L<shard>` compacts | `runs`                        |
 | `D#<account>`   | numbers of an account's kinds of usage, and their names | `usage/kinds`                   |
 | `T#<month>`     | a billing month that is closing or closed             | `periods`                         |
-| `I#<month>`     | invoices and credit notes that a month books          | `notes/issued_invoices`           |
-| `K#tokens`      | tokens of the HTTP API: hashes, never secrets         | `notes/tokens`                    |
-| `S#kinds`       | most kinds of an account that get a number            | `usage/kind_cap`                  |
+| `I#<month>`     | invoices and credit notes that a month books          | `notes/money`                     |
+| `K#tokens`      | tokens of the HTTP API: hashes, never secrets         | `notes/access`                    |
+| `S#kinds`       | most kinds of an account that get a number            | `usage/kinds`                     |
 | `S#shards`      | the largest number of shards in use so far            | `shards`                          |
 | `S#restore`     | which restore of the ledger fills a usage table       | `usage/generation`                |
 | `S#format`      | the format of the region's data                       | `format_version`                  |
 | `W#<kind>`      | notes that jobs keep for themselves and for alarms    | `notes`                           |
-| `W#api-large`   | large requests to the HTTP API that are in work       | `notes/tokens`                    |
-| `W#kinds`       | accounts with kinds of usage beyond the cap           | `usage/beyond_cap`                |
-| `W#budgets`     | budgets that people set: they never expire            | `notes/budgets`                   |
-| `W#budget-alerts`| alerts of budgets, one a period and threshold        | `notes/budgets`                   |
-| `W#producers`   | registered producers: they never expire               | `notes/producers`                 |
+| `W#api-large`   | large requests to the HTTP API that are in work       | `notes/access`                    |
+| `W#kinds`       | accounts with kinds of usage beyond the cap           | `usage/kinds`                     |
+| `W#budgets`     | budgets that people set: they never expire            | `notes/money`                     |
+| `W#budget-alerts`| alerts of budgets, one a period and threshold        | `notes/money`                     |
+| `W#producers`   | registered producers: they never expire               | `notes/access`                    |
 | `W#deed-<month>`| deeds of people, the audit trail: never expires       | `notes/deeds`                     |
 """
 

@@ -14,7 +14,7 @@ from metering.adapters.aws.queues import queue_at
 from metering.adapters.aws.runtime import SystemEntropy
 from metering.adapters.aws.session import Clients
 from metering.adapters.aws.stacks import stack_outputs
-from metering.adapters.emulators import endpoint_for
+from metering.adapters.emulator.reaching import endpoint_for
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
 from metering.stores.clock import Clock, Entropy, Retrier
 

@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 from typer.testing import CliRunner
 
-from metering.adapters.emulator_state import LocalState
+from metering.adapters.emulator.state import LocalState
 from metering.billing.prices.book import NOT_SOLD, Override
 from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.cli.app import app

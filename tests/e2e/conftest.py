@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from metering.adapters import ministack as emulator
 from metering.adapters.aws.deployment import run_deployment
 from metering.adapters.aws.session import Access, Clients
+from metering.adapters.emulator import ministack as emulator
 from metering.billing.checklist import ACCEPTABLE
 from metering.hours import hour_of, month_of, rfc3339
 from metering.settings import GivenSettings

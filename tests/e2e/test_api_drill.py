@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from metering.adapters import ministack as emulator
-from metering.adapters.emulators import api_address
+from metering.adapters.emulator import ministack as emulator
+from metering.adapters.emulator.reaching import api_address
 from metering.fleet.ports import RegionStacks
 from tests.e2e.test_regions import HOME, World, record
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from metering.adapters import ministack as emulator
-from metering.adapters.emulators import api_address
+from metering.adapters.emulator import ministack as emulator
+from metering.adapters.emulator.reaching import api_address
 from metering.api.authentication import Limits
 from metering.fleet.ports import RegionStacks
 from metering.hours import hour_of

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters import ministack as emulator
-from metering.adapters.emulators import is_emulator
+from metering.adapters.emulator import ministack as emulator
+from metering.adapters.emulator.reaching import is_emulator
 from tests.support.aws_cli import AWS_CLI, version_of, why_no_cli
 from tests.unit.house.command_lines import ROOT
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import metering
-from metering.adapters import ministack as emulator
 from metering.adapters.aws.session import Access, Clients
+from metering.adapters.emulator import ministack as emulator
 from metering.operations.runbooks import commands_by_part
 from metering.version import package_version
 from tests.e2e.oncall import UNDRILLED

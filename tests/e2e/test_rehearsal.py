@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.adapters.aws.session import Access, Clients
-from metering.adapters.ministack import client_environment
+from metering.adapters.emulator.ministack import client_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

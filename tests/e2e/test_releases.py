@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters import ministack as emulator
+from metering.adapters.emulator import ministack as emulator
 from metering.hours import month_bounds_s
 from metering.ledger.format_version import FORMAT_VERSION
 from metering.units import DAY_S, HOUR_S

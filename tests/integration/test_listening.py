@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from metering.adapters import ministack as emulator
-from metering.adapters.emulator_state import descendants
+from metering.adapters.emulator import ministack as emulator
+from metering.adapters.emulator.state import descendants
 
 pytestmark = [
     pytest.mark.emulator,

@@ -994,7 +994,7 @@ MUTANTS = (
         ("emulators: a call that an emulator lacks is an outage",
          "    if is_unknown_call(error):\n        return None\n", ""),
     ),
-    *seeded("metering/adapters/emulator_state.py", ("tests/unit/cli/test_local_borrowed.py",),
+    *seeded("metering/adapters/emulator/state.py", ("tests/unit/cli/test_local_borrowed.py",),
         ("emulators: an emulator of somebody else is stopped like our own", "        return self.pid is None\n",
          "        return False\n"),
     ),

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from metering.adapters import ministack as emulator
 from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, Clients
+from metering.adapters.emulator import ministack as emulator
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:

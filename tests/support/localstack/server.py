@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metering.adapters.emulator_state import end_tree
-from metering.adapters.emulators import is_emulator
+from metering.adapters.emulator.reaching import is_emulator
+from metering.adapters.emulator.state import end_tree
 from metering.errors import UnavailableError
 from tests.tools import ROOT, Tool, install
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.emulator_state import LocalState, process_began, save_state
+from metering.adapters.emulator.state import LocalState, process_began, save_state
 from metering.cli.connecting import connect, no_answer, refuse_aws_for_emulated
 from metering.cli.failures import CommandFailedError
 from metering.errors import UnavailableError

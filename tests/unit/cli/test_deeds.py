@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.emulator_state import LocalState, process_began, save_state
+from metering.adapters.emulator.state import LocalState, process_began, save_state
 from metering.cli.command import Session
 from metering.cli.deeds import Done, Ground, Intent, Person, Terminal, recorded
 from metering.cli.failures import CommandFailedError, WrongUsageError

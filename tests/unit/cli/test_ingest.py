@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from metering.adapters.emulator_state import LocalState, process_began, save_state
+from metering.adapters.emulator.state import LocalState, process_began, save_state
 from metering.cli.app import app
 from metering.cli.commands.platform.ingest import ingest
 from metering.cli.failures import CommandFailedError, CommandStoppedError

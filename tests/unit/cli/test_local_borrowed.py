@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from metering.adapters import ministack
-from metering.adapters.emulator_state import LocalState, forget_state, load_state, process_began, save_state
+from metering.adapters.emulator import ministack
+from metering.adapters.emulator.state import LocalState, forget_state, load_state, process_began, save_state
 from metering.cli.app import app
 from metering.cli.command import Session
 from metering.cli.commands.developer import local as local_commands

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.emulator_state import LocalState
+from metering.adapters.emulator.state import LocalState
 from metering.cli.commands.developer.local import outputs_of, stands
 from metering.errors import UnavailableError
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from metering.adapters.aws.runtime import SystemClock
-from metering.adapters.emulator_state import LocalState, process_began, save_state
+from metering.adapters.emulator.state import LocalState, process_began, save_state
 from metering.api.authentication import LedgerTokens
 from metering.cli.app import app
 from metering.cli.commands.developer import demo as demo_commands

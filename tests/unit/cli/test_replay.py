@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from typer.testing import CliRunner
 
-from metering.adapters.emulator_state import LocalState, process_began, save_state
+from metering.adapters.emulator.state import LocalState, process_began, save_state
 from metering.cli.app import app
 from metering.cli.commands.developer.replay import _answer
 from metering.cli.connecting import dead_emulator_told
@@ -124,7 +124,7 @@ def work(error: Exception, *, dies: pytest.MonkeyPatch | None = None) -> None:
     """What a command does; with `dies`, its emulator ends meanwhile."""
     with dead_emulator_told():
         if dies is not None:
-            dies.setattr("metering.adapters.emulator_state.process_began", lambda _pid: None)
+            dies.setattr("metering.adapters.emulator.state.process_began", lambda _pid: None)
         raise error
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.adapters.checkout import checkout_dir
-from metering.adapters.emulator_state import load_state, running_endpoint
+from metering.adapters.emulator.state import load_state, running_endpoint
 from metering.audit.freshness import Complete
 from metering.audit.verification import SentBatches, Verification, read_header, read_sent
 from metering.cli.command import Session, command

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.adapters import ministack as emulator
 from metering.adapters.aws.deployment import run_deployment
 from metering.adapters.checkout import checkout_dir
-from metering.adapters.emulator_state import LocalState, forget_state, is_running, load_state, save_state
-from metering.adapters.emulators import api_address
+from metering.adapters.emulator import ministack as emulator
+from metering.adapters.emulator.reaching import api_address
+from metering.adapters.emulator.state import LocalState, forget_state, is_running, load_state, save_state
 from metering.cli.command import Session, command, progress, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.local_stages import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metering.adapters.emulators import ApiAddress, api_address
+from metering.adapters.emulator.reaching import ApiAddress, api_address
 
 MINISTACK = "http://127.0.0.1:4566"
 

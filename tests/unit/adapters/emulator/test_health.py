@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.emulators import is_emulator
+from metering.adapters.emulator.reaching import is_emulator
 from metering.errors import UnavailableError
 from tests.support.answering import HEALTH, MINISTACK, serving
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from metering.adapters.emulator_state import (
+from metering.adapters.emulator.ministack import free_port, is_port_used
+from metering.adapters.emulator.state import (
     LocalState,
     descendants,
     end_tree,
@@ -21,7 +22,6 @@ from metering.adapters.emulator_state import (
     running_endpoint,
     save_state,
 )
-from metering.adapters.ministack import free_port, is_port_used
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metering.adapters.emulator_state import end_tree, local_dir, process_began
+from metering.adapters.emulator.state import end_tree, local_dir, process_began
 from metering.errors import UnavailableError
 
 if TYPE_CHECKING:

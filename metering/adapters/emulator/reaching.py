@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from metering.adapters.emulator_state import running_endpoint
+from metering.adapters.emulator.state import running_endpoint
 from metering.errors import OperationFailedError, UnavailableError
 from metering.fleet.settings.bases import runs_on_emulator
 
