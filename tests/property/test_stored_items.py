@@ -926,7 +926,7 @@ DOCUMENTS = (
         values=LOG_PLAN,
         write=lambda value: value.encode(),  # type: ignore[attr-defined]  # a plan
         read=LogPlan.decode,
-        optional=frozenset({"billed_as"}),
+        optional=frozenset({"billed_as", "others"}),
     ),
 )
 
