@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING
 
 from metering.audit.census_state import Cells, CensusState, HourRows, part_of
 from metering.audit.sequences import MarkerSurvey
-from metering.audit.settling import is_settled, limited, no_limit, settled_runs
+from metering.audit.settling import is_settled, limited, no_limit
 from metering.audit.source_keeping import sources_known
 from metering.errors import LedgerCorruptError, ObjectMissingError
-from metering.lake.ports import BATCH_QUERY, Group, TotalsReader, UsageRows, usage_digest
-from metering.ledger.booked_hours import HourState, LakeFile
+from metering.lake.ports import BATCH_QUERY, Group, UsageRows, usage_digest
 from metering.ledger.commits import waiting_commits
 from metering.ledger.markers import Marker, MarkerGlance, VerdictTally, is_marker
 from metering.ledger.runs import Contradictions, Run, newest_first, rollup_chain
 from metering.ledger.shards import known_shards
 from metering.rollup.plan import RollupPlan
-from metering.stores.clock import Clock, side_by_side
+from metering.stores.clock import side_by_side
 from metering.stores.writes import Table
 from metering.units import MINUTE_S
 from metering.usage.totals import ZERO, Total, add_totals
@@ -32,9 +31,9 @@ from metering.usage.totals import ZERO, Total, add_totals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from metering.lake.view import LakeView
+    from metering.audit.figures import Figures
+    from metering.ledger.booked_hours import HourState
     from metering.ledger.usage.items import UsageItem
-    from metering.ledger.usage.reading import UsageReading
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
 
@@ -180,21 +179,9 @@ class _UsagePart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """Counts markers, rows and usage.
+    """Counts markers, rows and usage."""
 
-    Attributes:
-        totals: Reads the totals beside lake files.
-        may_lack_markers: Whether markers of an hour may have expired.
-        threads: Parts of a table that are read at the same time.
-    """
-
-    items: ItemStore
-    usage: UsageReading
-    view: LakeView
-    totals: TotalsReader
-    clock: Clock
-    may_lack_markers: Callable[[int], bool]
-    threads: int = 1
+    figures: Figures
 
     def begin(
         self, *, from_s: int, to_s: int, deep: bool, parts: int, markers: bool = True, sources: bool = True
@@ -209,9 +196,9 @@ class Census:
             markers: Without them, it is a census of usage and rows alone.
             sources: Whether the sources of the batches are noted with their numbers.
         """
-        state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.clock.now_ms())
+        state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.figures.clock.now_ms())
         if markers:
-            known = sources_known(self.items) if sources else {}
+            known = sources_known(self.figures.items) if sources else {}
             state.survey = MarkerSurvey(sources=known, began_ms=state.began_ms, with_sources=sources)
         else:
             state.with_markers = False
@@ -219,9 +206,9 @@ class Census:
         return state
 
     def _begin_rows(self, state: CensusState) -> None:
-        state.runs = settled_runs(self.items, self.view.shards)
+        state.runs = self.figures.done_runs()
         # What is settled was placed before this listing, and a marker that was read has its rows.
-        state.hours = self.view.hours(from_s=state.from_s, to_s=state.to_s)
+        state.hours = self.figures.view.hours(from_s=state.from_s, to_s=state.to_s)
         state.begin("rows")
 
     def go_on(
@@ -255,7 +242,7 @@ class Census:
 
     def _markers(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
         count = partial(self._marker_part, state, limit)
-        for part in side_by_side(count, range(state.done, state.segments), threads=self.threads):
+        for part in side_by_side(count, range(state.done, state.segments), threads=self.figures.threads):
             state.survey.merge(part.survey)
             state.marks.merge(part.marks)
             if state.verdicts is not None and part.verdicts is not None:
@@ -265,10 +252,10 @@ class Census:
             tell(state)
 
     def _marker_part(self, state: CensusState, limit: Callable[[], None], part: int) -> _MarkerPart:
-        found = self.items.scan(Table.LEDGER, part=part, parts=state.segments)
+        found = self.figures.items.scan(Table.LEDGER, part=part, parts=state.segments)
         verdicts = None
         if state.verdicts is not None:
-            verdicts = VerdictTally(self.items, from_s=state.from_s, to_s=state.to_s)
+            verdicts = VerdictTally(self.figures.items, from_s=state.from_s, to_s=state.to_s)
         made = _MarkerPart(survey=state.survey.part(), marks=Cells(state.parts), verdicts=verdicts)
         look = Marker.from_item if state.deep else MarkerGlance.of_item
         for item in limited(found, limit):
@@ -283,7 +270,8 @@ class Census:
         return made
 
     def _rows(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
-        recent = RecentCommits(self.items, self.view.objects, shards=self.view.shards, after_ms=state.began_ms)
+        view = self.figures.view
+        recent = RecentCommits(self.figures.items, view.objects, shards=view.shards, after_ms=state.began_ms)
 
         # One hour after the other: each holds a line for each key and, of a deep census, for each batch.
         for hour_s in state.hours[state.done :]:
@@ -297,17 +285,17 @@ class Census:
 
     def _hour(self, hour_s: int, state: CensusState, recent: RecentCommits) -> _Hour:
         """Count the rows of an hour; nothing is held but their cells, unless a digest is asked for."""
-        if not state.with_markers or self.may_lack_markers(hour_s):
-            return self.view.placed.read(hour_s, partial(self._counted, hour_s, state, marks=False))
+        if not state.with_markers or self.figures.may_lack_markers(hour_s):
+            return self.figures.view.placed.read(hour_s, partial(self._counted, hour_s, state, marks=False))
         before = None if state.deep else recent.now()
-        hour = self.view.read(hour_s, partial(self._counted, hour_s, state, marks=True))
+        hour = self.figures.view.read(hour_s, partial(self._counted, hour_s, state, marks=True))
         if state.deep:
             return hour
         return replace(hour, rows=replace(hour.rows, all_rows=self._not_recent(hour_s, hour.total, before, recent)))
 
     def _counted(self, hour_s: int, state: CensusState, found: HourState, *, marks: bool) -> _Hour:
         """Count the rows that the roll-up has placed by key and, of a deep census, all rows by batch."""
-        placed, made, reader = found.placed, _Counted(cells=Cells(state.parts)), self.view.reader
+        placed, made, reader = found.placed, _Counted(cells=Cells(state.parts)), self.figures.view.reader
         by_batch = _Batches(hour_s=hour_s, cells=Cells(state.parts))
         digest = ""
         if state.deep:
@@ -318,12 +306,8 @@ class Census:
             if marks:
                 by_batch.take(reader.groups([source for source in found.sources if source.waiting], BATCH_QUERY))
         else:
-            staged = [source for source in placed.sources if source.staged]
-            files = [LakeFile(key=s.key, rows=s.rows, bytes=s.bytes) for s in placed.sources if not s.staged]
-            if staged:
-                made.take(hour_s, reader.hour_usage(hour_s, staged))
-            if files:
-                made.take(hour_s, self.totals.summed(files))
+            for part in self.figures.summed(placed):
+                made.take(hour_s, part)
         rows = HourRows(
             booked=placed.total,
             placed=made.total,
@@ -345,7 +329,7 @@ class Census:
             recent: Tells them once more.
         """
         for look in range(_LOOKS):
-            total = self.view.hour_between(hour_s).total if look else total
+            total = self.figures.view.hour_between(hour_s).total if look else total
             after = recent.now()
             if before is not None and after is not None:
                 came = after.get(hour_s, ZERO)
@@ -357,7 +341,7 @@ class Census:
     def _usage(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
         def count(part: int) -> _UsagePart:
             made = _UsagePart(usage=Cells(state.parts))
-            found = self.usage.scan(
+            found = self.figures.usage.scan(
                 made.contradictions, part=part, parts=state.segments, from_s=state.from_s, to_s=state.to_s
             )
             for item in limited(found, limit):
@@ -365,7 +349,7 @@ class Census:
                     self._add_usage(made, item, state.runs)
             return made
 
-        for part in side_by_side(count, range(state.done, state.segments), threads=self.threads):
+        for part in side_by_side(count, range(state.done, state.segments), threads=self.figures.threads):
             state.usage.merge(part.usage)
             state.survey.contradictions.merge(part.contradictions)
             _add(state.used, part.used)
@@ -386,7 +370,7 @@ class Census:
         if item.oddities:
             # No rows have it, so its cell differs, and is looked at.
             made.usage.add(item.hour_s, item.account_id, item.key, Total(1, 1))
-        for key, total in self.usage.totals(item, made.contradictions):
+        for key, total in self.figures.usage.totals(item, made.contradictions):
             made.used[item.hour_s] = made.used.get(item.hour_s, ZERO).plus(total)
             if settled:
                 made.usage.add(item.hour_s, item.account_id, key, total)

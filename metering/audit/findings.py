@@ -17,8 +17,7 @@ from metering.usage.totals import ZERO, Total
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from metering.ledger.usage.reading import UsageReading
-    from metering.stores.items import ItemStore
+    from metering.audit.figures import Figures
 
 
 _NOTHING = HourRows(booked=ZERO, placed=ZERO, all_rows=ZERO, keys=0)
@@ -109,7 +108,6 @@ class Findings:
             markers=marked if with_markers else None,
             usage=state.used.get(hour_s, ZERO),
             rows=rows.placed,
-            differences=(),
             digest=rows.digest,
         )
         return check, doubt
@@ -133,14 +131,11 @@ class NameSearch:
 
     Attributes:
         most: Most batches that are held.
-        threads: Parts of a table that are read at the same time.
         limit: Called while something is read; it may raise ScanTooLongError.
     """
 
-    items: ItemStore
-    usage: UsageReading
+    figures: Figures
     most: int
-    threads: int
     limit: Callable[[], None]
 
     def run(self, state: CensusState, doubts: Mapping[int, Doubt]) -> Names:
@@ -159,7 +154,7 @@ class NameSearch:
         names = state.names
 
         def read(part: int) -> set[tuple[int, str]]:
-            found = self.usage.scan(
+            found = self.figures.usage.scan(
                 Contradictions(), part=part, parts=state.segments, from_s=state.from_s, to_s=state.to_s
             )
             places = ((item.hour_s, item.account_id) for item in limited(found, self.limit))
@@ -169,7 +164,7 @@ class NameSearch:
                 if hour_s in doubts and doubts[hour_s].has_account(name, state.parts)
             }
 
-        for found in side_by_side(read, range(names.usage_done, state.segments), threads=self.threads):
+        for found in side_by_side(read, range(names.usage_done, state.segments), threads=self.figures.threads):
             for hour_s, name in found:
                 names.accounts.setdefault(hour_s, set()).add(name)
             names.usage_done += 1
@@ -180,12 +175,12 @@ class NameSearch:
 
         def read(part: int) -> list[tuple[int, str, Total]]:
             found: list[tuple[int, str, Total]] = []
-            for item in limited(self.items.scan(Table.LEDGER, part=part, parts=state.segments), self.limit):
+            for item in limited(self.figures.items.scan(Table.LEDGER, part=part, parts=state.segments), self.limit):
                 if is_marker(item) and len(found) <= self.most:
                     found += _marked(item, state, doubts)
             return found
 
-        for found in side_by_side(read, range(names.markers_done, state.segments), threads=self.threads):
+        for found in side_by_side(read, range(names.markers_done, state.segments), threads=self.figures.threads):
             held += len(found)
             if held > self.most:
                 names.batches, names.too_many = {}, True

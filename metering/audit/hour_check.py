@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from metering.audit.settling import AccountHour, HourUsage, SeenItem, settled_runs, survey_hour
+from metering.audit.figures import MarkedRows
+from metering.audit.settling import AccountHour, differing
 from metering.audit.verification import EVERY_ACCOUNT, Difference
 from metering.hours import month_of, rfc3339
-from metering.lake.ports import BATCH_QUERY, USAGE_QUERY, batches_of, in_order, usage_digest, usage_of
-from metering.ledger.markers import Marker, marker_key
-from metering.ledger.usage.reading import UsageReading
-from metering.stores.writes import Key, Table
-from metering.units import HOUR_S
+from metering.ledger.markers import may_have_expired
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from metering.lake.view import LakeView
+    from metering.audit.figures import Figures
+    from metering.audit.settling import HourUsage, SeenItem
     from metering.ledger.booked_hours import HourState
-    from metering.stores.items import ItemStore
+    from metering.stores.writes import Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +39,11 @@ class HourCheck:
 
     hour_s: int
     stable: bool
-    deep: bool
-    markers: Total | None
-    usage: Total
-    rows: Total
-    differences: tuple[Difference, ...]
+    deep: bool = True
+    markers: Total | None = None
+    usage: Total = ZERO
+    rows: Total = ZERO
+    differences: tuple[Difference, ...] = ()
     unsettled: frozenset[AccountHour] = frozenset()
     seen: Mapping[AccountHour, Mapping[Key, SeenItem]] = field(default_factory=dict)
     digest: str = ""
@@ -85,95 +84,67 @@ class HourCheck:
         return _revisions(self.seen, place) == _revisions(earlier.seen, place)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlacedRows:
-    """Rows of an hour that the roll-up has placed: they are compared with usage.
-
-    Attributes:
-        booked: Their total, as the ledger says.
-        by_key: Counted from the rows of `accounts`.
-        accounts: The only accounts that were counted; None for all.
-    """
-
-    booked: Total
-    by_key: Mapping[UsageKey, Total]
-    accounts: frozenset[str] | None = None
-
-    @property
-    def total(self) -> Total:
-        """Counted total."""
-        return sum_totals(self.by_key.values())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MarkedRows:
-    """Markers of an hour by batch, and the rows of all commits, those that still wait included."""
-
-    marked: Mapping[str, Total]
-    rows: Mapping[str, Total]
-
-    def differences(self, hour_s: int) -> Iterable[Difference]:
-        """One for each batch that differs."""
-        for batch_id in sorted(self.marked.keys() | self.rows.keys()):
-            expected, found = self.marked.get(batch_id, ZERO), self.rows.get(batch_id, ZERO)
-            if expected != found:
-                yield Difference(
-                    between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=expected, found=found
-                )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HourReading:
-    """Figures of one hour, as one pass read them.
+@dataclass(slots=True, kw_only=True)
+class HourComparison:
+    """Usage of an hour beside its rows, of all accounts at once or of one after the other. Mutable.
 
     Attributes:
         done: Newest done run of each shard's roll-up, read before the rows.
-        usage: Read after the rows.
-        markers: None where markers may have expired, or are not compared.
+        most: Most differences that are held; None for all.
     """
 
     hour_s: int
     done: Mapping[int, int]
-    placed: PlacedRows
-    usage: HourUsage
-    markers: MarkedRows | None = None
+    most: int | None = None
+    rows: Total = ZERO
+    usage: Total = ZERO
+    differences: list[Difference] = field(default_factory=list)
+    unsettled: set[AccountHour] = field(default_factory=set)
+    seen: dict[AccountHour, Mapping[Key, SeenItem]] = field(default_factory=dict)
 
-    def check(self) -> HourCheck:
-        """Compare markers, usage and rows."""
-        unsettled = self.usage.unsettled(self.done)
-        placed, markers = self.placed, self.markers
-        found = [*odd_items(self.usage), *self._usage(unsettled)]
-        if markers is not None:
-            found += markers.differences(self.hour_s)
-        if placed.accounts is None and placed.total != placed.booked:
+    def add(self, rows: Mapping[UsageKey, Total], usage: HourUsage) -> None:
+        """Compare the placed rows of some accounts with their usage, which was read after the rows."""
+        self.rows = self.rows.plus(sum_totals(rows.values()))
+        self.usage = self.usage.plus(usage.total)
+        self.unsettled |= usage.unsettled(self.done)
+        self._hold(odd_items(usage))
+        self.seen |= {place: usage.seen[place] for place, _, _ in usage.odd()}
+        if usage.totals != rows:
+            self._hold(self._differing(rows, usage))
+
+    def check(self, *, booked: Total | None, markers: MarkedRows | None = None, digest: str = "") -> HourCheck:
+        """What all that was added says.
+
+        Args:
+            booked: Total of the placed rows as the ledger says; None if only some of them were counted.
+            markers: None where markers may have expired, or are not compared.
+            digest: Digest of the rows.
+        """
+        found = [*self.differences, *(() if markers is None else markers.differences(self.hour_s))]
+        if booked not in (None, self.rows):
             # The files do not hold the total that the ledger has for them.
-            found.append(
-                Difference(between="ledger/rows", hour_s=self.hour_s, expected=placed.booked, found=placed.total)
-            )
+            found.append(Difference(between="ledger/rows", hour_s=self.hour_s, expected=booked, found=self.rows))
         return HourCheck(
             hour_s=self.hour_s,
-            stable=not unsettled,
-            deep=True,
-            markers=None if markers is None else sum_totals(markers.marked.values()),
-            usage=self.usage.total,
-            rows=placed.total,
+            stable=not self.unsettled,
+            markers=None if markers is None else markers.total,
+            usage=self.usage,
+            rows=self.rows,
             differences=tuple(found),
-            unsettled=unsettled,
-            seen=self._seen(found),
-            digest=usage_digest(in_order(placed.by_key)),
+            unsettled=frozenset(self.unsettled),
+            seen=self.seen,
+            digest=digest,
         )
 
-    def _usage(self, unsettled: frozenset[AccountHour]) -> Iterable[Difference]:
-        hour_s, rows, booked = self.hour_s, self.placed.by_key, self.usage.totals
-        for key in sorted(booked.keys() | rows.keys(), key=str):
-            expected, found = booked.get(key, ZERO), rows.get(key, ZERO)
-            if expected != found and AccountHour.of(key) not in unsettled:
-                yield Difference(between="usage/rows", hour_s=hour_s, key=key, expected=expected, found=found)
+    def _hold(self, found: Iterator[Difference]) -> None:
+        self.differences += islice(found, None if self.most is None else self.most - len(self.differences))
 
-    def _seen(self, found: Iterable[Difference]) -> Mapping[AccountHour, Mapping[Key, SeenItem]]:
-        keys = [difference.key for difference in found if difference.between == "usage/rows"]
-        places = {AccountHour.of(key) for key in keys if key} | {place for place, _, _ in self.usage.odd()}
-        return {place: self.usage.seen.get(place, {}) for place in places}
+    def _differing(self, rows: Mapping[UsageKey, Total], usage: HourUsage) -> Iterator[Difference]:
+        for key, expected, found in differing(usage.totals, rows):
+            place = AccountHour.of(key)
+            if place not in self.unsettled:
+                self.seen[place] = usage.seen.get(place, {})
+                yield Difference(between="usage/rows", hour_s=self.hour_s, key=key, expected=expected, found=found)
 
 
 def _revisions(seen: Mapping[AccountHour, Mapping[Key, SeenItem]], place: AccountHour) -> dict[Key, int | None]:
@@ -184,7 +155,7 @@ def _name(difference: Difference) -> tuple[str, str, UsageKey | None]:
     return difference.between, difference.odd or difference.batch_id, difference.key
 
 
-def odd_items(usage: HourUsage) -> Iterable[Difference]:
+def odd_items(usage: HourUsage) -> Iterator[Difference]:
     """One for each item in which is something that no release leaves so."""
     for place, key, item in usage.odd():
         yield Difference(
@@ -238,13 +209,6 @@ def describe_key(key: UsageKey) -> str:
     return " ".join((key.account_id, key.usage_type, key.service, f"{key.from_location}>{key.to_location}", *corrects))
 
 
-# One hour by itself: markers, usage and rows, without a scan of any table.
-#
-# The rows name their batches and accounts, so markers and usage are looked up by key. A marker or a usage item whose
-# rows
-# are lost whole is not met on this way: `Reconciler.check` scans for those.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourFigures:
     """What is known of one hour.
@@ -260,19 +224,19 @@ class HourFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneHour:
-    """Compares one hour.
+    """Compares one hour by itself: markers, usage and rows, without a scan of any table.
+
+    The rows name their batches and accounts, so markers and usage are looked up by key. A marker or a usage item whose
+    rows are lost whole is not met on this way: `Reconciler.check` scans for those.
 
     Attributes:
-        marker_life_s: Hours whose markers may have expired are compared without them.
         attempts: Most looks at an hour that changes meanwhile.
         most_rows: Rows of an hour that are still counted; known before any file is opened.
         most_accounts: Accounts whose usage is read, by one query each.
         most_batches: Batches whose markers are read, a hundred at a time.
     """
 
-    items: ItemStore
-    view: LakeView
-    marker_life_s: int
+    figures: Figures
     attempts: int = 5
     most_rows: int = 5_000_000
     most_accounts: int = 500
@@ -293,36 +257,18 @@ class OneHour:
         return figures
 
     def _look(self, hour_s: int, now_s: int) -> HourFigures:
-        state = self.view.hour_between(hour_s)
+        figures = self.figures
+        state = figures.view.hour_between(hour_s)
         if state.total.records > self.most_rows:
             return HourFigures(state=state, check=None)
-        done = settled_runs(self.items, self.view.shards)
-        placed = self._placed(hour_s)
-        batches = batches_of(self.view.hour_totals(hour_s, BATCH_QUERY))
-        accounts = {key.account_id for key in placed.by_key or ()}
-        if len(accounts) > self.most_accounts or len(batches) > self.most_batches:
+        made = HourComparison(hour_s=hour_s, done=figures.done_runs())
+        placed = figures.placed(hour_s)
+        batches = figures.batches(hour_s)
+        if len(placed.accounts) > self.most_accounts or len(batches) > self.most_batches:
             return HourFigures(state=state, check=None)
-        usage = survey_hour(UsageReading(self.items), hour_s, accounts)
-        reading = HourReading(
-            hour_s=hour_s, done=done, placed=placed, usage=usage, markers=self._marked(hour_s, batches, now_s)
-        )
-        return HourFigures(state=state, check=reading.check())
-
-    def _placed(self, hour_s: int) -> PlacedRows:
-        placed = self.view.placed
-
-        def count(state: HourState) -> PlacedRows:
-            rows = usage_of(hour_s, placed.reader.totals(state.sources, USAGE_QUERY))
-            return PlacedRows(booked=state.total, by_key=rows)
-
-        return placed.read(hour_s, count)
-
-    def _marked(self, hour_s: int, batches: Mapping[str, Total], now_s: int) -> MarkedRows | None:
-        """Markers of the batches that have rows: they were there before the rows."""
-        # A marker was decided an hour before its hour at the earliest.
-        if hour_s - HOUR_S + self.marker_life_s <= now_s:
-            return None
-        found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in batches])
-        markers = map(Marker.from_item, found.values())
-        marked = {marker.batch_id: marker.hours.get(hour_s, ZERO) for marker in markers}
-        return MarkedRows(marked=marked, rows=batches)
+        made.add(placed.by_key, figures.used(hour_s, placed.accounts))
+        markers: MarkedRows | None = None
+        if not may_have_expired(hour_s, figures.marker_life_s, now_s):
+            # Markers of the batches that have rows: they were there before the rows.
+            markers = MarkedRows(marked=figures.marked(hour_s, batches), rows=batches)
+        return HourFigures(state=state, check=made.check(booked=placed.booked, markers=markers))

@@ -11,50 +11,31 @@ the faults that only a whole pass can find.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import groupby, islice, takewhile
 from typing import TYPE_CHECKING, TypeVar
 
-from metering.audit.hour_check import HourCheck, odd_items
-from metering.audit.settling import (
-    AccountHour,
-    Fingerprint,
-    HourUsage,
-    SeenItem,
-    fingerprint,
-    read_accounts,
-    settled_runs,
-)
+from metering.audit.figures import MarkedRows
+from metering.audit.hour_check import HourCheck, HourComparison
+from metering.audit.settling import AccountHour, Fingerprint, HourUsage, differing, fingerprint, read_accounts
 from metering.audit.verification import MAX_DIFFERENCES, Difference
 from metering.lake.plan import Plan
-from metering.lake.ports import Group, TotalsReader, UsageRows, batches_of
-from metering.ledger.booked_hours import HourState, LakeFile, Published, RowSource, published_key
-from metering.ledger.markers import Marker, marker_key
+from metering.lake.ports import Group, UsageRows, batches_of
+from metering.ledger.booked_hours import HourState, Published, RowSource, published_key
 from metering.ledger.notes.reconciliation import WORK_LIST_KEY, Backlog, Suspects, WorkList
 from metering.ledger.runs import Contradictions, Run, lake_chain, newest_done, run_key
 from metering.ledger.shards import known_shards
-from metering.stores.clock import Clock, Deadline, side_by_side
-from metering.stores.writes import Key, Put, Table
+from metering.stores.clock import Deadline, side_by_side
+from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import ZERO, Total, UsageKey, add_totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from metering.audit.figures import Figures
     from metering.audit.reconciler import Reconciler
-    from metering.lake.view import LakeView
-    from metering.ledger.usage.reading import UsageReading
-    from metering.stores.items import ItemStore
-    from metering.stores.objects import ObjectStore
-
-
-# Usage of the hours of one day against their rows: one read an account, for all of these hours together (P37).
-#
-# Rows come from the totals beside the lake files, hour by hour in the order of accounts, and from staging for what no
-# run
-# has compacted. So an account at a time is held, not an hour; and how many accounts there are does not matter.
-
 
 # Hours of a day whose sums are held together, and usage keys of them, at some 75 bytes each: 12 hours of the target.
 HOURS_AT_ONCE = 12
@@ -64,11 +45,10 @@ _Entry = tuple[UsageKey, Total]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rows:
-    """Placed rows of an hour by usage key: those in lake files, and those in staging."""
+    """Placed rows of an hour by usage key, in parts, and their total as the ledger says."""
 
     booked: Total
-    filed: UsageRows
-    staged: UsageRows
+    parts: tuple[UsageRows, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,32 +59,15 @@ class _Account:
     usage: Mapping[int, HourUsage]
 
 
-@dataclass(slots=True, kw_only=True)
-class _Tally:
-    """What was found of one hour so far."""
-
-    rows: Total = ZERO
-    usage: Total = ZERO
-    differences: list[Difference] = field(default_factory=list)
-    unsettled: set[AccountHour] = field(default_factory=set)
-    seen: dict[AccountHour, Mapping[Key, SeenItem]] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountDays:
-    """Compares usage with rows, day by day.
+    """Compares usage with rows, day by day: one read an account, for all hours of a day together (P37).
 
-    Attributes:
-        view: Of the region; what waits for the roll-up is not looked at.
-        totals: Reads the totals of lake files.
-        threads: Accounts that are read at the same time.
+    Rows come from the totals beside the lake files, hour by hour in the order of accounts, and from staging for what no
+    run has compacted. So an account at a time is held, not an hour; and how many accounts there are does not matter.
     """
 
-    items: ItemStore
-    usage: UsageReading
-    view: LakeView
-    totals: TotalsReader
-    threads: int = 1
+    figures: Figures
 
     def look(self, hours: Sequence[int]) -> dict[int, HourCheck]:
         """Compare some hours of one day. Neither markers nor a whole table are read.
@@ -118,47 +81,40 @@ class AccountDays:
         checks: dict[int, HourCheck] = {}
         left = deque(sorted(hours))
         while left:
-            done = settled_runs(self.items, self.view.shards)
+            done = self.figures.done_runs()
             rows: dict[int, _Rows] = {}
             keys = 0
             while left and len(rows) < HOURS_AT_ONCE and keys < KEYS_AT_ONCE:
                 hour_s = left.popleft()
                 rows[hour_s] = self._rows(hour_s)
-                keys += len(rows[hour_s].filed) + len(rows[hour_s].staged)
+                keys += sum(map(len, rows[hour_s].parts))
             checks |= self._compared(rows, done)
         return checks
 
     def _compared(self, rows: Mapping[int, _Rows], done: Mapping[int, int]) -> dict[int, HourCheck]:
         """Compare the rows of some hours with usage. `done`: newest runs of the roll-up, before the rows were read."""
         hours = list(rows)
-        tallies = {hour_s: _Tally() for hour_s in hours}
+        made = {hour_s: HourComparison(hour_s=hour_s, done=done, most=MAX_DIFFERENCES) for hour_s in hours}
 
         def read(entries: tuple[str, dict[int, dict[UsageKey, Total]]]) -> _Account:
             account_id, found = entries
-            usage = read_accounts(self.usage, [account_id], from_s=hours[0], to_s=hours[-1] + HOUR_S)
+            usage = read_accounts(self.figures.usage, [account_id], from_s=hours[0], to_s=hours[-1] + HOUR_S)
             return _Account(rows=found, usage=usage)
 
-        for account in side_by_side(read, self._by_account(rows), threads=self.threads):
-            for hour_s, tally in tallies.items():
-                _compare(account.rows.get(hour_s, {}), account.usage.get(hour_s), done, tally)
-        return {hour_s: _check(hour_s, tallies[hour_s], rows[hour_s].booked) for hour_s in hours}
+        for account in side_by_side(read, self._by_account(rows), threads=self.figures.threads):
+            for hour_s, hour in made.items():
+                hour.add(account.rows.get(hour_s, {}), account.usage.get(hour_s, HourUsage()))
+        return {hour_s: made[hour_s].check(booked=rows[hour_s].booked) for hour_s in hours}
 
     def _rows(self, hour_s: int) -> _Rows:
-        placed = self.view.placed
-
         def read(state: HourState) -> _Rows:
-            files = [LakeFile(key=s.key, rows=s.rows, bytes=s.bytes) for s in state.sources if not s.staged]
-            return _Rows(
-                booked=state.total,
-                filed=self.totals.summed(files),
-                staged=placed.reader.hour_usage(hour_s, [source for source in state.sources if source.staged]),
-            )
+            return _Rows(booked=state.total, parts=tuple(self.figures.summed(state)))
 
-        return placed.read(hour_s, read)
+        return self.figures.view.placed.read(hour_s, read)
 
     def _by_account(self, rows: Mapping[int, _Rows]) -> Iterator[tuple[str, dict[int, dict[UsageKey, Total]]]]:
         """Rows of one account after the other."""
-        streams = [part for found in rows.values() for part in (found.filed, found.staged) if len(part)]
+        streams = [part for found in rows.values() for part in found.parts if len(part)]
         for account_id, entries in groupby(merge(*streams, key=_account_of), key=_account_of):
             hours: dict[int, dict[UsageKey, Total]] = {}
             for key, total in entries:
@@ -168,46 +124,6 @@ class AccountDays:
 
 def _account_of(entry: _Entry) -> str:
     return entry[0].account_id
-
-
-def _compare(rows: Mapping[UsageKey, Total], usage: HourUsage | None, done: Mapping[int, int], tally: _Tally) -> None:
-    """Compare what an account has in one hour."""
-    booked = {} if usage is None else usage.totals
-    for total in rows.values():
-        tally.rows = tally.rows.plus(total)
-    for total in booked.values():
-        tally.usage = tally.usage.plus(total)
-    if usage is not None:
-        tally.unsettled |= usage.unsettled(done)
-        tally.differences += islice(odd_items(usage), MAX_DIFFERENCES - len(tally.differences))
-        tally.seen |= {place: usage.seen[place] for place, _, _ in usage.odd()}
-    if booked == rows:
-        return
-    for key in sorted(booked.keys() | rows.keys(), key=str):
-        expected, found, place = booked.get(key, ZERO), rows.get(key, ZERO), AccountHour.of(key)
-        if expected == found or place in tally.unsettled or len(tally.differences) >= MAX_DIFFERENCES:
-            continue
-        tally.differences.append(
-            Difference(between="usage/rows", hour_s=key.hour_s, key=key, expected=expected, found=found)
-        )
-        tally.seen[place] = {} if usage is None else usage.seen.get(place, {})
-
-
-def _check(hour_s: int, tally: _Tally, booked: Total) -> HourCheck:
-    found = tally.differences
-    if tally.rows != booked:
-        found = [*found, Difference(between="ledger/rows", hour_s=hour_s, expected=booked, found=tally.rows)]
-    return HourCheck(
-        hour_s=hour_s,
-        stable=not tally.unsettled,
-        deep=True,
-        markers=None,
-        usage=tally.usage,
-        rows=tally.rows,
-        differences=tuple(found),
-        unsettled=frozenset(tally.unsettled),
-        seen=tally.seen,
-    )
 
 
 # The list is one item of at most 400 KB, with about 100 bytes for each file. More files wait for the next pass.
@@ -248,17 +164,16 @@ class IncrementalCheck:
     """Compares the hours and files on the work list: the newest first, then what waits the longest.
 
     Attributes:
-        days: Compares hours of a day, an account at a time.
         reserve_ms: With less time left, no further hour or file is begun.
     """
 
-    items: ItemStore
-    objects: ObjectStore
     reconciler: Reconciler
-    days: AccountDays
-    clock: Clock
-    shards: int
     reserve_ms: int = 120_000
+
+    @property
+    def figures(self) -> Figures:
+        """What the reconciler reads, too."""
+        return self.reconciler.figures
 
     def run(self, deadline: Deadline) -> IncrementalResult:
         """Add the hours and files published since the last pass to the list, and compare as many as time allows.
@@ -297,23 +212,26 @@ class IncrementalCheck:
 
     def work_list(self) -> WorkList:
         """The stored work list."""
-        item = self.items.get(Table.LEDGER, WORK_LIST_KEY)
+        item = self.figures.items.get(Table.LEDGER, WORK_LIST_KEY)
         return WorkList() if item is None else WorkList.from_item(item)
 
     def keep(self, work: WorkList) -> None:
         """Store the work list. The reconciler is its only writer."""
-        self.items.put(Put(table=Table.LEDGER, item=work.to_item()))
+        self.figures.items.put(Put(table=Table.LEDGER, item=work.to_item()))
 
     def newest_runs(self) -> dict[int, int]:
         """Number of the newest done run of each shard's compaction. All runs before it are done, too."""
-        return {shard: newest_done(self.items, lake_chain(shard)) for shard in known_shards(self.items, self.shards)}
+        return {shard: newest_done(self.figures.items, lake_chain(shard)) for shard in self._shards()}
+
+    def _shards(self) -> range:
+        return known_shards(self.figures.items, self.figures.view.shards)
 
     def _extended(self, work: WorkList) -> tuple[WorkList, Backlog]:
         """The list with what was published since, and the runs that it has no room for."""
-        now_s = self.clock.now_ms() // 1000
+        now_s = self.figures.clock.now_ms() // 1000
         runs, hours, files = dict(work.runs), dict(work.hours), dict(work.files)
         unlisted = Backlog()
-        for shard in known_shards(self.items, self.shards):
+        for shard in self._shards():
             for run in self._done(shard, runs.get(shard, 0)):
                 if len(files) >= _MOST_FILES:
                     unlisted = unlisted.plus(Backlog(waiting=1, since_s=(run.done_at_ms or run.planned_at_ms) // 1_000))
@@ -328,16 +246,16 @@ class IncrementalCheck:
     def _done(self, shard: int, after: int) -> Iterator[Run]:
         """Finished runs after a number, oldest first, up to the first unfinished one."""
         key = run_key(lake_chain(shard), after + 1)
-        runs = map(Run.from_item, self.items.query(Table.LEDGER, key.pk, sk_from=key.sk))
+        runs = map(Run.from_item, self.figures.items.query(Table.LEDGER, key.pk, sk_from=key.sk))
         return takewhile(lambda run: run.state == "done", runs)
 
     def _published(self, run: Run) -> Iterator[Published]:
         if not run.plan_key:
             # A restore put it on top of the chain; it published nothing (P41).
             return iter(())
-        plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
+        plan = Plan.from_json(self.figures.view.objects.get(run.plan_key), run.plan_key)
         keys = [published_key(hour.hour_s, run.shard, run.number) for hour in plan.hours]
-        return map(Published.from_item, self.items.get_many(Table.LEDGER, keys).values())
+        return map(Published.from_item, self.figures.items.get_many(Table.LEDGER, keys).values())
 
     def _files(
         self, files: Mapping[RowSource, int], times: _Times, contradictions: Contradictions
@@ -353,64 +271,42 @@ class IncrementalCheck:
     def _file(self, file: RowSource, contradictions: Contradictions) -> HourCheck:
         """Compare a file's rows with the markers of their batches, and with the totals beside the file."""
         wrong: list[Difference] = []
-        expired = self.reconciler.may_lack_markers(file.hour_s)
+        expired, figures = self.figures.may_lack_markers(file.hour_s), self.figures
 
         def compare(groups: Iterator[tuple[Group, Total]]) -> None:
             while part := batches_of(dict(islice(groups, _MARKERS_AT_ONCE))):
-                wrong.extend(self._marker_differences(file.hour_s, part, contradictions))
+                # All rows that a batch has in an hour are in one file, because they came in one commit.
+                marked = figures.marked(file.hour_s, part, contradictions)
+                wrong.extend(MarkedRows(marked=marked, rows=part).differences(file.hour_s))
 
-        usage = self.reconciler.view.reader.hour_usage(file.hour_s, [file], batches=None if expired else compare)
+        usage = figures.view.reader.hour_usage(file.hour_s, [file], batches=None if expired else compare)
         counted = fingerprint(usage)
         wrong += self._summary_differences(file, usage, counted)
         return HourCheck(
-            hour_s=file.hour_s,
-            stable=True,
-            deep=True,
-            markers=None,
-            usage=ZERO,
-            rows=counted.total,
-            differences=tuple(wrong[:MAX_DIFFERENCES]),
+            hour_s=file.hour_s, stable=True, rows=counted.total, differences=tuple(wrong[:MAX_DIFFERENCES])
         )
 
     def _summary_differences(self, file: RowSource, usage: UsageRows, counted_as: Fingerprint) -> Iterator[Difference]:
         """The totals beside a file that differ from its rows. They are held only if there are some."""
-        lake_file = LakeFile(key=file.key, rows=file.rows, bytes=file.bytes)
-        if counted_as == fingerprint(self.days.totals.of(lake_file)):
+        totals = self.figures.totals
+        if counted_as == fingerprint(totals.of(file.file)):
             return
-        kept, counted = dict(self.days.totals.of(lake_file)), dict(usage)
-        for key in sorted(kept.keys() | counted.keys(), key=str):
-            expected, found = kept.get(key, ZERO), counted.get(key, ZERO)
-            if expected != found:
-                yield Difference(between="ledger/rows", hour_s=file.hour_s, key=key, expected=expected, found=found)
-
-    def _marker_differences(
-        self, hour_s: int, batches: Mapping[str, Total], contradictions: Contradictions
-    ) -> Iterator[Difference]:
-        found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in batches])
-        markers: dict[str, Marker] = {}
-        for item in found.values():
-            with contradictions.noted():
-                known = Marker.from_item(item)
-                markers[known.batch_id] = known
-        for batch_id, rows in batches.items():
-            # All rows that a batch has in an hour are in one file, because they came in one commit.
-            marker = markers.get(batch_id)
-            marked = ZERO if marker is None else marker.hours.get(hour_s, ZERO)
-            if marked != rows:
-                yield Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=marked, found=rows)
+        for key, expected, found in differing(dict(totals.of(file.file)), dict(usage)):
+            yield Difference(between="ledger/rows", hour_s=file.hour_s, key=key, expected=expected, found=found)
 
     def _usage(self, work: WorkList, times: _Times) -> tuple[dict[int, HourCheck], list[HourCheck]]:
         """The last look at each hour for which there was time, and the hours with a confirmed difference."""
         newest, oldest = self._days(work.hours)
+        days = AccountDays(figures=self.figures)
         looked: dict[int, HourCheck] = {}
         for day in times.both_ends(newest, oldest):
-            looked |= self.days.look(day)
+            looked |= days.look(day)
             for hour_s in work.suspects.keys() & set(day):
                 looked[hour_s] = looked[hour_s].with_look(self._look_at(hour_s, work.suspects[hour_s]))
         doubtful = [check for check in looked.values() if not check.agrees and len(check.unsettled) <= _LOOKED_AGAIN]
         different: list[HourCheck] = []
         if doubtful:
-            self.clock.sleep_ms(self.reconciler.wait_ms)
+            self.figures.clock.sleep_ms(self.reconciler.wait_ms)
         for before in sorted(doubtful, key=lambda check: -check.hour_s):
             if times.deadline.remaining_ms() < self.reserve_ms // 2:
                 break
@@ -430,10 +326,6 @@ class IncrementalCheck:
         before = HourCheck(
             hour_s=hour_s,
             stable=False,
-            deep=True,
-            markers=None,
-            usage=ZERO,
-            rows=ZERO,
             differences=tuple(named),
             unsettled=frozenset(AccountHour(hour_s, account_id) for account_id in suspects.accounts),
         )
@@ -444,7 +336,7 @@ class IncrementalCheck:
 
         Hours that are not over come last: they are booked in all the time, and settle later.
         """
-        now_s = self.clock.now_ms() // 1_000
+        now_s = self.figures.clock.now_ms() // 1_000
         days: dict[tuple[bool, int], list[int]] = {}
         for hour_s in sorted(hours, reverse=True):
             over = hour_s + HOUR_S + _SETTLES_S <= now_s

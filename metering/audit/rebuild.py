@@ -18,7 +18,7 @@ from zlib import crc32
 from metering import metric_names
 from metering.audit.findings import Doubt, Findings, NameSearch
 from metering.audit.repair import FrozenTruth, Repair, Repaired, UsageRepair
-from metering.audit.settling import HourUsage, no_limit, read_accounts, settled_runs
+from metering.audit.settling import HourUsage, no_limit, read_accounts
 from metering.errors import ConditionFailedError, ObjectMissingError
 from metering.hours import hour_label
 from metering.lake.ports import BATCH_QUERY, FrozenReader, RowQuery
@@ -26,7 +26,7 @@ from metering.ledger.markers import ABSENT_OR_REJECTED, Marker, marker_key
 from metering.ledger.runs import Contradictions, newest_run, rollup_chain
 from metering.ledger.shards import known_shards
 from metering.rollup.plan import RollupPlan
-from metering.stores.clock import Clock, Metrics, Retrier, side_by_side
+from metering.stores.clock import Metrics, Retrier, side_by_side
 from metering.stores.writes import Item, Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey, UsageKind, sum_totals
@@ -35,11 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.audit.census_state import CensusState
+    from metering.audit.figures import Figures
     from metering.audit.reconciler import Reconciler
-    from metering.lake.view import LakeView
     from metering.ledger.booked_hours import HourState
     from metering.ledger.usage.kinds import KindNumbers
-    from metering.stores.items import ItemStore
 
 
 # Put back lost markers, in bounded memory however many are lost (docs/protocol.md, P40).
@@ -82,12 +81,8 @@ class MarkerRebuilder:
         batches_at_once: Rough limit of the missing batches in memory.
     """
 
-    items: ItemStore
-    view: LakeView
-    clock: Clock
+    figures: Figures
     retrier: Retrier
-    marker_life_s: int
-    threads: int
     batches_at_once: int
 
     def run(self) -> MarkerRebuild:
@@ -97,23 +92,23 @@ class MarkerRebuilder:
             UnavailableError: An hour or a marker could not be read, or a marker not written; run it again.
         """
         # The whole hours that begin in the life of a marker.
-        from_s = -(-(self.clock.now_ms() // 1000 - self.marker_life_s) // HOUR_S) * HOUR_S
+        from_s = -(-(self.figures.clock.now_ms() // 1000 - self.figures.marker_life_s) // HOUR_S) * HOUR_S
         with ExitStack() as open_files:
             folder = Path(open_files.enter_context(TemporaryDirectory(prefix="metering-markers-")))
             missing = _Files(folder / "missing", open_files)
-            batches = sum(self._look(hour_s, from_s, missing) for hour_s in self.view.hours(from_s=from_s))
+            batches = sum(self._look(hour_s, from_s, missing) for hour_s in self.figures.view.hours(from_s=from_s))
             if not missing.lines:
                 return MarkerRebuild(batches=batches, rebuilt=0)
             totals = _Files(folder / "totals", open_files)
             hashes = missing.hashes()
             # Listed after the batches were found, and read whole: no hour of them is left out.
-            for hour_s in self.view.hours(from_s=from_s):
+            for hour_s in self.figures.view.hours(from_s=from_s):
                 self._collect(hour_s, hashes, totals)
             del hashes
             lost = rebuilt = 0
             for found in _joined(missing, totals, self.batches_at_once):
                 lost += len(found)
-                rebuilt += sum(side_by_side(self._put, found.items(), threads=self.threads))
+                rebuilt += sum(side_by_side(self._put, found.items(), threads=self.figures.threads))
         return MarkerRebuild(batches=batches + lost, rebuilt=rebuilt)
 
     def _look(self, hour_s: int, from_s: int, missing: _Files) -> int:
@@ -122,9 +117,9 @@ class MarkerRebuilder:
 
         def look(state: HourState) -> int:
             # A missing object ends the reading before the first group, so nothing is noted in vain.
-            names = (str(name) for (name,), _ in self.view.reader.groups(state.sources, BATCH_QUERY))
+            names = (str(name) for (name,), _ in self.figures.view.reader.groups(state.sources, BATCH_QUERY))
             begun = 0
-            for batch_ids, found in side_by_side(self._looked_up, _blocks(names), threads=self.threads):
+            for batch_ids, found in side_by_side(self._looked_up, _blocks(names), threads=self.figures.threads):
                 for batch_id in batch_ids:
                     if batch_id not in found:
                         missing.add(batch_id)
@@ -132,12 +127,12 @@ class MarkerRebuilder:
                         begun += 1
             return begun
 
-        return self.view.read(hour_s, look)
+        return self.figures.view.read(hour_s, look)
 
     def _looked_up(self, batch_ids: Sequence[str]) -> tuple[Sequence[str], dict[str, Item]]:
         """Some batches, and the items of those that have an accepted marker."""
         keys = {batch_id: marker_key(batch_id) for batch_id in batch_ids}
-        found = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, list(keys.values())))
+        found = self.retrier.call(lambda: self.figures.items.get_many(Table.LEDGER, list(keys.values())))
         accepted = {key: item for key, item in found.items() if item.get("verdict") == "accepted"}
         return batch_ids, {batch_id: accepted[key] for batch_id, key in keys.items() if key in accepted}
 
@@ -145,17 +140,17 @@ class MarkerRebuilder:
         """Note what an hour has of the batches with these hashes."""
 
         def collect(state: HourState) -> None:
-            for (name,), total in self.view.reader.groups(state.sources, BATCH_QUERY):
+            for (name,), total in self.figures.view.reader.groups(state.sources, BATCH_QUERY):
                 batch_id = str(name)
                 if hashes[crc32(batch_id.encode()) % _HASHES]:
                     totals.add(batch_id, hour_s, total.bytes, total.records)
 
-        self.view.read(hour_s, collect)
+        self.figures.view.read(hour_s, collect)
 
     def _put(self, batch: tuple[str, dict[int, Total]]) -> bool:
         """Put a marker if there is none, or a rejected one; returns whether it was put."""
         batch_id, totals = batch
-        now_ms = self.clock.now_ms()
+        now_ms = self.figures.clock.now_ms()
         rows = sum(total.records for total in totals.values())
         marker = Marker(
             batch_id=batch_id,
@@ -171,7 +166,7 @@ class MarkerRebuilder:
             refused=0,
             hours=totals,
             decided_at_ms=now_ms,
-            expires_at_s=now_ms // 1000 + self.marker_life_s,
+            expires_at_s=now_ms // 1000 + self.figures.marker_life_s,
         )
         put = Put(
             table=Table.LEDGER,
@@ -179,7 +174,7 @@ class MarkerRebuilder:
             condition=ABSENT_OR_REJECTED,
         )
         try:
-            self.retrier.call(lambda: self.items.put(put))
+            self.retrier.call(lambda: self.figures.items.put(put))
         except ConditionFailedError:
             return False
         return True
@@ -296,24 +291,24 @@ class Rebuilder:
     """Rebuilds usage items and markers.
 
     Attributes:
-        marker_life_s: Life of a rebuilt marker. Batches of older hours get none: theirs has expired.
         frozen: Reads the totals of closed months.
         numbers: Claims the numbers of kinds that have none yet.
         rounds: Most further measurements of an hour in which usage kept changing.
         batches_at_once: Rough limit of the missing batches in memory while markers are rebuilt.
     """
 
-    items: ItemStore
-    view: LakeView
     reconciler: Reconciler
-    clock: Clock
     retrier: Retrier
     metrics: Metrics
     frozen: FrozenReader
     numbers: KindNumbers
-    marker_life_s: int
     rounds: int = 8
     batches_at_once: int = 1_000_000
+
+    @property
+    def figures(self) -> Figures:
+        """What the reconciler reads, too."""
+        return self.reconciler.figures
 
     def usage(
         self, *, from_s: int = 0, to_s: int | None = None, tell: Callable[[RebuildStep], None] = lambda _step: None
@@ -331,18 +326,19 @@ class Rebuilder:
         Raises:
             UnavailableError: An hour could not be read.
         """
-        end_s = self.clock.now_ms() // 1000 + DAY_S if to_s is None else to_s
+        end_s = self.figures.clock.now_ms() // 1000 + DAY_S if to_s is None else to_s
         contradictions = Contradictions()
         self._name_planned(contradictions)
         state = self.reconciler.begin(from_s=from_s, to_s=end_s, markers=False)
         self.reconciler.census.go_on(state, tell=lambda now: _tell_measured(now, tell))
         doubts = {
             hour_s: doubt
-            for hour_s, (_, doubt) in Findings(state, self.reconciler.may_lack_markers).checks().items()
+            for hour_s, (_, doubt) in Findings(state, self.figures.may_lack_markers).checks().items()
             if doubt
         }
         named = self._named(state, doubts) if doubts else {}
-        work = _Work(frozen=FrozenTruth(items=self.items, objects=self.view.objects, files=self.frozen, view=self.view))
+        view = self.figures.view
+        work = _Work(frozen=FrozenTruth(items=view.items, objects=view.objects, files=self.frozen, view=view))
         work.contradictions.merge(contradictions)
         work.contradictions.merge(state.survey.contradictions)
         wrong: dict[int, set[str]] = {}
@@ -357,7 +353,7 @@ class Rebuilder:
         for _ in range(self.rounds):
             if not left:
                 break
-            self.clock.sleep_ms(self.reconciler.wait_ms)
+            self.figures.clock.sleep_ms(self.reconciler.wait_ms)
             left = self._days(left, work, tell)
         self.metrics.count(metric_names.USAGE_KEYS_REPAIRED, work.repaired)
         return UsageRebuild(
@@ -373,27 +369,25 @@ class Rebuilder:
 
     def _name_planned(self, contradictions: Contradictions) -> None:
         """Numbers for what runs that are planned book by number. One that was lost would stop its run for ever."""
-        for shard in known_shards(self.items, self.view.shards):
-            run = newest_run(self.items, rollup_chain(shard))
+        for shard in known_shards(self.figures.items, self.figures.view.shards):
+            run = newest_run(self.figures.items, rollup_chain(shard))
             if run is None or run.state == "done":
                 continue
             with contradictions.noted(), suppress(ObjectMissingError):
-                for hour in RollupPlan.from_json(self.view.objects.get(run.plan_key), run.plan_key).hours:
+                for hour in RollupPlan.from_json(self.figures.view.objects.get(run.plan_key), run.plan_key).hours:
                     if not self.numbers.remembers(hour.account_id, hour.numbered.keys()):
                         self.numbers.claim(hour.account_id, hour.numbered.keys(), fills=True)
 
     def _named(self, state: CensusState, doubts: Mapping[int, Doubt]) -> dict[int, set[str]]:
         """Accounts that have usage in what is doubtful."""
-        search = NameSearch(
-            items=self.items, usage=self.reconciler.usage, most=0, threads=self.reconciler.threads, limit=no_limit
-        )
+        search = NameSearch(figures=self.figures, most=0, limit=no_limit)
         return search.run(state, doubts).accounts
 
     def _accounts(self, hour_s: int, work: _Work) -> set[str]:
         """Accounts that have rows in an hour; of a closed month, those that were frozen."""
         if work.frozen.is_closed(hour_s):
             return work.frozen.accounts(hour_s)
-        return {str(name) for (name,) in self.view.placed.hour_totals(hour_s, RowQuery(columns=("account_id",)))}
+        return self.figures.accounts(hour_s)
 
     def _days(
         self, hours: Mapping[int, set[str]], work: _Work, tell: Callable[[RebuildStep], None]
@@ -416,7 +410,7 @@ class Rebuilder:
 
     def _day(self, day: Sequence[int], accounts: frozenset[str], work: _Work) -> dict[int, frozenset[str]]:
         """Measure some accounts in hours of one day, and correct their usage; returns who needs another look."""
-        runs = settled_runs(self.items, self.view.shards)
+        runs = self.figures.done_runs()
         rows = {hour_s: self._rows(hour_s, accounts, work) for hour_s in day}
         kinds: dict[str, set[UsageKind]] = {}
         for key in chain.from_iterable(found or () for found in rows.values()):
@@ -428,20 +422,20 @@ class Rebuilder:
                 numbers[account_id] = self.numbers.claim(account_id, some, fills=True)
         known = accounts - (kinds.keys() - numbers.keys())
         usage = read_accounts(
-            self.reconciler.usage, known, from_s=day[0], to_s=day[-1] + HOUR_S, threads=self.reconciler.threads
+            self.figures.usage, known, from_s=day[0], to_s=day[-1] + HOUR_S, threads=self.figures.threads
         )
         left: dict[int, frozenset[str]] = {}
         for hour_s, found in rows.items():
             if found is None:
                 continue
             repair = UsageRepair(
-                items=self.items,
-                objects=self.view.objects,
+                items=self.figures.items,
+                objects=self.figures.view.objects,
                 numbers=self.numbers,
                 runs=runs,
                 usage=usage.get(hour_s, HourUsage()),
                 rows={key: total for key, total in found.items() if key.account_id in known},
-                threads=self.reconciler.threads,
+                threads=self.figures.threads,
             )
             result = repair.run(numbers)
             work.add(hour_s, result)
@@ -452,21 +446,21 @@ class Rebuilder:
     def _rows(self, hour_s: int, accounts: frozenset[str], work: _Work) -> Mapping[UsageKey, Total] | None:
         """Rows of some accounts in an hour; None if they are not those that were accepted."""
         if not work.frozen.is_closed(hour_s):
-            return None if self._is_damaged(hour_s, work) else self.reconciler.placed(hour_s, accounts=accounts).by_key
+            return None if self._is_damaged(hour_s, work) else self.figures.placed(hour_s, accounts=accounts).by_key
         return work.frozen.rows(hour_s, accounts)
 
     def _is_damaged(self, hour_s: int, work: _Work) -> bool:
         """Whether the hour's files do not hold the total that the ledger has for them. It is counted once."""
         if hour_s not in work.counted:
             work.counted.add(hour_s)
-            if self.view.placed.read(hour_s, self._adds_up):
+            if self.figures.view.placed.read(hour_s, self._adds_up):
                 work.damaged.discard(hour_s)
             else:
                 work.damaged.add(hour_s)
         return hour_s in work.damaged
 
     def _adds_up(self, state: HourState) -> bool:
-        counted = self.view.reader.totals(state.sources, RowQuery())
+        counted = self.figures.view.reader.totals(state.sources, RowQuery())
         return sum_totals(counted.values()) == state.total
 
     def markers(self) -> MarkerRebuild:
@@ -479,15 +473,7 @@ class Rebuilder:
         Raises:
             UnavailableError: An hour or a marker could not be read, or a marker not written; run it again.
         """
-        rebuilder = MarkerRebuilder(
-            items=self.items,
-            view=self.view,
-            clock=self.clock,
-            retrier=self.retrier,
-            marker_life_s=self.marker_life_s,
-            threads=self.reconciler.threads,
-            batches_at_once=self.batches_at_once,
-        )
+        rebuilder = MarkerRebuilder(figures=self.figures, retrier=self.retrier, batches_at_once=self.batches_at_once)
         result = rebuilder.run()
         self.metrics.count(metric_names.MARKERS_REBUILT, result.rebuilt)
         return result

@@ -14,33 +14,27 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from metering import metric_names
 from metering.audit.census import Census
 from metering.audit.census_state import CensusState, parts_in, span_hours
+from metering.audit.figures import MarkedRows
 from metering.audit.findings import Doubt, Findings, NameSearch
-from metering.audit.hour_check import HourCheck, HourReading, MarkedRows, PlacedRows, alert_fields, difference_fields
-from metering.audit.settling import HourUsage, no_limit, settled_runs, survey_hour
-from metering.lake.ports import BATCH_QUERY, USAGE_QUERY, RowQuery, TotalsReader, usage_in
-from metering.ledger.markers import Marker, marker_key
+from metering.audit.hour_check import HourCheck, HourComparison, alert_fields, difference_fields
+from metering.audit.settling import no_limit
+from metering.lake.ports import in_order, usage_digest
 from metering.ledger.runs import Contradictions, newest_run, rollup_chain
-from metering.stores.writes import Table
-from metering.units import HOUR_S
-from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from metering.audit.figures import Figures
     from metering.audit.sequences import MarkerSurvey
     from metering.audit.verification import Difference
-    from metering.lake.view import LakeView
-    from metering.ledger.booked_hours import HourState
-    from metering.ledger.usage.reading import UsageReading
-    from metering.stores.clock import Alerts, Clock, Metrics
-    from metering.stores.items import ItemStore
+    from metering.stores.clock import Alerts, Metrics
+    from metering.usage.totals import Total
 
 
 # Most hours that get an alert of their own; all of them are counted.
 _HOURS_NAMED = 20
 # Bytes of a batch in a dictionary, with its name and total, four times: the batches that are looked at take a quarter.
 _NAMED_BYTES = 1_000
-_ACCOUNTS_QUERY = RowQuery(columns=("account_id",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,27 +75,18 @@ class Reconciler:
     """Compares markers, usage and lake, hour by hour.
 
     Attributes:
-        marker_life_s: Hours whose markers may have expired are compared without them.
         derived: What is compared beside markers, usage and rows.
         wait_ms: Time between two passes over an hour that did not agree.
         passes: Most passes over such an hour.
-        threads: Parts of a table that are read at the same time.
         memory_bytes: Memory that a scan of everything may take.
     """
 
-    items: ItemStore
-    usage: UsageReading
-    view: LakeView
-    totals: TotalsReader
-    clock: Clock
+    figures: Figures
     metrics: Metrics
     alerts: Alerts
-    shards: int
-    marker_life_s: int
     derived: DerivedSums | None = None
     wait_ms: int = 60_000
     passes: int = 4
-    threads: int = 1
     memory_bytes: int = 1 << 30
 
     def run(
@@ -132,7 +117,7 @@ class Reconciler:
 
     def unjudged(self, state: CensusState) -> ReconciliationResult:
         """The result of a census without a look at what differs: there was no time."""
-        found = Findings(state, self.may_lack_markers).checks()
+        found = Findings(state, self.figures.may_lack_markers).checks()
         return ReconciliationResult(
             checks=tuple(check for check, _ in found.values()),
             different=(),
@@ -186,15 +171,7 @@ class Reconciler:
     @property
     def census(self) -> Census:
         """Counts markers, rows and usage."""
-        return Census(
-            items=self.items,
-            usage=self.usage,
-            view=self.view,
-            totals=self.totals,
-            clock=self.clock,
-            may_lack_markers=self.may_lack_markers,
-            threads=self.threads,
-        )
+        return Census(figures=self.figures)
 
     def judge(
         self, state: CensusState, *, settle: bool = True, limit: Callable[[], None] = no_limit
@@ -207,7 +184,7 @@ class Reconciler:
                 when its rows are published: under traffic that is some of nearly every hour.
             limit: Called between looks; it may raise ScanTooLongError.
         """
-        checks = Findings(state, self.may_lack_markers).checks()
+        checks = Findings(state, self.figures.may_lack_markers).checks()
         found = {hour_s: check for hour_s, (check, _) in checks.items()}
         doubts = {hour_s: doubt if settle else doubt.settled for hour_s, (_, doubt) in checks.items()}
         doubts = {hour_s: doubt for hour_s, doubt in doubts.items() if doubt}
@@ -218,7 +195,7 @@ class Reconciler:
         for _ in range(self.passes - 1):
             if not doubtful:
                 break
-            self.clock.sleep_ms(self.wait_ms)
+            self.figures.clock.sleep_ms(self.wait_ms)
             for hour_s in doubtful:
                 limit()
                 again = self.look_again(found[hour_s])
@@ -240,12 +217,8 @@ class Reconciler:
 
     def _will_be_published(self, latest: Mapping[int, int]) -> bool:
         """Whether runs of the roll-up have these numbers: compaction publishes what they have placed."""
-        newest = ((number, newest_run(self.items, rollup_chain(shard))) for shard, number in latest.items())
+        newest = ((number, newest_run(self.figures.items, rollup_chain(shard))) for shard, number in latest.items())
         return all(run is not None and number <= run.number for number, run in newest)
-
-    def may_lack_markers(self, hour_s: int) -> bool:
-        """Whether a marker of the hour can have expired. It was written an hour before the hour at the earliest."""
-        return hour_s - HOUR_S + self.marker_life_s <= self.clock.now_ms() // 1000
 
     def _first_looks(
         self,
@@ -258,13 +231,7 @@ class Reconciler:
 
         Returns the looks, and hours of which too many batches are in such cells to hold them.
         """
-        search = NameSearch(
-            items=self.items,
-            usage=self.usage,
-            most=self.memory_bytes // _NAMED_BYTES,
-            threads=self.threads,
-            limit=limit,
-        )
+        search = NameSearch(figures=self.figures, most=self.memory_bytes // _NAMED_BYTES, limit=limit)
         names = search.run(state, doubts)
         looks: dict[int, HourCheck] = {}
         for hour_s, doubt in sorted(doubts.items(), reverse=True):
@@ -284,13 +251,12 @@ class Reconciler:
         if not (doubt.whole or doubt.accounts or doubt.unsettled):
             return replace(before, stable=not doubt.moving)
         if not doubt.whole:
-            rows = self.view.placed.hour_totals(before.hour_s, _ACCOUNTS_QUERY)
-            names |= {str(name) for (name,) in rows if doubt.has_account(str(name), parts)}
-        check, _ = self.look(before.hour_s, frozenset(names), alone=not doubt.whole)
+            names |= {name for name in self.figures.accounts(before.hour_s) if doubt.has_account(name, parts)}
+        check = self.look(before.hour_s, frozenset(names), alone=not doubt.whole)
         check = replace(check, markers=before.markers, stable=check.stable and not doubt.moving)
         return check if doubt.whole else _of_whole_hour(check, before)
 
-    def look(self, hour_s: int, accounts: frozenset[str], *, alone: bool = False) -> tuple[HourCheck, HourUsage]:
+    def look(self, hour_s: int, accounts: frozenset[str], *, alone: bool = False) -> HourCheck:
         """Do one deep pass over usage and rows of one hour (P37). It reads neither markers nor a whole table.
 
         Args:
@@ -298,18 +264,17 @@ class Reconciler:
             accounts: Accounts whose usage is read in addition to accounts with rows.
             alone: Whether only these accounts are compared.
         """
-        done = settled_runs(self.items, self.shards)
-        placed = self.placed(hour_s, accounts=accounts if alone else None)
-        known = accounts.union(key.account_id for key in placed.by_key or ())
-        usage = survey_hour(self.usage, hour_s, known)
-        return HourReading(hour_s=hour_s, done=done, placed=placed, usage=usage).check(), usage
+        made = HourComparison(hour_s=hour_s, done=self.figures.done_runs())
+        placed = self.figures.placed(hour_s, accounts=accounts if alone else None)
+        made.add(placed.by_key, self.figures.used(hour_s, accounts | placed.accounts))
+        return made.check(booked=placed.booked, digest="" if alone else usage_digest(in_order(placed.by_key)))
 
     def look_again(self, before: HourCheck) -> HourCheck:
         """Do one deep pass over what an earlier look left open: accounts, and batches. All else agreed."""
         accounts = frozenset(place.account_id for place in (*before.unsettled, *before.seen))
         whole = any(each.between == "ledger/rows" for each in before.differences)
         if whole or accounts:
-            check, _ = self.look(before.hour_s, accounts, alone=not whole)
+            check = self.look(before.hour_s, accounts, alone=not whole)
             check = replace(check, markers=before.markers)
             check = check if whole else _of_whole_hour(check, before)
         else:
@@ -317,45 +282,18 @@ class Reconciler:
         batches = {each.batch_id for each in before.differences if each.between == "markers/rows"}
         if not batches:
             return check
-        marked = self._by_batch(before.hour_s, self._markers_of(before.hour_s, batches), only=batches.__contains__)
+        marked = self._by_batch(before.hour_s, self._marked(before.hour_s, batches), only=batches.__contains__)
         return replace(check, differences=(*check.differences, *marked.differences(before.hour_s)))
-
-    def placed(self, hour_s: int, *, accounts: frozenset[str] | None = None) -> PlacedRows:
-        """Count the rows of an hour that the roll-up has placed; only those of some accounts if they are named."""
-        placed = self.view.placed
-        query = USAGE_QUERY if accounts is None else replace(USAGE_QUERY, where=(("account_id", accounts),))
-
-        def count(state: HourState) -> PlacedRows:
-            rows = dict(usage_in(hour_s, placed.reader.groups(state.sources, query)))
-            return PlacedRows(booked=state.total, by_key=rows, accounts=accounts)
-
-        return placed.read(hour_s, count)
 
     def _by_batch(self, hour_s: int, marked: Mapping[str, Total], *, only: Callable[[str], bool]) -> MarkedRows:
         """Compare markers that were read before with rows that are read now. Batches that came since are looked up."""
-
-        def count(state: HourState) -> dict[str, Total]:
-            """Of all batches of the hour, those that are looked at are held."""
-            made: dict[str, Total] = {}
-            for (name,), total in self.view.reader.parts(state.sources, BATCH_QUERY):
-                if only(batch_id := str(name)):
-                    made[batch_id] = made.get(batch_id, ZERO).plus(total)
-            return made
-
-        rows = self.view.read(hour_s, count)
+        rows = self.figures.batches(hour_s, only=only)
         since = [batch_id for batch_id, total in rows.items() if marked.get(batch_id) != total]
-        return MarkedRows(marked={**marked, **self._markers_of(hour_s, since)}, rows=rows)
+        return MarkedRows(marked={**marked, **self._marked(hour_s, since)}, rows=rows)
 
-    def _markers_of(self, hour_s: int, batch_ids: Iterable[str]) -> dict[str, Total]:
+    def _marked(self, hour_s: int, batch_ids: Iterable[str]) -> dict[str, Total]:
         """What the markers of some batches say of an hour. One that cannot be read says nothing."""
-        found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in batch_ids])
-        contradictions, marked = Contradictions(), {}
-        for item in found.values():
-            with contradictions.noted():
-                marker = Marker.from_item(item)
-                if hour_s in marker.hours:
-                    marked[marker.batch_id] = marker.hours[hour_s]
-        return marked
+        return self.figures.marked(hour_s, batch_ids, Contradictions())
 
 
 def _of_whole_hour(check: HourCheck, before: HourCheck) -> HourCheck:
@@ -441,7 +379,7 @@ class MonthCheck:
                 tell(MonthStep(doing="compared", hour_s=now.hours[now.done - 1], done=now.done, hours=len(now.hours)))
 
         self.reconciler.census.go_on(state, tell=told)
-        checks = Findings(state, self.reconciler.may_lack_markers).checks()
+        checks = Findings(state, self.reconciler.figures.may_lack_markers).checks()
         return MonthChecked(
             agreeing={hour_s: check for hour_s, (check, doubt) in checks.items() if not doubt},
             doubtful=tuple(hour_s for hour_s, (_, doubt) in checks.items() if doubt),

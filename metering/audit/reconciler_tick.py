@@ -164,18 +164,18 @@ class ReconcileTick:
     def _count_on(self, deadline: Deadline) -> None:
         """Go on with a saved scan while there is time. The next tick looks at what differs: that may take minutes."""
         work = self.checker.work_list()
-        kept = kept_census(self.checker.objects, self.checker.items) if work.scan_tries else None
+        kept = kept_census(self.checker.figures.view.objects, self.checker.figures.items) if work.scan_tries else None
         if kept is None or kept.phase == "done" or kept.began_ms // 1_000 < work.scanned_s:
             return
         begun = (kept.phase, kept.done)
         with suppress(ScanTooLongError):
             self.reconciler.census.go_on(kept, limit=_until(deadline, self.checker.reserve_ms))
         if (kept.phase, kept.done) != begun:
-            keep_census(self.checker.objects, kept)
+            keep_census(self.checker.figures.view.objects, kept)
 
     def _scan(self, work: WorkList, now_s: int, limit: Callable[[], None]) -> TickResult | None:
         """Go on with the scan, or begin one. None if it takes more time: it is saved."""
-        kept = kept_census(self.checker.objects, self.checker.items) if work.scan_tries else None
+        kept = kept_census(self.checker.figures.view.objects, self.checker.figures.items) if work.scan_tries else None
         if kept is None or kept.began_ms // 1_000 < work.scanned_s:
             state = self.reconciler.begin(from_s=now_s - self.window_s - DAY_S, to_s=now_s + DAY_S)
             work = replace(work, scanned_s=now_s, scan_runs=self.checker.newest_runs())
@@ -190,7 +190,7 @@ class ReconcileTick:
         except ScanTooLongError:
             if began == (state.phase, state.done):
                 state.in_smaller_parts()
-            keep_census(self.checker.objects, state)
+            keep_census(self.checker.figures.view.objects, state)
             self.checker.keep(replace(work, scan_tries=1))
             return None
         return self._finished(result, state, work)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from metering.audit.settling import AccountHour, HourUsage, SeenItem
+from metering.audit.settling import AccountHour, HourUsage, SeenItem, differing
 from metering.errors import (
     ConditionFailedError,
     LedgerCorruptError,
@@ -50,7 +50,6 @@ from metering.stores.writes import (
     Update,
     Value,
 )
-from metering.usage.totals import ZERO, Total, UsageKey, UsageKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from metering.lake.view import LakeView
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
+    from metering.usage.totals import Total, UsageKey, UsageKind
 
 
 # Odd attributes that one update takes away: so it stays within 4 KB and 300 operators, with 64 shards, too (P45).
@@ -155,10 +155,8 @@ class UsageRepair:
 
     def _wrong(self) -> dict[AccountHour, list[Repair]]:
         wrong: dict[AccountHour, list[Repair]] = {}
-        for key in sorted(self.usage.totals.keys() | self.rows.keys(), key=str):
-            booked, visible = self.usage.totals.get(key, ZERO), self.rows.get(key, ZERO)
-            if booked != visible:
-                wrong.setdefault(AccountHour.of(key), []).append(Repair(key=key, before=booked, after=visible))
+        for key, booked, visible in differing(self.usage.totals, self.rows):
+            wrong.setdefault(AccountHour.of(key), []).append(Repair(key=key, before=booked, after=visible))
         return wrong
 
     def _landed(self, corrections: Sequence[tuple[str, _Correction]], left: set[str]) -> Repaired:

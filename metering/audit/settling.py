@@ -12,7 +12,6 @@ from metering.hours import month_of
 from metering.ledger.runs import Contradictions, newest_done, rollup_chain
 from metering.ledger.shards import known_shards
 from metering.stores.clock import side_by_side
-from metering.units import HOUR_S
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
 if TYPE_CHECKING:
@@ -146,6 +145,7 @@ def read_accounts(
 
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 # Items between two calls of the limit.
 _LIMIT_EVERY = 1_000
@@ -159,9 +159,12 @@ def no_limit() -> None:
     """Set no limit to a scan."""
 
 
-def survey_hour(reading: UsageReading, hour_s: int, accounts: Iterable[str]) -> HourUsage:
-    """Usage items of some accounts in one hour, without a scan."""
-    return read_accounts(reading, accounts, from_s=hour_s, to_s=hour_s + HOUR_S).get(hour_s, HourUsage())
+def differing(expected: Mapping[K, Total], found: Mapping[K, Total]) -> Iterator[tuple[K, Total, Total]]:
+    """Each key of which two sets of totals differ, in order, with both totals; a key that a set lacks has none."""
+    for key in sorted(expected.keys() | found.keys(), key=str):
+        one, other = expected.get(key, ZERO), found.get(key, ZERO)
+        if one != other:
+            yield key, one, other
 
 
 def limited(found: Iterable[T], limit: Callable[[], None]) -> Iterator[T]:

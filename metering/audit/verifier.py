@@ -22,6 +22,7 @@ from metering.audit.conservation import (
     peek_bodies,
     quarantined_digests,
 )
+from metering.audit.figures import Figures
 from metering.audit.reconciler import Reconciler
 from metering.audit.settling import Fingerprint
 from metering.audit.verification import (
@@ -34,10 +35,9 @@ from metering.audit.verification import (
     sum_verifications,
 )
 from metering.errors import LedgerCorruptError, ObjectMissingError
-from metering.lake.ports import USAGE_COLUMNS, CountedTotals, RowQuery, usage_in
+from metering.lake.ports import USAGE_COLUMNS, RowQuery, usage_in
 from metering.ledger.commits import waiting_commits
 from metering.ledger.markers import LedgerFacts, Marker, VerdictCounts, marker_key, read_batches
-from metering.ledger.usage.reading import UsageReading
 from metering.onramps.coverage.job import find_sources
 from metering.onramps.plans import NO_SLOT, Plan, slot_label, source_prefix
 from metering.stores.queues import Queue, QueueDepth
@@ -103,7 +103,7 @@ class EqualityCheck:
     def _account(self, hour_s: int) -> Total:
         """Subtract an hour's rows from what is unaccounted of the manifest's batches; returns their total."""
         query = RowQuery(columns=_BATCH_USAGE_COLUMNS, where=(("batch_id", frozenset(self.chosen)),))
-        view = self.reconciler.view
+        view = self.reconciler.figures.view
 
         def minus_found(hour: HourState) -> dict[str, Fingerprint]:
             """Of each batch, what was found of it, negative. It begins anew when the hour is read again."""
@@ -464,19 +464,19 @@ class Verifier:
     @property
     def _reconciler(self) -> Reconciler:
         """One that only compares, and tells nobody."""
-        return Reconciler(
+        figures = Figures.counted(
             items=self.items,
-            usage=UsageReading(self.items),
             view=self.view,
-            totals=CountedTotals(self.view.reader),
             clock=self.clock,
+            marker_life_s=self.marker_life_s,
+            threads=self.threads,
+        )
+        return Reconciler(
+            figures=figures,
             metrics=_Silence(),
             alerts=_Silence(),
-            shards=self.view.shards,
-            marker_life_s=self.marker_life_s,
             wait_ms=_LATER_MS,
             passes=_PASSES,
-            threads=self.threads,
             memory_bytes=self.memory_bytes,
         )
 

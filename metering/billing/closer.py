@@ -9,7 +9,7 @@ from metering.audit.reconciler import MonthCheck, MonthStep, Reconciler, keep_no
 from metering.billing.freezing import MonthFreezer, MonthVerifier, NotClosable, PeriodNotClosableError
 from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of, rfc3339
-from metering.ledger.booked_hours import LakeFile, Pending, pending_in
+from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.commits import waiting_commits
 from metering.ledger.periods import FrozenHour, FrozenMonth, Period, period_key, periods_of, read_frozen_month
 from metering.ledger.shards import known_shards
@@ -244,15 +244,12 @@ class PeriodCloser:
             )
         if check is None or check.usage != state.total:
             self._stop_if_wrong(month, [hour_s])
-        files = tuple(
-            LakeFile(key=source.key, rows=source.rows, bytes=source.bytes)
-            for source in sorted(state.sources, key=lambda source: source.key)
-        )
+        files = tuple(source.file for source in sorted(state.sources, key=lambda source: source.key))
         return self._freezer.hour(
             month,
             hour_s,
             files=files,
-            kept=self.reconciler.totals.summed(files),
+            kept=self.reconciler.figures.totals.summed(files),
             counted=lambda: self.reader.hour_usage(hour_s, state.sources),
             compared="" if check is None else check.digest,
         )

@@ -42,6 +42,11 @@ class RowSource:
     staged: bool
     waiting: bool = False
 
+    @property
+    def file(self) -> LakeFile:
+        """The same as a lake file."""
+        return LakeFile(key=self.key, rows=self.rows, bytes=self.bytes)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourState:

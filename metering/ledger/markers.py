@@ -23,6 +23,7 @@ from metering.ledger.partitions import NOTE
 from metering.stores.clock import side_by_side
 from metering.stores.fields import Fields
 from metering.stores.writes import Absent, AnyOf, Equals, Item, Key, Table, Value
+from metering.units import HOUR_S
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ def partition_of_batch(batch_id: str) -> str:
 def marker_key(batch_id: str) -> Key:
     """Key of a batch's marker."""
     return Key(partition_of_batch(batch_id), _MARKER_SK)
+
+
+def may_have_expired(hour_s: int, marker_life_s: int, now_s: int) -> bool:
+    """Whether markers of an hour can have expired. They were decided an hour before it at the earliest."""
+    return hour_s - HOUR_S + marker_life_s <= now_s
 
 
 def is_marker(item: Item) -> bool:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from metering.hours import hour_of, rfc3339
 from metering.lake.ports import RowQuery
 from metering.ledger.commits import CommitRecord, commit_key, waiting_key
-from metering.ledger.markers import Conflict, Marker, is_conflict, is_marker, partition_of_batch
+from metering.ledger.markers import Conflict, Marker, is_conflict, is_marker, may_have_expired, partition_of_batch
 from metering.ledger.notes.access import Role
 from metering.ledger.retries import Alias, RetryNote, aliases_of, is_retry_note
 from metering.reports.answer import KEEP, ROOMY, Answer, Fields, Json, RowType, exact, integer, sized, timed
-from metering.reports.trace import FileShare, may_have_expired
+from metering.reports.trace import FileShare
 from metering.stores.writes import Table
 from metering.units import HOUR_S, counted, exact_and_size
 from metering.usage.totals import ZERO, Total, add_totals, sum_totals
@@ -203,7 +203,7 @@ class StoryTeller:
         """
         marker, _, _ = self._ledger(batch_id)
         named = set(marker.hours) if marker is not None and marker.hours else {_some_hour(batch_id, now_s)}
-        expired = {hour_s for hour_s in within if may_have_expired([hour_s], self.marker_life_s, now_s)}
+        expired = {hour_s for hour_s in within if may_have_expired(hour_s, self.marker_life_s, now_s)}
         self.afford(len(named | expired))
         hours = self._hours(batch_id, named | expired, marker, now_s)
         story = BatchStory(region=self.source.region, batch_id=batch_id, marker=marker, hours=hours)
@@ -236,7 +236,7 @@ class StoryTeller:
 
         def of_hour(hour_s: int, sources: Sequence[RowSource]) -> BatchHour:
             # The marker of rows that it does not name has expired, or the rows are more than it says.
-            gone = marker is None or may_have_expired([hour_s], self.marker_life_s, now_s)
+            gone = marker is None or may_have_expired(hour_s, self.marker_life_s, now_s)
             return self._hour(hour_s, sources, query, named.get(hour_s, None if gone else ZERO))
 
         found = self.source.in_hours(sorted(hours), of_hour)

@@ -22,7 +22,7 @@ from metering.errors import OperationFailedError
 from metering.hours import parse_hour
 from metering.lake.ports import USAGE_COLUMNS, Group, LakeReader, RowQuery, batches_of, usage_of
 from metering.ledger.commits import waiting_commits
-from metering.ledger.markers import Marker, marker_key
+from metering.ledger.markers import Marker, marker_key, may_have_expired
 from metering.reports.query import KEY_COLUMNS, UsageQuery
 from metering.reports.usage_rows import Values, matching
 from metering.stores.writes import Table
@@ -373,20 +373,12 @@ class Tracer:
         named = [rows for rows in hours if rows.hour_s in marks]
         if any(marks[rows.hour_s] != rows.whole[batch_id] for rows in named):
             return sum_totals(marks[rows.hour_s] for rows in named), Vouching.DIFFERS
-        if unnamed and may_have_expired(unnamed, self.marker_life_s, now_s):
+        if unnamed and may_have_expired(max(unnamed), self.marker_life_s, now_s):
             return None, Vouching.EXPIRED
         said = sum_totals(marks[rows.hour_s] for rows in named)
         if marker is None:
             return said, Vouching.MISSING
         return said, Vouching.DIFFERS if unnamed else Vouching.AGREES
-
-
-def may_have_expired(hours: Sequence[int], marker_life_s: int, now_s: int) -> bool:
-    """Whether the marker of a batch can have expired that has rows in these hours.
-
-    It was decided an hour before the first of its hours at the earliest.
-    """
-    return max(hours) - HOUR_S + marker_life_s <= now_s
 
 
 def _traced(figures: _Figures, hour_s: int) -> TracedHour:

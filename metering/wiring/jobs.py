@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from metering.audit.drops import DropCheck
-from metering.audit.incremental import AccountDays, IncrementalCheck
+from metering.audit.figures import Figures
+from metering.audit.incremental import IncrementalCheck
 from metering.audit.rebuild import Rebuilder, RebuildStep
 from metering.audit.reconciler import Reconciler
 from metering.audit.reconciler_tick import ReconcilerState, ReconcileTick
@@ -130,19 +131,24 @@ class LakeJobs:
         return UsageReading(self.items, self.rollup.numbers.names)
 
     @cached_property
-    def reconciler(self) -> Reconciler:
-        return Reconciler(
+    def figures(self) -> Figures:
+        return Figures(
             items=self.items,
             usage=self.usage_reading,
             view=self.view,
             totals=self.totals,
-            threads=self.threads,
-            memory_bytes=self.settings.scan_memory_mb * MIB,
             clock=self.clock,
+            marker_life_s=self.settings.marker_life_s,
+            threads=self.threads,
+        )
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        return Reconciler(
+            figures=self.figures,
+            memory_bytes=self.settings.scan_memory_mb * MIB,
             metrics=self.metrics,
             alerts=self.alerts,
-            shards=self.settings.shards,
-            marker_life_s=self.settings.marker_life_s,
             derived=self.account_check,
         )
 
@@ -164,12 +170,6 @@ class LakeJobs:
         )
 
     @cached_property
-    def account_days(self) -> AccountDays:
-        return AccountDays(
-            items=self.items, usage=self.usage_reading, view=self.view, totals=self.totals, threads=self.threads
-        )
-
-    @cached_property
     def drop_check(self) -> DropCheck:
         return DropCheck(
             items=self.items,
@@ -183,14 +183,7 @@ class LakeJobs:
     def reconcile_tick(self) -> ReconcileTick:
         return ReconcileTick(
             reconciler=self.reconciler,
-            checker=IncrementalCheck(
-                items=self.items,
-                objects=self.objects,
-                reconciler=self.reconciler,
-                days=self.account_days,
-                clock=self.clock,
-                shards=self.settings.shards,
-            ),
+            checker=IncrementalCheck(reconciler=self.reconciler),
             state=self.reconciler_state,
             clock=self.clock,
             window_s=self.settings.window_s,
@@ -200,15 +193,11 @@ class LakeJobs:
     @cached_property
     def rebuilder(self) -> Rebuilder:
         return Rebuilder(
-            items=self.items,
-            view=self.view,
             reconciler=self.reconciler,
-            clock=self.clock,
             retrier=self._retrier,
             metrics=self.metrics,
             frozen=self.frozen_files,
             numbers=self.rollup.numbers,
-            marker_life_s=self.settings.marker_life_s,
         )
 
     def after_restore(self, deadline: Deadline, tell: Callable[[RebuildStep], None]) -> AfterRestore:

@@ -45,7 +45,8 @@ AUDIT = (
          "return all(number <= done.get(shard, 0) for shard, number in runs.items())", "return True"),
     ),
     *seeded("metering/audit/incremental.py", _RECONCILE,
-        ("P37 usage is compared with what waits, too", "placed = self.view.placed", "placed = self.view"),
+        ("P37 usage is compared with what waits, too", "self.figures.view.placed.read(",
+         "self.figures.view.read("),
         ("the newest hours starve what waits the longest",
          "for order, until_ms in ((newest, self.turn_ms), (oldest, self.end_ms)):",
          "for order, until_ms in ((newest, self.end_ms),):"),
@@ -54,10 +55,10 @@ AUDIT = (
     ),
     *seeded("metering/audit/reconciler.py", _RECONCILE,
         ("P37 the done runs are read after the rows",
-         "        done = settled_runs(self.items, self.shards)\n"
-        "        placed = self.placed(hour_s, accounts=accounts if alone else None)\n",
-         "        placed = self.placed(hour_s, accounts=accounts if alone else None)\n"
-        "        done = settled_runs(self.items, self.shards)\n"),
+         "        made = HourComparison(hour_s=hour_s, done=self.figures.done_runs())\n"
+        "        placed = self.figures.placed(hour_s, accounts=accounts if alone else None)\n",
+         "        placed = self.figures.placed(hour_s, accounts=accounts if alone else None)\n"
+        "        made = HourComparison(hour_s=hour_s, done=self.figures.done_runs())\n"),
         ("one look at what differs is enough",
          """                confirmed = again.confirmed(found[hour_s])
 """,
@@ -87,8 +88,8 @@ AUDIT = (
          "found[batch_id] = {}; found[batch_id][hour_s] ="),
         ("P40 a rejected marker is taken for an accepted one", ' if item.get("verdict") == "accepted"}', "}"),
         ("P40 a rebuilt marker has what the first reading has found",
-         "            for hour_s in self.view.hours(from_s=from_s):\n                self._collect",
-         "            for hour_s in self.view.hours(from_s=from_s)[1:]:\n                self._collect"),
+         "            for hour_s in self.figures.view.hours(from_s=from_s):\n                self._collect",
+         "            for hour_s in self.figures.view.hours(from_s=from_s)[1:]:\n                self._collect"),
         ("P40 of the missing batches only a part gets its markers", "% parts == part", "% parts == 0"),
         ("rebuild markers reads the rows twice although nothing is missing", "if not missing.lines:",
          "if missing.lines < 0:"),

@@ -206,16 +206,16 @@ ROLLUP = (
     *seeded("metering/audit/incremental.py", LAKE,
         ("P37 a look asks which runs are over after it has collected the rows",
          "            checks |= self._compared(rows, done)\n",
-         "            done = settled_runs(self.items, self.view.shards)\n"
+         "            done = self.figures.done_runs()\n"
         "            checks |= self._compared(rows, done)\n"),
     ),
     *seeded("metering/audit/reconciler.py", LAKE,
         ("P37 a second look asks which runs are over after it has collected the rows",
-         """        done = settled_runs(self.items, self.shards)
-        placed = self.placed(hour_s, accounts=accounts if alone else None)
+         """        made = HourComparison(hour_s=hour_s, done=self.figures.done_runs())
+        placed = self.figures.placed(hour_s, accounts=accounts if alone else None)
 """,
-         """        placed = self.placed(hour_s, accounts=accounts if alone else None)
-        done = settled_runs(self.items, self.shards)
+         """        placed = self.figures.placed(hour_s, accounts=accounts if alone else None)
+        made = HourComparison(hour_s=hour_s, done=self.figures.done_runs())
 """),
     ),
     *seeded("metering/audit/repair.py", _REPAIR,

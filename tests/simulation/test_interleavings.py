@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.audit.incremental import AccountDays
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
@@ -249,8 +250,8 @@ def test_a_roll_up_between_any_two_calls_of_one_look_is_no_difference(by_account
 
     def look(process: Process) -> HourCheck:
         if by_account:
-            return jobs.account_days(process, shards=1).look([hour_s])[hour_s]
-        return jobs.reconciler(process, shards=1).look(hour_s, frozenset(["111111111111"]))[0]
+            return AccountDays(figures=jobs.figures(process, shards=1)).look([hour_s])[hour_s]
+        return jobs.reconciler(process, shards=1).look(hour_s, frozenset(["111111111111"]))
 
     def story(world: World, between: _Between) -> None:
         _meter(world, world.process("worker"), "b0.0", "b1.0")

@@ -12,7 +12,6 @@ from metering.billing.usage.columns import SCHEMA, Spool, lines_of, only, summed
 from metering.billing.usage.months import Late, Sold, UsageLine, line_of, merged
 from metering.hours import month_bounds_s
 from metering.lake.ports import USAGE_COLUMNS, FrozenReader, RowQuery, TotalsReader, usage_of
-from metering.ledger.booked_hours import HourState, LakeFile
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey, add_totals
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from metering.lake.view import LakeView
+    from metering.ledger.booked_hours import HourState
     from metering.ledger.periods import FrozenMonth
 
 
@@ -176,8 +176,7 @@ class _Hours:
         found = usage_of(state.hour_s, self.view.reader.totals(staged, query)) if staged else {}
         for source in state.sources:
             if not source.staged:
-                file = LakeFile(key=source.key, rows=source.rows, bytes=source.bytes)
-                add_totals(found, {key: total for key, total in self.totals.of(file) if self._takes(key)})
+                add_totals(found, {key: total for key, total in self.totals.of(source.file) if self._takes(key)})
         return found
 
     def _takes(self, key: UsageKey) -> bool:

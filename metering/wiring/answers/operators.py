@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, get_args
 
 from metering.adapters.inert import NoQueue
+from metering.audit.figures import Figures
 from metering.audit.hour_check import OneHour
 from metering.audit.source_keeping import SourceKeeper
 from metering.hours import month_of
@@ -96,7 +97,10 @@ def hour_of_region(region: ReadableRegion, hour_s: int, *, now_s: int) -> Answer
         LedgerCorruptError: A marker cannot be read, or a file that the hour needs is gone.
     """
     with naming(region.region):
-        hour = OneHour(items=region.items, view=region.view, marker_life_s=region.settings.marker_life_s)
+        figures = Figures.counted(
+            items=region.items, view=region.view, clock=region.clock, marker_life_s=region.settings.marker_life_s
+        )
+        hour = OneHour(figures=figures)
         month = month_of(hour_s)
         known = periods_of(region.items, [month])
         period = known[month].state if month in known else "open"

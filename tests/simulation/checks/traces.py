@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from metering.audit.figures import Figures
 from metering.audit.hour_check import OneHour
 from metering.hours import month_of, rfc3339
 from metering.lake.view import LakeView
@@ -14,6 +15,7 @@ from metering.reports.trace import Tracer
 from metering.rollup.as_of_now import UsageNow
 from metering.units import HOUR_S
 from tests.simulation.checks.watch import ViolationError
+from tests.support.memory.clock import ManualClock
 from tests.support.memory.frozen import PlainFrozenFiles
 from tests.support.memory.lake import PlainLake
 from tests.support.stage import STAGE
@@ -57,7 +59,9 @@ def check_trace(world: World, *, shards: int) -> None:
         different = [hour for hour in trace.hours if hour.differences]
         doubtful = [batch for batch in trace.batches if batch.vouching not in {"agrees", "expired"}]
         raise ViolationError(f"trace: {account} is not equal: {different[:1] or doubtful[:1]}")
-    look = OneHour(items=world.items, view=view, marker_life_s=STAGE.marker_life_s).look(max(hours), now_s=now_s)
+    clock = ManualClock(world.scheduler.now_ms)
+    figures = Figures.counted(items=world.items, view=view, clock=clock, marker_life_s=STAGE.marker_life_s)
+    look = OneHour(figures=figures).look(max(hours), now_s=now_s)
     # Usage of a closed month can be wrong in the table, and nobody repairs it.
     if look.check is not None and not look.check.agrees and month_of(max(hours)) not in world.watch.frozen:
         raise ViolationError(f"one hour: {look.check.differences[:2]}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
-from metering.audit.incremental import AccountDays, IncrementalCheck
+from metering.audit.figures import Figures
+from metering.audit.incremental import IncrementalCheck
 from metering.audit.rebuild import Rebuilder
 from metering.audit.reconciler import Reconciler
 from metering.audit.restoring import AfterRestore
@@ -207,20 +208,22 @@ def totals(process: Process) -> PlainTotals:
     return PlainTotals(process.objects, PlainLake(process.objects))
 
 
-def reconciler(process: Process, *, shards: int) -> Reconciler:
-    """The production reconciler."""
-    world = process.world
-    return Reconciler(
+def figures(process: Process, *, shards: int) -> Figures:
+    """The production reader of markers, usage and rows."""
+    return Figures(
         items=process.items,
         usage=usage_reading(process),
         view=lake_view(process, shards=shards),
         totals=totals(process),
         clock=process,
-        metrics=world.metrics,
-        alerts=world.alerts,
-        shards=shards,
         marker_life_s=STAGE.marker_life_s,
     )
+
+
+def reconciler(process: Process, *, shards: int) -> Reconciler:
+    """The production reconciler."""
+    world = process.world
+    return Reconciler(figures=figures(process, shards=shards), metrics=world.metrics, alerts=world.alerts)
 
 
 def verifier(process: Process, ingest: MemoryQueue) -> Verifier:
@@ -237,40 +240,19 @@ def verifier(process: Process, ingest: MemoryQueue) -> Verifier:
     )
 
 
-def account_days(process: Process, *, shards: int) -> AccountDays:
-    """The production comparison of some hours of a day."""
-    return AccountDays(
-        items=process.items,
-        usage=usage_reading(process),
-        view=lake_view(process, shards=shards),
-        totals=totals(process),
-    )
-
-
 def run_checker(process: Process, *, shards: int) -> IncrementalCheck:
     """The production reconciler's quick pass."""
-    return IncrementalCheck(
-        items=process.items,
-        objects=process.objects,
-        reconciler=reconciler(process, shards=shards),
-        days=account_days(process, shards=shards),
-        clock=process,
-        shards=shards,
-    )
+    return IncrementalCheck(reconciler=reconciler(process, shards=shards))
 
 
 def rebuilder(process: Process, world_settings: Settings, *, shards: int) -> Rebuilder:
     """The production repair of usage and markers."""
     return Rebuilder(
-        items=process.items,
-        view=lake_view(process, shards=shards),
         reconciler=reconciler(process, shards=shards),
-        clock=process,
         retrier=retrier(process),
         metrics=process.world.metrics,
         frozen=PlainFrozenFiles(process.objects),
         numbers=numbers(process, world_settings),
-        marker_life_s=STAGE.marker_life_s,
     )
 
 

@@ -34,20 +34,24 @@ def world_of_a_day() -> World:
     return world
 
 
+def days_of(world: World) -> AccountDays:
+    return AccountDays(figures=world.jobs.figures)
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 12])
 @pytest.mark.parametrize("totals", ["kept", "counted"])
 def test_hours_in_lake_files_and_in_staging_agree(at_once: int, totals: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incremental, "HOURS_AT_ONCE", at_once)
     world = world_of_a_day()
-    days = world.jobs.account_days
+    days = days_of(world)
     if totals == "counted":
-        days = replace(days, totals=CountedTotals(world.jobs.view.reader))
+        days = AccountDays(figures=replace(days.figures, totals=CountedTotals(world.jobs.view.reader)))
     checks = days.look(DAY)
     assert list(checks) == DAY
     for hour_s, check in checks.items():
         assert check.agrees
         assert check.usage == check.rows == Total(39, 6)
-        assert check.usage == world.jobs.reconciler.look(hour_s, frozenset())[0].usage
+        assert check.usage == world.jobs.reconciler.look(hour_s, frozenset()).usage
 
 
 def test_hours_of_many_keys_are_held_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,10 +64,10 @@ def test_hours_of_many_keys_are_held_one_at_a_time(monkeypatch: pytest.MonkeyPat
         return whole(days, rows, done)
 
     monkeypatch.setattr(AccountDays, "_compared", counted)
-    assert all(check.agrees for check in world.jobs.account_days.look(DAY).values())
+    assert all(check.agrees for check in days_of(world).look(DAY).values())
     # Each hour has two keys in files, and two in staging.
     monkeypatch.setattr(incremental, "KEYS_AT_ONCE", 5)
-    assert all(check.agrees for check in world.jobs.account_days.look(DAY).values())
+    assert all(check.agrees for check in days_of(world).look(DAY).values())
     assert held == [3, 2, 1]
 
 
@@ -73,7 +77,7 @@ def test_each_key_that_differs_is_named_and_a_lost_item_is_one() -> None:
     last = next(e for e in usage_of(world.items) if e.key.account_id == OTHER and e.key.hour_s == DAY[2])
     change(world.items, first, 1)
     lose(world.items, last)
-    checks = world.jobs.account_days.look(DAY)
+    checks = days_of(world).look(DAY)
     found = {h: [(each.key, each.expected, each.found) for each in checks[h].differences] for h in DAY}
     assert found == {
         DAY[0]: [(first.key, Total(19, 3), Total(18, 3))],
@@ -100,7 +104,7 @@ def test_what_a_later_run_has_booked_is_left_and_all_else_is_compared() -> None:
     run = newest_done(world.items, rollup_chain(0)) + 1
     world.items.update(Update(table=Table.USAGE, key=mine.item_key, add={"b0": 4, "r0": 1, "v": 1}, set={"n0": run}))
     change(world.items, other, 2)
-    check = world.jobs.account_days.look(DAY)[DAY[1]]
+    check = days_of(world).look(DAY)[DAY[1]]
     assert not check.stable
     assert check.unsettled == {AccountHour(DAY[1], ACCOUNT)}
     assert [each.key for each in check.differences] == [other.key]
@@ -113,14 +117,14 @@ def test_rows_that_are_not_what_the_ledger_says_are_told() -> None:
     [file, *_] = world.files(DAY[0])
     [other, *_] = world.files(DAY[1])
     world.objects.put(file.key, world.objects.get(other.key), if_absent=False)
-    check = world.jobs.account_days.look([DAY[0]])[DAY[0]]
+    check = days_of(world).look([DAY[0]])[DAY[0]]
     assert not check.agrees
 
 
 def test_accounts_side_by_side_give_the_same() -> None:
     world = world_of_a_day()
-    days = world.jobs.account_days
-    beside = AccountDays(items=days.items, usage=days.usage, view=days.view, totals=days.totals, threads=4)
+    days = days_of(world)
+    beside = AccountDays(figures=replace(days.figures, threads=4))
     assert beside.look(DAY) == days.look(DAY)
 
 
@@ -130,7 +134,7 @@ def test_hours_never_differ_wherever_a_run_of_the_roll_up_stands() -> None:
         world = world_of_a_day()
         world.send([record(2, start_s=hour_s) for hour_s in DAY], rolled_up=False)
         died = world.dies_after(number, world.roll_up)
-        checks = world.jobs.account_days.look(DAY)
+        checks = days_of(world).look(DAY)
         assert [check.differences for check in checks.values()] == [(), (), ()]
         settled.append(all(check.stable for check in checks.values()))
         if not died:
@@ -159,9 +163,9 @@ def test_hours_never_differ_while_whole_runs_come_between_any_two_calls_of_a_loo
 
         world.items.on_call = at
         if looker == "account days":
-            found = [each for check in world.jobs.account_days.look(DAY).values() for each in check.differences]
+            found = [each for check in days_of(world).look(DAY).values() for each in check.differences]
         else:
-            found = list(world.jobs.reconciler.look(DAY[1], frozenset())[0].differences)
+            found = list(world.jobs.reconciler.look(DAY[1], frozenset()).differences)
         assert found == [], number
         if calls <= number:
             break

@@ -68,7 +68,7 @@ def test_what_comes_between_any_two_calls_of_a_scan_makes_no_hour_differ(deep: b
 
 def doubtful(world: World, state: CensusState) -> list[int]:
     """Hours that a census did not find equal at once, without a further look."""
-    checks = Findings(state, world.jobs.reconciler.may_lack_markers).checks()
+    checks = Findings(state, world.jobs.figures.may_lack_markers).checks()
     return [hour_s for hour_s, (_, doubt) in checks.items() if doubt]
 
 
@@ -165,7 +165,7 @@ def test_a_scan_that_was_saved_after_any_part_goes_on_to_the_same_figures(deep: 
         assert kept is not None
         state = kept
     assert steps > 5
-    checks = [Findings(each, world.jobs.reconciler.may_lack_markers).checks() for each in (whole, state)]
+    checks = [Findings(each, world.jobs.figures.may_lack_markers).checks() for each in (whole, state)]
     assert checks[0] == checks[1]
     assert not any(doubt for _, doubt in checks[0].values())
     assert {source_id: seen.sequences for source_id, seen in whole.survey.sources.items()} == {

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.audit.settling import survey_hour
 from metering.errors import LedgerCorruptError
 from metering.ledger.runs import newest_run
 from metering.ledger.usage.items import BUCKET_KINDS
@@ -237,7 +236,7 @@ def test_one_hour_by_itself_names_its_odd_items() -> None:
     world = World()
     world.send([record(5)])
     spoil(world, "an attribute that no release has")
-    found = survey_hour(world.jobs.usage_reading, HOUR, [ACCOUNT])
+    found = world.jobs.figures.used(HOUR, [ACCOUNT])
     assert [each.oddities for _, _, each in found.odd()] == [("bytes = 777, which no release writes",)]
     assert found.total.bytes == 5
     assert ZERO not in found.totals.values()

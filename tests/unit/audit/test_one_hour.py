@@ -16,10 +16,7 @@ OTHER = "210987654321"
 
 
 def looked(world: World, *, now_s: int = NOW_S, **limits: int) -> HourFigures:
-    hour = OneHour(
-        items=world.items, view=world.jobs.view, marker_life_s=world.settings.marker_life_s,
-        **{"attempts": 3, **limits},
-    )  # fmt: skip
+    hour = OneHour(figures=world.jobs.figures, **{"attempts": 3, **limits})
     return hour.look(HOUR, now_s=now_s)
 
 

@@ -226,7 +226,8 @@ def test_items_are_written_side_by_side() -> None:
     world = world_with_traffic()
     before = world.usage()
     lose_usage(world)
-    rebuilder = replace(world.jobs.rebuilder, reconciler=replace(world.jobs.reconciler, threads=4))
+    reconciler = replace(world.jobs.reconciler, figures=replace(world.jobs.figures, threads=4))
+    rebuilder = replace(world.jobs.rebuilder, reconciler=reconciler)
     assert rebuilder.usage().repaired == len(before)
     assert world.usage() == before
 

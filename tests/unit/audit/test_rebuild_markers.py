@@ -47,7 +47,8 @@ def figures(marker: Marker | None) -> object:
 
 def rebuilt(world: World, *, at_once: int = 1_000, threads: int = 1) -> MarkerRebuild:
     made = world.jobs.rebuilder
-    return replace(made, batches_at_once=at_once, reconciler=replace(made.reconciler, threads=threads)).markers()
+    figures = replace(made.figures, threads=threads)
+    return replace(made, batches_at_once=at_once, reconciler=replace(made.reconciler, figures=figures)).markers()
 
 
 @pytest.mark.parametrize(("at_once", "threads"), [(1_000, 1), (1, 1), (1, 4), (3, 2)])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from metering.audit.repair import Repaired, UsageRepair, planned_later
-from metering.audit.settling import AccountHour, settled_runs, survey_hour
+from metering.audit.settling import AccountHour, settled_runs
 from metering.errors import UnavailableError
 from metering.ledger.runs import newest_first, rollup_chain
 from metering.ledger.shards import UsedShards
@@ -32,9 +32,9 @@ def prepared(world: World) -> UsageRepair:
     """A repair that has read everything, and has written nothing yet."""
     jobs = world.jobs
     runs = settled_runs(world.items, world.settings.shards)
-    rows = jobs.reconciler.placed(HOUR).by_key
+    rows = jobs.figures.placed(HOUR).by_key
     jobs.rollup.numbers.claim(ACCOUNT, {key.kind for key in rows})
-    usage = survey_hour(jobs.usage_reading, HOUR, [ACCOUNT])
+    usage = jobs.figures.used(HOUR, [ACCOUNT])
     return UsageRepair(
         items=world.items, objects=world.objects, numbers=jobs.rollup.numbers, runs=runs, usage=usage, rows=rows
     )

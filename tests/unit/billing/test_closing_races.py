@@ -145,7 +145,8 @@ def test_rows_that_changed_after_another_process_counted_them_are_not_frozen() -
     world.objects.delete(world.objects.keys("closed/"))
     closer, shifted = world.jobs.closer, Shifted(world.jobs.view.reader)
     totals = CountedTotals(shifted)
-    closer = replace(closer, reader=shifted, reconciler=replace(closer.reconciler, totals=totals))
+    figures = replace(closer.reconciler.figures, totals=totals)
+    closer = replace(closer, reader=shifted, reconciler=replace(closer.reconciler, figures=figures))
     with pytest.raises(PeriodNotClosableError, match="not those that usage and markers were compared with"):
         closer.close(MONTH, world.deadline(), counted=counted)
     assert world.alerts.sent[-1].severity == "page"

@@ -148,7 +148,8 @@ def test_totals_beside_a_file_that_are_not_the_compared_ones_are_counted_from_it
     world = world_with_october()
     closer = world.jobs.closer
     shifted = CountedTotals(Shifted(world.jobs.view.reader))
-    frozen = replace(closer, reconciler=replace(closer.reconciler, totals=shifted)).close(MONTH, world.deadline())
+    figures = replace(closer.reconciler.figures, totals=shifted)
+    frozen = replace(closer, reconciler=replace(closer.reconciler, figures=figures)).close(MONTH, world.deadline())
     other = world_with_october()
     assert frozen == close(other)
     assert world.objects.keys("closed/") == other.objects.keys("closed/")
@@ -175,7 +176,8 @@ def test_rows_that_change_between_the_comparison_and_the_freezing_are_not_frozen
     world = world_with_october()
     closer, shifted = world.jobs.closer, Shifted(world.jobs.view.reader)
     totals = CountedTotals(shifted)
-    closer = replace(closer, reader=shifted, reconciler=replace(closer.reconciler, totals=totals))
+    figures = replace(closer.reconciler.figures, totals=totals)
+    closer = replace(closer, reader=shifted, reconciler=replace(closer.reconciler, figures=figures))
     with pytest.raises(PeriodNotClosableError, match="not those that usage and markers were compared with"):
         closer.close(MONTH, world.deadline())
     assert world.alerts.sent[-1].severity == "page"

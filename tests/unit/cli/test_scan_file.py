@@ -50,7 +50,8 @@ def test_a_scan_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     assert kept.phase != "done"
     result = _reconciled(reconciler, kept, ScanFile(path, OURS))
     assert all(check.agrees for check in result.checks)
-    assert [check.hour_s for check in result.checks] == list(Findings(kept, reconciler.may_lack_markers).checks())
+    found = Findings(kept, reconciler.figures.may_lack_markers)
+    assert [check.hour_s for check in result.checks] == list(found.checks())
     assert not path.exists()
 
 
