@@ -18,7 +18,7 @@ from metering.units import HOUR_S
 from metering.usage.totals import Total, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from metering.stores.items import ItemStore
 
@@ -246,8 +246,30 @@ class CensusState:
         self.phase, self.done = phase, 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourStep:
+    """Progress of a close or a rebuild: hour number `done` of `hours` is done."""
+
+    doing: Literal["compared", "frozen", "measured", "repaired"]
+    hour_s: int
+    done: int
+    hours: int
+
+
+def tell_hour(state: CensusState, doing: Literal["compared", "measured"], tell: Callable[[HourStep], None]) -> None:
+    """Tell of the hour whose rows were counted just now, if any were."""
+    if state.phase == "rows":
+        hour_s = state.hours[state.done - 1]
+        tell(HourStep(doing=doing, hour_s=hour_s, done=state.done, hours=len(state.hours)))
+
+
 # Another number for another form: an older census is begun anew.
 _FORM = 3
+# What JSON has as it is, in the order of the saved form.
+_AS_IT_IS = (
+    *("from_s", "to_s", "deep", "parts", "began_ms", "segments", "phase", "done", "judged"),
+    *("with_markers", "digests", "hours"),
+)
 
 
 def keep_census(objects: ObjectStore, state: CensusState) -> None:
@@ -296,18 +318,7 @@ def _saved(state: CensusState) -> dict[str, object]:
     survey = state.survey
     return {
         "form": _FORM,
-        "from_s": state.from_s,
-        "to_s": state.to_s,
-        "deep": state.deep,
-        "parts": state.parts,
-        "began_ms": state.began_ms,
-        "segments": state.segments,
-        "phase": state.phase,
-        "done": state.done,
-        "judged": state.judged,
-        "with_markers": state.with_markers,
-        "digests": state.digests,
-        "hours": state.hours,
+        **{name: getattr(state, name) for name in _AS_IT_IS},
         "runs": {str(shard): number for shard, number in state.runs.items()},
         "marked": _totals(state.marked),
         "used": _totals(state.used),
@@ -329,18 +340,7 @@ def _saved(state: CensusState) -> dict[str, object]:
 
 def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
     state = CensusState(
-        from_s=saved["from_s"],
-        to_s=saved["to_s"],
-        deep=saved["deep"],
-        parts=saved["parts"],
-        began_ms=saved["began_ms"],
-        segments=saved["segments"],
-        phase=saved["phase"],
-        done=saved["done"],
-        judged=saved["judged"],
-        with_markers=saved["with_markers"],
-        digests=saved["digests"],
-        hours=saved["hours"],
+        **{name: saved[name] for name in _AS_IT_IS},
         runs={int(shard): number for shard, number in saved["runs"].items()},
         survey=_survey(saved, items),
         verdicts=None if saved["verdicts"] is None else VerdictCounts(*saved["verdicts"]),
@@ -387,28 +387,34 @@ def _of_names(saved: list[Any]) -> Names:
     return names
 
 
+def _total(total: Total) -> list[str | int]:
+    return [str(total.bytes), total.records]
+
+
+def _of_total(saved: list[Any]) -> Total:
+    size, records = saved
+    return Total(int(size), records)
+
+
 def _totals(totals: Mapping[int, Total]) -> dict[str, list[str | int]]:
-    return {str(hour_s): [str(total.bytes), total.records] for hour_s, total in totals.items()}
+    return {str(hour_s): _total(total) for hour_s, total in totals.items()}
 
 
 def _of_totals(saved: dict[str, list[str | int]]) -> dict[int, Total]:
-    return {int(hour): Total(int(size), int(records)) for hour, (size, records) in saved.items()}
+    return {int(hour): _of_total(total) for hour, total in saved.items()}
 
 
 def _rows(rows: HourRows) -> list[object]:
-    booked, placed, all_rows = (
-        None if total is None else [str(total.bytes), total.records]
-        for total in (rows.booked, rows.placed, rows.all_rows)
-    )
-    return [booked, placed, all_rows, rows.keys, rows.digest]
+    all_rows = None if rows.all_rows is None else _total(rows.all_rows)
+    return [_total(rows.booked), _total(rows.placed), all_rows, rows.keys, rows.digest]
 
 
 def _of_rows(saved: list[Any]) -> HourRows:
     booked, placed, all_rows, keys, digest = saved
     return HourRows(
-        booked=Total(int(booked[0]), booked[1]),
-        placed=Total(int(placed[0]), placed[1]),
-        all_rows=None if all_rows is None else Total(int(all_rows[0]), all_rows[1]),
+        booked=_of_total(booked),
+        placed=_of_total(placed),
+        all_rows=None if all_rows is None else _of_total(all_rows),
         keys=keys,
         digest=digest,
     )

@@ -152,7 +152,7 @@ class Figures:
     def marked(
         self, hour_s: int, batch_ids: Iterable[str], contradictions: Contradictions | None = None
     ) -> dict[str, Total]:
-        """What the markers of some batches say of an hour.
+        """Totals that the markers of some batches have in an hour.
 
         Raises:
             LedgerCorruptError: A marker cannot be read. With `contradictions` it is noted there, and says nothing.

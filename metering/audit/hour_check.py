@@ -113,7 +113,7 @@ class HourComparison:
             self._hold(self._differing(rows, usage))
 
     def check(self, *, booked: Total | None, markers: MarkedRows | None = None, digest: str = "") -> HourCheck:
-        """What all that was added says.
+        """Make the result of what was compared so far.
 
         Args:
             booked: Total of the placed rows as the ledger says; None if only some of them were counted.

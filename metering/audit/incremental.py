@@ -172,7 +172,7 @@ class IncrementalCheck:
 
     @property
     def figures(self) -> Figures:
-        """What the reconciler reads, too."""
+        """The reader of the reconciler."""
         return self.reconciler.figures
 
     def run(self, deadline: Deadline) -> IncrementalResult:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, TextIO
 from zlib import crc32
 
 from metering import metric_names
+from metering.audit.census_state import CensusState, HourStep, tell_hour
 from metering.audit.findings import Doubt, Findings, NameSearch
 from metering.audit.repair import FrozenTruth, Repair, Repaired, UsageRepair
 from metering.audit.settling import HourUsage, no_limit, read_accounts
@@ -34,7 +35,6 @@ from metering.usage.totals import Total, UsageKey, UsageKind, sum_totals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.audit.census_state import CensusState
     from metering.audit.figures import Figures
     from metering.audit.reconciler import Reconciler
     from metering.ledger.booked_hours import HourState
@@ -277,16 +277,6 @@ class UsageRebuild:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RebuildStep:
-    """Progress: hour number `done` of `hours` was measured."""
-
-    doing: Literal["measured", "repaired"]
-    hour_s: int
-    done: int
-    hours: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuilder:
     """Rebuilds usage items and markers.
 
@@ -307,11 +297,11 @@ class Rebuilder:
 
     @property
     def figures(self) -> Figures:
-        """What the reconciler reads, too."""
+        """The reader of the reconciler."""
         return self.reconciler.figures
 
     def usage(
-        self, *, from_s: int = 0, to_s: int | None = None, tell: Callable[[RebuildStep], None] = lambda _step: None
+        self, *, from_s: int = 0, to_s: int | None = None, tell: Callable[[HourStep], None] = lambda _step: None
     ) -> UsageRebuild:
         """Correct the usage of every hour to the totals of its rows, even if the table lost all of its items (P38).
 
@@ -330,7 +320,7 @@ class Rebuilder:
         contradictions = Contradictions()
         self._name_planned(contradictions)
         state = self.reconciler.begin(from_s=from_s, to_s=end_s, markers=False)
-        self.reconciler.census.go_on(state, tell=lambda now: _tell_measured(now, tell))
+        self.reconciler.census.go_on(state, tell=lambda now: tell_hour(now, "measured", tell))
         doubts = {
             hour_s: doubt
             for hour_s, (_, doubt) in Findings(state, self.figures.may_lack_markers).checks().items()
@@ -390,7 +380,7 @@ class Rebuilder:
         return self.figures.accounts(hour_s)
 
     def _days(
-        self, hours: Mapping[int, set[str]], work: _Work, tell: Callable[[RebuildStep], None]
+        self, hours: Mapping[int, set[str]], work: _Work, tell: Callable[[HourStep], None]
     ) -> dict[int, set[str]]:
         """Put right some accounts of some hours; returns those that need another look.
 
@@ -405,7 +395,7 @@ class Rebuilder:
                     left.setdefault(hour_s, set()).update(again)
             for hour_s in day:
                 done += 1
-                tell(RebuildStep(doing="repaired", hour_s=hour_s, done=done, hours=len(hours)))
+                tell(HourStep(doing="repaired", hour_s=hour_s, done=done, hours=len(hours)))
         return left
 
     def _day(self, day: Sequence[int], accounts: frozenset[str], work: _Work) -> dict[int, frozenset[str]]:
@@ -503,11 +493,6 @@ class _Work:
         self.mended += result.mended[: LISTED - len(self.mended)]
         if repairs and self.frozen.is_closed(hour_s):
             self.closed.add(hour_s)
-
-
-def _tell_measured(now: CensusState, tell: Callable[[RebuildStep], None]) -> None:
-    if now.phase == "rows":
-        tell(RebuildStep(doing="measured", hour_s=now.hours[now.done - 1], done=now.done, hours=len(now.hours)))
 
 
 def _chunks(accounts: Sequence[str]) -> Iterator[frozenset[str]]:

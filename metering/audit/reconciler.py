@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from metering import metric_names
 from metering.audit.census import Census
-from metering.audit.census_state import CensusState, parts_in, span_hours
+from metering.audit.census_state import CensusState, HourStep, parts_in, span_hours, tell_hour
 from metering.audit.figures import MarkedRows
 from metering.audit.findings import Doubt, Findings, NameSearch
 from metering.audit.hour_check import HourCheck, HourComparison, alert_fields, difference_fields
@@ -292,7 +292,7 @@ class Reconciler:
         return MarkedRows(marked={**marked, **self._marked(hour_s, since)}, rows=rows)
 
     def _marked(self, hour_s: int, batch_ids: Iterable[str]) -> dict[str, Total]:
-        """What the markers of some batches say of an hour. One that cannot be read says nothing."""
+        """Totals that markers have in an hour. A marker that cannot be read says nothing."""
         return self.figures.marked(hour_s, batch_ids, Contradictions())
 
 
@@ -307,17 +307,7 @@ def _of_whole_hour(check: HourCheck, before: HourCheck) -> HourCheck:
 # difference.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonthStep:
-    """Progress of a close: hour number `done` of `hours` was compared, or frozen."""
-
-    doing: Literal["compared", "frozen"]
-    hour_s: int
-    done: int
-    hours: int
-
-
-def tell_nobody(_step: MonthStep) -> None:
+def tell_nobody(_step: HourStep) -> None:
     """Tell no progress."""
 
 
@@ -350,7 +340,7 @@ class MonthCheck:
 
     def run(
         self,
-        tell: Callable[[MonthStep], None] = tell_nobody,
+        tell: Callable[[HourStep], None] = tell_nobody,
         *,
         counted: CensusState | None = None,
         keep: Callable[[CensusState], None] = keep_nothing,
@@ -375,8 +365,7 @@ class MonthCheck:
 
         def told(now: CensusState) -> None:
             keep(now)
-            if now.phase == "rows":
-                tell(MonthStep(doing="compared", hour_s=now.hours[now.done - 1], done=now.done, hours=len(now.hours)))
+            tell_hour(now, "compared", tell)
 
         self.reconciler.census.go_on(state, tell=told)
         checks = Findings(state, self.reconciler.figures.may_lack_markers).checks()

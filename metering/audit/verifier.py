@@ -241,8 +241,7 @@ class PlanCheck:
     def _checked(self, plans: Sequence[Plan | str | None], keys: Sequence[str]) -> LogTotals:
         read = [plan for plan in plans if isinstance(plan, Plan)]
         wanted = [part.batch_id for plan in read for part in plan.parts if part.batch_id not in self.markers]
-        later = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in wanted]) if wanted else {}
-        fresh = {marker.batch_id: marker for marker in map(Marker.from_item, later.values())}
+        fresh = read_batches(self.items, wanted).markers
         found = list(chain.from_iterable(self._problems(plan, fresh) for plan in read))
         found += [(key, plan) for key, plan in zip(keys, plans, strict=True) if isinstance(plan, str)]
         return LogTotals(

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.audit.freshness import Complete, Freshness, duration
-from metering.audit.reconciler import MonthStep, keep_nothing, tell_nobody
+from metering.audit.reconciler import keep_nothing, tell_nobody
 from metering.billing.freezing import NotClosable, PeriodNotClosableError
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.ledger.notes.checks import CANARY_PK, CanaryRun, CanaryVerdict
@@ -24,7 +24,7 @@ from metering.units import HOUR_S, MINUTE_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from metering.audit.census_state import CensusState
+    from metering.audit.census_state import CensusState, HourStep
     from metering.billing.closer import PeriodCloser
     from metering.quarantine.entries import QuarantineEntries
     from metering.stores.clock import Clock, Deadline
@@ -125,7 +125,7 @@ class CheckedClose:
         deadline: Deadline,
         *,
         accepted: Collection[str] = (),
-        tell: Callable[[MonthStep], None] = tell_nobody,
+        tell: Callable[[HourStep], None] = tell_nobody,
         counted: CensusState | None = None,
         keep: Callable[[CensusState], None] = keep_nothing,
     ) -> FrozenMonth:

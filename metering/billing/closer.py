@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.audit.reconciler import MonthCheck, MonthStep, Reconciler, keep_nothing, tell_nobody
+from metering.audit.census_state import HourStep
+from metering.audit.reconciler import MonthCheck, Reconciler, keep_nothing, tell_nobody
 from metering.billing.freezing import MonthFreezer, MonthVerifier, NotClosable, PeriodNotClosableError
 from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of, rfc3339
@@ -74,7 +75,7 @@ class PeriodCloser:
         self,
         month: str,
         deadline: Deadline,
-        tell: Callable[[MonthStep], None] = tell_nobody,
+        tell: Callable[[HourStep], None] = tell_nobody,
         *,
         counted: CensusState | None = None,
         keep: Callable[[CensusState], None] = keep_nothing,
@@ -109,7 +110,7 @@ class PeriodCloser:
         frozen: list[FrozenHour] = []
         for hour_s in hours:
             frozen.append(self._frozen_hour(hour_s, month, known.get(hour_s)))
-            tell(MonthStep(doing="frozen", hour_s=hour_s, done=len(frozen), hours=len(hours)))
+            tell(HourStep(doing="frozen", hour_s=hour_s, done=len(frozen), hours=len(hours)))
         closed = self._freezer.month(month, frozen)
         self._mark_closed(month)
         return closed
@@ -201,7 +202,7 @@ class PeriodCloser:
     def _check(
         self,
         month: str,
-        tell: Callable[[MonthStep], None],
+        tell: Callable[[HourStep], None],
         counted: CensusState | None,
         keep: Callable[[CensusState], None],
     ) -> dict[int, HourCheck]:

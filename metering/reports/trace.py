@@ -22,10 +22,9 @@ from metering.errors import OperationFailedError
 from metering.hours import parse_hour
 from metering.lake.ports import USAGE_COLUMNS, Group, LakeReader, RowQuery, batches_of, usage_of
 from metering.ledger.commits import waiting_commits
-from metering.ledger.markers import Marker, marker_key, may_have_expired
+from metering.ledger.markers import Marker, may_have_expired, read_batches
 from metering.reports.query import KEY_COLUMNS, UsageQuery
 from metering.reports.usage_rows import Values, matching
-from metering.stores.writes import Table
 from metering.units import HOUR_S
 from metering.usage.totals import ZERO, Total, add_totals, sum_totals
 
@@ -339,11 +338,9 @@ class Tracer:
                 hours.setdefault(batch_id, []).append(figures.rows_of(hour_s))
         waiting = iter(sorted(hours))
         while part := list(islice(waiting, _MARKERS_AT_ONCE)):
-            found = self.source.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in part])
+            markers = read_batches(self.source.items, part).markers
             for batch_id in part:
-                item = found.get(marker_key(batch_id))
-                marker = None if item is None else Marker.from_item(item)
-                yield self._batch(batch_id, hours[batch_id], marker, now_s)
+                yield self._batch(batch_id, hours[batch_id], markers.get(batch_id), now_s)
 
     def _batch(self, batch_id: str, hours: Sequence[HourRows], marker: Marker | None, now_s: int) -> TracedBatch:
         total = sum_totals(rows.batches[batch_id] for rows in hours)

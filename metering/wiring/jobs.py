@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from metering.audit.drops import DropCheck
 from metering.audit.figures import Figures
 from metering.audit.incremental import IncrementalCheck
-from metering.audit.rebuild import Rebuilder, RebuildStep
+from metering.audit.rebuild import Rebuilder
 from metering.audit.reconciler import Reconciler
 from metering.audit.reconciler_tick import ReconcilerState, ReconcileTick
 from metering.audit.restoring import AfterRestore
@@ -31,6 +31,7 @@ from metering.wiring.lake import ServicePorts, build_rollup, lake_view
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from metering.audit.census_state import HourStep
     from metering.lake.view import LakeView
     from metering.rollup.rollup import Rollup
     from metering.settings import Settings
@@ -200,7 +201,7 @@ class LakeJobs:
             numbers=self.rollup.numbers,
         )
 
-    def after_restore(self, deadline: Deadline, tell: Callable[[RebuildStep], None]) -> AfterRestore:
+    def after_restore(self, deadline: Deadline, tell: Callable[[HourStep], None]) -> AfterRestore:
         """What makes a restored ledger fit to work on, with a new usage table (P41).
 
         Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.audit import rebuild
-from metering.audit.rebuild import RebuildStep
+from metering.audit.census_state import HourStep
 from metering.billing.freezing import PeriodNotClosableError
 from metering.cli.commands.analyst import periods
 from metering.hours import hour_of
@@ -60,7 +60,7 @@ def test_a_run_that_is_cut_off_at_any_call_did_no_harm_and_the_next_one_does_the
 def test_progress_names_every_hour_as_it_is_measured_and_put_right() -> None:
     world = world_with_traffic()
     lose_usage(world)
-    steps: list[RebuildStep] = []
+    steps: list[HourStep] = []
     result = world.jobs.rebuilder.usage(tell=steps.append)
     assert result.hours == 2
     assert [(step.doing, step.done, step.hours) for step in steps] == [
@@ -73,7 +73,7 @@ def test_progress_names_every_hour_as_it_is_measured_and_put_right() -> None:
 
 def test_progress_goes_to_people_and_not_into_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     with periods._hours() as tell:
-        tell(RebuildStep(doing="measured", hour_s=hour_of(NOW_S), done=1, hours=2))
+        tell(HourStep(doing="measured", hour_s=hour_of(NOW_S), done=1, hours=2))
     assert capsys.readouterr().out == ""
 
 

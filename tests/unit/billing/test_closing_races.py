@@ -19,7 +19,7 @@ from tests.unit.billing.test_freezing import Shifted
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
 if TYPE_CHECKING:
-    from metering.audit.reconciler import MonthStep
+    from metering.audit.census_state import HourStep
 
 TOTAL = Total(5 + 7 + 2**62 + 11, 4)
 
@@ -118,7 +118,7 @@ def counted_in(world: World) -> CensusState:
     def keep(state: CensusState) -> None:
         kept.append(census_bytes(state))
 
-    def stop(step: MonthStep) -> None:
+    def stop(step: HourStep) -> None:
         if step.doing == "frozen":
             raise KeyboardInterrupt
 

@@ -29,8 +29,8 @@ from metering.units import DAY_S, counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.audit.rebuild import RebuildStep, UsageRebuild
-    from metering.audit.reconciler import MonthStep
+    from metering.audit.census_state import HourStep
+    from metering.audit.rebuild import UsageRebuild
     from metering.audit.repair import Repair
     from metering.wiring.connection import RegionConnection
 
@@ -361,7 +361,7 @@ def _tell_unrepaired(result: UsageRebuild, place: str) -> None:
 
 
 @contextmanager
-def _hours(first: str = "reading the usage table") -> Iterator[Callable[[RebuildStep | MonthStep], None]]:
+def _hours(first: str = "reading the usage table") -> Iterator[Callable[[HourStep], None]]:
     """Progress in hours, on stderr."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
@@ -369,7 +369,7 @@ def _hours(first: str = "reading the usage table") -> Iterator[Callable[[Rebuild
     with progress(*columns) as bar:
         task = bar.add_task(first, total=None)
 
-        def tell(step: RebuildStep | MonthStep) -> None:
+        def tell(step: HourStep) -> None:
             text = f"{step.doing} {hour_label(step.hour_s)}"
             bar.update(task, description=text, completed=step.done, total=step.hours)
 
