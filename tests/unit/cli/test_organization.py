@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.cli.test_prices import Stage, ask, run, stage
+from tests.support.command_line import ask, run
+from tests.unit.cli.test_prices import Stage, stage
 
 if TYPE_CHECKING:
     from pathlib import Path
