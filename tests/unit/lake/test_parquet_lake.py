@@ -38,8 +38,7 @@ from tests.support.memory.objects import MemoryObjectStore
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-FileRow = tuple[str, str, int, int, str]  # account, resource, bytes, start, batch
-Row = tuple[int, str, str, int, int, str]  # booked hour, and the same
+Row = tuple[int, str, str, int, int, str]  # booked hour, account, resource, bytes, start, batch
 
 
 def content_of(merged: MergedFile) -> bytes:
