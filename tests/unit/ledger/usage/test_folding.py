@@ -83,13 +83,13 @@ def test_sums_by_hour_day_and_month_are_those_of_the_totals(
 
 @pytest.mark.parametrize(
     "attributes",
-    [{"b64": 1}, {"b0": "1"}, {"b0": True}, {"note": "by hand"}, {"x": 1}],
+    [{"b64": 1}, {"b0": "1"}, {"b0": True}, {"note": "by hand"}, {"x": 1}, {"v": True}],
     ids=str,
 )
 @pytest.mark.parametrize("grain", Grain)
 def test_an_attribute_that_no_item_has_is_an_error(attributes: dict[str, int | str], grain: Grain) -> None:
     with pytest.raises(LedgerCorruptError):
-        folded(grain, {**usage_item_key(KEY, 0)._asdict(), **attributes})
+        folded(grain, {**usage_item_key(KEY, 0)._asdict(), "v": 1, **attributes})
 
 
 @pytest.mark.parametrize("sk", ["x", "2026-10-30##0", "2026-10-30T20#x#0", "2026-10-30T20##00", "2026-11-30T20##0"])
