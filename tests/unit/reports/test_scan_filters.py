@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metering.reports.sql.query import LakeQuery, QueryError, RegionLake
@@ -105,6 +105,7 @@ def table(lake: LakeQuery) -> Iterator[duckdb.DuckDBPyConnection]:
 @pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(_STATEMENTS, _CONDITIONS)
+@example("SELECT count(*) FROM transfers WHERE {}", f"hour = to_timestamp({_HOURS[1]})")
 def test_no_filter_changes_what_a_statement_answers(
     lake: LakeQuery, table: duckdb.DuckDBPyConnection, statement: str, condition: str
 ) -> None:
