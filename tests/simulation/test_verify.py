@@ -200,6 +200,26 @@ def test_a_batch_of_a_manifest_that_is_decided_between_any_two_calls_is_not_lost
     assert number > 40
 
 
+def test_a_batch_of_a_manifest_that_is_decided_before_the_second_look_is_not_lost() -> None:
+    region = Region()
+
+    def later() -> None:
+        """Decide it while `verify` waits, after all calls of its first look."""
+        region.world.scheduler.at(region.world.now_ms() + 500, lambda: region.meter("b2.0"))
+
+    def story() -> Verification:
+        region.prepared()
+        region.sent = SentBatches.collect(
+            SentBatch(batch_id=f"b{n}", records=2, metered=2, totals=totals_of(region, f"b{n}.0")) for n in range(3)
+        )
+        region.meanwhile.then = {3: later}
+        return region.verify(manifest=True)
+
+    found = region.play(story)
+    must_be_quiet(found)
+    assert found.accepted == 3
+
+
 def _second_look(names: list[str]) -> int:
     """Number of the call that looks for the second time, a while after the markers of all were read."""
     first = names.index("items.get_many")
