@@ -24,6 +24,7 @@ from tests.networks.world import (
     tally_of,
     unclassified_bytes,
 )
+from tests.support.memory.queues import MemoryQueue
 from tests.support.networks.description import description
 from tests.support.networks.files import LogFile, replica
 from tests.support.networks.flow_logs import MIXED
@@ -119,6 +120,25 @@ def test_other_address_ranges_and_another_inventory_change_nothing_of_what_was_m
     assert set(world.take_all([*places, *world.put(replica(file) for file in files)])) <= {"repeated", "empty"}
     world.work()
     assert world.report() == before
+
+
+def test_a_file_that_was_planned_and_never_sent_is_judged_by_the_contexts_of_its_plan() -> None:
+    network, files = made()
+    some = files[::4]
+    world = NetworkWorld()
+    world.know_all(network)
+    places = world.put(some)
+    assert set(world.take_all(places)) <= {"metered", "empty"}
+    # Nothing was booked: the messages are lost, and the parts with them.
+    world.queue = MemoryQueue(world.clock)
+    world.objects.delete([info.key for info in world.objects.list(LOG_PARTS_PREFIX)])
+    described = description(network.inventory, network.flow_logs, NOW_S)
+    _move_a_prefix(described)
+    _drop_a_subnet(described)
+    world.know(described, FIRST_S - FIRST_S % HOUR_S)
+    assert set(world.take_all(places)) <= {"repeated", "empty"}
+    world.work()
+    assert world.report() == metered(network, some).report()
 
 
 def test_with_a_context_each_hour_a_new_log_gets_the_authority_at_a_full_hour_and_nothing_counts_twice() -> None:
