@@ -153,8 +153,7 @@ class ApiSettings(Settings):
 #      "queues": {...}, "schema": "metering.settings/1", "stage": "local"}
 #
 # The policy is strict both ways, because this version can work neither without a field nor by one that it does not
-# know.
-# Other sections may be added. `given` is what the next deployment begins from; functions know nothing of it.
+# know. Other sections may be added. `given` is what the next deployment begins from; functions know nothing of it.
 
 
 # Largest value of a standard parameter (Systems Manager user guide). An advanced one costs 0.05 USD a month and region.

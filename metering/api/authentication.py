@@ -145,11 +145,9 @@ class Limiter:
 
 # Checks of tokens: one strong read of the ledger, remembered for a minute.
 #
-# Remembered is what the ledger says of an id, never a secret. So a wrong secret of a known id costs no read, an
-# expiry
+# Remembered is what the ledger says of an id, never a secret. So a wrong secret of a known id costs no read, an expiry
 # holds at once, and a revocation within a minute. Ids that the ledger does not know are remembered apart from those
-# that
-# it knows: whoever guesses pushes no token out.
+# that it knows: whoever guesses pushes no token out.
 
 
 REMEMBERED_MS = 60_000

@@ -132,10 +132,8 @@ def _route(scope: Mapping[str, object]) -> str:
 # What requests read beside each other: charged to their token before it is read, counted while it is, and few at
 # once.
 #
-# A read is an hour of the lake or a partition of the usage table. A request that reads many of them is large: it
-# takes
-# seconds, and a few of them take all that a process or a function has. So there is a bound on the large requests of
-# one
+# A read is an hour of the lake or a partition of the usage table. A request that reads many of them is large: it takes
+# seconds, and a few of them take all that a process or a function has. So there is a bound on the large requests of one
 # token that are in work at once, and one on those of all.
 
 

@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 
 # Commits that came while the markers were scanned: who compares totals of an hour leaves them out on both sides.
 #
-# They wait for the roll-up, or a run of it took them since. Each says what it has in an hour, so an hour need not
-# stand
+# They wait for the roll-up, or a run of it took them since. Each says what it has in an hour, so an hour need not stand
 # still to be compared.
 
 

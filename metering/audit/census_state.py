@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 # Totals of millions of keys in bounded memory: a fingerprint for each hour and part, by hash of the key.
 #
 # Two sets of totals are compared cell by cell. Where two cells differ, only the keys of that hour and part are looked
-# at
-# one by one. So memory follows from hours and parts, not from accounts or batches.
+# at one by one. So memory follows from hours and parts, not from accounts or batches.
 
 
 # Bytes of a cell with its place in two dictionaries, measured with Python 3.13.

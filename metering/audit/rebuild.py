@@ -43,10 +43,8 @@ if TYPE_CHECKING:
 
 # Put back lost markers, in bounded memory however many are lost (docs/protocol.md, P40).
 #
-# The rows are read hour by hour, and the markers of their batches are looked up. If none is missing, that is all.
-# Else
-# the rows are read once more: a marker names all hours of its batch, and those that were read before a batch was
-# found
+# The rows are read hour by hour, and the markers of their batches are looked up. If none is missing, that is all. Else
+# the rows are read once more: a marker names all hours of its batch, and those that were read before a batch was found
 # missing may have rows of it, too. What is found goes to files, so that the batches can be put some at a time.
 
 

@@ -177,12 +177,9 @@ def limited(found: Iterable[T], limit: Callable[[], None]) -> Iterator[T]:
 
 # Equality of two sets of totals of any size, in the space of two numbers.
 #
-# A fingerprint is a sum over all totals: the bytes and the records of each, times numbers that are hashed from its
-# key,
-# modulo a prime of 127 bits. It does not depend on order, and a total that comes in parts gives the same sum. Sets
-# that
-# are equal have equal fingerprints. Sets that differ have equal ones with a chance of 2^-126: the numbers of a key
-# have
+# A fingerprint is a sum over all totals: the bytes and the records of each, times numbers that are hashed from its key,
+# modulo a prime of 127 bits. It does not depend on order, and a total that comes in parts gives the same sum. Sets that
+# are equal have equal fingerprints. Sets that differ have equal ones with a chance of 2^-126: the numbers of a key have
 # nothing to do with what went wrong.
 
 

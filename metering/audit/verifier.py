@@ -59,9 +59,8 @@ if TYPE_CHECKING:
 
 # Equality (I2): markers, usage table and visible rows agree, hour by hour and key by key, with tolerance 0.
 #
-# A deep census counts all of them in bounded memory, and what differs is looked at key by key, as the reconciler
-# does. A
-# difference counts only if two looks show it. An hour that stays unstable is named and not judged. The rows of a
+# A deep census counts all of them in bounded memory, and what differs is looked at key by key, as the reconciler does.
+# A difference counts only if two looks show it. An hour that stays unstable is named and not judged. The rows of a
 # manifest's batches are subtracted from what was sent, hour by hour.
 
 

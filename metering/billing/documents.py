@@ -93,8 +93,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 # Immutable documents with numbers below a prefix of the data bucket: price books, overrides, who pays for whom.
 #
-# A document is put once and never replaced. Whoever changes something puts the next number. If two do so at once,
-# both
+# A document is put once and never replaced. Whoever changes something puts the next number. If two do so at once, both
 # are kept: the second one makes its document again, on top of the first one's.
 
 

@@ -159,8 +159,7 @@ def say_of(region: str, message: str) -> None:
 
 # `--region all`: every region that holds data of the stage, ready or taken out of service.
 #
-# A command that reads asks `everywhere` for its answer, and says how one region answers. Regions are read one after
-# the
+# A command that reads asks `everywhere` for its answer, and says how one region answers. Regions are read one after the
 # other. If one of them gives no answer, the command fails and names it: an answer without it would be too small.
 
 

@@ -137,9 +137,8 @@ def decision_rounds(copies: Iterable[Copy]) -> Iterator[list[Content]]:
 #
 # One earlier verdict makes the ledger refuse the whole commit, which is then written anew with its object. At 1 % of
 # resent batches this hits most commits of a hundred batches. Reading a marker costs a fraction of writing it, but the
-# read is wasted where nothing is resent. So markers are read first only for messages that were received before, and
-# for a
-# while after a commit was refused.
+# read is wasted where nothing is resent. So markers are read first only for messages that were received before, and for
+# a while after a commit was refused.
 
 
 # Number of looks in vain after which it stops looking.
@@ -186,10 +185,8 @@ def _readable(item: Item) -> Marker | None:
 # Originals: the batches that retries under another id name.
 #
 # An operator sends a genuine conflict again under an id of its own. Its message names its first id (`retry_of`), and
-# the
-# worker decides by that id's marker. Any producer can write such a message, and a copy under the first id can come
-# before
-# it, with it or weeks after it (docs/protocol.md, retries).
+# the worker decides by that id's marker. Any producer can write such a message, and a copy under the first id can come
+# before it, with it or weeks after it (docs/protocol.md, retries).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,10 +106,8 @@ def book(candidate: Candidate, *, closed: Collection[str], now_s: int) -> Booked
 # Packing: groups batches into commits (P14).
 #
 # A transaction has 100 actions and 4 MB of items at most: the commit and its waiting entry, a check for each ended
-# month,
-# a marker for each batch, and an alias and the marker of its original for each retry under another id. Hours and
-# usage
-# keys cost no action, so every batch fits.
+# month, a marker for each batch, and an alias and the marker of its original for each retry under another id. Hours and
+# usage keys cost no action, so every batch fits.
 
 
 # The commit and its waiting entry.

@@ -217,8 +217,7 @@ def _moment(value: JsonValue) -> int | Text:
 # Content identity: a versioned hash over all records of a batch, in order, as decoded values.
 #
 # The hash covers decoded values only, so inline, NDJSON and Parquet forms of the same records have one hash. It does
-# not
-# depend on clock, settings or rules, so a copy that comes weeks later has the same hash. Version 1, all integers
+# not depend on clock, settings or rules, so a copy that comes weeks later has the same hash. Version 1, all integers
 # little-endian:
 #
 #     hash    = SHA-256( "metering.content/1\n" . u64 number of records . SHA-256 of each stream below, in order )

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 # Reasons of refusals, all in one place.
 #
 # Reasons are public: markers, quarantine, metrics and reports carry them, so add reasons and never rename one. Each
-# comes
-# with a detail for people, which is short ASCII text and may change.
+# comes with a detail for people, which is short ASCII text and may change.
 
 
 Problem = tuple[str, str]

@@ -178,13 +178,11 @@ class Cleaner:
 
 # Orphans: objects of commits that were never made (P32).
 #
-# Age alone proves nothing: a transaction of unknown outcome may still land. So the commit of an orphan is first
-# fenced as
-# `aborted`. Its objects are deleted only when the fence is known to stand. `cleaner` deletes those of all other
+# Age alone proves nothing: a transaction of unknown outcome may still land. So the commit of an orphan is first fenced
+# as `aborted`. Its objects are deleted only when the fence is known to stand. `cleaner` deletes those of all other
 # commits.
 #
-# Each object is judged once when it is old enough, and all that are left are judged again once a day: a PUT whose
-# reply
+# Each object is judged once when it is old enough, and all that are left are judged again once a day: a PUT whose reply
 # was lost may land behind the cursor.
 
 

@@ -419,11 +419,9 @@ class CountedTotals:
 
 # Digest of usage rows: SHA-256 of a text that any program can write, whatever file the rows are kept in.
 #
-# A row is one line: hour, account, usage type, service, from, to, `corrects`, bytes, records, with a tab between.
-# Times
+# A row is one line: hour, account, usage type, service, from, to, `corrects`, bytes, records, with a tab between. Times
 # are epoch seconds, and `corrects` is empty in a row that corrects nothing. No name has a control character
-# (record_rules), so two different rows never give the same line. The lines of an hour are in the order of
-# `row_place`.
+# (record_rules), so two different rows never give the same line. The lines of an hour are in the order of `row_place`.
 
 
 SEPARATOR = "\t"

@@ -108,11 +108,9 @@ def shard_of(commit_id: str, shards: int) -> int:
 
 # Waiting commits: accepted, and not rolled up yet (`U#<shard>`, `<commit_id>`).
 #
-# The transaction of a commit puts its entry. A run of the shard's roll-up books its usage, places its pointers and
-# its
+# The transaction of a commit puts its entry. A run of the shard's roll-up books its usage, places its pointers and its
 # pending entry, and then deletes it (P23). Until then, the entry alone lists the commit's hours: readers of rows ask
-# this
-# list before they ask the pointers (P25).
+# this list before they ask the pointers (P25).
 
 
 # Greater than every commit id.

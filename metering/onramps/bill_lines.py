@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 # The exports of AWS in which a bill can come, by the names of their columns.
 #
-# Sources: the column lists of CUR 2.0 and of the older CUR in AWS's "Data Exports" and "Cost and Usage Reports"
-# guides,
+# Sources: the column lists of CUR 2.0 and of the older CUR in AWS's "Data Exports" and "Cost and Usage Reports" guides,
 # and FOCUS 1.0 to 1.2 with the `x_` columns that AWS adds.
 
 

@@ -182,17 +182,13 @@ def _moment_s(date: str, time: str) -> int | None:
 
 # Rules of CloudFront standard logs: the billing area of the edge makes the usage type.
 #
-# A distribution may write both versions of the log, each with the same requests: where a context says which of them
-# is
+# A distribution may write both versions of the log, each with the same requests: where a context says which of them is
 # metered, the other one is shadowed.
 #
 # The metered side is the edge, and the other one is the internet. What viewers sent has the usage type that AWS's
-# naming
-# gives it; no bill has a line for it, because it is free. But what they sent with PUT, POST and the like goes on to
-# the
-# origin, and AWS bills it as that. A byte is metered once, so it is the one or the other. Where the origin is, no
-# field
-# says.
+# naming gives it; no bill has a line for it, because it is free. But what they sent with PUT, POST and the like goes on
+# to the origin, and AWS bills it as that. A byte is metered once, so it is the one or the other. Where the origin is,
+# no field says.
 
 
 AREA, NO_AREA, NO_ORIGIN = "edge_area", "no_edge_area", "no_edge_origin"
@@ -251,8 +247,7 @@ class CloudFrontClassifier:
 # Lines of CloudFront standard logs: W3C with `#Fields`, plain with a line of names, JSON, and raw with names given.
 #
 # Version 2 lets its owner choose the fields and what stands between them. A file says the first in its header; the
-# second
-# follows from its first line.
+# second follows from its first line.
 
 
 LEGACY, V2 = "legacy", "v2"

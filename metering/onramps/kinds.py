@@ -101,10 +101,8 @@ def why_refused(key: str) -> str | None:
 # Names of S3 server access logs.
 #
 # AWS names a file `YYYY-mm-DD-HH-MM-SS-<16 characters>` below the prefix that the bucket's owner chose. With
-# partitioned
-# names, `<account>/<region>/<bucket>/YYYY/mm/DD/` stands between the two. The time is the delivery, or with
-# partitions
-# by event time the day of the events (Amazon S3 User Guide, "Amazon S3 server access log format").
+# partitioned names, `<account>/<region>/<bucket>/YYYY/mm/DD/` stands between the two. The time is the delivery, or with
+# partitions by event time the day of the events (Amazon S3 User Guide, "Amazon S3 server access log format").
 
 
 S3_ACCESS = "s3-access"

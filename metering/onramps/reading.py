@@ -85,8 +85,7 @@ NO_OTHERS = Others()
 # What a reader of log files hands over: lines of a block, added up, with the balance of the block.
 #
 # A reader adds up lines that say the same of a transfer before anyone judges them, so that the rules judge each
-# distinct
-# subject of a block once. Nothing here knows a format.
+# distinct subject of a block once. Nothing here knows a format.
 
 
 SubjectT = TypeVar("SubjectT")

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 # Lines of S3 server access logs.
 #
 # Fields are separated by single blanks; the time stands in brackets, and three fields in quotes. AWS has appended
-# fields
-# over the years, from 18 to 26 and more, and says that readers have to expect others at the end. Any field may be
-# `-`.
-# Texts of clients stand inside the quotes as they came, so a quote inside is not the end of the field.
+# fields over the years, from 18 to 26 and more, and says that readers have to expect others at the end. Any field may
+# be `-`. Texts of clients stand inside the quotes as they came, so a quote inside is not the end of the field.
 
 
 # From the bucket's owner to the turn-around time, 15 fields. The request ends where a status follows.
@@ -164,10 +162,8 @@ def _region_of_host(host: str) -> str:
 # Lines that repeat within one file.
 #
 # AWS says that a record may come twice. Only a whole line that repeats within one file is taken for that: a line has
-# the
-# id of its request, so two requests give different lines. The id alone is no key, because the lines of one request
-# that
-# deletes many objects share it.
+# the id of its request, so two requests give different lines. The id alone is no key, because the lines of one request
+# that deletes many objects share it.
 
 
 REMEMBERED_LINES = 2**18

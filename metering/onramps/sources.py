@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 # Whom the lines of a log file may bill: the account that the file's name states, and who else is trusted beside it.
 #
-# Whoever can put an object below the prefix of a log source can name any account in its lines. Its name is held
-# against
+# Whoever can put an object below the prefix of a log source can name any account in its lines. Its name is held against
 # its folder, which bucket policies are about, and its lines against its name.
 
 

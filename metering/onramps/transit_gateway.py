@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 # Rows of transit gateway flow logs.
 #
 # Each flow passes two attachments, and has a record at each: `ingress` where it enters the gateway, `egress` where it
-# leaves. The rules say what is charged of either. Packets that were lost are counted in packets, not in bytes, so
-# their
+# leaves. The rules say what is charged of either. Packets that were lost are counted in packets, not in bytes, so their
 # fields are not read.
 
 
@@ -291,16 +290,12 @@ class _ParquetRows:
 # Who pays for what a transit gateway carries: its metering policy says it, and without one the sender pays.
 #
 # A policy has rules in order; the first that fits a flow decides, and where none fits the owner of the source
-# attachment
-# pays. A change takes effect two billing hours later, and policy and rules say when. What a line and the context do
-# not
-# say may fit or not: then the payer is known only if every account that may be meant is the same one. (VPC
-# documentation,
-# "Flexible cost allocation"; the shapes are those of EC2's API.)
+# attachment pays. A change takes effect two billing hours later, and policy and rules say when. What a line and the
+# context do not say may fit or not: then the payer is known only if every account that may be meant is the same one.
+# (VPC documentation, "Flexible cost allocation"; the shapes are those of EC2's API.)
 #
 # Of a flow by way of a middlebox (an appliance that a policy names), the line has the middlebox as source or
-# destination,
-# and AWS means the attachments beyond it: those are not known.
+# destination, and AWS means the attachments beyond it: those are not known.
 
 
 SOURCE, DESTINATION, GATEWAY_OWNER = "source-attachment-owner", "destination-attachment-owner", "transit-gateway-owner"
@@ -488,10 +483,8 @@ def _all(verdicts: tuple[bool | None, ...]) -> bool | None:
 #
 # Processing is a second record of bytes that the flow logs of interfaces have, too, as it is on the bill: those tell
 # transfer, this tells processing. Transfer to another region over peered gateways is told by no interface, whose hop
-# ends
-# at the gateway and is free: so what leaves by a peering attachment to another region is metered here, once, on the
-# side
-# that sends.
+# ends at the gateway and is free: so what leaves by a peering attachment to another region is metered here, once, on
+# the side that sends.
 #
 # | what | where it is said |
 # |---|---|

@@ -235,8 +235,7 @@ class ProducerBook:
 # Tokens of the HTTP API: made, listed and revoked. `mtr_<id>_<secret>` is said once, to whoever makes it.
 #
 # The secret has 256 bits of chance, so a plain SHA-256 of it is enough: nobody can try all of them. Id and secret are
-# hex
-# digits, so a double click selects a token, and a scanner for secrets finds it by its form.
+# hex digits, so a double click selects a token, and a scanner for secrets finds it by its form.
 
 
 MAX_LIFE_S = 366 * DAY_S

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 # List prices of us-east-1, for every cost that the service or its load tests print.
 #
-# Source: secondary pages, first tier, read in autumn 2026; a bill may differ. Each printed cost names the prices it
-# was
+# Source: secondary pages, first tier, read in autumn 2026; a bill may differ. Each printed cost names the prices it was
 # computed with.
 
 

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 # Kinds of traffic that a replay makes, each with the usage type under which AWS bills it.
 #
-# The usage types are copied from the billing documentation and not computed by `metering/usage/usage_types.py`,
-# because a
-# replay must not share code with the service that it checks.
+# The usage types are copied from the billing documentation and not computed by `metering/usage/usage_types.py`, because
+# a replay must not share code with the service that it checks.
 
 
 class Flow(NamedTuple):
@@ -213,8 +212,7 @@ def _times(hour_s: int) -> list[str]:
 # Totals that the service must report for given records, computed by plain sums and a table of its own.
 #
 # This module uses neither the classification (`metering/usage/usage_types.py`) nor the aggregation of the service, so
-# its
-# agreement with them is evidence. To add a usage type here, read the contract and not that module.
+# its agreement with them is evidence. To add a usage type here, read the contract and not that module.
 
 
 # Billing prefixes as the data-transfer pages of AWS list them, long name first.

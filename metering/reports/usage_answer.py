@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 # Names that a report was asked for and did not find, with the nearest ones that its range has.
 #
 # The report itself says exactly which names it lacks. What stands near them is searched in the lake, newest hours
-# first,
-# and only so far: a wrong digit must not cost the reading of a month.
+# first, and only so far: a wrong digit must not cost the reading of a month.
 
 
 _COLUMN_OF = {

@@ -212,8 +212,7 @@ def _first_line(error: Exception) -> str:
 # `Account` over the account API, in partitions that have it.
 #
 # GovCloud, the isolated partitions and the European sovereign cloud do not. There the SDK makes up a host name that
-# does
-# not answer, so the adapter looks into the SDK's endpoint data first.
+# does not answer, so the adapter looks into the SDK's endpoint data first.
 
 
 # ListRegions gives at most 50 regions a page (account API reference).

@@ -285,8 +285,7 @@ def _is_loopback(endpoint_url: str | None) -> bool:
 
 # SDK clients that only read: what serves answers with a person's own credentials must not be able to write.
 #
-# The credentials may allow anything. A call that is not known to read is refused before it is signed, whichever
-# adapter
+# The credentials may allow anything. A call that is not known to read is refused before it is signed, whichever adapter
 # makes it, so that a fault in a route cannot become a write.
 
 

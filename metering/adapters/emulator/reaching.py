@@ -88,10 +88,8 @@ def endpoint_for(stage: str, endpoint: str | None, environ: Mapping[str, str]) -
 
 # Where the HTTP API of a region on an emulator answers: what its stack puts out is a name that nobody resolves.
 #
-# Both emulators tell APIs apart by their host. MiniStack also takes a path of its own, which every program and
-# browser
-# can call. LocalStack takes the host alone: a browser finds every name below `localhost` on this machine, and a
-# program
+# Both emulators tell APIs apart by their host. MiniStack also takes a path of its own, which every program and browser
+# can call. LocalStack takes the host alone: a browser finds every name below `localhost` on this machine, and a program
 # that does not sends the name in `Host`.
 
 

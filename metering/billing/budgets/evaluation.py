@@ -176,11 +176,10 @@ def _sum(forecasts: list[Forecast]) -> Forecast:
 # Days on which an account used far more of something than on the same day of earlier weeks.
 #
 # Bytes are compared and never cost: allowances and tiers make cost jump on the first of each month, and at each
-# boundary.
-# A day is unusual if its bytes are more than four deviations above the median of up to eight weeks, more than a
-# quarter
-# above it, and cost more than a floor at the first price of the price list. The deviation is the median absolute
-# deviation, times 1.4826: for normal figures that is the standard deviation. It is no number that one outlier moves.
+# boundary. A day is unusual if its bytes are more than four deviations above the median of up to eight weeks, more than
+# a quarter above it, and cost more than a floor at the first price of the price list. The deviation is the median
+# absolute deviation, times 1.4826: for normal figures that is the standard deviation. It is no number that one outlier
+# moves.
 
 
 WEEKS = 8

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 # Alerts of budgets: one document for a threshold and a period, sent until the topic has answered.
 #
-# The document is put only if it is absent, and marked as sent only after the topic has answered. A process that dies
-# in
+# The document is put only if it is absent, and marked as sent only after the topic has answered. A process that dies in
 # between sends it again, with the same id: at least once, and without a death exactly once.
 
 

@@ -158,10 +158,8 @@ def _line(value: object) -> bytes:
 
 # What one turn of the keeper adds to the accounts of months: the same files as to the sums of days.
 #
-# A month's accounts cover whole days, which the index names beside their key. A day that they do not cover yet,
-# because
-# an earlier release summed it or the object was lost, is filled in from the lake files that the sums of that day
-# name.
+# A month's accounts cover whole days, which the index names beside their key. A day that they do not cover yet, because
+# an earlier release summed it or the object was lost, is filled in from the lake files that the sums of that day name.
 
 
 if TYPE_CHECKING:

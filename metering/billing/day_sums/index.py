@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 # What a region has accepted, and its day sums do not have.
 #
 # It waits for the roll-up or for a file of the lake, or is in a file that is newer than the last run of the biller.
-# What
-# waits and what is pending says how much it holds by hour, of whatever account.
+# What waits and what is pending says how much it holds by hour, of whatever account.
 
 
 # Entries that a question lists: about a second. The biller lists all, as the compactor does at each of its runs.

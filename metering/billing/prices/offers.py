@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 # What an offer sells: products with tiers, and allowances, as a price book has them.
 #
 # Products whose usage type begins with `Global-` are no prices: they are what is free each month, over the products
-# that
-# `appliesTo` names. Their price of 0 is the price of nothing else.
+# that `appliesTo` names. Their price of 0 is the price of nothing else.
 
 
 GLOBAL = "Global-"

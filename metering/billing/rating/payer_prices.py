@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 # Which product usage is: found by service and usage type, exactly.
 #
 # A part of a usage type says nothing: `DataTransfer-Out-Bytes` of us-east-1 ends that of every other region.
-# Descriptions
-# of AWS's price list are never read: they are for people, and some name another region than the product is of.
+# Descriptions of AWS's price list are never read: they are for people, and some name another region than the product is
+# of.
 
 
 # A region that had no billing prefix when it was metered stands in its usage types by its name.

@@ -22,15 +22,11 @@ if TYPE_CHECKING:
 
 # Which product gets how much of an allowance.
 #
-# An allowance is the payer's, once a month. It goes to the dearest product first, as AWS's bills show: by the price
-# of
+# An allowance is the payer's, once a month. It goes to the dearest product first, as AWS's bills show: by the price of
 # the first tier that the payer pays in the first hour of the month (or the first one that has a price), and of equal
-# ones
-# to the lower SKU. Prices that single accounts pay do not count here. The other order gives it to the earliest bytes
-# of
-# all its products. Inside a product, the earliest bytes are the free ones, either way. Several allowances of a
-# product
-# are used in the order of the book: the later one begins where the earlier one ends.
+# ones to the lower SKU. Prices that single accounts pay do not count here. The other order gives it to the earliest
+# bytes of all its products. Inside a product, the earliest bytes are the free ones, either way. Several allowances of a
+# product are used in the order of the book: the later one begins where the earlier one ends.
 
 
 Given = dict[str, int]

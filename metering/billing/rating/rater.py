@@ -243,10 +243,8 @@ def rated_by_days(
 
 # A payer's month by its sums alone, without a walk: how many bytes of each product have which price.
 #
-# Which bytes are free and in which tier depends on their order; how many are does not (R2). So where nobody asks
-# which
-# bytes they are, sums of the month are enough. That ends where a price changes within the month, and where an
-# allowance
+# Which bytes are free and in which tier depends on their order; how many are does not (R2). So where nobody asks which
+# bytes they are, sums of the month are enough. That ends where a price changes within the month, and where an allowance
 # goes to the earliest bytes of several products and does not hold for all of them.
 
 

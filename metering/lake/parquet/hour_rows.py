@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 # Arrow schemas of staging objects and lake files.
 #
 # A lake file has the eleven columns of docs/contract.md. A staging object also has the booked hour, because a late
-# record
-# of a closed month is booked in another hour than its own (docs/protocol.md, period close).
+# record of a closed month is booked in another hour than its own (docs/protocol.md, period close).
 
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
@@ -237,8 +236,7 @@ def taken(times: TimeSlice, hour_s: int) -> pc.Expression:
 # Order of rows in the lake: by account, then within a row group by resource and start.
 #
 # Readers look for accounts, so the rows of an account are adjacent in the whole file. Within a row group the order is
-# the
-# one that compresses best. Sort keys are integers made of ranks in sorted dictionaries: many times as fast as
+# the one that compresses best. Sort keys are integers made of ranks in sorted dictionaries: many times as fast as
 # strings.
 
 

@@ -187,8 +187,7 @@ def read_each(read: Callable[[F], R], files: Sequence[F], *, threads: int) -> It
 
 # Totals of lake files as objects beside them: what the compactor counts while it merges, and who reads it.
 #
-# The content follows from the rows alone, so whoever writes it writes the same. Nobody needs it: where it is missing
-# or
+# The content follows from the rows alone, so whoever writes it writes the same. Nobody needs it: where it is missing or
 # does not add up, the rows are counted.
 
 

@@ -29,14 +29,12 @@ if TYPE_CHECKING:
 
 # Index of a usage file by account: a reader learns of the row groups with its accounts' rows, and of no others.
 #
-# The footer of a month of 10,000 accounts has megabytes on thousands of row groups, of which a report needs one or
-# two.
+# The footer of a month of 10,000 accounts has megabytes on thousands of row groups, of which a report needs one or two.
 # The index has what the footer says of each row group, compressed, with its range of accounts, and is the very end.
 # From it follows a footer of the wanted row groups alone.
 #
 # It is an extension as Parquet's format has them (apache/parquet-format, BinaryProtocolExtensions.md): a field at the
-# end
-# of the footer that other readers skip. Files without one are read by their footer.
+# end of the footer that other readers skip. Files without one are read by their footer.
 
 
 _MAGIC = b"PAR1"

@@ -128,10 +128,9 @@ class _Cursor:
 # Scratch folders that are removed soon after their process, even a killed one.
 #
 # A killed function leaves its folder on the disk of a warm environment. The owner of a folder holds a lock in it, and
-# the
-# kernel releases the locks of a dead process. So the next process can tell a leftover from a folder in use. One more
-# lock
-# guards the creation of folders and the search for leftovers: no folder is seen before its owner has locked it.
+# the kernel releases the locks of a dead process. So the next process can tell a leftover from a folder in use. One
+# more lock guards the creation of folders and the search for leftovers: no folder is seen before its owner has locked
+# it.
 
 
 _PREFIX = "metering-lake-"

@@ -112,11 +112,9 @@ def doctor_item(name: str, *, expires_s: int, filler: str = "") -> dict[str, Val
 
 # Canary batches: known batches of a reserved account, sent twice and expected to count once.
 #
-# Each canary has a slot (a minute) of its own, and each minute of an hour has a usage type of its own. So the total
-# of a
-# booked hour and usage type says whether one batch was counted once, twice or not yet. They are as many kinds as an
-# hour
-# has minutes, for ever: kinds keep their numbers (P45). Reports leave the reserved account out unless they ask for
+# Each canary has a slot (a minute) of its own, and each minute of an hour has a usage type of its own. So the total of
+# a booked hour and usage type says whether one batch was counted once, twice or not yet. They are as many kinds as an
+# hour has minutes, for ever: kinds keep their numbers (P45). Reports leave the reserved account out unless they ask for
 # it.
 
 

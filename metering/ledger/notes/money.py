@@ -196,8 +196,7 @@ class BillerFigures:
 
 # Issued invoices: `I#<billing month>`, `<payer>#<month>#<number>`. The item says that a document counts, and which.
 #
-# The document is put first, and lies at its key for good; then its item. Without its item a document is not issued
-# yet:
+# The document is put first, and lies at its key for good; then its item. Without its item a document is not issued yet:
 # whoever issues again finds it, and writes the item. An item never changes.
 
 

@@ -158,8 +158,7 @@ def _hold(row: Fields, names: Mapping[str, tuple[str, str]]) -> Hold:
 # Memory of the queues: the time before which every message has left both queues.
 #
 # The queue service tells the age of the oldest message that was received less than three times. It tells no age of
-# messages that were received more often, or that are dead letters. So the watch remembers what it knew before a
-# message
+# messages that were received more often, or that are dead letters. So the watch remembers what it knew before a message
 # went out of sight. That holds until the message can have come back into sight.
 #
 # | item                | pk            | sk                              | written by   |

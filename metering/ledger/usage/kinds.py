@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 #
 # Who claims the first number of a usage generation makes its own setting the cap of that generation. No number at or
 # above it is ever claimed. So a dictionary that is full stays full, and a kind that is not in it is booked under its
-# name
-# from then on: a cap that rose would put one kind of one hour into two items, and neither would settle against the
+# name from then on: a cap that rose would put one kind of one hour into two items, and neither would settle against the
 # rows.
 
 

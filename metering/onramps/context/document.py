@@ -204,8 +204,7 @@ def _context(document: _Document, sha256: str) -> Context:
 # Of the logs that deliver to S3 and see a resource in an hour, the broadest has the authority, then the one with most
 # fields that tell something, then the oldest. It is decided for full hours: a log takes part from the first full hour
 # after it was created, unless none was there at the hour's beginning. In hours before it was created it has seen
-# nothing:
-# there files of a log that was deleted since, and that no context lists, count.
+# nothing: there files of a log that was deleted since, and that no context lists, count.
 
 
 # The broadest first. A regional NAT gateway has a log of its own, and no VPC's log sees it; nor does it see what a

@@ -340,9 +340,8 @@ def is_public(address: Address) -> bool:
 
 # Address ranges of AWS (ip-ranges.json), flattened: region and services of an address.
 #
-# The narrowest prefix decides on the region: some 150 prefixes lie inside one of another region. A prefix that is
-# only of
-# `AMAZON`, which lists nearly all of them, says nothing of the service: then the next wider one of the same region
+# The narrowest prefix decides on the region: some 150 prefixes lie inside one of another region. A prefix that is only
+# of `AMAZON`, which lists nearly all of them, says nothing of the service: then the next wider one of the same region
 # does.
 
 

@@ -194,8 +194,7 @@ def _read(key: str, body: bytes, effective_s: int, sha256: str) -> Context:
 # Keeping of contexts: each hour has one, which was captured late in the hour before it.
 #
 # A context holds from the next full hour on. So the later in an hour it is captured, the less has changed when it
-# begins
-# to hold. A capture that failed is made up for at the next tick.
+# begins to hold. A capture that failed is made up for at the next tick.
 
 
 # Two ticks of five minutes, so that one of them may fail.

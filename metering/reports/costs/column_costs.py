@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 # Costs of whole months by sums alone: no walk, no hours, and all payers in one reading.
 #
 # A payer's bytes of a product at each price follow from its sum of the month. Where all of them count in one row, or
-# have
-# one price, it does not matter which of them are free or in which tier. What is left is walked.
+# have one price, it does not matter which of them are free or in which tier. What is left is walked.
 
 
 RAW = {"account_id": "account_id", "from": "from_location", "to": "to_location"}

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 # Quantities and costs of many lines at once, in whole numbers, equal to `billing.money` line by line.
 #
 # Arrow has no division of decimals with a rest, so the line rule is done in 64 bits where all numbers of a batch fit,
-# and
-# by `billing.money` where they do not.
+# and by `billing.money` where they do not.
 
 
 MONEY = pa.decimal128(38, DECIMALS)

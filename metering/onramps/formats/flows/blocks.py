@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 # Rows that are metered, added up by subject and hour over several blocks.
 #
-# Arrow groups the rows of a block, then the groups of several blocks, and Python makes one tuple for each group that
-# is
+# Arrow groups the rows of a block, then the groups of several blocks, and Python makes one tuple for each group that is
 # left. A text has one number in all blocks that are added up together.
 
 
