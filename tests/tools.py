@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.bundle import find_uv
+from tests import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".local" / "tools"
 # `requires-python` of the package.
 PYTHONS = ("3.11", "3.12", "3.13")

@@ -19,16 +19,15 @@ import re
 import sys
 import tokenize
 from collections import Counter, defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from tests import ROOT
 from tests.cli.tree import help_texts
 from tests.size import TIGHT, read_tree, room_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-ROOT = Path(__file__).resolve().parents[1]
 TREES = ("metering", "lambdas", "infra", "load_tests", "tests")
 SENTENCES = 40
 # A sentence ends at a mark before a blank and a capital letter, or at the end of its paragraph.

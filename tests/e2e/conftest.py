@@ -30,6 +30,7 @@ from metering.billing.checklist import ACCEPTABLE
 from metering.hours import hour_of, month_of, rfc3339
 from metering.settings import GivenSettings
 from metering.units import DAY_S, GIB
+from tests import ROOT
 from tests.e2e.endpoints import Kind, kind_of, why_left_out
 from tests.e2e.oncall import mapping, until
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 REGION = "us-east-1"
-ROOT = Path(__file__).resolve().parents[2]
 _ROLLED_UP_EVERY_S = 3
 _PORT = 4680
 _LAST_POLL_S = 2.5

@@ -21,11 +21,11 @@ from metering.fleet.ports import order
 from metering.hours import hour_of, rfc3339
 from metering.units import HOUR_S
 from metering.version import DISTRIBUTION
+from tests import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROOT = Path(__file__).resolve().parents[2]
 HOME = "us-east-1"
 # MiniStack kills the running invocations of a function that is replaced. Here their messages are back after 20 s.
 STAGE = "killtest"

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 # Of them the gate has one redeployment, in test_regions.
 pytestmark = [pytest.mark.emulator, pytest.mark.drill]
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGER = '[{"severity":"page","protocol":"email","endpoint":"oncall@example.com"}]'
 # As runbooks have it.
 RUNBOOK = ("region", "add", "us-east-1", "--redeploy", "--no-pager")

@@ -18,8 +18,8 @@ import pytest
 
 from metering.adapters.emulator import ministack as emulator
 from metering.adapters.emulator.reaching import is_emulator
+from tests import ROOT
 from tests.support.aws_cli import AWS_CLI, version_of, why_no_cli
-from tests.unit.house.command_lines import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

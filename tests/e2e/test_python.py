@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.adapters.emulator.reaching import api_address
-from tests.e2e.conftest import ROOT, Service, stack_outputs_of
+from tests import ROOT
+from tests.e2e.conftest import Service, stack_outputs_of
 from tests.e2e.test_main_job import account, message, record
 from tests.unit.client.notebook import is_connecting, read
 

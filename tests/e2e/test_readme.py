@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from tests import ROOT
 from tests.support.network_logs import network_logs
-from tests.unit.house.command_lines import ROOT, whole_lines
+from tests.unit.house.command_lines import whole_lines
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,6 +25,7 @@ from metering.adapters.aws.session import Access, Clients
 from metering.adapters.emulator import ministack as emulator
 from metering.operations.runbooks import commands_by_part
 from metering.version import package_version
+from tests import ROOT
 from tests.e2e.oncall import UNDRILLED
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.emulator, pytest.mark.regions]
 
-ROOT = Path(__file__).resolve().parents[2]
 HOME = "us-east-1"
 ALLOWED = (HOME, "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "sa-east-1")
 # What the gate builds of them, one after the other. The drills build the others side by side.

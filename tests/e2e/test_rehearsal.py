@@ -13,13 +13,13 @@ import pytest
 
 from metering.adapters.aws.session import Access, Clients
 from metering.adapters.emulator.ministack import client_environment
+from tests import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.emulator, pytest.mark.drill]
 
-ROOT = Path(__file__).resolve().parents[2]
 HOME = "us-east-1"
 PAGER = json.dumps([{"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}])
 PROD = ("--stage", "prod")

@@ -20,10 +20,10 @@ from metering.hours import month_bounds_s
 from metering.ledger.format_version import FORMAT_VERSION
 from metering.units import DAY_S, HOUR_S
 from metering.version import package_version
+from tests import ROOT
 from tests.e2e.releases import (
     ACCOUNT,
     HOME,
-    ROOT,
     SIZES,
     Checkout,
     batch,

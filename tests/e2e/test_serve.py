@@ -19,8 +19,9 @@ import pytest
 
 from metering.hours import rfc3339
 from metering.units import DAY_S
+from tests import ROOT
 from tests.api_fuzz.fuzzing import over_http
-from tests.e2e.conftest import ROOT, Service, stack_outputs_of, wait_for
+from tests.e2e.conftest import Service, stack_outputs_of, wait_for
 from tests.e2e.test_api import front_of
 from tests.e2e.test_main_job import account, message, record
 

@@ -8,8 +8,9 @@ import grimp
 import pytest
 
 from infra import bundle
-from infra.bundle import LEFT_OUT, ROOT, BundleTooLargeError, check_size, copy_sources, digest, prune, source_files
+from infra.bundle import LEFT_OUT, BundleTooLargeError, check_size, copy_sources, digest, prune, source_files
 from metering.version import package_version
+from tests import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

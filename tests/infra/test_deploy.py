@@ -1,3 +1,5 @@
+"""Deployments, first creations, an API that goes, and deployments by hand on an emulator."""
+
 from __future__ import annotations
 
 import json
@@ -5,16 +7,32 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from infra import deploy as deploying
 from infra.assembly import assembly_of, resource_types, templates, uses_bootstrap_roles
-from infra.bundle import ROOT, digest
+from infra.bundle import digest
 from infra.cdk_cli import CdkCli, cli_environment, link_node, node_path, resource_event
-from infra.deploy import main
+from infra.deploy import Deployer, main
+from infra.emulators import config_by_hand
 from infra.failures import DeploymentError
+from metering.adapters.aws import cloudformation
+from metering.adapters.aws.cloudformation import CloudFormationStacks
+from metering.errors import OperationFailedError, UnavailableError
+from metering.fleet.ports import StackStatus
+from metering.fleet.settings.bases import REHEARSAL
+from metering.fleet.settings.layers import Asked, planned
 from metering.fleet.stage import StageConfig
 from metering.settings import GivenSettings
+from tests import ROOT
+from tests.support.answering import MINISTACK, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.fleet.settings.layers import Planned
 
 
 def test_a_resource_line_of_the_cli_becomes_an_event() -> None:
@@ -188,3 +206,254 @@ def test_the_app_can_be_run_by_hand_from_its_folder(tmp_path: Path) -> None:
 
     assert settings["versionReporting"] is False
     assert "metering-local-data" in templates(tmp_path)
+
+
+# The first creation of a data stack that keeps its data: until it is whole, nothing protects its tables.
+
+
+class Runs:
+    """Stacks of a region, and the CDK CLI, which makes them. Mutable.
+
+    Attributes:
+        there: Parts that exist.
+        calls: What the CLI was asked for: whether the assembly is that of a first build, and the stack.
+        fails: The creation of the data stack fails.
+    """
+
+    def __init__(self, *there: str) -> None:
+        self.there = {f"metering-prod-{part}" for part in there}
+        self.calls: list[tuple[bool, str]] = []
+        self.fails = False
+
+    def describe(self, _region: str, stack: str) -> StackStatus | None:
+        return StackStatus(name=stack, status="UPDATE_COMPLETE") if stack in self.there else None
+
+    def assembly(self, config: StageConfig, _given: GivenSettings) -> Path:
+        return Path("first" if config.first_build else "whole")
+
+    def run(self, assembly: Path, step: str, *arguments: str) -> None:
+        assert step == "deploy"
+        self.calls.append((assembly == Path("first"), arguments[0]))
+        if self.fails:
+            raise DeploymentError("deploy", "Insufficient capacity", stack=arguments[0], operated=False)
+        made = ("data", "pipeline", "observability") if arguments[0] == "--all" else ("data", arguments[0][14:])
+        self.there |= {f"metering-prod-{part}" for part in made}
+        outputs = next(each for each in arguments if each.startswith("--outputs-file="))
+        Path(outputs.partition("=")[2]).write_text(json.dumps({"metering-prod-pipeline": {"WatchFunctionName": "w"}}))
+
+
+def deployer(
+    monkeypatch: pytest.MonkeyPatch, runs: Runs, *, stage: str = "prod", own: Mapping[str, object] | None = None
+) -> Deployer:
+    class Cli:
+        def __init__(self, *, assembly: Path, **_others: object) -> None:
+            self._assembly = assembly
+
+        def run(self, step: str, *arguments: str) -> None:
+            runs.run(self._assembly, step, *arguments)
+
+    monkeypatch.setattr(deploying, "CloudFormationStacks", lambda _: runs)
+    monkeypatch.setattr(deploying, "CdkCli", Cli)
+    monkeypatch.setattr(deploying, "assembly_of", runs.assembly)
+    monkeypatch.setattr(Deployer, "_watch_once", lambda _self, _name: None)
+    return Deployer(
+        stage=stage,
+        region="eu-west-1",
+        endpoint=None,
+        env={},
+        progress=lambda _: None,
+        given=GivenSettings(like=stage),
+        own=own,
+    )
+
+
+def test_the_data_stack_is_created_alone_and_without_protection_and_then_protected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = Runs()
+    deployer(monkeypatch, runs).deploy()
+
+    assert runs.calls == [(True, "metering-prod-data"), (False, "metering-prod-pipeline"), (False, "--all")]
+
+
+def test_a_failed_creation_ends_the_deployment_before_anything_is_protected(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs()
+    runs.fails = True
+
+    with pytest.raises(DeploymentError, match="capacity"):
+        deployer(monkeypatch, runs).deploy()
+
+    assert runs.calls == [(True, "metering-prod-data")]
+
+
+def test_a_data_stack_that_is_there_never_loses_its_protection(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs("data", "pipeline", "observability")
+    deployer(monkeypatch, runs).deploy()
+
+    assert runs.calls == [(False, "--all")]
+
+
+def test_a_stage_that_keeps_no_data_is_created_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs()
+    runs.there = {"metering-dev-observability"}
+    deployer(monkeypatch, runs, stage="dev").deploy()
+
+    assert runs.calls == [(False, "--all")]
+
+
+def test_a_rehearsal_is_created_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MiniStack replaces a table whose protection changes by an empty one."""
+    runs = Runs("observability")
+    deployer(monkeypatch, runs, own=REHEARSAL).deploy()
+
+    assert runs.calls == [(False, "--all")]
+
+
+# The stack of an API that the settings do not ask for any more: a deployment does not know of it, and deletes it.
+
+API = "metering-dev-api"
+
+
+class Stacks(CloudFormationStacks):
+    """CloudFormation with the stack of an API. Mutable.
+
+    Attributes:
+        states: What it is after each look; it is gone when none is left.
+        deleted: Stacks that were deleted.
+    """
+
+    def __init__(self, *states: str) -> None:
+        self.states = list(states)
+        self.deleted: list[str] = []
+
+    def describe(self, region: str, stack: str) -> StackStatus | None:
+        assert (region, stack) == ("eu-west-1", API)
+        return StackStatus(name=stack, status=self.states.pop(0), why="it is in use") if self.states else None
+
+    def delete(self, region: str, stack: str) -> None:
+        self.deleted.append(f"{region} {stack}")
+
+
+def deployer_of_deploy_api(
+    monkeypatch: pytest.MonkeyPatch, stacks: Stacks, *, api: bool = False
+) -> tuple[Deployer, list[str]]:
+    phases: list[str] = []
+
+    def told(event: Mapping[str, object]) -> None:
+        phases.append(str(event.get("phase")))
+
+    monkeypatch.setattr(deploying, "CloudFormationStacks", lambda _: stacks)
+    monkeypatch.setattr(cloudformation, "_DELETION_POLL_S", 0)
+    given = GivenSettings(like="dev", by_option={"api": api})
+    return Deployer(stage="dev", region="eu-west-1", endpoint=None, env={}, progress=told, given=given), phases
+
+
+def test_it_is_deleted_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    stacks = Stacks("UPDATE_COMPLETE", "DELETE_IN_PROGRESS", "DELETE_IN_PROGRESS")
+    made, phases = deployer_of_deploy_api(monkeypatch, stacks)
+    made._drop_api()
+
+    assert stacks.deleted == [f"eu-west-1 {API}"]
+    assert stacks.states == []
+    assert phases == ["delete the API"]
+
+
+def test_a_region_without_one_has_nothing_to_delete(monkeypatch: pytest.MonkeyPatch) -> None:
+    stacks = Stacks()
+    made, phases = deployer_of_deploy_api(monkeypatch, stacks)
+    made._drop_api()
+
+    assert (stacks.deleted, phases) == ([], [])
+
+
+def test_an_api_that_is_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    stacks = Stacks("UPDATE_COMPLETE")
+    made, phases = deployer_of_deploy_api(monkeypatch, stacks, api=True)
+    made._drop_api()
+
+    assert (stacks.deleted, phases) == ([], [])
+
+
+@pytest.mark.parametrize("left", ["DELETE_FAILED", "UPDATE_COMPLETE"])
+def test_one_that_cannot_be_deleted_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch, left: str) -> None:
+    made, _ = deployer_of_deploy_api(monkeypatch, Stacks("UPDATE_COMPLETE", "DELETE_IN_PROGRESS", left))
+
+    with pytest.raises(OperationFailedError, match="it is in use"):
+        made._drop_api()
+
+
+def test_one_that_takes_for_ever_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = deployer_of_deploy_api(monkeypatch, Stacks(*["DELETE_IN_PROGRESS"] * 9))
+    monkeypatch.setattr(cloudformation, "_DELETION_LIMIT_S", 0)
+
+    with pytest.raises(OperationFailedError, match="DELETE_IN_PROGRESS"):
+        made._drop_api()
+
+
+# `cdk deploy` by hand: it deploys what the emulator at the endpoint can do, and a stage of emulators nowhere else.
+
+APIS = {**MINISTACK, "/v2/apis?maxResults=1": b'{"items": []}'}
+
+
+def asked(stage: str) -> Planned:
+    return planned(Asked(stage=stage), None)
+
+
+def test_a_stage_of_an_account_is_rehearsed_on_an_emulator() -> None:
+    with serving(APIS) as endpoint:
+        config = config_by_hand(asked("prod"), {"AWS_ENDPOINT_URL": endpoint})
+
+    assert (config.emulated, config.rehearsal, config.composite_alarms) == (True, True, False)
+
+
+def test_a_stage_of_an_account_is_itself_on_aws() -> None:
+    settings = asked("prod")
+
+    assert config_by_hand(settings, {"CDK_DEFAULT_ACCOUNT": "123456789012"}) == settings.config
+    with serving({}) as vpc_endpoint:
+        assert config_by_hand(settings, {"AWS_ENDPOINT_URL": vpc_endpoint}) == settings.config
+
+
+def test_a_stage_of_emulators_is_not_deployed_to_an_account() -> None:
+    with pytest.raises(OperationFailedError, match="Stage local runs on an emulator, and AWS_ENDPOINT_URL names none"):
+        config_by_hand(asked("local"), {"CDK_DEFAULT_ACCOUNT": "123456789012"})
+    # The CDK CLI knows nothing of the variable of localstack-client.
+    with pytest.raises(OperationFailedError, match="AWS_ENDPOINT_URL names none") as refused:
+        config_by_hand(asked("local"), {"CDK_DEFAULT_ACCOUNT": "123456789012", "LOCALSTACK_HOST": "127.0.0.1:1"})
+    assert "metering local up" in refused.value.advice
+    with serving({}) as endpoint, pytest.raises(OperationFailedError, match=f"{endpoint} is none"):
+        config_by_hand(asked("local"), {"AWS_ENDPOINT_URL": endpoint})
+
+
+def test_its_templates_can_be_looked_at_without_an_emulator() -> None:
+    settings = asked("local")
+
+    assert config_by_hand(settings, {}) == settings.config
+
+
+def test_an_endpoint_without_an_answer_is_said_before_anything_is_made() -> None:
+    with serving({}) as endpoint:
+        pass
+    with pytest.raises(UnavailableError):
+        config_by_hand(asked("prod"), {"AWS_ENDPOINT_URL": endpoint})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stage", ["local", "prod"])
+def test_the_app_makes_for_an_emulator_no_composite_alarm_and_takes_the_bucket_of_the_bootstrap(
+    stage: str, tmp_path: Path
+) -> None:
+    with serving(APIS) as endpoint:
+        env = {
+            **os.environ,
+            "AWS_ENDPOINT_URL": endpoint,
+            "CDK_CONTEXT_JSON": json.dumps({"stage": stage}),
+            "CDK_OUTDIR": str(tmp_path),
+            "JSII_NODE": str(node_path()),
+            "PYTHONPATH": str(ROOT),
+        }
+        subprocess.run([sys.executable, "-P", "-m", "infra.app"], cwd=ROOT / "infra", env=env, check=True)
+
+    assert "AWS::CloudWatch::CompositeAlarm" not in resource_types(tmp_path)
+    [assets] = tmp_path.glob(f"metering-{stage}-pipeline.assets.json")
+    assert "cdk-hnb659fds-assets-" in assets.read_text()

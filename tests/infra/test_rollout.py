@@ -13,10 +13,10 @@ from aws_cdk.assertions import Template
 
 import metering.adapters.aws
 from infra.app import check
-from infra.bundle import ROOT
 from infra.locked import requirement
 from infra.stacks.rollout import _ACTIONS
 from metering.fleet.stage import StageConfig
+from tests import ROOT
 from tests.infra.support.synthesis import STAGE_NAMES, app_of, synthesised
 
 

@@ -1,9 +1,11 @@
-"""Which stack holds what, and which way references go."""
+"""Stacks: resources, references, settings, configuration, regions, releases, reviewed snapshots."""
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import grimp
@@ -11,8 +13,14 @@ import pytest
 
 from metering.adapters.aws.probe import _CALLS, _OPTIONAL_CALLS
 from metering.cli.commands.platform.deploy import _ENDS
+from metering.errors import SettingsError
 from metering.fleet.removal import _TELLS
-from tests.infra.support.synthesis import PARTS, STAGE_NAMES, synthesised
+from metering.fleet.settings.bases import REHEARSAL, STAGES
+from metering.fleet.stage import StageConfig
+from metering.settings import STANDARD_BYTES, Policy, Settings, StageSettings
+from metering.units import DAY_S
+from tests.infra.snapshots import WITH_API, path_of, reviewed, snapshot_of
+from tests.infra.support.synthesis import PARTS, RELEASE, STAGE_NAMES, Synthesised, synthesised
 
 CONTRACT_OUTPUTS = {
     "IngestQueueUrl",
@@ -183,3 +191,311 @@ def test_preflight_asks_every_service_that_the_stacks_use(stage: str) -> None:
     asked = {call.service for call in (*_CALLS, *_OPTIONAL_CALLS.values())}
 
     assert used - asked == {"iam"}
+
+
+# What the data stack publishes is what the functions work with.
+
+CHANGED = json.dumps(
+    {
+        "tunables": {"shards": 4, "rollup_commits": 7, "source_life_s": 90 * 86_400},
+        "admission_window_s": 60 * 86_400,
+        "marker_life_s": 75 * 86_400,
+        "incoming_retention_days": 90,
+    }
+)
+
+
+def published(stage: Synthesised) -> StageSettings:
+    """As a command would read it."""
+    parameter = stage.one("data", "AWS::SSM::Parameter")["Properties"]
+    outputs = stage.templates["data"]["Outputs"]
+    return StageSettings.read(parameter["Value"], sha256=outputs["SettingsSha256"]["Value"])
+
+
+@pytest.mark.parametrize("overrides", ["{}", CHANGED])
+@pytest.mark.parametrize("name", STAGE_NAMES)
+def test_functions_and_commands_work_with_the_same_settings(name: str, overrides: str) -> None:
+    stage = synthesised(name, overrides=overrides)
+    document = published(stage)
+    assert document.stage == name
+    for function in stage.resources("pipeline", "AWS::Lambda::Function").values():
+        variables = function["Properties"]["Environment"]["Variables"]
+        given = {key: value if isinstance(value, str) else "made-by-the-stack" for key, value in variables.items()}
+        settings = Settings.from_env(given)
+        assert {field: getattr(settings, field) for field in Policy.model_fields} == document.policy.model_dump()
+        assert settings.settings_sha256 == document.functions_sha256
+    outputs = stage.templates["pipeline"]["Outputs"]
+    assert outputs["FunctionSettingsSha256"]["Value"] == document.functions_sha256
+    # What version 0.1.0 compares with the output of the data stack.
+    assert outputs["SettingsSha256"]["Value"] == document.sha256
+
+
+@pytest.mark.parametrize("name", STAGE_NAMES)
+def test_what_the_queues_do_is_what_is_published_of_them(name: str) -> None:
+    stage = synthesised(name)
+    said = published(stage).queues
+    queues = [queue["Properties"] for queue in stage.resources("data", "AWS::SQS::Queue").values()]
+    [ingest] = [queue for queue in queues if "RedrivePolicy" in queue]
+    [dead] = [queue for queue in queues if "RedrivePolicy" not in queue]
+    assert ingest["MessageRetentionPeriod"] == said.retention_s
+    assert ingest["VisibilityTimeout"] == said.visibility_s
+    assert ingest["RedrivePolicy"]["maxReceiveCount"] == said.max_receives
+    assert dead["MessageRetentionPeriod"] == said.dead_letter_retention_s
+
+
+@pytest.mark.parametrize("name", STAGE_NAMES)
+def test_the_parameter_is_a_standard_one_with_a_name_of_its_own(name: str) -> None:
+    stage = synthesised(name)
+    properties = stage.one("data", "AWS::SSM::Parameter")["Properties"]
+    assert (properties["Type"], properties["Tier"]) == ("String", "Standard")
+    assert "Name" not in properties
+    assert len(properties["Value"].encode()) <= STANDARD_BYTES
+    [logical_id] = stage.resources("data", "AWS::SSM::Parameter")
+    assert stage.templates["data"]["Outputs"]["SettingsParameterName"]["Value"] == {"Ref": logical_id}
+
+
+@pytest.mark.parametrize("name", STAGE_NAMES)
+def test_readers_and_operators_may_read_that_parameter_and_nobody_may_change_it(name: str) -> None:
+    stage = synthesised(name)
+    [logical_id] = stage.resources("data", "AWS::SSM::Parameter")
+    found = {}
+    for part in ("data", "pipeline"):
+        for policy in stage.policies(part).values():
+            for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+                actions = statement["Action"]
+                actions = [actions] if isinstance(actions, str) else actions
+                if any(action.startswith("ssm:") for action in actions):
+                    [role] = policy["Properties"]["Roles"]
+                    found[role["Ref"].rstrip("0123456789ABCDEF")] = (actions, json.dumps(statement["Resource"]))
+    assert set(found) == {"RolesReader", "RolesOperator"}
+    for actions, resource in found.values():
+        assert actions == ["ssm:GetParameter"]
+        separator = "" if stage.config.emulated else "/"
+        assert f':parameter{separator}", {{"Ref": "{logical_id}"}}' in resource
+
+
+def test_every_tunable_changes_the_hash() -> None:
+    plain = StageConfig.load("prod").published()
+    assert StageConfig.load("prod", {"tunables": {"shards": 2}}).published().sha256 != plain.sha256
+    assert StageConfig.load("prod", {"max_receives": 6}).published().sha256 != plain.sha256
+
+
+def test_a_deployment_publishes_what_it_was_given_and_its_base() -> None:
+    pager = {"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}
+    given = {"max_concurrency": 8, "subscriptions": [pager], "tunables": {"shards": 2}}
+    document = published(synthesised("prod", overrides=json.dumps(given)))
+    assert document.given is not None
+    assert document.given.like == "prod"
+    assert document.given.by_option == {"max_concurrency": 8, "subscriptions": [pager], "tunables.shards": 2}
+    assert document.given.version
+
+
+def test_another_subscription_touches_no_function() -> None:
+    subscriptions = [{"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}]
+    plain, other = synthesised("prod"), synthesised("prod", overrides=json.dumps({"subscriptions": subscriptions}))
+    assert plain.templates["pipeline"]["Resources"] == other.templates["pipeline"]["Resources"]
+    assert published(plain).sha256 != published(other).sha256
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_every_stage_fits_together(stage: str) -> None:
+    assert StageConfig.load(stage).stage == stage
+
+
+def test_an_account_gets_the_figures_that_the_design_names() -> None:
+    config = StageConfig.load("prod")
+
+    assert (config.batch_size, config.batch_window_s, config.timeout_s, config.visibility_s) == (95, 5, 60, 420)
+    assert (config.max_receives, config.queue_retention_s, config.dead_letter_retention_s) == (7, 4 * DAY_S, 14 * DAY_S)
+    assert config.marker_life_s == 50 * DAY_S
+
+
+def test_the_kill_test_stage_has_short_times() -> None:
+    config = StageConfig.load("killtest")
+
+    assert (config.timeout_s, config.visibility_s) == (15, 20)
+    assert config.tunables["reserve_ms"] < config.timeout_s * 1000
+
+
+@pytest.mark.parametrize(
+    ("stage", "field", "value", "word"),
+    [
+        ("prod", "visibility_s", 389, "visibility_s"),
+        ("prod", "short_visibility", True, "emulated"),
+        ("killtest", "visibility_s", 14, "timeout_s"),
+        ("prod", "marker_life_s", 50 * DAY_S - 1, "marker_life_s"),
+        ("prod", "admission_window_s", 36 * DAY_S, "marker_life_s"),
+        ("prod", "dead_letter_retention_s", 4 * DAY_S - 1, "dead_letter_retention_s"),
+        ("prod", "incoming_retention_days", 49, "incoming_retention_days"),
+        ("prod", "batch_window_s", 0, "batch_window_s"),
+        ("prod", "lake_archive_days", 89, "lake_archive_days"),
+        ("prod", "ledger_warm_writes_per_s", 3_999, "ledger_warm_writes_per_s"),
+        ("prod", "lake_retention_days", 200, "lake_retention_days"),
+        ("prod", "stateful_retained", False, "stateful_retained"),
+        ("prod", "tunables", {"colour": 1}, "colour"),
+        ("prod", "tunables", {"window_s": 1}, "window_s"),
+        ("prod", "trusted_accounts", ["12345678901"], "trusted_accounts"),
+        ("prod", "max_receives", 3, "max_receives"),
+        ("prod", "tunables", {"source_life_s": 50 * DAY_S}, "source_life_s"),
+        ("prod", "max_concurrency", 1, "max_concurrency"),
+        ("prod", "no_such_field", 1, "no_such_field"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(stage: str, field: str, value: object, word: str) -> None:
+    with pytest.raises(SettingsError, match=word):
+        StageConfig.load(stage, {field: value})
+
+
+def test_every_problem_is_named_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        StageConfig.load("prod", {"visibility_s": 1, "marker_life_s": DAY_S, "incoming_retention_days": 1})
+
+    assert "visibility_s" in str(caught.value)
+    assert "marker_life_s" in str(caught.value)
+
+
+def test_an_unknown_stage_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match="killtest, local, prod"):
+        StageConfig.load("production")
+
+
+def test_text_from_the_command_line_is_understood() -> None:
+    config = StageConfig.load(
+        "killtest",
+        {
+            "batch_window_s": "1",
+            "analytics": "false",
+            "tunables": '{"rollup_commits": 8}',
+            "rollout": '{"deny": ["us-gov-*"]}',
+            "subscriptions": '[{"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}]',
+        },
+    )
+
+    assert config.batch_window_s == 1
+    assert config.subscriptions[0].endpoint == "oncall@example.com"
+    # A mapping changes the entries that it names, and keeps the stage's others.
+    of_the_base = {"rollup_every_s": 1, "rollup_blocks": 1, "reserve_ms": 5_000}
+    assert config.tunables == {**of_the_base, "rollup_commits": 8}
+    assert (config.rollout.deny, config.rollout.bake_min) == (("us-gov-*",), 0)
+
+
+def test_the_stage_decides_no_setting_that_functions_do_not_know() -> None:
+    assert {"window_s", "marker_life_s", "reserve_ms"} <= set(Policy.model_fields)
+
+
+# Every region is the same, an invented one too.
+
+REGIONS = ("us-east-1", "eu-central-2", "cn-north-1", "us-gov-west-1", "eusc-de-east-1", "ap-southeast-9")
+ACCOUNT = "123456789012"
+# Regions, and partitions as they stand in an ARN or a domain.
+REGION_LITERAL = re.compile(r"\b(?:[a-z]{2,4}(?:-[a-z]+)+-\d)\b")
+PARTITION_LITERAL = re.compile(r"arn:aws|amazonaws\.com\.cn|aws-cn|aws-us-gov")
+
+
+def problems_of(text: str) -> list[str]:
+    """Literals that tie a template to a region or a partition."""
+    return REGION_LITERAL.findall(text) + PARTITION_LITERAL.findall(text)
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_region_has_the_same_resources_as_one_that_is_left_to_the_deployment(region: str) -> None:
+    there, anywhere = synthesised("prod", region, ACCOUNT), synthesised("prod")
+
+    for part, template in there.templates.items():
+        assert sorted(template["Resources"]) == sorted(anywhere.templates[part]["Resources"])
+        assert sorted(template.get("Outputs", {})) == sorted(anywhere.templates[part].get("Outputs", {}))
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_no_template_names_a_region_or_a_partition(stage: str) -> None:
+    for template in synthesised(stage).templates.values():
+        assert problems_of(json.dumps(template)) == []
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGE_NAMES if STAGES[name].get("emulated")])
+def test_a_function_of_an_emulated_region_shares_its_name_with_none_of_another(stage: str) -> None:
+    """MiniStack kills the running functions of that name in all regions where it creates one."""
+    for function in synthesised(stage).resources("pipeline", "AWS::Lambda::Function").values():
+        assert {"Ref": "AWS::Region"} in function["Properties"]["FunctionName"]["Fn::Join"][1]
+
+
+@pytest.mark.parametrize("text", ["ap-southeast-9", "arn:aws:s3:::bucket", "sqs.cn-north-1.amazonaws.com.cn"])
+def test_a_literal_would_be_found(text: str) -> None:
+    assert problems_of(json.dumps({"Value": text}))
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_there_are_no_custom_resources(stage: str) -> None:
+    kinds = {resource["Type"] for resource in synthesised(stage).all_resources().values()}
+
+    assert not {kind for kind in kinds if kind.startswith("Custom::") or "CustomResource" in kind}
+    # A function that nobody of us wrote would be the provider of one.
+    everything = synthesised(stage).all_resources().values()
+    functions = [resource for resource in everything if resource["Type"] == "AWS::Lambda::Function"]
+    assert functions
+    assert all(function["Properties"]["Handler"].startswith("lambdas.") for function in functions)
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_nothing_is_looked_up_or_reported(stage: str) -> None:
+    for template in synthesised(stage).templates.values():
+        assert "AWS::CDK::Metadata" not in {resource["Type"] for resource in template["Resources"].values()}
+        # The bootstrap stack's version is the one parameter that the CDK's own roles bring.
+        assert set(template.get("Parameters", {})) <= {"BootstrapVersion"}
+
+
+# Each stack says the release that it was deployed from, and that it is a rehearsal if it is one.
+
+PROD, TRIED = "prod", json.dumps(REHEARSAL)
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_each_stack_puts_out_version_format_and_commit(stage: str) -> None:
+    for template in synthesised(stage).templates.values():
+        said = {name: template["Outputs"][name]["Value"] for name in ("Version", "DataFormat", "Commit")}
+        assert said == RELEASE.outputs
+        assert "Rehearsal" not in template["Outputs"]
+
+
+def test_no_resource_changes_with_the_version() -> None:
+    for template in synthesised(PROD).templates.values():
+        assert RELEASE.commit not in json.dumps(template["Resources"])
+
+
+def test_a_rehearsal_says_so_in_each_stack() -> None:
+    for template in synthesised(PROD, own=TRIED).templates.values():
+        assert template["Outputs"]["Rehearsal"]["Value"] == "true"
+
+
+def test_a_rehearsal_has_every_resource_of_the_stage_but_what_an_emulator_lacks() -> None:
+    real, tried = synthesised(PROD), synthesised(PROD, own=TRIED)
+
+    missing = set(real.all_resources()) - set(tried.all_resources())
+    assert {real.all_resources()[name]["Type"] for name in missing} == {"AWS::CloudWatch::CompositeAlarm"}
+    assert set(tried.all_resources()) <= set(real.all_resources())
+    assert tried.protected == real.protected
+
+
+def test_a_rehearsal_keeps_all_settings_of_its_stage_but_those() -> None:
+    real, tried = (StageConfig.load(PROD, changes).model_dump() for changes in ({}, REHEARSAL))
+
+    assert {name for name in real if real[name] != tried[name]} == set(REHEARSAL)
+
+
+@pytest.mark.parametrize("stage", [*STAGE_NAMES, f"prod{WITH_API}"])
+def test_a_stage_is_what_was_reviewed(stage: str) -> None:
+    # Meant to differ? `python -m tests.infra.snapshots` writes the snapshots; read their difference.
+    assert snapshot_of(reviewed(stage)) == path_of(stage).read_text()
+
+
+def test_a_changed_property_or_protection_is_another_snapshot() -> None:
+    stage = synthesised("prod")
+    changed = copy.deepcopy(stage.templates)
+    next(iter(changed["data"]["Resources"].values()))["DeletionPolicy"] = "Delete"
+
+    assert snapshot_of(replace(stage, templates=changed)) != snapshot_of(stage)
+    assert snapshot_of(replace(stage, protected={**stage.protected, "data": False})) != snapshot_of(stage)
+
+
+def test_an_assets_hash_is_masked() -> None:
+    assert "<asset>" in snapshot_of(synthesised("local"))

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.bundle import ROOT, find_uv
+from infra.bundle import find_uv
 from metering.operations.alarms import ALARMS
 from metering.version import DISTRIBUTION, package_version
+from tests import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def checked_out(revision: str) -> Path:

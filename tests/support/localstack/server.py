@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from metering.adapters.emulator.reaching import is_emulator
 from metering.adapters.emulator.state import end_tree
 from metering.errors import UnavailableError
-from tests.tools import ROOT, Tool, install
+from tests import ROOT
+from tests.tools import Tool, install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

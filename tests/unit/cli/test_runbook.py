@@ -21,8 +21,9 @@ from metering.fleet.settings.bases import STAGE_NAME
 from metering.fleet.stage import StageConfig
 from metering.operations.alarms import ALARMS, alarm_name
 from metering.operations.runbooks import commands_by_part, page_of, placed, runbook_in
+from tests import ROOT
 from tests.support.with_each import with_each
-from tests.unit.house.command_lines import ROOT, parsed
+from tests.unit.house.command_lines import parsed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
 from metering.cli.app import app
+from tests import ROOT
 
-ROOT = Path(__file__).parents[3]
 _FIRST = (ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))
 PAGES = sorted([*_FIRST, *(ROOT / "docs").rglob("*.md")])
 

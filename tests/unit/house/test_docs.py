@@ -1,10 +1,14 @@
-"""Pages lead somewhere: links, anchors, decisions, and the code map."""
+"""Links, anchors, decisions, code map, commands and notices of the documentation."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from typer.main import get_command
@@ -13,14 +17,19 @@ from metering.cli.app import app
 from metering.fleet.regions import ALONE_FUNCTIONS, reserved_executions
 from metering.fleet.stage import TUNABLES, StageConfig
 from metering.operations.alarms import ALARMS
+from metering.operations.doctor.catalogue import CHECKS
 from metering.units import HOUR_S, MINUTE_S
+from tests import ROOT
+from tests.e2e.endpoints import Kind, kind_of, why_left_out
 from tests.size import read_tree, readme_of, rooms
+from tests.support.answering import HEALTH, MINISTACK, serving
+from tests.support.aws_cli import AWS_CLI
+from tests.support.localstack import server
 from tests.support.with_each import with_each
-from tests.unit.house.command_lines import PAGES, ROOT, USAGE_ERROR, mentions, parsed, whole_lines
+from tests.unit.house.command_lines import PAGES, USAGE_ERROR, mentions, parsed, whole_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 DECISIONS = ROOT / "docs" / "decisions"
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -298,3 +307,126 @@ def test_no_line_for_the_aws_cli_sends_to_wherever_version_1_would() -> None:
     for page in PAGES:
         for line in _SEND.findall(page.read_text()):
             assert "--endpoint-url" in line, f"{page.name}: {line}"
+
+
+# LocalStack of the tests: where it is missing that is said, and its page names the versions that were tried.
+
+PAGE = (ROOT / "docs" / "localstack.md").read_text()
+
+
+@pytest.mark.parametrize(("ci", "code"), [("", server.MISSING), ("true", 1)])
+def test_a_machine_that_cannot_have_it_says_why_and_is_red_where_ci_is_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ci: str, code: int
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setattr(server, "install", lambda _tool: False)
+
+    assert server.main(["up", "1"]) == code
+    assert "no LocalStack: this machine has no Python 3.13" in capsys.readouterr().err
+
+
+def locked(lock: Path, name: str) -> str:
+    """Version of a package in a lock."""
+    [found] = re.findall(rf"^{re.escape(name)}==(\S+)", lock.read_text(), re.MULTILINE)
+    return str(found)
+
+
+def test_the_page_names_the_versions_of_the_locks() -> None:
+    [tools] = [path for path in server.LOCALSTACK.lock if path.name == "tools.txt"]
+    assert f"LocalStack {locked(tools, 'localstack-core')}" in PAGE
+    assert f"AWS CLI {locked(AWS_CLI.lock[0], 'awscli')}" in PAGE
+    assert f"MiniStack {version('ministack')}" in PAGE
+
+
+@pytest.mark.parametrize("lock", [*server.LOCALSTACK.lock, *AWS_CLI.lock], ids=lambda path: path.name)
+def test_every_package_of_a_lock_has_its_hashes(lock: Path) -> None:
+    packages = re.split(r"\n(?=\S)", lock.read_text().strip())
+    assert packages
+    assert [each for each in packages if "--hash=sha256:" not in each] == []
+
+
+# `make e2e ENDPOINT=…` finds out what is there, and leaves out what only fits another.
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        (MINISTACK, Kind.MINISTACK),
+        ({"/_localstack/health": HEALTH}, Kind.LOCALSTACK),
+        ({}, Kind.OTHER),
+        ({"/_ministack/health": b"<html>", "/_localstack/health": b"[]"}, Kind.OTHER),
+    ],
+)
+def test_an_endpoint_says_what_it_is(answers: dict[str, bytes], kind: Kind) -> None:
+    with serving(answers) as endpoint:
+        assert kind_of(endpoint) is kind
+
+
+def test_an_endpoint_without_an_answer_is_an_error_and_no_kind() -> None:
+    with serving({}) as endpoint:
+        pass
+    with pytest.raises(ConnectionError, match="nothing answers at"):
+        kind_of(endpoint)
+
+
+def _item(*markers: Any) -> pytest.Item:
+    named = {marker.name: marker for marker in markers}
+    return cast("pytest.Item", SimpleNamespace(get_closest_marker=named.get))
+
+
+def test_a_test_for_ministack_is_left_out_elsewhere_and_says_why() -> None:
+    only = _item(pytest.mark.ministack(reason="it enforces IAM").mark)
+
+    assert why_left_out(only, Kind.MINISTACK) is None
+    assert why_left_out(only, Kind.LOCALSTACK) == "only on MiniStack, this is LocalStack: it enforces IAM"
+    assert why_left_out(_item(), Kind.OTHER) is None
+
+
+# Each row of docs/aws.md names a test that exists, and a check that the doctor has.
+
+PAGE_OF_AWS_ROWS = ROOT / "docs/aws.md"
+_ROW = re.compile(r"^\| (A\d+) \|.*\| `(tests/[^`]+)::(test_\w+)` \| (?:`([a-z-]+)` )?\|$", re.MULTILINE)
+ROWS = _ROW.findall(PAGE_OF_AWS_ROWS.read_text())
+NAMES = {check.name for check in CHECKS}
+
+
+def named_in(path: Path) -> set[str]:
+    """Names of the tests of a module."""
+    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_row_of_the_audit_is_there_once() -> None:
+    assert [row for row, *_ in ROWS] == [f"A{number}" for number in range(1, 20)]
+
+
+def test_a_row_is_shown_by_a_test_that_exists() -> None:
+    for row, path, name, check in ROWS:
+        assert name in named_in(ROOT / path), f"{row} names a test that is not there"
+        assert not check or check in NAMES, row
+
+
+def test_what_emulators_show_is_told_of_each_check() -> None:
+    told = set(re.findall(r"`([a-z-]+)`", PAGE_OF_AWS_ROWS.read_text().partition("## What the emulators show")[2]))
+
+    assert NAMES - told == set()
+
+
+def test_a_row_without_a_test_would_be_seen() -> None:
+    assert _ROW.findall("| A20 | x | y | nothing | `racing` |") == []
+    assert "test_nothing" not in named_in(Path(__file__))
+
+
+# NOTICE names what others made, with its licence. The wheel carries it: tests/integration/test_wheel.py opens one.
+
+
+def test_notice_has_every_licence_of_what_others_made() -> None:
+    notice = " ".join((ROOT / "NOTICE").read_text().split())
+    vendored = sorted((ROOT / "metering").rglob("vendor/LICENSE*"))
+    assert vendored
+    for licence in vendored:
+        assert " ".join(licence.read_text().split()) in notice
+    # A README beside data of others names their licence, and NOTICE names its folder.
+    for readme in (ROOT / "metering").rglob("README.md"):
+        if "CC BY" in readme.read_text():
+            assert readme.parent.relative_to(ROOT).as_posix() in notice
+            assert "CC BY 4.0" in notice

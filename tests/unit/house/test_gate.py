@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -10,11 +11,15 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from tests import ROOT
+from tests.browser.program import PACKAGE, commands, ends_without, program
 from tests.conftest import ALL_CASES, pytest_collection_modifyitems
-from tests.gate import PLANS, ROOT, Plan, main, make, run
+from tests.equal.__main__ import differences, facts, judged
+from tests.gate import PLANS, Plan, main, make, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 PLAN = Plan(shares_s={"one": 60, "two": 30}, reserve_s={"later": 10}, promise_s=100)
 
@@ -152,3 +157,79 @@ def group_of(target: str) -> str:
     """The part of the Makefile that `make help` lists under the same headline as a target."""
     [group] = [text for text in (ROOT / "Makefile").read_text().split("\n##@ ") if f"\n{target}: " in text]
     return group
+
+
+# Two revisions' answers are compared byte by byte, and a document by what it promises.
+
+DOCUMENT = {
+    "paths": {"/v1/usage": {"get": {"parameters": [{"name": "top", "schema": {"maximum": 50}}], "summary": "Usage"}}}
+}
+
+
+def _answers(folder: Path, **contents: str) -> Path:
+    folder.mkdir()
+    for name, text in contents.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_a_changed_byte_and_a_lost_answer_are_found(tmp_path: Path) -> None:
+    before = _answers(tmp_path / "before", same="1", changed="a,12\n", lost="1")
+    after = _answers(tmp_path / "after", same="1", changed="a,13\n", new="1")
+    found = dict(differences(before, after))
+    assert found == {"changed": "at byte 3: b'a,12\\n' is b'a,13\\n'", "lost": "is gone"}
+    assert judged(iter(found.items()), {"lo*": "the command went"}) == (
+        [f"changed: {found['changed']}"],
+        ["lost: the command went"],
+    )
+
+
+def test_a_document_may_say_more_and_in_other_words_but_nothing_less(tmp_path: Path) -> None:
+    text = json.dumps(DOCUMENT)
+    more = text.replace('"Usage"', '"Bytes"').replace('"paths": {', '"paths": {"/v1/new": {"get": {}}, ')
+    less = text.replace("50", "40")
+    before = _answers(tmp_path / "before", **{"openapi.json": text})
+    assert not list(differences(before, _answers(tmp_path / "more", **{"openapi.json": more})))
+    [(name, how)] = differences(before, _answers(tmp_path / "less", **{"openapi.json": less}))
+    assert (name, how) == (
+        "openapi.json /paths//v1/usage/get/parameters/top/schema/maximum=50",
+        "is gone",
+    )
+
+
+def test_the_place_of_a_parameter_in_its_list_says_nothing() -> None:
+    one, other = ({"name": "top"}, {"name": "last"})
+    assert facts([one, other]) == facts([other, one])
+
+
+# Which browser tests drive, what installs one, and that a run without one cannot pass as a run with one.
+
+
+def machine(folder: Path, *programs: str) -> dict[str, str]:
+    for name in programs:
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    return {"PATH": str(folder)}
+
+
+def test_without_a_browser_tests_are_skipped_with_the_reason_and_red_under_ci() -> None:
+    with pytest.raises(pytest.skip.Exception, match="make browser"):
+        ends_without({})
+    with pytest.raises(pytest.fail.Exception, match="CI is set, and there is no Chromium"):
+        ends_without({"CI": "true"})
+
+
+def test_the_browser_that_is_named_wins_then_the_smallest_on_the_path(tmp_path: Path) -> None:
+    environ = machine(tmp_path, "google-chrome", PACKAGE)
+    assert program(environ) == str(tmp_path / PACKAGE)
+    assert program({**environ, "METERING_BROWSER": "/opt/chrome"}) == "/opt/chrome"
+    assert program({"PATH": str(tmp_path / "nowhere")}) is None
+
+
+def test_one_is_installed_only_where_nobody_must_be_asked(tmp_path: Path) -> None:
+    assert commands({"PATH": str(tmp_path)}, root=True) == ()
+    environ = machine(tmp_path, "apt-get")
+    assert commands(environ, root=False) == ()
+    assert commands(environ, root=True)[-1][:2] == ("apt-get", "install")
+    assert commands(machine(tmp_path, "sudo"), root=False)[-1][:4] == ("sudo", "-n", "apt-get", "install")
+    assert commands(machine(tmp_path, "chromium"), root=True) == ()

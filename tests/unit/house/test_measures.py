@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import grimp
 
 from tests.unit.house.measures import circle
-from tests.unit.house.test_rooms import imports
+from tests.unit.house.test_source import imports
 
 if TYPE_CHECKING:
     from pathlib import Path

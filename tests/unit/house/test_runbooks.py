@@ -6,9 +6,10 @@ import re
 
 from metering.operations.alarms import ALARMS, LOG_FIGURES, LOG_ORIGINS, ROLLBACK_ALARMS, Figure
 from metering.operations.runbooks import SHARED_PAGES, commands_by_part, link_of, page_of, runbook_in
+from tests import ROOT
 from tests.e2e.oncall import UNDRILLED
 from tests.support.with_each import with_each
-from tests.unit.house.command_lines import ROOT, parsed, whole_lines
+from tests.unit.house.command_lines import parsed, whole_lines
 
 FOLDER = ROOT / "docs" / "runbooks"
 DRILLS = [

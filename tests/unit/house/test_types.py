@@ -13,10 +13,10 @@ import pytest
 
 from metering.billing.usage.months import Sold, UsageLine
 from metering.usage.totals import Service, UsageKey, UsageKind, UsageType
+from tests import ROOT
 from tests.unit.house.measures import modules_below
 from tests.unit.house.repeats import MOST_LINES, logic_lines, repeats
 
-ROOT = Path(__file__).parents[3]
 PROJECT = ROOT / "pyproject.toml"
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 _IGNORE = re.compile(r"#\s*type:\s*ignore(.*)")

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests import ROOT
 from tests.exports.make import made
-from tests.tools import EXPORT_VALIDATORS, ROOT, Tool, find_python
+from tests.tools import EXPORT_VALIDATORS, Tool, find_python
 from tests.validators.__main__ import Judged, main, report
 from tests.validators.mutants import WRONG_BUNDLES, WRONG_COSTS, WrongBundle, WrongCosts
 from tests.validators.offline import close_the_network

@@ -1,18 +1,23 @@
-"""Each role may do what its code does: calls of whole histories, held against the templates of real stages.
-
-Emulators do not check `dynamodb:LeadingKeys`, so only this shows that a note lands in a partition that its writer may
-write.
-"""
+"""Policies: each role may do what its code does, and no more."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections import defaultdict
+from fnmatch import fnmatchcase
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sns as sns
 
+from infra.app import check
 from metering.audit.freshness import Freshness
+from metering.fleet.stage import StageConfig
+from metering.intake.senders import decode_services
 from metering.ledger.format_version import check_format, remember_format
 from metering.ledger.notes.access import refused_sender_item
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
@@ -21,13 +26,16 @@ from metering.ledger.notes.watch import Completeness
 from metering.operations.canary import Canary
 from metering.operations.logged_errors import FIRST_MONTH_S, DeedTrail
 from metering.operations.watch import Watch
+from metering.settings import AggregatorSettings
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
 from metering.wiring.jobs import LakeJobs
 from tests.infra.support.calls import Call, HeardItems, HeardObjects
-from tests.infra.support.synthesis import synthesised
+from tests.infra.support.conditions import holds
+from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, app_of, synthesised
 from tests.infra.test_grants import Grants
+from tests.infra.test_log_sources import SOURCES
 from tests.simulation.history import History
 from tests.simulation.scenario import NOW_MS
 from tests.support.memory.alerts import MemoryAlerts
@@ -43,6 +51,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.simulation.region.ports import Process
+
+# Each role may do what its code does: calls of whole histories, held against the templates of real stages.
+# Emulators do not check `dynamodb:LeadingKeys`, so only this shows that a note lands in a partition that its writer may
+# write.
 
 _SEEDS = range(30)
 # Who does what a process of a history does. Several roles may: people run the jobs, too.
@@ -296,3 +308,187 @@ def test_a_grant_for_another_partition_would_be_seen() -> None:
 
     denied = {call.place for call in heard()["Watch"] if not _allowed(grants, call)}
     assert denied == {"W#complete", "W#figures", "W#queues"}
+
+
+# Policies of docs/contract/producers.md: as it says, and no wider than the stack's own role.
+
+_CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "contract" / "producers.md"
+_BUCKET = "arn:aws:s3:::metering-prod-data-bucket"
+_QUEUE = "arn:aws:sqs:us-east-1:111122223333:metering-prod-data-IngestQueue"
+
+
+def section() -> str:
+    return _CONTRACT.read_text().partition("## Who is trusted\n")[2].partition("\n## ")[0]
+
+
+def policies() -> list[dict[str, Any]]:
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", section(), re.DOTALL)]
+
+
+def allows(policy: dict[str, Any], action: str, resource: str) -> bool:
+    return any(
+        statement["Effect"] == "Allow"
+        and action in _listed(statement["Action"])
+        and any(fnmatchcase(resource, pattern) for pattern in _listed(statement["Resource"]))
+        for statement in policy["Statement"]
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def test_the_section_has_a_permission_and_a_trust_policy_that_iam_would_take() -> None:
+    permission, trust = policies()
+
+    assert list(iam.PolicyDocument.from_json(permission).validate_for_identity_policy()) == []
+    assert list(iam.PolicyDocument.from_json(trust).validate_for_any_policy()) == []
+    # A role is the resource of its own trust policy, so that names none.
+    assert [sorted(statement) for statement in trust["Statement"]] == [
+        ["Action", "Condition", "Effect", "Principal", "Sid"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "allowed"),
+    [
+        ("sqs:SendMessage", _QUEUE, True),
+        ("s3:PutObject", f"{_BUCKET}/ingest/edge-7f3a/a.ndjson", True),
+        ("s3:PutObject", f"{_BUCKET}/drop/edge-7f3a/2026/a.parquet", True),
+        ("s3:PutObject", f"{_BUCKET}/ingest/edge-7f3b/a.ndjson", False),
+        ("s3:PutObject", f"{_BUCKET}/ingest/edge-7f3a-2/a.ndjson", False),
+        ("s3:PutObject", f"{_BUCKET}/lake/a.parquet", False),
+        ("s3:GetObject", f"{_BUCKET}/ingest/edge-7f3a/a.ndjson", False),
+        ("s3:ListBucket", _BUCKET, False),
+        ("sqs:ReceiveMessage", _QUEUE, False),
+        ("sts:AssumeRole", "arn:aws:iam::111122223333:role/metering-producer", False),
+    ],
+)
+def test_a_bound_producer_sends_and_puts_below_its_own_prefix_and_nothing_else(
+    action: str, resource: str, allowed: bool
+) -> None:
+    assert allows(policies()[0], action, resource) is allowed
+
+
+def test_a_bound_producer_may_do_nothing_that_the_shared_role_may_not() -> None:
+    shared = {
+        action
+        for name, policy in synthesised("prod").policies("data").items()
+        if name.startswith("RolesProducer")
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        for action in _listed(statement["Action"])
+    }
+    bound = {action for statement in policies()[0]["Statement"] for action in _listed(statement["Action"])}
+
+    assert bound == shared - {"cloudformation:DescribeStacks"}
+
+
+@pytest.mark.parametrize(("name", "taken"), [("edge-7f3a", True), ("edge-7f3b", False), (None, False)])
+def test_the_role_is_taken_under_its_own_name_only(name: str | None, taken: bool) -> None:
+    [statement] = policies()[1]["Statement"]
+    context = {} if name is None else {"sts:RoleSessionName": name}
+
+    assert statement["Principal"] == {"AWS": "arn:aws:iam::444455556666:role/edge-7f3a-workload"}
+    assert holds(statement["Condition"], context) is taken
+
+
+def test_a_policy_that_named_no_prefix_would_be_seen() -> None:
+    wide = json.loads(json.dumps(policies()[0]).replace("/edge-7f3a/*", "/*"))
+
+    assert allows(wide, "s3:PutObject", f"{_BUCKET}/ingest/edge-7f3b/a.ndjson")
+
+
+# Registered producers: the stacks tell the aggregator the service's own senders, and nobody else judges.
+
+# An emulated stage and one of an account: the others are like these.
+STAGES = ("local", "prod")
+REGISTERED: dict[str, Any] = {"producers": "registered"}
+
+
+def environments(synth: Synthesised) -> dict[str, dict[str, Any]]:
+    functions = synth.resources("pipeline", "AWS::Lambda::Function")
+    return {name: each["Properties"]["Environment"]["Variables"] for name, each in functions.items()}
+
+
+def filled(value: Any) -> str:
+    """A text as CloudFormation makes it: each id of a role is the logical id of the role."""
+    if isinstance(value, str):
+        return value
+    if "Fn::Join" in value:
+        return "".join(filled(each) for each in value["Fn::Join"][1])
+    if "Fn::GetAtt" in value:
+        name, attribute = value["Fn::GetAtt"]
+        assert attribute == "RoleId"
+        return str(name)
+    return json.dumps(value["Fn::ImportValue"]).strip('"')
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_that_is_open_has_no_senders(stage: str) -> None:
+    assert "SENDERS" not in json.dumps(synthesised(stage).templates["pipeline"])
+    assert "ServiceSenders" not in synthesised(stage).templates["pipeline"]["Outputs"]
+
+
+@pytest.mark.parametrize("sources", [[], SOURCES], ids=["without on-ramp", "with on-ramp"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_aggregator_alone_knows_the_roles_of_operator_canary_and_on_ramp(
+    stage: str, sources: list[dict[str, Any]]
+) -> None:
+    synth = synthesised(stage, overrides=json.dumps({**REGISTERED, "log_sources": sources}))
+    found = environments(synth)
+    (judging,) = [name for name, variables in found.items() if "METERING_SENDERS" in variables]
+    assert judging.startswith("Aggregator")
+    text = filled(found[judging]["METERING_SENDERS"])
+    services = decode_services(text)
+    roles = synth.resources("pipeline", "AWS::IAM::Role")
+    assert services.canary.startswith("CanaryRole")
+    assert services.canary in roles
+    assert (services.onramp in roles) == bool(sources)
+    assert services.onramp.startswith("LogSourcesOnrampRole" if sources else "")
+    (operator,) = services.operators
+    assert "RolesOperator" in operator
+    assert filled(synth.templates["pipeline"]["Outputs"]["ServiceSenders"]["Value"]) == text
+    given = {name: value if isinstance(value, str) else "made" for name, value in found[judging].items()}
+    assert AggregatorSettings.from_env(given | {"METERING_SENDERS": text}).senders == text
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_can_be_opened_again_since_the_data_stack_stays_as_it_is(stage: str) -> None:
+    registered = synthesised(stage, overrides=json.dumps(REGISTERED))
+    outputs = [each.templates["data"]["Outputs"] for each in (synthesised(stage), registered)]
+    exports = [{name for name, output in each.items() if "Export" in output} for each in outputs]
+    assert exports[0] == exports[1]
+    (role_id,) = [name for name in exports[0] if name.startswith("ExportsOutputFnGetAtt") and "RoleId" in name]
+    assert "RolesOperator" in role_id
+
+
+def test_every_finding_is_acknowledged() -> None:
+    app, _ = app_of(StageConfig.load("prod", REGISTERED))
+    check(app)
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_every_finding_is_acknowledged_nag(stage: str) -> None:
+    app, _ = app_of(StageConfig.load(stage))
+    check(app)
+
+    app.synth()
+
+
+def test_a_finding_that_nobody_acknowledged_stops_the_synthesis() -> None:
+    app, region = app_of(StageConfig.load("local"))
+    check(app)
+    sns.Topic(region.data, "InTheOpen")
+
+    with pytest.raises(RuntimeError, match="AwsSolutions-SNS3"):
+        app.synth()
+
+
+def test_optional_parts_are_clean_too() -> None:
+    account = "210987654321"
+    app, _ = app_of(
+        StageConfig.load("prod", {"tracing": True, "trusted_accounts": [account], "architecture": "x86_64"})
+    )
+    check(app)
+
+    app.synth()
