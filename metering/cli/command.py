@@ -85,6 +85,25 @@ def progress(*columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
+@contextmanager
+def bar(task: str, *, total: int | None = None, remaining: bool = False) -> Iterator[Callable[..., None]]:
+    """Show a bar with counts on stderr. Yields what moves it: `completed`, `advance`, `total`, `description`."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    times = (TimeElapsedColumn(), *([TimeRemainingColumn()] if remaining else []))
+    with progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times) as shown:
+        yield partial(shown.update, shown.add_task(task, total=total))
+
+
+@contextmanager
+def spinner(task: str = "") -> Iterator[Callable[..., None]]:
+    """Show on stderr that something goes on. Yields what changes its text: `description`."""
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as shown:
+        yield partial(shown.update, shown.add_task(task, total=None))
+
+
 def say(text: str, style: str = "") -> None:
     """Print one line on stderr; characters that could steer a terminal are escaped."""
     from rich.text import Text
@@ -307,7 +326,7 @@ class Session:
 def command(
     app: typer.Typer,
     name: str,
-    *,
+    *examples: str,
     reads: bool = False,
     changes: bool = False,
     checkout: bool = False,
@@ -321,15 +340,18 @@ def command(
     Args:
         app: The family that the command belongs to.
         name: The word to type.
+        examples: Lines to type, shown below the options.
         reads: The command answers with data, and gets `--format`, `--output` and `--wide`.
         changes: The command changes or deletes something, and gets `--yes`; see `Session.deed`. With `--dry-run` or
             `--check` it changes nothing.
         checkout: The command needs a checkout of the project; help says so where there is none.
         everywhere: `--region all` may be given: the command merges all regions, or is about all of them anyway.
-        epilog: Text below the options: `Examples:` with a command a line, sentences, and lists (`- name: text`).
+        epilog: Text below the options in place of examples: headings, lines to type, sentences, lists (`- name: text`).
         page: The command answers with data, and with `--format html` it writes a page; see `Session.page`.
         group: The function is the family itself, run when none of its commands is named; `name` is the family's.
     """
+    if examples:
+        epilog = "\n    ".join(("Examples:\n" if examples[1:] else "Example:\n", *examples))
 
     def register(function: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
         shared = shared_options(reads=reads, changes=changes, everywhere=everywhere, page=page)

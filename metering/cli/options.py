@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
 
 import typer
 
@@ -15,6 +15,30 @@ from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+class More(TypedDict, total=False):
+    """Rules of an option's value, as typer has them."""
+
+    min: int
+    max: int
+    show_default: bool
+    autocompletion: Callable[[], list[str]]
+
+
+def option(name: str, metavar: str, text: str, **more: Unpack[More]) -> object:
+    """An option with a value: what is typed for it, and its help."""
+    return typer.Option(name, metavar=metavar, help=text, **more)
+
+
+def switch(name: str, text: str) -> object:
+    """An option without a value."""
+    return typer.Option(name, help=text)
+
+
+def argument(metavar: str, text: str, **more: Unpack[More]) -> object:
+    """A value without an option's name."""
+    return typer.Argument(metavar=metavar, help=text, **more)
 
 
 # Their panels; help explains them once and not below each command.

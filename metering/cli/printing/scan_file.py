@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from metering.audit.census_state import CensusState, census_bytes, census_of
-from metering.cli.command import progress
+from metering.cli.command import bar
 from metering.cli.failures import WrongUsageError
 
 if TYPE_CHECKING:
@@ -116,13 +116,5 @@ def _named(head: bytes) -> ScanOf | None:
 @contextmanager
 def counting() -> Iterator[Callable[[str, int, int], None]]:
     """How far a scan is, on stderr."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with progress(*columns) as bar:
-        task = bar.add_task("reading", total=None)
-
-        def tell(what: str, done: int, of: int) -> None:
-            bar.update(task, description=f"counting {what}", completed=done, total=of)
-
-        yield tell
+    with bar("reading") as move:
+        yield lambda what, done, of: move(description=f"counting {what}", completed=done, total=of)

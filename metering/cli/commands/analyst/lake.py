@@ -14,7 +14,7 @@ from metering.audit.hour_check import describe
 from metering.cli.command import Session, command, say
 from metering.cli.failures import WrongUsageError
 from metering.cli.fleet import asks_for_all, everywhere, of_region
-from metering.cli.options import FROM_OPTION, TO_OPTION, parse_duration
+from metering.cli.options import FROM_OPTION, TO_OPTION, option, parse_duration, switch
 from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf, counting
 from metering.hours import rfc3339
 from metering.ledger.runs import Contradictions
@@ -65,12 +65,10 @@ class NoDeadline:
 def compact(
     session: Session,
     due: Annotated[
-        bool,
-        typer.Option("--due", help="Only take what the schedule would: full files, and rows that waited long."),
+        bool, switch("--due", "Only take what the schedule would: full files, and rows that waited long.")
     ] = False,
     clean_after: Annotated[
-        str | None,
-        typer.Option("--clean-after", metavar="DURATION", help="Clean up runs that ended this long ago. Default: 1h."),
+        str | None, option("--clean-after", "DURATION", "Clean up runs that ended this long ago. Default: 1h.")
     ] = None,
 ) -> None:
     """Roll up what waits, turn all pending rows into lake files, then remove objects that are no longer needed."""
@@ -131,11 +129,11 @@ def counts_answer(counts: Mapping[str, int], *, about: Mapping[str, str]) -> Ans
 @command(lake_app, "reconcile", reads=True, everywhere=True)
 def reconcile(
     session: Session,
-    deep: Annotated[bool, typer.Option("--deep", help="Count the rows in the files, by key and by batch.")] = False,
+    deep: Annotated[bool, switch("--deep", "Count the rows in the files, by key and by batch.")] = False,
     start: Annotated[str | None, FROM_OPTION] = None,
     end: Annotated[str | None, TO_OPTION] = None,
     result: Annotated[
-        bool, typer.Option("--result", help="Only show what the reconciler's last pass found; compare nothing.")
+        bool, switch("--result", "Only show what the reconciler's last pass found; compare nothing.")
     ] = False,
     resume: Annotated[Path | None, RESUME_OPTION] = None,
 ) -> None:

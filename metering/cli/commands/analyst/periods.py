@@ -13,11 +13,11 @@ import typer
 from metering.audit.hour_check import describe_key
 from metering.billing.checklist import ACCEPTABLE, Checklist
 from metering.billing.freezing import NotClosable, PeriodNotClosableError
-from metering.cli.command import Session, command, progress, say
+from metering.cli.command import Session, bar, command, say
 from metering.cli.commands.analyst.lake import NoDeadline, counts_answer
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere, of_region
-from metering.cli.options import FROM_OPTION, TO_OPTION
+from metering.cli.options import FROM_OPTION, TO_OPTION, argument, option, switch
 from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf
 from metering.hours import hour_label, month_bounds_s, month_of, rfc3339
 from metering.reports.answer import Answer, Column, Json
@@ -40,27 +40,22 @@ rebuild = typer.Typer(help="Make derived items again from the rows, while the wo
 # Repairs that are named one by one on stderr and in the audit trail.
 _NAMED = 5
 
-MonthArgument = Annotated[str, typer.Argument(metavar="YYYY-MM", help="Billing month, such as 2026-11.")]
+MonthArgument = Annotated[str, argument("YYYY-MM", "Billing month, such as 2026-11.")]
 
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the checklist, and change nothing.")]
+DryRunOption = Annotated[bool, switch("--dry-run", "Show the checklist, and change nothing.")]
 AcceptOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--accept",
-        metavar="CHECK",
-        help=f"Close although this check blocks; may be given again. One of: {', '.join(ACCEPTABLE)}.",
+    option(
+        "--accept", "CHECK", f"Close although this check blocks; may be given again. One of: {', '.join(ACCEPTABLE)}."
     ),
 ]
-GroupByOption = Annotated[
-    str, typer.Option("--group-by", metavar="COLUMNS", help=f"Comma-separated: {', '.join(MONTH_COLUMNS)}.")
-]
+GroupByOption = Annotated[str, option("--group-by", "COLUMNS", f"Comma-separated: {', '.join(MONTH_COLUMNS)}.")]
 CorrectionsOption = Annotated[
-    bool,
-    typer.Option("--corrections", help="Also rows that were booked later for closed months. It reads all rows since."),
+    bool, switch("--corrections", "Also rows that were booked later for closed months. It reads all rows since.")
 ]
 
 RestoredOption = Annotated[
-    bool, typer.Option("--restored", help="After a restore of the ledger: fill the new usage table that is deployed.")
+    bool, switch("--restored", "After a restore of the ledger: fill the new usage table that is deployed.")
 ]
 
 _CLOSE_EXAMPLES = """Examples:
@@ -114,13 +109,7 @@ def period_close(
     session.write(frozen_answer(closed, close.closer.files, month=month, state="closed", group_by=("usage_type",)))
 
 
-@command(
-    period,
-    "list",
-    reads=True,
-    everywhere=True,
-    epilog="Example:\n\n    metering period list --corrections --format table",
-)
+@command(period, "list", "metering period list --corrections --format table", reads=True, everywhere=True)
 def period_list(session: Session, corrections: CorrectionsOption = False) -> None:
     """List the months since the first row: state, frozen totals, when and by whom each was closed."""
     from metering.ledger.notes.deeds import DeedState
@@ -141,13 +130,7 @@ def period_list(session: Session, corrections: CorrectionsOption = False) -> Non
     session.write(everywhere(session, months_of))
 
 
-@command(
-    period,
-    "show",
-    reads=True,
-    everywhere=True,
-    epilog="Example:\n\n    metering period show 2026-10 --group-by account_id,usage_type",
-)
+@command(period, "show", "metering period show 2026-10 --group-by account_id,usage_type", reads=True, everywhere=True)
 def period_show(session: Session, month: MonthArgument, group_by: GroupByOption = "usage_type") -> None:
     """Show whether a month is open, closing or closed, and the frozen totals of a closed one."""
     _month(month)
@@ -363,15 +346,10 @@ def _tell_unrepaired(result: UsageRebuild, place: str) -> None:
 @contextmanager
 def _hours(first: str = "reading the usage table") -> Iterator[Callable[[HourStep], None]]:
     """Progress in hours, on stderr."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with progress(*columns) as bar:
-        task = bar.add_task(first, total=None)
+    with bar(first) as move:
 
         def tell(step: HourStep) -> None:
-            text = f"{step.doing} {hour_label(step.hour_s)}"
-            bar.update(task, description=text, completed=step.done, total=step.hours)
+            move(description=f"{step.doing} {hour_label(step.hour_s)}", completed=step.done, total=step.hours)
 
         yield tell
 

@@ -17,7 +17,16 @@ import typer
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import asks_for_all, connections
-from metering.cli.options import FROM_OPTION, TO_OPTION, LastOption, ZoneOption, parse_duration
+from metering.cli.options import (
+    FROM_OPTION,
+    TO_OPTION,
+    LastOption,
+    ZoneOption,
+    argument,
+    option,
+    parse_duration,
+    switch,
+)
 from metering.cli.printing.output import Format
 from metering.hours import hour_of
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, CANARY_SERVICE
@@ -56,30 +65,25 @@ _EXAMPLES = """Examples:
 @command(query_app, "query", reads=True, everywhere=True, epilog=_EXAMPLES)
 def query(
     session: Session,
-    sql: Annotated[
-        str | None, typer.Argument(metavar="SQL", help="One statement of DuckDB's SQL; - reads it from stdin.")
-    ] = None,
-    file: Annotated[
-        Path | None, typer.Option("--file", metavar="FILE.sql", help="Read the statement from this file.")
-    ] = None,
+    sql: Annotated[str | None, argument("SQL", "One statement of DuckDB's SQL; - reads it from stdin.")] = None,
+    file: Annotated[Path | None, option("--file", "FILE.sql", "Read the statement from this file.")] = None,
     start: Annotated[str | None, FROM_OPTION] = None,
     end: Annotated[str | None, TO_OPTION] = None,
     last: LastOption = None,
     zone: ZoneOption = None,
     limit: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--limit",
-            metavar="ROWS",
-            help=f"Most rows to show; 0 shows all. Default: {TABLE_ROWS:,} in a table, all in other formats.",
+            "ROWS",
+            f"Most rows to show; 0 shows all. Default: {TABLE_ROWS:,} in a table, all in other formats.",
         ),
     ] = None,
     with_canary: Annotated[
-        bool, typer.Option("--with-canary", help="Also show the canary's rows, which reports leave out.")
+        bool, switch("--with-canary", "Also show the canary's rows, which reports leave out.")
     ] = False,
     timeout: Annotated[
-        str,
-        typer.Option("--timeout", metavar="DURATION", help="Give up after this time, such as 90s, 10m or 1h."),
+        str, option("--timeout", "DURATION", "Give up after this time, such as 90s, 10m or 1h.")
     ] = "10m",
 ) -> None:
     """Run SQL over `transfers` (every accepted record) and `usage` (exact totals), as of now, with DuckDB.
@@ -229,9 +233,7 @@ _MOST_PORT = 65_535
 @command(serve_app, "serve", everywhere=True, epilog=_SERVE_EXAMPLES)
 def serve(
     session: Session,
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=_MOST_PORT, metavar="PORT", help="Port of 127.0.0.1; 0: any free one.")
-    ] = 8080,
+    port: Annotated[int, option("--port", "PORT", "Port of 127.0.0.1; 0: any free one.", min=0, max=_MOST_PORT)] = 8080,
 ) -> None:
     """Serve the HTTP API and the usage explorer on this machine, with your own credentials; it only reads.
 

@@ -14,7 +14,7 @@ from metering.audit.freshness import Complete, merged
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import asks_for_all, connections
-from metering.cli.options import LastOption, ZoneOption
+from metering.cli.options import LastOption, ZoneOption, option, switch
 from metering.cli.printing.output import Format, write_whole
 from metering.hours import month_of, rfc3339
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, of_canary
@@ -100,8 +100,8 @@ def _command(session: Session, query: UsageQuery) -> str:
     words = ["metering", "report", "usage", "--region", session.region_name, "--stage", session.stage]
     words += ["--from", rfc3339(query.from_s), "--to", rfc3339(query.to_s)]
     filters = {f"--{name.replace('_', '-')}": values for name, values in query.filters().items()}
-    for option, values in filters.items():
-        words += [word for value in sorted(values) for word in (option, value)]
+    for name, values in filters.items():
+        words += [word for value in sorted(values) for word in (name, value)]
     words += ["--tz", str(query.zone)] if query.zone is not UTC else []
     words += ["--with-corrections"] if query.with_corrections else []
     words += ["--now"] if query.now else []
@@ -124,82 +124,67 @@ _EXAMPLES = """Examples:
     metering report usage --from last-month --html october.html
 """
 
-AccountOption = Annotated[
-    list[str] | None, typer.Option("--account", metavar="ID", help="Only this account; may be given again.")
-]
-ServiceOption = Annotated[
-    list[str] | None, typer.Option("--service", metavar="CODE", help="Only this service; may be given again.")
-]
+AccountOption = Annotated[list[str] | None, option("--account", "ID", "Only this account; may be given again.")]
+ServiceOption = Annotated[list[str] | None, option("--service", "CODE", "Only this service; may be given again.")]
 UsageTypeOption = Annotated[
-    list[str] | None, typer.Option("--usage-type", metavar="TYPE", help="Only this usage type; may be given again.")
+    list[str] | None, option("--usage-type", "TYPE", "Only this usage type; may be given again.")
 ]
 FromLocationOption = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--from-location",
-        metavar="PLACE",
-        help="Only transfers from here, as the column `from` has it: us-east-1/use1-az2, internet; may be given again.",
+        "PLACE",
+        "Only transfers from here, as the column `from` has it: us-east-1/use1-az2, internet; may be given again.",
     ),
 ]
 ToLocationOption = Annotated[
-    list[str] | None,
-    typer.Option("--to-location", metavar="PLACE", help="Only transfers to here; may be given again."),
+    list[str] | None, option("--to-location", "PLACE", "Only transfers to here; may be given again.")
 ]
 GroupByOption = Annotated[
-    str | None,
-    typer.Option(
-        "--group-by", metavar="COLUMNS", help=f"Comma-separated: {', '.join(GROUP_COLUMNS)}. Default: usage_type."
-    ),
+    str | None, option("--group-by", "COLUMNS", f"Comma-separated: {', '.join(GROUP_COLUMNS)}. Default: usage_type.")
 ]
 DetailOption = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--detail",
-        metavar="COLUMNS",
-        help=f"Also group by these columns, which only the lake has; comma-separated: {', '.join(DETAIL_COLUMNS)}.",
+        "COLUMNS",
+        f"Also group by these columns, which only the lake has; comma-separated: {', '.join(DETAIL_COLUMNS)}.",
     ),
 ]
 FromOption = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--from",
-        metavar="TIME",
-        help="RFC 3339, date, month, today, yesterday, this-month or last-month; included. Default: this month.",
+        "TIME",
+        "RFC 3339, date, month, today, yesterday, this-month or last-month; included. Default: this month.",
     ),
 ]
 ToOption = Annotated[
-    str | None,
-    typer.Option("--to", metavar="TIME", help="Not included. Default: the end of --from, or the end of this hour."),
+    str | None, option("--to", "TIME", "Not included. Default: the end of --from, or the end of this hour.")
 ]
 CorrectionsOption = Annotated[
-    bool, typer.Option("--with-corrections", help="Also rows booked later for closed months, marked as corrections.")
+    bool, switch("--with-corrections", "Also rows booked later for closed months, marked as corrections.")
 ]
 NowOption = Annotated[
-    bool,
-    typer.Option("--now", help="Exact as of now: also usage not yet rolled up (some seconds). It takes longer."),
+    bool, switch("--now", "Exact as of now: also usage not yet rolled up (some seconds). It takes longer.")
 ]
 SortOption = Annotated[
-    str | None,
-    typer.Option("--sort", metavar="COLUMN", help="Sort by this column; COLUMN:desc for the largest first."),
+    str | None, option("--sort", "COLUMN", "Sort by this column; COLUMN:desc for the largest first.")
 ]
 TopOption = Annotated[
     int | None,
-    typer.Option(
-        "--top",
-        metavar="N",
-        help="Only the first N rows, by bytes unless --sort says otherwise; the others become one sum.",
-    ),
+    option("--top", "N", "Only the first N rows, by bytes unless --sort says otherwise; the others become one sum."),
 ]
 HtmlOption = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--html",
-        metavar="FILE",
-        help="Write a page to mail instead: trend, accounts, regions, freshness, proof. It needs no network.",
+        "FILE",
+        "Write a page to mail instead: trend, accounts, regions, freshness, proof. It needs no network.",
     ),
 ]
 ChartOption = Annotated[
-    bool, typer.Option("--chart", help="Draw bars below the table: in the order of time, or the largest first.")
+    bool, switch("--chart", "Draw bars below the table: in the order of time, or the largest first.")
 ]
 
 
@@ -328,27 +313,16 @@ _ACCOUNTS_EXAMPLES = """Examples:
 @command(accounts_app, "accounts", reads=True, everywhere=True, epilog=_ACCOUNTS_EXAMPLES)
 def accounts(
     session: Session,
-    month: Annotated[
-        str | None, typer.Option("--month", metavar="YYYY-MM", help="One billing month. Default: the one that runs.")
-    ] = None,
-    account: Annotated[
-        list[str] | None, typer.Option("--account", metavar="ID", help="Only this account; may be given again.")
-    ] = None,
-    prefix: Annotated[
-        str | None, typer.Option("--prefix", metavar="DIGITS", help="Only accounts that begin so.")
-    ] = None,
+    month: Annotated[str | None, option("--month", "YYYY-MM", "One billing month. Default: the one that runs.")] = None,
+    account: Annotated[list[str] | None, option("--account", "ID", "Only this account; may be given again.")] = None,
+    prefix: Annotated[str | None, option("--prefix", "DIGITS", "Only accounts that begin so.")] = None,
     sort: Annotated[
-        str | None,
-        typer.Option(
-            "--sort", metavar="COLUMN", help=f"One of {', '.join(COLUMNS)}; COLUMN:desc for the largest first."
-        ),
+        str | None, option("--sort", "COLUMN", f"One of {', '.join(COLUMNS)}; COLUMN:desc for the largest first.")
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option(
-            "--top",
-            metavar="N",
-            help="Only the first N accounts, by bytes unless --sort says otherwise; the others become one sum.",
+        option(
+            "--top", "N", "Only the first N accounts, by bytes unless --sort says otherwise; the others become one sum."
         ),
     ] = None,
 ) -> None:
@@ -383,27 +357,19 @@ Exit 0 if all sums are equal, 1 if they are not.
 @command(trace_app, "trace", reads=True, everywhere=True, epilog=_TRACE_EXAMPLES)
 def trace(
     session: Session,
-    account: Annotated[str, typer.Option("--account", metavar="ID", help="The account of the line.")],
-    usage_type: Annotated[
-        str | None, typer.Option("--usage-type", metavar="TYPE", help="Only this usage type.")
-    ] = None,
-    service: Annotated[str | None, typer.Option("--service", metavar="CODE", help="Only this service.")] = None,
+    account: Annotated[str, option("--account", "ID", "The account of the line.")],
+    usage_type: Annotated[str | None, option("--usage-type", "TYPE", "Only this usage type.")] = None,
+    service: Annotated[str | None, option("--service", "CODE", "Only this service.")] = None,
     from_location: Annotated[
-        str | None, typer.Option("--from-location", metavar="PLACE", help="Only from here, such as us-east-1.")
+        str | None, option("--from-location", "PLACE", "Only from here, such as us-east-1.")
     ] = None,
-    to_location: Annotated[
-        str | None, typer.Option("--to-location", metavar="PLACE", help="Only to here, such as internet.")
-    ] = None,
-    hour: Annotated[
-        str | None, typer.Option("--hour", metavar="TIME", help="One full hour, such as 2026-11-24T13:00:00Z.")
-    ] = None,
+    to_location: Annotated[str | None, option("--to-location", "PLACE", "Only to here, such as internet.")] = None,
+    hour: Annotated[str | None, option("--hour", "TIME", "One full hour, such as 2026-11-24T13:00:00Z.")] = None,
     start: Annotated[
-        str | None,
-        typer.Option("--from", metavar="TIME", help="RFC 3339, date or month; included. Default: this month."),
+        str | None, option("--from", "TIME", "RFC 3339, date or month; included. Default: this month.")
     ] = None,
     end: Annotated[
-        str | None,
-        typer.Option("--to", metavar="TIME", help="Not included. Default: the end of --from, or of this hour."),
+        str | None, option("--to", "TIME", "Not included. Default: the end of --from, or of this hour.")
     ] = None,
     last: LastOption = None,
 ) -> None:

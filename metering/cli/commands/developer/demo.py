@@ -23,6 +23,7 @@ from metering.cli.commands.developer.replay import send_traffic
 from metering.cli.commands.operator.verify import explain, rollup_of, wait_until_settled
 from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError
+from metering.cli.options import switch
 from metering.cli.printing.output import Format, write_answer
 from metering.hours import hour_of
 from metering.intake.admission import Admission
@@ -300,7 +301,7 @@ def demo(
     ] = RECORDS_PER_BATCH,
     seed: Annotated[int, typer.Option(help="The same seed in the same hour gives the same traffic.")] = 1,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave it up, and print a link to its usage explorer: metering local down.")
+        bool, switch("--keep", "Leave it up, and print a link to its usage explorer: metering local down.")
     ] = False,
 ) -> None:
     """Run the whole service here: start an emulator, deploy, replay traffic, prove, report, and stop again.

@@ -5,19 +5,18 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import TimeoutError as StillWaiting
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from metering.audit.verification import SentBatches
-from metering.cli.command import progress, tell_of
+from metering.cli.command import spinner, tell_of
 from metering.cli.failures import CommandFailedError, CommandStoppedError
 from metering.errors import MeteringError
 from metering.reports.sql.ahead import in_thread
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from metering.wiring.connection import RegionConnection
 
@@ -176,14 +175,5 @@ def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
 
 def seen(step: str, work: Callable[[], T]) -> T:
     """Do a step that prints nothing, within the limit of time, and show meanwhile that it goes on."""
-    with _spinner(step):
+    with spinner(step):
         return limited(step, work)
-
-
-@contextmanager
-def _spinner(step: str) -> Iterator[None]:
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    with progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
-        bar.add_task(step, total=None)
-        yield

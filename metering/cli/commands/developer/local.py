@@ -6,7 +6,6 @@ import os
 import shlex
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +16,7 @@ from metering.adapters.checkout import checkout_dir
 from metering.adapters.emulator import ministack as emulator
 from metering.adapters.emulator.reaching import api_address
 from metering.adapters.emulator.state import LocalState, forget_state, is_running, load_state, save_state
-from metering.cli.command import Session, command, progress, say
+from metering.cli.command import Session, command, say, spinner
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.local_stages import (
     check_place,
@@ -40,9 +39,7 @@ from metering.reports.answer import KEEP, Answer, ListedRows, copied, flag, ordi
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from rich.progress import Progress
+    from collections.abc import Callable, Mapping
 
     from metering.settings import GivenSettings
 
@@ -228,7 +225,7 @@ def up(
             say(f"Already up at {state.endpoint}.")
         else:
             say(f"The emulator runs at {state.endpoint}, and its stacks were deleted: they are deployed again.")
-            with _steps() as step:
+            with spinner() as step:
                 _deploy(state, given, step)
     session.write(_status_answer(state, running=True, deployed=True))
     tell_what_next(state)
@@ -364,8 +361,8 @@ def start_local(
     chosen = port or emulator.free_port()
     if port is None and chosen != emulator.DEFAULT_PORT:
         say(f"Port {emulator.DEFAULT_PORT} is taken: the emulator takes {chosen}.")
-    with _steps() as step:
-        step("starting the emulator")
+    with spinner() as step:
+        step(description="starting the emulator")
         running = emulator.start(chosen, region=region)
         state = LocalState(endpoint=running.endpoint, region=region, stage=stage, pid=running.pid, began=running.began)
         save_state(state, name)
@@ -415,7 +412,7 @@ def _borrow(session: Session, endpoint: str, *, port: int | None, options: Setti
 def _put_up(state: LocalState, given: GivenSettings | None) -> LocalState:
     checkout_dir()
     began = time.monotonic()
-    with _steps() as step:
+    with spinner() as step:
         clear_remains(state)
         try:
             _deploy(state, given, step)
@@ -428,15 +425,15 @@ def _put_up(state: LocalState, given: GivenSettings | None) -> LocalState:
     return deployed
 
 
-def _deploy(state: LocalState, given: GivenSettings | None, step: Step) -> None:
+def _deploy(state: LocalState, given: GivenSettings | None, step: Callable[..., None]) -> None:
     # Slow to import, as in `connect`.
     from metering.fleet.settings.bases import runs_on_emulator
 
     def tell(event: Mapping[str, object]) -> None:
         if event.get("event") == "phase":
-            step(f"deploying: {event.get('phase')}")
+            step(description=f"deploying: {event.get('phase')}")
         elif event.get("event") == "resource":
-            step(f"deploying: {event.get('stack')} {event.get('done')}/{event.get('total') or '?'}")
+            step(description=f"deploying: {event.get('stack')} {event.get('done')}/{event.get('total') or '?'}")
 
     run_deployment(
         stage=state.stage,
@@ -448,26 +445,6 @@ def _deploy(state: LocalState, given: GivenSettings | None, step: Step) -> None:
         # A stage of an account leaves out what an emulator lacks.
         arguments=() if runs_on_emulator(state.stage) else ("--rehearsal",),
     )
-
-
-class Step:
-    """Shows the present step in one line that is redrawn. Mutable."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._task = bar.add_task("", total=None)
-
-    def __call__(self, text: str) -> None:
-        self._bar.update(self._task, description=text)
-
-
-@contextmanager
-def _steps() -> Iterator[Step]:
-    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
-    with progress(*columns) as bar:
-        yield Step(bar)
 
 
 def _has_pager(state: LocalState) -> bool:

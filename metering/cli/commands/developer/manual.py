@@ -10,6 +10,7 @@ from metering.cli.failures import WrongUsageError
 from metering.cli.groups import OneCommand, nearest
 from metering.cli.help.page import width
 from metering.cli.help.topics import TOPICS, contents
+from metering.cli.options import argument
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -42,8 +43,7 @@ def _shells() -> list[str]:
 def help_(
     context: typer.Context,
     words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TOPIC", help="A topic, or the words of a command.", autocompletion=_topics),
+        list[str] | None, argument("TOPIC", "A topic, or the words of a command.", autocompletion=_topics)
     ] = None,
 ) -> None:
     """Explain what holds for all commands: places, output, times, environment, and the words of the glossary."""
@@ -93,7 +93,7 @@ def _of_command(root: Context, asked: list[str]) -> None:
 
 @manual_app.command("completion", cls=OneCommand, epilog=_COMPLETION_EXAMPLES)
 def completion(
-    shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.", autocompletion=_shells)],
+    shell: Annotated[str, argument("SHELL", "bash, zsh or fish.", autocompletion=_shells)],
 ) -> None:
     """Print the script that lets a shell complete commands, options and values."""
     from metering.cli.help.completion import Shell, script

@@ -17,8 +17,9 @@ import typer
 
 from metering.audit.freshness import duration
 from metering.audit.verification import ManifestHeader, SentBatch, header_line, sent_line
-from metering.cli.command import Session, command, progress, say
+from metering.cli.command import Session, bar, command, say
 from metering.cli.failures import CommandFailedError, CommandStoppedError, WrongUsageError, first_interrupt_noted
+from metering.cli.options import option, switch
 from metering.hours import rfc3339
 from metering.intake.work import MAX_RECORDS
 from metering.replay.scenarios import SCENARIOS, Scenario
@@ -29,8 +30,6 @@ from metering.units import HOUR_S, counted
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from threading import Event
-
-    from rich.progress import Progress
 
     from metering.replay.given import Traffic
     from metering.replay.synthesis import Shipment
@@ -196,17 +195,12 @@ def replay(
     session: Session,
     files: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--input", metavar="FILE", help="Records (NDJSON, Parquet), sent as they stand; may be given again."
-        ),
+        option("--input", "FILE", "Records (NDJSON, Parquet), sent as they stand; may be given again."),
     ] = None,
     scenario: Annotated[
         str | None,
-        typer.Option(
-            "--scenario",
-            metavar="NAME",
-            help="One of the scenarios below, for emulators only.",
-            autocompletion=lambda: [*SCENARIOS],
+        option(
+            "--scenario", "NAME", "One of the scenarios below, for emulators only.", autocompletion=lambda: [*SCENARIOS]
         ),
     ] = None,
     batches: BatchesOption = None,
@@ -218,11 +212,9 @@ def replay(
     conflicts: Annotated[Share, _share("messages with a used id and other content")] = None,
     seed: Annotated[int, typer.Option(help="The same seed in the same hour gives the same traffic.")] = 1,
     shift_to_now: Annotated[
-        bool, typer.Option("--shift-to-now", help="Move the records of --input by whole hours, so that they end now.")
+        bool, switch("--shift-to-now", "Move the records of --input by whole hours, so that they end now.")
     ] = False,
-    manifest: Annotated[
-        Path, typer.Option("--manifest", metavar="FILE", help="File for the manifest (NDJSON).")
-    ] = DEFAULT_MANIFEST,
+    manifest: Annotated[Path, option("--manifest", "FILE", "File for the manifest (NDJSON).")] = DEFAULT_MANIFEST,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Number of connections.")] = 8,
 ) -> None:
     """Send traffic to the ingest queue, and write a manifest of the messages with their expected verdicts.
@@ -362,14 +354,14 @@ def send_traffic(
         threads=threads,
         rate_per_s=rate,
     )
-    with _sending(traffic.messages) as advance:
+    with bar("sending", total=traffic.messages, remaining=True) as move:
 
         def written(group: Sequence[SentBatch]) -> None:
             log.add(group)
             counts.update(sent.expect for sent in group)
             if hours is not None:
                 hours.update(key.hour_s for sent in group for key in sent.totals)
-            advance(len(group))
+            move(advance=len(group))
 
         began = time.monotonic()
         going = takewhile(lambda _: stopped is None or not stopped.is_set(), traffic.shipments)
@@ -382,30 +374,6 @@ def send_traffic(
             ) from None
     log.must_be_whole()
     return counts, time.monotonic() - began
-
-
-class _Advance:
-    def __init__(self, bar: Progress, total: int) -> None:
-        self._bar = bar
-        self._task = bar.add_task("sending", total=total)
-
-    def __call__(self, number: int) -> None:
-        self._bar.advance(self._task, number)
-
-
-@contextmanager
-def _sending(total: int) -> Iterator[_Advance]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with progress(*columns) as bar:
-        yield _Advance(bar, total)
 
 
 def _adapted(

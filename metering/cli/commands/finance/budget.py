@@ -11,6 +11,7 @@ from metering.cli.billing.costing import budget_named, how_far, is_home, judged,
 from metering.cli.billing.home import billing_home, home_ground
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.options import argument, option, switch
 from metering.units import counted
 
 if TYPE_CHECKING:
@@ -30,46 +31,34 @@ _SET = """Examples:
     metering budget set backups --account 123456789012 --usage-type DataTransfer-Out-Bytes --amount "10 TB" \\
         --threshold "actual 50%" --threshold "actual 9 TB"
 """
-NameArgument = Annotated[str, typer.Argument(metavar="BUDGET", help="Name of the budget.")]
-OneOption = Annotated[str | None, typer.Argument(metavar="[BUDGET]", help="Only this budget.")]
+NameArgument = Annotated[str, argument("BUDGET", "Name of the budget.")]
+OneOption = Annotated[str | None, argument("[BUDGET]", "Only this budget.")]
 
 
 @command(budget, "set", reads=True, changes=True, everywhere=True, epilog=_SET)
 def set_(
     session: Session,
     name: NameArgument,
-    amount: Annotated[
-        str, typer.Option("--amount", metavar="AMOUNT", help="For each period: 500 USD, 10 TB or 4096 bytes.")
-    ],
+    amount: Annotated[str, option("--amount", "AMOUNT", "For each period: 500 USD, 10 TB or 4096 bytes.")],
     threshold: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--threshold",
-            metavar="WORDS",
-            help="When to tell: `actual 80%`, `forecast 100%`, `actual 450 USD`; as often as needed. "
+            "WORDS",
+            "When to tell: `actual 80%`, `forecast 100%`, `actual 450 USD`; as often as needed. "
             "Default: actual 80%, actual 100% and forecast 100%.",
         ),
     ] = None,
-    payer: Annotated[
-        str | None, typer.Option("--payer", metavar="ACCOUNT", help="Only usage that this payer pays.")
-    ] = None,
-    account: Annotated[
-        str | None, typer.Option("--account", metavar="ACCOUNT", help="Only usage of this account.")
-    ] = None,
+    payer: Annotated[str | None, option("--payer", "ACCOUNT", "Only usage that this payer pays.")] = None,
+    account: Annotated[str | None, option("--account", "ACCOUNT", "Only usage of this account.")] = None,
     in_region: Annotated[
-        str | None, typer.Option("--in-region", metavar="REGION", help="Only usage that is metered in this region.")
+        str | None, option("--in-region", "REGION", "Only usage that is metered in this region.")
     ] = None,
-    usage_type: Annotated[
-        str | None, typer.Option("--usage-type", metavar="NAME", help="Only this usage type.")
-    ] = None,
-    period: Annotated[
-        str, typer.Option("--period", metavar="month|day", help="When it begins anew, in UTC.")
-    ] = "month",
-    severity: Annotated[
-        str, typer.Option("--severity", metavar="ticket|page", help="Topic that its alerts go to.")
-    ] = "ticket",
+    usage_type: Annotated[str | None, option("--usage-type", "NAME", "Only this usage type.")] = None,
+    period: Annotated[str, option("--period", "month|day", "When it begins anew, in UTC.")] = "month",
+    severity: Annotated[str, option("--severity", "ticket|page", "Topic that its alerts go to.")] = "ticket",
     new_account: Annotated[
-        bool, typer.Option("--new-account", help="The account is right, although it has no payer and no usage yet.")
+        bool, switch("--new-account", "The account is right, although it has no payer and no usage yet.")
     ] = False,
 ) -> None:
     """Set a budget for a payer, an account, a region or a usage type; one of the same name is replaced.
@@ -139,7 +128,7 @@ def remove(session: Session, name: NameArgument) -> None:
     session.write(budgets_answer(store.list()))
 
 
-@command(budget, "check", reads=True, everywhere=True, epilog="Example:\n\n    metering budget check --format table")
+@command(budget, "check", "metering budget check --format table", reads=True, everywhere=True)
 def check(session: Session, name: OneOption = None) -> None:
     """Show where budgets stand in this period: actual, forecast, crossed thresholds, and the alerts that were made.
 
@@ -216,14 +205,10 @@ _EXAMPLES = """Examples:
 @command(anomalies_app, "anomalies", reads=True, everywhere=True, epilog=_EXAMPLES)
 def anomalies(
     session: Session,
-    day: Annotated[
-        str | None, typer.Option("--day", metavar="YYYY-MM-DD", help="Default: the last seven whole days.")
-    ] = None,
+    day: Annotated[str | None, option("--day", "YYYY-MM-DD", "Default: the last seven whole days.")] = None,
     deviations: Annotated[float, typer.Option("--deviations", min=0, help="Deviations above the median.")] = 4.0,
     percent: Annotated[int, typer.Option("--percent", min=0, help="Percent above the median.")] = 25,
-    floor: Annotated[
-        str, typer.Option("--floor", metavar="USD", help="Least cost, at list prices, of what is above it.")
-    ] = "10",
+    floor: Annotated[str, option("--floor", "USD", "Least cost, at list prices, of what is above it.")] = "10",
 ) -> None:
     """Show days on which an account used far more of a usage type than on the same day of up to eight weeks before.
 

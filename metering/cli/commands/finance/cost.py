@@ -10,7 +10,7 @@ import typer
 
 from metering.cli.billing.costing import costs_here, one_region
 from metering.cli.billing.home import billing_home, home_ground
-from metering.cli.command import Session, command, progress, say
+from metering.cli.command import Session, command, say, spinner
 from metering.cli.commands.analyst.report import (
     AccountOption,
     ChartOption,
@@ -24,7 +24,7 @@ from metering.cli.commands.analyst.report import (
 )
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import connections
-from metering.cli.options import LastOption, ZoneOption
+from metering.cli.options import LastOption, ZoneOption, argument, option, switch
 from metering.errors import OperationFailedError
 from metering.hours import date_of, hour_of, month_bounds_s, month_of
 from metering.reports.query import COST_COLUMNS, UsageQuery
@@ -58,47 +58,35 @@ _EXPLAIN_EXAMPLES = """Examples:
 """
 _NAMED = 40
 
-PayerOption = Annotated[
-    list[str] | None, typer.Option("--payer", metavar="ID", help="Only what this payer pays; may be given again.")
-]
+PayerOption = Annotated[list[str] | None, option("--payer", "ID", "Only what this payer pays; may be given again.")]
 GroupByOption = Annotated[
-    str | None,
-    typer.Option(
-        "--group-by", metavar="COLUMNS", help=f"Comma-separated: {', '.join(COST_COLUMNS)}. Default: usage_type."
-    ),
+    str | None, option("--group-by", "COLUMNS", f"Comma-separated: {', '.join(COST_COLUMNS)}. Default: usage_type.")
 ]
-MonthOption = Annotated[
-    str | None, typer.Option("--month", metavar="YYYY-MM", help="One billing month, in place of --from and --to.")
-]
+MonthOption = Annotated[str | None, option("--month", "YYYY-MM", "One billing month, in place of --from and --to.")]
 SortOption = Annotated[
-    str | None,
-    typer.Option("--sort", metavar="COLUMN", help="Sort by this column; COLUMN:desc for the largest first."),
+    str | None, option("--sort", "COLUMN", "Sort by this column; COLUMN:desc for the largest first.")
 ]
 TopOption = Annotated[
     int | None,
-    typer.Option(
-        "--top",
-        metavar="N",
-        help="Only the first N rows, by cost unless --sort says otherwise; the others become one sum.",
-    ),
+    option("--top", "N", "Only the first N rows, by cost unless --sort says otherwise; the others become one sum."),
 ]
 PricesOption = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--prices",
-        metavar="BOOK[@N]",
-        help="Rate by this price book, or by one version of it. Default: what the month was "
+        "BOOK[@N]",
+        "Rate by this price book, or by one version of it. Default: what the month was "
         "invoiced with, or aws-list as it is in force.",
     ),
 ]
 ExactOption = Annotated[
     bool,
-    typer.Option(
+    switch(
         "--exact",
-        help="Compute a payer's tiers anew, where an account of an open month is rated by those that the biller keeps.",
+        "Compute a payer's tiers anew, where an account of an open month is rated by those that the biller keeps.",
     ),
 ]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Fail, with a list, if any usage has no price.")]
+StrictOption = Annotated[bool, switch("--strict", "Fail, with a list, if any usage has no price.")]
 
 
 @command(cost_app, "cost", reads=True, everywhere=True, group=True, epilog=_EXAMPLES)
@@ -152,10 +140,10 @@ def cost(
 @command(cost_app, "explain", reads=True, everywhere=True, epilog=_EXPLAIN_EXAMPLES)
 def cost_explain(
     session: Session,
-    account: Annotated[str, typer.Option("--account", metavar="ID", help="The account.")],
-    hour: Annotated[str, typer.Option("--hour", metavar="TIME", help="The full hour, such as 2026-11-24T13:00:00Z.")],
-    usage_type: Annotated[str, typer.Option("--usage-type", metavar="TYPE", help="The usage type.")],
-    service: Annotated[str | None, typer.Option("--service", metavar="CODE", help="Only this service.")] = None,
+    account: Annotated[str, option("--account", "ID", "The account.")],
+    hour: Annotated[str, option("--hour", "TIME", "The full hour, such as 2026-11-24T13:00:00Z.")],
+    usage_type: Annotated[str, option("--usage-type", "TYPE", "The usage type.")],
+    service: Annotated[str | None, option("--service", "CODE", "Only this service.")] = None,
     prices: PricesOption = None,
 ) -> None:
     """Show why usage of an hour costs what it costs: the position before it, prices, allowances, and the sum.
@@ -217,33 +205,24 @@ _END_S = 253_370_764_800
 def compare(
     session: Session,
     files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="BILL…", help="Files or folders of an export: CUR 2.0, CUR or FOCUS, as CSV or Parquet."
-        ),
+        list[Path], argument("BILL…", "Files or folders of an export: CUR 2.0, CUR or FOCUS, as CSV or Parquet.")
     ],
-    account: Annotated[
-        list[str] | None, typer.Option("--account", metavar="ID", help="Only this account; may be given again.")
-    ] = None,
+    account: Annotated[list[str] | None, option("--account", "ID", "Only this account; may be given again.")] = None,
     start: Annotated[
-        str | None,
-        typer.Option("--from", metavar="TIME", help="First hour. Default: the beginning of the bill's first day."),
+        str | None, option("--from", "TIME", "First hour. Default: the beginning of the bill's first day.")
     ] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Not included. Default: the end of the bill's last day.")
-    ] = None,
-    by: Annotated[str, typer.Option("--by", metavar="UNIT", help="Compare by day or by month.")] = "day",
+    end: Annotated[str | None, option("--to", "TIME", "Not included. Default: the end of the bill's last day.")] = None,
+    by: Annotated[str, option("--by", "UNIT", "Compare by day or by month.")] = "day",
     tolerance: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--tolerance",
-            metavar="HOW-FAR",
-            help="Exit 1 if a row differs by more: 0.5% of the billed bytes, 1000 or 10MB. Of two, either is enough.",
+            "HOW-FAR",
+            "Exit 1 if a row differs by more: 0.5% of the billed bytes, 1000 or 10MB. Of two, either is enough.",
         ),
     ] = None,
     top: Annotated[
-        int | None,
-        typer.Option("--top", metavar="N", help="Only the N largest differences; the others become one sum."),
+        int | None, option("--top", "N", "Only the N largest differences; the others become one sum.")
     ] = None,
 ) -> None:
     """Compare a bill of AWS with what was metered, by account, usage type and day; judge it only with --tolerance.
@@ -314,17 +293,12 @@ def _wanted(
 
 def _read(files: Sequence[Path], wanted: Wanted) -> tuple[Bill, int]:
     """The bill, and how many files of the folders are none."""
-    from rich.progress import SpinnerColumn, TextColumn
-
     from metering.onramps.bill import bill_files, read_bill
 
     try:
         paths, ignored = bill_files(files)
-        with progress(SpinnerColumn(), TextColumn("{task.description}")) as shown:
-            task = shown.add_task("reading the bill", total=None)
-            bill = read_bill(
-                paths, wanted, lambda path, rows: shown.update(task, description=f"{path.name}: {rows:,} rows")
-            )
+        with spinner("reading the bill") as move:
+            bill = read_bill(paths, wanted, lambda path, rows: move(description=f"{path.name}: {rows:,} rows"))
     except OperationFailedError as error:
         raise CommandFailedError(error.reason, error.advice) from error
     return bill, len(ignored)
@@ -372,7 +346,7 @@ _ORGANIZATION_EXAMPLES = """Example:
 @command(organization, "set", reads=True, changes=True, everywhere=True, epilog=_ORGANIZATION_EXAMPLES)
 def set_(
     session: Session,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON: payers, and accounts with their hours.")],
+    file: Annotated[Path, argument("FILE", "JSON: payers, and accounts with their hours.")],
 ) -> None:
     """Set who pays for which accounts: the whole of it, as the next version. What contradicts itself is refused.
 
@@ -411,10 +385,8 @@ def set_(
 @command(organization, "show", reads=True, everywhere=True)
 def show(
     session: Session,
-    version: Annotated[
-        int | None, typer.Option("--version", metavar="N", min=1, help="Default: the version in force.")
-    ] = None,
-    payer: Annotated[str | None, typer.Option("--payer", metavar="ID", help="Only this payer.")] = None,
+    version: Annotated[int | None, option("--version", "N", "Default: the version in force.", min=1)] = None,
+    payer: Annotated[str | None, option("--payer", "ID", "Only this payer.")] = None,
 ) -> None:
     """Show payers and accounts, and from when to when each account belongs to its payer."""
     from dataclasses import replace

@@ -17,6 +17,7 @@ from metering.cli.billing.invoicing import (
 )
 from metering.cli.command import Session, command, say
 from metering.cli.failures import WrongUsageError
+from metering.cli.options import argument, option, switch
 from metering.cli.printing.output import write_page
 from metering.reports.answer import Answer, Column
 
@@ -29,34 +30,28 @@ invoice = typer.Typer(
     no_args_is_help=True,
 )
 
-MonthOption = Annotated[str, typer.Option("--month", metavar="YYYY-MM", help="Month of use, such as 2026-11.")]
-AnyMonthOption = Annotated[
-    str | None, typer.Option("--month", metavar="YYYY-MM", help="Only documents about this month of use.")
-]
-PayerOption = Annotated[
-    str | None, typer.Option("--payer", metavar="ACCOUNT", help="Only this payer, 12 digits. Default: all payers.")
-]
+MonthOption = Annotated[str, option("--month", "YYYY-MM", "Month of use, such as 2026-11.")]
+AnyMonthOption = Annotated[str | None, option("--month", "YYYY-MM", "Only documents about this month of use.")]
+PayerOption = Annotated[str | None, option("--payer", "ACCOUNT", "Only this payer, 12 digits. Default: all payers.")]
 BookOption = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--prices",
-        metavar="BOOK",
-        help="Price book: one that was imported, or `sample`, a few real prices to try things with. Default: aws-list, "
+        "BOOK",
+        "Price book: one that was imported, or `sample`, a few real prices to try things with. Default: aws-list, "
         "or the book that the month's invoices have already.",
     ),
 ]
 DraftedOption = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--as-drafted",
-        metavar="DIGEST",
-        help="Issue only if the inputs are those of a draft, which prints this digest; with --payer.",
+        "DIGEST",
+        "Issue only if the inputs are those of a draft, which prints this digest; with --payer.",
     ),
 ]
-IdArgument = Annotated[str, typer.Argument(metavar="INVOICE", help="Id, such as 123456789012-2026-11-1.")]
-BecauseOption = Annotated[
-    str, typer.Option("--because", metavar="TEXT", help="Why; whoever gets the credit note reads it there.")
-]
+IdArgument = Annotated[str, argument("INVOICE", "Id, such as 123456789012-2026-11-1.")]
+BecauseOption = Annotated[str, option("--because", "TEXT", "Why; whoever gets the credit note reads it there.")]
 
 _ISSUE_EXAMPLES = """Examples:
 
@@ -256,33 +251,23 @@ export = typer.Typer(
     help="A month's charges in the forms that tools for bills read: FOCUS, and AWS's CUR 2.0.", no_args_is_help=True
 )
 
-ExportMonthOption = Annotated[
-    str, typer.Option("--month", metavar="YYYY-MM", help="Month that books them, such as 2026-11.")
-]
+ExportMonthOption = Annotated[str, option("--month", "YYYY-MM", "Month that books them, such as 2026-11.")]
 PlaceOption = Annotated[
     str,
     typer.Option(
         "--output", "-o", metavar="PLACE", help="An empty or new folder, or s3://bucket/prefix without objects."
     ),
 ]
-GrainOption = Annotated[
-    str, typer.Option("--grain", metavar="hour|day|month", help="Period of a line: one line a key, price and period.")
-]
-FilesOption = Annotated[
-    str, typer.Option("--files", metavar="parquet|csv", help="Format of the files; CSV is packed with gzip.")
-]
+GrainOption = Annotated[str, option("--grain", "hour|day|month", "Period of a line: one line a key, price and period.")]
+FilesOption = Annotated[str, option("--files", "parquet|csv", "Format of the files; CSV is packed with gzip.")]
 ExportBookOption = Annotated[
-    str | None,
-    typer.Option("--prices", metavar="BOOK", help="Price book of drafts. Default: aws-list, or that of the invoices."),
+    str | None, option("--prices", "BOOK", "Price book of drafts. Default: aws-list, or that of the invoices.")
 ]
 DetailOption = Annotated[
-    str | None,
-    typer.Option(
-        "--detail", metavar="resource_id", help="Cut lines into resources, which the lake knows; with --payer."
-    ),
+    str | None, option("--detail", "resource_id", "Cut lines into resources, which the lake knows; with --payer.")
 ]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Write nothing, and fail, if usage has no price.")]
-VersionOption = Annotated[str, typer.Option("--version", metavar="1.2|1.4", help="Version of FOCUS.")]
+StrictOption = Annotated[bool, switch("--strict", "Write nothing, and fail, if usage has no price.")]
+VersionOption = Annotated[str, option("--version", "1.2|1.4", "Version of FOCUS.")]
 
 _VERSIONS = ("1.2", "1.4")
 _DETAIL = "resource_id"

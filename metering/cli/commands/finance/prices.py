@@ -24,6 +24,7 @@ from metering.cli.billing.home import (
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.groups import CommandGroup
+from metering.cli.options import argument, option, switch
 from metering.hours import hour_of, month_of
 
 if TYPE_CHECKING:
@@ -41,14 +42,11 @@ override = typer.Typer(
     no_args_is_help=True,
 )
 
-PayerOption = Annotated[str | None, typer.Option("--payer", metavar="ID", help="Of this payer and its accounts.")]
-AccountOption = Annotated[str | None, typer.Option("--account", metavar="ID", help="Of this account alone.")]
-SkuOption = Annotated[
-    list[str] | None, typer.Option("--sku", metavar="SKU", help="Only this product; may be given again. Default: all.")
-]
+PayerOption = Annotated[str | None, option("--payer", "ID", "Of this payer and its accounts.")]
+AccountOption = Annotated[str | None, option("--account", "ID", "Of this account alone.")]
+SkuOption = Annotated[list[str] | None, option("--sku", "SKU", "Only this product; may be given again. Default: all.")]
 FromOption = Annotated[
-    str,
-    typer.Option("--from", metavar="TIME", help="From this full hour on, such as 2026-12-01T00:00:00Z; or 2026-12."),
+    str, option("--from", "TIME", "From this full hour on, such as 2026-12-01T00:00:00Z; or 2026-12.")
 ]
 
 _EXAMPLES = """Examples:
@@ -86,20 +84,16 @@ def list_(session: Session) -> None:
 def set_(
     session: Session,
     start: FromOption,
-    why: Annotated[str | None, typer.Option("--why", metavar="TEXT", help="Words for people, kept with it.")] = None,
+    why: Annotated[str | None, option("--why", "TEXT", "Words for people, kept with it.")] = None,
     payer: PayerOption = None,
     account: AccountOption = None,
     sku: SkuOption = None,
-    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Not included. Default: for ever.")] = None,
-    price: Annotated[
-        str | None, typer.Option("--price", metavar="USD", help="Price of a GB in every tier, at most 10 decimals.")
-    ] = None,
+    end: Annotated[str | None, option("--to", "TIME", "Not included. Default: for ever.")] = None,
+    price: Annotated[str | None, option("--price", "USD", "Price of a GB in every tier, at most 10 decimals.")] = None,
     percent_off: Annotated[
-        str | None, typer.Option("--percent-off", metavar="N", help="Percent off each price, at most 3 decimals.")
+        str | None, option("--percent-off", "N", "Percent off each price, at most 3 decimals.")
     ] = None,
-    no_allowance: Annotated[
-        bool, typer.Option("--no-allowance", help="Its bytes use up none of the free bytes.")
-    ] = False,
+    no_allowance: Annotated[bool, switch("--no-allowance", "Its bytes use up none of the free bytes.")] = False,
 ) -> None:
     """Set other prices of a payer or an account, effective from a full hour. What overlaps is refused.
 
@@ -212,17 +206,15 @@ prices = typer.Typer(
 )
 prices.add_typer(override, name="override")
 
-BookOption = Annotated[str, typer.Option("--book", metavar="BOOK", help="Name of the price book.")]
+BookOption = Annotated[str, option("--book", "BOOK", "Name of the price book.")]
 FilesArgument = Annotated[
     list[Path],
-    typer.Argument(
-        metavar="FILE…",
-        help="Offer files of AWS, one a region (or of all), with a version index if wanted; or one price book of ours.",
+    argument(
+        "FILE…",
+        "Offer files of AWS, one a region (or of all), with a version index if wanted; or one price book of ours.",
     ),
 ]
-VersionOption = Annotated[
-    int | None, typer.Option("--version", metavar="N", min=1, help="Default: the version in force.")
-]
+VersionOption = Annotated[int | None, option("--version", "N", "Default: the version in force.", min=1)]
 
 _IMPORT_EXAMPLES = """Examples:
 
@@ -255,16 +247,15 @@ def import_(
     files: FilesArgument,
     book: BookOption = DEFAULT_BOOK,
     effective: Annotated[
-        str | None,
-        typer.Option("--effective", metavar="TIME", help="From when they hold. Default: the times in the files."),
+        str | None, option("--effective", "TIME", "From when they hold. Default: the times in the files.")
     ] = None,
     reprice: Annotated[
-        bool, typer.Option("--reprice", help="Also change prices of closed months; invoices need credit notes then.")
+        bool, switch("--reprice", "Also change prices of closed months; invoices need credit notes then.")
     ] = False,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Allowances may name products that neither files nor book have.")
+        bool, switch("--partial", "Allowances may name products that neither files nor book have.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference, and write nothing.")] = False,
+    dry_run: Annotated[bool, switch("--dry-run", "Show the difference, and write nothing.")] = False,
 ) -> None:
     """Import price files as the next version of a book, after showing what differs from the book in force.
 
@@ -310,15 +301,11 @@ def show(
     book: PricesOption = DEFAULT_BOOK,
     version: VersionOption = None,
     usage_type: Annotated[
-        list[str] | None, typer.Option("--usage-type", metavar="TYPE", help="Only this one; may be given again.")
+        list[str] | None, option("--usage-type", "TYPE", "Only this one; may be given again.")
     ] = None,
-    sku: Annotated[list[str] | None, typer.Option("--sku", metavar="SKU", help="Only this one, likewise.")] = None,
-    at: Annotated[
-        str | None, typer.Option("--at", metavar="TIME", help="Prices in force at this hour. Default: now.")
-    ] = None,
-    as_file: Annotated[
-        bool, typer.Option("--as-file", help="The whole book as a file that `prices import` takes.")
-    ] = False,
+    sku: Annotated[list[str] | None, option("--sku", "SKU", "Only this one, likewise.")] = None,
+    at: Annotated[str | None, option("--at", "TIME", "Prices in force at this hour. Default: now.")] = None,
+    as_file: Annotated[bool, switch("--as-file", "The whole book as a file that `prices import` takes.")] = False,
 ) -> None:
     """Show the prices of a book that are in force at an hour, with its allowances and what is not sold here."""
     from metering.reports.prices import book_answer
@@ -335,7 +322,7 @@ def show(
 @command(prices, "history", reads=True, everywhere=True)
 def history(
     session: Session,
-    book: Annotated[str | None, typer.Option("--prices", metavar="BOOK", help="Only this book.")] = None,
+    book: Annotated[str | None, option("--prices", "BOOK", "Only this book.")] = None,
 ) -> None:
     """List the versions of price books, the newest first: when each was written, of what, and its digest."""
     from metering.billing.prices.store import sample_versions
@@ -363,10 +350,8 @@ def history(
 def diff(
     session: Session,
     book: PricesOption = DEFAULT_BOOK,
-    old: Annotated[
-        int | None, typer.Option("--old", metavar="N", min=1, help="A version. Default: the one before the new one.")
-    ] = None,
-    new: Annotated[int | None, typer.Option("--new", metavar="N", min=1, help="Default: the version in force.")] = None,
+    old: Annotated[int | None, option("--old", "N", "A version. Default: the one before the new one.", min=1)] = None,
+    new: Annotated[int | None, option("--new", "N", "Default: the version in force.", min=1)] = None,
 ) -> None:
     """Show what one version of a book changed: prices added, changed from what to what, and gone.
 
@@ -397,14 +382,13 @@ def diff(
 def check(
     session: Session,
     file: Annotated[
-        list[Path] | None,
-        typer.Option("--file", metavar="FILE", help="Check this file, and not usage; may be given again."),
+        list[Path] | None, option("--file", "FILE", "Check this file, and not usage; may be given again.")
     ] = None,
     month: Annotated[
-        str | None, typer.Option("--month", metavar="YYYY-MM", help="Usage of this month. Default: the one that runs.")
+        str | None, option("--month", "YYYY-MM", "Usage of this month. Default: the one that runs.")
     ] = None,
     book: PricesOption = DEFAULT_BOOK,
-    everything: Annotated[bool, typer.Option("--all", help="Also usage that has a price.")] = False,
+    everything: Annotated[bool, switch("--all", "Also usage that has a price.")] = False,
 ) -> None:
     """Show which usage of a month has no price in a book, or every problem of price files. Exits with 1 if any.
 

@@ -17,7 +17,7 @@ from metering.cli.dead_letter_reader import (
 )
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere
-from metering.cli.options import parse_duration
+from metering.cli.options import option, parse_duration, switch
 from metering.reports.answer import KEEP, ROOMY, Answer, Fields, RowType, copied, flag, integer, prose, short, timed
 from metering.units import DAY_S, counted
 
@@ -65,17 +65,15 @@ _LOG_FILES: RowType[DeadLogFile] = RowType(
 )
 
 
-@command(dlq, "list", reads=True, everywhere=True, epilog="Example:\n\n    metering dlq list --format table")
+@command(dlq, "list", "metering dlq list --format table", reads=True, everywhere=True)
 def list_(
     session: Session,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many.")] = 100,
     deep: Annotated[
-        bool,
-        typer.Option("--deep", help=f"Read their records too, in a child process: up to {LOOK_S} s each."),
+        bool, switch("--deep", f"Read their records too, in a child process: up to {LOOK_S} s each.")
     ] = False,
     log_files: Annotated[
-        bool,
-        typer.Option("--log-files", help="Show log files that could not be read at any try instead."),
+        bool, switch("--log-files", "Show log files that could not be read at any try instead.")
     ] = False,
 ) -> None:
     """Show dead letters with the facts that are known without their records. --deep predicts a redrive.
@@ -103,18 +101,17 @@ def _log_files_answer(region: RegionConnection, *, limit: int) -> Answer:
     return _LOG_FILES.answer(found, empty="No dead letters of log files.")
 
 
-@command(dlq, "redrive", reads=True, changes=True, epilog="Example:\n\n    metering dlq redrive --max 1000 --rate 50")
+@command(dlq, "redrive", "metering dlq redrive --max 1000 --rate 50", reads=True, changes=True)
 def redrive(
     session: Session,
     maximum: Annotated[int | None, typer.Option("--max", help="Put back at most this many. Default: all.")] = None,
     rate: Annotated[int | None, typer.Option("--rate", help="At most this many a second.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count them, but move nothing.")] = False,
+    dry_run: Annotated[bool, switch("--dry-run", "Count them, but move nothing.")] = False,
     by_hand: Annotated[
-        bool, typer.Option("--by-hand", help="Move them from here, although the queue service could do it itself.")
+        bool, switch("--by-hand", "Move them from here, although the queue service could do it itself.")
     ] = False,
     log_files: Annotated[
-        bool,
-        typer.Option("--log-files", help="Put back events of log files instead, into their own queue."),
+        bool, switch("--log-files", "Put back events of log files instead, into their own queue.")
     ] = False,
 ) -> None:
     """Put dead letters back into the ingest queue. Repeating or stopping it is safe: each batch id counts once.
@@ -184,8 +181,7 @@ def _looked_at(session: Session, region: RegionConnection, *, limit: int, deep: 
 drops = typer.Typer(help="Objects below `drop/` that S3 never announced: no batch came of them.", no_args_is_help=True)
 
 _SinceOption = Annotated[
-    str | None,
-    typer.Option("--since", metavar="DURATION", help="Look at objects that were put within this time. Default: 35d."),
+    str | None, option("--since", "DURATION", "Look at objects that were put within this time. Default: 35d.")
 ]
 # Older records are too old to be metered.
 _SINCE_S = 35 * DAY_S
@@ -195,7 +191,7 @@ _LOST: Fields[LostDrop] = (
 )
 
 
-@command(drops, "list", reads=True, everywhere=True, epilog="Example:\n\n    metering drops list --since 2d")
+@command(drops, "list", "metering drops list --since 2d", reads=True, everywhere=True)
 def list_drops(session: Session, since: _SinceOption = None) -> None:
     """List objects below `drop/` without a verdict, as of now; it lists all of `drop/`.
 
@@ -205,7 +201,7 @@ def list_drops(session: Session, since: _SinceOption = None) -> None:
     session.write(everywhere(session, lambda region: _answer(_lost(region, since_s))))
 
 
-@command(drops, "send", reads=True, changes=True, epilog="Example:\n\n    metering drops send --since 2d")
+@command(drops, "send", "metering drops send --since 2d", reads=True, changes=True)
 def send(session: Session, since: _SinceOption = None) -> None:
     """Announce objects again that S3 did not announce. Each becomes the batch that it would have been, once."""
     since_s = _since_s(since)

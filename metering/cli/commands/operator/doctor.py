@@ -12,6 +12,7 @@ from metering.cli.command import Session, command, say
 from metering.cli.connecting import checked_region, checked_stage
 from metering.cli.failures import WrongUsageError
 from metering.cli.fleet import asks_for_all, everywhere
+from metering.cli.options import argument, option, switch
 from metering.errors import MeteringError
 from metering.operations.alarms import ALARMS, AlarmSpec, alarm_name
 from metering.operations.runbooks import (
@@ -56,11 +57,9 @@ _CHECKS = ListedRows(
 def doctor(
     session: Session,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="Also what costs up to a dollar, takes minutes, or pages people.")
+        bool, switch("--thorough", "Also what costs up to a dollar, takes minutes, or pages people.")
     ] = False,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="CHECK", help="Make this check alone; repeat it for more.")
-    ] = None,
+    only: Annotated[list[str] | None, option("--only", "CHECK", "Make this check alone; repeat it for more.")] = None,
 ) -> None:
     """Check that AWS behaves as the service relies on: on the first day, and after a change of roles.
 
@@ -112,18 +111,18 @@ _UNKNOWN = "unknown"
 @command(
     runbook_app,
     "runbook",
+    "metering runbook",
+    "metering runbook dead-letters --region eu-west-1 --stage prod",
+    "metering runbook metering-prod-dead-letters",
     reads=True,
     everywhere=True,
-    epilog="Examples:\n\n    metering runbook\n    metering runbook dead-letters --region eu-west-1 --stage prod\n"
-    "    metering runbook metering-prod-dead-letters",
 )
 def runbook(
     session: Session,
     name: Annotated[
-        str | None,
-        typer.Argument(metavar="ALARM", help="Name or ARN of an alarm, as an alert gives it. Default: list all."),
+        str | None, argument("ALARM", "Name or ARN of an alarm, as an alert gives it. Default: list all.")
     ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Print the Markdown of the page, also on a terminal.")] = False,
+    raw: Annotated[bool, switch("--raw", "Print the Markdown of the page, also on a terminal.")] = False,
 ) -> None:
     """Show what to do about an alarm: its runbook, with the region and the stage in every command.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -15,16 +14,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.command import Session, command, progress, say
+from metering.cli.command import Session, bar, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere
+from metering.cli.options import argument, option, switch
 from metering.hours import date_of, hour_of, rfc3339
 from metering.onramps.sources import ORGANIZATION_WARNING
 from metering.reports.answer import KEEP, Answer, Json, ListedRows, copied, integer, prose, timed
 from metering.units import DAY_S, GIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from metering.audit.log_overlap import Overlap
     from metering.fleet.settings.log_sources import LogSource
@@ -53,17 +53,17 @@ class FileForm(StrEnum):
 @command(
     logs,
     "format",
+    "metering logs format --bucket acme-logs --vpc vpc-0abc",
+    "metering logs format --compare '${version} ${interface-id} ${bytes}'",
     reads=True,
-    epilog="Examples:\n\n    metering logs format --bucket acme-logs --vpc vpc-0abc\n"
-    "    metering logs format --compare '${version} ${interface-id} ${bytes}'",
 )
 def log_format(
     session: Session,
-    bucket: Annotated[str, typer.Option("--bucket", metavar="BUCKET", help="Where it delivers to.")] = "BUCKET",
-    prefix: Annotated[str | None, typer.Option("--prefix", metavar="FOLDER", help="Folder in the bucket.")] = None,
-    vpc: Annotated[str, typer.Option("--vpc", metavar="ID", help="VPC that it logs.")] = "VPC",
+    bucket: Annotated[str, option("--bucket", "BUCKET", "Where it delivers to.")] = "BUCKET",
+    prefix: Annotated[str | None, option("--prefix", "FOLDER", "Folder in the bucket.")] = None,
+    vpc: Annotated[str, option("--vpc", "ID", "VPC that it logs.")] = "VPC",
     transit_gateway: Annotated[
-        str | None, typer.Option("--transit-gateway", metavar="ID", help="Log a transit gateway in place of a VPC.")
+        str | None, option("--transit-gateway", "ID", "Log a transit gateway in place of a VPC.")
     ] = None,
     files: Annotated[
         FileForm, typer.Option("--files", help="Parquet costs a conversion, and less to store.")
@@ -71,10 +71,9 @@ def log_format(
     minutes: Annotated[
         int, typer.Option("--minutes", help="Aggregation interval, 1 or 10. Nitro instances always have 1.")
     ] = 10,
-    hive: Annotated[bool, typer.Option("--hive", help="Folders named for partitions, for Athena.")] = False,
+    hive: Annotated[bool, switch("--hive", "Folders named for partitions, for Athena.")] = False,
     compare: Annotated[
-        str | None,
-        typer.Option("--compare", metavar="FORMAT", help="Flow log format that you have: show lacking fields."),
+        str | None, option("--compare", "FORMAT", "Flow log format that you have: show lacking fields.")
     ] = None,
 ) -> None:
     """Print the command that makes a flow log with the fields worth having, and what it costs for each GB.
@@ -177,39 +176,33 @@ _UNFIT = re.compile(r"[^a-z0-9-]+")
 @command(
     logs,
     "add",
+    "metering logs add s3://acme-logs/AWSLogs/ --accounts shared-subnets --stage prod",
+    "metering logs add s3://of-another/AWSLogs/ --accounts 111122223333 --print",
     reads=True,
     changes=True,
-    epilog="Examples:\n\n    metering logs add s3://acme-logs/AWSLogs/ --accounts shared-subnets --stage prod\n"
-    "    metering logs add s3://of-another/AWSLogs/ --accounts 111122223333 --print",
 )
 def add_source(
     session: Session,
-    place: Annotated[
-        str, typer.Argument(metavar="PLACE", help="Bucket of logs and what the keys begin with: s3://bucket/prefix.")
-    ],
+    place: Annotated[str, argument("PLACE", "Bucket of logs and what the keys begin with: s3://bucket/prefix.")],
     accounts: Annotated[
         str,
-        typer.Option(
+        option(
             "--accounts",
-            metavar="ACCOUNTS",
-            help="Accounts that its lines may bill, with commas between them; named: that of a file's name alone; "
+            "ACCOUNTS",
+            "Accounts that its lines may bill, with commas between them; named: that of a file's name alone; "
             "shared-subnets: also those that the context shows in its subnets.",
         ),
     ] = "named",
     name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="NAME", help="Its name in commands and alarms. Default: the bucket's."),
+        str | None, option("--name", "NAME", "Its name in commands and alarms. Default: the bucket's.")
     ] = None,
-    kinds: Annotated[
-        str, typer.Option("--kinds", metavar="KINDS", help="Kinds of logs that are metered, with commas.")
-    ] = "vpc-flow",
-    key: Annotated[str | None, typer.Option("--kms-key", metavar="ARN", help="Key that encrypts its objects.")] = None,
+    kinds: Annotated[str, option("--kinds", "KINDS", "Kinds of logs that are metered, with commas.")] = "vpc-flow",
+    key: Annotated[str | None, option("--kms-key", "ARN", "Key that encrypts its objects.")] = None,
     write: Annotated[
-        Path | None,
-        typer.Option("--write", metavar="FILE", help="Write the entry into this settings file, such as metering.toml."),
+        Path | None, option("--write", "FILE", "Write the entry into this settings file, such as metering.toml.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--print", help="Change nothing: print what the owner of the bucket does, of any account.")
+        bool, switch("--print", "Change nothing: print what the owner of the bucket does, of any account.")
     ] = False,
 ) -> None:
     """Let a bucket of logs announce its new files, and say which entry the settings of the stage need.
@@ -379,7 +372,7 @@ _DAYS = 7
 _OVERLAPS_NAMED = 1_000
 
 
-@command(logs, "list", reads=True, everywhere=True, epilog="Example:\n\n    metering logs list --format table")
+@command(logs, "list", "metering logs list --format table", reads=True, everywhere=True)
 def list_sources(session: Session) -> None:
     """Show the sources of logs: those of the settings, those that were ingested by hand, and how each stands.
 
@@ -404,25 +397,18 @@ def list_sources(session: Session) -> None:
 
 
 @command(
-    logs,
-    "coverage",
-    reads=True,
-    epilog="Examples:\n\n    metering logs coverage\n    metering logs coverage --from 2026-11-01 --format json",
+    logs, "coverage", "metering logs coverage", "metering logs coverage --from 2026-11-01 --format json", reads=True
 )
 def coverage(
     session: Session,
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="DATE", help="First day of the sums. Default: seven days ago.")
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", metavar="DATE", help="Day after the last one. Default: now.")
-    ] = None,
+    start: Annotated[str | None, option("--from", "DATE", "First day of the sums. Default: seven days ago.")] = None,
+    end: Annotated[str | None, option("--to", "DATE", "Day after the last one. Default: now.")] = None,
     source: Annotated[
-        str | None, typer.Option("--source", metavar="LOG", help="Only this one: a flow log, a distribution, a bucket.")
+        str | None, option("--source", "LOG", "Only this one: a flow log, a distribution, a bucket.")
     ] = None,
-    gaps: Annotated[bool, typer.Option("--gaps", help="Only sources with gaps, or that never delivered.")] = False,
+    gaps: Annotated[bool, switch("--gaps", "Only sources with gaps, or that never delivered.")] = False,
     overlap: Annotated[
-        bool, typer.Option("--overlap", help="Also look, in the rows, for resources that two flow logs metered.")
+        bool, switch("--overlap", "Also look, in the rows, for resources that two flow logs metered.")
     ] = False,
 ) -> None:
     """Look at what came of each source of logs and what did not: gaps, refused lines, unclassified bytes.
@@ -438,8 +424,8 @@ def coverage(
     now_s = int(time.time())
     from_s, to_s = _days(start, end, now_s)
     job = session.region().coverage
-    with _looking() as tell:
-        figures = job.run(now_s, whole=True, tell=tell)
+    with bar("sources") as move:
+        figures = job.run(now_s, whole=True, tell=lambda done, whole: move(completed=done, total=whole))
     shown = [
         state
         for state in job.states()
@@ -469,18 +455,15 @@ def _overlaps(session: Session, from_s: int, to_s: int) -> list[Overlap]:
 @command(
     logs,
     "accept-gap",
+    "metering logs accept-gap fl-0abc 2026-11-24T13:05:00Z",
+    "metering logs accept-gap fl-0abc all",
     reads=True,
     changes=True,
-    epilog="Examples:\n\n    metering logs accept-gap fl-0abc 2026-11-24T13:05:00Z\n"
-    "    metering logs accept-gap fl-0abc all",
 )
 def accept_gap(
     session: Session,
-    source: Annotated[str, typer.Argument(metavar="LOG", help="Flow log, as `metering logs coverage` names it.")],
-    slots: Annotated[
-        str,
-        typer.Argument(metavar="SLOTS", help="One slot by its time, FIRST/LAST, or `all` that are missing now."),
-    ],
+    source: Annotated[str, argument("LOG", "Flow log, as `metering logs coverage` names it.")],
+    slots: Annotated[str, argument("SLOTS", "One slot by its time, FIRST/LAST, or `all` that are missing now.")],
 ) -> None:
     """Accept that files of some slots never came. They are no longer a gap, and no report waits for them.
 
@@ -496,10 +479,10 @@ def accept_gap(
     _rule(session, state, LogRulingKind.ACCEPT_GAP, (first_s, last_s), missing, consequence)
 
 
-@command(logs, "forget", reads=True, changes=True, epilog="Example:\n\n    metering logs forget fl-0abc")
+@command(logs, "forget", "metering logs forget fl-0abc", reads=True, changes=True)
 def forget(
     session: Session,
-    source: Annotated[str, typer.Argument(metavar="LOG", help="Flow log, as `metering logs coverage` names it.")],
+    source: Annotated[str, argument("LOG", "Flow log, as `metering logs coverage` names it.")],
 ) -> None:
     """Forget a source of logs that has ended: its gaps and its silence. What it delivered stays metered.
 
@@ -585,13 +568,3 @@ def _days(start: str | None, end: str | None, now_s: int) -> tuple[int, int]:
     from metering.reports.time_range import time_range
 
     return time_range(start, end, default_s=(now_s - _DAYS * DAY_S, now_s + 1), now_s=now_s, whole_hours=False)
-
-
-@contextmanager
-def _looking() -> Iterator[Callable[[int, int], object]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with progress(*columns) as bar:
-        task = bar.add_task("sources", total=None)
-        yield lambda done, whole: bar.update(task, completed=done, total=whole)

@@ -12,6 +12,7 @@ import typer
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import asks_for_all, connections, everywhere, of_region
+from metering.cli.options import argument, option, switch
 from metering.errors import OperationFailedError
 from metering.reports.answer import KEEP, Answer, RowType, copied, integer
 from metering.reports.operators.quarantine_answer import entry_answer
@@ -31,30 +32,20 @@ quarantine = typer.Typer(
 )
 
 EntryArgument = Annotated[
-    str,
-    typer.Argument(metavar="BATCH", help="Batch id, key of a quarantine object, or identity or place of a log file."),
+    str, argument("BATCH", "Batch id, key of a quarantine object, or identity or place of a log file.")
 ]
 
-SourceOption = Annotated[str | None, typer.Option("--source", metavar="SOURCE", help="Only batches of this source_id.")]
-SenderOption = Annotated[
-    str | None,
-    typer.Option("--sender", metavar="SENDER", help="Only whole batches of this sender (see `list`)."),
-]
+SourceOption = Annotated[str | None, option("--source", "SOURCE", "Only batches of this source_id.")]
+SenderOption = Annotated[str | None, option("--sender", "SENDER", "Only whole batches of this sender (see `list`).")]
 
 _FAR_S = 4_102_444_800  # the year 2100
 
 
-@command(
-    quarantine, "list", reads=True, everywhere=True, epilog="Example:\n\n    metering quarantine list --reason too_late"
-)
+@command(quarantine, "list", "metering quarantine list --reason too_late", reads=True, everywhere=True)
 def list_(
     session: Session,
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="Refused at or after this time, date or month.")
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Refused before this time, date or month.")
-    ] = None,
+    start: Annotated[str | None, option("--from", "TIME", "Refused at or after this time, date or month.")] = None,
+    end: Annotated[str | None, option("--to", "TIME", "Refused before this time, date or month.")] = None,
     reason: Annotated[str | None, typer.Option("--reason", help="Only entries with this reason.")] = None,
     kind: Annotated[
         str | None, typer.Option("--kind", help="Only this kind: records, refused, conflict, lines or file.")
@@ -80,9 +71,7 @@ def list_(
         say(f"There are more than {limit}. Use --limit, or narrow it down: --from, --to, --reason, --kind, --source.")
 
 
-@command(
-    quarantine, "show", reads=True, everywhere=True, epilog="Example:\n\n    metering quarantine show edge-7f3a-000184"
-)
+@command(quarantine, "show", "metering quarantine show edge-7f3a-000184", reads=True, everywhere=True)
 def show(session: Session, name: EntryArgument) -> None:
     """Show all of one entry: each refused record with its reasons, or the message and its records as they came.
 
@@ -124,22 +113,18 @@ def show(session: Session, name: EntryArgument) -> None:
 )
 def retry(
     session: Session,
-    name: Annotated[str | None, typer.Argument(metavar="BATCH", help="Batch id or key. Or choose by --reason.")] = None,
+    name: Annotated[str | None, argument("BATCH", "Batch id or key. Or choose by --reason.")] = None,
     reason: Annotated[
         str | None, typer.Option("--reason", help="All with this reason that were not retried yet.")
     ] = None,
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="With --reason: refused at or after this time.")
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="With --reason: refused before this time.")
-    ] = None,
+    start: Annotated[str | None, option("--from", "TIME", "With --reason: refused at or after this time.")] = None,
+    end: Annotated[str | None, option("--to", "TIME", "With --reason: refused before this time.")] = None,
     source: SourceOption = None,
     sender: SenderOption = None,
     as_new_id: Annotated[
-        bool, typer.Option("--as-new-id", help="Send a conflict under a new id, because other content has its id.")
+        bool, switch("--as-new-id", "Send a conflict under a new id, because other content has its id.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, but send nothing.")] = False,
+    dry_run: Annotated[bool, switch("--dry-run", "Show what would be sent, but send nothing.")] = False,
 ) -> None:
     """Send refused batches again under their own ids, and refused records as new batches.
 
@@ -231,14 +216,11 @@ A batch whose marker has expired is found by its rows, in the range that you nam
 @command(batch, "show", reads=True, everywhere=True, epilog=_EXAMPLES)
 def show_batch(
     session: Session,
-    batch_id: Annotated[str, typer.Argument(metavar="BATCH", help="The batch id.")],
+    batch_id: Annotated[str, argument("BATCH", "The batch id.")],
     start: Annotated[
-        str | None,
-        typer.Option("--from", metavar="TIME", help="Look for its rows in this range if its marker has expired."),
+        str | None, option("--from", "TIME", "Look for its rows in this range if its marker has expired.")
     ] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Not included. Default: the end of --from, or now.")
-    ] = None,
+    end: Annotated[str | None, option("--to", "TIME", "Not included. Default: the end of --from, or now.")] = None,
 ) -> None:
     """Show the story of a batch: verdict, reason, hours, commit, files, conflicts, quarantine and retries.
 

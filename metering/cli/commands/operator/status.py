@@ -13,7 +13,7 @@ import typer
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import answering, connections, everywhere, of_region
-from metering.cli.options import parse_duration
+from metering.cli.options import argument, option, parse_duration
 from metering.cli.printing.output import Format
 from metering.hours import rfc3339
 from metering.operations.alarms import ALARMS, AlarmSpec, alarm_name
@@ -182,19 +182,17 @@ _ERRORS: RowType[LoggedError] = RowType(
 @command(
     errors_app,
     "errors",
+    "metering errors --since 1d",
+    "metering errors aggregator --since 15m --format table",
     reads=True,
     everywhere=True,
-    epilog="Examples:\n\n    metering errors --since 1d\n    metering errors aggregator --since 15m --format table",
 )
 def errors(
     session: Session,
     function: Annotated[
-        str | None,
-        typer.Argument(metavar="FUNCTION", help="Such as aggregator. Default: all functions of the stage."),
+        str | None, argument("FUNCTION", "Such as aggregator. Default: all functions of the stage.")
     ] = None,
-    since: Annotated[
-        str, typer.Option("--since", metavar="DURATION", help="How far back to look, such as 15m, 1h or 2d.")
-    ] = "1h",
+    since: Annotated[str, option("--since", "DURATION", "How far back to look, such as 15m, 1h or 2d.")] = "1h",
     limit: Annotated[
         int, typer.Option("--limit", min=1, max=10_000, help="Read at most this many lines, the newest.")
     ] = 1_000,
@@ -240,21 +238,16 @@ audit_app = typer.Typer()
 @command(
     audit_app,
     "audit",
+    "metering audit --from 2026-11",
+    "metering audit --what 'period close' --format table",
     reads=True,
     everywhere=True,
-    epilog="Examples:\n\n    metering audit --from 2026-11\n    metering audit --what 'period close' --format table",
 )
 def audit(
     session: Session,
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="Begun at or after this time, date or month.")
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Begun before this time, date or month.")
-    ] = None,
-    what: Annotated[
-        str | None, typer.Option("--what", metavar="COMMAND", help="Only this command or family, such as `period`.")
-    ] = None,
+    start: Annotated[str | None, option("--from", "TIME", "Begun at or after this time, date or month.")] = None,
+    end: Annotated[str | None, option("--to", "TIME", "Begun before this time, date or month.")] = None,
+    what: Annotated[str | None, option("--what", "COMMAND", "Only this command or family, such as `period`.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many, the newest.")] = 100,
 ) -> None:
     """Show what was changed or deleted by command, newest first: who, when, what, and how it ended.

@@ -21,11 +21,11 @@ from metering.audit.verification import (
     sum_verifications,
     whole_lines,
 )
-from metering.cli.command import Session, command, progress, say
+from metering.cli.command import Session, command, say, spinner
 from metering.cli.commands.analyst.lake import NoDeadline
 from metering.cli.failures import WrongUsageError
 from metering.cli.fleet import answering, asks_for_all, connections
-from metering.cli.options import parse_duration
+from metering.cli.options import option, parse_duration
 from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf, counting
 from metering.errors import OperationFailedError, UnavailableError
 from metering.hours import rfc3339
@@ -36,8 +36,6 @@ from metering.units import DAY_S, counted, exact_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-
-    from rich.progress import Progress
 
     from metering.audit.verifier import Verifier
     from metering.rollup.rollup import Rollup
@@ -81,18 +79,12 @@ _WRITTEN = "Name one that `metering replay` wrote."
 def verify(
     session: Session,
     manifest: Annotated[
-        list[Path] | None,
-        typer.Option("--manifest", metavar="FILE", help="Manifest of a replay; may be given again."),
+        list[Path] | None, option("--manifest", "FILE", "Manifest of a replay; may be given again.")
     ] = None,
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="RFC 3339, date or month. Default: everything.")
-    ] = None,
-    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Not included.")] = None,
+    start: Annotated[str | None, option("--from", "TIME", "RFC 3339, date or month. Default: everything.")] = None,
+    end: Annotated[str | None, option("--to", "TIME", "Not included.")] = None,
     wait: Annotated[
-        str | None,
-        typer.Option(
-            "--wait", metavar="DURATION", help="Wait at most this long until nothing is in flight: 90s, 10m, 1h."
-        ),
+        str | None, option("--wait", "DURATION", "Wait at most this long until nothing is in flight: 90s, 10m, 1h.")
     ] = None,
     resume: Annotated[Path | None, RESUME_OPTION] = None,
 ) -> None:
@@ -197,12 +189,13 @@ def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "", rol
     """Wait, and show how much is in flight. With `rollup`, what waits is rolled up between two looks."""
     if not wait_s:
         return False
-    with _waiting() as tell:
+    with spinner("waiting") as tell:
         may = rollup is not None
 
         def look(depth: QueueDepth) -> None:
             nonlocal may
-            tell(depth)
+            queued = depth.visible + depth.delayed
+            tell(description=f"waiting: {queued} in the queue, {depth.in_flight} being worked on")
             if rollup is not None and may and depth.total == 0:
                 may = _rolled_up(rollup)
 
@@ -373,22 +366,3 @@ def _read_manifests(paths: Sequence[Path], verified: Collection[str]) -> dict[st
             )
         sent.setdefault(header.region, SentBatches()).add(batches)
     return sent
-
-
-class _Tell:
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._task = bar.add_task("waiting", total=None)
-
-    def __call__(self, depth: QueueDepth) -> None:
-        text = f"waiting: {depth.visible + depth.delayed} in the queue, {depth.in_flight} being worked on"
-        self._bar.update(self._task, description=text)
-
-
-@contextmanager
-def _waiting() -> Iterator[_Tell]:
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with progress(*columns) as bar:
-        yield _Tell(bar)

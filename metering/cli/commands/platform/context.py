@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.command import Session, command, progress, say
+from metering.cli.command import Session, bar, command, say
 from metering.cli.connecting import checked_region
 from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.options import argument, option
 from metering.hours import parse_hour, rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from metering.adapters.aws.inventory import Step
     from metering.onramps.context.document import Context
@@ -30,10 +31,7 @@ context = typer.Typer(
     no_args_is_help=True,
 )
 
-FolderOption = Annotated[
-    Path | None,
-    typer.Option("--context", metavar="DIR", help="Folder with contexts. Default: those of the stage."),
-]
+FolderOption = Annotated[Path | None, option("--context", "DIR", "Folder with contexts. Default: those of the stage.")]
 
 _CAPTURE_EXAMPLES = """Examples:
 
@@ -57,20 +55,14 @@ _ROLE_ARN = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}")
 def capture(
     session: Session,
     regions: Annotated[
-        str | None,
-        typer.Option("--regions", metavar="NAMES", help="Regions to describe, by commas. Default: that of --region."),
+        str | None, option("--regions", "NAMES", "Regions to describe, by commas. Default: that of --region.")
     ] = None,
     role_arn: Annotated[
-        list[str] | None,
-        typer.Option("--role-arn", metavar="ARN", help="Role of another account to describe too; may be repeated."),
+        list[str] | None, option("--role-arn", "ARN", "Role of another account to describe too; may be repeated.")
     ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="FILE", help="Take this description, and do not ask EC2."),
-    ] = None,
+    source: Annotated[Path | None, option("--from", "FILE", "Take this description, and do not ask EC2.")] = None,
     ip_ranges: Annotated[
-        str | None,
-        typer.Option("--ip-ranges", metavar="FILE|URL", help="AWS's address ranges. Default: as AWS publishes them."),
+        str | None, option("--ip-ranges", "FILE|URL", "AWS's address ranges. Default: as AWS publishes them.")
     ] = None,
     folder: Annotated[
         Path | None,
@@ -105,7 +97,7 @@ def capture(
     say(_said(captured))
 
 
-@command(context, "list", reads=True, epilog="Example:\n\n    metering context list --stage prod --format table")
+@command(context, "list", "metering context list --stage prod --format table", reads=True)
 def list_(session: Session, folder: FolderOption = None) -> None:
     """List the contexts that are kept, the newest first."""
     from metering.reports.operators.ingest_answer import contexts_answer
@@ -116,18 +108,10 @@ def list_(session: Session, folder: FolderOption = None) -> None:
         say(_NONE)
 
 
-@command(
-    context,
-    "show",
-    reads=True,
-    epilog="Examples:\n\n    metering context show\n    metering context show 2026-11-24T13 --context ctx/",
-)
+@command(context, "show", "metering context show", "metering context show 2026-11-24T13 --context ctx/", reads=True)
 def show(
     session: Session,
-    which: Annotated[
-        str,
-        typer.Argument(metavar="CONTEXT", help="The hour that it holds from, or the beginning of its name."),
-    ] = "newest",
+    which: Annotated[str, argument("CONTEXT", "The hour that it holds from, or the beginning of its name.")] = "newest",
     folder: FolderOption = None,
 ) -> None:
     """Show what a context knows: accounts, networks, flow logs and which of them overlap, address ranges."""
@@ -171,7 +155,11 @@ def _described_by_aws(
 
     clients = Clients.from_env(os.environ, region=session.region_name, endpoint_url=endpoint)
     ranges = partial(fetched_ip_ranges, ip_ranges or URL, ca_bundle=clients.access.ca_bundle)
-    with _steps() as tell:
+    with bar("describing") as move:
+
+        def tell(step: Step) -> None:
+            move(completed=step.number, total=step.of, description=step.what)
+
         inventory = AwsInventory(
             clients, regions=regions, role_arns=roles, asks_for_buckets=True, ip_ranges=ranges, on_step=tell
         )
@@ -242,14 +230,3 @@ def _roles(arns: list[str]) -> list[str]:
         if _ROLE_ARN.fullmatch(arn) is None:
             raise WrongUsageError(f"{arn} is no ARN of a role.", "It is like arn:aws:iam::444455556666:role/NAME.")
     return arns
-
-
-@contextmanager
-def _steps() -> Iterator[Callable[[Step], None]]:
-    """A progress bar over the calls of a capture."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with progress(*columns) as bar:
-        task = bar.add_task("describing", total=None)
-        yield lambda step: bar.update(task, completed=step.number, total=step.of, description=step.what)

@@ -11,6 +11,7 @@ from metering.cli.command import Session, command, say
 from metering.cli.commands.platform.region import check_rules, ended, fail_unless_ready, tell_changes, write_states
 from metering.cli.failures import CommandFailedError
 from metering.cli.fleet import deploying_fleet, home_of
+from metering.cli.options import switch
 from metering.cli.stages import (
     FileOption,
     NoPagerOption,
@@ -170,7 +171,7 @@ def _minutes(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> int:
 
 deploy_app = typer.Typer()
 
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan, but do nothing.")]
+DryRunOption = Annotated[bool, switch("--dry-run", "Show the plan, but do nothing.")]
 
 _EXAMPLES = """Examples:
 
@@ -273,7 +274,7 @@ _UPGRADES = ListedRows(
 @command(upgrade_app, "upgrade", reads=True, everywhere=True, changes=True, checkout=True, epilog=_UPGRADE_EXAMPLES)
 def upgrade(
     session: Session,
-    check: Annotated[bool, typer.Option("--check", help="Only show; exit 1 if a region would be changed.")] = False,
+    check: Annotated[bool, switch("--check", "Only show; exit 1 if a region would be changed.")] = False,
     settings: SetOption = None,
     unset: UnsetOption = None,
     settings_file: FileOption = None,
@@ -364,20 +365,13 @@ _ENDS = {
 }
 
 
-@command(
-    uninstall_app,
-    "uninstall",
-    reads=True,
-    everywhere=True,
-    changes=True,
-    epilog="Example:\n\n    metering uninstall --stage dev",
-)
+@command(uninstall_app, "uninstall", "metering uninstall --stage dev", reads=True, everywhere=True, changes=True)
 def uninstall(
     session: Session,
     delete_data: Annotated[
-        bool, typer.Option("--delete-data", help="Also delete the data stacks: tables, bucket, queues. For good.")
+        bool, switch("--delete-data", "Also delete the data stacks: tables, bucket, queues. For good.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would remain, but do nothing.")] = False,
+    dry_run: Annotated[bool, switch("--dry-run", "Show what would remain, but do nothing.")] = False,
 ) -> None:
     """Take the stage out of service in all its regions, the home region last, and list what remains.
 

@@ -14,7 +14,7 @@ import typer
 
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.options import parse_duration
+from metering.cli.options import argument, option, parse_duration, switch
 from metering.cli.printing.output import Format
 from metering.reports.time_range import InvalidParametersError, time_range
 from metering.units import counted, size_text
@@ -50,47 +50,37 @@ _MOST_SAID = 20
 @command(ingest_app, "ingest", reads=True, changes=True, epilog=_EXAMPLES)
 def ingest(
     session: Session,
-    targets: Annotated[
-        list[str], typer.Argument(metavar="LOGS", help="File, folder or s3://bucket/prefix; several may be named.")
-    ],
+    targets: Annotated[list[str], argument("LOGS", "File, folder or s3://bucket/prefix; several may be named.")],
     since: Annotated[
         str | None,
-        typer.Option(
-            "--since", metavar="SPAN|TIME", help="Only files of the last 36h or 7d, or from a time, date or month on."
-        ),
+        option("--since", "SPAN|TIME", "Only files of the last 36h or 7d, or from a time, date or month on."),
     ] = None,
     contexts: Annotated[
-        Path | None,
-        typer.Option("--context", metavar="DIR", help="Folder with contexts. Default: those of the stage."),
+        Path | None, option("--context", "DIR", "Folder with contexts. Default: those of the stage.")
     ] = None,
     no_context: Annotated[
-        str | None,
-        typer.Option("--no-context", metavar="FLOW_LOG_ID", help="Flow log that no other overlaps: needs no context."),
+        str | None, option("--no-context", "FLOW_LOG_ID", "Flow log that no other overlaps: needs no context.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be metered, and meter nothing. Needs no stage.")
+        bool, switch("--dry-run", "Say what would be metered, and meter nothing. Needs no stage.")
     ] = False,
-    kind: Annotated[
-        str | None, typer.Option("--kind", metavar="KIND", help="Kind of the files, if their names do not tell it.")
-    ] = None,
+    kind: Annotated[str | None, option("--kind", "KIND", "Kind of the files, if their names do not tell it.")] = None,
     mapping: Annotated[
-        Path | None,
-        typer.Option("--map", metavar="FILE", help="Mapping of the columns of NDJSON or CSV of any kind."),
+        Path | None, option("--map", "FILE", "Mapping of the columns of NDJSON or CSV of any kind.")
     ] = None,
     fields: Annotated[
-        str | None,
-        typer.Option("--fields", metavar="NAMES", help="Fields of text without a header line, by commas or blanks."),
+        str | None, option("--fields", "NAMES", "Fields of text without a header line, by commas or blanks.")
     ] = None,
     accounts: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--accounts",
-            metavar="IDS|shared-subnets",
-            help="Only these accounts may be billed; or those that a context shows in the subnets of the account in a "
+            "IDS|shared-subnets",
+            "Only these accounts may be billed; or those that a context shows in the subnets of the account in a "
             "file's name. Default: that account alone.",
         ),
     ] = None,
-    detail: Annotated[bool, typer.Option("--detail", help="One row a file, with the outcome of its lines.")] = False,
+    detail: Annotated[bool, switch("--detail", "One row a file, with the outcome of its lines.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Files that are read at a time.")] = 4,
 ) -> None:
     """Meter log files that exist already: each file once, whatever comes again.

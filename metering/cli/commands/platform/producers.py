@@ -12,7 +12,7 @@ from metering.audit.source_keeping import GAP_GRACE_S
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere, of_region
-from metering.cli.options import parse_duration
+from metering.cli.options import argument, option, parse_duration, switch
 from metering.ledger.notes.access import Role, ShownProducer
 from metering.ledger.notes.reconciliation import SILENCE_S, Ruling, RulingKind, SourceFigures, SourceState
 from metering.reports.answer import Answer, ListedRows, copied, integer, prose, timed
@@ -45,22 +45,20 @@ What it owns:
 - its name as source id, and those that begin with it and a slash or a colon;
 - objects below ingest/NAME/ and drop/NAME/, and its accounts.
 """
-NameArgument = Annotated[str, typer.Argument(metavar="PRODUCER", help="Its name.")]
+NameArgument = Annotated[str, argument("PRODUCER", "Its name.")]
 
 
 @command(producers, "add", reads=True, changes=True, epilog=_ADD)
 def add(
     session: Session,
     name: NameArgument,
-    accounts: Annotated[
-        str, typer.Option("--accounts", metavar="IDS", help="Accounts that it may meter, with commas between; or all.")
-    ],
+    accounts: Annotated[str, option("--accounts", "IDS", "Accounts that it may meter, with commas between; or all.")],
     role_arn: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--role-arn",
-            metavar="ARN",
-            help="Role, user or account (its root) whose workloads may take the producer's role. "
+            "ARN",
+            "Role, user or account (its root) whose workloads may take the producer's role. "
             "Default: the account of the stage.",
         ),
     ] = None,
@@ -93,9 +91,7 @@ def add(
     say("IAM may take some seconds to know its role everywhere.")
 
 
-@command(
-    producers, "list", reads=True, everywhere=True, epilog="Example:\n\n    metering producers list --format table"
-)
+@command(producers, "list", "metering producers list --format table", reads=True, everywhere=True)
 def list_(session: Session) -> None:
     """List registered producers with their accounts and roles, and whether this stage judges senders by them."""
     from metering.reports.operators.producers_answer import producers_answer
@@ -106,7 +102,7 @@ def list_(session: Session) -> None:
     session.write(everywhere(session, known))
 
 
-@command(producers, "show", reads=True, epilog="Example:\n\n    metering producers show edge-7f3a")
+@command(producers, "show", "metering producers show edge-7f3a", reads=True)
 def show(session: Session, name: NameArgument) -> None:
     """Show a producer: what it owns, what its workload needs, and what keeps its batches from being taken.
 
@@ -120,7 +116,7 @@ def show(session: Session, name: NameArgument) -> None:
         say(warning, "yellow")
 
 
-@command(producers, "remove", reads=True, changes=True, epilog="Example:\n\n    metering producers remove edge-7f3a")
+@command(producers, "remove", "metering producers remove edge-7f3a", reads=True, changes=True)
 def remove(session: Session, name: NameArgument) -> None:
     """Take a producer out of the registry, and its role away. What it sent before stays metered.
 
@@ -188,22 +184,17 @@ _MOST_DAYS = 366
 @command(token, "create", reads=True, changes=True, epilog=_CREATE)
 def create(
     session: Session,
-    role: Annotated[Role, typer.Option("--role", metavar="|".join(Role), help="Requests that its holder may make.")],
+    role: Annotated[Role, option("--role", "|".join(Role), "Requests that its holder may make.")],
     account: Annotated[
         list[str] | None,
-        typer.Option(
-            "--account", metavar="ID", help="Only this account; may be given again. A customer's token needs one."
-        ),
+        option("--account", "ID", "Only this account; may be given again. A customer's token needs one."),
     ] = None,
-    days: Annotated[
-        int, typer.Option("--days", min=1, max=_MOST_DAYS, metavar="DAYS", help="When it expires.", show_default=True)
-    ] = 30,
-    label: Annotated[str | None, typer.Option("--label", metavar="TEXT", help="Its label in the list.")] = None,
+    days: Annotated[int, option("--days", "DAYS", "When it expires.", min=1, max=_MOST_DAYS, show_default=True)] = 30,
+    label: Annotated[str | None, option("--label", "TEXT", "Its label in the list.")] = None,
     costs: Annotated[
         bool,
-        typer.Option(
-            "--costs",
-            help="Also costs of accounts whose payer has others. At a shared tier, a price tells what others use.",
+        switch(
+            "--costs", "Also costs of accounts whose payer has others. At a shared tier, a price tells what others use."
         ),
     ] = False,
 ) -> None:
@@ -240,7 +231,7 @@ def create(
     say("It is shown this once. To end it before it expires: metering token revoke " + made.stored.token_id)
 
 
-@command(token, "list", reads=True, everywhere=True, epilog="Example:\n\n    metering token list --format table")
+@command(token, "list", "metering token list --format table", reads=True, everywhere=True)
 def list_tokens(session: Session) -> None:
     """List tokens, the newest first, with what their holders may see. No secret is shown: none is kept.
 
@@ -254,10 +245,10 @@ def list_tokens(session: Session) -> None:
     session.write(everywhere(session, known))
 
 
-@command(token, "revoke", reads=True, changes=True, epilog="Example:\n\n    metering token revoke 5d41402abc4b2a76")
+@command(token, "revoke", "metering token revoke 5d41402abc4b2a76", reads=True, changes=True)
 def revoke(
     session: Session,
-    token_id: Annotated[str, typer.Argument(metavar="TOKEN", help="Its id: the part after mtr_.")],
+    token_id: Annotated[str, argument("TOKEN", "Its id: the part after mtr_.")],
 ) -> None:
     """Revoke a token. The HTTP API refuses it within a minute.
 
@@ -302,23 +293,15 @@ _RULING = ListedRows(
 _NUMBERS = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
 
 
-@command(
-    sources_app,
-    "sources",
-    reads=True,
-    everywhere=True,
-    group=True,
-    epilog="Example:\n\n    metering sources --gaps --format table",
-)
+@command(sources_app, "sources", "metering sources --gaps --format table", reads=True, everywhere=True, group=True)
 def sources(
     session: Session,
     gaps: Annotated[
-        bool, typer.Option("--gaps", help="Only producers with gaps, or with a number far beyond the one before.")
+        bool, switch("--gaps", "Only producers with gaps, or with a number far beyond the one before.")
     ] = False,
-    silent: Annotated[bool, typer.Option("--silent", help="Only producers that went silent.")] = False,
+    silent: Annotated[bool, switch("--silent", "Only producers that went silent.")] = False,
     silence: Annotated[
-        str | None,
-        typer.Option("--silence", metavar="DURATION", help="Time without a batch that counts as silence. Default: 1d."),
+        str | None, option("--silence", "DURATION", "Time without a batch that counts as silence. Default: 1d.")
     ] = None,
 ) -> None:
     """Show the producers that number their batches: last number, last batch, and numbers that never arrived.
@@ -353,20 +336,11 @@ def _notes(figures: SourceFigures) -> Iterator[tuple[str, str]]:
         yield f"{figures.unkept} more sources or batches are not tracked, such as: {names}", "yellow"
 
 
-@command(
-    sources_app,
-    "accept-gap",
-    reads=True,
-    changes=True,
-    epilog="Example:\n\n    metering sources accept-gap edge-7f3a 17-19",
-)
+@command(sources_app, "accept-gap", "metering sources accept-gap edge-7f3a 17-19", reads=True, changes=True)
 def accept_gap(
     session: Session,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The producer's source_id.")],
-    numbers: Annotated[
-        str,
-        typer.Argument(metavar="NUMBERS", help="One number, a range FIRST-LAST, or `all` that are missing now."),
-    ],
+    source: Annotated[str, argument("SOURCE", "The producer's source_id.")],
+    numbers: Annotated[str, argument("NUMBERS", "One number, a range FIRST-LAST, or `all` that are missing now.")],
 ) -> None:
     """Accept that some numbers never arrived. They are no longer a gap, and no report waits for them.
 
@@ -375,10 +349,10 @@ def accept_gap(
     _rule(session, source, RulingKind.ACCEPT_GAP, _numbers(numbers))
 
 
-@command(sources_app, "forget", reads=True, changes=True, epilog="Example:\n\n    metering sources forget edge-7f3a")
+@command(sources_app, "forget", "metering sources forget edge-7f3a", reads=True, changes=True)
 def forget(
     session: Session,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The producer's source_id.")],
+    source: Annotated[str, argument("SOURCE", "The producer's source_id.")],
 ) -> None:
     """Forget a producer: its last number, its gaps and its silence. The batches that it sent stay metered.
 

@@ -12,6 +12,7 @@ from metering.cli.command import Session, command, say
 from metering.cli.connecting import checked_region
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import changes_of, deploying_fleet, home_of
+from metering.cli.options import argument, switch
 from metering.cli.printing.output import Format, chosen_format
 from metering.cli.stages import (
     ApiOption,
@@ -255,9 +256,9 @@ region = typer.Typer(
     no_args_is_help=True,
 )
 
-RegionArgument = Annotated[str, typer.Argument(metavar="REGION", help="Region name, such as ap-southeast-9.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, but do nothing.")]
-RedeployOption = Annotated[bool, typer.Option("--redeploy", help="Also deploy this version to regions that are ready.")]
+RegionArgument = Annotated[str, argument("REGION", "Region name, such as ap-southeast-9.")]
+DryRunOption = Annotated[bool, switch("--dry-run", "Show what would be done, but do nothing.")]
+RedeployOption = Annotated[bool, switch("--redeploy", "Also deploy this version to regions that are ready.")]
 
 
 @command(region, "plan", reads=True, everywhere=True)
@@ -282,9 +283,7 @@ def _write_plan(session: Session, options: SettingsOptions, *, redeploy: bool) -
     session.write(table.answer(lines, empty="No region is known."))
 
 
-@command(
-    region, "add", reads=True, changes=True, checkout=True, epilog="Example:\n\n    metering region add ap-southeast-9"
-)
+@command(region, "add", "metering region add ap-southeast-9", reads=True, changes=True, checkout=True)
 def add(
     session: Session,
     name: RegionArgument,
@@ -374,11 +373,9 @@ def reconcile(
 @command(region, "status", reads=True, everywhere=True)
 def status(
     session: Session,
-    name: Annotated[str | None, typer.Argument(metavar="REGION", help="One region. Default: all.")] = None,
-    findings: Annotated[bool, typer.Option("--findings", help="Show the findings of the preflight checks.")] = False,
-    drift: Annotated[
-        bool, typer.Option("--drift", help="Let CloudFormation compare the stacks with their resources.")
-    ] = False,
+    name: Annotated[str | None, argument("REGION", "One region. Default: all.")] = None,
+    findings: Annotated[bool, switch("--findings", "Show the findings of the preflight checks.")] = False,
+    drift: Annotated[bool, switch("--drift", "Let CloudFormation compare the stacks with their resources.")] = False,
 ) -> None:
     """Show the state of each region, its stacks, their drift, and how many subscribers are paged."""
     fleet = deploying_fleet(session)

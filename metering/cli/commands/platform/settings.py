@@ -11,6 +11,7 @@ import typer
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import deploying_fleet, fleet_of
+from metering.cli.options import argument, switch
 from metering.cli.printing.output import write_whole
 from metering.cli.stages import (
     ADVICE,
@@ -55,9 +56,9 @@ _SHOW_EXAMPLES = """Examples:
 @command(settings, "show", reads=True, everywhere=True, epilog=_SHOW_EXAMPLES)
 def show(
     session: Session,
-    everything: Annotated[bool, typer.Option("--all", help="Also settings that have their default.")] = False,
-    toml: Annotated[bool, typer.Option("--toml", help="Given settings, as a table of a settings file.")] = False,
-    as_set: Annotated[bool, typer.Option("--as-set", help="Print them as --set options.")] = False,
+    everything: Annotated[bool, switch("--all", "Also settings that have their default.")] = False,
+    toml: Annotated[bool, switch("--toml", "Given settings, as a table of a settings file.")] = False,
+    as_set: Annotated[bool, switch("--as-set", "Print them as --set options.")] = False,
 ) -> None:
     """Show the settings that a stage is deployed with, and what each comes from: default, base, file or set.
 
@@ -90,7 +91,7 @@ def diff(
     given: SetOption = None,
     unset: UnsetOption = None,
     file: FileOption = None,
-    check: Annotated[bool, typer.Option("--check", help="Exit with 1 if anything differs.")] = False,
+    check: Annotated[bool, switch("--check", "Exit with 1 if anything differs.")] = False,
 ) -> None:
     """Show what the next deployment of a region would change in its settings, and change nothing."""
     from metering.fleet.settings.regions import consequences, differences
@@ -111,7 +112,7 @@ def diff(
 @command(settings, "validate", reads=True)
 def validate(
     session: Session,
-    file: Annotated[str | None, typer.Argument(metavar="FILE", help="Default: the file that is found.")] = None,
+    file: Annotated[str | None, argument("FILE", "Default: the file that is found.")] = None,
 ) -> None:
     """Check every stage of a settings file, without AWS. Exits with 2 and all problems if there are any."""
     from metering.fleet.settings.file import read
