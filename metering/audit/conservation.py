@@ -153,7 +153,7 @@ def quarantined_digests(objects: ObjectStore, wanted: set[str]) -> set[str]:
     # A body that is not JSON has its own digest as its key, so there is no need to list all objects.
     found = {digest for digest in wanted if objects.head(quarantined_batch_key("", digest)) is not None}
     for info in objects.list(QUARANTINED_BATCHES_PREFIX) if found != wanted else ():
-        batch = QuarantinedBatch.decode(objects.get(info.key), info.key)
+        batch = QuarantinedBatch.from_json(objects.get(info.key), info.key)
         if not batch.batch_id:
             found.add(body_digest(batch.body))
     return found & wanted
@@ -197,7 +197,7 @@ def quarantined_claims(
 
 
 def _claim(objects: ObjectStore, key: str) -> Claim | None:
-    return QuarantinedBatch.decode(objects.get(key), key).claim
+    return QuarantinedBatch.from_json(objects.get(key), key).claim
 
 
 def _foreign_counts(sent: SentBatches, disallowed: Mapping[str, int], decided: Mapping[str, Marker]) -> dict[str, int]:

@@ -231,7 +231,7 @@ class PlanCheck:
 
     def _read(self, key: str) -> Plan | str | None:
         try:
-            return Plan.decode(self.objects.get(key), key)
+            return Plan.from_json(self.objects.get(key), key)
         except ObjectMissingError:
             return None
         except LedgerCorruptError as error:

@@ -272,7 +272,7 @@ class VerdictWriter:
             tally.foreign_conflicts.append(conflict)
 
     def _quarantine(self, batch: QuarantinedBatch) -> None:
-        body = batch.encode()
+        body = batch.to_json()
         # Overwriting is safe: the key is the batch's identity, so every writer writes the same batch.
         self.retrier.call(lambda: self.objects.put(batch.key, body, if_absent=False))
 

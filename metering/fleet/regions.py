@@ -5,17 +5,19 @@ The state of every region is one item in the ledger of the home region (`G` / `<
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from metering.stores.fields import Fields
-from metering.stores.writes import Item, Key, Put, Table, Value
+from metering.stores.codec import Form, SortKey, StoredItem
+from metering.stores.writes import Key, Put, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from metering.stores.fields import Fields
     from metering.stores.items import ItemStore
 
 
@@ -77,8 +79,7 @@ class Answered(StrEnum):
     LEFT_OUT = "left out"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(NamedTuple):
     """Result and detail of one preflight check."""
 
     check: str
@@ -98,8 +99,22 @@ class ListedRegion:
     opt_status: str
 
 
+def _step(fields: Fields, name: str) -> Step | None:
+    return fields.one_of(name, tuple(Step)) if fields.any_text(name) else None
+
+
+def _done(fields: Fields, name: str) -> dict[Step, int]:
+    done, steps = fields.nested(name), {step.value: step for step in Step}
+    if unknown := [each for each in done if each not in steps]:
+        fields.fail(name, f"steps, not {unknown[0]}")
+    return {steps[each]: done.whole(each) for each in done}
+
+
+_DONE = Form(_done, lambda done: {step.value: at_s for step, at_s in done.items()})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegionState:
+class RegionState(StoredItem):
     """State of one region.
 
     Attributes:
@@ -114,10 +129,10 @@ class RegionState:
         canary_from_s: Epoch second from which canary results count for the bake.
     """
 
-    region: str
+    region: SortKey
     phase: Phase = Phase.ABSENT
-    step: Step | None = None
-    done: Mapping[Step, int] = field(default_factory=dict)
+    step: Annotated[Step | None, Form(_step, lambda step: "" if step is None else step.value)] = None
+    done: Annotated[Mapping[Step, int], _DONE] = field(default_factory=dict)
     reason: str = ""
     advice: str = ""
     listed: bool = True
@@ -141,58 +156,6 @@ class RegionState:
     def finished(self, step: Step, at_s: int) -> RegionState:
         """State after `step` was done."""
         return replace(self, step=step, done={**self.done, step: at_s}, updated_s=at_s)
-
-    def to_item(self) -> dict[str, Value]:
-        findings: list[Value] = [[f.check, f.answered.value, f.detail] for f in self.findings]
-        return {
-            **self.key._asdict(),
-            "phase": self.phase.value,
-            "step": "" if self.step is None else self.step.value,
-            "done": {step.value: at_s for step, at_s in self.done.items()},
-            "reason": self.reason,
-            "advice": self.advice,
-            "listed": self.listed,
-            "left_out": list(self.left_out),
-            "findings": findings,
-            "architecture": self.architecture,
-            "attempts": self.attempts,
-            "deployments": self.deployments,
-            "canary_from_s": self.canary_from_s,
-            "updated_s": self.updated_s,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> RegionState:
-        fields = Fields.of_item(item)
-        done = fields.nested("done")
-        steps = {step.value: step for step in Step}
-        if unknown := [name for name in done if name not in steps]:
-            fields.fail("done", f"steps, not {unknown[0]}")
-        made = cls(
-            region=fields.text("sk"),
-            phase=fields.one_of("phase", tuple(Phase)),
-            step=fields.one_of("step", tuple(Step)) if fields.any_text("step") else None,
-            done={steps[name]: done.whole(name) for name in done},
-            reason=fields.any_text("reason"),
-            advice=fields.any_text("advice"),
-            listed=fields.flag("listed"),
-            left_out=fields.texts("left_out"),
-            findings=tuple(
-                Finding(
-                    check=finding.text("check"),
-                    answered=finding.one_of("answered", tuple(Answered)),
-                    detail=finding.any_text("detail"),
-                )
-                for finding in fields.rows("findings", ("check", "answered", "detail"))
-            ),
-            architecture=fields.text("architecture"),
-            attempts=fields.whole("attempts"),
-            deployments=fields.whole("deployments"),
-            canary_from_s=fields.whole("canary_from_s"),
-            updated_s=fields.whole("updated_s"),
-        )
-        fields.check_key(made.key)
-        return made
 
 
 def region_key(region: str) -> Key:

@@ -282,7 +282,7 @@ def _deployment(ports: FleetPorts, state: RegionState, *, first: bool) -> Deploy
 def _judged(finding: Finding) -> Finding:
     """Turn the failed check of an optional part into `left out`."""
     if finding.answered is Answered.FAILED and _part_of(finding):
-        return replace(finding, answered=Answered.LEFT_OUT)
+        return finding._replace(answered=Answered.LEFT_OUT)
     return finding
 
 

@@ -10,15 +10,15 @@ From format 2 on it also says with which generation of the usage table the ledge
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from metering.errors import ConditionFailedError, FormatTooNewError, FormatTooOldError, GenerationError
-from metering.stores.fields import Fields
+from metering.stores.codec import Form, FromOne, StoredItem
 from metering.stores.writes import Absent, Key, Put, Table
 
 if TYPE_CHECKING:
+    from metering.stores.fields import Fields
     from metering.stores.items import ItemStore
-    from metering.stores.writes import Item, Value
 
 # The format that this code works with, and the one that it writes.
 FORMAT_VERSION = 2
@@ -26,8 +26,14 @@ FORMAT_VERSION = 2
 FORMAT_KEY = Key("S#format", "S")
 
 
+def _generation(fields: Fields, name: str) -> int:
+    # Formats to come keep the other two for ever.
+    own = fields.whole("number") == FORMAT_VERSION
+    return fields.whole(name, least=1) if own else fields.whole(name, absent=1, least=1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerFormat:
+class LedgerFormat(StoredItem):
     """What the ledger remembers of its format.
 
     Attributes:
@@ -36,36 +42,10 @@ class LedgerFormat:
         usage_generation: Generation of the usage table that goes with the ledger; 1 if another format does not say.
     """
 
-    number: int
+    key: ClassVar[Key] = FORMAT_KEY
+    number: FromOne
     written_by: str
-    usage_generation: int
-
-    def to_item(self) -> dict[str, Value]:
-        return {
-            **FORMAT_KEY._asdict(),
-            "number": self.number,
-            "written_by": self.written_by,
-            "usage_generation": self.usage_generation,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> LedgerFormat:
-        """The item as it was read.
-
-        Raises:
-            LedgerCorruptError: It says no format.
-        """
-        fields = Fields.of_item(item)
-        number = fields.whole("number", least=1)
-        # Formats to come keep the other two for ever.
-        own = number == FORMAT_VERSION
-        return cls(
-            number=number,
-            written_by=fields.text("written_by"),
-            usage_generation=fields.whole("usage_generation", least=1)
-            if own
-            else fields.whole("usage_generation", absent=1, least=1),
-        )
+    usage_generation: Annotated[int, Form(_generation)]
 
 
 def check_format(items: ItemStore, *, usage_generation: int | None = None) -> LedgerFormat | None:

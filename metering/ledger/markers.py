@@ -13,14 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 
 from metering.hours import parse_hour, rfc3339
 from metering.ledger import partitions
 from metering.ledger.booked_hours import totals_of, totals_value
 from metering.ledger.notes.checks import REMEMBERED_S
-from metering.ledger.partitions import NOTE
 from metering.stores.clock import side_by_side
+from metering.stores.codec import AnyText, StoredItem, after
 from metering.stores.fields import Fields
 from metering.stores.writes import Absent, AnyOf, Equals, Item, Key, Table, Value
 from metering.units import HOUR_S
@@ -267,48 +267,23 @@ def conflict_named(item: Item) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conflict:
+class Conflict(StoredItem):
     """Other content under the id of an accepted batch. It is written unconditionally, with the same attributes."""
 
-    batch_id: str
-    content_hash: str
+    batch_id: Annotated[str, after("pk", partitions.BATCH)]
+    content_hash: Annotated[str, after("sk", _CONFLICT_PREFIX)]
     hash_version: int
-    quarantine_key: str
-    sender_id: str
-    first_sender_id: str
+    quarantine_key: Annotated[str, "quarantine"]
+    sender_id: Annotated[AnyText, "sender"]
+    first_sender_id: Annotated[AnyText, "first_sender"]
     records: int
 
     @property
     def key(self) -> Key:
         return conflict_key(self.batch_id, self.content_hash)
 
-    def to_item(self) -> dict[str, Value]:
-        return {
-            **self.key._asdict(),
-            "hash_version": self.hash_version,
-            "quarantine": self.quarantine_key,
-            "sender": self.sender_id,
-            "first_sender": self.first_sender_id,
-            "records": self.records,
-        }
 
-    @classmethod
-    def from_item(cls, item: Item) -> Conflict:
-        fields = Fields.of_item(item)
-        made = cls(
-            batch_id=batch_id_of(fields),
-            content_hash=fields.after("sk", _CONFLICT_PREFIX),
-            hash_version=fields.whole("hash_version"),
-            quarantine_key=fields.text("quarantine"),
-            sender_id=fields.any_text("sender"),
-            first_sender_id=fields.any_text("first_sender"),
-            records=fields.whole("records"),
-        )
-        fields.check_key(made.key)
-        return made
-
-
-CONFLICT_PK = f"{NOTE}conflict"
+CONFLICT_PK = f"{partitions.NOTE}conflict"
 
 
 def conflict_seen_item(batch_id: str, content_hash: str, now_s: int) -> dict[str, Value]:

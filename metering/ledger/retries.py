@@ -9,26 +9,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from metering.ledger.markers import batch_id_of, in_partition_of_batch, partition_of_batch
-from metering.stores.fields import Fields
+from metering.ledger import partitions
+from metering.ledger.markers import in_partition_of_batch, partition_of_batch
+from metering.stores.codec import StoredItem, after
 from metering.stores.writes import Key, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from metering.stores.items import ItemStore
-    from metering.stores.writes import Item, Value
+    from metering.stores.writes import Item
 
 _NOTE_PREFIX = "N#"
 _ALIAS_PREFIX = "A#"
 # End of the aliases: the next character after `#`.
 _AFTER_ALIASES = "A$"
 
+_BatchId = Annotated[str, after("pk", partitions.BATCH)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetryNote:
+class RetryNote(StoredItem):
     """Note of a retry: the refused records of an accepted batch that were sent again, and their new id.
 
     Records that were retried count in the retry's batch, and no longer as refused records of the first one.
@@ -39,33 +42,18 @@ class RetryNote:
         positions: Their positions in the first batch.
     """
 
-    batch_id: str
-    retry_id: str
+    batch_id: _BatchId
+    retry_id: Annotated[str, after("sk", _NOTE_PREFIX)]
     positions: tuple[int, ...]
-    expires_at_s: int
+    expires_at_s: Annotated[int, "expires_at"]
 
     @property
     def key(self) -> Key:
         return Key(partition_of_batch(self.batch_id), f"{_NOTE_PREFIX}{self.retry_id}")
 
-    def to_item(self) -> dict[str, Value]:
-        return {**self.key._asdict(), "positions": list(self.positions), "expires_at": self.expires_at_s}
-
-    @classmethod
-    def from_item(cls, item: Item) -> RetryNote:
-        fields = Fields.of_item(item)
-        made = cls(
-            batch_id=batch_id_of(fields),
-            retry_id=fields.after("sk", _NOTE_PREFIX),
-            positions=fields.wholes("positions"),
-            expires_at_s=fields.whole("expires_at"),
-        )
-        fields.check_key(made.key)
-        return made
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alias:
+class Alias(StoredItem):
     """Alias of a content whose first id has other content: the id that it is metered under.
 
     Attributes:
@@ -75,34 +63,14 @@ class Alias:
         expires_at_s: End of the life of that batch's marker. The marker of `batch_id` lives at least as long.
     """
 
-    batch_id: str
-    content_hash: str
-    retry_id: str
-    expires_at_s: int
+    batch_id: _BatchId
+    content_hash: Annotated[str, after("sk", _ALIAS_PREFIX)]
+    retry_id: Annotated[str, "retried_as"]
+    expires_at_s: Annotated[int, "expires_at"]
 
     @property
     def key(self) -> Key:
         return Key(partition_of_batch(self.batch_id), f"{_ALIAS_PREFIX}{self.content_hash}")
-
-    def to_item(self) -> dict[str, Value]:
-        return {**self.key._asdict(), "retried_as": self.retry_id, "expires_at": self.expires_at_s}
-
-    @classmethod
-    def from_item(cls, item: Item) -> Alias:
-        """Decode the item; the inverse of `to_item`.
-
-        Raises:
-            LedgerCorruptError: It is not an alias.
-        """
-        fields = Fields.of_item(item)
-        made = cls(
-            batch_id=batch_id_of(fields),
-            content_hash=fields.after("sk", _ALIAS_PREFIX),
-            retry_id=fields.text("retried_as"),
-            expires_at_s=fields.whole("expires_at"),
-        )
-        fields.check_key(made.key)
-        return made
 
 
 def is_retry_note(item: Item) -> bool:

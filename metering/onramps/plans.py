@@ -9,48 +9,42 @@ Key: `plans/<kind>/<source>/<slot>/<digest of the identity>.json`. So a listing 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
 from metering.onramps.reading import NO_OTHERS, Balance, Others
-from metering.stores.fields import Fields
+from metering.stores.codec import Added, AnyText, DecimalText, Form, FromOne, StoredDocument, WholeOrNull
 from metering.stores.objects import PLANS_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from metering.stores.fields import Fields
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 NO_SLOT = "none"
 PLACES_PREFIX = f"{PLANS_PREFIX}places/"
 """Prefix of the notes about files without AWS's name (`metering.onramps.ingest.places`). They are no plans."""
 
-_SCHEMA = "metering.plan/1"
-_TEXTS = ("identity", "kind", "source", "account_id", "region", "place", "etag", "content_sha256", "rules", "after")
-_BALANCE = tuple(each.name for each in fields(Balance))
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(NamedTuple):
     """One batch of a plan: at most 50,000 records.
 
     Attributes:
         batch_id: `<identity>/<number from 0>`.
         records: Records in it.
         bytes: Their bytes.
-        sha256: SHA-256 of the records, whatever writes them as Parquet (`metering.onramps.ingest.planning`).
+        sha256: SHA-256 of the records, whatever writes them as Parquet (`metering.onramps.ingest.parts`).
     """
 
     batch_id: str
-    records: int
-    bytes: int
+    records: FromOne
+    bytes: DecimalText
     sha256: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class Share(NamedTuple):
     """Lines of a file that one rule classified as one usage type.
 
     Attributes:
@@ -60,14 +54,30 @@ class Share:
     """
 
     usage_type: str
-    rule: str
-    reason: str
-    bytes: int
+    rule: AnyText
+    reason: AnyText
+    bytes: DecimalText
     lines: int
 
 
+_Counts = tuple[tuple[str, int, int], ...]
+
+
+def _counts(document: Fields, name: str) -> _Counts:
+    rows = document.rows(name, ("name", "lines", "bytes"))
+    return tuple((row.any_text("name"), row.whole("lines"), row.decimal("bytes")) for row in rows)
+
+
+def _counted(counts: _Counts) -> list[list[str | int]]:
+    return [[name, lines, str(size)] for name, lines, size in counts]
+
+
+def _contexts(document: Fields, name: str) -> dict[int, str]:
+    return {row.whole("from_s"): row.text("sha256") for row in document.rows(name, ("from_s", "sha256"))}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(StoredDocument):
     """What a log file is metered as.
 
     Attributes:
@@ -92,132 +102,37 @@ class Plan:
         from_byte: Byte of the decompressed content that its lines begin at: those before have another plan. 0 unless
             release 0.2.0 appended them to a file that had grown.
         after: Identity of the content before `from_byte`; empty if there is none.
-        billed_as: What said whom its lines may bill, a name of `metering.onramps.sources.BilledAs`; empty in plans of
+        billed_as: What said whom its lines may bill, a name of `metering.onramps.bills.BilledAs`; empty in plans of
             before 0.2.
         others: Lines of other accounts than the file's name states.
     """
 
-    identity: str
-    kind: str
-    source: str
-    account_id: str
-    region: str
-    slot_s: int | None
-    place: str
-    etag: str
-    content_sha256: str
-    contexts: Mapping[int, str]
-    rules: str
+    SCHEMA: ClassVar[str] = "metering.plan/1"
+    identity: AnyText
+    kind: AnyText
+    source: AnyText
+    account_id: AnyText
+    region: AnyText
+    place: AnyText
+    etag: AnyText
+    content_sha256: AnyText
+    rules: AnyText
+    after: str = ""
+    slot_s: WholeOrNull
+    contexts: Annotated[Mapping[int, str], Form(_contexts, lambda contexts: sorted(contexts.items()))]
     parts: tuple[Part, ...]
     balance: Balance
     shares: tuple[Share, ...]
-    shadowed: tuple[tuple[str, int, int], ...]
-    refusals: tuple[tuple[str, int, int], ...]
+    shadowed: Annotated[_Counts, Form(_counts, _counted)]
+    refusals: Annotated[_Counts, Form(_counts, _counted)]
     planned_s: int
     from_byte: int = 0
-    after: str = ""
-    billed_as: str = ""
-    others: Others = NO_OTHERS
+    billed_as: Annotated[str, Added("")] = ""
+    others: Annotated[Others, Added(NO_OTHERS)] = NO_OTHERS
 
     @property
     def key(self) -> str:
         return plan_key(self.kind, self.source, self.slot_s, self.identity)
-
-    def encode(self) -> bytes:
-        """The object's content: JSON, with bytes as decimal text."""
-        document = {
-            "schema": _SCHEMA,
-            **{name: getattr(self, name) for name in _TEXTS},
-            "slot_s": self.slot_s,
-            "contexts": sorted(self.contexts.items()),
-            "parts": [[part.batch_id, part.records, str(part.bytes), part.sha256] for part in self.parts],
-            "balance": {name: _number(name, getattr(self.balance, name)) for name in _BALANCE},
-            "shares": [[s.usage_type, s.rule, s.reason, str(s.bytes), s.lines] for s in self.shares],
-            "shadowed": [[log, lines, str(size)] for log, lines, size in self.shadowed],
-            "refusals": [[reason, lines, str(size)] for reason, lines, size in self.refusals],
-            "planned_s": self.planned_s,
-            "from_byte": self.from_byte,
-            "billed_as": self.billed_as,
-            "others": [
-                self.others.lines,
-                str(self.others.bytes),
-                self.others.billed_lines,
-                str(self.others.billed_bytes),
-            ],
-        }
-        return json.dumps(document, separators=(",", ":")).encode()
-
-    @classmethod
-    def decode(cls, body: bytes, key: str = "plan") -> Plan:
-        """Inverse of `encode`.
-
-        Args:
-            body: The object's content.
-            key: Its key, for errors.
-
-        Raises:
-            LedgerCorruptError: It is not a plan.
-        """
-        document = Fields.of_json(body, key)
-        document.one_of("schema", (_SCHEMA,))
-        balance = document.nested("balance")
-        return cls(
-            **{name: document.any_text(name) for name in _TEXTS},
-            slot_s=document.whole_or_null("slot_s"),
-            contexts={
-                row.whole("from_s"): row.text("sha256") for row in document.rows("contexts", ("from_s", "sha256"))
-            },
-            parts=tuple(_part(row) for row in document.rows("parts", ("batch_id", "records", "bytes", "sha256"))),
-            balance=Balance(**{name: _number_of(balance, name) for name in _BALANCE}),
-            shares=tuple(
-                _share(row) for row in document.rows("shares", ("usage_type", "rule", "reason", "bytes", "lines"))
-            ),
-            shadowed=_counts(document, "shadowed"),
-            refusals=_counts(document, "refusals"),
-            planned_s=document.whole("planned_s"),
-            from_byte=document.whole("from_byte"),
-            billed_as=document.any_text("billed_as") if "billed_as" in document else "",
-            others=_others(document),
-        )
-
-
-def _others(document: Fields) -> Others:
-    if "others" not in document:
-        return NO_OTHERS
-    row = document.row("others", Others._fields)
-    return Others(row.whole("lines"), row.decimal("bytes"), row.whole("billed_lines"), row.decimal("billed_bytes"))
-
-
-def _number(name: str, value: int) -> int | str:
-    return str(value) if name.endswith("_bytes") else value
-
-
-def _number_of(balance: Fields, name: str) -> int:
-    return balance.decimal(name) if name.endswith("_bytes") else balance.whole(name)
-
-
-def _part(row: Fields) -> Part:
-    return Part(
-        batch_id=row.text("batch_id"),
-        records=row.whole("records", least=1),
-        bytes=row.decimal("bytes"),
-        sha256=row.any_text("sha256"),
-    )
-
-
-def _share(row: Fields) -> Share:
-    return Share(
-        usage_type=row.text("usage_type"),
-        rule=row.any_text("rule"),
-        reason=row.any_text("reason"),
-        bytes=row.decimal("bytes"),
-        lines=row.whole("lines"),
-    )
-
-
-def _counts(document: Fields, name: str) -> tuple[tuple[str, int, int], ...]:
-    rows = document.rows(name, ("name", "lines", "bytes"))
-    return tuple((row.any_text("name"), row.whole("lines"), row.decimal("bytes")) for row in rows)
 
 
 def source_prefix(kind: str, source: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+from metering.stores.codec import DecimalText
 from metering.units import GIB, KIB, MIB
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ class Balance:
     skipdata: int = 0
     shadowed: int = 0
     refused: int = 0
-    stated_bytes: int = 0
-    metered_bytes: int = 0
-    rejected_bytes: int = 0
-    shadowed_bytes: int = 0
-    refused_bytes: int = 0
+    stated_bytes: DecimalText = 0
+    metered_bytes: DecimalText = 0
+    rejected_bytes: DecimalText = 0
+    shadowed_bytes: DecimalText = 0
+    refused_bytes: DecimalText = 0
 
     def __add__(self, other: Balance) -> Balance:
         return Balance(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
@@ -70,9 +71,9 @@ class Others(NamedTuple):
     """
 
     lines: int = 0
-    bytes: int = 0
+    bytes: DecimalText = 0
     billed_lines: int = 0
-    billed_bytes: int = 0
+    billed_bytes: DecimalText = 0
 
     def plus(self, other: Others) -> Others:
         """The sum of both."""

@@ -16,11 +16,12 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from metering.errors import OperationFailedError
 from metering.intake.batches import Claim, RefusedRecord
 from metering.intake.senders import role_of
+from metering.stores.codec import Added, AnyText, DecimalText, Form, StoredDocument, WholeOrNull
 from metering.stores.fields import Fields
 from metering.stores.objects import (
     disallowed_batch_key,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["refused", "conflict"]
 
-_SCHEMA = "metering.quarantine/1"
-_KINDS: tuple[Kind, ...] = ("refused", "conflict")
 
 Problems = tuple[tuple[str, str], ...]
 
@@ -78,13 +77,13 @@ def decode_records(body: bytes, key: str = "quarantine object") -> Iterator[Quar
     for number, line in enumerate(body.splitlines(), start=1):
         document = Fields.of_json(line, f"{key}, line {number}")
         record = RefusedRecord(
-            position=document.whole("position"), reasons=_problems(document), raw=document.any_text("raw")
+            position=document.whole("position"), reasons=_problems(document, "reasons"), raw=document.any_text("raw")
         )
         yield QuarantinedRecord(batch_id=document.any_text("batch_id"), record=record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuarantinedBatch:
+class QuarantinedBatch(StoredDocument):
     """A whole batch that is not metered.
 
     Attributes:
@@ -98,19 +97,20 @@ class QuarantinedBatch:
         claim: What it says it is, if its sender may not send it; then it has no batch id.
     """
 
+    SCHEMA: ClassVar[str] = "metering.quarantine/1"
     kind: Kind
-    batch_id: str
-    content_hash: str
+    batch_id: AnyText
+    content_hash: Annotated[str, "hash"]
     hash_version: int
-    problems: Problems
-    source_id: str
-    sequence: int | None
-    sender_id: str
-    first_sender_id: str
+    problems: Annotated[Problems, "reasons", Form(_problems)]
+    source_id: AnyText
+    sequence: WholeOrNull
+    sender_id: Annotated[AnyText, "sender"]
+    first_sender_id: Annotated[AnyText, "first_sender"]
     records: int
-    body: str
-    evidence: str
-    claim: Claim | None = None
+    body: AnyText
+    evidence: AnyText
+    claim: Annotated[Claim | None, "claims", Added(None), Form(_claim, _claimed)] = None
 
     @property
     def key(self) -> str:
@@ -122,69 +122,22 @@ class QuarantinedBatch:
     def reason(self) -> str:
         return self.problems[0][0]
 
-    def encode(self) -> bytes:
-        """The object's content."""
-        claim = self.claim
-        claims = {} if claim is None else {"claims": [claim.batch_id, claim.content_hash, claim.hash_version]}
-        document = {
-            "schema": _SCHEMA,
-            "kind": self.kind,
-            "batch_id": self.batch_id,
-            "hash": self.content_hash,
-            "hash_version": self.hash_version,
-            "reasons": self.problems,
-            "source_id": self.source_id,
-            "sequence": self.sequence,
-            "sender": self.sender_id,
-            "first_sender": self.first_sender_id,
-            "records": self.records,
-            "body": self.body,
-            "evidence": self.evidence,
-            **claims,
-        }
-        return json.dumps(document, separators=(",", ":")).encode()
 
-    @classmethod
-    def decode(cls, body: bytes, key: str = "quarantine object") -> QuarantinedBatch:
-        """Inverse of `encode`.
-
-        Args:
-            body: The object's content.
-            key: Its key.
-
-        Raises:
-            LedgerCorruptError: It is not such an object.
-        """
-        document = Fields.of_json(body, key)
-        document.one_of("schema", (_SCHEMA,))
-        return cls(
-            kind=document.one_of("kind", _KINDS),
-            batch_id=document.any_text("batch_id"),
-            content_hash=document.text("hash"),
-            hash_version=document.whole("hash_version"),
-            problems=_problems(document),
-            source_id=document.any_text("source_id"),
-            sequence=document.whole_or_null("sequence"),
-            sender_id=document.any_text("sender"),
-            first_sender_id=document.any_text("first_sender"),
-            records=document.whole("records"),
-            body=document.any_text("body"),
-            evidence=document.any_text("evidence"),
-            claim=_claim(document) if "claims" in document else None,
-        )
+def _claimed(claim: Claim) -> list[str | int]:
+    return [claim.batch_id, claim.content_hash, claim.hash_version]
 
 
-def _claim(document: Fields) -> Claim:
-    row = document.row("claims", ("batch_id", "hash", "hash_version"))
+def _claim(document: Fields, name: str) -> Claim:
+    row = document.row(name, ("batch_id", "hash", "hash_version"))
     return Claim(
         batch_id=row.any_text("batch_id"), content_hash=row.text("hash"), hash_version=row.whole("hash_version")
     )
 
 
-def _problems(document: Fields) -> Problems:
-    problems = document.rows("reasons", ("reason", "detail"))
+def _problems(document: Fields, name: str) -> Problems:
+    problems = document.rows(name, ("reason", "detail"))
     if not problems:
-        document.fail("reasons", "one reason at least")
+        document.fail(name, "one reason at least")
     return tuple((problem.text("reason"), problem.any_text("detail")) for problem in problems)
 
 
@@ -200,8 +153,6 @@ def _problems(document: Fields) -> Problems:
 
 
 LogEntryKind = Literal["lines", "file"]
-_LOG_KINDS: tuple[LogEntryKind, ...] = ("lines", "file")
-_TEXTS = ("place", "version_id", "etag", "identity", "log_kind", "source", "content_sha256")
 
 
 class KeptLine(NamedTuple):
@@ -209,13 +160,27 @@ class KeptLine(NamedTuple):
 
     number: int
     reason: str
-    detail: str
-    text: str
-    bytes: int
+    detail: AnyText
+    text: AnyText
+    bytes: DecimalText
+
+
+_Refusals = tuple[tuple[str, int, int], ...]
+
+
+def _refusals(document: Fields, name: str) -> _Refusals:
+    refusals = document.rows(name, ("reason", "lines", "bytes"))
+    if not refusals:
+        document.fail(name, "one reason at least")
+    return tuple((row.text("reason"), row.whole("lines"), row.decimal("bytes")) for row in refusals)
+
+
+def _written(refusals: _Refusals) -> list[list[str | int]]:
+    return [[reason, lines, str(size)] for reason, lines, size in refusals]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuarantinedLog:
+class QuarantinedLog(StoredDocument):
     """What was refused of one log file.
 
     Attributes:
@@ -231,15 +196,16 @@ class QuarantinedLog:
         lines: Refused lines that are kept.
     """
 
+    SCHEMA: ClassVar[str] = "metering.quarantine/1"
     kind: LogEntryKind
-    place: str
+    place: AnyText
     version_id: str = ""
     etag: str = ""
     identity: str = ""
     log_kind: str = ""
     source: str = ""
     content_sha256: str = ""
-    refusals: tuple[tuple[str, int, int], ...]
+    refusals: Annotated[_Refusals, Form(_refusals, _written)]
     detail: str = ""
     lines: tuple[KeptLine, ...] = ()
 
@@ -253,51 +219,6 @@ class QuarantinedLog:
     def name(self) -> str:
         """What people call it by: the identity of a file with refused lines, or the place of a refused file."""
         return self.identity if self.kind == "lines" else self.place
-
-    def encode(self) -> bytes:
-        """The object's content."""
-        document = {
-            "schema": _SCHEMA,
-            "kind": self.kind,
-            **{name: getattr(self, name) for name in _TEXTS},
-            "refusals": [[reason, lines, str(size)] for reason, lines, size in self.refusals],
-            "detail": self.detail,
-            "lines": [[*line[:4], str(line.bytes)] for line in self.lines],
-        }
-        return json.dumps(document, separators=(",", ":")).encode()
-
-    @classmethod
-    def decode(cls, body: bytes, key: str = "quarantine object") -> QuarantinedLog:
-        """Inverse of `encode`.
-
-        Args:
-            body: The object's content.
-            key: Its key.
-
-        Raises:
-            LedgerCorruptError: It is not such an object.
-        """
-        document = Fields.of_json(body, key)
-        document.one_of("schema", (_SCHEMA,))
-        refusals = document.rows("refusals", ("reason", "lines", "bytes"))
-        if not refusals:
-            document.fail("refusals", "one reason at least")
-        return cls(
-            kind=document.one_of("kind", _LOG_KINDS),
-            **{name: document.any_text(name) for name in _TEXTS},
-            refusals=tuple((row.text("reason"), row.whole("lines"), row.decimal("bytes")) for row in refusals),
-            detail=document.any_text("detail"),
-            lines=tuple(
-                KeptLine(
-                    number=row.whole("number"),
-                    reason=row.text("reason"),
-                    detail=row.any_text("detail"),
-                    text=row.any_text("text"),
-                    bytes=row.decimal("bytes"),
-                )
-                for row in document.rows("lines", ("number", "reason", "detail", "text", "bytes"))
-            ),
-        )
 
 
 def log_not_retried(log: QuarantinedLog) -> OperationFailedError:

@@ -304,9 +304,9 @@ class QuarantineEntries:
         except ObjectMissingError:
             return []
         if info.key.startswith(QUARANTINED_BATCHES_PREFIX):
-            return [self._whole(info, QuarantinedBatch.decode(body, info.key))]
+            return [self._whole(info, QuarantinedBatch.from_json(body, info.key))]
         if info.key.startswith(QUARANTINED_LOGS_PREFIX):
-            return [_of_log(info, QuarantinedLog.decode(body, info.key))]
+            return [_of_log(info, QuarantinedLog.from_json(body, info.key))]
         return self._partial(info, body) if commit_of_refused_records(info.key) else []
 
     def _whole(self, info: ObjectInfo, batch: QuarantinedBatch) -> Entry:

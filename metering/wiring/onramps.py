@@ -160,7 +160,7 @@ def build_coverage(
         kinds={kind.name: kind.settles_after_s for kind in KINDS},
         log_sources=sources,
         expected=lambda: expected_of(store.newest()),
-        read_plan=lambda key: Plan.decode(objects.get(key), key),
+        read_plan=lambda key: Plan.from_json(objects.get(key), key),
         window_s=settings.window_s,
         keep_s=settings.marker_life_s + _OUTLIVES_S,
         unclassified_permille=10 * settings.log_unclassified_percent,

@@ -140,7 +140,7 @@ class NetworkWorld(World):
     def plans(self) -> Iterator[Plan]:
         """All plans."""
         for info in self.objects.list(PLANS_PREFIX):
-            yield Plan.decode(self.objects.get(info.key))
+            yield Plan.from_json(self.objects.get(info.key))
 
     def rows(self) -> dict[Row, int]:
         """Bytes of all rows that a reader of the lake sees."""

@@ -906,26 +906,26 @@ DOCUMENTS = (
     Document(
         name="quarantined batch",
         values=QUARANTINED,
-        write=lambda value: value.encode(),  # type: ignore[attr-defined]  # a quarantined batch
-        read=QuarantinedBatch.decode,
+        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a quarantined batch
+        read=QuarantinedBatch.from_json,
     ),
     Document(
         name="quarantined log",
         values=QUARANTINED_LOG,
-        write=lambda value: value.encode(),  # type: ignore[attr-defined]  # a quarantined log
-        read=QuarantinedLog.decode,
+        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a quarantined log
+        read=QuarantinedLog.from_json,
     ),
     Document(
         name="note of a place",
         values=PLACE_NOTE,
-        write=lambda value: value.encode(),  # type: ignore[attr-defined]  # a note
-        read=Note.decode,
+        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a note
+        read=Note.from_json,
     ),
     Document(
         name="plan of a log file",
         values=LOG_PLAN,
-        write=lambda value: value.encode(),  # type: ignore[attr-defined]  # a plan
-        read=LogPlan.decode,
+        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a plan
+        read=LogPlan.from_json,
         optional=frozenset({"billed_as", "others"}),
     ),
 )
@@ -947,11 +947,11 @@ CLAIMS = st.builds(Claim, batch_id=st.text(max_size=5), content_hash=NAMES, hash
 def test_a_batch_whose_sender_may_not_send_it_comes_back_with_its_claim(batch: QuarantinedBatch, claim: Claim) -> None:
     # The claim is optional: versions without registered producers write none, and read one as a batch without an id.
     claimed = replace(batch, claim=claim)
-    assert QuarantinedBatch.decode(claimed.encode()) == claimed
+    assert QuarantinedBatch.from_json(claimed.to_json()) == claimed
     for wrong in (None, [], [claim.batch_id, claim.content_hash], "b/1", [1, 2, 3]):
-        document = json.loads(claimed.encode()) | {"claims": wrong}
+        document = json.loads(claimed.to_json()) | {"claims": wrong}
         with pytest.raises(LedgerCorruptError):
-            QuarantinedBatch.decode(json.dumps(document).encode())
+            QuarantinedBatch.from_json(json.dumps(document).encode())
 
 
 @pytest.mark.parametrize("kind", DOCUMENTS, ids=str)

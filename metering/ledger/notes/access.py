@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from metering.errors import LedgerCorruptError
 from metering.intake.senders import Producer, Registry, role_of
 from metering.ledger.partitions import NOTE, TOKENS
+from metering.stores.codec import Added, AnyText, Form, SortKey, StoredItem, item_of
 from metering.stores.fields import Fields
-from metering.stores.writes import Item, Key, Table, Value
+from metering.stores.writes import Key, Table, Value
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
@@ -31,8 +33,15 @@ KNOWN_MS = MINUTE_S * 1000
 MAX_ACCOUNTS = 5_000
 
 
+def _accounts(fields: Fields, name: str) -> tuple[str, ...] | None:
+    named, everyone = fields.texts(name), fields.flag("all_accounts")
+    if named and everyone:
+        fields.fail("all_accounts", "all accounts or those that are named")
+    return None if everyone else named
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegisteredProducer:
+class RegisteredProducer(StoredItem):
     """A producer as a person registered it.
 
     Attributes:
@@ -45,13 +54,13 @@ class RegisteredProducer:
         registered_by: ARN of who did.
     """
 
-    name: str
+    name: SortKey
     role_id: str
     role_arn: str
     trusted_arn: str
-    accounts: tuple[str, ...] | None
+    accounts: Annotated[tuple[str, ...] | None, Form(_accounts, lambda accounts: list(accounts or ()))]
     registered_s: int
-    registered_by: str
+    registered_by: AnyText
 
     @property
     def key(self) -> Key:
@@ -66,39 +75,7 @@ class RegisteredProducer:
         )
 
     def to_item(self) -> dict[str, Value]:
-        return {
-            **self.key._asdict(),
-            "role_id": self.role_id,
-            "role_arn": self.role_arn,
-            "trusted_arn": self.trusted_arn,
-            "all_accounts": self.accounts is None,
-            "accounts": list(self.accounts or ()),
-            "registered_s": self.registered_s,
-            "registered_by": self.registered_by,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> RegisteredProducer:
-        """Decode the item; the inverse of `to_item`.
-
-        Raises:
-            LedgerCorruptError: It is no registered producer.
-        """
-        fields = Fields.of_item(item)
-        named, everyone = fields.texts("accounts"), fields.flag("all_accounts")
-        if named and everyone:
-            fields.fail("all_accounts", "all accounts or those that are named")
-        made = cls(
-            name=fields.text("sk"),
-            role_id=fields.text("role_id"),
-            role_arn=fields.text("role_arn"),
-            trusted_arn=fields.text("trusted_arn"),
-            accounts=None if everyone else named,
-            registered_s=fields.whole("registered_s"),
-            registered_by=fields.any_text("registered_by"),
-        )
-        fields.check_key(made.key)
-        return made
+        return item_of(self) | {"all_accounts": self.accounts is None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,8 +192,16 @@ def token_key(token_id: str) -> Key:
     return Key(TOKENS_PK, token_id)
 
 
+def _accounts_of_token(fields: Fields, name: str) -> tuple[str, ...] | None:
+    named, everyone = fields.texts(name), fields.flag("all_accounts")
+    customer = fields.one_of("role", tuple(Role)) is Role.CUSTOMER
+    if everyone == bool(named) or (everyone and customer):
+        fields.fail("all_accounts", "true without accounts, or false with some, and false for a customer")
+    return None if everyone else named
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredToken:
+class StoredToken(StoredItem):
     """A token as it is kept.
 
     Attributes:
@@ -237,12 +222,12 @@ class StoredToken:
     token_id: str
     secret_sha256: str
     role: Role
-    accounts: tuple[str, ...] | None
-    label: str
+    accounts: Annotated[tuple[str, ...] | None, Form(_accounts_of_token, lambda accounts: list(accounts or ()))]
+    label: AnyText
     made_by: str
     made_s: int
-    expires_s: int
-    costs: bool = False
+    expires_s: Annotated[int, "expires_at"]
+    costs: Annotated[bool, Added(True)] = False
     revoked_by: str = ""
     revoked_s: int = 0
 
@@ -255,46 +240,8 @@ class StoredToken:
         return not self.revoked_s and now_s < self.expires_s
 
     def to_item(self) -> dict[str, Value]:
-        return {
-            **self.key._asdict(),
-            "token_id": self.token_id,
-            "secret_sha256": self.secret_sha256,
-            "role": self.role.value,
-            # Said twice, so that a list that was lost never means all accounts.
-            "all_accounts": self.accounts is None,
-            "accounts": list(self.accounts or ()),
-            "label": self.label,
-            "made_by": self.made_by,
-            "made_s": self.made_s,
-            "expires_at": self.expires_s,
-            "costs": self.costs,
-            "revoked_by": self.revoked_by,
-            "revoked_s": self.revoked_s,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> StoredToken:
-        fields = Fields.of_item(item)
-        role = fields.one_of("role", tuple(Role))
-        accounts = fields.texts("accounts")
-        everything = fields.flag("all_accounts")
-        if everything == bool(accounts) or (everything and role is Role.CUSTOMER):
-            fields.fail("all_accounts", "true without accounts, or false with some, and false for a customer")
-        made = cls(
-            token_id=fields.text("token_id"),
-            secret_sha256=fields.text("secret_sha256"),
-            role=role,
-            accounts=None if everything else accounts,
-            label=fields.any_text("label"),
-            made_by=fields.text("made_by"),
-            made_s=fields.whole("made_s"),
-            expires_s=fields.whole("expires_at"),
-            costs=fields.flag("costs", absent=True),
-            revoked_by=fields.any_text("revoked_by"),
-            revoked_s=fields.whole("revoked_s"),
-        )
-        fields.check_key(made.key)
-        return made
+        # Said twice, so that a list that was lost never means all accounts.
+        return item_of(self) | {"all_accounts": self.accounts is None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,7 +258,7 @@ class LargeRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LargeRequests:
+class LargeRequests(StoredItem):
     """Large requests in work.
 
     Attributes:
@@ -319,6 +266,7 @@ class LargeRequests:
         entries: By a random name.
     """
 
+    key: ClassVar[Key] = LARGE_KEY
     version: int = 0
     entries: Mapping[str, LargeRequest] = field(default_factory=dict)
 
@@ -330,20 +278,3 @@ class LargeRequests:
         """Without those whose time is over."""
         left = {name: each for name, each in self.entries.items() if each.until_ms > now_ms}
         return replace(self, entries=left)
-
-    def to_item(self) -> dict[str, Value]:
-        entries: dict[str, Value] = {
-            name: {"token_id": each.token_id, "until_ms": each.until_ms} for name, each in self.entries.items()
-        }
-        return {**LARGE_KEY._asdict(), "version": self.version, "entries": entries}
-
-    @classmethod
-    def from_item(cls, item: Item) -> LargeRequests:
-        fields = Fields.of_item(item)
-        read = fields.nested("entries")
-        entries = {
-            name: LargeRequest(token_id=(of := read.nested(name)).text("token_id"), until_ms=of.whole("until_ms"))
-            for name in read
-        }
-        fields.check_key(LARGE_KEY)
-        return cls(version=fields.whole("version"), entries=entries)

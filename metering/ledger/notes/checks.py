@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated, ClassVar, NamedTuple
 
 from metering.hours import hour_of, rfc3339
 from metering.ledger.partitions import NOTE
-from metering.stores.fields import Fields
-from metering.stores.writes import Item, Key, Value
+from metering.stores.codec import Added, StoredItem, item_of
+from metering.stores.writes import Key, Value
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 DROPS_KEY = Key(f"{NOTE}drops", "W")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LostDrop:
+class LostDrop(NamedTuple):
     """An object below `drop/` that no batch came of.
 
     Attributes:
@@ -30,7 +30,7 @@ class LostDrop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DroppedObjects:
+class DroppedObjects(StoredItem):
     """Passes over `drop/`. Each looks at objects that were put since the pass before it.
 
     Attributes:
@@ -45,6 +45,7 @@ class DroppedObjects:
         refused_to_s: Batches that came to quarantine before this time are none of `lost`, epoch seconds.
     """
 
+    key: ClassVar[Key] = DROPS_KEY
     lost: tuple[LostDrop, ...] = ()
     more: int = 0
     from_s: int = 0
@@ -53,48 +54,12 @@ class DroppedObjects:
     finished_s: int = 0
     upto_s: int = 0
     after: str = ""
-    refused_to_s: int = 0
+    refused_to_s: Annotated[int, Added(0)] = 0
 
     @property
     def count(self) -> int:
         """Number of lost objects."""
         return len(self.lost) + self.more
-
-    def to_item(self) -> dict[str, Value]:
-        lost: list[Value] = [[each.key, each.etag, each.put_s] for each in self.lost]
-        return {
-            **DROPS_KEY._asdict(),
-            "lost": lost,
-            "more": self.more,
-            "from_s": self.from_s,
-            "seen_to_s": self.seen_to_s,
-            "began_s": self.began_s,
-            "finished_s": self.finished_s,
-            "upto_s": self.upto_s,
-            "after": self.after,
-            "refused_to_s": self.refused_to_s,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> DroppedObjects:
-        fields = Fields.of_item(item)
-        made = cls(
-            lost=tuple(
-                LostDrop(key=row.text("key"), etag=row.text("etag"), put_s=row.whole("put_s"))
-                for row in fields.rows("lost", ("key", "etag", "put_s"))
-            ),
-            more=fields.whole("more"),
-            from_s=fields.whole("from_s"),
-            seen_to_s=fields.whole("seen_to_s"),
-            began_s=fields.whole("began_s"),
-            finished_s=fields.whole("finished_s"),
-            upto_s=fields.whole("upto_s"),
-            after=fields.any_text("after"),
-            # An older note has none.
-            refused_to_s=fields.whole("refused_to_s", absent=0),
-        )
-        fields.check_key(DROPS_KEY)
-        return made
 
 
 _DOCTOR = f"{NOTE}doctor"
@@ -195,7 +160,7 @@ class CanaryVerdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CanaryRun:
+class CanaryRun(StoredItem):
     """One canary batch.
 
     Attributes:
@@ -213,26 +178,7 @@ class CanaryRun:
         return canary_key(self.slot_s)
 
     def to_item(self) -> dict[str, Value]:
-        return {
-            **self.key._asdict(),
-            "slot_s": self.slot_s,
-            "sent_s": self.sent_s,
-            "verdict": self.verdict.value,
-            "settled_s": self.settled_s,
-            "expires_at": self.sent_s + REMEMBERED_S,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> CanaryRun:
-        fields = Fields.of_item(item)
-        made = cls(
-            slot_s=fields.whole("slot_s"),
-            sent_s=fields.whole("sent_s"),
-            verdict=fields.one_of("verdict", tuple(CanaryVerdict)),
-            settled_s=fields.whole("settled_s"),
-        )
-        fields.check_key(made.key)
-        return made
+        return item_of(self) | {"expires_at": self.sent_s + REMEMBERED_S}
 
 
 def canary_key(slot_s: int) -> Key:

@@ -9,14 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from metering.ledger.partitions import NOTE
-from metering.stores.fields import Fields
+from metering.stores.codec import AnyText, StoredItem
 from metering.stores.writes import Key
-
-if TYPE_CHECKING:
-    from metering.stores.writes import Item, Value
 
 
 class DeedState(StrEnum):
@@ -37,7 +33,7 @@ class Consent(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deed:
+class Deed(StoredItem):
     """One deed.
 
     Attributes:
@@ -55,8 +51,8 @@ class Deed:
     deed_id: str
     at_ms: int
     what: str
-    subject: str
-    consequence: str
+    subject: AnyText
+    consequence: AnyText
     who: str
     stage: str
     region: str
@@ -69,45 +65,6 @@ class Deed:
     @property
     def key(self) -> Key:
         return Key(deeds_pk(self.at_ms), f"{moment_of(self.at_ms)}#{self.deed_id}")
-
-    def to_item(self) -> dict[str, Value]:
-        return {
-            **self.key._asdict(),
-            "deed_id": self.deed_id,
-            "at_ms": self.at_ms,
-            "what": self.what,
-            "subject": self.subject,
-            "consequence": self.consequence,
-            "who": self.who,
-            "stage": self.stage,
-            "region": self.region,
-            "version": self.version,
-            "consent": self.consent.value,
-            "state": self.state.value,
-            "ended_ms": self.ended_ms,
-            "result": self.result,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> Deed:
-        fields = Fields.of_item(item)
-        made = cls(
-            deed_id=fields.text("deed_id"),
-            at_ms=fields.whole("at_ms"),
-            what=fields.text("what"),
-            subject=fields.any_text("subject"),
-            consequence=fields.any_text("consequence"),
-            who=fields.text("who"),
-            stage=fields.text("stage"),
-            region=fields.text("region"),
-            version=fields.text("version"),
-            consent=fields.one_of("consent", tuple(Consent)),
-            state=fields.one_of("state", tuple(DeedState)),
-            ended_ms=fields.whole("ended_ms"),
-            result=fields.any_text("result"),
-        )
-        fields.check_key(made.key)
-        return made
 
 
 def deeds_pk(at_ms: int) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from metering.ledger.partitions import NOTE
-from metering.stores.fields import Fields
-from metering.stores.writes import Item, Key, Put, Table, Value
+from metering.stores.codec import Form, SortKey, StoredItem
+from metering.stores.writes import Key, Put, Table
 
 if TYPE_CHECKING:
     from metering.stores.items import ItemStore
@@ -17,7 +17,7 @@ CLEANING_PK = f"{NOTE}cleaning"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cleaning:
+class Cleaning(StoredItem):
     """What is left to clean behind one chain.
 
     Attributes:
@@ -26,26 +26,17 @@ class Cleaning:
         due_ms: When the oldest run that it left was due to be cleaned; None if it left none that was.
     """
 
-    chain: str
+    chain: SortKey
     looked_s: int
     due_ms: int | None = None
+
+    @property
+    def key(self) -> Key:
+        return Key(CLEANING_PK, self.chain)
 
     def keep(self, items: ItemStore) -> None:
         """Store the note. Two cleaners of one chain may overwrite each other: both just looked."""
         items.put(Put(table=Table.LEDGER, item=self.to_item()))
-
-    def to_item(self) -> dict[str, Value]:
-        due: dict[str, Value] = {} if self.due_ms is None else {"due_ms": self.due_ms}
-        return {**Key(CLEANING_PK, self.chain)._asdict(), "looked_s": self.looked_s, **due}
-
-    @classmethod
-    def from_item(cls, item: Item) -> Cleaning:
-        fields = Fields.of_item(item)
-        return cls(
-            chain=fields.text("sk"),
-            looked_s=fields.whole("looked_s"),
-            due_ms=fields.whole("due_ms", absent=None),
-        )
 
 
 def cleanings(items: ItemStore) -> dict[str, Cleaning]:
@@ -63,7 +54,7 @@ LAKE_FIGURES_PK = f"{NOTE}lake"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LakeFigures:
+class LakeFigures(StoredItem):
     """What is pending in one shard.
 
     Attributes:
@@ -73,36 +64,19 @@ class LakeFigures:
         oldest_ms: When the oldest of these commits was made; None without any.
     """
 
-    shard: int
+    shard: Annotated[int, Form(lambda fields, _: fields.number_after("sk", ""), None)]
     listed_s: int
     commits: int = 0
     hours: int = 0
     oldest_ms: int | None = None
 
+    @property
+    def key(self) -> Key:
+        return Key(LAKE_FIGURES_PK, str(self.shard))
+
     def keep(self, items: ItemStore) -> None:
         """Store the note. Two compactors of one shard may overwrite each other: both just looked."""
         items.put(Put(table=Table.LEDGER, item=self.to_item()))
-
-    def to_item(self) -> dict[str, Value]:
-        oldest: dict[str, Value] = {} if self.oldest_ms is None else {"oldest_ms": self.oldest_ms}
-        return {
-            **Key(LAKE_FIGURES_PK, str(self.shard))._asdict(),
-            "listed_s": self.listed_s,
-            "commits": self.commits,
-            "hours": self.hours,
-            **oldest,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> LakeFigures:
-        fields = Fields.of_item(item)
-        return cls(
-            shard=fields.number_after("sk", ""),
-            listed_s=fields.whole("listed_s"),
-            commits=fields.whole("commits"),
-            hours=fields.whole("hours"),
-            oldest_ms=fields.whole("oldest_ms", absent=None),
-        )
 
 
 def lake_figures(items: ItemStore) -> dict[int, LakeFigures]:
@@ -115,7 +89,7 @@ ORPHANS_KEY = Key(f"{NOTE}orphans", "W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrphanPasses:
+class OrphanPasses(StoredItem):
     """What the passes over staging and quarantine have judged.
 
     Attributes:
@@ -126,26 +100,8 @@ class OrphanPasses:
         after: The last key that it judged.
     """
 
+    key: ClassVar[Key] = ORPHANS_KEY
     seen_to_s: int = 0
     whole_s: int = 0
     began_s: int = 0
     after: str = ""
-
-    def to_item(self) -> dict[str, Value]:
-        return {
-            **ORPHANS_KEY._asdict(),
-            "seen_to_s": self.seen_to_s,
-            "whole_s": self.whole_s,
-            "began_s": self.began_s,
-            "after": self.after,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> OrphanPasses:
-        fields = Fields.of_item(item)
-        return cls(
-            seen_to_s=fields.whole("seen_to_s"),
-            whole_s=fields.whole("whole_s"),
-            began_s=fields.whole("began_s"),
-            after=fields.any_text("after"),
-        )

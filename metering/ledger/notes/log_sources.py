@@ -12,16 +12,19 @@ made again by the next look.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from metering.ledger.partitions import NOTE
-from metering.stores.fields import Fields
-from metering.stores.writes import Item, Key, Value
+from metering.stores.codec import AnyText, Form, SortKey, Spans, StoredItem
+from metering.stores.writes import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+
+    from metering.stores.fields import Fields
 
 
 LOG_SOURCE_PK = f"{NOTE}log-source"
@@ -37,7 +40,7 @@ class LogRulingKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogRuling:
+class LogRuling(StoredItem):
     """Operator's ruling on a source of logs, which the coverage job honours.
 
     Attributes:
@@ -61,38 +64,14 @@ class LogRuling:
     def key(self) -> Key:
         return Key(LOG_RULING_PK, f"{self.kind}#{self.source}#{self.ruling}#{self.first_s}-{self.last_s}")
 
-    def to_item(self) -> dict[str, Value]:
-        return {
-            **self.key._asdict(),
-            "kind": self.kind,
-            "source": self.source,
-            "ruling": self.ruling.value,
-            "first_s": self.first_s,
-            "last_s": self.last_s,
-            "at_s": self.at_s,
-            "by": self.by,
-            "expires_at": self.expires_at,
-        }
 
-    @classmethod
-    def from_item(cls, item: Item) -> LogRuling:
-        fields = Fields.of_item(item)
-        made = cls(
-            kind=fields.text("kind"),
-            source=fields.text("source"),
-            ruling=fields.one_of("ruling", tuple(LogRulingKind)),
-            at_s=fields.whole("at_s"),
-            by=fields.text("by"),
-            expires_at=fields.whole("expires_at"),
-            first_s=fields.whole("first_s"),
-            last_s=fields.whole("last_s"),
-        )
-        fields.check_key(made.key)
-        return made
+def _sums(fields: Fields, name: str) -> tuple[tuple[str, int], ...]:
+    sums = fields.nested(name)
+    return tuple((each, sums.whole(each)) for each in sums)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogSourceState:
+class LogSourceState(StoredItem):
     """What is known of one source of logs: a flow log, a distribution, a bucket whose requests are logged.
 
     Attributes:
@@ -118,14 +97,14 @@ class LogSourceState:
     """
 
     kind: str
-    source: str
+    source: AnyText
     account_id: str = ""
     region: str = ""
     place: str = ""
     named: str = ""
     first_s: int | None = None
     newest_s: int | None = None
-    missing: tuple[tuple[int, int], ...] = ()
+    missing: Spans = ()
     unlisted: int = 0
     through_s: int | None = None
     planned_s: int = 0
@@ -133,7 +112,7 @@ class LogSourceState:
     ended_s: int = 0
     status: str = ""
     shadowed_by: tuple[str, ...] = ()
-    recent: tuple[tuple[str, int], ...] = ()
+    recent: Annotated[tuple[tuple[str, int], ...], Form(_sums, dict)] = ()
     looked_s: int = 0
     deep_s: int = 0
     whole_s: int = 0
@@ -151,63 +130,6 @@ class LogSourceState:
         """One of the sums over its last two days."""
         return dict(self.recent).get(name, 0)
 
-    def to_item(self, *, expires_at: int) -> dict[str, Value]:
-        times: dict[str, Value] = {
-            name: value for name in ("first_s", "newest_s", "through_s") if (value := getattr(self, name)) is not None
-        }
-        recent: dict[str, Value] = dict(self.recent)
-        return {
-            **self.key._asdict(),
-            **times,
-            "kind": self.kind,
-            "source": self.source,
-            "account_id": self.account_id,
-            "region": self.region,
-            "place": self.place,
-            "named": self.named,
-            "missing": [[first_s, last_s] for first_s, last_s in self.missing],
-            "unlisted": self.unlisted,
-            "planned_s": self.planned_s,
-            "expected_s": self.expected_s,
-            "ended_s": self.ended_s,
-            "status": self.status,
-            "shadowed_by": list(self.shadowed_by),
-            "recent": recent,
-            "looked_s": self.looked_s,
-            "deep_s": self.deep_s,
-            "whole_s": self.whole_s,
-            "expires_at": expires_at,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> LogSourceState:
-        fields = Fields.of_item(item)
-        recent = fields.nested("recent")
-        made = cls(
-            kind=fields.text("kind"),
-            source=fields.any_text("source"),
-            account_id=fields.any_text("account_id"),
-            region=fields.any_text("region"),
-            place=fields.any_text("place"),
-            named=fields.any_text("named"),
-            first_s=fields.whole("first_s", absent=None),
-            newest_s=fields.whole("newest_s", absent=None),
-            missing=tuple((gap.whole("first"), gap.whole("last")) for gap in fields.rows("missing", ("first", "last"))),
-            unlisted=fields.whole("unlisted"),
-            through_s=fields.whole("through_s", absent=None),
-            planned_s=fields.whole("planned_s"),
-            expected_s=fields.whole("expected_s"),
-            ended_s=fields.whole("ended_s"),
-            status=fields.any_text("status"),
-            shadowed_by=fields.texts("shadowed_by"),
-            recent=tuple((name, recent.whole(name)) for name in recent),
-            looked_s=fields.whole("looked_s"),
-            deep_s=fields.whole("deep_s"),
-            whole_s=fields.whole("whole_s"),
-        )
-        fields.check_key(made.key)
-        return made
-
 
 def log_source_key(kind: str, source: str) -> Key:
     """Key of the state of a source of logs."""
@@ -215,7 +137,7 @@ def log_source_key(kind: str, source: str) -> Key:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogFigures:
+class LogFigures(StoredItem):
     """Figures of the sources of logs of the stage's settings, as of the coverage job's last run.
 
     Attributes:
@@ -238,6 +160,7 @@ class LogFigures:
         first_run_s: Time of the job's first run.
     """
 
+    key: ClassVar[Key] = LOG_SOURCES_KEY
     looked_s: int
     sources: int = 0
     log_sources: int = 0
@@ -256,33 +179,6 @@ class LogFigures:
     found_s: int = 0
     first_run_s: int = 0
 
-    def to_item(self) -> dict[str, Value]:
-        held: dict[str, Value] = {} if self.held_s is None else {"held_s": self.held_s}
-        counts: dict[str, Value] = {name: getattr(self, name) for name in _COUNTS}
-        texts: dict[str, Value] = {name: getattr(self, name) for name in _TEXTS}
-        return {**LOG_SOURCES_KEY._asdict(), **held, **counts, **texts}
-
-    @classmethod
-    def from_item(cls, item: Item) -> LogFigures:
-        fields = Fields.of_item(item)
-        counts = {name: fields.whole(name) for name in _COUNTS}
-        found_after, first, place = (fields.any_text(name) for name in _TEXTS)
-        return cls(
-            looked_s=counts.pop("looked_s"),
-            held_s=fields.whole("held_s", absent=None),
-            found_after=found_after,
-            first=first,
-            place=place,
-            **counts,
-        )
-
-
-_COUNTS = (
-    "looked_s", "sources", "log_sources", "missing_slots", "silent", "refusing", "unclassified",
-    "unclassified_permille", "context_s", "holding", "settles_s", "found_s", "first_run_s",
-)  # fmt: skip
-_TEXTS = ("found_after", "first", "place")
-
 
 # Sums over the plans of one source of logs: `W#log-sums-<kind>#<source>`, one item a day, or an hour.
 #
@@ -299,7 +195,7 @@ RECENT = ("lines", "refused", "skipdata", "metered_bytes", "unclassified_bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogSums:
+class LogSums(StoredItem):
     """Sums over the plans of one source and one day or hour.
 
     Attributes:
@@ -314,8 +210,8 @@ class LogSums:
     """
 
     kind: str
-    source: str
-    label: str
+    source: AnyText
+    label: SortKey
     plans: int = 0
     balance: Mapping[str, int] = field(default_factory=dict)
     unclassified: Mapping[str, int] = field(default_factory=dict)
@@ -334,36 +230,6 @@ class LogSums:
     def named(self) -> set[str]:
         """Names of the plans that are in the sums."""
         return {self.names[at : at + NAME_CHARS] for at in range(0, len(self.names), NAME_CHARS)}
-
-    def to_item(self, *, expires_at: int) -> dict[str, Value]:
-        maps: dict[str, Value] = {name: dict(getattr(self, name)) for name in _MAPS}
-        return {
-            **self.key._asdict(),
-            **maps,
-            "kind": self.kind,
-            "source": self.source,
-            "plans": self.plans,
-            "names": self.names,
-            "expires_at": expires_at,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> LogSums:
-        fields = Fields.of_item(item)
-        maps = {name: fields.nested(name) for name in _MAPS}
-        made = cls(
-            kind=fields.text("kind"),
-            source=fields.any_text("source"),
-            label=fields.text("sk"),
-            plans=fields.whole("plans"),
-            names=fields.any_text("names"),
-            **{name: {word: each.whole(word) for word in each} for name, each in maps.items()},
-        )
-        fields.check_key(made.key)
-        return made
-
-
-_MAPS = ("balance", "unclassified", "refusals", "shadowed")
 
 
 def log_sums_pk(kind: str, source: str) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from metering.errors import ConditionFailedError, LedgerCorruptError
 from metering.ledger import partitions
 from metering.ledger.partitions import NOTE
+from metering.stores.codec import AnyText, DecimalText, FromOne, SortKey, StoredItem, after, item_of, struct_of
 from metering.stores.fields import Fields
 from metering.stores.writes import Absent, Item, Key, Put, Table, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from metering.stores.clock import Retrier
     from metering.stores.items import ItemStore
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 BUDGETS_PK = f"{NOTE}budgets"
 ALERTS_PK = f"{NOTE}budget-alerts"
 AlertState = Literal["new", "sent"]
-_STATES: tuple[AlertState, ...] = ("new", "sent")
 
 
 def budget_key(name: str) -> Key:
@@ -35,7 +36,7 @@ def alert_key(period: str, alert_id: str) -> Key:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredBudget:
+class StoredBudget(StoredItem):
     """A budget as it is kept.
 
     Attributes:
@@ -44,33 +45,17 @@ class StoredBudget:
         set_s: When it was set, epoch seconds.
     """
 
-    name: str
-    document: Mapping[str, str]
+    name: SortKey
+    document: Mapping[str, AnyText]
     set_s: int
 
     @property
     def key(self) -> Key:
         return budget_key(self.name)
 
-    def to_item(self) -> dict[str, Value]:
-        document: dict[str, Value] = dict(sorted(self.document.items()))
-        return {**self.key._asdict(), "document": document, "set_s": self.set_s}
-
-    @classmethod
-    def from_item(cls, item: Item) -> StoredBudget:
-        fields = Fields.of_item(item)
-        document = fields.nested("document")
-        made = cls(
-            name=fields.text("sk"),
-            document={name: document.any_text(name) for name in document},
-            set_s=fields.whole("set_s"),
-        )
-        fields.check_key(made.key)
-        return made
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredAlert:
+class StoredAlert(StoredItem):
     """An alert that is sent until the topic has answered.
 
     Attributes:
@@ -87,7 +72,7 @@ class StoredAlert:
     period: str
     severity: str
     subject: str
-    fields: Mapping[str, str]
+    fields: Mapping[str, AnyText]
     made_s: int
     state: AlertState = "new"
 
@@ -99,41 +84,12 @@ class StoredAlert:
         """The same alert, sent."""
         return replace(self, state="sent")
 
-    def to_item(self) -> dict[str, Value]:
-        fields: dict[str, Value] = dict(sorted(self.fields.items()))
-        return {
-            **self.key._asdict(),
-            "id": self.id,
-            "period": self.period,
-            "severity": self.severity,
-            "subject": self.subject,
-            "fields": fields,
-            "made_s": self.made_s,
-            "state": self.state,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> StoredAlert:
-        fields = Fields.of_item(item)
-        said = fields.nested("fields")
-        made = cls(
-            id=fields.text("id"),
-            period=fields.text("period"),
-            severity=fields.text("severity"),
-            subject=fields.text("subject"),
-            fields={name: said.any_text(name) for name in said},
-            made_s=fields.whole("made_s"),
-            state=fields.one_of("state", _STATES),
-        )
-        fields.check_key(made.key)
-        return made
-
 
 BILLER_KEY = Key(f"{NOTE}biller", "W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BillerFigures:
+class BillerFigures(StoredItem):
     """Figures of one run.
 
     Attributes:
@@ -149,49 +105,17 @@ class BillerFigures:
         why: A sentence about what blocks the first of those months; empty if nothing does.
     """
 
+    key: ClassVar[Key] = BILLER_KEY
     first_s: int
     finished_s: int
     counted_s: int
-    unpriced_bytes: int = 0
+    unpriced_bytes: DecimalText = 0
     unpriced_types: int = 0
     blocked_months: tuple[str, ...] = ()
     crossed_s: tuple[int, ...] = ()
     left_out: tuple[str, ...] = ()
     looked: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
-
-    def to_item(self) -> dict[str, Value]:
-        return {
-            **BILLER_KEY._asdict(),
-            "first_s": self.first_s,
-            "finished_s": self.finished_s,
-            "counted_s": self.counted_s,
-            # As text: DynamoDB's numbers have 38 digits.
-            "unpriced_bytes": str(self.unpriced_bytes),
-            "unpriced_types": self.unpriced_types,
-            "blocked_months": list(self.blocked_months),
-            "crossed_s": list(self.crossed_s),
-            "left_out": list(self.left_out),
-            "looked": dict(sorted(self.looked.items())),
-            "why": self.why,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> BillerFigures:
-        fields = Fields.of_item(item)
-        looked = fields.nested("looked")
-        return cls(
-            first_s=fields.whole("first_s"),
-            finished_s=fields.whole("finished_s"),
-            counted_s=fields.whole("counted_s"),
-            unpriced_bytes=fields.decimal("unpriced_bytes"),
-            unpriced_types=fields.whole("unpriced_types"),
-            blocked_months=fields.texts("blocked_months"),
-            crossed_s=fields.wholes("crossed_s"),
-            left_out=fields.texts("left_out"),
-            looked={name: looked.text(name) for name in looked},
-            why=fields.any_text("why"),
-        )
 
 
 # Issued invoices: `I#<billing month>`, `<payer>#<month>#<number>`. The item says that a document counts, and which.
@@ -201,11 +125,10 @@ class BillerFigures:
 
 
 IssuedKind = Literal["invoice", "credit"]
-_KINDS: tuple[IssuedKind, ...] = ("invoice", "credit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IssuedInvoice:
+class IssuedInvoice(StoredItem):
     """An invoice or credit note that counts.
 
     Attributes:
@@ -216,10 +139,10 @@ class IssuedInvoice:
         issued_s: When the item was written, epoch seconds. It is not part of the document.
     """
 
-    billing_month: str
-    payer_id: str
+    billing_month: Annotated[str, after("pk", partitions.INVOICES)]
+    payer_id: Annotated[str, "payer"]
     month: str
-    number: int
+    number: FromOne
     kind: IssuedKind
     sha256: str
     issued_s: int
@@ -229,32 +152,12 @@ class IssuedInvoice:
         return issued_key(self.billing_month, self.payer_id, self.month, self.number)
 
     def to_item(self) -> dict[str, Value]:
-        return {
-            **self.key._asdict(),
-            "state": "issued",
-            "payer": self.payer_id,
-            "month": self.month,
-            "number": self.number,
-            "kind": self.kind,
-            "sha256": self.sha256,
-            "issued_s": self.issued_s,
-        }
+        return item_of(self) | {"state": "issued"}
 
     @classmethod
     def from_item(cls, item: Item) -> IssuedInvoice:
-        fields = Fields.of_item(item)
-        fields.one_of("state", ("issued",))
-        made = cls(
-            billing_month=fields.after("pk", partitions.INVOICES),
-            payer_id=fields.text("payer"),
-            month=fields.text("month"),
-            number=fields.whole("number", least=1),
-            kind=fields.one_of("kind", _KINDS),
-            sha256=fields.text("sha256"),
-            issued_s=fields.whole("issued_s"),
-        )
-        fields.check_key(made.key)
-        return made
+        Fields.of_item(item).one_of("state", ("issued",))
+        return struct_of(cls, item)
 
 
 def issued_key(billing_month: str, payer_id: str, month: str, number: int) -> Key:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from metering.hours import rfc3339
 from metering.ledger.partitions import NOTE
-from metering.stores.fields import Fields
-from metering.stores.writes import Item, Key, Value
+from metering.stores.codec import Added, DecimalText, Form, StoredItem, item_of
+from metering.stores.writes import Key, Value
 from metering.units import DAY_S, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from metering.stores.fields import Fields
 
 
 FIGURES_KEY = Key(f"{NOTE}figures", "W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchFigures:
+class WatchFigures(StoredItem):
     """Figures that the watch measured in one run.
 
     Attributes:
@@ -28,29 +29,16 @@ class WatchFigures:
         figures: Value by metric name; a figure that could not be measured is not there.
     """
 
+    key: ClassVar[Key] = FIGURES_KEY
     measured_s: int
-    figures: Mapping[str, int] = field(default_factory=dict)
-
-    def to_item(self) -> dict[str, Value]:
-        # As text, because a figure may be negative: a margin that is not there.
-        figures: dict[str, Value] = {name: str(value) for name, value in sorted(self.figures.items())}
-        return {**FIGURES_KEY._asdict(), "measured_s": self.measured_s, "figures": figures}
-
-    @classmethod
-    def from_item(cls, item: Item) -> WatchFigures:
-        fields = Fields.of_item(item)
-        figures = fields.nested("figures")
-        return cls(
-            measured_s=fields.whole("measured_s"),
-            figures={name: figures.decimal(name) for name in figures},
-        )
+    figures: Mapping[str, DecimalText] = field(default_factory=dict)
 
 
 WATCH_KEY = Key(f"{NOTE}watch", "W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchState:
+class WatchState(StoredItem):
     """State that the watch keeps from one invocation to the next.
 
     Attributes:
@@ -58,16 +46,9 @@ class WatchState:
         queue_empty_s: Time when it last saw the ingest queue empty; 0 if it never did.
     """
 
+    key: ClassVar[Key] = WATCH_KEY
     first_s: int
     queue_empty_s: int
-
-    def to_item(self) -> dict[str, Value]:
-        return {**WATCH_KEY._asdict(), "first_s": self.first_s, "queue_empty_s": self.queue_empty_s}
-
-    @classmethod
-    def from_item(cls, item: Item) -> WatchState:
-        fields = Fields.of_item(item)
-        return cls(first_s=fields.whole("first_s"), queue_empty_s=fields.whole("queue_empty_s"))
 
 
 COMPLETENESS_KEY = Key(f"{NOTE}complete", "W")
@@ -107,7 +88,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Completeness:
+class Completeness(StoredItem):
     """Completeness of the count, as the watch last measured it.
 
     Attributes:
@@ -116,37 +97,25 @@ class Completeness:
         measured_s: Time of the measurement, epoch seconds; None if an earlier version measured it, which did not say.
     """
 
+    key: ClassVar[Key] = COMPLETENESS_KEY
     through_s: int
-    held_by: tuple[Hold, ...] = ()
+    held_by: Annotated[tuple[Hold, ...], Added(()), Form(_held_by, _held_rows)] = ()
     measured_s: int | None = None
 
     def to_item(self) -> dict[str, Value]:
-        held_by: list[Value] = [[hold.holder, hold.since_s, hold.count] for hold in self.held_by]
-        # Versions that know no log sources take three values a row, so names and places stand beside them.
         names: list[Value] = [[hold.holder, hold.name, hold.place] for hold in self.held_by if hold.name]
-        measured: dict[str, Value] = {} if self.measured_s is None else {"measured_s": self.measured_s}
-        return {
-            **COMPLETENESS_KEY._asdict(),
-            "through_s": self.through_s,
-            "held_by": held_by,
-            **({"held_names": names} if names else {}),
-            **measured,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> Completeness:
-        fields = Fields.of_item(item)
-        return cls(
-            through_s=fields.whole("through_s"),
-            held_by=_held_by(fields) if "held_by" in fields else (),
-            measured_s=fields.whole("measured_s", absent=None),
-        )
+        return item_of(self) | ({"held_names": names} if names else {})
 
 
-def _held_by(fields: Fields) -> tuple[Hold, ...]:
+def _held_rows(held_by: tuple[Hold, ...]) -> list[list[str | int]]:
+    # Versions that know no log sources take three values a row, so names and places stand beside them.
+    return [[hold.holder, hold.since_s, hold.count] for hold in held_by]
+
+
+def _held_by(fields: Fields, name: str) -> tuple[Hold, ...]:
     rows = fields.rows("held_names", ("holder", "name", "place")) if "held_names" in fields else ()
     names = {row.text("holder"): (row.text("name"), row.any_text("place")) for row in rows}
-    return tuple(_hold(each, names) for each in fields.rows("held_by", ("holder", "since_s", "count")))
+    return tuple(_hold(each, names) for each in fields.rows(name, ("holder", "since_s", "count")))
 
 
 def _hold(row: Fields, names: Mapping[str, tuple[str, str]]) -> Hold:
@@ -177,8 +146,12 @@ HELD_LIFE_S = 2 * DAY_S
 _LOOKS_APART_S = 2 * MINUTE_S
 
 
+def _message_id(fields: Fields, _: str) -> str:
+    return fields.after("sk", f"{rfc3339(fields.whole('noted_s'))}#")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldMessage:
+class HeldMessage(StoredItem):
     """Message that was received three times or more, noted when a worker began to handle it.
 
     Attributes:
@@ -186,7 +159,7 @@ class HeldMessage:
         noted_s: When it was received, epoch seconds.
     """
 
-    message_id: str
+    message_id: Annotated[str, Form(_message_id, None)]
     sent_s: int
     noted_s: int
 
@@ -195,22 +168,7 @@ class HeldMessage:
         return Key(HELD_PK, f"{rfc3339(self.noted_s)}#{self.message_id}")
 
     def to_item(self) -> dict[str, Value]:
-        return {
-            **self.key._asdict(),
-            "sent_s": self.sent_s,
-            "noted_s": self.noted_s,
-            "expires_at": self.noted_s + HELD_LIFE_S,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> HeldMessage:
-        fields = Fields.of_item(item)
-        noted_s = fields.whole("noted_s")
-        made = cls(
-            message_id=fields.after("sk", f"{rfc3339(noted_s)}#"), sent_s=fields.whole("sent_s"), noted_s=noted_s
-        )
-        fields.check_key(made.key)
-        return made
+        return item_of(self) | {"expires_at": self.noted_s + HELD_LIFE_S}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +192,7 @@ class QueueLook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueMemory:
+class QueueMemory(StoredItem):
     """Memory of the watch's looks at the queues.
 
     Attributes:
@@ -249,6 +207,7 @@ class QueueMemory:
         unseen_s: Time when unseen messages were there last, or first found gone. All of them had been put back by then.
     """
 
+    key: ClassVar[Key] = QUEUES_KEY
     looked_s: int
     began_s: int
     least_s: int
@@ -315,33 +274,6 @@ class QueueMemory:
     def unseen_since_s(self, *, longest_life_s: int) -> int:
         """Time before which no message out of sight was sent. A message lives for `longest_life_s` at most."""
         return max(self.floor_s, self.looked_s - longest_life_s)
-
-    def to_item(self) -> dict[str, Value]:
-        return {
-            **QUEUES_KEY._asdict(),
-            "looked_s": self.looked_s,
-            "began_s": self.began_s,
-            "least_s": self.least_s,
-            "before_s": self.before_s,
-            "decided_s": self.decided_s,
-            "floor_s": self.floor_s,
-            "unseen": self.unseen,
-            "unseen_s": self.unseen_s,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> QueueMemory:
-        fields = Fields.of_item(item)
-        return cls(
-            looked_s=fields.whole("looked_s"),
-            began_s=fields.whole("began_s"),
-            least_s=fields.whole("least_s"),
-            before_s=fields.whole("before_s"),
-            decided_s=fields.whole("decided_s"),
-            floor_s=fields.whole("floor_s"),
-            unseen=fields.flag("unseen"),
-            unseen_s=fields.whole("unseen_s"),
-        )
 
 
 def _least(value_s: int, other_s: int | None) -> int:

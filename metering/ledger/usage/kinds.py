@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import ConditionFailedError, LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.ledger import partitions
+from metering.stores.codec import SortKey, StoredItem, item_of
 from metering.stores.fields import Fields
 from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Absent, Check, Item, Key, Put, Table, Value
 from metering.units import DAY_S
@@ -421,7 +422,7 @@ _LIFE_S = 2 * DAY_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KindsBeyondCap:
+class KindsBeyondCap(StoredItem):
     """What the roll-up last booked for an account without numbers.
 
     Attributes:
@@ -430,7 +431,7 @@ class KindsBeyondCap:
         seen_s: When that was, epoch seconds.
     """
 
-    account_id: str
+    account_id: SortKey
     kinds: int
     example: str
     seen_s: int
@@ -440,22 +441,4 @@ class KindsBeyondCap:
         return Key(BEYOND_CAP_PK, self.account_id)
 
     def to_item(self) -> dict[str, Value]:
-        return {
-            **self.key._asdict(),
-            "kinds": self.kinds,
-            "example": self.example,
-            "seen_s": self.seen_s,
-            "expires_at": self.seen_s + _LIFE_S,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> KindsBeyondCap:
-        fields = Fields.of_item(item)
-        made = cls(
-            account_id=fields.text("sk"),
-            kinds=fields.whole("kinds"),
-            example=fields.text("example"),
-            seen_s=fields.whole("seen_s"),
-        )
-        fields.check_key(made.key)
-        return made
+        return item_of(self) | {"expires_at": self.seen_s + _LIFE_S}

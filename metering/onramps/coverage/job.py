@@ -256,7 +256,7 @@ class CoverageJob:
             # One source does not stop the others. Its last look stays the oldest, so it is the first of the next run.
             return state
         seen = self._named(seen, before=state)
-        self.items.put(Put(table=Table.LEDGER, item=seen.to_item(expires_at=run.now_s + self.keep_s)))
+        self.items.put(Put(table=Table.LEDGER, item=seen.to_item() | {"expires_at": run.now_s + self.keep_s}))
         return seen
 
     def _named(self, seen: LogSourceState, *, before: LogSourceState) -> LogSourceState:

@@ -146,7 +146,7 @@ def recent_sums(parts: Iterable[LogSums]) -> tuple[tuple[str, int], ...]:
 
 def keep_sums(items: ItemStore, sums: LogSums, *, expires_at: int) -> None:
     """Store the sums of one day or hour."""
-    items.put(Put(table=Table.LEDGER, item=sums.to_item(expires_at=expires_at)))
+    items.put(Put(table=Table.LEDGER, item=sums.to_item() | {"expires_at": expires_at}))
 
 
 # Slots: the files that a flow log should have delivered, and those that it did not.

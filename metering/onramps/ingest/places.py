@@ -9,29 +9,27 @@ and the other one follows it.
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from metering.errors import LogFileRefusedError
 from metering.onramps.formats.pieces import Pieces
 from metering.onramps.plans import PLACES_PREFIX
 from metering.onramps.reading import identity_by_content
 from metering.onramps.reasons import FileReason
-from metering.stores.fields import Fields
+from metering.stores.codec import AnyText, StoredDocument
 
 if TYPE_CHECKING:
     from metering.onramps.ingest.files import LogFile
     from metering.onramps.ingest.planning import Planner
     from metering.stores.objects import ObjectStore
 
-_SCHEMA = "metering.place/1"
 _COPY = "if it is another file, give it another name and take it from there"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class Note(StoredDocument):
     """What was taken last of the file at a place.
 
     Attributes:
@@ -46,13 +44,14 @@ class Note:
         sent: Whether its messages were sent.
     """
 
-    place: str
+    SCHEMA: ClassVar[str] = "metering.place/1"
+    place: AnyText
     number: int
+    from_byte: int = 0
     until_byte: int
     content_sha256: str
-    whole_lines: bool
-    from_byte: int = 0
     after: str = ""
+    whole_lines: bool
     sent: bool = False
 
     @property
@@ -62,45 +61,6 @@ class Note:
     @property
     def key(self) -> str:
         return f"{places_prefix(self.place)}{self.number:08d}.json"
-
-    def encode(self) -> bytes:
-        """The object's content."""
-        document = {
-            "schema": _SCHEMA,
-            "place": self.place,
-            "number": self.number,
-            "from_byte": self.from_byte,
-            "until_byte": self.until_byte,
-            "content_sha256": self.content_sha256,
-            "after": self.after,
-            "whole_lines": self.whole_lines,
-            "sent": self.sent,
-        }
-        return json.dumps(document, separators=(",", ":")).encode()
-
-    @classmethod
-    def decode(cls, body: bytes, key: str = "note") -> Note:
-        """Inverse of `encode`.
-
-        Args:
-            body: The object's content.
-            key: Its key, for errors.
-
-        Raises:
-            LedgerCorruptError: It is no such note.
-        """
-        document = Fields.of_json(body, key)
-        document.one_of("schema", (_SCHEMA,))
-        return cls(
-            place=document.any_text("place"),
-            number=document.whole("number"),
-            from_byte=document.whole("from_byte"),
-            until_byte=document.whole("until_byte"),
-            content_sha256=document.text("content_sha256"),
-            after=document.any_text("after"),
-            whole_lines=document.flag("whole_lines"),
-            sent=document.flag("sent"),
-        )
 
 
 def places_prefix(place: str) -> str:
@@ -152,20 +112,20 @@ class Places:
                 content_sha256=scan.sha256,
                 whole_lines=scan.whole_lines,
             )
-            if self.objects.put(found.key, found.encode(), if_absent=True):
+            if self.objects.put(found.key, found.to_json(), if_absent=True):
                 return found
             # Another process was faster; its note says what was taken.
 
     def sent(self, note: Note) -> None:
         """Remember that a file was sent, so that no other content is taken in its place."""
         if not note.sent:
-            self.objects.put(note.key, replace(note, sent=True).encode(), if_absent=False)
+            self.objects.put(note.key, replace(note, sent=True).to_json(), if_absent=False)
 
     def _last(self, file: LogFile) -> Note | None:
         last = None
         for info in self.objects.list(places_prefix(file.place)):
             last = info.key
-        return None if last is None else Note.decode(self.objects.get(last), last)
+        return None if last is None else Note.from_json(self.objects.get(last), last)
 
     def _plan_is_missing(self, note: Note, file: LogFile) -> bool:
         return self.planner.found(file.called(note.identity)) is None

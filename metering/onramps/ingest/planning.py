@@ -189,7 +189,7 @@ class Planner:
         """The plan of a file, or None if it has none."""
         key = plan_key(file.kind.name, file.name.source, file.name.slot_s, file.name.identity)
         try:
-            return Plan.decode(self.objects.get(key), key)
+            return Plan.from_json(self.objects.get(key), key)
         except ObjectMissingError:
             return None
 
@@ -212,10 +212,10 @@ class Planner:
         self._check_age(measured)
         check_owner(file, measured)
         plan = self._plan_of(file, measured, timeline)
-        if self.objects.put(plan.key, plan.encode(), if_absent=True):
+        if self.objects.put(plan.key, plan.to_json(), if_absent=True):
             return Planned(plan, measured, new=True)
         # Another process was faster, and its contexts may be other ones.
-        return self.followed(file, Plan.decode(self.objects.get(plan.key), plan.key))
+        return self.followed(file, Plan.from_json(self.objects.get(plan.key), plan.key))
 
     def followed(self, file: LogFile, plan: Plan) -> Planned:
         """Measure a file as its plan says, whomever its lines may bill by now.

@@ -138,7 +138,7 @@ class Refusals:
                 refusals=measured.refusals,
                 lines=tuple(KeptLine(*line) for line in measured.refused),
             )
-            self.objects.put(kept.key, kept.encode(), if_absent=True)
+            self.objects.put(kept.key, kept.to_json(), if_absent=True)
 
     def keep_file(self, place: str, error: LogFileRefusedError, *, etag: str = "", version_id: str = "") -> str:
         """Keep the reference to a file that is refused as a whole; returns the key of the quarantine object."""
@@ -150,7 +150,7 @@ class Refusals:
             refusals=((error.reason, 0, 0),),
             detail=error.detail,
         )
-        self.objects.put(kept.key, kept.encode(), if_absent=True)
+        self.objects.put(kept.key, kept.to_json(), if_absent=True)
         return kept.key
 
 

@@ -111,9 +111,9 @@ def _document(entry: Entry) -> dict[str, Json]:
         "became": entry.became,
     }
     if entry.log is not None:
-        document["log"] = json.loads(entry.log.encode())
+        document["log"] = json.loads(entry.log.to_json())
     elif entry.batch is not None:
-        document["message"] = json.loads(entry.batch.encode())
+        document["message"] = json.loads(entry.batch.to_json())
         # The body as values, for people: `message.body` is the text as it came.
         document["content"] = cast("Json", readable(entry.batch.body))
         document["differs"] = [{"what": d.what, "metered": d.metered, "this": d.this} for d in entry.differs]

@@ -91,7 +91,7 @@ class World:
             evidence="",
             claim=Claim(batch_id=drop_batch_id(BUCKET, dropped.key, dropped.etag), content_hash="cd", hash_version=1),
         )
-        self.objects.put(batch.key, batch.encode(), if_absent=False)
+        self.objects.put(batch.key, batch.to_json(), if_absent=False)
 
     def reads_of_a_run(self, deadline: Deadline | None = None) -> int:
         self.calls.clear()

@@ -35,7 +35,7 @@ class Region:
         self.markers: dict[str, Marker] = {}
 
     def put(self, made: Plan, *, metered_bytes: int = 600, refused: int = 0, verdict: str = "accepted") -> None:
-        self.objects.put(made.key, made.encode(), if_absent=True)
+        self.objects.put(made.key, made.to_json(), if_absent=True)
         for part in made.parts:
             self.markers[part.batch_id] = Marker(
                 batch_id=part.batch_id, verdict=verdict, content_hash="0" * 64, hash_version=1, commit_id="c",  # type: ignore[arg-type]  # a verdict
@@ -81,7 +81,7 @@ def test_lines_that_became_nothing_are_named() -> None:
 def test_bytes_of_lines_that_are_in_no_batch_are_named() -> None:
     region = Region()
     made = plan(HOUR)
-    region.put(replace(made, parts=(replace(made.parts[0], bytes=599),)), metered_bytes=599)
+    region.put(replace(made, parts=(made.parts[0]._replace(bytes=599),)), metered_bytes=599)
     assert region.check().differences == ((made.identity, "its lines have 600 metered bytes, its batches 599"),)
 
 

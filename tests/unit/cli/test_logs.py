@@ -49,7 +49,7 @@ def answered(*words: str, code: int = 0) -> Any:
 
 def put(region: Lively, *plans: Plan) -> None:
     for each in plans:
-        region.world.objects.put(each.key, each.encode(), if_absent=True)
+        region.world.objects.put(each.key, each.to_json(), if_absent=True)
 
 
 def slots(hours: int, *, until_s: int = END_S - 10 * MINUTE_S) -> list[int]:

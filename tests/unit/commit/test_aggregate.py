@@ -129,7 +129,7 @@ def test_a_conflict_is_kept_with_its_content_before_it_is_acknowledged(world: Sm
     assert conflict is not None
     body = world.objects.peek(conflict.quarantine_key)
     assert body is not None
-    kept = QuarantinedBatch.decode(body)
+    kept = QuarantinedBatch.from_json(body)
     assert (kept.kind, kept.batch_id, kept.content_hash, kept.body) == ("conflict", "b1", content_hash, other.body)
     world.assert_exact()
 
@@ -195,7 +195,7 @@ def test_a_refused_batch_is_kept_and_gets_its_marker(world: SmallWorld) -> None:
     assert (marker.verdict, marker.reason, marker.metered) == ("rejected", "record_count_mismatch", 0)
     body = world.objects.peek(marker.quarantine_key)
     assert body is not None
-    kept = QuarantinedBatch.decode(body)
+    kept = QuarantinedBatch.from_json(body)
     assert (kept.kind, kept.reason, kept.body) == ("refused", "record_count_mismatch", refused.body)
 
 

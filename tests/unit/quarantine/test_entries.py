@@ -67,7 +67,7 @@ class Setup:
             body=body,
             evidence="",
         )
-        self.objects.put(batch.key, batch.encode(), if_absent=False)
+        self.objects.put(batch.key, batch.to_json(), if_absent=False)
         if conflict:
             item = Conflict(
                 batch_id=batch_id,

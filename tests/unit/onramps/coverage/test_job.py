@@ -316,8 +316,8 @@ def test_refused_lines_and_unclassified_bytes_above_what_is_allowed_are_counted_
     setup = Setup()
     bad = plan(HOUR - HOUR_S)
     bad = replace(bad, balance=replace(bad.balance, lines=11, refused=1), refusals=(("field_count", 1, 0),))
-    unknown = replace(bad.shares[1], bytes=300)
-    setup.put(replace(bad, shares=(replace(bad.shares[0], bytes=300), unknown)))
+    unknown = bad.shares[1]._replace(bytes=300)
+    setup.put(replace(bad, shares=(bad.shares[0]._replace(bytes=300), unknown)))
     figures = setup.run(HOUR)
     assert (figures.refusing, figures.unclassified, figures.unclassified_permille) == (1, 1, 500)
     assert summed(setup).refusals == {"field_count": 1}

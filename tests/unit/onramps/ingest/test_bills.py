@@ -220,7 +220,7 @@ def test_a_plan_of_before_is_followed_as_it_was_made() -> None:
 def test_a_plan_says_by_what_it_bills_and_whom_else() -> None:
     plan = Stage().take().plan
     assert plan is not None
-    assert Plan.decode(plan.encode()) == plan
+    assert Plan.from_json(plan.to_json()) == plan
     assert (plan.billed_as, tuple(plan.others)) == ("named", (2, 36_000_000, 0, 0))
 
 

@@ -133,7 +133,7 @@ def begun(stage: Stage, content: bytes, *, number: int = 0, from_byte: int = 0, 
         from_byte=from_byte,
         sent=sent,
     )
-    stage.objects.put(note.key, note.encode(), if_absent=True)
+    stage.objects.put(note.key, note.to_json(), if_absent=True)
 
 
 def append_as_0_2_0(stage: Stage) -> str:
@@ -148,12 +148,12 @@ def append_as_0_2_0(stage: Stage) -> str:
         rest,
         identity=identity_by_content(sha256),
         content_sha256=sha256,
-        parts=tuple(replace(part, batch_id=f"{identity_by_content(sha256)}/0") for part in rest.parts),
+        parts=tuple(part._replace(batch_id=f"{identity_by_content(sha256)}/0") for part in rest.parts),
         from_byte=len(before),
         after=identity_by_content(hashlib.sha256(before).hexdigest()),
     )
     for old, new in zip(rest.parts, plan.parts, strict=True):
         stage.objects.put(part_key(plan.identity, new), made.objects.get(part_key(rest.identity, old)), if_absent=True)
-    stage.objects.put(plan.key, plan.encode(), if_absent=True)
+    stage.objects.put(plan.key, plan.to_json(), if_absent=True)
     begun(stage, content, number=1, from_byte=plan.from_byte, sent=True)
     return plan.identity

@@ -113,7 +113,7 @@ def test_a_plan_is_read_as_it_was_written(stage: Stage) -> None:
     assert plan is not None
     body = stage.objects.peek(plan.key)
     assert body is not None
-    assert Plan.decode(body) == plan
+    assert Plan.from_json(body) == plan
     assert plan.contexts == {T: "a" * 64}
     assert plan.balance.holds
     assert plan.shadowed == (("fl-broad", 1, 2**70),)
@@ -201,7 +201,7 @@ def test_content_without_an_id_in_the_plan_is_kept_by_reference_and_never_sent(
     assert (taken.verdict, taken.messages, stage.sent()) == ("conflict", 0, [])
     body = stage.objects.peek(taken.quarantine_key)
     assert body is not None
-    assert QuarantinedLog.decode(body).refusals == (("changed_since", 0, 0),)
+    assert QuarantinedLog.from_json(body).refusals == (("changed_since", 0, 0),)
 
 
 def test_parts_that_are_stored_are_sent_as_they_are_stored(stage: Stage) -> None:
@@ -233,7 +233,7 @@ def test_refused_lines_are_kept_once_with_number_text_and_reason(stage: Stage) -
     (key,) = stage.objects.keys("quarantine/")
     body = stage.objects.peek(key)
     assert body is not None
-    kept = QuarantinedLog.decode(body, key)
+    kept = QuarantinedLog.from_json(body, key)
     assert (kept.key, kept.kind, kept.place) == (key, "lines", f"s3://acme-logs/{KEY}")
     assert [(line.number, line.reason, line.bytes) for line in kept.lines] == [
         (0, "invalid_value", 9),
