@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from metering.hours import date_of, rfc3339
 from metering.ledger.booked_hours import Pending, pending_in
 from metering.ledger.commits import waiting_commits
 from metering.ledger.runs import lake_chain, newest_run
 from metering.ledger.shards import known_shards
+from metering.stores.codec import Added, Form, StoredDocument, members_of
 from metering.stores.fields import Fields
 from metering.stores.objects import RATED_INDEX_PREFIX, ObjectStore, rated_index_key
 from metering.usage.totals import ZERO, Total, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from metering.stores.items import ItemStore
 
@@ -136,10 +138,36 @@ def all_done(newest: Mapping[int, tuple[int, str]], counted: Mapping[int, int]) 
     return all(state == "done" and number == counted.get(shard, 0) for shard, (number, state) in newest.items())
 
 
-_SCHEMA = "metering.rated-index/1"
 # An index of an earlier release does not say how far it goes.
 _UNKNOWN = Reach(through_s=0, left=Uncounted(at_least=True))
 _NUMBER = re.compile(r"([0-9]{8})\.json")
+
+
+_Day = Annotated[int, Form(Fields.text, date_of, lambda days, day: days.hour_named(f"{day}T00"))]
+
+
+def _reach_document(reach: Reach) -> dict[str, object]:
+    left = reach.left or Uncounted(at_least=True)
+    return {
+        "through_s": reach.through_s,
+        "bytes": str(left.total.bytes),
+        "records": left.total.records,
+        "at_least": left.at_least,
+    }
+
+
+def _reach_of(fields: Fields, name: str) -> Reach:
+    reach = fields.nested(name)
+    total = Total(reach.decimal("bytes"), reach.whole("records"))
+    return Reach(through_s=reach.whole("through_s"), left=Uncounted(total=total, at_least=reach.flag("at_least")))
+
+
+def _days(accounts: Fields, name: str) -> frozenset[int]:
+    return frozenset(accounts.hour_named(f"{day}T00") for day in accounts.texts(name))
+
+
+def _dates(days: frozenset[int]) -> list[str]:
+    return list(map(date_of, sorted(days)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,11 +180,11 @@ class KeptAccounts:
     """
 
     key: str
-    days: frozenset[int]
+    days: Annotated[frozenset[int], Form(_days, _dates)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DayIndex:
+class DayIndex(StoredDocument):
     """One version of the index.
 
     Attributes:
@@ -172,15 +200,16 @@ class DayIndex:
         replaced: Keys of objects that this version no longer names; the next version's process deletes them.
     """
 
+    SCHEMA: ClassVar[str] = "metering.rated-index/1"
     number: int = 0
     from_s: int = 0
     runs: Mapping[int, int] = field(default_factory=dict)
     counted_s: int = 0
-    reach: Reach = _UNKNOWN
+    reach: Annotated[Reach, Added(_UNKNOWN), Form(_reach_of, _reach_document)] = _UNKNOWN
     complete_through_s: int = 0
     closed: Mapping[str, str] = field(default_factory=dict)
-    days: Mapping[int, str] = field(default_factory=dict)
-    accounts: Mapping[str, KeptAccounts] = field(default_factory=dict)
+    days: Mapping[_Day, str] = field(default_factory=dict)
+    accounts: Annotated[Mapping[str, KeptAccounts], Added({})] = field(default_factory=dict)
     replaced: tuple[str, ...] = ()
 
     def following(self, days: Mapping[int, str], accounts: Mapping[str, KeptAccounts]) -> DayIndex:
@@ -202,73 +231,8 @@ class DayIndex:
         return kept if kept is not None and self.of_month(month).keys() <= kept.days else None
 
     def to_json(self) -> bytes:
-        return json.dumps(
-            {
-                "schema": _SCHEMA,
-                "number": self.number,
-                "from_s": self.from_s,
-                "as_of": rfc3339(self.counted_s),
-                "runs": {str(shard): run for shard, run in sorted(self.runs.items())},
-                "counted_s": self.counted_s,
-                "reach": _reach_document(self.reach),
-                "complete_through_s": self.complete_through_s,
-                "closed": dict(sorted(self.closed.items())),
-                "days": {date_of(day_s): key for day_s, key in sorted(self.days.items())},
-                "accounts": {
-                    month: {"key": kept.key, "days": [date_of(day_s) for day_s in sorted(kept.days)]}
-                    for month, kept in sorted(self.accounts.items())
-                },
-                "replaced": list(self.replaced),
-            },
-            separators=(",", ":"),
-        ).encode()
-
-    @classmethod
-    def from_json(cls, body: bytes, key: str) -> DayIndex:
-        """Inverse of `to_json`.
-
-        Raises:
-            LedgerCorruptError: It is no such index.
-        """
-        fields = Fields.of_json(body, key)
-        fields.one_of("schema", (_SCHEMA,))
-        runs, days, closed = (fields.nested(name) for name in ("runs", "days", "closed"))
-        return cls(
-            number=fields.whole("number"),
-            from_s=fields.whole("from_s"),
-            runs={runs.number_named(shard): runs.whole(shard) for shard in runs},
-            counted_s=fields.whole("counted_s"),
-            reach=_reach_of(fields.nested("reach")) if "reach" in fields else _UNKNOWN,
-            complete_through_s=fields.whole("complete_through_s"),
-            closed={month: closed.text(month) for month in closed},
-            days={days.hour_named(f"{day}T00"): days.text(day) for day in days},
-            accounts=_accounts_of(fields.nested("accounts")) if "accounts" in fields else {},
-            replaced=fields.texts("replaced"),
-        )
-
-
-def _reach_document(reach: Reach) -> dict[str, object]:
-    left = reach.left or Uncounted(at_least=True)
-    return {
-        "through_s": reach.through_s,
-        "bytes": str(left.total.bytes),
-        "records": left.total.records,
-        "at_least": left.at_least,
-    }
-
-
-def _reach_of(reach: Fields) -> Reach:
-    total = Total(reach.decimal("bytes"), reach.whole("records"))
-    return Reach(through_s=reach.whole("through_s"), left=Uncounted(total=total, at_least=reach.flag("at_least")))
-
-
-def _accounts_of(months: Fields) -> dict[str, KeptAccounts]:
-    found: dict[str, KeptAccounts] = {}
-    for month in months:
-        kept = months.nested(month)
-        days = frozenset(kept.hour_named(f"{day}T00") for day in kept.texts("days"))
-        found[month] = KeptAccounts(key=kept.text("key"), days=days)
-    return found
+        head = {"schema": self.SCHEMA, "number": self.number, "from_s": self.from_s, "as_of": rfc3339(self.counted_s)}
+        return json.dumps({**head, **members_of(self)}, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
