@@ -279,7 +279,7 @@ class Lively:
                 self._plan(plan(slot_s, log="fl-0c1b2c3d4e5f60720"))
 
     def _plan(self, made: Plan) -> None:
-        self.world.objects.put(made.key, made.encode(), if_absent=True)
+        self.world.objects.put(made.key, made.to_json(), if_absent=True)
 
     def leave_a_trail(self) -> None:
         """Deeds that were done, failed, and never ended."""
