@@ -86,11 +86,11 @@ def build(
     Args:
         scope: The app, or a stage of it.
         config: Configuration of the stage in the region: every log source in it gets its resources.
-        given: What it was given, to be published for the next deployment; None publishes nothing of it.
+        given: Given settings, published for the next deployment; None publishes none.
         account: Account id; None leaves it to the deployment.
         region: Region name, known or not; None leaves it to the deployment.
         code: Makes the code of the functions, once for each stack; by default it is the bundle of the stage.
-        release: What the stacks say that they were deployed from; by default this checkout.
+        release: Release that the stacks publish; by default this checkout.
         assets: Bucket for assets on an emulator; None for the one that `cdk bootstrap` makes.
     """
     synthesizer = partial(_synthesizer, config, assets)

@@ -51,8 +51,8 @@ class Deployer:
         endpoint: Endpoint URL of an emulator; None for AWS.
         env: Environment of the CDK CLI and the SDK: credentials, `AWS_CA_BUNDLE`.
         progress: Called for each phase and each resource.
-        given: What the stage differs in from its base; None for nothing. The deployment publishes it.
-        own: What the region decides by itself, on top and not published.
+        given: Settings in which the stage differs from its base; None for no difference. The deployment publishes it.
+        own: Settings that the region decides, on top and not published.
 
     Every step may raise `SettingsError` (the settings of the stage contradict each other) and `DeploymentError`.
     """

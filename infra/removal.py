@@ -1,4 +1,4 @@
-"""What becomes of a resource that holds data."""
+"""Removal policies of resources that hold data."""
 
 from __future__ import annotations
 

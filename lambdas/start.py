@@ -33,7 +33,7 @@ class Started(Generic[WorkT]):
 def starting(
     service: str, parts_of: type[PartsT], build: Callable[[PartsT, EmfMetrics], WorkT]
 ) -> Callable[[], Started[WorkT]]:
-    """What starts a function, once in a process. A start that failed is tried again.
+    """Start of a function, once a process. A start that failed is tried again.
 
     Args:
         service: Name of the function in logs and metrics.

@@ -48,7 +48,7 @@ _LINES = 300_000
 _ROUNDS = 3
 _ACCOUNTS = 2_000
 _KEYS = 40
-# A step through accounts and keys that meets all of them before it meets one again.
+# A step through accounts and keys that visits each of them before any repeats.
 _STEP = 7_919
 _LARGEST = 2**41
 _TARGET = 0.5

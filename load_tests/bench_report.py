@@ -5,7 +5,7 @@ other accounts. Each report does the work of `metering report usage --account` a
 totals are complete, reads the items, sums them, and makes the answer. The baseline reads the same items with boto3's
 paginator and sums them. It runs in turns with our reports, so the time of the emulator is in both figures.
 
-The same report on a closed month, of which the account is one of many, runs after that, for two numbers of accounts.
+The same report on a closed month runs after that, for two numbers of accounts in the month.
 """
 
 from __future__ import annotations

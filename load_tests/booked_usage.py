@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def book(items: ItemStore, usage: Mapping[UsageKey, Total], *, unnumbered: bool = False) -> None:
-    """Write usage items of these totals to tables that have none, and the dictionaries that they need.
+    """Write usage items of these totals, and their dictionaries, to empty tables.
 
     Args:
         items: Ledger and usage table.

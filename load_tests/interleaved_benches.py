@@ -2,7 +2,7 @@
 
     python -m load_tests.interleaved_benches REVISION
 
-Each bench does the same work in both checkouts, each in an environment of its own; what it prints goes to a log. The
+Each bench does the same work in both checkouts, each in its own environment. Output goes to a log. The
 processor's time of a bench is that of its process and of the processes that it waits for, so not an emulator's.
 """
 

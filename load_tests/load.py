@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
         problems += _deployed(options.endpoint, options.batches or _BATCHES)
     if not options.only_rate:
         rate = options.rate or _TARGET_PER_S
-        # Of a whole load test, the number is that of the run at full speed.
+        # In a whole load test this is the number of batches at full speed.
         batches = (options.batches if options.rate else None) or int(rate * _PACED_S)
         problems += _deployed(options.endpoint, batches, rate)
     for problem in problems:

@@ -193,7 +193,7 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         ),
     ]
     if config.lake_retention_days is not None:
-        # The totals of a lake file are of no use without it, and can be made from it as long as it is there.
+        # Totals of a lake file are derived from it and useless without it.
         rules += [
             s3.LifecycleRule(id=f"{name}-retention", prefix=prefix, expiration=_days(config.lake_retention_days))
             for name, prefix in (("lake", LAKE_PREFIX), ("summaries", SUMMARIES_PREFIX))

@@ -64,7 +64,7 @@ class Dashboards(Construct):
 def on_call_rows(
     stage: str, alarms: Sequence[MeteringAlarm], ingest: IngestQueue, *, logs: bool = False, api: bool = False
 ) -> Rows:
-    """What is wrong, how late the totals are, what waits, and what to type.
+    """Problems, lag of the totals, backlogs, and commands to type.
 
     Args:
         stage: Name of the stage.
@@ -127,7 +127,7 @@ def _money(stage: str) -> cloudwatch.IWidget:
 
 
 def _backlogs(stage: str) -> list[cloudwatch.IWidget]:
-    """What each job has not done yet."""
+    """Backlog of each job."""
     return [
         graph(
             "Compactor and cleaners: oldest that waits",
@@ -162,7 +162,7 @@ def _backlogs(stage: str) -> list[cloudwatch.IWidget]:
 
 
 def _logs(stage: str) -> list[cloudwatch.IWidget]:
-    """What is known about log sources."""
+    """State of the log sources."""
     return [
         graph(
             "Log sources: what must be zero",
@@ -187,7 +187,7 @@ def _logs(stage: str) -> list[cloudwatch.IWidget]:
 
 
 def _api(stage: str) -> list[cloudwatch.IWidget]:
-    """What the HTTP API answers."""
+    """Answers of the HTTP API."""
 
     def counted(name: str, label: str, statistic: str = "Sum") -> cloudwatch.IMetric:
         return counter(stage, name, label, service="api", statistic=statistic)

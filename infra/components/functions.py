@@ -53,7 +53,7 @@ class FunctionSpec:
         every_min: Minutes between runs, by an EventBridge `rate()` rule; None for a function that a queue or a request
             drives.
         shards: Each of so many shards has a tick of its own, with the event `{"shard": n}`; None for one tick of all.
-        reserved: Executions that are kept for it, and the most of it at a time; None for as many as there are.
+        reserved: Reserved concurrency, which is also the most; None for the account's unreserved pool.
     """
 
     name: str

@@ -3,8 +3,7 @@
     log bucket ── EventBridge rule ─> on-ramp queue ─> onramp function ─> plans/, ingest/logs/ and the ingest queue
     log-context function (schedule) ─> context/, and what is known of missing files
 
-A region without log sources has none of it. Nothing outside of this stack refers to it, so that the next deployment can
-take it away again.
+A region without log sources has no such stack. No other stack refers to it, so that the next deployment can remove it.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class AccessRoles(Construct):
         )
 
 
-# What the jobs and commands of an operator make, and readers read.
+# Objects that jobs and operators' commands write, and readers read.
 _MADE = (
     LAKE_PREFIX,
     RUNS_PREFIX,

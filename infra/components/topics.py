@@ -26,7 +26,7 @@ class AlertTopics(Construct):
 
     An alarm that cannot publish turns red without a notification. To publish, it needs a topic policy that allows
     CloudWatch, a customer managed key (the policy of an AWS managed key is fixed), and a key policy that allows
-    CloudWatch. Emulators check none of these.
+    CloudWatch. Emulators check neither.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:

@@ -65,7 +65,7 @@ def _place(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: Pipe
         return MetricPlace(namespace="AWS/SQS", dimensions={"QueueName": queues[spec.origin].queue_name})
     figures = MetricPlace(namespace=WATCH_NAMESPACE, dimensions={"Stage": config.stage})
     if spec.origin in LOG_ORIGINS:
-        # Alarms over the resources themselves lie beside them. A figure refers to none of them.
+        # Alarms over the resources themselves lie beside them. No figure refers to them.
         return figures if pipeline.log_sources is not None and spec.metric in set(Figure) else None
     function = pipeline.functions.get(spec.origin)
     if function is None:
@@ -84,7 +84,7 @@ def _place_of_api(spec: AlarmSpec, config: StageConfig, api: ApiStack | None) ->
     return MetricPlace(namespace="AWS/Lambda", dimensions={"FunctionName": api.function.function.function_name})
 
 
-# What the function counts itself. All else of it is a metric of Lambda.
+# Figures that the function counts itself. All else of it is a metric of Lambda.
 _API_COUNTERS = (API_FAILED_PERMILLE, API_READS, API_SLOW_PERMILLE, API_UNAUTHORIZED)
 
 

@@ -216,7 +216,7 @@ def _grant_rollup(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_check(role)
     data.ledger.grant_delete(role, f"{partitions.WAITING}*")
     data.usage.grant_add(role)
-    # The table says which one it is, and which run wrote to it last.
+    # The table has its own id and the id of the last run that wrote to it.
     data.usage.grant_look_up(role)
     data.data.grant_read(role, STAGING_PREFIX, RUNS_PREFIX)
     data.data.grant_write(role, ROLLUP_PLANS_PREFIX)
@@ -313,7 +313,7 @@ def _grant_log_context(function: MeteringFunction, data: DataStack) -> None:
     data.data.grant_read(role, PLANS_PREFIX, CONTEXT_PREFIX)
     data.data.grant_write(role, CONTEXT_PREFIX)
     data.ledger.grant_read(role)
-    # It keeps what it found about each source of logs, which the watch and reports read.
+    # It keeps its findings about each log source for the watch and for reports.
     data.ledger.grant_put(role, _NOTES)
     function.grant_put_metrics()
 

@@ -112,5 +112,5 @@ def _delivery(record: SqsRecord) -> Delivery:
 
 
 def _stated_sender(record: SqsRecord) -> str:
-    # A sender chooses the type of an attribute, and one that is no text has no text.
+    # A sender chooses the type of an attribute; a non-string attribute has no `stringValue`.
     return record.get("messageAttributes", {}).get(ORIGINAL_SENDER, {}).get("stringValue") or ""

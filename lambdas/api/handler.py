@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
     from metering.wiring.answers.costs import BillingRegions
 
-# What is text as it is. Any other body, and one that is compressed, goes through the gateway as base64.
+# Types that are text without encoding. Any other body, and one that is compressed, goes through the gateway as base64.
 _TEXT = ("text/", "application/json", "application/problem+json", "application/x-ndjson", "image/svg+xml")
 _FAILED = 500
 _UNAUTHORIZED = 401
@@ -106,7 +106,7 @@ def _count(figures: RequestFigures, parts: Started[Serving]) -> None:
     # Counted for each request, so that an average is the share of those that failed, or were slow.
     parts.metrics.count(API_FAILED_PERMILLE, 1_000 if figures.status >= _FAILED else 0)
     parts.metrics.count(API_SLOW_PERMILLE, 1_000 if figures.ms >= _SLOW_MS else 0)
-    # A name that is never counted is no metric, and costs nothing.
+    # A metric that is never counted costs nothing.
     if figures.status == _UNAUTHORIZED:
         parts.metrics.count(API_UNAUTHORIZED)
     if reads := figures.partitions + figures.hours:

@@ -26,7 +26,7 @@ dependencies = starting(
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:
-    """Compact and clean one shard, or all of them if the event names none."""
+    """Compact and clean one shard, or all shards if the event names no shard."""
     return handle(event, context, dependencies())
 
 
@@ -36,13 +36,13 @@ def handle(event: Mapping[str, object], context: LambdaContext, parts: Started[L
     shard = shard_of_event(event)
     cleaned_plans = orphans = 0
     try:
-        # The jobs are independent: an item that one of them cannot read stops only that one.
+        # The jobs are independent: an unreadable item stops only its own job.
         contradictions = Contradictions()
         with contradictions.noted():
             compacted = parts.work.compactor.run(_leaving(deadline, _FOR_CLEANERS), shard=shard)
         with contradictions.noted():
             cleaned = parts.work.cleaner.run(deadline if shard else _leaving(deadline, _FOR_OTHERS), shard=shard)
-        # What is no shard's own is the first one's.
+        # Work that belongs to no shard is done by shard 0.
         if not shard:
             with contradictions.noted():
                 cleaned_plans = parts.work.rollup_cleaner.run(_leaving(deadline, _FOR_OTHERS)).plans

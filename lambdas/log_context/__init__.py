@@ -1,1 +1,1 @@
-"""Function that captures what logs are judged by, and looks for log files that are missing."""
+"""Function that captures the context of logs, and looks for missing log files."""

@@ -38,7 +38,7 @@ class Tried:
 
     Attributes:
         counted_days: Days of the month that it knew.
-        actual: What the month came to, at the same prices.
+        actual: Total of the month, at the same prices.
     """
 
     month: str

@@ -87,7 +87,7 @@ class _Bench:
             store.set(budget_of(name, amount="9000000 USD", thresholds=["actual 80%", "forecast 100%"], scope=scope))
 
     def publish(self, hour_s: int, accounts: Sequence[str], *, files: int = 1) -> None:
-        """What the compactor leaves of an hour: a run, its plan, its files' totals."""
+        """Objects of the compactor for an hour: a run, its plan, its files' totals."""
         self.runs += 1
         made = [self._file(hour_s, accounts, number) for number in range(files)]
         key = plan_key(lake_chain(0), self.runs, f"{self.runs:032x}")

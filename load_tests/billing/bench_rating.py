@@ -44,7 +44,7 @@ _TIMES_DECIMALS = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """What was measured, in million lines per second, and what was promised."""
+    """Measured and promised rate, in million lines per second."""
 
     name: str
     ours: float

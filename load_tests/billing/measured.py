@@ -39,7 +39,7 @@ def rated(month: RatingMonth, reader: ParquetFrozenFiles, group_by: tuple[GroupC
     Args:
         month: The month.
         reader: Reads it.
-        group_by: What the report is grouped by.
+        group_by: Columns of the grouping.
         alone: Each account is its own payer.
     """
     members = () if alone else tuple(Membership(name, 0, None) for name in month.names)

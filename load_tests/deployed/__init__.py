@@ -1,1 +1,1 @@
-"""What a deployed stage on an emulator does while it is loaded, sampled from outside."""
+"""A loaded stage on an emulator, sampled from outside."""

@@ -58,7 +58,7 @@ class Progress:
         return self._at("done", batches, "at_s")
 
     def cpu_ms_a_batch(self, begin_s: float, end_s: float) -> float:
-        """Processor time a batch between two moments. All jobs of that time are in it, whatever they do."""
+        """Processor time a batch between two moments. All jobs of that time are included."""
         cpu_s, done = (self._at("at_s", end_s, name) - self._at("at_s", begin_s, name) for name in ("cpu_s", "done"))
         return cpu_s * 1_000 / max(done, 1)
 
@@ -145,7 +145,7 @@ class Processes:
 
     def __init__(self, emulator_pid: int) -> None:
         self._pid = emulator_pid
-        # By pid. A process that has ended keeps what it had at the last look.
+        # By pid. A process that has ended keeps its last sample.
         self._cpu_s: dict[int, float] = {}
         self.peak_kib: dict[int, int] = {}
 

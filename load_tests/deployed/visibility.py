@@ -137,7 +137,7 @@ class Visibility:
 
 
 def p99(times: Iterable[float]) -> float:
-    """The time that 99 % of all take at most; 0 of none."""
+    """The 99th percentile; 0 of an empty list."""
     ordered = sorted(times)
     return ordered[math.ceil(len(ordered) * 0.99) - 1] if ordered else 0.0
 

@@ -150,7 +150,7 @@ def main(arguments: Sequence[str]) -> int:
                 trouble=trouble,
                 kill_every_s=options.kill_every,
             ).run()
-            # A whole race takes a quarter of an hour: it tells what it has.
+            # A whole race takes a quarter of an hour, so results are printed as they come.
             wrong = f", {result.wrong} of {result.accounts} accounts wrong" if trouble else ""
             sys.stderr.write(
                 f"{name}, {len(shipments)} batches: {result.rate:.0f} batches/s, {result.units:.2f} units{wrong}\n"

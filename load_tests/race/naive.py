@@ -83,7 +83,7 @@ class _Archive:
 
 
 class _Context:
-    """What Powertools asks of Lambda's context."""
+    """Attributes of Lambda's context that Powertools reads."""
 
     function_name = "race"
     memory_limit_in_mb = 1_769

@@ -40,7 +40,7 @@ class Result:
         seconds: From the beginning of the workers until the queue is empty, and nothing waits.
         units, puts: Write units and S3 PUTs a batch.
         cpu_ms: Processor time of the workers, and of our roll-up, a batch. Killed workers are not in it.
-        wrong: Accounts whose totals are not what was sent, and of how many.
+        wrong: Accounts with wrong totals, and the number of accounts.
         excess: Bytes counted, as a share of those sent, minus 1.
         kills: Workers killed.
     """

@@ -73,7 +73,7 @@ def naive_totals(site: Site) -> dict[str, tuple[int, int]]:
 
 
 def wrong_accounts(found: Mapping[str, tuple[int, int]], sent: Mapping[str, tuple[int, int]]) -> int:
-    """Number of accounts whose totals are not what was sent."""
+    """Number of accounts with wrong totals."""
     return sum(found.get(account_id) != sent.get(account_id) for account_id in found.keys() | sent.keys())
 
 

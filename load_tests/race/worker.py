@@ -84,12 +84,12 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-# Messages, and what deletes those that are done, by their receipts.
+# Messages, and a function that deletes the handled ones by their receipts.
 Invocation = tuple[list[ReceivedMessage], "Callable[[list[str]], object]"]
 
 
 def _of_file(path: Path) -> Iterator[Invocation]:
-    """Invocations as the mapping hands them over: taking messages from a queue is no work of a function."""
+    """Invocations as the event source mapping makes them; polling is not the function's work."""
     now_ms = time.time_ns() // 1_000_000
     messages = [
         ReceivedMessage(

@@ -133,7 +133,7 @@ def _measured(job: Job, size: Size, *, part: bool = False) -> Result:
     """Measure a job, or its part, in a process of its own: memory is that of a process."""
     answer = json.loads(_of_processes(job.name, size, part=part))
     result = Result(**{**answer, "steps": {name: Step(**step) for name, step in answer["steps"].items()}})
-    # A whole run takes a quarter of an hour: it tells what it has, also to somebody whose run ends early.
+    # A whole run takes a quarter of an hour, so results are printed as they come.
     took = sum(step.seconds for step in result.steps.values()) if part else seconds(job, result)
     what = f"{job.name} ({job.part.says})" if part and job.part else job.name
     where = f"{size.accounts:,} accounts, {size.hours:,} hours"

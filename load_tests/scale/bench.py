@@ -49,7 +49,7 @@ def expect(**facts: bool) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one step of a job took.
+    """Cost of one step of a job.
 
     Attributes:
         cpu_s: Processor time, without that of computing the region and of keeping the usage that a job updates.

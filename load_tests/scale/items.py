@@ -1,4 +1,4 @@
-"""Both tables of a region that is computed. What a job writes is kept, and nothing else."""
+"""Both tables of a region that is computed. Only the writes of a job are kept."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _PAGE_BYTES = 1_000_000
 _HASH = "5f" * 32
 _ROLLUP_RUN = 1_000_000
 _ANY_KIND = kind(0)
-# Blocks whose batches a source sends, and what it sends in an hour.
+# Blocks whose batches a source sends, and its batches an hour.
 BLOCKS_A_SOURCE = 4
 _NUMBERS_AN_HOUR = (ROUNDS - 1) * BLOCKS_A_SOURCE
 _OURS = partitions.BATCH + "s-"
 
 
 def batch_id(hour_s: int, round_: int, block: int) -> str:
-    """Id of a batch. All ids have one length, so that a file of an hour is made of that of another."""
+    """Id of a batch. All ids have one length, so that the file of one hour can be patched into that of another."""
     return f"s-{hour_s // HOUR_S:08d}-{round_:02d}-{block:08d}"
 
 
@@ -213,7 +213,7 @@ class ComputedItems:
         if sort == partitions.HOUR:
             yield from self._hour(parse_hour(name))
         elif sort == partitions.KINDS and name in self._accounts:
-            # Names come first in the order of sort keys, and nobody queries for them.
+            # Names come first in the order of sort keys, and are never queried.
             for number in range(KINDS):
                 yield kind_items(name, number, kind(number))[0]
         elif sort == partitions.NOTE:

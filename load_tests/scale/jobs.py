@@ -82,12 +82,12 @@ class Job:
     """A job of the service.
 
     Attributes:
-        prepare: Writes what the region's files are made of; in a process of its own, so that it is not measured.
+        prepare: Writes the templates of the region's files, in a process that is not measured.
         run: Measures the steps of the job in a region.
         a_day: Times that each step is done in a day, or in a `within_s`.
         within_s: The time that all of them may take.
         says: What that time is.
-        memory_mb: Of its function; None for a command, which has a whole core.
+        memory_mb: Memory of its function; None for a command, which has a whole core.
         sizes: Of the regions that it is measured in, the smaller ones first; at least two.
         part: What of it takes more memory in a larger region; None if that is measured with the whole.
     """
@@ -214,7 +214,7 @@ def _canary(size: Size, folder: Path) -> Result:
     return bench.result("canary", run=run)
 
 
-# What reads whole tables, and what compares an hour.
+# Jobs that read whole tables, and jobs that compare an hour.
 
 
 def _whole(size: Size) -> Region:

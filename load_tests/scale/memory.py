@@ -25,7 +25,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(slots=True)
 class Kept:
-    """What a job has written.
+    """Items and objects that a job has written.
 
     Attributes:
         written: Items as they are now.
@@ -47,7 +47,7 @@ class MemoryWatch:
 
     Args:
         count: Number of items that are kept just now.
-        resident: Memory of the process just now, in bytes; 0 if nobody knows.
+        resident: Current memory of the process, in bytes; 0 if unknown.
     """
 
     def __init__(self, count: Callable[[], int], resident: Callable[[], int] | None = None) -> None:

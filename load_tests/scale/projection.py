@@ -27,7 +27,7 @@ _ENDLESS = 1_000.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Projection:
-    """What measurements say of the target and beyond.
+    """Projection of measurements to the target and beyond.
 
     Attributes:
         measured_s: Seconds at each size.

@@ -120,7 +120,7 @@ class Region:
         return 1 + block // self.late_every % LATE_DAYS
 
     def there(self, hour_s: int, days: int) -> bool:
-        """Whether what is late by so many days for an hour has come."""
+        """Whether late rows of an hour with this lag, in days, have arrived."""
         return hour_s + days * DAY_S < self.end_s
 
     def days_there(self, hour_s: int) -> int:

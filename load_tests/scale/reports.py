@@ -44,7 +44,7 @@ GROUPINGS = ("usage_type", "usage_type,hour")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reports:
-    """Milliseconds at p95 of reports by one grouping, each with what it would wait for AWS."""
+    """Milliseconds at p95 of reports by one grouping, with the assumed waits for AWS."""
 
     group_by: str
     open_ms: float

@@ -44,7 +44,7 @@ class SdkCosts:
 
 
 def measure(items: Sequence[Item], update: Update, updated: Item) -> SdkCosts:
-    """Measure with items as those of the job, and with an update and the item that it answers with."""
+    """Measure with items like the job's, and with an update that returns the item."""
     wire = [to_attributes(item) for item in items]
     few, many = wire[:1], (wire * (200 // len(wire) + 1))[:200]
     one = items[0]

@@ -44,7 +44,7 @@ class Staging:
 
     @property
     def groups(self) -> int:
-        """Commits of a round. Those of other rounds have the same accounts."""
+        """Commits of a round. Objects of other rounds have the same accounts."""
         return self.region.blocks // COMMIT_BATCHES
 
     @cached_property

@@ -37,7 +37,7 @@ _RESOURCES = 40
 _SUFFIXES = (".times", ".batches")
 # The hour that templates are written for. No other number of a file is made of these bytes.
 _TEMPLATE_HOUR_S = 480_001 * HOUR_S
-# What single records have more or less than the mean.
+# Deviation of single records from the mean.
 _DELTAS = [sign * 3_571 * (place + 1) for place in range(RECORDS_OF_A_KIND // 2) for sign in (1, -1)]
 
 # Account, number of the kind, round and block of a batch: its records of that kind.
@@ -90,7 +90,7 @@ class Templates:
         return (self._folder / f"staging-{group}.parquet").read_bytes()
 
     def rows(self, hour_s: int, days: int, number: int) -> bytes:
-        """A lake file of an hour with what is late by so many days."""
+        """Lake file of an hour with rows that are late by this many days."""
         return _of_hour(self._name("rows", days, number).read_bytes(), hour_s)
 
     def totals(self, hour_s: int, days: int, number: int) -> bytes:
@@ -167,7 +167,7 @@ def _of_hour(body: bytes, hour_s: int) -> bytes:
 
 
 def _marks(hour_s: int) -> tuple[bytes, bytes]:
-    """What names an hour in a file."""
+    """Bytes of a file that name its hour."""
     return (hour_s * SECOND_US).to_bytes(8, "little"), batch_id(hour_s, 0, 0)[:11].encode()
 
 

@@ -1,1 +1,1 @@
-"""What the services of an emulator are asked for, counted at the emulator itself by AWS's billing rules."""
+"""Requests to the services of an emulator, counted in the emulator by AWS's billing rules."""

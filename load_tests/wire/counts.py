@@ -22,7 +22,7 @@ _SETTLE_S = 0.5
 
 @contextmanager
 def counting_emulator(path: Path) -> Iterator[WireCounts]:
-    """Let an emulator that is started inside count what it is asked for.
+    """Make an emulator that is started in this block count its requests.
 
     Args:
         path: File of the counts.

@@ -1,4 +1,4 @@
-"""What a day of 12 million batches costs at list prices, jobs and storage included.
+"""Costs of a day of 12 million batches at list prices, jobs and storage included.
 
 Calls, units, bytes and processor time are those of a counted run. What a run of minutes cannot show is estimated, and
 marked so: the waits of a function for its calls, what is stored after months, and jobs that walk over what is stored.

@@ -81,7 +81,7 @@ class Load:
         return ManyKinds(kinds=self.kinds, accounts=self.accounts) if self.kinds else None
 
     def shipments(self, batches: int, *, now_s: int) -> list[Shipment]:
-        """The messages, all of the last full hour and none twice."""
+        """Distinct messages of the last full hour."""
         synthesis = Synthesis(
             name=f"{self.scenario}-{self.accounts}",
             scenario=replace(SCENARIOS[self.scenario], accounts=self.accounts, duplicates=0.0),
@@ -111,7 +111,7 @@ class Kinds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What both tables hold, by kind of item (`B#`): number and bytes."""
+    """Number and bytes of both tables' items, by kind of item (`B#`)."""
 
     items: Mapping[str, int]
     bytes: Mapping[str, int]
@@ -262,5 +262,5 @@ def _key(name: str, kind: Literal["HASH", "RANGE"]) -> KeySchemaElementTypeDef:
 
 def _settings(tables: Mapping[Table, str], bucket: str, changes: Mapping[str, int]) -> Settings:
     made = settings(ledger_table=tables[Table.LEDGER], usage_table=tables[Table.USAGE], data_bucket=bucket)
-    # Nobody reads what the cleaner deletes.
+    # Deleted objects are never read.
     return Settings.model_validate({**made.model_dump(), "clean_wait_s": 0, **changes})

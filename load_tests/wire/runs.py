@@ -1,4 +1,4 @@
-"""What one load asked of the services."""
+"""Requests of one load to the services."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class WireRun:
     """Counts of one load.
 
     Attributes:
-        counts: Of everything from the first message to the last cleaning, without the claims of kinds.
+        counts: Units from the first message to the last cleaning, without the claims of kinds.
         body_bytes: Size of all messages.
         claims: Of the claims of kinds. An account's kind is claimed once in its life.
         cpu_s: Processor time of our code by part.
-        stored: What the tables held before they were cleaned.
-        dictionaries: Of reading the dictionary of each account once; empty in a region of few kinds.
+        stored: Content of the tables before they were cleaned.
+        dictionaries: Units of reading each account's dictionary once; empty in a region of few kinds.
         equal: Whether usage, rows and markers were equal at the end.
     """
 

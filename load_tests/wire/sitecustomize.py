@@ -85,7 +85,7 @@ class _Dynamo:
         if status == 200:  # HTTP
             consumed = answer.get("ConsumedCapacity", [])
             return _consumed(consumed if isinstance(consumed, list) else [consumed])
-        # A write whose condition fails is billed like one that succeeds.
+        # A write with a failed condition is billed like a successful write.
         refused = str(answer.get("__type", "")).endswith("ConditionalCheckFailedException")
         return _units(self._size(answer.get("Item") or asked.get("Item") or {}), _WRITE_UNIT) if refused else 0
 

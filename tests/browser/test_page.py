@@ -152,7 +152,7 @@ def test_a_file_has_the_bytes_of_the_api(browser: Browser, opened: str, url: str
             told = httpx.get(address, headers={"Authorization": f"Bearer {OPERATOR}"}, timeout=20).content
             assert started.value.path().read_bytes() == told
             assert started.value.suggested_filename == f"usage.{form}"
-            # The link itself is real, and says what is missing to who follows it without a token.
+            # The link is real, and without a token the page says that it needs one.
             assert httpx.get(address, timeout=20).status_code == 401
         tab.check(url, secrets=(OPERATOR,))
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 HOSTILE = '<img src=x onerror="window.broken = 1"><script>window.broken = 1</script>'
-# What the browser itself says of an answer that is no success.
+# The browser's own message about a failed request.
 _TOLD = "error: Failed to load resource"
 
 

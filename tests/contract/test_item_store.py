@@ -242,7 +242,7 @@ def test_the_last_string_of_a_set_takes_the_attribute_along(items: ItemStore, pk
     )
     take = {"hours": frozenset({"b", "c"})}
     assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == item(pk, "1")
-    # Once more is no error, and brings nothing back.
+    # Deleting again is allowed and restores nothing.
     assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == item(pk, "1")
 
 

@@ -88,7 +88,7 @@ def test_the_fullest_update_lands_once_and_is_read_back_whole(items: ItemStore, 
     items.update(update)
     with pytest.raises(ConditionFailedError) as refused:
         items.update(update)
-    # Who is refused learns whose number is there.
+    # The refused caller learns the owner of the number.
     assert refused.value.existing is not None
     assert refused.value.existing[f"n{_SHARD}"] == run.number
     found = items.get(Table.USAGE, update.key)
@@ -131,7 +131,7 @@ def _fullest_correction(items: ItemStore, account_id: str) -> Update:
         rows={hour._replace(**kind._asdict()): _TOTAL for kind in kinds},
     )
     result = repair.run({account_id: kinds})
-    # What is odd beyond that is left for the next look.
+    # Further odd attributes are left for the next look.
     assert (len(result.repairs), result.left) == (BUCKET_KINDS, frozenset([account_id]))
     [update] = sent.updates
     return update

@@ -148,10 +148,10 @@ def test_a_token_made_by_the_command_gets_what_the_command_reports(service: Serv
     assert {row["bytes"] for row in answered["rows"]} == {str(41_943_040 + 2**63 - 1)}
     reported = service.run("reader", "report", "usage", *asked, "--format", "csv").stdout
     assert front.get("/v1/usage", made["token"], **day, group_by="usage_type", format="csv").text == reported
-    # The gateway leaves bytes that are no text as they are.
+    # The gateway passes binary bodies unchanged.
     parquet = front.get("/v1/usage", made["token"], **day, group_by="usage_type", format="parquet").content
     assert parquet[:4] == parquet[-4:] == b"PAR1"
-    # Of others it says nothing, whether they exist or not.
+    # It does not reveal whether other accounts exist.
     for other in (account(), "000000000000"):
         assert front.get("/v1/usage", made["token"], **day, account=other).status_code == 403
 

@@ -123,7 +123,7 @@ def test_one_token_takes_the_api_from_nobody(world: World, base: str) -> None:
         hostile.answers.clear()
         alone.answers.clear()
         rest()
-        # What as many small ones take that come at once, on this machine.
+        # Time of as many small requests at once on this machine.
         crowd = replace(alone, answers=[])
         wait([pool.submit(crowd.ask, SMALL[0]) for _ in range(AT_ONCE)])
         # In turns, so that both are asked of a machine that has as much else to do.
@@ -134,7 +134,7 @@ def test_one_token_takes_the_api_from_nobody(world: World, base: str) -> None:
             ask_lightly(beside, LIGHT // TURNS)
             wait(asked)
     without, light, refused = alone.seconds(200), beside.seconds(200), hostile.seconds(429)
-    # One that takes too long is given up: it is large.
+    # A large request is given up when it takes too long.
     answered = sorted([*hostile.seconds(200), *hostile.seconds(503)])
     other_answers = [each for each in hostile.answers if each[0] not in {200, 429, 503}]
     figures = (
@@ -147,7 +147,7 @@ def test_one_token_takes_the_api_from_nobody(world: World, base: str) -> None:
     assert not other_answers, figures
     assert p95(light) <= 3 * p95(without), figures
     assert light[-1] <= 5, figures
-    # On a machine that is busy with other things, twice what as many small ones take that come at once.
+    # On a busy machine, twice the time of as many small requests at once.
     assert p95(refused) <= max(0.5, 2 * p95(crowd.seconds(200))), figures
     # What was read, as the log and the alarm were told: one pass over the range, whatever matched nothing.
     lines = world.clients(HOME).logs.filter_log_events(logGroupName=outputs(world, STACKS.api)["ApiLogGroupName"])

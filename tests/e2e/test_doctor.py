@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Service
 
 pytestmark = pytest.mark.emulator
-# What every emulator does as AWS does, and the service rests on.
+# Behaviour that the service rests on, and that every emulator shares with AWS.
 SURE = {"large-put", "cancel-reasons", "dropped-object", "receives", "alarm"}
-# What no emulator can show.
+# Behaviour that no emulator can show.
 BLIND = {"region-built", "athena", "cold-starts"}
 TIMEOUT_S = 500
 

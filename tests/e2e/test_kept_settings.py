@@ -80,7 +80,7 @@ def test_settings_and_the_pager_outlive_redeployments_until_they_are_taken_back(
     # The region is ready now: without a deployment nothing would be set.
     assert "Add --redeploy" in laptop.run("region", "add", "us-east-1", "--set", "batch_size=5", code=2).stderr
 
-    # A file names it: the file wins, and what it does not name is kept.
+    # The file wins for the settings that it names; others are kept.
     laptop.file("[stage.local]\nmax_concurrency = 6\n")
     assert "us-east-1,max_concurrency,8,6,file" in laptop.run("settings", "diff", "--format", "csv").stdout
     laptop.run("settings", "diff", "--check", code=1)

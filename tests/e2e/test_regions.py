@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.emulator, pytest.mark.regions]
 
 HOME = "us-east-1"
 ALLOWED = (HOME, "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "sa-east-1")
-# What the gate builds of them, one after the other. The drills build the others side by side.
+# The regions that the gate builds, one after the other. The drills build the others side by side.
 FIRST = (HOME, "eu-west-1")
 INVENTED = "ap-southeast-9"
 KILLS = int(os.environ.get("METERING_REGION_KILLS", "3"))
@@ -107,7 +107,7 @@ def built(first: World) -> World:
     """The six regions that the local stage allows: those that are missing, built by one command."""
     busy = is_busy()
     began = time.monotonic()
-    # What --set said is remembered.
+    # Settings of --set are kept.
     answer = first.ask("region", "reconcile", "--unset", "rollout.allow")
     assert busy or time.monotonic() - began < 180
     assert {row["region"]: row["state"] for row in answer["rows"]} == dict.fromkeys(ALLOWED, "ready")

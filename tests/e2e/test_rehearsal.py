@@ -102,7 +102,7 @@ def test_prod_goes_from_bootstrap_to_uninstall_beside_a_running_local_stage(mach
     assert {row["kind"] for row in left if not row["orphaned"]} == {"bucket", "table", "key", "queue", "topic"}
     assert {row["kind"] for row in left if row["orphaned"]} == {"log"}
     assert total(machine) == counted
-    # The data stack remembers its settings, or nobody would be paged.
+    # The data stack keeps its settings; without them nobody would be paged.
     machine.run("deploy", *PROD)
     assert total(machine) == counted
 

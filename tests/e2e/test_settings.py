@@ -90,7 +90,7 @@ def test_a_stage_of_other_settings_is_counted_compacted_closed_and_reported_as_i
     [row] = region.ask("query", "SELECT sum(bytes) AS bytes FROM transfers")["rows"]
     assert int(row["bytes"]) == region.total(*EVERYTHING) == metered
 
-    # Fewer shards, while the old ones hold what nobody compacted.
+    # Fewer shards, while the old shards hold rows that are not compacted.
     for number in range(8):
         region.send(who, 2_000 + number, OLD_S + number * HOUR_S)
     region.ask("verify", "--wait", "3m", timeout_s=300)

@@ -29,7 +29,7 @@ def path_of(name: str) -> Path:
 
 
 def reviewed(name: str) -> Synthesised:
-    """What a snapshot shows: a stage by its name, or one with a part that it does not have by itself."""
+    """Stage of a snapshot by its name, with an added part for some names."""
     from tests.infra.support.synthesis import synthesised
 
     return synthesised(name.removesuffix(WITH_API), overrides=_API if name.endswith(WITH_API) else "{}")

@@ -55,7 +55,7 @@ def test_the_role_reads_what_answers_are_made_of_and_may_do_nothing_else() -> No
     }
     assert grants.actions("LedgerTable") == {*LOOK_UP, "dynamodb:PutItem"}
     assert grants.actions(USAGE_TABLE) == LOOK_UP
-    # The one thing that it writes: which large requests are in work.
+    # Its only item to write: the large requests in work.
     assert grants.may_write("dynamodb:PutItem", "LedgerTable", "W#api-large")
     for pk in (*KINDS, "K#tokens", "W#api-large-2", "W#held", "W#watch", None):
         assert not grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
@@ -137,7 +137,7 @@ def test_the_stack_reads_of_the_data_stack_alone_and_can_go_without_touching_wha
     assert '"Fn::ImportValue": "metering-prod-pipeline:' not in imports["api"]
     for part in ("data", "pipeline"):
         assert '"Fn::ImportValue": "metering-prod-api:' not in imports[part]
-    # What works on data is the same with it and without it.
+    # Stacks that hold or process data are the same with and without the API.
     assert stage.templates["pipeline"]["Resources"] == synthesised("prod").templates["pipeline"]["Resources"]
 
 

@@ -95,7 +95,7 @@ def test_a_bundle_holds_the_functions_and_their_data_files(tmp_path: Path) -> No
 
 
 def test_no_function_imports_what_the_bundle_leaves_out() -> None:
-    # What only a type checker imports is not there at run time.
+    # Imports for type checkers do not run.
     graph = grimp.build_graph("metering", "lambdas", cache_dir=None, exclude_type_checking_imports=True)
     needed: set[str] = set()
     for module in graph.find_descendants("lambdas"):

@@ -145,7 +145,7 @@ def test_unfinished_uploads_and_old_versions_go(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_a_cleaned_staging_object_is_kept_as_a_version_for_as_long_as_a_ledger_can_be_restored(stage: str) -> None:
-    """A restored ledger names the staging objects that were cleaned since (P41). What is left of them goes then."""
+    """A restored ledger names the staging objects that were cleaned since (P41)."""
     rules = [rule for rule in rules_of(stage) if "staging/".startswith(rule.get("Prefix", ""))]
     versions = [rule for rule in rules if "NoncurrentVersionExpiration" in rule]
 
@@ -215,7 +215,7 @@ def test_producers_encrypt_with_the_buckets_default_only(
 
 
 def test_a_condition_that_denied_the_default_encryption_would_be_seen() -> None:
-    # What the KMS rule would be without its `Null`.
+    # The KMS rule without its `Null`.
     assert holds({"StringNotEquals": {f"s3:{_SSE}": "AES256"}}, {})
 
 
@@ -445,7 +445,7 @@ def test_an_engine_that_lists_the_prefix_and_asks_the_view_gets_the_same_totals(
 
 # Each generation of the usage table is a table of its own, and the one before stays while the ledger goes with it.
 
-# What the functions of 0.1.0 import of their usage table. Until they are replaced, CloudFormation lets none of it go.
+# Exports of the usage table that functions of 0.1.0 import. Until they are replaced, CloudFormation lets none of it go.
 EXPORTS_OF_0_1_0 = {
     "metering-prod-data:ExportsOutputFnGetAttUsageTableADB4B05AArnF1E3F7F0",
     "metering-prod-data:ExportsOutputRefUsageTableADB4B05A536525C4",

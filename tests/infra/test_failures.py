@@ -1,4 +1,4 @@
-"""What the CDK CLI printed when it failed, as it was recorded, becomes one sentence."""
+"""Recorded failures of the CDK CLI become one sentence each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each role may do, read from its policies in the template."""
+"""Rights of each role, read from its policies in the template."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Grants:
         )
 
     def may_write(self, action: str, table: str, pk: str | None) -> bool:
-        """Whether `action` is allowed on the items of a partition; None for a call that names none."""
+        """Whether `action` is allowed on the items of a partition; None for a call without a partition."""
         context = {} if pk is None else {"dynamodb:LeadingKeys": pk}
         return any(
             action in _listed(statement["Action"])

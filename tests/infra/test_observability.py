@@ -25,7 +25,7 @@ EXPORT = "Fn::ImportValue"
 
 
 def broken_links(templates: dict[str, dict[str, Any]]) -> list[str]:
-    """What keeps any alarm from being heard, walking alarm -> topic -> policy -> key."""
+    """Broken links on the path alarm -> topic -> policy -> key."""
     data = templates["data"]
     exports = {
         output["Export"]["Name"]: output["Value"]["Ref"]
@@ -256,7 +256,7 @@ def test_alarms_of_log_sources_exist_in_a_region_that_has_some_and_in_no_other(s
 
 # Dashboards: named, within the quotas, with the thresholds of the alarms, and one view of all regions.
 
-# Of CloudWatch: metrics of a graph, and metrics of a dashboard that is free.
+# CloudWatch's quotas: metrics of a graph, and metrics of a free dashboard.
 GRAPH_METRICS = 500
 FREE_METRICS = 50
 HOME = json.dumps({"rollout_project": True})

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 # write.
 
 _SEEDS = range(30)
-# Who does what a process of a history does. Several roles may: people run the jobs, too.
+# Roles that may run each process of a history. Several roles may: people run the jobs, too.
 _ROLES_OF = {
     "worker": ("Aggregator",),
     "compactor": ("Compactor", "Operator"),
@@ -103,7 +103,7 @@ class _Gauges:
 
 
 class _Ear:
-    """What was asked for, by role."""
+    """Calls by role."""
 
     def __init__(self) -> None:
         self.calls: dict[str, set[Call]] = defaultdict(set)
@@ -164,7 +164,7 @@ class _Region:
             assert watch.run()
 
     def report(self, role: str) -> None:
-        """What a report says of completeness in a region whose watch has not run yet."""
+        """Completeness of a report in a region whose watch has not run yet."""
         assert self._freshness(role).measure()
 
     def _freshness(self, role: str) -> Freshness:
@@ -246,7 +246,7 @@ class _Region:
 
 @cache
 def heard() -> Mapping[str, frozenset[Call]]:
-    """What each role's code asked for."""
+    """Calls of each role's code."""
     ear = _Ear()
     for seed in _SEEDS:
         history = History(seed, dropped_faults=(), dropped_batches=())

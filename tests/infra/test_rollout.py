@@ -1,4 +1,4 @@
-"""What builds regions: a project in the home region that runs the same command as a person would."""
+"""The rollout project in the home region, which runs the command that a person would run."""
 
 from __future__ import annotations
 

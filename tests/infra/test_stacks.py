@@ -193,7 +193,7 @@ def test_preflight_asks_every_service_that_the_stacks_use(stage: str) -> None:
     assert used - asked == {"iam"}
 
 
-# What the data stack publishes is what the functions work with.
+# The functions work with the settings that the data stack publishes.
 
 CHANGED = json.dumps(
     {
@@ -226,7 +226,7 @@ def test_functions_and_commands_work_with_the_same_settings(name: str, overrides
         assert settings.settings_sha256 == document.functions_sha256
     outputs = stage.templates["pipeline"]["Outputs"]
     assert outputs["FunctionSettingsSha256"]["Value"] == document.functions_sha256
-    # What version 0.1.0 compares with the output of the data stack.
+    # The value that version 0.1.0 compares with the output of the data stack.
     assert outputs["SettingsSha256"]["Value"] == document.sha256
 
 
@@ -429,7 +429,7 @@ def test_there_are_no_custom_resources(stage: str) -> None:
     kinds = {resource["Type"] for resource in synthesised(stage).all_resources().values()}
 
     assert not {kind for kind in kinds if kind.startswith("Custom::") or "CustomResource" in kind}
-    # A function that nobody of us wrote would be the provider of one.
+    # Such a resource would bring a provider function of the CDK's.
     everything = synthesised(stage).all_resources().values()
     functions = [resource for resource in everything if resource["Type"] == "AWS::Lambda::Function"]
     assert functions

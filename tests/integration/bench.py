@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # What can happen to a call, and whether what comes late comes only after everything was done again.
 VARIANTS = [(trouble, False) for trouble in Trouble] + [(Trouble.APPLIED_LATE, True)]
-# Of jobs that are simply run again: to die before a call is to die after the one before it, which is tried, too.
+# For restartable jobs, dying before a call equals dying after the previous one, which is tried, too.
 JOB_VARIANTS = [variant for variant in VARIANTS if variant[0] is not Trouble.KILLED_BEFORE]
 
 _READS = ("BatchGet", "Get", "Head", "List", "Query", "Scan")

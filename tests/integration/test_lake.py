@@ -156,7 +156,7 @@ class Race:
         for region in self._lives(WORKER_CALLS):
             try:
                 while self._acknowledged < BATCHES:
-                    # One that was killed comes back, as its message would.
+                    # A killed worker comes back, as its message would.
                     assert not region.send(self._acknowledged, self.hour_s).retry
                     self._acknowledged += 1
             except Killed:
@@ -215,7 +215,7 @@ def test_racing_compactors_that_die_never_show_readers_too_much_or_too_little(mi
     region.jobs.rollup.run(region.deadline())
     region.jobs.compactor.run(region.deadline())
     region.jobs.cleaner.run(region.deadline())
-    # What a worker put before it died.
+    # Objects that a worker put before it died.
     replace(region.jobs.orphans, age_s=-MINUTE_S).run(region.deadline())
     assert not list(region.jobs.objects.list("staging/"))
     now_s = region.clock.now_ms() // 1000

@@ -51,7 +51,7 @@ def test_each_record_is_metered_once_and_no_number_is_missing(ministack: str, tm
             caller.kill()
             kills += 1
         assert caller.wait() in (0, -9)
-        # Whoever came to the end begins anew elsewhere: the next kills are in other places.
+        # A producer that finished starts again elsewhere, so that later kills hit other places.
         if caller.returncode == 0:
             kills += 1
     done = subprocess.run([*command, str(tmp_path / "state")], cwd=ROOT, check=False, timeout=120)

@@ -41,7 +41,7 @@ def reference_plan(style: str, **changes: object) -> NetworkPlan:
     return replace(NetworkPlan(first_s=FIRST_S, style=style, **given), **changes)  # type: ignore[arg-type]  # by name
 
 
-# What a reader calls the fields that a log can do without.
+# Readers' names of the optional fields of a log.
 ATTRIBUTES = {
     "vpc-id": "vpc_id",
     "subnet-id": "subnet_id",

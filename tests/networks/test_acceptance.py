@@ -169,7 +169,7 @@ def test_a_changed_line_under_the_same_name_is_one_conflict_kept_and_alerted() -
         world.work()
     assert world.report() == before
     assert [key for key in set(world.objects.keys()) - objects if key.startswith(QUARANTINE_PREFIX)]
-    # What the alarm on conflicts counts.
+    # The figure of the alarm on conflicts.
     conflicts = {conflict_of(item) for item in world.items.query(Table.LEDGER, CONFLICT_PK)}
     assert len(conflicts) == 1
     assert Figure.CONFLICTS in {alarm.metric for alarm in ALARMS}

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from tests.support.networks.files import LogFile
 
 PLAN = NetworkPlan(first_s=FIRST_S, lines=1_500, variety=4, style="v11")
-# What AWS bills and no log shows: hours, requests, storage.
+# Charges that no log shows: hours, requests, storage.
 UNSEEN = ("USW2-NatGateway-Hours", "USW2-VpcEndpoint-Hours", "USW2-TransitGateway-Hours", "USW2-Requests-Tier1")
-# AWS's bills have a prefix there for some usage types, and for others none.
+# AWS's bills have a prefix there for some usage types only.
 IN_VIRGINIA = {"TransitGateway-Bytes": "USE1-TransitGateway-Bytes"}
 # Peering, regions by peered gateways, and what gateways process, by their policies.
 HARD = {

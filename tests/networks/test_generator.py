@@ -66,7 +66,7 @@ def test_the_truth_is_what_the_lines_of_the_logs_with_authority_add_up_to(style:
                 told[row.get("action", "PASSED")] += int(row["bytes"])
     truth = network.truth
     shadowed = sum(each.bytes for each in truth.shadowed.values())
-    # Of what passes a transit gateway some is charged as nothing.
+    # Some traffic through a transit gateway is free.
     unmetered = truth.tally.bytes["rejected"] - told["REJECT"]
     assert told["ACCEPT"] + told["PASSED"] == truth.metered_bytes + shadowed + unmetered
     assert 0 < unmetered < told["PASSED"]

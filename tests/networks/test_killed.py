@@ -152,6 +152,6 @@ def test_processes_that_take_logs_and_are_killed_at_random_give_the_same_report(
     region.roll_up()
     view = LakeView(items=region.items, objects=region.objects, reader=ParquetLakeReader(region.objects), shards=1)
     assert not differences(network, rows_of(view))
-    # What was accepted is in reports once it is rolled up.
+    # Accepted batches are in reports once they are rolled up.
     region.roll_up()
     assert report_of(region.items, first_s) == calm.report()

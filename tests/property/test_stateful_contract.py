@@ -57,7 +57,7 @@ _SETTINGS = stage_settings(
     kinds_per_account=2,
     reserve_ms=0,
     attempts=1,
-    # Whatever is there is compacted, and whatever is compacted is cleaned soon after.
+    # Everything is compacted, and cleaned soon after.
     compact_wait_today_s=0,
     compact_wait_older_s=0,
     clean_wait_s=_HOUR_S,
@@ -70,7 +70,7 @@ _MONTH_ENDS_S = {
     "2026-11": int(datetime(2026, 12, 1, tzinfo=UTC).timestamp()),
 }
 _BY_BATCH = RowQuery(columns=("batch_id", "own_hour"))
-# What the run must reach: a rule that finds nothing to do proves nothing.
+# Coverage of the run: a rule that never applies proves nothing.
 OUTCOMES = (
     "BatchesAccepted",
     "BatchesDuplicate",

@@ -48,10 +48,10 @@ _INGEST_LIFE_S = 50 * DAY_S
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What came of a history.
+    """Outcome of a history.
 
     Attributes:
-        violation: What is wrong, empty if nothing is.
+        violation: Violations; empty if there are none.
         faults: The faults that happened, numbered, in order.
     """
 
@@ -137,9 +137,9 @@ class History:
         self.changes_shards = self.deployments.random() < 0.3
         self.shortages = random.Random(f"shortages {seed}")
         self.falls_short = self.shortages.random() < 0.15
-        # Of its own, too: who writes by hand, and what.
+        # A stream of its own for writes by hand.
         self.hands = random.Random(f"hands {seed}")
-        # Of its own, too: how far the clocks of some who roll up are from the true one.
+        # A stream of its own for the clock drift of some roll-ups.
         self.clocks = random.Random(f"clocks {seed}")
         self._jobs = 0
 
@@ -241,7 +241,7 @@ class History:
 
     def _roll_up(self, process: Process) -> None:
         if self.clocks.random() < 0.1:
-            # An operator's machine. Nobody waits until his own clock is as far.
+            # An operator's machine. Processes do not wait for their own clock.
             process.skew_ms = self.clocks.randrange(-DAY_MS, 10 * DAY_MS)
             self.faults.histogram["rolled up by a clock that is days wrong"] += 1
         with self._corrupt_by_hand():
@@ -307,7 +307,7 @@ class History:
         self.faults.histogram["new files reconciled while workers went on"] += result.files
 
     def _break_usage(self) -> None:
-        """Somebody loses usage items; none of a closed month, those are nobody's to repair."""
+        """Usage items of open months get lost; closed months are not repaired."""
         lost = [
             Key(str(item["pk"]), str(item["sk"]))
             for item in self.world.items.everything(Table.USAGE)
@@ -406,7 +406,7 @@ class History:
             raise ViolationError(f"I3: a reader saw {doubled} twice, missed {lost}, and invented {unknown}")
 
     def _pass_time(self, gap_ms: int) -> None:
-        """Hours to weeks without traffic. What the queues hold must not grow older than they keep it."""
+        """Hours to weeks without traffic. Messages must not outlive the retention of their queue."""
         world = self.world
         if gap_ms > 2 * DAY_MS:
             if gap_ms > 4 * DAY_MS:
@@ -438,7 +438,7 @@ class History:
         for _ in range(3):
             self._drain()
             self._redrive()
-        # What was to be applied later is so by now.
+        # Late calls have been applied by now.
         world.scheduler.run_until(world.scheduler.now_ms + 4 * DAY_MS)
         self._drain()
         if not jobs.is_idle(world, self.workers):

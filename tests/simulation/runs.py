@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _CHUNK = 50
-# What must have happened in a run of any size worth the name.
+# Events that each run of useful size must have met.
 EXPECTED = (
     *(str(fault) for fault in Fault),
     "killed at the time limit",
@@ -54,7 +54,7 @@ EXPECTED = (
 
 @dataclass(slots=True)
 class Summary:
-    """What came of many histories."""
+    """Outcome of many histories."""
 
     histories: int = 0
     batches: int = 0
@@ -75,7 +75,7 @@ class Summary:
 
 def run_chunk(seeds: Sequence[int]) -> Summary:
     """Run some histories in this process."""
-    # What this process imported is never garbage. Of a history little is left in cycles: one look at its end is enough.
+    # Imported modules are never garbage. Of a history little is left in cycles: one look at its end is enough.
     gc.freeze()
     gc.disable()
     summary = Summary()

@@ -322,12 +322,12 @@ class Scenario:
             raise ViolationError(f"the quick pass found {result.different}, and left {result.left}")
 
     def _look_at_runs(self) -> None:
-        # It changes nothing but its own list, which nobody else reads.
+        # It changes only its own list, which no other job reads.
         if self._job == "quick pass":
             self._until_done("quick pass", self._check_runs)
 
     def _bill_once(self) -> None:
-        # What it keeps is read by no other job.
+        # No other job reads its state.
         if self._job == "biller":
             budgets.set_budgets(self.world.items, ManualClock(NOW_MS))
             self._until_done("biller", self._bill)
@@ -407,7 +407,7 @@ class Scenario:
         jobs.rollup_cleaner(process, shards=1).run(jobs.deadline(process, HOUR_MS))
 
     def _send_tardy(self) -> None:
-        """What waits when a month is closed."""
+        """Messages and commits that wait when a month is closed."""
         self.world.queue.send("tardy.0", "S1")
         self._until_worked_off("worker of the month")
 
@@ -468,7 +468,7 @@ def _must_finish(rollup: Rollup, process: Process) -> None:
 
 
 def put_kinds(world: World, account_id: str, number: int) -> None:
-    """Give an account so many numbers, of kinds that it does not use."""
+    """Claim numbers of an account for kinds that it does not use."""
     for each in range(number):
         for item in kind_items(
             account_id, each, UsageKind(UsageType(f"Unused-{each}"), Service("AmazonEC2"), "us-west-2", "internet")

@@ -52,7 +52,7 @@ def world() -> World:
 
 
 def refused(world: World) -> tuple[SentContent, SentBy]:
-    """A content that somebody sent who may not, and nobody else did."""
+    """A content sent by a forbidden sender only."""
     return next(
         (content, sender)
         for content in world.contents.values()

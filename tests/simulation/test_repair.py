@@ -132,7 +132,7 @@ def test_a_table_that_is_lost_and_repaired_between_any_two_calls_of_a_roll_up_co
 
         def meanwhile() -> None:
             _lose_all(world)
-            # What the run in work has to do with, is left to a later look.
+            # Items that the run in work touches are left to a later look.
             rebuilder = jobs.rebuilder(world.process("second"), settings, shards=shards)
             rebuilder.usage()
 

@@ -77,7 +77,7 @@ class _Region:
         self.world.queue.odd = False
         starts = [NOW_MS // 1000, NOW_MS // 1000 - 3600]
         contents = [content_of(f"b{n}", 0, starts) for n in range(6)]
-        # Kinds that get their numbers in the time that is lost, and in the time after it.
+        # Kinds numbered in the lost time, and kinds numbered after it.
         contents += [content_of("lost", 0, starts * 2, kinds=4), content_of("after", 0, starts * 3, kinds=6)]
         self.world.contents = {content.name: content for content in contents}
         self.backup: list[Item] = []

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 HEALTH = b'{"services": {"s3": "running"}}'
-# What an emulator answers to whoever asks what it is.
+# An emulator's answer to the question for its name.
 MINISTACK = {"/_ministack/health": HEALTH, "/_localstack/health": HEALTH}
 
 

@@ -114,7 +114,7 @@ class BillingWorld:
         self.usage.late.setdefault((booked, region), []).extend(lines)
 
     def close(self, month: str, *regions: str) -> None:
-        """Close a month, in all regions if none is named."""
+        """Close a month in the named regions, by default in all."""
         for region in regions or self.usage.regions:
             self.usage.digests[month, region] = f"digest of {month} in {region}"
 

@@ -26,7 +26,7 @@ _PLACES = Decimal("0.0000000001")
 
 
 class Line(NamedTuple):
-    """What a line of a bill says. `quantity` is in GB, as AWS rounds it."""
+    """Line of a bill. `quantity` is in GB, as AWS rounds it."""
 
     account: str
     usage_type: str

@@ -65,7 +65,7 @@ class BudgetWorld(World):
         self.complete_through(self.clock.now_ms() // 1000)
 
     def complete_through(self, through_s: int) -> None:
-        """What the watch would have measured."""
+        """Figures of the watch."""
         self.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=through_s).to_item()))
 
     def use(self, size: int, **fields: int | str) -> None:

@@ -25,7 +25,7 @@ _VALUES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
-    """A command that does something, with the words that lead to it."""
+    """A leaf command, with the words that lead to it."""
 
     words: tuple[str, ...]
     command: TyperCommand | TyperGroup

@@ -1,4 +1,4 @@
-"""What the biller keeps of a region in memory: sums of days, and accounts of months."""
+"""Sums of days and accounts of months that the biller keeps of a region in memory."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _NAMES = (
 
 @dataclass(kw_only=True)
 class DeployedStage:
-    """What stands at the endpoint.
+    """Deployed stacks at the endpoint.
 
     Attributes:
         denied: Regions in which the caller may do nothing.

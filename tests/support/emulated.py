@@ -27,7 +27,7 @@ _FIRST_PORT = 4610
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Two tables and a bucket that nobody else uses."""
+    """Two tables and a bucket of the test's own."""
 
     ledger: str
     usage: str
@@ -58,7 +58,7 @@ def clients(ministack: str) -> Clients:
 
 
 def clients_of(endpoint: str, *, attempts: int = 4) -> Clients:
-    """Fresh clients, none of which is shared with anybody."""
+    """Fresh clients, shared with no other test."""
     return Clients(Access(region=REGION, endpoint_url=endpoint, access_key=("test", "test")), attempts=attempts)
 
 

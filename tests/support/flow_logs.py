@@ -76,7 +76,7 @@ class Reading(NamedTuple):
 
 
 def known_name(key: str = KEY) -> FileName:
-    """What the usual key says."""
+    """Content of the usual key."""
     found = recognised(key)
     assert found is not None
     return found[1]

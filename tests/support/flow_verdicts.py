@@ -1,4 +1,4 @@
-"""What one line of a flow log is, judged line by line in plain Python: the second opinion on the readers."""
+"""Verdicts on lines of a flow log in plain Python: a second opinion on the readers."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ FIRST_PRICES = {"SAE1-DataTransfer-Out-Bytes": "0.15", "APS1-DataTransfer-Out-By
 TIERS = {"DataTransfer-Out-Bytes": US_EAST_1, "USW2-DataTransfer-Out-Bytes": US_WEST_2}
 
 
-# What AWS bills in us-east-1 beside the transfer: no bill line at hand has it. SKUs and prices are those that people
+# Charges in us-east-1 beside the transfer, which no bill line at hand has. SKUs and prices are those that people
 # noted of the offers AmazonVPC and AmazonEC2 in 2025 and 2026: secondary sources. Rates of tiers have AWS's form only.
 PEERING_S = hour_of_text("2025-04-01T00:00:00Z")
 ENDPOINT_TIERS = (("1048576", "0.01", "Q3Z75P77EN"), ("5242880", "0.006", "VF6T3GAUKQ"), (None, "0.004", "N9EW5UVVPA"))

@@ -1,1 +1,1 @@
-"""What stands before the function of the API."""
+"""Front of the API's function."""

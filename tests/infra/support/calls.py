@@ -1,4 +1,4 @@
-"""Ports that write down what they are asked for, as the permissions that AWS wants for it."""
+"""Ports that record the IAM permission of each call."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Call(NamedTuple):
     """A permission that was needed.
 
     Attributes:
-        resource: What the logical id of the table or bucket holds.
+        resource: Part of the logical id of the table or bucket.
         place: Partition of a table; prefix of the bucket; empty for a scan.
     """
 

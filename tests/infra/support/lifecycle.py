@@ -1,4 +1,4 @@
-"""What S3 does to an object under lifecycle rules: a small model, because no emulator applies them.
+"""Small model of S3's lifecycle rules, because no emulator applies them.
 
 Covers what our rules use: prefix, minimum size, expiration, transitions. Days count from the object's creation.
 """
@@ -18,7 +18,7 @@ class Fate:
 
 
 def fate_of(rules: list[dict[str, Any]], key: str, size_bytes: int) -> Fate:
-    """What happens to a current object."""
+    """Fate of a current object."""
     matching = [rule for rule in rules if _matches(rule, key, size_bytes)]
     deleted = [rule["ExpirationInDays"] for rule in matching if "ExpirationInDays" in rule]
     moves = [

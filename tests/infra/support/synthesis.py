@@ -45,7 +45,7 @@ class Synthesised:
         return {name: resource for name, resource in found.items() if resource["Type"] == kind}
 
     def policies(self, part: str) -> dict[str, Resource]:
-        """Policies of the roles of one stack, by logical id. What is too long for a role's own is in managed ones."""
+        """Policies of the roles of one stack, inline and managed ones, by logical id."""
         return self.resources(part, "AWS::IAM::Policy") | self.resources(part, "AWS::IAM::ManagedPolicy")
 
     def one(self, part: str, kind: str, prefix: str = "") -> Resource:

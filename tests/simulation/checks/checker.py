@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Findings:
-    """What is wrong, and what was not although it might have been.
+    """Violations, and counts of dangerous situations that ended well.
 
     Attributes:
         lost: Sent, without a verdict and not in flight; or accepted, and not (wholly) visible.
@@ -170,7 +170,7 @@ def _check_markers(world: World, rows: list[PlainRow], findings: Findings) -> No
 
 
 def _check_foreign(world: World, content: SentContent, foreign: list[SentBy], findings: Findings) -> None:
-    """Each sender that may not send a content has its refusal, and nothing else came of it."""
+    """Each forbidden sender of a content has its refusal, and no other effect."""
     for sender in foreign:
         if not world.watch.has_verdict(content, sender) and not world.queue.holds(content.name):
             findings.lost.append(f"{content.name} of {sender}: no refusal")
@@ -190,7 +190,7 @@ def _check_verdict(world: World, content: SentContent, findings: Findings) -> No
     if content.retries is not None and world.watch.is_metered_elsewhere(content):
         return
     if accepted is not None and content.batch_id in world.watch.rebuilt:
-        # Nobody can tell any more what it was the same as: a duplicate, flagged.
+        # Its original can no longer be told: a flagged duplicate.
         return
     # A rejected marker can be replaced by the acceptance of other content; the quarantine object stays. A pointer whose
     # object is gone is a duplicate of the batch that was accepted.

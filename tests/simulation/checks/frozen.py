@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def wrong_totals(objects: MemoryObjectStore, file: LakeFile) -> str:
-    """What is wrong with the totals beside a file that is being published; empty if they are those of its rows."""
+    """Differences between the totals beside a published file and its rows."""
     key = summary_key(file.key)
     kept, body = objects.peek(key), objects.peek(file.key)
     if kept is None or body is None:

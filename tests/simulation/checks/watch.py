@@ -1,4 +1,4 @@
-"""What is checked while a history runs: after every write, on what any reader could see at that moment."""
+"""Checks after every write of a history, on the state that any reader could see at that moment."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ class Watch:
         self.accepted[batch_id] = (str(item["hash"]), str(item["commit_id"]), self._world.scheduler.now_ms)
 
     def _check_sender(self, batch_id: str, item: Item) -> None:
-        """Nobody makes a marker under an id of another one."""
+        """A marker is only made under an id of its owner."""
         sender = str(item.get("sender", ""))
         owners = self._world.senders.owners
         if sender and batch_id in owners and owners[batch_id] != sender.partition(":")[0]:

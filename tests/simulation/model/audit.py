@@ -45,7 +45,7 @@ Repaired = Callable[[UsagePlace, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One look at a usage item: what it holds, and what it should hold by the rows."""
+    """Observed usage item, and its expected content by the rows."""
 
     place: UsagePlace
     item: Item | None
@@ -55,7 +55,7 @@ class Look:
 
     @property
     def odd(self) -> Item:
-        """What nobody but a hand writes."""
+        """Attributes that only a hand writes."""
         return odd(self.item)
 
     @property
@@ -190,7 +190,7 @@ def planned_since(done: dict[int, int]) -> Steps[set[UsagePlace]]:
 
 
 def take_away(look: Look) -> Action:
-    """The update that takes away what a hand wrote, and nothing else (P49). A number of a run stays."""
+    """Update that removes foreign attributes only (P49). A number of a run stays."""
     gone = {name: value for name, value in look.odd.items() if not name.startswith("n")}
 
     def may(met: Item | None) -> bool:
@@ -210,7 +210,7 @@ def correct(look: Look, numbers: dict[int, int], setting: Setting, repaired: Rep
 
     def may(met: Item | None) -> bool:
         if not odd(met).keys().isdisjoint({*look.missing, "v"} | odd(met).keys() - look.odd.keys()):
-            # An update that adds to what is no number fails.
+            # An update that adds to a non-number fails.
             return False
         if setting.keeps("P38 revision") and (met or {}).get("v") != (look.item or {}).get("v"):
             return False

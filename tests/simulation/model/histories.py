@@ -27,7 +27,7 @@ _EPOCH = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """What happens in a history beside traffic.
+    """Events of a history beside traffic.
 
     Attributes:
         lost: How often usage items are lost, one or all.
@@ -163,7 +163,7 @@ class History:
         self.damaged[place[1], place[2]] = self.world.steps
 
     def restore(self) -> None:
-        """The ledger is that of an earlier moment; the usage table is new; nobody else works."""
+        """Restores the ledger of an earlier moment, with a new usage table, while all other processes stand still."""
         self.world.end_all()
         # The bucket keeps deleted versions of staging objects for some days; the runbook brings them back.
         self.world.objects |= {key: kept for key, kept in self.world.ever.items() if key.startswith("staging/")}
@@ -295,7 +295,7 @@ class History:
             self.world.step()
 
     def used(self) -> Sums:
-        """What the usage table counts, by name."""
+        """Totals of the usage table, by name."""
         used: Sums = {}
         names = {account: {number: kind for kind, number in each.items()} for account, each in self.numbers().items()}
         for place, item in self.world.items.items():

@@ -1,4 +1,4 @@
-"""What is done after a restore of the ledger, before anybody works again (P41)."""
+"""Steps after a restore of the ledger, before any job runs again (P41)."""
 
 from __future__ import annotations
 

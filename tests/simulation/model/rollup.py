@@ -106,7 +106,7 @@ def plan_rollup(shard: int, setting: Setting, rng: random.Random) -> Steps[Rollu
 
 
 def updates(plan: RollupPlan, numbers: dict[str, dict[str, int]]) -> dict[tuple[str, str], dict[str, int]]:
-    """What a plan adds to each usage item, by attribute.
+    """Additions of a plan to each usage item, by attribute.
 
     Raises:
         BrokenError: A number is missing that was sure before the plan was put.

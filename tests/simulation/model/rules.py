@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 BUCKET = 2
 
-# What a commit adds: (account, hour, kind) -> bytes. A commit's bytes are one octal digit of its own, so a sum shows
+# Additions of a commit: (account, hour, kind) -> bytes. A commit's bytes are one octal digit of its own, so a sum shows
 # which commits are in it, and how often.
 Sums = dict[tuple[str, int, str], int]
 AccountHour = tuple[str, int]
@@ -20,7 +20,7 @@ AccountHour = tuple[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a history is played with."""
+    """Rules of a history."""
 
     shards: int
     cap: int
@@ -77,7 +77,7 @@ def runs_in(item: Item | None) -> dict[int, int]:
 
 
 def odd(item: Item | None) -> Item:
-    """What nobody but a hand writes into a usage item (P49)."""
+    """Attributes of a usage item that only a hand writes (P49)."""
     return {
         name: value
         for name, value in (item or {}).items()

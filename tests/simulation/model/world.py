@@ -20,7 +20,7 @@ Value = int | str | frozenset[int] | dict[int, int] | tuple[str, ...]
 Item = dict[str, Value]
 Place = tuple[str, str, str]  # table, partition, sort key
 T = TypeVar("T")
-# Calls that a process makes one by one, and its result.
+# Calls of a process one by one, then its result.
 Steps = Generator["Read | Write", object, T]
 
 
@@ -287,7 +287,7 @@ def query(table: str, pk: str, prefix: str = "") -> Steps[list[tuple[str, Item]]
 
 
 def put_object(key: str, content: object) -> Steps[None]:
-    """An object, if there is none of its key. Objects appear at once, and for sure."""
+    """Put an object if its key is free. Objects appear at once, and for sure."""
 
     def store(world: World) -> object:
         world.ever.setdefault(key, content)
@@ -307,7 +307,7 @@ def delete_object(key: str) -> Steps[None]:
 
 
 def put_if_absent(table: str, pk: str, sk: str, item: Item) -> Action:
-    """Action: put an item if there is none."""
+    """Action: put an item if its key is free."""
     return Action((table, pk, sk), lambda met: met is None, lambda _: dict(item))
 
 

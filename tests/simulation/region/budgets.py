@@ -45,7 +45,7 @@ class ProcessAlerts:
 
 
 def set_budgets(items: ItemStore, clock: Clock) -> None:
-    """One that a single byte crosses, and one that nothing does."""
+    """A budget that one byte crosses, and a budget out of reach."""
     store = BudgetStore(items=items, clock=clock)
     for name, amount in (("crossed", "1 bytes"), ("far", "999999999999999 EB")):
         store.set(budget_of(name, amount=amount, thresholds=["actual 100%"], scope=Scope(region=REGION)))
@@ -71,14 +71,14 @@ def kept(items: ItemStore) -> list[StoredAlert]:
 
 
 def sums(objects: ObjectStore, index: DayIndex, month: str) -> list[DayHead]:
-    """What is counted of each day of a month."""
+    """Counted bytes of each day of a month."""
     totals = PlainTotals(objects, PlainLake(objects))
     region = SummedMonth(region=REGION, month=month, index=index, objects=objects, totals=totals)
     return [head for day_s in region.days if (head := region.head(day_s)) is not None]
 
 
 def accounts(objects: ObjectStore, index: DayIndex, month: str) -> dict[str, Total]:
-    """What accounts used in a month, as the biller keeps them."""
+    """Usage of accounts in a month, as the biller keeps it."""
     found = index.accounts_of(month)
     if found is None:
         return {}

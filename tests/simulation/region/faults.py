@@ -1,4 +1,4 @@
-"""Faults of single calls: what can go wrong, and who decides that it does."""
+"""Faults of single calls, and the deciders that choose them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOUR_MS = 60 * MINUTE_MS
 
 
 class Fault(StrEnum):
-    """What happens to one call."""
+    """Fault of one call."""
 
     REQUEST_LOST = "request lost"
     REPLY_LOST = "reply lost, applied"

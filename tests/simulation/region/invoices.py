@@ -97,7 +97,7 @@ def crediting(process: Process) -> Crediting:
 
 
 def problems(process: Process, invoice_id: str) -> list[str]:
-    """What is wrong with a document."""
+    """Errors of a document."""
     parts = issuer(process)
     return Verification(issuer=parts, crediting=Crediting(issuer=parts)).verify(invoice_id)
 

@@ -227,7 +227,7 @@ def reconciler(process: Process, *, shards: int) -> Reconciler:
 
 
 def verifier(process: Process, ingest: MemoryQueue) -> Verifier:
-    """What people verify a region with, beside whatever goes on in it."""
+    """The production verifier, to run beside traffic."""
     return Verifier(
         items=process.items,
         objects=process.objects,
@@ -257,7 +257,7 @@ def rebuilder(process: Process, world_settings: Settings, *, shards: int) -> Reb
 
 
 def after_restore(process: Process, world_settings: Settings, *, shards: int) -> AfterRestore:
-    """What the production command does after a restore of the ledger."""
+    """The production steps after a restore of the ledger."""
     deadline = DeadlineAt(clock=process, at_ms=NEVER_MS)
     return AfterRestore(
         items=process.items,

@@ -21,7 +21,7 @@ _LONGEST_MS = 60
 
 
 class _Before(NamedTuple):
-    """What is seen of an item instead of what a transaction made of it, until then."""
+    """Old version of an item that readers see until the transaction lands there."""
 
     item: Item | None
     until_ms: int
@@ -78,7 +78,7 @@ class Landing:
         while True:
             item = next(items, None)
             key = None if item is None else Key(str(item["pk"]), str(item["sk"]))
-            # What a transaction deletes is still seen, in its place.
+            # Items deleted by the transaction are still seen in their place.
             for gone in self._gone(table, last, key, belongs, descending):
                 seen = self.item(table, gone, None)
                 if seen is not None:

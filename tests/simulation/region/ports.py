@@ -96,7 +96,7 @@ class Process:
         raise UnavailableError(call, fault, may_have_applied=False)
 
     def turn_pages(self, call: str) -> None:
-        """Now and then a page without anything on it, that is not the last one."""
+        """Sometimes return an empty page before the last one."""
         while self.world.pages.random() < _EMPTY_PAGES:
             self.read(call, lambda: None)
 
@@ -153,7 +153,7 @@ class Process:
 
 
 def _quietly(apply: Callable[[], object]) -> None:
-    """Apply a call whose reply nobody gets."""
+    """Apply a call and lose its reply."""
     try:
         apply()
     except MeteringError:
@@ -225,7 +225,7 @@ class ProcessItems:
                     self._watch.written(action)
 
         self._process.write("items.transact", apply, actions=actions)
-        # Who is told of it sees all of it.
+        # A caller with a reply sees the whole transaction.
         self._landing.wait_for(actions, self._process.wait)
 
     def _get(self, table: Table, key: Key) -> Item | None:

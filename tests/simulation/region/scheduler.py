@@ -60,7 +60,7 @@ class Scheduler:
         due_ms = self.now_ms + delay_ms
         heap = self._heap
         if due_ms <= self._until_ms and (not heap or heap[0][0] > due_ms):
-            # Nobody else is due before: no need to go through the hub.
+            # No other event is due before, so the hub is not needed.
             self.now_ms = due_ms
             return
         self._number += 1
@@ -68,7 +68,7 @@ class Scheduler:
         self._hub.switch()
 
     def run_until(self, until_ms: int) -> None:
-        """Run all that is due up to a moment; then it is that moment."""
+        """Run everything due up to a moment, and set the clock to it."""
         self._hub = getcurrent()
         self._until_ms = until_ms
         heap = self._heap
@@ -92,7 +92,7 @@ class Scheduler:
         return True
 
     def end(self) -> None:
-        """Let go of all that was to happen, and of the processes that wait for it."""
+        """Drop all pending events and the processes that wait for them."""
         self._heap.clear()
         for process in self._processes:
             process.throw()

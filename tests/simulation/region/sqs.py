@@ -65,7 +65,7 @@ class SimulatedQueue:
         self._parked.append(wake)
 
     def next_visible_ms(self) -> int | None:
-        """When the next message can be received; None if there is none at all."""
+        """Time of the next visible message; None for an empty queue."""
         return min((message.visible_at_ms for message in self.messages.values()), default=None)
 
     def receive(self, limit: int) -> list[Delivery]:
@@ -82,7 +82,7 @@ class SimulatedQueue:
         return [self._deliver(m, now_ms) for m in found[:limit] if not self._give_up(m)]
 
     def sender_of(self, message: Message) -> SentBy:
-        """Who sent a message first."""
+        """First sender of a message."""
         return sent_by(message.sender_id, message.stated_sender) if self.judged else NOBODY
 
     def acknowledge(self, message_ids: Iterable[str]) -> list[Message]:

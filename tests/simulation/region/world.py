@@ -1,4 +1,4 @@
-"""One simulated region: stores, queue, clock, and whatever else a history needs. No faults of its own."""
+"""One simulated region: stores, queue, clock, chance and watch. No faults of its own."""
 
 from __future__ import annotations
 

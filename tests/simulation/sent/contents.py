@@ -1,4 +1,4 @@
-"""What producers sent, and messages that name their content instead of holding it.
+"""Contents of producers, and messages that refer to a content by name.
 
 The rows are those of `tests.support.memory.rows`: Parquet is behind a port, and its own suites test it. What the
 simulation needs of it is only that a row that went in comes out once.

@@ -1,4 +1,4 @@
-"""A history whose producers are registered: what each owns, and senders that take what is another's.
+"""Registered producers of a history, their names, and senders that use names of others.
 
 The owner of a batch is whoever sends its first content. What may be sent is decided here once more, by a table of
 owners alone and without a line of production code.
@@ -30,7 +30,7 @@ _RETRIED = "retry "
 
 
 class SentBy(NamedTuple):
-    """Who sent a message first, and whether an operator made it of what was in quarantine."""
+    """First sender of a message, and whether an operator sent it from quarantine."""
 
     role: str
     retried: bool
@@ -40,7 +40,7 @@ NOBODY = SentBy("", retried=False)
 
 
 def sent_by(sender_id: str, stated: str) -> SentBy:
-    """The first sender of a message. Of operators alone, what they state counts."""
+    """The first sender of a message. Only an operator's statement of the first sender counts."""
     role = sender_id.partition(":")[0]
     if role != OPERATOR or not stated:
         return SentBy(role, retried=False)
@@ -135,7 +135,7 @@ class Senders:
         return traffic.contents.setdefault(name, forged)
 
     def stated(self, sending: Sending, content: SentContent) -> str:
-        """What a sender states. Some that are no operators state the owner."""
+        """What a sender states. Some senders state the owner without being operators."""
         if not self.judged:
             return ""
         if content.retries is not None:

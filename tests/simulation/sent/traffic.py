@@ -1,4 +1,4 @@
-"""What producers send in one history: batches, copies, other content under the same id, late and refused ones."""
+"""Traffic of one history: batches, copies, conflicts, late and refused batches."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _WHOLE = (*_SHORT, "cs-method", "x-edge-result-type")
 # Edges with the billing area of each. The last one is of an airport that is in no list.
 _EDGES = {"LHR61-P2": "EU", "IAD89-C3": "US", "GRU3-C1": "SA", "NRT57-P3": "JP", "QQQ1-C1": ""}
 _FREE, _TO_ORIGIN, _UNTOLD = "DataTransfer-In-Bytes", "DataTransfer-Out-OBytes", ""
-# Method, result, and what AWS bills the bytes of the request as. Of an error nobody says whose it was.
+# Method, result, and what AWS bills the bytes of the request as. A log does not show who caused an error.
 _REQUESTS = (
     ("GET", "Hit", _FREE),
     ("GET", "Miss", _FREE),

@@ -35,7 +35,7 @@ PEERING_ELSEWHERE = "5"
 GATEWAY_ENDPOINT = "7"
 INTERNET_GATEWAY = "8"
 
-# Without the next hop nobody can tell who handed on a packet of a public address.
+# Without the next hop a log does not show who forwarded a packet of a public address.
 _NEED_NEXT_HOP: tuple[str, ...] = ("v2", "v3", "v4", "v5")
 NOBODY_KNOWS = ("*",)
 

@@ -26,7 +26,7 @@ _BY_VERSION: Mapping[int, str] = {
     ),
 }
 _VERSION_OF = {name: version for version, names in _BY_VERSION.items() for name in names.split()}
-# What is worth having of version 11: no ports, and nothing that only says how a connection went.
+# The useful fields of version 11: no ports, no fields about the course of a connection.
 _RECOMMENDED = (
     "version account-id interface-id srcaddr dstaddr bytes start end action log-status vpc-id subnet-id instance-id "
     "pkt-srcaddr pkt-dstaddr region az-id sublocation-type pkt-src-aws-service pkt-dst-aws-service flow-direction "
@@ -34,7 +34,7 @@ _RECOMMENDED = (
     "next-hop-interface-type"
 )
 RECOMMENDED = tuple(_RECOMMENDED.split())
-# What differs from line to line of one side of a hop.
+# Fields that differ between lines of one side of a hop.
 CHANGING = ("srcport", "dstport", "packets", "bytes", "start", "end", "action", "log-status")
 _TYPES = {
     Kind.NAT: "nat_gateway",

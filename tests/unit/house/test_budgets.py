@@ -101,7 +101,7 @@ def test_a_budget_is_lowered_and_never_raised() -> None:
 def test_a_budget_that_was_raised_needs_an_addition() -> None:
     assert raised_without_reason(README, README.replace("1,000", "1,001"))
     assert not raised_without_reason(README, ADDED)
-    # What was added with its reason may become part of the figure.
+    # Additions with a reason may become part of the figure.
     assert not raised_without_reason(ADDED, README.replace("1,000", "1,120"))
 
 

@@ -309,7 +309,7 @@ def test_no_line_for_the_aws_cli_sends_to_wherever_version_1_would() -> None:
             assert "--endpoint-url" in line, f"{page.name}: {line}"
 
 
-# LocalStack of the tests: where it is missing that is said, and its page names the versions that were tried.
+# LocalStack of the tests: its absence is reported, and its page names the tried versions.
 
 PAGE = (ROOT / "docs" / "localstack.md").read_text()
 
@@ -345,7 +345,7 @@ def test_every_package_of_a_lock_has_its_hashes(lock: Path) -> None:
     assert [each for each in packages if "--hash=sha256:" not in each] == []
 
 
-# `make e2e ENDPOINT=…` finds out what is there, and leaves out what only fits another.
+# `make e2e ENDPOINT=…` detects the emulator and skips tests that fit only another one.
 
 
 @pytest.mark.parametrize(

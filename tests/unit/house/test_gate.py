@@ -202,7 +202,7 @@ def test_the_place_of_a_parameter_in_its_list_says_nothing() -> None:
     assert facts([one, other]) == facts([other, one])
 
 
-# Which browser tests drive, what installs one, and that a run without one cannot pass as a run with one.
+# The browser of the tests, its installer, and runs without a browser, which must not pass.
 
 
 def machine(folder: Path, *programs: str) -> dict[str, str]:

@@ -249,7 +249,7 @@ def test_schema_and_reader_agree_on_several_changes(
         assert not metered_whole(body)
 
 
-# What the README shows is what happens.
+# Output in the README is real.
 
 README = (ROOT / "README.md").read_text()
 REGION = "us-east-1"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Of the same name, and no setting: what one job or one client keeps for itself, and the protocol's 72 hours.
 _OWN = {"reserve_ms", "attempts"}
-# What a stage decides, by every name that an argument has for it.
+# Settings of a stage, by every argument name in use.
 _DECIDED = {
     *(name.removeprefix("compact_").removeprefix("clean_").removeprefix("admission_") for name in Policy.model_fields),
     "commit_life_s",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from importlinter import Contract
 
-# The import contracts hold, and each of them can fail: on the real imports with one more that it forbids.
+# The import contracts hold, and each fails on the real imports plus one forbidden import.
 
 KINDS: dict[str, type[Contract]] = {
     "forbidden": ForbiddenContract,
@@ -149,7 +149,7 @@ def test_the_truth_of_generated_networks_is_independent_of_the_rules() -> None:
     assert imported == {"metering.replay.network", "metering.units"}
 
 
-# What the whole project uses is spelled in one place: keys of the ledger in its room, counters in one module.
+# Shared spellings stand in one place: keys of the ledger in its room, counters in one module.
 
 PRODUCTION = ("metering", "lambdas", "load_tests", "infra")
 # They carry items of any shape: the port, its adapters, a store that computes them, a yardstick that reads the table

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # `make install`: with the Python that is asked for, also after an install with another, and in words if it is none.
 
-# Stands for an interpreter: it says which one it is, and nothing else is asked of it here.
+# Stands for an interpreter that reports its version.
 PYTHON = "#!/bin/sh\necho {path}\n"
 # A version manager's shim without a version behind it.
 SHIM = "#!/bin/sh\necho 'pyenv: python3.12: command not found' >&2\nexit 127\n"
