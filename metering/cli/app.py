@@ -39,9 +39,9 @@ class Program(RootGroup):
     ) -> int:
         mend_width()
         if VARIABLE in os.environ:
-            from metering.cli.help.completion import answer_shells
+            from typer._completion_classes import completion_init
 
-            answer_shells()
+            completion_init()
         try:
             ended = super().main(
                 args=args,
@@ -69,7 +69,7 @@ app = typer.Typer(
     name="metering",
     cls=Program,
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -38,7 +38,6 @@ from metering.cli.connecting import (
 )
 from metering.cli.failures import CommandStoppedError, WrongUsageError, drop, machine_troubles_explained, wrong_options
 from metering.cli.groups import CommandGroup, OneCommand
-from metering.cli.help.page import unwrapped
 from metering.cli.options import CONTEXT, PLACE_OPTIONS, shared_options, signature_of
 from metering.cli.printing.output import Format, PageFormat, check_target, chosen_format, write_answer
 from metering.errors import MeteringError, OperationFailedError, SettingsError, UnavailableError
@@ -370,14 +369,22 @@ def command(
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]  # as above
         run.needs_checkout = checkout  # type: ignore[attr-defined]  # read by the help page
         run.everywhere = everywhere  # type: ignore[attr-defined]  # as above
-        run.__name__, run.__doc__ = function.__name__, unwrapped(function.__doc__ or "")
+        # Each paragraph as one line, which the terminal wraps to its own width.
+        about = [" ".join(paragraph.split()) for paragraph in (function.__doc__ or "").split("\n\n")]
+        run.__name__, run.__doc__ = function.__name__, "\n\n".join(about)
         if group:
             app.callback(cls=CommandGroup, invoke_without_command=True, epilog=epilog)(run)
         else:
-            app.command(name, cls=OneCommand, epilog=epilog)(run)
+            app.command(name, cls=OneCommand, short_help=first_sentence(function.__doc__ or ""), epilog=epilog)(run)
         return function
 
     return register
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of a help text."""
+    begun, stop, _ = " ".join(text.split()).partition(". ")
+    return f"{begun}{stop}".strip()
 
 
 def _session(places: dict[str, object]) -> Session:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from enum import Enum
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -15,18 +16,29 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_group_from_info
 from typer.models import TyperInfo
 
+from metering.adapters.checkout import in_checkout
 from metering.cli.failures import WrongUsageError
 from metering.cli.families import FAMILIES, Family
-from metering.cli.help.page import names, page, root_page
+from metering.cli.help.page import show
 
 if TYPE_CHECKING:
     import typer
     from typer._click import Command, Context, HelpFormatter, Parameter
-    from typer._click.shell_completion import CompletionItem
 
+    _Command = Command
+else:
+    _Command = object
+
+_COMMANDS = "metering.cli.commands"
+_NEEDS_CHECKOUT = (
+    "It needs a checkout of the project, and metering runs from an installed package. Clone the project, run "
+    "`make install` there, and use its .venv/bin/metering."
+)
 
 _EXTRA = re.compile(r"Got unexpected extra argument(?:\(s\)|s)? \((.*)\)")
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+# Names of values that have none of their own, by type.
+_VALUES = {int: "N", float: "NUMBER"}
 # The longest list of names that a sentence gives.
 _MOST_NAMES = 12
 _DRAW = "It was removed: `metering serve` draws reports, and a notebook draws what metering.connect answers."
@@ -104,6 +116,15 @@ def _sentence(error: typer.TyperException, context: Context | None) -> str:
     return _one_line(error.message)
 
 
+def names(parameter: TyperArgument | TyperOption) -> str:
+    """What to type for a parameter, with the name of its value: `-o, --output FILE`."""
+    value = parameter.metavar or _VALUES.get(parameter.type_descriptor.annotation, parameter.name.upper())
+    if isinstance(parameter, TyperArgument):
+        return value
+    written = sorted((*parameter.opts, *parameter.secondary_opts), key=lambda name: name.startswith("--"))
+    return ", ".join(written) if parameter.is_flag else f"{', '.join(written)} {value}"
+
+
 def _of_option(error: typer.TyperException, name: str, context: Context) -> str:
     """An option that does not exist, or has a value too many or too few."""
     own = [each for each in context.command.get_params(context) if isinstance(each, TyperOption) and not each.hidden]
@@ -161,9 +182,6 @@ def _one_line(text: str) -> str:
     return line if line.endswith((".", "?", "!")) else f"{line}."
 
 
-_COMMANDS = "metering.cli.commands"
-
-
 class QuickOption(TyperOption):
     """An option that is not given, or is text, is taken as it is: what Typer converts values with is slow to import.
 
@@ -183,14 +201,6 @@ def _each(value: object) -> Sequence[object]:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-def _quick(parameters: list[Parameter]) -> list[Parameter]:
-    """Make options quick. Typer builds them itself, and lets nobody choose their class."""
-    for parameter in parameters:
-        if type(parameter) is TyperOption:
-            parameter.__class__ = QuickOption
-    return parameters
-
-
 @contextmanager
 def _placed(context: Context) -> Iterator[None]:
     """Say of an error of the parser in which command it is; Typer leaves that out of some."""
@@ -202,32 +212,37 @@ def _placed(context: Context) -> Iterator[None]:
         raise
 
 
-class OneCommand(TyperCommand):
-    """A command with a help page of ours."""
+class _Helpful(_Command):
+    """What commands and families have beside Typer's: quick options, and examples below their help."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         with _placed(ctx):
             return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Context) -> list[Parameter]:
-        return _quick(super().get_params(ctx))
+        # Typer builds options itself, and lets nobody choose their class.
+        found = super().get_params(ctx)
+        for parameter in found:
+            if type(parameter) is TyperOption:
+                parameter.__class__ = QuickOption
+        return found
 
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
-        formatter.write(page(self, ctx))
+        # Typer would break the lines of examples, which are to be pasted.
+        below, self.epilog = self.epilog, None
+        super().format_help(ctx, formatter)
+        self.epilog = below
+        if getattr(self.callback, "needs_checkout", False) and not in_checkout():
+            show([_NEEDS_CHECKOUT, ""])
+        show((below or "").splitlines())
 
 
-class CommandGroup(TyperGroup):
-    """A family of commands with a help page of ours, which names the nearest to a command that it does not have."""
+class OneCommand(_Helpful, TyperCommand):
+    """A command."""
 
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        with _placed(ctx):
-            return super().parse_args(ctx, args)
 
-    def get_params(self, ctx: Context) -> list[Parameter]:
-        return _quick(super().get_params(ctx))
-
-    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
-        formatter.write(page(self, ctx))
+class CommandGroup(_Helpful, TyperGroup):
+    """A family of commands, which names the nearest to a command that it does not have."""
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         if args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
@@ -235,57 +250,34 @@ class CommandGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-class LoadedFamilies(MutableMapping[str, "Command"]):
-    """Families by name, each imported when it is first asked for. Mutable."""
-
-    def __init__(self, families: Sequence[Family]) -> None:
-        self._listed = {family.name: family for family in families}
-        self._loaded: dict[str, Command] = {}
-
-    def __getitem__(self, name: str) -> Command:
-        if name not in self._loaded:
-            self._loaded[name] = _load(self._listed[name])
-        return self._loaded[name]
-
-    def __setitem__(self, name: str, command: Command) -> None:
-        self._loaded[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._listed[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._listed)
-
-    def __len__(self) -> int:
-        return len(self._listed)
-
-
 class RootGroup(CommandGroup):
-    """`metering` itself. Its help and its completion import no family."""
+    """`metering` itself: help and completion know its families by their entries, and import none of them."""
 
     def __init__(self, **settings: object) -> None:
-        super().__init__(**{**settings, "commands": LoadedFamilies(FAMILIES)})  # type: ignore[arg-type]  # typer's own settings, passed on
+        super().__init__(**settings)  # type: ignore[arg-type]  # typer's own settings, passed on
+        self.commands = {family.name: _entry(family) for family in FAMILIES}
 
-    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
-        formatter.write(root_page(self, ctx, FAMILIES))
-
-    def shell_complete(self, ctx: Context, incomplete: str) -> list[CompletionItem]:
-        from typer._click.shell_completion import CompletionItem
-
-        found = [family for family in FAMILIES if family.name.startswith(incomplete)]
-        # The options; the way of a group would import every family to say what it is.
-        options = TyperCommand.shell_complete(self, ctx, incomplete)
-        return [*(CompletionItem(family.name, help=family.about) for family in found), *options]
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, found and load(found.name or ""), rest
 
 
-def _load(family: Family) -> Command:
+def _entry(family: Family) -> Command:
+    lacking = " (Needs a checkout of the project.)" if family.checkout and not in_checkout() else ""
+    about = f"{family.about}{lacking}"
+    return TyperCommand(family.name, help=about, short_help=about, rich_help_panel=family.purpose)
+
+
+@cache
+def load(name: str) -> Command:
     """Import a family, or a command that stands alone."""
+    [family] = [family for family in FAMILIES if family.name == name]
     module, _, attribute = family.place.partition(":")
     app: typer.Typer = getattr(import_module(f"{_COMMANDS}.{module}"), attribute)
     group = get_group_from_info(
-        TyperInfo(app, name=family.name, cls=CommandGroup),
+        TyperInfo(app, name=name, cls=CommandGroup),
         pretty_exceptions_short=False,
         suggest_commands=True,
-        rich_markup_mode=None,
+        rich_markup_mode="rich",
     )
-    return group.commands[family.name] if family.alone else group
+    return group.commands.get(name, group)

@@ -41,9 +41,9 @@ def argument(metavar: str, text: str, **more: Unpack[More]) -> object:
     return typer.Argument(metavar=metavar, help=text, **more)
 
 
-# Their panels; help explains them once and not below each command.
-WHERE = "Where"
-OUTPUT = "Output"
+# Their panels, which name the topic that tells more.
+WHERE = "Where: metering help places"
+OUTPUT = "Output: metering help output"
 
 EndpointOption = Annotated[
     str | None,

@@ -9,6 +9,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from metering.cli.app import app
+from metering.cli.groups import RootGroup, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,29 +45,34 @@ class Leaf:
         return [_VALUES.get(each.metavar or "", "edge-7f3a") for each in self.arguments if each.required]
 
 
-def leaves() -> list[Leaf]:
-    """Every command that does something."""
+def tree() -> list[tuple[tuple[str, ...], Any]]:
+    """Every command and every family with its words, the root first."""
     return [*_below((), get_command(app))]
 
 
-def _below(words: tuple[str, ...], command: Any) -> Iterator[Leaf]:
-    if not isinstance(command, TyperGroup) or command.invoke_without_command:
-        yield Leaf(words=words, command=command)
-    if isinstance(command, TyperGroup):
-        for name in command.commands:
-            yield from _below((*words, name), command.commands[name])
+def _below(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield words, command
+    for name in getattr(command, "commands", ()):
+        yield from _below((*words, name), command_named(command, name))
+
+
+def command_named(group: Any, name: str) -> Any:
+    """A command of a group; the root has only entries of its own."""
+    return load(name) if isinstance(group, RootGroup) else group.commands[name]
+
+
+def leaves() -> list[Leaf]:
+    """Every command that does something."""
+    return [
+        Leaf(words=words, command=command)
+        for words, command in tree()
+        if not isinstance(command, TyperGroup) or command.invoke_without_command
+    ]
 
 
 def groups() -> list[tuple[str, ...]]:
     """The words of every group of commands, the root first."""
-    return [*_groups((), get_command(app))]
-
-
-def _groups(words: tuple[str, ...], command: Any) -> Iterator[tuple[str, ...]]:
-    if isinstance(command, TyperGroup):
-        yield words
-        for name in command.commands:
-            yield from _groups((*words, name), command.commands[name])
+    return [words for words, command in tree() if isinstance(command, TyperGroup)]
 
 
 def long_name(option: TyperOption) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from metering.adapters.checkout import project_dir
-from metering.cli.help.page import example, heading, paragraph, table
 from metering.cli.options import FORMAT_OPTIONS, PLACES_OPTIONS
 from metering.reports.time_range import TIMES_HELP
 
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from typer.models import OptionInfo
+
+    from metering.cli.help.page import Part
 
 
 VARIABLES: dict[str, str] = {
@@ -65,101 +66,88 @@ def _rows(page: str) -> Iterator[tuple[str, str]]:
             yield cells[0], cells[1].replace("*", "")
 
 
-_DURATIONS = (
-    ("90, 90s", "Seconds."),
-    ("10m, 1h30m, 2d", "Minutes, hours and days, together as you like."),
-)
-
-
-def places(columns: int) -> Iterator[str]:
+def places() -> list[Part]:
     """Where a command works."""
-    yield from paragraph(
+    return [
         "A command works on one stage in one region, at AWS or at an emulator. These options say where, after any "
         "command, or before it for all that follows.",
-        columns,
-    )
-    yield ""
-    yield from table(_described(PLACES_OPTIONS), columns)
-    yield ""
-    yield heading("Examples:")
-    yield from example("metering report usage --region eu-west-1 --stage prod", columns)
-    yield from example("metering report usage --region all", columns)
-    yield from example("metering verify --endpoint http://127.0.0.1:4566", columns)
-    yield ""
-    yield from paragraph(
+        "",
+        _described(PLACES_OPTIONS),
+        "",
+        "Examples:",
+        "  metering report usage --region eu-west-1 --stage prod",
+        "  metering report usage --region all",
+        "  metering verify --endpoint http://127.0.0.1:4566",
+        "",
         "--region all reads every region of the stage; a column `region` tells them apart. A region that gives no "
         "answer is named, and then nothing is shown. Commands that work on one region refuse it.",
-        columns,
-    )
-    yield from paragraph("The same from the environment: metering help environment", columns)
+        "The same from the environment: metering help environment",
+    ]
 
 
-def output(columns: int) -> Iterator[str]:
+def output() -> list[Part]:
     """How a command answers."""
-    yield from paragraph(
+    return [
         "Data goes to stdout, everything else to stderr, so an answer can be piped. Numbers are exact in every format.",
-        columns,
-    )
-    yield ""
-    yield from table(_described(FORMAT_OPTIONS), columns)
-    yield ""
-    yield from paragraph(
+        "",
+        _described(FORMAT_OPTIONS),
+        "",
         "Suffixes that give a format: .json, .ndjson, .csv, .parquet, and .txt for a table. `--output -` is stdout. "
         "A file is complete, or as it was before.",
-        columns,
-    )
-    yield ""
-    yield heading("Exit codes:")
-    codes = (
-        ("0", "Done; a check found nothing wrong."),
-        ("1", "The check or the operation failed."),
-        ("2", "The command line is wrong; nothing was done."),
-        ("130", "You stopped it with Ctrl-C. Every command may be run again."),
-    )
-    yield from table(codes, columns)
+        "",
+        "Exit codes:",
+        [
+            ("0", "Done; a check found nothing wrong."),
+            ("1", "The check or the operation failed."),
+            ("2", "The command line is wrong; nothing was done."),
+            ("130", "You stopped it with Ctrl-C. Every command may be run again."),
+        ],
+    ]
 
 
-def times(columns: int) -> Iterator[str]:
+def times() -> list[Part]:
     """How times, ranges and durations are written."""
-    yield from _prose(TIMES_HELP, columns)
-    yield ""
-    yield heading("Durations:")
-    yield from table(_DURATIONS, columns)
-    yield ""
-    yield heading("Examples:")
-    yield from example("metering report usage --from 2026-11", columns)
-    yield from example("metering report usage --last 7d --tz Europe/Berlin", columns)
-    yield from example("metering report usage --from 2026-11-24T13:00:00Z --to 2026-11-24T15:00:00Z", columns)
-    yield from example("metering verify --from 2026-11-24 --wait 10m", columns)
+    return [
+        *_prose(TIMES_HELP),
+        "",
+        "Durations:",
+        [("90, 90s", "Seconds."), ("10m, 1h30m, 2d", "Minutes, hours and days, together as you like.")],
+        "",
+        "Examples:",
+        "  metering report usage --from 2026-11",
+        "  metering report usage --last 7d --tz Europe/Berlin",
+        "  metering report usage --from 2026-11-24T13:00:00Z --to 2026-11-24T15:00:00Z",
+        "  metering verify --from 2026-11-24 --wait 10m",
+    ]
 
 
-def _prose(text: str, columns: int) -> Iterator[str]:
-    """Sentences wrapped to the width; lines that are indented are rows of a table."""
+def _prose(text: str) -> Iterator[Part]:
+    """Sentences as one line, and lines that are indented as rows."""
     for indented, lines in groupby(text.splitlines(), key=lambda line: line.startswith("  ")):
         if indented:
             rows = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines]
-            yield from table([(name, " ".join(about)) for name, *about in rows], columns)
+            yield [(name, " ".join(about)) for name, *about in rows]
         else:
-            yield from paragraph(" ".join(lines), columns)
+            yield " ".join(lines)
 
 
-def environment(columns: int) -> Iterator[str]:
+def environment() -> list[Part]:
     """Environment variables that are read."""
-    yield from paragraph("An option wins over its variable.", columns)
-    yield ""
-    yield from table([*VARIABLES.items()], columns)
-    yield ""
-    yield from paragraph("What else the AWS SDK reads works too, such as AWS_MAX_ATTEMPTS.", columns)
+    return [
+        "An option wins over its variable.",
+        "",
+        [*VARIABLES.items()],
+        "",
+        "What else the AWS SDK reads works too, such as AWS_MAX_ATTEMPTS.",
+    ]
 
 
-def glossary(columns: int) -> Iterator[str]:
+def glossary() -> list[Part]:
     """What the words of the project mean."""
-    yield from paragraph("Each word has one meaning, in commands, code and documentation.", columns)
-    yield ""
-    yield from table(words(), columns)
+    return ["Each word has one meaning, in commands, code and documentation.", "", words()]
 
 
-TOPICS: Mapping[str, Callable[[int], Iterator[str]]] = {
+TOPICS: Mapping[str, Callable[[], list[Part]]] = {
     "places": places,
     "output": output,
     "times": times,
@@ -168,20 +156,17 @@ TOPICS: Mapping[str, Callable[[int], Iterator[str]]] = {
 }
 
 
-def about(topic: str) -> str:
-    """One line about a topic."""
-    return (TOPICS[topic].__doc__ or "").strip()
-
-
-def contents(columns: int) -> Iterator[str]:
+def contents() -> list[Part]:
     """The list of all topics."""
-    yield heading("Topics:")
-    yield from table([(name, about(name)) for name in TOPICS], columns)
-    yield ""
-    yield heading("Examples:")
-    yield from example("metering help times", columns)
-    yield from example("metering help glossary marker", columns)
-    yield from example("metering help report usage", columns)
+    return [
+        "Topics:",
+        [(name, topic.__doc__ or "") for name, topic in TOPICS.items()],
+        "",
+        "Examples:",
+        "  metering help times",
+        "  metering help glossary marker",
+        "  metering help report usage",
+    ]
 
 
 def _described(options: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
-import typer
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.httpsession import URLLib3Session
@@ -18,10 +16,8 @@ from metering.cli.app import app
 from metering.replay.given import SAMPLE
 from tests.support.answering import serving
 from tests.support.bills import BILL
+from tests.support.command_tree import leaves
 from tests.support.with_each import with_each
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 READING = {
     "accounts", "alerts list", "anomalies", "audit", "batch show", "budget check", "budget forecast", "budget list",
@@ -78,16 +74,7 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def commands(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Every command by its words. A family that is a command itself counts as one, too."""
-    inner = getattr(group, "commands", {})
-    if not inner or getattr(group, "invoke_without_command", False):
-        yield " ".join(before), group
-    for name, each in inner.items():
-        yield from commands(each, (*before, name))
-
-
-ALL = {words: found for words, found in commands(typer.main.get_command(app)) if words}
+ALL = {" ".join(leaf.words): leaf.command for leaf in leaves()}
 CHANGING = sorted(words for words, found in ALL.items() if any(param.name == "yes" for param in found.params))
 
 

@@ -1,4 +1,4 @@
-"""Help reads well at any width: no line beyond it, examples that paste, and what is shared is said once."""
+"""Help reads well at any width: no line beyond it but examples, which paste, and topics for what is shared."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import typer.testing
+from rich.text import Text
+from typer.main import get_command
 from typer.testing import CliRunner
 
+from metering.cli import groups as kinds
 from metering.cli.app import app
-from metering.cli.help import page
-from metering.cli.help.page import example
 from metering.cli.help.topics import TOPICS, VARIABLES, words
 from metering.replay.scenarios import SCENARIOS
-from tests.support.command_tree import groups, leaves
+from tests.cli.tree import help_texts
+from tests.support.command_tree import tree
 from tests.support.with_each import with_each
 from tests.unit.house.command_lines import parsed
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[3]
-PAGES = sorted({*groups(), *(leaf.words for leaf in leaves())})
+PAGES = [words_ for words_, _ in tree()]
 LINES = [*((*words_, "--help") for words_ in PAGES), ("help",), *(("help", topic) for topic in TOPICS)]
 WIDTHS = (60, 80, 120)
 
@@ -42,28 +45,14 @@ def told(*line: str, width: int = 80) -> str:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("line", LINES, ids=" ".join)
 def test_no_line_is_wider_than_the_terminal(line: tuple[str, ...], width: int) -> None:
-    assert [text for text in told(*line, width=width).splitlines() if len(text) > width] == []
-
-
-@with_each(PAGES, " ".join)
-def test_what_is_typed_is_indented(words_: tuple[str, ...]) -> None:
-    typed = re.compile(r"(metering|eval|--[a-z-]+) ")
-    assert [line for line in told(*words_, "--help").splitlines() if typed.match(line)] == []
+    copied = re.compile(r"  +(metering|curl) ")
+    lines = told(*line, width=width).splitlines()
+    assert [text for text in lines if len(text) > width and not copied.match(text)] == []
 
 
 def commands_of(text: str) -> list[str]:
     """The commands of a help page, as a shell would read them when they are pasted."""
-    lines = text.splitlines()
-    found: list[str] = []
-    for number, line in enumerate(lines):
-        if not line.startswith("  metering "):
-            continue
-        pasted = line
-        while pasted.endswith("\\") or pasted.count('"') % 2:
-            number += 1  # noqa: PLW2901  # the lines that belong to this one
-            pasted = pasted.removesuffix("\\") + " " + lines[number].strip()
-        found.append(" ".join(pasted.split()))
-    return found
+    return re.findall(r"^ +(metering .+)", re.sub(r"\\\n +", "", text), re.MULTILINE)
 
 
 @pytest.mark.cases
@@ -81,23 +70,16 @@ def test_examples_are_the_same_at_every_width() -> None:
         assert pages[0] == pages[1] == pages[2]
 
 
-def test_a_command_that_is_too_long_ends_its_lines_as_a_shell_wants_it() -> None:
-    assert example("metering report usage --from 2026-11 --group-by account_id", 40) == [
-        "  metering report usage --from 2026-11 \\",
-        "      --group-by account_id",
-    ]
+@with_each(PAGES, " ".join)
+def test_a_panel_of_shared_options_names_the_topic_that_tells_more(words_: tuple[str, ...]) -> None:
+    text = told(*words_, "--help")
+    assert ("--format" in text) == ("metering help output" in text)
+    assert ("--stage" in text) == ("metering help places" in text)
 
 
-@pytest.mark.parametrize("line", LINES[: len(PAGES)], ids=" ".join)
-def test_what_is_shared_is_one_line_and_types_are_words(line: tuple[str, ...]) -> None:
-    text = told(*line)
-    assert re.findall(r"<\w+( range)?>", text) == []
-    assert "AWS_ENDPOINT_URL" not in text
-    if "--format" in text:
-        assert "table|json|ndjson|csv|parquet" in text
-        assert "metering help output" in text
-    if "--stage NAME" in text:
-        assert "metering help places" in text
+@with_each([*help_texts()], lambda each: each[0])
+def test_no_help_has_what_rich_takes_for_markup(each: tuple[str, str]) -> None:
+    assert Text.from_markup(each[1]).plain == each[1]
 
 
 def test_the_topics_explain_each_shared_option() -> None:
@@ -109,7 +91,7 @@ def test_the_topics_explain_each_shared_option() -> None:
 
 def test_every_scenario_of_a_replay_is_explained_in_its_help() -> None:
     text = " ".join(told("replay", "--help").split())
-    assert [name for name, scenario in SCENARIOS.items() if f"{name} {scenario.about}" not in text] == []
+    assert [name for name, scenario in SCENARIOS.items() if f"{name}: {scenario.about}" not in text] == []
 
 
 def test_the_glossary_is_the_table_of_the_documentation() -> None:
@@ -188,7 +170,7 @@ def variables_read() -> Iterator[str]:
 
 def test_every_environment_variable_that_is_read_is_explained() -> None:
     read = {*variables_read()}
-    assert {"METERING_STAGE", "METERING_LOCAL_DIR", "AWS_ENDPOINT_URL", "AWS_REGION", "NO_COLOR"} <= read
+    assert {"METERING_STAGE", "METERING_LOCAL_DIR", "AWS_ENDPOINT_URL", "AWS_REGION"} <= read
     assert read <= {*VARIABLES}
     text = told("help", "environment")
     assert [name for name in VARIABLES if name not in text] == []
@@ -196,8 +178,9 @@ def test_every_environment_variable_that_is_read_is_explained() -> None:
 
 def test_where_there_is_no_checkout_help_says_which_commands_need_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "checkout of the project" not in told("--help")
-    monkeypatch.setattr(page, "in_checkout", lambda: False)
-    assert " ".join(told("--help").split()).count("(Needs a checkout of the project.)") == 2
+    monkeypatch.setattr(kinds, "in_checkout", lambda: False)
+    monkeypatch.setattr(typer.testing, "_get_command", get_command)
+    assert " ".join(told("--help").replace("│", "").split()).count("(Needs a checkout of the project.)") == 2
     for line in ("demo", "local up", "local reset", "region add", "region reconcile"):
         assert "It needs a checkout of the project" in told(*line.split(), "--help")
     for line in ("local status", "report usage", "region status"):

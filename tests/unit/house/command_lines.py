@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from metering.cli.app import app
 from tests import ROOT
+from tests.support.command_tree import command_named
 
 _FIRST = (ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))
 PAGES = sorted([*_FIRST, *(ROOT / "docs").rglob("*.md")])
@@ -52,7 +53,7 @@ def parsed(line: str, *, whole: bool = True) -> list[str]:
     context = typer.Context(command, info_name="metering")
     while isinstance(command, TyperGroup) and not _ends_here(command, arguments, whole=whole):
         path.append(arguments.pop(0))
-        command = command.commands[path[-1]]
+        command = command_named(command, path[-1])
         context = typer.Context(command, info_name=path[-1], parent=context)
     if isinstance(command, TyperGroup) and not command.invoke_without_command:
         return path

@@ -11,9 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from typer.main import get_command
 
-from metering.cli.app import app
 from metering.fleet.regions import ALONE_FUNCTIONS, reserved_executions
 from metering.fleet.stage import TUNABLES, StageConfig
 from metering.operations.alarms import ALARMS
@@ -24,6 +22,7 @@ from tests.e2e.endpoints import Kind, kind_of, why_left_out
 from tests.size import read_tree, readme_of, rooms
 from tests.support.answering import HEALTH, MINISTACK, serving
 from tests.support.aws_cli import AWS_CLI
+from tests.support.command_tree import tree
 from tests.support.localstack import server
 from tests.support.with_each import with_each
 from tests.unit.house.command_lines import PAGES, USAGE_ERROR, mentions, parsed, whole_lines
@@ -217,8 +216,7 @@ def test_another_number_of_receives_is_noticed() -> None:
 
 def test_what_a_stage_may_change_is_no_number_in_alarms_and_help() -> None:
     said = [spec.meaning for spec in ALARMS]
-    family = get_command(app).commands["dlq"]  # type: ignore[attr-defined]  # typer says less than click
-    said += [family.help, *(command.help for command in family.commands.values())]
+    said += [command.help for words, command in tree() if words[:1] == ("dlq",)]
     assert [text for text in said if [*times_of(text)]] == []
 
 

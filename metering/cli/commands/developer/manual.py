@@ -8,8 +8,8 @@ import typer
 
 from metering.cli.failures import WrongUsageError
 from metering.cli.groups import OneCommand, nearest
-from metering.cli.help.page import width
-from metering.cli.help.topics import TOPICS, contents
+from metering.cli.help.page import Part, show
+from metering.cli.help.topics import TOPICS, contents, words
 from metering.cli.options import argument
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ _COMPLETION_EXAMPLES = """Examples:
 """
 
 
+# What the scripts of shells ask with; Typer makes the name from the program's.
+VARIABLE = "_METERING_COMPLETE"
+
+
 def _topics() -> list[str]:
     return [*TOPICS]
 
@@ -42,32 +46,23 @@ def _shells() -> list[str]:
 @manual_app.command("help", cls=OneCommand, epilog=_HELP_EXAMPLES)
 def help_(
     context: typer.Context,
-    words: Annotated[
+    given: Annotated[
         list[str] | None, argument("TOPIC", "A topic, or the words of a command.", autocompletion=_topics)
     ] = None,
 ) -> None:
     """Explain what holds for all commands: places, output, times, environment, and the words of the glossary."""
-    columns = width()
-    asked = words or []
-    if not asked:
-        typer.echo("\n".join(contents(columns)))
-    elif asked[0] in TOPICS:
-        typer.echo("\n".join(_told(asked, columns)))
+    asked, *rest = given or [""]
+    if asked == "glossary" and rest:
+        show([_meanings(rest)])
+    elif asked in TOPICS:
+        show(TOPICS[asked]())
+    elif asked:
+        _of_command(context.find_root(), [asked, *rest])
     else:
-        _of_command(context.find_root(), asked)
+        show(contents())
 
 
-def _told(asked: list[str], columns: int) -> list[str]:
-    topic, *rest = asked
-    if topic == "glossary" and rest:
-        return _meanings(rest, columns)
-    return [*TOPICS[topic](columns)]
-
-
-def _meanings(asked: list[str], columns: int) -> list[str]:
-    from metering.cli.help.page import table
-    from metering.cli.help.topics import words
-
+def _meanings(asked: list[str]) -> Part:
     known = words()
     wanted = " ".join(asked).lower()
     found = [(word, meaning) for word, meaning in known if wanted in word.lower().split(", ") or wanted == word.lower()]
@@ -75,7 +70,7 @@ def _meanings(asked: list[str], columns: int) -> list[str]:
         near = nearest(wanted, [each for word, _ in known for each in word.split(", ")])
         meant = f" Did you mean {near}?" if near else ""
         raise WrongUsageError(f"The glossary has no word {wanted}.{meant}", "To see all: metering help glossary")
-    return [*table(found, columns)]
+    return found
 
 
 def _of_command(root: Context, asked: list[str]) -> None:
@@ -96,8 +91,8 @@ def completion(
     shell: Annotated[str, argument("SHELL", "bash, zsh or fish.", autocompletion=_shells)],
 ) -> None:
     """Print the script that lets a shell complete commands, options and values."""
-    from metering.cli.help.completion import Shell, script
+    from typer._completion_shared import get_completion_script
 
-    if shell not in {*Shell}:
-        raise WrongUsageError(f"{shell} is not a shell that can be served.", f"It serves {', '.join(Shell)}.")
-    typer.echo(script(Shell(shell)))
+    if shell not in _shells():
+        raise WrongUsageError(f"{shell} is not a shell that can be served.", f"It serves {', '.join(_shells())}.")
+    typer.echo(get_completion_script(prog_name="metering", complete_var=VARIABLE, shell=shell))
