@@ -147,9 +147,8 @@ class Times:
 def reported(region: RegionConnection) -> Counter[str]:
     """What `metering report usage --account … --from … --to … --group-by usage_type` does after its start-up."""
     now_s = int(time.time())
-    query = UsageParameters(accounts=[_ACCOUNT], start="2026-11", end="2026-12", group_by="usage_type").query(
-        now_s=now_s
-    )
+    asked = UsageParameters(filters={"account": [_ACCOUNT]}, start="2026-11", end="2026-12", group_by="usage_type")
+    query = asked.query(now_s=now_s)
     complete = merged({region.region: build_freshness(region).answer()})
     answer = usage_of([region], query, now_s=now_s, complete=complete, named_beginning=True, everywhere=None).answer
     return Counter({str(row["usage_type"]): int(str(row["bytes"])) for row in answer.rows})

@@ -91,7 +91,7 @@ def fill(region: RegionConnection) -> Counter[str]:
 def ours(region: RegionConnection, month: str = _MONTH, group_by: str = "usage_type") -> Counter[str]:
     """Make the report of `metering report usage --account … --from MONTH --group-by …`."""
     now_s = int(time.time())
-    query = UsageParameters(accounts=[_ACCOUNT], start=month, group_by=group_by).query(now_s=now_s)
+    query = UsageParameters(filters={"account": [_ACCOUNT]}, start=month, group_by=group_by).query(now_s=now_s)
     complete = build_freshness(region).answer()
     rows = report_rows([report_source(region)], query, now_s=now_s)
     answer = usage_answer(query, rows, as_of_s=now_s, complete=complete)

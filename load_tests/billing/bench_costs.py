@@ -147,7 +147,7 @@ def measure_self_payers(folder: Path, accounts: int) -> bool:
 def cost_of_account(region: RegionConnection) -> None:
     """Do the work of `metering cost --account … --month …` after its start-up."""
     now_s = int(time.time())
-    query = CostParameters(accounts=[ACCOUNT], month=OPEN_MONTH).cost_query(now_s=now_s)
+    query = CostParameters(filters={"account": [ACCOUNT]}, month=OPEN_MONTH).cost_query(now_s=now_s)
     complete, book, shelf = build_freshness(region).answer(), BookName(name="aws-list"), build_shelf(region)
     with StageUsage([region]) as unread:
         planner = build_planner(region, unread, shelf)

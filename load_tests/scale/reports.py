@@ -98,7 +98,8 @@ def run(accounts: int, folder: Path) -> list[Reports]:
         for number in range(-1, _REPORTS):
             account = account_id((number + 1) * accounts // (_REPORTS + 1))
             for month, times_ms in took.items():
-                query = UsageParameters(accounts=[account], start=month, group_by=group_by).query(now_s=now_s)
+                asked = UsageParameters(filters={"account": [account]}, start=month, group_by=group_by)
+                query = asked.query(now_s=now_s)
 
                 def report() -> None:
                     freshness.answer()

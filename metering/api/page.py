@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import html
+import json
 import posixpath
 import re
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request, Response
 
 from metering.api.parameters import ProblemError
+from metering.reports.query import FILTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 PAGE = "index.html"
 SCRIPT = "page.js"
+FILTERS_MODULE = "filters.js"
 STYLE = "style.css"
 MEDIA_TYPES: Mapping[str, str] = {
     "html": "text/html; charset=utf-8",
@@ -111,9 +114,18 @@ def static_files() -> Mapping[str, StaticFile]:
     """Files of the page by their name below `static/`. Read from the package at the first request, and kept."""
     found = dict(_read(files("metering.api") / "static"))
     modules = {name: found.pop(name) for name in list(found) if name.endswith(".js") and not name.startswith(_VENDOR)}
-    found[SCRIPT] = script(modules)
+    found[SCRIPT] = script({**modules, FILTERS_MODULE: filters_module()})
     found[STYLE] = _INDENTATION.sub(b"", found[STYLE])
     return {name: StaticFile.of(name, content) for name, content in sorted(found.items())}
+
+
+def filters_module() -> bytes:
+    """The module that says what the page can filter by, with labels, examples and the columns with these values."""
+    declared = {
+        name: {"label": each.label, "hint": each.hint, "all": each.all, "group": each.group}
+        for name, each in FILTERS.items()
+    }
+    return f"export const DECLARED = {json.dumps(declared, indent=2)};\n".encode()
 
 
 @cache

@@ -12,11 +12,11 @@ from urllib.parse import parse_qsl
 from fastapi import Response
 
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
-from metering.reports.query import COST_COLUMNS, DETAIL_COLUMNS, GROUP_COLUMNS
+from metering.reports.query import COST_COLUMNS, DETAIL_COLUMNS, GROUP_COLUMNS, Filter
 from metering.reports.time_range import WORDS, InvalidParametersError, ParameterProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.reports.answer import Json
 
@@ -193,6 +193,10 @@ class Given:
         """Values with commas between them, each once."""
         return tuple(dict.fromkeys(self.values[name].split(","))) if name in self.values else ()
 
+    def filters(self, known: Iterable[str], accounts: Iterable[str]) -> dict[str, Sequence[str]]:
+        """Values of the filters that are known, for the accounts that may be read."""
+        return {**{name: self.names(name) for name in known}, "account": sorted(accounts)}
+
     def number(self, name: str) -> int | None:
         return int(self.values[name]) if name in self.values else None
 
@@ -287,11 +291,6 @@ _TIME = (
     f"|{'|'.join(WORDS)}"
 )
 _NO_TIME = "is not a time: write it as 2026-11-24T13:00:00Z, 2026-11-24, 2026-11 or one of " + ", ".join(WORDS) + "."
-ACCOUNT_PATTERN = "[0-9]{12}"
-USAGE_TYPE_PATTERN = "[A-Za-z0-9][A-Za-z0-9:._-]{0,127}"
-SERVICE_PATTERN = "[A-Za-z0-9]{1,64}"
-LOCATION_PATTERN = "[a-z0-9-]{1,64}(?:/[a-z0-9-]{1,32})?"
-
 FORMATS = ("json", "ndjson", "csv", "parquet")
 
 FROM = Parameter(
@@ -328,54 +327,19 @@ TZ = Parameter(
     most_chars=64,
     example="Europe/Berlin",
 )
-ACCOUNT = Parameter(
-    name="account",
-    about="Only these accounts, with commas between them.",
-    words="is not an account: an account has 12 digits.",
-    pattern=ACCOUNT_PATTERN,
-    most_chars=12,
-    most_values=100,
-    example="123456789012",
-)
-SERVICE = Parameter(
-    name="service",
-    about="Only these services, by product code, with commas between them.",
-    words="is not a service: a service is a product code of 1 to 64 letters and digits, as AmazonEC2.",
-    pattern=SERVICE_PATTERN,
-    most_chars=64,
-    most_values=20,
-    example="AmazonEC2",
-)
-USAGE_TYPE = Parameter(
-    name="usage_type",
-    about="Only these usage types, with commas between them.",
-    words="is not a usage type: it has 1 to 128 of A-Za-z0-9:._- and begins with a letter or digit.",
-    pattern=USAGE_TYPE_PATTERN,
-    most_values=20,
-    example="DataTransfer-Out-Bytes",
-)
-_LOCATION_WORDS = (
-    "is not a location: a location is a region, a region with a zone id (us-east-1/use1-az2), internet, cloudfront or "
-    "unknown."
-)
-FROM_LOCATION = Parameter(
-    name="from_location",
-    about="Only transfers from these locations, as the column `from` has them, with commas between them.",
-    words=_LOCATION_WORDS,
-    pattern=LOCATION_PATTERN,
-    most_chars=97,
-    most_values=20,
-    example="us-east-1/use1-az2",
-)
-TO_LOCATION = Parameter(
-    name="to_location",
-    about="Only transfers to these locations, as the column `to` has them, with commas between them.",
-    words=_LOCATION_WORDS,
-    pattern=LOCATION_PATTERN,
-    most_chars=97,
-    most_values=20,
-    example="internet",
-)
+
+
+def filter_parameter(it: Filter, *, one: bool = False) -> Parameter:
+    """The parameter of a filter, for one value or for several with commas between them."""
+    return Parameter(
+        name=it.name,
+        about=it.about_one if one else it.about,
+        words=it.words,
+        pattern=it.url_pattern or it.rule.pattern,
+        most_chars=it.most_chars,
+        most_values=1 if one else it.most_values,
+        example=it.example,
+    )
 
 
 def columns(name: str, known: Sequence[str], *, about: str, most: int, example: str) -> Parameter:
@@ -450,6 +414,5 @@ CURSOR = Parameter(
 )
 
 SPAN = (FROM, TO, LAST)
-WHAT = (ACCOUNT, SERVICE, USAGE_TYPE, FROM_LOCATION, TO_LOCATION)
 PAGED = (FORMAT, LIMIT, CURSOR)
 """Parameters that stand together."""

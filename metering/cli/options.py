@@ -141,9 +141,27 @@ def shared_options(*, reads: bool, changes: bool, everywhere: bool, page: bool) 
     return where | forms | (CONSENT_OPTIONS if changes else {})
 
 
+def filter_options(stand_in: inspect.Parameter) -> list[inspect.Parameter]:
+    """One option for each filter that `**filters: Annotated[<type of one>, <filters>]` stands for."""
+    kind, filters = stand_in.annotation.__origin__, stand_in.annotation.__metadata__[0]
+    end = "; may be given again." if kind == list[str] | None else "."
+    return [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[kind, option(f"--{each.name.replace('_', '-')}", each.metavar, f"{each.help}{end}")],
+        )
+        for each in filters.values()
+    ]
+
+
 def signature_of(function: Callable[..., None], shared: Mapping[str, object]) -> inspect.Signature:
     """The signature that Typer reads: the function's own parameters, then those that all commands share."""
-    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    given = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    # Filters stand before the parameters that are keywords only.
+    given.sort(key=lambda p: p.kind is inspect.Parameter.KEYWORD_ONLY)
+    own = [each for p in given for each in (filter_options(p) if p.kind is inspect.Parameter.VAR_KEYWORD else [p])]
     options = [
         inspect.Parameter(
             key,

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from metering.reports.parquet_table import arrow_table
 from metering.reports.time_range import InvalidParametersError, ParameterProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     import pyarrow as pa
 
     from metering.reports.answer import Answer, Json
     from metering.reports.costs.rows import CostParameters
-    from metering.reports.query import TraceParameters, UsageParameters
+    from metering.reports.query import Names, TraceParameters, UsageParameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +59,6 @@ class Answers(Protocol):
         ...
 
 
-Names: TypeAlias = "str | Iterable[str] | None"
-"""One name, several with commas between them, or any number of them."""
 Time: TypeAlias = "str | date | datetime | None"
 """A time as `--from` takes it, such as `2026-11` or `yesterday`; or a date, or a datetime with its zone."""
 
@@ -69,6 +67,11 @@ def names(given: Names) -> tuple[str, ...]:
     """Names, each once, in order."""
     texts = [given] if isinstance(given, str) else list(given or ())
     return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
+
+
+def filter_texts(given: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
+    """Names by the filter that they are keywords of."""
+    return {name: names(cast("Names", value)) for name, value in given.items()}
 
 
 def columns(given: Names) -> str | None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec, Unpack, cast
 
-from metering.client.asking import Answers, Names, SqlQuestion, Time, about, columns, names, time_text
+from metering.client.asking import Answers, SqlQuestion, Time, about, columns, filter_texts, time_text
 from metering.errors import OperationFailedError
 from metering.reports.costs.rows import CostParameters
-from metering.reports.query import TraceParameters, UsageParameters
+from metering.reports.query import COST_FILTERS, FILTERS, LINE_FILTERS, Filter, TraceParameters, UsageParameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import pyarrow as pa
 
     from metering.reports.answer import Json
+    from metering.reports.query import CostNames, LineNames, Names, UsageNames
 
 
 class SumsDifferError(OperationFailedError):
@@ -39,6 +42,28 @@ class SumsDifferError(OperationFailedError):
         return (type(self), (self.sums, self.table))
 
 
+P = ParamSpec("P")
+
+
+def _keywords(filters: Mapping[str, Filter]) -> Callable[[Callable[P, pa.Table]], Callable[P, pa.Table]]:
+    """Name the filters among the keywords of a method, for `help` and for notebooks, and refuse others."""
+
+    def named(method: Callable[P, pa.Table]) -> Callable[P, pa.Table]:
+        signature = inspect.signature(method)
+        given = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in filters]
+        shown = signature.replace(parameters=[*list(signature.parameters.values())[:-1], *given])
+
+        @wraps(method)
+        def asked(*args: P.args, **keywords: P.kwargs) -> pa.Table:
+            shown.bind(*args, **keywords)
+            return method(*args, **keywords)
+
+        asked.__signature__ = shown  # type: ignore[attr-defined]  # read by inspect.signature
+        return asked
+
+    return named
+
+
 class Connection:
     """A stage that is asked. It only reads, and threads may share it.
 
@@ -58,6 +83,7 @@ class Connection:
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
 
+    @_keywords(FILTERS)
     def usage(
         self,
         *,
@@ -66,16 +92,12 @@ class Connection:
         last: str | None = None,
         group_by: Names = None,
         detail: Names = None,
-        account: Names = None,
-        service: Names = None,
-        usage_type: Names = None,
-        from_location: Names = None,
-        to_location: Names = None,
         with_corrections: bool = False,
         now: bool = False,
         tz: str | None = None,
         sort: str | None = None,
         top: int | None = None,
+        **filters: Unpack[UsageNames],
     ) -> pa.Table:
         """Exact totals of usage, as `metering report usage` gives them.
 
@@ -86,16 +108,13 @@ class Connection:
             group_by: Columns: `account_id`, `usage_type` (the default), `service`, `from`, `to`, `month`, `day`,
                 `hour`, `corrects`, `region`.
             detail: Further columns, which only the lake has: `resource_id`, `direction`, `batch_id`.
-            account: Only these accounts.
-            service: Only these services.
-            usage_type: Only these usage types.
-            from_location: Only what comes from these places, such as `us-east-1` or `us-east-1/use1-az2`.
-            to_location: Only what goes to these places, such as `internet`.
             with_corrections: Also what was booked later for the range, with a column `corrects`.
             now: Exact as of now, also of what is not rolled up yet, which is a matter of seconds. It takes longer.
             tz: Zone of days and months, such as `Europe/Berlin`.
             sort: A column; with `:desc` the largest first.
             top: Only so many rows, by bytes; the last row is the sum of all others.
+            filters: `account`, `service`, `usage_type`, `from_location` and `to_location`: only what has one of these
+                values. A place is written as `us-east-1`, `us-east-1/use1-az2` or `internet`.
 
         Returns:
             The grouped columns, `bytes` and `records`, sorted by the columns.
@@ -103,12 +122,12 @@ class Connection:
         return self._answers.usage(
             UsageParameters(
                 start=time_text("from", from_), end=time_text("to", to), last=last, group_by=columns(group_by),
-                detail=columns(detail), accounts=names(account), services=names(service),
-                usage_types=names(usage_type), from_locations=names(from_location), to_locations=names(to_location),
-                with_corrections=with_corrections, now=now, zone=tz, sort=sort, top=top,
+                detail=columns(detail), filters=filter_texts(filters), with_corrections=with_corrections, now=now,
+                zone=tz, sort=sort, top=top,
             )
         )  # fmt: skip
 
+    @_keywords(COST_FILTERS)
     def cost(
         self,
         *,
@@ -117,18 +136,13 @@ class Connection:
         last: str | None = None,
         month: str | None = None,
         group_by: Names = None,
-        account: Names = None,
-        payer: Names = None,
-        service: Names = None,
-        usage_type: Names = None,
-        from_location: Names = None,
-        to_location: Names = None,
         with_corrections: bool = False,
         prices: str | None = None,
         exact: bool = False,
         tz: str | None = None,
         sort: str | None = None,
         top: int | None = None,
+        **filters: Unpack[CostNames],
     ) -> pa.Table:
         """What usage costs, as `metering cost` gives it: rated on read, all regions of the stage together.
 
@@ -138,55 +152,44 @@ class Connection:
             last: As of `usage`.
             month: One billing month, in their place.
             group_by: Columns of `usage`, and `tier` and `payer`.
-            account: Only these accounts.
-            payer: Only what these payers pay.
-            service: Only these services.
-            usage_type: Only these usage types.
-            from_location: Only what comes from these places, such as `us-east-1` or `us-east-1/use1-az2`.
-            to_location: Only what goes to these places, such as `internet`.
             with_corrections: As of `usage`.
             prices: A price book, such as `aws-list@3`. Default: what the month was invoiced with, or the book in force.
             exact: Compute a payer's tiers anew.
             tz: As of `usage`.
             sort: As of `usage`.
             top: As of `usage`; it ranks by cost.
+            filters: Those of `usage`, and `payer`: only what these payers pay.
 
         Returns:
             The grouped columns, `bytes`, `quantity_gb`, `cost_usd`, `unpriced_bytes` and `unrated_bytes`.
         """
         asked = CostParameters(
             start=time_text("from", from_), end=time_text("to", to), last=last, month=month,
-            group_by=columns(group_by), accounts=names(account), payers=names(payer), services=names(service),
-            usage_types=names(usage_type), from_locations=names(from_location), to_locations=names(to_location),
-            with_corrections=with_corrections, zone=tz, sort=sort, top=top,
+            group_by=columns(group_by), filters=filter_texts(filters), with_corrections=with_corrections, zone=tz,
+            sort=sort, top=top,
         )  # fmt: skip
         return self._answers.cost(asked, prices=prices, exact=exact)
 
+    @_keywords(LINE_FILTERS)
     def trace(
         self,
         account: str,
         *,
-        usage_type: str | None = None,
-        service: str | None = None,
-        from_location: str | None = None,
-        to_location: str | None = None,
         hour: Time = None,
         from_: Time = None,
         to: Time = None,
         last: str | None = None,
+        **filters: Unpack[LineNames],
     ) -> pa.Table:
         """The batches that a number of a report is the sum of, as `metering trace` gives them.
 
         Args:
             account: The account of the line.
-            usage_type: Only this usage type.
-            service: Only this service.
-            from_location: Only what comes from this place.
-            to_location: Only what goes to this place.
             hour: One full hour, in place of a range.
             from_: As of `usage`.
             to: As of `usage`.
             last: As of `usage`.
+            filters: Those of `usage` but `account`, each with one value.
 
         Returns:
             A row a batch: `batch_id`, `source_id`, `sequence`, `bytes`, `records`, `first_hour`, `last_hour`, `marker`.
@@ -196,9 +199,8 @@ class Connection:
             SumsDifferError: The report, its rows and their markers do not say the same. It has both figures.
         """
         asked = TraceParameters(
-            account=account, usage_type=usage_type, service=service, from_location=from_location,
-            to_location=to_location, hour=time_text("hour", hour), start=time_text("from", from_),
-            end=time_text("to", to), last=last,
+            account=account, filters=cast("dict[str, str | None]", filters), hour=time_text("hour", hour),
+            start=time_text("from", from_), end=time_text("to", to), last=last,
         )  # fmt: skip
         table = self._answers.trace(asked)
         told = about(table)

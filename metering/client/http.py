@@ -105,22 +105,14 @@ class HttpAnswers:
                 "The HTTP API does not compute tiers anew.",
                 "Leave exact out, or connect to the stores: stage=…, region=….",
             )
-        beside = {
-            "month": asked.month,
-            "payer": ",".join(asked.payers) or None,
-            "prices": prices,
-        }
-        return self._table("v1/cost", {**_texts(asked), **beside})
+        return self._table("v1/cost", {**_texts(asked), "month": asked.month, "prices": prices})
 
     def trace(self, asked: TraceParameters) -> pa.Table:
         body, _ = self._get(
             "v1/trace",
             {
                 "account": asked.account,
-                "usage_type": asked.usage_type,
-                "service": asked.service,
-                "from_location": asked.from_location,
-                "to_location": asked.to_location,
+                **asked.filters,
                 "hour": asked.hour,
                 "from": asked.start,
                 "to": asked.end,
@@ -185,11 +177,7 @@ def _texts(asked: UsageParameters) -> dict[str, str | None]:
         "last": asked.last,
         "group_by": asked.group_by,
         "detail": asked.detail,
-        "account": ",".join(asked.accounts) or None,
-        "service": ",".join(asked.services) or None,
-        "usage_type": ",".join(asked.usage_types) or None,
-        "from_location": ",".join(asked.from_locations) or None,
-        "to_location": ",".join(asked.to_locations) or None,
+        **{name: ",".join(values or ()) or None for name, values in asked.filters.items()},
         "with_corrections": _flag(asked.with_corrections),
         "now": _flag(asked.now),
         "tz": asked.zone,

@@ -294,14 +294,8 @@ class UsagePage:
 
     def _heading(self) -> Markup:
         total, query = self.figures.total, self.query
-        filters = {
-            "account": query.accounts,
-            "service": query.services,
-            "usage type": query.usage_types,
-            "from": query.from_locations,
-            "to": query.to_locations,
-        }
-        only = [f"only {name} {', '.join(sorted(values))}" for name, values in filters.items() if values]
+        filters = {each.name.removesuffix("_location").replace("_", " "): values for each, values in query.given}
+        only = [f"only {name} {', '.join(sorted(values))}" for name, values in filters.items()]
         corrections = ["with later corrections"] if query.with_corrections else []
         told = "; ".join([f"Stage {self.stage}", ", ".join(self.by_region), *only, *corrections])
         return lines(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypedDict, cast, get_args
 
 from metering.hours import hour_of, month_bounds_s, month_of, rfc3339
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
@@ -22,7 +22,7 @@ from metering.units import DAY_S, HOUR_S
 from metering.usage.usage_types import EXPLICIT_USAGE_TYPE, LOCATION, SERVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from metering.usage.totals import UsageKey
 
@@ -39,22 +39,145 @@ MONTH_COLUMNS: tuple[GroupColumn, ...] = tuple(name for name in GROUP_COLUMNS if
 DetailColumn = Literal["resource_id", "direction", "batch_id"]
 DETAIL_COLUMNS: tuple[DetailColumn, ...] = get_args(DetailColumn)
 
+Names: TypeAlias = "str | Iterable[str] | None"
+"""One name, several with commas between them, or any number of them."""
+PLACES = ("from_location", "to_location")
+"""Columns of the two sides of a transfer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """A filter of questions about usage. Options, API parameters, client keywords and the page's form are made from it.
+
+    Attributes:
+        name: Parameter of the API and keyword of the client; with dashes, the option of a command.
+        field: Attribute of `UsageQuery`, and member of `query` in the answer's JSON.
+        column: Field of a usage key and column of the lake that decides.
+        read: Value of a text of `column`.
+        rule: Form of a value, whole. No usage has another value.
+        words: The rest of a sentence that begins with a wrong value.
+        url_pattern: Form of a value in the API's document; empty: that of `rule`.
+        most_chars, most_values: Limits of one value and of the values in a URL.
+        about, about_one: Sentences of the API's document where several values can be given, and one.
+        example: A value in that document.
+        metavar, help: Of the option, without an end.
+        group: The group column with these values; None if there is none.
+        noun: Word for a value that was not found.
+        label, hint, all: Label of the page's field, its example, and what an empty one means.
+    """
+
+    name: str
+    field: str
+    column: str
+    read: Callable[[str], str] = str
+    rule: re.Pattern[str]
+    words: str
+    url_pattern: str = ""
+    most_chars: int
+    most_values: int = 20
+    about: str
+    about_one: str = ""
+    example: str
+    metavar: str
+    help: str
+    group: GroupColumn | None
+    noun: str
+    label: str
+    hint: str
+    all: str = ""
+
+    def value(self, named: object) -> str:
+        """Value of a usage key, or of another shape with the field `column`."""
+        return self.read(getattr(named, self.column))
+
+
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
-# Parameter of a filter -> what its values look like, and that in words. An account of other digits cannot have usage.
-_RULES = {
-    "account": (_ACCOUNT_ID, "is not an account: an account has 12 digits."),
-    "service": (SERVICE, "is not a service: a service is a product code of 1 to 64 letters and digits, as AmazonEC2."),
-    "usage_type": (
-        EXPLICIT_USAGE_TYPE,
-        "is not a usage type: it has 1 to 128 of A-Za-z0-9:._- and begins with a letter or digit.",
-    ),
-}
-_RULES["from_location"] = _RULES["to_location"] = (
-    LOCATION,
+_PLACE = "[a-z0-9-]{1,64}(?:/[a-z0-9-]{1,32})?"
+_NO_PLACE = (
     "is not a location: a location is a region, a region with a zone id (us-east-1/use1-az2), internet, cloudfront or "
-    "unknown.",
+    "unknown."
 )
-_RULES["payer"] = (_ACCOUNT_ID, "is not a payer: a payer is an account of 12 digits.")
+ACCOUNT = Filter(
+    name="account", field="accounts", column="account_id", group="account_id", noun="account",
+    rule=_ACCOUNT_ID, words="is not an account: an account has 12 digits.", most_chars=12, most_values=100,
+    about="Only these accounts, with commas between them.", about_one="The account of the line: exactly one.",
+    example="123456789012", metavar="ID", help="Only this account", label="Account", hint="12 digits",
+)  # fmt: skip
+SERVICES = Filter(
+    name="service", field="services", column="service", group="service", noun="service",
+    rule=SERVICE, most_chars=64,
+    words="is not a service: a service is a product code of 1 to 64 letters and digits, as AmazonEC2.",
+    about="Only these services, by product code, with commas between them.",
+    about_one="Only this service, by product code.",
+    example="AmazonEC2", metavar="CODE", help="Only this service",
+    label="Service", hint="AmazonEC2", all="all services",
+)  # fmt: skip
+USAGE_TYPE = Filter(
+    name="usage_type", field="usage_types", column="usage_type", group="usage_type", noun="usage type",
+    rule=EXPLICIT_USAGE_TYPE, most_chars=128,
+    words="is not a usage type: it has 1 to 128 of A-Za-z0-9:._- and begins with a letter or digit.",
+    about="Only these usage types, with commas between them.", about_one="Only this usage type.",
+    example="DataTransfer-Out-Bytes", metavar="TYPE", help="Only this usage type",
+    label="Usage type", hint="DataTransfer-Out-Bytes",
+)  # fmt: skip
+FROM_LOCATION = Filter(
+    name="from_location", field="from_locations", column="from_location", group="from", noun="beginning",
+    rule=LOCATION, words=_NO_PLACE, url_pattern=_PLACE, most_chars=97,
+    about="Only transfers from these locations, as the column `from` has them, with commas between them.",
+    about_one="Only transfers from this location.",
+    example="us-east-1/use1-az2", metavar="PLACE",
+    help="Only transfers from here, as the column `from` has it: us-east-1/use1-az2, internet",
+    label="From place", hint="us-east-1", all="all places",
+)  # fmt: skip
+TO_LOCATION = Filter(
+    name="to_location", field="to_locations", column="to_location", group="to", noun="destination",
+    rule=LOCATION, words=_NO_PLACE, url_pattern=_PLACE, most_chars=97,
+    about="Only transfers to these locations, as the column `to` has them, with commas between them.",
+    about_one="Only transfers to this location.",
+    example="internet", metavar="PLACE", help="Only transfers to here",
+    label="To place", hint="internet", all="all places",
+)  # fmt: skip
+PAYER = replace(
+    ACCOUNT, name="payer", field="payers", words="is not a payer: a payer is an account of 12 digits.",
+    about="Only what these payers pay, with commas between them.", help="Only what this payer pays",
+)  # fmt: skip
+FILTERS: Mapping[str, Filter] = {
+    each.name: each for each in (ACCOUNT, SERVICES, USAGE_TYPE, FROM_LOCATION, TO_LOCATION)
+}
+"""Filters of usage by their names, in the order of help and of the API's document."""
+COST_FILTERS: Mapping[str, Filter] = {"account": ACCOUNT, "payer": PAYER, **FILTERS}
+"""Filters of costs."""
+LINE_FILTERS: Mapping[str, Filter] = {
+    "usage_type": USAGE_TYPE, **{name: each for name, each in FILTERS.items() if each is not ACCOUNT},
+}  # fmt: skip
+"""Filters of one line of an account; each has one value."""
+
+
+class UsageNames(TypedDict, total=False):
+    """Keywords of the client that are filters of usage."""
+
+    account: Names
+    service: Names
+    usage_type: Names
+    from_location: Names
+    to_location: Names
+
+
+class CostNames(UsageNames, total=False):
+    """Keywords of the client that are filters of costs."""
+
+    payer: Names
+
+
+class LineNames(TypedDict, total=False):
+    """Keywords of the client that are filters of one line."""
+
+    usage_type: str | None
+    service: str | None
+    from_location: str | None
+    to_location: str | None
+
+
 _BUCKETS = frozenset({"day", "month"})
 
 
@@ -82,6 +205,7 @@ class UsageQuery:
         order: Order of the rows; by the columns that name them if None.
         top: Most rows of the answer; the rest is summed as `others`. None: all rows.
         now: Count what was committed by now, also what is not rolled up yet (P28). Rows of the lake always do.
+        given: Filters that do not let everything through, each with its values.
     """
 
     from_s: int
@@ -98,6 +222,11 @@ class UsageQuery:
     order: Order | None = None
     top: int | None = None
     now: bool = False
+    given: tuple[tuple[Filter, frozenset[str]], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        given = ((each, getattr(self, each.field)) for each in FILTERS.values())
+        object.__setattr__(self, "given", tuple((each, values) for each, values in given if values))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -106,22 +235,21 @@ class UsageQuery:
 
     def matches(self, key: UsageKey) -> bool:
         """Whether a total counts in this report."""
-        if self.accounts:
-            if key.account_id not in self.accounts:
-                return False
-        elif key.account_id == CANARY_ACCOUNT_ID:
+        if not self.accounts and key.account_id == CANARY_ACCOUNT_ID:
             return False
-        if self.services and key.service not in self.services:
-            return False
-        if self.usage_types and key.usage_type not in self.usage_types:
-            return False
-        return self.takes_places(key.from_location, key.to_location) and self.covers(key)
+        return self.takes(key) and self.covers(key)
 
-    def takes_places(self, from_location: str, to_location: str) -> bool:
-        """Whether both sides of a transfer pass the filters."""
-        if self.from_locations and from_location not in self.from_locations:
-            return False
-        return not self.to_locations or to_location in self.to_locations
+    def takes(self, named: object) -> bool:
+        """Whether the names of a usage key, or of a shape with its fields, pass the filters."""
+        return all(each.read(getattr(named, each.column)) in values for each, values in self.given)
+
+    def takes_only(self, columns: Collection[str], named: object) -> bool:
+        """Whether the names in these columns pass the filters that read them."""
+        return all(each.value(named) in values for each, values in self.given if each.column in columns)
+
+    def reads(self, columns: Collection[str]) -> bool:
+        """Whether a filter reads one of these columns."""
+        return any(each.column in columns for each, _ in self.given)
 
     def covers(self, key: UsageKey) -> bool:
         """Whether a total is booked in the range, or corrects the range and the report includes corrections."""
@@ -145,15 +273,8 @@ class UsageQuery:
         return self.grain is Grain.HOUR or any(0 < end_s - first_s < DAY_S for end_s in (self.from_s, self.to_s))
 
     def filters(self) -> dict[str, frozenset[str]]:
-        """Values that were asked for, by the name of their parameter; only filters that let not everything through."""
-        values = {
-            "account": self.accounts,
-            "service": self.services,
-            "usage_type": self.usage_types,
-            "from_location": self.from_locations,
-            "to_location": self.to_locations,
-        }
-        return {parameter: names for parameter, names in values.items() if names}
+        """Values that were asked for, by the name of their parameter."""
+        return {each.name: values for each, values in self.given}
 
     def booked_before_s(self, *, now_s: int) -> int:
         """Exclusive upper bound of booking time; corrections can be booked until now."""
@@ -180,9 +301,7 @@ class UsageParameters:
         start, end: Parameters `from` and `to`; see `time_range`. Default: this month, up to the end of this hour.
         group_by: Names of group columns with commas between them; the usage type by default.
         detail: Names of columns that only the lake has, with commas between them.
-        accounts, services, usage_types: Parameters `account`, `service` and `usage_type`; each text may be a list.
-        from_locations, to_locations: Likewise `from_location` and `to_location`, as the columns `from` and `to` have
-            them.
+        filters: Texts of the filters that are given, by the name of their parameter; each text may be a list.
         with_corrections: Also count later corrections, and tell them apart by the column `corrects`.
         last: A span that ends with the hour that runs now, such as `7d`, in place of `from` and `to`.
         zone: Parameter `tz`: the zone of times that name none, and of the times that the answer shows.
@@ -190,10 +309,12 @@ class UsageParameters:
         top: Only so many rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
         now: Exact as of now, also of what is not rolled up yet.
         budget: What the answer may cost; None: whatever it costs.
+        FILTERS: Filters that can be given.
         KNOWN: Columns that can be grouped by.
         SUMS: Columns of figures, the first of which ranks the rows.
     """
 
+    FILTERS: ClassVar[Mapping[str, Filter]] = FILTERS
     KNOWN: ClassVar[tuple[GroupColumn, ...]] = GROUP_COLUMNS
     SUMS: ClassVar[tuple[str, ...]] = ("bytes", "records")
 
@@ -201,11 +322,7 @@ class UsageParameters:
     end: str | None = None
     group_by: str | None = None
     detail: str | None = None
-    accounts: Sequence[str] = ()
-    services: Sequence[str] = ()
-    usage_types: Sequence[str] = ()
-    from_locations: Sequence[str] = ()
-    to_locations: Sequence[str] = ()
+    filters: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
     with_corrections: bool = False
     last: str | None = None
     zone: str | None = None
@@ -232,27 +349,12 @@ class UsageParameters:
             raise InvalidParametersError([*problems, *error.problems]) from error
         if problems:
             raise InvalidParametersError(problems)
-        return self._affordable(
-            now_s,
-            UsageQuery(
-                from_s=from_s,
-                to_s=to_s,
-                group_by=cast("tuple[GroupColumn, ...]", columns),
-                details=cast("tuple[DetailColumn, ...]", details),
-                accounts=given_names(self.accounts),
-                services=given_names(self.services),
-                usage_types=given_names(self.usage_types),
-                from_locations=given_names(self.from_locations),
-                to_locations=given_names(self.to_locations),
-                with_corrections=self.with_corrections,
-                zone=zone,
-                order=self._order(),
-                top=self.top,
-                now=self.now,
-            ),
-        )
-
-    def _affordable(self, now_s: int, query: UsageQuery) -> UsageQuery:
+        query = UsageQuery(
+            from_s=from_s, to_s=to_s, group_by=cast("tuple[GroupColumn, ...]", columns),
+            details=cast("tuple[DetailColumn, ...]", details), with_corrections=self.with_corrections, zone=zone,
+            order=self._order(), top=self.top, now=self.now,
+            **{each.field: given_names(self.filters.get(name)) for name, each in FILTERS.items()},
+        )  # fmt: skip
         problems = [] if self.budget is None else self.budget.of_query(query, now_s=now_s)
         if problems:
             raise InvalidParametersError(problems)
@@ -291,19 +393,17 @@ class UsageParameters:
         return [
             *_column_problems("group_by", columns, self.KNOWN),
             *_column_problems("detail", details, DETAIL_COLUMNS),
-            *_filter_problems(self._filters()),
+            *self._filter_problems(),
             *self._ranking_problems((*columns, *details, *self.SUMS)),
             *_no_column(self.group_by or "", columns, self.KNOWN),
         ]
 
-    def _filters(self) -> dict[str, Sequence[str]]:
-        return {
-            "account": self.accounts,
-            "service": self.services,
-            "usage_type": self.usage_types,
-            "from_location": self.from_locations,
-            "to_location": self.to_locations,
-        }
+    def _filter_problems(self) -> Iterator[ParameterProblem]:
+        """Values that nothing in the service can have: a report on them would be a quiet 0."""
+        for name, each in self.FILTERS.items():
+            for value in sorted(given_names(self.filters.get(name))):
+                if not each.rule.fullmatch(value):
+                    yield ParameterProblem(parameter=name, value=value, problem=each.words)
 
     def _ranking_problems(self, columns: Sequence[str]) -> Iterator[ParameterProblem]:
         if self.top is not None and self.top < 1:
@@ -348,9 +448,9 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def given_names(texts: Sequence[str]) -> frozenset[str]:
+def given_names(texts: Sequence[str] | None) -> frozenset[str]:
     """Names of an option that may be given again, and be a list each time."""
-    return frozenset(name for text in texts for name in _names(text))
+    return frozenset(name for text in texts or () for name in _names(text))
 
 
 def _column_problems(parameter: str, names: Sequence[str], known: Sequence[str]) -> Iterator[ParameterProblem]:
@@ -359,15 +459,6 @@ def _column_problems(parameter: str, names: Sequence[str], known: Sequence[str])
             yield ParameterProblem(
                 parameter=parameter, value=name, problem="is not one of the columns.", advice=_listed(known)
             )
-
-
-def _filter_problems(given: Mapping[str, Sequence[str]]) -> Iterator[ParameterProblem]:
-    """Values that nothing in the service can have: a report on them would be a quiet 0."""
-    for parameter, texts in given.items():
-        rule, problem = _RULES[parameter]
-        for value in sorted(given_names(texts)):
-            if not rule.fullmatch(value):
-                yield ParameterProblem(parameter=parameter, value=value, problem=problem)
 
 
 def _no_column(given: str, names: Sequence[str], known: Sequence[str]) -> Iterator[ParameterProblem]:
@@ -536,17 +627,14 @@ class TraceParameters:
 
     Attributes:
         account: The account; it must be given, and only one.
-        usage_type, service, from_location, to_location: What the line is filtered by; None for all.
+        filters: Text of each filter that is given, by the name of its parameter; see `LINE_FILTERS`.
         hour: One hour, in place of a range: the time of its beginning.
         start, end: Parameters `from` and `to`; see `time_range`. Default: this month, up to the end of this hour.
         last: A span that ends with the hour that runs now, such as `7d`.
     """
 
     account: str | None = None
-    usage_type: str | None = None
-    service: str | None = None
-    from_location: str | None = None
-    to_location: str | None = None
+    filters: Mapping[str, str | None] = field(default_factory=dict)
     hour: str | None = None
     start: str | None = None
     end: str | None = None
@@ -571,11 +659,7 @@ class TraceParameters:
             end=end,
             last=self.last,
             group_by=",".join(KEY_COLUMNS),
-            accounts=_given(self.account),
-            usage_types=_given(self.usage_type),
-            services=_given(self.service),
-            from_locations=_given(self.from_location),
-            to_locations=_given(self.to_location),
+            filters={name: _given(text) for name, text in {**self.filters, "account": self.account}.items()},
         )
         try:
             query = asked.query(now_s=now_s)

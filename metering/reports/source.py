@@ -396,11 +396,4 @@ def report_periods(sources: Iterable[ReportSource], query: UsageQuery, *, now_s:
 
 
 def _where(query: UsageQuery) -> tuple[tuple[str, frozenset[str]], ...]:
-    filters = (
-        ("account_id", query.accounts),
-        ("service", query.services),
-        ("usage_type", query.usage_types),
-        ("from_location", query.from_locations),
-        ("to_location", query.to_locations),
-    )
-    return tuple((column, values) for column, values in filters if values)
+    return tuple((each.column, values) for each, values in query.given if each.read is str)

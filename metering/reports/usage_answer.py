@@ -12,6 +12,7 @@ from metering.hours import hour_of, rfc3339
 from metering.lake.ports import RowQuery
 from metering.ledger.notes.checks import of_canary
 from metering.reports.answer import KEEP, Answer, Cell, Column, Json
+from metering.reports.query import FILTERS, Filter
 from metering.reports.source import ReportSource, naming
 from metering.reports.time_range import month_start_s, shown
 from metering.reports.usage_rows import NotRolledUp, Ranked, Seen, UsageRow, ranked
@@ -31,13 +32,6 @@ if TYPE_CHECKING:
 # first, and only so far: a wrong digit must not cost the reading of a month.
 
 
-_COLUMN_OF = {
-    "account": "account_id",
-    "service": "service",
-    "usage_type": "usage_type",
-    "from_location": "from_location",
-    "to_location": "to_location",
-}
 # A few seconds of reading: the columns of names are small, and each object costs a request.
 _MOST_ROWS = 5_000_000
 _MOST_OBJECTS = 200
@@ -73,19 +67,19 @@ def missing_names(sources: Sequence[ReportSource], query: UsageQuery, seen: Seen
     if seen.complete:
         return []
     missing = seen.missing()
-    search = _Search(columns=tuple(_COLUMN_OF[parameter] for parameter in missing))
+    search = _Search(columns=tuple(dict.fromkeys(FILTERS[parameter].column for parameter in missing)))
     for source in sources:
         with naming(source.region):
             search.read(source, from_s=hour_of(query.from_s), to_s=query.to_s)
     return [
-        _missing(parameter, value, names, cut=search.cut)
-        for (parameter, values), names in zip(missing.items(), search.names.values(), strict=True)
+        _missing(FILTERS[parameter], value, search.names[FILTERS[parameter].column], cut=search.cut)
+        for parameter, values in missing.items()
         for value in values
     ]
 
 
-def _missing(parameter: str, value: str, names: Iterable[str], *, cut: bool) -> MissingName:
-    by_small = {name.lower(): name for name in names}
+def _missing(asked: Filter, value: str, names: Iterable[str], *, cut: bool) -> MissingName:
+    parameter, by_small = asked.name, {name.lower(): name for name in map(asked.read, names)}
     if by_small.get(value.lower()) == value:
         return MissingName(parameter=parameter, value=value, elsewhere=True, cut=cut)
     near = get_close_matches(value.lower(), by_small, n=_NEAREST)
@@ -319,14 +313,7 @@ def query_document(query: UsageQuery) -> dict[str, Json]:
         "to": rfc3339(query.to_s),
         "group_by": list(query.group_by),
     }
-    filters = {
-        "accounts": query.accounts,
-        "services": query.services,
-        "usage_types": query.usage_types,
-        "from_locations": query.from_locations,
-        "to_locations": query.to_locations,
-    }
-    document |= {name: sorted(values) for name, values in filters.items() if values}
+    document |= {each.field: sorted(values) for each, values in query.given}
     if query.with_corrections:
         document["with_corrections"] = True
     if query.zone is not UTC:

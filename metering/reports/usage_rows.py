@@ -7,6 +7,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from metering.hours import hour_label, month_of
+from metering.reports.query import FILTERS
 from metering.reports.time_range import check_rows
 from metering.usage.totals import ZERO, Total, UsageKey
 
@@ -29,14 +30,6 @@ _VALUE_OF: dict[GroupColumn, Callable[[UsageKey], str]] = {
     "day": lambda key: hour_label(key.hour_s)[:10],
     "hour": lambda key: f"{hour_label(key.hour_s)}:00:00Z",
     "corrects": lambda key: "" if key.corrects_s is None else f"{hour_label(key.corrects_s)}:00:00Z",
-}
-# Parameter of a filter -> the name of a key that it looks at.
-_NAME_OF: dict[str, Callable[[UsageKey], str]] = {
-    "account": lambda key: key.account_id,
-    "service": lambda key: key.service,
-    "usage_type": lambda key: key.usage_type,
-    "from_location": lambda key: key.from_location,
-    "to_location": lambda key: key.to_location,
 }
 
 
@@ -95,7 +88,7 @@ class Seen:
     def note(self, key: UsageKey) -> None:
         """A total of this key counts in the report."""
         for parameter in [*self._missing]:
-            self._missing[parameter].discard(_NAME_OF[parameter](key))
+            self._missing[parameter].discard(FILTERS[parameter].value(key))
             if not self._missing[parameter]:
                 # Of what was found nothing more is asked: a report has many keys.
                 del self._missing[parameter]
@@ -104,7 +97,7 @@ class Seen:
         """A total of this key was read, and does not count: another filter, or the range, leaves it out."""
         if self._query.covers(key) and (not self._query.accounts or key.account_id in self._query.accounts):
             for parameter, names in self._missing.items():
-                if (name := _NAME_OF[parameter](key)) in names:
+                if (name := FILTERS[parameter].value(key)) in names:
                     self._beside.add((parameter, name))
 
     def is_beside(self, parameter: str, name: str) -> bool:

@@ -180,7 +180,8 @@ def test_a_request_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_budget_counts_what_the_question_says() -> None:
-    query = UsageParameters(start="2026-10", end="2026-11-24", accounts=["1" * 12, "2" * 12]).query(now_s=NOW_S)
+    asked = UsageParameters(start="2026-10", end="2026-11-24", filters={"account": ["1" * 12, "2" * 12]})
+    query = asked.query(now_s=NOW_S)
     assert (partitions_of(query, now_s=NOW_S), most_hours(query, now_s=NOW_S)) == (4, 0)
     fleet = UsageParameters(last="24h").query(now_s=NOW_S)
     assert (partitions_of(fleet, now_s=NOW_S), most_hours(fleet, now_s=NOW_S)) == (0, 24)

@@ -937,7 +937,7 @@ MUTANTS = (
     ),
     *seeded("metering/reports/costs/column_costs.py", ("tests/unit/reports/test_locations.py",),
         ("costs to a place are those to all places",
-         "        return self.query.usage.takes_places(line.from_location, line.to_location)", "        return True"),
+         "        return self.query.usage.takes_only(PLACES, line)", "        return True"),
     ),
     *seeded("metering/api/authentication.py", ("tests/api/test_tokens.py",),
         ("any secret of a known token is good",

@@ -12,6 +12,7 @@ from metering.api.paging import Key, Position, page_of, position_of, unusable
 from metering.api.parameters import Parameter
 from metering.api.routes import ResourceRouter, router_of
 from metering.reports.accounts import COLUMNS, AccountsNotKeptError, AccountsParameters, AccountsQuery
+from metering.reports.query import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +133,7 @@ ACCOUNTS = Resource(
     "kept, so that it takes one read.",
     answer=_accounts,
     parameters=(
-        MONTH, words.ACCOUNT, PREFIX, SORT, words.TOP, words.FORMAT, words.LIMIT, words.CURSOR,
+        MONTH, words.filter_parameter(ACCOUNT), PREFIX, SORT, words.TOP, words.FORMAT, words.LIMIT, words.CURSOR,
     ),
     schema=openapi.record(
         {

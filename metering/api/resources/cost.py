@@ -16,6 +16,7 @@ from metering.api.parameters import Parameter, ParameterFault, ProblemError
 from metering.api.routes import ResourceRouter, router_of
 from metering.errors import OperationFailedError
 from metering.reports.costs.rows import CostParameters, CostQuery
+from metering.reports.query import COST_FILTERS
 from metering.reports.usage_rows import name_key
 
 if TYPE_CHECKING:
@@ -140,12 +141,7 @@ def _query(asked: Asked, accounts: frozenset[str]) -> CostQuery:
         month=given.text("month"),
         zone=given.text("tz"),
         group_by=given.text("group_by"),
-        accounts=sorted(accounts),
-        payers=given.names("payer"),
-        services=given.names("service"),
-        usage_types=given.names("usage_type"),
-        from_locations=given.names("from_location"),
-        to_locations=given.names("to_location"),
+        filters=given.filters(COST_FILTERS, accounts),
         sort=given.text("sort"),
         top=given.number("top"),
         with_corrections=given.flag("with_corrections"),
@@ -176,15 +172,6 @@ _SUMS: openapi.Schema = {
     "unrated_bytes": openapi.BYTES,
 }
 _BOOK = openapi.record({"name": openapi.text(64), "version": openapi.integer(0)})
-PAYER = Parameter(
-    name="payer",
-    about="Only what these payers pay, with commas between them.",
-    words="is not a payer: a payer is an account of 12 digits.",
-    pattern=words.ACCOUNT_PATTERN,
-    most_chars=12,
-    most_values=100,
-    example="123456789012",
-)
 MONTH = Parameter(
     name="month",
     about="One billing month, in place of `from`, `to` and `last`.",
@@ -209,8 +196,8 @@ COST = Resource(
     answer=_cost,
     parameters=(
         *words.SPAN,
-        *(MONTH, words.TZ, words.COST_GROUP_BY, words.ACCOUNT, PAYER),
-        *words.WHAT[1:],
+        *(MONTH, words.TZ, words.COST_GROUP_BY),
+        *map(words.filter_parameter, COST_FILTERS.values()),
         *(PRICES, words.SORT, words.TOP, words.WITH_CORRECTIONS),
         *words.PAGED,
     ),

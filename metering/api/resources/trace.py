@@ -30,7 +30,7 @@ from metering.api.routes import ResourceRouter, router_of
 from metering.hours import rfc3339
 from metering.ledger.notes.access import Role
 from metering.reports.answer import Answer, regions_answer
-from metering.reports.query import TraceParameters
+from metering.reports.query import FILTERS, LINE_FILTERS, TraceParameters
 from metering.reports.time_range import InvalidParametersError, ParameterProblem, time_range
 from metering.reports.trace_answer import key_columns, of_page
 from metering.units import HOUR_S
@@ -51,10 +51,7 @@ def _trace(asked: Asked) -> Reply:
     position = position_of(asked, accounts, fixed=2)
     query = TraceParameters(
         account=",".join(accounts),
-        usage_type=given.text("usage_type"),
-        service=given.text("service"),
-        from_location=given.text("from_location"),
-        to_location=given.text("to_location"),
+        filters={name: given.text(name) for name in LINE_FILTERS},
         hour=given.text("hour"),
         start=given.text("from"),
         end=given.text("to"),
@@ -136,11 +133,8 @@ def _refuse_hours(asked: Asked, from_s: int, to_s: int) -> int:
     return hours
 
 
-_ONE_ACCOUNT = replace(words.ACCOUNT, about="The account of the line: exactly one.", most_values=1, required=True)
-_ONE_USAGE_TYPE = replace(words.USAGE_TYPE, about="Only this usage type.", most_values=1)
-_ONE_SERVICE = replace(words.SERVICE, about="Only this service, by product code.", most_values=1)
-_ONE_FROM = replace(words.FROM_LOCATION, about="Only transfers from this location.", most_values=1)
-_ONE_TO = replace(words.TO_LOCATION, about="Only transfers to this location.", most_values=1)
+_ONE_ACCOUNT = replace(words.filter_parameter(FILTERS["account"], one=True), required=True)
+_FILTERS = [words.filter_parameter(each, one=True) for each in LINE_FILTERS.values()]
 HOUR = Parameter(
     name="hour",
     about="One full hour, by its beginning, in place of a range.",
@@ -194,7 +188,7 @@ _DIFFERENCE = record(
 _LINE = record(
     {"account_id": ACCOUNT, **each(TIME, "from to"), "bytes": BYTES, "records": DELTA},
     service=text(64),
-    **each(text(128), "usage_type from_location to_location"),
+    **each(text(128), " ".join(name for name in LINE_FILTERS if name != "service")),
 )
 TRACE = Resource(
     path="/v1/trace",
@@ -202,7 +196,7 @@ TRACE = Resource(
     about="What a number of a report is made of: its hours and batches, and three sums that must be equal. A page has "
     "some of the batches, and the sums of all.",
     answer=_trace,
-    parameters=(_ONE_ACCOUNT, _ONE_USAGE_TYPE, _ONE_SERVICE, _ONE_FROM, _ONE_TO, HOUR, *words.SPAN, *words.PAGED),
+    parameters=(_ONE_ACCOUNT, *_FILTERS, HOUR, *words.SPAN, *words.PAGED),
     schema=record(
         {
             "line": _LINE,

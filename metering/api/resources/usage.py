@@ -10,7 +10,7 @@ from metering.api import parameters as words
 from metering.api.asking import Asked, Reply, Resource
 from metering.api.paging import Position, kept_s, page_of, position_of, range_of, refuse_pages_of_ranked
 from metering.api.routes import ResourceRouter, router_of
-from metering.reports.query import UsageParameters, UsageQuery
+from metering.reports.query import FILTERS, UsageParameters, UsageQuery
 from metering.reports.usage_rows import name_key
 from metering.wiring.answers.usage import final_key, usage_of
 
@@ -67,11 +67,7 @@ def _query(asked: Asked, accounts: frozenset[str], position: Position) -> UsageQ
         zone=given.text("tz"),
         group_by=given.text("group_by"),
         detail=given.text("detail"),
-        accounts=sorted(accounts),
-        services=given.names("service"),
-        usage_types=given.names("usage_type"),
-        from_locations=given.names("from_location"),
-        to_locations=given.names("to_location"),
+        filters=given.filters(FILTERS, accounts),
         sort=given.text("sort"),
         top=given.number("top"),
         with_corrections=given.flag("with_corrections"),
@@ -100,7 +96,7 @@ USAGE = Resource(
     parameters=(
         *words.SPAN,
         *(words.TZ, words.GROUP_BY, words.DETAIL),
-        *words.WHAT,
+        *map(words.filter_parameter, FILTERS.values()),
         *(words.SORT, words.TOP, words.WITH_CORRECTIONS, words.NOW),
         *words.PAGED,
     ),

@@ -1,17 +1,10 @@
 // The question of a view, as native controls. Whatever is chosen becomes the address.
 
 import { go, h } from "./dom.js";
+import { DECLARED } from "./filters.js";
 import { changed, FILTERS, moved, rangeOf, UNITS, WORDS, written } from "./state.js";
 import { RANGES, short, unitOf } from "./times.js";
 
-// Filter -> label and an example.
-const NAMES = {
-  account: ["Account", "12 digits"],
-  service: ["Service", "AmazonEC2"],
-  usage_type: ["Usage type", "DataTransfer-Out-Bytes"],
-  from_location: ["From place", "us-east-1"],
-  to_location: ["To place", "internet"],
-};
 const PATTERNS = { account: /^\d{12}(,\d{12})*$/ };
 
 /** Ranges by name, and steps back and forth. */
@@ -65,7 +58,10 @@ export function questionForm(state, { now_s, onState, splits, view }) {
     [["", `automatic (${unit})`], ...UNITS.map((name) => [name, name])],
     state.per || "",
   );
-  const filters = FILTERS.map((name) => field(fields, name, NAMES[name][0], state[name] || "", NAMES[name][1]));
+  const filters = FILTERS.map((name) => {
+    const { label, hint } = DECLARED[name];
+    return field(fields, name, label, state[name] || "", hint);
+  });
   if (view === "cost") filters.push(field(fields, "prices", "Price book", state.prices || "", "the one in force"));
   const corrections = h("input", {
     type: "checkbox",

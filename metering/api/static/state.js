@@ -1,9 +1,10 @@
 // The address is the state: what is seen can be copied, reloaded and gone back to.
 
+import { DECLARED } from "./filters.js";
 import { named, RANGES, rfc3339, seconds, short } from "./times.js";
 
 export const VIEWS = ["usage", "cost", "accounts", "trace", "batch", "hour", "freshness", "sources", "quarantine"];
-export const FILTERS = ["account", "service", "usage_type", "from_location", "to_location"];
+export const FILTERS = Object.keys(DECLARED);
 const COLUMNS = ["usage_type", "account_id", "service", "from", "to"];
 export const SPLITS = { usage: COLUMNS, cost: [...COLUMNS, "tier"] };
 /** What rows can be split by: by region, too, where several answer together. */
@@ -12,13 +13,7 @@ export function splitsOf(view, several) {
 }
 
 export const UNITS = ["hour", "day", "month"];
-export const FILTER_OF = {
-  usage_type: "usage_type",
-  account_id: "account",
-  service: "service",
-  from: "from_location",
-  to: "to_location",
-};
+export const FILTER_OF = Object.fromEntries(FILTERS.map((name) => [DECLARED[name].group, name]));
 export const WORDS = {
   account_id: "account",
   usage_type: "usage type",

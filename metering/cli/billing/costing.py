@@ -85,9 +85,10 @@ def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | 
     from metering.wiring.answers.costs import rating
 
     parameters = CostParameters(
-        start=asked["hour"], end="", accounts=[asked["account"]], usage_types=[asked["usage_type"]],
-        services=[asked["service"]] if asked["service"] else [],
-    )  # fmt: skip
+        start=asked["hour"],
+        end="",
+        filters={name: [text] for name, text in asked.items() if text and name != "hour"},
+    )
     query = parameters.hour_query(now_s=now_s)
     book = book_of(prices)
     home = billing_home(session)

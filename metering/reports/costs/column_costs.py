@@ -30,6 +30,7 @@ from metering.reports.costs.column_positions import (
 )
 from metering.reports.costs.late import PayersTogether, payers_of_month
 from metering.reports.costs.rows import CostQuery, Entry, Labels, entries_of
+from metering.reports.query import PLACES
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, UsageType
 
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
 RAW = {"account_id": "account_id", "from": "from_location", "to": "to_location"}
 """Columns of usage that a report can be grouped by. The price knows usage type and service."""
-PLACES = ("from_location", "to_location")
 _TEXTS = UsageLine._fields[1:-1]
 
 
@@ -290,9 +290,7 @@ class _Together:
         for sold, days in payer.sums.items():
             if asked is not None and sold not in asked:
                 continue
-            if (usage.services and sold.service not in usage.services) or (
-                usage.usage_types and sold.usage_type not in usage.usage_types
-            ):
+            if not usage.takes_only(Sold._fields, sold):
                 continue
             for day_s in days:
                 if day_s < usage.to_s and day_s + DAY_S > usage.from_s:
@@ -372,7 +370,7 @@ class _Together:
                     yield self._entry(number, rated, region)
 
     def _takes_places(self, line: UsageLine) -> bool:
-        return self.query.usage.takes_places(line.from_location, line.to_location)
+        return self.query.usage.takes_only(PLACES, line)
 
     def _entry(self, number: int, rated: RatedLine, region: str) -> Entry:
         payer_id = self.together.payers[number]

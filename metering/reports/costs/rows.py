@@ -10,14 +10,24 @@ from metering.billing.money import UNITS_A_USD, quantity_of, usd_text
 from metering.billing.rating.lines import PriceState, RatedLine
 from metering.billing.rating.rater import Rater, rated_by_days
 from metering.hours import rfc3339
-from metering.reports.query import COST_COLUMNS, GroupColumn, UsageParameters, UsageQuery, given_names
+from metering.reports.query import (
+    COST_COLUMNS,
+    FILTERS,
+    PAYER,
+    PLACES,
+    Filter,
+    GroupColumn,
+    UsageParameters,
+    UsageQuery,
+    given_names,
+)
 from metering.reports.time_range import InvalidParametersError, ParameterProblem, check_rows
 from metering.reports.usage_rows import Values, value_functions
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, UsageKey, UsageType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from metering.billing.prices.book import PriceBook
     from metering.billing.usage.months import MergedUsage, UsageLine
@@ -160,7 +170,7 @@ class CostQuery:
     @property
     def by_place(self) -> bool:
         """Whether a filter asks where bytes come from or go to."""
-        return bool(self.usage.from_locations or self.usage.to_locations)
+        return self.usage.reads(PLACES)
 
     @property
     def by_region(self) -> bool:
@@ -173,13 +183,7 @@ class CostQuery:
 
     def takes(self, line: UsageLine) -> bool:
         """Whether the names of a line pass the filters. Times are the caller's."""
-        usage = self.usage
-        return (
-            (not usage.accounts or line.account_id in usage.accounts)
-            and (not usage.services or line.service in usage.services)
-            and (not usage.usage_types or line.usage_type in usage.usage_types)
-            and usage.takes_places(line.from_location, line.to_location)
-        )
+        return self.usage.takes(line)
 
     def covers(self, hour_s: int) -> bool:
         """Whether an hour of use lies in the range."""
@@ -196,15 +200,14 @@ class CostParameters(UsageParameters):
 
     Attributes:
         month: One billing month, in place of `start`, `end` and `last`.
-        payers: Parameter `payer`; each text may be a list.
         region: One region; None: all.
     """
 
+    FILTERS: ClassVar[Mapping[str, Filter]] = {**FILTERS, "payer": PAYER}
     KNOWN: ClassVar[tuple[GroupColumn, ...]] = COST_COLUMNS
     SUMS: ClassVar[tuple[str, ...]] = SUMS
 
     month: str | None = None
-    payers: Sequence[str] = ()
     region: str | None = None
 
     def cost_query(self, *, now_s: int) -> CostQuery:
@@ -216,7 +219,7 @@ class CostParameters(UsageParameters):
         asked = self if self.month is None else replace(self, start=self._month(self.month))
         return CostQuery(
             usage=asked.query(now_s=now_s),
-            payers=given_names(self.payers),
+            payers=given_names(self.filters.get("payer")),
             regions=frozenset([self.region] if self.region else []),
         )
 
@@ -252,10 +255,6 @@ class CostParameters(UsageParameters):
                 [ParameterProblem(parameter="month", value=month, problem=problem, advice=advice)]
             )
         return month
-
-    def _filters(self) -> dict[str, Sequence[str]]:
-        # Not `super()`: slots make a dataclass anew, and its methods would look for the class of before.
-        return {**UsageParameters._filters(self), "payer": self.payers}
 
 
 _DECIMALS = len(str(UNITS_A_USD)) - 1

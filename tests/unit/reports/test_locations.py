@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,6 +23,9 @@ from tests.support.lake_world import ACCOUNT, NOW_S, World, record
 from tests.support.month_usage import MemoryMonth
 from tests.support.priced import BEGIN_S, END_S, MONTH, US_TIERS, allowance, book, gb, product, used
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 PLACES = ("internet", "eu-west-1", "us-east-1/use1-az4")
 _BOOK = book([product("US", "DataTransfer-Out-Bytes", US_TIERS)], allowance("100", "US"))
 
@@ -34,22 +39,23 @@ def world() -> World:
     return world
 
 
-@pytest.mark.parametrize("asked", [{}, {"accounts": [ACCOUNT]}, {"detail": "resource_id"}])
+@pytest.mark.parametrize(("account", "detail"), [((), None), ((ACCOUNT,), None), ((), "resource_id")])
 def test_a_report_has_exactly_the_rows_to_that_place_from_table_lake_and_rows(
-    world: World, asked: dict[str, str]
+    world: World, account: tuple[str, ...], detail: str | None
 ) -> None:
-    whole = report_rows([world.source()], _query(group_by="to", **asked), now_s=NOW_S)
+    asked = partial(_query, detail=detail, account=account)
+    whole = report_rows([world.source()], asked(group_by="to"), now_s=NOW_S)
     for names in itertools.chain.from_iterable(itertools.combinations(PLACES, n) for n in (1, 2)):
-        some = report_rows([world.source()], _query(group_by="to", to_locations=names, **asked), now_s=NOW_S)
+        some = report_rows([world.source()], asked(group_by="to", to_location=names), now_s=NOW_S)
         assert some == [row for row in whole if row.values[0] in names]
-    here = _query(from_locations=["us-east-1/use1-az2"], **asked)
+    here = asked(from_location=["us-east-1/use1-az2"])
     assert sum(row.total.bytes for row in report_rows([world.source()], here, now_s=NOW_S)) == 116
-    there = _query(from_locations=["us-east-1"], **asked)
+    there = asked(from_location=["us-east-1"])
     assert report_rows([world.source()], there, now_s=NOW_S) == []
 
 
 def test_a_place_that_is_not_there_is_told_with_the_nearest(world: World) -> None:
-    query = _query(to_locations=["eu-west-2"])
+    query = _query(to_location=["eu-west-2"])
     seen = Seen(query)
     report_rows([world.source()], query, now_s=NOW_S, seen=seen)
     [missing] = missing_names([world.source()], query, seen)
@@ -59,7 +65,7 @@ def test_a_place_that_is_not_there_is_told_with_the_nearest(world: World) -> Non
 @pytest.mark.parametrize("text", ["us-east-1a", "US-EAST-1", "Internet", f"{'a' * 61}-b-1", "us-east-1/", "x"])
 def test_what_is_no_location_is_refused(text: str) -> None:
     with pytest.raises(InvalidParametersError) as caught:
-        _query(to_locations=[text], from_locations=[text])
+        _query(to_location=[text], from_location=[text])
     assert {each.parameter for each in caught.value.problems} == {"from_location", "to_location"}
 
 
@@ -90,8 +96,9 @@ def test_costs_to_places_add_up_to_the_costs_of_all(group_by: tuple[GroupColumn,
         assert (row.figures.exact, row.figures.bytes) == (part.total.exact, part.total.bytes)
 
 
-def _query(**asked: object) -> UsageQuery:
-    return UsageParameters(start="2026-11", **asked).query(now_s=NOW_S)  # type: ignore[arg-type]  # its fields
+def _query(*, group_by: str | None = None, detail: str | None = None, **filters: Sequence[str]) -> UsageQuery:
+    asked = UsageParameters(start="2026-11", group_by=group_by, detail=detail, filters=filters)
+    return asked.query(now_s=NOW_S)
 
 
 def _rated(

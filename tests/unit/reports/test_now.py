@@ -165,6 +165,6 @@ def test_a_table_that_does_not_know_what_waits_is_not_asked() -> None:
 
 
 def test_the_question_says_that_it_is_as_of_now() -> None:
-    asked = UsageParameters(accounts=[ACCOUNT], now=True).query(now_s=NOW_S)
+    asked = UsageParameters(filters={"account": [ACCOUNT]}, now=True).query(now_s=NOW_S)
     assert query_document(asked)["now"] is True
-    assert "now" not in query_document(UsageParameters(accounts=[ACCOUNT]).query(now_s=NOW_S))
+    assert "now" not in query_document(UsageParameters(filters={"account": [ACCOUNT]}).query(now_s=NOW_S))

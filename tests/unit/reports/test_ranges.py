@@ -17,7 +17,7 @@ from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 
 
 def query(start: str | None, end: str | None = None, **more: object) -> UsageQuery:
-    options: dict[str, object] = {"accounts": [ACCOUNT], **more}
+    options: dict[str, object] = {"filters": {"account": [ACCOUNT]}, **more}
     return UsageParameters(start=start, end=end, **options).query(now_s=NOW_S)  # type: ignore[arg-type]  # as named
 
 
@@ -93,7 +93,7 @@ def test_a_range_that_is_empty_is_refused(start: str | None, end: str) -> None:
 
 def test_an_account_that_can_be_none_is_refused() -> None:
     with pytest.raises(InvalidParametersError, match="12 digits"):
-        query(None, accounts=["12345"])
+        query(None, filters={"account": ["12345"]})
 
 
 def test_other_ranges_are_cut_at_any_second() -> None:
@@ -118,7 +118,9 @@ def test_a_month_or_a_date_alone_means_all_of_it() -> None:
 
 def test_every_problem_of_a_question_is_found_at_once() -> None:
     with pytest.raises(InvalidParametersError) as error:
-        query("2026-13", "soon", group_by="colour,usage_type", detail="weight", accounts=["1", f"2,{ACCOUNT}"])
+        query(
+            "2026-13", "soon", group_by="colour,usage_type", detail="weight", filters={"account": ["1", f"2,{ACCOUNT}"]}
+        )
     assert [(each.parameter, each.value) for each in error.value.problems] == [
         ("group_by", "colour"), ("detail", "weight"), ("account", "1"), ("account", "2"), ("from", "2026-13"),
         ("to", "soon"),

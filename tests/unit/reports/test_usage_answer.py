@@ -28,10 +28,11 @@ COMPLETE = Complete(
 QUESTIONS = {
     "this-month": UsageParameters(),
     "corrections": UsageParameters(
-        start="2026-10", group_by="account_id, month,hour", accounts=[f"{OTHER},{ACCOUNT}"], with_corrections=True
+        start="2026-10", group_by="account_id, month,hour", filters={"account": [f"{OTHER},{ACCOUNT}"]},
+        with_corrections=True,
     ),
     "resources": UsageParameters(
-        start="2026-10-01T00:00:05Z", end="2026-11-30", services=["AmazonEC2"],
+        start="2026-10-01T00:00:05Z", end="2026-11-30", filters={"service": ["AmazonEC2"]},
         group_by="usage_type,usage_type,day", detail="resource_id,batch_id",
     ),
 }  # fmt: skip

@@ -3,6 +3,7 @@
 import { ask } from "../api.js";
 import { go, h } from "../dom.js";
 import { GB_IN_WORDS, grouped, whole } from "../figures.js";
+import { DECLARED } from "../filters.js";
 import { complain, field, timeFields } from "../form.js";
 import { badge, commandOf, nothing } from "../messages.js";
 import { FILTERS, rangeOf, written } from "../state.js";
@@ -17,14 +18,6 @@ const SUMS = {
   usage: "The report says",
   rows: "The rows add up to",
   markers: "The markers of the batches say",
-};
-// Label and placeholder of each field.
-const FIELDS = {
-  account: ["Account", "12 digits"],
-  usage_type: ["Usage type", "DataTransfer-Out-Bytes"],
-  service: ["Service", "all services"],
-  from_location: ["From place", "all places"],
-  to_location: ["To place", "all places"],
 };
 
 export function trace({ state, now_s, navigate }) {
@@ -62,9 +55,10 @@ function howTo() {
 
 function traceForm(state, range, navigate) {
   const fields = {};
-  const filters = Object.entries(FIELDS).map(([name, [label, placeholder]]) =>
-    field(fields, name, label, state[name] || "", placeholder),
-  );
+  const filters = [...new Set(["account", "usage_type", ...FILTERS])].map((name) => {
+    const { label, hint, all } = DECLARED[name];
+    return field(fields, name, label, state[name] || "", all || hint);
+  });
   const times = timeFields(fields, state, range);
   function submit(event) {
     event.preventDefault();

@@ -20,7 +20,15 @@ from metering.hours import month_of, rfc3339
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, of_canary
 from metering.reports.accounts import COLUMNS, AccountsParameters
 from metering.reports.page import MOST_ACCOUNTS, TOP_ACCOUNTS, UsagePage, figures_of, page_query
-from metering.reports.query import DETAIL_COLUMNS, GROUP_COLUMNS, TraceParameters, UsageParameters, UsageQuery
+from metering.reports.query import (
+    DETAIL_COLUMNS,
+    FILTERS,
+    GROUP_COLUMNS,
+    LINE_FILTERS,
+    TraceParameters,
+    UsageParameters,
+    UsageQuery,
+)
 from metering.reports.source import naming, report_entries, report_periods
 from metering.reports.time_range import shown
 from metering.reports.usage_answer import MissingName, waiting_lines
@@ -124,22 +132,7 @@ _EXAMPLES = """Examples:
     metering report usage --from last-month --html october.html
 """
 
-AccountOption = Annotated[list[str] | None, option("--account", "ID", "Only this account; may be given again.")]
-ServiceOption = Annotated[list[str] | None, option("--service", "CODE", "Only this service; may be given again.")]
-UsageTypeOption = Annotated[
-    list[str] | None, option("--usage-type", "TYPE", "Only this usage type; may be given again.")
-]
-FromLocationOption = Annotated[
-    list[str] | None,
-    option(
-        "--from-location",
-        "PLACE",
-        "Only transfers from here, as the column `from` has it: us-east-1/use1-az2, internet; may be given again.",
-    ),
-]
-ToLocationOption = Annotated[
-    list[str] | None, option("--to-location", "PLACE", "Only transfers to here; may be given again.")
-]
+UsageFilters = Annotated[list[str] | None, FILTERS]
 GroupByOption = Annotated[
     str | None, option("--group-by", "COLUMNS", f"Comma-separated: {', '.join(GROUP_COLUMNS)}. Default: usage_type.")
 ]
@@ -191,11 +184,8 @@ ChartOption = Annotated[
 @command(report, "usage", reads=True, everywhere=True, epilog=_EXAMPLES)
 def usage(
     session: Session,
-    account: AccountOption = None,
-    service: ServiceOption = None,
-    usage_type: UsageTypeOption = None,
-    from_location: FromLocationOption = None,
-    to_location: ToLocationOption = None,
+    /,
+    *,
     group_by: GroupByOption = None,
     detail: DetailOption = None,
     start: FromOption = None,
@@ -208,6 +198,7 @@ def usage(
     now: NowOption = False,
     chart: ChartOption = False,
     html: HtmlOption = None,
+    **filters: UsageFilters,
 ) -> None:
     """Show exact totals, sorted by the columns. A transfer counts in the UTC hour that it started in.
 
@@ -223,9 +214,8 @@ def usage(
         check_page(session, others=own, top=top)
         group_by = "day"
     asked = UsageParameters(
-        start=start, end=end, group_by=group_by, detail=detail, accounts=account or (), services=service or (),
-        usage_types=usage_type or (), from_locations=from_location or (), to_locations=to_location or (),
-        with_corrections=with_corrections, now=now, last=last, zone=zone, sort=sort, top=top,
+        start=start, end=end, group_by=group_by, detail=detail, filters=filters, with_corrections=with_corrections,
+        now=now, last=last, zone=zone, sort=sort, top=top,
     )  # fmt: skip
     query = asked.query(now_s=now_s)
     if html is not None:
@@ -256,15 +246,6 @@ def _bars(rows: Sequence[UsageRow], query: UsageQuery) -> Chart:
     return bars([(" ".join(row.values), row.total.bytes) for row in rows], columns=query.columns, most=query.top)
 
 
-_WORDS = {
-    "account": "account",
-    "service": "service",
-    "usage_type": "usage type",
-    "from_location": "beginning",
-    "to_location": "destination",
-}
-
-
 def _notes(query: UsageQuery, found: UsageFound, *, told: bool) -> Iterator[str]:
     """What a reader of the rows should know: what was not found or waits, and where there is something."""
     empty = not found.rows
@@ -287,7 +268,7 @@ def _notes(query: UsageQuery, found: UsageFound, *, told: bool) -> Iterator[str]
 
 def _missing_note(name: MissingName, *, alone: bool) -> str:
     """Why a name is not in the rows. `alone`: no other filter than that of the name is given."""
-    what = _WORDS[name.parameter]
+    what = FILTERS[name.parameter].noun
     if of_canary(name.value):
         return f"The canary is left out unless its account is named: --account {CANARY_ACCOUNT_ID}."
     if name.elsewhere and alone:
@@ -344,6 +325,7 @@ trace_app = typer.Typer()
 
 # About ten seconds' work; the HTTP API refuses more.
 _QUICK_HOURS = 168
+LineFilters = Annotated[str | None, LINE_FILTERS]
 _TRACE_EXAMPLES = """Examples:
 
     metering trace --account 123456789012 --usage-type DataTransfer-Out-Bytes --hour 2026-11-24T13:00:00Z
@@ -357,13 +339,9 @@ Exit 0 if all sums are equal, 1 if they are not.
 @command(trace_app, "trace", reads=True, everywhere=True, epilog=_TRACE_EXAMPLES)
 def trace(
     session: Session,
+    /,
     account: Annotated[str, option("--account", "ID", "The account of the line.")],
-    usage_type: Annotated[str | None, option("--usage-type", "TYPE", "Only this usage type.")] = None,
-    service: Annotated[str | None, option("--service", "CODE", "Only this service.")] = None,
-    from_location: Annotated[
-        str | None, option("--from-location", "PLACE", "Only from here, such as us-east-1.")
-    ] = None,
-    to_location: Annotated[str | None, option("--to-location", "PLACE", "Only to here, such as internet.")] = None,
+    *,
     hour: Annotated[str | None, option("--hour", "TIME", "One full hour, such as 2026-11-24T13:00:00Z.")] = None,
     start: Annotated[
         str | None, option("--from", "TIME", "RFC 3339, date or month; included. Default: this month.")
@@ -372,6 +350,7 @@ def trace(
         str | None, option("--to", "TIME", "Not included. Default: the end of --from, or of this hour.")
     ] = None,
     last: LastOption = None,
+    **filters: LineFilters,
 ) -> None:
     """Show what a number of a report is made of: its hours, batches and files, and three sums that must be equal.
 
@@ -383,8 +362,7 @@ def trace(
 
     now_s = int(time.time())
     asked = TraceParameters(
-        account=account, usage_type=usage_type, service=service, from_location=from_location, to_location=to_location,
-        hour=hour, start=start, end=end, last=last,
+        account=account, filters=filters, hour=hour, start=start, end=end, last=last,
     )  # fmt: skip
     query = asked.query(now_s=now_s)
     regions = connections(session)

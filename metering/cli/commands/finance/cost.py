@@ -11,23 +11,13 @@ import typer
 from metering.cli.billing.costing import costs_here, one_region
 from metering.cli.billing.home import billing_home, home_ground
 from metering.cli.command import Session, command, say, spinner
-from metering.cli.commands.analyst.report import (
-    AccountOption,
-    ChartOption,
-    CorrectionsOption,
-    FromLocationOption,
-    FromOption,
-    ServiceOption,
-    ToLocationOption,
-    ToOption,
-    UsageTypeOption,
-)
+from metering.cli.commands.analyst.report import ChartOption, CorrectionsOption, FromOption, ToOption
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import connections
 from metering.cli.options import LastOption, ZoneOption, argument, option, switch
 from metering.errors import OperationFailedError
 from metering.hours import date_of, hour_of, month_bounds_s, month_of
-from metering.reports.query import COST_COLUMNS, UsageQuery
+from metering.reports.query import COST_COLUMNS, COST_FILTERS, UsageQuery
 from metering.reports.time_range import time_range
 from metering.units import DAY_S, HOUR_S
 
@@ -58,7 +48,7 @@ _EXPLAIN_EXAMPLES = """Examples:
 """
 _NAMED = 40
 
-PayerOption = Annotated[list[str] | None, option("--payer", "ID", "Only what this payer pays; may be given again.")]
+CostFilters = Annotated[list[str] | None, COST_FILTERS]
 GroupByOption = Annotated[
     str | None, option("--group-by", "COLUMNS", f"Comma-separated: {', '.join(COST_COLUMNS)}. Default: usage_type.")
 ]
@@ -92,12 +82,8 @@ StrictOption = Annotated[bool, switch("--strict", "Fail, with a list, if any usa
 @command(cost_app, "cost", reads=True, everywhere=True, group=True, epilog=_EXAMPLES)
 def cost(
     session: Session,
-    account: AccountOption = None,
-    payer: PayerOption = None,
-    service: ServiceOption = None,
-    usage_type: UsageTypeOption = None,
-    from_location: FromLocationOption = None,
-    to_location: ToLocationOption = None,
+    /,
+    *,
     group_by: GroupByOption = None,
     month: MonthOption = None,
     start: FromOption = None,
@@ -111,6 +97,7 @@ def cost(
     exact: ExactOption = False,
     strict: StrictOption = False,
     chart: ChartOption = False,
+    **filters: CostFilters,
 ) -> None:
     """Show what usage costs: exact sums, by the price book in force, or as it was invoiced.
 
@@ -124,10 +111,8 @@ def cost(
 
     now_s = int(time.time())
     query = CostParameters(
-        start=start, end=end, last=last, zone=zone, month=month, group_by=group_by, accounts=account or (),
-        services=service or (), usage_types=usage_type or (), from_locations=from_location or (),
-        to_locations=to_location or (), payers=payer or (), sort=sort, top=top, with_corrections=with_corrections,
-        region=one_region(session),
+        start=start, end=end, last=last, zone=zone, month=month, group_by=group_by, filters=filters, sort=sort,
+        top=top, with_corrections=with_corrections, region=one_region(session),
     ).cost_query(now_s=now_s)  # fmt: skip
     found = costs_here(session, query, prices=prices, exact=exact, now_s=now_s)
     session.write(found.answer, chart=_bars(found.costs, query.usage) if chart else None)

@@ -64,7 +64,7 @@ def totals(world: BudgetWorld, query: AccountsQuery) -> dict[str, Total]:
 def reported(world: BudgetWorld, month: str, account: str = "") -> dict[str, Total]:
     """What `report usage --group-by account_id` says."""
     given = [account] if account else []
-    query = UsageParameters(start=month, group_by="account_id", accounts=given).query(now_s=NOW_S)
+    query = UsageParameters(start=month, group_by="account_id", filters={"account": given}).query(now_s=NOW_S)
     return {row.values[0]: row.total for row in report_rows([world.source()], query, now_s=NOW_S)}
 
 

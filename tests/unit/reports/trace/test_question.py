@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from metering.reports.query import TraceParameters
+from metering.reports.query import LINE_FILTERS, TraceParameters
 from metering.reports.time_range import InvalidParametersError
 from metering.units import HOUR_S
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S
 
 
 def problems(**texts: str) -> list[tuple[str, str]]:
+    filters = {name: texts.pop(name) for name in LINE_FILTERS if name in texts}
     with pytest.raises(InvalidParametersError) as raised:
-        TraceParameters(**texts).query(now_s=NOW_S)
+        TraceParameters(**texts, filters=filters).query(now_s=NOW_S)
     return [(each.parameter, each.problem) for each in raised.value.problems]
 
 
@@ -23,7 +24,7 @@ def test_an_hour_is_one_hour_and_nothing_more() -> None:
 
 
 def test_without_a_range_the_line_is_of_this_month() -> None:
-    query = TraceParameters(account=ACCOUNT, usage_type="NAT", service="AmazonEC2").query(now_s=NOW_S)
+    query = TraceParameters(account=ACCOUNT, filters={"usage_type": "NAT", "service": "AmazonEC2"}).query(now_s=NOW_S)
     assert query.to_s == HOUR + HOUR_S
     assert (set(query.usage_types), set(query.services)) == ({"NAT"}, {"AmazonEC2"})
 

@@ -10,7 +10,7 @@ from metering.errors import OperationFailedError
 from metering.hours import rfc3339
 from metering.ledger.booked_hours import totals_value
 from metering.ledger.markers import Marker, marker_key
-from metering.reports.query import TraceParameters, UsageQuery
+from metering.reports.query import LINE_FILTERS, TraceParameters, UsageQuery
 from metering.reports.trace import Trace, Tracer, Vouching
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
@@ -24,7 +24,8 @@ OUT = "DataTransfer-Out-Bytes"
 
 
 def line(*, now_s: int = NOW_S, **texts: str) -> UsageQuery:
-    return TraceParameters(**{"account": ACCOUNT, **texts}).query(now_s=now_s)
+    filters = {name: texts.pop(name) for name in LINE_FILTERS if name in texts}
+    return TraceParameters(**{"account": ACCOUNT, **texts}, filters=filters).query(now_s=now_s)
 
 
 def traced(world: World, query: UsageQuery, *, now_s: int = NOW_S, most: int = 1_000) -> Trace:
