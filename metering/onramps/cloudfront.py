@@ -359,14 +359,4 @@ def read_cloudfront_log(
     with seekable(whole, digest) as file:
         columns = column_names(file, settings)
         used = tuple(name for name in USED_FIELDS if name in columns)
-        yield from read_rows(file, settings, used, _ParquetRows(columns))
-
-
-class _ParquetRows:
-    """`RowsJudge` of one file."""
-
-    def __init__(self, fields: tuple[str, ...]) -> None:
-        self._rows = RowJudge(fields, V2)
-
-    def judge(self, number: int, row: dict[str, str], tally: Tally[EdgeTransfer]) -> None:
-        self._rows.judge(number, str(row), lambda name: row.get(name, ""), tally)
+        yield from read_rows(file, settings, used, RowJudge(columns, V2))

@@ -220,7 +220,7 @@ def _read_parquet(
     file.seek(0)
     if GATEWAY in columns:
         used = tuple(name for name in USED_FIELDS if name in columns)
-        yield from read_rows(file, settings, used, _ParquetRows(columns, settings))
+        yield from read_rows(file, settings, used, TransitRowJudge(columns, settings.folding))
     else:
         # It has been hashed.
         yield from read_flow_log(cast("BinaryIO", file), name, settings, digest=len)
@@ -275,16 +275,6 @@ class _Lines:
         self._names = names
         self._rows = TransitRowJudge(names, self._folding)
         self._places = {name: place for place, name in enumerate(names) if name in USED_FIELDS}
-
-
-class _ParquetRows:
-    """`RowsJudge` of one file."""
-
-    def __init__(self, fields: Sequence[str], settings: ReadSettings) -> None:
-        self._rows = TransitRowJudge(fields, settings.folding)
-
-    def judge(self, number: int, row: dict[str, str], tally: Tally[TransitHop]) -> None:
-        self._rows.judge(number, str(row), lambda name: row.get(name, ""), tally)
 
 
 # Who pays for what a transit gateway carries: its metering policy says it, and without one the sender pays.

@@ -17,7 +17,6 @@ from metering.ledger.markers import Marker, marker_key
 from metering.onramps.arrivals import Arrivals
 from metering.onramps.context.document import Context
 from metering.onramps.context.store import ContextKeeper, ContextStore, StoredContext, Timeline
-from metering.onramps.coverage.figures import expected_of
 from metering.onramps.coverage.job import TIME_S, CoverageJob
 from metering.onramps.ingest.taking import LogIngest, Refusals
 from metering.onramps.kinds import KINDS, recognised
@@ -159,7 +158,7 @@ def build_coverage(
         clock=parts.clock,
         kinds={kind.name: kind.settles_after_s for kind in KINDS},
         log_sources=sources,
-        expected=lambda: expected_of(store.newest()),
+        newest_context=store.newest,
         read_plan=lambda key: Plan.from_json(objects.get(key), key),
         window_s=settings.window_s,
         keep_s=settings.marker_life_s + _OUTLIVES_S,

@@ -10,7 +10,7 @@ import pytest
 from metering.adapters.aws.inventory import AwsInventory
 from metering.adapters.aws.objects import S3ObjectStore
 from metering.hours import parse_hour
-from metering.onramps.context.store import Capture, ContextStore
+from metering.onramps.context.store import ContextStore, capture_context
 from metering.onramps.reading import FileName, FlowHop
 from metering.onramps.reasons import Classified
 from metering.onramps.rules.flow_classifier import flow_classifier
@@ -40,10 +40,10 @@ def test_a_capture_of_an_emulator_judges_a_line(clients: Clients) -> None:
     )["FlowLogIds"]
     store = ContextStore(S3ObjectStore(clients.s3, bucket))
     region = clients.access.region
-    capture = Capture(describe=AwsInventory(clients, regions=[region]).describe, store=store)
+    inventory = AwsInventory(clients, regions=[region])
 
-    first = capture.run(NOW_S)
-    assert (first.kept, capture.run(NOW_S + 60).kept) == (True, False)
+    first = capture_context(inventory.describe(), store, NOW_S)
+    assert (first.kept, capture_context(inventory.describe(), store, NOW_S + 60).kept) == (True, False)
     assert len(list(store.names())) == 1
 
     name = FileName(kind="vpc-flow", identity="flow:a", account_id="123456789012", region=region, source=log_id)

@@ -9,7 +9,7 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -70,6 +70,9 @@ class _Document(msgspec.Struct, kw_only=True, frozen=True, gc=False, omit_defaul
 
 
 _decode = msgspec.json.Decoder(_Document).decode
+# Members that a context has by their ids, and those that are pairs of a name and a text.
+_BY_ID = ("flow_logs", "distributions")
+_PAIRS = ("buckets", "bucket_owners")
 
 
 # Contexts are compared and cached by identity: they are large, and a store hands out one object a version.
@@ -152,51 +155,19 @@ class Context:
 
 
 def _document(context: Context) -> _Document:
-    return _Document(
-        schema=SCHEMA,
-        effective_s=context.effective_s,
-        accounts=tuple(sorted(context.accounts)),
-        places=context.places,
-        vpcs=context.vpcs,
-        subnets=context.subnets,
-        interfaces=context.interfaces,
-        peerings=context.peerings,
-        transit_vpcs=context.transit_vpcs,
-        public_addresses=context.public_addresses,
-        flow_logs=tuple(context.flow_logs[each] for each in sorted(context.flow_logs)),
-        buckets=tuple(sorted(context.buckets.items())),
-        prefixes=context.prefixes,
-        notes=context.notes,
-        bucket_owners=tuple(sorted(context.bucket_owners.items())),
-        distributions=tuple(context.distributions[each] for each in sorted(context.distributions)),
-        attachments=context.attachments,
-        metering_policies=context.metering_policies,
-        policy_places=context.policy_places,
-    )
+    listed: dict[str, Any] = {
+        name: getattr(context, name) for name in _Document.__struct_fields__ if name not in ("schema", *_BY_ID, *_PAIRS)
+    }
+    listed |= {name: tuple(each for _, each in sorted(getattr(context, name).items())) for name in _BY_ID}
+    listed |= {name: tuple(sorted(getattr(context, name).items())) for name in _PAIRS}
+    return _Document(schema=SCHEMA, **listed | {"accounts": tuple(sorted(context.accounts))})
 
 
 def _context(document: _Document, sha256: str) -> Context:
-    return Context(
-        sha256=sha256,
-        effective_s=document.effective_s,
-        accounts=frozenset(document.accounts),
-        places=document.places,
-        vpcs=document.vpcs,
-        subnets=document.subnets,
-        interfaces=document.interfaces,
-        peerings=document.peerings,
-        transit_vpcs=document.transit_vpcs,
-        public_addresses=document.public_addresses,
-        flow_logs=MappingProxyType({each.id: each for each in document.flow_logs}),
-        buckets=MappingProxyType(dict(document.buckets)),
-        prefixes=document.prefixes,
-        notes=document.notes,
-        bucket_owners=MappingProxyType(dict(document.bucket_owners)),
-        distributions=MappingProxyType({each.id: each for each in document.distributions}),
-        attachments=document.attachments,
-        metering_policies=document.metering_policies,
-        policy_places=document.policy_places,
-    )
+    known: dict[str, Any] = {name: getattr(document, name) for name in document.__struct_fields__ if name != "schema"}
+    known |= {name: MappingProxyType({each.id: each for each in known[name]}) for name in _BY_ID}
+    known |= {name: MappingProxyType(dict(known[name])) for name in _PAIRS}
+    return Context(sha256=sha256, **known | {"accounts": frozenset(document.accounts)})
 
 
 # Authority: which flow log counts where several log the same interface.

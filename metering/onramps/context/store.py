@@ -12,7 +12,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from metering.errors import ObjectMissingError
 from metering.hours import hour_label, hour_of, parse_hour
@@ -201,18 +201,6 @@ def _read(key: str, body: bytes, effective_s: int, sha256: str) -> Context:
 _LATE_S = 10 * MINUTE_S
 
 
-class KeptContexts(Protocol):
-    """Contexts of a region (`metering.onramps.context.store.ContextStore`)."""
-
-    def newest(self) -> Context | None:
-        """The context that holds from the latest hour; None if there is none."""
-        ...
-
-    def put(self, context: Context) -> bool:
-        """Keep a context; returns False if it was kept before."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextKeeper:
     """Captures contexts when they are due.
@@ -223,7 +211,7 @@ class ContextKeeper:
         clock: Wall clock.
     """
 
-    contexts: KeptContexts
+    contexts: ContextStore
     describe: Callable[[], Mapping[str, object]]
     clock: Clock
 
@@ -238,7 +226,7 @@ class ContextKeeper:
         newest = self.contexts.newest()
         if newest is not None and not is_due(newest.effective_s, now_s):
             return None
-        context = context_of(self.describe(), hour_of(now_s) + HOUR_S)
+        context = context_from(self.describe(), now_s)
         self.contexts.put(context)
         return context
 
@@ -263,7 +251,7 @@ _KEPT_AGAIN_S = DAY_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """What a capture came to.
+    """A captured context.
 
     Attributes:
         context: The context that holds from now on: the new one, or the one that says the same.
@@ -274,38 +262,27 @@ class Captured:
     kept: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capture:
-    """Captures a context.
-
-    Attributes:
-        describe: Describes networks and flow logs as they are now (`metering.onramps.context.description`).
-        store: Where contexts are kept; None if the context is only to be looked at.
-    """
-
-    describe: Callable[[], Mapping[str, object]]
-    store: ContextStore | None
-
-    def run(self, now_s: int) -> Captured:
-        """Capture at a time, in epoch seconds.
-
-        Raises:
-            DescriptionError: What was described contradicts itself.
-            UnavailableError: A service gave no answer.
-        """
-        context = context_of(self.describe(), effective_from_s(now_s))
-        if self.store is None:
-            return Captured(context=context, kept=False)
-        newest = self.store.newest()
-        age_s = context.effective_s - newest.effective_s if newest is not None else _KEPT_AGAIN_S
-        if newest is not None and 0 <= age_s < _KEPT_AGAIN_S and newest.says_the_same(context):
-            return Captured(context=newest, kept=False)
-        return Captured(context=context, kept=self.store.put(context))
-
-
-def effective_from_s(now_s: int) -> int:
-    """Hour from which a context holds that is captured at `now_s`: the next full one.
+def context_from(description: Mapping[str, object], now_s: int) -> Context:
+    """The context of what is described at `now_s`; it holds from the next full hour.
 
     The hour that runs has been judged by another context already, so it cannot change for it.
+
+    Raises:
+        DescriptionError: The description contradicts itself.
     """
-    return hour_of(now_s) + HOUR_S
+    return context_of(description, hour_of(now_s) + HOUR_S)
+
+
+def capture_context(description: Mapping[str, object], store: ContextStore, now_s: int) -> Captured:
+    """Keep the context of what is described at `now_s`, unless the newest one says the same.
+
+    Raises:
+        DescriptionError: The description contradicts itself.
+        UnavailableError: A service gave no answer.
+    """
+    context = context_from(description, now_s)
+    newest = store.newest()
+    age_s = context.effective_s - newest.effective_s if newest is not None else _KEPT_AGAIN_S
+    if newest is not None and 0 <= age_s < _KEPT_AGAIN_S and newest.says_the_same(context):
+        return Captured(context=newest, kept=False)
+    return Captured(context=context, kept=store.put(context))

@@ -6,8 +6,7 @@ Only sources of the stage's settings count. A bucket that somebody reads by hand
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from metering.ledger.notes.log_sources import LogFigures, LogSourceState
 from metering.onramps.coverage.looking import count
@@ -15,98 +14,46 @@ from metering.onramps.sources import LogSource, source_of
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from metering.onramps.context.document import Context
     from metering.onramps.context.facts import FlowLog
+    from metering.onramps.coverage.job import CoverageJob
 
 
 # Destination of a flow log in S3, as `DescribeFlowLogs` gives it: bucket, and folder if there is one.
 _S3_ARN = re.compile(r"arn:[a-z0-9-]+:s3:::(?P<bucket>[^/]+)/?(?P<prefix>.*)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectedLog:
-    """A flow log of a context.
+def delivers_to_s3(log: FlowLog) -> bool:
+    """Whether a flow log delivers to a bucket."""
+    return _S3_ARN.fullmatch(log.destination) is not None
 
-    Attributes:
-        source: Its id, `fl-…`.
-        destination: Where it delivers: an ARN, or the name of a log group.
-        created_s: When it was made, epoch seconds; 0 if the context does not say.
-        status: `DeliverLogsStatus` if it is not `SUCCESS`; empty if all is well, or not known.
+
+def failure_of(log: FlowLog) -> str:
+    """`DeliverLogsStatus` of a flow log if it is not `SUCCESS`; empty if all is well, or not known."""
+    return "" if log.delivery_status == "SUCCESS" else log.delivery_status
+
+
+def place_of_log(log: FlowLog) -> str:
+    """Place of the files of a flow log, `s3://bucket/prefix/AWSLogs/`; its destination if it does not deliver to S3.
+
+    AWS puts `AWSLogs` below the folder of the destination. A Hive layout has other folders below that.
     """
-
-    source: str
-    account_id: str
-    region: str
-    resource_id: str
-    destination: str
-    created_s: int = 0
-    status: str = ""
-
-    @property
-    def in_s3(self) -> bool:
-        return _S3_ARN.fullmatch(self.destination) is not None
-
-    @property
-    def place(self) -> str:
-        """Where its files lie, `s3://bucket/prefix/AWSLogs/<account>/vpcflowlogs/<region>/`; else its destination.
-
-        AWS puts `AWSLogs` below the folder of the destination. A Hive layout has other folders below that.
-        """
-        found = _S3_ARN.fullmatch(self.destination)
-        if found is None:
-            return self.destination
-        folder = found["prefix"].strip("/")
-        return f"s3://{found['bucket']}/{folder + '/' if folder else ''}AWSLogs/"
+    found = _S3_ARN.fullmatch(log.destination)
+    if found is None:
+        return log.destination
+    folder = found["prefix"].strip("/")
+    return f"s3://{found['bucket']}/{folder + '/' if folder else ''}AWSLogs/"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """What the newest context says of flow logs.
-
-    Attributes:
-        effective_s: Hour from which it holds; 0 if there is no context.
-        places: Account and region of all that it has looked into.
-        logs: Flow logs, by id.
-    """
-
-    effective_s: int = 0
-    places: frozenset[tuple[str, str]] = frozenset()
-    logs: tuple[ExpectedLog, ...] = ()
-
-    def of_stage(self, sources: Sequence[LogSource]) -> list[tuple[ExpectedLog, LogSource]]:
-        """Flow logs that deliver into a log source of the stage, with it."""
-        found = []
-        for log in self.logs:
-            bucket, key = split_place(log.place)
-            source = source_of(sources, bucket, key) or _containing(sources, bucket, key)
-            if source is not None and log.in_s3 and "vpc-flow" in source.kinds:
-                found.append((log, source))
-        return found
-
-
-def expected_of(context: Context | None) -> Expected:
-    """What a context says of flow logs; nothing if there is none."""
-    if context is None:
-        return Expected()
-    return Expected(
-        effective_s=context.effective_s,
-        places=frozenset(context.places),
-        logs=tuple(_expected(log) for log in context.flow_logs.values()),
-    )
-
-
-def _expected(log: FlowLog) -> ExpectedLog:
-    return ExpectedLog(
-        source=log.id,
-        account_id=log.account_id,
-        region=log.region,
-        resource_id=log.resource_id,
-        destination=log.destination,
-        created_s=log.created_s,
-        status="" if log.delivery_status == "SUCCESS" else log.delivery_status,
-    )
+def logs_of_stage(context: Context | None, sources: Sequence[LogSource]) -> Iterator[tuple[FlowLog, LogSource]]:
+    """Flow logs that deliver into a log source of the stage, each with its source."""
+    for log in context.flow_logs.values() if context is not None else ():
+        bucket, key = split_place(place_of_log(log))
+        source = source_of(sources, bucket, key) or _containing(sources, bucket, key)
+        if source is not None and delivers_to_s3(log) and "vpc-flow" in source.kinds:
+            yield log, source
 
 
 def _containing(sources: Sequence[LogSource], bucket: str, key: str) -> LogSource | None:
@@ -137,24 +84,12 @@ SILENT_UNSLOTTED_S = DAY_S
 NEVER_S = HOUR_S
 
 
-class Judges(Protocol):
-    """What figures need of the coverage job."""
-
-    @property
-    def kinds(self) -> Mapping[str, int | None]: ...
-    @property
-    def window_s(self) -> int: ...
-    @property
-    def unclassified_permille(self) -> int: ...
-    def slotted(self, kind: str) -> bool: ...
-
-
 def figures_of(
     states: Collection[LogSourceState],
     log_sources: Sequence[LogSource],
     *,
     before: LogFigures,
-    job: Judges,
+    job: CoverageJob,
     now_s: int,
 ) -> LogFigures:
     """Figures of all sources, as of now."""
@@ -183,7 +118,7 @@ def figures_of(
     )
 
 
-def held_since_s(state: LogSourceState, job: Judges, now_s: int) -> int | None:
+def held_since_s(state: LogSourceState, job: CoverageJob, now_s: int) -> int | None:
     """Time up to which a source with slots is complete; None if it holds nothing back."""
     if not job.slotted(state.kind) or (state.ended_s and not state.missing):
         return None
@@ -192,7 +127,7 @@ def held_since_s(state: LogSourceState, job: Judges, now_s: int) -> int | None:
     return now_s - job.window_s if state.through_s is None else max(state.through_s, now_s - job.window_s)
 
 
-def is_silent(state: LogSourceState, job: Judges, now_s: int) -> bool:
+def is_silent(state: LogSourceState, job: CoverageJob, now_s: int) -> bool:
     """Whether a source should deliver and has not for long."""
     if state.ended_s:
         return False
@@ -221,5 +156,5 @@ def _empty(states: Sequence[LogSourceState], log_sources: Sequence[LogSource], b
     return sum(source.name not in known for source in log_sources)
 
 
-def _settles_s(source: LogSource, job: Judges) -> int:
+def _settles_s(source: LogSource, job: CoverageJob) -> int:
     return max((job.kinds.get(kind) or 0 for kind in source.kinds), default=0)

@@ -22,7 +22,7 @@ from metering.ledger.notes.log_sources import (
     LogRulingKind,
     LogSourceState,
 )
-from metering.onramps.coverage.figures import Expected, figures_of, split_place
+from metering.onramps.coverage.figures import failure_of, figures_of, logs_of_stage, place_of_log, split_place
 from metering.onramps.coverage.looking import LookAt, SourceLook
 from metering.onramps.plans import PLACES_PREFIX, Plan
 from metering.onramps.sources import LogSource, source_of
@@ -33,6 +33,7 @@ from metering.units import HOUR_S, MINUTE_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from metering.onramps.context.document import Context
     from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
 
@@ -105,16 +106,17 @@ class _Run:
 
     now_s: int
     whole: bool
-    expected: Expected
-    listed: frozenset[str]
+    context: Context | None
     rulings: Mapping[tuple[str, str], Rulings]
 
     def ended_s(self, state: LogSourceState) -> int:
         """When a flow log was deleted, by the newest context; 0 if it goes on, or nobody can tell."""
-        looked_into = (state.account_id, state.region) in self.expected.places
-        if not state.expected_s or not looked_into or state.source in self.listed:
+        context = self.context
+        if context is None or not state.expected_s or (state.account_id, state.region) not in context.places:
             return 0
-        return state.ended_s or max(self.expected.effective_s - _DELETED_BEFORE_S, 0)
+        if state.source in context.flow_logs:
+            return 0
+        return state.ended_s or max(context.effective_s - _DELETED_BEFORE_S, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,7 @@ class CoverageJob:
         kinds: Age from which files of a kind are taken to be complete, by the name of the kind; None of kinds with
             slots. A kind that is not named has no slots.
         log_sources: Log sources of the stage in this region.
-        expected: Flow logs of the newest context.
+        newest_context: The newest context; None if there is none.
         read_plan: The plan at a key.
         window_s: Admission window of the stage.
         keep_s: Life of notes: that of plans.
@@ -138,7 +140,7 @@ class CoverageJob:
     clock: Clock
     kinds: Mapping[str, int | None]
     log_sources: Sequence[LogSource]
-    expected: Callable[[], Expected]
+    newest_context: Callable[[], Context | None]
     read_plan: Callable[[str], Plan]
     window_s: int
     keep_s: int
@@ -159,15 +161,14 @@ class CoverageJob:
             UnavailableError: The ledger or the context cannot be read now. What was kept is right.
         """
         before = self.figures() or LogFigures(looked_s=0, first_run_s=now_s)
-        expected = self.expected()
+        context = self.newest_context()
         states = {(each.kind, each.source): each for each in self.states()}
         found_after, found_s = self._search(states, before, now_s, whole=whole)
-        self._expect(states, expected, now_s)
+        self._expect(states, context, now_s)
         due = sorted(states.values(), key=lambda each: each.looked_s)
         if not whole:
             due = due[: max(LOOKS, -(-len(due) * EVERY_S // ROUND_S))]
-        listed = frozenset(log.source for log in expected.logs)
-        run = _Run(now_s=now_s, whole=whole, expected=expected, listed=listed, rulings=self._rulings())
+        run = _Run(now_s=now_s, whole=whole, context=context, rulings=self._rulings())
         until_ms = self.clock.now_ms() + self.time_s * 1000
         for number, state in enumerate(due):
             if not whole and self.clock.now_ms() >= until_ms:
@@ -176,7 +177,7 @@ class CoverageJob:
             states[state.kind, state.source] = self._look(state, run)
         figures = replace(
             figures_of(states.values(), self.log_sources, before=before, job=self, now_s=now_s),
-            context_s=expected.effective_s,
+            context_s=0 if context is None else context.effective_s,
             found_after=found_after,
             found_s=found_s,
         )
@@ -218,19 +219,19 @@ class CoverageJob:
             if not whole:
                 return after, before.found_s
 
-    def _expect(self, states: dict[tuple[str, str], LogSourceState], expected: Expected, now_s: int) -> None:
+    def _expect(self, states: dict[tuple[str, str], LogSourceState], context: Context | None, now_s: int) -> None:
         """Add the flow logs that deliver into a log source of the stage, and what the context says of them."""
-        for log, source in expected.of_stage(self.log_sources):
-            key = ("vpc-flow", log.source)
+        for log, source in logs_of_stage(context, self.log_sources):
+            key = ("vpc-flow", log.id)
             state = states.get(key, LogSourceState(kind=key[0], source=key[1]))
             states[key] = replace(
                 state,
                 account_id=state.account_id or log.account_id,
                 region=state.region or log.region,
-                place=state.place or log.place,
+                place=state.place or place_of_log(log),
                 named=state.named or source.name,
                 expected_s=state.expected_s or now_s,
-                status=log.status,
+                status=failure_of(log),
             )
 
     def _look(self, state: LogSourceState, run: _Run) -> LogSourceState:

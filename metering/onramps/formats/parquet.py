@@ -6,6 +6,7 @@ import errno
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, BinaryIO, Protocol, TypeVar, cast
 
@@ -138,11 +139,19 @@ _BUFFER_BYTES = MIB
 _BATCH_ROWS = 8 * 1024
 
 
-class RowsJudge(Protocol[SubjectT]):
-    """What a kind of log makes of its rows. One judge serves one file."""
+class RowJudge(Protocol[SubjectT]):
+    """Counts the rows of one file."""
 
-    def judge(self, number: int, row: dict[str, str], tally: Tally[SubjectT]) -> None:
-        """Count a row, once, as what it is; columns have hyphens in their names, and absent values are empty."""
+    def judge(self, number: int, text: str, value: Callable[[str], str], tally: Tally[SubjectT]) -> None:
+        """Count a row once.
+
+        Args:
+            number: Number of the row in the file, from 1.
+            text: The row, for people.
+            value: Value of a column that the kind reads, by its name with hyphens; empty if the row has none.
+            tally: Adds up what the rows became.
+        """
+        ...
         ...
 
 
@@ -159,7 +168,7 @@ def column_names(file: IO[bytes], settings: ReadSettings) -> tuple[str, ...]:
 
 
 def read_rows(
-    file: IO[bytes], settings: ReadSettings, columns: Sequence[str], judge: RowsJudge[SubjectT]
+    file: IO[bytes], settings: ReadSettings, columns: Sequence[str], judge: RowJudge[SubjectT]
 ) -> Iterator[Block[SubjectT]]:
     """Read rows and let `judge` count them.
 
@@ -186,8 +195,13 @@ def read_rows(
     for batch in checked_batches(parquet, used, _BATCH_ROWS):
         for values in zip(*(_texts(name, batch.column(name)) for name in used), strict=True):
             number += 1
-            judge.judge(number, dict(zip(columns, values, strict=True)), tally)
+            row = dict(zip(columns, values, strict=True))
+            judge.judge(number, str(row), partial(_value, row), tally)
         yield tally.block(size_bytes * number // rows)
+
+
+def _value(row: Mapping[str, str], name: str) -> str:
+    return row.get(name, "")
 
 
 def _hyphened(name: str) -> str:

@@ -6,12 +6,13 @@ of the peer, because a file has few interfaces, and most of its peers are alike.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+# The decoder reads the annotations while the program runs.
 from datetime import datetime
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from metering.onramps.context.facts import Address, address_of, is_public
 from metering.onramps.reasons import Classified, LineReason, Outcome, Refused, Traffic
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 # To change them, change the file and its version: a plan names the version that judged its file.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HopRule:
+class HopRule(msgspec.Struct, frozen=True, kw_only=True):
     """One rule.
 
     Attributes:
@@ -47,85 +47,47 @@ class HopRule:
     name: str
     when: tuple[str, ...]
     peer: str
-    usage: str
-    reason: str
-    service: str
     source: str
+    usage: str = ""
+    reason: str = ""
+    service: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HopRules:
+class FreeKinds(msgspec.Struct, frozen=True, kw_only=True):
+    """Kinds whose hops inside a VPC are free in all zones: `any` over IPv4 and IPv6, `ipv4` over IPv4 only."""
+
+    any: frozenset[str]
+    ipv4: frozenset[str]
+
+
+class HopRules(msgspec.Struct, frozen=True, kw_only=True):
     """All rules, and the kinds of interfaces that they tell apart.
 
     Attributes:
-        version: Version of the rules.
         rules: The rules in order. The last one always holds.
-        free_always: Kinds whose hops inside a VPC are free in all zones.
-        free_over_ipv4: Kinds whose hops inside a VPC are free in all zones over IPv4.
-        charged: Kinds whose hops between zones are charged, if both sides are of them.
-        load_balancers: Kinds that are of service AWSELB.
-        peering_apart_from_s: Hour from which AWS bills peering between zones under usage types of its own, in epoch
-            seconds.
+        charged_across_zones: Kinds whose hops between zones are charged, if both sides are of them.
+        elb_kinds: Kinds that are of service AWSELB.
+        peering_apart_from: Hour from which AWS bills peering between zones under usage types of its own.
     """
 
     version: str
+    peering_apart_from: datetime
+    free_across_zones: FreeKinds
+    charged_across_zones: frozenset[str]
+    elb_kinds: frozenset[str]
     rules: tuple[HopRule, ...]
-    free_always: frozenset[str]
-    free_over_ipv4: frozenset[str]
-    charged: frozenset[str]
-    load_balancers: frozenset[str]
-    peering_apart_from_s: int
 
-
-class _Rule(TypedDict, total=False):
-    name: str
-    when: list[str]
-    peer: str
-    usage: str
-    reason: str
-    service: str
-    source: str
-
-
-class _Free(TypedDict):
-    any: list[str]
-    ipv4: list[str]
-
-
-class _File(TypedDict):
-    version: str
-    peering_apart_from: str
-    free_across_zones: _Free
-    charged_across_zones: list[str]
-    elb_kinds: list[str]
-    rules: list[_Rule]
+    @property
+    def peering_apart_from_s(self) -> int:
+        """`peering_apart_from` in epoch seconds."""
+        return int(self.peering_apart_from.timestamp())
 
 
 @cache
 def hop_rules() -> HopRules:
     """The rules of this release."""
-    text = resources.files("metering.onramps.rules").joinpath("hop_rules.json").read_text(encoding="utf-8")
-    file = cast("_File", json.loads(text))
-    return HopRules(
-        version=file["version"],
-        rules=tuple(_rule(each) for each in file["rules"]),
-        free_always=frozenset(file["free_across_zones"]["any"]),
-        free_over_ipv4=frozenset(file["free_across_zones"]["ipv4"]),
-        charged=frozenset(file["charged_across_zones"]),
-        load_balancers=frozenset(file["elb_kinds"]),
-        peering_apart_from_s=int(datetime.fromisoformat(file["peering_apart_from"]).timestamp()),
-    )
-
-
-def _rule(entry: _Rule) -> HopRule:
-    return HopRule(
-        name=entry["name"],
-        when=tuple(entry["when"]),
-        peer=entry["peer"],
-        usage=entry.get("usage", ""),
-        reason=entry.get("reason", ""),
-        service=entry.get("service", ""),
-        source=entry["source"],
+    return msgspec.json.decode(
+        resources.files("metering.onramps.rules").joinpath("hop_rules.json").read_bytes(), type=HopRules
     )
 
 
@@ -157,15 +119,15 @@ def _zones_differ(hop: Hop) -> bool:
 
 
 def _attachment_side(hop: Hop) -> bool:
-    return not hop_rules().free_always.isdisjoint((hop.own.kind, hop.kind))
+    return not hop_rules().free_across_zones.any.isdisjoint((hop.own.kind, hop.kind))
 
 
 def _load_balancer_side(hop: Hop) -> bool:
-    return not hop_rules().free_over_ipv4.isdisjoint((hop.own.kind, hop.kind))
+    return not hop_rules().free_across_zones.ipv4.isdisjoint((hop.own.kind, hop.kind))
 
 
 def _charged_sides(hop: Hop) -> bool:
-    return hop_rules().charged.issuperset((hop.own.kind, hop.kind))
+    return hop_rules().charged_across_zones.issuperset((hop.own.kind, hop.kind))
 
 
 def _peered(hop: Hop) -> bool:
@@ -396,7 +358,7 @@ def _traffic(own: OwnSide, far: str, usage_type: str, *, out: bool) -> Traffic:
     near = _place(own.region, own.zone_id)
     return Traffic(
         account_id=own.account_id,
-        service="AWSELB" if own.kind in hop_rules().load_balancers else "AmazonEC2",
+        service="AWSELB" if own.kind in hop_rules().elb_kinds else "AmazonEC2",
         resource_id=own.resource_id,
         direction="out" if out else "in",
         from_location=near if out else far,

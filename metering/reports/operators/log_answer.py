@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
-from metering.onramps.coverage.figures import ExpectedLog, Judges, is_refusing, is_silent, is_unclassified
+from metering.onramps.coverage.figures import is_refusing, is_silent, is_unclassified
 from metering.onramps.coverage.looking import SLOT_S, count
 from metering.onramps.reading import OUTCOMES
 from metering.reports.answer import (
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from metering.audit.log_overlap import Overlap
     from metering.ledger.notes.log_sources import LogFigures, LogSourceState, LogSums
+    from metering.onramps.context.facts import FlowLog
+    from metering.onramps.coverage.job import CoverageJob
     from metering.onramps.sources import LogSource
 
     Covered = tuple[LogSourceState, LogSums]
@@ -49,7 +51,7 @@ _LIST = ListedRows(
 _SIZES = ("metered_bytes", "unclassified_bytes", "shadowed_bytes", "rejected_bytes")
 
 
-def _coverage(job: Judges, now_s: int) -> RowType[Covered]:
+def _coverage(job: CoverageJob, now_s: int) -> RowType[Covered]:
     return RowType(
         copied("source", of=lambda it: it[0].source, priority=KEEP, about="what writes the files"),
         copied("kind", of=lambda it: it[0].kind, priority=ROOMY),
@@ -83,7 +85,7 @@ def _unclassified(it: Covered) -> str:
     return share_text(it[1].unclassified_bytes, it[1].balance.get("metered_bytes", 0))
 
 
-def state_of(state: LogSourceState, job: Judges, now_s: int) -> str:
+def state_of(state: LogSourceState, job: CoverageJob, now_s: int) -> str:
     """How a source stands, in words; the worst first."""
     if state.ended_s and not state.missing:
         return "ended"
@@ -102,9 +104,9 @@ def state_of(state: LogSourceState, job: Judges, now_s: int) -> str:
 def list_answer(
     states: Sequence[LogSourceState],
     log_sources: Sequence[LogSource],
-    elsewhere: Sequence[ExpectedLog],
+    elsewhere: Sequence[FlowLog],
     figures: LogFigures,
-    job: Judges,
+    job: CoverageJob,
     *,
     now_s: int,
 ) -> Answer:
@@ -146,7 +148,7 @@ def list_answer(
 def coverage_answer(
     rows: Iterable[tuple[LogSourceState, LogSums]],
     figures: LogFigures,
-    job: Judges,
+    job: CoverageJob,
     *,
     now_s: int,
     days: tuple[str, str],
@@ -253,13 +255,13 @@ def _never_delivered(states: Sequence[LogSourceState]) -> dict[str, list[str]]:
     return found
 
 
-def _listed(state: LogSourceState, job: Judges, now_s: int) -> tuple[str | int | None, ...]:
+def _listed(state: LogSourceState, job: CoverageJob, now_s: int) -> tuple[str | int | None, ...]:
     said = (state.named, state.kind, state.source, state_of(state, job, now_s), state.newest_s, state.through_s)
     return (*said, state.account_id, state.region, state.place)
 
 
-def _unmetered(log: ExpectedLog) -> tuple[str | None, ...]:
-    return ("", "vpc-flow", log.source, _ELSEWHERE, None, None, log.account_id, log.region, log.destination)
+def _unmetered(log: FlowLog) -> tuple[str | None, ...]:
+    return ("", "vpc-flow", log.id, _ELSEWHERE, None, None, log.account_id, log.region, log.destination)
 
 
 def _coverage_json(row: dict[str, Json], state: LogSourceState, sums: LogSums) -> dict[str, Json]:

@@ -379,6 +379,7 @@ def list_sources(session: Session) -> None:
     The function that keeps the context looks every 5 minutes. To look now: metering logs coverage
     """
     from metering.ledger.notes.log_sources import LogFigures
+    from metering.onramps.coverage.figures import delivers_to_s3
     from metering.onramps.sources import ORGANIZATION_WARNING
     from metering.reports.operators.log_answer import list_answer
 
@@ -386,7 +387,8 @@ def list_sources(session: Session) -> None:
 
     def known(region: RegionConnection) -> Answer:
         job = region.coverage
-        elsewhere = [log for log in job.expected().logs if not log.in_s3]
+        context = job.newest_context()
+        elsewhere = [log for log in context.flow_logs.values() if not delivers_to_s3(log)] if context else []
         figures = job.figures() or LogFigures(looked_s=0)
         for source in region.log_sources:
             if source.bills_organization:

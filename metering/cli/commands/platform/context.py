@@ -171,17 +171,17 @@ def _described_by_aws(
 
 def _kept(session: Session, description: Mapping[str, object], folder: Path | None) -> Captured:
     """Keep the context of a description; into a stage after it was agreed."""
-    from metering.onramps.context.store import Capture
+    from metering.onramps.context.store import capture_context, context_from
 
     now_s = int(time.time())
-    # What contradicts itself is refused before anything is made, or anybody is asked.
-    context_ = Capture(describe=lambda: description, store=None).run(now_s).context
+    # A contradiction is refused before anything is made, or anybody is asked.
+    context_ = context_from(description, now_s)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        return Capture(describe=lambda: description, store=_store(session, folder)).run(now_s)
+        return capture_context(description, _store(session, folder), now_s)
     consequence = f"Lines of logs from {rfc3339(context_.effective_s)} on are judged by this context, for good."
     with session.deed(what="context capture", subject=context_.sha256, consequence=consequence) as done:
-        captured = Capture(describe=lambda: description, store=_store(session, None)).run(now_s)
+        captured = capture_context(description, _store(session, None), now_s)
         done.result = _said(captured)
     return captured
 

@@ -12,7 +12,7 @@ import pytest
 from metering.errors import ObjectMissingError
 from metering.onramps.context.document import Context, ContextUnreadableError
 from metering.onramps.context.inventory import context_of
-from metering.onramps.context.store import Capture, ContextStore, Timeline, context_key
+from metering.onramps.context.store import Captured, ContextStore, Timeline, capture_context, context_key
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.onramps import BroughtContexts
 from tests.support.memory.clock import ManualClock
@@ -62,7 +62,9 @@ class Setup:
     def __post_init__(self) -> None:
         self.objects = MemoryObjectStore(ManualClock(EFFECTIVE_S * 1000))
         self.store = ContextStore(self.objects)
-        self.capture = Capture(describe=lambda: self.description, store=self.store)
+
+    def capture(self, now_s: int) -> Captured:
+        return capture_context(self.description, self.store, now_s)
 
     def keys(self) -> list[str]:
         return [info.key for info in self.objects.list("")]
@@ -189,30 +191,24 @@ def test_foreign_objects_among_contexts_are_not_read() -> None:
 def test_a_capture_holds_from_the_next_full_hour_and_the_same_is_kept_once() -> None:
     setup = Setup()
     at_s = EFFECTIVE_S + 17 * MINUTE_S
-    first = setup.capture.run(at_s)
+    first = setup.capture(at_s)
     assert (first.kept, first.context.effective_s) == (True, EFFECTIVE_S + HOUR_S)
     for later_s in (at_s + MINUTE_S, at_s + HOUR_S, at_s + DAY_S - HOUR_S):
-        again = setup.capture.run(later_s)
+        again = setup.capture(later_s)
         assert (again.kept, again.context.sha256) == (False, first.context.sha256)
     assert len(setup.keys()) == 1
 
 
 def test_a_context_in_use_is_kept_again_each_day_so_that_it_outlives_its_plans() -> None:
     setup = Setup()
-    setup.capture.run(EFFECTIVE_S)
-    assert setup.capture.run(EFFECTIVE_S + DAY_S).kept
+    setup.capture(EFFECTIVE_S)
+    assert setup.capture(EFFECTIVE_S + DAY_S).kept
     assert len(setup.keys()) == 2
 
 
 def test_what_has_changed_is_kept_beside_what_was() -> None:
     setup = Setup()
-    setup.capture.run(EFFECTIVE_S)
+    setup.capture(EFFECTIVE_S)
     setup.description = described(accounts=["111122223333"])
-    assert setup.capture.run(EFFECTIVE_S + HOUR_S).kept
+    assert setup.capture(EFFECTIVE_S + HOUR_S).kept
     assert len(setup.keys()) == 2
-
-
-def test_a_capture_without_a_store_keeps_nothing() -> None:
-    captured = Capture(describe=lambda: SMALL, store=None).run(EFFECTIVE_S)
-    assert not captured.kept
-    assert captured.context.effective_s == EFFECTIVE_S + HOUR_S

@@ -146,7 +146,7 @@ def test_a_source_that_cannot_be_looked_at_does_not_stop_the_others() -> None:
 
 
 def test_a_flow_log_that_was_made_in_the_middle_misses_nothing_before_its_first_file() -> None:
-    setup = Setup(expected=listed(LOG, OTHER))
+    setup = Setup(context=listed(LOG, OTHER))
     setup.put_slots(HOUR - 6 * HOUR_S, HOUR, log=LOG)
     setup.put_slots(HOUR - HOUR_S, HOUR, log=OTHER)
     assert setup.run(HOUR).missing_slots == 0
@@ -154,10 +154,10 @@ def test_a_flow_log_that_was_made_in_the_middle_misses_nothing_before_its_first_
 
 
 def test_a_flow_log_that_the_context_lists_no_more_has_ended_and_holds_nothing_back() -> None:
-    setup = Setup(expected=listed(LOG))
+    setup = Setup(context=listed(LOG))
     setup.put_slots(HOUR - 6 * HOUR_S, HOUR)
     setup.run(HOUR)
-    setup.expected = listed(effective_s=HOUR + 2 * HOUR_S)
+    setup.context = listed(effective_s=HOUR + 2 * HOUR_S)
     figures = setup.run(HOUR + 3 * HOUR_S)
     assert setup.state().ended_s == HOUR
     assert (figures.missing_slots, figures.silent, figures.held_s) == (1, 0, HOUR - 10 * MINUTE_S)
@@ -167,17 +167,17 @@ def test_a_flow_log_that_the_context_lists_no_more_has_ended_and_holds_nothing_b
 
 
 def test_a_context_that_did_not_look_into_the_account_and_region_ends_nothing() -> None:
-    setup = Setup(expected=listed(LOG))
+    setup = Setup(context=listed(LOG))
     setup.put_slots(HOUR - 6 * HOUR_S, HOUR)
     setup.run(HOUR)
-    setup.expected = replace(listed(effective_s=HOUR + 2 * HOUR_S), places=frozenset())
+    setup.context = replace(listed(effective_s=HOUR + 2 * HOUR_S), places=())
     figures = setup.run(HOUR + 3 * HOUR_S)
     assert setup.state().ended_s == 0
     assert figures.missing_slots == 31
 
 
 def test_a_flow_log_that_never_delivered_is_silent_after_an_hour_and_holds_back() -> None:
-    setup = Setup(expected=listed(OTHER, status="FAILED: Access error"))
+    setup = Setup(context=listed(OTHER, status="FAILED: Access error"))
     figures = setup.run(HOUR)
     assert (figures.silent, figures.holding, figures.held_s) == (0, 1, HOUR)
     figures = setup.run(HOUR + HOUR_S)
@@ -187,7 +187,7 @@ def test_a_flow_log_that_never_delivered_is_silent_after_an_hour_and_holds_back(
 
 
 def test_a_flow_log_to_a_bucket_that_is_no_log_source_is_not_expected() -> None:
-    setup = Setup(expected=listed(OTHER, bucket="of-somebody-else"))
+    setup = Setup(context=listed(OTHER, bucket="of-somebody-else"))
     assert setup.run(HOUR).sources == 0
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ObjectMissingError
 from metering.hours import parse_hour
-from metering.onramps.coverage.figures import Expected, ExpectedLog
+from metering.onramps.context.document import Context
+from metering.onramps.context.facts import FlowLog
 from metering.onramps.coverage.job import CoverageJob
 from metering.onramps.coverage.looking import SLOT_S
 from metering.onramps.plans import Part, Plan, Share
@@ -64,7 +65,7 @@ class Setup:
     """A region with plans; `reads` are the keys of plans that were read, `calls` the calls to the bucket."""
 
     log_sources: tuple[LogSource, ...] = (STAGE,)
-    expected: Expected = field(default_factory=Expected)
+    context: Context | None = None
     now_s: int = HOUR
     items: MemoryItemStore = field(default_factory=MemoryItemStore)
     plans: dict[str, Plan] = field(default_factory=dict)
@@ -103,7 +104,7 @@ class Setup:
             clock=self.clock,
             kinds={"vpc-flow": None, "cloudfront": DAY_S},
             log_sources=self.log_sources,
-            expected=lambda: self.expected,
+            newest_context=lambda: self.context,
             read_plan=self.read,
             window_s=35 * DAY_S,
             keep_s=65 * DAY_S,
@@ -118,21 +119,22 @@ class Setup:
         return next(each for each in self.job.states() if (each.kind, each.source) == (kind, log))
 
 
-def listed(*logs: str, effective_s: int = HOUR, status: str = "", bucket: str = "acme-logs") -> Expected:
+def listed(*logs: str, effective_s: int = HOUR, status: str = "", bucket: str = "acme-logs") -> Context:
     """A context that lists these flow logs."""
-    return Expected(
-        effective_s=effective_s,
-        places=frozenset({(ACCOUNT, "us-west-2")}),
-        logs=tuple(
-            ExpectedLog(
-                source=log,
-                account_id=ACCOUNT,
-                region="us-west-2",
-                resource_id="vpc-1",
-                destination=f"arn:aws:s3:::{bucket}",
-                created_s=HOUR - HOUR_S,
-                status=status,
-            )
-            for log in logs
-        ),
-    )
+    found = {
+        log: FlowLog(
+            id=log,
+            resource_id="vpc-1",
+            resource_type="vpc",
+            created_s=HOUR - HOUR_S,
+            fields=(),
+            traffic_type="ALL",
+            destination=f"arn:aws:s3:::{bucket}",
+            destination_type="s3",
+            account_id=ACCOUNT,
+            region="us-west-2",
+            delivery_status=status,
+        )
+        for log in logs
+    }
+    return Context(sha256="", effective_s=effective_s, places=((ACCOUNT, "us-west-2"),), flow_logs=found)

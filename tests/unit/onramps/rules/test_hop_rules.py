@@ -295,9 +295,10 @@ def test_every_condition_is_used() -> None:
 def test_the_kinds_of_the_rule_file_are_kinds_of_the_inventory() -> None:
     kinds = {value for name, value in vars(interfaces).items() if name.isupper() and isinstance(value, str)}
     rules = hop_rules()
-    named = rules.free_always | rules.free_over_ipv4 | rules.charged | rules.load_balancers
+    free = rules.free_across_zones.any | rules.free_across_zones.ipv4
+    named = free | rules.charged_across_zones | rules.elb_kinds
     assert named == kinds - {interfaces.OTHER, interfaces.INSPECTION_ENDPOINT}
-    assert not (rules.free_always | rules.free_over_ipv4) & rules.charged
+    assert not free & rules.charged_across_zones
 
 
 def test_plans_name_the_version_of_the_rules() -> None:
