@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast
@@ -12,7 +13,7 @@ import msgspec
 from metering.errors import LogFileRefusedError
 from metering.intake.admission import HOUR_US, SECOND_US
 from metering.onramps.kinds import LogKind
-from metering.onramps.mapping import Mapping, nearest, parse_mapping, text_of
+from metering.onramps.mapping import Mapping, nearest, parse_mapping
 from metering.onramps.reading import Block, FileName, ReadSettings
 from metering.onramps.reasons import Classified, FileReason, LineReason, Outcome, Refused, Traffic
 from metering.onramps.rows import Moved, Tally, read_lines
@@ -80,8 +81,8 @@ class _CsvRows:
         self._mapping = mapping
         self._header: list[str] | None = None
         self._places: dict[str, int] = {}
-        if mapping.columns:
-            self._know(list(mapping.columns))
+        if mapping.csv.columns:
+            self._know(list(mapping.csv.columns))
 
     def row(self, number: int, line: str) -> Row | Unreadable | None:
         try:
@@ -100,7 +101,7 @@ class _CsvRows:
         return lambda column: fields[places[column]]
 
     def _fields(self, line: str) -> list[str]:
-        return next(csv.reader([line], delimiter=self._mapping.delimiter, strict=True))
+        return next(csv.reader([line], delimiter=self._mapping.csv.delimiter, strict=True))
 
     def _take_header(self, fields: list[str]) -> None:
         missing = sorted(self._mapping.used_columns.difference(fields))
@@ -113,9 +114,6 @@ class _CsvRows:
 
     def _know(self, columns: list[str]) -> None:
         self._places = {column: place for place, column in enumerate(columns)}
-
-
-_TEXTS = ("account", "service", "resource", "direction", "from", "to", "usage_type")
 
 
 class _Problem(NamedTuple):
@@ -135,6 +133,7 @@ class _Lines:
 
     def __init__(self, mapping: Mapping, name: FileName) -> None:
         self._mapping = mapping
+        self._texts = mapping.texts
         self._account_id = name.account_id
         self._rows = rows_of(mapping)
 
@@ -161,7 +160,7 @@ class _Lines:
         tally.metered([Moved(traffic, size_bytes)], *times)
 
     def _passes(self, row: Row) -> bool:
-        return all((text_of(row(each.column)) in each.values) == each.keep for each in self._mapping.filters)
+        return all(each.passes(row) for each in self._mapping.filters)
 
     def _bytes(self, row: Row) -> int | _Problem:
         try:
@@ -170,9 +169,8 @@ class _Lines:
             return _Problem(LineReason.INVALID_NUMBER, str(error))
 
     def _traffic(self, row: Row) -> Traffic | _Problem:
-        texts = self._mapping.texts
         try:
-            values = [texts[name].of(row) if name in texts else "" for name in _TEXTS]
+            values = ["" if rule is None else rule.of(row) for rule in self._texts]
         except ValueError as error:
             return _Problem(LineReason.INVALID_VALUE, str(error))
         return Traffic(values[0] or self._account_id, *values[1:])
@@ -217,7 +215,7 @@ def mapped_kind(text: str) -> LogKind:
         recognise=lambda _key: FileName(kind=KIND, identity="", source=mapping.source),
         read=partial(read_mapped_log, mapping),
         classifier=_Classifier,
-        rules=f"{KIND}/{mapping.version}",
+        rules=f"{KIND}/{hashlib.sha256(text.encode()).hexdigest()[:16]}",
         needs_context=False,
     )
 

@@ -1,37 +1,43 @@
 """The mapping: a small TOML file that says what the columns of a log mean (docs/mapping.toml shows all of it).
 
-It is checked as a whole, and every problem is said at once, in words: a key that does not exist with the nearest one
-that does, a rule that lacks its column, a unit or a form of time that nobody knows.
+Every problem is said at once, in words: a key that does not exist with the nearest one that does, a rule that lacks its
+column, an unknown unit or form of time. Numbers are exact: `1.5` GiB is 1,610,612,736 bytes, and a fraction of a byte
+is refused.
 """
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from collections.abc import Mapping as MappingOf
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 
 from metering.errors import SettingsError
 from metering.intake.admission import MAX_EPOCH_S, SECOND_US, rfc3339_us
 from metering.onramps.rows import MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from collections.abc import Mapping as AbstractMapping
-    from collections.abc import Mapping as MappingOf
+    from collections.abc import Iterable, Iterator
 
+    from pydantic_core import ErrorDetails
 
-# Values of a mapped row: each rule of a mapping makes one value of the contract from a column, or says why it cannot.
-#
-# Numbers are exact: `1.5` GiB is 1,610,612,736 bytes, and a number that is no whole number of bytes is refused.
-
-
-if TYPE_CHECKING:
-    Row = Callable[[str], object]
-    """Value of a column of a row; None if the row has no such column."""
+Row = Callable[[str], object]
+"""Value of a column of a row; None if the row has no such column."""
 
 BYTE_UNITS = {
     "bytes": 1,
@@ -72,25 +78,77 @@ def text_of(value: object) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextRule:
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Advice for a name that does not exist: the nearest one that does, or all of them if they are few."""
+    known = list(names)
+    folded = {each.casefold(): each for each in known}
+    close = get_close_matches(name.casefold(), folded, n=1)
+    if close:
+        return f": did you mean {folded[close[0]]!r}?"
+    return f": there are {', '.join(known[:24])}" if known else ""
+
+
+def _said(problem: str) -> WrapValidator:
+    """Refuse in these words, which follow the name of the rule, what the type refuses."""
+
+    def check(value: object, inner: Callable[[object], object]) -> object:
+        try:
+            return inner(value)
+        except ValueError as error:
+            raise ValueError(problem) from error
+
+    return WrapValidator(check)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Rule(_Table):
+    """Makes a value of the contract from a column; written as a table, or as the name of the column."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_column(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"column": value}
+        if not isinstance(value, dict):
+            raise ValueError(" is the name of a column, or a table")  # noqa: TRY004 - it must become a problem
+        return value
+
+
+_TEXT_EITHER = " needs either a column or a constant, as a text"
+_NUMBER_EITHER = " needs either a column or a constant"
+_MAX_DIGITS = 64
+
+
+class TextRule(_Rule):
     """Where a text of the record comes from.
 
     Attributes:
         column: Column that holds it; empty for a constant.
         constant: The value for every row.
-        values: What each text of the column stands for; empty if the texts stand for themselves.
-        otherwise: The value of rows whose text is not in `values`, or where there is no text; None if they are refused.
+        values: Value for each text of the column; empty if the texts are the values.
+        otherwise: The value of rows whose text is not in `values`, or is empty; None if they are refused.
         digits: Zeros are put before the text until it has so many digits; 0 leaves it as it is.
         optional: Whether a row without a value has an empty one, instead of being refused.
     """
 
-    column: str = ""
-    constant: str = ""
-    values: AbstractMapping[str, str] = field(default_factory=dict)
-    otherwise: str | None = None
-    digits: int = 0
-    optional: bool = False
+    column: Annotated[str, _said(_TEXT_EITHER)] = ""
+    constant: Annotated[str, _said(_TEXT_EITHER)] = ""
+    values: Annotated[dict[str, str], _said(".values is a table of texts")] = {}
+    otherwise: Annotated[str | None, _said(".otherwise is a text")] = None
+    digits: Annotated[StrictInt, Field(ge=0, le=_MAX_DIGITS), _said(f".digits is a number from 0 to {_MAX_DIGITS}")] = 0
+    optional: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems = [_TEXT_EITHER] if bool(self.column) == bool(self.constant) else []
+        if self.constant and len(self.model_fields_set) > 1:
+            problems.append(" is a constant, so it can have nothing else")
+        if problems:
+            raise ValueError(*problems)
+        return self
 
     def of(self, row: Row) -> str:
         """The value for a row.
@@ -114,59 +172,91 @@ class TextRule:
         raise ValueError(_no_value(self.column, text))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NumberRule:
-    """Where an exact number comes from.
+class OptionalTextRule(TextRule):
+    """Where a text comes from that a record need not have."""
+
+    optional = True
+
+
+def _one_of(units: MappingOf[str, int]) -> BeforeValidator:
+    def check(unit: object) -> object:
+        if not isinstance(unit, str) or unit not in units:
+            raise ValueError(f".unit has no {unit!r}{nearest(str(unit), units)}")
+        return unit
+
+    return BeforeValidator(check)
+
+
+class NumberRule(_Rule):
+    """Where an exact number of bytes comes from.
 
     Attributes:
         column: Column that holds it; empty for a constant.
-        constant: The number of every row, in small units.
-        factor: Small units of one: bytes, or microseconds.
-        name: Name of the unit, for messages.
+        constant: The number of every row, in units.
+        unit: Name of the unit.
     """
 
-    column: str = ""
-    constant: int = 0
-    factor: int = 1
-    name: str = ""
+    column: Annotated[str, _said(_NUMBER_EITHER)] = ""
+    constant: Annotated[StrictInt | None, Field(ge=0), _said(".constant is a whole number, not below 0")] = None
+    unit: Annotated[str, _one_of(BYTE_UNITS)] = "bytes"
+    units: ClassVar[MappingOf[str, int]] = BYTE_UNITS
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.column) == (self.constant is not None):
+            raise ValueError(_NUMBER_EITHER)
+        return self
 
     def of(self, row: Row) -> int:
-        """The number for a row, in small units, from 0 to 2^63-1.
+        """The number for a row, in the smallest unit, from 0 to 2^63-1.
 
         Raises:
             ValueError: There is none, or no whole one.
         """
+        factor = self.units[self.unit]
         if not self.column:
-            return self.constant
+            return (self.constant or 0) * factor
         text = text_of(row(self.column)).strip()
         if text.isascii() and text.isdecimal() and len(text) < _MAX_NUMBER_CHARS:
-            number = int(text) * self.factor
+            number = int(text) * factor
         else:
-            number = self._whole(text)
+            number = self._whole(text, factor)
         if not 0 <= number <= MAX_BYTES:
-            raise ValueError(f"{self.column} is {text[:64]} {self.name}, which is out of range")
+            raise ValueError(f"{self.column} is {text[:64]} {self.unit}, which is out of range")
         return number
 
-    def _whole(self, text: str) -> int:
+    def _whole(self, text: str, factor: int) -> int:
         if not text:
             raise ValueError(_no_value(self.column, text))
-        number = _EXACT.multiply(_decimal(text), self.factor)
+        number = _EXACT.multiply(_decimal(text), factor)
         if number != number.to_integral_value():
-            raise ValueError(f"{self.column} is {text[:64]} {self.name}, which is not whole in the smallest unit")
+            raise ValueError(f"{self.column} is {text[:64]} {self.unit}, which is not whole in the smallest unit")
         return int(number)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeRule:
+class DurationRule(NumberRule):
+    """Where an exact number of microseconds comes from."""
+
+    unit: Annotated[str, _one_of(DURATION_UNITS)] = "us"
+    units = DURATION_UNITS
+
+
+def _check_form(form: object) -> object:
+    if not isinstance(form, str) or (form not in TIME_FORMATS and "%" not in form):
+        raise ValueError(f".format is one of {', '.join(TIME_FORMATS)} or a strptime pattern, not {form!r}")
+    return form
+
+
+class TimeRule(_Rule):
     """Where a time comes from.
 
     Attributes:
         column: Column that holds it.
-        pattern: `epoch_s`, `epoch_ms`, `rfc3339`, or a strptime pattern; a time without an offset is UTC.
+        format: `epoch_s`, `epoch_ms`, `rfc3339`, or a strptime pattern; a time without an offset is UTC.
     """
 
-    column: str
-    pattern: str
+    column: Annotated[str, Field(min_length=1), _said(" needs a column")] = Field("", validate_default=True)
+    format: Annotated[str, BeforeValidator(_check_form)] = "rfc3339"
 
     def of(self, row: Row) -> int:
         """Epoch microseconds for a row.
@@ -180,15 +270,15 @@ class TimeRule:
         except (ValueError, OverflowError):
             moment_us = None
         if moment_us is None or not 0 <= moment_us <= MAX_EPOCH_S * SECOND_US:
-            raise ValueError(_no_value(self.column, text, f"no time of the form {self.pattern}"))
+            raise ValueError(_no_value(self.column, text, f"no time of the form {self.format}"))
         return moment_us
 
     def _us(self, text: str) -> int | None:
-        if self.pattern == "rfc3339":
+        if self.format == "rfc3339":
             return rfc3339_us(text)
-        if self.pattern in TIME_FORMATS:
-            return int(_EXACT.multiply(_decimal(text), SECOND_US if self.pattern == "epoch_s" else 1_000))
-        moment = datetime.strptime(text, self.pattern)  # noqa: DTZ007 - an offset counts if there is one, else UTC
+        if self.format in TIME_FORMATS:
+            return int(_EXACT.multiply(_decimal(text), SECOND_US if self.format == "epoch_s" else 1_000))
+        moment = datetime.strptime(text, self.format)  # noqa: DTZ007 - an offset counts if there is one, else UTC
         return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
 
 
@@ -206,184 +296,106 @@ def _no_value(column: str, text: str, why: str = "not a value that the mapping k
     return f"{column} is {text[:64]!r}, {why}" if text else f"the row has no {column}"
 
 
-TEXT_KEYS = ("column", "constant", "values", "otherwise", "digits")
-_NUMBER_KEYS = ("column", "constant", "unit")
-_TIME_KEYS = ("column", "format")
-_MAX_DIGITS = 64
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) != len(names):
+        raise ValueError("a name comes twice")
+    return names
 
 
-class Problems:
-    """Problems of a mapping, in the order of their discovery."""
+class Csv(_Table):
+    """Form of a CSV file: the delimiter, and the names of its columns in order if the file has no header."""
 
-    def __init__(self) -> None:
-        self.found: list[str] = []
-
-    def add(self, problem: str) -> None:
-        self.found.append(problem)
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Advice for a name that does not exist: the nearest one that does, or all of them if they are few."""
-    known = list(names)
-    folded = {each.casefold(): each for each in known}
-    close = get_close_matches(name.casefold(), folded, n=1)
-    if close:
-        return f": did you mean {folded[close[0]]!r}?"
-    return f": there are {', '.join(known[:24])}" if known else ""
+    delimiter: Annotated[
+        str, Field(pattern=r'^[^"\r\n]$'), _said(".delimiter is one character, and neither a quote nor a line end")
+    ] = ","
+    columns: Annotated[
+        tuple[str, ...], AfterValidator(_each_once), _said(".columns is a list of names, each of them once")
+    ] = ()
 
 
-def unknown_keys(where: str, table: AbstractMapping[str, object], known: Iterable[str], problems: Problems) -> None:
-    """Name the keys of a table that mean nothing."""
-    known = tuple(known)
-    for key in table:
-        if key not in known:
-            problems.add(f"{where} has no {key!r}{nearest(key, known)}")
+class RowFilter(_Table):
+    """Rows that are metered: those whose column has one of some values, or has none of them."""
 
+    column: str
+    equals: frozenset[str] | None = None
+    differs_from: frozenset[str] | None = None
 
-def text_rule(name: str, value: object, problems: Problems, *, optional: bool) -> TextRule | None:
-    """Rule of a text: the name of a column, or a table."""
-    table = _table(name, value, TEXT_KEYS, problems)
-    if table is None:
-        return None
-    column, constant = table.get("column", ""), table.get("constant", "")
-    values, otherwise, digits = table.get("values", {}), table.get("otherwise"), table.get("digits", 0)
-    before = len(problems.found)
-    if not isinstance(column, str) or not isinstance(constant, str) or bool(column) == bool(constant):
-        problems.add(f"{name} needs either a column or a constant, as a text")
-    if not isinstance(values, dict) or not all(isinstance(each, str) for each in values.values()):
-        problems.add(f"{name}.values is a table of texts")
-    if otherwise is not None and not isinstance(otherwise, str):
-        problems.add(f"{name}.otherwise is a text")
-    if not isinstance(digits, int) or not 0 <= digits <= _MAX_DIGITS:
-        problems.add(f"{name}.digits is a number from 0 to {_MAX_DIGITS}")
-    if constant and len(table) > 1:
-        problems.add(f"{name} is a constant, so it can have nothing else")
-    if len(problems.found) > before:
-        return None
-    return TextRule(
-        column=cast("str", column),
-        constant=cast("str", constant),
-        values=cast("dict[str, str]", values),
-        otherwise=cast("str | None", otherwise),
-        digits=cast("int", digits),
-        optional=optional,
-    )
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.equals is None) == (self.differs_from is None):
+            raise ValueError("neither or both")
+        return self
 
-
-def number_rule(name: str, value: object, units: AbstractMapping[str, int], problems: Problems) -> NumberRule | None:
-    """Rule of a number with a unit."""
-    if value is None:
-        problems.add(f"{name} is missing: give a column, or a table with column and unit")
-        return None
-    table = _table(name, value, _NUMBER_KEYS, problems)
-    if table is None:
-        return None
-    smallest = next(iter(units))
-    column, constant, unit = table.get("column", ""), table.get("constant"), table.get("unit", smallest)
-    before = len(problems.found)
-    if not isinstance(column, str) or bool(column) == (constant is not None):
-        problems.add(f"{name} needs either a column or a constant")
-    if constant is not None and (not isinstance(constant, int) or isinstance(constant, bool) or constant < 0):
-        problems.add(f"{name}.constant is a whole number, not below 0")
-    if unit not in units:
-        problems.add(f"{name}.unit has no {unit!r}{nearest(str(unit), units)}")
-    if len(problems.found) > before:
-        return None
-    factor = units[cast("str", unit)]
-    return NumberRule(
-        column=cast("str", column), constant=cast("int", constant or 0) * factor, factor=factor, name=cast("str", unit)
-    )
-
-
-def time_rule(name: str, value: object, problems: Problems) -> TimeRule | None:
-    """Rule of a time: a column with its form."""
-    if value is None:
-        problems.add(f"{name} is missing: give a table with column and format")
-        return None
-    table = _table(name, value, _TIME_KEYS, problems)
-    if table is None:
-        return None
-    column, pattern = table.get("column"), table.get("format", "rfc3339")
-    before = len(problems.found)
-    if not isinstance(column, str) or not column:
-        problems.add(f"{name} needs a column")
-    if not isinstance(pattern, str) or (pattern not in TIME_FORMATS and "%" not in pattern):
-        problems.add(f"{name}.format is one of {', '.join(TIME_FORMATS)} or a strptime pattern, not {pattern!r}")
-    if len(problems.found) > before:
-        return None
-    return TimeRule(column=cast("str", column), pattern=cast("str", pattern))
-
-
-def _table(name: str, value: object, keys: Iterable[str], problems: Problems) -> dict[str, object] | None:
-    if isinstance(value, str):
-        return {"column": value}
-    if not isinstance(value, dict):
-        problems.add(f"{name} is the name of a column, or a table")
-        return None
-    unknown_keys(name, value, keys, problems)
-    return {key: each for key, each in value.items() if key in keys}
+    def passes(self, row: Row) -> bool:
+        """Whether a row is metered."""
+        text = text_of(row(self.column))
+        return text not in (self.differs_from or ()) if self.equals is None else text in self.equals
 
 
 FORMATS = ("ndjson", "csv")
-TEXT_FIELDS = ("account", "service", "resource", "direction", "from", "to", "usage_type")
-"""Fields of the record that are texts, under the names that a mapping gives them."""
-
-_OPTIONAL = ("account", "usage_type")
-_KEYS = ("format", "source", "csv", "filter", *TEXT_FIELDS, "bytes", "start", "end", "duration")
-_CSV_KEYS = ("delimiter", "columns")
-_FILTER_KEYS = ("column", "equals", "differs_from")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowFilter:
-    """Rows that are metered: those whose column has one of some values, or has none of them.
-
-    Attributes:
-        column: The column.
-        values: The values.
-        keep: Whether rows with these values are metered, or all the others.
-    """
-
-    column: str
-    values: frozenset[str]
-    keep: bool
+def _check_format(value: object) -> object:
+    if value not in FORMATS:
+        raise ValueError(f" is one of {', '.join(FORMATS)}, not {value!r}")
+    return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mapping:
+def _check_tables(value: object) -> object:
+    if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
+        raise ValueError(" is a list of tables: write [[filter]]")
+    return value
+
+
+class Mapping(_Table):
     """What the columns of a log mean.
 
     Attributes:
-        format: `ndjson` or `csv`.
-        source: What people call the log: plans and coverage name it.
-        delimiter: Between the fields of a CSV file.
-        columns: Names of the columns of a CSV file that has no header line; empty if it has one.
+        source: What writes such files; empty if the mapping does not say.
+        csv: Form of a CSV file.
         filters: A row is metered if all of them let it pass.
-        texts: The texts of the record, by the names of `TEXT_FIELDS`.
-        bytes: Its bytes.
-        start: Its start.
-        end: Its end; None if a duration says it, or if it is the start.
-        duration: How long it took, in microseconds; None if the end stands in the row, or is the start.
-        version: SHA-256 of the mapping's text, 16 hex digits: another mapping is another rule.
+        end: End of the transfer; None if `duration` says it, or if it is the start.
+        duration: How long it took; None if the row has its end, or it ended at once.
     """
 
-    format: str
-    source: str = ""
-    delimiter: str = ","
-    columns: tuple[str, ...] = ()
-    filters: tuple[RowFilter, ...] = ()
-    texts: MappingOf[str, TextRule] = field(default_factory=dict)
+    format: Annotated[str, BeforeValidator(_check_format)] = Field(None, validate_default=True)
+    source: Annotated[str, _said(" is a text")] = ""
+    csv: Csv = Csv()
+    filters: Annotated[tuple[RowFilter, ...], BeforeValidator(_check_tables)] = Field((), alias="filter")
+    account: OptionalTextRule | None = None
+    service: TextRule
+    resource: TextRule
+    direction: TextRule
+    from_: TextRule = Field(alias="from")
+    to: TextRule
+    usage_type: OptionalTextRule | None = None
     bytes: NumberRule
     start: TimeRule
     end: TimeRule | None = None
-    duration: NumberRule | None = None
-    version: str = ""
+    duration: DurationRule | None = None
+
+    @property
+    def texts(self) -> tuple[TextRule | None, ...]:
+        """Rules of the texts of a record, in the order of `metering.onramps.reasons.Traffic`."""
+        places = (self.direction, self.from_, self.to)
+        return (self.account, self.service, self.resource, *places, self.usage_type)
 
     @property
     def used_columns(self) -> frozenset[str]:
         """Columns that a file must have."""
-        rules = (*self.texts.values(), self.bytes, self.start, self.end, self.duration, *self.filters)
+        rules = (*self.texts, self.bytes, self.start, self.end, self.duration, *self.filters)
         return frozenset(rule.column for rule in rules if rule is not None and rule.column)
+
+
+_TABLES: MappingOf[str, type[_Table]] = {
+    "csv": Csv,
+    "filter": RowFilter,
+    "bytes": NumberRule,
+    "start": TimeRule,
+    "end": TimeRule,
+    "duration": DurationRule,
+}
+_GIVE = {"bytes": "a column, or a table with column and unit", "start": "a table with column and format"}
 
 
 def parse_mapping(text: str) -> Mapping:
@@ -396,101 +408,54 @@ def parse_mapping(text: str) -> Mapping:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError([f"the mapping is no TOML: {error}"]) from error
-    problems = Problems()
-    unknown_keys("the mapping", document, _KEYS, problems)
-    delimiter, columns = _csv(document, problems)
-    mapping = Mapping(
-        format=_format(document, problems),
-        source=_source(document, problems),
-        delimiter=delimiter,
-        columns=columns,
-        filters=_filters(document, problems),
-        texts=_texts(document, problems),
-        bytes=number_rule("bytes", document.get("bytes"), BYTE_UNITS, problems) or NumberRule(),
-        start=time_rule("start", document.get("start"), problems) or TimeRule(column="", pattern=""),
-        end=time_rule("end", document["end"], problems) if "end" in document else None,
-        duration=_duration(document, problems),
-        version=hashlib.sha256(text.encode()).hexdigest()[:16],
-    )
+    mapping, problems = None, []
+    if isinstance(document.get("csv"), dict) and document["csv"] and document.get("format") != "csv":
+        problems.append("csv stands in the mapping, and format is not csv")
+    try:
+        mapping = Mapping.model_validate(document)
+    except ValidationError as error:
+        problems += _problems(error)
     if "end" in document and "duration" in document:
-        problems.add("the mapping has both end and duration: give one of them")
-    if columns:
-        for column in sorted(mapping.used_columns.difference(columns)):
-            problems.add(f"csv.columns has no {column!r}{nearest(column, columns)}")
-    if problems.found:
-        raise SettingsError(problems.found)
+        problems.append("the mapping has both end and duration: give one of them")
+    if mapping is not None and mapping.csv.columns:
+        for column in sorted(mapping.used_columns.difference(mapping.csv.columns)):
+            problems.append(f"csv.columns has no {column!r}{nearest(column, mapping.csv.columns)}")
+    if mapping is None or problems:
+        raise SettingsError(problems)
     return mapping
 
 
-def _format(document: MappingOf[str, object], problems: Problems) -> str:
-    value = document.get("format")
-    if value not in FORMATS:
-        problems.add(f"format is one of {', '.join(FORMATS)}, not {value!r}")
-    return str(value)
+def _problems(error: ValidationError) -> Iterator[str]:
+    """Problems in the order of the keys, unknown ones first."""
+    names = _keys(Mapping)
+
+    def order(details: ErrorDetails) -> tuple[int, bool]:
+        name = details["loc"][0]
+        return names.index(str(name)) if name in names else -1, details["type"] != "extra_forbidden"
+
+    for details in sorted(error.errors(), key=order):
+        yield from _sentences(details)
 
 
-def _source(document: MappingOf[str, object], problems: Problems) -> str:
-    value = document.get("source", "")
-    if not isinstance(value, str):
-        problems.add("source is a text")
-        return ""
-    return value
+def _sentences(details: ErrorDetails) -> Iterator[str]:
+    name, *below = details["loc"]
+    if details["type"] == "extra_forbidden":
+        table = _TABLES.get(str(name), TextRule) if below else Mapping
+        key = str(details["loc"][-1])
+        yield f"{_named(name, below) if below else 'the mapping'} has no {key!r}{nearest(key, _keys(table))}"
+    elif name == "filter" and below:
+        yield f"{_named(name, below)} needs a column, and a list of texts as equals or differs_from"
+    elif details["type"] == "missing":
+        yield f"{name} is missing: give {_GIVE.get(str(name), 'a column, or a table with one of column, constant')}"
+    elif details["type"] == "model_type":
+        yield f"{name} is a table"
+    else:
+        yield from (f"{name}{problem}" for problem in details["ctx"]["error"].args)
 
 
-def _csv(document: MappingOf[str, object], problems: Problems) -> tuple[str, tuple[str, ...]]:
-    table = document.get("csv", {})
-    if not isinstance(table, dict):
-        problems.add("csv is a table")
-        return ",", ()
-    if table and document.get("format") != "csv":
-        problems.add("csv stands in the mapping, and format is not csv")
-    unknown_keys("csv", table, _CSV_KEYS, problems)
-    delimiter = table.get("delimiter", ",")
-    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
-        problems.add("csv.delimiter is one character, and neither a quote nor a line end")
-        delimiter = ","
-    columns = table.get("columns", [])
-    if not _are_texts(columns) or len(set(columns)) != len(columns):
-        problems.add("csv.columns is a list of names, each of them once")
-        columns = []
-    return delimiter, tuple(columns)
+def _named(name: object, below: list[Any]) -> str:
+    return f"filter {below[0] + 1}" if name == "filter" else str(name)
 
 
-def _filters(document: MappingOf[str, object], problems: Problems) -> tuple[RowFilter, ...]:
-    tables = document.get("filter", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        problems.add("filter is a list of tables: write [[filter]]")
-        return ()
-    found = []
-    for number, table in enumerate(tables, 1):
-        name = f"filter {number}"
-        unknown_keys(name, table, _FILTER_KEYS, problems)
-        ways = [way for way in ("equals", "differs_from") if way in table]
-        if not isinstance(table.get("column"), str) or len(ways) != 1 or not _are_texts(table[ways[0]]):
-            problems.add(f"{name} needs a column, and a list of texts as equals or differs_from")
-            continue
-        found.append(RowFilter(column=table["column"], values=frozenset(table[ways[0]]), keep=ways == ["equals"]))
-    return tuple(found)
-
-
-def _texts(document: MappingOf[str, object], problems: Problems) -> dict[str, TextRule]:
-    found = {}
-    for name in TEXT_FIELDS:
-        if name not in document:
-            if name not in _OPTIONAL:
-                problems.add(f"{name} is missing: give a column, or a table with one of {', '.join(TEXT_KEYS[:2])}")
-            continue
-        rule = text_rule(name, document[name], problems, optional=name in _OPTIONAL)
-        if rule is not None:
-            found[name] = rule
-    return found
-
-
-def _duration(document: MappingOf[str, object], problems: Problems) -> NumberRule | None:
-    if "duration" not in document:
-        return None
-    return number_rule("duration", document["duration"], DURATION_UNITS, problems)
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in cast("list[object]", value))
+def _keys(table: type[_Table]) -> list[str]:
+    return [field.alias or name for name, field in table.model_fields.items()]

@@ -11,7 +11,7 @@ import zstandard
 
 from metering.errors import LogFileRefusedError, SettingsError
 from metering.onramps.mapped import mapped_kind
-from metering.onramps.mapping import BYTE_UNITS, NumberRule, TextRule, TimeRule, parse_mapping
+from metering.onramps.mapping import NumberRule, OptionalTextRule, TimeRule, parse_mapping
 from metering.onramps.reading import FileName
 from tests.unit.onramps.readers import Row, gzipped, measured, reasons, records
 
@@ -246,12 +246,12 @@ def test_a_filter_that_makes_no_sense_is_refused(table: str) -> None:
 
 def test_units_are_exact() -> None:
     row = {"n": "1.1"}.get
-    assert NumberRule(column="n", factor=BYTE_UNITS["GB"], name="GB").of(row) == 1_100_000_000
+    assert NumberRule(column="n", unit="GB").of(row) == 1_100_000_000
     with pytest.raises(ValueError, match="not whole"):
-        NumberRule(column="n", factor=BYTE_UNITS["GiB"], name="GiB").of(row)
+        NumberRule(column="n", unit="GiB").of(row)
     almost = {"n": "1.0000000000000000000000000000000000000001"}.get
     with pytest.raises(ValueError, match="not whole"):
-        NumberRule(column="n", factor=1, name="bytes").of(almost)
+        NumberRule(column="n").of(almost)
 
 
 @pytest.mark.parametrize(
@@ -265,9 +265,9 @@ def test_units_are_exact() -> None:
     ],
 )
 def test_forms_of_time_say_the_same_moment(pattern: str, text: str) -> None:
-    assert TimeRule(column="t", pattern=pattern).of({"t": text}.get) == 1795525200_750_000
+    assert TimeRule(column="t", format=pattern).of({"t": text}.get) == 1795525200_750_000
 
 
 def test_a_text_may_be_a_number_or_a_truth_and_a_list_is_none() -> None:
-    rule = TextRule(column="x", optional=True)
+    rule = OptionalTextRule(column="x")
     assert [rule.of({"x": value}.get) for value in ("a", 7, True, None, [1])] == ["a", "7", "true", "", ""]
