@@ -1,7 +1,7 @@
-"""Arrivals: a new object in a log source is taken, or refused for good, or taken again later.
+"""Arrivals: a new object in a log source is taken, refused for good, or taken again later.
 
-Only trouble that passes sends an event back to its queue. Whatever is wrong with a file is a verdict: a reference to
-the file is kept in quarantine, and its event is done.
+Only transient errors send an event back to its queue. A refused file is kept by reference in quarantine, and its event
+is acknowledged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ArrivalVerdict = Literal["metered", "repeated", "conflict", "refused", "empty", 
 
 
 class TakenFile(Protocol):
-    """What became of a file (`metering.onramps.ingest.taking.Taken`)."""
+    """A taken file (`metering.onramps.ingest.taking.Taken`)."""
 
     @property
     def verdict(self) -> Literal["metered", "repeated", "conflict", "refused", "empty"]: ...
@@ -77,16 +77,12 @@ class NewestContext(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """What became of a new object.
+    """The outcome of a new object.
 
     Attributes:
         verdict: As of a taken file; `vanished` if the object was gone before it was read.
-        place: Where it lay.
         source: Name of its log source; empty if it lies in none.
-        reason: Why it was refused, or is a conflict; empty otherwise.
-        detail: The same for people.
-        messages: Batches that were sent for it.
-        others: Lines of other accounts than the file's name states.
+        detail: Why it was refused, for people.
         deprecated: What its log source says that the next release takes no longer; empty if nothing.
     """
 
@@ -105,12 +101,10 @@ class Arrivals:
     """Takes the objects that S3 announces.
 
     Attributes:
-        sources: Log sources of the region.
         store_of: The bucket of a log source, by its name.
-        recognise: Kind of log that a key is named like, and what its name says; None if it is like none.
-        files: Takes files.
-        refusals: Keeps what is refused before it is read.
-        contexts: What logs are judged by.
+        recognise: The kind of log that a key is named like, and what its name says; None if it is like none.
+        refusals: Keeps files that are refused before they are read.
+        contexts: Contexts that judge the logs.
     """
 
     sources: Sequence[LogSource]
@@ -138,10 +132,10 @@ class Arrivals:
         return self._taken(found, source, kind)
 
     def refuse(self, place: str, detail: str) -> Arrival:
-        """Refuse a message that announces nothing that can be read.
+        """Refuse a message that announces no readable object.
 
         Args:
-            place: What the message is called.
+            place: Name of the message.
             detail: Why it cannot be read, for people.
         """
         kept = LogFileRefusedError(FileReason.UNREADABLE, detail)
@@ -174,10 +168,7 @@ class Arrivals:
         )
 
     def _bills(self, source: LogSource, kind: LogKind | None) -> Bills:
-        """Whom the lines may bill.
-
-        A file that came before the first context waits for it: refusing it would be for good.
-        """
+        """A file that came before the first context waits for it: refusing it would be for good."""
         judged = kind is not None and kind.needs_any_context
         if not judged and not source.bills_organization:
             return source.bills(())

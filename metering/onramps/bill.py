@@ -1,4 +1,4 @@
-"""A bill of any number of files, beside what was metered: what it says of data transfer, and what was left out."""
+"""A bill of any number of files, beside what was metered."""
 
 from __future__ import annotations
 
@@ -49,11 +49,7 @@ _EXACT = Context(prec=100)
 
 
 class Named(NamedTuple):
-    """What a bill has under a usage type.
-
-    Attributes:
-        usd: What it billed for these lines; None if it does not say so of each of them.
-    """
+    """Sums of a usage type; `usd` is None unless the bill prices each of the lines."""
 
     lines: int
     usd: Decimal | None
@@ -70,7 +66,6 @@ class Names:
 
     @property
     def sums(self) -> Mapping[str, Named]:
-        """All of them, by usage type."""
         return self._sums
 
     def add(self, usage_type: str, usd: Decimal | None) -> None:
@@ -84,7 +79,7 @@ class Names:
 
 
 def printable(usage_type: str) -> str:
-    """A usage type as people may see it: a file can say anything in its place."""
+    """A usage type as people may see it: a file can have any text in its place."""
     if _NAME.fullmatch(usage_type):
         return usage_type
     return ascii(usage_type[:_LONGEST]) if usage_type else _NO_NAME
@@ -102,7 +97,7 @@ row has another number of fields than the header."""
 
 
 def bill_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The files of a bill, each once, and what lies in named folders and is none. A named file is always one.
+    """The files of a bill, each once, and the files in named folders that are none. A named file always counts.
 
     Raises:
         OperationFailedError: A path does not exist, or there is no file at all.
@@ -128,7 +123,7 @@ def bill_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Chosen, Iterator[Row]]]:
-    """The columns and the rows of a file; what it is, its first bytes say.
+    """The columns and rows of a file, whose first bytes tell its format.
 
     Raises:
         OperationFailedError: It cannot be read, is damaged, or is no bill; also while its rows are read.
@@ -187,7 +182,7 @@ def _csv_rows(reader: Iterator[list[str]], width: int, places: Sequence[int]) ->
 
 
 def _lines(text: TextIO, path: Path) -> Iterator[str]:
-    """Lines of bounded length, whatever the file says."""
+    """Lines of bounded length."""
     while line := text.readline(_LINE_CHARS):
         if len(line) == _LINE_CHARS:
             raise OperationFailedError(f"{path} has a line of more than {_LINE_CHARS:,} characters: it is no bill.")
@@ -202,20 +197,15 @@ _TOLD_EVERY = 10_000
 
 @dataclass(slots=True, kw_only=True)
 class Bill:
-    """What the files say. Mutable: it grows as they are read; memory is that of its keys.
+    """The contents of the files. Mutable: it grows as they are read; memory is that of its keys.
 
     Attributes:
-        bytes: Billed bytes, each line rounded to whole ones.
-        exact: The sum before lines were rounded.
-        lines: Lines that are compared.
-        negative: Those of them that take bytes back.
-        compared: Lines that are compared, and what they cost, by usage type.
-        left_out: Lines that are not compared, by reason.
-        no_transfer: Those that are no data transfer, and what they cost, by usage type.
-        broken: Lines that cannot be read, by what is wrong.
-        examples: The first of them, in words.
-        names: Kinds of export that were found.
-        first_s, last_s: Earliest and latest start of a line that is compared; None if there is none.
+        exact: The sum of bytes before lines were rounded.
+        negative: Compared lines that take bytes back.
+        compared: Compared lines and their cost, by usage type.
+        no_transfer: Lines that are no data transfer and their cost, by usage type.
+        examples: The first broken lines, in words.
+        first_s, last_s: Earliest and latest start of a compared line; None if there is none.
     """
 
     bytes: dict[LineKey, int] = field(default_factory=dict)
@@ -233,21 +223,20 @@ class Bill:
 
     @property
     def read(self) -> int:
-        """All lines that were read: each is compared, left out or broken."""
+        """Lines that were read: each is compared, left out or broken."""
         return self.lines + self.left_out.total() + self.broken.total()
 
     @property
     def accounts(self) -> frozenset[str]:
-        """Accounts with a line that is compared."""
         return frozenset(key.account_id for key in self.bytes)
 
     @property
     def rounding(self) -> Decimal:
-        """Bytes by which rounding the lines has moved the sum."""
+        """Bytes by which rounding the lines moved the sum."""
         return _EXACT.subtract(Decimal(sum(self.bytes.values())), self.exact)
 
     def take(self, found: BilledLine | LeftOutLine | BrokenLine, where: str) -> None:
-        """Count a line, once.
+        """Count a line once.
 
         Raises:
             OperationFailedError: There is more than memory should hold.
@@ -281,10 +270,7 @@ class Bill:
 def read_bill(paths: Iterable[Path], wanted: Wanted, tell: Callable[[Path, int], None] = lambda *_: None) -> Bill:
     """Read the files of a bill, one after the other, in memory of one block and of the sums.
 
-    Args:
-        paths: The files.
-        wanted: Which lines are asked for.
-        tell: Told now and then how many lines of a file were read.
+    Now and then `tell` gets a file and the number of its lines that were read.
 
     Raises:
         OperationFailedError: A file cannot be read, is no bill, or there is more than memory should hold.
@@ -309,18 +295,12 @@ _SIZES = {"": 1, "byte": 1, "bytes": 1, "kb": KIB, "mb": MIB, "gb": GIB, "tb": K
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """How far a row may be off. A difference within one of the two is tolerated.
-
-    Attributes:
-        bytes: At most so many bytes; None if nothing was said.
-        percent: At most so much of what was billed; None if nothing was said.
-    """
+    """The tolerated difference of a row: within `bytes`, or within `percent` of what was billed; None is not given."""
 
     bytes: int | None = None
     percent: Decimal | None = None
 
     def holds(self, row: ComparedRow) -> bool:
-        """Whether a row is close enough."""
         off = abs(row.difference)
         if off <= (self.bytes or 0):
             return True
@@ -331,7 +311,7 @@ class Tolerance:
 
 
 def tolerance_of(texts: Iterable[str]) -> Tolerance | None:
-    """What was said in words: `0.5%`, `1000`, `10 MB`. None if nothing was.
+    """Parse tolerances: `0.5%`, `1000`, `10 MB`. None if there are none.
 
     Raises:
         OperationFailedError: It is neither a percentage nor a number of bytes, or one of them is said twice.
@@ -353,7 +333,7 @@ def tolerance_of(texts: Iterable[str]) -> Tolerance | None:
 
 
 class ComparedRow(NamedTuple):
-    """A row of the comparison; what one of the two does not have is 0 there."""
+    """A row of the comparison; a side that has nothing is 0."""
 
     key: LineKey
     billed: int
@@ -361,7 +341,7 @@ class ComparedRow(NamedTuple):
 
     @property
     def difference(self) -> int:
-        """What was metered and not billed; negative if more was billed."""
+        """Metered bytes minus billed bytes."""
         return self.metered - self.billed
 
     @property
@@ -374,7 +354,7 @@ class ComparedRow(NamedTuple):
 
 
 class BilledOnly(NamedTuple):
-    """What is billed under a usage type of which nothing is metered, and the reason in words."""
+    """Billed bytes of a usage type of which nothing is metered, and the reason in words."""
 
     bytes: int
     why: str
@@ -382,14 +362,13 @@ class BilledOnly(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What came of it.
+    """Rows of a bill beside metered bytes, in the order of their keys.
 
     Attributes:
-        rows: All rows, in the order of their keys.
         apart: Metered bytes by usage type that no bill has: within a zone, unclassified.
         own: Metered bytes by usage type that is none of AWS's data transfer: senders may name types of their own.
         billed_apart: Billed bytes by usage type that no account of the bill meters, and why that is no difference.
-        tolerance: What is tolerated; None if nothing is judged.
+        tolerance: None if nothing is judged.
     """
 
     rows: Sequence[ComparedRow]
@@ -400,12 +379,11 @@ class Comparison:
 
     @property
     def billed(self) -> int:
-        """Sum of what was billed."""
         return sum(row.billed for row in self.rows)
 
     @property
     def metered(self) -> int:
-        """Sum of what was metered, without what stands apart."""
+        """Metered bytes of all rows, without those that stand apart."""
         return sum(row.metered for row in self.rows)
 
     @property

@@ -28,16 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """The columns of a kind of export. Where there are several, the first that the file has counts.
+    """The columns of a kind of export. Of several names the first that the file has counts.
 
     Attributes:
-        name: What people call it.
-        account: The account that used it.
-        usage_type: AWS's usage type.
-        start: Start of the time that a line is about.
         end: Its end; a file may lack it.
-        category: What kind of charge a line is.
-        usage: The kinds that are usage, in lower case. All others are money about usage that stands in another line.
+        usage: The categories that are usage, in lower case. All others are money about usage of another line.
         cost: What the line costs, in USD; a file may lack it.
         amounts: Pairs of a quantity and its unit, the better one first. A file may lack the unit.
     """
@@ -54,7 +49,7 @@ class Dialect:
 
     @property
     def needed(self) -> tuple[tuple[str, ...], ...]:
-        """Columns without which nothing can be compared, each with those that may stand for it."""
+        """Columns without which nothing can be compared, each with its alternatives."""
         return (self.account, self.usage_type, self.start, self.category, tuple(amount for amount, _ in self.amounts))
 
 
@@ -101,9 +96,8 @@ class Chosen:
     """The columns of one file.
 
     Attributes:
-        dialect: Its kind.
-        columns: Their names in the file, in the order account, usage type, start, end, category, cost, and the
-            pairs of amounts. Empty where the file has none.
+        columns: Their names in the file, in the order account, usage type, start, end, category, cost, and the pairs of
+            amounts. Empty where the file has none.
     """
 
     dialect: Dialect
@@ -111,7 +105,7 @@ class Chosen:
 
 
 def chosen(columns: Sequence[str], where: str) -> Chosen:
-    """Recognise a file by its columns. Athena writes their names in lower case, so case says nothing.
+    """Recognise a file by its columns. Athena writes their names in lower case, so case is ignored.
 
     Raises:
         OperationFailedError: It is no export that is known, or lacks a column; says which, with the nearest.
@@ -179,15 +173,12 @@ _BILLED_ONLY = (
 
 
 def is_transfer(usage_type: str) -> bool:
-    """Whether it is data transfer or its processing, as `docs/contract.md` names it, or as AWS's bills do beside that.
-
-    Storage, hours, requests and all else is not compared.
-    """
+    """Whether a usage type is data transfer or its processing, in the names of `docs/contract.md` or of AWS's bills."""
     return _TRANSFER.fullmatch(usage_type) is not None
 
 
 def is_metered_only(usage_type: str) -> bool:
-    """Whether no bill has it: traffic within a zone costs nothing, and what a log cannot say AWS classifies itself."""
+    """Whether no bill has it: traffic within a zone is free, and AWS classifies itself what a log leaves open."""
     return _METERED_ONLY.fullmatch(usage_type) is not None
 
 
@@ -212,7 +203,7 @@ _YEARS = range(2006, 2100)
 
 
 def text_of(value: object) -> str:
-    """A text; empty if there is none. Parquet may not say that its bytes are text."""
+    """A stripped text; empty for None. Parquet may have texts as bytes."""
     if isinstance(value, bytes):
         return value.decode(errors="replace").strip()
     return "" if value is None else str(value).strip()
@@ -231,7 +222,7 @@ def account_of(value: object) -> str:
 
 
 def unit_bytes(value: object) -> int:
-    """Bytes of a unit. Where a bill says none, it is the GB of data transfer.
+    """Bytes of a unit; of no unit those of a GB.
 
     Raises:
         ValueError: Nobody knows it.
@@ -246,7 +237,7 @@ def unit_bytes(value: object) -> int:
 def bytes_of(value: object, unit: int) -> Decimal:
     """Exact bytes of an amount, which may be a fraction: 10 decimals of a GB are a tenth of a byte.
 
-    A number of Parquet that is binary is taken as its shortest decimal text, which is what AWS counted.
+    A binary number of Parquet is taken as its shortest decimal text, which is what AWS counted.
 
     Raises:
         ValueError: It is no number, or larger than any bill.
@@ -261,7 +252,7 @@ def bytes_of(value: object, unit: int) -> Decimal:
 
 
 def usd_of(value: object) -> Decimal | None:
-    """What a line costs; None if it does not say so in a number."""
+    """Cost of a line; None if it is no number."""
     text = _number_text(value)
     return Decimal(text) if _AMOUNT.fullmatch(text) else None
 
@@ -273,12 +264,12 @@ def _number_text(value: object) -> str:
 
 
 def whole_bytes(exact: Decimal) -> int:
-    """The nearest whole number of bytes, half away from zero."""
+    """Round to whole bytes, half away from zero."""
     return int(exact.to_integral_value(ROUND_HALF_UP))
 
 
 def seconds_of(value: object) -> int:
-    """Epoch seconds of a time; one that names no zone is UTC, as all times of AWS's bills are.
+    """Epoch seconds of a time; without a zone it is UTC, as all times of AWS's bills are.
 
     Raises:
         ValueError: It is none.
@@ -312,7 +303,7 @@ _MONTH_CHARS = 7
 
 
 class LeftOut(StrEnum):
-    """Why a line that is right is not compared, in words that go on after its number."""
+    """Why a valid line is not compared, in words that follow its number."""
 
     NO_TRANSFER = "that are no data transfer, by their usage type"
     NO_USAGE = "of credits, refunds, taxes, fees and other money"
@@ -322,7 +313,7 @@ class LeftOut(StrEnum):
 
 
 class Broken(StrEnum):
-    """What is wrong with a line that cannot be compared."""
+    """Why a line cannot be compared."""
 
     FIELDS = "another number of fields than the header"
     ACCOUNT = "no account"
@@ -332,7 +323,7 @@ class Broken(StrEnum):
 
 
 class LineKey(NamedTuple):
-    """What is compared: an account's bytes of a usage type in a day (`2026-11-24`) or month (`2026-11`), UTC."""
+    """An account's usage type in a day (`2026-11-24`) or month (`2026-11`), UTC."""
 
     account_id: str
     usage_type: str
@@ -340,15 +331,7 @@ class LineKey(NamedTuple):
 
 
 class BilledLine(NamedTuple):
-    """A line that is compared.
-
-    Attributes:
-        key: What it is about.
-        start_s: Start of its time.
-        bytes: Its amount in whole bytes.
-        exact: Its amount before it was rounded to them.
-        usd: What it costs; None if the bill does not say so.
-    """
+    """A compared line; `exact` are its bytes before rounding, and `usd` its cost, None if the bill lacks it."""
 
     key: LineKey
     start_s: int
@@ -358,7 +341,7 @@ class BilledLine(NamedTuple):
 
 
 class LeftOutLine(NamedTuple):
-    """A line that is right and not compared."""
+    """A valid line that is not compared."""
 
     why: LeftOut
     usage_type: str
@@ -366,7 +349,7 @@ class LeftOutLine(NamedTuple):
 
 
 class BrokenLine(NamedTuple):
-    """A line of data transfer that cannot be read, and the sentence why."""
+    """A line of data transfer that cannot be read, and why."""
 
     what: Broken
     why: str
@@ -374,13 +357,7 @@ class BrokenLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which lines are asked for.
-
-    Attributes:
-        by: `day` or `month`.
-        accounts: Only these; empty for all.
-        from_s, to_s: Only lines that start in this half-open range.
-    """
+    """The lines to compare: of these accounts (all if empty) that start in a half-open range, by `day` or `month`."""
 
     by: str = "day"
     accounts: frozenset[str] = frozenset()
@@ -388,19 +365,12 @@ class Wanted:
     to_s: int = 2**40
 
     def period_of(self, epoch_s: int) -> str:
-        """The day or month that a moment lies in."""
         day = date_of(epoch_s)
         return day[:_MONTH_CHARS] if self.by == "month" else day
 
 
 def judged(fields: Sequence[object] | None, dialect: Dialect, wanted: Wanted) -> BilledLine | LeftOutLine | BrokenLine:
-    """What becomes of a line. What is no data transfer may be as broken as it likes.
-
-    Args:
-        fields: In the order of `Chosen.columns`; None if the line has another number of fields than the header.
-        dialect: Its kind of export.
-        wanted: Which lines are asked for.
-    """
+    """Judge a line. A line that is no data transfer may be as broken as it likes."""
     if fields is None:
         return BrokenLine(Broken.FIELDS, "the line has more or fewer fields than the header")
     account, usage_type, start, end, category, cost, *amounts = fields

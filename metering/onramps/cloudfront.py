@@ -31,7 +31,7 @@ _EDGE = re.compile(r"([A-Z]{3})[0-9]*(?:-[A-Z0-9]+)*")
 
 @cache
 def areas_by_airport() -> Mapping[str, str]:
-    """Billing area (`EU`) of each known airport code (`LHR`); the data file says where both come from."""
+    """Billing area (`EU`) of each known airport code (`LHR`); the data file names the sources of both."""
     text = resources.files(__package__).joinpath("edge_areas.json").read_text(encoding="utf-8")
     areas: dict[str, str] = json.loads(text)["areas"]
     return {code: area for area, codes in areas.items() for code in codes.split()}
@@ -71,14 +71,13 @@ METHOD_NOT_LOGGED, ORIGIN_UNKNOWN = "method_not_logged", "origin_unknown"
 
 
 class EdgeTransfer(NamedTuple):
-    """What rows say of a transfer between an edge and viewers or origins, but for time and size.
+    """A transfer between an edge and viewers or origins, but for time and size.
 
     Attributes:
         airport: Airport code of the edge; empty if the row has none.
         edge_logged: Whether the log has edge locations at all.
         direction: `out` to viewers, `in` from viewers, or `origin`: from viewers, and on to the origin.
-        version: `legacy` or `v2`, the version of the log.
-        doubt: Why it is not known whether what came in went on to the origin; empty if it is.
+        doubt: Why it is not known whether incoming bytes went on to the origin; empty if it is.
     """
 
     airport: str
@@ -89,11 +88,7 @@ class EdgeTransfer(NamedTuple):
 
 
 class RowJudge:
-    """Counts rows of one file.
-
-    Args:
-        fields: Fields that the file has.
-        version: `legacy` or `v2`.
+    """Counts the rows of one file of a version, `legacy` or `v2`.
 
     Raises:
         LogFileRefusedError: A field is missing without which nothing can be metered.
@@ -110,14 +105,7 @@ class RowJudge:
         self._version = version
 
     def judge(self, number: int, text: str, value: Callable[[str], str], tally: Tally[EdgeTransfer]) -> None:
-        """Count a row.
-
-        Args:
-            number: Its number in the file.
-            text: The row, for people.
-            value: Value of one of `USED_FIELDS`; empty if the row has none.
-            tally: Where it counts.
-        """
+        """Count a row (`metering.onramps.formats.parquet.RowJudge`)."""
         sent, received = _number(value(SENT)), _number(value(RECEIVED))
         if sent is None or received is None:
             detail = f"{SENT} or {RECEIVED} is no number from 0 to 2^63-1"
@@ -203,14 +191,13 @@ _SERVICE = "AmazonCloudFront"
 
 
 class CloudFrontClassifier:
-    """Judges transfers of the edges for one file (`Classifier`)."""
+    """Judges the transfers of one file (`Classifier`)."""
 
     def __init__(self, name: FileName, timeline: Timeline) -> None:
         self._name = name
         self._timeline = timeline
 
     def outcome(self, subject: EdgeTransfer, hour_s: int) -> Outcome:
-        """Judge a transfer in an hour."""
         context = self._timeline.at(hour_s)
         known = context.distributions.get(self._name.source) if context is not None else None
         if known is not None and known.log not in ("", subject.version):
@@ -340,7 +327,7 @@ def _names(text: str) -> list[str]:
 
 
 def _is_header(line: str) -> bool:
-    """Whether a line has names of fields where others have values: the bytes of a request are no name."""
+    """Whether a line has the names of fields in place of values: the bytes of a request are no name."""
     if SENT not in line:
         return False
     names = _names(line)

@@ -28,7 +28,6 @@ class RefusedKind(NamedTuple):
     """A kind of log that is not metered.
 
     Attributes:
-        about: What it is, for people.
         pattern: What its keys look like.
         why: Why it is not metered, and what to use instead, as one sentence.
     """
@@ -94,7 +93,7 @@ REFUSED_KINDS: tuple[RefusedKind, ...] = (
 
 
 def why_refused(key: str) -> str | None:
-    """Why a file is not metered, if its key is that of a kind that never is; else None."""
+    """Why a file is not metered, if its key is that of a kind that is never metered; else None."""
     return next((f"{kind.about}: {kind.why}" for kind in REFUSED_KINDS if kind.pattern.search(key)), None)
 
 
@@ -112,10 +111,10 @@ _PARTITION = re.compile(r"(?:.*/)?([0-9]{12})/([a-z0-9-]+)/([a-z0-9.-]{3,63})/[0
 
 
 def recognise_s3_access(key: str) -> FileName | None:
-    """What a key says if it is that of an S3 server access log.
+    """Parse the key of an S3 server access log; None of any other key.
 
     The identity is the name alone: a replica of a log bucket has the same names, and is no second log. The slot stays
-    open, because files of these logs come whenever AWS has some.
+    open, because these files come at any time.
     """
     folder, slash, name = key.rpartition("/")
     # A prefix need not end with a slash: AWS appends the name to it as it is.
@@ -157,7 +156,7 @@ _CLOUDFRONT_ACCOUNT = re.compile(r"(?:^|/)AWSLogs/(?:aws-account-id=)?([0-9]{12}
 
 
 def recognise_cloudfront(key: str) -> FileName | None:
-    """What a key says if it is that of a CloudFront standard log."""
+    """Parse the key of a CloudFront standard log; None of any other key."""
     name = key.rpartition("/")[2]
     found = _CLOUDFRONT_NAME.fullmatch(name)
     slot_s = None if found is None else _hour_s(found[2])
@@ -190,15 +189,13 @@ class LogKind:
     """A kind of log that is metered.
 
     Attributes:
-        name: Its name in commands, plans and settings.
-        about: What it is, for people.
-        recognise: What a key or path says if it is a file of this kind, else None.
+        recognise: Parses a key or path of this kind; None of any other.
         read: Reader of its files.
-        classifier: Makes the judge of a file's subjects, from what its name says and the contexts.
+        classifier: Makes the judge of a file's subjects from its name and the contexts.
         needs_context: Whether a real ingest needs a context that lists the flow logs, because they may overlap.
-        needs_ranges: Whether a real ingest needs a context with AWS's address ranges, without which most bytes would be
-            unclassified for good.
-        settles_after_s: Age from which an hour of this kind is taken to be complete; None if slots tell.
+        needs_ranges: Whether a real ingest needs a context with AWS's address ranges: without it most bytes are
+            unclassified.
+        settles_after_s: Age from which an hour of this kind is complete; None if slots tell.
         rules: Version of its classifier's rules, such as `s3-access/1`. A plan names it.
     """
 
@@ -218,7 +215,7 @@ class LogKind:
         return self.needs_context or self.needs_ranges
 
     def lacks(self, context: Context | None) -> str:
-        """What a real ingest needs of a context and this one does not, such as `lists flow logs`; else empty."""
+        """The requirement of a real ingest that a context does not meet, such as `lists flow logs`; else empty."""
         if self.needs_context and (context is None or not context.flow_logs):
             return "lists flow logs"
         if self.needs_ranges and (context is None or not context.prefixes):
@@ -313,5 +310,5 @@ KINDS: tuple[LogKind, ...] = (
 
 
 def recognised(key: str) -> tuple[LogKind, FileName] | None:
-    """The kind of a file by its key or path, and what its name says; None if it has no name that AWS gives."""
+    """The kind and name of a file by its key or path; None if AWS gives no such name."""
     return next(((kind, name) for kind in KINDS if (name := kind.recognise(key)) is not None), None)

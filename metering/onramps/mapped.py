@@ -48,7 +48,7 @@ class Rows(Protocol):
 
 
 def rows_of(mapping: Mapping) -> Rows:
-    """What makes rows of the lines of one file."""
+    """Rows of one file."""
     return _CsvRows(mapping) if mapping.format == "csv" else _JsonRows()
 
 
@@ -200,10 +200,7 @@ _UNKNOWN = "unknown"
 
 
 def mapped_kind(text: str) -> LogKind:
-    """The kind of log of a mapping.
-
-    Args:
-        text: The mapping, TOML.
+    """The kind of log of a mapping, TOML.
 
     Raises:
         SettingsError: It is no mapping; carries every problem.
@@ -221,7 +218,7 @@ def mapped_kind(text: str) -> LogKind:
 
 
 class _Classifier:
-    """`Classifier`: the mapping has said all; what is left is whether it said whose traffic it is."""
+    """`Classifier`: all that is left is whether the mapping said whose traffic it is."""
 
     def __init__(self, _name: FileName, _timeline: Timeline) -> None:
         pass

@@ -56,10 +56,7 @@ SubjectT = TypeVar("SubjectT", contravariant=True)
 
 
 class Traffic(NamedTuple):
-    """The fields of a record that are neither times nor bytes (docs/contract.md, the record).
-
-    `usage_type` is empty where the contract's table decides; else it is the on-ramp's own.
-    """
+    """Fields of a record but times and bytes; `usage_type` is empty if the contract's table decides."""
 
     account_id: str
     service: str
@@ -71,12 +68,11 @@ class Traffic(NamedTuple):
 
 
 class Classified(NamedTuple):
-    """Traffic, and how it became known.
+    """Metered traffic.
 
     Attributes:
-        traffic: It is metered as this.
-        rule: Name of the rule that decided, a name of the rule file.
-        reason: Why it is unclassified, a name of the rule file; empty if it is classified.
+        rule: Name of the rule that decided, as in the rule file.
+        reason: Why it is unclassified, as in the rule file; empty if it is classified.
     """
 
     traffic: Traffic
@@ -91,13 +87,13 @@ class Shadowed(NamedTuple):
 
 
 class Unmetered(NamedTuple):
-    """It moved nothing over the metered boundary, by a rule of its kind (a copy within S3)."""
+    """A subject that moved nothing over the metered boundary, by a rule of its kind (a copy within S3)."""
 
     rule: str
 
 
 class Refused(NamedTuple):
-    """It cannot be metered; `reason` is one of `metering.onramps.reasons`."""
+    """A subject that cannot be metered; `reason` is one of `metering.onramps.reasons`."""
 
     reason: str
     detail: str

@@ -1,4 +1,4 @@
-"""Logs that are read row by row: each line goes to a judge of its kind, which counts it in a tally."""
+"""Logs that are read row by row: a judge of the kind counts each line in a tally."""
 
 from __future__ import annotations
 
@@ -24,19 +24,14 @@ _MAX_TEXT_CHARS = 4 * 1024
 
 
 class Moved(NamedTuple, Generic[SubjectT]):
-    """One transfer that a row states. A row may state two, one each way."""
+    """One transfer of a row; a row may state two, one each way."""
 
     subject: SubjectT
     bytes: int
 
 
 class Tally(Generic[SubjectT]):
-    """Adds up the rows of a block. One tally serves a file, so that it keeps only so many refused lines of it.
-
-    Args:
-        kept_refusals: Refused lines that are kept.
-        bad: Bounds the rows that are no records.
-    """
+    """Adds up the rows of a block. One tally serves a file, so that it keeps only so many refused lines of it."""
 
     def __init__(self, *, kept_refusals: int, bad: BadLines) -> None:
         self._kept_left = kept_refusals
@@ -51,7 +46,7 @@ class Tally(Generic[SubjectT]):
         self._metered_bytes = self._rejected_bytes = 0
 
     def header(self) -> None:
-        """Count a line that names fields or says nothing: a comment, blanks.
+        """Count a line that names fields or is blank.
 
         Raises:
             LogFileRefusedError: There are more bad lines than the file may have; so of `refuse`.
@@ -60,17 +55,16 @@ class Tally(Generic[SubjectT]):
         self.empty()
 
     def empty(self, lines: int = 1) -> None:
-        """Count empty lines."""
         self._lines += lines
         self._header += lines
 
     def nodata(self) -> None:
-        """Count a row that says that nothing was moved."""
+        """Count a row that states no traffic."""
         self._lines += 1
         self._nodata += 1
 
     def skipdata(self) -> None:
-        """Count a row that says that records were lost."""
+        """Count a row that states lost records."""
         self._lines += 1
         self._skipdata += 1
 
@@ -98,15 +92,7 @@ class Tally(Generic[SubjectT]):
             group[3] = max(group[3], end_s)
 
     def refuse(self, number: int, reason: str, detail: str, text: str, size_bytes: int = 0) -> None:
-        """Count a row that cannot be metered; keep it if not too many of the file are kept.
-
-        Args:
-            number: Number of the line or row in the file, from 1.
-            reason: Why, one of `metering.onramps.reasons`.
-            detail: Why, for people.
-            text: The row.
-            size_bytes: Bytes that it states, as far as they can be read.
-        """
+        """Count a row that cannot be metered, with the bytes that it states; keep it while there is room."""
         if reason != LineReason.REPEATED_LINE:
             self._bad.add()
         self._lines += 1
@@ -156,7 +142,7 @@ _MAX_BLOCK_BYTES = 2**20
 
 
 class LineJudge(Protocol[SubjectT]):
-    """What a kind of log makes of its lines. One judge serves one file, so it may remember lines of it."""
+    """Counts the lines of one file of a kind of log. It may remember lines."""
 
     def judge(self, number: int, line: str, tally: Tally[SubjectT]) -> None:
         """Count a line, once, as what it is.

@@ -57,14 +57,12 @@ _COPY = ".COPY."
 
 
 class Request(NamedTuple):
-    """What a line says of a transfer.
+    """A transfer of a line.
 
     Attributes:
-        bucket: The bucket.
-        time_s: When the request came, in epoch seconds.
+        time_s: Start of the request, in epoch seconds.
         remote_ip: Address of the client as S3 saw it; `-` if S3 itself or another service of AWS asked.
         region: Region that the Host header names; empty if it names none.
-        copy: Whether the line is one side of a copy inside S3.
         sent_bytes: Bytes that went out, without the overhead of the protocol.
         received_bytes: Bytes of the object that came in.
     """
@@ -79,7 +77,7 @@ class Request(NamedTuple):
 
 
 class Misfit(NamedTuple):
-    """Why a line cannot be metered, and the bytes that it states all the same."""
+    """A line that cannot be metered, with the bytes that it states all the same."""
 
     reason: LineReason
     detail: str
@@ -109,7 +107,7 @@ def _client_end(text: str, start: int) -> int:
     """Where the user agent ends that follows the referer at `start`; the end of the line if these are not there.
 
     The user agent goes to the last quote that a blank follows. Clients write both as they like, so the line is searched
-    and never tried in several ways: that takes minutes where thousands of quotes stand in a user agent.
+    once and never tried in several ways: thousands of quotes would take minutes.
     """
     if text.startswith("- - ", start):
         return start + 3
@@ -196,10 +194,9 @@ class Repeats:
 
 
 class BucketTransfer(NamedTuple):
-    """What lines of an S3 server access log say of a transfer, but for time and size.
+    """A transfer of a bucket, but for time and size.
 
     Attributes:
-        bucket: The bucket.
         region: Region that the Host header named; empty if it named none.
         remote_ip: Address of the client; `-` if the log has none.
         direction: `out` of the bucket, or `in`.
@@ -271,11 +268,10 @@ _NO_ADDRESS = "-"
 
 
 class Peer(NamedTuple):
-    """Where the other side is, and how that is known.
+    """The other side of a transfer.
 
     Attributes:
         location: A location of the contract.
-        rule: The rule that decided.
         reason: Why it is unclassified; empty if it is not.
     """
 
@@ -285,14 +281,13 @@ class Peer(NamedTuple):
 
 
 class S3AccessClassifier:
-    """Judges transfers of buckets for one file (`Classifier`)."""
+    """Judges the transfers of one file (`Classifier`)."""
 
     def __init__(self, name: FileName, timeline: Timeline) -> None:
         self._name = name
         self._timeline = timeline
 
     def outcome(self, subject: BucketTransfer, hour_s: int) -> Outcome:
-        """Judge a transfer in an hour."""
         if subject.copy:
             return Unmetered(COPY)
         context = self._timeline.at(hour_s)
@@ -321,7 +316,7 @@ class S3AccessClassifier:
 
 
 def _owner(bucket: str, context: Context | None) -> str:
-    """Account of a bucket that a context knows. A line has only the owner's canonical id, which is no account."""
+    """The account of a bucket. A line has only the owner's canonical id, which is no account."""
     if context is None:
         return ""
     only = next(iter(context.accounts)) if bucket in context.buckets and len(context.accounts) == 1 else ""
@@ -342,7 +337,7 @@ def _peer(address: Address | None, region: str, context: Context | None) -> Peer
 
 
 def _own_region(address: Address, region: str, knowledge: Knowledge) -> str:
-    """Region of an address that the owner has: in a VPC, which may use any addresses, or brought along."""
+    """Region of an address of the owner: in a VPC, which may use any addresses, or brought along."""
     vpc_ids = knowledge.blocks.at(address)
     if vpc_ids:
         regions = sorted({knowledge.vpcs[vpc_id].region for vpc_id in vpc_ids})

@@ -34,7 +34,7 @@ _FOLDER = re.compile(r"(?:^|/)AWSLogs/(?:o-[a-z0-9]+/)?(?:aws-account-id=)?([0-9
 
 
 class BilledAs(StrEnum):
-    """What says whom a line may bill. Plans keep it.
+    """The authority over who a line may bill. Plans keep it.
 
     `named`: the file's name. `shared-subnets`: the name, and the context shows others in the subnets of that account.
     `listed`: a list. `any`: nothing, each line bills the account that it states.
@@ -48,19 +48,13 @@ class BilledAs(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bills:
-    """Whom the lines of files may bill.
-
-    Attributes:
-        billed_as: What says it.
-        accounts: The list, if it is one.
-    """
+    """The accounts that lines of files may bill; `accounts` is the list, if it is one."""
 
     billed_as: BilledAs
     accounts: frozenset[str] = frozenset()
 
     @staticmethod
     def listed(accounts: Iterable[str]) -> Bills:
-        """Only these accounts."""
         return Bills(billed_as=BilledAs.LISTED, accounts=frozenset(accounts))
 
     @property
@@ -69,10 +63,9 @@ class Bills:
         return next(iter(self.accounts)) if len(self.accounts) == 1 else ""
 
     def as_planned(self, billed_as: str) -> Bills:
-        """What a plan was judged by, so that a file that comes again becomes the same records.
+        """The accounts of a plan, so that a file that comes again becomes the same records.
 
-        Args:
-            billed_as: What the plan says of it; empty for a plan of before, when only lists were held against lines.
+        `billed_as` is empty in plans of before 0.2, when only lists were held against lines.
         """
         if billed_as in (BilledAs.NAMED, BilledAs.SHARED_SUBNETS):
             return Bills(billed_as=BilledAs(billed_as))
@@ -86,13 +79,7 @@ ANY = Bills(billed_as=BilledAs.ANY)
 
 
 class Billable:
-    """Says of the lines of one file whom they may bill.
-
-    Args:
-        bills: Whom lines may bill.
-        name: What the file's name says.
-        timeline: Contexts that judge the file.
-    """
+    """Decides which accounts the lines of one file may bill."""
 
     def __init__(self, bills: Bills, name: FileName, timeline: Timeline) -> None:
         self._bills = bills
@@ -102,11 +89,11 @@ class Billable:
         self._beside: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
 
     def is_other(self, account_id: str) -> bool:
-        """Whether an account is another one than the file's name states. A name that states none says nothing."""
+        """Whether an account differs from the one in the file's name; never if the name states none."""
         return bool(self._owner) and account_id != self._owner
 
     def refused(self, found: Classified, hour_s: int) -> Refused | None:
-        """Why a line may not bill its account; None if it may."""
+        """The refusal of a line that may not bill its account; None if it may."""
         account_id, bills = found.traffic.account_id, self._bills
         if bills.billed_as == BilledAs.LISTED and account_id not in bills.accounts:
             detail = f"account {account_id} is none of those that this log may bill"
@@ -145,7 +132,7 @@ def _beside(context: Context, owner: str) -> tuple[frozenset[str], frozenset[str
 
 
 def folder_contradicts(key: str, name: FileName) -> str:
-    """Why a file's name and its folder are of two accounts; empty if they are not.
+    """Why a file's name and its folder are of two accounts; empty if they agree.
 
     Every `AWSLogs/<account>/` of the key counts: a bucket policy may be about any of them.
     """
@@ -172,15 +159,12 @@ class LogSource:
     """A prefix of a bucket with log files.
 
     Attributes:
-        name: Its name in commands, figures and alarms.
-        bucket: Name of the bucket.
-        region: Region of the bucket. The deployment there meters its files.
+        region: Region of the bucket; the deployment there meters its files.
         prefix: Where its log files lie; empty for the whole bucket.
-        kinds: Kinds of logs that are metered, from `SOURCE_KINDS`; files of other kinds are refused.
+        kinds: Kinds of logs that are metered; files of other kinds are refused.
         accounts: Accounts that its lines may bill, 12 digits each; None for those of the context, or if `billed_as`
-            says it.
-        billed_as: `named` or `shared-subnets` (`metering.onramps.sources.BilledAs`); empty if `accounts` says it.
-        kms_key_arn: Key that its objects are encrypted with; empty if S3's own.
+            decides.
+        billed_as: A name of `BilledAs`; empty if `accounts` decides.
         context_role_arns: Roles of other accounts whose networks belong to the context.
         context_regions: Regions whose networks belong to the context; empty for the bucket's region alone.
     """
@@ -198,11 +182,10 @@ class LogSource:
 
     @property
     def place(self) -> str:
-        """How people call it: `s3://acme-logs/AWSLogs/`."""
+        """Its place for people: `s3://acme-logs/AWSLogs/`."""
         return f"s3://{self.bucket}/{self.prefix}"
 
     def holds(self, bucket: str, key: str) -> bool:
-        """Whether an object lies in it."""
         return bucket == self.bucket and key.startswith(self.prefix)
 
     @property
@@ -211,23 +194,19 @@ class LogSource:
         return self.accounts is None and not self.billed_as
 
     def bills(self, organization: Iterable[str]) -> Bills:
-        """Whom its lines may bill.
-
-        Args:
-            organization: The accounts of the context, asked for only if `bills_organization`.
-        """
+        """The accounts that its lines may bill; `organization` are those of the context, for `bills_organization`."""
         if self.billed_as:
             return Bills(billed_as=BilledAs(self.billed_as))
         return Bills.listed(organization if self.accounts is None else self.accounts)
 
 
 def source_of(sources: Iterable[LogSource], bucket: str, key: str) -> LogSource | None:
-    """The source that an object lies in; None if it lies in none. Sources of a stage never overlap."""
+    """The source of an object; None if it lies in none. Sources of a stage never overlap."""
     return next((source for source in sources if source.holds(bucket, key)), None)
 
 
 def encode_sources(sources: Iterable[LogSource]) -> str:
-    """Sources as one JSON text, for the environment of a function. What says the same as its default is left out."""
+    """Encode sources as one JSON text, for the environment of a function. Defaults are left out."""
     rows = [
         {name: value for name, value in asdict(source).items() if name not in _DEFAULTS or value != _DEFAULTS[name]}
         for source in sources
@@ -236,7 +215,7 @@ def encode_sources(sources: Iterable[LogSource]) -> str:
 
 
 def decode_sources(text: str) -> tuple[LogSource, ...]:
-    """Sources from the text of `encode_sources`.
+    """Decode a text of `encode_sources`.
 
     Raises:
         ValueError: The text is none of `encode_sources`.
@@ -255,14 +234,14 @@ _DEFAULTS = {each.name: each.default for each in fields(LogSource) if each.defau
 
 
 class LogStore(Protocol):
-    """Where log files lie: a bucket of anyone, or a folder. The reading half of `metering.stores.objects.ObjectStore`.
+    """A bucket of anyone, or a folder, with log files: the reading half of `metering.stores.objects.ObjectStore`.
 
     A key is the key of the object, or the path below the folder with `/` between its parts.
     """
 
     @property
     def place(self) -> str:
-        """How people call it, without the key: `s3://acme-logs/`, or the folder."""
+        """Its place for people, without the key: `s3://acme-logs/`, or the folder."""
         ...
 
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:

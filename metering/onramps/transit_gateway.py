@@ -66,20 +66,14 @@ _MILLISECONDS_FROM = 10**11
 
 
 class TransitHop(NamedTuple):
-    """Traffic at an attachment of a transit gateway. What the log has not, or where it says `-`, is empty.
+    """Traffic at an attachment of a transit gateway. A field that the log lacks, or writes as `-`, is empty.
 
     Attributes:
-        gateway_id: The gateway.
-        attachment_id: The attachment that it came by, or left by.
+        attachment_id: The attachment at which it entered or left.
         pair_id: The attachment on the other side of the gateway.
         outward: Whether it left the gateway here.
-        region: Region of the gateway.
-        owner_id: Account of the gateway.
         sender_id: Account of the VPC that it came from.
         receiver_id: Account of the VPC that it went to.
-        source, destination: Addresses of the packets.
-        source_port, destination_port: Their ports.
-        protocol: Number of their protocol.
     """
 
     gateway_id: str
@@ -99,7 +93,7 @@ class TransitHop(NamedTuple):
 
 @runtime_checkable
 class AsksFlows(Protocol):
-    """Rules that say whether addresses, ports and protocols matter to them. If not, lines are added up without them."""
+    """Rules that ask for addresses, ports and protocols, or not: then lines are added up without them."""
 
     def asks_flows(self, gateway_id: str, hour_s: int) -> bool:
         """Whether the rules ask for the flows of a gateway in an hour, in epoch seconds."""
@@ -107,11 +101,7 @@ class AsksFlows(Protocol):
 
 
 class TransitRowJudge:
-    """Counts rows of one file.
-
-    Args:
-        fields: Fields that the file has, as AWS names them.
-        rules: Rules that judge them; None keeps all that they might ask for.
+    """Counts the rows of one file. Without rules it keeps all that rules might ask for.
 
     Raises:
         LogFileRefusedError: A field is missing without which nothing can be metered.
@@ -153,7 +143,6 @@ class TransitRowJudge:
     def _count(
         self, value: Callable[[str], str], size_bytes: int, tally: Tally[TransitHop]
     ) -> tuple[LineReason, str] | None:
-        """Count a row with bytes, or say why not."""
         start_s, end_s = _seconds(value(_START)), _seconds(value(_END))
         if start_s is None or end_s is None or end_s < start_s:
             return LineReason.INVALID_TIME, "start and end are no times in order"
@@ -227,14 +216,14 @@ def _read_parquet(
 
 
 def _is_transit(start: bytes, settings: ReadSettings) -> bool:
-    """Whether a text is the log of a transit gateway: by the fields that were given, else by its first line."""
+    """Whether a text is the log of a transit gateway: by the given fields, else by its first line."""
     if settings.fields:
         return GATEWAY in settings.fields
     return GATEWAY.encode() in _unpacked(start).partition(b"\n")[0].split()
 
 
 def _unpacked(start: bytes) -> bytes:
-    """The beginning of the text. A file that is damaged here is refused by the reader, which says why."""
+    """Unpack the beginning of the text. A file that is damaged here is refused by the reader, which says why."""
     try:
         if start.startswith(_GZIP):
             return zlib.decompressobj(wbits=31).decompress(start, _LOOK_BYTES)
@@ -308,15 +297,7 @@ _Ends = tuple[_End, _End]
 
 
 def payer_of(hop: TransitHop, owner_id: str, region: str, hour_s: int, knowledge: Knowledge) -> str:
-    """The account that pays; empty if that is not known.
-
-    Args:
-        hop: Traffic at an attachment.
-        owner_id: Owner of the gateway.
-        region: Its region.
-        hour_s: The hour, in epoch seconds.
-        knowledge: What the context knows.
-    """
+    """The account that pays; empty if that is not known."""
     policies = knowledge.policies.get(hop.gateway_id, ())
     ends = _ends(hop, knowledge)
     if (owner_id, region) not in knowledge.policy_places or len(policies) > 1:
@@ -334,7 +315,7 @@ def payer_of(hop: TransitHop, owner_id: str, region: str, hour_s: int, knowledge
 
 
 def asks_flow(rule: MeteringRule) -> bool:
-    """Whether a rule asks for what flows between the same attachments differ in."""
+    """Whether a rule tells flows between the same attachments apart."""
     ends = rule.source_cidr, rule.source_ports, rule.destination_cidr, rule.destination_ports
     return any((*ends, rule.protocol))
 
@@ -357,7 +338,7 @@ def _end(gateway_id: str, attachment_id: str, told_id: str, address: str, port: 
 
 
 def _beyond(ends: _Ends, policy: MeteringPolicy) -> _Ends:
-    """The ends that a policy means: behind a middlebox nothing is known but addresses."""
+    """Behind a middlebox nothing is known but addresses."""
     one, other = (end._replace(id="", kind="", owner_id="") if end.id in policy.middleboxes else end for end in ends)
     return one, other
 
@@ -495,13 +476,7 @@ _INSIDE, _OUT = "Unclassified-Regional-Bytes", "Unclassified-Out-Bytes"
 
 
 class WithTransit:
-    """Judges the flow logs of one file, whichever kind it is of: AWS names both alike (`Classifier`).
-
-    Args:
-        name: What the file's name says.
-        timeline: The contexts that judge it.
-        flows: Judge of hops of interfaces.
-    """
+    """Judges the flow logs of transit gateways and of interfaces, which AWS names alike (`Classifier`)."""
 
     def __init__(self, name: FileName, timeline: Timeline, flows: Classifier[FlowHop]) -> None:
         self._name = name
@@ -509,7 +484,6 @@ class WithTransit:
         self._flows = flows
 
     def outcome(self, subject: FlowHop | TransitHop, hour_s: int) -> Outcome:
-        """Judge a hop of an interface, or traffic at an attachment of a transit gateway."""
         if isinstance(subject, TransitHop):
             knowledge = knowledge_of(self._timeline.at(hour_s))
             shadow = _shadow(subject, self._name, knowledge, hour_s)
@@ -517,7 +491,7 @@ class WithTransit:
         return self._flows.outcome(subject, hour_s)
 
     def asks_flows(self, gateway_id: str, hour_s: int) -> bool:
-        """Whether a metering policy of a gateway asks for addresses, ports or protocols in an hour (`AsksFlows`)."""
+        """Whether a metering policy asks for addresses, ports or protocols of a gateway in an hour (`AsksFlows`)."""
         policies = knowledge_of(self._timeline.at(hour_s)).policies.get(gateway_id, ())
         return any(asks_flow(rule) for policy in policies for rule in policy.rules or ())
 
@@ -529,7 +503,7 @@ class WithTransit:
 
 
 def _shadow(subject: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int) -> Shadowed | None:
-    """The log that counts, if it is another one: a gateway and each of its attachments may have one."""
+    """The other log that counts, if there is one: a gateway and each of its attachments may have a log."""
     authorities = knowledge.authorities
     if authorities is None or not name.source:
         return None
@@ -569,14 +543,14 @@ def _free(kind: str, hop: TransitHop, *, inside: bool) -> str:
 
 
 def _unknown(kind: str, peer_region: str) -> str:
-    """What of an attachment has to be known, and is not; empty if all is."""
+    """The fact about an attachment that is needed and not known; empty if none is."""
     if kind == PEERING:
         return "" if peer_region else PEER_REGION_UNKNOWN
     return "" if kind in _CHARGED else ATTACHMENT_UNKNOWN
 
 
 def _unclassified(hop: TransitHop, owner_id: str, region: str, rule: str, reason: str) -> Classified:
-    """What is not known stands with the owner of the gateway, whose log it is."""
+    """Unclassified bytes stand with the owner of the gateway, whose log it is."""
     traffic = usage_type_of(region, _OUT if hop.outward else _INSIDE).usage_type
     far = UNKNOWN if hop.outward else region
     return Classified(Traffic(owner_id, "AmazonVPC", hop.attachment_id, "out", region, far, traffic), rule, reason)

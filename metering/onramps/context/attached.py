@@ -51,14 +51,7 @@ _KINDS = {"tgw-peering": PEERING}
 def interfaces_of(
     places: Iterable[Place], subnets: Mapping[str, Subnet], bound: frozenset[str], findings: Findings
 ) -> dict[str, Interface]:
-    """Interfaces by id, of subnets that are known.
-
-    Args:
-        places: What was described.
-        subnets: Subnets by id.
-        bound: Ids of interfaces that an elastic address names.
-        findings: Takes problems and notes.
-    """
+    """Interfaces by id, in subnets that are known. Those in `bound` have an elastic address."""
     interfaces: dict[str, Interface] = {}
     for place in places:
         for item in place.interfaces:
@@ -77,7 +70,7 @@ def interfaces_of(
 
 
 def _joined(one: Interface, other: Interface, findings: Findings) -> Interface:
-    """An interface that the owner of a VPC and a participant describe. Its addresses may change between their calls."""
+    """Join what the owner of a VPC and a participant describe. Addresses may change between their calls."""
     if one[:4] != other[:4]:
         findings.problem(f"{one.id} is described twice, and differs")
     addresses = tuple(sorted({*one.addresses, *other.addresses}))
@@ -183,7 +176,7 @@ def _peering_side(attachment_id: str, own: PeerGateway, peer: PeerGateway) -> At
 
 
 def metering_policies_of(places: Iterable[Place], findings: Findings) -> tuple[MeteringPolicy, ...]:
-    """Metering policies of transit gateways by id. One that is described twice must be the same."""
+    """Metering policies of transit gateways by id. A policy that is described twice must be the same."""
     found: dict[str, MeteringPolicy] = {}
     for place in places:
         if place.metering_policies is None and place.attachments:
@@ -199,7 +192,7 @@ def metering_policies_of(places: Iterable[Place], findings: Findings) -> tuple[M
 
 
 def policy_places_of(places: Iterable[Place]) -> tuple[tuple[str, str], ...]:
-    """Account and region of each capture that has the metering policies, sorted: there the list is whole."""
+    """Account and region of each capture that lists all metering policies, sorted."""
     return tuple(sorted((each.account_id, each.region) for each in places if each.metering_policies is not None))
 
 
@@ -247,7 +240,7 @@ def _seconds(moment: datetime | None) -> int:
 
 
 def flow_logs_of(places: Iterable[Place], findings: Findings) -> dict[str, FlowLog]:
-    """Active flow logs by id. One that is described twice must be the same."""
+    """Active flow logs by id. A log that is described twice must be the same."""
     flow_logs: dict[str, FlowLog] = {}
     for place in places:
         for item in place.flow_logs:

@@ -22,11 +22,7 @@ _ADVICE = "Capture it again. A description that you wrote yourself must agree wi
 
 
 class DescriptionError(OperationFailedError):
-    """A description does not become a context; says what is wrong, and where.
-
-    Attributes:
-        problems: Every problem that was found, up to twenty.
-    """
+    """A description does not become a context; `problems` are all that were found, up to twenty."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         listed = "; ".join(problems)
@@ -206,7 +202,7 @@ class PeeringAttachmentItem(_Aws, kw_only=True, frozen=True):
 
 
 class MeteringPolicyRuleItem(_Aws, kw_only=True, frozen=True):
-    """What an entry of a metering policy asks of a flow; what it does not ask is empty."""
+    """The conditions of an entry of a metering policy; empty ones ask nothing."""
 
     source_transit_gateway_attachment_id: str = ""
     source_transit_gateway_attachment_type: str = ""
@@ -241,7 +237,7 @@ class MeteringPolicyItem(_Aws, kw_only=True, frozen=True):
 
 
 class Place(msgspec.Struct, kw_only=True, frozen=True):
-    """What the calls in one account and region returned. `metering_policies` is None if they were not asked for."""
+    """The results of the calls in one account and region; `metering_policies` is None if nobody asked for them."""
 
     account_id: str
     region: str
@@ -285,7 +281,7 @@ class IpRanges(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class DistributionItem(msgspec.Struct, kw_only=True, frozen=True):
-    """What is known of a CloudFront distribution; `log` is `legacy` or `v2` if both of its logs are on."""
+    """A CloudFront distribution; `log` is `legacy` or `v2` if both of its logs are on."""
 
     account_id: str
     log: str = ""
@@ -307,7 +303,7 @@ class Description(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def read_description(description: Mapping[str, object]) -> Description:
-    """The description in its shape.
+    """Read a description into its shape.
 
     Raises:
         DescriptionError: It has another shape; the path of the first misfit is named.
@@ -322,7 +318,7 @@ def read_description(description: Mapping[str, object]) -> Description:
 
 
 def read_ip_ranges(body: bytes) -> dict[str, object]:
-    """An ip-ranges.json as AWS publishes it, checked, as the description holds it.
+    """Check an ip-ranges.json as AWS publishes it, and decode it for a description.
 
     Raises:
         DescriptionError: It is no JSON, or has another shape.

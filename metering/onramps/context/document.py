@@ -39,13 +39,13 @@ _NO_FLOW_LOGS: Mapping[str, FlowLog] = MappingProxyType({})
 
 
 class ContextUnreadableError(MeteringError):
-    """A stored context is none, or not the one that its name says."""
+    """A stored object is no context, or not the one that its name says."""
 
 
 class _Document(msgspec.Struct, kw_only=True, frozen=True, gc=False, omit_defaults=True):
-    """The JSON of a context. Lists are sorted by whoever makes the context, so that equal ones have equal bytes.
+    """The JSON of a context. Lists are sorted, so that equal contexts have equal bytes.
 
-    What came later has a default, so that contexts without it keep their bytes, and their names.
+    Later members have a default, so that contexts without them keep their bytes, and their names.
     """
 
     schema: str
@@ -78,29 +78,21 @@ _PAIRS = ("buckets", "bucket_owners")
 # Contexts are compared and cached by identity: they are large, and a store hands out one object a version.
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Context:
-    """What is known beside the logs. `Context.of` makes one.
+    """Networks, address ranges and flow logs at one time. `context_of` makes one of a description.
 
     Attributes:
         sha256: SHA-256 of its canonical JSON, which is its name.
         effective_s: Hour from which it holds, in epoch seconds.
-        accounts: Accounts that were captured.
-        places: Account and region of each capture.
-        vpcs: VPCs, sorted, as are all that follow.
-        subnets: Subnets of those VPCs.
-        interfaces: Network interfaces in those subnets.
+        vpcs: VPCs, sorted, as are subnets, interfaces, attachments and policies.
         peerings: Active peerings.
-        transit_vpcs: Ids of VPCs with an attachment of a transit gateway.
-        public_addresses: Public IPv4 addresses of those accounts.
         flow_logs: Flow logs by id, of all kinds and destinations.
-        buckets: Region of each bucket that is known.
+        buckets: Region of each known bucket.
         prefixes: Address prefixes of AWS; empty if they are not known.
-        notes: What was left out of it, and why, for people.
+        notes: Omissions and their reasons, for people.
         bucket_owners: Account of each bucket whose owner is known.
         distributions: CloudFront distributions by id.
-        attachments: Attachments of transit gateways, sorted by gateway.
-        metering_policies: Metering policies of transit gateways, sorted.
-        policy_places: Account and region of each capture that has the metering policies: a gateway there that none is
-            listed of has none.
+        policy_places: Account and region of each capture that lists all metering policies: a gateway there that has
+            none listed has none.
     """
 
     sha256: str
@@ -143,7 +135,7 @@ class Context:
         return _context(document, hashlib.sha256(body).hexdigest())
 
     def named(self) -> Context:
-        """The same context under the name that its content has."""
+        """The same context under the name of its content."""
         document = _document(self)
         return _context(document, hashlib.sha256(msgspec.json.encode(document)).hexdigest())
 
@@ -200,11 +192,9 @@ _TELLING = frozenset(
 
 
 class Overlap(NamedTuple):
-    """A flow log that has the authority over something that others log as well.
+    """A flow log that has the authority over a resource that other logs see.
 
-    Attributes:
-        authority: Id of the log that counts.
-        shadowed: Ids of the others, sorted. If the authority is not ingested, what only they have is not metered.
+    If the authority is not ingested, what only the `shadowed` ones have is not metered.
     """
 
     authority: str
@@ -212,7 +202,7 @@ class Overlap(NamedTuple):
 
 
 class Authorities:
-    """Who counts, by what is logged and by the hour."""
+    """The flow log that counts, by resource and hour."""
 
     def __init__(self, context: Context) -> None:
         self._logs: dict[str, list[FlowLog]] = defaultdict(list)
@@ -226,13 +216,7 @@ class Authorities:
         }
 
     def over(self, resource_ids: Iterable[str], hour_s: int) -> FlowLog | None:
-        """The log that counts for an interface in an hour, by all that contains it; None if no log is known.
-
-        Args:
-            resource_ids: Ids of the interface, its subnet and its VPC, or of a regional NAT gateway, or of a transit
-                gateway and its attachment; empty ones are left out.
-            hour_s: The hour, in epoch seconds.
-        """
+        """The log that counts for a resource in an hour, by all that contains it; None if no log is known."""
         known = (log for resource_id in resource_ids for log in self._logs.get(resource_id, ()))
         seen = [log for log in known if log.created_s < hour_s + HOUR_S]
         there = [log for log in seen if log.created_s <= hour_s] or seen
@@ -241,7 +225,7 @@ class Authorities:
     def overlaps(self, hour_s: int) -> tuple[Overlap, ...]:
         """Logs that have the authority over something that another log sees as well, by id.
 
-        A log that is broader sees all that a narrower one sees, so only what logs name is looked at.
+        A broader log sees all that a narrower one sees, so only what logs name is looked at.
         """
         shadowed: dict[str, set[str]] = defaultdict(set)
         for resource_id in self._logs:

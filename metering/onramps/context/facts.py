@@ -1,4 +1,4 @@
-"""What a context knows, thing by thing. Named tuples, because a context holds many and writes them as JSON lists."""
+"""Facts of a context. Named tuples, because a context holds many and writes them as JSON lists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Vpc(NamedTuple):
-    """A VPC. `cidrs` are all of its blocks, of both families, sorted."""
+    """A VPC with all of its blocks, of both families, sorted."""
 
     id: str
     account_id: str
@@ -33,9 +33,7 @@ class Interface(NamedTuple):
     """A network interface.
 
     Attributes:
-        id: Its id.
-        account_id: Its owner, who may be another than the VPC's.
-        subnet_id: Its subnet, which the context has.
+        account_id: Its owner, who need not own the VPC.
         kind: One of `metering.onramps.context.interfaces.KINDS`.
         addresses: Its private IPv4 addresses and its IPv6 addresses, sorted.
         public: Whether a public IPv4 address is associated with it.
@@ -52,7 +50,7 @@ class Interface(NamedTuple):
 
 
 class Peering(NamedTuple):
-    """An active peering of two VPCs, in the order of their ids, with the CIDR blocks that it tells of each."""
+    """An active peering of two VPCs, in the order of their ids, with the CIDR blocks of each."""
 
     id: str
     vpc_ids: tuple[str, str]
@@ -65,10 +63,10 @@ class Attachment(NamedTuple):
 
     Attributes:
         id: Its id. Both sides of a peering may have the same one.
-        gateway_id: The transit gateway.
-        kind: What is attached, as AWS calls the types: `vpc`, `vpn`, `direct-connect-gateway`, `peering`, and others.
-        owner_id: Account that owns it; empty if that is not known.
-        gateway_owner_id: Account that owns the gateway; empty if that is not known.
+        kind: Type of the attached resource, as AWS names it: `vpc`, `vpn`, `direct-connect-gateway`, `peering`, and
+            others.
+        owner_id: Its account; empty if that is not known.
+        gateway_owner_id: Account of the gateway; empty if that is not known.
         peer_region: Region of the other gateway of a peering; empty for all others, and if it is not known.
     """
 
@@ -81,13 +79,11 @@ class Attachment(NamedTuple):
 
 
 class MeteringRule(NamedTuple):
-    """An entry of a metering policy. What it does not ask of a flow is empty; the lowest number that fits decides.
+    """An entry of a metering policy. Empty conditions ask nothing; the lowest number that fits decides.
 
     Attributes:
-        number: Its place in the order.
-        payer: Who is charged: `source-attachment-owner`, `destination-attachment-owner` or `transit-gateway-owner`.
-        effective_s: When it takes effect, or ends if it is removed, in epoch seconds; 0 if AWS does not say.
-        removed: Whether it was removed.
+        payer: `source-attachment-owner`, `destination-attachment-owner` or `transit-gateway-owner`.
+        effective_s: When it takes effect, or ends if it was removed, in epoch seconds; 0 if AWS does not say.
     """
 
     number: int
@@ -106,11 +102,9 @@ class MeteringRule(NamedTuple):
 
 
 class MeteringPolicy(NamedTuple):
-    """The metering policy of a transit gateway: who is charged for what it processes.
+    """The metering policy of a transit gateway, which says whom its processing is charged to.
 
     Attributes:
-        id: Its id.
-        gateway_id: The transit gateway.
         state: As AWS says it: `available`, `pending`, `modifying`, `deleting`, `deleted`.
         effective_s: When its last change takes effect, in epoch seconds; 0 if AWS does not say.
         middleboxes: Ids of attachments that lead through appliances, sorted.
@@ -141,13 +135,7 @@ class Prefix(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """A CloudFront distribution.
-
-    Attributes:
-        id: Its id.
-        account_id: Its owner.
-        log: `legacy` or `v2`, the standard log that is metered if both are on; empty if only one is.
-    """
+    """A CloudFront distribution. `log` is the metered one if both standard logs are on: `legacy` or `v2`."""
 
     id: str
     account_id: str
@@ -158,17 +146,16 @@ class FlowLog(NamedTuple):
     """A flow log.
 
     Attributes:
-        id: Its id.
-        resource_id: What it logs: a VPC, a subnet, an interface, a transit gateway or a regional NAT gateway.
-        resource_type: Kind of that, by the beginning of its id: `vpc`, `subnet`, `eni`, `tgw`, `tgw-attach`, `nat`.
+        resource_id: The VPC, subnet, interface, transit gateway or regional NAT gateway that it logs.
+        resource_type: Its kind, by the beginning of its id: `vpc`, `subnet`, `eni`, `tgw`, `tgw-attach`, `nat`.
         created_s: When it was created, in epoch seconds.
         fields: Names of its fields, as AWS writes them (`az-id`), in their order.
         traffic_type: `ACCEPT`, `REJECT` or `ALL`.
-        destination: Where it delivers to: an ARN of a bucket with a prefix, or a log group.
+        destination: ARN of a bucket with a prefix, or a log group.
         destination_type: `s3`, `cloud-watch-logs` or `kinesis-data-firehose`.
-        account_id: Account that it was described in.
-        region: Region that it was described in.
-        delivery_status: `SUCCESS` or `FAILED`, as AWS says of its deliveries; empty if AWS does not say.
+        account_id: Account of its description.
+        region: Region of its description.
+        delivery_status: `SUCCESS` or `FAILED`; empty if AWS does not say.
     """
 
     id: str
@@ -189,19 +176,17 @@ MAX_NOTES = 100
 
 
 class Findings:
-    """Problems refuse a description; notes stand in the context that it becomes."""
+    """Problems refuse a description; notes stand in its context."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
         self._notes: set[str] = set()
 
     def problem(self, text: str) -> None:
-        """Say what contradicts itself."""
         if len(self._problems) < MAX_PROBLEMS:
             self._problems.append(text)
 
     def note(self, text: str) -> None:
-        """Say what was left out."""
         self._notes.add(text)
 
     @property
@@ -216,7 +201,7 @@ class Findings:
         return (*notes[:MAX_NOTES], f"{len(notes) - MAX_NOTES:,} more notes were left out")
 
     def network(self, text: str, owner: str) -> IPv4Network | IPv6Network | None:
-        """The network of a CIDR block of `owner`; None if it is none, which is a problem."""
+        """Parse a CIDR block of `owner`; None with a problem if it is invalid."""
         try:
             return ip_network(text)
         except ValueError:
@@ -224,7 +209,7 @@ class Findings:
             return None
 
     def address(self, text: str, owner: str) -> IPv4Address | IPv6Address | None:
-        """The address of `owner`; None if it is none, which is a problem."""
+        """Parse an address of `owner`; None with a problem if it is invalid."""
         try:
             return ip_address(text)
         except ValueError:
@@ -242,14 +227,14 @@ T = TypeVar("T")
 
 
 class Address(NamedTuple):
-    """An address as a number: IPv6 is another range of numbers than IPv4, so the family is its own field."""
+    """An address as a number, with its family."""
 
     version: int
     number: int
 
 
 def address_of(text: str) -> Address | None:
-    """The address that `text` writes; None if it writes none."""
+    """Parse an address; None of any other text."""
     try:
         if ":" in text:
             return Address(6, int.from_bytes(inet_pton(AF_INET6, text)))
@@ -349,7 +334,7 @@ _UMBRELLA = ("AMAZON",)
 
 
 class AddressRange(NamedTuple):
-    """What AWS says of an address.
+    """AWS's range of an address.
 
     Attributes:
         region: Its region; `GLOBAL` for services without one.

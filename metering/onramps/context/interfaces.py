@@ -1,7 +1,6 @@
-"""What a network interface belongs to.
+"""Kinds of network interfaces: names of the rule file, `metering/onramps/rules/hop_rules.json`.
 
-Interfaces that a service made say so: by their type, by who requested them, and by their description. The kinds are
-names of the rule file, `metering/onramps/rules/hop_rules.json`.
+A service that made an interface is known by its type, its requester and its description.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _LOAD_BALANCERS = (
 
 
 def kind_of_type(interface_type: str) -> str:
-    """Kind by a type alone. `interface` and empty say nothing: they are every other kind's, too, hence empty."""
+    """Kind by a type alone; empty for `interface` and no type, which stand for every other kind, too."""
     kind = _BY_TYPE.get(interface_type, OTHER if interface_type else "")
     return "" if kind == INTERFACE else kind
 

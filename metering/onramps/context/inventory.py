@@ -1,7 +1,7 @@
-"""From a description to a context.
+"""Make a context of a description.
 
-What contradicts itself is refused, with every problem: a wrong inventory would classify wrongly, and nobody would see.
-What is only incomplete, because things came and went between two calls, is left out and noted.
+Contradictions are refused, with every problem: a wrong inventory would classify wrongly, and nobody would see.
+Incomplete parts, because things came and went between two calls, are left out and noted.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _HOLDING = frozenset({"associated", "disassociating"})
 
 
 def vpcs_of(places: Iterable[Place], findings: Findings) -> dict[str, Vpc]:
-    """VPCs by id. A shared one is described by its owner and by its participants, and is the union of what they say."""
+    """VPCs by id. A shared VPC is the union of what its owner and its participants describe."""
     vpcs: dict[str, Vpc] = {}
     for place in places:
         for item in place.vpcs:
@@ -67,7 +67,7 @@ def vpcs_of(places: Iterable[Place], findings: Findings) -> dict[str, Vpc]:
 
 
 def subnets_of(places: Iterable[Place], vpcs: Mapping[str, Vpc], findings: Findings) -> dict[str, Subnet]:
-    """Subnets by id, of VPCs that are known. Two that overlap in one VPC contradict each other."""
+    """Subnets by id, of known VPCs. Overlapping subnets of one VPC are a contradiction."""
     subnets: dict[str, Subnet] = {}
     for place in places:
         for item in place.subnets:
@@ -163,11 +163,7 @@ _ACCOUNT_ID = re.compile(r"[0-9]{12}")
 
 
 def context_of(description: Mapping[str, object], effective_s: int) -> Context:
-    """The context that a description describes.
-
-    Args:
-        description: A description (`metering.onramps.context.description`), decoded from JSON or as it was captured.
-        effective_s: Full hour from which it holds, in epoch seconds.
+    """Make the context of a description (`metering.onramps.context.description`) that holds from a full hour.
 
     Raises:
         DescriptionError: It has another shape, or contradicts itself; every problem is named, up to twenty.

@@ -1,6 +1,6 @@
-"""Where contexts are kept: `context/<hour from which it holds>-<sha256>.json.gz`, each written once.
+"""Contexts in a bucket: `context/<hour from which it holds>-<sha256>.json.gz`, each written once.
 
-One that a person brought along for some files lies at `context/brought/…`: their plans pin it, and it judges no others.
+A context that a person brought for some files lies at `context/brought/…`: their plans pin it, and it judges no others.
 """
 
 from __future__ import annotations
@@ -31,10 +31,7 @@ if TYPE_CHECKING:
 class StoredContext:
     """A context that is read when it is first needed: a timeline names weeks of them, and a file needs one or two.
 
-    Attributes:
-        effective_s: Hour from which it holds, in epoch seconds.
-        sha256: Its name.
-        read: Reads it. It gives the same object again while its store remembers it.
+    `read` gives the same object again while its store remembers it.
     """
 
     effective_s: int
@@ -44,10 +41,9 @@ class StoredContext:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The contexts that judge a file.
+    """The contexts that judge a file: `(hour from which it holds, context)` in order.
 
-    Attributes:
-        versions: `(hour from which it holds, context)` in order. Hours before the first are judged by the first.
+    Hours before the first are judged by the first.
     """
 
     versions: tuple[tuple[int, Context | StoredContext], ...] = ()
@@ -93,7 +89,7 @@ def _brought_key(effective_s: int, sha256: str) -> str:
 
 
 class ContextStore:
-    """Contexts in a bucket, or in a folder behind the same interface. It remembers those that were read last."""
+    """Contexts in a bucket or folder. It remembers those that were read last."""
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
@@ -104,17 +100,11 @@ class ContextStore:
         return self._objects.put(context_key(context.effective_s, context.sha256), _packed(context), if_absent=True)
 
     def put_brought(self, context: Context) -> None:
-        """Keep a context that only plans name: it is in no timeline, and judges no file that it was not brought for."""
+        """Keep a context that only plans name: it is in no timeline."""
         key = _brought_key(context.effective_s, context.sha256)
         self._objects.put(key, _packed(context), if_absent=True)
 
     def get(self, effective_s: int, sha256: str) -> Context:
-        """One context.
-
-        Raises:
-            ObjectMissingError: It is not kept, or not any more.
-            ContextUnreadableError: It is not what its name says.
-        """
         key = context_key(effective_s, sha256)
         context = self._remembered.pop(key, None)
         if context is None:
@@ -153,7 +143,7 @@ class ContextStore:
     def timeline(self) -> Timeline:
         """All kept contexts in order; each is read when it is needed.
 
-        Of two that hold from one hour (two captures at once), the one with the lesser name counts, for everybody.
+        Of two that hold from one hour (two captures at once), all processes take the lesser name.
         """
         versions: dict[int, StoredContext] = {}
         for effective_s, sha256 in self.names():
@@ -161,7 +151,7 @@ class ContextStore:
         return Timeline(tuple(versions.items()))
 
     def pinned(self, pins: Mapping[int, str]) -> Timeline:
-        """The contexts that a plan pins, by the hour that each holds from."""
+        """The contexts of a plan, by the hour that each holds from."""
         return Timeline(
             tuple((effective_s, self._stored(effective_s, pins[effective_s])) for effective_s in sorted(pins))
         )
@@ -206,9 +196,7 @@ class ContextKeeper:
     """Captures contexts when they are due.
 
     Attributes:
-        contexts: Where they are kept.
         describe: Describes networks and flow logs as they are now (`metering.onramps.context.description`).
-        clock: Wall clock.
     """
 
     contexts: ContextStore
@@ -216,7 +204,7 @@ class ContextKeeper:
     clock: Clock
 
     def run(self) -> Context | None:
-        """Capture a context if one is due; returns it, or None.
+        """Capture a context if one is due; None if none is.
 
         Raises:
             UnavailableError: A service gave no answer; the next tick captures.
@@ -232,12 +220,7 @@ class ContextKeeper:
 
 
 def is_due(newest_s: int, now_s: int) -> bool:
-    """Whether a context is due.
-
-    Args:
-        newest_s: Hour from which the newest one holds, in epoch seconds.
-        now_s: The time now, in epoch seconds.
-    """
+    """Whether a context is due at `now_s`, if the newest one holds from `newest_s`; both in epoch seconds."""
     hour_s = hour_of(now_s)
     missed = newest_s < hour_s
     late = now_s >= hour_s + HOUR_S - _LATE_S

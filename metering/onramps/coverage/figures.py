@@ -62,7 +62,7 @@ def _containing(sources: Sequence[LogSource], bucket: str, key: str) -> LogSourc
 
 
 def split_place(place: str) -> tuple[str, str]:
-    """Bucket and key of `s3://bucket/key`; two empty texts if it is no place in S3."""
+    """Bucket and key of `s3://bucket/key`; two empty texts of another place."""
     if not place.startswith("s3://"):
         return "", ""
     bucket, _, key = place.removeprefix("s3://").partition("/")
@@ -70,7 +70,7 @@ def split_place(place: str) -> tuple[str, str]:
 
 
 def folder_of(place: str) -> str:
-    """The folder of a place in S3, without the part that changes by the day; the place itself if it has no day."""
+    """Folder of a place in S3, up to the part of the day; the parent folder if there is none."""
     head, found, _ = re.sub(r"(/year=|/\d{4}/\d{2}/).*", r"\0", place).partition("\0")
     return f"{head}/" if found else place.rpartition("/")[0] + "/"
 
@@ -139,17 +139,17 @@ def is_silent(state: LogSourceState, job: CoverageJob, now_s: int) -> bool:
 
 
 def is_refusing(state: LogSourceState) -> bool:
-    """Whether more than 1 % of its lines were refused, of the last two days."""
+    """Whether more than 1 % of its lines of the last two days were refused."""
     return state.recently("refused") * 1000 > REFUSED_PERMILLE * state.recently("lines")
 
 
 def is_unclassified(state: LogSourceState, permille: int) -> bool:
-    """Whether a larger share of its bytes is unclassified than the stage allows, of the last two days."""
+    """Whether more of its bytes of the last two days are unclassified than the stage allows."""
     return state.recently("unclassified_bytes") * 1000 > permille * state.recently("metered_bytes")
 
 
 def _empty(states: Sequence[LogSourceState], log_sources: Sequence[LogSource], before: LogFigures, now_s: int) -> int:
-    """Log sources of the settings from which nothing is known at all, some time after the first run."""
+    """Log sources of the settings that are unknown a day after the first run."""
     if now_s - (before.first_run_s or now_s) < DAY_S:
         return 0
     known = {state.named for state in states}

@@ -44,11 +44,9 @@ _BEHIND = chr(ord("/") + 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundSources:
-    """What a search found.
+    """Sources of a search, as kind and source of the keys of plans.
 
-    Attributes:
-        sources: Kind and source, as the key of a plan has them.
-        after: Key after which the next search goes on; empty if this one came to the end.
+    The next search continues after the key `after`, which is empty at the end.
     """
 
     sources: tuple[tuple[str, str], ...]
@@ -56,13 +54,7 @@ class FoundSources:
 
 
 def find_sources(objects: ObjectStore, *, after: str, most: int) -> FoundSources:
-    """Look for sources, `most` of them at most, one LIST each.
-
-    Args:
-        objects: The data bucket.
-        after: Where an earlier search stopped; empty to begin.
-        most: Number of sources after which the search stops.
-    """
+    """Look for at most `most` sources in the data bucket, one LIST each, from `after` on."""
     found: list[tuple[str, str]] = []
     while len(found) < most:
         info = next(iter(objects.list(PLANS_PREFIX, after=after)), None)
@@ -94,7 +86,7 @@ _DELETED_BEFORE_S = 2 * HOUR_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rulings:
-    """What operators ruled on one source."""
+    """Rulings of operators on one source."""
 
     accepted: tuple[tuple[int, int], ...] = ()
     forgotten_s: int = 0
@@ -102,8 +94,6 @@ class Rulings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """What one run goes by."""
-
     now_s: int
     whole: bool
     context: Context | None
@@ -121,15 +111,11 @@ class _Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoverageJob:
-    """Keeps what is known of each source of logs, and the figures of all.
+    """Keeps the state of each source of logs, and the figures of all.
 
     Attributes:
-        kinds: Age from which files of a kind are taken to be complete, by the name of the kind; None of kinds with
-            slots. A kind that is not named has no slots.
-        log_sources: Log sources of the stage in this region.
-        newest_context: The newest context; None if there is none.
-        read_plan: The plan at a key.
-        window_s: Admission window of the stage.
+        kinds: Age from which files of a kind are complete, by its name; None of kinds with slots. A kind that is not
+            named has no slots.
         keep_s: Life of notes: that of plans.
         unclassified_permille: Unclassified share of bytes of a source above which an alarm is due.
         time_s: Time that a run may take.
@@ -150,7 +136,7 @@ class CoverageJob:
     def run(
         self, now_s: int, *, whole: bool = False, tell: Callable[[int, int], object] = lambda _done, _all: None
     ) -> LogFigures:
-        """Look at what is due, and keep what was seen.
+        """Look at sources that are due, and keep their states and sums.
 
         Args:
             now_s: The time now, epoch seconds.
@@ -190,7 +176,7 @@ class CoverageJob:
         return None if item is None else LogFigures.from_item(item)
 
     def states(self) -> list[LogSourceState]:
-        """All sources that are known, by kind and name."""
+        """All known sources, by kind and name."""
         return [LogSourceState.from_item(item) for item in self.items.query(Table.LEDGER, LOG_SOURCE_PK)]
 
     def slotted(self, kind: str) -> bool:
@@ -220,7 +206,7 @@ class CoverageJob:
                 return after, before.found_s
 
     def _expect(self, states: dict[tuple[str, str], LogSourceState], context: Context | None, now_s: int) -> None:
-        """Add the flow logs that deliver into a log source of the stage, and what the context says of them."""
+        """Add the flow logs that deliver into a log source of the stage."""
         for log, source in logs_of_stage(context, self.log_sources):
             key = ("vpc-flow", log.id)
             state = states.get(key, LogSourceState(kind=key[0], source=key[1]))
@@ -261,10 +247,10 @@ class CoverageJob:
         return seen
 
     def _named(self, seen: LogSourceState, *, before: LogSourceState) -> LogSourceState:
-        """The state with the log source of the settings that it belongs to.
+        """Give the state the log source of the settings that it belongs to.
 
-        A flow log delivers to one place for good. So a copy that somebody took from a folder or another bucket does not
-        take it away from its log source, which would then hold back no report any more.
+        A flow log delivers to one place for good. A copy that somebody took from elsewhere does not take it from its
+        log source, which would then hold back no report any more.
         """
         source = source_of(self.log_sources, *split_place(seen.place))
         if source is None and (kept := source_of(self.log_sources, *split_place(before.place))) is not None:
@@ -274,7 +260,7 @@ class CoverageJob:
         return seen
 
     def _rulings(self) -> dict[tuple[str, str], Rulings]:
-        """What operators ruled, by kind and source. People write rulings by hand, and old ones expire."""
+        """Rulings by kind and source. People write them by hand, and old ones expire."""
         found: dict[tuple[str, str], Rulings] = {}
         for item in islice(self.items.query(Table.LEDGER, LOG_RULING_PK), _RULINGS_READ):
             ruling = LogRuling.from_item(item)

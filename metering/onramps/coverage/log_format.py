@@ -1,4 +1,4 @@
-"""The fields of a flow log that are worth having, and what each says that no other does."""
+"""The fields of a flow log that are worth having, and what only they tell."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class FormatComparison:
 
     Attributes:
         lacks: Fields that it lacks, in order.
-        needed: Those of them without which no line can be metered.
-        more: Fields that it has and that no transfer is metered by.
+        needed: Lacking fields without which no line can be metered.
+        more: Fields that no transfer is metered by.
     """
 
     lacks: tuple[str, ...]
@@ -102,14 +102,7 @@ def create_command(
 ) -> str:
     """The AWS command that makes the flow log.
 
-    Args:
-        resource: Type and id: `("VPC", "vpc-0abc")`.
-        bucket: Name of the bucket.
-        prefix: Folder in it; empty for none.
-        region: Region of the resource.
-        parquet: Whether files are Parquet.
-        minutes: Aggregation interval: 1 or 10.
-        hive: Whether folders are named for partitions.
+    `resource` is a type and an id, such as `("VPC", "vpc-0abc")`, `minutes` the aggregation interval: 1 or 10.
     """
     folder = f"/{prefix.strip('/')}/" if prefix.strip("/") else ""
     options = ",".join([
@@ -131,7 +124,7 @@ def create_command(
 
 
 def commands_of_owner(bucket: str) -> tuple[str, ...]:
-    """Commands that turn the switch for EventBridge on and keep all other notifications."""
+    """Commands that turn on a bucket's events for EventBridge and keep all other notifications."""
     return (
         f"aws s3api get-bucket-notification-configuration --bucket {bucket} "
         "| jq '. + {EventBridgeConfiguration: {}}' > notifications.json",
@@ -143,8 +136,8 @@ def commands_of_owner(bucket: str) -> tuple[str, ...]:
 def template_of_owner(bucket: str, prefix: str, *, region: str, stage: str) -> str:
     """CloudFormation template that hands the bucket's events on to the account of the stage.
 
-    A bucket sends its events to the event bus of its own account. The template holds no bucket policy, because a bucket
-    has one only, and a template would replace it; the statement stands in its description.
+    A bucket sends its events to the event bus of its own account. The bucket policy stands in the description, because
+    a bucket has one only, and a template would replace it.
     """
     return f"""\
 Description: >-

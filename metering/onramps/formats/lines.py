@@ -1,4 +1,4 @@
-"""Blocks of whole lines of a text, fit for a parser that must not meet a line without end, a NUL or half a character.
+"""Blocks of whole lines of a text, fit for a parser that must not meet an endless line, a NUL or half a character.
 
 A line that is taken out of a block leaves a line with one field behind, so that all others keep their numbers. Of a
 long run of empty lines only the first are left, and the others counted: a file of line ends costs no work line by line.
@@ -42,22 +42,13 @@ _RUNS = re.compile(b"\n" * _RUN + b"\n+")
 
 
 class BadLines:
-    """Counts the lines of a file that are no records, each of which is looked at by itself.
-
-    Args:
-        limit: Most of them.
-    """
+    """Counts the lines of a file that are no records, each of which is looked at by itself."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lines = 0
 
     def add(self, lines: int = 1) -> None:
-        """Count lines.
-
-        Raises:
-            LogFileRefusedError: There are more than the file may have.
-        """
         self._lines += lines
         if self._lines > self._limit:
             detail = (
@@ -67,7 +58,7 @@ class BadLines:
 
 
 class TakenLine(NamedTuple):
-    """A line that the parser must not see. `reason` is empty for a header, or one of `LineReason`."""
+    """A line that is hidden from the parser. `reason` is empty for a header, or one of `LineReason`."""
 
     reason: str
     detail: str
@@ -80,7 +71,6 @@ class LineBlock:
 
     Attributes:
         first: Number of the first line in the file, from 1.
-        lines: Number of lines in the data.
         data: The lines, each with a line feed, UTF-8, without carriage returns and NULs.
         letters: Those of `LETTERS` that may be in the data; no other one is.
         taken: Lines that were taken out, by their place in the block from 0.
@@ -137,7 +127,7 @@ class LineBlock:
 def line_blocks(pieces: Iterable[bytes], *, block_bytes: int, max_line_bytes: int) -> Iterator[LineBlock]:
     """Cut a text into blocks of about `block_bytes`, without holding more of it than a block and a piece.
 
-    Longer lines than `max_line_bytes`, and lines that are no text, are taken out.
+    Longer lines than `max_line_bytes`, and lines that are not text, are taken out.
     """
     number = 1
     cutter = _Cutter(block_bytes, max_line_bytes)
@@ -152,7 +142,7 @@ def line_blocks(pieces: Iterable[bytes], *, block_bytes: int, max_line_bytes: in
 
 
 def _squeezed(whole: _Whole, first: int) -> LineBlock:
-    """The lines without those that follow the first few of a run of empty ones."""
+    """Leave out the lines that follow the first few of a run of empty ones."""
     data = whole.data
     if b"\r" in whole.letters:
         data = b"\n" * whole.lines if _is_feeds(data) else data.replace(b"\r\n", b"\n")
@@ -199,12 +189,12 @@ def _count(data: bytes) -> int:
 
 
 def shown(line: bytes) -> str:
-    """A line as people may see it: cut, and with replacements for what is no text."""
+    """A line for people: cut, and with replacements for invalid characters."""
     return line[:MAX_TEXT_CHARS].decode("utf-8", "replace")[:MAX_TEXT_CHARS]
 
 
 class _Whole(NamedTuple):
-    """Whole lines, as `LineBlock` has them; `long_start` is the start of a line that a placeholder stands for."""
+    """Whole lines, as `LineBlock` has them; `long_start` is the start of a line that became a placeholder."""
 
     data: bytes
     lines: int
@@ -239,7 +229,7 @@ class _Cutter:
             yield from self._cut(piece)
 
     def end(self) -> Iterator[_Whole]:
-        """What is left when no piece comes any more; the last line may lack its line feed."""
+        """The rest after the last piece; its last line may lack the line feed."""
         if self._long_start is not None:
             yield self._placeholder(self._long_start)
         elif last := b"".join(self._held):

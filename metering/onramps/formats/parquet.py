@@ -156,7 +156,7 @@ class RowJudge(Protocol[SubjectT]):
 
 
 def column_names(file: IO[bytes], settings: ReadSettings) -> tuple[str, ...]:
-    """Names of the columns, as text logs call them: with hyphens.
+    """Names of the columns, with hyphens as in text logs.
 
     Raises:
         LogFileRefusedError: The file is no Parquet, or damaged.
@@ -170,13 +170,7 @@ def column_names(file: IO[bytes], settings: ReadSettings) -> tuple[str, ...]:
 def read_rows(
     file: IO[bytes], settings: ReadSettings, columns: Sequence[str], judge: RowJudge[SubjectT]
 ) -> Iterator[Block[SubjectT]]:
-    """Read rows and let `judge` count them.
-
-    Args:
-        file: The file, where reading ranges costs nothing (`metering.onramps.formats.parquet`).
-        settings: Limits.
-        columns: Columns to read, with hyphens; the file has them.
-        judge: Counts each row.
+    """Read rows of columns that the file has, named with hyphens, and let `judge` count them.
 
     Raises:
         LogFileRefusedError: The file is no Parquet, is damaged, or too large once it is unpacked.
@@ -223,13 +217,10 @@ _PIECE_BYTES = MIB
 
 @contextmanager
 def seekable(stream: BinaryIO, digest: Callable[[bytes], object]) -> Iterator[IO[bytes]]:
-    """The file in a place where reading ranges costs nothing: in memory while it is small, else on disk.
+    """Put the file where reading ranges costs nothing: in memory while it is small, else on disk.
 
-    Ranges of a distant object would be fetched again and again, and `digest` needs all of it anyway.
-
-    Args:
-        stream: The file as stored, read once and forwards. What this function gave before is taken as it is.
-        digest: Gets each piece of it, in order.
+    Ranges of a distant object would be fetched again and again, and `digest` needs all of it anyway. A stream that this
+    function gave before is taken as it is.
 
     Raises:
         UnavailableError: There is no room on the disk.

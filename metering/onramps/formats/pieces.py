@@ -45,8 +45,6 @@ UNHURRIED = Allowance(until=_Endless(), final=False)
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream whose first bytes were read already."""
-
     def __init__(self, start: bytes, rest: BinaryIO) -> None:
         self._start = start
         self._rest = rest
@@ -71,14 +69,7 @@ class Pieces:
     """Decompressed content of a file, read once and forwards.
 
     The file's first bytes tell its packing (gzip, zstd or none), because copies are often unpacked or packed anew.
-
-    Args:
-        stream: The file as stored.
-        settings: Its limits.
-        digest: Gets each piece of the content, in order.
-
-    Attributes:
-        read_bytes: Bytes of the file that have been read so far, as stored.
+    `digest` gets each piece of the content, and `read_bytes` counts those of the file.
     """
 
     def __init__(self, stream: BinaryIO, settings: ReadSettings, digest: Callable[[bytes], object]) -> None:

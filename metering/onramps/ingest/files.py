@@ -1,4 +1,4 @@
-"""A log file to be taken: where it lies, what its name says, and how it is read."""
+"""A log file to be taken: its place, its name, and how it is read."""
 
 from __future__ import annotations
 
@@ -24,14 +24,10 @@ class LogFile:
     """One object of a bucket, or one file of a folder.
 
     Attributes:
-        store: Where it lies.
-        key: Its key there.
+        store: Bucket or folder of the file.
         etag: ETag that it must have; empty if it has none.
-        kind: Kind of log.
-        name: What its name says.
-        settings: Limits and hints of reading.
         bills: Whom its lines may bill.
-        watch: Is called with each block that is read.
+        watch: Is called with each block.
     """
 
     store: LogStore
@@ -48,7 +44,6 @@ class LogFile:
         return place_of(self.store, self.key)
 
     def open(self) -> BinaryIO:
-        """A stream of the file as stored; close it."""
         return self.store.open(self.key, if_match=self.etag or None)
 
     def measured(self, timeline: Timeline) -> Measured:
@@ -74,26 +69,20 @@ class LogFile:
 
 
 def place_of(store: LogStore, key: str) -> str:
-    """How people call a file: `s3://acme-logs/AWSLogs/…`."""
+    """Place of a file for people: `s3://acme-logs/AWSLogs/…`."""
     return f"{store.place.rstrip('/')}/{key}"
 
 
 def path_of(store: LogStore, key: str) -> str:
-    """What names the file: its key in a bucket, its whole path on a disk.
+    """The key of a file in a bucket, or its whole path on a disk.
 
-    Folders in a name can say whose the file is. On a disk a person may have named any of them, so the key below it says
-    less.
+    Folders in a name can say whose the file is. On a disk a person may have named any of them.
     """
     return key if store.place.startswith("s3://") else place_of(store, key)
 
 
 def kind_and_name(kinds: Sequence[LogKind], key: str, kind: LogKind | str | None) -> tuple[LogKind, FileName]:
-    """The kind of a file, and what its name says.
-
-    Args:
-        kinds: Kinds of logs, the first that recognises a name is meant.
-        key: Key or path of the file.
-        kind: Kind that a person says it is, or its name; None if the name of the file decides.
+    """The kind of a file and its parsed name; `kind` is the kind, or its name, that a person says it is.
 
     Raises:
         LogFileRefusedError: Its name is none that is known, or the kind is none that is metered.
@@ -123,12 +112,7 @@ def _named(kinds: Sequence[LogKind], kind: str) -> LogKind:
 
 
 def completed_name(key: str, name: FileName, bills: Bills) -> FileName:
-    """The name with what its owner said beside it: the only account that may be billed.
-
-    Args:
-        key: Key or path of the file.
-        name: What that says.
-        bills: Whom its lines may bill.
+    """Add the only account that may be billed to a name that states none.
 
     Raises:
         LogFileRefusedError: Its name is of another account than its folder.
@@ -140,7 +124,7 @@ def completed_name(key: str, name: FileName, bills: Bills) -> FileName:
 
 @contextmanager
 def store_refusals() -> Iterator[None]:
-    """Turn what the store of a file says of it into a refusal.
+    """Turn errors of a file's store into refusals.
 
     Raises:
         LogFileRefusedError: The store does not hand the file out.

@@ -1,4 +1,4 @@
-"""Outcomes of many files added up, each file once: what a run took, and what its numbers leave out."""
+"""Outcomes of many files added up, each file once."""
 
 from __future__ import annotations
 
@@ -22,21 +22,11 @@ VERDICTS: tuple[FileVerdict, ...] = ("metered", "repeated", "empty", "conflict",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOutcome:
-    """What became of one file.
+    """The outcome of one file.
 
     Attributes:
-        place: Where it lies.
-        verdict: `left_out` is a file of a folder whose name is that of no log that is metered; the others are those of
-            `Taken`.
+        verdict: `left_out` for a file of a folder whose name is that of no metered log; others as of `Taken`.
         stored_bytes: Its size as stored.
-        kind: Kind of log; empty if unknown.
-        identity: Its identity; empty if it was refused.
-        content_sha256: SHA-256 of its content; empty if it was refused.
-        balance: What became of its lines; nothing if it was refused.
-        shares: What was metered by usage type and rule.
-        shadowed: Lines and bytes that another log has the authority over, by that log.
-        refusals: Refused lines and bytes by reason.
-        others: Lines of other accounts than the file's name states.
         fields: Fields that all of its lines have; None if that is not known.
         problem: Reason and detail, if it was refused or left out, or is a conflict.
     """
@@ -57,7 +47,7 @@ class FileOutcome:
 
 
 def outcome_of_taken(taken: Taken, stored_bytes: int) -> FileOutcome:
-    """The outcome of a file that was taken. That of a conflict has no totals: the first content stays metered."""
+    """The outcome of a taken file. A conflict has no totals: the first content stays metered."""
     if taken.plan is None or taken.verdict == "conflict":
         return FileOutcome(place=taken.place, verdict=taken.verdict, stored_bytes=stored_bytes, problem=taken.problem)
     return _of_parts(taken.place, taken.verdict, stored_bytes, taken.plan.kind, taken.plan.identity, taken.plan)
@@ -89,16 +79,12 @@ def _of_parts(
 
 
 class RunTotals:
-    """Sums over the files of a run. A file that comes twice in it (a replica) is in them once. Mutable.
+    """Sums over the files of a run. A file that comes twice (a replica) counts once. Mutable.
 
     Attributes:
         files: Files by verdict.
-        stored_bytes: Their size as stored, of all that were read.
         balance: Sum of the balances of the files, each identity once.
-        metered: Lines and bytes by usage type, rule and reason.
-        shadowed: Lines and bytes by the log that has the authority.
-        refusals: Lines and bytes by reason.
-        others: Lines of other accounts than the names of their files state.
+        metered: Lines and bytes by usage type, rule and reason; `shadowed` by log, `refusals` by reason.
         fields: Fields that all logs have whose fields are known; None if those of none are.
         problems: Files by the reason of their refusal, conflict or leaving out.
         examples: The first file of each such reason, with its detail.
@@ -189,7 +175,7 @@ class Advice(NamedTuple):
 
     Attributes:
         why: The cause, as the end of a sentence that begins with `because`.
-        fields: Fields of logs that tell it; empty if no field does.
+        fields: Fields of logs that tell it.
         context: Whether a context tells it.
     """
 
@@ -230,5 +216,5 @@ _OTHER = Advice("the log does not say more")
 
 
 def advice_of(reason: str) -> Advice:
-    """Why bytes of a reason are unclassified, and what helps. A reason without words of its own gets general ones."""
+    """Advice on a reason; general words for a reason without its own."""
     return ADVICE.get(reason, _OTHER)

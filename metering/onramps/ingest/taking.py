@@ -58,14 +58,7 @@ _BACKOFF_MS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartSender:
-    """Stores parts and sends their messages. Doing it again sends the same messages, which the ledger knows.
-
-    Attributes:
-        objects: The region's data bucket.
-        bucket: Its name, as messages state it.
-        queue: The ingest queue.
-        clock: Waits before the next attempt.
-    """
+    """Stores parts and sends their messages. Doing it again sends the same messages, which the ledger knows."""
 
     objects: ObjectStore
     bucket: str
@@ -116,11 +109,7 @@ class PartSender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusals:
-    """Writes refused lines and files to quarantine.
-
-    Attributes:
-        objects: The region's data bucket.
-    """
+    """Writes refused lines and files to quarantine."""
 
     objects: ObjectStore
 
@@ -159,16 +148,12 @@ TakenAs = Literal["metered", "repeated", "conflict", "refused", "empty"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What became of a log file.
+    """The outcome of taking a log file.
 
     Attributes:
         verdict: `metered`: its plan was put now. `repeated`: it has been planned before, and was sent again.
             `conflict`: other content has been planned under its name. `empty`: nothing in it is metered. `refused`: it
             cannot be metered as a whole.
-        place: Where it lay.
-        plan: Its plan; None if it was refused.
-        problem: Reason and detail of a refusal or a conflict; None otherwise.
-        messages: Messages that were sent for it.
         quarantine_key: Where a refused file is kept by reference; empty otherwise.
     """
 
@@ -190,15 +175,10 @@ class LogIngest:
     """Takes log files, one at a time. Any number of processes may take the same ones.
 
     Attributes:
-        objects: The region's data bucket.
-        bucket: Its name.
-        queue: The ingest queue.
-        contexts: Versions of the context.
-        clock: Wall clock; only for the time of plans, and the pauses between attempts.
-        window_s: Age from which the service refuses records, so that a file that is older as a whole is refused here;
-            None if it is not asked.
+        window_s: Age from which the service refuses records, so that an older file is refused as a whole; None to skip
+            this.
         kinds: Kinds of logs; empty for all.
-        is_booked: Whether the service has accepted a batch of this id; None if it is not asked. A file that other rules
+        is_booked: Whether the service has accepted a batch of this id; None to skip this. A file that other rules
             planned long ago, whose parts are deleted since, is then known as counted.
     """
 
@@ -269,7 +249,6 @@ class LogIngest:
             return Taken(verdict="refused", place=place, problem=(error.reason, error.detail), quarantine_key=kept)
 
     def _taken_by_content(self, file: LogFile, *, overlap_known: bool) -> Taken:
-        """Take a file without AWS's name."""
         places = Places(objects=self.objects, planner=self._planner)
         note = places.note(file)
         taken = self._taken(file.called(note.identity), overlap_known=overlap_known)
@@ -309,7 +288,7 @@ class LogIngest:
         return messages
 
     def _conflict(self, file: LogFile, planned: Planned) -> Taken:
-        """Send other content under the ids of the plan, and keep by reference what has no id there."""
+        """Send other content under the ids of the plan, and keep by reference the rest, which has no id there."""
         plan = planned.plan
         made = list(parts_of(plan.identity, planned.measured.totals))
         messages = self._sender.store(plan.identity, made[: len(plan.parts)])
@@ -353,10 +332,7 @@ class LogIngest:
 
 
 def _is_of(plan: Plan, file: LogFile) -> bool:
-    """Whether a plan was made of this very object, or of lines of it that release 0.2.0 appended.
-
-    Which lines those are is only in the parts.
-    """
+    """Whether a plan was made of this very object, or of lines of it that 0.2.0 appended, which only the parts tell."""
     return plan.from_byte > 0 or (bool(plan.etag) and (plan.place, plan.etag) == (file.place, file.etag))
 
 

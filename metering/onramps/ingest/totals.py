@@ -1,4 +1,4 @@
-"""What a log file is metered as: its lines added up by what the rules make of them. No AWS, and nothing is written.
+"""Measuring a log file: its lines added up by the verdicts of the rules. No AWS, and nothing is written.
 
 Each distinct subject of an hour is judged once. Lines that become the same record are added up across the whole file,
 so memory is that of the distinct records, which are bounded, and of one block.
@@ -47,11 +47,9 @@ if TYPE_CHECKING:
 
 
 class Verdict(NamedTuple):
-    """What becomes of a subject.
+    """The verdict on a subject; `usage_type` is empty unless it is metered.
 
     Attributes:
-        outcome: What the rules make of it.
-        usage_type: Usage type that the service books it under; empty if it is not metered.
         other: Whether it is of another account than the file's name states.
     """
 
@@ -61,12 +59,9 @@ class Verdict(NamedTuple):
 
 
 class Judge:
-    """Remembers verdicts, so that a subject that comes in many blocks is judged once.
+    """Remembers verdicts, so that a subject of many blocks is judged once.
 
-    Args:
-        classifier: The rules of the file's kind.
-        billable: Says whom the lines may bill.
-        max_remembered: Most verdicts that are remembered, about 60 MB; then all are forgotten, which costs time only.
+    `max_remembered` verdicts take about 60 MB; then all are forgotten, which costs time only.
     """
 
     def __init__(self, classifier: Classifier[object], billable: Billable, *, max_remembered: int = 100_000) -> None:
@@ -76,7 +71,6 @@ class Judge:
         self._verdicts: dict[tuple[object, int], Verdict] = {}
 
     def verdict(self, subject: object, hour_s: int) -> Verdict:
-        """Judge a subject in an hour."""
         key = (subject, hour_s)
         known = self._verdicts.get(key)
         if known is None:
@@ -121,13 +115,7 @@ _TEXT_CHARS = 4096
 
 
 class HourTotal(NamedTuple):
-    """Lines of one hour that become one record.
-
-    Attributes:
-        bytes: Their bytes, exact.
-        lines: Their number.
-        start_s, end_s: The least start and the greatest end of the lines, in epoch seconds.
-    """
+    """Lines of one hour that become one record: exact bytes, least start and greatest end in epoch seconds."""
 
     bytes: int
     lines: int
@@ -141,13 +129,11 @@ class Measured:
 
     Attributes:
         content_sha256: SHA-256 of its decompressed content; of a Parquet file, of the file.
-        content_bytes: Length of what was hashed.
-        totals: What it is metered as, by traffic and hour.
-        balance: What became of its lines. It holds.
-        shares: What was metered by usage type and rule, sorted.
-        shadowed: Lines and bytes that another log has the authority over, by that log, as `(log, lines, bytes)`.
+        totals: Metered bytes by traffic and hour.
+        balance: Its lines by outcome. It holds.
+        shadowed: Lines and bytes that another log has the authority over, as `(log, lines, bytes)`.
         refusals: Refused lines and bytes, as `(reason, lines, bytes)`, sorted.
-        refused: Refused lines that are kept, by number; the balance counts all.
+        refused: Kept refused lines, by number; the balance counts all.
         hours: Hours that lines began in, for the contexts that a plan pins.
         others: Lines of other accounts than the file's name states.
         fields: Fields that all lines have; None of a kind of log whose fields nobody chooses.
@@ -179,16 +165,6 @@ def measure(
 ) -> Measured:
     """Read a log file, judge it and add it up.
 
-    Args:
-        stream: The file as stored. It is read once, and not closed.
-        kind: What kind of log it is.
-        name: What its name says.
-        timeline: Contexts that judge it; may be empty.
-        settings: Limits and hints of reading.
-        bills: Whom its lines may bill; others are refused.
-        max_records: Most distinct records that it may have.
-        watch: Is called with each block, for a progress bar.
-
     Raises:
         LogFileRefusedError: The file as a whole cannot be metered.
         UnavailableError: The store of the file gave no answer.
@@ -208,8 +184,6 @@ def measure(
 
 
 class _Content:
-    """Hash and length of what a reader decompresses."""
-
     __slots__ = ("length", "sha256")
 
     def __init__(self) -> None:
@@ -237,8 +211,6 @@ class _Cell:
 
 
 class _Sums:
-    """Sums over the blocks of a file."""
-
     def __init__(self, *, max_records: int, kept_refusals: int) -> None:
         self._max_records = max_records
         self._kept_refusals = kept_refusals
@@ -306,7 +278,6 @@ class _Sums:
             _add(self._refusals, LineReason.OTHER, block.balance.refused - lines, block.balance.refused_bytes - size)
 
     def measured(self, content: _Content) -> Measured:
-        """The result, once the file has been read."""
         totals: dict[tuple[Traffic, int], _Cell] = {}
         shares: dict[tuple[str, str, str], tuple[int, int]] = {}
         for (outcome, usage_type, hour_s), cell in self._cells.items():
@@ -351,12 +322,12 @@ class _Sums:
 
 
 def common_fields(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
-    """Fields that both have; None says nothing."""
+    """Fields of both; None says nothing."""
     return one if other is None else other if one is None else one & other
 
 
 def _merge(totals: dict[tuple[Traffic, int], _Cell], key: tuple[Traffic, int], cell: _Cell) -> None:
-    """Add a cell to the record that it becomes. Two rules may give the same record."""
+    """Add a cell to its record. Two rules may give the same record."""
     known = totals.get(key)
     if known is None:
         totals[key] = cell

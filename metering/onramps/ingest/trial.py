@@ -1,4 +1,4 @@
-"""A dry run: what files would be metered as. It writes nothing, and asks no service but the store of the files."""
+"""A dry run: measures files, writes nothing, and asks no service but the store of the files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Twice(NamedTuple):
 
 
 class Overlap:
-    """Looks for interfaces that two flow logs see. Several threads may share it: each step is one of a dictionary."""
+    """Finds interfaces that two flow logs see. Several threads may share it: each step is one of a dictionary."""
 
     def __init__(self) -> None:
         self._sources: dict[tuple[str, int], str] = {}
@@ -52,7 +52,6 @@ class Overlap:
 
     @property
     def interface_hours(self) -> int:
-        """How many there are."""
         return len(self._twice)
 
     @property
@@ -61,7 +60,6 @@ class Overlap:
         return min(self._twice.values(), default=None)
 
     def look(self, name: FileName, block: Block[object]) -> None:
-        """Look at a block of a file."""
         seen = {(s.interface_id, each.hour_s) for each in block.observations if isinstance(s := each.subject, FlowHop)}
         for key in seen:
             if not key[0] or not name.source or len(self._sources) >= _MOST:
@@ -73,12 +71,9 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a person named: one file, or all files below a folder or a prefix.
+    """One file, or all files below a folder or a prefix, as a person named them.
 
-    Attributes:
-        store: Where they lie.
-        prefix: Prefix of their keys; the key itself of a single file.
-        single: Whether it is one file, which is refused if its name is that of no log; below a folder it is left out.
+    `prefix` is the key of a single file, which is refused if its name is that of no log; below a folder it is left out.
     """
 
     store: LogStore
@@ -88,12 +83,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """A file to be taken, or one that is left out.
-
-    Attributes:
-        info: Its key, size and ETag.
-        left_out: Why it is not taken; None if it is.
-    """
+    """A file to be taken, or one that is left out."""
 
     store: LogStore
     info: ObjectInfo
@@ -139,16 +129,7 @@ def _infos(target: Target) -> Iterator[ObjectInfo]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """Measures files.
-
-    Attributes:
-        kinds: Kinds of logs.
-        timeline: Contexts that judge; may be empty.
-        settings: Limits and hints of reading.
-        kind: Kind that a person says all files are; None if their names decide.
-        bills: Whom their lines may bill.
-        overlap: Looks for traffic that two flow logs see, if no context judges; None if one does.
-    """
+    """Measures files. `overlap` looks for traffic that two flow logs see, if no context judges."""
 
     kinds: Sequence[LogKind]
     timeline: Timeline
@@ -204,13 +185,7 @@ _AHEAD = 2
 
 
 def outcomes(files: Iterable[Chosen], work: Callable[[Chosen], FileOutcome], *, jobs: int) -> Iterator[FileOutcome]:
-    """Do the work for each file. Files that are left out pass through.
-
-    Args:
-        files: What is to be done.
-        work: Does it for one file. Several threads call it.
-        jobs: Number of threads.
-    """
+    """Do the work for each file, in `jobs` threads. Files that are left out pass through."""
     waiting: deque[FileOutcome | Future[FileOutcome]] = deque()
     rest = iter(files)
     pool = ThreadPoolExecutor(jobs)

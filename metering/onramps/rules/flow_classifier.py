@@ -30,7 +30,7 @@ _REMEMBERED = 200_000
 
 
 class _Known(dict[str, str]):
-    """What is alike, by address. A known address is found without a call of Python."""
+    """Alike addresses, by address. A known address is found without a call of Python."""
 
     def __init__(self, first: Callable[[str], str]) -> None:
         super().__init__()
@@ -44,10 +44,7 @@ class _Known(dict[str, str]):
 class AddressClasses:
     """Classes of addresses that several contexts tell apart.
 
-    Args:
-        knowledges: What is known in the hours of the lines.
-        directed: Whether every line says its direction. If not, an interface's own addresses tell it, and each of them
-            is a class of its own.
+    If not every line says its direction, an interface's own addresses tell it, and each of them is a class of its own.
     """
 
     def __init__(self, knowledges: Iterable[Knowledge], *, directed: bool) -> None:
@@ -94,12 +91,7 @@ _TOLD_APART = 2
 
 
 def flow_classifier(name: FileName, timeline: Timeline) -> Classifier[FlowHop]:
-    """The judge of the lines of one file.
-
-    Args:
-        name: What the name of the file says.
-        timeline: The contexts that judge it; none leaves most bytes unclassified.
-    """
+    """The judge of the lines of one file. Without contexts most bytes are unclassified."""
     return FlowClassifier(name, timeline)
 
 
@@ -114,7 +106,6 @@ class FlowClassifier:
         self._classes: dict[tuple[frozenset[int], bool], AddressClasses] = {}
 
     def outcome(self, subject: FlowHop, hour_s: int) -> Outcome:
-        """Judge a hop in an hour."""
         judge = self._hours.get(hour_s)
         if judge is None:
             judge = self._begin(hour_s)
@@ -152,7 +143,7 @@ class FlowClassifier:
 
 
 class _HourJudge:
-    """Says who counts in one hour, and leaves the rest to the judge of the hour's context."""
+    """Decides which log counts in one hour, and leaves the rest to the judge of the hour's context."""
 
     def __init__(self, judge: HopJudge, log_id: str, hour_s: int) -> None:
         self._judge = judge
@@ -162,7 +153,6 @@ class _HourJudge:
         self._known: dict[tuple[str, ...], Owner | Refused | Shadowed] = {}
 
     def outcome(self, subject: FlowHop) -> Outcome:
-        """Judge a hop in this hour."""
         told = subject[:10]
         known = self._known.get(told)
         if known is None:
@@ -172,7 +162,7 @@ class _HourJudge:
         return self._judge.outcome(known, subject) if isinstance(known, Owner) else known
 
     def _shadow(self, subject: FlowHop) -> Shadowed | None:
-        """The log that counts for the line's interface, if it is another one."""
+        """The other log that counts for the line's interface, if there is one."""
         knowledge = self._judge.knowledge
         if knowledge.authorities is None or not self._log_id:
             return None

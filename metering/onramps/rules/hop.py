@@ -1,4 +1,4 @@
-"""A hop with all that is known of it: what the conditions of the rules ask."""
+"""A hop with all that is known of it, for the conditions of the rules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AVAILABILITY_ZONE = re.compile(r"[a-z0-9]+-az[0-9]+")
 
 
 class OwnSide(NamedTuple):
-    """Whose a line is, and where that is. Empty texts are unknown.
+    """The owner of a line, and its place. Empty texts are unknown.
 
     Attributes:
         public: Whether it has a public IPv4 address; None if that is not known.
@@ -119,18 +119,16 @@ _NOWHERE = "", ""
 
 
 class Peer(NamedTuple):
-    """What is known of the address on the other side. Many addresses of the internet are one peer.
+    """The address on the other side. Many addresses of the internet are one peer.
 
     Attributes:
         version: 4 or 6.
         public: Whether it can be an address of the internet.
-        in_own_vpc: Whether it is in a block of the own VPC.
-        zone_id: Zone of its subnet there.
-        kind: Kind of the interface there.
+        in_own_vpc: Whether it is in a block of the own VPC; then `zone_id` and `kind` are those of its subnet and
+            interface there.
         vpc_ids: Other VPCs that have it in a block.
-        vpc_zones: Zones of its subnets there, in the same order; empty texts where they are not known.
+        vpc_zones: Zones of its subnets there, in the same order; empty if they are not known.
         region: Region of AWS's prefix that contains it, or of the account's own public address; `GLOBAL` for none.
-        services: Services of that prefix.
         all_services: Services of that prefix and of all that contain it.
         own_public: Whether it is a public address of a captured account.
     """
@@ -149,7 +147,7 @@ class Peer(NamedTuple):
 
 
 class NextHop(NamedTuple):
-    """The next hop that a line names. Empty texts are unknown, and `-` is never evidence."""
+    """The next hop of a line. Empty texts are unknown, and `-` is never evidence."""
 
     named: bool
     vpc_id: str
@@ -158,7 +156,7 @@ class NextHop(NamedTuple):
 
 
 def peer_of(address: Address, own_vpc_id: str, knowledge: Knowledge) -> Peer:
-    """What is known of an address, as an interface of a VPC sees it."""
+    """The peer at an address, as an interface of a VPC sees it."""
     vpc_ids = knowledge.blocks.at(address)
     if vpc_ids is None and address not in knowledge.public:
         # By far the most addresses: nothing but their range is known of them.
@@ -196,7 +194,7 @@ def zone_in(address: Address, vpc_id: str, knowledge: Knowledge) -> str:
 
 
 def kind_in(address: Address, vpc_id: str, knowledge: Knowledge) -> str:
-    """Kind of the interface that has an address in a known VPC; empty if none is known."""
+    """Kind of the interface with an address in a known VPC; empty if none is known."""
     facts = knowledge.vpcs[vpc_id]
     return facts.kinds.get(address) or facts.delegated.at(address) or ""
 
@@ -206,7 +204,7 @@ def _inside(address: Address, vpc_id: str, knowledge: Knowledge) -> tuple[str, s
 
 
 def next_hop_of(line: FlowHop, own: OwnSide, knowledge: Knowledge) -> NextHop:
-    """The next hop that a line names."""
+    """The next hop of a line."""
     zone_id, vpc_id = line.next_hop_zone_id, line.next_hop_vpc_id
     interface = knowledge.interfaces.get(line.next_hop_interface_id)
     subnet = knowledge.subnets.get(interface.subnet_id) if interface is not None else None
@@ -228,9 +226,7 @@ class Hop:
         out: Whether the bytes leave it.
         path: `traffic-path`, which only lines of bytes that leave have; empty if it is not known.
         peer: The address on the other side; None if the log has none.
-        next_hop: The interface on the other side, if the log names it.
-        service: Service of the peer's address, as the log names it; empty if it names none.
-        knowledge: What the context knows.
+        service: Service of the peer's address in the log; empty if it names none.
         peering_billed_apart: Whether AWS bills peering between zones under usage types of its own at that time.
     """
 
@@ -249,12 +245,11 @@ class Hop:
 
     @property
     def by_address(self) -> bool:
-        """Whether the peer's address says where the hop ends: no next hop is named, and no path leads elsewhere."""
+        """Whether the peer's address tells the end of the hop: no next hop is named, and no path leads elsewhere."""
         return not self.next_hop.named and self.peer is not None and self.peer.in_own_vpc and self.path in ("", "1")
 
     @property
     def within_vpc(self) -> bool:
-        """Whether the hop surely stays in the own VPC."""
         if self.next_hop.named:
             return bool(self.own.vpc_id) and self.next_hop.vpc_id == self.own.vpc_id
         return self.by_address
@@ -303,7 +298,7 @@ class Hop:
 
     @property
     def region(self) -> str:
-        """Region of the other side, by what is surely its place; empty if it is not known."""
+        """Region of the other side, by its certain place; empty if it is not known."""
         if self.within_vpc or self.path in ("1", "4", "7"):
             return self.own.region
         other = self.knowledge.vpcs.get(self.other_vpc_id)

@@ -1,7 +1,7 @@
 """Judge of hops against one context, at one time of AWS's rules: the first rule that holds decides.
 
-It is called for each distinct subject of a block. What it works out is remembered by the own side and by what is known
-of the peer, because a file has few interfaces, and most of its peers are alike.
+It is called for each distinct subject of a block. Answers are remembered by the own side and by the facts about the
+peer, because a file has few interfaces, and most of its peers are alike.
 """
 
 from __future__ import annotations
@@ -35,13 +35,11 @@ class HopRule(msgspec.Struct, frozen=True, kw_only=True):
     """One rule.
 
     Attributes:
-        name: Its name, in plans and reports.
-        when: Names of conditions; all of them must hold.
+        when: Conditions, all of which must hold.
         peer: Location of the other side: its zone, its own or the peer's region, or a name of the contract.
         usage: Traffic after the billing prefix, with `{way}` for `Out` or `In`; empty if the contract's table decides.
-        reason: Why what it decides is unclassified; empty if it is classified.
+        reason: Why its traffic is unclassified; empty if it is classified.
         service: AWS product code that it is billed under; empty for that of the own interface.
-        source: Where the rule comes from.
     """
 
     name: str
@@ -205,13 +203,7 @@ DIRECTION_UNKNOWN = "direction_unknown"
 
 
 class Owner(NamedTuple):
-    """An interface that lines are of.
-
-    Attributes:
-        own: What is known of it.
-        place: The same without whose it is: many interfaces have one place, and rules ask for no more.
-        number: Its own within a judge.
-    """
+    """An interface of lines. `place` is all that rules ask for, without account and id: many interfaces have one."""
 
     own: OwnSide
     place: OwnSide
@@ -219,13 +211,7 @@ class Owner(NamedTuple):
 
 
 class HopJudge:
-    """Judges hops against one context.
-
-    Args:
-        name: What the file's name says.
-        knowledge: What the context knows.
-        peering_billed_apart: Whether AWS bills peering between zones under usage types of its own then.
-    """
+    """Judges hops against one context."""
 
     def __init__(self, name: FileName, knowledge: Knowledge, *, peering_billed_apart: bool) -> None:
         self.knowledge = knowledge
@@ -239,7 +225,7 @@ class HopJudge:
         self._owners = 0
 
     def owner(self, subject: FlowHop) -> Owner | Refused:
-        """Whose a line is, by the ten fields that say it."""
+        """The owner of a line, by its first ten fields."""
         own = own_side(subject, self._name, self.knowledge)
         self._owners += 1
         if isinstance(own, Refused):
@@ -249,7 +235,6 @@ class HopJudge:
         return Owner(own, own._replace(account_id="", resource_id="", addresses=addresses), self._owners)
 
     def outcome(self, owner: Owner, subject: FlowHop) -> Outcome:
-        """Judge a hop of an owner."""
         own, place, number = owner
         direction = _DIRECTIONS.get(subject.flow_direction) or self._direction_of(subject, own)
         if direction == "out":
@@ -277,7 +262,7 @@ class HopJudge:
     def _judged(
         self, key: tuple[OwnSide, str, int, str, str, tuple[str, ...]], subject: FlowHop, peer: Peer | None
     ) -> Classified:
-        """The hop of some interface of a place; whose it is stays empty."""
+        """The hop of some interface of a place; its account and id stay empty."""
         found = self._alike.get(key)
         if found is None:
             if len(self._alike) >= _REMEMBERED:
@@ -316,10 +301,10 @@ class HopJudge:
         return peer
 
     def _direction_of(self, subject: FlowHop, own: OwnSide) -> str:
-        """Direction by whose address is whose; empty if that says nothing.
+        """Direction by the owners of the addresses; empty if they do not tell.
 
-        A line has an address of the interface itself on its own side. Where the interface is not known, the side that
-        is in the VPC is the own one, if the other side is a public address and no VPC's.
+        A line has an address of the interface itself on its own side. If the interface is not known, the side in the
+        VPC is the own one, if the other side is a public address and no VPC's.
         """
         source, destination = address_of(subject.source), address_of(subject.destination)
         if source is None or destination is None:

@@ -1,6 +1,6 @@
-"""A context, arranged for look-ups: whose an address is, where an interface is, how two VPCs are joined.
+"""A context, arranged for look-ups: the owner of an address, the place of an interface, the ways between two VPCs.
 
-Nothing is concluded from what is missing, with one exception that is guarded: see `Knowledge.surely_peered`.
+Nothing is concluded from missing facts, with one exception that is guarded: see `Knowledge.surely_peered`.
 """
 
 from __future__ import annotations
@@ -37,20 +37,17 @@ _KEPT = 4
 
 
 class VpcFacts(NamedTuple):
-    """What is known of a VPC.
+    """Facts about a VPC.
 
     Attributes:
-        region: Its region.
         zones: Zone ids by the blocks of its subnets; None if it is only known by a peering.
-        kinds: Kinds of its interfaces by their addresses.
-        delegated: Kinds of its interfaces by the blocks that were delegated to them.
+        kinds: Kinds of its interfaces by their addresses; `delegated` by their delegated blocks.
         transit: Whether a transit gateway is attached to it: the attachments say so, or its interfaces.
         seen_inside: Whether any of its interfaces is known.
         hands_on: Whether it has a private NAT gateway, which stands between its instances and other networks.
         inspected: Whether it has endpoints of an inspection, which stand between its interfaces and the internet.
         balances_public: Whether it has a network load balancer with a public address, which may keep the address of the
             client, so that a target sees public peers.
-        peers: Ids of the VPCs that it is peered with.
     """
 
     region: str
@@ -66,7 +63,7 @@ class VpcFacts(NamedTuple):
 
 
 class Knowledge:
-    """What one context knows. It is expensive to make: `knowledge_of` remembers it."""
+    """Facts of one context. It is expensive to make: `knowledge_of` remembers it."""
 
     def __init__(self, context: Context | None) -> None:
         self.interfaces: Mapping[str, Interface] = {}
@@ -121,7 +118,7 @@ class Knowledge:
 
 @lru_cache(maxsize=_KEPT)
 def knowledge_of(context: Context | None) -> Knowledge:
-    """The context arranged; of the contexts that were asked for last it is remembered."""
+    """The context arranged; the last few are remembered."""
     return Knowledge(context)
 
 
@@ -155,7 +152,7 @@ def _vpcs(context: Context) -> dict[str, VpcFacts]:
 
 
 def _peer_regions(peerings: Sequence[Peering], peers: dict[str, set[str]]) -> dict[str, str]:
-    """Regions of the VPCs that peerings tell of; `peers` takes who is peered with whom."""
+    """Regions of the VPCs of peerings; `peers` takes who is peered with whom."""
     regions: dict[str, str] = {}
     for peering in peerings:
         one, other = peering.vpc_ids
@@ -166,7 +163,7 @@ def _peer_regions(peerings: Sequence[Peering], peers: dict[str, set[str]]) -> di
 
 
 def _blocks(context: Context) -> list[tuple[str, tuple[str, ...]]]:
-    """Blocks of all VPCs, those that only peerings tell of as well."""
+    """Blocks of all VPCs, with those that only peerings have."""
     cidrs: dict[str, set[str]] = defaultdict(set)
     for vpc in context.vpcs:
         cidrs[vpc.id].update(vpc.cidrs)

@@ -1,4 +1,4 @@
-"""Blocks of a flow log: what a reader hands over, made of the columns of several stretches of lines."""
+"""Blocks of a flow log, made of the columns of several stretches of lines."""
 
 from __future__ import annotations
 
@@ -43,12 +43,7 @@ class _Numbers(dict[str, int]):
 
 
 class FlowSums:
-    """Sums over the metered rows of one file, until `take` hands them over.
-
-    Args:
-        texts: Knows the account of a line that states none.
-        folding: Says which addresses are alike; None if all differ.
-    """
+    """Sums over the metered rows of one file, until `take` hands them over."""
 
     def __init__(self, texts: Texts, folding: Folding | None) -> None:
         self._texts = texts
@@ -94,7 +89,7 @@ class FlowSums:
         self._numbers = {name: _Numbers() for name in self._numbers}
 
     def _numbered(self, table: pa.Table, words: dict[str, list[str]]) -> pa.Table:
-        """The rows with the numbers that texts have in all blocks. An absent text is an empty one."""
+        """Replace texts by the numbers that they have in all blocks. An absent text is an empty one."""
         directed = "flow_direction" in words and not table.column("flow_direction").null_count
         hours = pc.unique(table.column("hour")).to_pylist() if self._folding is not None else []
         for name, texts in words.items():
@@ -128,7 +123,6 @@ class FlowSums:
         return map(_OBSERVATION, found)
 
     def _columns(self, grouped: pa.Table) -> list[Iterable[str]]:
-        """The columns of a FlowHop, in its order."""
         found: list[Iterable[str]] = []
         for name in FlowHop._fields:
             if name in self._numbers:
@@ -139,7 +133,6 @@ class FlowSums:
 
 
 def _grouped(table: pa.Table, keys: Sequence[str], *, exact: bool) -> pa.Table:
-    """Groups of the rows of a block."""
     functions = [("bytes", "count"), ("start", "min"), ("end", "max")]
     if exact:
         grouped = table.group_by(keys, use_threads=False).aggregate([*functions, ("bytes", "sum")])
@@ -154,7 +147,6 @@ def _grouped(table: pa.Table, keys: Sequence[str], *, exact: bool) -> pa.Table:
 
 
 def _added(table: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """Groups with equal keys, added up."""
     grouped = table.group_by(keys, use_threads=False).aggregate(list(_SUMS.items()))
     columns = [grouped.column(f"{name}_{function}") for name, function in _SUMS.items()]
     return pa.table([*(grouped.column(name) for name in keys), *columns], names=[*keys, *_SUMS])
@@ -233,7 +225,7 @@ class BlockMaker:
             yield from self.last(read_bytes)
 
     def last(self, read_bytes: int) -> Iterator[Block[FlowHop]]:
-        """A block of what has been added, if anything has; `read_bytes` of the file have been read, as stored."""
+        """A block of what was added since the last one, if anything was."""
         if not self._balance.lines:
             return
         balance, self._balance = self._balance, Balance()
@@ -264,7 +256,6 @@ class BlockMaker:
 
 
 def _kept(rows: Rows, judge: RowJudge, place: Callable[[int], tuple[int, str]]) -> Iterator[RefusedLine]:
-    """The rows that are refused, as far as they are kept."""
     for each in judge.refused:
         for row in each.rows:
             number, text = place(row)

@@ -41,10 +41,9 @@ class Field:
     """A field of a flow log.
 
     Attributes:
-        name: AWS's name.
         version: The version that brought it.
         type: Its type in Parquet: `STRING`, `INT_32` or `INT_64`.
-        attribute: The attribute of a `FlowHop` that it becomes; empty if it is no part of one.
+        attribute: The attribute of a `FlowHop` that it becomes; empty if there is none.
     """
 
     name: str
@@ -66,7 +65,8 @@ class Layout:
 
     Attributes:
         names: AWS's names in order, unknown ones too.
-        texts: What is read as text: the attribute of a `FlowHop`, or the field's own name, by the name of the column.
+        texts: Fields that are read as text: the attribute of a `FlowHop`, or the field's own name, by the name of the
+            column.
     """
 
     names: tuple[str, ...]
@@ -74,12 +74,11 @@ class Layout:
 
     @property
     def attributes(self) -> frozenset[str]:
-        """Attributes of a `FlowHop` that the log has."""
         return frozenset(self.texts.values())
 
 
 def layout_of(names: Sequence[str], *, account_id: str) -> Layout:
-    """The layout of lines with these fields; `account_id` is the account that the file's name states.
+    """The layout of lines with these fields; `account_id` is that of the file's name.
 
     Raises:
         LogFileRefusedError: A field that metering needs is missing, or comes twice.
@@ -104,9 +103,9 @@ def layout_of(names: Sequence[str], *, account_id: str) -> Layout:
 
 
 def header_names(line: str) -> tuple[str, ...] | None:
-    """Names of the fields if a line is a header, else None.
+    """Names of the fields of a header; None of any other line.
 
-    A header has the names of numbers where other lines have numbers; or all of its names are known.
+    A header has the names of numbers in place of numbers; or all of its names are known.
     """
     names = tuple(line.split())
     if len(names) < 2 or not all(map(_NAME.fullmatch, names)):
@@ -126,9 +125,8 @@ class Rows:
     """Rows of a log as columns.
 
     Attributes:
-        count: Number of rows.
-        words: Texts, as arrays of type `WORDS`; null is an absent value. By attribute of a `FlowHop`, or by the name of
-            a field that is none.
+        words: Texts, as arrays of type `WORDS`, null if absent; by attribute of a `FlowHop`, or by the name of another
+            field.
         bytes: Bytes as int64; null if there is no number. So for `start` and `end`.
         unreadable: Rows whose bytes are neither a number nor absent; None if there are none.
     """
@@ -179,7 +177,7 @@ def rows_with(
 
 
 def rows_of(column: pa.DictionaryArray, places: Collection[int], *, null: bool = False) -> pa.BooleanArray | None:
-    """Rows whose text has one of these places in the dictionary; else as `rows_with`."""
+    """As `rows_with`, for places of the dictionary."""
     null = null and column.null_count > 0
     if not places:
         return column.is_null() if null else None
@@ -188,7 +186,7 @@ def rows_of(column: pa.DictionaryArray, places: Collection[int], *, null: bool =
 
 
 def _filled(data: bytes) -> tuple[bytes, list[int]]:
-    """The lines with placeholders for empty ones, which Arrow would take for lines with empty fields."""
+    """Put placeholders for empty lines, which Arrow would take for lines with empty fields."""
     lines = data.split(b"\n")
     empty = [place for place, line in enumerate(lines[:-1]) if not line]
     for place in empty:
@@ -208,7 +206,7 @@ def numbers_of(texts: pa.StringArray) -> pa.Int64Array:
 
 
 def unreadable(texts: pa.Array, numbers: pa.Int64Array) -> pa.BooleanArray | None:
-    """Rows with a text that is no number."""
+    """Rows with a text that is no number; None if there are none."""
     found = pc.and_(texts.is_valid(), numbers.is_null())
     return found if found.true_count else None
 

@@ -34,7 +34,7 @@ _REMEMBERED = 200_000
 
 
 def is_address(text: str) -> bool:
-    """Whether `text` is an IPv4 or IPv6 address in its usual form."""
+    """Whether a text is an IPv4 or IPv6 address in its usual form."""
     try:
         socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
     except (OSError, ValueError):
@@ -72,18 +72,14 @@ _CHECKS: Mapping[str, tuple[Callable[[str], bool], LineReason, str]] = {
 
 
 class Texts:
-    """Checks the texts of one file, block after block.
-
-    Args:
-        account_id: Account that the file's name states, for lines that state none; may be empty.
-    """
+    """Checks the texts of one file, block after block. A line without an account has that of the file's name."""
 
     def __init__(self, account_id: str) -> None:
         self._account_id = account_id
         self._right: dict[Callable[[str], bool], set[str]] = {}
 
     def problems(self, rows: Rows) -> Iterator[tuple[pa.BooleanArray, str, str]]:
-        """Rows with a text that is wrong, as `(rows, reason, detail)`."""
+        """Rows with an invalid text, as `(rows, reason, detail)`."""
         accounts = rows.words.get("account_id")
         if accounts is not None:
             unknown = bool(self._account_id)
@@ -139,7 +135,7 @@ class Counted(NamedTuple):
 
 
 class RowJudge:
-    """Judges the rows of one block. `judge` leaves what is metered in `live`, and its times in `start` and `end`.
+    """Judges the rows of one block. `judge` leaves the metered ones in `live`, and their times in `start` and `end`.
 
     Attributes:
         live: Rows without a verdict so far; None stands for all.
@@ -159,7 +155,6 @@ class RowJudge:
         self.skipdata = 0
 
     def judge(self) -> None:
-        """Give every row its verdict."""
         self._judge_status()
         self._judge_blocked()
         self._judge_bytes()
@@ -180,7 +175,7 @@ class RowJudge:
         self._refuse(other, LineReason.INVALID_VALUE, "log-status is not OK, NODATA or SKIPDATA")
 
     def _judge_blocked(self) -> None:
-        """Records of what VPC block public access rejected have no bytes, and are right."""
+        """Reject records of VPC block public access, which have no bytes."""
         action, absent = self._rows.words.get(ACTION), self._without_bytes()
         if action is None or absent is None:
             return
@@ -249,7 +244,7 @@ class RowJudge:
 
 
 def _within(numbers: pa.Int64Array, least: int, most: int) -> bool:
-    """Whether all numbers that are there lie between these bounds."""
+    """Whether all numbers lie between these bounds."""
     bounds = pc.min_max(numbers).as_py()
     return bounds["min"] is None or (least <= bounds["min"] and bounds["max"] <= most)
 

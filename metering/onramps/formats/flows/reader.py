@@ -51,10 +51,7 @@ class _Header(NamedTuple):
 class _Lines:
     """The lines of a block beside its rows. Its text is cut into lines only if one of them is asked for.
 
-    Args:
-        block: The block.
-        misfits: Lines that became no row: their number of fields, by their place.
-        fields: Number of fields of the header.
+    `misfits` are lines that became no row: their number of fields, by their place.
     """
 
     def __init__(self, block: LineBlock, misfits: Mapping[int, int], fields: int) -> None:
@@ -74,7 +71,7 @@ class _Lines:
         return self._block.number(place), self._text(place)
 
     def counts(self) -> dict[str, int]:
-        """Lines that are refused and became no row, by reason, and the empty ones that are not in the data."""
+        """Refused lines that became no row, by reason, with the empty ones that are not in the data."""
         taken = Counter(line.reason for line in self._block.taken.values())
         misfits = len(self._places) - taken.total() + self._block.empty
         return {
@@ -82,7 +79,7 @@ class _Lines:
         }
 
     def refused(self) -> Iterator[RefusedLine]:
-        """Lines that are refused and became no row, in order, without those that are not in the data."""
+        """Refused lines that became no row, in order, without those that are not in the data."""
         for place in self._places:
             number, taken = self._block.number(place), self._block.taken.get(place)
             if taken is None:
@@ -113,7 +110,6 @@ class FlowText:
             self._layout = layout_of(settings.fields, account_id=name.account_id)
 
     def read(self) -> Iterator[Block[FlowHop]]:
-        """Read the file (`LogReader`)."""
         settings = self._settings
         for block in line_blocks(
             self._pieces, block_bytes=settings.block_bytes, max_line_bytes=settings.max_line_bytes
@@ -212,12 +208,12 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether a column that is no text can give numbers: integers, and times for `start` and `end`."""
+    """Whether a column of another type gives numbers: integers, and times for `start` and `end`."""
     return bool(pa.types.is_integer(kind) or pa.types.is_timestamp(kind))
 
 
 def text_column(column: pa.Array, attribute: str) -> pa.DictionaryArray:
-    """A column as texts. Integers become texts, accounts with 12 digits; what stands for absent becomes null."""
+    """A column as texts. Integers become texts, accounts with 12 digits, and absent values null."""
     folded = _folded(column)
     words = [None if word is None else str(word) for word in folded.dictionary.to_pylist()]
     if attribute == "account_id" and not is_text(column.type):
@@ -228,7 +224,7 @@ def text_column(column: pa.Array, attribute: str) -> pa.DictionaryArray:
 
 
 def number_column(column: pa.Array) -> tuple[pa.Int64Array, pa.BooleanArray | None]:
-    """A column as int64, null where there is no number of 64 bits; and the rows with a text that is no number."""
+    """A column as int64, null if it is no number of 64 bits; and the rows with a text that is no number."""
     if is_text(column.type):
         texts = text_column(column, "").cast(pa.string())
         numbers = numbers_of(texts)
@@ -288,7 +284,6 @@ class FlowParquet:
         self._maker = BlockMaker(name, settings)
 
     def read(self) -> Iterator[Block[FlowHop]]:
-        """Read the file (`LogReader`)."""
         with seekable(self._stream, self._digest) as file:
             rows, chunks = checked_footer(file, self._settings)
             with refusals():
