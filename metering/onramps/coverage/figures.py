@@ -6,7 +6,7 @@ Only sources of the stage's settings count. A bucket that somebody reads by hand
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from metering.ledger.notes.log_sources import LogFigures, LogSourceState
 from metering.onramps.coverage.looking import count
@@ -14,11 +14,10 @@ from metering.onramps.sources import LogSource, source_of
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from metering.onramps.context.document import Context
     from metering.onramps.context.facts import FlowLog
-    from metering.onramps.coverage.job import CoverageJob
 
 
 # Destination of a flow log in S3, as `DescribeFlowLogs` gives it: bucket, and folder if there is one.
@@ -84,12 +83,24 @@ SILENT_UNSLOTTED_S = DAY_S
 NEVER_S = HOUR_S
 
 
+class Judges(Protocol):
+    """Settings of the coverage job that figures need."""
+
+    @property
+    def kinds(self) -> Mapping[str, int | None]: ...
+    @property
+    def window_s(self) -> int: ...
+    @property
+    def unclassified_permille(self) -> int: ...
+    def slotted(self, kind: str) -> bool: ...
+
+
 def figures_of(
     states: Collection[LogSourceState],
     log_sources: Sequence[LogSource],
     *,
     before: LogFigures,
-    job: CoverageJob,
+    job: Judges,
     now_s: int,
 ) -> LogFigures:
     """Figures of all sources, as of now."""
@@ -118,7 +129,7 @@ def figures_of(
     )
 
 
-def held_since_s(state: LogSourceState, job: CoverageJob, now_s: int) -> int | None:
+def held_since_s(state: LogSourceState, job: Judges, now_s: int) -> int | None:
     """Time up to which a source with slots is complete; None if it holds nothing back."""
     if not job.slotted(state.kind) or (state.ended_s and not state.missing):
         return None
@@ -127,7 +138,7 @@ def held_since_s(state: LogSourceState, job: CoverageJob, now_s: int) -> int | N
     return now_s - job.window_s if state.through_s is None else max(state.through_s, now_s - job.window_s)
 
 
-def is_silent(state: LogSourceState, job: CoverageJob, now_s: int) -> bool:
+def is_silent(state: LogSourceState, job: Judges, now_s: int) -> bool:
     """Whether a source should deliver and has not for long."""
     if state.ended_s:
         return False
@@ -156,5 +167,5 @@ def _empty(states: Sequence[LogSourceState], log_sources: Sequence[LogSource], b
     return sum(source.name not in known for source in log_sources)
 
 
-def _settles_s(source: LogSource, job: CoverageJob) -> int:
+def _settles_s(source: LogSource, job: Judges) -> int:
     return max((job.kinds.get(kind) or 0 for kind in source.kinds), default=0)
