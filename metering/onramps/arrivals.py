@@ -19,24 +19,12 @@ if TYPE_CHECKING:
 
     from metering.intake.envelopes import CreatedObject
     from metering.onramps.context.document import Context
+    from metering.onramps.ingest.taking import Taken
     from metering.onramps.kinds import LogKind
 
 _READS = frozenset({"s3.GetObject", "s3.HeadObject"})
 
 ArrivalVerdict = Literal["metered", "repeated", "conflict", "refused", "empty", "vanished"]
-
-
-class TakenFile(Protocol):
-    """A taken file (`metering.onramps.ingest.taking.Taken`)."""
-
-    @property
-    def verdict(self) -> Literal["metered", "repeated", "conflict", "refused", "empty"]: ...
-    @property
-    def problem(self) -> tuple[str, str] | None: ...
-    @property
-    def messages(self) -> int: ...
-    @property
-    def others(self) -> Others: ...
 
 
 class FileTaker(Protocol):
@@ -50,7 +38,7 @@ class FileTaker(Protocol):
         etag: str | None = None,
         version_id: str = "",
         bills: Bills = ...,
-    ) -> TakenFile:
+    ) -> Taken:
         """Take one file.
 
         Raises:

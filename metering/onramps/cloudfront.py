@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
 from functools import cache, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -14,6 +13,7 @@ import msgspec
 from metering.errors import LogFileRefusedError
 from metering.onramps.formats.parquet import PARQUET_MAGIC, column_names, read_rows, seekable
 from metering.onramps.formats.pieces import peeked
+from metering.onramps.reading import epoch_s_of
 from metering.onramps.reasons import Classified, FileReason, LineReason, Outcome, Refused, Shadowed, Traffic
 from metering.onramps.rows import MAX_BYTES, Moved, Tally, read_lines
 from metering.onramps.sources import GIVE_ACCOUNT
@@ -152,7 +152,7 @@ def _number(text: str) -> int | None:
 def _time_s(date: str, time: str, seconds: str, milliseconds: str) -> int | None:
     """The time when the response ended, which is all that the log says of times."""
     if date not in _NONE and time not in _NONE:
-        return _moment_s(date, time)
+        return _moment_s(f"{date} {time}", "%Y-%m-%d %H:%M:%S")
     if seconds not in _NONE:
         # Seconds may have a fraction.
         return _number(seconds.partition(".")[0])
@@ -160,12 +160,7 @@ def _time_s(date: str, time: str, seconds: str, milliseconds: str) -> int | None
     return whole // 1000 if whole and milliseconds not in _NONE else None
 
 
-@lru_cache(maxsize=65_536)
-def _moment_s(date: str, time: str) -> int | None:
-    try:
-        return int(datetime.strptime(f"{date} {time}", "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
-    except ValueError:
-        return None
+_moment_s = lru_cache(maxsize=65_536)(epoch_s_of)
 
 
 # Rules of CloudFront standard logs: the billing area of the edge makes the usage type.

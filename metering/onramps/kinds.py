@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from metering.onramps.reading import Block, FileName, LogReader, ReadSettings, flow_log_name, identity_of, unpacked_name
+from metering.onramps.reading import (
+    Block,
+    FileName,
+    LogReader,
+    ReadSettings,
+    epoch_s_of,
+    flow_log_name,
+    identity_of,
+    unpacked_name,
+)
 from metering.units import HOUR_S
 from metering.usage.usage_types import is_region
 
@@ -121,7 +130,7 @@ def recognise_s3_access(key: str) -> FileName | None:
     # AWS packs these files never; who packs a copy adds a suffix, and it is the same file.
     name = unpacked_name(name)
     named = _NAME.search(name)
-    if named is None or named.end() != len(name) or not _is_time(named[1]):
+    if named is None or named.end() != len(name) or epoch_s_of(named[1], "%Y-%m-%d-%H-%M-%S") is None:
         return None
     partition = _PARTITION.fullmatch(folder + slash)
     if partition is not None and named.start() == 0 and is_region(partition[2]):
@@ -130,14 +139,6 @@ def recognise_s3_access(key: str) -> FileName | None:
         account_id = region = bucket = ""
     identity = identity_of("s3", named[0])
     return FileName(kind=S3_ACCESS, identity=identity, account_id=account_id, region=region, source=bucket)
-
-
-def _is_time(text: str) -> bool:
-    try:
-        datetime.strptime(text, "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC)
-    except ValueError:
-        return False
-    return True
 
 
 # Names of CloudFront standard logs.
@@ -159,7 +160,7 @@ def recognise_cloudfront(key: str) -> FileName | None:
     """Parse the key of a CloudFront standard log; None of any other key."""
     name = key.rpartition("/")[2]
     found = _CLOUDFRONT_NAME.fullmatch(name)
-    slot_s = None if found is None else _hour_s(found[2])
+    slot_s = None if found is None else epoch_s_of(found[2], "%Y-%m-%d-%H")
     if found is None or slot_s is None:
         return None
     account = _CLOUDFRONT_ACCOUNT.search(key)
@@ -175,13 +176,6 @@ def recognise_cloudfront(key: str) -> FileName | None:
         # Only version 2 writes the account into the key.
         version="v2" if account is not None else "",
     )
-
-
-def _hour_s(label: str) -> int | None:
-    try:
-        return int(datetime.strptime(label, "%Y-%m-%d-%H").replace(tzinfo=UTC).timestamp())
-    except ValueError:
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,53 +217,43 @@ class LogKind:
         return ""
 
 
-def _read_flows(
+if TYPE_CHECKING:
+    _Parts = tuple[Callable[..., Iterator[Block[Any]]], Callable[[FileName, Timeline], Classifier[Any]]]
+
+
+# Arrow is imported when a file is read: commands that read none start without it.
+def _flows() -> _Parts:
+    # AWS names the flow logs of transit gateways and of VPCs alike; only their fields tell.
+    from metering.onramps.transit_gateway import WithTransit, read_flow_file
+
+    return read_flow_file, WithTransit
+
+
+def _s3_access() -> _Parts:
+    from metering.onramps.s3_access import S3AccessClassifier, read_s3_access_log
+
+    return read_s3_access_log, S3AccessClassifier
+
+
+def _cloudfront() -> _Parts:
+    from metering.onramps.cloudfront import CloudFrontClassifier, read_cloudfront_log
+
+    return read_cloudfront_log, CloudFrontClassifier
+
+
+def _read(
+    parts: Callable[[], _Parts],
     stream: BinaryIO,
     name: FileName,
     settings: ReadSettings,
     *,
     digest: Callable[[bytes], object] = len,
 ) -> Iterator[Block[Any]]:
-    # Arrow is imported when a file is read: commands that read none start without it. So are all readers here.
-    from metering.onramps.transit_gateway import read_flow_file
-
-    # AWS names the flow logs of transit gateways and of VPCs alike; only their fields tell.
-    return read_flow_file(stream, name, settings, digest=digest)
+    return parts()[0](stream, name, settings, digest=digest)
 
 
-def _classify_flows(name: FileName, timeline: Timeline) -> Classifier[Any]:
-    from metering.onramps.rules.flow_classifier import flow_classifier
-    from metering.onramps.transit_gateway import WithTransit
-
-    return WithTransit(name, timeline, flow_classifier(name, timeline))
-
-
-def _read_s3_access(
-    stream: BinaryIO, name: FileName, settings: ReadSettings, *, digest: Callable[[bytes], object] = len
-) -> Iterator[Block[Any]]:
-    from metering.onramps.s3_access import read_s3_access_log
-
-    return read_s3_access_log(stream, name, settings, digest=digest)
-
-
-def _classify_s3_access(name: FileName, timeline: Timeline) -> Classifier[Any]:
-    from metering.onramps.s3_access import S3AccessClassifier
-
-    return S3AccessClassifier(name, timeline)
-
-
-def _read_cloudfront(
-    stream: BinaryIO, name: FileName, settings: ReadSettings, *, digest: Callable[[bytes], object] = len
-) -> Iterator[Block[Any]]:
-    from metering.onramps.cloudfront import read_cloudfront_log
-
-    return read_cloudfront_log(stream, name, settings, digest=digest)
-
-
-def _classify_cloudfront(name: FileName, timeline: Timeline) -> Classifier[Any]:
-    from metering.onramps.cloudfront import CloudFrontClassifier
-
-    return CloudFrontClassifier(name, timeline)
+def _classify(parts: Callable[[], _Parts], name: FileName, timeline: Timeline) -> Classifier[Any]:
+    return parts()[1](name, timeline)
 
 
 # AWS promises no time for S3, and 24 hours for CloudFront; hours before are taken to be complete.
@@ -280,16 +264,16 @@ KINDS: tuple[LogKind, ...] = (
         name="vpc-flow",
         about="VPC Flow Logs, text or Parquet, of any version and any custom format, and those of transit gateways",
         recognise=flow_log_name,
-        read=_read_flows,
-        classifier=_classify_flows,
+        read=partial(_read, _flows),
+        classifier=partial(_classify, _flows),
         rules="hops/2",
     ),
     LogKind(
         name="s3-access",
         about="S3 server access logs, with simple or partitioned names",
         recognise=recognise_s3_access,
-        read=_read_s3_access,
-        classifier=_classify_s3_access,
+        read=partial(_read, _s3_access),
+        classifier=partial(_classify, _s3_access),
         needs_context=False,
         needs_ranges=True,
         settles_after_s=_DAY_S,
@@ -299,8 +283,8 @@ KINDS: tuple[LogKind, ...] = (
         name="cloudfront",
         about="CloudFront standard logs, legacy and version 2 (W3C, plain, JSON, raw, Parquet)",
         recognise=recognise_cloudfront,
-        read=_read_cloudfront,
-        classifier=_classify_cloudfront,
+        read=partial(_read, _cloudfront),
+        classifier=partial(_classify, _cloudfront),
         needs_context=False,
         settles_after_s=_DAY_S,
         rules="cloudfront/2",

@@ -1,7 +1,7 @@
-"""The plan of a log file: what it is metered as. It is put once, and every later reading of the file follows it.
+"""The plan of a log file. It is put once, and every later reading of the file follows it.
 
-A plan names the contexts that judged the file, so a file that comes again is judged by the same ones, whatever has
-changed since, and becomes the same batches. It holds the balance of the file, so totals of logs are sums over plans.
+A plan names the contexts that judged the file, so a file that comes again is judged by the same ones and becomes the
+same batches, whatever has changed since. It holds the balance of the file, so totals of logs are sums over plans.
 
 Key: `plans/<kind>/<source>/<slot>/<digest of the identity>.json`. So a listing below a source shows its slots in order.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
-from metering.onramps.reading import NO_OTHERS, Balance, Others
+from metering.onramps.reading import NO_OTHERS, SLOT_FORM, Balance, Others
 from metering.stores.codec import Added, AnyText, DecimalText, Form, FromOne, StoredDocument, WholeOrNull
 from metering.stores.objects import PLANS_PREFIX
 
@@ -33,8 +33,6 @@ class Part(NamedTuple):
 
     Attributes:
         batch_id: `<identity>/<number from 0>`.
-        records: Records in it.
-        bytes: Their bytes.
         sha256: SHA-256 of the records, whatever writes them as Parquet (`metering.onramps.ingest.parts`).
     """
 
@@ -45,13 +43,7 @@ class Part(NamedTuple):
 
 
 class Share(NamedTuple):
-    """Lines of a file that one rule classified as one usage type.
-
-    Attributes:
-        usage_type: Usage type, as the report shows it.
-        rule: The rule that decided.
-        reason: Why they are unclassified; empty if they are classified.
-    """
+    """Lines of a file that one rule classified as one usage type; `reason` is empty if they are classified."""
 
     usage_type: str
     rule: AnyText
@@ -78,33 +70,26 @@ def _contexts(document: Fields, name: str) -> dict[int, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(StoredDocument):
-    """What a log file is metered as.
+    """The batches of a log file, and what became of its lines.
 
     Attributes:
-        identity: Identity of the file.
-        kind: Kind of log.
-        source: What writes such files: a flow-log id, a distribution, a logged bucket.
-        account_id: Account of the file's name; empty if it states none.
-        region: Region of the file's name; empty if it states none.
-        slot_s: Start of the time that the file is for; None if its name does not say.
-        place: Where the file lay when it was planned. A copy elsewhere has the same plan.
+        source: The writer of such files: a flow-log id, a distribution, a logged bucket.
+        account_id: Account of the file's name; empty if it states none. So for `region`.
+        slot_s: Start of the time of the file, in epoch seconds; None if its name does not say.
+        place: Place of the file when it was planned. A copy elsewhere has the same plan.
         etag: Its ETag then; empty for a file on disk.
         content_sha256: SHA-256 of the decompressed content; of a Parquet file, of the file.
         contexts: SHA-256 of the context that judged the lines of each hour, by the hour that it holds from, in order;
             empty if none did.
         rules: Version of the rules.
-        parts: Its batches, in order.
-        balance: What became of its lines.
-        shares: What was metered by usage type and rule, sorted.
+        shares: Metered bytes by usage type and rule, sorted.
         shadowed: Lines and bytes that another log has the authority over, by that log, as `(log, lines, bytes)`.
         refusals: Refused lines and bytes, as `(reason, lines, bytes)`.
         planned_s: When it was planned, in epoch seconds.
-        from_byte: Byte of the decompressed content that its lines begin at: those before have another plan. 0 unless
+        from_byte: Byte of the decompressed content at which its lines begin: those before have another plan. 0 unless
             release 0.2.0 appended them to a file that had grown.
         after: Identity of the content before `from_byte`; empty if there is none.
-        billed_as: What said whom its lines may bill, a name of `metering.onramps.bills.BilledAs`; empty in plans of
-            before 0.2.
-        others: Lines of other accounts than the file's name states.
+        billed_as: A name of `metering.onramps.sources.BilledAs`; empty in plans of before 0.2.
     """
 
     SCHEMA: ClassVar[str] = "metering.plan/1"
@@ -150,4 +135,4 @@ def slot_label(slot_s: int | None) -> str:
     """Label of a slot in a key, `20261124T1305Z`; labels sort in the order of time."""
     if slot_s is None:
         return NO_SLOT
-    return datetime.fromtimestamp(slot_s, UTC).strftime("%Y%m%dT%H%MZ")
+    return datetime.fromtimestamp(slot_s, UTC).strftime(SLOT_FORM)

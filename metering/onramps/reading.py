@@ -1,4 +1,4 @@
-"""What every reader of log files is given and hands over: names of files, settings, observations and the balance."""
+"""The input and output of every reader of log files: names of files, settings, observations and the balance."""
 
 from __future__ import annotations
 
@@ -21,17 +21,14 @@ OUTCOMES = ("header", "metered", "rejected", "nodata", "skipdata", "shadowed", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """Lines by what became of them, with the bytes that they state.
+    """Lines by outcome, with the bytes that they state.
 
     Attributes:
-        lines: All lines of the file, or rows of a Parquet file.
         header: Lines that name fields, and comments.
-        metered: Lines that are metered.
         rejected: Lines of traffic that never crossed a boundary (action REJECT), or that moved nothing over the metered
-            boundary by their own kind's rules (an S3 copy, the egress side of a transit gateway).
-        nodata: Lines that say that there was no traffic.
-        skipdata: Lines that say that the log lost records.
-        shadowed: Lines that another log has the authority over.
+            boundary by the rules of their kind (an S3 copy, the egress side of a transit gateway).
+        nodata: Lines that state no traffic.
+        skipdata: Lines that state lost records.
         refused: Lines that cannot be metered, each with a reason.
         stated_bytes: Bytes that all lines state.
         metered_bytes: Bytes of metered lines; so for `rejected_bytes`, `shadowed_bytes` and `refused_bytes`.
@@ -56,7 +53,7 @@ class Balance:
 
     @property
     def holds(self) -> bool:
-        """Whether every line, and every byte, has become exactly one thing."""
+        """Whether every line, and every byte, has exactly one outcome."""
         lines = sum(getattr(self, outcome) for outcome in OUTCOMES)
         became = self.metered_bytes + self.rejected_bytes + self.shadowed_bytes + self.refused_bytes
         return lines == self.lines and became == self.stated_bytes
@@ -65,9 +62,7 @@ class Balance:
 class Others(NamedTuple):
     """Lines of other accounts than the names of their files state.
 
-    Attributes:
-        lines, bytes: All of them that could be metered.
-        billed_lines, billed_bytes: Those that are metered all the same; the others are refused.
+    `billed_lines` are metered all the same; the others are refused.
     """
 
     lines: int = 0
@@ -76,7 +71,6 @@ class Others(NamedTuple):
     billed_bytes: DecimalText = 0
 
     def plus(self, other: Others) -> Others:
-        """The sum of both."""
         return Others(*(one + each for one, each in zip(self, other, strict=True)))
 
 
@@ -96,10 +90,8 @@ class Observation(NamedTuple, Generic[SubjectT]):
     """Lines of one hour with the same subject.
 
     Attributes:
-        subject: What the lines say but for time and size: a `FlowHop`, or what another kind of log has.
+        subject: All that the lines say but time and size: a `FlowHop`, or the subject of another kind of log.
         hour_s: Start of the hour that the lines began in, in epoch seconds.
-        bytes: Their bytes, exact.
-        lines: Their number.
         start_s: The least start of the lines.
         end_s: The greatest end of the lines, at most an hour after the start of any of them.
     """
@@ -113,7 +105,7 @@ class Observation(NamedTuple, Generic[SubjectT]):
 
 
 class FlowHop(NamedTuple):
-    """One side of one hop, as a VPC flow log tells it. A field that the log has not, or where it says `-`, is empty.
+    """One side of one hop in a VPC flow log. A field that the log lacks, or writes as `-`, is empty.
 
     The names are those of AWS's fields. `source` and `destination` are `srcaddr` and `dstaddr`, `packet_source` and
     `packet_destination` are `pkt-srcaddr` and `pkt-dstaddr`, `zone_id` is `az-id`, `path` is `traffic-path`.
@@ -148,10 +140,8 @@ class RefusedLine(NamedTuple):
 
     Attributes:
         number: Number of the line or row in the file, from 1.
-        reason: A stable name, one of `metering.onramps.reasons`.
-        detail: Why, for people.
         text: The line, cut at 4 KB.
-        bytes: Bytes that the line states; 0 if it states none that can be read.
+        bytes: Bytes that the line states; 0 if none can be read.
     """
 
     number: int
@@ -166,11 +156,11 @@ class Block(Generic[SubjectT]):
     """Part of a file. Its memory is bounded, whatever the size of the file.
 
     Attributes:
-        observations: What may be metered, added up.
-        refused: Lines that cannot be, at most as many as a reader keeps of a file; the balance counts all.
+        observations: Lines that may be metered, added up.
+        refused: Other lines, at most as many as a reader keeps of a file; the balance counts all.
         refusals: Lines and bytes of all refused lines by reason, kept or not.
-        balance: What became of the block's lines. `metered` are those of `observations`.
-        read_bytes: Bytes of the file that have been read so far, as stored: for a progress bar.
+        balance: Outcomes of the block's lines; those of `observations` are `metered`.
+        read_bytes: Bytes of the stored file that have been read so far, for a progress bar.
         fields: Fields that all of its lines have, as AWS names them; None of a kind of log whose fields nobody chooses.
     """
 
@@ -200,18 +190,16 @@ _FLOW_LOG = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileName:
-    """What the name of a log file says.
+    """The facts in the name of a log file.
 
     Attributes:
-        kind: Kind of log, a name of `metering.onramps.kinds`.
-        identity: Identity of the file, up to 120 characters, fit for a batch id. Empty for a file without AWS's name:
-            the hash of its decompressed content becomes its identity.
-        account_id: Account that the name states, 12 digits; empty if it states none.
-        region: Region that the name states; empty if it states none.
-        source: What writes such files: a flow-log id, a distribution, a logged bucket. Empty if the name does not say.
-        slot_s: Start of the time that the file is for, in epoch seconds; None if the name does not say.
-        parquet: Whether the suffix says Parquet.
-        version: Version of the log if the key states it, such as `v2`; empty if it does not.
+        identity: Identity of the file, up to 120 characters, fit for a batch id; empty without AWS's name. The hash of
+            the decompressed content is its identity then.
+        account_id: Account in the name, 12 digits; empty if there is none. So for `region`.
+        source: The writer of such files: a flow-log id, a distribution, a logged bucket; empty if the name does not
+            say.
+        slot_s: Start of the time of the file, in epoch seconds; None if the name does not say.
+        version: Version of the log in the key, such as `v2`; empty if it does not say.
     """
 
     kind: str
@@ -243,14 +231,14 @@ def identity_of(scheme: str, name: str) -> str:
 
 
 def flow_log_name(key: str) -> FileName | None:
-    """What a key or path says if it is that of a VPC flow log as AWS names it, else None.
+    """Parse the key or path of a VPC flow log as AWS names it; None of any other.
 
     Only its last part counts, because prefixes and partitions change when files are copied; and not its packing, which
     changes when a copy is unpacked. The time is the start of the five minutes in which the file's records end.
     """
     name = key.rpartition("/")[2]
     found = _FLOW_LOG.fullmatch(name)
-    slot_s = None if found is None else _slot_s(found["slot"])
+    slot_s = None if found is None else epoch_s_of(found["slot"], SLOT_FORM)
     if found is None or slot_s is None:
         return None
     return FileName(
@@ -264,24 +252,26 @@ def flow_log_name(key: str) -> FileName | None:
     )
 
 
-def _slot_s(label: str) -> int | None:
+SLOT_FORM = "%Y%m%dT%H%MZ"
+"""Form of the time in the name of a flow log, and in the keys of plans."""
+
+
+def epoch_s_of(text: str, form: str) -> int | None:
+    """Epoch seconds of a UTC time of a strptime form; None of any other text."""
     try:
-        return int(datetime.strptime(label, "%Y%m%dT%H%MZ").replace(tzinfo=UTC).timestamp())
+        return int(datetime.strptime(text, form).replace(tzinfo=UTC).timestamp())
     except ValueError:
         return None
 
 
 @runtime_checkable
 class Folding(Protocol):
-    """A classifier that can say which addresses it does not tell apart, so that a reader can add up more lines."""
+    """A classifier that knows which addresses are judged alike, so that a reader can add up more lines."""
 
     def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
-        """For each address one that is judged alike.
+        """For each of the distinct addresses one that is judged alike in the hours of their lines.
 
-        Args:
-            addresses: Distinct addresses.
-            hours: Hours of the lines that have them, in epoch seconds.
-            directed: Whether all of these lines say their direction.
+        `directed` says that all of these lines state their direction.
         """
         ...
 
@@ -293,13 +283,13 @@ class ReadSettings:
     Attributes:
         fields: Names of the fields of a text file without a header line; empty if it has one.
         max_text_bytes: Most bytes that a file may have once it is decompressed.
-        max_expansion: Most times that a file may grow when it is decompressed. Flow logs grow 5 to 30 times; gzip
-            can make 1,032 bytes of one.
+        max_expansion: Most times that a file may grow when it is decompressed. Flow logs grow 5 to 30 times; gzip can
+            make 1,032 bytes of one.
         max_line_bytes: Longest line that is read; a longer one is refused.
-        max_bad_lines: Most lines of a file that name fields, say nothing or cannot be read, for each is looked at by
-            itself. Empty lines do not count, nor do lines that can be read and may not be metered.
+        max_bad_lines: Most lines of a file that name fields, say nothing or cannot be read, each of which is looked at
+            by itself. Empty lines do not count, nor do lines that can be read and may not be metered.
         kept_refusals: Refused lines that are kept of one file; all are counted.
-        folding: Says which addresses are alike for the rules; then a subject has one of them for all. None keeps each.
+        folding: Knows which addresses are alike for the rules; then a subject has one of them for all. None keeps each.
         block_bytes: Text that is read at once. Memory grows with it; no answer depends on it.
     """
 

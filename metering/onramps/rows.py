@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, BinaryIO, Generic, NamedTuple, Protocol, TypeVar
 
 from metering.hours import hour_of
@@ -21,6 +22,13 @@ MAX_BYTES = INT64_MAX
 """Most bytes of a record (docs/contract.md)."""
 
 _MAX_TEXT_CHARS = 4 * 1024
+_DIGITS = re.compile(r"[0-9]{1,20}")
+
+
+def number_of(text: str) -> int | None:
+    """A number from 0 to 2^63-1; None of any other text."""
+    number = int(text) if _DIGITS.fullmatch(text) else None
+    return number if number is not None and number <= MAX_BYTES else None
 
 
 class Moved(NamedTuple, Generic[SubjectT]):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from metering.onramps.context.facts import Address, AddressRange, address_of, is_public
 from metering.onramps.reasons import Classified, LineReason, Outcome, Refused, Traffic, Unmetered
-from metering.onramps.rows import MAX_BYTES, Moved, Tally, read_lines
+from metering.onramps.rows import Moved, Tally, number_of, read_lines
 from metering.onramps.rules.knowledge import Knowledge, knowledge_of
 from metering.onramps.sources import GIVE_ACCOUNT
 from metering.usage.usage_types import CLOUDFRONT, INTERNET, UNKNOWN
@@ -48,7 +48,6 @@ _HOST_REGION = re.compile(
 )
 _TIME = re.compile(r"([0-9]{2})/([A-Z][a-z]{2})/([0-9]{4}):([0-9]{2}):([0-9]{2}):([0-9]{2}) \+0000")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_DIGITS = re.compile(r"[0-9]{1,20}")
 
 # What came in with a request is the size of its object. `REST.POST.UPLOAD` completes a multipart upload, and states
 # the size of the whole object, whose parts stand in lines of their own: it brings nothing in.
@@ -93,7 +92,7 @@ def parse(text: str) -> Request | Misfit:
             LineReason.FIELD_COUNT, "not the fields of an S3 server access log, of which there are 18 or more"
         )
     bucket, time, remote_ip, operation, status, sent_text, size_text = head.group(*_USED)
-    sent, size = _number(sent_text), _number(size_text)
+    sent, size = (0 if text == "-" else number_of(text) for text in (sent_text, size_text))
     if sent is None or size is None:
         return Misfit(LineReason.INVALID_NUMBER, "bytes sent or object size is no number from 0 to 2^63-1", sent or 0)
     received = size if operation in _UPLOADS and status.startswith("2") else 0
@@ -120,15 +119,6 @@ def _client_end(text: str, start: int) -> int:
     if 0 <= between < end - len('" "'):
         return end
     return end + 2 if text.startswith(" - ", end) else len(text)
-
-
-def _number(text: str) -> int | None:
-    if text == "-":
-        return 0
-    if _DIGITS.fullmatch(text) is None:
-        return None
-    number = int(text)
-    return number if number <= MAX_BYTES else None
 
 
 @lru_cache(maxsize=4096)

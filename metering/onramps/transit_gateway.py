@@ -17,10 +17,8 @@ from metering.onramps.context.facts import MeteringPolicy, MeteringRule, address
 from metering.onramps.formats.flows.reader import read_flow_log
 from metering.onramps.formats.parquet import PARQUET_MAGIC, column_names, read_rows, seekable
 from metering.onramps.formats.pieces import peeked
-from metering.onramps.reading import Block, FileName, FlowHop, Folding, ReadSettings
 from metering.onramps.reasons import (
     Classified,
-    Classifier,
     FileReason,
     LineReason,
     Outcome,
@@ -29,7 +27,8 @@ from metering.onramps.reasons import (
     Traffic,
     Unmetered,
 )
-from metering.onramps.rows import MAX_BYTES, Moved, Tally, read_lines
+from metering.onramps.rows import Moved, Tally, number_of, read_lines
+from metering.onramps.rules.flow_classifier import FlowClassifier
 from metering.onramps.rules.knowledge import Knowledge, knowledge_of
 from metering.units import HOUR_S, KIB
 from metering.usage.usage_types import UNKNOWN, usage_type_of
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from metering.onramps.context.store import Timeline
+    from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings
 
 
 # Rows of transit gateway flow logs.
@@ -59,7 +59,6 @@ USED_FIELDS = (
 )
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
-_DIGITS = re.compile(r"[0-9]{1,20}")
 _NONE = ("", "-", "unknown")
 # Ten digits last until 2286, so more are milliseconds.
 _MILLISECONDS_FROM = 10**11
@@ -124,7 +123,7 @@ class TransitRowJudge:
         if status == "SKIPDATA":
             tally.skipdata()
             return
-        size_bytes = _number(value(_BYTES))
+        size_bytes = number_of(value(_BYTES))
         if size_bytes is None:
             tally.refuse(number, LineReason.INVALID_NUMBER, "bytes is no number from 0 to 2^63-1", text)
             return
@@ -174,13 +173,8 @@ def _text(value: str) -> str:
     return "" if value in _NONE else value
 
 
-def _number(text: str) -> int | None:
-    number = int(text) if _DIGITS.fullmatch(text) else None
-    return number if number is not None and number <= MAX_BYTES else None
-
-
 def _seconds(text: str) -> int | None:
-    number = _number(text)
+    number = number_of(text)
     return number // 1000 if number is not None and number >= _MILLISECONDS_FROM else number
 
 
@@ -478,10 +472,10 @@ _INSIDE, _OUT = "Unclassified-Regional-Bytes", "Unclassified-Out-Bytes"
 class WithTransit:
     """Judges the flow logs of transit gateways and of interfaces, which AWS names alike (`Classifier`)."""
 
-    def __init__(self, name: FileName, timeline: Timeline, flows: Classifier[FlowHop]) -> None:
+    def __init__(self, name: FileName, timeline: Timeline) -> None:
         self._name = name
         self._timeline = timeline
-        self._flows = flows
+        self._flows = FlowClassifier(name, timeline)
 
     def outcome(self, subject: FlowHop | TransitHop, hour_s: int) -> Outcome:
         if isinstance(subject, TransitHop):
@@ -497,9 +491,7 @@ class WithTransit:
 
     def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
         """Addresses that the judge of hops does not tell apart (`Folding`)."""
-        if isinstance(self._flows, Folding):
-            return self._flows.alike(addresses, hours, directed=directed)
-        return addresses
+        return self._flows.alike(addresses, hours, directed=directed)
 
 
 def _shadow(subject: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int) -> Shadowed | None:

@@ -13,7 +13,7 @@ from metering.hours import parse_hour
 from metering.onramps.context.store import ContextStore, capture_context
 from metering.onramps.reading import FileName, FlowHop
 from metering.onramps.reasons import Classified
-from metering.onramps.rules.flow_classifier import flow_classifier
+from metering.onramps.rules.flow_classifier import FlowClassifier
 from metering.units import HOUR_S
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def test_a_capture_of_an_emulator_judges_a_line(clients: Clients) -> None:
         source=interface["PrivateIpAddress"],
         destination="10.77.1.200",
     )
-    outcome = flow_classifier(name, store.timeline()).outcome(line, parse_hour("2026-11-24T13") + HOUR_S)
+    outcome = FlowClassifier(name, store.timeline()).outcome(line, parse_hour("2026-11-24T13") + HOUR_S)
     assert isinstance(outcome, Classified)
     assert (outcome.rule, outcome.traffic.direction) == ("same_zone", "out")
     assert outcome.traffic.from_location == outcome.traffic.to_location

@@ -1,4 +1,4 @@
-"""A look at the plans of one source: which slots have a file, and the sums of plans that were not summed yet.
+"""A look at the plans of one source: slots with a file, and sums of plans that were not summed yet.
 
 Plans lie in the order of their slots, so a look is a listing from a slot on: one LIST for up to 1,000 plans. It reads
 only plans that no sum names, so nothing is read twice. Memory is that of the names of one day.
@@ -22,6 +22,7 @@ from metering.ledger.notes.log_sources import (
     log_sums_pk,
 )
 from metering.onramps.plans import NO_SLOT, Plan, slot_label, source_prefix
+from metering.onramps.reading import SLOT_FORM, epoch_s_of
 from metering.stores.writes import Key, Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
@@ -37,29 +38,9 @@ _SHADOWS_NAMED = 20
 OTHERS = "others"
 
 
-def sums_of(plan: Plan, label: str) -> LogSums:
-    """The sums of one plan, without its name."""
-    return LogSums(
-        kind=plan.kind,
-        source=plan.source,
-        label=label,
-        plans=1,
-        balance={name: number for name, number in asdict(plan.balance).items() if number},
-        unclassified=added({share.reason: share.bytes} for share in plan.shares if share.reason),
-        refusals=added({reason: lines} for reason, lines, _bytes in plan.refusals),
-        shadowed=added({log: size} for log, _lines, size in plan.shadowed),
-    )
-
-
 @dataclass(slots=True)
 class DaySums:
-    """The sums of one source and one day or hour, while plans are added to them.
-
-    Attributes:
-        sums: Sums so far.
-        known: Names of the plans in them.
-        changed: Whether a plan was added since they were read.
-    """
+    """The sums of one source and one day or hour, while plans are added; `known` are the names of their plans."""
 
     sums: LogSums
     known: set[str]
@@ -71,24 +52,25 @@ class DaySums:
         return cls(sums=sums, known=sums.named())
 
     def lacks(self, digest: str) -> bool:
-        """Whether a plan of this digest is in no sum yet, and there is room for its name."""
+        """Whether a plan is in no sum yet, and there is room for its name."""
         if digest[:NAME_CHARS] in self.known:
             return False
         return len(self.known) < MOST_PLANS
 
     def add(self, plan: Plan, digest: str) -> None:
-        """Add a plan that is not yet in the sums."""
-        one, kept = sums_of(plan, self.sums.label), self.sums
+        kept = self.sums
         self.known.add(digest[:NAME_CHARS])
         self._added.append(digest[:NAME_CHARS])
         self.changed = True
         self.sums = replace(
             kept,
             plans=kept.plans + 1,
-            balance=added((kept.balance, one.balance)),
-            unclassified=added((kept.unclassified, one.unclassified)),
-            refusals=added((kept.refusals, one.refusals)),
-            shadowed=few(added((kept.shadowed, one.shadowed))),
+            balance=added((kept.balance, {name: number for name, number in asdict(plan.balance).items() if number})),
+            unclassified=added(
+                (kept.unclassified, *({each.reason: each.bytes} for each in plan.shares if each.reason))
+            ),
+            refusals=added((kept.refusals, *({reason: lines} for reason, lines, _ in plan.refusals))),
+            shadowed=few(added((kept.shadowed, *({log: size} for log, _, size in plan.shadowed)))),
         )
 
     def result(self) -> LogSums:
@@ -96,7 +78,7 @@ class DaySums:
 
 
 def few(shadowed: dict[str, int]) -> dict[str, int]:
-    """The same bytes under at most so many names: those with the most bytes."""
+    """The same bytes under at most `_SHADOWS_NAMED` names: those with the most bytes."""
     if len(shadowed) <= _SHADOWS_NAMED:
         return shadowed
     order = sorted(shadowed, key=lambda log: (log == OTHERS, -shadowed[log], log))
@@ -104,49 +86,18 @@ def few(shadowed: dict[str, int]) -> dict[str, int]:
     return {**kept, OTHERS: sum(shadowed.values()) - sum(kept.values())}
 
 
-def label_of(at_s: int, *, by_hour: bool) -> str:
-    """Label of the sums that a plan belongs to."""
-    return hour_label(hour_of(at_s)) if by_hour else date_of(at_s)
-
-
-def read_sums(items: ItemStore, kind: str, source: str, label: str) -> LogSums:
-    """The sums of one source and label; empty ones if there are none."""
-    item = items.get(Table.LEDGER, Key(log_sums_pk(kind, source), label))
-    return LogSums(kind=kind, source=source, label=label) if item is None else LogSums.from_item(item)
-
-
 def sums_between(
     items: ItemStore, kind: str, source: str, *, from_s: int, to_s: int, unslotted: bool = False
 ) -> Iterator[LogSums]:
     """The sums of the days of a source from `from_s` to before `to_s`, in order, one at a time.
 
-    Args:
-        items: The ledger.
-        kind: Kind of log.
-        source: The source.
-        from_s: Any time of the first day, epoch seconds.
-        to_s: The time after the last day.
-        unslotted: Also the sums of files whose names say no time.
+    With `unslotted` also those of files whose names say no time.
     """
     pk = log_sums_pk(kind, source)
     for item in items.query(Table.LEDGER, pk, sk_from=date_of(from_s), sk_to=f"{date_of(to_s - 1)}~"):
         yield LogSums.from_item(item)
     for item in items.query(Table.LEDGER, pk, sk_from=NO_SLOT) if unslotted else ():
         yield LogSums.from_item(item)
-
-
-def recent_sums(parts: Iterable[LogSums]) -> tuple[tuple[str, int], ...]:
-    """What the state of a source repeats of its last days."""
-    total = dict.fromkeys(RECENT, 0)
-    for each in parts:
-        for name in RECENT:
-            total[name] += each.unclassified_bytes if name == "unclassified_bytes" else each.balance.get(name, 0)
-    return tuple(total.items())
-
-
-def keep_sums(items: ItemStore, sums: LogSums, *, expires_at: int) -> None:
-    """Store the sums of one day or hour."""
-    items.put(Put(table=Table.LEDGER, item=sums.to_item() | {"expires_at": expires_at}))
 
 
 # Slots: the files that a flow log should have delivered, and those that it did not.
@@ -169,7 +120,7 @@ Interval = tuple[int, int]
 
 
 def slot_of(epoch_s: int) -> int:
-    """Start of the slot that contains a time."""
+    """Start of the slot of a time."""
     return epoch_s - epoch_s % SLOT_S
 
 
@@ -180,11 +131,10 @@ def due_until(now_s: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slots:
-    """What is known of the slots of one flow log.
+    """The slots of one flow log.
 
     Attributes:
         first_s: First slot with a file; None if none ever came.
-        newest_s: Newest slot with a file.
         missing: Runs of slots without a file, in order: the oldest `LISTED`.
         unlisted: Number of slots of later runs.
     """
@@ -196,7 +146,6 @@ class Slots:
 
     @property
     def missing_slots(self) -> int:
-        """Number of slots without a file."""
         return count(self.missing) + self.unlisted
 
     @property
@@ -213,14 +162,10 @@ class Slots:
     def looked(
         self, seen: Iterable[int], *, from_s: int, until_s: int, horizon_s: int, accepted: Iterable[Interval] = ()
     ) -> Slots:
-        """After a look at all slots from `from_s` on.
+        """After a look at all slots from `from_s` on; earlier ones stay as they were.
 
-        Args:
-            seen: Slots with a file, from `from_s` on, in order.
-            from_s: First slot that was looked at. What is known of earlier slots stays.
-            until_s: Newest slot that should have a file.
-            horizon_s: Slots before this are not expected any more.
-            accepted: Runs that are no gaps, because a person accepted them.
+        Slots before `horizon_s` and after `until_s` are not expected, and `accepted` ones are no gaps. `seen` is in
+        order.
         """
         found = sorted(set(seen))
         first_s = min((each for each in (self.first_s, *found[:1]) if each is not None), default=None)
@@ -299,13 +244,11 @@ _NEVER_S = 2**40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookAt:
-    """What a look at one source goes by.
+    """The terms of a look at one source.
 
     Attributes:
-        now_s: The time now, epoch seconds.
         slotted: Whether a slot without a file is a gap: flow logs.
         whole: Look at everything that can still be metered.
-        accepted: Runs of slots that are no gaps.
         forgotten_s: Time up to which a person forgot the source; 0 if nobody did.
         ended_s: Time from which a context does not list the source any more; 0 if it goes on.
     """
@@ -320,10 +263,9 @@ class LookAt:
 
 @dataclass(slots=True)
 class _Found:
-    """What a look has found so far.
+    """The findings of a look so far.
 
     Attributes:
-        slots: Slots with a file, in order.
         newest: Plan of the newest slot that was read.
         unread: Plans that were left for the next look.
     """
@@ -351,9 +293,7 @@ class SourceLook:
     """Looks at the plans of sources.
 
     Attributes:
-        read_plan: The plan at a key.
         window_s: Older slots can no longer be metered, and are no gaps.
-        keep_s: Life of the notes.
     """
 
     items: ItemStore
@@ -363,7 +303,7 @@ class SourceLook:
     keep_s: int
 
     def look(self, state: LogSourceState, at: LookAt) -> LogSourceState:
-        """Look at a source, store the sums of its plans, and return its new state, which the caller stores.
+        """Look at a source, store the sums of its plans, and return its new state for the caller to store.
 
         Raises:
             UnavailableError: A store gives no answer. Sums that were stored are right.
@@ -392,7 +332,6 @@ class SourceLook:
         )
 
     def _begun_s(self, at: LookAt) -> int:
-        """The first slot that counts."""
         horizon_s = slot_of(max(at.now_s - self.window_s, 0)) + SLOT_S
         return max(horizon_s, slot_of(at.forgotten_s) + SLOT_S if at.forgotten_s else 0)
 
@@ -403,7 +342,7 @@ class SourceLook:
             label, _, name = info.key.removeprefix(prefix).partition("/")
             if label == NO_SLOT and not unslotted:
                 return
-            slot_s = None if label == NO_SLOT else parse_slot(label)
+            slot_s = None if label == NO_SLOT else epoch_s_of(label, SLOT_FORM)
             if slot_s is not None or label == NO_SLOT:
                 yield slot_s, info.key, name.removesuffix(".json")
 
@@ -411,10 +350,13 @@ class SourceLook:
         self, state: LogSourceState, found: _Found, *, slot_s: int | None, key: str, digest: str, by_hour: bool
     ) -> None:
         # Names of files without a slot say nothing of a day: the first characters of the digest part them.
-        label = f"{NO_SLOT}-{digest[:2]}" if slot_s is None else label_of(slot_s, by_hour=by_hour)
+        if slot_s is None:
+            label = f"{NO_SLOT}-{digest[:2]}"
+        else:
+            label = hour_label(hour_of(slot_s)) if by_hour else date_of(slot_s)
         if found.day is None or found.day.sums.label != label:
             self._keep(found)
-            found.day = DaySums.of(read_sums(self.items, state.kind, state.source, label))
+            found.day = self._day(state, label)
         if not found.day.lacks(digest):
             return
         if found.reads >= READS:
@@ -429,10 +371,16 @@ class SourceLook:
         found.saw(plan)
         found.day.add(plan, digest)
 
+    def _day(self, state: LogSourceState, label: str) -> DaySums:
+        item = self.items.get(Table.LEDGER, Key(log_sums_pk(state.kind, state.source), label))
+        empty = LogSums(kind=state.kind, source=state.source, label=label)
+        return DaySums.of(empty if item is None else LogSums.from_item(item))
+
     def _keep(self, found: _Found) -> None:
         day, found.day = found.day, None
         if day is not None and day.changed:
-            keep_sums(self.items, day.result(), expires_at=self._expires_at(day.sums.label))
+            item = day.result().to_item() | {"expires_at": self._expires_at(day.sums.label)}
+            self.items.put(Put(table=Table.LEDGER, item=item))
 
     def _expires_at(self, label: str) -> int:
         if label.startswith(NO_SLOT):
@@ -441,7 +389,8 @@ class SourceLook:
 
     def _after(self, state: LogSourceState, found: _Found, slots: Slots, at: LookAt) -> LogSourceState:
         newest = found.newest
-        recent = sums_between(self.items, state.kind, state.source, from_s=at.now_s - DAY_S, to_s=at.now_s + DAY_S)
+        days = sums_between(self.items, state.kind, state.source, from_s=at.now_s - DAY_S, to_s=at.now_s + DAY_S)
+        recent = tuple(days)
         shadowed = {**dict.fromkeys(state.shadowed_by, 0), **found.shadowed_by}
         told = (
             state
@@ -463,17 +412,13 @@ class SourceLook:
             through_s=slots.through_s if at.slotted else None,
             ended_s=_ended_s(slots, at),
             shadowed_by=tuple(sorted(log for log in few(shadowed) if log))[:_SHADOWS],
-            recent=recent_sums(recent),
+            recent=tuple((name, _sum_of(name, recent)) for name in RECENT),
             looked_s=at.now_s,
         )
 
 
-def parse_slot(label: str) -> int | None:
-    """The slot of a label such as `20261124T1305Z`; None of any other text."""
-    try:
-        return int(datetime.strptime(label, "%Y%m%dT%H%MZ").replace(tzinfo=UTC).timestamp())
-    except ValueError:
-        return None
+def _sum_of(name: str, parts: Iterable[LogSums]) -> int:
+    return sum(each.unclassified_bytes if name == "unclassified_bytes" else each.balance.get(name, 0) for each in parts)
 
 
 def _from_s(state: LogSourceState, now_s: int, *, deep: bool, begun_s: int) -> int:
@@ -487,7 +432,7 @@ def _from_s(state: LogSourceState, now_s: int, *, deep: bool, begun_s: int) -> i
 
 
 def _slots(state: LogSourceState, begun_s: int) -> Slots:
-    """What was known of the slots; nothing of a source that begins anew."""
+    """The known slots; none of a source that begins anew."""
     if state.newest_s is None or state.newest_s < begun_s:
         return Slots()
     return Slots(first_s=state.first_s, newest_s=state.newest_s, missing=state.missing, unlisted=state.unlisted)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from metering.onramps.ingest.totals import Measured, common_fields
+from metering.onramps.ingest.totals import Measured, add_lines, common_fields
 from metering.onramps.reading import NO_OTHERS, Balance, Others
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from metering.onramps.plans import Plan, Share
 
 
-K = TypeVar("K")
 FileVerdict = Literal["metered", "repeated", "conflict", "refused", "empty", "left_out"]
 VERDICTS: tuple[FileVerdict, ...] = ("metered", "repeated", "empty", "conflict", "refused", "left_out")
 
@@ -149,16 +148,11 @@ class RunTotals:
         self.others = self.others.plus(outcome.others)
         self.fields = common_fields(self.fields, outcome.fields)
         for share in outcome.shares:
-            _add(self.metered, (share.usage_type, share.rule, share.reason), share.lines, share.bytes)
+            add_lines(self.metered, (share.usage_type, share.rule, share.reason), share.lines, share.bytes)
         for log, lines, size in outcome.shadowed:
-            _add(self.shadowed, log, lines, size)
+            add_lines(self.shadowed, log, lines, size)
         for reason, lines, size in outcome.refusals:
-            _add(self.refusals, reason, lines, size)
-
-
-def _add(into: dict[K, tuple[int, int]], key: K, lines: int, size_bytes: int) -> None:
-    before = into.get(key, (0, 0))
-    into[key] = (before[0] + lines, before[1] + size_bytes)
+            add_lines(self.refusals, reason, lines, size)
 
 
 def _short(text: str) -> int:

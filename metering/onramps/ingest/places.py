@@ -30,15 +30,13 @@ _COPY = "if it is another file, give it another name and take it from there"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note(StoredDocument):
-    """What was taken last of the file at a place.
+    """The content that was taken last from a place.
 
     Attributes:
-        place: Where the file lies.
-        number: Number of the note, from 0.
         until_byte: Length of the decompressed content.
         content_sha256: SHA-256 of that content.
         whole_lines: Whether it ends with a line. Release 0.2.0 reads it.
-        from_byte: Byte at which the lines begin that 0.2.0 appended to a file: those before it have another plan. 0 in
+        from_byte: Byte at which the lines begin that 0.2.0 appended to a file: those before have another plan. 0 in
             notes of later releases.
         after: Identity of the content before `from_byte`; empty if there is none.
         sent: Whether its messages were sent.
@@ -69,7 +67,7 @@ def places_prefix(place: str) -> str:
 
 
 class _Scan(NamedTuple):
-    """Length and hash of a content, and its hash up to a byte that was asked for, which is empty if it is shorter."""
+    """Length and hash of a content, and its hash up to a given byte, which is empty if it is shorter."""
 
     bytes: int
     sha256: str
@@ -79,12 +77,7 @@ class _Scan(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Remembers by place what was taken of a file without AWS's name.
-
-    Attributes:
-        objects: The region's data bucket.
-        planner: Tells whether content has a plan already.
-    """
+    """Remembers by place the content of files without AWS's name. `planner` tells whether content has a plan."""
 
     objects: ObjectStore
     planner: Planner

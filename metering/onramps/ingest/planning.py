@@ -1,4 +1,4 @@
-"""Planning: a file's plan is put once, with the contexts that judged it. Whoever comes second follows it."""
+"""Planning: a file's plan is put once, with the contexts that judged it. A second process follows it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class LogRecord(NamedTuple):
-    """One record of the contract; `usage_type` is empty where the contract's table decides."""
+    """A record of the contract; `usage_type` is empty if the contract's table decides."""
 
     account_id: str
     service: str
@@ -56,7 +56,7 @@ class LogRecord(NamedTuple):
 
 
 class PartRecords(NamedTuple):
-    """Records of one part, and what the plan says of them."""
+    """A part with its records."""
 
     part: Part
     records: Sequence[LogRecord]
@@ -147,7 +147,7 @@ class Contexts(Protocol):
         ...
 
     def pinned(self, pins: Mapping[int, str]) -> Timeline:
-        """The versions that a plan names, by the hour that each holds from.
+        """The versions of a plan, by the hour that each holds from.
 
         Raises:
             ObjectMissingError: One of them is not there any more.
@@ -156,13 +156,7 @@ class Contexts(Protocol):
 
 
 class Planned(NamedTuple):
-    """A plan, and what the file was measured as under it.
-
-    Attributes:
-        plan: The plan that is stored.
-        measured: What the file is now, judged by the plan's contexts.
-        new: Whether the plan was put now.
-    """
+    """A stored plan, and what the file is now, judged by the plan's contexts. `new` if the plan was put now."""
 
     plan: Plan
     measured: Measured
@@ -174,10 +168,7 @@ class Planner:
     """Puts plans, and reads those that are there.
 
     Attributes:
-        objects: The region's data bucket.
-        contexts: Versions of the context.
-        clock: Tells when a file was planned.
-        window_s: Age from which the service refuses records; None if it is not asked here.
+        window_s: Age from which the service refuses records; None to skip the check.
     """
 
     objects: ObjectStore
@@ -186,7 +177,7 @@ class Planner:
     window_s: int | None
 
     def found(self, file: LogFile) -> Plan | None:
-        """The plan of a file, or None if it has none."""
+        """The plan of a file; None if it has none."""
         key = plan_key(file.kind.name, file.name.source, file.name.slot_s, file.name.identity)
         try:
             return Plan.from_json(self.objects.get(key), key)
@@ -196,10 +187,8 @@ class Planner:
     def planned(self, file: LogFile, *, overlap_known: bool) -> Planned:
         """Measure a file that has no plan, and put its plan; if another process puts one meanwhile, follow that.
 
-        Args:
-            file: The file, with its identity.
-            overlap_known: Whether a person said that no other log sees the same traffic, so that a context that lists
-                the flow logs is not needed.
+        `overlap_known` says that a person ruled out other logs of the same traffic, so that no context needs to list
+        them.
 
         Raises:
             LogFileRefusedError: It cannot be metered as a whole, or the contexts of that plan are gone.
@@ -218,7 +207,7 @@ class Planner:
         return self.followed(file, Plan.from_json(self.objects.get(plan.key), plan.key))
 
     def followed(self, file: LogFile, plan: Plan) -> Planned:
-        """Measure a file as its plan says, whomever its lines may bill by now.
+        """Measure a file as its plan says, whatever accounts its lines may bill by now.
 
         Raises:
             LogFileRefusedError: A context that the plan names is not there any more.
@@ -269,8 +258,8 @@ class Planner:
 def check_owner(file: LogFile, measured: Measured) -> None:
     """Refuse a file as a whole if nothing of it is metered because nobody said whose it is, or said it wrongly.
 
-    Its plan would hold for good, and what is said the next time would change nothing. A flow log states its account, so
-    its files have plans all the same: its slots are not missing.
+    Its plan would hold for good, and another answer the next time would change nothing. A flow log states its account,
+    so its files have plans all the same: its slots are not missing.
 
     Raises:
         LogFileRefusedError: It is such a file.

@@ -239,7 +239,7 @@ class _Sums:
             outcome, usage_type, other = judge.verdict(each.subject, each.hour_s)
             self._hours.add(each.hour_s)
             if other:
-                _add(self._others, isinstance(outcome, Classified), each.lines, each.bytes)
+                add_lines(self._others, isinstance(outcome, Classified), each.lines, each.bytes)
             if not isinstance(outcome, Classified):
                 self._set_aside(outcome, each)
                 continue
@@ -260,11 +260,11 @@ class _Sums:
 
     def _set_aside(self, outcome: Shadowed | Unmetered | Refused, lines: Observation[object]) -> None:
         if isinstance(outcome, Shadowed):
-            _add(self._shadowed, outcome.by, lines.lines, lines.bytes)
+            add_lines(self._shadowed, outcome.by, lines.lines, lines.bytes)
         elif isinstance(outcome, Unmetered):
-            _add(self._unmetered, outcome.rule, lines.lines, lines.bytes)
+            add_lines(self._unmetered, outcome.rule, lines.lines, lines.bytes)
         else:
-            _add(self._refusals, outcome.reason, lines.lines, lines.bytes)
+            add_lines(self._refusals, outcome.reason, lines.lines, lines.bytes)
             if len(self._refused) < self._kept_refusals:
                 self._refused.append(_as_line(lines, outcome))
 
@@ -272,16 +272,18 @@ class _Sums:
         self._refused += block.refused[: max(0, self._kept_refusals - len(self._refused))]
         reasons = block.refusals or _by_reason(block.refused)
         for reason, (lines, size) in reasons.items():
-            _add(self._refusals, reason, lines, size)
+            add_lines(self._refusals, reason, lines, size)
         lines, size = _sum(reasons)
         if lines != block.balance.refused:
-            _add(self._refusals, LineReason.OTHER, block.balance.refused - lines, block.balance.refused_bytes - size)
+            add_lines(
+                self._refusals, LineReason.OTHER, block.balance.refused - lines, block.balance.refused_bytes - size
+            )
 
     def measured(self, content: _Content) -> Measured:
         totals: dict[tuple[Traffic, int], _Cell] = {}
         shares: dict[tuple[str, str, str], tuple[int, int]] = {}
         for (outcome, usage_type, hour_s), cell in self._cells.items():
-            _add(shares, (usage_type, outcome.rule, outcome.reason), cell.lines, cell.bytes)
+            add_lines(shares, (usage_type, outcome.rule, outcome.reason), cell.lines, cell.bytes)
             _merge(totals, (outcome.traffic, hour_s), cell)
         return Measured(
             content_sha256=content.sha256.hexdigest(),
@@ -345,11 +347,12 @@ def _as_line(first: Observation[object], refused: Refused) -> RefusedLine:
 def _by_reason(refused: Iterable[RefusedLine]) -> dict[str, tuple[int, int]]:
     counts: dict[str, tuple[int, int]] = {}
     for line in refused:
-        _add(counts, line.reason, 1, line.bytes)
+        add_lines(counts, line.reason, 1, line.bytes)
     return counts
 
 
-def _add(into: dict[K, tuple[int, int]], key: K, lines: int, size_bytes: int) -> None:
+def add_lines(into: dict[K, tuple[int, int]], key: K, lines: int, size_bytes: int) -> None:
+    """Add lines and bytes to those of a key."""
     before = into.get(key, (0, 0))
     into[key] = (before[0] + lines, before[1] + size_bytes)
 

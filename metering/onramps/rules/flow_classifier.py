@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from metering.hours import hour_of
 from metering.onramps.context.facts import Address, address_of, is_public
-from metering.onramps.reasons import Classifier, Outcome, Refused, Shadowed
+from metering.onramps.reasons import Outcome, Refused, Shadowed
 from metering.onramps.rules.hop import kind_in, zone_in
 from metering.onramps.rules.hop_judge import HopJudge, Owner, hop_rules
 from metering.onramps.rules.knowledge import Knowledge, knowledge_of
@@ -88,11 +88,6 @@ _CONTEXTS = 4
 _OWNERS = 50_000
 # Contexts that judge the hours of one block; if there are more, its addresses are not folded.
 _TOLD_APART = 2
-
-
-def flow_classifier(name: FileName, timeline: Timeline) -> Classifier[FlowHop]:
-    """The judge of the lines of one file. Without contexts most bytes are unclassified."""
-    return FlowClassifier(name, timeline)
 
 
 class FlowClassifier:

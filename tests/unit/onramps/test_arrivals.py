@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,13 +12,15 @@ from metering.intake.envelopes import CreatedObject
 from metering.onramps.arrivals import Arrival, Arrivals
 from metering.onramps.context.document import Context
 from metering.onramps.context.facts import FlowLog
-from metering.onramps.reading import NO_OTHERS, FileName, Others
+from metering.onramps.ingest.taking import Taken
+from metering.onramps.reading import FileName
 from metering.onramps.sources import NAMED, SHARED_SUBNETS, Bills, LogSource
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.small_logs import NEEDS_CONTEXT
 
 if TYPE_CHECKING:
+    from metering.onramps.ingest.taking import TakenAs
     from metering.onramps.kinds import LogKind
 
 FLOWS = LogSource(
@@ -28,19 +30,15 @@ WIDE = LogSource(name="wide", bucket="wide-logs", region="us-west-2", kinds=("sm
 KEY = "AWSLogs/small_1"
 
 
-@dataclass(frozen=True)
-class Said:
-    verdict: Literal["metered", "repeated", "conflict", "refused", "empty"] = "metered"
-    problem: tuple[str, str] | None = None
-    messages: int = 1
-    others: Others = NO_OTHERS
+def taken(verdict: TakenAs = "metered", problem: tuple[str, str] | None = None, messages: int = 1) -> Taken:
+    return Taken(verdict=verdict, place="", problem=problem, messages=messages)
 
 
 @dataclass
 class World:
     """Arrivals over fakes that remember what they were asked."""
 
-    says: Said | Exception = field(default_factory=Said)
+    says: Taken | Exception = field(default_factory=taken)
     context: Context | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
     kept: list[tuple[str, str, str]] = field(default_factory=list)
@@ -60,7 +58,7 @@ class World:
             contexts=self,
         )
 
-    def take(self, store: object, key: str, **asked: Any) -> Said:
+    def take(self, store: object, key: str, **asked: Any) -> Taken:
         self.asked.append({"key": key, **asked})
         if isinstance(self.says, Exception):
             raise self.says
@@ -109,7 +107,7 @@ def a_context(*accounts: str, flow_logs: bool = True) -> Context:
 
 @pytest.mark.parametrize("verdict", ["metered", "repeated", "empty"])
 def test_a_new_file_is_taken_as_the_very_object_that_was_announced(verdict: Any) -> None:
-    world = World(says=Said(verdict=verdict), context=a_context())
+    world = World(says=taken(verdict=verdict), context=a_context())
     assert world.arrivals.take(found()) == Arrival(
         verdict=verdict, place="s3://acme-logs/AWSLogs/small_1", source="flows", messages=1
     )
@@ -142,7 +140,7 @@ def test_a_file_that_came_before_the_first_context_waits_for_it(context: Context
 
 
 def test_a_file_of_a_name_like_no_logs_is_left_to_the_verdict_of_who_takes_files() -> None:
-    world = World(says=Said(verdict="refused", problem=("unknown_name", "why"), messages=0))
+    world = World(says=taken(verdict="refused", problem=("unknown_name", "why"), messages=0))
     answer = world.arrivals.take(found("AWSLogs/else.log"))
     assert (answer.verdict, answer.reason, answer.detail) == ("refused", "unknown_name", "why")
 
@@ -164,7 +162,7 @@ def test_what_the_source_is_not_for_is_kept_by_reference_and_not_read(event: Cre
 
 
 def test_an_object_that_is_gone_is_done_with_whatever_s3_calls_it() -> None:
-    missing = World(says=Said(verdict="refused", problem=("missing", "gone"), messages=0), context=a_context())
+    missing = World(says=taken(verdict="refused", problem=("missing", "gone"), messages=0), context=a_context())
     assert missing.arrivals.take(found()).verdict == "vanished"
 
     denied = World(says=UnavailableError("s3.HeadObject", "403"), context=a_context())

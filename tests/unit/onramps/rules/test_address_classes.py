@@ -38,7 +38,7 @@ class _Unfolded:
 
 
 def _unfolded(name: FileName, timeline: Timeline) -> _Unfolded:
-    return _Unfolded(WithTransit(name, timeline, FlowClassifier(name, timeline)))
+    return _Unfolded(WithTransit(name, timeline))
 
 
 def _measured(kind: LogKind, name: FileName, file: LogFile, timeline: Timeline) -> tuple[Measured, int]:

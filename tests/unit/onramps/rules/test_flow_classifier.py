@@ -19,7 +19,7 @@ from metering.onramps.reading import FileName, FlowHop
 from metering.onramps.reasons import Classified, Outcome, Refused, Shadowed
 from metering.onramps.rules import flow_classifier as flows
 from metering.onramps.rules import hop_judge
-from metering.onramps.rules.flow_classifier import AddressClasses, flow_classifier
+from metering.onramps.rules.flow_classifier import AddressClasses, FlowClassifier
 from metering.onramps.rules.knowledge import Knowledge
 from metering.units import HOUR_S
 from tests.support.flow_logs import VPC_FLOW
@@ -210,7 +210,7 @@ def test_each_hour_is_judged_by_the_context_that_holds_then() -> None:
             (EFFECTIVE_S + HOUR_S, context_of(WORLD, EFFECTIVE_S + HOUR_S)),
         )
     )
-    judge = flow_classifier(NAME, timeline)
+    judge = FlowClassifier(NAME, timeline)
     hop = leaving("eni-public", "81.2.0.1", "8")
     outcomes = [classified(judge.outcome(hop, EFFECTIVE_S + hours * HOUR_S)) for hours in (0, 1, 0)]
     assert [each.rule for each in outcomes] == ["ranges_unknown", "internet", "ranges_unknown"]
@@ -360,7 +360,7 @@ def test_memory_is_bounded_and_forgetting_changes_no_answer(monkeypatch: pytest.
     for module, name in ((hop_judge, "_REMEMBERED"), (hop_judge, "_VPCS"), (flows, "_OWNERS"), (flows, "_HOURS")):
         monkeypatch.setattr(module, name, 2)
     context = context_of(WORLD, EFFECTIVE_S)
-    judge = flow_classifier(NAME, Timeline(((EFFECTIVE_S, context),)))
+    judge = FlowClassifier(NAME, Timeline(((EFFECTIVE_S, context),)))
     hops = [leaving(f"eni-{n}", f"81.2.0.{n}", "8", vpc_id=f"vpc-{n}") for n in range(9)]
     for hours in range(5):
         for hop in [*hops, *hops]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import Timeline
 from metering.onramps.reading import FileName, FlowHop
-from metering.onramps.rules.flow_classifier import flow_classifier
+from metering.onramps.rules.flow_classifier import FlowClassifier
 from tests.unit.onramps.context.describing import (
     ACCOUNT,
     EFFECTIVE_S,
@@ -123,7 +123,7 @@ def judged(
 ) -> Outcome:
     """What becomes of a hop; without a world nothing is known beside it."""
     timeline = Timeline() if world is None else whole() if world is WORLD else _timeline(world)
-    return flow_classifier(name, timeline).outcome(hop, hour_s)
+    return FlowClassifier(name, timeline).outcome(hop, hour_s)
 
 
 def line(interface_id: str = "eni-private", **fields: str) -> FlowHop:
