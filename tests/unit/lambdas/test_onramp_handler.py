@@ -15,7 +15,7 @@ from lambdas.start import Started
 from metering.errors import UnavailableError
 from metering.onramps.reading import Others
 from tests.support.log_events import bus_event, notification, through_sns
-from tests.unit.onramps.test_arrivals import KEY, Said, World, a_context
+from tests.unit.onramps.test_arrivals import KEY, World, a_context, taken
 
 if TYPE_CHECKING:
     from lambdas.sqs import SqsEvent
@@ -102,13 +102,13 @@ def test_only_trouble_that_passes_goes_back_to_the_queue(capsys: pytest.CaptureF
     ],
 )
 def test_each_verdict_has_its_counter(verdict: str, counter: str, capsys: pytest.CaptureFixture[str]) -> None:
-    world = World(says=Said(verdict=verdict), context=a_context())  # type: ignore[arg-type]  # of the parameters
+    world = World(says=taken(verdict=verdict), context=a_context())  # type: ignore[arg-type]  # of the parameters
     handle(event(bus_event("acme-logs", KEY)), Context(), parts_of(world))
     assert counted(capsys.readouterr().out) == {counter: 1}
 
 
 def test_lines_of_other_accounts_are_a_figure_and_in_the_log_once(capsys: pytest.CaptureFixture[str]) -> None:
-    world = World(says=Said(others=Others(3, 70, 1, 20)), context=a_context())
+    world = World(says=taken(others=Others(3, 70, 1, 20)), context=a_context())
     parts = parts_of(world)
     handle(event(bus_event("acme-logs", KEY)), Context(), parts)
     assert counted(capsys.readouterr().out) == {"LogFilesMetered": 1, "LogLinesOfOthers": 3}
@@ -120,7 +120,7 @@ def test_lines_of_other_accounts_are_a_figure_and_in_the_log_once(capsys: pytest
         1,
         20,
     )
-    world.says = Said(verdict="repeated", others=Others(3, 70, 1, 20))
+    world.says = taken(verdict="repeated", others=Others(3, 70, 1, 20))
     handle(event(bus_event("acme-logs", KEY)), Context(), parts)
     assert counted(capsys.readouterr().out) == {"LogFilesRepeated": 1}
 

@@ -13,11 +13,12 @@ from metering.onramps.arrivals import Arrival, Arrivals
 from metering.onramps.context.document import Context
 from metering.onramps.context.facts import FlowLog
 from metering.onramps.ingest.taking import Taken
-from metering.onramps.reading import FileName
+from metering.onramps.reading import NO_OTHERS, FileName, Others
 from metering.onramps.sources import NAMED, SHARED_SUBNETS, Bills, LogSource
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.small_logs import NEEDS_CONTEXT
+from tests.unit.onramps.coverage.world import plan
 
 if TYPE_CHECKING:
     from metering.onramps.ingest.taking import TakenAs
@@ -30,8 +31,13 @@ WIDE = LogSource(name="wide", bucket="wide-logs", region="us-west-2", kinds=("sm
 KEY = "AWSLogs/small_1"
 
 
-def taken(verdict: TakenAs = "metered", problem: tuple[str, str] | None = None, messages: int = 1) -> Taken:
-    return Taken(verdict=verdict, place="", problem=problem, messages=messages)
+def taken(
+    verdict: TakenAs = "metered",
+    problem: tuple[str, str] | None = None,
+    messages: int = 1,
+    others: Others = NO_OTHERS,
+) -> Taken:
+    return Taken(verdict=verdict, place="", plan=plan(None, others=others), problem=problem, messages=messages)
 
 
 @dataclass
