@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from metering.billing.money import DECIMALS, UNITS_A_USD, line_cost, quantity_of
 from metering.billing.rating.lines import PriceState, RatedLine
-from metering.hours import month_of
+from metering.hours import month_bounds_s, month_of
 from metering.units import GIB, INT64_MAX
 
 if TYPE_CHECKING:
@@ -165,6 +165,14 @@ class Billed(NamedTuple):
     later: bool
     credit_of: str
 
+    @property
+    def begins_s(self) -> int:
+        return month_bounds_s(self.billing_month)[0]
+
+    @property
+    def ends_s(self) -> int:
+        return month_bounds_s(self.billing_month)[1]
+
 
 class Priced(NamedTuple):
     """What charges of one key at one price have in common; `rated` is any of them."""
@@ -250,7 +258,7 @@ class Collector:
 
     def _next(self, charges: Iterator[tuple[Charge, str]], numbers: _Numbers) -> Batch | None:  # see below
         # One loop without calls: it runs for each of millions of lines, and is most of an export's time.
-        billed, priced, used = numbers.billed, numbers.priced, numbers.used
+        parts, billed, priced, used = numbers.parts, numbers.billed, numbers.priced, numbers.used
         of_billed: list[int] = []
         of_priced: list[int] = []
         of_used: list[int] = []
@@ -266,18 +274,24 @@ class Collector:
             start_s = line.hour_s
             later = corrects or bool(credit_of)
             month = month_of(start_s) if later else billing_month
-            at = billed.get((invoice_id, month, later, payer.payer_id, billing_month, credit_of))
+            of_document = (invoice_id, month, later, payer.payer_id, billing_month, credit_of)
+            at = billed.get(of_document)
             if at is None:
-                at = numbers.new_billed(Billed(payer, invoice_id, billing_month, month, later, credit_of))
+                at = billed[of_document] = len(billed)
+                parts.billed.append(Billed(payer, invoice_id, billing_month, month, later, credit_of))
             of_billed.append(at)
             # Without the state, whose hash is slow.
-            at = priced.get((line.service, line.usage_type, line.from_location, line.to_location, rated[2:], region))
+            of_price = (line.service, line.usage_type, line.from_location, line.to_location, rated[2:], region)
+            at = priced.get(of_price)
             if at is None:
-                at = numbers.new_priced(Priced(rated, region))
+                at = priced[of_price] = len(priced)
+                parts.priced.append(Priced(rated, region))
             of_priced.append(at)
-            at = used.get((line.account_id, resource_id))
+            of_account = (line.account_id, resource_id)
+            at = used.get(of_account)
             if at is None:
-                at = numbers.new_used(Used(line.account_id, resource_id))
+                at = used[of_account] = len(used)
+                parts.used.append(Used(*of_account))
             of_used.append(at)
             starts.append(start_s)
             total_bytes.append(line.bytes)
@@ -286,7 +300,7 @@ class Collector:
                 break
         if not starts:
             return None
-        return _batch(numbers.parts, of_billed, of_priced, of_used, starts, total_bytes)
+        return _batch(parts, of_billed, of_priced, of_used, starts, total_bytes)
 
     def _leave_out(self, rated: RatedLine) -> None:
         key = Unbilled(rated.state, rated.line.service, rated.line.usage_type)
@@ -301,24 +315,6 @@ class _Numbers:
     billed: dict[tuple[object, ...], int] = field(default_factory=dict)
     priced: dict[_PricedKey, int] = field(default_factory=dict)
     used: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def new_billed(self, part: Billed) -> int:
-        key = (part.invoice_id, part.month, part.later, part.payer.payer_id, part.billing_month, part.credit_of)
-        at = self.billed[key] = len(self.parts.billed)
-        self.parts.billed.append(part)
-        return at
-
-    def new_priced(self, part: Priced) -> int:
-        line, terms = part.rated.line, part.rated[2:]
-        key = (line.service, line.usage_type, line.from_location, line.to_location, terms, part.region)
-        at = self.priced[key] = len(self.parts.priced)
-        self.parts.priced.append(part)
-        return at
-
-    def new_used(self, part: Used) -> int:
-        at = self.used[part] = len(self.parts.used)
-        self.parts.used.append(part)
-        return at
 
 
 def _batch(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from operator import attrgetter
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,11 +25,11 @@ from metering.reports.exports.batches import (
     as_money,
     whole_numbers,
 )
-from metering.reports.exports.grains import labels_of
+from metering.reports.exports.grains import Grain, ends_of, labels_of
 from metering.usage.usage_types import CLOUDFRONT, INTERNET, is_region
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.billing.usage.months import UsageLine
 
@@ -49,84 +50,35 @@ _PARQUET: Mapping[Kind, pa.DataType] = {
 _CSV: Mapping[Kind, pa.DataType] = {**_PARQUET, "time": pa.string(), "double": MONEY, "map": pa.string()}
 TYPES: Mapping[FileFormat, Mapping[Kind, pa.DataType]] = {"parquet": _PARQUET, "csv": _CSV}
 _MICROSECONDS = 1_000_000
-
-
-class Column(Protocol):
-    """A column of an export."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def kind(self) -> Kind: ...
+P = TypeVar("P", Billed, Priced, Used)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BilledColumn:
-    """Its value depends on the document alone."""
-
-    name: str
-    kind: Kind = "text"
-    value: Callable[[Billed], Value]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PricedColumn:
-    """Its value depends on key and price alone."""
-
-    name: str
-    kind: Kind = "text"
-    value: Callable[[Priced], Value]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsedColumn:
-    """Its value depends on account and resource alone."""
-
-    name: str
-    kind: Kind = "text"
-    value: Callable[[Used], Value]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineColumn:
-    """Each line has its own value, made for all lines of a batch at once.
+class Column:
+    """A column of an export.
 
     Attributes:
-        values: An array of the column's type, or a dictionary of texts.
+        values: Makes an array of the column's type, or a dictionary of texts, of a batch.
         repeats: Texts of it are the same in many lines.
     """
 
     name: str
     kind: Kind
-    values: Callable[[Batch, FileFormat], pa.Array]
+    values: Callable[[Batch, Layout], pa.Array]
     repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmptyColumn:
-    """No line has a value. The column is there because its readers ask for it."""
-
-    name: str
-    kind: Kind = "text"
-
-
-AnyColumn = BilledColumn | PricedColumn | UsedColumn | LineColumn | EmptyColumn
-
-
-@dataclass(slots=True, kw_only=True)
 class Layout:
-    """Columns in the order of a file, and its tables. Mutable: it remembers what parts became.
+    """Columns in the order of a file, and its tables. Columns remember what parts became, so each file has its own.
 
     Attributes:
         time_text: Writes a time in CSV.
     """
 
-    columns: Sequence[AnyColumn]
+    columns: Sequence[Column]
     form: FileFormat
     time_text: Callable[[int], str]
-    _parts: Parts | None = None
-    _known: dict[str, _Values] = field(default_factory=dict)
 
     @property
     def schema(self) -> pa.Schema:
@@ -135,37 +87,107 @@ class Layout:
 
     def table(self, batch: Batch) -> pa.Table:
         """A batch as columns. Texts that lines share are dictionaries of it."""
-        if batch.parts is not self._parts:
-            self._parts = batch.parts
-            self._known = {}
-        arrays = [self._array(column, batch) for column in self.columns]
+        arrays = [_stored_as(self._stored(column), column.values(batch, self)) for column in self.columns]
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
-    def _array(self, column: AnyColumn, batch: Batch) -> pa.Array:
-        if isinstance(column, LineColumn):
-            return _stored_as(self._stored(column), column.values(batch, self.form))
-        if isinstance(column, EmptyColumn):
-            return pa.nulls(len(batch), self._type(column))
-        known = self._known.get(column.name)
-        if known is None:
-            shown = partial(shown_value, column.kind, self.form, self.time_text)
-            known = self._known[column.name] = _Values(cell=shown, type=self._type(column))
-        if isinstance(column, BilledColumn):
-            known.learn(map(column.value, batch.parts.billed[known.count :]))
-            return known.of(batch.billed)
-        if isinstance(column, PricedColumn):
-            known.learn(map(column.value, batch.parts.priced[known.count :]))
-            return known.of(batch.priced)
-        known.learn(map(column.value, batch.parts.used[known.count :]))
-        return known.of(batch.used)
+    def type_of(self, kind: Kind) -> pa.DataType:
+        """How the file format has values of a kind."""
+        return TYPES[self.form][kind]
 
-    def _type(self, column: Column) -> pa.DataType:
-        return TYPES[self.form][column.kind]
+    def _stored(self, column: Column) -> pa.DataType:
+        kind = self.type_of(column.kind)
+        return _TEXT if pa.types.is_string(kind) and column.repeats else kind
 
-    def _stored(self, column: AnyColumn) -> pa.DataType:
-        kind = self._type(column)
-        alone = column.repeats is False if isinstance(column, LineColumn) else isinstance(column, EmptyColumn)
-        return _TEXT if pa.types.is_string(kind) and not alone else kind
+
+def billed(value: str | Callable[[Billed], Value], *names: str, kind: Kind = "text") -> Iterator[Column]:
+    """Columns with the same value, which depends on the document alone: an attribute's path, or a function of it."""
+    return _of_parts("billed", value, names, kind)
+
+
+def priced(value: str | Callable[[Priced], Value], *names: str, kind: Kind = "text") -> Iterator[Column]:
+    """Columns whose value depends on key and price alone."""
+    return _of_parts("priced", value, names, kind)
+
+
+def used(value: str | Callable[[Used], Value], *names: str) -> Iterator[Column]:
+    """Columns whose value depends on account and resource alone."""
+    return _of_parts("used", value, names, "text")
+
+
+def always(value: Value, *names: str, kind: Kind = "text") -> Iterator[Column]:
+    """Columns that say the same of every line."""
+    return billed(lambda _: value, *names, kind=kind)
+
+
+def empty(*names: str, kind: Kind = "text") -> Iterator[Column]:
+    """Columns without values, which are there because readers ask for them."""
+    for name in names:
+        yield Column(name=name, kind=kind, values=lambda batch, layout: pa.nulls(len(batch), layout.type_of(kind)))
+
+
+def amounts(of: Literal["cost", "list_cost", "quantity"], *names: str, kind: Kind = "money") -> Iterator[Column]:
+    """Columns of an amount of lines: decimals; doubles in Parquet if their kind is `double`."""
+    for name in names:
+        yield Column(
+            name=name,
+            kind=kind,
+            values=lambda batch, layout: money(getattr(batch, of), layout.form, double=kind == "double"),
+        )
+
+
+def texts(name: str, values: Callable[[Batch], pa.Array], *, kind: Kind = "text", repeats: bool = False) -> Column:
+    """A column of texts that are made for all lines of a batch at once."""
+    return Column(name=name, kind=kind, values=lambda batch, _: values(batch), repeats=repeats)
+
+
+def period(start: str, end: str, grain: Grain) -> Iterator[Column]:
+    """Columns of the beginning and the end of the period of use."""
+    yield Column(
+        name=start, kind="time", values=lambda batch, layout: moments(batch.starts, layout.form, layout.time_text),
+        repeats=True,
+    )  # fmt: skip
+    yield Column(
+        name=end, kind="time",
+        values=lambda batch, layout: moments(ends_of(batch.starts, grain), layout.form, layout.time_text), repeats=True,
+    )  # fmt: skip
+
+
+def _of_parts(
+    part: Literal["billed", "priced", "used"], value: str | Callable[[P], Value], names: Sequence[str], kind: Kind
+) -> Iterator[Column]:
+    read = attrgetter(value) if isinstance(value, str) else value
+    for name in names:
+        yield Column(name=name, kind=kind, values=_PartValues(kind=kind, part=part, read=read).of, repeats=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class _PartValues(Generic[P]):
+    """Values of one column for all parts that are known. Mutable."""
+
+    kind: Kind
+    part: Literal["billed", "priced", "used"]
+    read: Callable[[P], Value]
+    _parts: Parts | None = None
+    _places: dict[Value, int] = field(default_factory=dict)
+    _of_part: list[int | None] = field(default_factory=list)
+    _arrays: tuple[pa.Array, pa.Array] | None = None
+
+    def of(self, batch: Batch, layout: Layout) -> pa.Array:
+        """Values of lines, by the numbers of their parts."""
+        if batch.parts is not self._parts:
+            self._parts, self._places, self._of_part, self._arrays = batch.parts, {}, [], None
+        kind, parts = layout.type_of(self.kind), getattr(batch.parts, self.part)
+        for part in parts[len(self._of_part) :]:
+            shown = shown_value(self.kind, layout.form, layout.time_text, self.read(part))
+            self._of_part.append(None if shown is None else self._places.setdefault(shown, len(self._places)))
+            self._arrays = None
+        if self._arrays is None:
+            self._arrays = pa.array(self._of_part, pa.int32()), array_of(list(self._places), kind)
+        places, dictionary = self._arrays
+        indices = places.take(getattr(batch, self.part))
+        if pa.types.is_string(kind):
+            return pa.DictionaryArray.from_arrays(indices, dictionary)
+        return dictionary.take(indices)
 
 
 def shown_value(kind: Kind, form: FileFormat, time_text: Callable[[int], str], value: Value) -> Value:
@@ -176,14 +198,7 @@ def shown_value(kind: Kind, form: FileFormat, time_text: Callable[[int], str], v
         return spreadsheet_text(value)
     if kind == "time" and isinstance(value, int):
         return time_text(value)
-    return json_of(value) if isinstance(value, tuple) else value
-
-
-def json_of(pairs: tuple[tuple[str, str], ...]) -> str:
-    """A map as the JSON text that a CSV has in its place."""
-    import json
-
-    return json.dumps(dict(pairs), separators=(",", ":"))
+    return json.dumps(dict(value), separators=(",", ":")) if isinstance(value, tuple) else value
 
 
 def moments(batch_s: pa.Array, form: FileFormat, time_text: Callable[[int], str]) -> pa.Array:
@@ -204,44 +219,6 @@ def _stored_as(kind: pa.DataType, array: pa.Array) -> pa.Array:
     if array.type == kind:
         return array
     return array.dictionary_encode() if pa.types.is_dictionary(kind) else array.dictionary_decode()
-
-
-@dataclass(slots=True, kw_only=True)
-class _Values:
-    """Values of one column for all parts that are known. Mutable."""
-
-    cell: Callable[[Value], Value]
-    type: pa.DataType
-    _places: dict[Value, int] = field(default_factory=dict)
-    _of_part: list[int | None] = field(default_factory=list)
-    _arrays: tuple[pa.Array, pa.Array] | None = None
-
-    @property
-    def count(self) -> int:
-        """Parts that are known."""
-        return len(self._of_part)
-
-    def learn(self, values: map[Value]) -> None:
-        """Take the values of the next parts."""
-        before = self.count
-        for value in values:
-            shown = self.cell(value)
-            self._of_part.append(None if shown is None else self._places.setdefault(shown, len(self._places)))
-        if self.count != before:
-            self._arrays = None
-
-    def of(self, numbers: pa.Array) -> pa.Array:
-        """Values of lines, by the numbers of their parts."""
-        if self._arrays is None:
-            self._arrays = pa.array(self._of_part, pa.int32()), self._dictionary()
-        places, dictionary = self._arrays
-        indices = places.take(numbers)
-        if pa.types.is_string(self.type):
-            return pa.DictionaryArray.from_arrays(indices, dictionary)
-        return dictionary.take(indices)
-
-    def _dictionary(self) -> pa.Array:
-        return array_of(list(self._places), self.type)
 
 
 def array_of(values: Sequence[Value], kind: pa.DataType) -> pa.Array:
@@ -367,7 +344,7 @@ _OUTSIDE = {INTERNET: "External", CLOUDFRONT: "Amazon CloudFront"}
 
 def region_name(region: str) -> str:
     """`US East (N. Virginia)`; the region's own name if AWS's is not known."""
-    return _table("regions.json").get(region, region)
+    return str(_json("regions.json").get(region, region))
 
 
 def location_name(location: str) -> str:
@@ -408,10 +385,9 @@ def resource_type(resource_id: str) -> str | None:
     return next((kind for begin, kind in _RESOURCES.items() if name.startswith(begin)), _ANY_RESOURCE)
 
 
-def service_category(service: str) -> tuple[str, str]:
+def service_category(service: str) -> Sequence[str]:
     """FOCUS's ServiceCategory and ServiceSubcategory of an AWS product code."""
-    found = _lists("services.json").get(service)
-    return (found[0], found[1]) if found else _UNKNOWN_SERVICE
+    return _json("services.json").get(service, _UNKNOWN_SERVICE)
 
 
 @cache
@@ -421,17 +397,8 @@ def cur_names() -> tuple[str, ...]:
 
 
 @cache
-def _table(name: str) -> Mapping[str, str]:
-    return cast("dict[str, str]", _read(name))
-
-
-@cache
-def _lists(name: str) -> Mapping[str, Sequence[str]]:
-    return cast("dict[str, list[str]]", _read(name))
-
-
-def _read(name: str) -> object:
-    return json.loads(_text(name))
+def _json(name: str) -> Mapping[str, Sequence[str]]:
+    return cast("dict[str, Sequence[str]]", json.loads(_text(name)))
 
 
 def _text(name: str) -> str:

@@ -12,33 +12,35 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from metering.billing.money import DECIMALS, usd_text
-from metering.hours import month_bounds_s, rfc3339
+from metering.hours import rfc3339
 from metering.reports.exports.batches import Batch, Billed, Priced, costs, whole_numbers
 from metering.reports.exports.datasets.columns import (
-    AnyColumn,
-    BilledColumn,
-    EmptyColumn,
-    FileFormat,
+    Column,
     Identities,
-    LineColumn,
-    PricedColumn,
-    UsedColumn,
+    Layout,
     Value,
+    always,
+    amounts,
+    billed,
     cur_names,
+    empty,
     line_numbers,
     location_name,
     location_type,
-    moments,
     money,
     parts_of,
+    period,
+    priced,
     region_code,
+    texts,
+    used,
     zone_of,
 )
 from metering.reports.exports.datasets.focus import SKU_METER, description, operation
 from metering.reports.exports.grains import Grain, ends_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from metering.billing.prices.book import PriceBook
 
@@ -46,9 +48,6 @@ if TYPE_CHECKING:
 UNIT = "GB"
 _PRODUCT = "AWS Data Transfer"
 _OFFER = "AWSDataTransfer"
-# There are no discounts: contract prices are in the rates.
-_ZERO = ("discount_total_discount",)
-_MAPS = ("cost_category", "discount", "resource_tags")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +68,10 @@ class CurTerms:
     drafts: Collection[str] = ()
 
 
-def cur_columns(terms: CurTerms) -> list[AnyColumn]:
+def cur_columns(terms: CurTerms) -> list[Column]:
     """All columns, in AWS's order."""
-    said: dict[str, AnyColumn] = {
-        column.name: column for column in (*_billed(terms), *_priced(terms), *_used(terms), *_lines(terms))
-    }
-    said |= {name: BilledColumn(name=name, kind="map", value=lambda _: ()) for name in _MAPS}
-    said |= {name: BilledColumn(name=name, kind="double", value=lambda _: 0) for name in _ZERO}
-    return [said.get(name) or EmptyColumn(name=name) for name in cur_names()]
+    said = {column.name: column for column in (*_billed(terms), *_priced(terms), *_lines(terms))}
+    return [said.get(name) or next(empty(name)) for name in cur_names()]
 
 
 def time_text(epoch_s: int) -> str:
@@ -84,112 +79,63 @@ def time_text(epoch_s: int) -> str:
     return rfc3339(epoch_s).replace("Z", ".000Z")
 
 
-def _billed(terms: CurTerms) -> list[AnyColumn]:
-    def invoice_id(part: Billed) -> Value:
-        return None if part.invoice_id in terms.drafts else part.invoice_id
-
-    return [
-        BilledColumn(name="bill_bill_type", value=lambda _: "Anniversary"),
-        BilledColumn(name="bill_billing_entity", value=lambda part: part.payer.issuer),
-        BilledColumn(name="bill_invoicing_entity", value=lambda part: part.payer.issuer),
-        BilledColumn(name="bill_invoice_id", value=invoice_id),
-        BilledColumn(name="bill_payer_account_id", value=lambda part: part.payer.payer_id),
-        BilledColumn(name="bill_payer_account_name", value=lambda part: part.payer.name),
-        BilledColumn(
-            name="bill_billing_period_start_date", kind="time", value=lambda part: month_bounds_s(part.billing_month)[0]
-        ),
-        BilledColumn(
-            name="bill_billing_period_end_date", kind="time", value=lambda part: month_bounds_s(part.billing_month)[1]
-        ),
-        BilledColumn(name="line_item_currency_code", value=lambda part: part.payer.currency),
-        BilledColumn(name="line_item_legal_entity", value=lambda part: part.payer.issuer),
-        BilledColumn(name="line_item_line_item_type", value=lambda part: "Credit" if part.credit_of else "Usage"),
-        BilledColumn(name="pricing_currency", value=lambda part: part.payer.currency),
-        BilledColumn(name="pricing_term", value=lambda _: "OnDemand"),
-        BilledColumn(name="pricing_unit", value=lambda _: UNIT),
-        BilledColumn(name="product_pricing_unit", value=lambda _: UNIT),
-        BilledColumn(name="product_product_family", value=lambda _: SKU_METER),
-        BilledColumn(name="product_servicecode", value=lambda _: _OFFER),
-    ]
+def _billed(terms: CurTerms) -> Iterator[Column]:
+    yield from always("Anniversary", "bill_bill_type")
+    yield from billed("payer.issuer", "bill_billing_entity", "bill_invoicing_entity", "line_item_legal_entity")
+    yield from billed(lambda it: None if it.invoice_id in terms.drafts else it.invoice_id, "bill_invoice_id")
+    yield from billed("payer.payer_id", "bill_payer_account_id")
+    yield from billed("payer.name", "bill_payer_account_name")
+    yield from billed("begins_s", "bill_billing_period_start_date", kind="time")
+    yield from billed("ends_s", "bill_billing_period_end_date", kind="time")
+    yield from billed("payer.currency", "line_item_currency_code", "pricing_currency")
+    yield from billed(lambda it: "Credit" if it.credit_of else "Usage", "line_item_line_item_type")
+    yield from always("OnDemand", "pricing_term")
+    yield from always(UNIT, "pricing_unit", "product_pricing_unit")
+    yield from always(SKU_METER, "product_product_family")
+    yield from always(_OFFER, "product_servicecode")
+    yield from always((), "cost_category", "discount", "resource_tags", kind="map")
+    # There are no discounts: contract prices are in the rates.
+    yield from always(0, "discount_total_discount", kind="double")
 
 
-def _priced(terms: CurTerms) -> list[AnyColumn]:
-    return [
-        PricedColumn(name="line_item_availability_zone", value=lambda part: zone_of(part.rated.line, part.region)),
-        PricedColumn(name="line_item_line_item_description", value=description),
-        PricedColumn(name="line_item_operation", value=operation),
-        PricedColumn(name="line_item_product_code", value=lambda part: part.rated.line.service),
-        PricedColumn(name="line_item_unblended_rate", kind="number", value=lambda part: _rate(part.rated.price)),
-        PricedColumn(name="line_item_net_unblended_rate", kind="number", value=lambda part: _rate(part.rated.price)),
-        PricedColumn(name="line_item_usage_type", value=lambda part: part.rated.line.usage_type),
-        PricedColumn(
-            name="pricing_public_on_demand_rate", kind="number", value=lambda part: _rate(part.rated.list_price)
-        ),
-        PricedColumn(name="pricing_rate_code", value=lambda part: part.rated.rate_code),
-        PricedColumn(name="pricing_rate_id", value=lambda part: part.rated.rate_code.rpartition(".")[2] or None),
-        PricedColumn(name="product", kind="map", value=lambda part: _product(part, terms.books)),
-        PricedColumn(name="product_from_location", value=lambda part: location_name(part.rated.line.from_location)),
-        PricedColumn(
-            name="product_from_location_type", value=lambda part: location_type(part.rated.line.from_location)
-        ),
-        PricedColumn(name="product_from_region_code", value=lambda part: region_code(part.rated.line.from_location)),
-        PricedColumn(name="product_operation", value=operation),
-        PricedColumn(name="product_region_code", value=lambda part: part.region),
-        PricedColumn(name="product_sku", value=lambda part: part.rated.sku),
-        PricedColumn(name="product_to_location", value=lambda part: location_name(part.rated.line.to_location)),
-        PricedColumn(name="product_to_location_type", value=lambda part: location_type(part.rated.line.to_location)),
-        PricedColumn(name="product_to_region_code", value=lambda part: region_code(part.rated.line.to_location)),
-        PricedColumn(name="product_usagetype", value=lambda part: part.rated.line.usage_type),
-    ]
+def _priced(terms: CurTerms) -> Iterator[Column]:
+    def product(it: Priced) -> Value:
+        sold = next((book.by_sku[it.rated.sku] for book in terms.books if it.rated.sku in book.by_sku), None)
+        return (("product_name", _PRODUCT), *((("transfer_type", sold.transfer),) if sold else ()))
+
+    rates = ("line_item_unblended_rate", "line_item_net_unblended_rate")
+    yield from priced(lambda it: zone_of(it.rated.line, it.region), "line_item_availability_zone")
+    yield from priced(description, "line_item_line_item_description")
+    yield from priced(operation, "line_item_operation", "product_operation")
+    yield from priced("rated.line.service", "line_item_product_code")
+    yield from priced(lambda it: _rate(it.rated.price), *rates, kind="number")
+    yield from priced(lambda it: _rate(it.rated.list_price), "pricing_public_on_demand_rate", kind="number")
+    yield from priced("rated.line.usage_type", "line_item_usage_type", "product_usagetype")
+    yield from priced("rated.rate_code", "pricing_rate_code")
+    yield from priced(lambda it: it.rated.rate_code.rpartition(".")[2] or None, "pricing_rate_id")
+    yield from priced(product, "product", kind="map")
+    yield from priced("region", "product_region_code")
+    yield from priced("rated.sku", "product_sku")
+    yield from priced(lambda it: location_name(it.rated.line.from_location), "product_from_location")
+    yield from priced(lambda it: location_type(it.rated.line.from_location), "product_from_location_type")
+    yield from priced(lambda it: region_code(it.rated.line.from_location), "product_from_region_code")
+    yield from priced(lambda it: location_name(it.rated.line.to_location), "product_to_location")
+    yield from priced(lambda it: location_type(it.rated.line.to_location), "product_to_location_type")
+    yield from priced(lambda it: region_code(it.rated.line.to_location), "product_to_region_code")
 
 
-def _used(terms: CurTerms) -> list[AnyColumn]:
-    return [
-        UsedColumn(name="line_item_usage_account_id", value=lambda part: part.account_id),
-        UsedColumn(
-            name="line_item_usage_account_name", value=lambda part: terms.names.get(part.account_id, part.account_id)
-        ),
-    ]
-
-
-def _lines(terms: CurTerms) -> list[AnyColumn]:
+def _lines(terms: CurTerms) -> Iterator[Column]:
     known, blended = Identities(), _Blended(terms)
-
-    def ends(batch: Batch, form: FileFormat) -> pa.Array:
-        return moments(ends_of(batch.starts, terms.grain), form, time_text)
-
-    def amount(name: str, of: str) -> LineColumn:
-        return LineColumn(
-            name=name, kind="double", values=lambda batch, form: money(getattr(batch, of), form, double=True)
-        )
-
-    return [
-        amount("line_item_unblended_cost", "cost"),
-        amount("line_item_net_unblended_cost", "cost"),
-        amount("line_item_usage_amount", "quantity"),
-        amount("pricing_public_on_demand_cost", "list_cost"),
-        LineColumn(name="line_item_blended_cost", kind="double", values=blended.costs),
-        LineColumn(
-            name="line_item_blended_rate",
-            kind="number",
-            values=lambda batch, _: blended.rate_texts(batch),
-            repeats=True,
-        ),
-        LineColumn(name="identity_line_item_id", kind="text", values=lambda batch, _: known.charge_keys(batch)),
-        LineColumn(
-            name="identity_time_interval",
-            kind="text",
-            values=lambda batch, _: _intervals(batch, terms.grain),
-            repeats=True,
-        ),
-        LineColumn(
-            name="line_item_usage_start_date",
-            kind="time",
-            values=lambda batch, form: moments(batch.starts, form, time_text),
-            repeats=True,
-        ),
-        LineColumn(name="line_item_usage_end_date", kind="time", values=ends, repeats=True),
-    ]
+    yield from used("account_id", "line_item_usage_account_id")
+    yield from used(lambda it: terms.names.get(it.account_id, it.account_id), "line_item_usage_account_name")
+    yield from amounts("cost", "line_item_unblended_cost", "line_item_net_unblended_cost", kind="double")
+    yield from amounts("quantity", "line_item_usage_amount", kind="double")
+    yield from amounts("list_cost", "pricing_public_on_demand_cost", kind="double")
+    yield Column(name="line_item_blended_cost", kind="double", values=blended.costs)
+    yield texts("line_item_blended_rate", blended.rate_texts, kind="number", repeats=True)
+    yield texts("identity_line_item_id", known.charge_keys)
+    yield texts("identity_time_interval", lambda batch: _intervals(batch, terms.grain), repeats=True)
+    yield from period("line_item_usage_start_date", "line_item_usage_end_date", terms.grain)
 
 
 @dataclass(slots=True)
@@ -199,12 +145,12 @@ class _Blended:
     terms: CurTerms
     _last: tuple[Batch, pa.Array] | None = None
 
-    def costs(self, batch: Batch, form: FileFormat) -> pa.Array:
+    def costs(self, batch: Batch, layout: Layout) -> pa.Array:
         rates = self._rates(batch)
         # Where a SKU has one price, its blended rate is that.
         own = whole_numbers([part.rated.price for part in batch.parts.priced]).take(batch.priced)
         units = batch.cost if rates.equals(own) else costs(batch.bytes, batch.quantity, rates)
-        return money(units, form, double=True)
+        return money(units, layout.form, double=True)
 
     def rate_texts(self, batch: Batch) -> pa.Array:
         encoded = self._rates(batch).dictionary_encode()
@@ -225,11 +171,6 @@ class _Blended:
 
 def _rate(price: int) -> str:
     return usd_text(price, decimals=DECIMALS)
-
-
-def _product(part: Priced, books: Sequence[PriceBook]) -> Value:
-    sold = next((book.by_sku[part.rated.sku] for book in books if part.rated.sku in book.by_sku), None)
-    return (("product_name", _PRODUCT), *((("transfer_type", sold.transfer),) if sold else ()))
 
 
 def _intervals(batch: Batch, grain: Grain) -> pa.Array:

@@ -13,29 +13,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from metering.billing.money import DECIMALS, usd_text
-from metering.hours import month_bounds_s, rfc3339
 from metering.reports.exports.datasets.columns import (
-    AnyColumn,
-    BilledColumn,
-    EmptyColumn,
-    FileFormat,
+    Column,
     Identities,
-    LineColumn,
-    PricedColumn,
-    UsedColumn,
+    Layout,
+    always,
+    amounts,
+    billed,
+    empty,
     moments,
     money,
+    period,
+    priced,
     region_name,
     resource_type,
     service_category,
+    texts,
+    used,
     zone_of,
 )
-from metering.reports.exports.grains import Grain, ends_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from metering.reports.exports.batches import Batch, Billed, Priced
+    from metering.reports.exports.batches import Batch, Priced
+    from metering.reports.exports.grains import Grain
 
 FocusVersion = Literal["1.2", "1.4"]
 UNIT = "GiB"
@@ -52,7 +54,7 @@ _NULL_TEXTS_OF_1_4 = (
 )  # fmt: skip
 
 
-def focus_columns(version: FocusVersion, grain: Grain, names: Mapping[str, str]) -> list[AnyColumn]:
+def focus_columns(version: FocusVersion, grain: Grain, names: Mapping[str, str]) -> list[Column]:
     """Columns of CostAndUsage, those of the specification first, each sorted by name.
 
     Args:
@@ -61,110 +63,83 @@ def focus_columns(version: FocusVersion, grain: Grain, names: Mapping[str, str])
         names: Names of accounts.
     """
     known = Identities()
-    standard = [*_billed(), *_priced(), *_used(names), *_lines(grain), *_of_version(version, known)]
-    standard += [EmptyColumn(name=name) for name in _NULL_TEXTS]
-    standard.append(EmptyColumn(name="CommitmentDiscountQuantity", kind="money"))
+    standard = (*_billed(), *_priced(), *_lines(grain, names), *_of_version(version, known))
     return [*sorted(standard, key=lambda column: column.name), *_own(known)]
 
 
-def charge_category(billed: Billed) -> str:
-    """`Adjustment` on credit notes: they take back and bill anew, so one of their lines may be of either sign."""
-    return "Adjustment" if billed.credit_of else "Usage"
+def _of_version(version: FocusVersion, known: Identities) -> Iterator[Column]:
+    if version == "1.2":
+        yield from billed("payer.issuer", "ProviderName", "PublisherName")
+    else:
+        yield from billed("payer.issuer", "HostProviderName", "ServiceProviderName")
+        yield from empty(*_NULL_TEXTS_OF_1_4)
+        yield texts("InvoiceDetailId", known.detail_ids)
 
 
-def _of_version(version: FocusVersion, known: Identities) -> list[AnyColumn]:
-    providers = ("ProviderName", "PublisherName") if version == "1.2" else ("HostProviderName", "ServiceProviderName")
-    columns: list[AnyColumn] = [BilledColumn(name=name, value=lambda part: part.payer.issuer) for name in providers]
-    if version == "1.4":
-        columns += [EmptyColumn(name=name) for name in _NULL_TEXTS_OF_1_4]
-        columns.append(LineColumn(name="InvoiceDetailId", kind="text", values=lambda batch, _: known.detail_ids(batch)))
-    return columns
+def _billed() -> Iterator[Column]:
+    yield from billed("payer.payer_id", "BillingAccountId")
+    yield from billed("payer.name", "BillingAccountName")
+    yield from always("Payer", "BillingAccountType")
+    yield from billed("payer.currency", "BillingCurrency", "PricingCurrency")
+    yield from billed("begins_s", "BillingPeriodStart", kind="time")
+    yield from billed("ends_s", "BillingPeriodEnd", kind="time")
+    # Credit notes take back and bill anew, so one of their lines may be of either sign.
+    yield from billed(lambda it: "Adjustment" if it.credit_of else "Usage", "ChargeCategory")
+    yield from billed(lambda it: "Correction" if it.later else None, "ChargeClass")
+    yield from always("Usage-Based", "ChargeFrequency")
+    yield from billed("invoice_id", "InvoiceId")
+    yield from billed("payer.issuer", "InvoiceIssuerName")
+    yield from always("Standard", "PricingCategory")
+    yield from always(UNIT, "PricingUnit")
+    # Only usage consumes.
+    yield from billed(lambda it: None if it.credit_of else UNIT, "ConsumedUnit")
+    yield from always(SKU_METER, "SkuMeter")
+    yield from always("Member", "SubAccountType")
+    yield from always("{}", "Tags")
+    yield from empty(*_NULL_TEXTS)
+    yield from empty("CommitmentDiscountQuantity", kind="money")
 
 
-def _billed() -> list[AnyColumn]:
-    return [
-        BilledColumn(name="BillingAccountId", value=lambda part: part.payer.payer_id),
-        BilledColumn(name="BillingAccountName", value=lambda part: part.payer.name),
-        BilledColumn(name="BillingAccountType", value=lambda _: "Payer"),
-        BilledColumn(name="BillingCurrency", value=lambda part: part.payer.currency),
-        BilledColumn(name="BillingPeriodStart", kind="time", value=lambda part: month_bounds_s(part.billing_month)[0]),
-        BilledColumn(name="BillingPeriodEnd", kind="time", value=lambda part: month_bounds_s(part.billing_month)[1]),
-        BilledColumn(name="ChargeCategory", value=charge_category),
-        BilledColumn(name="ChargeClass", value=lambda part: "Correction" if part.later else None),
-        BilledColumn(name="ChargeFrequency", value=lambda _: "Usage-Based"),
-        BilledColumn(name="InvoiceId", value=lambda part: part.invoice_id),
-        BilledColumn(name="InvoiceIssuerName", value=lambda part: part.payer.issuer),
-        BilledColumn(name="PricingCategory", value=lambda _: "Standard"),
-        BilledColumn(name="PricingCurrency", value=lambda part: part.payer.currency),
-        BilledColumn(name="PricingUnit", value=lambda _: UNIT),
-        # Only usage consumes.
-        BilledColumn(name="ConsumedUnit", value=lambda part: None if part.credit_of else UNIT),
-        BilledColumn(name="SkuMeter", value=lambda _: SKU_METER),
-        BilledColumn(name="SubAccountType", value=lambda _: "Member"),
-        BilledColumn(name="Tags", value=lambda _: "{}"),
-    ]
+def _priced() -> Iterator[Column]:
+    yield from priced(lambda it: zone_of(it.rated.line, it.region), "AvailabilityZone")
+    yield from priced(description, "ChargeDescription")
+    yield from priced("rated.price", "ContractedUnitPrice", "PricingCurrencyContractedUnitPrice", kind="money")
+    yield from priced("rated.list_price", "ListUnitPrice", "PricingCurrencyListUnitPrice", kind="money")
+    yield from priced("region", "RegionId")
+    yield from priced(lambda it: region_name(it.region), "RegionName")
+    yield from priced("rated.line.service", "ServiceName")
+    yield from priced(lambda it: service_category(it.rated.line.service)[0], "ServiceCategory")
+    yield from priced(lambda it: service_category(it.rated.line.service)[1], "ServiceSubcategory")
+    yield from priced("rated.sku", "SkuId")
+    yield from priced("rated.rate_code", "SkuPriceId")
+    yield from priced(_price_details, "SkuPriceDetails")
 
 
-def _priced() -> list[AnyColumn]:
-    return [
-        PricedColumn(name="AvailabilityZone", value=lambda part: zone_of(part.rated.line, part.region)),
-        PricedColumn(name="ChargeDescription", value=description),
-        PricedColumn(name="ContractedUnitPrice", kind="money", value=lambda part: part.rated.price),
-        PricedColumn(name="ListUnitPrice", kind="money", value=lambda part: part.rated.list_price),
-        PricedColumn(name="PricingCurrencyContractedUnitPrice", kind="money", value=lambda part: part.rated.price),
-        PricedColumn(name="PricingCurrencyListUnitPrice", kind="money", value=lambda part: part.rated.list_price),
-        PricedColumn(name="RegionId", value=lambda part: part.region),
-        PricedColumn(name="RegionName", value=lambda part: region_name(part.region)),
-        PricedColumn(name="ServiceName", value=lambda part: part.rated.line.service),
-        PricedColumn(name="ServiceCategory", value=lambda part: service_category(part.rated.line.service)[0]),
-        PricedColumn(name="ServiceSubcategory", value=lambda part: service_category(part.rated.line.service)[1]),
-        PricedColumn(name="SkuId", value=lambda part: part.rated.sku),
-        PricedColumn(name="SkuPriceId", value=lambda part: part.rated.rate_code),
-        PricedColumn(name="SkuPriceDetails", value=_price_details),
-    ]
+def _lines(grain: Grain, names: Mapping[str, str]) -> Iterator[Column]:
+    yield from used(lambda it: it.resource_id or None, "ResourceId")
+    # Records carry ids, and no names.
+    yield from empty("ResourceName")
+    yield from used(lambda it: resource_type(it.resource_id), "ResourceType")
+    yield from used("account_id", "SubAccountId")
+    yield from used(lambda it: names.get(it.account_id, it.account_id), "SubAccountName")
+    yield from amounts("cost", "BilledCost", "ContractedCost", "EffectiveCost", "PricingCurrencyEffectiveCost")
+    yield from amounts("list_cost", "ListCost")
+    yield from amounts("quantity", "PricingQuantity")
+    yield Column(name="ConsumedQuantity", kind="money", values=_consumed)
+    yield from period("ChargePeriodStart", "ChargePeriodEnd", grain)
 
 
-def _used(names: Mapping[str, str]) -> list[AnyColumn]:
-    return [
-        UsedColumn(name="ResourceId", value=lambda part: part.resource_id or None),
-        # Records carry ids, and no names.
-        EmptyColumn(name="ResourceName"),
-        UsedColumn(name="ResourceType", value=lambda part: resource_type(part.resource_id)),
-        UsedColumn(name="SubAccountId", value=lambda part: part.account_id),
-        UsedColumn(name="SubAccountName", value=lambda part: names.get(part.account_id, part.account_id)),
-    ]
-
-
-def _lines(grain: Grain) -> list[AnyColumn]:
-    costs = ("BilledCost", "ContractedCost", "EffectiveCost", "PricingCurrencyEffectiveCost")
-    return [
-        *(LineColumn(name=name, kind="money", values=lambda batch, form: money(batch.cost, form)) for name in costs),
-        LineColumn(name="ListCost", kind="money", values=lambda batch, form: money(batch.list_cost, form)),
-        LineColumn(name="PricingQuantity", kind="money", values=lambda batch, form: money(batch.quantity, form)),
-        LineColumn(name="ConsumedQuantity", kind="money", values=_consumed),
-        LineColumn(name="ChargePeriodStart", kind="time", values=_starts, repeats=True),
-        LineColumn(
-            name="ChargePeriodEnd",
-            kind="time",
-            values=lambda batch, form: moments(ends_of(batch.starts, grain), form, rfc3339),
-            repeats=True,
-        ),
-    ]
-
-
-def _own(known: Identities) -> list[AnyColumn]:
+def _own(known: Identities) -> Iterator[Column]:
     """Columns of our own, whose names begin with `x_`, as FOCUS demands it."""
-    return [
-        PricedColumn(name="x_UsageType", value=lambda part: part.rated.line.usage_type),
-        PricedColumn(name="x_ServiceCode", value=lambda part: part.rated.line.service),
-        PricedColumn(name="x_Operation", value=operation),
-        PricedColumn(name="x_FromLocation", value=lambda part: part.rated.line.from_location),
-        PricedColumn(name="x_ToLocation", value=lambda part: part.rated.line.to_location),
-        LineColumn(name="x_Bytes", kind="number", values=lambda batch, _: batch.bytes.cast(pa.string())),
-        LineColumn(name="x_CorrectsHour", kind="time", values=_corrected),
-        BilledColumn(name="x_CreditOf", value=lambda part: part.credit_of or None),
-        LineColumn(name="x_ChargeKey", kind="text", values=lambda batch, _: known.charge_keys(batch)),
-    ]
+    yield from priced("rated.line.usage_type", "x_UsageType")
+    yield from priced("rated.line.service", "x_ServiceCode")
+    yield from priced(operation, "x_Operation")
+    yield from priced("rated.line.from_location", "x_FromLocation")
+    yield from priced("rated.line.to_location", "x_ToLocation")
+    yield texts("x_Bytes", lambda batch: batch.bytes.cast(pa.string()), kind="number")
+    yield Column(name="x_CorrectsHour", kind="time", values=_corrected)
+    yield from billed(lambda it: it.credit_of or None, "x_CreditOf")
+    yield texts("x_ChargeKey", known.charge_keys)
 
 
 def description(part: Priced) -> str:
@@ -198,18 +173,14 @@ def _price_details(part: Priced) -> str:
     return json.dumps(details | ({"x_Allowance": rated.allowance} if rated.allowance else {}))
 
 
-def _starts(batch: Batch, form: FileFormat) -> pa.Array:
-    return moments(batch.starts, form, rfc3339)
-
-
-def _consumed(batch: Batch, form: FileFormat) -> pa.Array:
+def _consumed(batch: Batch, layout: Layout) -> pa.Array:
     flags = pa.array([not part.credit_of for part in batch.parts.billed], pa.bool_())
-    return _where(flags.take(batch.billed), money(batch.quantity, form))
+    return _where(flags.take(batch.billed), money(batch.quantity, layout.form))
 
 
-def _corrected(batch: Batch, form: FileFormat) -> pa.Array:
+def _corrected(batch: Batch, layout: Layout) -> pa.Array:
     flags = pa.array([part.later for part in batch.parts.billed], pa.bool_())
-    return _where(flags.take(batch.billed), _starts(batch, form))
+    return _where(flags.take(batch.billed), moments(batch.starts, layout.form, layout.time_text))
 
 
 def _where(flags: pa.Array, values: pa.Array) -> pa.Array:
