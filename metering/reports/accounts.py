@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from metering.billing.budgets.messages import not_counted_text
 from metering.billing.day_sums.accounts import AccountsReader, AccountSum, merged
@@ -15,13 +14,16 @@ from metering.errors import ObjectDamagedError, ObjectMissingError, OperationFai
 from metering.hours import date_of, hour_of, month_bounds_s, month_of, rfc3339
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.ledger.periods import FrozenMonth, periods_of, read_frozen_month
-from metering.reports.answer import KEEP, Answer, Cell, Column, Json
+from metering.reports.answer import KEEP, Answer, Json, MappedRows, RowType, copied, integer, sized, timed
 from metering.reports.query import Order, given_names
 from metering.reports.time_range import InvalidParametersError, ParameterProblem
+from metering.reports.usage_rows import cut_lines
 from metering.units import counted, exact_and_size
 from metering.usage.totals import ZERO, Total, sum_totals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
     from metering.lake.ports import FrozenReader
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
@@ -39,9 +41,6 @@ class AccountsQuery:
     """Which accounts of which month are listed, and in which order.
 
     Attributes:
-        month: A billing month, such as `2026-11`.
-        accounts: Only these; empty: all but the canary's.
-        prefix: Only those whose ids begin so.
         order: By one of `COLUMNS`; accounts that are equal in it are sorted by their ids.
         top: Most rows of the answer; the rest is summed as `others`. None: all rows.
     """
@@ -66,7 +65,6 @@ class AccountsParameters:
     Attributes:
         month: `YYYY-MM`; by default the month that runs.
         accounts: Parameter `account`; each text may be a list.
-        prefix: First digits of account ids.
         sort: One of `COLUMNS`; with `:desc` the largest comes first. Default: `account_id`.
         top: Only so many rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
     """
@@ -176,12 +174,7 @@ class MonthOfAccounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountsSource:
-    """Reads the accounts of a region's months.
-
-    Attributes:
-        region: The region's name.
-        frozen: Reads closed months.
-    """
+    """Reads the accounts of a region's months."""
 
     region: str
     items: ItemStore
@@ -289,9 +282,7 @@ class Listing:
     """Accounts in an order.
 
     Attributes:
-        rows: The first accounts, in order.
         total: Sum of all accounts that were asked for, whether they are among the rows or not.
-        count: Number of them.
     """
 
     rows: Sequence[AccountSum]
@@ -307,13 +298,7 @@ def summed(parts: Iterable[Iterable[AccountSum]]) -> Iterator[AccountSum]:
 
 
 def listed(sums: Iterable[AccountSum], order: Order, *, most: int | None = None) -> Listing:
-    """Accounts in an order.
-
-    Args:
-        sums: One for each account, by their ids.
-        order: By which column. Accounts that are equal in it stay in the order of their ids.
-        most: Only so many of them; None: all.
-    """
+    """Accounts in an order, of sums by account. Accounts that are equal in it stay in the order of their ids."""
     if most is None:
         rows = list(sums)
         if order != BY_ID:
@@ -363,31 +348,15 @@ def reach_lines(reach: Reach) -> list[str]:
     return [through, f"Not counted: {left}, accepted and in no sum yet. {UPDATE}"] if left else [through]
 
 
-_COLUMNS = (
-    Column(name="account_id", text="copied", priority=KEEP),
-    Column(name="bytes", kind="bytes", priority=KEEP),
-    Column(name="records", kind="integer"),
-    Column(name="first_hour", kind="time"),
-    Column(name="last_hour", kind="time"),
+_ACCOUNTS: RowType[AccountSum] = RowType(
+    copied("account_id", priority=KEEP),
+    sized("bytes", priority=KEEP),
+    integer("records"),
+    timed("first_hour", of=lambda it: it.first_s),
+    timed("last_hour", of=lambda it: it.last_s),
 )
+_OTHERS: RowType[Total] = RowType(sized("bytes"), integer("records"))
 _STATES = ("open", "closing", "closed")
-
-
-class _Rows(Sequence[Mapping[str, Cell]]):
-    """Rows that are made when they are asked for: of many accounts, a page shows few."""
-
-    def __init__(self, sums: Sequence[AccountSum]) -> None:
-        self._sums = sums
-
-    def __len__(self) -> int:
-        return len(self._sums)
-
-    @overload
-    def __getitem__(self, place: int) -> Mapping[str, Cell]: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Mapping[str, Cell]]: ...
-    def __getitem__(self, place: int | slice) -> Mapping[str, Cell] | Sequence[Mapping[str, Cell]]:
-        return _Rows(self._sums[place]) if isinstance(place, slice) else _row(self._sums[place])
 
 
 def accounts_answer(
@@ -399,15 +368,10 @@ def accounts_answer(
     regions: Sequence[str] = (),
     left: Uncounted | None = None,
 ) -> Answer:
-    """Put the accounts of a month into the contract's form.
+    """Put the accounts of a month of each region into the contract's form.
 
-    Args:
-        query: The query that was answered.
-        months: What was read, of each region.
-        listing: The accounts.
-        now_s: When it was asked.
-        regions: The regions that were merged; empty for a list of one region.
-        left: What is accepted and in no list yet, of whatever account; None if it is not told.
+    `regions` are those that were merged; none for a list of one region. `left` is accepted and in no list yet; None if
+    nobody asked.
     """
     going = [month.through_s for month in months if month.as_of_s is not None]
     reach = Reach(through_s=min(going), left=left) if going else None
@@ -422,18 +386,20 @@ def accounts_answer(
     }
     if regions:
         meta["regions"] = list(regions)
-    others = _others(query, listing)
+    left_over = listing.count - len(listing.rows)
+    others = listing.total.minus(sum_totals(Total(each.bytes, each.records) for each in listing.rows))
     if query.top is not None:
-        meta |= {"rows_total": listing.count, "others": _others_document(listing, others)}
+        sums = {"rows": left_over, **_OTHERS.document(others)} if left_over else None
+        meta |= {"rows_total": listing.count, "others": sums}
     return Answer(
-        columns=_COLUMNS,
-        rows=_Rows(listing.rows),
-        others=None if others is None else {"account_id": "others", "bytes": others.bytes, "records": others.records},
+        columns=_ACCOUNTS.columns,
+        rows=MappedRows(listing.rows, _ACCOUNTS.row),
+        others={"account_id": "others", **_OTHERS.row(others)} if left_over else None,
         meta=meta,
         title=f"Accounts in {query.month}",
         empty="No account has usage.",
         footer=(
-            *([] if others is None else [_cut_line(listing)]),
+            *cut_lines(len(listing.rows), listing.count),
             f"Total: {exact_and_size(listing.total.bytes)} in {counted(listing.total.records, 'record')} of "
             f"{listing.count:,} {'account' if listing.count == 1 else 'accounts'}.",
             *_freshness(query.month, state, as_of_s, reach),
@@ -449,33 +415,6 @@ def _freshness(month: str, state: str, as_of_s: int, reach: Reach | None) -> lis
         *reach_lines(reach),
         f"To read all of it as of now, which takes longer: metering report usage --from {month} --group-by account_id",
     ]
-
-
-def _row(each: AccountSum) -> Mapping[str, Cell]:
-    return {
-        "account_id": each.account_id,
-        "bytes": each.bytes,
-        "records": each.records,
-        "first_hour": rfc3339(each.first_s),
-        "last_hour": rfc3339(each.last_s),
-    }
-
-
-def _others(query: AccountsQuery, listing: Listing) -> Total | None:
-    if query.top is None or listing.count <= len(listing.rows):
-        return None
-    shown = Total(sum(each.bytes for each in listing.rows), sum(each.records for each in listing.rows))
-    return listing.total.minus(shown)
-
-
-def _others_document(listing: Listing, others: Total | None) -> dict[str, Json] | None:
-    if others is None:
-        return None
-    return {"rows": listing.count - len(listing.rows), "bytes": str(others.bytes), "records": others.records}
-
-
-def _cut_line(listing: Listing) -> str:
-    return f"{len(listing.rows):,} of {listing.count:,} rows; the last line is the sum of the others."
 
 
 def _document(query: AccountsQuery) -> dict[str, Json]:

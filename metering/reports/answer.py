@@ -13,7 +13,7 @@ from decimal import Decimal
 from enum import Enum
 from itertools import chain, islice
 from operator import attrgetter
-from typing import Generic, Literal, TypedDict, TypeVar, Unpack, cast
+from typing import Generic, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
 from metering.hours import rfc3339
 
@@ -35,7 +35,6 @@ class Column:
     """One column of an answer.
 
     Attributes:
-        name: Key of its values in a row.
         kind: `text`; `bytes` for an exact byte total (a decimal string in JSON); `whole` for a whole number of any size
             that need not be bytes (likewise); `integer` for counts that JSON can hold; `money` for Decimals; `flag`;
             `time` for RFC 3339 text.
@@ -74,11 +73,8 @@ class Answer:
     one) or more than four columns.
 
     Attributes:
-        columns: In the order of tables and CSV files.
-        rows: Values by column name.
         document: The JSON form. None: `{**meta, "rows": rows}`.
         meta: Fields of the JSON document that stand next to its rows.
-        title: Heading of the table.
         footer: Lines of plain text below the table, wrapped between words. A command in backticks, or after a colon at
             the end of a line, stays whole.
         others: One further row, the sum of the rows that were left out; in JSON it stands among `meta`.
@@ -103,6 +99,7 @@ class Answer:
             yield self.others
 
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -127,6 +124,29 @@ def _cell(column: Column, value: object) -> Cell:
     return cast("Cell", value.value if isinstance(value, Enum) else value)
 
 
+class MappedRows(Sequence[T], Generic[S, T]):
+    """Rows as something else, made when they are read: of many, a page shows few."""
+
+    def __init__(self, rows: Sequence[S], shape: Callable[[S], T]) -> None:
+        self._rows = rows
+        self._shape = shape
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self._shape, self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[T]: ...
+    def __getitem__(self, place: int | slice) -> T | Sequence[T]:
+        if isinstance(place, slice):
+            return MappedRows(self._rows[place], self._shape)
+        return self._shape(self._rows[place])
+
+
 Fields = Sequence[Field[T]]
 
 
@@ -146,7 +166,6 @@ class Form:
         title: str = "",
         about: str = "",
     ) -> tuple[Field[T], ...]:
-        """Fields with these names."""
         form = Column(name="", kind=self.kind, text=self.text, sized=self.sized)
         form = replace(form, priority=priority, title=title, about=about)
         return tuple(Field(replace(form, name=name), of or attrgetter(name)) for name in names)
@@ -185,7 +204,7 @@ class RowType(Generic[T]):
 
     def document(self, thing: T) -> dict[str, Json]:
         """The same as an object of JSON."""
-        return cast("dict[str, Json]", self.row(thing))
+        return json_row(self.columns, self.row(thing))
 
     def answer(self, things: Iterable[T], **beside: Unpack[Beside]) -> Answer:
         """A row for each thing."""
@@ -340,7 +359,7 @@ def json_pieces(answer: Answer) -> Iterator[bytes]:
     yield frame[: frame.rindex("[]")].encode()
     before = "["
     for rows in _parts(answer.rows):
-        texts = (json.dumps(_json_row(answer.columns, row), indent=2) for row in rows)
+        texts = (json.dumps(json_row(answer.columns, row), indent=2) for row in rows)
         # No text has a line end of its own in JSON, so every line can be moved in.
         lines = ("\n    " + text.replace("\n", "\n    ") for text in texts)
         yield (before + ",".join(lines)).encode()
@@ -351,7 +370,7 @@ def json_pieces(answer: Answer) -> Iterator[bytes]:
 def ndjson_pieces(answer: Answer) -> Iterator[bytes]:
     """One JSON object a row."""
     for rows in _parts(answer.rows_and_others()):
-        yield "".join(json.dumps(_json_row(answer.columns, row)) + "\n" for row in rows).encode()
+        yield "".join(json.dumps(json_row(answer.columns, row)) + "\n" for row in rows).encode()
 
 
 def csv_pieces(answer: Answer) -> Iterator[bytes]:
@@ -394,7 +413,8 @@ def _csv_lines(lines: Iterable[Sequence[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _json_row(columns: Sequence[Column], row: Mapping[str, Cell]) -> dict[str, Json]:
+def json_row(columns: Sequence[Column], row: Mapping[str, Cell]) -> dict[str, Json]:
+    """A row as an object of JSON. Totals are texts, because numbers of JSON do not have any size."""
     return {column.name: _json_value(column, row.get(column.name)) for column in columns}
 
 

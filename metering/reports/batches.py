@@ -17,7 +17,7 @@ from metering.ledger.markers import Conflict, Marker, is_conflict, is_marker, ma
 from metering.ledger.notes.access import Role
 from metering.ledger.retries import Alias, RetryNote, aliases_of, is_retry_note
 from metering.reports.answer import KEEP, ROOMY, Answer, Fields, Json, RowType, exact, integer, sized, timed
-from metering.reports.trace import FileShare
+from metering.reports.trace import FileShare, file_documents
 from metering.stores.writes import Table
 from metering.units import HOUR_S, counted, exact_and_size
 from metering.usage.totals import ZERO, Total, add_totals, sum_totals
@@ -41,8 +41,6 @@ class BatchHour:
 
     Attributes:
         marked: What the marker says of it; None if the marker of these rows has expired.
-        accounts: Its rows by account, counted one by one.
-        files: Where they are, with the rows of each.
     """
 
     hour_s: int
@@ -67,13 +65,8 @@ class BatchStory:
     Attributes:
         marker: Its verdict; None if there is none, or none any more.
         commit: The commit that made it durable, as long as that is kept.
-        waits: Its usage is not rolled up yet.
-        hours: The booked hours of its rows, in order.
-        conflicts: Other contents that came under its id.
-        notes: Its refused records that were sent again.
         aliases: Contents of its id that are metered under another one.
         verdicts: Marker of each batch that something of it was sent again as, by id.
-        quarantine: What of it is in quarantine.
     """
 
     region: str
@@ -151,12 +144,7 @@ class StoryTeller:
     afford: Callable[[int], None] = lambda _hours: None
 
     def tell(self, batch_id: str, *, now_s: int, within: Iterable[int] = ()) -> BatchStory:
-        """The story of a batch.
-
-        Args:
-            batch_id: Its id.
-            now_s: The time now.
-            within: Booked hours to look for its rows in, beside those that its marker names.
+        """The story of a batch, whose rows are also looked for in the booked hours `within`.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -185,17 +173,11 @@ class StoryTeller:
     def tell_own(
         self, batch_id: str, accounts: Collection[str], *, now_s: int, within: Iterable[int] = ()
     ) -> BatchStory | None:
-        """What may be told of a batch to who sees these accounts alone; None if it has no row of them.
+        """Tell those who see these accounts alone about a batch; None if it has no row of them.
 
         What is read does not tell whether others have a batch of this id. A marker does not know accounts, so the rows
-        of the hours that it names have to be read. Without one, those of another hour are, in which nothing is found:
-        an hour of the last day, always the same of the same id.
-
-        Args:
-            batch_id: Its id.
-            accounts: They are seen.
-            now_s: The time now.
-            within: Booked hours to look for its rows in. Those in which it would have a marker are not read.
+        of its hours have to be read. Without a marker, those of another hour are, in which nothing is found: an hour of
+        the last day, always the same of the same id. Hours `within` that would have a marker are left out.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -301,11 +283,8 @@ _HOUR: Fields[BatchHour] = (
 def story_answer(story: BatchStory, *, as_of_s: int, role: Role = Role.OPERATOR) -> Answer:
     """Put the story of a batch into the form of `metering batch show`. The rows are its hours.
 
-    Args:
-        story: Of the batch; for a customer, the part that is its own (`StoryTeller.tell_own`).
-        as_of_s: When it was asked.
-        role: Operators see who sent it and the keys of objects. A customer sees the rows of its accounts, and nothing
-            that tells of others.
+    Operators see who sent it and the keys of objects. A customer sees the rows of its accounts, and nothing that tells
+    of others (`StoryTeller.tell_own`).
     """
     with_keys = role is Role.OPERATOR
     return RowType(_HOUR, _FILES if with_keys else ()).answer(
@@ -368,21 +347,8 @@ def _verdict(marker: Marker | None) -> dict[str, Json]:
 
 
 def _hour(hour: BatchHour, *, with_files: bool) -> dict[str, Json]:
-    said = hour.marked or hour.rows
-    document: dict[str, Json] = {
-        "hour": rfc3339(hour.hour_s),
-        "bytes": str(said.bytes),
-        "records": said.records,
-        "rows_bytes": str(hour.rows.bytes),
-        "rows_records": hour.rows.records,
-        "equal": hour.equal,
-    }
-    if with_files:
-        document["files"] = [
-            {"key": file.key, "staged": file.staged, "bytes": str(file.total.bytes), "records": file.total.records}
-            for file in hour.files
-        ]
-    return document
+    files = {"files": file_documents(hour.files)} if with_files else {}
+    return {**RowType(_HOUR).document(hour), "equal": hour.equal, **files}
 
 
 def _proof(story: BatchStory) -> dict[str, Json] | None:

@@ -30,14 +30,9 @@ def metered_bytes(
     range_s: tuple[int, int],
     now_s: int,
 ) -> dict[LineKey, int]:
-    """Bytes by account, usage type and day or month. What came late counts in its own hour, as it does for AWS.
+    """Bytes by account, usage type and day or month, of hours that begin in a half-open range.
 
-    Args:
-        sources: The regions.
-        wanted: Says whether days or months are compared.
-        accounts: The accounts of the bill.
-        range_s: Hours that start in this half-open range count.
-        now_s: The time now: corrections may be booked until then.
+    What came late counts in its own hour, as it does for AWS.
 
     Raises:
         UnavailableError: An hour could not be read.
@@ -140,10 +135,6 @@ class Asked:
     """What was asked.
 
     Attributes:
-        wanted: Which lines of the bill.
-        range_s: The hours that were compared, half-open.
-        as_of_s: When.
-        regions: The regions whose usage was added up.
         top: Most rows, by their difference; None for all.
         ignored: Number of files in named folders that are no files of a bill.
     """
@@ -182,7 +173,6 @@ def _columns(asked: Asked) -> RowType[ComparedRow]:
 
 
 def _cut(rows: Sequence[ComparedRow], top: int | None) -> tuple[Sequence[ComparedRow], Sequence[ComparedRow]]:
-    """The rows that are shown, largest difference first if only some are, and the others."""
     if top is None or top >= len(rows):
         return rows, ()
     ordered = sorted(rows, key=lambda row: (-abs(row.difference), row.key))

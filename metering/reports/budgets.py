@@ -88,7 +88,6 @@ class Counted:
         through_s: Up to when the count of all regions is complete; 0 if it is not known.
         reach: Up to when all that was accepted is counted, and what is not.
         prices: Name and version of the price book; empty if there is none.
-        left_out: Regions that gave no answer.
         unpriced: Usage types without a price, with their bytes in the months that are shown.
     """
 

@@ -25,7 +25,7 @@ from metering.reports.answer import (
     short,
     sized,
 )
-from metering.reports.page import STYLE, Markup, lines, tag, text, words
+from metering.reports.page import Markup, headings, html, numbers, section, table, tag, text, words
 from metering.units import SIZE_BASE, exact_and_size, size_text
 
 if TYPE_CHECKING:
@@ -194,7 +194,6 @@ class InvoicePage:
     """What a page says.
 
     Attributes:
-        state: `issued`, `draft`, or what else it is.
         sha256: Of the document; empty for a draft.
     """
 
@@ -204,17 +203,7 @@ class InvoicePage:
 
     def html(self) -> str:
         """The page."""
-        head = lines(
-            tag("meta", charset="utf-8"),
-            tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            # Whatever stands in the data, a browser loads and runs nothing.
-            tag("meta", http_equiv="Content-Security-Policy", content="default-src 'none'; style-src 'unsafe-inline'"),
-            tag("title", words(title_of(self.invoice))),
-            tag("style", Markup(STYLE)),
-        )
-        body = tag("main", lines(*self._sections()))
-        page = tag("html", lines(tag("head", head), tag("body", body)), lang="en")
-        return f"<!DOCTYPE html>\n{page}\n"
+        return html(title_of(self.invoice), self._sections())
 
     def _sections(self) -> Iterator[Markup]:
         invoice = self.invoice
@@ -226,9 +215,9 @@ class InvoicePage:
         yield from _page_without_price("No price is known: the total is too small", invoice.unpriced)
         if invoice.left_out:
             cells = (tag("li", text(f"{each.region}: {each.why}")) for each in invoice.left_out)
-            yield from _section("Not final", tag("ul", *cells))
+            yield from section("Not final", tag("ul", *cells))
         yield from _accounts_section(invoice.accounts)
-        yield from _section("What it was made of", self._inputs())
+        yield from section("What it was made of", self._inputs())
         yield tag("p", words(f"A GB is 2^30 bytes, to 10 decimals here. Sizes: {SIZE_BASE}"), class_="soft")
 
     def _heading(self) -> Iterator[Markup]:
@@ -266,15 +255,15 @@ class InvoicePage:
 
 def _lines_section(title: str, found: Sequence[InvoiceLine], empty: str) -> Iterable[Markup]:
     if not found:
-        return _section(title, tag("p", words(empty), class_="soft"))
+        return section(title, tag("p", words(empty), class_="soft"))
     late = any(line.hours for line in found)
     names = [*(("month", "hours of use") if late else ()), "region", "usage types, rate code"]
-    head = tag("tr", *(tag("th", words(name)) for name in names), *_numbers("GB", "USD a GB", "exact USD", "USD"))
+    head = headings(*names, "GB", "USD a GB", "exact USD", "USD", left=len(names))
     body = (tag("tr", *_cells(line, late=late)) for line in found)
     total = _usd_text(sum(line.cents for line in found))
     blank = (tag("td", words("")) for _ in range(len(names) + 2))
-    foot = tag("tr", tag("td", words("Sum")), *blank, tag("td", words(total), class_="n"))
-    return _section(title, _table(head, body, foot))
+    foot = tag("tr", tag("td", words("Sum")), *blank, *numbers(total))
+    return section(title, table(head, body, foot))
 
 
 def _cells(line: InvoiceLine, *, late: bool) -> Iterator[Markup]:
@@ -311,49 +300,31 @@ def _gb_text(size: int) -> str:
 def _accounts_section(accounts: Sequence[AccountDetail]) -> Iterable[Markup]:
     if not accounts:
         return ()
-    head = tag("tr", tag("th", words("account")), tag("th", words("name")), *_numbers("bytes", "size", "exact USD"))
+    head = headings("account", "name", "bytes", "size", "exact USD", left=2)
     largest = sorted(accounts, key=lambda each: (-each.exact, each.account_id))
     body = [
         tag(
             "tr",
             tag("td", words(each.account_id)),
             tag("td", text(each.name)),
-            *_data(f"{each.bytes:,}", size_text(each.bytes), exact_text(each.exact)),
+            *numbers(f"{each.bytes:,}", size_text(each.bytes), exact_text(each.exact)),
         )
         for each in largest[:MOST_ACCOUNTS]
     ]
     rest = largest[MOST_ACCOUNTS:]
     if rest:
         total = sum(each.bytes for each in rest)
-        figures = _data(f"{total:,}", size_text(total), exact_text(sum(each.exact for each in rest)))
+        figures = numbers(f"{total:,}", size_text(total), exact_text(sum(each.exact for each in rest)))
         body.append(tag("tr", tag("td", words(f"{len(rest):,} others")), tag("td", words("")), *figures))
-    return _section("Accounts", _table(head, body))
+    return section("Accounts", table(head, body))
 
 
 def _page_without_price(title: str, found: Sequence[Unbilled]) -> Iterable[Markup]:
     if not found:
         return ()
-    names = ("month", "region", "service", "usage type")
-    head = tag("tr", *(tag("th", words(name)) for name in names), *_numbers("bytes", "size"))
+    head = headings("month", "region", "service", "usage type", "bytes", "size", left=4)
     body = (
-        tag("tr", *(tag("td", text(cell)) for cell in each[:-1]), *_data(f"{each.bytes:,}", size_text(each.bytes)))
+        tag("tr", *(tag("td", text(cell)) for cell in each[:-1]), *numbers(f"{each.bytes:,}", size_text(each.bytes)))
         for each in found
     )
-    return _section(title, _table(head, body))
-
-
-def _section(title: str, content: Markup) -> Iterable[Markup]:
-    return (tag("h2", words(title)), content)
-
-
-def _table(head: Markup, body: Iterable[Markup], foot: Markup | None = None) -> Markup:
-    parts = [tag("thead", head), tag("tbody", *body), *([] if foot is None else [tag("tfoot", foot)])]
-    return tag("div", tag("table", *parts), class_="scroll")
-
-
-def _numbers(*names: str) -> Iterator[Markup]:
-    return (tag("th", words(name), class_="n") for name in names)
-
-
-def _data(*figures: str) -> Iterator[Markup]:
-    return (tag("td", words(figure), class_="n") for figure in figures)
+    return section(title, table(head, body))

@@ -48,9 +48,7 @@ class Figures:
     """Totals by one column each. Mutable while it is summed.
 
     Attributes:
-        bucket: Unit of time of the trend.
         trend: Totals by hour, day or month, in order; also those without usage.
-        accounts, usage_types, regions: Totals by name.
         pairs: Totals by the regions, or other places, that bytes went from and to.
     """
 
@@ -75,13 +73,7 @@ class Figures:
 
 
 def figures_of(entries: Iterable[tuple[Values, Total]], query: UsageQuery, *, now_s: int) -> Figures:
-    """Sum the rows of a page's query.
-
-    Args:
-        entries: Totals of all regions by the columns of `page_query`, unsummed.
-        query: That query.
-        now_s: The time now: what is to come has no bar.
-    """
+    """Sum the unsummed totals of all regions by the columns of `page_query`. What is to come has no bar."""
     found = Figures(bucket=query.group_by[0])
     if found.bucket != "month":
         found.trend = dict.fromkeys(_moments(query, found.bucket, now_s), ZERO)
@@ -139,7 +131,7 @@ def lines(*parts: Markup) -> Markup:
     return Markup("\n".join(parts))
 
 
-STYLE = """
+_STYLE = """
 :root{color-scheme:light dark;--ink:#16202c;--soft:#5b6878;--line:#dde3ea;--paper:#fff;--panel:#f6f8fa;--bar:#2563b0;
 --well:#1a7f4b;--late:#a15c00}
 @media (prefers-color-scheme:dark){:root{--ink:#e6ebf1;--soft:#9aa7b6;--line:#2d3846;--paper:#11171f;--panel:#18212c;
@@ -177,6 +169,47 @@ overflow-wrap:anywhere;font-size:13px}
 main{padding:0;max-width:none}h2{break-after:avoid}tr,svg,.fact{break-inside:avoid}.scroll{overflow:visible}
 body{font-size:12px;-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
+
+
+def html(title: str, sections: Iterable[Markup]) -> str:
+    """A whole page. Whatever stands in the data, a browser loads and runs nothing."""
+    head = lines(
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", http_equiv="Content-Security-Policy", content="default-src 'none'; style-src 'unsafe-inline'"),
+        tag("title", words(title)),
+        tag("style", Markup(_STYLE)),
+    )
+    body = tag("main", lines(*sections))
+    page = tag("html", lines(tag("head", head), tag("body", body)), lang="en")
+    return f"<!DOCTYPE html>\n{page}\n"
+
+
+def section(title: str, content: Markup, *, about: str = "") -> Iterator[Markup]:
+    """A heading, what it is about, and the content."""
+    yield tag("h2", words(title))
+    if about:
+        yield tag("p", words(about), class_="soft")
+    yield content
+
+
+def table(head: Markup, body: Iterable[Markup], foot: Markup | None = None, *, class_: str = "") -> Markup:
+    """A table of rows, which scrolls sideways where it is wide."""
+    parts = [head, tag("tbody", *body), *([] if foot is None else [tag("tfoot", foot)])]
+    return tag("div", tag("table", *parts, **({"class_": class_} if class_ else {})), class_="scroll")
+
+
+def headings(*names: str, left: int = 1) -> Markup:
+    """The headings of a table, of which the first are above texts and the others above numbers."""
+    cells = [
+        tag("th", text(name)) if place < left else tag("th", text(name), class_="n") for place, name in enumerate(names)
+    ]
+    return tag("thead", tag("tr", *cells))
+
+
+def numbers(*figures: str) -> Iterator[Markup]:
+    """Cells with numbers."""
+    return (tag("td", words(figure), class_="n") for figure in figures)
 
 
 _WIDTH, _HEIGHT = 960, 240
@@ -236,16 +269,7 @@ class UsagePage:
     """What a page says.
 
     Attributes:
-        stage: The stage whose usage it is.
-        query: What was asked.
-        figures: The totals.
-        as_of_s: When it was asked.
-        complete: Completeness of all regions together.
-        by_region: Completeness of each region.
         reconciled: Result of each region's last reconciliation; None if there was none.
-        periods: State of each month in the range.
-        command: The command that shows the same figures.
-        accounts: Most accounts to list.
         lacks: What waits for the roll-up, and is not in the figures.
     """
 
@@ -263,29 +287,19 @@ class UsagePage:
 
     def html(self) -> str:
         """The page."""
-        head = lines(
-            tag("meta", charset="utf-8"),
-            tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            # Whatever stands in the data, a browser loads and runs nothing.
-            tag("meta", http_equiv="Content-Security-Policy", content="default-src 'none'; style-src 'unsafe-inline'"),
-            tag("title", words(f"Usage {self._range()}")),
-            tag("style", Markup(STYLE)),
-        )
-        body = tag("main", lines(*self._sections()))
-        page = tag("html", lines(tag("head", head), tag("body", body)), lang="en")
-        return f"<!DOCTYPE html>\n{page}\n"
+        return html(f"Usage {self._range()}", self._sections())
 
     def _sections(self) -> Iterable[Markup]:
         yield self._heading()
-        yield from _section(f"By {self.figures.bucket}", self._unit(), trend(self.figures.trend))
-        yield from _section(
-            "Accounts", "The largest first.", self._ranked(self.figures.accounts, "account", self.accounts)
-        )
-        yield from _section("From where to where", "Rows: from. Columns: to.", self._matrix())
-        yield from _section("Usage types", "", self._ranked(self.figures.usage_types, "usage type", _TOP_TYPES))
-        yield from _section("Regions and their freshness", "", self._freshness())
-        yield from _section("Proof", _PROOF, self._proof())
-        yield from _section("The same figures again", "", tag("pre", words(self.command)))
+        figures = self.figures
+        accounts = self._ranked(figures.accounts, "account", self.accounts)
+        yield from section(f"By {figures.bucket}", trend(figures.trend), about=self._unit())
+        yield from section("Accounts", accounts, about="The largest first.")
+        yield from section("From where to where", self._matrix(), about="Rows: from. Columns: to.")
+        yield from section("Usage types", self._ranked(figures.usage_types, "usage type", _TOP_TYPES))
+        yield from section("Regions and their freshness", self._freshness())
+        yield from section("Proof", self._proof(), about=_PROOF)
+        yield from section("The same figures again", tag("pre", words(self.command)))
         yield tag("p", words(f"Sizes: {SIZE_BASE} Numbers of bytes are exact."), class_="soft")
 
     def _range(self) -> str:
@@ -336,10 +350,9 @@ class UsagePage:
         if others is not None:
             cells.append((words(f"{rest:,} others"), others))
         whole = self.figures.total
-        head = _head(what, "bytes", "size", "share", "records")
-        body = tag("tbody", *(tag("tr", tag("td", name), *_numbers(total, whole)) for name, total in cells))
-        foot = tag("tfoot", tag("tr", tag("td", words("total")), *_numbers(whole, whole)))
-        return _table(head, body, foot)
+        body = (tag("tr", tag("td", name), *_totals(total, whole)) for name, total in cells)
+        foot = tag("tr", tag("td", words("total")), *_totals(whole, whole))
+        return table(headings(what, "bytes", "size", "share", "records"), body, foot)
 
     def _matrix(self) -> Markup:
         pairs = self.figures.pairs
@@ -350,15 +363,11 @@ class UsagePage:
             place = (source if source in rows else _OTHERS, target if target in columns else _OTHERS)
             cells[place] = cells.get(place, 0) + total.bytes
         highest = max(cells.values(), default=0)
-        head = _head("from \\ to", *columns)
-        body = tag(
-            "tbody",
-            *(
-                tag("tr", tag("th", text(row)), *(_heat(cells.get((row, column)), highest) for column in columns))
-                for row in rows
-            ),
+        body = (
+            tag("tr", tag("th", text(row)), *(_heat(cells.get((row, column)), highest) for column in columns))
+            for row in rows
         )
-        return _table(head, body, class_="heat")
+        return table(headings("from \\ to", *columns), body, class_="heat")
 
     def _freshness(self) -> Markup:
         rows = []
@@ -371,12 +380,10 @@ class UsagePage:
                     tag("td", text(region)),
                     tag("td", words(_through(complete, self.as_of_s))),
                     tag("td", text(held), class_="wide"),
-                    *(tag("td", words(f"{number:,}"), class_="n") for number in (total.bytes, total.records)),
+                    *numbers(f"{total.bytes:,}", f"{total.records:,}"),
                 )
             )
-        return _table(
-            _head("region", "complete through", "held back by", "bytes", "records", left=3), tag("tbody", *rows)
-        )
+        return table(headings("region", "complete through", "held back by", "bytes", "records", left=3), rows)
 
     def _proof(self) -> Markup:
         rows = []
@@ -387,23 +394,14 @@ class UsagePage:
                 f"{known.differences:,}",
                 f"{known.backlog.waiting:,}",
             )  # fmt: skip
-            numbers = (tag("td", words(each), class_="n") for each in told[1:])
-            rows.append(tag("tr", tag("td", text(region)), tag("td", words(told[0])), *numbers))
-        head = _head("region", "last reconciliation", "hours compared", "different", "waiting", left=2)
-        return _table(head, tag("tbody", *rows))
+            rows.append(tag("tr", tag("td", text(region)), tag("td", words(told[0])), *numbers(*told[1:])))
+        return table(headings("region", "last reconciliation", "hours compared", "different", "waiting", left=2), rows)
 
 
 _PROOF = (
     "The reconciler compares batch markers, the usage table and the rows of the lake, hour by hour, down to the byte. "
     "Different must be 0."
 )
-
-
-def _section(title: str, about: str, content: Markup) -> Iterable[Markup]:
-    yield tag("h2", words(title))
-    if about:
-        yield tag("p", words(about), class_="soft")
-    yield content
 
 
 def _fact(name: str, value: str, about: str, mood: str = "") -> Markup:
@@ -417,22 +415,10 @@ def _through(complete: Complete, as_of_s: int) -> str:
     return rfc3339(min(complete.through_s, as_of_s)) if complete.through_s > 0 else "not known yet"
 
 
-def _table(*parts: Markup, class_: str = "") -> Markup:
-    return tag("div", tag("table", *parts, class_=class_) if class_ else tag("table", *parts), class_="scroll")
-
-
-def _head(*names: str, left: int = 1) -> Markup:
-    cells = [
-        tag("th", text(name)) if place < left else tag("th", text(name), class_="n") for place, name in enumerate(names)
-    ]
-    return tag("thead", tag("tr", *cells))
-
-
-def _numbers(total: Total, whole: Total) -> Iterable[Markup]:
+def _totals(total: Total, whole: Total) -> Iterator[Markup]:
     tenths = total.bytes * 1000 // whole.bytes if whole.bytes > 0 else 0
     share = f"{tenths // 10}.{tenths % 10} %"
-    for shown_as in (f"{total.bytes:,}", size_text(total.bytes), share, f"{total.records:,}"):
-        yield tag("td", words(shown_as), class_="n")
+    return numbers(f"{total.bytes:,}", size_text(total.bytes), share, f"{total.records:,}")
 
 
 def _places(names: Mapping[str, Total], pairs: Mapping[tuple[str, str], Total], side: int) -> Sequence[str]:

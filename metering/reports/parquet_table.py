@@ -62,10 +62,6 @@ def arrow_table(
 ) -> pa.Table:
     """The same table in memory, for Python programs: what a reader of the file of `parquet_pieces` gets.
 
-    Args:
-        columns: As of `parquet_pieces`.
-        rows: As of `parquet_pieces`; they may come one after the other, and are held once, as columns.
-
     Raises:
         OperationFailedError: A number has more digits than Arrow's decimals hold.
     """

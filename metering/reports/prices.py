@@ -72,13 +72,7 @@ class WrittenBook:
 
 
 def book_answer(book: PriceBook, products: Sequence[Product], *, at_s: int) -> Answer:
-    """Prices of some products of a book in force at an hour.
-
-    Args:
-        book: The book.
-        products: Products of it that are asked for.
-        at_s: The hour.
-    """
+    """Prices of some products of a book in force at an hour."""
     found = [(product, product.version_at(at_s)) for product in sorted(products, key=lambda each: each.usage_type)]
     later = sum(1 for _, version in found if version is None)
     return _PRICES.answer(
@@ -238,13 +232,9 @@ class Covered(NamedTuple):
 def covered(
     book: PriceBook, used: Iterable[Used], *, month_s: int, early: Mapping[tuple[Sold, int], int]
 ) -> list[Covered]:
-    """What a book says of usage, what has no price first.
+    """What a book says of usage of a month that begins at `month_s`; what has no price comes first.
 
-    Args:
-        book: The book.
-        used: Usage of the month.
-        month_s: First hour of the month.
-        early: Bytes of the month before an hour, for products whose first price begins within the month.
+    `early` has bytes before an hour, of products whose first price begins within the month.
     """
     found: list[Covered] = []
     for each in used:
@@ -277,14 +267,7 @@ def first_prices(book: PriceBook, used: Iterable[Used], *, month_s: int) -> set[
 
 
 def coverage_answer(book: PriceBook, found: Sequence[Covered], *, month: str, everything: bool) -> Answer:
-    """Usage that is unpriced or unrated; everything if asked for.
-
-    Args:
-        book: The book.
-        found: What it says.
-        month: The month.
-        everything: Also what is priced.
-    """
+    """Usage that is unpriced or unrated; with `everything`, also what is priced."""
     shown = [each for each in found if everything or each.state is not PriceState.PRICED]
     sums = {state: sum(each.used.bytes for each in found if each.state is state) for state in PriceState}
     return RowType(_COVERAGE if everything else _COVERAGE[:-1]).answer(

@@ -48,7 +48,6 @@ class UsageTable:
     Attributes:
         names: What the numbers of its items stand for, if somebody remembers it from one report to the next.
         as_of_now: Also reads what is not rolled up yet, for queries that ask for it. None: no query may.
-        meter: Told of each partition that is read.
     """
 
     items: ItemStore
@@ -137,11 +136,8 @@ class ReportSource:
     """Reads a region's reports.
 
     Attributes:
-        region: The region's name, which stands in the column `region`.
-        frozen: Reads closed months.
         names: What the numbers of usage items stand for, if somebody remembers it from one report to the next.
         as_of_now: Reads usage of accounts as of now, for queries that ask for it.
-        meter: Told of all that is read.
     """
 
     region: str
@@ -158,11 +154,7 @@ class ReportSource:
     ) -> Iterator[tuple[Values, Total]]:
         """Totals by the query's columns, unsummed.
 
-        Args:
-            query: The question.
-            now_s: The time now.
-            seen: Learns which of the query's names they have.
-            lacks: Learns what of a report on accounts waits for the roll-up, and is in none of them.
+        `seen` learns which of the query's names they have; `lacks`, what waits for the roll-up and is in none of them.
 
         Raises:
             UnavailableError: An hour could not be read.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.ledger.booked_hours import RowSource
+    from metering.reports.answer import Json
     from metering.reports.source import ReportSource
 
 
@@ -44,14 +45,20 @@ class FileShare:
     """One object that holds rows of a line.
 
     Attributes:
-        key: Key of the lake file or staging object.
         staged: It is a staging object: its rows are in no lake file yet.
-        total: Its rows of the line.
     """
 
     key: str
     staged: bool
     total: Total
+
+
+def file_documents(files: Iterable[FileShare]) -> list[Json]:
+    """Objects of rows in the contract's form."""
+    return [
+        {"key": file.key, "staged": file.staged, "bytes": str(file.total.bytes), "records": file.total.records}
+        for file in files
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +85,7 @@ class HourRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineReader:
-    """Reads the rows of a line.
-
-    Attributes:
-        query: The line: `TraceParameters.query`.
-    """
+    """Reads the rows of a line."""
 
     reader: LakeReader
     query: UsageQuery
@@ -133,11 +136,6 @@ class LineReader:
         return batches_of(self.reader.totals([source], query))
 
 
-def without_rows(hour_s: int) -> HourRows:
-    """An hour in which the line has no rows."""
-    return HourRows(hour_s=hour_s)
-
-
 def difference(expected: Mapping[Values, Total], found: Mapping[Values, Total]) -> dict[Values, tuple[Total, Total]]:
     """Both figures of each key that differs; keys that neither has count as nothing."""
     pairs = {key: (expected.get(key, ZERO), found.get(key, ZERO)) for key in sorted({*expected, *found})}
@@ -162,12 +160,9 @@ class TracedBatch:
     """A batch with rows on the line.
 
     Attributes:
-        total: Its rows on the line.
         hours: The booked hours that they are in, in order.
         marked: Its part of the line by its marker; None if the marker has expired.
-        vouching: What the marker says.
         source_id: Who sent it, if it said so and the marker is there; else empty.
-        sequence: Its number.
     """
 
     batch_id: str
@@ -184,10 +179,7 @@ class TracedHour:
     """A booked hour of the line.
 
     Attributes:
-        usage: What reports say.
-        rows: What the rows add up to.
         differences: Figures of usage and of rows, by the key that differs: the columns of `KEY_COLUMNS`.
-        files: Where the rows are.
     """
 
     hour_s: int
@@ -202,9 +194,7 @@ class Trace:
     """One line of one region, down to its batches.
 
     Attributes:
-        region: Name of the region.
         hours: Hours in which usage table or rows have something, in order.
-        batches: By batch id.
         unsettled: Hours that differ and have a commit that waits: its usage is not booked yet.
     """
 
@@ -251,10 +241,9 @@ class _Figures:
         return difference(self.usage.get(hour_s, {}), self.rows_of(hour_s).usage)
 
     def rows_of(self, hour_s: int) -> HourRows:
-        return self.rows.get(hour_s) or without_rows(hour_s)
+        return self.rows.get(hour_s) or HourRows(hour_s=hour_s)
 
     def hours(self) -> list[int]:
-        """Hours in which something is: sums of repairs can be 0."""
         booked = {hour_s for hour_s, usage in self.usage.items() if any(total != ZERO for total in usage.values())}
         return sorted(booked.union(hour_s for hour_s, rows in self.rows.items() if rows.batches))
 
@@ -277,11 +266,7 @@ class Tracer:
     most: int = 100_000
 
     def trace(self, query: UsageQuery, *, now_s: int) -> Trace:
-        """Read the three sums of a line.
-
-        Args:
-            query: The line: `TraceParameters.query`.
-            now_s: The time now.
+        """Read the three sums of a line (`TraceParameters.query`).
 
         Raises:
             OperationFailedError: The line has more batches than `most`.
@@ -306,7 +291,7 @@ class Tracer:
         figures = _Figures()
         # Rows are as of now, so usage is, too.
         for values, total in self.source.entries(replace(query, now=True), now_s=now_s):
-            add_totals(figures.usage.setdefault(_hour_of(values), {}), {values: total})
+            add_totals(figures.usage.setdefault(parse_hour(values[_HOUR][:13]), {}), {values: total})
         lines = LineReader(reader=self.source.view.reader, query=query)
         batches = 0
         for rows in self.source.each_hour(query, lines.hour, now_s=now_s):
@@ -387,7 +372,3 @@ def _traced(figures: _Figures, hour_s: int) -> TracedHour:
         differences=figures.differences(hour_s),
         files=rows.files,
     )
-
-
-def _hour_of(values: Values) -> int:
-    return parse_hour(values[_HOUR][:13])

@@ -11,18 +11,18 @@ from metering.reports.answer import (
     ROOMY,
     Answer,
     Cell,
-    Column,
     Fields,
     Json,
     RowType,
     copied,
     integer,
+    json_row,
     ordinal,
     sized,
     timed,
 )
 from metering.reports.query import KEY_COLUMNS, UsageQuery
-from metering.reports.trace import Trace, TracedBatch, TracedHour, Vouching
+from metering.reports.trace import Trace, TracedBatch, TracedHour, Vouching, file_documents
 from metering.reports.usage_answer import title_of
 from metering.units import counted, exact_and_size
 from metering.usage.totals import Total, sum_totals
@@ -63,29 +63,23 @@ def trace_answer(
     everywhere: bool = False,
     with_files: bool = True,
 ) -> Answer:
-    """Put the traces of a line into the form of `metering trace`. The rows are the batches.
+    """Put the traces of a line in some regions into the form of `metering trace`. The rows are the batches.
 
-    Args:
-        query: The line.
-        traces: One of each region that was read.
-        as_of_s: When it was asked.
-        periods: State of each month in the range.
-        everywhere: Regions were merged: each row names its region.
-        with_files: Whether objects are named; who may see only its own accounts is told none.
+    With `everywhere`, each row names its region. Who may see only its own accounts is told no objects (`with_files`).
     """
     batches = RowType(_REGION if everywhere else (), _BATCH)
     ordered = sorted(traces, key=lambda each: each.region)
     rows = [batches.row((trace.region, batch)) for trace in ordered for batch in trace.batches]
     columns = batches.columns
     document: dict[str, Json] = {
-        "line": line_document(query, sum_totals(trace.usage for trace in traces)),
+        "line": _line(query, sum_totals(trace.usage for trace in traces)),
         "as_of": rfc3339(as_of_s),
         "periods": dict(periods),
         **({"regions": [trace.region for trace in traces]} if everywhere else {}),
         "hours": [
             _hour(trace, hour, everywhere=everywhere, with_files=with_files) for trace in traces for hour in trace.hours
         ],
-        _BATCHES: [_in_json(columns, row) for row in rows],
+        _BATCHES: [json_row(columns, row) for row in rows],
         **_sums(traces),
         "equal": all(trace.equal for trace in traces),
         **_doubts(traces, everywhere=everywhere),
@@ -103,14 +97,8 @@ def trace_answer(
 
 
 def of_page(answer: Answer, rows: Sequence[Mapping[str, Cell]], following: str | None) -> Answer:
-    """A page of a trace: some of its batches, and the sums of the whole line.
-
-    Args:
-        answer: The whole answer.
-        rows: The batches of the page.
-        following: What names the next page; None after the last one.
-    """
-    batches = [_in_json(answer.columns, row) for row in rows]
+    """A page of a trace: some of its batches, and the sums of the whole line. `following` names the next page."""
+    batches = [json_row(answer.columns, row) for row in rows]
     return replace(answer, rows=rows, document={**(answer.document or {}), _BATCHES: batches, _NEXT: following})
 
 
@@ -119,13 +107,11 @@ def key_columns(*, everywhere: bool) -> tuple[str, ...]:
     return ("region", "batch_id") if everywhere else ("batch_id",)
 
 
-def line_document(query: UsageQuery, total: Total) -> dict[str, Json]:
-    """A line in the contract's form: what names it, and what the report says of it."""
+def _line(query: UsageQuery, total: Total) -> dict[str, Json]:
     [account_id] = query.accounts
-    filters = {name: values for name, values in query.filters().items() if name != "account"}
     return {
         "account_id": account_id,
-        **{name: ",".join(sorted(values)) for name, values in filters.items()},
+        **{name: ",".join(sorted(values)) for name, values in query.filters().items() if name != "account"},
         "from": rfc3339(query.from_s),
         "to": rfc3339(query.to_s),
         "bytes": str(total.bytes),
@@ -199,22 +185,7 @@ def _next_step(query: UsageQuery, traces: Sequence[Trace]) -> Iterator[str]:
 
 
 def _doubtful(traces: Sequence[Trace]) -> list[str]:
-    """Batches whose markers do not say what their rows say."""
     return [batch.batch_id for trace in traces for batch in trace.batches if batch.vouching in _MARKERS]
-
-
-def _in_json(columns: Sequence[Column], row: Mapping[str, Cell]) -> dict[str, Json]:
-    found: dict[str, Json] = {}
-    for column in columns:
-        value = row[column.name]
-        # Totals have any size; JSON numbers have not.
-        found[column.name] = str(value) if column.kind == "bytes" else _plain(value)
-    return found
-
-
-def _plain(value: Cell) -> str | int | bool | None:
-    assert value is None or isinstance(value, str | int)  # noqa: S101 - no row of a trace has decimals
-    return value
 
 
 def _hour(trace: Trace, hour: TracedHour, *, everywhere: bool, with_files: bool) -> dict[str, Json]:
@@ -228,10 +199,7 @@ def _hour(trace: Trace, hour: TracedHour, *, everywhere: bool, with_files: bool)
         "equal": not hour.differences,
     }
     if with_files:
-        document["files"] = [
-            {"key": file.key, "staged": file.staged, "bytes": str(file.total.bytes), "records": file.total.records}
-            for file in hour.files
-        ]
+        document["files"] = file_documents(hour.files)
     return document
 
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from metering.audit.freshness import Complete, HeldBack, sentences
 from metering.hours import hour_of, rfc3339
 from metering.lake.ports import RowQuery
 from metering.ledger.notes.checks import of_canary
-from metering.reports.answer import KEEP, Answer, Cell, Column, Json
+from metering.reports.answer import KEEP, Answer, Cell, Column, Json, RowType, integer, sized
 from metering.reports.query import FILTERS, Filter
 from metering.reports.source import ReportSource, naming
 from metering.reports.time_range import month_start_s, shown
-from metering.reports.usage_rows import NotRolledUp, Ranked, Seen, UsageRow, ranked
+from metering.reports.usage_rows import NotRolledUp, Ranked, Seen, UsageRow, cut_lines, ranked
 from metering.units import HOUR_S, counted, exact_and_size
+from metering.usage.totals import Total, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.view import LakeView
     from metering.ledger.booked_hours import HourState, RowSource
@@ -45,7 +46,6 @@ class MissingName:
 
     Attributes:
         parameter: The filter that named it, such as `account`.
-        value: The name.
         nearest: The most similar names of the range, most similar first.
         elsewhere: The range does have the name, but not together with the report's other filters.
         cut: The search for names ended before it had seen the whole range.
@@ -130,6 +130,8 @@ class _Search:
 
 
 _MONTHS_NAMED = 3
+FIGURES: RowType[Total] = RowType(sized("bytes", priority=KEEP), integer("records"))
+F = TypeVar("F")
 
 
 def usage_answer(
@@ -159,15 +161,8 @@ def usage_answer(
         booked_s: The hours that have rows at all, if the reader should be told.
         lacks: What waits for the roll-up, and is not in the rows.
     """
-    through_s = min(complete.through_s, as_of_s)
     left_out, periods = left_out or {}, periods or {}
-    meta: dict[str, Json] = {
-        "query": query_document(query),
-        "as_of": rfc3339(as_of_s),
-        "complete_through": rfc3339(through_s),
-        "held_back_by": held_back_document(complete.held_back_by),
-        "periods": dict(periods),
-    }
+    meta = head_document(query_document(query), periods, as_of_s=as_of_s, complete=complete)
     if regions:
         meta |= {"regions": list(regions), "left_out": {name: list(parts) for name, parts in left_out.items()}}
     unknown = [each for each in missing if not each.elsewhere]
@@ -178,24 +173,66 @@ def usage_answer(
     waiting = None if lacks is None else waiting_document(lacks)
     if waiting is not None:
         meta["waiting"] = waiting
-    cut = ranked(rows, query)
-    if query.top is not None:
-        meta |= {"rows_total": cut.rows_total, "others": _others_document(cut)}
-    return Answer(
-        columns=_columns(query),
-        rows=[_row(query, row) for row in cut.rows],
-        others=_others_row(query, cut),
+    cut = ranked(rows, query, sum_totals)
+    return rows_answer(
+        query,
+        cut,
+        FIGURES,
         meta=meta,
         title=title_of("Usage", query, as_of_s),
         empty="No usage matches." if waiting is None else "No usage that is rolled up matches.",
         footer=(
-            *_others_line(cut),
+            *cut_lines(len(cut.rows), len(rows)),
             _total_line(rows),
             *waiting_lines(lacks),
-            *completeness_lines(query, complete, as_of_s, periods),
-            *(f"{region} runs without {', '.join(parts)}." for region, parts in left_out.items()),
+            *completeness_lines(query, complete, as_of_s, periods, left_out),
         ),
     )
+
+
+def head_document(
+    question: dict[str, Json], periods: Mapping[str, str], *, as_of_s: int, complete: Complete
+) -> dict[str, Json]:
+    """Fields with which the document of a report begins: how far its figures are complete."""
+    return {
+        "query": question,
+        "as_of": rfc3339(as_of_s),
+        "complete_through": rfc3339(min(complete.through_s, as_of_s)),
+        "held_back_by": held_back_document(complete.held_back_by),
+        "periods": dict(periods),
+    }
+
+
+def rows_answer(
+    query: UsageQuery,
+    cut: Ranked[F],
+    figures: RowType[F],
+    *,
+    meta: Mapping[str, Json],
+    title: str,
+    empty: str,
+    footer: tuple[str, ...],
+) -> Answer:
+    """Rows of a report: values of the columns grouped by, and figures. With `top`, the others are one sum."""
+    names = tuple(
+        Column(
+            name=name,
+            kind="time" if name == "hour" else "text",
+            text="prose" if name == "tier" else "copied",
+            priority=KEEP,
+        )
+        for name in query.columns
+    )
+    # A column of times cannot hold a word.
+    named = next((column.name for column in names if column.kind == "text"), None)
+    label: dict[str, Cell] = {} if named is None else {named: "others"}
+    others = None if cut.others is None else {**label, **figures.row(cut.others)}
+    rows = [{**dict(zip(query.columns, row.values, strict=True)), **figures.row(row.total)} for row in cut.rows]
+    if query.top is not None:
+        sums = None if cut.others is None else {"rows": cut.rows_total - len(rows), **figures.document(cut.others)}
+        meta = {**meta, "rows_total": cut.rows_total, "others": sums}
+    columns = (*names, *figures.columns)
+    return Answer(columns=columns, rows=rows, others=others, meta=meta, title=title, empty=empty, footer=footer)
 
 
 def held_back_document(held: Sequence[HeldBack]) -> list[Json]:
@@ -229,8 +266,19 @@ def waiting_lines(lacks: NotRolledUp | None) -> tuple[str, ...]:
     return (f"Not in it: {size} in {records}, accepted since {since}, which wait for the roll-up. {add}",)
 
 
-def completeness_lines(query: UsageQuery, complete: Complete, as_of_s: int, periods: Mapping[str, str]) -> list[str]:
-    """How far the figures are complete: for ever if all their months are closed."""
+def completeness_lines(
+    query: UsageQuery,
+    complete: Complete,
+    as_of_s: int,
+    periods: Mapping[str, str],
+    left_out: Mapping[str, Sequence[str]],
+) -> Iterator[str]:
+    """How far the figures are complete, for ever if all their months are closed; and what regions run without."""
+    yield from _completeness(query, complete, as_of_s, periods)
+    yield from (f"{region} runs without {', '.join(parts)}." for region, parts in left_out.items())
+
+
+def _completeness(query: UsageQuery, complete: Complete, as_of_s: int, periods: Mapping[str, str]) -> list[str]:
     closed = [month for month, state in periods.items() if state == "closed"]
     final = _final_line(closed)
     if closed and len(closed) == len(periods) and not query.with_corrections:
@@ -264,46 +312,9 @@ def _unknown(name: MissingName) -> dict[str, Json]:
     return {"parameter": name.parameter, "value": name.value, "nearest": list(name.nearest), "cut": name.cut}
 
 
-def _others_document(cut: Ranked) -> dict[str, Json] | None:
-    if cut.others is None:
-        return None
-    return {
-        "rows": cut.rows_total - len(cut.rows),
-        "bytes": str(cut.others.bytes),
-        "records": cut.others.records,
-    }
-
-
-def _others_row(query: UsageQuery, cut: Ranked) -> dict[str, Cell] | None:
-    if cut.others is None:
-        return None
-    # A column of times cannot hold a word.
-    named = next((column.name for column in _columns(query) if column.kind == "text"), None)
-    label: dict[str, Cell] = {} if named is None else {named: "others"}
-    return {**label, "bytes": cut.others.bytes, "records": cut.others.records}
-
-
-def _others_line(cut: Ranked) -> tuple[str, ...]:
-    if cut.others is None:
-        return ()
-    return (f"{len(cut.rows):,} of {cut.rows_total:,} rows; the last line is the sum of the others.",)
-
-
-def _columns(query: UsageQuery) -> tuple[Column, ...]:
-    names = (
-        Column(name=name, kind="time" if name == "hour" else "text", text="copied", priority=KEEP)
-        for name in query.columns
-    )
-    return (*names, Column(name="bytes", kind="bytes", priority=KEEP), Column(name="records", kind="integer"))
-
-
-def _row(query: UsageQuery, row: UsageRow) -> dict[str, Cell]:
-    return {**dict(zip(query.columns, row.values, strict=True)), "bytes": row.total.bytes, "records": row.total.records}
-
-
 def _total_line(rows: Sequence[UsageRow]) -> str:
-    size, records = sum(row.total.bytes for row in rows), sum(row.total.records for row in rows)
-    return f"Total: {exact_and_size(size)} in {counted(records, 'record')}."
+    total = sum_totals(row.total for row in rows)
+    return f"Total: {exact_and_size(total.bytes)} in {counted(total.records, 'record')}."
 
 
 def query_document(query: UsageQuery) -> dict[str, Json]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from operator import attrgetter
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from metering.hours import hour_label, month_of
 from metering.reports.query import FILTERS
@@ -38,10 +39,7 @@ def value_functions(
 ) -> list[Callable[[UsageKey], str]]:
     """One function for each column grouped by. The hours of other zones than UTC have that zone's labels.
 
-    Args:
-        query: Names the columns.
-        region: Value of the column `region`.
-        more: Functions of columns that usage alone does not have.
+    `more` has functions of columns that usage alone does not have.
     """
     zone = {} if query.zone is UTC else _zone_values(query.zone)
     of: dict[GroupColumn, Callable[[UsageKey], str]] = {
@@ -65,20 +63,22 @@ def _zone_values(zone: tzinfo) -> dict[GroupColumn, Callable[[UsageKey], str]]:
     }
 
 
+F = TypeVar("F")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UsageRow:
-    """One line of a report: values of the columns grouped by, and their total."""
+class ReportRow(Generic[F]):
+    """One line of a report: values of the columns grouped by, and their figures."""
 
     values: Values
-    total: Total
+    total: F
+
+
+UsageRow = ReportRow[Total]
 
 
 class Seen:
-    """Names that a report was asked for and found. Mutable.
-
-    Args:
-        query: The question that names them.
-    """
+    """Names that a report was asked for and found. Mutable."""
 
     def __init__(self, query: UsageQuery) -> None:
         self._query = query
@@ -173,10 +173,6 @@ def matching(
 def summed(entries: Iterable[tuple[Values, Total]], *, most: int | None = None) -> list[UsageRow]:
     """One row for each different values, sorted by them. Sums that cancel out (repairs) stay, with 0 bytes.
 
-    Args:
-        entries: Totals in no order.
-        most: Rows that there may be; None: any number.
-
     Raises:
         InvalidParametersError: There are more.
     """
@@ -186,7 +182,7 @@ def summed(entries: Iterable[tuple[Values, Total]], *, most: int | None = None) 
         sums[values] = total if before is None else before.plus(total)
         if before is None:
             check_rows(len(sums), most)
-    return [UsageRow(values=values, total=sums[values]) for values in sorted(sums)]
+    return [ReportRow(values=values, total=sums[values]) for values in sorted(sums)]
 
 
 def grouped(usage: Iterable[tuple[UsageKey, Total]], query: UsageQuery) -> list[UsageRow]:
@@ -194,61 +190,46 @@ def grouped(usage: Iterable[tuple[UsageKey, Total]], query: UsageQuery) -> list[
     return summed(matching(usage, query))
 
 
-class Named(Protocol):
-    """A row: it has values of the columns grouped by."""
-
-    @property
-    def values(self) -> Values: ...
-
-
-R = TypeVar("R", bound=Named)
-
 _HOURS = frozenset({"hour", "corrects"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranked:
+class Ranked(Generic[F]):
     """The first rows of a report, and the rest as one sum, so that both together are the whole.
 
     Attributes:
-        rows: The first rows, in order.
         others: Sum of all further rows; None if there are none.
-        rows_total: Number of rows before the rest was summed.
     """
 
-    rows: Sequence[UsageRow]
-    others: Total | None
+    rows: Sequence[ReportRow[F]]
+    others: F | None
     rows_total: int
 
 
 def in_order(rows: Sequence[UsageRow], query: UsageQuery) -> list[UsageRow]:
     """Rows in the order of the query. Rows that are equal in it, and rows without one, are sorted by their names."""
-    return ordered(rows, query, {"bytes": lambda row: row.total.bytes, "records": lambda row: row.total.records})
+    return ordered(rows, query, {"bytes": attrgetter("bytes"), "records": attrgetter("records")})
 
 
-def ordered(rows: Sequence[R], query: UsageQuery, figures: Mapping[str, Callable[[R], int]]) -> list[R]:
-    """The same of any rows.
-
-    Args:
-        rows: In no order.
-        query: Names the order.
-        figures: Columns that are no names, with what rows are sorted by.
-    """
-    named = _named(query)
+def ordered(
+    rows: Sequence[ReportRow[F]], query: UsageQuery, figures: Mapping[str, Callable[[F], int]]
+) -> list[ReportRow[F]]:
+    """The same of any rows; `figures` says what rows are sorted by, of each column of figures."""
+    named = name_key(query)
     names = sorted(rows, key=lambda row: named(row.values))
     if query.order is None:
         return names
     figure = figures.get(query.order.column)
     if figure is not None:
-        return sorted(names, key=figure, reverse=query.order.descending)
+        return sorted(names, key=lambda row: figure(row.total), reverse=query.order.descending)
     place = query.columns.index(query.order.column)
     return sorted(names, key=lambda row: named(row.values)[place], reverse=query.order.descending)
 
 
-def ranked(rows: Sequence[UsageRow], query: UsageQuery) -> Ranked:
+def ranked(rows: Sequence[ReportRow[F]], query: UsageQuery, sum_of: Callable[[Iterable[F]], F]) -> Ranked[F]:
     """Cut rows that are in order after the first `top` of the query."""
     rest = [] if query.top is None else rows[query.top :]
-    others = Total(sum(row.total.bytes for row in rest), sum(row.total.records for row in rest)) if rest else None
+    others = sum_of(row.total for row in rest) if rest else None
     return Ranked(rows=rows[: query.top], others=others, rows_total=len(rows))
 
 
@@ -257,10 +238,6 @@ def name_key(query: UsageQuery) -> Callable[[Values], Values]:
 
     It raises a `ValueError` for a name that no hour has.
     """
-    return _named(query)
-
-
-def _named(query: UsageQuery) -> Callable[[Values], Values]:
     if query.zone is UTC:
         return lambda values: values
     # Where a clock goes back, the text of an earlier hour sorts after that of a later one.
@@ -270,3 +247,8 @@ def _named(query: UsageQuery) -> Callable[[Values], Values]:
 
 def _utc(label: str) -> str:
     return datetime.fromisoformat(label).astimezone(UTC).isoformat() if label else ""
+
+
+def cut_lines(shown: int, rows: int) -> tuple[str, ...]:
+    """Line below a table that shows some of its rows, and the sum of the others."""
+    return (f"{shown:,} of {rows:,} rows; the last line is the sum of the others.",) if shown < rows else ()

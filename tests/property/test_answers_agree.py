@@ -20,6 +20,7 @@ from metering.reports.time_range import shown
 from metering.reports.usage_rows import ranked
 from metering.stores.queues import Delivery
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import sum_totals
 from tests.support.lake_world import HOUR, NOW_S, World, record
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def test_the_first_rows_and_the_others_are_the_whole(sent: list[Sent], top: int,
     query = asked.query(now_s=NOW_S)
     source = world.source()
     rows = report_rows([source], query, now_s=NOW_S)
-    cut = ranked(rows, query)
+    cut = ranked(rows, query, sum_totals)
     hand = by_hand(sent, replace(query, group_by=()), "day").values()
     shown_bytes = sum(row.total.bytes for row in cut.rows)
     shown_records = sum(row.total.records for row in cut.rows)

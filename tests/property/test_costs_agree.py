@@ -78,7 +78,7 @@ def plus(before: tuple[int, Fraction, int, int], line: Slow) -> tuple[int, Fract
 def sums_of(rows: CostRows) -> _Sums:
     return {
         row.values: (
-            row.figures.bytes, Fraction(row.figures.exact, EXACT_A_USD), row.figures.unpriced, row.figures.unrated,
+            row.total.bytes, Fraction(row.total.exact, EXACT_A_USD), row.total.unpriced, row.total.unrated,
         )
         for row in rows.rows
     }  # fmt: skip

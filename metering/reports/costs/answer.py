@@ -6,63 +6,63 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from metering.billing.money import exact_text, quantity_of, rounded, usd_text
-from metering.hours import rfc3339
-from metering.reports.answer import KEEP, Answer, Cell, Column, Json
-from metering.reports.costs.rows import COST, CostQuery, CostRow, Figures, total_of
-from metering.reports.usage_answer import completeness_lines, held_back_document, query_document, title_of
-from metering.reports.usage_rows import ordered
+from metering.reports.answer import KEEP, ROOMY, Answer, Json, RowType, exact, money, sized
+from metering.reports.costs.rows import COST, CostQuery, Figures, total_of
+from metering.reports.usage_answer import (
+    completeness_lines,
+    head_document,
+    query_document,
+    rows_answer,
+    title_of,
+)
+from metering.reports.usage_rows import Ranked, cut_lines, ordered, ranked
 from metering.units import GIB, exact_and_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.audit.freshness import Complete
     from metering.billing.invoices.inputs import BookPin
     from metering.reports.costs.source import Costs
 
 
+# Usage types without a price that are named.
 _NAMED = 5
-"""Usage types without a price that are named."""
 
 
-def notes_of(
-    query: CostQuery,
-    costs: Costs,
-    *,
-    shown: Sequence[Figures],
-    rest: int,
-    as_of_s: int,
-    complete: Complete,
-    regions: Sequence[str],
-    left_out: Mapping[str, Sequence[str]],
-) -> tuple[str, ...]:
-    """Lines of text, each a statement of its own.
+def _decimal(units: int) -> Decimal:
+    return Decimal(usd_text(units))
 
-    Args:
-        query: The question.
-        costs: The answer.
-        shown: Figures of the rows that are printed.
-        rest: Number of rows that are one sum.
-        as_of_s: When it was asked.
-        complete: Time up to which everything that was sent is counted.
-        regions: Regions that were rated together.
-        left_out: Parts of the service that regions run without.
-    """
+
+_FIGURES: RowType[Figures] = RowType(
+    sized("bytes", priority=ROOMY),
+    money("quantity_gb", of=lambda it: _decimal(quantity_of(it.bytes))),
+    # What nothing is known of has no cost: it is not 0.
+    money(COST, of=lambda it: _decimal(rounded(it.exact)) if it.known else None, priority=KEEP),
+    exact("unpriced_bytes", of=lambda it: it.unpriced),
+    exact("unrated_bytes", of=lambda it: it.unrated, priority=ROOMY),
+)
+_ORDER: Mapping[str, Callable[[Figures], int]] = {
+    # A cost that is not known is less than any.
+    COST: lambda it: it.exact if it.known else -(10**60),
+    "bytes": lambda it: it.bytes,
+    "quantity_gb": lambda it: it.bytes,
+    "unpriced_bytes": lambda it: it.unpriced,
+    "unrated_bytes": lambda it: it.unrated,
+}
+
+
+def _notes(query: CostQuery, costs: Costs, cut: Ranked[Figures], *, regions: Sequence[str]) -> Iterator[str]:
     total = costs.rows.total
-    closed = {plan.month: "closed" if plan.month in costs.closed else "open" for plan in costs.plans}
-    return (
-        *([f"{len(shown):,} of {len(shown) + rest:,} rows; the last line is the sum of the others."] if rest else []),
-        f"Total: {exact_text(total.exact)} USD exactly, for {exact_and_size(total.bytes)}.",
-        *_rounding(shown),
-        *_corrections(query, total),
-        *_without_price(costs, total),
-        *_prices(costs),
-        *_states(costs),
-        *_kept(costs),
-        *_scope(query, regions),
-        *completeness_lines(query.usage, complete, as_of_s, closed),
-        *(f"{region} runs without {', '.join(parts)}." for region, parts in left_out.items()),
-    )
+    yield from cut_lines(len(cut.rows), cut.rows_total)
+    yield f"Total: {exact_text(total.exact)} USD exactly, for {exact_and_size(total.bytes)}."
+    yield from _rounding([row.total for row in cut.rows])
+    yield from _corrections(query, total)
+    yield from _without_price(costs, total)
+    yield from _prices(costs)
+    yield from _states(costs)
+    yield from _kept(costs)
+    yield from _scope(query, regions)
 
 
 def _rounding(shown: Sequence[Figures]) -> Iterator[str]:
@@ -151,121 +151,32 @@ def cost_answer(
 ) -> Answer:
     """Put the rows of a report into the contract's form.
 
-    Args:
-        query: The query that was answered.
-        costs: What was found.
-        as_of_s: When it was asked.
-        complete: Time up to which everything that was sent is counted, and what holds it back.
-        regions: The regions that were rated together.
-        left_out: Parts of the service that regions run without, by region.
+    `regions` were rated together; `left_out` has parts of the service that regions run without.
     """
-    rows = _in_order(query, costs)
-    shown, rest = rows[: query.usage.top], rows[len(rows) if query.usage.top is None else query.usage.top :]
-    total = costs.rows.total
-    others = None if not rest else total_of(rest)
-    return Answer(
-        columns=_columns(query),
-        rows=[_row(query, row) for row in shown],
-        others=_others_row(query, others),
-        meta={
-            "query": _query_document(query),
-            "as_of": rfc3339(as_of_s),
-            "complete_through": rfc3339(min(complete.through_s, as_of_s)),
-            "held_back_by": held_back_document(complete.held_back_by),
-            "periods": dict(costs.periods),
-            "currency": "USD",
-            **_books(costs),
-            "total_usd": exact_text(total.exact),
-            "unpriced": _unpriced(costs),
-            "positions": {payer: kept.as_of for plan in costs.plans for payer, kept in plan.kept.items()},
-            "regions": list(regions),
-            **_others_document(query, rows, others),
-        },
-        title=title_of("Cost", query.usage, as_of_s),
-        empty="No usage matches.",
-        footer=notes_of(
-            query, costs, shown=_figures(shown), rest=len(rest), as_of_s=as_of_s, complete=complete, regions=regions,
-            left_out=left_out or {},
-        ),
-    )  # fmt: skip
-
-
-def cells_of(figures: Figures) -> dict[str, Cell]:
-    """Figures of a row as they are printed. What nothing is known of has no cost: it is not 0."""
-    return {
-        "bytes": figures.bytes,
-        "quantity_gb": _decimal(quantity_of(figures.bytes)),
-        COST: _decimal(rounded(figures.exact)) if figures.known else None,
-        "unpriced_bytes": figures.unpriced,
-        "unrated_bytes": figures.unrated,
+    rows = ordered(costs.rows.rows, query.usage, _ORDER)
+    cut, usage, left_out = ranked(rows, query.usage, total_of), query.usage, left_out or {}
+    closed = {plan.month: "closed" if plan.month in costs.closed else "open" for plan in costs.plans}
+    meta: dict[str, Json] = {
+        **head_document(_query_document(query), costs.periods, as_of_s=as_of_s, complete=complete),
+        "currency": "USD",
+        **_books(costs),
+        "total_usd": exact_text(costs.rows.total.exact),
+        "unpriced": _unpriced(costs),
+        "positions": {payer: kept.as_of for plan in costs.plans for payer, kept in plan.kept.items()},
+        "regions": list(regions),
     }
-
-
-def _figures(rows: Sequence[CostRow]) -> list[Figures]:
-    return [row.figures for row in rows]
-
-
-def _in_order(query: CostQuery, costs: Costs) -> list[CostRow]:
-    def cost(row: CostRow) -> int:
-        # A cost that is not known is less than any.
-        return row.figures.exact if row.figures.known else -(10**60)
-
-    return ordered(
-        costs.rows.rows,
-        query.usage,
-        {
-            COST: cost,
-            "bytes": lambda row: row.figures.bytes,
-            "quantity_gb": lambda row: row.figures.bytes,
-            "unpriced_bytes": lambda row: row.figures.unpriced,
-            "unrated_bytes": lambda row: row.figures.unrated,
-        },
+    return rows_answer(
+        usage,
+        cut,
+        _FIGURES,
+        meta=meta,
+        title=title_of("Cost", usage, as_of_s),
+        empty="No usage matches.",
+        footer=(
+            *_notes(query, costs, cut, regions=regions),
+            *completeness_lines(usage, complete, as_of_s, closed, left_out),
+        ),
     )
-
-
-def _columns(query: CostQuery) -> tuple[Column, ...]:
-    names = (
-        Column(
-            name=name,
-            kind="time" if name == "hour" else "text",
-            text="prose" if name == "tier" else "copied",
-            priority=KEEP,
-        )
-        for name in query.usage.columns
-    )
-    sums = (
-        Column(name="bytes", kind="bytes", priority=3),
-        Column(name="quantity_gb", kind="money"),
-        Column(name=COST, kind="money", priority=KEEP),
-        Column(name="unpriced_bytes", kind="bytes", sized=False),
-        Column(name="unrated_bytes", kind="bytes", sized=False, priority=3),
-    )
-    return (*names, *sums)
-
-
-def _row(query: CostQuery, row: CostRow) -> dict[str, Cell]:
-    named: dict[str, Cell] = dict(zip(query.usage.columns, row.values, strict=True))
-    return named | cells_of(row.figures)
-
-
-def _others_row(query: CostQuery, others: Figures | None) -> dict[str, Cell] | None:
-    if others is None:
-        return None
-    named = next((name for name in query.usage.columns if name != "hour"), None)
-    label: dict[str, Cell] = {} if named is None else {named: "others"}
-    return label | cells_of(others)
-
-
-def _others_document(query: CostQuery, rows: Sequence[CostRow], others: Figures | None) -> dict[str, Json]:
-    if query.usage.top is None:
-        return {}
-    sums: dict[str, Json] | None = None
-    if others is not None:
-        cells = cells_of(others)
-        sums = {"rows": len(rows) - query.usage.top}
-        sums |= {name: None if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value)
-                 for name, value in cells.items()}  # fmt: skip
-    return {"rows_total": len(rows), "others": sums}
 
 
 def _query_document(query: CostQuery) -> dict[str, Json]:
@@ -277,7 +188,6 @@ def _query_document(query: CostQuery) -> dict[str, Json]:
 
 
 def _books(costs: Costs) -> dict[str, Json]:
-    """The book of the newest month; and that of each month, if there are several."""
     books = {plan.month: _book(plan.rates.book) for plan in costs.plans}
     newest = next(reversed(books.values()), None)
     several = len({plan.rates.book for plan in costs.plans}) > 1
@@ -293,7 +203,3 @@ def _unpriced(costs: Costs) -> list[Json]:
         {"service": service, "usage_type": usage_type, "bytes": str(size)}
         for (usage_type, service), size in sorted(costs.rows.unpriced.items())
     ]
-
-
-def _decimal(units: int) -> Decimal:
-    return Decimal(usd_text(units))

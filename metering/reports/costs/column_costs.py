@@ -65,7 +65,6 @@ class MonthSums:
     """Rates the sums of some payers' month.
 
     Attributes:
-        together: Payers whose accounts may be summed.
         left: Is given, by payer, what the order of usage decides; complete once `entries` has been read.
     """
 
@@ -88,7 +87,6 @@ class MonthSums:
             yield from _Payer(self, payer_id, rater).entries(self._sums(names, rows))
 
     def _names(self) -> list[str]:
-        """Columns that are told apart."""
         asked = [RAW[name] for name in self.query.usage.group_by if name in RAW]
         filtered = ["account_id"] if self.query.usage.accounts else []
         filtered += PLACES if self.query.by_place else []
@@ -123,8 +121,6 @@ class MonthSums:
 
 
 class _Payer:
-    """Rates the sums of one payer."""
-
     def __init__(self, months: MonthSums, payer_id: str, rater: WholeMonths) -> None:
         self._months, self._payer_id, self._rater = months, payer_id, rater
         query = months.query
@@ -214,7 +210,6 @@ class ColumnCosts:
 
     Attributes:
         payers: Only these; empty: all.
-        own_prices: Accounts with overrides of their own.
     """
 
     query: CostQuery
@@ -248,8 +243,6 @@ class ColumnCosts:
 
 
 class _Together:
-    """Costs of some payers."""
-
     def __init__(
         self, costs: ColumnCosts, together: PayersTogether, positioned: Sequence[Positioned], finder: ColumnPositions
     ) -> None:

@@ -72,11 +72,7 @@ def whole_of(value: Json) -> int:
 
 
 class Fold:
-    """Exact sums of bytes by some columns. Mutable.
-
-    Args:
-        keys: The columns.
-    """
+    """Exact sums of bytes by some columns. Mutable."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = list(keys)
@@ -181,8 +177,6 @@ class SummedUsage:
     """A `PayerUsage` with its sums of days.
 
     Attributes:
-        whole: Reads lines.
-        sums: Bytes by what is sold and by day.
         tiered: What has more than one price: its hours are summed together when those of one of it are asked for.
         alone: The month has no other payer, so nothing has to be left out when its hours are summed.
         read: Lines that were read before they are asked for, by day; in the order of rating.
@@ -233,11 +227,7 @@ class SummedUsage:
 
 
 class Wanted:
-    """A `PayerUsage` that only notes which lines are asked for, so that those of many payers are read at once. Mutable.
-
-    Attributes:
-        wanted: What is sold, by day.
-    """
+    """A `PayerUsage` that only notes which lines are asked for: those of many payers are read at once. Mutable."""
 
     def __init__(self, month: str, sums: Days) -> None:
         self.month = month

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
-    """What is to be explained: an account's usage of a type in one hour.
+    """A question about an account's usage of a type in one hour.
 
     Attributes:
         service: Empty for every service.
@@ -63,7 +63,6 @@ class LineStory:
 
     Attributes:
         found: Its product; the rule that it is not sold here; or None, if the book knows nothing of it.
-        version: Prices in force in its hour.
         overrides: In force in its hour for its account, the account's own first.
         pieces: The line, split where an allowance or a tier ends in it.
         cuts: Where allowances and tiers of its product end in the month.
@@ -88,9 +87,7 @@ class Explanation:
     """All lines of an inquiry.
 
     Attributes:
-        plan: How the month is rated.
         digests: Digest of the closed month of each region that has closed it.
-        regions: Whose usage counts in the positions.
     """
 
     inquiry: Inquiry
@@ -107,12 +104,7 @@ class Explanation:
 
 
 def explained(inquiry: Inquiry, plan: MonthPlan, usage: MergedUsage) -> Explanation:
-    """Rate the lines of an inquiry, and find what their prices depend on.
-
-    Args:
-        inquiry: The question.
-        plan: How the month of its hour is rated.
-        usage: All usage of the payer in that month.
+    """Rate the lines of an inquiry, and find what their prices depend on: all usage of its payer in the month.
 
     Raises:
         UnavailableError: A region gives no answer.
@@ -199,12 +191,7 @@ def _priced(piece: RatedLine, amount: Decimal | str) -> Decimal | str | None:
 
 
 def explanation_answer(explanation: Explanation, *, as_of_s: int) -> Answer:
-    """The rows are the pieces of the lines, each at one price.
-
-    Args:
-        explanation: What was found.
-        as_of_s: When it was asked.
-    """
+    """The rows are the pieces of the lines, each at one price."""
     asked, labels = explanation.inquiry, _labels(explanation)
     hour = rfc3339(asked.hour_s)
     return _pieces(labels).answer(

@@ -63,7 +63,6 @@ class MonthPayers:
     Attributes:
         whole: Payer -> accounts that it has all month and with its prices.
         apart: Payer -> accounts that move to or from it within the month, or have prices of their own.
-        all_of_month: No payer of the month is left out.
     """
 
     whole: Mapping[str, set[str]]
@@ -92,13 +91,7 @@ class MonthPayers:
 
 
 def payers_of_month(usage: MonthUsage, *, payers: frozenset[str], own_prices: frozenset[str]) -> MonthPayers:
-    """The payers of a month's accounts.
-
-    Args:
-        usage: The month.
-        payers: Only these; empty: all.
-        own_prices: Accounts with overrides of their own.
-    """
+    """Some payers of a month's accounts, or all; `own_prices` are accounts with overrides of their own."""
     whole: dict[str, set[str]] = {}
     apart: dict[str, set[str]] = {}
     first_s, after_s = month_bounds_s(usage.month)
@@ -158,7 +151,6 @@ class LateCosts:
     all of them cost.
 
     Attributes:
-        rates: Rates of the month that books them.
         named: The rates were asked for by name; else late rows are rated as their own month was invoiced.
     """
 

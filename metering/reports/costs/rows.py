@@ -22,7 +22,7 @@ from metering.reports.query import (
     given_names,
 )
 from metering.reports.time_range import InvalidParametersError, ParameterProblem, check_rows
-from metering.reports.usage_rows import Values, value_functions
+from metering.reports.usage_rows import ReportRow, Values, value_functions
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, UsageKey, UsageType
 
@@ -34,12 +34,7 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """A rated line on its way into a row.
-
-    Attributes:
-        values: Values of the columns grouped by.
-        late: It came late for a closed month.
-    """
+    """A rated line on its way into a row."""
 
     values: Values
     rated: RatedLine
@@ -51,10 +46,8 @@ class Figures:
     """Exact sums of a row. Mutable.
 
     Attributes:
-        bytes: All bytes, whatever they cost.
         exact: Exact cost (L0) of those that have a price.
         priced, unpriced, unrated: Bytes by what the price book says of them.
-        late: Exact cost of what came late for closed months.
     """
 
     bytes: int = 0
@@ -93,12 +86,7 @@ class Figures:
         return self.priced or not self.unpriced
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CostRow:
-    """One line of a report: values of the columns grouped by, and their sums."""
-
-    values: Values
-    figures: Figures
+CostRow = ReportRow[Figures]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +94,6 @@ class CostRows:
     """All rows of a report.
 
     Attributes:
-        rows: Sorted by their values.
         unpriced: Bytes by usage type and service that the book does not know.
     """
 
@@ -116,14 +103,14 @@ class CostRows:
     @property
     def total(self) -> Figures:
         """The sum of all rows."""
-        return total_of(self.rows)
+        return total_of(row.total for row in self.rows)
 
 
-def total_of(rows: Iterable[CostRow]) -> Figures:
+def total_of(figures: Iterable[Figures]) -> Figures:
     """The sum of some rows."""
     total = Figures()
-    for row in rows:
-        total.plus(row.figures)
+    for each in figures:
+        total.plus(each)
     return total
 
 
@@ -144,7 +131,7 @@ def rows_of(entries: Iterable[Entry], *, most: int | None = None) -> CostRows:
         if rated.state is PriceState.UNPRICED:
             named = (rated.line.usage_type, rated.line.service)
             unpriced[named] = unpriced.get(named, 0) + rated.line.bytes
-    rows = [CostRow(values=values, figures=sums[values]) for values in sorted(sums)]
+    rows = [ReportRow(values=values, total=sums[values]) for values in sorted(sums)]
     return CostRows(rows=rows, unpriced=unpriced)
 
 
@@ -158,8 +145,6 @@ class CostQuery:
     """A question about costs.
 
     Attributes:
-        usage: Which usage, grouped how, in which order.
-        payers: Only what these payers pay; empty: whoever pays.
         regions: Only what the ledgers of these regions have, at the positions of all; empty: all.
     """
 
@@ -200,7 +185,6 @@ class CostParameters(UsageParameters):
 
     Attributes:
         month: One billing month, in place of `start`, `end` and `last`.
-        region: One region; None: all.
     """
 
     FILTERS: ClassVar[Mapping[str, Filter]] = {**FILTERS, "payer": PAYER}
@@ -261,14 +245,7 @@ _DECIMALS = len(str(UNITS_A_USD)) - 1
 
 
 class Labels:
-    """Names the rows that lines of one payer and month count in. Mutable: it remembers tiers.
-
-    Args:
-        query: The question.
-        book: Names the tiers.
-        payer_id: Who pays.
-        region: Whose ledger has the lines.
-    """
+    """Names the rows that lines of one payer, month and region count in. Mutable: it remembers tiers."""
 
     def __init__(self, query: CostQuery, book: PriceBook, *, payer_id: str, region: str = "") -> None:
         self._of_key = value_functions(query.usage, region, {"tier": _nothing, "payer": lambda _key: payer_id})
@@ -278,12 +255,7 @@ class Labels:
         self._tiers: dict[tuple[str, str, int, int | None], str] = {}
 
     def of(self, rated: RatedLine, *, booked_s: int | None = None) -> Values:
-        """Values of a rated line.
-
-        Args:
-            rated: The line.
-            booked_s: Of a correction, the hour that books it.
-        """
+        """Values of a rated line; of a correction, those of the hour that books it."""
         line = rated.line
         key = UsageKey(
             line.hour_s if booked_s is None else booked_s,
@@ -340,13 +312,9 @@ def _nothing(_key: UsageKey) -> str:
 
 
 def entries_of(query: CostQuery, book: PriceBook, usage: MergedUsage, rater: Rater) -> Iterator[Entry]:
-    """Lines of a payer's month on their way into rows: of few accounts, and wherever sums are not enough.
+    """Lines of a payer's month, or of some of its accounts, on their way into rows.
 
-    Args:
-        query: The question.
-        book: Names the tiers.
-        usage: Of the payer, or of some of its accounts.
-        rater: With the positions of the whole payer.
+    The rater has the positions of the whole payer.
 
     Raises:
         UnavailableError: A region gives no answer.

@@ -48,7 +48,6 @@ class MonthPlan:
     """How one month is rated.
 
     Attributes:
-        rates: Price book, overrides and payers by their versions.
         kept: Payers whose positions are the biller's.
     """
 
@@ -63,7 +62,6 @@ class Costs:
     """What a report of costs found.
 
     Attributes:
-        plans: How each month was rated, in order.
         periods: `invoice` or `draft` of each month.
         closed: Months that are closed in every region.
     """
@@ -93,10 +91,7 @@ class CostPlanner:
     _inputs: dict[str, Inputs | None] = field(default_factory=dict)
 
     def plans(self, first_month: str) -> list[MonthPlan]:
-        """One for each month of the range that can have usage.
-
-        Args:
-            first_month: The first month that has any.
+        """One for each month of the range that can have usage: none is before `first_month`.
 
         Raises:
             MeteringError: There is no such price book, or it cannot be read.

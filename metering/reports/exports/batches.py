@@ -67,13 +67,7 @@ def quantities(total_bytes: pa.Array) -> pa.Array:
 
 
 def costs(total_bytes: pa.Array, quantity: pa.Array, prices: pa.Array) -> pa.Array:
-    """Cost of each line in 1e-10 USD, as `line_cost`: int64, or decimal128(38, 0).
-
-    Args:
-        total_bytes: Bytes of the lines.
-        quantity: Their quantities.
-        prices: Their prices, 1e-10 USD a GB.
-    """
+    """Cost of each line in 1e-10 USD by `line_cost`, at prices in 1e-10 USD a GB: int64, or decimal128(38, 0)."""
     if not _fits(quantity, prices):
         pairs = zip(total_bytes.to_pylist(), prices.to_pylist(), strict=True)
         return whole_numbers([line_cost(int(each), int(price)) for each, price in pairs])
@@ -125,7 +119,6 @@ def _fits(quantity: pa.Array, prices: pa.Array) -> bool:
 
 
 def _small(numbers: pa.Array, most: int) -> bool:
-    """Whether all numbers are int64, and below `most` in size."""
     if not pa.types.is_int64(numbers.type):
         return False
     if len(numbers) == numbers.null_count:
@@ -240,7 +233,6 @@ class Collector:
     """Makes batches of charges. Mutable.
 
     Attributes:
-        rows: Lines in a batch.
         unbilled: Bytes of what has no price, so far.
     """
 

@@ -66,7 +66,6 @@ class LineChecks:
 
     Attributes:
         books: Price books that have the rate codes of the lines.
-        amounts: Columns that have to fit together.
     """
 
     books: Sequence[PriceBook]
@@ -209,7 +208,6 @@ def _exact(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _key_numbers(priced: list[Priced]) -> list[int]:
-    """A number for each key, whatever its price."""
     known: dict[tuple[object, ...], int] = {}
     return [known.setdefault((part.rated.line.kind, part.region), len(known)) for part in priced]
 

@@ -52,9 +52,7 @@ class Destination:
     """A place of one export.
 
     Attributes:
-        objects: The store.
         prefix: Of its keys; empty, or it ends with `/`.
-        name: How people call it.
     """
 
     objects: ObjectStore
@@ -179,7 +177,6 @@ class DatasetFiles:
 
     Attributes:
         name: Of the dataset; files are called `<name>-00000.parquet`.
-        folder: Where they are written.
     """
 
     name: str

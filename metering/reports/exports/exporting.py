@@ -56,9 +56,7 @@ class ExportSource:
     Attributes:
         charges: All charges of the documents, in any order, at any grain that is not coarser than the export's. Each
             with its resource, or an empty text. Usage without a price may be among them: it is left out and named.
-        invoices: Documents of the charges.
         books: Price books that have the rate codes of the charges.
-        names: Names of accounts.
     """
 
     charges: Iterable[Resourced]
@@ -87,14 +85,7 @@ def export(
     progress: Callable[[int], None] = lambda rows: None,
     file_bytes: int = FILE_BYTES,
 ) -> Exported:
-    """Write an export, or find that it is there already.
-
-    Args:
-        request: What is exported.
-        source: What it is made of.
-        destination: Where it goes.
-        progress: Called with the number of rows of each batch.
-        file_bytes: Size at which a file ends.
+    """Write an export, or find that it is there already. `progress` is called with the number of rows of each batch.
 
     Raises:
         DestinationTakenError: Something else is there. Nothing was written.
@@ -286,12 +277,6 @@ def _ties(documents: list[Document]) -> Iterator[str]:
 def documents_of(issuer: Issuer, month: str, *, payer_id: str = "", book: str = "") -> Iterator[Invoice]:
     """What a month books: invoices and credit notes that are issued, and drafts for payers without an invoice of it.
 
-    Args:
-        issuer: The parts of invoices.
-        month: Billing month.
-        payer_id: One payer; empty for all.
-        book: Price book of drafts; empty for the usual one.
-
     Yields:
         Documents without their accounts, which charges say anyway.
 
@@ -315,10 +300,7 @@ def documents_of(issuer: Issuer, month: str, *, payer_id: str = "", book: str = 
 def source_of(issuer: Issuer, documents: Sequence[Invoice], views: Sequence[LakeView] = ()) -> ExportSource:
     """The charges of documents, by the hour. Nothing is held but one line at a time.
 
-    Args:
-        issuer: The parts of invoices.
-        documents: What is exported.
-        views: Lakes of all regions, if charges are to be cut into resources; then one hour is held.
+    With lakes of all regions (`views`), charges are cut into resources; then one hour is held.
     """
     # A credit note also has the prices of what it takes back.
     before = (issuer.store.get(billed) for each in documents for billed in each.inputs.billed)

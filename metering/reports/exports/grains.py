@@ -207,12 +207,7 @@ class ResourceRows(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeResources:
-    """Resources of some accounts, from the lakes of all regions.
-
-    Attributes:
-        views: One of each region.
-        accounts: Only these.
-    """
+    """Resources of some accounts, from the lakes of all regions."""
 
     views: Sequence[LakeView]
     accounts: frozenset[str]

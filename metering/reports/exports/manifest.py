@@ -38,7 +38,6 @@ class Sums:
     """Sums over lines. Mutable.
 
     Attributes:
-        bytes: Exact, of any size.
         cost: Sum of the lines' costs (L1), 1e-10 USD.
         exact: Exact cost (L0).
     """
@@ -119,12 +118,7 @@ _PERIOD: dict[str, Kind] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmallDataset:
-    """A dataset that is whole in memory.
-
-    Attributes:
-        kinds: Column -> kind, in the order of its file.
-        rows: Values by column.
-    """
+    """A dataset that is whole in memory."""
 
     name: str
     kinds: dict[str, Kind]
@@ -142,10 +136,7 @@ class SmallDataset:
 def invoice_detail(invoices: Sequence[Invoice], tally: Tally, *, as_of_s: int) -> SmallDataset:
     """A row a line of each document: the cents that it bills.
 
-    Args:
-        invoices: Invoices, drafts and credit notes.
-        tally: Sums of their charges: those that cancel out are no line of a document, and have a row of 0.
-        as_of_s: When drafts were made.
+    Charges that cancel out are no line of a document, and have a row of 0.
     """
     rows = []
     for invoice in invoices:
@@ -188,8 +179,6 @@ def _by_id(row: dict[str, Value]) -> str:
 
 
 class _Detail(NamedTuple):
-    """What an invoice line says."""
-
     cents: int
     usage_types: tuple[str, ...]
     region: str
@@ -241,11 +230,8 @@ class ExportRequest:
     """What is exported.
 
     Attributes:
-        kind: `focus` or `cur`.
         version: `1.2` or `1.4` of FOCUS, `2.0` of CUR.
-        month: Billing month.
         payer_id: Empty for all payers.
-        resources: Lines are split by resource.
         as_of_s: When the charges were read; it matters for drafts only.
     """
 

@@ -60,11 +60,7 @@ _FILES = ListedRows(
 def totals_answer(totals: RunTotals, *, dry_run: bool, with_context: bool, overlap: Overlap | None = None) -> Answer:
     """What a run metered, or would meter: one row a usage type, and a reason where bytes are unclassified.
 
-    Args:
-        totals: Sums over the files.
-        dry_run: Whether nothing was metered.
-        with_context: Whether a context has judged the files.
-        overlap: Traffic that two flow logs see; None if a context has judged that.
+    `overlap` is traffic that two flow logs see; None if a context has judged that.
     """
     rows = _rows(totals)
     return _USAGE.answer(
@@ -126,10 +122,7 @@ def unclassified(totals: RunTotals) -> dict[str, tuple[int, int]]:
 def hint(totals: RunTotals, *, with_context: bool, dry_run: bool = False) -> str:
     """What would make unclassified bytes known, in a sentence or two; empty if all are classified.
 
-    Args:
-        totals: Sums over the files.
-        with_context: Whether a context has judged them, so that another one would not help.
-        dry_run: Whether nothing was metered.
+    Where a context has judged them, another one would not help.
     """
     reasons = {reason: size for reason, (_, size) in unclassified(totals).items() if size}
     if not reasons:
@@ -189,7 +182,6 @@ def _footer(totals: RunTotals, *, dry_run: bool) -> Iterator[str]:
 
 
 def _left_out(totals: RunTotals) -> Iterator[str]:
-    """What the totals do not have, one line each."""
     balance = totals.balance
     if balance.skipdata:
         yield f"Missing: records that the log itself lost, as {counted(balance.skipdata, 'line')} of it say (SKIPDATA)."
@@ -220,7 +212,7 @@ def _document(totals: RunTotals, rows: Iterable[Sequence[object]], *, told: str)
         "files": _files(totals),
         "stored_bytes": str(totals.stored_bytes),
         "balance": _balance(totals.balance),
-        "rows": [{**_USAGE.document(row), "bytes": str(row[2])} for row in rows],
+        "rows": [_USAGE.document(row) for row in rows],
         "unclassified": {
             "bytes": str(size),
             "share": percent(size, totals.balance.metered_bytes),

@@ -112,13 +112,8 @@ def list_answer(
 ) -> Answer:
     """Sources of logs for `metering logs list`.
 
-    Args:
-        states: The sources.
-        log_sources: Log sources of the settings; one without a source gets a row of its own.
-        elsewhere: Flow logs of the context that do not deliver to S3.
-        figures: Figures of the coverage job's last run.
-        job: What they are judged by.
-        now_s: The time now, epoch seconds.
+    A log source of the settings without a source has a row of its own, and so have flow logs of the context that do not
+    deliver to S3 (`elsewhere`).
     """
     known = {state.named for state in states}
     rows = [
@@ -156,13 +151,7 @@ def coverage_answer(
 ) -> Answer:
     """What came and what did not, for `metering logs coverage`.
 
-    Args:
-        rows: Each source with its sums.
-        figures: Figures of the coverage job's last run.
-        job: What they are judged by.
-        now_s: The time now, epoch seconds.
-        days: First and last day of the sums.
-        overlaps: Resources that two flow logs metered in an hour; None if nobody looked.
+    `days` are the first and the last one of the sums. `overlaps` is None if nobody looked.
     """
     found, table = list(rows), _coverage(job, now_s)
     never = _never_delivered([state for state, _ in found])

@@ -58,12 +58,7 @@ _STATE: RowType[ShownProducer] = RowType(
 
 
 def producers_answer(producers: Sequence[RegisteredProducer], *, judged: bool) -> Answer:
-    """Put producers into the form of `metering producers list`.
-
-    Args:
-        producers: In the order in which they are shown.
-        judged: Whether the region takes batches of registered producers only.
-    """
+    """Put producers into the form of `metering producers list`; `judged` if the region takes batches of these alone."""
     mode = "registered" if judged else "open"
     return _REGISTERED.answer(
         producers,

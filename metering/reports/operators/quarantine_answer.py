@@ -84,7 +84,6 @@ def _reasons(found: Iterable[Sequence[str]]) -> str:
 
 
 def _of_log(name: str, log: QuarantinedLog) -> list[_Record]:
-    """A record for each line that is kept; a whole file has one, with its place."""
     if log.kind == "file":
         return [(name, None, f"{log.refusals[0][0]}: {log.detail}", log.place)]
     return [(name, line.number or None, f"{line.reason}: {line.detail}", line.text) for line in log.lines]

@@ -10,12 +10,12 @@ from metering.reports.answer import (
     KEEP,
     ROOMY,
     Answer,
-    Cell,
-    Column,
     Fields,
     Json,
+    ListedRows,
     RowType,
     copied,
+    exact,
     flag,
     integer,
     ordinal,
@@ -30,7 +30,7 @@ from metering.units import HOUR_S, counted, exact_and_size
 from metering.usage.totals import ZERO, Total, UsageKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.audit.hour_check import HourCheck, HourFigures
     from metering.audit.verification import Difference
@@ -57,13 +57,9 @@ def _sources(silent_s: int) -> RowType[SourceState]:
 def sources_answer(
     states: Sequence[SourceState], figures: SourceFigures, reconciliation: Reconciliation | None, *, silent_s: int
 ) -> Answer:
-    """Put the states of sources into the form of `metering sources`.
+    """Put the states of sources into the form of `metering sources`; they are as old as the figures of the last scan.
 
-    Args:
-        states: The sources to show.
-        figures: Figures of the last full scan, which the states are as old as.
-        reconciliation: State of the reconciler; None if it never ran.
-        silent_s: A source whose last batch came before this time is silent.
+    A source whose last batch came before `silent_s` is silent.
     """
     table = _sources(silent_s)
     scanned_s = figures.scanned_ms // 1000
@@ -114,54 +110,58 @@ def last_pass_answer(known: Reconciliation | None, *, as_of_s: int) -> Answer:
 # Differences that an answer lists; all are counted.
 LISTED = 100
 _FIGURES = ("rows", "usage", "markers")
-_HOUR_COLUMNS = (
-    Column(name="hour", kind="time", priority=KEEP),
-    Column(name="period", text="copied", about="state of its month"),
-    Column(name="published", kind="flag", about="all of its rows are in lake files"),
-    *(Column(name=f"{name}_bytes", kind="bytes", priority=KEEP, sized=False) for name in _FIGURES),
-    *(Column(name=f"{name}_records", kind="integer") for name in _FIGURES),
-    Column(name="agrees", kind="flag", priority=KEEP, about="all figures were compared and are equal"),
-)
+
+
+def _figure(name: str, part: str) -> Callable[[HourFigures], int | None]:
+    return lambda it: (total := _totals(it)[name]) and getattr(total, part)
+
+
+def _totals(figures: HourFigures) -> dict[str, Total | None]:
+    check = figures.check
+    if check is None:
+        return {"rows": figures.state.total, "usage": None, "markers": None}
+    return {"rows": check.rows, "usage": check.usage, "markers": check.markers}
+
+
+def _hour(period: str) -> RowType[HourFigures]:
+    return RowType(
+        timed("hour", of=lambda it: it.state.hour_s, priority=KEEP),
+        copied("period", of=lambda _: period, about="state of its month"),
+        flag("published", of=lambda it: it.state.published, about="all of its rows are in lake files"),
+        *(exact(f"{name}_bytes", of=_figure(name, "bytes"), priority=KEEP) for name in _FIGURES),
+        *(integer(f"{name}_records", of=_figure(name, "records")) for name in _FIGURES),
+        flag(
+            "agrees",
+            of=lambda it: it.check and it.check.agrees,
+            priority=KEEP,
+            about="all figures were compared and are equal",
+        ),
+    )
 
 
 def hour_answer(figures: HourFigures, *, period: str, as_of_s: int) -> Answer:
-    """Put the figures of an hour into one row; in JSON the differences stand beside them.
-
-    Args:
-        figures: Of the hour.
-        period: State of its month: `open`, `closing` or `closed`.
-        as_of_s: When it was asked.
-    """
-    check, state = figures.check, figures.state
-    totals = {
-        "rows": state.total if check is None else check.rows,
-        "usage": None if check is None else check.usage,
-        "markers": None if check is None else check.markers,
-    }
-    agrees = None if check is None else check.agrees
-    row: dict[str, Cell] = {"hour": rfc3339(state.hour_s), "period": period, "published": state.published}
-    row |= {f"{name}_bytes": None if total is None else total.bytes for name, total in totals.items()}
-    row |= {f"{name}_records": None if total is None else total.records for name, total in totals.items()}
-    row["agrees"] = agrees
+    """Put the figures of an hour into one row; in JSON the differences stand beside them."""
+    check, table = figures.check, _hour(period)
+    row = table.document(figures)
     document: dict[str, Json] = {
-        "hour": rfc3339(state.hour_s),
+        "hour": row["hour"],
         "as_of": rfc3339(as_of_s),
         "period": period,
-        "published": state.published,
+        "published": row["published"],
         "compared": check is not None,
         "stable": None if check is None else check.stable,
-        **{name: _total(total) for name, total in totals.items()},
-        "agrees": agrees,
+        **{name: _total(total) for name, total in _totals(figures).items()},
+        "agrees": row["agrees"],
         "differences_total": 0 if check is None else len(check.differences),
         "differences": [] if check is None else [_difference(each) for each in check.differences[:LISTED]],
     }
-    return Answer(
-        columns=_HOUR_COLUMNS,
-        rows=[row],
+    from_s = figures.state.hour_s
+    return table.answer(
+        [figures],
         document=document,
         meta={"as_of": rfc3339(as_of_s)},
         footer=_lines(check),
-        commands=(f"metering reconcile --deep --from {rfc3339(state.hour_s)} --to {rfc3339(state.hour_s + HOUR_S)}",),
+        commands=(f"metering reconcile --deep --from {rfc3339(from_s)} --to {rfc3339(from_s + HOUR_S)}",),
     )
 
 
@@ -171,16 +171,16 @@ def _total(total: Total | None) -> dict[str, Json] | None:
 
 def _difference(each: Difference) -> dict[str, Json]:
     key = each.key
-    named: dict[str, Json] = {"batch_id": each.batch_id or None}
-    named["account_id"] = each.account_id or None if key is None else key.account_id
-    named["usage_type"] = None if key is None else key.usage_type
-    named["service"] = None if key is None else key.service
-    named["from"] = None if key is None else key.from_location
-    named["to"] = None if key is None else key.to_location
-    named["corrects"] = None if key is None or key.corrects_s is None else rfc3339(key.corrects_s)
+    named: dict[str, Json] = dict.fromkeys(("account_id", "usage_type", "service", "from", "to", "corrects"))
+    if key is None:
+        named["account_id"] = each.account_id or None
+    else:
+        corrects = None if key.corrects_s is None else rfc3339(key.corrects_s)
+        named = dict(zip(named, (key.account_id, *key.kind, corrects), strict=True))
     return {
         "between": each.between,
         "odd": each.odd or None,
+        "batch_id": each.batch_id or None,
         **named,
         "expected_bytes": str(each.expected.bytes),
         "expected_records": each.expected.records,
@@ -212,12 +212,8 @@ def frozen_answer(
 
     rows = [] if frozen is None else summed(entries(frozen))
     total = ZERO if frozen is None else frozen.total
-    return Answer(
-        columns=(
-            *(Column(name=name, text="copied", priority=KEEP) for name in group_by),
-            Column(name="bytes", kind="bytes", priority=KEEP),
-        ),
-        rows=[{**dict(zip(group_by, row.values, strict=True)), "bytes": row.total.bytes} for row in rows],
+    return ListedRows(copied(*group_by, priority=KEEP), sized("bytes", priority=KEEP)).answer(
+        [(*row.values, row.total.bytes) for row in rows],
         meta={
             "month": month,
             "state": state,
@@ -242,13 +238,7 @@ def months_answer(
     closed_by: Mapping[str, str],
     corrections: Mapping[str, Total] | None = None,
 ) -> Answer:
-    """The list of months, the newest first.
-
-    Args:
-        months: The months.
-        closed_by: Who closed a month, where the audit trail says it.
-        corrections: Rows that were booked later for each closed month; None if nobody asked.
-    """
+    """The list of months, the newest first. `corrections` were booked later for closed months; None if nobody asked."""
 
     def later(it: MonthState) -> Total | None:
         return it.total and (corrections or {}).get(it.month, ZERO)

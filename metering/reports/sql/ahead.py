@@ -55,10 +55,6 @@ class Ahead:
     """Threads that do tasks before their results are asked for. A task that blocks does not hold its caller.
 
     Mutable: it holds the threads' queue.
-
-    Args:
-        threads: Number of threads.
-        stop: Signal that ends the waiting.
     """
 
     def __init__(self, threads: int, stop: Stop) -> None:
@@ -78,11 +74,7 @@ class Ahead:
             self._queue.put(None)
 
     def results(self, tasks: Iterable[tuple[int, Callable[[], T]]], most: int) -> Iterator[T]:
-        """Results in the order of the tasks. Tasks are begun until their costs add up to `most`.
-
-        Args:
-            tasks: Each task with its cost.
-            most: Cost of the tasks that may be begun before their results are taken.
+        """Results of tasks with costs, in their order. Tasks are begun until their costs add up to `most`.
 
         Raises:
             StoppedError: The work was stopped.

@@ -16,7 +16,7 @@ from __future__ import annotations
 import pickle
 import re
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as StillWaiting
 from contextlib import contextmanager
@@ -27,14 +27,14 @@ from itertools import chain, count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from threading import TIMEOUT_MAX
-from typing import IO, TYPE_CHECKING, Generic, TypeVar, cast, overload
+from typing import IO, TYPE_CHECKING, cast, overload
 
 import duckdb
 
 from metering.errors import OperationFailedError
 from metering.hours import hour_of
 from metering.lake.ports import TimeSlice
-from metering.reports.answer import KEEP, USUAL, Answer, Cell, Column, TextForm
+from metering.reports.answer import KEEP, USUAL, Answer, Cell, Column, MappedRows, TextForm
 from metering.reports.source import naming
 from metering.reports.sql.ahead import Stop, in_thread
 from metering.reports.sql.scan import LakeRows, LakeTotals, Part, ScanState
@@ -84,33 +84,16 @@ def expect_one_statement(sql: str) -> None:
 
 
 Row = tuple[object, ...]
-T_co = TypeVar("T_co", covariant=True)
 
 # Rows that stand in memory at once.
 PART_ROWS = 10_000
 
 
-class _InOrder(Sequence[T_co]):
-    """A sequence that is read from its beginning; a place in it is found by reading up to it."""
-
-    @overload
-    def __getitem__(self, place: int) -> T_co: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[T_co]: ...
-    def __getitem__(self, place: int | slice) -> T_co | list[T_co]:
-        if isinstance(place, slice):
-            return list(islice(self, *place.indices(len(self))))
-        index = place + len(self) if place < 0 else place
-        for value in islice(self, max(index, 0), None):
-            if index >= 0:
-                return value
-        raise IndexError(place)
-
-
-class StoredRows(_InOrder[Row]):
+class StoredRows(Sequence[Row]):
     """Rows of a result, in order. Memory holds one part of them, whatever their number. Mutable until it is complete.
 
-    Many rows are kept in a file below TMPDIR that has no name, so that nothing of it is left behind.
+    Many rows are kept in a file below TMPDIR that has no name, so that nothing of it is left behind. A row is found by
+    reading up to it.
     """
 
     def __init__(self) -> None:
@@ -132,6 +115,19 @@ class StoredRows(_InOrder[Row]):
     def __len__(self) -> int:
         return self._stored + len(self._memory)
 
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Row]: ...
+    def __getitem__(self, place: int | slice) -> Row | list[Row]:
+        if isinstance(place, slice):
+            return list(islice(self, *place.indices(len(self))))
+        index = place + len(self) if place < 0 else place
+        for value in islice(self, max(index, 0), None):
+            if index >= 0:
+                return value
+        raise IndexError(place)
+
     def __iter__(self) -> Iterator[Row]:
         for place in self._places:
             yield from self._part(place)
@@ -152,25 +148,6 @@ class StoredRows(_InOrder[Row]):
         pickle.dump(rows, self._file, pickle.HIGHEST_PROTOCOL)
         self._file.flush()
         self._stored += len(rows)
-
-
-@dataclass(frozen=True)
-class MappedRows(_InOrder[T_co], Generic[T_co]):
-    """Rows as something else, made when they are read.
-
-    Attributes:
-        rows: The rows.
-        shape: Makes the value of a row.
-    """
-
-    rows: Sequence[Row]
-    shape: Callable[[Row], T_co]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[T_co]:
-        return map(self.shape, self.rows)
 
 
 # Several files of an hour may have totals of one key.
@@ -200,9 +177,6 @@ class QueryResult:
     Memory holds a part of the rows; many rows lie on the disk.
 
     Attributes:
-        names: Of the columns.
-        types: DuckDB's.
-        rows: In the order of the statement.
         parts: Number of objects that have rows of the times that were asked for; 0 if nothing is booked in them.
     """
 
@@ -214,13 +188,7 @@ class QueryResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionLake:
-    """The lake of a region.
-
-    Attributes:
-        region: The region's name, which stands in the column `region`.
-        view: The view whose hours are queried.
-        objects: Store of the lake files and staging objects.
-    """
+    """The lake of a region."""
 
     region: str
     view: LakeView
@@ -232,7 +200,6 @@ class LakeQuery:
     """Runs the queries of analysts, over one region or several.
 
     Attributes:
-        lakes: The lakes whose rows the views have together.
         threads: DuckDB's threads; by default, as many as there are cores.
     """
 
@@ -251,15 +218,8 @@ class LakeQuery:
     ) -> QueryResult:
         """Run one statement over the rows of `[from_s, to_s)`, each hour interval-exact.
 
-        The call ends after `timeout_s`, or at once by Ctrl-C, even if a read or DuckDB blocks.
-
-        Args:
-            sql: The statement.
-            from_s: First time of the rows.
-            to_s: Time after the last; None for all.
-            timeout_s: Seconds until it is stopped.
-            with_canary: Also show the canary's rows, which reports leave out.
-            zone: Zone of times that the statement writes without one, and of the times in the result.
+        The call ends after `timeout_s`, or at once by Ctrl-C, even if a read or DuckDB blocks. `zone` is that of times
+        which the statement writes without one, and of those in the result.
 
         Raises:
             QueryError: The statement is wrong.
@@ -297,7 +257,6 @@ class _Run:
     connection: duckdb.DuckDBPyConnection | None = None
 
     def within(self, timeout_s: float) -> QueryResult:
-        """Wait for the answer for `timeout_s` at most."""
         answer = in_thread(self._answer)
         try:
             return answer.result(timeout=min(timeout_s, TIMEOUT_MAX))
@@ -402,7 +361,6 @@ class _Run:
 
 
 def _taken(cursor: duckdb.DuckDBPyConnection) -> StoredRows:
-    """All rows of a result, part by part as DuckDB makes them."""
     rows = StoredRows()
     while part := cast("list[tuple[object, ...]]", cursor.fetchmany(PART_ROWS)):
         rows.add(part)

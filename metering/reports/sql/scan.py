@@ -1,17 +1,18 @@
 """The dataset that DuckDB scans: rows of lake files and staging objects, decoded by threads of our own.
 
 Arrow's scanner and DuckDB open no file here. A Python file system below them can hang for ever: the scanner holds a
-lock while it waits for the interpreter, and the thread that has the interpreter waits for that lock. So `LakeRows`
+lock while it waits for the interpreter, and the thread that has the interpreter waits for that lock. So `Scannable`
 only looks like a dataset: each scan gets a reader of its own, made of batches that our threads have read before.
 """
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -71,10 +72,6 @@ class Part:
     """Rows of one booked hour in one object.
 
     Attributes:
-        region: The region that metered them.
-        objects: Store of the object.
-        key: Key of the object.
-        hour_s: The booked hour.
         local: File that a staging object was fetched to; None for a lake file, which is read in place.
         times: Times of the rows to read; None for all rows of the hour.
         rows, bytes: What the ledger has for all of its rows of the hour.
@@ -95,7 +92,6 @@ class ScanState:
     """State that the scans of one query share.
 
     Attributes:
-        stop: Signal that ends the scans.
         error: The first error of a scan; DuckDB only quotes its text.
     """
 
@@ -103,7 +99,7 @@ class ScanState:
     error: BaseException | None = None
 
     def __enter__(self) -> None:
-        """Begin to watch for an error."""
+        pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None and not isinstance(error, GeneratorExit) and self.error is None:
@@ -111,56 +107,60 @@ class ScanState:
 
 
 class Scannable(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
-    """What DuckDB takes for a dataset of Arrow's. Nothing of Arrow's is used but the name of its class."""
-
-
-class LakeRows(Scannable):
-    """Rows of parts, as a dataset that DuckDB can scan any number of times.
+    """What DuckDB takes for a dataset of Arrow's. Nothing of Arrow's is used but the name of its class.
 
     DuckDB calls `scanner` for each scan of a query, with the columns and the filter that it pushes down.
-
-    Args:
-        parts: Parts to scan, in order.
-        state: State of the query.
-        readers: Number of threads that read and decode.
-        with_canary: Also give the canary's rows.
     """
+
+    SCAN: ClassVar[type[_Scan]]
 
     # Arrow's constructor refuses to be called, and is not needed: nothing of its datasets is used.
     def __init__(
-        self,
-        parts: Sequence[Part],
-        state: ScanState,
-        *,
-        readers: int = _READERS,
-        with_canary: bool = False,
+        self, parts: Sequence[Part], state: ScanState, *, readers: int = _READERS, with_canary: bool = False
     ) -> None:
         self._parts = parts
-        self._state = state
-        self._readers = readers
-        self._with_canary = with_canary
+        self._scan = partial(self.SCAN, state=state, readers=readers, with_canary=with_canary)
 
     @property
     def schema(self) -> pa.Schema:
-        return QUERY_SCHEMA
+        return self.SCAN.SCHEMA
 
     def scanner(self, columns: Sequence[str] | None = None, filter: pc.Expression | None = None) -> _Scan:
         """One scan."""
-        names = QUERY_SCHEMA.names if columns is None else list(columns)
-        return _Scan(
-            parts=self._parts,
-            state=self._state,
-            readers=self._readers,
-            columns=names,
-            where=filter,
-            with_canary=self._with_canary,
-        )
+        names = self.schema.names if columns is None else list(columns)
+        return self._scan(parts=self._parts, columns=names, where=filter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scan(ABC):
+    """One scan: some of the columns, and the rows that pass its filter."""
+
+    SCHEMA: ClassVar[pa.Schema]
+
+    parts: Sequence[Part]
+    state: ScanState
+    readers: int
+    columns: Sequence[str]
+    where: pc.Expression | None
+    with_canary: bool
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        """A reader of its own over the rows, which are read while DuckDB takes them."""
+        schema = pa.schema([self.SCHEMA.field(name) for name in self.columns])
+        return pa.RecordBatchReader.from_batches(schema, self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        with self.state, Ahead(self.readers, self.state.stop) as ahead:
+            for table in self.tables(ahead):
+                yield from table.to_batches(max_chunksize=_BATCH_ROWS)
+
+    @abstractmethod
+    def tables(self, ahead: Ahead) -> Iterator[pa.Table]:
+        """The rows of the parts, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """One row group of a part."""
-
     part: Part
     metadata: pq.FileMetaData
     number: int
@@ -182,34 +182,18 @@ class _Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Scan:
-    """One scan: some of the columns, and the rows that pass its filter."""
+class _RowScan(_Scan):
+    SCHEMA: ClassVar[pa.Schema] = QUERY_SCHEMA
 
-    parts: Sequence[Part]
-    state: ScanState
-    readers: int
-    columns: Sequence[str]
-    where: pc.Expression | None
-    with_canary: bool
-
-    def to_reader(self) -> pa.RecordBatchReader:
-        """A reader of its own over the rows, which are read while DuckDB takes them."""
-        return pa.RecordBatchReader.from_batches(_schema(self.columns), self._batches())
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
+    def tables(self, ahead: Ahead) -> Iterator[pa.Table]:
         names = self._looked_at()
-        with self.state, Ahead(self.readers, self.state.stop) as ahead:
-            opened = ahead.results(((1, partial(self._groups, part)) for part in self.parts), self.readers)
-            tasks = (
-                (max(group.rows, _LEAST_ROWS), partial(self._table, group, names))
-                for found in opened
-                for group in found
-            )
-            for table in ahead.results(tasks, _ROWS_AHEAD):
-                yield from table.to_batches(max_chunksize=_BATCH_ROWS)
+        opened = ahead.results(((1, partial(self._groups, part)) for part in self.parts), self.readers)
+        tasks = (
+            (max(group.rows, _LEAST_ROWS), partial(self._table, group, names)) for found in opened for group in found
+        )
+        return ahead.results(tasks, _ROWS_AHEAD)
 
     def _groups(self, part: Part) -> list[_Group]:
-        """Row groups that may have a row for this scan."""
         with self._opened(part) as file:
             metadata = file.metadata
             numbers = list(range(metadata.num_row_groups)) if part.local is None else row_groups_of(file, part.hour_s)
@@ -259,6 +243,12 @@ class _Scan:
             raise
 
 
+class LakeRows(Scannable):
+    """Rows of parts."""
+
+    SCAN = _RowScan
+
+
 def _schema(names: Sequence[str]) -> pa.Schema:
     return pa.schema([QUERY_SCHEMA.field(name) for name in names])
 
@@ -277,8 +267,6 @@ def _promising(metadata: pq.FileMetaData, numbers: list[int], part: Part, where:
 
 
 # The dataset below the view `usage`: totals of lake files, read beside them, and counted from rows elsewhere.
-#
-# Like `LakeRows` it only looks like a dataset: threads of our own read, and DuckDB opens no file.
 
 
 TOTALS_SCHEMA = pa.schema(
@@ -292,53 +280,12 @@ _COUNTED = [*NAMES, "start_time", "bytes"]
 _TOTALS_NOT_CANARY = pc.field("account_id") != CANARY_ACCOUNT_ID
 
 
-class LakeTotals(Scannable):
-    """Totals of parts by usage key, as a dataset that DuckDB can scan any number of times.
-
-    Args:
-        parts: Parts to scan, in order.
-        state: State of the query.
-        with_canary: Also give the canary's totals.
-    """
-
-    # Arrow's constructor refuses to be called, and is not needed: nothing of its datasets is used.
-    def __init__(self, parts: Sequence[Part], state: ScanState, *, with_canary: bool = False) -> None:
-        self._parts = parts
-        self._state = state
-        self._with_canary = with_canary
-
-    @property
-    def schema(self) -> pa.Schema:
-        return TOTALS_SCHEMA
-
-    def scanner(self, columns: Sequence[str] | None = None, filter: pc.Expression | None = None) -> _TotalsScan:
-        """One scan."""
-        return _TotalsScan(
-            parts=self._parts,
-            state=self._state,
-            columns=TOTALS_SCHEMA.names if columns is None else list(columns),
-            where=filter,
-            with_canary=self._with_canary,
-        )
-
-
 @dataclass(frozen=True, kw_only=True)
-class _TotalsScan:
-    parts: Sequence[Part]
-    state: ScanState
-    columns: Sequence[str]
-    where: pc.Expression | None
-    with_canary: bool
+class _TotalsScan(_Scan):
+    SCHEMA: ClassVar[pa.Schema] = TOTALS_SCHEMA
 
-    def to_reader(self) -> pa.RecordBatchReader:
-        """A reader of its own over the totals, which are read while DuckDB takes them."""
-        schema = pa.schema([TOTALS_SCHEMA.field(name) for name in self.columns])
-        return pa.RecordBatchReader.from_batches(schema, self._batches())
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        with self.state, Ahead(_READERS, self.state.stop) as ahead:
-            for table in ahead.results(((1, partial(self._table, part)) for part in self.parts), _READERS):
-                yield from table.to_batches()
+    def tables(self, ahead: Ahead) -> Iterator[pa.Table]:
+        return ahead.results(((1, partial(self._table, part)) for part in self.parts), self.readers)
 
     def _table(self, part: Part) -> pa.Table:
         kept = _kept(part)
@@ -349,6 +296,12 @@ class _TotalsScan:
         if self.where is not None:
             table = table.filter(self.where)
         return table.select(self.columns)
+
+
+class LakeTotals(Scannable):
+    """Totals of parts by usage key."""
+
+    SCAN = _TotalsScan
 
 
 def _kept(part: Part) -> pa.Table | None:
@@ -365,7 +318,6 @@ def _kept(part: Part) -> pa.Table | None:
 
 
 def _counted(part: Part, state: ScanState) -> pa.Table:
-    """The totals of the part's rows."""
     sums = Sums(USAGE_QUERY)
     for batch in LakeRows([part], state, readers=1, with_canary=True).scanner(_COUNTED).to_reader():
         rows = Sums(USAGE_QUERY)

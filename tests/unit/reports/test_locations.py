@@ -93,7 +93,7 @@ def test_costs_to_places_add_up_to_the_costs_of_all(group_by: tuple[GroupColumn,
     for place, part in zip(PLACES, parts, strict=True):
         by_place = _rated(lines, organization, ("to",))
         [row] = [row for row in by_place.rows if row.values == (place,)]
-        assert (row.figures.exact, row.figures.bytes) == (part.total.exact, part.total.bytes)
+        assert (row.total.exact, row.total.bytes) == (part.total.exact, part.total.bytes)
 
 
 def _query(*, group_by: str | None = None, detail: str | None = None, **filters: Sequence[str]) -> UsageQuery:

@@ -24,13 +24,14 @@ from metering.reports.answer import (
     Cell,
     Column,
     ListedRows,
+    MappedRows,
     RowType,
     copied,
     encoded_bytes,
     short,
     timed,
 )
-from metering.reports.sql.query import PART_ROWS, LakeQuery, MappedRows, RegionLake, StoredRows, result_answer
+from metering.reports.sql.query import PART_ROWS, LakeQuery, RegionLake, StoredRows, result_answer
 from tests.support.lake_world import World
 
 if TYPE_CHECKING:

@@ -150,8 +150,8 @@ def _bars(costs: Costs, query: UsageQuery) -> Chart:
     from metering.billing.money import rounded
     from metering.cli.printing.table import bars
 
-    known = [row for row in costs.rows.rows if row.figures.known]
-    sizes = [(" ".join(row.values), rounded(row.figures.exact)) for row in known]
+    known = [row for row in costs.rows.rows if row.total.known]
+    sizes = [(" ".join(row.values), rounded(row.total.exact)) for row in known]
     return bars(sizes, columns=query.columns, most=query.top, money=True)
 
 

@@ -173,7 +173,6 @@ class _PartValues(Generic[P]):
     _arrays: tuple[pa.Array, pa.Array] | None = None
 
     def of(self, batch: Batch, layout: Layout) -> pa.Array:
-        """Values of lines, by the numbers of their parts."""
         if batch.parts is not self._parts:
             self._parts, self._places, self._of_part, self._arrays = batch.parts, {}, [], None
         kind, parts = layout.type_of(self.kind), getattr(batch.parts, self.part)

@@ -56,7 +56,6 @@ class CurTerms:
 
     Attributes:
         books: Tell the kind of transfer of a SKU.
-        names: Names of accounts.
         blended: Blended rate of a payer's SKU in a month of use, 1e-10 USD a GB, by payer, month and SKU.
         drafts: Ids of documents that are not issued: AWS has no invoice id then.
     """

@@ -184,7 +184,6 @@ def _corrected(batch: Batch, layout: Layout) -> pa.Array:
 
 
 def _where(flags: pa.Array, values: pa.Array) -> pa.Array:
-    """Values where the flag is set, and null elsewhere."""
     if pc.all(flags).as_py():
         return values
     if not pc.any(flags).as_py():

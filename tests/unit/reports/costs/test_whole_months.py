@@ -97,10 +97,10 @@ def test_only_what_the_order_decides_is_read_by_the_hour() -> None:
     organization = Organization(payers=(payer,))
     rows = _rated(month, "account_id", organization=organization).rows
     flat = gb("60") * 200_000_000
-    assert [row.figures.exact - flat for row in rows] == [0, gb("20") * 900_000_000, gb("60") * 900_000_000]
+    assert [row.total.exact - flat for row in rows] == [0, gb("20") * 900_000_000, gb("60") * 900_000_000]
     assert {each.usage_type for _, sold in month.read for each in sold or ()} == {"DataTransfer-Out-Bytes"}
     month.read.clear()
-    assert _rated(month, "usage_type", organization=organization).total.exact == sum(row.figures.exact for row in rows)
+    assert _rated(month, "usage_type", organization=organization).total.exact == sum(row.total.exact for row in rows)
     assert month.read == []
 
 
@@ -111,5 +111,5 @@ def test_only_what_the_order_decides_is_read_by_the_hour() -> None:
 ])  # fmt: skip
 def test_a_report_ends_before_usage_that_came_later(to_s: int, exact: int) -> None:
     rows = _rated(_crowd(), "account_id", "usage_type", to_s=to_s).rows
-    found = {row.figures.exact for row in rows if row.values[1] == "DataTransfer-Out-Bytes"}
+    found = {row.total.exact for row in rows if row.values[1] == "DataTransfer-Out-Bytes"}
     assert found == {exact}
