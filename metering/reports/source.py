@@ -252,19 +252,16 @@ class ReportSource:
         rows = RowQuery(columns=(*USAGE_COLUMNS, *query.details), where=_where(query), times=times)
         # Hours that the range cuts are read too, and give the rows that start in it.
         query = replace(query, from_s=hour_of(query.from_s), to_s=hour_of(query.to_s + HOUR_S - 1))
-        for hour_s, groups in self._groups(rows, query, frozen, now_s):
+
+        def totals(hour_s: int, sources: Sequence[RowSource]) -> tuple[int, Mapping[Group, Total]]:
+            return hour_s, self.view.reader.totals(sources, rows)
+
+        for hour_s, groups in self._each_hour(query, totals, frozen, now_s):
             for group, total in groups.items():
                 usage = usage_of(hour_s, {group[: len(USAGE_COLUMNS)]: total})
                 details = tuple(str(value) for value in group[len(USAGE_COLUMNS) :])
                 for values, matched in matching(usage.items(), query, region=self.region, seen=seen):
                     yield (*values, *details), matched
-
-    def _groups(
-        self, rows: RowQuery, query: UsageQuery, frozen: Mapping[str, FrozenMonth], now_s: int
-    ) -> Iterator[tuple[int, Mapping[Group, Total]]]:
-        return self._each_hour(
-            query, lambda hour_s, sources: (hour_s, self.view.reader.totals(sources, rows)), frozen, now_s
-        )
 
     def _each_hour(
         self,

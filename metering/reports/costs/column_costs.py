@@ -127,7 +127,7 @@ class _Payer:
         self._query = query
         grouped = {RAW.get(name, name) for name in query.usage.group_by}
         self._columns = [place for place, name in enumerate(UsageLine._fields) if name in grouped]
-        self._labels: dict[str, Labels] = {}
+        self._labels = Labels(query, months.book, payer_id)
 
     def entries(self, sums: Iterable[_Sum]) -> Iterator[Entry]:
         by_sku: dict[str, list[_Sum]] = defaultdict(list)
@@ -170,13 +170,8 @@ class _Payer:
         return each.line.bytes > 0 and query.takes(each.line) and query.takes_region(each.region)
 
     def _entry(self, each: _Sum, piece: Piece) -> Entry:
-        labels = self._labels.get(each.region)
-        if labels is None:
-            labels = self._labels[each.region] = Labels(
-                self._query, self._months.book, payer_id=self._payer_id, region=each.region
-            )
         rated = RatedLine(each.line._replace(bytes=piece.bytes), *piece.terms)
-        return Entry(labels.of(rated), rated)
+        return Entry(self._labels.of(rated, each.region), rated)
 
 
 def about_whole_month(query: CostQuery, usage: MonthUsage) -> bool:
@@ -235,24 +230,20 @@ class ColumnCosts:
             yield from sums.entries()
             left = {**dict.fromkeys(payers.apart), **sums.left}
         for together in payers.together(left):
-            yield from self._walked(together, [left[payer_id] for payer_id in together.payers])
-
-    def _walked(self, together: PayersTogether, asked: Sequence[frozenset[Sold] | None]) -> Iterator[Entry]:
-        finder = ColumnPositions(usage=self.usage, together=together, prices_of=self.prices_of, asked=asked)
-        yield from _Together(self, together, finder.positioned(), finder).entries()
+            asked = [left[payer_id] for payer_id in together.payers]
+            finder = ColumnPositions(usage=self.usage, together=together, prices_of=self.prices_of, asked=asked)
+            yield from _Together(self, finder).entries()
 
 
 class _Together:
-    def __init__(
-        self, costs: ColumnCosts, together: PayersTogether, positioned: Sequence[Positioned], finder: ColumnPositions
-    ) -> None:
+    def __init__(self, costs: ColumnCosts, finder: ColumnPositions) -> None:
         self.query, self.usage, self.book = costs.query, costs.usage, costs.book
-        self.together = together
-        self.positioned = positioned
+        self.together = finder.together
+        self.positioned = finder.positioned()
         self._finder = finder
-        self._labels: dict[tuple[str, int], Labels] = {}
+        self._labels = [Labels(self.query, self.book, payer_id) for payer_id in self.together.payers]
         filtered = self.query.usage.accounts
-        self._wanted = frozenset(together.accounts) & filtered if filtered else together.wanted
+        self._wanted = frozenset(self.together.accounts) & filtered if filtered else self.together.wanted
 
     def entries(self) -> Iterator[Entry]:
         days = PriceTable.empty()
@@ -326,7 +317,7 @@ class _Together:
         for number, parts in sorted(lines.items()):
             for name, rated in regions_rated(sorted(parts), self.positioned[number].rater):
                 if self.query.takes_region(name) and self._takes_places(rated.line):
-                    yield self._entry(number, rated, name)
+                    yield Entry(self._labels[number].of(rated, name), rated)
 
     def _parts(self) -> list[tuple[str, Sequence[RegionMonth]]]:
         """Regions that are summed together."""
@@ -360,17 +351,10 @@ class _Together:
                 )  # fmt: skip
                 if self._takes_places(line):
                     number, rated = prices.rated(_hour(row, 0, "price"), line)
-                    yield self._entry(number, rated, region)
+                    yield Entry(self._labels[number].of(rated, region), rated)
 
     def _takes_places(self, line: UsageLine) -> bool:
         return self.query.usage.takes_only(PLACES, line)
-
-    def _entry(self, number: int, rated: RatedLine, region: str) -> Entry:
-        payer_id = self.together.payers[number]
-        labels = self._labels.get((region, number))
-        if labels is None:
-            labels = self._labels[region, number] = Labels(self.query, self.book, payer_id=payer_id, region=region)
-        return Entry(labels.of(rated), rated)
 
 
 _ANYBODY = "0"

@@ -297,7 +297,6 @@ def add_days(into: Days, lines: Iterable[UsageLine]) -> None:
 class Positioned:
     """A payer with the positions of its month."""
 
-    prices: PayerPrices
     rater: Rater
     sums: Days
 
@@ -329,7 +328,7 @@ class ColumnPositions:
         prices = [self.prices_of(payer_id) for payer_id in self.together.payers]
         read = self._read_at_once(sums, prices) if len(prices) > 1 else {}
         return [
-            _positioned(self._summed(payer_id, prices[number], sums[number], read.get(number, {})), prices[number])
+            self._positioned(payer_id, prices[number], sums[number], read.get(number, {}))
             for number, payer_id in enumerate(self.together.payers)
         ]
 
@@ -378,13 +377,13 @@ class ColumnPositions:
 
         return shares
 
-    def _summed(
+    def _positioned(
         self,
         payer_id: str,
         prices: PayerPrices,
         sums: Days,
         read: dict[int, tuple[frozenset[Sold], list[UsageLine]]],
-    ) -> SummedUsage:
+    ) -> Positioned:
         with_allowance = {sku for allowance in prices.book.allowances for sku in allowance.skus}
         found = {sold: prices.found(sold) for sold in sums}
         tiered = frozenset(
@@ -394,7 +393,8 @@ class ColumnPositions:
             and (product.sku in with_allowance or any(len(version.tiers) > 1 for version in product.versions))
         )
         alone = self.together.whole and len(self.together.payers) == 1
-        return SummedUsage(whole=self.usage.of(payer_id), sums=sums, tiered=tiered, alone=alone, read=read)
+        usage = SummedUsage(whole=self.usage.of(payer_id), sums=sums, tiered=tiered, alone=alone, read=read)
+        return Positioned(rater=Rater(prices, positions(prices, usage)), sums=sums)
 
     def _read_at_once(
         self, sums: list[Days], prices: list[PayerPrices]
@@ -430,7 +430,3 @@ class ColumnPositions:
                     if number in payers and (line.service, line.usage_type) in payers[number]:
                         found[number].append(line)
         return {number: list(merged(sorted(lines))) for number, lines in found.items()}
-
-
-def _positioned(usage: SummedUsage, prices: PayerPrices) -> Positioned:
-    return Positioned(prices=prices, rater=Rater(prices, positions(prices, usage)), sums=usage.sums)

@@ -207,7 +207,7 @@ def explanation_answer(explanation: Explanation, *, as_of_s: int) -> Answer:
 def _labels(explanation: Explanation) -> Labels:
     hour_s = explanation.inquiry.hour_s
     query = CostQuery(usage=UsageQuery(from_s=hour_s, to_s=hour_s + HOUR_S))
-    return Labels(query, explanation.plan.loaded.book, payer_id=explanation.payer_id)
+    return Labels(query, explanation.plan.loaded.book, explanation.payer_id)
 
 
 def _footer(explanation: Explanation, as_of_s: int) -> Iterator[str]:

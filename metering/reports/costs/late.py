@@ -204,11 +204,10 @@ class LateCosts:
 
     def _of(self, subject: Subject, corrects: str, rates: Rates) -> Iterator[Entry]:
         composer = self.planner.composer
-        book, regions = composer.shelf.load(rates).book, ("", *composer.usage.regions)
-        labels = {name: Labels(self.query, book, payer_id=subject.payer_id, region=name) for name in regions}
+        labels = Labels(self.query, composer.shelf.load(rates).book, subject.payer_id)
         for bucket, booked_s, rated in composer.correction_parts(subject, corrects, rates, self._bucket):
             if self._counts(bucket, rated.line):
-                yield Entry(labels[bucket.region].of(rated, booked_s=booked_s), rated, late=True)
+                yield Entry(labels.of(rated, bucket.region, booked_s=booked_s), rated, late=True)
 
     def _counts(self, bucket: _Bucket, line: UsageLine) -> bool:
         booked_here = bucket.place == _IN

@@ -27,7 +27,7 @@ from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, UsageKey, UsageType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from metering.billing.prices.book import PriceBook
     from metering.billing.usage.months import MergedUsage, UsageLine
@@ -245,17 +245,21 @@ _DECIMALS = len(str(UNITS_A_USD)) - 1
 
 
 class Labels:
-    """Names the rows that lines of one payer, month and region count in. Mutable: it remembers tiers."""
+    """Names the rows that lines of one payer and month count in. Mutable: it remembers tiers."""
 
-    def __init__(self, query: CostQuery, book: PriceBook, *, payer_id: str, region: str = "") -> None:
-        self._of_key = value_functions(query.usage, region, {"tier": _nothing, "payer": lambda _key: payer_id})
+    def __init__(self, query: CostQuery, book: PriceBook, payer_id: str) -> None:
         columns = query.usage.group_by
+        self._query, self._book, self._payer_id = query, book, payer_id
+        self._of_key: dict[str, list[Callable[[UsageKey], str]]] = {}
         self._tier_at = columns.index("tier") if "tier" in columns else None
-        self._book = book
         self._tiers: dict[tuple[str, str, int, int | None], str] = {}
 
-    def of(self, rated: RatedLine, *, booked_s: int | None = None) -> Values:
-        """Values of a rated line; of a correction, those of the hour that books it."""
+    def of(self, rated: RatedLine, region: str = "", *, booked_s: int | None = None) -> Values:
+        """Values of a rated line of a region's ledger; of a correction, those of the hour that books it."""
+        of_key = self._of_key.get(region)
+        if of_key is None:
+            more: dict[GroupColumn, Callable[[UsageKey], str]] = {"tier": _nothing, "payer": lambda _: self._payer_id}
+            of_key = self._of_key[region] = value_functions(self._query.usage, region, more)
         line = rated.line
         key = UsageKey(
             line.hour_s if booked_s is None else booked_s,
@@ -266,7 +270,7 @@ class Labels:
             line.to_location,
             None if booked_s is None else line.hour_s,
         )
-        values = tuple([value(key) for value in self._of_key])
+        values = tuple([value(key) for value in of_key])
         if self._tier_at is None:
             return values
         return (*values[: self._tier_at], self.tier(rated), *values[self._tier_at + 1 :])
@@ -320,7 +324,7 @@ def entries_of(query: CostQuery, book: PriceBook, usage: MergedUsage, rater: Rat
         UnavailableError: A region gives no answer.
     """
     parts = {each.region: usage.of_region(each) for each in usage.regions} if query.by_region else {"": usage}
-    labels = {region: Labels(query, book, payer_id=usage.payer_id, region=region) for region in parts}
+    labels = Labels(query, book, usage.payer_id)
     from_s, to_s = query.usage.from_s, query.usage.to_s
 
     def needs(region: str, line: UsageLine) -> bool:
@@ -330,4 +334,4 @@ def entries_of(query: CostQuery, book: PriceBook, usage: MergedUsage, rater: Rat
     for region, rated in rated_by_days(rater, parts, needs=needs, splits=query.usage.splits_day):
         # A day that is rated by the hour has lines that nobody asked for.
         if query.covers(rated.line.hour_s) and query.takes_region(region) and query.takes(rated.line):
-            yield Entry(labels[region].of(rated), rated)
+            yield Entry(labels.of(rated, region), rated)

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import re
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
@@ -196,13 +196,18 @@ class DatasetFiles:
         number = 0
         while table is not None or not number:
             path = self.folder / f"{self.name}-{number:05d}{SUFFIXES[self.form]}"
-            with _opened(path, self.schema, self.form) as file:
-                while table is not None:
-                    file.write(table)
-                    table = next(waiting, None)
-                    if file.size_bytes >= self.file_bytes:
-                        break
-            yield file.whole(path.name)
+            rows = 0
+            with path.open("wb") as raw:
+                sink = _Digested(raw)
+                make = _parquet if self.form == "parquet" else _GzipCsv
+                with closing(make(sink, self.schema)) as file:
+                    while table is not None:
+                        file.write_table(table)
+                        rows += len(table)
+                        table = next(waiting, None)
+                        if sink.size_bytes >= self.file_bytes:
+                            break
+            yield WrittenFile(name=path.name, rows=rows, size_bytes=sink.size_bytes, sha256=sink.digest.hexdigest())
             number += 1
 
 
@@ -210,37 +215,6 @@ class _File(Protocol):
     def write_table(self, table: pa.Table) -> None: ...
 
     def close(self) -> None: ...
-
-
-@dataclass(slots=True)
-class _Open:
-    """A file that is being written. Mutable."""
-
-    sink: _Digested
-    writer: _File
-    rows: int = 0
-
-    @property
-    def size_bytes(self) -> int:
-        return self.sink.size_bytes
-
-    def write(self, table: pa.Table) -> None:
-        self.writer.write_table(table)
-        self.rows += len(table)
-
-    def whole(self, name: str) -> WrittenFile:
-        return WrittenFile(name=name, rows=self.rows, size_bytes=self.size_bytes, sha256=self.sink.digest.hexdigest())
-
-
-@contextmanager
-def _opened(path: Path, schema: pa.Schema, form: FileFormat) -> Iterator[_Open]:
-    with path.open("wb") as raw:
-        sink = _Digested(raw)
-        writer = _parquet(sink, schema) if form == "parquet" else _GzipCsv(sink, schema)
-        try:
-            yield _Open(sink, writer)
-        finally:
-            writer.close()
 
 
 def _parquet(sink: _Digested, schema: pa.Schema) -> _File:

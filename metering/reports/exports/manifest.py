@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from math import isqrt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -140,11 +140,16 @@ def invoice_detail(invoices: Sequence[Invoice], tally: Tally, *, as_of_s: int) -
     """
     rows = []
     for invoice in invoices:
-        details = {detail_id_of(invoice, line): _of_line(line) for line in invoice.all_lines}
-        for name in tally.lines.get(invoice.id, {}).keys() - details.keys():
-            details[name] = _of_charges(*tally.parts[name])
-        rows += [_detail_row(invoice, name, detail, as_of_s) for name, detail in details.items()]
-    return SmallDataset(name="InvoiceDetail", kinds=_DETAIL, rows=sorted(rows, key=_by_id))
+        lines = {detail_id_of(invoice, line): line for line in invoice.all_lines}
+        for name, line in lines.items():
+            row = _detail_row(invoice, name, line.usage_types, line.region, line.rate_code, as_of_s)
+            rows.append(row | {"BilledCost": line.cents * _CENTS})
+        for name in tally.lines.get(invoice.id, {}).keys() - lines.keys():
+            _, priced = tally.parts[name]
+            rated = priced.rated
+            rows.append(_detail_row(invoice, name, (rated.line.usage_type,), priced.region, rated.rate_code, as_of_s))
+    rows.sort(key=lambda row: str(row["InvoiceDetailId"]))
+    return SmallDataset(name="InvoiceDetail", kinds=_DETAIL, rows=rows)
 
 
 def billing_period(invoices: Sequence[Invoice], *, as_of_s: int) -> SmallDataset:
@@ -174,39 +179,22 @@ def detail_id_of(invoice: Invoice, line: InvoiceLine) -> str:
     return line_id(invoice.id, line.region, line.rate_code, "" if line.month == invoice.billing_month else line.month)
 
 
-def _by_id(row: dict[str, Value]) -> str:
-    return str(row["InvoiceDetailId"])
-
-
-class _Detail(NamedTuple):
-    cents: int
-    usage_types: tuple[str, ...]
-    region: str
-    rate_code: str
-
-
-def _of_line(line: InvoiceLine) -> _Detail:
-    return _Detail(line.cents, line.usage_types, line.region, line.rate_code)
-
-
-def _of_charges(_billed: Billed, priced: Priced) -> _Detail:
-    return _Detail(0, (priced.rated.line.usage_type,), priced.region, priced.rated.rate_code)
-
-
-def _detail_row(invoice: Invoice, name: str, line: _Detail, as_of_s: int) -> dict[str, Value]:
+def _detail_row(
+    invoice: Invoice, name: str, usage_types: Sequence[str], region: str, rate_code: str, as_of_s: int
+) -> dict[str, Value]:
     begins_s, ends_s = month_bounds_s(invoice.billing_month)
     # A document of ours has no time in it, or it could not be made again: it is dated to the end of its month.
     made_s = max(as_of_s, begins_s) if invoice.draft else ends_s
     return {
-        "BilledCost": line.cents * _CENTS,
+        "BilledCost": 0,
         "BillingAccountId": invoice.payer_id,
         "BillingCurrency": invoice.currency,
         "BillingPeriodEnd": ends_s,
         "BillingPeriodStart": begins_s,
         "ChargeCategory": "Adjustment" if invoice.credit_of else "Usage",
         "InvoiceDetailCreated": made_s,
-        "InvoiceDetailDescription": f"{', '.join(line.usage_types)} in {line.region}",
-        "InvoiceDetailGrain": json.dumps({"RegionId": line.region, "SkuPriceId": line.rate_code}),
+        "InvoiceDetailDescription": f"{', '.join(usage_types)} in {region}",
+        "InvoiceDetailGrain": json.dumps({"RegionId": region, "SkuPriceId": rate_code}),
         "InvoiceDetailId": name,
         "InvoiceDetailLastUpdated": made_s,
         "InvoiceId": invoice.id,
@@ -222,7 +210,6 @@ def _detail_row(invoice: Invoice, name: str, line: _Detail, as_of_s: int) -> dic
 SCHEMA = "metering.export/1"
 # FOCUS 1.4, Rounding Variance Tolerance: at least 100 subunits, and half a subunit for the square root of the rows.
 _LEAST_CENTS = 100
-_UNITS_A_CENT = UNITS_A_USD // 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,7 +308,7 @@ def tie_out_value(tally: Tally, invoices: Sequence[Invoice]) -> list[Document]:
     values: list[Document] = []
     for invoice in invoices:
         sums = sum_of(tally.lines.get(invoice.id, {}).values())
-        apart = abs(sums.cost - invoice.cents * _UNITS_A_CENT)
+        apart = abs(sums.cost - invoice.cents * _CENTS)
         values.append(
             {
                 "document": invoice.id,
@@ -344,4 +331,4 @@ def tie_out_value(tally: Tally, invoices: Sequence[Invoice]) -> list[Document]:
 
 def focus_tolerance(rows: int) -> int:
     """What an export may differ from its invoice by, in 1e-10 USD: the larger of 1 USD and sqrt(rows) / 2 cents."""
-    return max(_LEAST_CENTS * _UNITS_A_CENT, isqrt(rows * _UNITS_A_CENT**2 // 4))
+    return max(_LEAST_CENTS * _CENTS, isqrt(rows * _CENTS**2 // 4))
