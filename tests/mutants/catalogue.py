@@ -47,7 +47,7 @@ _TRANSIT_LOGS = ("tests/unit/onramps/test_transit_gateway.py",)
 _METERING_POLICIES = ("tests/unit/onramps/test_metering_policies.py",)
 _MAPPED_LOGS = ("tests/unit/onramps/test_mapped.py::test_units_are_exact",)
 
-_TRACE = ("tests/unit/reports/trace",)
+_TRACE = ("tests/unit/reports/test_trace.py",)
 _DOORS_TRACE = ("tests/unit/reports/batches", "tests/api/test_trace.py")
 _DOORS_OPERATORS = ("tests/api/test_operators.py",)
 
@@ -368,7 +368,7 @@ MUTANTS = (
         ("SQL counts the canary and reports do not", "hides = not self.with_canary and group.may_have_canary",
          "hides = False"),
     ),
-    *seeded("metering/reports/query.py", ("tests/unit/reports/test_times.py",),
+    *seeded("metering/reports/query.py", ("tests/unit/reports/test_ranges.py",),
         ("days that begin within an hour are summed of hours",
          "not _BUCKETS.isdisjoint(columns) and splits_an_hour(from_s, to_s, zone)",
          "not _BUCKETS.isdisjoint(columns) and from_s > to_s"),
@@ -401,7 +401,7 @@ MUTANTS = (
             "        if self.where is not None:\n"
             "            pass\n"),
     ),
-    *seeded("metering/reports/sql/scan.py", ("tests/unit/reports/test_scan_filters.py",),
+    *seeded("metering/reports/sql/scan.py", ("tests/unit/reports/test_scan.py",),
         ("row groups are judged as if all of them were of one hour", '(ds.field("hour") == instant(part.hour_s))',
          '(ds.field("hour") == instant(1_795_525_200))'),
     ),

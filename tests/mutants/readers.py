@@ -11,7 +11,7 @@ _NOW = ("tests/unit/reports/test_now.py",)
 _AS_OF_NOW = ("tests/unit/rollup/test_as_of_now.py",)
 _FAST = ("tests/unit/adapters/aws/test_fast_items.py",)
 _VIEW = ("tests/unit/lake/test_view.py",)
-_TRACE = ("tests/unit/reports/trace/test_tracing.py",)
+_TRACE = ("tests/unit/reports/test_trace.py",)
 
 READERS = (
     *seeded("metering/reports/source.py", _NOW,

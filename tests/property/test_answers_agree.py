@@ -15,7 +15,6 @@ from metering.hours import hour_of
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, canary_body, slot_of
 from metering.reports.query import GroupColumn, UsageParameters, UsageQuery
 from metering.reports.source import report_rows
-from metering.reports.sql.query import LakeQuery, RegionLake
 from metering.reports.time_range import shown
 from metering.reports.usage_rows import ranked
 from metering.stores.queues import Delivery
@@ -103,13 +102,12 @@ def by_sql(world: World, query: UsageQuery, bucket: str) -> dict[tuple[str, ...]
     wanted = [f"{column} IN ({', '.join(map(repr, values))})" for column, values in filters.items() if values]
     where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
     found: dict[tuple[str, ...], tuple[object, ...]] = {}
-    lake = LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)])
     for view, records in (("transfers", "count(*)"), ("usage", "sum(records)")):
         sql = (
             f"SELECT account_id, usage_type, {_SQL_BUCKETS[bucket]}, sum(bytes), {records}::BIGINT "  # noqa: S608 - of ours
             f"FROM {view} {where} GROUP BY ALL"
         )
-        result = lake.run(
+        result = world.lake.run(
             sql, from_s=query.from_s, to_s=query.to_s, zone=query.zone,
             with_canary=CANARY_ACCOUNT_ID in query.accounts,
         )  # fmt: skip
@@ -212,9 +210,8 @@ def test_a_region_with_canaries_has_one_total_in_report_and_sql() -> None:
     source = world.source()
     query = UsageQuery(from_s=HOUR, to_s=HOUR + HOUR_S, group_by=("service",))
     rows = report_rows([source], query, now_s=NOW_S)
-    lake = LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)])
     for view, records in (("transfers", "count(*)"), ("usage", "sum(records)")):
         sql = f"SELECT service, sum(bytes), {records} FROM {view} GROUP BY 1"  # noqa: S608 - of ours
-        assert list(lake.run(sql).rows) == [("AmazonEC2", 12, 2)] == [(*row.values, *row.total) for row in rows]
-        services = {row[0] for row in lake.run(sql, with_canary=True).rows}
+        assert list(world.lake.run(sql).rows) == [("AmazonEC2", 12, 2)] == [(*row.values, *row.total) for row in rows]
+        services = {row[0] for row in world.lake.run(sql, with_canary=True).rows}
         assert services == {"AmazonEC2", "MeteringCanary"}

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from metering.lake.compactor import Compactor
+    from metering.reports.sql.query import LakeQuery
     from metering.usage.totals import Total, UsageKey
     from metering.wiring.jobs import LakeJobs
 
@@ -105,6 +106,17 @@ class World(MemoryRegion):
                 shards=self.settings.shards,
             ),
         )
+
+    @property
+    def lake(self) -> LakeQuery:
+        """SQL over the region."""
+        from metering.reports.sql.query import LakeQuery, RegionLake
+
+        return LakeQuery(lakes=[RegionLake(region="us-east-1", view=self.jobs.view, objects=self.objects)])
+
+    def ask(self, sql: str, **limits: float) -> list[tuple[object, ...]]:
+        """Rows of a statement, within a range or a time limit."""
+        return list(self.lake.run(sql, **limits).rows)  # type: ignore[arg-type]  # its limits
 
     def send(self, *batches: Sequence[dict[str, str | int]], source: str = "", rolled_up: bool = True) -> list[str]:
         """One invocation with these batches; returns their ids. They wait for the roll-up unless it runs at once."""

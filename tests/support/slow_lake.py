@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from metering.reports.sql.query import LakeQuery, RegionLake
 from metering.units import HOUR_S
 from tests.support.lake_world import HOUR, World, record
 
@@ -23,7 +22,6 @@ def ask_again_and_again(world: World, *, times: int, read_s: float) -> None:
     """Each answer is right, and comes."""
     world.objects.on_call = lambda call: time.sleep(read_s) if call.startswith("objects.open") else None
     files = len(world.objects.keys("lake/"))
-    query = LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)])
     for _ in range(times):
-        result = query.run("SELECT sum(bytes), count(*) FROM transfers", timeout_s=60)
+        result = world.lake.run("SELECT sum(bytes), count(*) FROM transfers", timeout_s=60)
         assert list(result.rows) == [(files, files)]

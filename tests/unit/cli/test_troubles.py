@@ -21,7 +21,7 @@ from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.printing.output import write_whole
 from metering.errors import OperationFailedError
 from metering.replay.synthesis import Shipment
-from metering.reports.sql.query import LakeQuery, QueryStoppedError, RegionLake
+from metering.reports.sql.query import QueryStoppedError
 from tests.support.lake_world import World, record
 
 if TYPE_CHECKING:
@@ -165,9 +165,7 @@ def test_a_query_whose_scratch_does_not_fit_says_so() -> None:
     world = World()
     world.send([record(1)])
     with small_disk(64), pytest.raises(QueryStoppedError, match="too little disk") as error:
-        LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)]).run(
-            "SELECT sum(bytes) FROM transfers"
-        )
+        world.ask("SELECT sum(bytes) FROM transfers")
     assert "TMPDIR" in error.value.advice
 
 

@@ -1,4 +1,4 @@
-"""Every way to report on a closed month answers its frozen figures, whatever became of its items since (I6)."""
+"""Reports of the lake agree with the usage table; closed months answer as they were frozen."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from metering.audit.freshness import Complete
 from metering.cli.printing.output import Format, encoded
 from metering.errors import ObjectMissingError
 from metering.hours import month_bounds_s, rfc3339
-from metering.reports.query import DetailColumn, UsageQuery
-from metering.reports.source import ReportSource, report_rows
+from metering.reports.query import DetailColumn, GroupColumn, UsageQuery
+from metering.reports.source import UsageTable, report_rows
 from metering.reports.usage_answer import usage_answer
+from metering.reports.usage_rows import grouped
 from metering.stores.objects import closed_days_key
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
-from tests.support.lake_world import ACCOUNT, World, record
+from tests.support.lake_world import ACCOUNT, NOW_S, World, record
 from tests.support.usage_items import change, usage_of
 
 if TYPE_CHECKING:
     from metering.reports.usage_rows import UsageRow
+
 
 OCTOBER, NOVEMBER = month_bounds_s("2026-10")
 DECEMBER = month_bounds_s("2026-11")[1]
@@ -49,16 +51,12 @@ def region() -> World:
     return world
 
 
-def source(world: World) -> ReportSource:
-    return world.source()
-
-
 def report(
     *worlds: World, from_s: int, to_s: int, accounts: frozenset[str], details: tuple[DetailColumn, ...], **query: object
 ) -> list[UsageRow]:
     asked = UsageQuery(from_s=from_s, to_s=to_s, accounts=accounts, details=details, **query)  # type: ignore[arg-type]  # as named
     now_s = max(world.clock.now_ms() // 1000 for world in worlds)
-    return report_rows([source(world) for world in worlds], asked, now_s=now_s)
+    return report_rows([world.source() for world in worlds], asked, now_s=now_s)
 
 
 def summed_by(rows: list[UsageRow], columns: int = 1) -> dict[tuple[str, ...], Total]:
@@ -71,66 +69,62 @@ def summed_by(rows: list[UsageRow], columns: int = 1) -> dict[tuple[str, ...], T
 
 @pytest.mark.parametrize("details", DETAILS)
 @pytest.mark.parametrize("accounts", ACCOUNTS)
-class TestEveryPath:
-    def test_the_month(self, accounts: frozenset[str], details: tuple[DetailColumn, ...]) -> None:
-        rows = report(
-            region(), from_s=OCTOBER, to_s=NOVEMBER, accounts=accounts, details=details, group_by=("account_id",)
-        )
-        assert summed_by(rows) == {(ACCOUNT,): Total(12, 2), (OTHER,): Total(2**62, 1)}
+@pytest.mark.parametrize(("group_by", "from_s", "to_s", "expected"), [
+    (("account_id",), OCTOBER, NOVEMBER, {(ACCOUNT,): Total(12, 2), (OTHER,): Total(2**62, 1)}),
+    (("hour",), OCTOBER + 1, NOVEMBER, {(rfc3339(NOVEMBER - HOUR_S),): Total(7, 1)}),
+    (("month",), OCTOBER, DECEMBER, {("2026-10",): Total(12 + 2**62, 3), ("2026-11",): Total(117, 2)}),
+    (("month", "corrects"), OCTOBER, NOVEMBER,
+     {("2026-10", ""): Total(12 + 2**62, 3), ("2026-11", rfc3339(OCTOBER)): Total(17, 1)}),
+], ids=["the month", "some hours of it", "with the open month", "with corrections"])  # fmt: skip
+def test_a_closed_month_answers_as_it_was_frozen_on_every_path(
+    group_by: tuple[GroupColumn, ...],
+    from_s: int,
+    to_s: int,
+    expected: dict[tuple[str, ...], Total],
+    accounts: frozenset[str],
+    details: tuple[DetailColumn, ...],
+) -> None:
+    rows = report(
+        region(), from_s=from_s, to_s=to_s, accounts=accounts, details=details,
+        group_by=group_by, with_corrections="corrects" in group_by,
+    )  # fmt: skip
+    assert summed_by(rows, len(group_by)) == expected
 
-    def test_some_hours_of_it(self, accounts: frozenset[str], details: tuple[DetailColumn, ...]) -> None:
-        rows = report(
-            region(), from_s=OCTOBER + 1, to_s=NOVEMBER, accounts=accounts, details=details, group_by=("hour",)
-        )
-        assert summed_by(rows) == {(rfc3339(NOVEMBER - HOUR_S),): Total(7, 1)}
 
-    def test_a_range_over_it_and_the_open_month(
-        self, accounts: frozenset[str], details: tuple[DetailColumn, ...]
-    ) -> None:
-        rows = report(region(), from_s=OCTOBER, to_s=DECEMBER, accounts=accounts, details=details, group_by=("month",))
-        assert summed_by(rows) == {("2026-10",): Total(12 + 2**62, 3), ("2026-11",): Total(117, 2)}
+@pytest.mark.parametrize("details", DETAILS)
+@pytest.mark.parametrize("accounts", ACCOUNTS)
+def test_corrections_are_frozen_with_the_month_that_they_are_booked_in(
+    accounts: frozenset[str], details: tuple[DetailColumn, ...]
+) -> None:
+    world = region()
+    world.clock.advance_s(30 * DAY_S)
+    world.jobs.closer.close("2026-11", world.deadline())
+    for entry in usage_of(world.items):
+        change(world.items, entry, 1_000)
+    rows = report(
+        world, from_s=OCTOBER, to_s=NOVEMBER, accounts=accounts, details=details,
+        group_by=("corrects",), with_corrections=True,
+    )  # fmt: skip
+    assert summed_by(rows) == {("",): Total(12 + 2**62, 3), (rfc3339(OCTOBER),): Total(17, 1)}
 
-    def test_with_corrections_marked(self, accounts: frozenset[str], details: tuple[DetailColumn, ...]) -> None:
-        rows = report(
-            region(), from_s=OCTOBER, to_s=NOVEMBER, accounts=accounts, details=details,
-            group_by=("month", "corrects"), with_corrections=True,
-        )  # fmt: skip
-        assert summed_by(rows, 2) == {
-            ("2026-10", ""): Total(12 + 2**62, 3),
-            ("2026-11", rfc3339(OCTOBER)): Total(17, 1),
-        }
 
-    def test_corrections_are_frozen_with_the_month_that_they_are_booked_in(
-        self, accounts: frozenset[str], details: tuple[DetailColumn, ...]
-    ) -> None:
-        world = region()
-        world.clock.advance_s(30 * DAY_S)
-        world.jobs.closer.close("2026-11", world.deadline())
-        for entry in usage_of(world.items):
-            change(world.items, entry, 1_000)
-        rows = report(
-            world, from_s=OCTOBER, to_s=NOVEMBER, accounts=accounts, details=details,
-            group_by=("corrects",), with_corrections=True,
-        )  # fmt: skip
-        assert summed_by(rows) == {("",): Total(12 + 2**62, 3), (rfc3339(OCTOBER),): Total(17, 1)}
-
-    def test_all_regions_where_only_one_has_closed_it(
-        self, accounts: frozenset[str], details: tuple[DetailColumn, ...]
-    ) -> None:
-        elsewhere = World(now_s=NOVEMBER - HOUR_S)
-        elsewhere.send([record(30, start_s=OCTOBER)])
-        rows = report(
-            region(), elsewhere, from_s=OCTOBER, to_s=NOVEMBER, accounts=accounts, details=details,
-            group_by=("account_id",),
-        )  # fmt: skip
-        assert summed_by(rows) == {(ACCOUNT,): Total(42, 3), (OTHER,): Total(2**62, 1)}
+@pytest.mark.parametrize("details", DETAILS)
+@pytest.mark.parametrize("accounts", ACCOUNTS)
+def test_a_report_on_all_regions_is_right_where_only_one_has_closed_the_month(
+    accounts: frozenset[str], details: tuple[DetailColumn, ...]
+) -> None:
+    elsewhere = World(now_s=NOVEMBER - HOUR_S)
+    elsewhere.send([record(30, start_s=OCTOBER)])
+    asked = {"from_s": OCTOBER, "to_s": NOVEMBER, "accounts": accounts, "details": details}
+    rows = report(region(), elsewhere, **asked, group_by=("account_id",))  # type: ignore[arg-type]  # as named
+    assert summed_by(rows) == {(ACCOUNT,): Total(42, 3), (OTHER,): Total(2**62, 1)}
 
 
 @pytest.mark.parametrize("accounts", ACCOUNTS)
 def test_every_format_says_the_same(accounts: frozenset[str]) -> None:
     query = UsageQuery(from_s=OCTOBER, to_s=NOVEMBER, group_by=("month", "corrects"), accounts=accounts,
                        with_corrections=True)  # fmt: skip
-    rows = report_rows([source(region())], query, now_s=NOVEMBER + 4 * DAY_S)
+    rows = report_rows([region().source()], query, now_s=NOVEMBER + 4 * DAY_S)
     answer = usage_answer(query, rows, as_of_s=NOVEMBER, complete=Complete(through_s=NOVEMBER))
     expected = [
         {"month": "2026-10", "corrects": "", "bytes": str(12 + 2**62), "records": "3"},
@@ -165,3 +159,30 @@ def test_an_object_of_a_closed_month_that_is_gone_ends_the_report() -> None:
     world.objects.remove(closed_days_key("2026-10"))
     with pytest.raises(ObjectMissingError):
         report(world, from_s=OCTOBER, to_s=NOVEMBER, accounts=frozenset([ACCOUNT]), details=())
+
+
+def test_a_report_over_all_accounts_reads_the_lake_and_agrees_with_the_usage_table() -> None:
+    world = World()
+    world.send([record(5), record(7, account=OTHER), record(11, start_s=NOW_S - 30 * DAY_S)])
+    world.compact_all()
+    world.send([record(13), record(2**62, account=OTHER)])
+    query = UsageQuery(from_s=NOW_S - 40 * DAY_S, to_s=NOW_S + DAY_S, group_by=("account_id", "hour"))
+    rows = report_rows([world.source()], query, now_s=NOW_S)
+    assert rows == grouped(UsageTable(items=world.items).usage(query, now_s=NOW_S), query)
+    assert sum(row.total.bytes for row in rows) == 5 + 7 + 11 + 13 + 2**62
+
+
+def test_resources_are_told_apart_and_other_accounts_left_out() -> None:
+    world = World()
+    world.send([record(5, resource="i-1"), record(7, resource="i-2"), record(9, account=OTHER)])
+    world.compact_all()
+    world.send([record(11, resource="i-1")])
+    query = UsageQuery(
+        from_s=NOW_S - DAY_S, to_s=NOW_S + DAY_S, group_by=("account_id",), details=("resource_id",),
+        accounts=frozenset([ACCOUNT]),
+    )  # fmt: skip
+    rows = report_rows([world.source()], query, now_s=NOW_S)
+    assert [(row.values, row.total) for row in rows] == [
+        ((ACCOUNT, "i-1"), Total(16, 2)),
+        ((ACCOUNT, "i-2"), Total(7, 1)),
+    ]

@@ -1,4 +1,4 @@
-"""Results of queries: of any size, whole and in order, in a bounded part of memory, and with nothing left behind."""
+"""Results of SQL are exact and whole, of any size, and answers have the same bytes in each encoding."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ from metering.reports.answer import (
     short,
     timed,
 )
-from metering.reports.sql.query import PART_ROWS, LakeQuery, RegionLake, StoredRows, result_answer
-from tests.support.lake_world import World
+from metering.reports.sql.query import PART_ROWS, QueryError, StoredRows, result_answer
+from metering.units import DAY_S, HOUR_S
+from tests.support.lake_world import ACCOUNT, NOW_S, World, record
+from tests.unit.billing.test_months import FIRST_S, MONTH, world_with_october
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +72,7 @@ def test_a_large_result_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("tempfile.tempdir", None)
     world = World()
     size = 3 * PART_ROWS + 1
-    result = LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)]).run(
+    result = world.lake.run(
         f"SELECT range AS n FROM range({size})"  # noqa: S608 - of ours
     )
     assert [row[0] for row in result.rows] == list(range(size))
@@ -91,11 +93,8 @@ def test_every_encoding_of_a_large_result_is_what_a_whole_one_would_be() -> None
 
 
 def test_sums_are_numbers_in_every_encoding_whatever_they_are_called() -> None:
-    world = World()
     sql = "SELECT sum(range::HUGEINT * 10000000000000000000) AS total, count(*) AS n FROM range(11)"
-    answer = result_answer(
-        LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)]).run(sql)
-    )
+    answer = result_answer(World().lake.run(sql))
     total = 55 * 10**19
     assert json.loads(encoded(answer, Format.JSON))["rows"] == [{"total": str(total), "n": 11}]
     table = pq.read_table(io.BytesIO(encoded(answer, Format.PARQUET)))
@@ -114,22 +113,19 @@ def test_a_number_that_parquet_cannot_hold_is_a_sentence() -> None:
 
 
 def test_times_are_those_of_rfc_3339() -> None:
-    world = World()
     sql = "SELECT TIMESTAMPTZ '2026-11-24 13:00:00+00' AS t, TIMESTAMPTZ '2026-11-24 13:00:00.25+00' AS u"
-    answer = result_answer(
-        LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)]).run(sql)
-    )
+    answer = result_answer(World().lake.run(sql))
     assert encoded_bytes(answer, "csv") == b"t,u\n2026-11-24T13:00:00Z,2026-11-24T13:00:00.250000Z\n"
 
 
 _LARGE = """
 import resource, sys
+from dataclasses import replace
 from metering.reports.answer import PIECES
 from metering.reports.sql.query import result_answer
-from metering.reports.sql.query import LakeQuery, RegionLake
 from tests.support.lake_world import World
 world = World()
-lake = LakeQuery(lakes=[RegionLake(region="us-east-1", view=world.jobs.view, objects=world.objects)], threads=1)
+lake = replace(world.lake, threads=1)
 sql = "SELECT range AS n, 'a text of some length that differs ' || range AS t FROM range(%d)"
 def largest(rows):
     answer = result_answer(lake.run(sql % rows))
@@ -179,3 +175,106 @@ def test_listed_values_stand_in_the_order_of_columns_and_none_may_miss() -> None
     assert listed.row(("a", None)) == {"name": "a", "at": None}
     with pytest.raises(ValueError, match="shorter"):
         listed.row(("a",))
+
+
+OTHER = "210987654321"
+
+
+def world_with_traffic() -> World:
+    world = World()
+    world.send([record(2**62), record(2**62), record(2**62), record(7, account=OTHER)])
+    world.compact_all()
+    world.send([record(5, account=OTHER, start_s=NOW_S - 3 * DAY_S), record(3)])
+    return world
+
+
+def test_lake_and_staging_are_summed_exactly_beyond_63_bits() -> None:
+    world = world_with_traffic()
+    talkers = world.ask("SELECT account_id, sum(bytes), count(*) FROM transfers GROUP BY 1 ORDER BY 2 DESC")
+    assert talkers == [(ACCOUNT, 3 * 2**62 + 3, 4), (OTHER, 12, 2)]
+    usage = world.ask("SELECT account_id, sum(bytes), sum(records) FROM usage GROUP BY 1 ORDER BY 2 DESC")
+    assert usage == talkers
+
+
+def test_usage_names_the_hour_that_a_row_corrects_and_no_other() -> None:
+    world = world_with_october()
+    world.jobs.closer.close(MONTH, world.deadline())
+    world.send([record(17, start_s=FIRST_S + HOUR_S - 1), record(19, start_s=FIRST_S + 100 * HOUR_S)])
+    corrections = world.ask("SELECT epoch(corrects)::BIGINT, bytes FROM usage WHERE corrects IS NOT NULL ORDER BY 1")
+    assert corrections == [(FIRST_S, 17), (FIRST_S + 100 * HOUR_S, 19)]
+    assert world.ask("SELECT typeof(corrects), typeof(hour) FROM usage LIMIT 1") == [("TIMESTAMP WITH TIME ZONE",) * 2]
+
+
+def test_columns_of_one_name_keep_their_own_values() -> None:
+    result = World().lake.run("SELECT 5 AS bytes, 17 AS bytes, 1 AS b")
+    answer = result_answer(result)
+    assert encoded(answer, Format.CSV) == b"bytes,bytes_2,b\n5,17,1\n"
+
+
+def test_a_number_of_a_query_is_grouped_and_to_the_right_whatever_its_name_and_json_has_it_as_ever() -> None:
+    sql = "SELECT 'USW2-A' AS usage_type, 12345678::HUGEINT AS total, 1234.5::DOUBLE AS mean, 7::BIGINT AS n"
+    result = World().lake.run(f"{sql} UNION ALL {sql}")
+    answer = result_answer(result)
+    lines = encoded(answer, Format.TABLE).decode().splitlines()
+    assert lines == [
+        "usage_type       total     mean  n",
+        "──────────  ──────────  ───────  ─",
+        "USW2-A      12,345,678  1,234.5  7",
+        "USW2-A      12,345,678  1,234.5  7",
+    ]
+    assert json.loads(encoded(answer, Format.JSON))["rows"][0] == {
+        "usage_type": "USW2-A",
+        "total": "12345678",
+        "mean": "1234.5",
+        "n": 7,
+    }
+
+
+def test_a_time_of_a_query_is_printed_as_elsewhere_also_in_json() -> None:
+    sql = "SELECT '2026-11-24 14:04:00+00'::TIMESTAMPTZ AS start_time, '2026-11-24'::DATE AS day"
+    result = World().lake.run(sql)
+    answer = result_answer(result)
+    assert "2026-11-24T14:04:00Z  2026-11-24" in encoded(answer, Format.TABLE).decode()
+    assert json.loads(encoded(answer, Format.JSON))["rows"] == [
+        {"start_time": "2026-11-24T14:04:00Z", "day": "2026-11-24"}
+    ]
+
+
+def test_only_bytes_have_a_size_beside_them() -> None:
+    sql = "SELECT 2048::HUGEINT AS bytes, 4096::HUGEINT AS total"
+    result = World().lake.run(sql)
+    text = encoded(result_answer(result), Format.TABLE).decode()
+    assert "2.00 KB" in text
+    assert "4.00 KB" not in text
+
+
+def test_the_hour_is_a_column_and_a_range() -> None:
+    world = world_with_traffic()
+    assert world.ask("SELECT count(DISTINCT hour) FROM transfers") == [(2,)]
+    assert world.ask("SELECT sum(bytes) FROM transfers WHERE hour < '2026-11-23'") == [(5,)]
+    assert world.ask("SELECT sum(bytes) FROM transfers", from_s=0, to_s=NOW_S - DAY_S) == [(5,)]
+
+
+def test_an_empty_lake_has_views_too() -> None:
+    assert World().ask("SELECT count(*) FROM usage") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELEC",
+        "SELECT * FROM nothing",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "COPY (SELECT 1) TO '/tmp/x.csv'",
+        "SET enable_external_access = true",
+    ],
+)
+def test_a_wrong_query_is_refused_and_files_are_out_of_reach(sql: str) -> None:
+    with pytest.raises(QueryError):
+        world_with_traffic().ask(sql)
+
+
+@pytest.mark.parametrize("sql", ["", "  ", ";", "-- nothing"])
+def test_a_query_without_a_statement_is_a_wrong_one(sql: str) -> None:
+    with pytest.raises(QueryError, match="no statement"):
+        World().ask(sql)

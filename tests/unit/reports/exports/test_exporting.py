@@ -1,4 +1,4 @@
-"""An export adds up, ties out with its documents, and is whole or has no manifest."""
+"""An export adds up, ties out with its documents, and is whole in its place or has no manifest."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from metering.billing.prices.book import NotSold, Override
 from metering.billing.usage.months import UsageLine
 from metering.errors import UnavailableError
 from metering.reports.exports.checks import ExportWrongError
-from metering.reports.exports.destination import UNFINISHED, DestinationTakenError
+from metering.reports.exports.destination import UNFINISHED, Destination, DestinationTakenError
 from metering.reports.exports.exporting import ExportSource, blended_rates, export
 from metering.units import HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.exports.make import source_of
 from tests.support.charged import PAYER, billed
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.priced import BEGIN_S, MONTH, US_TIERS, allowance, book, gb, product, usd, used
 from tests.unit.reports.exports.exports import asked, destination, exported, manifest, request_of
 
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 
     from metering.billing.invoices.composing import Charge
     from metering.reports.exports.datasets.columns import FileFormat
+    from metering.reports.exports.exporting import ExportSource
     from metering.reports.exports.grains import Grain
+
 
 BOOK = book([product("OUT", "DataTransfer-Out-Bytes", US_TIERS)], allowance("100", "OUT"))
 _SUMS = {
@@ -232,9 +236,11 @@ def test_a_folder_with_another_export_is_refused(tmp_path: Path, source: ExportS
         exported(tmp_path, source, request_of(grain="day"))
 
 
-def test_an_export_whose_files_were_changed_is_named(tmp_path: Path, source: ExportSource) -> None:
+@pytest.mark.parametrize("body", [b"PAR1", None])
+def test_an_export_whose_files_were_changed_is_named(tmp_path: Path, source: ExportSource, body: bytes | None) -> None:
     exported(tmp_path, source, request_of())
-    (tmp_path / "CostAndUsage-00000.parquet").write_bytes(b"PAR1")
+    file = tmp_path / "CostAndUsage-00000.parquet"
+    file.unlink() if body is None else file.write_bytes(body)
     with pytest.raises(DestinationTakenError, match=r"CostAndUsage-00000.parquet is not as it was written"):
         exported(tmp_path, source, request_of())
 
@@ -296,3 +302,19 @@ def test_parquet_of_a_month_has_one_line_a_key_and_price(tmp_path: Path) -> None
     rows = pq.read_table(tmp_path / "CostAndUsage-00000.parquet").to_pylist()
     assert [(row["BilledCost"], row["PricingQuantity"]) for row in rows] == [(Decimal(0), 100), (Decimal(9), 100)]
     assert (rows[0]["ChargePeriodEnd"] - rows[0]["ChargePeriodStart"]).total_seconds() == 30 * 24 * HOUR_S
+
+
+def test_objects_of_a_prefix_are_the_export_and_others_stay() -> None:
+    objects = MemoryObjectStore(ManualClock(0))
+    objects.put("bills/2026-110", b"a neighbour", if_absent=True)
+    usage, place = (
+        billed(BOOK, [used(gb("1"))], MONTH),
+        Destination(objects=objects, prefix="bills/2026-11/", name="s3"),
+    )
+    assert export(request_of(month=MONTH), usage, place).written
+    assert [info.key for info in objects.list("bills/")] == [
+        "bills/2026-11/CostAndUsage-00000.parquet",
+        "bills/2026-11/manifest.json",
+        "bills/2026-110",
+    ]
+    assert not export(request_of(month=MONTH), usage, place).written

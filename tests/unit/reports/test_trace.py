@@ -1,8 +1,10 @@
-"""A number of a report is traced to the batches that it is the sum of, and three sums say the same."""
+"""A line is traced to its batches, and three sums agree or say where they do not."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,13 +13,21 @@ from metering.hours import rfc3339
 from metering.ledger.booked_hours import totals_value
 from metering.ledger.markers import Marker, marker_key
 from metering.reports.query import LINE_FILTERS, TraceParameters, UsageQuery
+from metering.reports.time_range import InvalidParametersError
 from metering.reports.trace import Trace, Tracer, Vouching
+from metering.reports.trace_answer import of_page, trace_answer
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Total
-from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
+from metering.usage.totals import Total, add_totals
+from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, load_batches, record
 from tests.support.usage_items import change, usage_of
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from metering.reports.answer import Answer
+
 
 OTHER = "210987654321"
 OUT = "DataTransfer-Out-Bytes"
@@ -246,3 +256,157 @@ def test_an_hour_that_never_stands_still_is_told_as_unsettled() -> None:
     assert not trace.equal
     assert trace.unsettled == (HOUR,)
     assert traced(world, line(hour=rfc3339(HOUR))).equal
+
+
+def problems(**texts: str) -> list[tuple[str, str]]:
+    filters = {name: texts.pop(name) for name in LINE_FILTERS if name in texts}
+    with pytest.raises(InvalidParametersError) as raised:
+        TraceParameters(**texts, filters=filters).query(now_s=NOW_S)
+    return [(each.parameter, each.problem) for each in raised.value.problems]
+
+
+def test_an_hour_is_one_hour_and_nothing_more() -> None:
+    query = TraceParameters(account=ACCOUNT, hour="2026-11-24T14:00:00+01:00").query(now_s=NOW_S)
+    assert (query.from_s, query.to_s) == (HOUR, HOUR + HOUR_S)
+    assert query.accounts == {ACCOUNT}
+
+
+def test_without_a_range_the_line_is_of_this_month() -> None:
+    query = TraceParameters(account=ACCOUNT, filters={"usage_type": "NAT", "service": "AmazonEC2"}).query(now_s=NOW_S)
+    assert query.to_s == HOUR + HOUR_S
+    assert (set(query.usage_types), set(query.services)) == ({"NAT"}, {"AmazonEC2"})
+
+
+def test_no_account_and_several_accounts_are_refused() -> None:
+    assert problems() == [("account", "names no account.")]
+    assert ("account", "names several accounts.") in problems(account=f"{ACCOUNT},210987654321")
+
+
+@pytest.mark.parametrize(
+    ("hour", "problem"),
+    [
+        ("2026-11-24", "is not an hour with its time zone."),
+        ("soon", "is not an hour."),
+        ("", "is not an hour."),
+        ("2026-11-24T13:30:00Z", "is not on the hour."),
+        ("2026-11-24T13:00:00.5Z", "is not on the hour."),
+        ("0001-01-01T00:00:00+05:00", "lies outside the years that a report can be about."),
+        ("9999-12-31T23:00:00-05:00", "lies outside the years that a report can be about."),
+        ("2026-12-24T13:00:00Z", "lies in the future: nothing is booked there yet."),
+    ],
+)
+def test_what_is_no_hour_is_refused_under_its_own_name(hour: str, problem: str) -> None:
+    assert problems(account=ACCOUNT, hour=hour) == [("hour", problem)]
+
+
+def test_an_hour_beside_a_range_is_refused_with_all_other_problems() -> None:
+    found = problems(hour="2026-11-24T13:00:00Z", start="2026-11-25", end="2026-11", service="not a service")
+    assert [parameter for parameter, _ in found] == ["account", "hour", "service", "from"]
+
+
+_ACCOUNTS = 2
+
+
+def test_every_line_of_a_replayed_account_comes_down_to_what_was_sent() -> None:
+    world, sent = World(), defaultdict[str, dict[str, Total]](dict)
+    batches = list(load_batches(3_000))
+    half = len(batches) // 2
+    ids = world.send(*batches[:half])
+    world.compact_all()
+    ids += world.send(*batches[half:])
+    for batch_id, records in zip(ids, batches, strict=True):
+        for each in records:
+            add_totals(sent[str(each["account_id"])], {batch_id: Total(int(each["bytes"]), 1)})
+    for account in sorted(sent, key=lambda name: -len(sent[name]))[:_ACCOUNTS]:
+        found = _batches_of_lines(world, account)
+        assert found == sent[account]
+        whole = traced(world, line(account=account), most=10_000)
+        assert {batch.batch_id: batch.total for batch in whole.batches} == sent[account]
+
+
+def _batches_of_lines(world: World, account: str) -> Mapping[str, Total]:
+    """What all lines of an account have of each batch, after each was found equal."""
+    found: dict[str, Total] = {}
+    keys = {(each.key.usage_type, each.key.service, each.key.from_location, each.key.to_location)
+            for each in usage_of(world.items) if each.key.account_id == account}  # fmt: skip
+    assert keys
+    for usage_type, service, from_location, to_location in sorted(keys):
+        asked = line(
+            account=account,
+            usage_type=usage_type,
+            service=service,
+            from_location=from_location,
+            to_location=to_location,
+        )
+        trace = traced(world, asked, most=10_000)
+        assert trace.equal
+        assert trace.usage == trace.rows == trace.markers
+        for batch in trace.batches:
+            add_totals(found, {batch.batch_id: batch.total})
+    return found
+
+
+def answer(world: World, *, with_files: bool = True, everywhere: bool = False) -> Answer:
+    query = line()
+    return trace_answer(
+        query, [traced(world, query)], as_of_s=NOW_S, periods={"2026-11": "open"},
+        with_files=with_files, everywhere=everywhere,
+    )  # fmt: skip
+
+
+def document(answer: Answer) -> dict[str, Any]:
+    assert answer.document is not None
+    return dict(answer.document)
+
+
+def test_the_document_has_the_line_its_hours_its_batches_and_three_sums() -> None:
+    found = document(answer(world_with_traffic()))
+    assert found["line"] == {
+        "account_id": ACCOUNT, "from": "2026-11-01T00:00:00Z", "to": "2026-11-24T14:00:00Z", "bytes": "46",
+        "records": 4,
+    }  # fmt: skip
+    assert found["sums"] == {"usage": "46", "rows": "46", "markers": "46"}
+    assert found["sums_records"] == {"usage": 4, "rows": 4, "markers": 4}
+    assert found["equal"] is True
+    assert found["next"] is None
+    assert [each["batch_id"] for each in found["batches"]] == ["batch-0", "batch-1", "batch-2"]
+    assert [(each["hour"], each["bytes"], each["rows_bytes"]) for each in found["hours"]] == [
+        ("2026-11-24T12:00:00Z", "11", "11"),
+        (rfc3339(HOUR), "35", "35"),
+    ]
+
+
+def test_a_page_has_some_of_the_batches_and_the_sums_of_the_whole_line() -> None:
+    whole = answer(world_with_traffic())
+    page = of_page(whole, whole.rows[1:2], "more")
+    assert [each["batch_id"] for each in document(page)["batches"]] == ["batch-1"]
+    assert [row["batch_id"] for row in page.rows] == ["batch-1"]
+    assert document(page)["next"] == "more"
+    assert document(page)["sums"] == document(whole)["sums"]
+
+
+def test_without_files_no_key_of_an_object_is_told() -> None:
+    world = world_with_traffic()
+    assert "lake/" in str(answer(world).document)
+    assert not any(word in str(answer(world, with_files=False)) for word in ("lake/", "staging/", "files="))
+
+
+def test_of_several_regions_each_row_names_its_own() -> None:
+    found = answer(world_with_traffic(), everywhere=True)
+    assert [row["region"] for row in found.rows] == ["us-east-1"] * 3
+    assert document(found)["regions"] == ["us-east-1"]
+    assert document(found)["batches"][0]["region"] == "us-east-1"
+
+
+def test_what_differs_is_told_in_words_with_all_figures_and_the_command_that_looks_deeper() -> None:
+    world = world_with_traffic()
+    change(world.items, next(each for each in usage_of(world.items) if each.key.account_id == ACCOUNT), 2**70)
+    found = answer(world)
+    text = "\n".join(found.footer)
+    assert "NOT equal" in text
+    assert f"{2**70 + 46:,} bytes" in text
+    assert "46 bytes" in text
+    assert "metering reconcile --deep" in found.footer[-1]
+    assert document(found)["sums"]["usage"] == str(2**70 + 46)
+    [difference] = document(found)["differences"]
+    assert int(difference["usage_bytes"]) - int(difference["rows_bytes"]) == 2**70
