@@ -38,12 +38,7 @@ _ACCOUNT = re.compile(r"[0-9]{12}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountsQuery:
-    """Which accounts of which month are listed, and in which order.
-
-    Attributes:
-        order: By one of `COLUMNS`; accounts that are equal in it are sorted by their ids.
-        top: Most rows of the answer; the rest is summed as `others`. None: all rows.
-    """
+    """Which accounts of which month are listed; the rest beyond `top` is one sum. Equal ones stand by their ids."""
 
     month: str
     accounts: frozenset[str] = frozenset()
@@ -215,11 +210,6 @@ class AccountsSource:
         return self._of(query, self._reader(index, query.month))
 
     def _refuse_unknown(self, index: DayIndex, month: str) -> None:
-        """Refuse a month that is not summed whole.
-
-        Raises:
-            AccountsNotKeptError: It says why.
-        """
         if not index.number:
             raise AccountsNotKeptError(f"The accounts of {self.region} were not summed yet.", _UPDATE)
         if index.from_s > month_bounds_s(month)[0]:
@@ -279,11 +269,7 @@ _FIGURES: Mapping[str, Callable[[AccountSum], int]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """Accounts in an order.
-
-    Attributes:
-        total: Sum of all accounts that were asked for, whether they are among the rows or not.
-    """
+    """The first accounts in an order; sum and number are those of all that were asked for."""
 
     rows: Sequence[AccountSum]
     total: Total

@@ -231,12 +231,8 @@ _ROWS = "rows"
 def regions_answer(parts: Mapping[str, Answer], *, newest: str = "", most: int | None = None) -> Answer:
     """Put the answers of regions below each other; the first column is `region`.
 
-    In JSON, what stands beside the rows of a region stands in `regions`, by the region's name.
-
-    Args:
-        parts: Answer by region, in the order of their rows.
-        newest: Column of times by which the rows of all regions are sorted, the newest first. Empty: region by region.
-        most: Keep only so many rows. None: all.
+    In JSON, what stands beside the rows of a region stands in `regions`, by the region's name. Rows stand region by
+    region, or the newest first by a column of times, and at most `most` of them.
     """
     columns = {column.name: column for part in parts.values() for column in part.columns if column.name != REGION}
     rows = _cut([_of(region, row) for region, part in parts.items() for row in part.rows], newest, most)

@@ -37,11 +37,7 @@ _HOURS_OF_DAY = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchHour:
-    """A booked hour of a batch.
-
-    Attributes:
-        marked: What the marker says of it; None if the marker of these rows has expired.
-    """
+    """A booked hour of a batch; `marked` is None if the marker of its rows has expired."""
 
     hour_s: int
     marked: Total | None

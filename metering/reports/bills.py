@@ -132,12 +132,7 @@ def _text(usd: Decimal | None) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What was asked.
-
-    Attributes:
-        top: Most rows, by their difference; None for all.
-        ignored: Number of files in named folders that are no files of a bill.
-    """
+    """A question about a bill: most rows by their difference (`top`), and files that are not of a bill (`ignored`)."""
 
     wanted: Wanted
     range_s: tuple[int, int]

@@ -191,11 +191,7 @@ MOST_ACCOUNTS = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvoicePage:
-    """What a page says.
-
-    Attributes:
-        sha256: Of the document; empty for a draft.
-    """
+    """A page of a document, with its SHA-256 unless it is a draft."""
 
     invoice: Invoice
     state: str

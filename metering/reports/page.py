@@ -45,12 +45,7 @@ def page_query(query: UsageQuery, *, now_s: int) -> UsageQuery:
 
 @dataclass(slots=True, kw_only=True)
 class Figures:
-    """Totals by one column each. Mutable while it is summed.
-
-    Attributes:
-        trend: Totals by hour, day or month, in order; also those without usage.
-        pairs: Totals by the regions, or other places, that bytes went from and to.
-    """
+    """Totals by one column each; the trend also has times without usage. Mutable while it is summed."""
 
     bucket: str
     total: Total = ZERO
@@ -266,12 +261,7 @@ _HEAT = 55
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsagePage:
-    """What a page says.
-
-    Attributes:
-        reconciled: Result of each region's last reconciliation; None if there was none.
-        lacks: What waits for the roll-up, and is not in the figures.
-    """
+    """A page of usage, with what waits for the roll-up, and the last reconciliation of each region that had one."""
 
     stage: str
     query: UsageQuery

@@ -37,12 +37,9 @@ _GROUP_ROWS = 100_000
 def parquet_pieces(
     columns: Mapping[str, str], rows: Iterable[Mapping[str, str | int | bool | Decimal | None]]
 ) -> Iterator[bytes]:
-    """One Parquet file of `rows`, piece by piece: memory does not grow with the number of rows.
+    """One Parquet file of `rows` by the kinds of columns, piece by piece: memory does not grow with the number of rows.
 
-    Args:
-        columns: Name -> kind: `text`, `bytes` or `whole` (an exact total, decimal128(38,0)), `money`, `integer`,
-            `flag`, or `time` (RFC 3339 text in the rows, UTC timestamps in the file).
-        rows: Values by column name.
+    Times are RFC 3339 text in the rows, and UTC timestamps in the file.
 
     Raises:
         OperationFailedError: A number has more digits than Parquet holds.

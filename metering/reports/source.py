@@ -66,12 +66,7 @@ class UsageTable:
     ) -> Iterator[tuple[UsageKey, Total]]:
         """Totals among which are all that the query matches. Hours that the query does not tell apart may be summed.
 
-        Args:
-            query: The query; without accounts, the whole table is scanned.
-            now_s: The time now: corrections can be booked until then.
-            without: Months to leave out.
-            months: Months to read, in order; by default, all in which the query can match something.
-            lacks: Learns what waits, and is in none of these totals.
+        Without accounts, the whole table is scanned. Corrections can be booked until now. `lacks` learns what waits.
 
         Raises:
             LedgerCorruptError: An item cannot be read, or the account's dictionary lacks a number of it.
@@ -161,7 +156,7 @@ class ReportSource:
         """
         months = self._months(query, now_s)
         # Of some accounts, a closed month's objects have all that is asked for: its manifest is large, and not read.
-        frozen = self._closed(months) if query.accounts and not query.details else self._frozen(months)
+        frozen = self._frozen(months, manifest=bool(query.details) or not query.accounts)
         if query.details:
             return self._detailed(query, frozen, now_s, seen)
         return matching(self._usage(query, months, frozen, now_s, lacks), query, region=self.region, seen=seen)
@@ -285,13 +280,15 @@ class ReportSource:
         hours = self.view.hours(from_s=query.from_s, to_s=query.booked_before_s(now_s=now_s))
         return (hour_s for hour_s in hours if month_of(hour_s) not in frozen)
 
-    def _frozen(self, months: Iterable[str]) -> dict[str, FrozenMonth]:
-        known = {month: read_frozen_month(self.items, self.objects, month) for month in months if month >= _FIRST_MONTH}
-        return {month: closed for month, closed in known.items() if closed is not None}
-
-    def _closed(self, months: Iterable[str]) -> dict[str, FrozenMonth]:
-        known = {month: closed_month(self.items, month) for month in months if month >= _FIRST_MONTH}
-        return {month: closed for month, closed in known.items() if closed is not None}
+    def _frozen(self, months: Iterable[str], *, manifest: bool = True) -> dict[str, FrozenMonth]:
+        found: dict[str, FrozenMonth] = {}
+        for month in months:
+            if month >= _FIRST_MONTH:
+                read = (
+                    read_frozen_month(self.items, self.objects, month) if manifest else closed_month(self.items, month)
+                )
+                found |= {} if read is None else {month: read}
+        return found
 
     def _months(self, query: UsageQuery, now_s: int) -> list[str]:
         """Months in which the query can match something: not before the lake's first hour, not in the future."""
@@ -353,32 +350,30 @@ def naming(region: str) -> Iterator[None]:
         raise UnavailableError(error.operation, detail, may_have_applied=error.may_have_applied) from error
 
 
-def begins_before_all(sources: Iterable[ReportSource], query: UsageQuery) -> bool:
-    """Whether the range begins before the first hour that has rows in any of the regions."""
-    first: list[int] = []
+def _of_each(sources: Iterable[ReportSource], read: Callable[[ReportSource], T | None]) -> Iterator[T]:
     for source in sources:
         with naming(source.region):
-            known = source.view.first_hour_s()
-        first += [] if known is None else [known]
+            known = read(source)
+        if known is not None:
+            yield known
+
+
+def begins_before_all(sources: Iterable[ReportSource], query: UsageQuery) -> bool:
+    """Whether the range begins before the first hour that has rows in any of the regions."""
+    first = list(_of_each(sources, lambda source: source.view.first_hour_s()))
     return bool(first) and query.from_s < min(first)
 
 
 def booked_range_s(sources: Iterable[ReportSource], *, now_s: int) -> tuple[int, int] | None:
     """The hours that have rows in any of the regions; None if none has."""
-    ranges: list[tuple[int, int]] = []
-    for source in sources:
-        with naming(source.region):
-            known = source.booked_range_s(now_s=now_s)
-        ranges += [] if known is None else [known]
+    ranges = list(_of_each(sources, lambda source: source.booked_range_s(now_s=now_s)))
     return (min(first for first, _ in ranges), max(after for _, after in ranges)) if ranges else None
 
 
 def report_periods(sources: Iterable[ReportSource], query: UsageQuery, *, now_s: int) -> dict[str, str]:
     """State of each month of a report over one region or several: that of the region that is least far."""
     states: dict[str, str] = {}
-    for source in sources:
-        with naming(source.region):
-            known = source.periods(query, now_s=now_s)
+    for known in _of_each(sources, lambda source: source.periods(query, now_s=now_s)):
         for month, state in known.items():
             states[month] = min(states.get(month, state), state, key=_STATES.index)
     return dict(sorted(states.items()))

@@ -36,11 +36,7 @@ class ParameterProblem:
 
 
 def check_rows(rows: int, most: int | None) -> None:
-    """Refuse an answer that has more rows than are summed here, while it is made: memory would not end otherwise.
-
-    Args:
-        rows: Rows so far.
-        most: As many as there may be; None: any number.
+    """Refuse an answer with more rows than `most` while it is made: memory would not end otherwise.
 
     Raises:
         InvalidParametersError: There are more.
@@ -54,11 +50,7 @@ def check_rows(rows: int, most: int | None) -> None:
 
 
 class InvalidParametersError(MeteringError):
-    """A question that makes no sense.
-
-    Attributes:
-        problems: Every problem found.
-    """
+    """A question that makes no sense, with every problem found."""
 
     def __init__(self, problems: Sequence[ParameterProblem]) -> None:
         super().__init__(tuple(problems))

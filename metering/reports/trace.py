@@ -42,11 +42,7 @@ _READERS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileShare:
-    """One object that holds rows of a line.
-
-    Attributes:
-        staged: It is a staging object: its rows are in no lake file yet.
-    """
+    """One object that holds rows of a line; those of a staging object are in no lake file yet."""
 
     key: str
     staged: bool
@@ -176,11 +172,7 @@ class TracedBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedHour:
-    """A booked hour of the line.
-
-    Attributes:
-        differences: Figures of usage and of rows, by the key that differs: the columns of `KEY_COLUMNS`.
-    """
+    """A booked hour of the line; `differences` has figures of usage and of rows by `KEY_COLUMNS`."""
 
     hour_s: int
     usage: Total
@@ -191,12 +183,7 @@ class TracedHour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """One line of one region, down to its batches.
-
-    Attributes:
-        hours: Hours in which usage table or rows have something, in order.
-        unsettled: Hours that differ and have a commit that waits: its usage is not booked yet.
-    """
+    """One line of one region, down to its batches; `unsettled` hours differ and wait for the roll-up."""
 
     region: str
     hours: tuple[TracedHour, ...]

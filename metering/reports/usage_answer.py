@@ -42,11 +42,9 @@ _NEAREST = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissingName:
-    """A name that no counted row has.
+    """A name of a filter that no counted row has, with the most similar names of the range.
 
     Attributes:
-        parameter: The filter that named it, such as `account`.
-        nearest: The most similar names of the range, most similar first.
         elsewhere: The range does have the name, but not together with the report's other filters.
         cut: The search for names ended before it had seen the whole range.
     """

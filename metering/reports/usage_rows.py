@@ -117,10 +117,6 @@ class Seen:
 class NotRolledUp:
     """What a report on accounts does not have yet, because it waits for the roll-up. Mutable.
 
-    Args:
-        query: The question.
-        seen: Learns which of the question's names it has.
-
     Attributes:
         total: What waits of what the question asks for; None if that is not known.
         since_s: No later than its first message was sent, epoch seconds; None if nothing waits.
@@ -195,11 +191,7 @@ _HOURS = frozenset({"hour", "corrects"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked(Generic[F]):
-    """The first rows of a report, and the rest as one sum, so that both together are the whole.
-
-    Attributes:
-        others: Sum of all further rows; None if there are none.
-    """
+    """The first rows of a report, and the rest as one sum, if there is any: both together are the whole."""
 
     rows: Sequence[ReportRow[F]]
     others: F | None

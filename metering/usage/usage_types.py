@@ -123,13 +123,7 @@ def billing_prefixes() -> Mapping[str, str]:
 
 
 def classify(direction: str, from_location: Location, to_location: Location) -> Classified:
-    """Usage type of a transfer, seen from its metered side, which must be a region.
-
-    Args:
-        direction: `out` if `from_location` is metered, `in` if `to_location` is.
-        from_location: Origin of the bytes.
-        to_location: Destination of the bytes.
-    """
+    """Usage type of a transfer `out` of its first side, or `in` to its second: the side that is metered, a region."""
     metered, peer = (from_location, to_location) if direction == "out" else (to_location, from_location)
     way = "Out" if direction == "out" else "In"
     if peer.name == UNKNOWN:

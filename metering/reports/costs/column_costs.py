@@ -62,11 +62,7 @@ class _Sum(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class MonthSums:
-    """Rates the sums of some payers' month.
-
-    Attributes:
-        left: Is given, by payer, what the order of usage decides; complete once `entries` has been read.
-    """
+    """Rates the sums of some payers' month. What the order of usage decides is `left`, by payer, after `entries`."""
 
     query: CostQuery
     usage: MonthUsage
@@ -201,11 +197,7 @@ def _used_from(region: RegionMonth, from_s: int) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnCosts:
-    """Costs of all accounts of some payers in one month.
-
-    Attributes:
-        payers: Only these; empty: all.
-    """
+    """Costs of all accounts of some payers in one month; of all payers, if none is named."""
 
     query: CostQuery
     usage: MonthUsage

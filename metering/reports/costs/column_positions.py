@@ -303,11 +303,7 @@ class Positioned:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnPositions:
-    """Finds the positions of some payers by the columns of a month.
-
-    Attributes:
-        asked: Of each payer, what is to be rated; None for everything. Empty: everything of all of them.
-    """
+    """Finds positions of payers by a month's columns. Of each, `asked` is rated; all if that is None or empty."""
 
     usage: MonthUsage
     together: PayersTogether

@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
-    """A question about an account's usage of a type in one hour.
-
-    Attributes:
-        service: Empty for every service.
-    """
+    """A question about an account's usage of a type in one hour, of one service or of all."""
 
     account_id: str
     hour_s: int
@@ -46,12 +42,7 @@ class Inquiry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
-    """Bytes of a payer's product that come before a line in the order of rating, in its month.
-
-    Attributes:
-        free: Those that an allowance made free.
-        paid: The others: tiers count them.
-    """
+    """Bytes of a payer's product before a line, in the order of rating: free by an allowance, or counted by tiers."""
 
     free: int = 0
     paid: int = 0
@@ -84,11 +75,7 @@ class LineStory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """All lines of an inquiry.
-
-    Attributes:
-        digests: Digest of the closed month of each region that has closed it.
-    """
+    """All lines of an inquiry, with the digest of the closed month of each region that has closed it."""
 
     inquiry: Inquiry
     payer_id: str

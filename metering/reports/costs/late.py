@@ -145,13 +145,10 @@ class _Bucket(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LateCosts:
-    """Costs of late rows that one month books.
+    """Costs of late rows that one month books, at the rates that were named, or those of their own month's invoices.
 
     Rows before the range are rated before those in it: what each part of a month's corrections costs adds up to what
     all of them cost.
-
-    Attributes:
-        named: The rates were asked for by name; else late rows are rated as their own month was invoiced.
     """
 
     query: CostQuery

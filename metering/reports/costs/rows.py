@@ -91,11 +91,7 @@ CostRow = ReportRow[Figures]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostRows:
-    """All rows of a report.
-
-    Attributes:
-        unpriced: Bytes by usage type and service that the book does not know.
-    """
+    """All rows of a report, and the bytes that the book does not know, by usage type and service."""
 
     rows: list[CostRow]
     unpriced: Mapping[tuple[UsageType, Service], int]
@@ -142,11 +138,7 @@ SUMS = (COST, "bytes", "quantity_gb", "unpriced_bytes", "unrated_bytes")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostQuery:
-    """A question about costs.
-
-    Attributes:
-        regions: Only what the ledgers of these regions have, at the positions of all; empty: all.
-    """
+    """A question about costs: what some ledgers have of what some payers pay, at the positions of all regions."""
 
     usage: UsageQuery
     payers: frozenset[str] = frozenset()

@@ -31,12 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BookName:
-    """A price book that was asked for.
-
-    Attributes:
-        version: None for the one in force.
-        named: A person named it; then months are not rated as they were invoiced.
-    """
+    """A price book that was asked for, or the version in force. A person's choice stands in for that of invoices."""
 
     name: str
     version: int | None = None
@@ -45,11 +40,7 @@ class BookName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthPlan:
-    """How one month is rated.
-
-    Attributes:
-        kept: Payers whose positions are the biller's.
-    """
+    """How one month is rated; `kept` are the payers whose positions are the biller's."""
 
     month: str
     rates: Rates
@@ -59,12 +50,7 @@ class MonthPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What a report of costs found.
-
-    Attributes:
-        periods: `invoice` or `draft` of each month.
-        closed: Months that are closed in every region.
-    """
+    """Rows of a report, `invoice` or `draft` of each month, and the months that are closed in every region."""
 
     rows: CostRows
     plans: Sequence[MonthPlan]
@@ -184,11 +170,7 @@ class CostPlanner:
 
 @dataclass(frozen=True, kw_only=True)
 class CostSource:
-    """Rates the usage of a report.
-
-    Attributes:
-        planner: Its usage is that of the accounts that `CostPlanner.accounts` names.
-    """
+    """Rates the usage of a report, which is that of the accounts that `CostPlanner.accounts` names."""
 
     query: CostQuery
     book: BookName

@@ -230,11 +230,7 @@ class Unbilled(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Collector:
-    """Makes batches of charges. Mutable.
-
-    Attributes:
-        unbilled: Bytes of what has no price, so far.
-    """
+    """Makes batches of charges, and sums the bytes that have no price. Mutable."""
 
     rows: int = BATCH_ROWS
     unbilled: dict[Unbilled, int] = field(default_factory=dict)

@@ -37,11 +37,7 @@ class ExportWrongError(OperationFailedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amounts:
-    """Columns of a dataset that have to fit together.
-
-    Attributes:
-        cost, quantity, price: Names of money columns: cost is quantity times price, rounded half up.
-    """
+    """Names of money columns that have to fit together: cost is quantity times price, rounded half up."""
 
     cost: str
     quantity: str
@@ -62,11 +58,7 @@ CUR_AMOUNTS = (
 
 @dataclass(slots=True, kw_only=True)
 class LineChecks:
-    """Checks of batches and the tables that were made of them. Mutable: it remembers problems.
-
-    Attributes:
-        books: Price books that have the rate codes of the lines.
-    """
+    """Checks batches and the tables made of them, by the books of their rate codes. Mutable: it keeps problems."""
 
     books: Sequence[PriceBook]
     grain: Grain

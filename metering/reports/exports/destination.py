@@ -49,21 +49,14 @@ class DestinationTakenError(OperationFailedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A place of one export.
-
-    Attributes:
-        prefix: Of its keys; empty, or it ends with `/`.
-    """
+    """A place of one export: a store, and a prefix of its keys, which is empty or ends with `/`."""
 
     objects: ObjectStore
     prefix: str
     name: str
 
     def begin(self, identity: Mapping[str, object]) -> Document | None:
-        """Begin an export, or find that it is there.
-
-        Args:
-            identity: What the export is, and what it is made of.
+        """Begin the export that is made of `identity`, or find that it is there.
 
         Returns:
             The manifest of the same export, whose files are as they were written; or None if it has to be written.
@@ -158,12 +151,7 @@ _GZIP = cast("Callable[..., BinaryIO]", gzip_ng.GzipNGFile)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenFile:
-    """A file that is whole.
-
-    Attributes:
-        name: Below the export's place.
-        sha256: Hex, of its bytes.
-    """
+    """A file that is whole, with its name below the export's place and the hex of its SHA-256."""
 
     name: str
     rows: int
@@ -173,11 +161,7 @@ class WrittenFile:
 
 @dataclass(slots=True, kw_only=True)
 class DatasetFiles:
-    """Writes the files of one dataset, one after the other. Mutable.
-
-    Attributes:
-        name: Of the dataset; files are called `<name>-00000.parquet`.
-    """
+    """Writes the files of one dataset, `<name>-00000.parquet` and so on, one after the other. Mutable."""
 
     name: str
     schema: pa.Schema

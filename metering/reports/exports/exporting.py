@@ -67,11 +67,7 @@ class ExportSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """An export that is whole.
-
-    Attributes:
-        written: False if it was there already.
-    """
+    """The manifest of an export that is whole, and whether it was written now."""
 
     manifest: Document
     written: bool

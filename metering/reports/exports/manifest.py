@@ -35,12 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Sums:
-    """Sums over lines. Mutable.
-
-    Attributes:
-        cost: Sum of the lines' costs (L1), 1e-10 USD.
-        exact: Exact cost (L0).
-    """
+    """Sums over lines: their costs (L1) and their exact cost (L0), in 1e-10 USD. Mutable."""
 
     rows: int = 0
     bytes: int = 0
@@ -64,12 +59,7 @@ def sum_of(each: Iterable[Sums]) -> Sums:
 
 @dataclass(slots=True)
 class Tally:
-    """Sums by document and invoice line. Mutable.
-
-    Attributes:
-        lines: By id of the document, then by InvoiceDetailId.
-        parts: What is common to the charges of an invoice line, by InvoiceDetailId.
-    """
+    """Sums by document and InvoiceDetailId, and what is common to the charges of each such line. Mutable."""
 
     lines: dict[str, dict[str, Sums]] = field(default_factory=dict)
     parts: dict[str, tuple[Billed, Priced]] = field(default_factory=dict)

@@ -37,7 +37,7 @@ from metering.lake.ports import TimeSlice
 from metering.reports.answer import KEEP, USUAL, Answer, Cell, Column, MappedRows, TextForm
 from metering.reports.source import naming
 from metering.reports.sql.ahead import Stop, in_thread
-from metering.reports.sql.scan import LakeRows, LakeTotals, Part, ScanState
+from metering.reports.sql.scan import LakeRows, LakeTotals, Part, Scannable, ScanState
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ PART_ROWS = 10_000
 class StoredRows(Sequence[Row]):
     """Rows of a result, in order. Memory holds one part of them, whatever their number. Mutable until it is complete.
 
-    Many rows are kept in a file below TMPDIR that has no name, so that nothing of it is left behind. A row is found by
-    reading up to it.
+    Many rows are kept in a file below TMPDIR that has no name, so that nothing of it is left behind.
     """
 
     def __init__(self) -> None:
@@ -172,12 +171,9 @@ class QueryStoppedError(OperationFailedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryResult:
-    """Result of a query: column names, DuckDB types, and rows of Python values (integers of any size).
+    """Column names, DuckDB types, and rows of Python values (integers of any size), of which many lie on the disk.
 
-    Memory holds a part of the rows; many rows lie on the disk.
-
-    Attributes:
-        parts: Number of objects that have rows of the times that were asked for; 0 if nothing is booked in them.
+    `parts` is the number of objects with rows of the times that were asked for; 0 if nothing is booked in them.
     """
 
     names: tuple[str, ...]
@@ -197,11 +193,7 @@ class RegionLake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeQuery:
-    """Runs the queries of analysts, over one region or several.
-
-    Attributes:
-        threads: DuckDB's threads; by default, as many as there are cores.
-    """
+    """Runs the queries of analysts, over one region or several, in some threads or as many as there are cores."""
 
     lakes: Sequence[RegionLake]
     threads: int | None = None
@@ -226,13 +218,10 @@ class LakeQuery:
             QueryStoppedError: It took longer than `timeout_s`, or the machine lacks disk or memory.
             MeteringError: The ledger or an object could not be read.
         """
+        times = TimeSlice(from_s=from_s, to_s=_END_S if to_s is None else to_s)
         try:
             with TemporaryDirectory(prefix="metering-query-", ignore_cleanup_errors=True) as name:
-                run = _Run(
-                    lakes=self.lakes, threads=self.threads, sql=sql, scratch=Path(name),
-                    times=TimeSlice(from_s=from_s, to_s=_END_S if to_s is None else to_s),
-                    with_canary=with_canary, zone=zone,
-                )  # fmt: skip
+                run = _Run(query=self, sql=sql, scratch=Path(name), times=times, with_canary=with_canary, zone=zone)
                 return run.within(timeout_s)
         except OSError as error:
             raise _too_little(f"{error.strerror or error}") from error
@@ -246,8 +235,7 @@ _END_S = 253_402_297_200
 class _Run:
     """One statement while it runs. Mutable. The calling thread only waits, so a read that blocks cannot hold it."""
 
-    lakes: Sequence[RegionLake]
-    threads: int | None
+    query: LakeQuery
     sql: str
     scratch: Path
     times: TimeSlice
@@ -307,8 +295,8 @@ class _Run:
     def _connected(self, rows: LakeRows, totals: LakeTotals) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that has the views and can reach nothing else."""
         config: dict[str, str | bool | int | float | list[str]] = {"temp_directory": str(self.scratch / "spill")}
-        if self.threads:
-            config["threads"] = self.threads
+        if self.query.threads:
+            config["threads"] = self.query.threads
         connection = duckdb.connect(config=config)
         try:
             # In an interpreter without a file, DuckDB prints its own progress into the data after two seconds.
@@ -328,7 +316,7 @@ class _Run:
 
     def _parts(self) -> list[Part]:
         parts: list[Part] = []
-        for lake in self.lakes:
+        for lake in self.query.lakes:
             with naming(lake.region):
                 for hour_s in lake.view.hours(from_s=hour_of(self.times.from_s), to_s=self.times.to_s):
                     self.stop.check()
@@ -367,13 +355,13 @@ def _taken(cursor: duckdb.DuckDBPyConnection) -> StoredRows:
     return rows
 
 
-def scannable(rows: object) -> LakeRows | LakeTotals:
+def scannable(rows: object) -> Scannable:
     """Check that DuckDB is given `LakeRows` or `LakeTotals`: a dataset that opens its own files can hang for ever.
 
     Raises:
         TypeError: It is another kind of dataset.
     """
-    if isinstance(rows, LakeRows | LakeTotals) and type(rows) in (LakeRows, LakeTotals):
+    if isinstance(rows, Scannable) and type(rows) in (LakeRows, LakeTotals):
         return rows
     raise TypeError(f"DuckDB scans LakeRows and LakeTotals and nothing else, not {type(rows).__name__}")
 

@@ -89,11 +89,7 @@ class Part:
 
 @dataclass(slots=True, kw_only=True)
 class ScanState:
-    """State that the scans of one query share.
-
-    Attributes:
-        error: The first error of a scan; DuckDB only quotes its text.
-    """
+    """State that the scans of one query share, with the first error of a scan, of which DuckDB only quotes the text."""
 
     stop: Stop
     error: BaseException | None = None

@@ -55,12 +55,7 @@ P = TypeVar("P", Billed, Priced, Used)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of an export.
-
-    Attributes:
-        values: Makes an array of the column's type, or a dictionary of texts, of a batch.
-        repeats: Texts of it are the same in many lines.
-    """
+    """A column of an export: its arrays of batches, with dictionaries of texts that `repeats` in many lines."""
 
     name: str
     kind: Kind
@@ -70,11 +65,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Columns in the order of a file, and its tables. Columns remember what parts became, so each file has its own.
-
-    Attributes:
-        time_text: Writes a time in CSV.
-    """
+    """Columns in the order of a file, and its tables. Columns remember what parts became, so each file has its own."""
 
     columns: Sequence[Column]
     form: FileFormat
@@ -168,25 +159,21 @@ class _PartValues(Generic[P]):
     part: Literal["billed", "priced", "used"]
     read: Callable[[P], Value]
     _parts: Parts | None = None
-    _places: dict[Value, int] = field(default_factory=dict)
-    _of_part: list[int | None] = field(default_factory=list)
-    _arrays: tuple[pa.Array, pa.Array] | None = None
+    _shown: list[Value] = field(default_factory=list)
+    _array: pa.Array = None
 
     def of(self, batch: Batch, layout: Layout) -> pa.Array:
         if batch.parts is not self._parts:
-            self._parts, self._places, self._of_part, self._arrays = batch.parts, {}, [], None
-        kind, parts = layout.type_of(self.kind), getattr(batch.parts, self.part)
-        for part in parts[len(self._of_part) :]:
-            shown = shown_value(self.kind, layout.form, layout.time_text, self.read(part))
-            self._of_part.append(None if shown is None else self._places.setdefault(shown, len(self._places)))
-            self._arrays = None
-        if self._arrays is None:
-            self._arrays = pa.array(self._of_part, pa.int32()), array_of(list(self._places), kind)
-        places, dictionary = self._arrays
-        indices = places.take(getattr(batch, self.part))
-        if pa.types.is_string(kind):
-            return pa.DictionaryArray.from_arrays(indices, dictionary)
-        return dictionary.take(indices)
+            self._parts, self._shown = batch.parts, []
+        parts, numbers = getattr(batch.parts, self.part), getattr(batch, self.part)
+        if len(parts) > len(self._shown):
+            new = map(self.read, parts[len(self._shown) :])
+            self._shown += [shown_value(self.kind, layout.form, layout.time_text, value) for value in new]
+            values = array_of(self._shown, layout.type_of(self.kind))
+            self._array = values.dictionary_encode() if pa.types.is_string(values.type) else values
+        if pa.types.is_dictionary(self._array.type):
+            return pa.DictionaryArray.from_arrays(self._array.indices.take(numbers), self._array.dictionary)
+        return self._array.take(numbers)
 
 
 def shown_value(kind: Kind, form: FileFormat, time_text: Callable[[int], str], value: Value) -> Value:

@@ -55,13 +55,7 @@ _NULL_TEXTS_OF_1_4 = (
 
 
 def focus_columns(version: FocusVersion, grain: Grain, names: Mapping[str, str]) -> list[Column]:
-    """Columns of CostAndUsage, those of the specification first, each sorted by name.
-
-    Args:
-        version: 1.2 has 57 columns, 1.4 has 65; ours come after them.
-        grain: Period of a line.
-        names: Names of accounts.
-    """
+    """The 57 columns of CostAndUsage 1.2 or the 65 of 1.4, sorted by name, and ours after them."""
     known = Identities()
     standard = (*_billed(), *_priced(), *_lines(grain, names), *_of_version(version, known))
     return [*sorted(standard, key=lambda column: column.name), *_own(known)]
