@@ -387,7 +387,7 @@ def accounts_answer(
         footer=(
             *cut_lines(len(listing.rows), listing.count),
             f"Total: {exact_and_size(listing.total.bytes)} in {counted(listing.total.records, 'record')} of "
-            f"{listing.count:,} {'account' if listing.count == 1 else 'accounts'}.",
+            f"{counted(listing.count, 'account')}.",
             *_freshness(query.month, state, as_of_s, reach),
         ),
     )

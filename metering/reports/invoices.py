@@ -26,7 +26,7 @@ from metering.reports.answer import (
     sized,
 )
 from metering.reports.page import Markup, headings, html, numbers, section, table, tag, text, words
-from metering.units import SIZE_BASE, exact_and_size, size_text
+from metering.units import SIZE_BASE, counted, exact_and_size, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -102,17 +102,13 @@ def documents_answer(states: Iterable[tuple[Invoice, str]], *, title: str, more:
         meta={"documents": len(rows), "total_usd": total, "exact_usd": exact_text(exact)},
         title=title,
         footer=(
-            f"{_documents(len(rows))}, {total} USD in all. Exact: {exact_text(exact)} USD.",
+            f"{counted(len(rows), 'document')}, {total} USD in all. Exact: {exact_text(exact)} USD.",
             *_unbilled("Not sold by this price book, and not billed", unbilled["unrated"]),
             *_unbilled("NO PRICE IS KNOWN, so totals are too small", unbilled["unpriced"]),
             *more,
         ),
         empty="No invoices.",
     )
-
-
-def _documents(number: int) -> str:
-    return f"{number:,} document{'' if number == 1 else 's'}"
 
 
 def _unbilled(what: str, sizes: Counter[str]) -> Iterator[str]:

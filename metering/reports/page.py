@@ -12,7 +12,7 @@ from metering.reports.answer import printable, spreadsheet_text
 from metering.reports.time_range import shown
 from metering.reports.usage_answer import waiting_lines
 from metering.units import DAY_S, HOUR_S, SIZE_BASE, counted, exact_and_size, size_text
-from metering.usage.totals import ZERO, Total
+from metering.usage.totals import ZERO, Total, add_totals, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -59,39 +59,31 @@ class Figures:
         """Count one total, with the values of `page_query`'s columns."""
         moment, account_id, usage_type, from_location, to_location, region = values
         self.total = self.total.plus(total)
-        _add(self.trend, moment[: _BUCKETS[self.bucket]], total)
-        _add(self.accounts, account_id, total)
-        _add(self.usage_types, usage_type, total)
-        _add(self.regions, region, total)
-        pair = (from_location.partition("/")[0], to_location.partition("/")[0])
-        self.pairs[pair] = self.pairs.get(pair, ZERO).plus(total)
+        add_totals(self.trend, {moment[: _BUCKETS[self.bucket]]: total})
+        add_totals(self.accounts, {account_id: total})
+        add_totals(self.usage_types, {usage_type: total})
+        add_totals(self.regions, {region: total})
+        add_totals(self.pairs, {(from_location.partition("/")[0], to_location.partition("/")[0]): total})
 
 
 def figures_of(entries: Iterable[tuple[Values, Total]], query: UsageQuery, *, now_s: int) -> Figures:
     """Sum the unsummed totals of all regions by the columns of `page_query`. What is to come has no bar."""
     found = Figures(bucket=query.group_by[0])
     if found.bucket != "month":
-        found.trend = dict.fromkeys(_moments(query, found.bucket, now_s), ZERO)
+        hours = range(query.from_s, min(query.to_s, now_s + HOUR_S), HOUR_S)
+        moments = (datetime.fromtimestamp(hour_s, query.zone).isoformat() for hour_s in hours)
+        found.trend = dict.fromkeys((moment[: _BUCKETS[found.bucket]] for moment in moments), ZERO)
     for values, total in entries:
         found.add(values, total)
     found.trend = dict(sorted(found.trend.items()))
     return found
 
 
-def _moments(query: UsageQuery, bucket: str, now_s: int) -> Iterator[str]:
-    for hour_s in range(query.from_s, min(query.to_s, now_s + HOUR_S), HOUR_S):
-        yield datetime.fromtimestamp(hour_s, query.zone).isoformat()[: _BUCKETS[bucket]]
-
-
-def _add(sums: dict[str, Total], name: str, total: Total) -> None:
-    sums[name] = sums.get(name, ZERO).plus(total)
-
-
 def largest(sums: Mapping[str, Total], most: int) -> tuple[list[tuple[str, Total]], Total | None, int]:
     """The largest first, the exact sum of the others if there are some, and how many those are."""
     ordered = sorted(sums.items(), key=lambda item: (-item[1].bytes, item[0]))
     rest = ordered[most:]
-    others = Total(sum(each.bytes for _, each in rest), sum(each.records for _, each in rest)) if rest else None
+    others = sum_totals(total for _, total in rest) if rest else None
     return ordered[:most], others, len(rest)
 
 
@@ -346,8 +338,8 @@ class UsagePage:
 
     def _matrix(self) -> Markup:
         pairs = self.figures.pairs
-        rows = _places({pair[0]: ZERO for pair in pairs}, pairs, 0)
-        columns = _places({pair[1]: ZERO for pair in pairs}, pairs, 1)
+        rows = _places(pairs, 0)
+        columns = _places(pairs, 1)
         cells: dict[tuple[str, str], int] = {}
         for (source, target), total in pairs.items():
             place = (source if source in rows else _OTHERS, target if target in columns else _OTHERS)
@@ -411,11 +403,11 @@ def _totals(total: Total, whole: Total) -> Iterator[Markup]:
     return numbers(f"{total.bytes:,}", size_text(total.bytes), share, f"{total.records:,}")
 
 
-def _places(names: Mapping[str, Total], pairs: Mapping[tuple[str, str], Total], side: int) -> Sequence[str]:
+def _places(pairs: Mapping[tuple[str, str], Total], side: int) -> Sequence[str]:
     """The places with the most bytes, in order, and `others` if there are more."""
-    sums = dict(names)
+    sums: dict[str, Total] = {}
     for pair, total in pairs.items():
-        sums[pair[side]] = sums[pair[side]].plus(total)
+        add_totals(sums, {pair[side]: total})
     kept, others, _ = largest(sums, _TOP_PLACES)
     return [*(name for name, _ in kept), *([_OTHERS] if others is not None else [])]
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
 from metering.hours import parse_hour
-from metering.lake.ports import USAGE_COLUMNS, Group, LakeReader, RowQuery, batches_of, usage_of
+from metering.lake.ports import USAGE_COLUMNS, LakeReader, RowQuery, batches_of, usage_of
 from metering.ledger.commits import waiting_commits
 from metering.ledger.markers import Marker, may_have_expired, read_batches
 from metering.reports.query import KEY_COLUMNS, UsageQuery
@@ -115,15 +115,12 @@ class LineReader:
         usage: dict[Values, Total] = {}
         batches: dict[str, Total] = {}
         for group, total in groups.items():
-            for values, matched in self._of_line(hour_s, group, total):
+            key = usage_of(hour_s, {group[: len(USAGE_COLUMNS)]: total})
+            for values, matched in matching(key.items(), self.query):
                 add_totals(usage, {values: matched})
                 add_totals(batches, {str(group[-1]): matched})
         # A batch has all of its rows of an hour in one object, because they came in one commit.
         return HourRows(hour_s=hour_s, usage=usage, batches=batches, whole=self._whole(source, frozenset(batches)))
-
-    def _of_line(self, hour_s: int, group: Group, total: Total) -> Iterable[tuple[Values, Total]]:
-        usage = usage_of(hour_s, {group[: len(USAGE_COLUMNS)]: total})
-        return matching(usage.items(), self.query)
 
     def _whole(self, source: RowSource, batch_ids: frozenset[str]) -> dict[str, Total]:
         if not batch_ids:

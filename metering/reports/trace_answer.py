@@ -136,14 +136,14 @@ def lines(traces: Sequence[Trace]) -> Iterator[str]:
     hours = sum(len(trace.hours) for trace in traces)
     if not hours:
         return
-    made_of = f"{_number(hours, 'hour')}, {_number(batches, 'batch', 'batches')}, {_number(files, 'file')}"
-    yield f"{exact_and_size(usage.bytes)} in {_number(usage.records, 'record')}: {made_of}."
+    made_of = f"{counted(hours, 'hour')}, {counted(batches, 'batch', 'batches')}, {counted(files, 'file')}"
+    yield f"{exact_and_size(usage.bytes)} in {counted(usage.records, 'record')}: {made_of}."
     expired = sum(batch.vouching is Vouching.EXPIRED for trace in traces for batch in trace.batches)
     if all(trace.equal for trace in traces):
         also = "and markers " if markers is not None else ""
         yield f"The report, the rows {also}say the same, to the byte."
         if expired:
-            yield f"The markers of {_number(expired, 'batch', 'batches')} have expired; their rows remain."
+            yield f"The markers of {counted(expired, 'batch', 'batches')} have expired; their rows remain."
         return
     yield "The sums are NOT equal:"
     yield f"  the report says {usage.bytes:,} bytes in {counted(usage.records, 'record')}"
@@ -151,10 +151,6 @@ def lines(traces: Sequence[Trace]) -> Iterator[str]:
     if markers is not None:
         yield f"  the markers say {markers.bytes:,} bytes in {counted(markers.records, 'record')}"
     yield from _where_different(traces)
-
-
-def _number(count: int, one: str, many: str = "") -> str:
-    return f"1 {one}" if count == 1 else f"{count:,} {many or one + 's'}"
 
 
 def _where_different(traces: Sequence[Trace]) -> Iterator[str]:
@@ -169,11 +165,11 @@ def _where_different(traces: Sequence[Trace]) -> Iterator[str]:
         for vouching, words in _MARKERS.items():
             ids = [batch.batch_id for batch in trace.batches if batch.vouching is vouching]
             if ids:
-                yield f"{trace.region}: {_number(len(ids), 'batch', 'batches')} with {words}, such as {ids[0]}."
+                yield f"{trace.region}: {counted(len(ids), 'batch', 'batches')} with {words}, such as {ids[0]}."
 
 
 def _next_step(query: UsageQuery, traces: Sequence[Trace]) -> Iterator[str]:
-    doubtful = _doubtful(traces)
+    doubtful = [batch.batch_id for trace in traces for batch in trace.batches if batch.vouching in _MARKERS]
     batches = [batch.batch_id for trace in traces for batch in trace.batches]
     if any(hour.differences for trace in traces for hour in trace.hours):
         range_ = f"--from {rfc3339(query.from_s)} --to {rfc3339(query.to_s)}"
@@ -182,10 +178,6 @@ def _next_step(query: UsageQuery, traces: Sequence[Trace]) -> Iterator[str]:
         yield f"To see such a batch: metering batch show {doubtful[0]}"
     elif batches:
         yield f"To see all of one batch: metering batch show {batches[0]}"
-
-
-def _doubtful(traces: Sequence[Trace]) -> list[str]:
-    return [batch.batch_id for trace in traces for batch in trace.batches if batch.vouching in _MARKERS]
 
 
 def _hour(trace: Trace, hour: TracedHour, *, everywhere: bool, with_files: bool) -> dict[str, Json]:

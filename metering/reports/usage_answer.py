@@ -165,13 +165,16 @@ def usage_answer(
         meta |= {"regions": list(regions), "left_out": {name: list(parts) for name, parts in left_out.items()}}
     unknown = [each for each in missing if not each.elsewhere]
     if unknown:
-        meta["unknown"] = [_unknown(each) for each in unknown]
+        meta["unknown"] = [
+            {"parameter": each.parameter, "value": each.value, "nearest": list(each.nearest), "cut": each.cut}
+            for each in unknown
+        ]
     if booked_s is not None:
         meta["booked"] = {"from": rfc3339(booked_s[0]), "to": rfc3339(booked_s[1])}
     waiting = None if lacks is None else waiting_document(lacks)
     if waiting is not None:
         meta["waiting"] = waiting
-    cut = ranked(rows, query, sum_totals)
+    cut, total = ranked(rows, query, sum_totals), sum_totals(row.total for row in rows)
     return rows_answer(
         query,
         cut,
@@ -181,7 +184,7 @@ def usage_answer(
         empty="No usage matches." if waiting is None else "No usage that is rolled up matches.",
         footer=(
             *cut_lines(len(cut.rows), len(rows)),
-            _total_line(rows),
+            f"Total: {exact_and_size(total.bytes)} in {counted(total.records, 'record')}.",
             *waiting_lines(lacks),
             *completeness_lines(query, complete, as_of_s, periods, left_out),
         ),
@@ -304,15 +307,6 @@ def title_of(what: str, query: UsageQuery, as_of_s: int) -> str:
     if (query.from_s, query.to_s) == (month_start_s(as_of_s, query.zone), hour_of(as_of_s) + HOUR_S):
         title += ", this month so far"
     return f"{title} (not over yet)" if query.to_s > hour_of(as_of_s) + HOUR_S else title
-
-
-def _unknown(name: MissingName) -> dict[str, Json]:
-    return {"parameter": name.parameter, "value": name.value, "nearest": list(name.nearest), "cut": name.cut}
-
-
-def _total_line(rows: Sequence[UsageRow]) -> str:
-    total = sum_totals(row.total for row in rows)
-    return f"Total: {exact_and_size(total.bytes)} in {counted(total.records, 'record')}."
 
 
 def query_document(query: UsageQuery) -> dict[str, Json]:

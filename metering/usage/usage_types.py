@@ -133,7 +133,8 @@ def classify(direction: str, from_location: Location, to_location: Location) -> 
     if not peer.region or not _billed_as_pair(metered.region, peer.region):
         return usage_type_of(metered.region, f"DataTransfer-{way}-Bytes")
     if peer.region != metered.region:
-        return _pair(metered.region, peer.region, f"AWS-{way}-Bytes")
+        pair = f"{_prefix(metered.region)}-{_prefix(peer.region)}"
+        return Classified(f"{pair}-AWS-{way}-Bytes", _unknown(metered.region, peer.region))
     if peer.zone and metered.zone and peer.zone != metered.zone:
         return usage_type_of(metered.region, "DataTransfer-Regional-Bytes")
     return usage_type_of(metered.region, f"C3DataTransfer-{way}-Bytes")
@@ -150,10 +151,6 @@ def usage_type_of(region: str, traffic: str) -> Classified:
     if region == _BARE_REGION:
         return Classified(traffic, frozenset())
     return Classified(f"{_prefix(region)}-{traffic}", _unknown(region))
-
-
-def _pair(metered: str, peer: str, traffic: str) -> Classified:
-    return Classified(f"{_prefix(metered)}-{_prefix(peer)}-{traffic}", _unknown(metered, peer))
 
 
 def _prefix(region: str) -> str:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.audit.freshness import Complete
-    from metering.billing.invoices.inputs import BookPin
     from metering.reports.costs.source import Costs
 
 
@@ -161,7 +160,10 @@ def cost_answer(
         "currency": "USD",
         **_books(costs),
         "total_usd": exact_text(costs.rows.total.exact),
-        "unpriced": _unpriced(costs),
+        "unpriced": [
+            {"service": service, "usage_type": usage_type, "bytes": str(size)}
+            for (usage_type, service), size in sorted(costs.rows.unpriced.items())
+        ],
         "positions": {payer: kept.as_of for plan in costs.plans for payer, kept in plan.kept.items()},
         "regions": list(regions),
     }
@@ -188,18 +190,8 @@ def _query_document(query: CostQuery) -> dict[str, Json]:
 
 
 def _books(costs: Costs) -> dict[str, Json]:
-    books = {plan.month: _book(plan.rates.book) for plan in costs.plans}
+    pins = {plan.month: plan.rates.book for plan in costs.plans}
+    books: dict[str, Json] = {month: {"name": pin.name, "version": pin.version} for month, pin in pins.items()}
     newest = next(reversed(books.values()), None)
-    several = len({plan.rates.book for plan in costs.plans}) > 1
+    several = len(set(pins.values())) > 1
     return {"price_book": newest, **({"price_books": dict(books)} if several else {})}
-
-
-def _book(pin: BookPin) -> dict[str, Json]:
-    return {"name": pin.name, "version": pin.version}
-
-
-def _unpriced(costs: Costs) -> list[Json]:
-    return [
-        {"service": service, "usage_type": usage_type, "bytes": str(size)}
-        for (usage_type, service), size in sorted(costs.rows.unpriced.items())
-    ]

@@ -179,7 +179,9 @@ def _priced(piece: RatedLine, amount: Decimal | str) -> Decimal | str | None:
 
 def explanation_answer(explanation: Explanation, *, as_of_s: int) -> Answer:
     """The rows are the pieces of the lines, each at one price."""
-    asked, labels = explanation.inquiry, _labels(explanation)
+    asked = explanation.inquiry
+    query = CostQuery(usage=UsageQuery(from_s=asked.hour_s, to_s=asked.hour_s + HOUR_S))
+    labels = Labels(query, explanation.plan.loaded.book, explanation.payer_id)
     hour = rfc3339(asked.hour_s)
     return _pieces(labels).answer(
         [piece for story in explanation.lines for piece in story.pieces],
@@ -189,12 +191,6 @@ def explanation_answer(explanation: Explanation, *, as_of_s: int) -> Answer:
         footer=tuple(_footer(explanation, as_of_s)),
         commands=(_batches(explanation),),
     )
-
-
-def _labels(explanation: Explanation) -> Labels:
-    hour_s = explanation.inquiry.hour_s
-    query = CostQuery(usage=UsageQuery(from_s=hour_s, to_s=hour_s + HOUR_S))
-    return Labels(query, explanation.plan.loaded.book, explanation.payer_id)
 
 
 def _footer(explanation: Explanation, as_of_s: int) -> Iterator[str]:
@@ -238,17 +234,11 @@ def _cuts(story: LineStory) -> Iterator[str]:
     if story.cuts is None:
         return
     for part in story.cuts.free:
-        yield f"Allowance {part.allowance} gives it {exact_and_size(part.bytes)}; it {_ends(part.cut)}."
+        end = "does not end within the month's usage" if part.cut is None else f"ends {_place(part.cut)}"
+        yield f"Allowance {part.allowance} gives it {exact_and_size(part.bytes)}; it {end}."
     for tier in story.cuts.tiers:
-        yield f"The tier from {gb_text(tier.from_bytes)} GB {_begins(tier.cut)}."
-
-
-def _ends(cut: Cut | None) -> str:
-    return "does not end within the month's usage" if cut is None else f"ends {_place(cut)}"
-
-
-def _begins(cut: Cut | None) -> str:
-    return "is not reached" if cut is None else f"begins {_place(cut)}"
+        begin = "is not reached" if tier.cut is None else f"begins {_place(tier.cut)}"
+        yield f"The tier from {gb_text(tier.from_bytes)} GB {begin}."
 
 
 def _place(cut: Cut) -> str:

@@ -250,7 +250,10 @@ class Labels:
         """Values of a rated line of a region's ledger; of a correction, those of the hour that books it."""
         of_key = self._of_key.get(region)
         if of_key is None:
-            more: dict[GroupColumn, Callable[[UsageKey], str]] = {"tier": _nothing, "payer": lambda _: self._payer_id}
+            more: dict[GroupColumn, Callable[[UsageKey], str]] = {
+                "tier": lambda _: "",
+                "payer": lambda _: self._payer_id,
+            }
             of_key = self._of_key[region] = value_functions(self._query.usage, region, more)
         line = rated.line
         key = UsageKey(
@@ -301,10 +304,6 @@ def _tier_name(book: PriceBook, rated: RatedLine) -> str:
     if rated.tier_to_bytes is None:
         return f"tier {place} ({first}+ GB)"
     return f"tier {place} ({first}-{gb_text(rated.tier_to_bytes)} GB)"
-
-
-def _nothing(_key: UsageKey) -> str:
-    return ""
 
 
 def entries_of(query: CostQuery, book: PriceBook, usage: MergedUsage, rater: Rater) -> Iterator[Entry]:

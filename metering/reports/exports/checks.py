@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from metering.billing.money import DECIMALS, UNITS_A_USD
 from metering.errors import OperationFailedError
 from metering.hours import month_bounds_s
-from metering.reports.exports.batches import Batch, Priced, of_doubles
+from metering.reports.exports.batches import Batch, of_doubles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -99,9 +99,10 @@ class LineChecks:
 
     def _periods(self, batch: Batch) -> Iterator[str]:
         """The period of use lies in the month that books it, but for corrections, which lie before it."""
-        columns = {"part": batch.billed, "start": batch.starts}
-        grouped = _grouped(columns, "part", [("start", "min"), ("start", "max")])
-        for number, first_s, last_s in grouped:
+        starts = pa.table({"part": batch.billed, "start": batch.starts}).group_by("part", use_threads=False)
+        bounds = starts.aggregate([("start", "min"), ("start", "max")])
+        columns = (bounds.column(name).to_pylist() for name in ("part", "start_min", "start_max"))
+        for number, first_s, last_s in zip(*columns, strict=True):
             part = batch.parts.billed[number]
             begins_s, ends_s = month_bounds_s(part.billing_month)
             # A credit note may be issued within the month that it is about.
@@ -122,7 +123,9 @@ class LineChecks:
     def _keys(self, batch: Batch) -> Iterator[str]:
         """A key and hour has a line a tier at most, and one for the allowance."""
         usual = pc.invert(pa.array([part.later for part in batch.parts.billed], pa.bool_()).take(batch.billed))
-        places = pa.array(_key_numbers(batch.parts.priced), pa.int32()).take(batch.priced)
+        known: dict[tuple[object, ...], int] = {}
+        numbers = [known.setdefault((each.rated.line.kind, each.region), len(known)) for each in batch.parts.priced]
+        places = pa.array(numbers, pa.int32()).take(batch.priced)
         columns = {"key": places, "used": batch.used, "start": batch.starts, "billed": batch.billed}
         counted = (
             pa.table(columns)
@@ -197,14 +200,3 @@ def _exact(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_dictionary(column.type):
         return pa.chunked_array([chunk.dictionary.cast(money).take(chunk.indices) for chunk in column.chunks], money)
     return of_doubles(column) if pa.types.is_floating(column.type) else column.cast(money)
-
-
-def _key_numbers(priced: list[Priced]) -> list[int]:
-    known: dict[tuple[object, ...], int] = {}
-    return [known.setdefault((part.rated.line.kind, part.region), len(known)) for part in priced]
-
-
-def _grouped(columns: dict[str, pa.Array], by: str, sums: list[tuple[str, str]]) -> Iterator[tuple[int, ...]]:
-    grouped = pa.table(columns).group_by(by, use_threads=False).aggregate(sums)
-    names = (by, *(f"{name}_{what}" for name, what in sums))
-    return zip(*(grouped.column(name).to_pylist() for name in names), strict=True)

@@ -65,7 +65,11 @@ def _coverage(job: CoverageJob, now_s: int) -> RowType[Covered]:
         integer("lines", of=_sum("lines")),
         sized("metered_bytes", of=_sum("metered_bytes")),
         sized("unclassified_bytes", of=lambda it: it[1].unclassified_bytes, priority=ROOMY),
-        number("unclassified", of=_unclassified, about="share of the metered bytes"),
+        number(
+            "unclassified",
+            of=lambda it: share_text(it[1].unclassified_bytes, it[1].balance.get("metered_bytes", 0)),
+            about="share of the metered bytes",
+        ),
         integer("refused", of=_sum("refused"), about="lines"),
         integer("skipdata", of=_sum("skipdata"), priority=ROOMY, about="lines: AWS lost records"),
         sized("shadowed_bytes", of=_sum("shadowed_bytes"), priority=ROOMY, about="another log has the authority"),
@@ -79,10 +83,6 @@ def _sum(name: str) -> Callable[[Covered], int]:
 
 def _missing(state: LogSourceState) -> int:
     return count(state.missing) + state.unlisted
-
-
-def _unclassified(it: Covered) -> str:
-    return share_text(it[1].unclassified_bytes, it[1].balance.get("metered_bytes", 0))
 
 
 def state_of(state: LogSourceState, job: CoverageJob, now_s: int) -> str:

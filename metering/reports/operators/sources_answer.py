@@ -150,7 +150,10 @@ def hour_answer(figures: HourFigures, *, period: str, as_of_s: int) -> Answer:
         "published": row["published"],
         "compared": check is not None,
         "stable": None if check is None else check.stable,
-        **{name: _total(total) for name, total in _totals(figures).items()},
+        **{
+            name: None if total is None else {"bytes": str(total.bytes), "records": total.records}
+            for name, total in _totals(figures).items()
+        },
         "agrees": row["agrees"],
         "differences_total": 0 if check is None else len(check.differences),
         "differences": [] if check is None else [_difference(each) for each in check.differences[:LISTED]],
@@ -163,10 +166,6 @@ def hour_answer(figures: HourFigures, *, period: str, as_of_s: int) -> Answer:
         footer=_lines(check),
         commands=(f"metering reconcile --deep --from {rfc3339(from_s)} --to {rfc3339(from_s + HOUR_S)}",),
     )
-
-
-def _total(total: Total | None) -> dict[str, Json] | None:
-    return None if total is None else {"bytes": str(total.bytes), "records": total.records}
 
 
 def _difference(each: Difference) -> dict[str, Json]:

@@ -212,7 +212,7 @@ class _RowScan(_Scan):
             table = table.filter(taken(part.times, part.hour_s))
         if hides:
             table = table.filter(_NOT_CANARY)
-        for name, value in _of_part(part).items():
+        for name, value in (("hour", instant(part.hour_s)), ("region", pa.scalar(part.region))):
             table = table.append_column(name, pa.repeat(value, table.num_rows))
         table = table.select(names).cast(_schema(names))
         if self.where is not None:
@@ -247,10 +247,6 @@ class LakeRows(Scannable):
 
 def _schema(names: Sequence[str]) -> pa.Schema:
     return pa.schema([QUERY_SCHEMA.field(name) for name in names])
-
-
-def _of_part(part: Part) -> dict[str, pa.Scalar]:
-    return {"hour": instant(part.hour_s), "region": pa.scalar(part.region)}
 
 
 def _promising(metadata: pq.FileMetaData, numbers: list[int], part: Part, where: pc.Expression) -> list[int]:
