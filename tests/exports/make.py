@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import json
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import duckdb
 
 from metering.adapters.folders import FolderLogStore
 from metering.billing.prices.store import sample_book
 from metering.billing.usage.months import UsageLine
 from metering.hours import month_bounds_s
-from metering.reports.exports.destination import Destination
-from metering.reports.exports.exporting import ExportSource, export
+from metering.reports.exports.destination import MANIFEST, Destination
+from metering.reports.exports.exporting import Exported, ExportSource, export
 from metering.reports.exports.manifest import ExportRequest
 from metering.units import GIB, HOUR_S
 from tests.support.charged import billed
@@ -25,6 +28,9 @@ from tests.support.sample_book import bill_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from metering.reports.exports.datasets.columns import FileFormat
+    from metering.reports.exports.grains import Grain
 
 MONTH, BEFORE = "2024-10", "2024-09"
 ACCOUNTS = tuple(f"{number:012d}" for number in (123_456, 103401752927, 309352892428, 618377654291))
@@ -58,22 +64,54 @@ def source_of(rows: int) -> ExportSource:
     return billed(sample_book(), usage, MONTH, earlier=(BEFORE, closed, late))
 
 
+def request_of(
+    kind: str = "focus",
+    version: str = "1.2",
+    *,
+    form: FileFormat = "parquet",
+    grain: Grain = "hour",
+    month: str = MONTH,
+    as_of_s: int = 0,
+) -> ExportRequest:
+    """A request; CUR has the version 2.0."""
+    version = version if kind == "focus" else "2.0"
+    return ExportRequest(kind=kind, version=version, month=month, grain=grain, form=form, as_of_s=as_of_s)
+
+
+def destination(folder: Path) -> Destination:
+    """A folder as a place of an export."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Destination(objects=FolderLogStore(folder), prefix="", name=str(folder))
+
+
+def exported(folder: Path, source: ExportSource, request: ExportRequest) -> Exported:
+    """Export into a folder."""
+    return export(request, source, destination(folder))
+
+
+def manifest(folder: Path) -> dict[str, object]:
+    """The manifest in a folder."""
+    document = json.loads((folder / MANIFEST).read_text())
+    assert isinstance(document, dict)
+    return document
+
+
+def asked(folder: Path, sql: str, dataset: str = "CostAndUsage") -> list[tuple[object, ...]]:
+    """DuckDB's answer about the files of a dataset: `{}` stands for them. All columns of CSV are texts."""
+    files = sorted(str(file) for file in folder.glob(f"{dataset}-*"))
+    parquet = files[0].endswith(".parquet")
+    table = f"read_parquet({files})" if parquet else f"read_csv({files}, all_varchar = true, header = true)"
+    with duckdb.connect() as connection:
+        return connection.execute(sql.format(table)).fetchall()
+
+
 def made(folder: Path, *, rows: int = 1000) -> None:
     """Write FOCUS 1.2 as Parquet, FOCUS 1.4 as plain CSV, and CUR as both, each in a folder of its own."""
     source = source_of(rows)
-    for name, kind, version, form in (
-        ("focus-1.2", "focus", "1.2", "parquet"),
-        ("focus-1.4", "focus", "1.4", "csv"),
-        ("cur", "cur", "2.0", "parquet"),
-        ("cur-csv", "cur", "2.0", "csv"),
-    ):
-        place = folder / name
-        place.mkdir(parents=True, exist_ok=True)
-        destination = Destination(objects=FolderLogStore(place), prefix="", name=str(place))
-        request = ExportRequest(
-            kind=kind, version=version, month=MONTH, grain="hour", form="csv" if form == "csv" else "parquet"
-        )
-        export(request, source, destination)
+    exported(folder / "focus-1.2", source, request_of())
+    exported(folder / "focus-1.4", source, request_of(version="1.4", form="csv"))
+    exported(folder / "cur", source, request_of("cur"))
+    exported(folder / "cur-csv", source, request_of("cur", form="csv"))
     for packed in sorted((folder / "focus-1.4").glob("*-00000.csv.gz")):
         # Validators take plain files, whose name says the dataset.
         plain = packed.with_name(packed.name.replace("-00000.csv.gz", ".csv"))

@@ -14,28 +14,8 @@ import pyarrow as pa
 from metering.billing.money import DECIMALS, usd_text
 from metering.hours import rfc3339
 from metering.reports.exports.batches import Batch, Billed, Priced, costs, whole_numbers
-from metering.reports.exports.datasets.columns import (
-    Column,
-    Identities,
-    Layout,
-    Value,
-    always,
-    amounts,
-    billed,
-    cur_names,
-    empty,
-    line_numbers,
-    location_name,
-    location_type,
-    money,
-    parts_of,
-    period,
-    priced,
-    region_code,
-    texts,
-    used,
-    zone_of,
-)
+from metering.reports.exports.datasets import columns
+from metering.reports.exports.datasets.columns import Column, Identities, Layout, Value
 from metering.reports.exports.datasets.focus import SKU_METER, description, operation
 from metering.reports.exports.grains import Grain, ends_of
 
@@ -70,7 +50,7 @@ class CurTerms:
 def cur_columns(terms: CurTerms) -> list[Column]:
     """All columns, in AWS's order."""
     said = {column.name: column for column in (*_billed(terms), *_priced(terms), *_lines(terms))}
-    return [said.get(name) or next(empty(name)) for name in cur_names()]
+    return [said.get(name) or next(columns.empty(name)) for name in columns.cur_names()]
 
 
 def time_text(epoch_s: int) -> str:
@@ -79,22 +59,22 @@ def time_text(epoch_s: int) -> str:
 
 
 def _billed(terms: CurTerms) -> Iterator[Column]:
-    yield from always("Anniversary", "bill_bill_type")
-    yield from billed("payer.issuer", "bill_billing_entity", "bill_invoicing_entity", "line_item_legal_entity")
-    yield from billed(lambda it: None if it.invoice_id in terms.drafts else it.invoice_id, "bill_invoice_id")
-    yield from billed("payer.payer_id", "bill_payer_account_id")
-    yield from billed("payer.name", "bill_payer_account_name")
-    yield from billed("begins_s", "bill_billing_period_start_date", kind="time")
-    yield from billed("ends_s", "bill_billing_period_end_date", kind="time")
-    yield from billed("payer.currency", "line_item_currency_code", "pricing_currency")
-    yield from billed(lambda it: "Credit" if it.credit_of else "Usage", "line_item_line_item_type")
-    yield from always("OnDemand", "pricing_term")
-    yield from always(UNIT, "pricing_unit", "product_pricing_unit")
-    yield from always(SKU_METER, "product_product_family")
-    yield from always(_OFFER, "product_servicecode")
-    yield from always((), "cost_category", "discount", "resource_tags", kind="map")
+    yield from columns.always("Anniversary", "bill_bill_type")
+    yield from columns.billed("payer.issuer", "bill_billing_entity", "bill_invoicing_entity", "line_item_legal_entity")
+    yield from columns.billed(lambda it: None if it.invoice_id in terms.drafts else it.invoice_id, "bill_invoice_id")
+    yield from columns.billed("payer.payer_id", "bill_payer_account_id")
+    yield from columns.billed("payer.name", "bill_payer_account_name")
+    yield from columns.billed("begins_s", "bill_billing_period_start_date", kind="time")
+    yield from columns.billed("ends_s", "bill_billing_period_end_date", kind="time")
+    yield from columns.billed("payer.currency", "line_item_currency_code", "pricing_currency")
+    yield from columns.billed(lambda it: "Credit" if it.credit_of else "Usage", "line_item_line_item_type")
+    yield from columns.always("OnDemand", "pricing_term")
+    yield from columns.always(UNIT, "pricing_unit", "product_pricing_unit")
+    yield from columns.always(SKU_METER, "product_product_family")
+    yield from columns.always(_OFFER, "product_servicecode")
+    yield from columns.always((), "cost_category", "discount", "resource_tags", kind="map")
     # There are no discounts: contract prices are in the rates.
-    yield from always(0, "discount_total_discount", kind="double")
+    yield from columns.always(0, "discount_total_discount", kind="double")
 
 
 def _priced(terms: CurTerms) -> Iterator[Column]:
@@ -103,38 +83,40 @@ def _priced(terms: CurTerms) -> Iterator[Column]:
         return (("product_name", _PRODUCT), *((("transfer_type", sold.transfer),) if sold else ()))
 
     rates = ("line_item_unblended_rate", "line_item_net_unblended_rate")
-    yield from priced(lambda it: zone_of(it.rated.line, it.region), "line_item_availability_zone")
-    yield from priced(description, "line_item_line_item_description")
-    yield from priced(operation, "line_item_operation", "product_operation")
-    yield from priced("rated.line.service", "line_item_product_code")
-    yield from priced(lambda it: _rate(it.rated.price), *rates, kind="number")
-    yield from priced(lambda it: _rate(it.rated.list_price), "pricing_public_on_demand_rate", kind="number")
-    yield from priced("rated.line.usage_type", "line_item_usage_type", "product_usagetype")
-    yield from priced("rated.rate_code", "pricing_rate_code")
-    yield from priced(lambda it: it.rated.rate_code.rpartition(".")[2] or None, "pricing_rate_id")
-    yield from priced(product, "product", kind="map")
-    yield from priced("region", "product_region_code")
-    yield from priced("rated.sku", "product_sku")
-    yield from priced(lambda it: location_name(it.rated.line.from_location), "product_from_location")
-    yield from priced(lambda it: location_type(it.rated.line.from_location), "product_from_location_type")
-    yield from priced(lambda it: region_code(it.rated.line.from_location), "product_from_region_code")
-    yield from priced(lambda it: location_name(it.rated.line.to_location), "product_to_location")
-    yield from priced(lambda it: location_type(it.rated.line.to_location), "product_to_location_type")
-    yield from priced(lambda it: region_code(it.rated.line.to_location), "product_to_region_code")
+    yield from columns.priced(lambda it: columns.zone_of(it.rated.line, it.region), "line_item_availability_zone")
+    yield from columns.priced(description, "line_item_line_item_description")
+    yield from columns.priced(operation, "line_item_operation", "product_operation")
+    yield from columns.priced("rated.line.service", "line_item_product_code")
+    yield from columns.priced(lambda it: _rate(it.rated.price), *rates, kind="number")
+    yield from columns.priced(lambda it: _rate(it.rated.list_price), "pricing_public_on_demand_rate", kind="number")
+    yield from columns.priced("rated.line.usage_type", "line_item_usage_type", "product_usagetype")
+    yield from columns.priced("rated.rate_code", "pricing_rate_code")
+    yield from columns.priced(lambda it: it.rated.rate_code.rpartition(".")[2] or None, "pricing_rate_id")
+    yield from columns.priced(product, "product", kind="map")
+    yield from columns.priced("region", "product_region_code")
+    yield from columns.priced("rated.sku", "product_sku")
+    yield from columns.priced(lambda it: columns.location_name(it.rated.line.from_location), "product_from_location")
+    yield from columns.priced(
+        lambda it: columns.location_type(it.rated.line.from_location), "product_from_location_type"
+    )
+    yield from columns.priced(lambda it: columns.region_code(it.rated.line.from_location), "product_from_region_code")
+    yield from columns.priced(lambda it: columns.location_name(it.rated.line.to_location), "product_to_location")
+    yield from columns.priced(lambda it: columns.location_type(it.rated.line.to_location), "product_to_location_type")
+    yield from columns.priced(lambda it: columns.region_code(it.rated.line.to_location), "product_to_region_code")
 
 
 def _lines(terms: CurTerms) -> Iterator[Column]:
     known, blended = Identities(), _Blended(terms)
-    yield from used("account_id", "line_item_usage_account_id")
-    yield from used(lambda it: terms.names.get(it.account_id, it.account_id), "line_item_usage_account_name")
-    yield from amounts("cost", "line_item_unblended_cost", "line_item_net_unblended_cost", kind="double")
-    yield from amounts("quantity", "line_item_usage_amount", kind="double")
-    yield from amounts("list_cost", "pricing_public_on_demand_cost", kind="double")
+    yield from columns.used("account_id", "line_item_usage_account_id")
+    yield from columns.used(lambda it: terms.names.get(it.account_id, it.account_id), "line_item_usage_account_name")
+    yield from columns.amounts("cost", "line_item_unblended_cost", "line_item_net_unblended_cost", kind="double")
+    yield from columns.amounts("quantity", "line_item_usage_amount", kind="double")
+    yield from columns.amounts("list_cost", "pricing_public_on_demand_cost", kind="double")
     yield Column(name="line_item_blended_cost", kind="double", values=blended.costs)
-    yield texts("line_item_blended_rate", blended.rate_texts, kind="number", repeats=True)
-    yield texts("identity_line_item_id", known.charge_keys)
-    yield texts("identity_time_interval", lambda batch: _intervals(batch, terms.grain), repeats=True)
-    yield from period("line_item_usage_start_date", "line_item_usage_end_date", terms.grain)
+    yield columns.texts("line_item_blended_rate", blended.rate_texts, kind="number", repeats=True)
+    yield columns.texts("identity_line_item_id", known.charge_keys)
+    yield columns.texts("identity_time_interval", lambda batch: _intervals(batch, terms.grain), repeats=True)
+    yield from columns.period("line_item_usage_start_date", "line_item_usage_end_date", terms.grain)
 
 
 @dataclass(slots=True)
@@ -149,7 +131,7 @@ class _Blended:
         # Where a SKU has one price, its blended rate is that.
         own = whole_numbers([part.rated.price for part in batch.parts.priced]).take(batch.priced)
         units = batch.cost if rates.equals(own) else costs(batch.bytes, batch.quantity, rates)
-        return money(units, layout.form, double=True)
+        return columns.money(units, layout.form, double=True)
 
     def rate_texts(self, batch: Batch) -> pa.Array:
         encoded = self._rates(batch).dictionary_encode()
@@ -158,8 +140,8 @@ class _Blended:
 
     def _rates(self, batch: Batch) -> pa.Array:
         if self._last is None or self._last[0] is not batch:
-            encoded = line_numbers(batch).dictionary_encode()
-            rates = [self._rate(*parts_of(batch.parts, number)) for number in encoded.dictionary.to_pylist()]
+            encoded = columns.line_numbers(batch).dictionary_encode()
+            rates = [self._rate(*columns.parts_of(batch.parts, number)) for number in encoded.dictionary.to_pylist()]
             self._last = batch, whole_numbers(rates).take(encoded.indices)
         return self._last[1]
 

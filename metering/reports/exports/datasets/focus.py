@@ -13,25 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from metering.billing.money import DECIMALS, usd_text
-from metering.reports.exports.datasets.columns import (
-    Column,
-    Identities,
-    Layout,
-    always,
-    amounts,
-    billed,
-    empty,
-    moments,
-    money,
-    period,
-    priced,
-    region_name,
-    resource_type,
-    service_category,
-    texts,
-    used,
-    zone_of,
-)
+from metering.reports.exports.datasets import columns
+from metering.reports.exports.datasets.columns import Column, Identities, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,77 +46,77 @@ def focus_columns(version: FocusVersion, grain: Grain, names: Mapping[str, str])
 
 def _of_version(version: FocusVersion, known: Identities) -> Iterator[Column]:
     if version == "1.2":
-        yield from billed("payer.issuer", "ProviderName", "PublisherName")
+        yield from columns.billed("payer.issuer", "ProviderName", "PublisherName")
     else:
-        yield from billed("payer.issuer", "HostProviderName", "ServiceProviderName")
-        yield from empty(*_NULL_TEXTS_OF_1_4)
-        yield texts("InvoiceDetailId", known.detail_ids)
+        yield from columns.billed("payer.issuer", "HostProviderName", "ServiceProviderName")
+        yield from columns.empty(*_NULL_TEXTS_OF_1_4)
+        yield columns.texts("InvoiceDetailId", known.detail_ids)
 
 
 def _billed() -> Iterator[Column]:
-    yield from billed("payer.payer_id", "BillingAccountId")
-    yield from billed("payer.name", "BillingAccountName")
-    yield from always("Payer", "BillingAccountType")
-    yield from billed("payer.currency", "BillingCurrency", "PricingCurrency")
-    yield from billed("begins_s", "BillingPeriodStart", kind="time")
-    yield from billed("ends_s", "BillingPeriodEnd", kind="time")
+    yield from columns.billed("payer.payer_id", "BillingAccountId")
+    yield from columns.billed("payer.name", "BillingAccountName")
+    yield from columns.always("Payer", "BillingAccountType")
+    yield from columns.billed("payer.currency", "BillingCurrency", "PricingCurrency")
+    yield from columns.billed("begins_s", "BillingPeriodStart", kind="time")
+    yield from columns.billed("ends_s", "BillingPeriodEnd", kind="time")
     # Credit notes take back and bill anew, so one of their lines may be of either sign.
-    yield from billed(lambda it: "Adjustment" if it.credit_of else "Usage", "ChargeCategory")
-    yield from billed(lambda it: "Correction" if it.later else None, "ChargeClass")
-    yield from always("Usage-Based", "ChargeFrequency")
-    yield from billed("invoice_id", "InvoiceId")
-    yield from billed("payer.issuer", "InvoiceIssuerName")
-    yield from always("Standard", "PricingCategory")
-    yield from always(UNIT, "PricingUnit")
+    yield from columns.billed(lambda it: "Adjustment" if it.credit_of else "Usage", "ChargeCategory")
+    yield from columns.billed(lambda it: "Correction" if it.later else None, "ChargeClass")
+    yield from columns.always("Usage-Based", "ChargeFrequency")
+    yield from columns.billed("invoice_id", "InvoiceId")
+    yield from columns.billed("payer.issuer", "InvoiceIssuerName")
+    yield from columns.always("Standard", "PricingCategory")
+    yield from columns.always(UNIT, "PricingUnit")
     # Only usage consumes.
-    yield from billed(lambda it: None if it.credit_of else UNIT, "ConsumedUnit")
-    yield from always(SKU_METER, "SkuMeter")
-    yield from always("Member", "SubAccountType")
-    yield from always("{}", "Tags")
-    yield from empty(*_NULL_TEXTS)
-    yield from empty("CommitmentDiscountQuantity", kind="money")
+    yield from columns.billed(lambda it: None if it.credit_of else UNIT, "ConsumedUnit")
+    yield from columns.always(SKU_METER, "SkuMeter")
+    yield from columns.always("Member", "SubAccountType")
+    yield from columns.always("{}", "Tags")
+    yield from columns.empty(*_NULL_TEXTS)
+    yield from columns.empty("CommitmentDiscountQuantity", kind="money")
 
 
 def _priced() -> Iterator[Column]:
-    yield from priced(lambda it: zone_of(it.rated.line, it.region), "AvailabilityZone")
-    yield from priced(description, "ChargeDescription")
-    yield from priced("rated.price", "ContractedUnitPrice", "PricingCurrencyContractedUnitPrice", kind="money")
-    yield from priced("rated.list_price", "ListUnitPrice", "PricingCurrencyListUnitPrice", kind="money")
-    yield from priced("region", "RegionId")
-    yield from priced(lambda it: region_name(it.region), "RegionName")
-    yield from priced("rated.line.service", "ServiceName")
-    yield from priced(lambda it: service_category(it.rated.line.service)[0], "ServiceCategory")
-    yield from priced(lambda it: service_category(it.rated.line.service)[1], "ServiceSubcategory")
-    yield from priced("rated.sku", "SkuId")
-    yield from priced("rated.rate_code", "SkuPriceId")
-    yield from priced(_price_details, "SkuPriceDetails")
+    yield from columns.priced(lambda it: columns.zone_of(it.rated.line, it.region), "AvailabilityZone")
+    yield from columns.priced(description, "ChargeDescription")
+    yield from columns.priced("rated.price", "ContractedUnitPrice", "PricingCurrencyContractedUnitPrice", kind="money")
+    yield from columns.priced("rated.list_price", "ListUnitPrice", "PricingCurrencyListUnitPrice", kind="money")
+    yield from columns.priced("region", "RegionId")
+    yield from columns.priced(lambda it: columns.region_name(it.region), "RegionName")
+    yield from columns.priced("rated.line.service", "ServiceName")
+    yield from columns.priced(lambda it: columns.service_category(it.rated.line.service)[0], "ServiceCategory")
+    yield from columns.priced(lambda it: columns.service_category(it.rated.line.service)[1], "ServiceSubcategory")
+    yield from columns.priced("rated.sku", "SkuId")
+    yield from columns.priced("rated.rate_code", "SkuPriceId")
+    yield from columns.priced(_price_details, "SkuPriceDetails")
 
 
 def _lines(grain: Grain, names: Mapping[str, str]) -> Iterator[Column]:
-    yield from used(lambda it: it.resource_id or None, "ResourceId")
+    yield from columns.used(lambda it: it.resource_id or None, "ResourceId")
     # Records carry ids, and no names.
-    yield from empty("ResourceName")
-    yield from used(lambda it: resource_type(it.resource_id), "ResourceType")
-    yield from used("account_id", "SubAccountId")
-    yield from used(lambda it: names.get(it.account_id, it.account_id), "SubAccountName")
-    yield from amounts("cost", "BilledCost", "ContractedCost", "EffectiveCost", "PricingCurrencyEffectiveCost")
-    yield from amounts("list_cost", "ListCost")
-    yield from amounts("quantity", "PricingQuantity")
+    yield from columns.empty("ResourceName")
+    yield from columns.used(lambda it: columns.resource_type(it.resource_id), "ResourceType")
+    yield from columns.used("account_id", "SubAccountId")
+    yield from columns.used(lambda it: names.get(it.account_id, it.account_id), "SubAccountName")
+    yield from columns.amounts("cost", "BilledCost", "ContractedCost", "EffectiveCost", "PricingCurrencyEffectiveCost")
+    yield from columns.amounts("list_cost", "ListCost")
+    yield from columns.amounts("quantity", "PricingQuantity")
     yield Column(name="ConsumedQuantity", kind="money", values=_consumed)
-    yield from period("ChargePeriodStart", "ChargePeriodEnd", grain)
+    yield from columns.period("ChargePeriodStart", "ChargePeriodEnd", grain)
 
 
 def _own(known: Identities) -> Iterator[Column]:
     """Columns of our own, whose names begin with `x_`, as FOCUS demands it."""
-    yield from priced("rated.line.usage_type", "x_UsageType")
-    yield from priced("rated.line.service", "x_ServiceCode")
-    yield from priced(operation, "x_Operation")
-    yield from priced("rated.line.from_location", "x_FromLocation")
-    yield from priced("rated.line.to_location", "x_ToLocation")
-    yield texts("x_Bytes", lambda batch: batch.bytes.cast(pa.string()), kind="number")
+    yield from columns.priced("rated.line.usage_type", "x_UsageType")
+    yield from columns.priced("rated.line.service", "x_ServiceCode")
+    yield from columns.priced(operation, "x_Operation")
+    yield from columns.priced("rated.line.from_location", "x_FromLocation")
+    yield from columns.priced("rated.line.to_location", "x_ToLocation")
+    yield columns.texts("x_Bytes", lambda batch: batch.bytes.cast(pa.string()), kind="number")
     yield Column(name="x_CorrectsHour", kind="time", values=_corrected)
-    yield from billed(lambda it: it.credit_of or None, "x_CreditOf")
-    yield texts("x_ChargeKey", known.charge_keys)
+    yield from columns.billed(lambda it: it.credit_of or None, "x_CreditOf")
+    yield columns.texts("x_ChargeKey", known.charge_keys)
 
 
 def description(part: Priced) -> str:
@@ -169,12 +152,12 @@ def _price_details(part: Priced) -> str:
 
 def _consumed(batch: Batch, layout: Layout) -> pa.Array:
     flags = pa.array([not part.credit_of for part in batch.parts.billed], pa.bool_())
-    return _where(flags.take(batch.billed), money(batch.quantity, layout.form))
+    return _where(flags.take(batch.billed), columns.money(batch.quantity, layout.form))
 
 
 def _corrected(batch: Batch, layout: Layout) -> pa.Array:
     flags = pa.array([part.later for part in batch.parts.billed], pa.bool_())
-    return _where(flags.take(batch.billed), moments(batch.starts, layout.form, layout.time_text))
+    return _where(flags.take(batch.billed), columns.moments(batch.starts, layout.form, layout.time_text))
 
 
 def _where(flags: pa.Array, values: pa.Array) -> pa.Array:

@@ -10,9 +10,9 @@ import pytest
 from metering.billing.invoices.issuing import Asked
 from metering.billing.money import exact_text
 from metering.reports.exports.exporting import Exported, documents_of, export_answer, export_notes, source_of
+from tests.exports.make import asked, exported, manifest, request_of
 from tests.support.billing_world import MONTH, NEXT, PAYER, SAO_PAULO, BillingWorld, aws_list
 from tests.support.priced import gb, used
-from tests.unit.reports.exports.exports import asked, exported, manifest, request_of
 
 if TYPE_CHECKING:
     from pathlib import Path

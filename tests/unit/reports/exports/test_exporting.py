@@ -18,12 +18,11 @@ from metering.reports.exports.destination import UNFINISHED, Destination, Destin
 from metering.reports.exports.exporting import ExportSource, blended_rates, export
 from metering.units import HOUR_S
 from metering.usage.totals import Service, UsageType
-from tests.exports.make import source_of
+from tests.exports.make import asked, destination, exported, manifest, request_of, source_of
 from tests.support.charged import PAYER, billed
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.priced import BEGIN_S, MONTH, US_TIERS, allowance, book, gb, product, usd, used
-from tests.unit.reports.exports.exports import asked, destination, exported, manifest, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

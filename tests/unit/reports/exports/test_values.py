@@ -32,10 +32,10 @@ from metering.reports.exports.exporting import ExportSource
 from metering.reports.exports.grains import Key, LakeResources, by_resource
 from metering.units import GIB, HOUR_S
 from metering.usage.totals import Service, UsageType
+from tests.exports.make import asked, exported, request_of
 from tests.support.charged import billed
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.priced import BEGIN_S, MONTH, US_TIERS, allowance, book, gb, product, used
-from tests.unit.reports.exports.exports import asked, exported, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
