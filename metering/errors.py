@@ -63,6 +63,7 @@ unknown errors pass through.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class UnavailableError(MeteringError):
         self.may_have_applied = may_have_applied
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_unavailable, (type(self), self.operation, self.detail, self.may_have_applied))
+        again = partial(type(self), self.operation, self.detail, may_have_applied=self.may_have_applied)
+        return (again, ())
 
     def __str__(self) -> str:
         return f"{self.operation}: {self.detail}"
@@ -110,12 +112,6 @@ class OutOfTimeError(UnavailableError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (OutOfTimeError, ())
-
-
-def _rebuild_unavailable(
-    kind: type[UnavailableError], operation: str, detail: str, may_have_applied: bool
-) -> UnavailableError:
-    return kind(operation, detail, may_have_applied=may_have_applied)
 
 
 class ConditionFailedError(MeteringError):
@@ -282,7 +278,7 @@ class FormatTooNewError(MeteringError):
         self.needed = needed
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_format_too_new, (self.found, self.known, self.needed))
+        return (partial(FormatTooNewError, found=self.found, known=self.known, needed=self.needed), ())
 
     def __str__(self) -> str:
         return (
@@ -305,7 +301,7 @@ class FormatTooOldError(MeteringError):
         self.known = known
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_format_too_old, (self.found, self.known))
+        return (partial(FormatTooOldError, found=self.found, known=self.known), ())
 
     def __str__(self) -> str:
         return (
@@ -316,14 +312,6 @@ class FormatTooOldError(MeteringError):
 
 class GenerationError(MeteringError):
     """Ledger and usage table do not go together, so that numbers in usage items could mean something else (P41)."""
-
-
-def _rebuild_format_too_old(found: int, known: int) -> FormatTooOldError:
-    return FormatTooOldError(found=found, known=known)
-
-
-def _rebuild_format_too_new(found: int, known: int, needed: str) -> FormatTooNewError:
-    return FormatTooNewError(found=found, known=known, needed=needed)
 
 
 class OperationFailedError(MeteringError):

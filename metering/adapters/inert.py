@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+_NONE = "This process reads only: it has no queue."
+
+
 class NoMetrics:
     """`Metrics` that are dropped: the counters are the functions' own, and a command prints its results."""
 
@@ -16,40 +19,25 @@ class NoMetrics:
 
 
 class NoQueue:
-    """A `Queue` that nothing can be sent to and nothing comes from: its user has no right to any."""
+    """A `Queue` for a caller without the right to any: each call raises a RuntimeError."""
 
     def send_many(self, bodies: Sequence[str], *, original_senders: Sequence[str] = ()) -> NoReturn:
-        """Refuse.
-
-        Raises:
-            RuntimeError: Always.
-        """
-        raise _none()
+        raise RuntimeError(_NONE)
 
     def receive(self, max_messages: int, *, wait_s: int = 0, visibility_s: int | None = None) -> NoReturn:
-        """Refuse, as `send_many` does."""
-        raise _none()
+        raise RuntimeError(_NONE)
 
     def delete_many(self, receipts: Sequence[str]) -> NoReturn:
-        """Refuse, as `send_many` does."""
-        raise _none()
+        raise RuntimeError(_NONE)
 
     def release(self, receipts: Sequence[str]) -> NoReturn:
-        """Refuse, as `send_many` does."""
-        raise _none()
+        raise RuntimeError(_NONE)
 
     def hide(self, receipts: Mapping[str, int]) -> NoReturn:
-        """Refuse, as `send_many` does."""
-        raise _none()
+        raise RuntimeError(_NONE)
 
     def depth(self) -> NoReturn:
-        """Refuse, as `send_many` does."""
-        raise _none()
+        raise RuntimeError(_NONE)
 
     def start_redrive(self, *, max_per_s: int = 500) -> NoReturn:
-        """Refuse, as `send_many` does."""
-        raise _none()
-
-
-def _none() -> RuntimeError:
-    return RuntimeError("This process reads only: it has no queue.")
+        raise RuntimeError(_NONE)

@@ -11,18 +11,21 @@ from starlette.exceptions import HTTPException
 from metering.api import openapi, page
 from metering.api.parameters import ProblemError, given_values, problem_of
 from metering.api.resources import accounts, cost, freshness, health, operators, trace, usage
+from metering.api.routes import router_of
 from metering.errors import MeteringError
 from metering.version import package_version
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from metering.api.asking import Resource
     from metering.api.parts import ApiParts
 
 _DOCUMENT_S = 300
-# The modules of `metering.api.resources`, in the order of the document.
-_RESOURCES = (usage, cost, accounts, trace, operators, freshness, health)
+# Modules whose `RESOURCES` are served, in the order of the document.
+_RESOURCES = (usage, cost, accounts, trace, operators, freshness)
 # A module that serves pages sets its own policy of content.
 _SAFE = {
     b"x-content-type-options": b"nosniff",
@@ -42,13 +45,10 @@ def build(parts: ApiParts) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
     )
-    resources: list[Resource] = []
-    for module in _RESOURCES:
-        router = module.router(parts)
-        app.include_router(router)
-        resources += router.resources
+    resources = (*(each for module in _RESOURCES for each in module.RESOURCES), health.resource())
+    app.include_router(router_of(parts, resources))
     app.state.parts = parts
-    app.state.resources = tuple(resources)
+    app.state.resources = resources
     _serve_document(app, resources)
     app.include_router(page.router(parts))
     app.add_exception_handler(ProblemError, _problem)
@@ -59,7 +59,7 @@ def build(parts: ApiParts) -> FastAPI:
     return app
 
 
-def _serve_document(app: FastAPI, resources: list[Resource]) -> None:
+def _serve_document(app: FastAPI, resources: Sequence[Resource]) -> None:
     content = openapi.document_bytes(resources, version=app.version)
 
     async def answer(request: Request) -> Response:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
-from metering.api.parameters import ParameterFault, ProblemError
+from metering.api.parameters import ParameterFault, ProblemError, problem
 from metering.ledger.notes.access import Role, StoredToken, token_key
 from metering.operations.access import secret_sha256, token_parts
 from metering.reports.query import FIRST_YEAR, ReadBudget
@@ -72,11 +72,9 @@ def effective_accounts(grant: Grant, asked: Collection[str], *, parameter: str =
         return frozenset(asked)
     foreign = sorted(set(asked) - grant.accounts)
     if foreign or not grant.accounts:
-        raise ProblemError(
-            kind="not-granted",
-            status=403,
-            title="Not granted",
-            detail="This token does not see that account.",
+        raise problem(
+            "not-granted",
+            "This token does not see that account.",
             faults=[ParameterFault(parameter=parameter, detail=f"{each} is not granted.") for each in foreign],
         )
     return frozenset(asked) or grant.accounts
@@ -356,21 +354,16 @@ class Door:
 def _unauthorized(*, sent: bool) -> ProblemError:
     # RFC 6750: who sent nothing is not told of an error.
     challenge = 'Bearer realm="metering", error="invalid_token"' if sent else 'Bearer realm="metering"'
-    return ProblemError(
-        kind="not-authenticated",
-        status=401,
-        title="Not authenticated",
-        detail="Send a token that is valid: Authorization: Bearer mtr_... An operator makes one with "
-        "`metering token create`.",
+    return problem(
+        "not-authenticated",
+        "Send a token that is valid: Authorization: Bearer mtr_... An operator makes one with `metering token create`.",
         headers={"WWW-Authenticate": challenge},
     )
 
 
 def _too_often(wait_s: int) -> ProblemError:
-    return ProblemError(
-        kind="too-many-requests",
-        status=429,
-        title="Too many requests",
-        detail=f"This token asks more often than it may. Ask again in {wait_s} s.",
+    return problem(
+        "too-many-requests",
+        f"This token asks more often than it may. Ask again in {wait_s} s.",
         headers={"Retry-After": str(wait_s)},
     )

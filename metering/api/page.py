@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 
-from metering.api.parameters import ProblemError
+from metering.api.parameters import problem
 from metering.reports.query import FILTERS
 
 if TYPE_CHECKING:
@@ -151,12 +151,7 @@ def router(parts: ApiParts) -> APIRouter:
         """A file of the page, of this version of it alone."""
         file = static_files().get(name)
         if file is None or version != digest():
-            raise ProblemError(
-                kind="not-found",
-                status=404,
-                title="Not found",
-                detail="The page has no such file now. Load the page again.",
-            )
+            raise problem("not-found", "The page has no such file now. Load the page again.")
         return file.response(request, cache_control=_FOR_EVER)
 
     return routes

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.api.asking import FINAL_S, KEPT_S, Asked, Reply
-from metering.api.parameters import ParameterFault, ProblemError
+from metering.api.parameters import ParameterFault, ProblemError, problem
 from metering.reports.time_range import WORDS, InvalidParametersError, ParameterProblem
 from metering.units import HOUR_S
 
@@ -170,14 +171,7 @@ def _after(
         last = sort_key(after)
     except ValueError:
         raise unusable("It is damaged.") from None
-    low, high = 0, len(rows)
-    while low < high:
-        middle = (low + high) // 2
-        if sort_key(_names(rows[middle], key)) <= last:
-            low = middle + 1
-        else:
-            high = middle
-    return rows[low:]
+    return rows[bisect_right(rows, last, key=lambda row: sort_key(_names(row, key))) :]
 
 
 def _names(row: Mapping[str, Cell], key: Sequence[str]) -> Key:
@@ -197,10 +191,4 @@ def _written(question: str, after: Key, fixed: tuple[int, ...]) -> str:
 def unusable(why: str) -> ProblemError:
     """The problem of a cursor that leads nowhere."""
     detail = f"The cursor cannot be used. {why}"
-    return ProblemError(
-        kind="invalid-cursor",
-        status=422,
-        title="The cursor cannot be used",
-        detail=detail,
-        faults=[ParameterFault(parameter="cursor", detail=detail)],
-    )
+    return problem("invalid-cursor", detail, faults=[ParameterFault(parameter="cursor", detail=detail)])

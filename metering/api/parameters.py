@@ -72,6 +72,38 @@ class ProblemError(Exception):
         )
 
 
+# Kind of a problem -> status and title.
+_PROBLEMS = {
+    "answer-too-large": (422, "The answer is too large"),
+    "invalid-cursor": (422, "The cursor cannot be used"),
+    "invalid-parameters": (422, "The question makes no sense"),
+    "invalid-request": (400, "The request is not as the document says"),
+    "not-authenticated": (401, "Not authenticated"),
+    "not-found": (404, "Not found"),
+    "not-granted": (403, "Not granted"),
+    "other-host": (421, "Meant for another host"),
+    "refused": (422, "It cannot be answered"),
+    "too-late": (503, "It took too long"),
+    "too-many-requests": (429, "Too many requests"),
+    "unavailable": (503, "No answer now"),
+}
+
+
+def problem(
+    kind: str,
+    detail: str,
+    *,
+    title: str = "",
+    faults: Sequence[ParameterFault] = (),
+    headers: Mapping[str, str] | None = None,
+) -> ProblemError:
+    """A problem of a kind that is known, with the status of its kind, and with its title unless another is given."""
+    status, usual = _PROBLEMS[kind]
+    return ProblemError(
+        kind=kind, status=status, title=title or usual, detail=detail, faults=faults, headers=headers or {}
+    )
+
+
 def fault_of(problem: ParameterProblem) -> ParameterFault:
     """A problem that the reports found, in words."""
     return ParameterFault(
@@ -83,30 +115,21 @@ def problem_of(error: MeteringError) -> ProblemError | None:
     """What a request failed by, as a problem; None for a fault that only its operator can mend."""
     if isinstance(error, InvalidParametersError):
         faults = [fault_of(each) for each in error.problems]
-        return ProblemError(
-            kind="invalid-parameters",
-            status=422,
-            title="The question makes no sense",
-            detail=" ".join(dict.fromkeys(each.detail for each in faults)),
-            faults=faults,
-        )
+        return problem("invalid-parameters", " ".join(dict.fromkeys(each.detail for each in faults)), faults=faults)
     if isinstance(error, UnavailableError):
-        return ProblemError(
-            kind="unavailable",
-            status=503,
-            title="No answer now",
-            detail="A store gave no answer. Nothing is wrong with the request: send it again.",
+        return problem(
+            "unavailable",
+            "A store gave no answer. Nothing is wrong with the request: send it again.",
             headers={"Retry-After": str(_RETRY_AFTER_S)},
         )
     if isinstance(error, OperationFailedError):
         detail = f"{error.reason} {error.advice}".strip()
-        return ProblemError(kind="refused", status=422, title="It cannot be answered", detail=detail)
+        return problem("refused", detail)
     return None
 
 
 _MOST_QUERY_CHARS = 8_192
 _SHOWN_CHARS = 80
-_KIND, _TITLE = "invalid-request", "The request is not as the document says"
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _FLAGS = {"true": True, "false": False}
 # What took the place of a parameter of the release before. An entry goes with the next release.
@@ -226,13 +249,7 @@ def given_values(declared: Sequence[Parameter], query: bytes, path: Mapping[str,
         elif (wrong := _fault(each, values[each.name])) is not None:
             faults.append(ParameterFault(parameter=each.name, detail=wrong))
     if faults:
-        raise ProblemError(
-            kind=_KIND,
-            status=400,
-            title=_TITLE,
-            detail=" ".join(dict.fromkeys(each.detail for each in faults)),
-            faults=faults,
-        )
+        raise problem("invalid-request", " ".join(dict.fromkeys(each.detail for each in faults)), faults=faults)
     return Given(values=values)
 
 
@@ -257,7 +274,7 @@ def _pairs(query: bytes) -> list[tuple[str, str]]:
 
 
 def _malformed(detail: str) -> ProblemError:
-    return ProblemError(kind=_KIND, status=400, title=_TITLE, detail=detail)
+    return problem("invalid-request", detail)
 
 
 def _strangers(names: Sequence[str], known: Sequence[str]) -> Iterator[ParameterFault]:

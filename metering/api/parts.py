@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
-from metering.api.authentication import (
-    Door,
-    Limiter,
-    Limits,
-    Tokens,
-)
-from metering.api.parameters import ProblemError
+from metering.api.authentication import Door, Limiter, Limits, Tokens
+from metering.api.parameters import ProblemError, problem
 from metering.errors import ConditionFailedError, OutOfTimeError, UnavailableError
 from metering.ledger.notes.access import LARGE_KEY, LargeRequest, LargeRequests
 from metering.stores.writes import Absent, Equals, Put, Table
@@ -71,16 +66,7 @@ class RequestFigures:
 
     def fields(self) -> dict[str, str | int]:
         """The figures as fields of a log line."""
-        return {
-            "method": self.method,
-            "route": self.route,
-            "status": self.status,
-            "ms": self.ms,
-            "token_id": self.token_id,
-            "partitions": self.partitions,
-            "hours": self.hours,
-            "rows": self.rows,
-        }
+        return asdict(self)
 
 
 def figures_of(request: HTTPConnection) -> RequestFigures:
@@ -332,11 +318,10 @@ class Reading:
 
 
 def _too_much(why: str, *, retry_after_s: int = _RETRY_AFTER_S) -> ProblemError:
-    return ProblemError(
-        kind="too-many-requests",
-        status=429,
+    return problem(
+        "too-many-requests",
+        f"{why}. Ask again in {retry_after_s} s, or for less at once: a shorter range, or fewer accounts.",
         title="Too much at once",
-        detail=f"{why}. Ask again in {retry_after_s} s, or for less at once: a shorter range, or fewer accounts.",
         headers={"Retry-After": str(retry_after_s)},
     )
 

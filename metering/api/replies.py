@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from fastapi import Response
 
-from metering.api.parameters import FORMATS, ProblemError
+from metering.api.parameters import FORMATS, ProblemError, problem
 from metering.reports.answer import Answer, Json, encoded_bytes
 
 if TYPE_CHECKING:
@@ -179,10 +179,8 @@ def _payload_bytes(body: bytes, *, binary: bool) -> int:
 
 def too_large(detail: str, more: str) -> ProblemError:
     """The problem of an answer that is larger than a response; nothing is ever cut off."""
-    return ProblemError(
-        kind="answer-too-large",
-        status=422,
-        title="The answer is too large",
-        detail=f"{detail} Ways out: {more}group by fewer columns, ask for a shorter range, or read the lake with SQL: "
+    return problem(
+        "answer-too-large",
+        f"{detail} Ways out: {more}group by fewer columns, ask for a shorter range, or read the lake with SQL: "
         "metering query.",
     )

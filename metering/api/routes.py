@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from metering.api.asking import Asked, Resource
 from metering.api.authentication import Grant
-from metering.api.parameters import ProblemError, given_values
+from metering.api.parameters import ProblemError, given_values, problem
 from metering.api.parts import ApiParts, Reading, figures_of
 from metering.api.replies import chosen_form, entity_tag, final_tag, knows, not_modified, response_of
 from metering.ledger.notes.access import Role
@@ -22,21 +22,10 @@ if TYPE_CHECKING:
 _NOBODY = Grant(token_id="", role=Role.CUSTOMER, accounts=frozenset())
 
 
-class ResourceRouter(APIRouter):
-    """Routes of resources, which the document tells of.
-
-    Attributes:
-        resources: The resources, in order.
-    """
-
-    resources: tuple[Resource, ...] = ()
-
-
-def router_of(parts: ApiParts, resources: Iterable[Resource]) -> ResourceRouter:
+def router_of(parts: ApiParts, resources: Iterable[Resource]) -> APIRouter:
     """Routes of resources."""
-    router = ResourceRouter(redirect_slashes=False)
-    router.resources = tuple(resources)
-    for resource in router.resources:
+    router = APIRouter(redirect_slashes=False)
+    for resource in resources:
         router.add_api_route(
             resource.path,
             _endpoint(parts, resource),
@@ -103,21 +92,17 @@ def _admitted(parts: ApiParts, resource: Resource, request: Request, reading: Re
     grant = parts.door.let_in(request.headers.getlist("authorization"))
     reading.token_id = reading.figures.token_id = grant.token_id
     if grant.role not in resource.roles:
-        raise ProblemError(
-            kind="not-granted",
-            status=403,
-            title="Not granted",
-            detail=f"A token of the role {grant.role} does not see this. It is for "
+        raise problem(
+            "not-granted",
+            f"A token of the role {grant.role} does not see this. It is for "
             f"{' and '.join(f'{role}s' for role in sorted(resource.roles))}.",
         )
     return grant
 
 
 def _too_late(deadline_s: float) -> ProblemError:
-    return ProblemError(
-        kind="too-late",
-        status=503,
-        title="It took too long",
-        detail=f"There was no answer within {deadline_s:g} seconds. Ask for a shorter range, or for fewer accounts.",
+    return problem(
+        "too-late",
+        f"There was no answer within {deadline_s:g} seconds. Ask for a shorter range, or for fewer accounts.",
         headers={"Retry-After": "30"},
     )

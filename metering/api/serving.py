@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from metering.api.parameters import ProblemError
+from metering.api.parameters import ProblemError, problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -50,11 +50,8 @@ class HostCheck:
 
 
 def _misdirected() -> ProblemError:
-    return ProblemError(
-        kind="other-host",
-        status=_MISDIRECTED,
-        title="Meant for another host",
-        detail=f"This server answers for {LOOPBACK} and localhost only. Open the address that it printed.",
+    return problem(
+        "other-host", f"This server answers for {LOOPBACK} and localhost only. Open the address that it printed."
     )
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from metering.adapters.aws.session import Clients
 from metering.commit.aggregator import Aggregator
 from metering.errors import OperationFailedError, SettingsError
 from metering.intake.reader import JudgingReader, RecordBatchReader
@@ -18,8 +17,6 @@ from metering.settings import AggregatorSettings, Settings
 from metering.wiring.region import WriterParts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from metering.intake.batches import BatchReader
     from metering.stores.clock import Clock, Metrics
     from metering.stores.items import ItemStore
@@ -66,25 +63,19 @@ def need_operator(region: RegionConnection) -> None:
 class AggregatorParts(WriterParts):
     """Parts of the function that meters the ingest queue."""
 
+    reads = AggregatorSettings
     names: AggregatorSettings
 
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Parts for a function with this environment.
-
-        Raises:
-            SettingsError: Names every problem of the environment.
-        """
-        made = cls(clients=Clients.from_env(environ), names=AggregatorSettings.from_env(environ))
-        _ = made.services
-        return made
+    def check(self) -> None:
+        """Read the senders. Raises as `services` does."""
+        _ = self.services
 
     @cached_property
     def services(self) -> ServiceSenders | None:
         """The service's own senders; None in a stage that is open.
 
         Raises:
-            SettingsError: They cannot be read. Such a function judges nobody rather than everybody right.
+            SettingsError: They cannot be read. The function then refuses to start rather than accept every sender.
         """
         try:
             return decode_services(self.names.senders) if self.names.senders else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from threading import RLock
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from metering.adapters.aws.inventory import AwsInventory
 from metering.adapters.aws.log_buckets import S3LogStore
@@ -45,23 +45,16 @@ _OUTLIVES_S = 15 * DAY_S
 class OnrampParts(FunctionParts):
     """Parts of a function that works on log files."""
 
+    reads = OnrampSettings
     names: OnrampSettings
 
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Parts for a function with this environment.
+    def check(self) -> None:
+        """Check that this code knows the format of the region's data.
 
         Raises:
-            SettingsError: Names every problem of the environment.
             FormatTooNewError: Newer code wrote the ledger, and may have put plans that this code cannot read.
             UnavailableError: The ledger did not answer when asked for its format.
         """
-        made = cls(clients=Clients.from_env(environ), names=OnrampSettings.from_env(environ))
-        made.open()
-        return made
-
-    def open(self) -> None:
-        """Check that this code knows the format of the region's data."""
         _ = self.items
 
     @cached_property

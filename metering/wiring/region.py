@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, Self, TypeVar
 
 from metering.adapters.aws.alerts import SnsAlerts
 from metering.adapters.aws.errors import refusals_explained
@@ -255,8 +255,13 @@ def home_ledger(clients: Clients, stage: str) -> ItemStore | None:
 
 @dataclass(frozen=True)
 class FunctionParts(RegionPorts):
-    """Ports of the function's region, and the settings that name them."""
+    """Ports of the function's region, and the settings that name them.
 
+    Attributes:
+        reads: Settings in the function's environment.
+    """
+
+    reads: ClassVar[type[Settings]] = Settings
     names: Settings
 
     @classmethod
@@ -266,8 +271,12 @@ class FunctionParts(RegionPorts):
         Raises:
             SettingsError: Names every problem of the environment.
         """
-        settings = Settings.from_env(environ)
-        return cls(clients=Clients.from_env(environ), names=settings)
+        made = cls(clients=Clients.from_env(environ), names=cls.reads.from_env(environ))
+        made.check()
+        return made
+
+    def check(self) -> None:
+        """Check, when the function starts, what it must not find out later."""
 
     @property
     def settings(self) -> Settings:
@@ -287,16 +296,8 @@ class WriterParts(FunctionParts):
 class ReaderParts(FunctionParts):
     """Parts of a function that only reads: what `metering.wiring.answers` asks of a region (`ReadableRegion`)."""
 
+    reads = ApiSettings
     names: ApiSettings
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Parts for a function with this environment.
-
-        Raises:
-            SettingsError: Names every problem of the environment.
-        """
-        return cls(clients=Clients.from_env(environ), names=ApiSettings.from_env(environ))
 
     @property
     def stage(self) -> str:

@@ -172,7 +172,7 @@ def test_a_request_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPat
         raise AssertionError(asked)
 
     slowed = world().limited(deadline_s=0.05)
-    monkeypatch.setattr(usage, "USAGE", replace(usage.USAGE, answer=slow))
+    monkeypatch.setattr(usage, "RESOURCES", (replace(usage.USAGE, answer=slow),))
     answer: httpx.Response = slowed.get("/v1/usage")
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "30"

@@ -174,7 +174,7 @@ def test_whatever_fails_is_a_problem_without_its_insides(
     def fails(_asked: Asked) -> Reply:
         raise error
 
-    monkeypatch.setattr(usage, "USAGE", replace(usage.USAGE, answer=fails))
+    monkeypatch.setattr(usage, "RESOURCES", (replace(usage.USAGE, answer=fails),))
     answer = world().limited().get("/v1/usage")
     assert answer.status_code == status
     assert answer.json()["type"] == f"urn:metering:problem:{kind}"

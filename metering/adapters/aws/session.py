@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 import boto3
@@ -133,6 +133,19 @@ def sdk_config(access: Access, service: str, *, attempts: int = _ATTEMPTS) -> Co
     )
 
 
+T = TypeVar("T")
+
+
+class _Named(Generic[T]):
+    """A client of `Clients` with its type."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def __get__(self, clients: Clients, _owner: type[Clients]) -> T:
+        return cast("T", clients.client(self._service))
+
+
 class Clients:
     """SDK clients, one for each service, built on first use. Threads may share them."""
 
@@ -178,65 +191,21 @@ class Clients:
             verify=self.access.ca_bundle,
         )
 
-    @property
-    def dynamodb(self) -> DynamoDBClient:
-        return cast("DynamoDBClient", self.client("dynamodb"))
-
-    @property
-    def s3(self) -> S3Client:
-        return cast("S3Client", self.client("s3"))
-
-    @property
-    def sqs(self) -> SQSClient:
-        return cast("SQSClient", self.client("sqs"))
-
-    @property
-    def sns(self) -> SNSClient:
-        return cast("SNSClient", self.client("sns"))
-
-    @property
-    def cloudwatch(self) -> CloudWatchClient:
-        return cast("CloudWatchClient", self.client("cloudwatch"))
-
-    @property
-    def cloudformation(self) -> CloudFormationClient:
-        return cast("CloudFormationClient", self.client("cloudformation"))
-
-    @property
-    def lambda_(self) -> LambdaClient:
-        return cast("LambdaClient", self.client("lambda"))
-
-    @property
-    def events(self) -> EventBridgeClient:
-        return cast("EventBridgeClient", self.client("events"))
-
-    @property
-    def logs(self) -> CloudWatchLogsClient:
-        return cast("CloudWatchLogsClient", self.client("logs"))
-
-    @property
-    def iam(self) -> IAMClient:
-        return cast("IAMClient", self.client("iam"))
-
-    @property
-    def sts(self) -> STSClient:
-        return cast("STSClient", self.client("sts"))
-
-    @property
-    def account(self) -> AccountClient:
-        return cast("AccountClient", self.client("account"))
-
-    @property
-    def codebuild(self) -> CodeBuildClient:
-        return cast("CodeBuildClient", self.client("codebuild"))
-
-    @property
-    def service_quotas(self) -> ServiceQuotasClient:
-        return cast("ServiceQuotasClient", self.client("service-quotas"))
-
-    @property
-    def ssm(self) -> SSMClient:
-        return cast("SSMClient", self.client("ssm"))
+    dynamodb: _Named[DynamoDBClient] = _Named("dynamodb")
+    s3: _Named[S3Client] = _Named("s3")
+    sqs: _Named[SQSClient] = _Named("sqs")
+    sns: _Named[SNSClient] = _Named("sns")
+    cloudwatch: _Named[CloudWatchClient] = _Named("cloudwatch")
+    cloudformation: _Named[CloudFormationClient] = _Named("cloudformation")
+    lambda_: _Named[LambdaClient] = _Named("lambda")
+    events: _Named[EventBridgeClient] = _Named("events")
+    logs: _Named[CloudWatchLogsClient] = _Named("logs")
+    iam: _Named[IAMClient] = _Named("iam")
+    sts: _Named[STSClient] = _Named("sts")
+    account: _Named[AccountClient] = _Named("account")
+    codebuild: _Named[CodeBuildClient] = _Named("codebuild")
+    service_quotas: _Named[ServiceQuotasClient] = _Named("service-quotas")
+    ssm: _Named[SSMClient] = _Named("ssm")
 
 
 def _session(access: Access) -> _Session:

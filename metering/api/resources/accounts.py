@@ -10,23 +10,16 @@ from metering.api import parameters as words
 from metering.api.asking import FINAL_S, KEPT_S, Asked, Reply, Resource
 from metering.api.paging import Key, Position, page_of, position_of, unusable
 from metering.api.parameters import Parameter
-from metering.api.routes import ResourceRouter, router_of
 from metering.reports.accounts import COLUMNS, AccountsNotKeptError, AccountsParameters, AccountsQuery
 from metering.reports.query import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.api.parts import ApiParts
     from metering.reports.answer import Answer
     from metering.reports.query import Order
 
 _TURNED = str.maketrans("0123456789", "9876543210")
-
-
-def router(parts: ApiParts) -> ResourceRouter:
-    """Routes of this resource."""
-    return router_of(parts, [ACCOUNTS])
 
 
 def _accounts(asked: Asked) -> Reply:
@@ -158,3 +151,4 @@ ACCOUNTS = Resource(
         ),
     ),
 )  # fmt: skip
+RESOURCES = (ACCOUNTS,)

@@ -12,24 +12,17 @@ from metering.api import parameters as words
 from metering.api.asking import Asked, Reply, Resource
 from metering.api.authentication import effective_accounts
 from metering.api.paging import page_of, position_of, range_of, refuse_pages_of_ranked
-from metering.api.parameters import Parameter, ParameterFault, ProblemError
-from metering.api.routes import ResourceRouter, router_of
+from metering.api.parameters import Parameter, ParameterFault, problem
 from metering.errors import OperationFailedError
 from metering.reports.costs.rows import CostParameters, CostQuery
 from metering.reports.query import COST_FILTERS
 from metering.reports.usage_rows import name_key
 
 if TYPE_CHECKING:
-    from metering.api.parts import ApiParts
     from metering.reports.answer import Answer
     from metering.reports.costs.source import BookName
     from metering.reports.query import ReadBudget
     from metering.wiring.answers.costs import BillingRegions
-
-
-def router(parts: ApiParts) -> ResourceRouter:
-    """Routes of this resource."""
-    return router_of(parts, [COST])
 
 
 def _cost(asked: Asked) -> Reply:
@@ -94,11 +87,10 @@ def _refuse_what_tells_of_others(asked: Asked, billing: BillingRegions, query: C
             f"{others} Costs would tell what the others use. Ask the operator for a token that may see them all the "
         )
         detail += "same, made with: metering token create --costs"
-    raise ProblemError(
-        kind="not-granted",
-        status=403,
+    raise problem(
+        "not-granted",
+        detail,
         title="Costs are not granted",
-        detail=detail,
         faults=[ParameterFault(parameter="group_by", detail=detail)] if by_tier else [],
     )
 
@@ -127,13 +119,7 @@ def _query(asked: Asked, accounts: frozenset[str]) -> CostQuery:
         effective_accounts(asked.grant, given.names("payer"), parameter="payer")
     if not asked.sees_all and "payer" in given.names("group_by"):
         detail = "This token does not see who pays. Leave the column payer out."
-        raise ProblemError(
-            kind="not-granted",
-            status=403,
-            title="Not granted",
-            detail=detail,
-            faults=[ParameterFault(parameter="group_by", detail=detail)],
-        )
+        raise problem("not-granted", detail, faults=[ParameterFault(parameter="group_by", detail=detail)])
     return CostParameters(
         start=given.text("from"),
         end=given.text("to"),
@@ -212,3 +198,4 @@ COST = Resource(
         regions=openapi.array(openapi.text(64), 100),
     ),
 )
+RESOURCES = (COST,)

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from metering.api import parameters as words
 from metering.api.asking import Asked, Reply, Resource
 from metering.api.openapi import HELD_BACK, TIME, Schema, each, integer, mapping, maybe, record, text
-from metering.api.routes import ResourceRouter, router_of
 from metering.wiring.answers.freshness import freshness_of
-
-if TYPE_CHECKING:
-    from metering.api.parts import ApiParts
-
-
-def router(parts: ApiParts) -> ResourceRouter:
-    """Routes of this resource."""
-    return router_of(parts, [FRESHNESS])
 
 
 def _freshness(asked: Asked) -> Reply:
@@ -37,3 +26,4 @@ FRESHNESS = Resource(
     parameters=(words.FORMAT,),
     schema=record({"as_of": TIME, **_STATE, "regions": mapping(_REGION)}),
 )
+RESOURCES = (FRESHNESS,)

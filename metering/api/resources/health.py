@@ -7,33 +7,32 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from metering.api.asking import Reply, Resource
-from metering.api.routes import router_of
 from metering.errors import UnavailableError
 from metering.ledger.format_version import FORMAT_KEY
 from metering.reports.answer import Answer, Column
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from metering.api.asking import Asked
-    from metering.api.parts import ApiParts
-    from metering.api.routes import ResourceRouter
+    from metering.wiring.lake import ReadableRegion
 
 # Strangers cause one read of the ledger in this time, however often they ask.
 KEPT_MS = 5_000
 _OK = Answer(columns=(Column(name="status"),), rows=[{"status": "ok"}], document={"status": "ok"})
 
 
-def router(parts: ApiParts) -> ResourceRouter:
-    """Routes of this resource."""
-    health = Resource(
+def resource() -> Resource:
+    """The resource, with a cache of its own."""
+    return Resource(
         path="/v1/health",
         name="health",
         about="Whether the service answers. It says nothing else, and needs no token.",
-        answer=_Health(parts=parts).answer,
+        answer=_Health().answer,
         public=True,
         schema={"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]},
     )
-    return router_of(parts, [health])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,18 +44,17 @@ class _Health:
         trouble: What was wrong then; None if nothing was.
     """
 
-    parts: ApiParts
     asked_ms: int | None = None
     trouble: str | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, _asked: Asked) -> Reply:
-        now_ms = self.parts.clock.now_ms()
+    def answer(self, asked: Asked) -> Reply:
+        now_ms = asked.parts.clock.now_ms()
         stale = self.asked_ms is None or now_ms - self.asked_ms >= KEPT_MS
         # Nobody waits for somebody else's read: a ledger that hangs must not take all threads.
         if stale and self.lock.acquire(blocking=False):
             try:
-                self.trouble, self.asked_ms = self._trouble(), now_ms
+                self.trouble, self.asked_ms = _trouble(asked.parts.regions), now_ms
             finally:
                 self.lock.release()
         trouble = "the ledger was not asked yet" if self.asked_ms is None else self.trouble
@@ -64,11 +62,12 @@ class _Health:
             raise UnavailableError("health", trouble, may_have_applied=False)
         return Reply(answer=_OK, kept_s=0)
 
-    def _trouble(self) -> str | None:
-        try:
-            for region in self.parts.regions:
-                region.items.get(Table.LEDGER, FORMAT_KEY)
-        except UnavailableError:
-            # Which call failed is nothing for strangers.
-            return "a ledger does not answer"
-        return None
+
+def _trouble(regions: Iterable[ReadableRegion]) -> str | None:
+    try:
+        for region in regions:
+            region.items.get(Table.LEDGER, FORMAT_KEY)
+    except UnavailableError:
+        # Which call failed is nothing for strangers.
+        return "a ledger does not answer"
+    return None

@@ -11,9 +11,8 @@ from metering.api.asking import Asked, Reply, Resource
 from metering.api.authentication import OPERATORS, STAFF
 from metering.api.openapi import BYTES, CURSOR, DELTA, FLAG, TIME, Schema, array, each, integer, maybe, record, text
 from metering.api.paging import cursor_after, position_of
-from metering.api.parameters import Parameter, ProblemError
+from metering.api.parameters import Parameter, ProblemError, problem
 from metering.api.replies import too_large
-from metering.api.routes import ResourceRouter, router_of
 from metering.reports.answer import Answer, regions_answer
 from metering.reports.time_range import InvalidParametersError, ParameterProblem
 from metering.wiring.answers.operators import (
@@ -31,16 +30,10 @@ from metering.wiring.answers.operators import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.api.parts import ApiParts
     from metering.wiring.lake import ReadableRegion
 
 # Entries of quarantine that one request looks at: each is an object to read.
 MOST_ENTRIES = 1_000
-
-
-def router(parts: ApiParts) -> ResourceRouter:
-    """Routes of these resources."""
-    return router_of(parts, [HOURS, SOURCES, QUARANTINE, RECONCILIATION])
 
 
 def _hour(asked: Asked) -> Reply:
@@ -120,7 +113,7 @@ def _place(asked: Asked) -> tuple[int, str, str, str] | None:
 
 def _damaged() -> ProblemError:
     detail = "The cursor cannot be used. It is damaged."
-    return ProblemError(kind="invalid-cursor", status=422, title="The cursor cannot be used", detail=detail)
+    return problem("invalid-cursor", detail)
 
 
 def _cursor(asked: Asked, last: Refused) -> str:
@@ -142,12 +135,7 @@ def _need_whole_region(asked: Asked) -> None:
         ProblemError: 403.
     """
     if not asked.sees_all:
-        raise ProblemError(
-            kind="not-granted",
-            status=403,
-            title="Not granted",
-            detail="This is about all accounts, and this token sees some of them.",
-        )
+        raise problem("not-granted", "This is about all accounts, and this token sees some of them.")
 
 
 HOUR = Parameter(
@@ -270,3 +258,4 @@ RECONCILIATION = Resource(
         }
     ),
 )
+RESOURCES = (HOURS, SOURCES, QUARANTINE, RECONCILIATION)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from metering.api import parameters as words
 from metering.api.asking import Asked, Reply, Resource
@@ -25,8 +24,7 @@ from metering.api.openapi import (
     text,
 )
 from metering.api.paging import page_of, position_of, range_of
-from metering.api.parameters import Parameter, ProblemError
-from metering.api.routes import ResourceRouter, router_of
+from metering.api.parameters import Parameter, problem
 from metering.hours import rfc3339
 from metering.ledger.notes.access import Role
 from metering.reports.answer import Answer, regions_answer
@@ -35,14 +33,6 @@ from metering.reports.time_range import InvalidParametersError, ParameterProblem
 from metering.reports.trace_answer import key_columns, of_page
 from metering.units import HOUR_S
 from metering.wiring.answers.trace import batch_of, not_found, trace_of
-
-if TYPE_CHECKING:
-    from metering.api.parts import ApiParts
-
-
-def router(parts: ApiParts) -> ResourceRouter:
-    """Routes of these resources."""
-    return router_of(parts, [TRACE, BATCHES])
 
 
 def _trace(asked: Asked) -> Reply:
@@ -102,7 +92,7 @@ def _batch(asked: Asked) -> Reply:
     if not told:
         # The same whether it never came or has rows of others only.
         detail = " ".join(not_found(asked.parts.regions[0], batch_id))
-        raise ProblemError(kind="not-found", status=404, title="Not found", detail=detail)
+        raise problem("not-found", detail)
     return Reply(answer=next(iter(told.values())) if asked.parts.everywhere is None else regions_answer(told))
 
 
@@ -268,3 +258,4 @@ BATCHES = Resource(
         retried_as=array(record({"batch_id": text(128), "verdict": _VERDICT, **_TALLY})),
     ),
 )
+RESOURCES = (TRACE, BATCHES)

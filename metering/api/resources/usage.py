@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from metering.api import openapi
 from metering.api import parameters as words
 from metering.api.asking import Asked, Reply, Resource
 from metering.api.paging import Position, kept_s, page_of, position_of, range_of, refuse_pages_of_ranked
-from metering.api.routes import ResourceRouter, router_of
 from metering.reports.query import FILTERS, UsageParameters, UsageQuery
 from metering.reports.usage_rows import name_key
 from metering.wiring.answers.usage import final_key, usage_of
-
-if TYPE_CHECKING:
-    from metering.api.parts import ApiParts
-
-
-def router(parts: ApiParts) -> ResourceRouter:
-    """Routes of this resource."""
-    return router_of(parts, [USAGE])
 
 
 def _usage(asked: Asked) -> Reply:
@@ -102,3 +92,4 @@ USAGE = Resource(
     ),
     schema=openapi.figures(_SUMS, sometimes={"waiting": _WAITING}),
 )
+RESOURCES = (USAGE,)
