@@ -9,17 +9,25 @@ start end`. Subjects are judged by what they begin with:
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+import pyarrow.parquet as pq
 
 from metering.errors import ObjectMissingError
 from metering.hours import hour_of
 from metering.onramps.context.store import Timeline
 from metering.onramps.formats.pieces import Pieces
+from metering.onramps.ingest.taking import LogIngest, Taken
 from metering.onramps.kinds import LogKind
 from metering.onramps.reading import Balance, Block, FileName, Observation, ReadSettings, RefusedLine, identity_of
 from metering.onramps.reasons import Classified, Outcome, Refused, Shadowed, Traffic, Unmetered
+from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -163,3 +171,63 @@ class Contexts:
                 raise ObjectMissingError(f"context/{sha256}.json.gz")
             found.append(kept[0])
         return Timeline(tuple(found))
+
+
+class LogStage:
+    """A region and a log bucket in memory, with an on-ramp between them.
+
+    Args:
+        kinds: Kinds of logs that it knows; empty for all of this release.
+        context: The context that judges; None for none.
+        now_s: The time now, in epoch seconds.
+    """
+
+    def __init__(self, *kinds: LogKind, context: Context | None, now_s: int) -> None:
+        self.kinds = kinds
+        self.clock = ManualClock(now_ms=now_s * 1000)
+        self.logs = LogBucket(self.clock)
+        self.objects = MemoryObjectStore(self.clock)
+        self.queue = MemoryQueue(self.clock)
+        self.contexts = Contexts(*(() if context is None else ((context.effective_s, context),)))
+
+    def ingest(self, *, window_s: int | None = None, **options: object) -> LogIngest:
+        return LogIngest(
+            objects=self.objects,
+            bucket="data",
+            queue=self.queue,
+            contexts=self.contexts,
+            clock=self.clock,
+            kinds=self.kinds,
+            window_s=window_s,
+            **options,  # type: ignore[arg-type]  # of the test
+        )
+
+    def put(self, *lines: tuple[str, int, int, int] | str, key: str) -> None:
+        """Put a file of the small kind."""
+        self.logs.put(key, small_file(*lines), if_absent=False)
+
+    def take(self, key: str, content: bytes | None = None, **options: object) -> Taken:
+        """Take a file, with this content if some is given."""
+        if content is not None:
+            self.logs.put(key, content, if_absent=False)
+        return self.ingest().take(self.logs, key, **options)  # type: ignore[arg-type]  # of the test
+
+    def sent(self) -> list[dict[str, Any]]:
+        """Messages that wait in the queue; they are taken away."""
+        found = []
+        while received := self.queue.receive(10):
+            found += [json.loads(each.delivery.body) for each in received]
+            self.queue.delete_many([each.receipt for each in received])
+        return found
+
+    def rows(self, message: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Records that a message points to."""
+        body = self.objects.get(message["location"]["key"])
+        assert hashlib.sha256(body).hexdigest() == message["sha256"]
+        rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(body)).to_pylist()
+        return rows
+
+
+def reason_of(taken: Taken) -> str:
+    """Why a file was refused, or is a conflict; empty if neither."""
+    return "" if taken.problem is None else taken.problem[0]

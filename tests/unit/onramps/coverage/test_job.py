@@ -10,8 +10,9 @@ import pytest
 from metering.errors import UnavailableError
 from metering.ledger.notes.log_sources import LogRuling, LogRulingKind, LogSums, sum_log_sums
 from metering.onramps.coverage import looking
-from metering.onramps.coverage.job import LOOKS
+from metering.onramps.coverage.job import LOOKS, find_sources
 from metering.onramps.coverage.looking import SLOT_S, sums_between
+from metering.onramps.ingest.places import places_prefix
 from metering.onramps.plans import PLACES_PREFIX
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
@@ -376,3 +377,14 @@ def test_logs_with_authority_that_are_too_many_to_name_keep_their_bytes() -> Non
     assert looking.few({**kept, "fl-x": 1})[looking.OTHERS] == kept[looking.OTHERS] + min(
         size for log, size in {**kept, "fl-x": 1}.items() if log != looking.OTHERS
     )
+
+
+def test_notes_on_files_that_grow_are_no_source() -> None:
+    objects = Setup().objects
+    keys = ("plans/mapped/acme/none/a.json", "plans/vpc-flow/fl-1/2026/a.json", "plans/vpc-flow/fl-2/2026/a.json")
+    for key in (*keys, f"{places_prefix('/logs/a.ndjson')}0.json", f"{places_prefix('/logs/b.ndjson')}0.json"):
+        objects.put(key, b"{}", if_absent=True)
+    found = find_sources(objects, after="", most=10)
+    assert (found.sources, found.after) == ((("mapped", "acme"), ("vpc-flow", "fl-1"), ("vpc-flow", "fl-2")), "")
+    first = find_sources(objects, after="", most=1)
+    assert find_sources(objects, after=first.after, most=1).sources == (("vpc-flow", "fl-1"),)

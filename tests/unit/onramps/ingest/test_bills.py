@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 from collections import Counter
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
 import pytest
 
 from metering.onramps.context.document import Context
-from metering.onramps.context.facts import FlowLog, Interface, Subnet, Vpc
-from metering.onramps.ingest.taking import LogIngest, Taken
+from metering.onramps.context.facts import Attachment, FlowLog, Interface, Subnet, Vpc
 from metering.onramps.plans import Plan
+from metering.onramps.sources import ANY, NAMED, SHARED_SUBNETS, BilledAs, Bills
 from metering.stores.objects import PLANS_PREFIX
 from tests.support.flow_logs import HOUR_S, START_S, V2, line, text
-from tests.support.memory.clock import ManualClock
-from tests.support.memory.objects import MemoryObjectStore
-from tests.support.memory.queues import MemoryQueue
-from tests.support.small_logs import Contexts, LogBucket
+from tests.support.small_logs import LogStage
+
+if TYPE_CHECKING:
+    from metering.onramps.ingest.taking import Taken
 
 A, B, C = "111111111111", "222222222222", "333333333333"
 NAME = f"{A}_vpcflowlogs_us-east-1_fl-0a1b_20261124T1305Z_a1b2.log.gz"
@@ -50,43 +49,20 @@ SHARED = Context(
 )
 
 
-class Stage:
-    """A region and a log bucket in memory, and what was sent."""
+class Stage(LogStage):
+    """A stage that knows a context, and what was sent."""
 
     def __init__(self, context: Context = SHARED) -> None:
-        clock = ManualClock(now_ms=(START_S + 2 * HOUR_S) * 1000)
-        self.logs = LogBucket(clock)
-        self.objects = MemoryObjectStore(clock)
-        self.queue = MemoryQueue(clock)
-        self.ingest = LogIngest(
-            objects=self.objects,
-            bucket="data",
-            queue=self.queue,
-            contexts=Contexts((context.effective_s, context)),
-            clock=clock,
-            window_s=None,
-        )
+        super().__init__(context=context, now_s=START_S + 2 * HOUR_S)
 
-    def take(self, key: str = KEY, content: bytes = text(*LINES), **options: object) -> Taken:
-        self.logs.put(key, gzip.compress(content, mtime=0), if_absent=False)
-        return self.ingest.take(self.logs, key, **options)  # type: ignore[arg-type]  # of the test
-
-    def sent(self) -> dict[str, bytes]:
-        """Records of the messages that wait, by batch id; they are taken away."""
-        found: dict[str, bytes] = {}
-        while received := self.queue.receive(10):
-            for each in received:
-                message = json.loads(each.delivery.body)
-                found[message["batch_id"]] = self.objects.get(message["location"]["key"])
-            self.queue.delete_many([each.receipt for each in received])
-        return found
+    def take(self, key: str = KEY, content: bytes | None = text(*LINES), **options: object) -> Taken:
+        return super().take(key, gzip.compress(content or b"", mtime=0), **options)
 
     def billed(self) -> dict[str, int]:
         """Bytes of all records that were sent, by account."""
         sums: Counter[str] = Counter()
-        for body in self.sent().values():
-            for row in pq.read_table(io.BytesIO(body)).to_pylist():
-                sums[row["account_id"]] += row["bytes"]
+        for row in (row for message in self.sent() for row in self.rows(message)):
+            sums[row["account_id"]] += row["bytes"]
         return dict(sums)
 
 
@@ -128,8 +104,6 @@ def test_only_the_account_of_the_files_name_is_billed_and_lines_of_others_are_re
 
 
 def test_shared_subnets_bill_whom_the_context_shows_in_the_subnets_of_the_files_account() -> None:
-    from metering.onramps.sources import SHARED_SUBNETS
-
     stage = Stage()
     taken = stage.take(bills=SHARED_SUBNETS)
     assert stage.billed() == {A: 7, B: 31_000_000}
@@ -137,8 +111,6 @@ def test_shared_subnets_bill_whom_the_context_shows_in_the_subnets_of_the_files_
 
 
 def test_a_list_bills_these_accounts_and_the_lines_of_others_are_counted_all_the_same() -> None:
-    from metering.onramps.sources import Bills
-
     stage = Stage()
     taken = stage.take(bills=Bills.listed([A, C]))
     assert stage.billed() == {A: 7, C: 5_000_000}
@@ -153,9 +125,6 @@ _TRANSIT = (
 
 
 def test_a_transit_gateways_log_bills_senders_with_an_attachment_only_if_that_is_said() -> None:
-    from metering.onramps.context.facts import Attachment
-    from metering.onramps.sources import SHARED_SUBNETS
-
     context = replace(
         SHARED,
         attachments=(
@@ -187,8 +156,6 @@ def test_a_transit_gateways_log_bills_senders_with_an_attachment_only_if_that_is
 @pytest.mark.parametrize("before", ["any", "shared-subnets", "named"])
 @pytest.mark.parametrize("after", ["any", "shared-subnets", "named"])
 def test_a_file_that_comes_again_under_another_rule_becomes_the_same_batches(before: str, after: str) -> None:
-    from metering.onramps.sources import BilledAs, Bills
-
     stage = Stage()
     first = stage.take(bills=Bills(billed_as=BilledAs(before)))
     sent = stage.sent()
@@ -202,8 +169,6 @@ def test_a_file_that_comes_again_under_another_rule_becomes_the_same_batches(bef
 
 
 def test_a_plan_of_before_is_followed_as_it_was_made() -> None:
-    from metering.onramps.sources import ANY, NAMED
-
     stage = Stage()
     stage.take(bills=ANY)
     sent = stage.sent()

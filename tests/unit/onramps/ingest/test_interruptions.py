@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.intake.work import MAX_RECORDS
+from metering.metric_names import BATCHES_DUPLICATE
 from metering.onramps.context.document import Context
+from metering.units import DAY_S
 from tests.support.lake_world import HOUR
 from tests.support.log_region import Calls, Fault, LogRegion
 
@@ -175,3 +177,32 @@ def test_a_file_of_several_batches_is_whole_whichever_of_them_was_sent(fault: Fa
     region.book()
     assert region.booked_bytes() == {"internet": MAX_RECORDS + 1}
     assert region.conflicts() == 0
+
+
+def test_a_redelivery_on_day_70_of_a_backfill_stage_is_a_duplicate() -> None:
+    region = LogRegion(window_s=400 * DAY_S, marker_life_s=415 * DAY_S)
+    region.put(NAMED, *LINES[:1], LINES[2])
+    assert region.take(NAMED).verdict == "metered"
+    region.book()
+    region.clock.advance_s(70 * DAY_S)
+    region.contexts.put(Context(sha256="b" * 64, effective_s=HOUR - 3600))
+    # The lifecycle of incoming objects has deleted the part.
+    for key in region.objects.keys("ingest/"):
+        region.objects.remove(key)
+    before = region.metrics.counts[BATCHES_DUPLICATE]
+    assert region.take(NAMED).verdict == "repeated"
+    region.book()
+    assert region.booked_bytes() == {"internet": 100, "us-east-1/aaaa": 50}
+    assert region.conflicts() == 0
+    # The message, and its second delivery.
+    assert region.metrics.counts[BATCHES_DUPLICATE] - before == 2
+
+
+def test_a_stage_with_the_usual_window_refuses_a_file_of_ten_weeks_ago_as_a_whole() -> None:
+    region = LogRegion()
+    region.put(NAMED, *LINES[:1], LINES[2])
+    region.clock.advance_s(70 * DAY_S)
+    taken = region.take(NAMED)
+    assert taken.problem is not None
+    assert taken.problem[0] == "too_old"
+    assert not region.queue.depth().total

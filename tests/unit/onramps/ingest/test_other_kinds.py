@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,18 +10,15 @@ from metering.adapters.folders import FolderLogStore
 from metering.onramps.cloudfront import LEGACY_FIELDS
 from metering.onramps.context.document import Context
 from metering.onramps.context.facts import Attachment, Distribution, FlowLog, Prefix
-from metering.onramps.ingest.taking import LogIngest, Taken
 from metering.onramps.mapped import mapped_kind
 from metering.onramps.sources import NAMED, Bills
 from tests.support.flow_logs import VPC_FLOW
-from tests.support.memory.clock import ManualClock
-from tests.support.memory.objects import MemoryObjectStore
-from tests.support.memory.queues import MemoryQueue
-from tests.support.small_logs import Contexts, LogBucket
+from tests.support.small_logs import LogStage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from metering.onramps.ingest.taking import Taken
     from metering.onramps.kinds import LogKind
 
 T = 1_795_525_200
@@ -51,43 +46,24 @@ FLOW_LOG = FlowLog("fl-1", "tgw-1", "tgw", 0, (), "ALL", "arn:aws:s3:::logs", "s
 RANGES = Context(sha256="a" * 64, effective_s=T, prefixes=(Prefix("3.0.0.0/8", "us-west-2", ("AMAZON",)),))
 
 
-@dataclass
-class Stage:
-    """A region and a log bucket, both in memory."""
+class Stage(LogStage):
+    """A stage that takes texts, with or without a context."""
 
-    context: Context | None = None
+    def __init__(self, context: Context | None = None) -> None:
+        super().__init__(context=context, now_s=T + 7200)
 
-    def __post_init__(self) -> None:
-        clock = ManualClock(now_ms=(T + 7200) * 1000)
-        self.logs = LogBucket(clock)
-        self.queue = MemoryQueue(clock)
-        self.ingest = LogIngest(
-            objects=MemoryObjectStore(clock),
-            bucket="data",
-            queue=self.queue,
-            contexts=Contexts((T, self.context)) if self.context is not None else Contexts(),
-            clock=clock,
-            window_s=None,
-        )
-
-    def take(
+    def take_text(
         self, key: str, content: str, *, kind: LogKind | None = None, allowed: frozenset[str] | None = None
     ) -> Taken:
-        self.logs.put(key, content.encode(), if_absent=False)
-        bills = NAMED if allowed is None else Bills.listed(allowed)
-        return self.ingest.take(self.logs, key, kind=kind, bills=bills)
+        return self.take(key, content.encode(), kind=kind, bills=NAMED if allowed is None else Bills.listed(allowed))
 
     def batch_ids(self) -> list[str]:
-        found = []
-        while received := self.queue.receive(10):
-            found += [json.loads(each.delivery.body)["batch_id"] for each in received]
-            self.queue.delete_many([each.receipt for each in received])
-        return found
+        return [message["batch_id"] for message in self.sent()]
 
 
 def test_an_s3_access_log_and_its_replica_under_another_prefix_are_one_file() -> None:
     stage = Stage(RANGES)
-    first, second = (stage.take(key, S3_LINE) for key in (S3_KEY, f"replica/{S3_KEY}"))
+    first, second = (stage.take_text(key, S3_LINE) for key in (S3_KEY, f"replica/{S3_KEY}"))
     assert (first.verdict, second.verdict) == ("metered", "repeated")
     assert set(stage.batch_ids()) == {"s3:2026-11-24-13-05-00-0123456789ABCDEF/0"}
     assert first.plan is not None
@@ -96,16 +72,15 @@ def test_an_s3_access_log_and_its_replica_under_another_prefix_are_one_file() ->
 
 @pytest.mark.parametrize("context", [None, Context(sha256="b" * 64, effective_s=T)])
 def test_an_s3_access_log_is_refused_without_address_ranges(context: Context | None) -> None:
-    taken = Stage(context).take(S3_KEY, S3_LINE)
-    assert taken.verdict == "refused"
+    taken = Stage(context).take_text(S3_KEY, S3_LINE)
     assert taken.problem is not None
-    assert taken.problem[0] == "no_context"
+    assert (taken.verdict, taken.problem[0]) == ("refused", "no_context")
     assert "address ranges of AWS" in taken.problem[1]
 
 
 def test_a_cloudfront_log_needs_no_context_and_takes_the_only_account_that_is_allowed() -> None:
     stage = Stage()
-    taken = stage.take(EDGE_NAME, EDGE_FILE, allowed=frozenset({ACCOUNT}))
+    taken = stage.take_text(EDGE_NAME, EDGE_FILE, allowed=frozenset({ACCOUNT}))
     assert taken.verdict == "metered"
     assert stage.batch_ids() == [f"cf:{EDGE_NAME}/0"]
     assert taken.plan is not None
@@ -116,7 +91,7 @@ def test_a_mapped_log_is_the_same_file_wherever_it_lies_and_the_first_mapping_st
     stage = Stage()
     kind, other = mapped_kind(MAPPING), mapped_kind(MAPPING.replace('"internet"', '"us-east-1"'))
     files = (("a.csv", kind), ("b/c.txt", kind), ("a.csv", other))
-    taken = [stage.take(key, CSV, kind=each) for key, each in files]
+    taken = [stage.take_text(key, CSV, kind=each) for key, each in files]
     assert [each.verdict for each in taken] == ["metered", "repeated", "repeated"]
     assert {each.plan.rules for each in taken if each.plan is not None} == {kind.rules}
     (batch_id,) = set(stage.batch_ids())
@@ -137,7 +112,7 @@ def test_a_flow_log_of_a_transit_gateway_without_a_name_of_aws_is_told_by_its_fi
         "account-id tgw-id tgw-attachment-id bytes start end region flow-direction\n"
         f"{ACCOUNT} tgw-1 tgw-attach-1 1000 {T} {T + 60} us-west-2 ingress\n"
     )
-    taken = stage.take("mine/flows.log", text, kind=VPC_FLOW)
+    taken = stage.take_text("mine/flows.log", text, kind=VPC_FLOW)
     assert taken.plan is not None
     assert [(share.usage_type, share.bytes) for share in taken.plan.shares] == [("USW2-TransitGateway-Bytes", 1000)]
 
@@ -146,11 +121,10 @@ def test_a_file_without_a_name_has_one_plan_with_a_context_and_without() -> None
     stage = Stage()
     fields = "account-id interface-id srcaddr dstaddr bytes start end flow-direction traffic-path region"
     text = f"{fields}\n{ACCOUNT} eni-1 10.0.0.1 8.8.8.8 1000 {T} {T + 60} egress 8 us-west-2\n"
-    stage.logs.put("flows.log", text.encode(), if_absent=False)
-    first = stage.ingest.take(stage.logs, "flows.log", kind=VPC_FLOW, without_context_flow_log="fl-mine")
+    first = stage.take("flows.log", text.encode(), kind=VPC_FLOW, without_context_flow_log="fl-mine")
     context = Context(sha256="c" * 64, effective_s=T, flow_logs={"fl-1": FLOW_LOG}, prefixes=RANGES.prefixes)
-    later = replace(stage.ingest, contexts=Contexts((T, context)))
-    second = later.take(stage.logs, "flows.log", kind=VPC_FLOW)
+    stage.contexts.put(context)
+    second = stage.take("flows.log", kind=VPC_FLOW)
     assert (first.verdict, second.verdict) == ("metered", "repeated")
     assert first.plan == second.plan
     assert len(set(stage.batch_ids())) == 1
@@ -162,7 +136,7 @@ def test_the_folders_of_a_file_on_disk_say_whose_it_is_whichever_of_them_is_name
     path.parent.mkdir(parents=True)
     path.write_text(EDGE_FILE)
     root = (tmp_path, *reversed(path.parents[:4]))[depth]
-    taken = Stage().ingest.take(FolderLogStore(root), path.relative_to(root).as_posix())
+    taken = Stage().ingest().take(FolderLogStore(root), path.relative_to(root).as_posix())
     assert (taken.verdict, taken.plan and taken.plan.account_id) == ("metered", ACCOUNT)
 
 
@@ -180,15 +154,15 @@ def test_a_file_that_nobody_owned_is_metered_once_somebody_says_whose_it_is(
 ) -> None:
     stage = Stage(RANGES)
     content = content.replace("{host}", "acme-data.s3.us-west-2.amazonaws.com")
-    first = stage.take(key, content, allowed=wrong)
+    first = stage.take_text(key, content, allowed=wrong)
     assert (first.verdict, first.problem and first.problem[0]) == ("refused", "not_allowed")
-    assert stage.take(key, content, allowed=frozenset({ACCOUNT})).verdict == "metered"
+    assert stage.take_text(key, content, allowed=frozenset({ACCOUNT})).verdict == "metered"
     assert len(stage.batch_ids()) == 1
 
 
 def test_a_file_of_a_kind_that_is_never_metered_is_refused_with_the_sentence_why() -> None:
     key = f"AWSLogs/{ACCOUNT}/vpcdnsquerylogs/{ACCOUNT}_vpcdnsquerylogs_vpc-0a_20261124T1305Z_ab.log.gz"
-    taken = Stage().take(key, "{}")
+    taken = Stage().take_text(key, "{}")
     assert taken.problem is not None
     assert taken.problem[0] == "not_metered_kind"
     assert "no bytes" in taken.problem[1]
@@ -204,4 +178,4 @@ def test_the_only_account_that_is_allowed_makes_no_version_2_of_a_legacy_log(
     stage = Stage(Context(sha256="d" * 64, effective_s=T, distributions=distributions))
     values = {"date": "2026-11-24", "time": "13:00:00", "x-edge-location": "LHR61-P2", "sc-bytes": "4000"}
     text = f"#Fields: {' '.join(LEGACY_FIELDS)}\n" + "\t".join(values.get(name, "-") for name in LEGACY_FIELDS) + "\n"
-    assert stage.take(EDGE_NAME, text, allowed=allowed).verdict == verdict
+    assert stage.take_text(EDGE_NAME, text, allowed=allowed).verdict == verdict
