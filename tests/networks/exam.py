@@ -77,19 +77,13 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """Lines of a network in one format, read once, and to be judged with any knowledge.
-
-    Attributes:
-        network: The network; its description is the whole knowledge.
-        questions: All its lines.
-    """
+    """Lines of a network in one format, read once, and to be judged with any knowledge."""
 
     network: Network
     questions: tuple[Question, ...]
 
     @property
     def description(self) -> dict[str, object]:
-        """Everything that EC2 says of the network."""
         return description(self.network.inventory, self.network.flow_logs, FIRST_S)
 
     def forgetting(self, *names: str) -> Exam:
@@ -118,8 +112,6 @@ class Exam:
 
 
 class Fault(NamedTuple):
-    """Lines that were judged wrongly."""
-
     why: str
     leg: str
     truth: str
@@ -129,14 +121,11 @@ class Fault(NamedTuple):
 
 @dataclass(slots=True)
 class Marks:
-    """What became of the bytes of an exam.
+    """Outcomes of the bytes of an exam.
 
     Attributes:
-        bytes: All bytes.
-        classified: Bytes that were classified.
-        reasons: Bytes that were not, by reason.
         refused: Bytes of lines that name nothing that could be billed.
-        faults: Bytes that were judged wrongly, by what was wrong. It must be empty.
+        faults: Bytes that were judged wrongly, by the fault. It must be empty.
         knowable: Unclassified bytes by leg of a journey, without those that nobody can classify by the log's fields.
     """
 
@@ -153,7 +142,6 @@ class Marks:
         return _PERCENT * (self.bytes - self.classified) / self.bytes
 
     def add(self, question: Question, size_bytes: int, outcome: Outcome, usage_type: str) -> None:
-        """Count lines with one verdict."""
         movement = question.movement
         self.bytes += size_bytes
         if isinstance(outcome, Refused) and _names_nothing(question):
@@ -183,7 +171,7 @@ class Marks:
         self.faults[Fault(why, movement.leg, truth + movement.usage_type, verdict, rule)] += size_bytes
 
     def told(self, most: int = 12) -> str:
-        """The faults, largest first, for people."""
+        """The faults, largest first."""
         lines = [f"{size_bytes:>12,} {fault}" for fault, size_bytes in self.faults.most_common(most)]
         return "\n".join([f"{len(self.faults)} faults", *lines])
 

@@ -28,8 +28,6 @@ _MESSAGES = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """Where the processes work."""
-
     endpoint: str
     resources: Resources
     queue_url: str
@@ -38,14 +36,12 @@ class Site:
 
 
 def region_of(site: Site) -> Region:
-    """The region as a process sees it, by the machine's clock."""
     region = Region(clients_of(site.endpoint), resources=site.resources)
     region.clock = SystemClock()  # type: ignore[assignment]  # another `Clock`
     return region
 
 
 def queue_of(site: Site) -> SqsQueue:
-    """The ingest queue."""
     return SqsQueue(clients_of(site.endpoint).sqs, site.queue_url)
 
 
@@ -71,7 +67,6 @@ def take(site: Site) -> None:
 
 
 def aggregate(site: Site) -> None:
-    """Handle messages until killed."""
     region, queue = region_of(site), queue_of(site)
     while True:
         received = queue.receive(_MESSAGES)

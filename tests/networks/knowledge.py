@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 
 def context_timeline(described: Mapping[str, object], effective_s: int = hour_of(FIRST_S)) -> Timeline:
-    """One context that judges everything."""
     return Timeline(((effective_s, context_of(described, effective_s)),))
 
 
 def without(described: Mapping[str, object], *names: str, account: str = "", region: str = "") -> dict[str, object]:
-    """A description without some of its lists, as if nobody had asked for them, or without an account or a region."""
+    """A description without some of its lists, or without an account or a region."""
     places = described["regions"]
     assert isinstance(places, list)
     kept = [place for place in places if place["account_id"] != account and place["region"] != region]

@@ -19,6 +19,7 @@ from tests.networks.world import (
     NOW_S,
     NetworkWorld,
     differences,
+    metered,
     shadowed_of,
     shuffled,
     tally_of,
@@ -39,15 +40,6 @@ PLAN = NetworkPlan(first_s=FIRST_S, lines=5_000, slots=8, variety=6, edge_reques
 def made(plan_style: str = MIXED) -> tuple[Network, tuple[LogFile, ...]]:
     network = Network(replace(PLAN, style=plan_style))
     return network, tuple(network.files())
-
-
-def metered(network: Network, files: tuple[LogFile, ...]) -> NetworkWorld:
-    """A world that has metered all files."""
-    world = NetworkWorld()
-    world.know_all(network)
-    assert set(world.take_all(world.put(files))) <= {"metered", "empty"}
-    world.work()
-    return world
 
 
 @cache

@@ -20,7 +20,7 @@ from metering.cli.command import Session
 from metering.units import GIB
 from tests.cli.lively import Lively
 from tests.networks.exam import FIRST_S
-from tests.networks.world import NOW_S, NetworkWorld
+from tests.networks.world import NOW_S, NetworkWorld, metered
 from tests.support.bills import Line, quantity_of, write_bill
 from tests.support.networks.billing import at
 from tests.support.networks.topology import Kind
@@ -60,12 +60,8 @@ def network() -> Network:
 
 
 @cache
-def metered() -> NetworkWorld:
-    world, files = NetworkWorld(), made()[1]
-    world.know_all(network())
-    assert set(world.take_all(world.put(files))) <= {"metered", "empty"}
-    world.work()
-    return world
+def world() -> NetworkWorld:
+    return metered(*made())
 
 
 def moved() -> tuple[Counter[tuple[str, str, int]], int]:
@@ -106,7 +102,7 @@ def bill() -> list[Line]:
 
 def compared(lines: list[Line], tmp_path: Path, *options: str) -> Any:
     path = write_bill(tmp_path / "cur.parquet", lines)
-    lively = Lively(world=metered())
+    lively = Lively(world=world())
     with patch.object(Session, "region", lambda _self: lively), patch("time.time", lambda: float(NOW_S)):
         result = CliRunner().invoke(app, ["compare", str(path), "--tolerance", "0", "--format", "json", *options])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception

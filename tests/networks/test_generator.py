@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from metering.units import HOUR_S
+from tests.networks.exam import FIRST_S
 from tests.support.networks.description import description
 from tests.support.networks.files import LogFile, replica
 from tests.support.networks.flow_logs import MIXED
@@ -23,7 +24,6 @@ from tests.support.networks.traffic import Network, NetworkPlan
 if TYPE_CHECKING:
     from tests.support.networks.billing import Movement
 
-FIRST_S = 1_795_617_000  # 2026-11-25T14:30Z: the twelve slots pass a full hour
 STYLES = (MIXED, "v2", "v3", "v4", "v5", "v11")
 
 

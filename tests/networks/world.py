@@ -27,16 +27,15 @@ from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from tests.networks.exam import FIRST_S
 from tests.support.lake_world import World
-from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
 from tests.support.networks.description import description
+from tests.support.small_logs import LogBucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.view import LakeView
     from metering.onramps.kinds import LogKind
-    from metering.stores.clock import Clock
     from metering.stores.items import ItemStore
     from tests.support.networks.billing import Movement
     from tests.support.networks.files import LogFile
@@ -56,21 +55,7 @@ _COLUMNS = (
 )
 
 
-class LogBucket(MemoryObjectStore):
-    """A bucket with log files, of anyone."""
-
-    def __init__(self, clock: Clock, name: str) -> None:
-        super().__init__(clock)
-        self.name = name
-
-    @property
-    def place(self) -> str:
-        return f"s3://{self.name}/"
-
-
 class Row(NamedTuple):
-    """A sum over rows of the lake."""
-
     account_id: str
     service: str
     resource_id: str
@@ -82,8 +67,6 @@ class Row(NamedTuple):
 
 
 class NetworkWorld(World):
-    """A region with log buckets, contexts and an ingest queue."""
-
     def __init__(self, first_s: int = FIRST_S) -> None:
         super().__init__(now_s=first_s + NOW_S - FIRST_S)
         self.first_s = first_s
@@ -107,11 +90,10 @@ class NetworkWorld(World):
         self.contexts.put(context_of(described, effective_s or hour_of(self.first_s)))
 
     def know_all(self, network: Network) -> None:
-        """Keep a context with everything that is to be known of a network."""
         self.know(description(network.inventory, network.flow_logs, self.clock.now_ms() // 1000))
 
     def take(self, place: tuple[str, str]) -> Taken:
-        """Take one log file, as a process that has just started would."""
+        """Take one log file, in a process that has just started."""
         ingest = LogIngest(
             objects=self.objects,
             bucket="data",
@@ -130,7 +112,6 @@ class NetworkWorld(World):
         return Counter(self.take(place).verdict for place in places)
 
     def work(self) -> None:
-        """Aggregate and roll up until nothing waits."""
         while received := self.queue.receive(_MESSAGES):
             retry = self.aggregator.handle([each.delivery for each in received], self.deadline()).retry
             assert not retry
@@ -138,12 +119,10 @@ class NetworkWorld(World):
         self.roll_up()
 
     def plans(self) -> Iterator[Plan]:
-        """All plans."""
         for info in self.objects.list(PLANS_PREFIX):
             yield Plan.from_json(self.objects.get(info.key))
 
     def rows(self) -> dict[Row, int]:
-        """Bytes of all rows that a reader of the lake sees."""
         return rows_of(self.jobs.view)
 
     def verified(self) -> bool:
@@ -161,12 +140,19 @@ class NetworkWorld(World):
         return verifier.verify(from_s=self.first_s - DAY_S, to_s=self.first_s + DAY_S).passed
 
     def report(self) -> bytes:
-        """The whole report, as a file."""
         return report_of(self.items, self.first_s)
 
 
+def metered(network: Network, files: Iterable[LogFile]) -> NetworkWorld:
+    """A world that knows a network and has metered all files."""
+    world = NetworkWorld()
+    world.know_all(network)
+    assert set(world.take_all(world.put(files))) <= {"metered", "empty"}
+    world.work()
+    return world
+
+
 def rows_of(view: LakeView) -> dict[Row, int]:
-    """Bytes of all rows that a reader of a lake sees."""
     sums: dict[Row, int] = {}
     for hour_s in view.hours():
         for group, total in view.hour_totals(hour_s, RowQuery(columns=_COLUMNS)).items():
@@ -188,12 +174,11 @@ def report_of(items: ItemStore, first_s: int) -> bytes:
 
 
 def shuffled(places: Sequence[tuple[str, str]], seed: int) -> list[tuple[str, str]]:
-    """The places in another order."""
     return random.Random(seed).sample(list(places), len(places))
 
 
 class _Cell(NamedTuple):
-    """What every record has right, classified or not. The direction is empty where the log cannot say it."""
+    """The certain fields of each record. The direction is empty if the log cannot say it."""
 
     hour_s: int
     account_id: str
@@ -262,7 +247,6 @@ def _regions(*locations: str) -> list[str]:
 
 
 def unclassified_bytes(rows: Mapping[Row, int]) -> int:
-    """Bytes of rows that are not classified."""
     return sum(size_bytes for row, size_bytes in rows.items() if "Unclassified-" in row.usage_type)
 
 

@@ -52,7 +52,6 @@ def line(names: Sequence[str] = V2, **changed: str) -> str:
 
 
 def text(*lines: str, names: Sequence[str] = V2) -> bytes:
-    """A log with a header."""
     return "".join(f"{each}\n" for each in (" ".join(names), *lines)).encode()
 
 
@@ -67,7 +66,6 @@ class Reading(NamedTuple):
     content: bytes
 
     def totals(self) -> dict[tuple[FlowHop, int], tuple[int, int]]:
-        """Bytes and lines by subject and hour."""
         found: dict[tuple[FlowHop, int], tuple[int, int]] = defaultdict(lambda: (0, 0))
         for each in self.observations:
             total_bytes, lines = found[each.subject, each.hour_s]
@@ -76,14 +74,12 @@ class Reading(NamedTuple):
 
 
 def known_name(key: str = KEY) -> FileName:
-    """Content of the usual key."""
     found = recognised(key)
     assert found is not None
     return found[1]
 
 
 def nameless() -> FileName:
-    """A file without AWS's name."""
     return FileName(kind="vpc-flow", identity="")
 
 

@@ -49,7 +49,6 @@ class Opinion(NamedTuple):
 
 
 def opinion(values: Mapping[str, str], account_id: str) -> Opinion:
-    """Judge a line by its values; `-` is absent."""
     size = _number(values["bytes"])
     stated = max(size or 0, 0)
     status = values.get("log-status", "NODATA" if values["bytes"] == "-" else "OK")
@@ -100,7 +99,6 @@ def opinions(lines: Iterable[str], names: Sequence[str], account_id: str) -> lis
 
 
 def totals(found: Iterable[Opinion]) -> dict[tuple[FlowHop, int], tuple[int, int]]:
-    """Bytes and lines of what is metered, by subject and hour."""
     sums: dict[tuple[FlowHop, int], tuple[int, int]] = defaultdict(lambda: (0, 0))
     for each in found:
         if each.subject is not None:

@@ -60,16 +60,9 @@ SEND_FAULTS = (*WRITE_FAULTS, Fault.PARTLY)
 
 
 class Calls:
-    """The calls of one process, numbered from 0.
+    """The calls of one process, numbered from 0. The one at `at` has the fault, after `before` has run.
 
-    Args:
-        at: Number of the call that has the fault.
-        fault: The fault; None for none.
-        before: Runs before the call, such as another process.
-
-    Attributes:
-        made: Name of each call, and the faults that it can have.
-        happened: Whether the fault did.
+    `made` are the names of all calls with their possible faults.
     """
 
     def __init__(self, *, at: int = -1, fault: Fault | None = None, before: Callable[[], object] | None = None) -> None:
@@ -81,7 +74,6 @@ class Calls:
         self._before = before
 
     def call(self, name: str, faults: tuple[Fault, ...], apply: Callable[[], T]) -> T:
-        """Make a call, with its fault if it has one."""
         number = len(self.made)
         self.made.append((name, faults))
         if number != self._at:
@@ -105,13 +97,11 @@ class Calls:
         raise UnavailableError(name, str(fault))
 
     def apply_late(self) -> None:
-        """Apply what was to be applied later."""
         for apply in self.later:
             apply()
 
     @property
     def fault(self) -> Fault | None:
-        """The fault of the call that is made now."""
         return self._fault if len(self.made) == self._at else None
 
 
@@ -176,7 +166,6 @@ class LogRegion(World):
         self._delivered = 0
 
     def put(self, key: str, *lines: tuple[str, int, int, int] | str) -> None:
-        """Put a log file."""
         self.logs.put(key, small_file(*lines), if_absent=False)
 
     def take(self, key: str, calls: Calls | None = None) -> Taken:
@@ -227,12 +216,11 @@ class LogRegion(World):
         self.roll_up()
 
     def booked_bytes(self) -> dict[str, int]:
-        """Bytes of the usage table by where they went."""
+        """Bytes of the usage table by destination."""
         sums: dict[str, int] = {}
         for key, total in self.usage().items():
             sums[key.to_location] = sums.get(key.to_location, 0) + total.bytes
         return sums
 
     def conflicts(self) -> int:
-        """Conflicts that the ledger named."""
         return sum(is_conflict(item) for item in self.items.everything(Table.LEDGER))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.onramps.context.document import Context
+    from metering.stores.clock import Clock
 
 ACCOUNT = "111111111111"
 FLOW_LOG = "fl-small"
@@ -142,9 +143,9 @@ def small_file(*lines: tuple[str, int, int, int] | str) -> bytes:
 class LogBucket(MemoryObjectStore):
     """A bucket with log files, of anyone."""
 
-    @property
-    def place(self) -> str:
-        return "s3://acme-logs/"
+    def __init__(self, clock: Clock, name: str = "acme-logs") -> None:
+        super().__init__(clock)
+        self.place = f"s3://{name}/"
 
 
 class Contexts:

@@ -28,20 +28,13 @@ _SERVICES = {Kind.ALB: "AWSELB", Kind.NLB: "AWSELB"}
 
 
 class Movement(NamedTuple):
-    """What one side of a hop is charged as.
+    """The charge of one side of a hop.
 
     Attributes:
-        account_id: Account that is charged.
-        service: AWS product code of the resource.
-        resource_id: The resource that a bill names.
-        interface_id: The interface that logs name.
-        direction: `out` or `in`, as the own side sees it.
-        near: The own side, `region/zone`.
         far: The other side as precisely as AWS knows it: `region/zone`, `region`, `internet`, `cloudfront`, `unknown`.
-        usage_type: What AWS bills it as; empty where no log can say it.
-        leg: Name of the leg of the journey, for people.
+        usage_type: AWS's usage type; empty if no log can say it.
         hidden: Field sets in which nobody can tell, even with the whole inventory: names of versions, or `*` for all.
-        holder_id: Account that it stands with where nobody can say who pays; empty if that is always known.
+        holder_id: Account that unclassified bytes stand with if nobody can say who pays; else empty.
     """
 
     account_id: str
@@ -70,7 +63,6 @@ class Movement(NamedTuple):
         return self.far if self.direction == "out" else self.near
 
     def hides(self, fields: str) -> bool:
-        """Whether logs with these fields cannot say what it is."""
         return "*" in self.hidden or fields in self.hidden
 
 
@@ -128,7 +120,6 @@ def free(region: str, direction: str) -> str:
 
 
 def other_region(region: str, other: str, direction: str) -> str:
-    """Between two regions."""
     return f"{_NAMES[region]}-{_NAMES[other]}-AWS-{_WAYS[direction]}-Bytes"
 
 
@@ -140,7 +131,6 @@ def processed(region: str) -> str:
 def movement(
     own: Interface, direction: str, far: str, usage_type: str, leg: str, hidden: tuple[str, ...] = ()
 ) -> Movement:
-    """The movement of an interface's side."""
     return Movement(
         own.account_id,
         "AmazonVPC" if _PEERING in usage_type else _SERVICES.get(own.kind, "AmazonEC2"),

@@ -43,22 +43,17 @@ _MOST_BYTES = 400_000
 
 
 class Move(NamedTuple):
-    """Bytes of a request, one way."""
-
     movement: Movement
     bytes: int
 
 
 class Request(NamedTuple):
-    """A request: when its answer ended, and what it moved."""
-
     time_s: int
     text: str
     moves: tuple[Move, ...]
 
 
 def distribution_logs(seed: int) -> tuple[FlowLog, ...]:
-    """The logs of both distributions, in the shape that logs have here."""
     return tuple(
         FlowLog(
             id=_distribution(seed, fields),

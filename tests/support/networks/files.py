@@ -36,24 +36,22 @@ _NUMBERS = {
 
 @dataclass(slots=True)
 class Tally:
-    """What must become of the lines of a file, by outcome, with the bytes that they state."""
+    """Expected outcomes of the lines of a file, with the bytes that they state."""
 
     lines: dict[str, int] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
 
     def add(self, outcome: str, size_bytes: int = 0, lines: int = 1) -> None:
-        """Count lines of one outcome."""
         self.lines[outcome] = self.lines.get(outcome, 0) + lines
         self.bytes[outcome] = self.bytes.get(outcome, 0) + size_bytes
 
     def merge(self, other: Tally) -> None:
-        """Add another tally."""
         for outcome, lines in other.lines.items():
             self.add(outcome, other.bytes[outcome], lines)
 
 
 class Line(NamedTuple):
-    """A line of a log: what must become of it, the bytes that it states, its text."""
+    """A line of a log, with its expected outcome and the bytes that it states."""
 
     outcome: str
     bytes: int
@@ -62,13 +60,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFile:
-    """One object of a log bucket.
-
-    Attributes:
-        log: The flow log that wrote it.
-        tally: What must become of its lines.
-        movement: What all its metered lines are, if the file was made of one kind of movement; else None.
-    """
+    """One object of a log bucket; `movement` is that of all its metered lines, if they have one kind only."""
 
     log: FlowLog
     bucket: str
@@ -81,7 +73,7 @@ class LogFile:
 def log_file(
     log: FlowLog, slot_s: int, number: int, lines: Sequence[Line], movement: Movement | None = None
 ) -> LogFile:
-    """The file of a slot. Several files may lie in a slot; `number` tells them apart."""
+    """The file of a slot. `number` tells the files of one slot apart."""
     tally = Tally()
     for outcome, size_bytes, _ in lines:
         tally.add(outcome, size_bytes)

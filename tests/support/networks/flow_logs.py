@@ -28,13 +28,7 @@ class FlowLog:
 
     Attributes:
         resource_id: A VPC, a subnet, or a regional NAT gateway.
-        created_s: When it was made, in epoch seconds.
-        fields: Its fields, in their order.
-        knows: The version whose fields it has, for what can be known: `v2` to `v11`.
-        parquet: Whether its files are Parquet.
-        hive: Whether its keys have names, `year=2026`.
-        hourly: Whether its keys name the hour.
-        bucket: Bucket that its files lie in.
+        knows: The version whose fields it has: `v2` to `v11`.
         prefix: Prefix of its keys, empty or with a slash at its end.
     """
 
@@ -54,25 +48,19 @@ class FlowLog:
 
 @dataclass(frozen=True, slots=True)
 class FlowLogs:
-    """All flow logs of a network, and which of them has the authority.
-
-    Attributes:
-        logs: All of them.
-        changed_s: The first full hour of the traffic, at which the metering policy of a transit gateway changes.
-    """
+    """All flow logs of a network. At `changed_s`, the first full hour of the traffic, a metering policy changes."""
 
     logs: tuple[FlowLog, ...]
     changed_s: int
 
     def of(self, interface: Interface) -> tuple[FlowLog, ...]:
-        """The logs that see an interface, the one with the widest resource first, then the oldest."""
+        """The logs that see an interface, that of the widest resource first, then the oldest."""
         if interface.resource_id:
             return tuple(log for log in self.logs if log.resource_id == interface.resource_id)
         resources = (interface.vpc.id, interface.subnet.id)
         return tuple(log for resource in resources for log in self.logs if log.resource_id == resource)
 
     def of_gateway(self, record: Pass) -> tuple[FlowLog, ...]:
-        """The logs that see a record of a transit gateway, that of the gateway first."""
         return tuple(log for resource in record.resources for log in self.logs if log.resource_id == resource)
 
     @staticmethod

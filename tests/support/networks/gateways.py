@@ -39,14 +39,7 @@ _PART, _PORT = "10.2.16.0/20", "443"
 
 
 class Attachment(NamedTuple):
-    """Something that is attached to a gateway.
-
-    Attributes:
-        name: How journeys call it: the VPC, or what it is.
-        kind: Type of it, as AWS calls it.
-        owner_id: Account that owns it.
-        peer_region: Region of the other gateway; empty if it is no peering.
-    """
+    """An attachment of a gateway. Journeys call it by its VPC, or by its kind."""
 
     name: str
     id: str
@@ -62,12 +55,8 @@ class Pass(NamedTuple):
     """A flow's record at one attachment of a gateway.
 
     Attributes:
-        source: The attachment that it enters by.
-        destination: The attachment that it leaves by.
-        outward: Whether the record is of where it leaves.
+        outward: Whether the record is of the attachment at which it leaves.
         answer: Whether the bytes of the answer pass here.
-        packet: Its addresses.
-        leg: Name of the leg of the journey, for people.
     """
 
     source: Attachment
@@ -83,12 +72,11 @@ class Pass(NamedTuple):
 
     @property
     def resources(self) -> tuple[str, str]:
-        """Ids of what a log of this record may be of, the widest first."""
+        """Ids of the resources whose logs have this record, the widest first."""
         return self.at.gateway_id, self.at.id
 
 
 def gateway_id(seed: int, region: str) -> str:
-    """Id of the gateway of a region."""
     return made_id("tgw", seed) if region == WEST else made_id("tgw", seed, region)
 
 
@@ -126,13 +114,7 @@ def passes(
 
 
 def billed(record: Pass, changed_s: int, hour_s: int) -> Movement:
-    """What a record is charged as in an hour.
-
-    Args:
-        record: The record.
-        changed_s: When the changes of the policy take effect.
-        hour_s: The hour, in epoch seconds.
-    """
+    """The charge of a record in an hour; at `changed_s` the policy changes."""
     at, peer_region = record.at, record.at.peer_region
     hidden: tuple[str, ...] = ()
     if record.outward:
@@ -158,7 +140,7 @@ def billed(record: Pass, changed_s: int, hour_s: int) -> Movement:
 
 
 def _payer(record: Pass, *, changed: bool) -> str:
-    """Who pays by the policy of the west, as `metering_policy` describes it, before and after it changed."""
+    """The payer by the policy of the west, before and after it changed."""
     source, destination = record.source, record.destination
     if source.region != WEST:
         return source.owner_id
@@ -175,7 +157,6 @@ def _payer(record: Pass, *, changed: bool) -> str:
 
 
 def metering_policy(inventory: Inventory, changed_s: int) -> dict[str, object]:
-    """The policy of the west, as EC2 describes it."""
     ids = {each.name: each.id for each in attachments(inventory)}
     long_ago, then = _moment(changed_s - 1_000 * HOUR_S), _moment(changed_s)
     return {
@@ -215,7 +196,7 @@ def _entry(number: int, payer: str, effective: str, state: str = "available", **
 
 
 def described(inventory: Inventory, account_id: str, region: str, changed_s: int) -> dict[str, object]:
-    """What EC2 tells an account of gateways in a region: the owner of a gateway all, others what is theirs."""
+    """EC2's description for an account: the owner of a gateway sees all of it, others their own."""
     seen = [
         each
         for each in attachments(inventory)
@@ -258,7 +239,7 @@ def _peering(seed: int) -> dict[str, object]:
 
 
 def values_of(record: Pass) -> dict[str, str]:
-    """What each line of a record says; without what changes from line to line."""
+    """The values of each line of a record, without those that change from line to line."""
     source, destination = record.source, record.destination
     told = {
         "version": "6",

@@ -44,12 +44,10 @@ class Side(NamedTuple):
     """One interface's side of one hop.
 
     Attributes:
-        own: The interface.
         answer: Whether the bytes of the answer pass here.
-        source: What the line says for `srcaddr`; so for `destination`.
+        source: `srcaddr` of the line; so for `destination`.
         path: `traffic-path`; empty on ingress.
-        next_hop: Interface that the log names as next hop; None if it names none.
-        movement: The truth.
+        next_hop: The next hop in the log; None if it names none.
     """
 
     own: Interface
@@ -64,12 +62,7 @@ class Side(NamedTuple):
 
 @dataclass(slots=True)
 class Trip:
-    """The sides of a journey, added hop by hop.
-
-    Attributes:
-        name: Name of the journey.
-        answer: Whether the hops that are added now carry the answer.
-    """
+    """The sides of a journey, added hop by hop; those of the answer once `answer` is set."""
 
     name: str
     sides: list[Side | Pass] = field(default_factory=list)
@@ -114,12 +107,10 @@ class Trip:
             self._add(own, Packet(*ends, *services), INTERNET_GATEWAY, None, moved)
 
     def leaves(self, own: Interface, peer: Peer, path: str) -> None:
-        """A hop to a peer outside of all VPCs."""
         packet = Packet(own.ipv6 if ":" in peer.address else own.address, peer.address, "-", peer.family.service)
         self._add(own, packet, path, None, self._outer(own, peer, "out", ()))
 
     def enters(self, own: Interface, peer: Peer, hidden: tuple[str, ...] = ()) -> None:
-        """A hop from a peer outside of all VPCs."""
         packet = Packet(peer.address, own.ipv6 if ":" in peer.address else own.address, peer.family.service, "-")
         self._add(own, packet, "", None, self._outer(own, peer, "in", hidden))
 
@@ -156,6 +147,6 @@ def _hidden(*, told: bool) -> tuple[str, ...]:
 
 
 def _is_public_side(packet: Packet, direction: str) -> bool:
-    """Whether the other side's address is one that no VPC here has."""
+    """Whether the other side's address is in no VPC here."""
     far = packet.destination if direction == "out" else packet.source
     return not far.startswith(("10.", "100.64.", "11.0.", "2600:1f14:", "2600:1f18:"))

@@ -31,8 +31,6 @@ PODS, LOCAL = "pods", "local"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outline:
-    """A VPC to be made."""
-
     account_id: str
     region: str
     cidr: str
@@ -84,13 +82,7 @@ _UNKNOWN_KINDS = frozenset((Kind.NLB, Kind.ENDPOINT))
 
 @dataclass(slots=True)
 class Inventory:
-    """All VPCs and interfaces of a network, with an index by VPC and kind.
-
-    Attributes:
-        seed: Seed of all ids.
-        vpcs: VPCs by name.
-        interfaces: All interfaces, in the order in which they were made.
-    """
+    """All VPCs and interfaces of a network, with an index by VPC and kind."""
 
     seed: int
     vpcs: dict[str, Vpc] = field(default_factory=dict)
@@ -101,7 +93,7 @@ class Inventory:
     def some(
         self, rng: random.Random, vpc: str, kind: Kind = Kind.INSTANCE, *, public: bool = False, zone: str = ""
     ) -> Interface:
-        """Some interface of a kind in a VPC; `public` means one with a public address, `zone` asks for a zone id."""
+        """An interface of a kind in a VPC; `public` asks for a public address, `zone` for a zone id."""
         chosen = [each for each in self._by_role[vpc, kind, public] if not zone or each.zone_id == zone]
         return rng.choice(chosen)
 

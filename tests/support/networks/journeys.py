@@ -29,12 +29,7 @@ _PEERS = 900
 
 
 class Journey(NamedTuple):
-    """A kind of journey.
-
-    Attributes:
-        make: Adds its sides to a trip, between places that it draws.
-        answer: Percent of its bytes that the answer has.
-    """
+    """A kind of journey: `make` adds its sides to a trip, and the answer has so many percent of its bytes."""
 
     make: Callable[[Trip, Inventory, random.Random], None]
     answer: int
@@ -315,7 +310,6 @@ JOURNEYS: dict[str, Journey] = {
 
 
 def trip_of(name: str, net: Inventory, rng: random.Random) -> Trip:
-    """The sides of one journey of a kind, between places drawn from `rng`."""
     trip = Trip(name)
     JOURNEYS[name].make(trip, net, rng)
     return trip

@@ -46,17 +46,16 @@ _TYPES = {
 
 
 def fields_of(version: int) -> tuple[str, ...]:
-    """All fields up to a version, in the order of AWS's pages."""
     return tuple(name for each, names in _BY_VERSION.items() if each <= version for name in names.split())
 
 
 def version_of(fields: tuple[str, ...]) -> int:
-    """The version that lines with these fields name: the highest of a field."""
+    """The version in lines with these fields: the highest of a field."""
     return max(_VERSION_OF[name] for name in fields)
 
 
 def values_of(side: Side, fields: tuple[str, ...]) -> dict[str, str]:
-    """What each line of one side of a hop says; without what changes from line to line."""
+    """The values of each line of one side of a hop, without those that change from line to line."""
     own, packet = side.own, side.packet
     values = {
         **_of_interface(own, fields),
@@ -77,7 +76,7 @@ def values_of(side: Side, fields: tuple[str, ...]) -> dict[str, str]:
 
 
 def quiet_values_of(own: Interface, fields: tuple[str, ...]) -> dict[str, str]:
-    """What a line without traffic says (NODATA, SKIPDATA): only whose it is."""
+    """The values of a line without traffic (NODATA, SKIPDATA): only whose it is."""
     known = _of_interface(own, fields)
     return {name: known.get(name, "-") for name in fields if name not in CHANGING}
 

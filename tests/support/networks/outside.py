@@ -15,14 +15,7 @@ if TYPE_CHECKING:
 
 
 class Family(NamedTuple):
-    """Kind of peer outside.
-
-    Attributes:
-        name: How journeys call it.
-        location: Where it is, as the contract writes it.
-        service: What a log of version 5 says of its address; `-` if nothing.
-        blocks: Blocks that its addresses are drawn from.
-    """
+    """A kind of peer outside, drawn from blocks. `service` is that of a log of version 5, or `-`."""
 
     name: str
     location: str
@@ -31,8 +24,6 @@ class Family(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """A peer outside of all VPCs."""
-
     family: Family
     address: str
 
@@ -84,7 +75,6 @@ def peer(rng: random.Random, family: str, most: int) -> Peer:
 
 
 def ip_ranges() -> dict[str, object]:
-    """The ranges as `ip-ranges.json` publishes them."""
     return {
         "syncToken": "1790000000",
         "createDate": "2026-09-21-14-13-20",

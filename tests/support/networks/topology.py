@@ -25,7 +25,6 @@ class Subnet:
     """A subnet of a VPC, in one zone.
 
     Attributes:
-        zone_id: Id of its zone, the same in all accounts.
         zone_name: Name of its zone, which differs by account.
         ipv6: First address of its IPv6 block; empty if it has none.
     """
@@ -39,13 +38,6 @@ class Subnet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vpc:
-    """A VPC.
-
-    Attributes:
-        name: How journeys call it.
-        subnets: Its subnets by zone id.
-    """
-
     name: str
     id: str
     account_id: str
@@ -59,16 +51,10 @@ class Interface(NamedTuple):
     """A network interface, or a zone's part of a regional NAT gateway, which has none.
 
     Attributes:
-        id: Its id; `-` for a regional NAT gateway.
-        kind: What it belongs to.
-        account_id: Account that owns it, not always that of the VPC.
-        address: Its primary private address.
-        ipv6: Its IPv6 address; empty if it has none.
-        public: Its public address; empty if it has none.
-        instance_id: Instance that it is attached to; empty if it is none.
+        account_id: Its owner, not always that of the VPC.
         resource_id: Gateway that has no interface; empty for all others.
-        pods: Block that the addresses of its pods are drawn from; empty if it has none (prefix delegation).
-        told_account_id: What logs say for its account: AWS says `unknown` for some interfaces that it made itself.
+        pods: Block of the addresses of its pods; empty if it has none (prefix delegation).
+        told_account_id: The account in logs: AWS says `unknown` for some interfaces that it made itself.
     """
 
     id: str
@@ -95,12 +81,11 @@ class Interface(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Its location as the contract writes it."""
         return f"{self.vpc.region}/{self.subnet.zone_id}"
 
     @property
     def log_resource(self) -> str:
-        """The resource that a bill names: the instance, the gateway, else the interface."""
+        """The resource on a bill: the instance, the gateway, else the interface."""
         return self.instance_id or self.resource_id or self.id
 
 

@@ -38,11 +38,9 @@ class NetworkPlan:
     """What traffic to make. The same plan makes the same files on every machine.
 
     Attributes:
-        seed: Seed of all draws.
-        mix: Weight of each journey, by bytes. Journeys that are not named do not happen.
+        mix: Weight of each journey, by bytes. Other journeys do not happen.
         lines: Lines of traffic to make, about.
         first_s: Start of the first 5-minute slot, in epoch seconds.
-        slots: Number of slots.
         style: Formats of the logs: `mixed`, or `v2` to `v11` for one format everywhere.
         fields: Other fields than those of the style, for all logs.
         instances: Private instances in each subnet.
@@ -74,9 +72,9 @@ class NetworkPlan:
 
 
 class _Seen(NamedTuple):
-    """A side of a hop with the lines that its logs write of it: a log, and a text with places for what changes.
+    """A side of a hop with its lines: a log, and a text with places for what changes.
 
-    `moved` says what it is in an hour. A firewall may reject it, unless it is a transit gateway's.
+    `moved` gives its movement in an hour. A firewall may reject it, unless it is a transit gateway's.
     """
 
     answer: bool
@@ -87,14 +85,11 @@ class _Seen(NamedTuple):
 
 
 class _Flow(NamedTuple):
-    """What all lines of one flow have in common."""
-
     start_s: int
     end_s: int
     port: int
 
     def values(self, own_bytes: int, action: str) -> dict[str, object]:
-        """What changes from line to line."""
         return {
             "srcport": self.port,
             "dstport": 443,
@@ -112,13 +107,7 @@ _Piles = dict[tuple[str, "Movement | None"], list[Line]]
 
 
 class Network:
-    """A network under traffic.
-
-    Attributes:
-        inventory: Its VPCs and interfaces.
-        flow_logs: Its flow logs.
-        truth: What its traffic is; complete once `files` has been taken to its end.
-    """
+    """A network under traffic. `truth` is complete once `files` has been taken to its end."""
 
     def __init__(self, plan: NetworkPlan) -> None:
         self._plan = plan
@@ -260,7 +249,7 @@ class Network:
 
 
 def _without_resource(movement: Movement) -> Movement:
-    """The kind of a movement; what has no interface is a kind of its own."""
+    """The kind of a movement. Without an interface it is a kind of its own."""
     return movement._replace(resource_id="", interface_id="-" if movement.interface_id == "-" else "")
 
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 
 class Sum(NamedTuple):
-    """Bytes and lines."""
-
     bytes: int
     lines: int
 
@@ -24,7 +22,6 @@ class Hour(NamedTuple):
     """A movement in an hour, as logs with certain fields see it.
 
     Attributes:
-        hour_s: Start of the hour that the lines begin in.
         knows: Version of the fields of the log that has the authority.
     """
 
@@ -35,12 +32,7 @@ class Hour(NamedTuple):
 
 @dataclass(slots=True)
 class Truth:
-    """Exact sums of everything that a network's logs say once, and of what they say beside that.
-
-    Attributes:
-        tally: What must become of all lines.
-        shadowed: Lines and bytes of logs that another has the authority over, by their id.
-    """
+    """Exact sums of everything that a network's logs say once, and of what they say beside that."""
 
     tally: Tally = field(default_factory=Tally)
     shadowed: dict[str, Sum] = field(default_factory=dict)
@@ -53,18 +45,15 @@ class Truth:
         entry[1] += lines
 
     def shadow(self, log_id: str, size_bytes: int) -> None:
-        """Count a line of a log that another has the authority over."""
         before = self.shadowed.get(log_id, Sum(0, 0))
         self.shadowed[log_id] = Sum(before.bytes + size_bytes, before.lines + 1)
 
     @property
     def sums(self) -> Mapping[Hour, Sum]:
-        """Bytes and lines of each movement by hour."""
         return {hour: Sum(size_bytes, lines) for hour, (size_bytes, lines) in self._sums.items()}
 
     @property
     def metered_bytes(self) -> int:
-        """All bytes that must be metered."""
         return sum(size_bytes for size_bytes, _ in self._sums.values())
 
     def hidden_bytes(self) -> int:

@@ -59,7 +59,6 @@ def measured(
 
 
 def records(result: Measured) -> list[Row]:
-    """What a file is metered as."""
     return sorted(
         Row(
             traffic.account_id,
@@ -75,7 +74,6 @@ def records(result: Measured) -> list[Row]:
 
 
 def reasons(result: Measured) -> dict[str, int]:
-    """Refused lines by reason."""
     return {reason: lines for reason, lines, _ in result.refusals}
 
 

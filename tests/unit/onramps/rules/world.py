@@ -114,14 +114,13 @@ def _timeline(world: Mapping[str, Any]) -> Timeline:
 
 @cache
 def whole() -> Timeline:
-    """Everything is known."""
     return _timeline(WORLD)
 
 
 def judged(
     hop: FlowHop, world: Mapping[str, Any] | None = WORLD, *, name: FileName = NAME, hour_s: int = EFFECTIVE_S
 ) -> Outcome:
-    """What becomes of a hop; without a world nothing is known beside it."""
+    """The outcome for a hop; without a world nothing is known beside it."""
     timeline = Timeline() if world is None else whole() if world is WORLD else _timeline(world)
     return FlowClassifier(name, timeline).outcome(hop, hour_s)
 
@@ -139,12 +138,10 @@ def line(interface_id: str = "eni-private", **fields: str) -> FlowHop:
 
 
 def leaving(interface_id: str, peer: str, path: str = "", **fields: str) -> FlowHop:
-    """A line of bytes that leave an interface."""
     return line(interface_id, source="10.0.1.4", destination=peer, path=path, **fields)
 
 
 def entering(interface_id: str, peer: str, **fields: str) -> FlowHop:
-    """A line of bytes that come to an interface."""
     return line(interface_id, **({"flow_direction": "ingress", "source": peer, "destination": "10.0.1.4"} | fields))
 
 
