@@ -28,39 +28,23 @@ ArrivalVerdict = Literal["metered", "repeated", "conflict", "refused", "empty", 
 
 
 class FileTaker(Protocol):
-    """Takes a file (`metering.onramps.ingest.taking.LogIngest`)."""
+    """Takes a file (`metering.onramps.ingest.taking.LogIngest`). Its `UnavailableError` is raised: take it again."""
 
     def take(
-        self,
-        store: LogStore,
-        key: str,
-        *,
-        etag: str | None = None,
-        version_id: str = "",
-        bills: Bills = ...,
-    ) -> Taken:
-        """Take one file.
-
-        Raises:
-            UnavailableError: A service gave no answer; taking it again goes on where this ended.
-        """
-        ...
+        self, store: LogStore, key: str, *, etag: str | None = None, version_id: str = "", bills: Bills = ...
+    ) -> Taken: ...
 
 
 class FileRefusals(Protocol):
     """Keeps references to refused files (`metering.onramps.ingest.taking.Refusals`)."""
 
-    def keep_file(self, place: str, error: LogFileRefusedError, *, etag: str = "", version_id: str = "") -> str:
-        """Keep the reference to a file; returns the key of the quarantine object."""
-        ...
+    def keep_file(self, place: str, error: LogFileRefusedError, *, etag: str = "", version_id: str = "") -> str: ...
 
 
 class NewestContext(Protocol):
     """Contexts of the region (`metering.onramps.context.store.ContextStore`)."""
 
-    def newest(self) -> Context | None:
-        """The context that holds from the latest hour; None if there is none."""
-        ...
+    def newest(self) -> Context | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

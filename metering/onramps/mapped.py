@@ -6,7 +6,7 @@ import csv
 import hashlib
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -25,41 +25,26 @@ if TYPE_CHECKING:
     from metering.onramps.mapping import Row
 
 
+T = TypeVar("T")
 _BOM = "\ufeff"
 _decode_json = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
-class Unreadable(tuple[str, str]):
-    """A line that is no row: the reason, and why for people."""
+class _Problem(NamedTuple):
+    """Why a line is no row, or a row cannot be metered."""
 
-    __slots__ = ()
-
-
-class Rows(Protocol):
-    """Makes rows of the lines of one file."""
-
-    def row(self, number: int, line: str) -> Row | Unreadable | None:
-        """The row of a line; None for a line that names columns.
-
-        Raises:
-            LogFileRefusedError: The columns that the mapping needs are not there.
-        """
-        ...
-
-
-def rows_of(mapping: Mapping) -> Rows:
-    """Rows of one file."""
-    return _CsvRows(mapping) if mapping.format == "csv" else _JsonRows()
+    reason: LineReason
+    detail: str
 
 
 class _JsonRows:
-    def row(self, number: int, line: str) -> Row | Unreadable | None:
+    def row(self, number: int, line: str) -> Row | _Problem | None:
         try:
             value = _decode_json(line.removeprefix(_BOM) if number == 1 else line)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            return Unreadable((LineReason.INVALID_VALUE, f"the line is no JSON: {error}"))
+            return _Problem(LineReason.INVALID_VALUE, f"the line is no JSON: {error}")
         if not isinstance(value, dict):
-            return Unreadable((LineReason.INVALID_VALUE, "the line is no JSON object"))
+            return _Problem(LineReason.INVALID_VALUE, "the line is no JSON object")
         document = cast("dict[str, object]", value)
         return lambda column: _inner(document, column)
 
@@ -84,11 +69,11 @@ class _CsvRows:
         if mapping.csv.columns:
             self._know(list(mapping.csv.columns))
 
-    def row(self, number: int, line: str) -> Row | Unreadable | None:
+    def row(self, number: int, line: str) -> Row | _Problem | None:
         try:
             fields = self._fields(line.removeprefix(_BOM) if number == 1 else line)
         except csv.Error as error:
-            return Unreadable((LineReason.FIELD_COUNT, f"the line is no CSV: {error}"))
+            return _Problem(LineReason.FIELD_COUNT, f"the line is no CSV: {error}")
         if not self._places:
             self._take_header(fields)
             return None
@@ -96,7 +81,7 @@ class _CsvRows:
             return None
         if len(fields) != len(self._places):
             detail = f"{len(fields)} fields, and the file has {len(self._places)} columns"
-            return Unreadable((LineReason.FIELD_COUNT, detail))
+            return _Problem(LineReason.FIELD_COUNT, detail)
         places = self._places
         return lambda column: fields[places[column]]
 
@@ -116,11 +101,6 @@ class _CsvRows:
         self._places = {column: place for place, column in enumerate(columns)}
 
 
-class _Problem(NamedTuple):
-    reason: LineReason
-    detail: str
-
-
 def read_mapped_log(
     mapping: Mapping, stream: BinaryIO, name: FileName, settings: ReadSettings, *, digest: Callable[[bytes], object]
 ) -> Iterator[Block[Traffic]]:
@@ -135,24 +115,23 @@ class _Lines:
         self._mapping = mapping
         self._texts = mapping.texts
         self._account_id = name.account_id
-        self._rows = rows_of(mapping)
+        self._rows = _CsvRows(mapping) if mapping.format == "csv" else _JsonRows()
 
     def judge(self, number: int, line: str, tally: Tally[Traffic]) -> None:
         row = self._rows.row(number, line)
         if row is None:
             tally.header()
             return
-        if isinstance(row, Unreadable):
-            reason, detail = row
-            tally.refuse(number, reason, detail, line)
+        if isinstance(row, _Problem):
+            tally.refuse(number, row.reason, row.detail, line)
             return
-        size_bytes = self._bytes(row)
+        size_bytes = _tried(LineReason.INVALID_NUMBER, self._mapping.bytes.of, row)
         stated_bytes = size_bytes if isinstance(size_bytes, int) else 0
         if not self._passes(row):
             tally.rejected(stated_bytes)
             return
-        times = self._times(row)
-        traffic = self._traffic(row)
+        times = _tried(LineReason.INVALID_TIME, self._times, row)
+        traffic = _tried(LineReason.INVALID_VALUE, self._traffic, row)
         if isinstance(size_bytes, _Problem) or isinstance(times, _Problem) or isinstance(traffic, _Problem):
             problem = next(each for each in (size_bytes, times, traffic) if isinstance(each, _Problem))
             tally.refuse(number, problem.reason, problem.detail, line, stated_bytes)
@@ -162,36 +141,30 @@ class _Lines:
     def _passes(self, row: Row) -> bool:
         return all(each.passes(row) for each in self._mapping.filters)
 
-    def _bytes(self, row: Row) -> int | _Problem:
-        try:
-            return self._mapping.bytes.of(row)
-        except ValueError as error:
-            return _Problem(LineReason.INVALID_NUMBER, str(error))
-
-    def _traffic(self, row: Row) -> Traffic | _Problem:
-        try:
-            values = ["" if rule is None else rule.of(row) for rule in self._texts]
-        except ValueError as error:
-            return _Problem(LineReason.INVALID_VALUE, str(error))
+    def _traffic(self, row: Row) -> Traffic:
+        values = ["" if rule is None else rule.of(row) for rule in self._texts]
         return Traffic(values[0] or self._account_id, *values[1:])
 
     def _times(self, row: Row) -> tuple[int, int] | _Problem:
         """Start and end in whole seconds, fractions cut off."""
-        try:
-            start_us = self._mapping.start.of(row)
-            end_us = start_us
-            if self._mapping.end is not None:
-                end_us = self._mapping.end.of(row)
-            elif self._mapping.duration is not None:
-                end_us = start_us + self._mapping.duration.of(row)
-        except ValueError as error:
-            return _Problem(LineReason.INVALID_TIME, str(error))
+        end_us = start_us = self._mapping.start.of(row)
+        if self._mapping.end is not None:
+            end_us = self._mapping.end.of(row)
+        elif self._mapping.duration is not None:
+            end_us = start_us + self._mapping.duration.of(row)
         if end_us < start_us:
             return _Problem(LineReason.INVALID_TIME, "it ends before it starts")
         if end_us - start_us > HOUR_US:
             detail = f"it takes {(end_us - start_us) // SECOND_US} s: a record spans an hour at most"
             return _Problem(LineReason.SPANS_OVER_AN_HOUR, detail)
         return start_us // SECOND_US, end_us // SECOND_US
+
+
+def _tried(reason: LineReason, of: Callable[[Row], T], row: Row) -> T | _Problem:
+    try:
+        return of(row)
+    except ValueError as error:
+        return _Problem(reason, str(error))
 
 
 KIND = "mapped"

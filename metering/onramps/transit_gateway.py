@@ -378,27 +378,15 @@ def _in_force(effective_s: int, hour_s: int, *, removed: bool = False) -> bool |
 
 def _fits(rule: MeteringRule, ends: _Ends, protocol: str) -> bool | None:
     """Whether a rule fits a flow; None if that is not known."""
-    source, destination = ends
-    return _all(
-        (
-            *_end_fits(source, rule.source_id, rule.source_kind, rule.source_cidr, rule.source_ports),
-            *_end_fits(
-                destination,
-                rule.destination_id,
-                rule.destination_kind,
-                rule.destination_cidr,
-                rule.destination_ports,
-            ),
-            _same(rule.protocol, protocol),
-        )
+    asked = (
+        (rule.source_id, rule.source_kind, rule.source_cidr, rule.source_ports),
+        (rule.destination_id, rule.destination_kind, rule.destination_cidr, rule.destination_ports),
     )
-
-
-def _end_fits(end: _End, wanted_id: str, kind: str, cidr: str, ports: str) -> Iterator[bool | None]:
-    yield _same(wanted_id, end.id)
-    yield _same(kind, end.kind)
-    yield _inside(cidr, end.address)
-    yield _between(ports, end.port)
+    verdicts = [_same(rule.protocol, protocol)]
+    for end, (wanted_id, kind, cidr, ports) in zip(ends, asked, strict=True):
+        verdicts += [_same(wanted_id, end.id), _same(kind, end.kind)]
+        verdicts += [_inside(cidr, end.address), _between(ports, end.port)]
+    return _all(tuple(verdicts))
 
 
 def _same(wanted: str, found: str) -> bool | None:

@@ -53,15 +53,7 @@ class LogFile:
             LogFileRefusedError: It cannot be metered as a whole.
         """
         with closing(self.open()) as stream:
-            return measure(
-                stream,
-                self.kind,
-                self.name,
-                timeline,
-                self.settings,
-                bills=self.bills,
-                watch=self.watch,
-            )
+            return measure(stream, self.kind, self.name, timeline, self.settings, bills=self.bills, watch=self.watch)
 
     def called(self, identity: str) -> LogFile:
         """The file under an identity that its content gives."""
@@ -111,15 +103,28 @@ def _named(kinds: Sequence[LogKind], kind: str) -> LogKind:
     raise LogFileRefusedError(FileReason.NOT_METERED_KIND, f"{kind} is not a kind of log; known are: {known}")
 
 
-def completed_name(key: str, name: FileName, bills: Bills) -> FileName:
-    """Add the only account that may be billed to a name that states none.
+def log_file(
+    store: LogStore,
+    key: str,
+    kinds: Sequence[LogKind],
+    *,
+    etag: str,
+    kind: LogKind | str | None,
+    settings: ReadSettings,
+    bills: Bills,
+    watch: Callable[[Block[object]], None] | None = None,
+) -> LogFile:
+    """The file at a key. The only account that may be billed stands in for a name without one.
 
     Raises:
-        LogFileRefusedError: Its name is of another account than its folder.
+        LogFileRefusedError: Its name is of no kind that is metered, or of another account than its folder.
     """
-    if contradiction := folder_contradicts(key, name):
+    path = path_of(store, key)
+    said, name = kind_and_name(kinds, path, kind)
+    if contradiction := folder_contradicts(path, name):
         raise LogFileRefusedError(FileReason.ACCOUNT_CONTRADICTS, contradiction)
-    return name if name.account_id else replace(name, account_id=bills.only)
+    name = name if name.account_id else replace(name, account_id=bills.only)
+    return LogFile(store=store, key=key, etag=etag, kind=said, name=name, settings=settings, bills=bills, watch=watch)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from metering.onramps.ingest.totals import Measured, add_lines, common_fields
 from metering.onramps.reading import NO_OTHERS, Balance, Others
@@ -49,32 +49,33 @@ def outcome_of_taken(taken: Taken, stored_bytes: int) -> FileOutcome:
     """The outcome of a taken file. A conflict has no totals: the first content stays metered."""
     if taken.plan is None or taken.verdict == "conflict":
         return FileOutcome(place=taken.place, verdict=taken.verdict, stored_bytes=stored_bytes, problem=taken.problem)
-    return _of_parts(taken.place, taken.verdict, stored_bytes, taken.plan.kind, taken.plan.identity, taken.plan)
+    plan = taken.plan
+    return FileOutcome(
+        place=taken.place,
+        verdict=taken.verdict,
+        stored_bytes=stored_bytes,
+        kind=plan.kind,
+        identity=plan.identity,
+        **_parts_of(plan),
+    )
 
 
 def outcome_of_measured(measured: Measured, *, place: str, stored_bytes: int, kind: str, identity: str) -> FileOutcome:
     """The outcome of a file that was only measured."""
-    verdict: FileVerdict = "metered" if measured.totals else "empty"
-    outcome = _of_parts(place, verdict, stored_bytes, kind, identity, measured)
-    return replace(outcome, fields=measured.fields)
-
-
-def _of_parts(
-    place: str, verdict: FileVerdict, stored_bytes: int, kind: str, identity: str, found: Plan | Measured
-) -> FileOutcome:
     return FileOutcome(
         place=place,
-        verdict=verdict,
+        verdict="metered" if measured.totals else "empty",
         stored_bytes=stored_bytes,
         kind=kind,
         identity=identity,
-        content_sha256=found.content_sha256,
-        balance=found.balance,
-        shares=found.shares,
-        shadowed=found.shadowed,
-        refusals=found.refusals,
-        others=found.others,
+        fields=measured.fields,
+        **_parts_of(measured),
     )
+
+
+def _parts_of(found: Plan | Measured) -> dict[str, Any]:
+    names = ("content_sha256", "balance", "shares", "shadowed", "refusals", "others")
+    return {name: getattr(found, name) for name in names}
 
 
 class RunTotals:

@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from metering.errors import LogFileRefusedError, ObjectMissingError, UnavailableError
 from metering.onramps.ingest.files import (
     LogFile,
-    completed_name,
-    kind_and_name,
-    path_of,
+    log_file,
     place_of,
     store_refusals,
 )
@@ -226,20 +224,19 @@ class LogIngest:
             with store_refusals():
                 # Events have it without quotes, listings with them.
                 etag = (_etag(store, key) if etag is None else etag).strip('"')
-                said, name = kind_and_name(self.kinds or _all_kinds(), path_of(store, key), kind)
-                file = LogFile(
-                    store=store,
-                    key=key,
+                file = log_file(
+                    store,
+                    key,
+                    self.kinds or _all_kinds(),
                     etag=etag,
-                    kind=said,
-                    name=completed_name(path_of(store, key), name, bills),
+                    kind=kind,
                     settings=settings or ReadSettings(),
                     bills=bills,
                     watch=watch,
                 )
                 # A file whose name says no flow log is of the one that a person names. That is no part of its name: the
                 # plan of a file is the same one whatever is said of it.
-                source = name.source or without_context_flow_log
+                source = file.name.source or without_context_flow_log
                 overlap_known = bool(without_context_flow_log) and source == without_context_flow_log
                 if file.name.identity:
                     return self._taken(file, overlap_known=overlap_known)

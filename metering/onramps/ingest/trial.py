@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import LogFileRefusedError
 from metering.onramps.ingest.files import (
-    LogFile,
-    completed_name,
     kind_and_name,
+    log_file,
     path_of,
     place_of,
     store_refusals,
@@ -147,23 +146,22 @@ class Trial:
         info = chosen.info
         place = place_of(chosen.store, info.key)
         try:
-            said, name = kind_and_name(self.kinds, path_of(chosen.store, info.key), self.kind)
+            file = log_file(
+                chosen.store,
+                info.key,
+                self.kinds,
+                etag=info.etag,
+                kind=self.kind,
+                settings=self.settings,
+                bills=self.bills,
+            )
 
             def watched(block: Block[object]) -> None:
                 if self.overlap is not None:
-                    self.overlap.look(name, block)
+                    self.overlap.look(file.name, block)
                 watch(block)
 
-            file = LogFile(
-                store=chosen.store,
-                key=info.key,
-                etag=info.etag,
-                kind=said,
-                name=completed_name(path_of(chosen.store, info.key), name, self.bills),
-                settings=self.settings,
-                bills=self.bills,
-                watch=watched,
-            )
+            file = replace(file, watch=watched)
             with store_refusals():
                 measured = file.measured(self.timeline)
             check_owner(file, measured)
@@ -174,9 +172,9 @@ class Trial:
                 stored_bytes=info.size_bytes,
                 problem=(error.reason, error.detail),
             )
-        identity = name.identity or identity_by_content(measured.content_sha256)
+        identity = file.name.identity or identity_by_content(measured.content_sha256)
         return outcome_of_measured(
-            measured, place=place, stored_bytes=info.size_bytes, kind=said.name, identity=identity
+            measured, place=place, stored_bytes=info.size_bytes, kind=file.kind.name, identity=identity
         )
 
 
