@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -60,23 +60,14 @@ class _Sum(NamedTuple):
     region: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class MonthSums:
-    """Rates the sums of some payers' month. What the order of usage decides is `left`, by payer, after `entries`."""
+class _MonthSums:
+    """Rates the sums of some payers' month, and leaves what the order of usage decides, by payer."""
 
-    query: CostQuery
-    usage: MonthUsage
-    book: PriceBook
-    prices_of: Callable[[str], PayerPrices]
-    together: PayersTogether
-    left: dict[str, frozenset[Sold]] = field(default_factory=dict)
+    def __init__(self, costs: ColumnCosts, together: PayersTogether, left: dict[str, frozenset[Sold] | None]) -> None:
+        self.query, self.usage, self.book, self.prices_of = costs.query, costs.usage, costs.book, costs.prices_of
+        self.together, self.left = together, left
 
     def entries(self) -> Iterator[Entry]:
-        """Sums at one price each, on their way into rows.
-
-        Raises:
-            UnavailableError: A region gives no answer.
-        """
         rater, names = WholeMonths(self.book, self.usage.month), self._names()
         for number, rows in groupby(self._fold(names).in_order("payer"), key=lambda row: row[0]):
             payer_id = self.together.payers[whole_of(number)]
@@ -117,7 +108,7 @@ class MonthSums:
 
 
 class _Payer:
-    def __init__(self, months: MonthSums, payer_id: str, rater: WholeMonths) -> None:
+    def __init__(self, months: _MonthSums, payer_id: str, rater: WholeMonths) -> None:
         self._months, self._payer_id, self._rater = months, payer_id, rater
         query = months.query
         self._query = query
@@ -216,11 +207,8 @@ class ColumnCosts:
         left: dict[str, frozenset[Sold] | None] = dict.fromkeys(payers.whole)
         of_sums = payers.of_sums
         if of_sums is not None and about_whole_month(self.query, self.usage):
-            sums = MonthSums(
-                query=self.query, usage=self.usage, book=self.book, prices_of=self.prices_of, together=of_sums,
-            )  # fmt: skip
-            yield from sums.entries()
-            left = {**dict.fromkeys(payers.apart), **sums.left}
+            left = dict.fromkeys(payers.apart)
+            yield from _MonthSums(self, of_sums, left).entries()
         for together in payers.together(left):
             asked = [left[payer_id] for payer_id in together.payers]
             finder = ColumnPositions(usage=self.usage, together=together, prices_of=self.prices_of, asked=asked)

@@ -236,53 +236,25 @@ def line_id(invoice_id: str, region: str, rate_code: str, month: str) -> str:
     return f"{invoice_id}:{region}:{rate_code}" + (f":{month}" if month else "")
 
 
-@dataclass(slots=True)
-class Identities:
-    """Identities of the lines of batches. Mutable: it remembers those of parts."""
+def charge_key(name: str) -> Column:
+    """`<account>:<digest of key and price>:<digest of the document>:<hour>`: one line of an export has one."""
+    used = _PartValues(kind="number", part="used", read=_used_digest)
+    priced = _PartValues(kind="number", part="priced", read=_priced_digest)
+    billed = _PartValues(kind="number", part="billed", read=_billed_digest)
 
-    _parts: Parts | None = None
-    _billed: list[str] = field(default_factory=list)
-    _priced: list[str] = field(default_factory=list)
-    _used: list[str] = field(default_factory=list)
-    _details: dict[int, str] = field(default_factory=dict)
+    def keys(batch: Batch, layout: Layout) -> pa.Array:
+        parts = (each.of(batch, layout).dictionary_decode() for each in (used, priced, billed))
+        return pc.binary_join_element_wise(*parts, labels_of(batch.starts), ":")
 
-    def charge_keys(self, batch: Batch) -> pa.Array:
-        """`<account>:<digest of key and price>:<digest of the document>:<hour>`: one line of an export has one."""
-        self._learn(batch)
-        return pc.binary_join_element_wise(
-            pa.array(self._used, pa.string()).take(batch.used),
-            pa.array(self._priced, pa.string()).take(batch.priced),
-            pa.array(self._billed, pa.string()).take(batch.billed),
-            labels_of(batch.starts),
-            ":",
-        )
+    return Column(name=name, kind="text", values=keys)
 
-    def detail_ids(self, batch: Batch) -> pa.Array:
-        """InvoiceDetailId of each line, as a dictionary."""
-        self._learn(batch)
-        pairs = line_numbers(batch).dictionary_encode()
-        texts = [self._detail(batch.parts, pair) for pair in pairs.dictionary.to_pylist()]
-        encoded = pa.array(texts, pa.string()).dictionary_encode()
-        return pa.DictionaryArray.from_arrays(encoded.indices.take(pairs.indices), encoded.dictionary)
 
-    def _detail(self, parts: Parts, pair: int) -> str:
-        known = self._details.get(pair)
-        if known is None:
-            billed, priced = parts_of(parts, pair)
-            known = self._details[pair] = detail_id(billed, priced)
-        return known
-
-    def _learn(self, batch: Batch) -> None:
-        if batch.parts is not self._parts:
-            self._parts, self._details = batch.parts, {}
-            self._billed, self._priced, self._used = [], [], []
-        parts = batch.parts
-        self._billed += map(_billed_digest, parts.billed[len(self._billed) :])
-        self._priced += map(_priced_digest, parts.priced[len(self._priced) :])
-        self._used += [
-            f"{each.account_id}/{_digest([each.resource_id], _RESOURCE_CHARS)}" if each.resource_id else each.account_id
-            for each in parts.used[len(self._used) :]
-        ]
+def detail_ids(batch: Batch) -> pa.Array:
+    """InvoiceDetailId of each line, as a dictionary."""
+    pairs = line_numbers(batch).dictionary_encode()
+    ids = [detail_id(*parts_of(batch.parts, pair)) for pair in pairs.dictionary.to_pylist()]
+    encoded = pa.array(ids, pa.string()).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(encoded.indices.take(pairs.indices), encoded.dictionary)
 
 
 # More prices than parts are ever remembered.
@@ -310,6 +282,11 @@ def _priced_digest(part: Priced) -> str:
     line = part.rated.line
     key = (line.service, line.usage_type, line.from_location, line.to_location)
     return _digest([part.region, *key, *part.rated[2:]], _PRICED_CHARS)
+
+
+def _used_digest(part: Used) -> str:
+    resource = f"/{_digest([part.resource_id], _RESOURCE_CHARS)}" if part.resource_id else ""
+    return f"{part.account_id}{resource}"
 
 
 def _digest(values: list[object], chars: int) -> str:

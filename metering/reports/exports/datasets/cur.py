@@ -15,7 +15,7 @@ from metering.billing.money import DECIMALS, usd_text
 from metering.hours import rfc3339
 from metering.reports.exports.batches import Batch, Billed, Priced, costs, whole_numbers
 from metering.reports.exports.datasets import columns
-from metering.reports.exports.datasets.columns import Column, Identities, Layout, Value
+from metering.reports.exports.datasets.columns import Column, Layout, Value
 from metering.reports.exports.datasets.focus import SKU_METER, description, operation
 from metering.reports.exports.grains import Grain, ends_of
 
@@ -106,7 +106,7 @@ def _priced(terms: CurTerms) -> Iterator[Column]:
 
 
 def _lines(terms: CurTerms) -> Iterator[Column]:
-    known, blended = Identities(), _Blended(terms)
+    blended = _Blended(terms)
     yield from columns.used("account_id", "line_item_usage_account_id")
     yield from columns.used(lambda it: terms.names.get(it.account_id, it.account_id), "line_item_usage_account_name")
     yield from columns.amounts("cost", "line_item_unblended_cost", "line_item_net_unblended_cost", kind="double")
@@ -114,7 +114,7 @@ def _lines(terms: CurTerms) -> Iterator[Column]:
     yield from columns.amounts("list_cost", "pricing_public_on_demand_cost", kind="double")
     yield Column(name="line_item_blended_cost", kind="double", values=blended.costs)
     yield columns.texts("line_item_blended_rate", blended.rate_texts, kind="number", repeats=True)
-    yield columns.texts("identity_line_item_id", known.charge_keys)
+    yield columns.charge_key("identity_line_item_id")
     yield columns.texts("identity_time_interval", lambda batch: _intervals(batch, terms.grain), repeats=True)
     yield from columns.period("line_item_usage_start_date", "line_item_usage_end_date", terms.grain)
 

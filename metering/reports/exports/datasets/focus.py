@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from metering.billing.money import DECIMALS, usd_text
 from metering.reports.exports.datasets import columns
-from metering.reports.exports.datasets.columns import Column, Identities, Layout
+from metering.reports.exports.datasets.columns import Column, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,18 +39,17 @@ _NULL_TEXTS_OF_1_4 = (
 
 def focus_columns(version: FocusVersion, grain: Grain, names: Mapping[str, str]) -> list[Column]:
     """The 57 columns of CostAndUsage 1.2 or the 65 of 1.4, sorted by name, and ours after them."""
-    known = Identities()
-    standard = (*_billed(), *_priced(), *_lines(grain, names), *_of_version(version, known))
-    return [*sorted(standard, key=lambda column: column.name), *_own(known)]
+    standard = (*_billed(), *_priced(), *_lines(grain, names), *_of_version(version))
+    return [*sorted(standard, key=lambda column: column.name), *_own()]
 
 
-def _of_version(version: FocusVersion, known: Identities) -> Iterator[Column]:
+def _of_version(version: FocusVersion) -> Iterator[Column]:
     if version == "1.2":
         yield from columns.billed("payer.issuer", "ProviderName", "PublisherName")
     else:
         yield from columns.billed("payer.issuer", "HostProviderName", "ServiceProviderName")
         yield from columns.empty(*_NULL_TEXTS_OF_1_4)
-        yield columns.texts("InvoiceDetailId", known.detail_ids)
+        yield columns.texts("InvoiceDetailId", columns.detail_ids)
 
 
 def _billed() -> Iterator[Column]:
@@ -106,7 +105,7 @@ def _lines(grain: Grain, names: Mapping[str, str]) -> Iterator[Column]:
     yield from columns.period("ChargePeriodStart", "ChargePeriodEnd", grain)
 
 
-def _own(known: Identities) -> Iterator[Column]:
+def _own() -> Iterator[Column]:
     """Columns of our own, whose names begin with `x_`, as FOCUS demands it."""
     yield from columns.priced("rated.line.usage_type", "x_UsageType")
     yield from columns.priced("rated.line.service", "x_ServiceCode")
@@ -116,7 +115,7 @@ def _own(known: Identities) -> Iterator[Column]:
     yield columns.texts("x_Bytes", lambda batch: batch.bytes.cast(pa.string()), kind="number")
     yield Column(name="x_CorrectsHour", kind="time", values=_corrected)
     yield from columns.billed(lambda it: it.credit_of or None, "x_CreditOf")
-    yield columns.texts("x_ChargeKey", known.charge_keys)
+    yield columns.charge_key("x_ChargeKey")
 
 
 def description(part: Priced) -> str:

@@ -53,7 +53,7 @@ def source() -> ExportSource:
     return source_of(1000)
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", ["focus", "cur"])
 def test_duckdb_reads_the_sums_of_the_charges(
     tmp_path: Path, source: ExportSource, kind: str, form: FileFormat
@@ -65,7 +65,7 @@ def test_duckdb_reads_the_sums_of_the_charges(
     assert total == Decimal(sum(charge.rated.cost for charge in charges)).scaleb(-10)
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize("form", FORMS)
 def test_bytes_of_focus_are_the_bytes_that_were_metered(tmp_path: Path, source: ExportSource, form: FileFormat) -> None:
     exported(tmp_path, source, request_of(form=form))
     ((total,),) = asked(tmp_path, "SELECT sum(x_Bytes::HUGEINT) FROM {}")
@@ -136,11 +136,11 @@ def test_usage_without_a_price_is_no_row_and_is_named(tmp_path: Path) -> None:
 
 
 def test_a_month_without_usage_is_a_file_with_columns_and_no_rows(tmp_path: Path) -> None:
-    for form in ("parquet", "csv"):
+    for form in FORMS:
         exported(
             tmp_path / form,
             billed(BOOK, [], MONTH),
-            request_of(form="csv" if form == "csv" else "parquet", month=MONTH),
+            request_of(form=form, month=MONTH),
         )
         assert asked(tmp_path / form, "SELECT count(*) FROM {}") == [(0,)]
 
@@ -212,8 +212,8 @@ def test_the_same_export_again_changes_nothing(tmp_path: Path, source: ExportSou
 
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path, source: ExportSource) -> None:
-    for form in ("parquet", "csv"):
-        chosen = request_of(form="csv" if form == "csv" else "parquet")
+    for form in FORMS:
+        chosen = request_of(form=form)
         for name in ("one", "two"):
             exported(tmp_path / form / name, source, chosen)
         one, two = (
