@@ -15,8 +15,8 @@ from metering.hours import date_of, hour_of, month_bounds_s, month_of, rfc3339
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.ledger.periods import FrozenMonth, periods_of, read_frozen_month
 from metering.reports.answer import KEEP, Answer, Json, MappedRows, RowType, copied, integer, sized, timed
-from metering.reports.query import Order, given_names
-from metering.reports.time_range import InvalidParametersError, ParameterProblem
+from metering.reports.query import Order, given_names, ranking_problems
+from metering.reports.time_range import InvalidParametersError, ParameterProblem, refused
 from metering.reports.usage_rows import cut_lines
 from metering.units import counted, exact_and_size
 from metering.usage.totals import ZERO, Total, sum_totals
@@ -78,7 +78,8 @@ class AccountsParameters:
                 every problem found.
         """
         month = self.month or month_of(hour_of(now_s))
-        problems = [*self._month_problems(month, now_s), *self._name_problems(), *self._ranking_problems()]
+        problems = [*self._month_problems(month, now_s), *self._name_problems()]
+        problems += ranking_problems(self.top, self.sort or None, COLUMNS, of="list")
         if problems:
             raise InvalidParametersError(problems)
         return AccountsQuery(
@@ -92,42 +93,25 @@ class AccountsParameters:
     def _order(self) -> Order:
         if not self.sort:
             return BY_ID if self.top is None else Order(column="bytes", descending=True)
-        column, _, direction = self.sort.partition(":")
-        return Order(column=column.strip(), descending=direction.strip() == "desc")
+        return Order.of(self.sort)
 
     def _month_problems(self, month: str, now_s: int) -> Iterator[ParameterProblem]:
         try:
             month_bounds_s(month)
         except ValueError:
-            yield _problem("month", month, "is not a month.", "Write it as 2026-11.")
+            yield refused("month", month, "is not a month.", "Write it as 2026-11.")
             return
         if month > month_of(hour_of(now_s)):
-            yield _problem("month", month, "has not begun.")
+            yield refused("month", month, "has not begun.")
         elif month < _FIRST_MONTH:
-            yield _problem("month", month, f"is before {_FIRST_MONTH}, when no usage was metered.")
+            yield refused("month", month, f"is before {_FIRST_MONTH}, when no usage was metered.")
 
     def _name_problems(self) -> Iterator[ParameterProblem]:
         for value in sorted(given_names(self.accounts)):
             if not _ACCOUNT.fullmatch(value):
-                yield _problem("account", value, "is not an account: an account has 12 digits.")
+                yield refused("account", value, "is not an account: an account has 12 digits.")
         if self.prefix and not _PREFIX.fullmatch(self.prefix):
-            yield _problem("prefix", self.prefix, "is not the beginning of an account: it has 1 to 12 digits.")
-
-    def _ranking_problems(self) -> Iterator[ParameterProblem]:
-        if self.top is not None and self.top < 1:
-            yield _problem("top", str(self.top), "is not a number of rows: 1 or more.")
-        if not self.sort:
-            return
-        column, colon, direction = self.sort.partition(":")
-        if column.strip() not in COLUMNS:
-            yield _problem("sort", self.sort, "is not a column of this list.", f"Sort by one of: {', '.join(COLUMNS)}.")
-        elif colon and direction.strip() not in {"asc", "desc"}:
-            advice = f"Write {column}:desc for the largest first, or {column}:asc."
-            yield _problem("sort", self.sort, "has no such direction.", advice)
-
-
-def _problem(parameter: str, value: str, problem: str, advice: str = "") -> ParameterProblem:
-    return ParameterProblem(parameter=parameter, value=value, problem=problem, advice=advice)
+            yield refused("prefix", self.prefix, "is not the beginning of an account: it has 1 to 12 digits.")
 
 
 # The accounts of a month of a region: what the biller keeps of them, and for closed months what was frozen.
@@ -410,7 +394,7 @@ def _document(query: AccountsQuery) -> dict[str, Json]:
     if query.prefix:
         document["prefix"] = query.prefix
     if query.order.column != "account_id" or query.order.descending:
-        document["sort"] = f"{query.order.column}:{'desc' if query.order.descending else 'asc'}"
+        document["sort"] = str(query.order)
     if query.top is not None:
         document["top"] = query.top
     return document

@@ -56,14 +56,7 @@ class BatchHour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStory:
-    """All that a region knows of a batch.
-
-    Attributes:
-        marker: Its verdict; None if there is none, or none any more.
-        commit: The commit that made it durable, as long as that is kept.
-        aliases: Contents of its id that are metered under another one.
-        verdicts: Marker of each batch that something of it was sent again as, by id.
-    """
+    """All that a region knows of a batch; `verdicts` are markers of batches that something of it was sent again as."""
 
     region: str
     batch_id: str
@@ -128,12 +121,7 @@ class BatchStory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoryTeller:
-    """Tells the stories of one region's batches. It writes nothing.
-
-    Attributes:
-        marker_life_s: Life of a marker: those of older hours may have expired.
-        afford: Told how many hours are going to be read for a story; it may refuse.
-    """
+    """Tells the stories of one region's batches. It is told how many hours one reads (`afford`), and may refuse."""
 
     source: ReportSource
     marker_life_s: int

@@ -14,6 +14,7 @@ from metering.reports.time_range import (
     InvalidParametersError,
     ParameterProblem,
     month_start_s,
+    refused,
     splits_an_hour,
     time_range,
     zone_of,
@@ -188,6 +189,15 @@ class Order:
     column: str
     descending: bool = False
 
+    @classmethod
+    def of(cls, sort: str) -> Order:
+        """The order of a text such as `bytes:desc`."""
+        column, _, direction = sort.partition(":")
+        return cls(column=column.strip(), descending=direction.strip() == "desc")
+
+    def __str__(self) -> str:
+        return f"{self.column}:{'desc' if self.descending else 'asc'}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageQuery:
@@ -197,7 +207,6 @@ class UsageQuery:
         from_s, to_s: Hours that begin in this half-open range count, by the hour that they are booked in. With
             `details`, rows that start in it count.
         group_by: Columns of the answer, in order; the empty tuple gives one total.
-        details: Further columns, which only the lake has.
         accounts, services, usage_types, from_locations, to_locations: Filters; an empty one lets everything through.
             Without `accounts`, the canary's account is left out.
         with_corrections: Also count rows booked later that correct hours of the range; `corrects` names their hour.
@@ -205,7 +214,6 @@ class UsageQuery:
         order: Order of the rows; by the columns that name them if None.
         top: Most rows of the answer; the rest is summed as `others`. None: all rows.
         now: Count what was committed by now, also what is not rolled up yet (P28). Rows of the lake always do.
-        given: Filters that do not let everything through, each with its values.
     """
 
     from_s: int
@@ -308,9 +316,6 @@ class UsageParameters:
         sort: A column of the answer, `bytes` or `records` among them; with `:desc` the largest comes first.
         top: Only so many rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
         now: Exact as of now, also of what is not rolled up yet.
-        budget: What the answer may cost; None: whatever it costs.
-        FILTERS: Filters that can be given.
-        KNOWN: Columns that can be grouped by.
         SUMS: Columns of figures, the first of which ranks the rows.
     """
 
@@ -378,23 +383,20 @@ class UsageParameters:
         if zone is not UTC and not _BUCKETS.isdisjoint(columns) and splits_an_hour(from_s, to_s, zone):
             problem = "has days that begin within a UTC hour, and totals are kept by the UTC hour."
             advice = "Group by hour, or leave --tz out: days are then UTC days."
-            raise InvalidParametersError(
-                [ParameterProblem(parameter="tz", value=str(zone), problem=problem, advice=advice)]
-            )
+            raise InvalidParametersError([refused("tz", str(zone), problem, advice)])
         return zone, (from_s, to_s)
 
     def _order(self) -> Order | None:
         if not self.sort:
             return None if self.top is None else Order(column=self.SUMS[0], descending=True)
-        column, _, direction = self.sort.partition(":")
-        return Order(column=column.strip(), descending=direction.strip() == "desc")
+        return Order.of(self.sort)
 
     def _problems(self, columns: Sequence[str], details: Sequence[str]) -> list[ParameterProblem]:
         return [
             *_column_problems("group_by", columns, self.KNOWN),
             *_column_problems("detail", details, DETAIL_COLUMNS),
             *self._filter_problems(),
-            *self._ranking_problems((*columns, *details, *self.SUMS)),
+            *ranking_problems(self.top, self.sort, (*columns, *details, *self.SUMS), of="report"),
             *_no_column(self.group_by or "", columns, self.KNOWN),
         ]
 
@@ -403,22 +405,23 @@ class UsageParameters:
         for name, each in self.FILTERS.items():
             for value in sorted(given_names(self.filters.get(name))):
                 if not each.rule.fullmatch(value):
-                    yield ParameterProblem(parameter=name, value=value, problem=each.words)
+                    yield refused(name, value, each.words)
 
-    def _ranking_problems(self, columns: Sequence[str]) -> Iterator[ParameterProblem]:
-        if self.top is not None and self.top < 1:
-            yield ParameterProblem(parameter="top", value=str(self.top), problem="is not a number of rows: 1 or more.")
-        if self.sort is None:
-            return
-        column, colon, direction = self.sort.partition(":")
-        if column.strip() not in columns:
-            advice = f"Sort by one of: {', '.join(columns)}."
-            yield ParameterProblem(
-                parameter="sort", value=self.sort, problem="is not a column of this report.", advice=advice
-            )
-        elif colon and direction.strip() not in {"asc", "desc"}:
-            advice = f"Write {column}:desc for the largest first, or {column}:asc."
-            yield ParameterProblem(parameter="sort", value=self.sort, problem="has no such direction.", advice=advice)
+
+def ranking_problems(
+    top: int | None, sort: str | None, columns: Sequence[str], *, of: str
+) -> Iterator[ParameterProblem]:
+    """Problems of parameters that rank rows `of` a report or a list."""
+    if top is not None and top < 1:
+        yield refused("top", str(top), "is not a number of rows: 1 or more.")
+    if sort is None:
+        return
+    column, colon, direction = sort.partition(":")
+    if column.strip() not in columns:
+        yield refused("sort", sort, f"is not a column of this {of}.", f"Sort by one of: {', '.join(columns)}.")
+    elif colon and direction.strip() not in {"asc", "desc"}:
+        advice = f"Write {column}:desc for the largest first, or {column}:asc."
+        yield refused("sort", sort, "has no such direction.", advice)
 
 
 def month_columns(text: str) -> tuple[GroupColumn, ...]:
@@ -456,14 +459,12 @@ def given_names(texts: Sequence[str] | None) -> frozenset[str]:
 def _column_problems(parameter: str, names: Sequence[str], known: Sequence[str]) -> Iterator[ParameterProblem]:
     for name in names:
         if name not in known:
-            yield ParameterProblem(
-                parameter=parameter, value=name, problem="is not one of the columns.", advice=_listed(known)
-            )
+            yield refused(parameter, name, "is not one of the columns.", _listed(known))
 
 
 def _no_column(given: str, names: Sequence[str], known: Sequence[str]) -> Iterator[ParameterProblem]:
     if not names:
-        yield ParameterProblem(parameter="group_by", value=given, problem="names no column.", advice=_listed(known))
+        yield refused("group_by", given, "names no column.", _listed(known))
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -510,8 +511,6 @@ class ReadBudget:
         partitions: Of the usage table: each is one account in one month.
         hours: Hours whose rows are read from the lake and staging. A closed month answers from its totals, unless the
             question asks for details.
-        months: Of a range.
-        first_year: No range begins before it.
     """
 
     partitions: int = 200
@@ -525,14 +524,14 @@ class ReadBudget:
         if from_s < _year_s(self.first_year):
             advice = f"Begin in {self.first_year} or later."
             problem = f"lies before {self.first_year}: no region has data of then."
-            problems.append(_problem("from", rfc3339(from_s), problem, advice))
+            problems.append(refused("from", rfc3339(from_s), problem, advice))
         end_s = _after_next_month_s(now_s)
         if to_s > end_s:
             problem = "lies after the next month: nothing is booked there yet."
-            problems.append(_problem("to", rfc3339(to_s), problem, f"End with {rfc3339(end_s)} at the latest."))
+            problems.append(refused("to", rfc3339(to_s), problem, f"End with {rfc3339(end_s)} at the latest."))
         if not problems and (months := _months(from_s, to_s)) > self.months:
             problem = f"is the beginning of a range of {months} months, and {self.months} are the most at once."
-            problems.append(_problem("from", rfc3339(from_s), problem, "Ask for it in several parts."))
+            problems.append(refused("from", rfc3339(from_s), problem, "Ask for it in several parts."))
         return problems
 
     def of_query(self, query: UsageQuery, *, now_s: int) -> list[ParameterProblem]:
@@ -544,7 +543,7 @@ class ReadBudget:
             f"accounts in {partitions // len(query.accounts)} months are {partitions:,} partitions of the usage table, "
             f"and {self.partitions} are the most at once."
         )
-        return [_problem("account", str(len(query.accounts)), problem, "Name fewer accounts, or a shorter range.")]
+        return [refused("account", str(len(query.accounts)), problem, "Name fewer accounts, or a shorter range.")]
 
     def of_hours(self, query: UsageQuery, hours: int) -> list[ParameterProblem]:
         """Why a question reads too much of the lake, of which it would read so many hours."""
@@ -555,7 +554,7 @@ class ReadBudget:
             "are the most at once."
         )
         advice = "Ask for a shorter range" + ("." if query.details else ", or name accounts.")
-        return [_problem("from", rfc3339(query.from_s), problem, advice)]
+        return [refused("from", rfc3339(query.from_s), problem, advice)]
 
 
 def partitions_of(query: UsageQuery, *, now_s: int) -> int:
@@ -576,13 +575,7 @@ def most_hours(query: UsageQuery, *, now_s: int) -> int:
 
 
 def warnings_of(query: UsageQuery, *, now_s: int, hours: int) -> Iterator[str]:
-    """What a person is told who asks for much, before it is read; in sentences.
-
-    Args:
-        query: The question.
-        now_s: The time now, epoch seconds.
-        hours: Hours that are read from the lake.
-    """
+    """Sentences for a person who asks for much of the lake (`hours`) or of the usage table, before it is read."""
     partitions, budget = partitions_of(query, now_s=now_s), ReadBudget()
     if partitions > budget.partitions:
         yield (
@@ -608,10 +601,6 @@ def _after_next_month_s(now_s: int) -> int:
     return month_bounds_s(month_of(after_s))[1] + DAY_S
 
 
-def _problem(parameter: str, value: str, problem: str, advice: str) -> ParameterProblem:
-    return ParameterProblem(parameter=parameter, value=value, problem=problem, advice=advice)
-
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _AFTER_S = (datetime(9998, 1, 1, tzinfo=UTC) - _EPOCH) // _SECOND
@@ -626,11 +615,8 @@ class TraceParameters:
     """The texts of a question about one line, as they stand on a command line or in a URL.
 
     Attributes:
-        account: The account; it must be given, and only one.
         filters: Text of each filter that is given, by the name of its parameter; see `LINE_FILTERS`.
-        hour: One hour, in place of a range: the time of its beginning.
         start, end: Parameters `from` and `to`; see `time_range`. Default: this month, up to the end of this hour.
-        last: A span that ends with the hour that runs now, such as `7d`.
     """
 
     account: str | None = None
@@ -674,37 +660,32 @@ class TraceParameters:
         named = given_names(_given(self.account))
         if len(named) != 1:
             problem = "names several accounts." if named else "names no account."
-            yield ParameterProblem(
-                parameter="account",
-                value=self.account or "",
-                problem=problem,
-                advice="A line is of one account: name it by its 12 digits.",
-            )
+            yield refused("account", self.account or "", problem, "A line is of one account: name it by its 12 digits.")
 
     def _hour(self, text: str) -> int | ParameterProblem:
         if self.start or self.end or self.last:
-            return _refused(text, "cannot stand beside a range.", "Name one hour, or from and to.")
+            return refused("hour", text, "cannot stand beside a range.", "Name one hour, or from and to.")
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
-            return _refused(text, "is not an hour.", _WRITE)
+            return refused("hour", text, "is not an hour.", _WRITE)
         if moment.tzinfo is None:
-            return _refused(text, "is not an hour with its time zone.", _WRITE)
+            return refused("hour", text, "is not an hour with its time zone.", _WRITE)
         begins_s = (moment - _EPOCH) // _SECOND
         if moment.microsecond or begins_s % HOUR_S:
-            return _refused(text, "is not on the hour.", _WRITE)
+            return refused("hour", text, "is not on the hour.", _WRITE)
         if not 0 <= begins_s < _AFTER_S:
-            return _refused(text, "lies outside the years that a report can be about.", _WRITE)
+            return refused("hour", text, "lies outside the years that a report can be about.", _WRITE)
         return begins_s
 
     def _of_hour(self, problems: Iterable[ParameterProblem]) -> Iterator[ParameterProblem]:
         """The problems; those of the hour were found in the range that it was asked as."""
         for each in problems:
-            yield _refused(self.hour or "", each.problem, each.advice) if each.parameter in {"from", "to"} else each
-
-
-def _refused(hour: str, problem: str, advice: str) -> ParameterProblem:
-    return ParameterProblem(parameter="hour", value=hour, problem=problem, advice=advice)
+            yield (
+                refused("hour", self.hour or "", each.problem, each.advice)
+                if each.parameter in {"from", "to"}
+                else each
+            )
 
 
 def _given(text: str | None) -> tuple[str, ...]:

@@ -128,12 +128,7 @@ _STATES = ("open", "closing", "closed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSource:
-    """Reads a region's reports.
-
-    Attributes:
-        names: What the numbers of usage items stand for, if somebody remembers it from one report to the next.
-        as_of_now: Reads usage of accounts as of now, for queries that ask for it.
-    """
+    """Reads a region's reports; `names` and `as_of_now` are those of `UsageTable`."""
 
     region: str
     items: ItemStore

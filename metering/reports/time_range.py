@@ -35,6 +35,11 @@ class ParameterProblem:
     advice: str = ""
 
 
+def refused(parameter: str, value: str, problem: str, advice: str = "") -> ParameterProblem:
+    """A problem of a parameter, as `ParameterProblem` describes it."""
+    return ParameterProblem(parameter=parameter, value=value, problem=problem, advice=advice)
+
+
 def check_rows(rows: int, most: int | None) -> None:
     """Refuse an answer with more rows than `most` while it is made: memory would not end otherwise.
 
@@ -44,9 +49,7 @@ def check_rows(rows: int, most: int | None) -> None:
     if most is not None and rows > most:
         problem = f"would give more than {most:,} rows, and that many are the most that are summed at once."
         advice = "Group by fewer columns, ask for a shorter range, or read the lake with SQL: metering query."
-        raise InvalidParametersError(
-            [ParameterProblem(parameter="group_by", value="Such a question", problem=problem, advice=advice)]
-        )
+        raise InvalidParametersError([refused("group_by", "Such a question", problem, advice)])
 
 
 class InvalidParametersError(MeteringError):
@@ -118,7 +121,7 @@ def time_range(
     after: int | ParameterProblem
     if last:
         if start or end:
-            raise InvalidParametersError([_refused("last", last, "cannot stand beside a beginning or an end.")])
+            raise InvalidParametersError([refused("last", last, "cannot stand beside a beginning or an end.")])
         first, after = calendar.last(last)
     else:
         first, span_end = calendar.moment(start, "from") if start else (default_s[0], None)
@@ -151,7 +154,7 @@ def zone_of(name: str | None) -> tzinfo:
         by_small = {each.lower(): each for each in known}
         near = get_close_matches(name.lower(), by_small, n=3)
         advice = f"Nearest: {', '.join(by_small[each] for each in near)}." if near else "Write it as Europe/Berlin."
-    raise InvalidParametersError([_refused("tz", name, "is not a time zone.", advice)])
+    raise InvalidParametersError([refused("tz", name, "is not a time zone.", advice)])
 
 
 @cache
@@ -200,7 +203,7 @@ class _Calendar:
         match = _LAST.fullmatch(text)
         if match is None:
             advice = "Write it as 24h, 7d, 2w or 3m (months)."
-            return _refused("last", text, "is not a span of time.", advice), after_s
+            return refused("last", text, "is not a span of time.", advice), after_s
         number, unit = int(match[1]), match[2]
         if unit == "h":
             return _within_years(after_s - number * HOUR_S, text, "last"), after_s
@@ -219,7 +222,7 @@ class _Calendar:
             first = self._begins(*span[0], text, parameter)
             return first, None if isinstance(first, ParameterProblem) else self.begins_s(date(*span[1]))
         except ValueError:
-            return _refused(parameter, text, "is not a time.", _WRITE), None
+            return refused(parameter, text, "is not a time.", _WRITE), None
 
     def _span(self, text: str) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
         """The first day of what a date, a month or a word names, and the day after it; None for other texts."""
@@ -244,14 +247,14 @@ class _Calendar:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             if self.zone is UTC:
-                return _refused(parameter, text, "has no time zone.", f"For UTC, write {text}Z.")
+                return refused(parameter, text, "has no time zone.", f"For UTC, write {text}Z.")
             moment = moment.replace(tzinfo=self.zone)
             other = moment.replace(fold=1)
             if moment.utcoffset() != other.utcoffset():
                 advice = f"Write it with its offset: {moment.isoformat()} or {other.isoformat()}."
-                return _refused(parameter, text, f"is there twice or never in {self.zone}: clocks change.", advice)
+                return refused(parameter, text, f"is there twice or never in {self.zone}: clocks change.", advice)
         if moment.microsecond:
-            return _refused(parameter, text, "has a fraction of a second.", "Write whole seconds.")
+            return refused(parameter, text, "has a fraction of a second.", "Write whole seconds.")
         return _within_years((moment - _EPOCH) // _SECOND, text, parameter)
 
 
@@ -263,11 +266,7 @@ def _within_years(moment_s: int, text: str, parameter: str) -> int | ParameterPr
 
 
 def _outside(text: str, parameter: str) -> ParameterProblem:
-    return _refused(parameter, text, f"lies outside the years {_YEARS[0]} to {_YEARS[1]}.")
-
-
-def _refused(parameter: str, value: str, problem: str, advice: str = "") -> ParameterProblem:
-    return ParameterProblem(parameter=parameter, value=value, problem=problem, advice=advice)
+    return refused(parameter, text, f"lies outside the years {_YEARS[0]} to {_YEARS[1]}.")
 
 
 _Given = tuple[str | None, str | None, str | None]
@@ -277,10 +276,10 @@ def _range_problems(given: _Given, start_s: int, end_s: int, now_s: int) -> list
     start, end, _ = given
     if start and start_s > now_s + _AHEAD_S:
         advice = f"It is {rfc3339(now_s)} now."
-        return [_refused("from", start, "lies in the future: nothing is booked there yet.", advice)]
+        return [refused("from", start, "lies in the future: nothing is booked there yet.", advice)]
     if end_s > start_s:
         return []
-    return [_refused(
+    return [refused(
         "to" if end else "from",
         end or start or "",
         f"leaves the range empty: it would begin at {rfc3339(start_s)} and end before {rfc3339(end_s)}.",
@@ -301,7 +300,7 @@ def _hour_problems(given: _Given, start_s: int, end_s: int) -> list[ParameterPro
 
 def _cuts_an_hour(text: str, moment_s: int, parameter: str) -> ParameterProblem:
     before_s = hour_of(moment_s)
-    return _refused(
+    return refused(
         parameter,
         text,
         "is not on the hour, and totals are kept by the hour (UTC). "

@@ -59,14 +59,7 @@ def file_documents(files: Iterable[FileShare]) -> list[Json]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourRows:
-    """Rows of a line in one booked hour, all counted from the rows.
-
-    Attributes:
-        usage: By key: the columns of `KEY_COLUMNS`.
-        batches: By batch id.
-        whole: Of the same batches, all of their rows of this hour, whatever line they are on.
-        files: In the order of their keys; lake files first.
-    """
+    """Rows of a line in one booked hour by `KEY_COLUMNS` and by batch; `whole` has all rows of the same batches."""
 
     hour_s: int
     usage: Mapping[Values, Total] = field(default_factory=dict)
@@ -150,13 +143,7 @@ class Vouching(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedBatch:
-    """A batch with rows on the line.
-
-    Attributes:
-        hours: The booked hours that they are in, in order.
-        marked: Its part of the line by its marker; None if the marker has expired.
-        source_id: Who sent it, if it said so and the marker is there; else empty.
-    """
+    """A batch with rows on the line; `marked` is its part by its marker, None if that has expired."""
 
     batch_id: str
     total: Total

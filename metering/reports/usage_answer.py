@@ -322,7 +322,7 @@ def query_document(query: UsageQuery) -> dict[str, Json]:
     if query.zone is not UTC:
         document["tz"] = str(query.zone)
     if query.order is not None:
-        document["sort"] = f"{query.order.column}:{'desc' if query.order.descending else 'asc'}"
+        document["sort"] = str(query.order)
     if query.top is not None:
         document["top"] = query.top
     if query.now:

@@ -50,14 +50,7 @@ class Before:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineStory:
-    """One line and what it costs.
-
-    Attributes:
-        found: Its product; the rule that it is not sold here; or None, if the book knows nothing of it.
-        overrides: In force in its hour for its account, the account's own first.
-        pieces: The line, split where an allowance or a tier ends in it.
-        cuts: Where allowances and tiers of its product end in the month.
-    """
+    """One line in pieces of one price each, with overrides (the account's own first) and cuts of the month."""
 
     line: UsageLine
     found: Product | NotSold | None

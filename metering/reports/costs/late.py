@@ -58,12 +58,7 @@ class PayersTogether:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthPayers:
-    """Payers of a month's accounts.
-
-    Attributes:
-        whole: Payer -> accounts that it has all month and with its prices.
-        apart: Payer -> accounts that move to or from it within the month, or have prices of their own.
-    """
+    """Payers of a month with the accounts that they have all month at their prices, and those that stand apart."""
 
     whole: Mapping[str, set[str]]
     apart: Mapping[str, set[str]]
@@ -131,12 +126,7 @@ _IN = 1
 
 
 class _Bucket(NamedTuple):
-    """Late rows that are rated together: they count in the same rows of the report. Buckets sort by time.
-
-    Attributes:
-        place: 0 before the range, 1 in it, 2 after it.
-        label: Hour or day that books them, if the report tells them apart.
-    """
+    """Late rows of one row of a report: before (0), in (1) or after (2) the range, by the hour or day booking them."""
 
     place: int
     label: str

@@ -21,7 +21,7 @@ from metering.reports.query import (
     UsageQuery,
     given_names,
 )
-from metering.reports.time_range import InvalidParametersError, ParameterProblem, check_rows
+from metering.reports.time_range import InvalidParametersError, check_rows, refused
 from metering.reports.usage_rows import ReportRow, Values, value_functions
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, UsageKey, UsageType
@@ -209,27 +209,18 @@ class CostParameters(UsageParameters):
         try:
             hour_s = hour_of_text(start)
         except ValueError as error:
-            problem = ParameterProblem(
-                parameter="hour", value=start, problem="is no full hour.", advice="Write it as 2026-11-24T13:00:00Z."
-            )
+            problem = refused("hour", start, "is no full hour.", "Write it as 2026-11-24T13:00:00Z.")
             raise InvalidParametersError([problem]) from error
         if hour_s > now_s:
-            problem = ParameterProblem(parameter="hour", value=start, problem="lies in the future.")
-            raise InvalidParametersError([problem])
+            raise InvalidParametersError([refused("hour", start, "lies in the future.")])
         return replace(self, end=rfc3339(hour_s + HOUR_S)).cost_query(now_s=now_s)
 
     def _month(self, month: str) -> str:
-        beside = self.start or self.end or self.last
-        problem, advice = ("is not a month.", "Write it as 2026-11.") if len(month) != len("2026-11") else ("", "")
-        if beside:
-            problem, advice = (
-                "cannot stand beside a beginning, an end or a span.",
-                "Leave either out.",
-            )
-        if problem:
-            raise InvalidParametersError(
-                [ParameterProblem(parameter="month", value=month, problem=problem, advice=advice)]
-            )
+        if self.start or self.end or self.last:
+            problem = "cannot stand beside a beginning, an end or a span."
+            raise InvalidParametersError([refused("month", month, problem, "Leave either out.")])
+        if len(month) != len("2026-11"):
+            raise InvalidParametersError([refused("month", month, "is not a month.", "Write it as 2026-11.")])
         return month
 
 

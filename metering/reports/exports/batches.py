@@ -144,12 +144,7 @@ _MOST_PARTS = 200_000
 
 
 class Billed(NamedTuple):
-    """What charges of one document have in common.
-
-    Attributes:
-        month: Month of use: of a correction or a credit note that which it is about.
-        later: It is one of these: FOCUS's class Correction.
-    """
+    """Fields that charges of one document share: its month of use, and whether that is of a correction (`later`)."""
 
     payer: Payer
     invoice_id: str

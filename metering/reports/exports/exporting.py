@@ -51,12 +51,9 @@ COST_AND_USAGE = "CostAndUsage"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportSource:
-    """What an export is made of.
+    """Charges in any order, at a grain that is not coarser than the export's, each with its resource or an empty text.
 
-    Attributes:
-        charges: All charges of the documents, in any order, at any grain that is not coarser than the export's. Each
-            with its resource, or an empty text. Usage without a price may be among them: it is left out and named.
-        books: Price books that have the rate codes of the charges.
+    Usage without a price may be among them: it is left out and named. Books have the rate codes of the charges.
     """
 
     charges: Iterable[Resourced]

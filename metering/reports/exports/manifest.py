@@ -204,13 +204,7 @@ _LEAST_CENTS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """What is exported.
-
-    Attributes:
-        version: `1.2` or `1.4` of FOCUS, `2.0` of CUR.
-        payer_id: Empty for all payers.
-        as_of_s: When the charges were read; it matters for drafts only.
-    """
+    """A question for `focus` 1.2 or 1.4, or `cur` 2.0, of one payer or all; `as_of_s` matters for drafts only."""
 
     kind: str
     version: str

@@ -69,12 +69,9 @@ _NOT_CANARY = pc.field(_ACCOUNT) != CANARY_ACCOUNT_ID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Rows of one booked hour in one object.
+    """Rows of one booked hour in one object, all or those of some times; a staging object was fetched to a local file.
 
-    Attributes:
-        local: File that a staging object was fetched to; None for a lake file, which is read in place.
-        times: Times of the rows to read; None for all rows of the hour.
-        rows, bytes: What the ledger has for all of its rows of the hour.
+    `rows` and `bytes` are those that the ledger has for all of its rows of the hour.
     """
 
     region: str

@@ -32,13 +32,7 @@ _OFFER = "AWSDataTransfer"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurTerms:
-    """What columns need beside charges.
-
-    Attributes:
-        books: Tell the kind of transfer of a SKU.
-        blended: Blended rate of a payer's SKU in a month of use, 1e-10 USD a GB, by payer, month and SKU.
-        drafts: Ids of documents that are not issued: AWS has no invoice id then.
-    """
+    """Terms of columns beside charges; blended rates are 1e-10 USD a GB, by payer, month of use and SKU."""
 
     grain: Grain
     books: Sequence[PriceBook] = ()
