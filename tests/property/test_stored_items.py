@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -14,22 +17,22 @@ from hypothesis import strategies as st
 from metering.audit.sequences import Gap, SeenSequences
 from metering.audit.source_keeping import SourceMemory
 from metering.errors import LedgerCorruptError
-from metering.fleet.regions import Answered, Finding, Phase, RegionState, Step
+from metering.fleet.regions import RegionState
 from metering.intake.batches import Claim
 from metering.lake.plan import Plan, PlanFile, PlanHour
-from metering.ledger.booked_hours import LakeFile, Pending, Pointer, Published, RowSource
+from metering.ledger.booked_hours import HourTotals, LakeFile, Pending, Pointer, Published, RowSource
 from metering.ledger.commits import CommitRecord, Waiting
 from metering.ledger.format_version import LedgerFormat
 from metering.ledger.markers import Conflict, Marker, conflict_of, conflict_seen_item
-from metering.ledger.notes.access import LargeRequest, LargeRequests, RegisteredProducer, Role, StoredToken
-from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
-from metering.ledger.notes.deeds import Consent, Deed, DeedState
-from metering.ledger.notes.money import BillerFigures, StoredAlert, StoredBudget
+from metering.ledger.notes.access import LargeRequests, RegisteredProducer, StoredToken
+from metering.ledger.notes.checks import CanaryRun, DroppedObjects
+from metering.ledger.notes.deeds import Deed
+from metering.ledger.notes.lake import Cleaning, LakeFigures, OrphanPasses
+from metering.ledger.notes.log_sources import LogFigures, LogRuling, LogSourceState, LogSums
+from metering.ledger.notes.money import BillerFigures, IssuedInvoice, StoredAlert, StoredBudget
 from metering.ledger.notes.reconciliation import (
-    Backlog,
     Reconciliation,
     Ruling,
-    RulingKind,
     SourceFigures,
     SourceState,
     Suspects,
@@ -41,13 +44,13 @@ from metering.ledger.retries import Alias, RetryNote
 from metering.ledger.runs import Run
 from metering.ledger.shards import UsedShards
 from metering.ledger.usage.items import BUCKET_KINDS, UsageItem, newest_run_of, usage_add, usage_item_key
-from metering.ledger.usage.kinds import KindNames, kind_items
+from metering.ledger.usage.kinds import KindNames, KindsBeyondCap, kind_items
 from metering.onramps.ingest.places import Note
-from metering.onramps.plans import Part, Share
 from metering.onramps.plans import Plan as LogPlan
-from metering.onramps.reading import Balance
-from metering.quarantine.documents import KeptLine, QuarantinedBatch, QuarantinedLog
-from metering.rollup.plan import PlannedCommit, PlannedHour, RollupPlan
+from metering.onramps.reading import NO_OTHERS
+from metering.quarantine.documents import QuarantinedBatch, QuarantinedLog
+from metering.rollup.plan import PlannedHour, RollupPlan
+from metering.stores.codec import AnyText, DecimalText, Form, FromOne, Hour, Spans, WholeOrNull
 from metering.stores.writes import Item, Put, Table, Value
 from metering.units import DAY_S
 from metering.usage.totals import ZERO, Total, UsageKey, UsageKind
@@ -55,104 +58,107 @@ from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
 HOUR_S = 1_800_000_000 - 1_800_000_000 % 3600
 HOURS = st.integers(0, 400).map(lambda number: HOUR_S + 3600 * number)
 NUMBERS = st.integers(0, 10**20)
 NAMES = st.text("abcdefghij0123456789._:/-", min_size=1, max_size=12)
+TEXTS = st.text(max_size=5)
 TOTALS = st.builds(Total, bytes=NUMBERS, records=NUMBERS)
 HOUR_TOTALS = st.dictionaries(HOURS, TOTALS, min_size=1, max_size=3)
-FILES = st.lists(st.builds(LakeFile, key=NAMES, rows=NUMBERS, bytes=NUMBERS), min_size=1, max_size=3).map(tuple)
+SHARDS = st.integers(0, 63)
+RUNS = st.integers(1, 10**9)
+SOURCES = st.builds(RowSource, key=NAMES, hour_s=HOURS, rows=NUMBERS, bytes=NUMBERS, staged=st.just(False))
+# What is drawn for a type, and for a field that is stored in another form than its type's.
+OF_TYPES: dict[object, st.SearchStrategy[Any]] = {str: NAMES, int: NUMBERS, bool: st.booleans()}
+OF_FORMS: dict[object, st.SearchStrategy[Any]] = {
+    get_args(alias)[1]: values
+    for alias, values in (
+        (AnyText, TEXTS),
+        (DecimalText, NUMBERS),
+        (FromOne, RUNS),
+        (Hour, HOURS),
+        (HourTotals, HOUR_TOTALS),
+        (Spans, st.lists(st.tuples(NUMBERS, NUMBERS), max_size=3).map(tuple)),
+        (WholeOrNull, st.none() | NUMBERS),
+    )
+}
 
-ACCEPTED = st.builds(
+
+def few(values: st.SearchStrategy[Any], *, least: int = 0) -> st.SearchStrategy[Any]:
+    return st.lists(values, min_size=least, max_size=least + 2).map(tuple)
+
+
+def built(cls: Any, **special: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Values of a dataclass or NamedTuple: each field is drawn by its type, unless it is special."""
+    hints = get_type_hints(cls, localns={"Mapping": Mapping}, include_extras=True)
+    defaults = getattr(cls, "_field_defaults", None)
+    if defaults is None:
+        defaults = {each.name: each.default for each in fields(cls)}
+    names = getattr(cls, "_fields", defaults)
+    drawn = {name: _drawn(hints[name], empty=defaults.get(name) == "") for name in names if name not in special}
+    return st.builds(cls, **drawn, **special)
+
+
+def _drawn(hint: Any, *, empty: bool = False) -> st.SearchStrategy[Any]:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        form = next((note for note in args if isinstance(note, Form) and note in OF_FORMS), None)
+        return _drawn(args[0], empty=empty) if form is None else OF_FORMS[form]
+    if empty or hint in OF_TYPES:
+        return TEXTS if empty else OF_TYPES[hint]
+    if origin in (Literal, UnionType):
+        return st.sampled_from(args) if origin is Literal else st.one_of(*map(_drawn, args))
+    if origin is Mapping:
+        return st.dictionaries(*map(_drawn, args), max_size=3)
+    if origin in (tuple, frozenset):
+        return few(_drawn(args[0])) if args[-1] is ... else st.tuples(*map(_drawn, args))
+    if hint is NoneType:
+        return st.none()
+    return st.sampled_from(tuple(hint)) if issubclass(hint, StrEnum) else built(hint)
+
+
+FILES = few(built(LakeFile), least=1)
+MARKER: dict[str, Any] = {"source_id": NAMES | st.just(""), "sender_id": NAMES | st.just("")}
+ACCEPTED = built(
     Marker,
-    batch_id=NAMES,
+    **MARKER,
     verdict=st.just("accepted"),
     content_hash=NAMES,
     hash_version=st.integers(1, 3),
-    commit_id=NAMES,
-    source_id=NAMES | st.just(""),
-    sequence=st.none() | NUMBERS,
-    sender_id=NAMES | st.just(""),
-    records=NUMBERS,
     metered=st.integers(1, 9),
-    refused=NUMBERS,
     hours=HOUR_TOTALS,
-    decided_at_ms=NUMBERS,
-    expires_at_s=NUMBERS,
+    reason=st.just(""),
     quarantine_key=NAMES | st.just(""),
 )
-REJECTED = st.builds(
+REJECTED = built(
     Marker,
-    batch_id=NAMES,
+    **MARKER,
     verdict=st.just("rejected"),
     content_hash=NAMES,
     hash_version=st.integers(0, 3),
     commit_id=st.just(""),
-    source_id=NAMES | st.just(""),
-    sequence=st.none() | NUMBERS,
-    sender_id=NAMES | st.just(""),
-    records=NUMBERS,
     metered=st.just(0),
-    refused=NUMBERS,
     hours=st.just({}),
-    decided_at_ms=NUMBERS,
-    expires_at_s=NUMBERS,
     reason=NAMES,
     quarantine_key=NAMES,
 )
-COMMITS = st.builds(
+COMMITS = built(
     CommitRecord,
-    commit_id=NAMES,
     state=st.just("committed"),
-    shard=NUMBERS,
     hours=st.sets(HOURS, min_size=1, max_size=3).map(lambda hours: tuple(sorted(hours))),
     staging_key=NAMES,
-    rows=NUMBERS,
-    bytes=NUMBERS,
-    created_at_ms=NUMBERS,
-    expires_at_s=st.none() | NUMBERS,
 )
 PENDING = st.builds(
     lambda hours, **others: Pending(hours=frozenset(hours), totals=hours, **others),
     HOUR_TOTALS,
-    shard=st.integers(0, 63),
+    shard=SHARDS,
     commit_id=NAMES,
     created_at_ms=NUMBERS,
-)
-WAITING = st.builds(
-    Waiting,
-    shard=st.integers(0, 63),
-    commit_id=NAMES,
-    totals=HOUR_TOTALS,
-    staging_key=NAMES,
-    created_at_ms=NUMBERS,
-    sent_at_ms=NUMBERS,
 )
 CHAINS = st.sampled_from(("U0", "L0", "U63"))
-SOURCES = st.builds(RowSource, key=NAMES, hour_s=HOURS, rows=NUMBERS, bytes=NUMBERS, staged=st.just(False))
-GAPS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=3).map(tuple)
-STEPS = st.sampled_from(tuple(Step))
-STATES = st.builds(
-    RegionState,
-    region=NAMES,
-    phase=st.sampled_from(tuple(Phase)),
-    step=st.none() | STEPS,
-    done=st.dictionaries(STEPS, NUMBERS, max_size=3),
-    reason=st.text(max_size=5),
-    advice=st.text(max_size=5),
-    listed=st.booleans(),
-    left_out=st.lists(NAMES, max_size=2).map(tuple),
-    findings=st.lists(
-        st.builds(Finding, check=NAMES, answered=st.sampled_from(tuple(Answered)), detail=st.text(max_size=5)),
-        max_size=2,
-    ).map(tuple),
-    architecture=NAMES,
-    attempts=NUMBERS,
-    deployments=NUMBERS,
-    canary_from_s=NUMBERS,
-    updated_s=NUMBERS,
-)
+RUN: dict[str, Any] = {"chain": CHAINS, "number": RUNS, "expires_at_s": st.none()}
+HOLDS = few(st.builds(Hold, holder=NAMES, since_s=NUMBERS, count=NUMBERS))
+SUSPECTS = st.builds(Suspects, accounts=st.frozensets(NAMES), batches=st.frozensets(NAMES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,370 +176,94 @@ class ItemKind:
         return self.name.replace(" ", "-")
 
 
+def kind(
+    name: str,
+    cls: Any,
+    values: st.SearchStrategy[Any] | None = None,
+    *,
+    optional: str = "",
+    unread: str = "",
+    **special: Any,
+) -> ItemKind:
+    return ItemKind(
+        name=name,
+        values=built(cls, **special) if values is None else values,
+        read=cls.from_item,
+        optional=frozenset(optional.split()),
+        unread=frozenset(unread.split()),
+    )
+
+
 KINDS = (
-    ItemKind(
-        name="accepted marker",
-        values=ACCEPTED,
-        read=Marker.from_item,
-        optional=frozenset({"source", "sequence", "reason", "quarantine"}),
-    ),
-    ItemKind(
-        name="rejected marker",
-        values=REJECTED,
-        read=Marker.from_item,
-        optional=frozenset({"source", "sequence", "reason", "quarantine"}),
-    ),
-    ItemKind(
-        name="conflict",
-        values=st.builds(
-            Conflict,
-            batch_id=NAMES,
-            content_hash=NAMES,
-            hash_version=NUMBERS,
-            quarantine_key=NAMES,
-            sender_id=NAMES,
-            first_sender_id=NAMES,
-            records=NUMBERS,
-        ),
-        read=Conflict.from_item,
-    ),
-    ItemKind(name="commit", values=COMMITS, read=CommitRecord.from_item, optional=frozenset({"expires_at"})),
-    ItemKind(
-        name="fence",
-        values=st.builds(CommitRecord, commit_id=NAMES, state=st.just("aborted")),
-        read=CommitRecord.from_item,
-    ),
-    ItemKind(name="waiting", values=WAITING, read=Waiting.from_item),
-    ItemKind(name="pending", values=PENDING, read=Pending.from_item, optional=frozenset({"hours"})),
-    ItemKind(
-        name="pointer",
-        values=st.builds(
-            Pointer,
-            hour_s=HOURS,
-            commit_id=NAMES,
-            shard=NUMBERS,
-            rows=NUMBERS,
-            bytes=NUMBERS,
-            staging_key=NAMES,
-            run=NAMES | st.just(""),
-        ),
-        read=Pointer.from_item,
-        optional=frozenset({"run"}),
-    ),
-    ItemKind(
-        name="published",
-        values=st.builds(Published, hour_s=HOURS, shard=st.integers(0, 63), run=st.integers(1, 10**9), files=FILES),
-        read=Published.from_item,
-    ),
-    ItemKind(
-        name="planned run",
-        values=st.builds(
-            Run,
-            chain=CHAINS,
-            number=st.integers(1, 10**9),
-            state=st.just("planned"),
-            plan_key=NAMES,
-            planned_at_ms=NUMBERS,
-        ),
-        read=Run.from_item,
-    ),
-    ItemKind(
-        name="done run",
-        values=st.builds(
-            Run,
-            chain=CHAINS,
-            number=st.integers(1, 10**9),
-            state=st.just("done"),
-            plan_key=NAMES,
-            planned_at_ms=NUMBERS,
-            done_at_ms=NUMBERS,
-            cleaned=st.booleans(),
-        ),
-        read=Run.from_item,
-        optional=frozenset({"cleaned"}),
-    ),
-    ItemKind(
-        name="period",
-        values=st.builds(Period, month=st.just("2026-11"), state=st.just("closed"), frozen_key=NAMES)
+    kind("accepted marker", Marker, ACCEPTED, optional="source sequence reason quarantine"),
+    kind("rejected marker", Marker, REJECTED, optional="source sequence reason quarantine"),
+    kind("conflict", Conflict),
+    kind("commit", CommitRecord, COMMITS, optional="expires_at"),
+    kind("fence", CommitRecord, st.builds(CommitRecord, commit_id=NAMES, state=st.just("aborted"))),
+    kind("waiting", Waiting, shard=SHARDS),
+    kind("pending", Pending, PENDING, optional="hours"),
+    kind("pointer", Pointer, optional="run", hour_s=HOURS, run=NAMES | st.just("")),
+    kind("published", Published, hour_s=HOURS, shard=SHARDS, run=RUNS, files=FILES),
+    kind("planned run", Run, **RUN, state=st.just("planned"), done_at_ms=st.none(), cleaned=st.just(False)),
+    kind("done run", Run, **RUN, state=st.just("done"), done_at_ms=NUMBERS, optional="cleaned"),
+    kind(
+        "period",
+        Period,
+        st.builds(Period, month=st.just("2026-11"), state=st.just("closed"), frozen_key=NAMES)
         | st.just(Period(month="2026-10", state="closing")),
-        read=Period.from_item,
     ),
-    ItemKind(
-        name="canary run",
-        values=st.builds(
-            CanaryRun,
-            slot_s=HOURS,
-            sent_s=HOURS,
-            verdict=st.sampled_from(tuple(CanaryVerdict)),
-            settled_s=NUMBERS,
-        ),
-        read=CanaryRun.from_item,
-        unread=frozenset({"expires_at"}),
+    kind("canary run", CanaryRun, slot_s=HOURS, unread="expires_at"),
+    kind("watch state", WatchState),
+    kind("watch figures", WatchFigures, figures=st.dictionaries(NAMES, st.integers(-(1 << 40), 1 << 40), max_size=3)),
+    kind("completeness", Completeness, held_by=HOLDS, optional="held_by measured_s"),
+    kind("reconciliation", Reconciliation, optional="gaps_since_s scan_due_s waiting waiting_since_s"),
+    # Without any of them, more is compared again.
+    kind(
+        "work list",
+        WorkList,
+        files=st.dictionaries(SOURCES, NUMBERS, max_size=3),
+        suspects=st.dictionaries(HOURS, SUSPECTS, max_size=3),
+        optional="waiting runs suspects unjudged scan_tries scan_runs",
     ),
-    ItemKind(
-        name="watch state",
-        values=st.builds(WatchState, first_s=NUMBERS, queue_empty_s=NUMBERS),
-        read=WatchState.from_item,
-        unread=frozenset({"pk", "sk"}),
+    kind(
+        "source",
+        SourceState,
+        incredible=st.integers(1, 9),
+        incredible_first=NUMBERS,
+        optional="unlisted_gaps unlisted_numbers incredible incredible_first",
     ),
-    ItemKind(
-        name="watch figures",
-        values=st.builds(
-            WatchFigures,
-            measured_s=NUMBERS,
-            figures=st.dictionaries(NAMES, st.integers(-(1 << 40), 1 << 40), max_size=3),
-        ),
-        read=WatchFigures.from_item,
-        unread=frozenset({"pk", "sk"}),
+    kind("ruling", Ruling),
+    kind("deed", Deed, at_ms=HOURS.map(lambda hour_s: 1000 * hour_s + 7)),
+    # Tokens of releases before it keep costs.
+    kind("token", StoredToken, accounts=few(NAMES, least=1), optional="costs"),
+    kind("large requests", LargeRequests),
+    kind("producer", RegisteredProducer),
+    kind("figures of sources", SourceFigures),
+    kind("queue memory", QueueMemory),
+    kind("held message", HeldMessage, noted_s=HOURS, unread="expires_at"),
+    kind("alias", Alias),
+    kind("format", LedgerFormat, number=st.just(2), usage_generation=st.integers(1, 99)),
+    kind("used shards", UsedShards, number=st.integers(1, 64), unread="pk sk"),
+    kind("retry note", RetryNote),
+    kind("region", RegionState),
+    kind("budget", StoredBudget),
+    kind("alert", StoredAlert),
+    kind("figures of the biller", BillerFigures),
+    kind("invoice", IssuedInvoice),
+    kind(
+        "state of a log source",
+        LogSourceState,
+        recent=few(st.tuples(NAMES, NUMBERS)).map(dict).map(lambda sums: tuple(sums.items())),
+        optional="first_s newest_s through_s",
     ),
-    ItemKind(
-        name="completeness",
-        values=st.builds(
-            Completeness,
-            through_s=NUMBERS,
-            held_by=st.lists(st.builds(Hold, holder=NAMES, since_s=NUMBERS, count=NUMBERS), max_size=3).map(tuple),
-            measured_s=st.none() | NUMBERS,
-        ),
-        read=Completeness.from_item,
-        optional=frozenset({"held_by", "measured_s"}),
-        unread=frozenset({"pk", "sk", "published"}),
-    ),
-    ItemKind(
-        name="reconciliation",
-        values=st.builds(
-            Reconciliation,
-            finished_s=NUMBERS,
-            hours=NUMBERS,
-            differences=NUMBERS,
-            gaps_since_s=st.none() | NUMBERS,
-            backlog=st.builds(Backlog, waiting=NUMBERS, since_s=st.none() | NUMBERS),
-        ),
-        read=Reconciliation.from_item,
-        optional=frozenset({"gaps_since_s", "waiting", "waiting_since_s"}),
-        unread=frozenset({"pk", "sk"}),
-    ),
-    ItemKind(
-        name="work list",
-        values=st.builds(
-            WorkList,
-            runs=st.dictionaries(st.integers(0, 63), NUMBERS, max_size=3),
-            hours=st.dictionaries(HOURS, NUMBERS, max_size=3),
-            files=st.dictionaries(SOURCES, NUMBERS, max_size=3),
-            suspects=st.dictionaries(
-                HOURS, st.builds(Suspects, accounts=st.frozensets(NAMES), batches=st.frozensets(NAMES)), max_size=3
-            ),
-            unjudged=st.dictionaries(HOURS, NUMBERS, max_size=3),
-            scanned_s=NUMBERS,
-            scan_tries=NUMBERS,
-            scan_runs=st.dictionaries(st.integers(0, 63), NUMBERS, max_size=3),
-        ),
-        read=WorkList.from_item,
-        # Without any of them, more is compared again.
-        optional=frozenset({"waiting", "runs", "suspects", "unjudged", "scan_tries", "scan_runs"}),
-        unread=frozenset({"pk", "sk"}),
-    ),
-    ItemKind(
-        name="source",
-        values=st.builds(
-            SourceState,
-            source_id=NAMES,
-            last_sequence=NUMBERS,
-            last_seen_s=NUMBERS,
-            gaps=GAPS,
-            unlisted_gaps=NUMBERS,
-            unlisted_numbers=NUMBERS,
-            incredible=st.integers(1, 9),
-            incredible_first=NUMBERS,
-        ),
-        read=SourceState.from_item,
-        optional=frozenset({"unlisted_gaps", "unlisted_numbers", "incredible", "incredible_first"}),
-        unread=frozenset({"pk"}),
-    ),
-    ItemKind(
-        name="ruling",
-        values=st.builds(
-            Ruling,
-            source_id=NAMES,
-            kind=st.sampled_from(tuple(RulingKind)),
-            at_ms=NUMBERS,
-            by=NAMES,
-            expires_at=NUMBERS,
-            numbers=st.none() | st.tuples(NUMBERS, NUMBERS),
-        ),
-        read=Ruling.from_item,
-    ),
-    ItemKind(
-        name="deed",
-        values=st.builds(
-            Deed,
-            deed_id=NAMES,
-            at_ms=HOURS.map(lambda hour_s: 1000 * hour_s + 7),
-            what=NAMES,
-            subject=st.text(max_size=5),
-            consequence=st.text(max_size=5),
-            who=NAMES,
-            stage=NAMES,
-            region=NAMES,
-            version=NAMES,
-            consent=st.sampled_from(tuple(Consent)),
-            state=st.sampled_from(tuple(DeedState)),
-            ended_ms=NUMBERS,
-            result=st.text(max_size=5),
-        ),
-        read=Deed.from_item,
-    ),
-    ItemKind(
-        name="token",
-        values=st.builds(
-            StoredToken,
-            token_id=NAMES,
-            secret_sha256=NAMES,
-            role=st.sampled_from(tuple(Role)),
-            accounts=st.lists(NAMES, min_size=1, max_size=3).map(tuple),
-            label=st.text(max_size=5),
-            made_by=NAMES,
-            made_s=NUMBERS,
-            expires_s=NUMBERS,
-            costs=st.booleans(),
-            revoked_by=st.text(max_size=5),
-            revoked_s=NUMBERS,
-        ),
-        read=StoredToken.from_item,
-        # Tokens of releases before it keep costs.
-        optional=frozenset({"costs"}),
-    ),
-    ItemKind(
-        name="large requests",
-        values=st.builds(
-            LargeRequests,
-            version=NUMBERS,
-            entries=st.dictionaries(NAMES, st.builds(LargeRequest, token_id=NAMES, until_ms=NUMBERS), max_size=3),
-        ),
-        read=LargeRequests.from_item,
-    ),
-    ItemKind(
-        name="producer",
-        values=st.builds(
-            RegisteredProducer,
-            name=NAMES,
-            role_id=NAMES,
-            role_arn=NAMES,
-            trusted_arn=NAMES,
-            accounts=st.none() | st.lists(NAMES, max_size=3).map(tuple),
-            registered_s=NUMBERS,
-            registered_by=st.text(max_size=5),
-        ),
-        read=RegisteredProducer.from_item,
-    ),
-    ItemKind(
-        name="figures of sources",
-        values=st.builds(
-            SourceFigures,
-            scanned_ms=NUMBERS,
-            ruled_ms=NUMBERS,
-            sources=NUMBERS,
-            silent=NUMBERS,
-            gaps=NUMBERS,
-            incredible=NUMBERS,
-            unkept=NUMBERS,
-            names=st.lists(NAMES, max_size=3).map(tuple),
-        ),
-        read=SourceFigures.from_item,
-        unread=frozenset({"pk", "sk"}),
-    ),
-    ItemKind(
-        name="queue memory",
-        values=st.builds(
-            QueueMemory,
-            looked_s=NUMBERS,
-            began_s=NUMBERS,
-            least_s=NUMBERS,
-            before_s=NUMBERS,
-            decided_s=NUMBERS,
-            floor_s=NUMBERS,
-            unseen=st.booleans(),
-            unseen_s=NUMBERS,
-        ),
-        read=QueueMemory.from_item,
-        unread=frozenset({"pk", "sk"}),
-    ),
-    ItemKind(
-        name="held message",
-        values=st.builds(HeldMessage, message_id=NAMES, sent_s=NUMBERS, noted_s=HOURS),
-        read=HeldMessage.from_item,
-        unread=frozenset({"expires_at"}),
-    ),
-    ItemKind(
-        name="alias",
-        values=st.builds(Alias, batch_id=NAMES, content_hash=NAMES, retry_id=NAMES, expires_at_s=NUMBERS),
-        read=Alias.from_item,
-    ),
-    ItemKind(
-        name="format",
-        values=st.builds(LedgerFormat, number=st.just(2), written_by=NAMES, usage_generation=st.integers(1, 99)),
-        read=LedgerFormat.from_item,
-        unread=frozenset({"pk", "sk"}),
-    ),
-    ItemKind(
-        name="used shards",
-        values=st.builds(UsedShards, number=st.integers(1, 64)),
-        read=UsedShards.from_item,
-        unread=frozenset({"pk", "sk"}),
-    ),
-    ItemKind(
-        name="retry note",
-        values=st.builds(
-            RetryNote,
-            batch_id=NAMES,
-            retry_id=NAMES,
-            positions=st.lists(st.integers(0, 50_000), max_size=3).map(tuple),
-            expires_at_s=NUMBERS,
-        ),
-        read=RetryNote.from_item,
-    ),
-    ItemKind(name="region", values=STATES, read=RegionState.from_item),
-    ItemKind(
-        name="budget",
-        values=st.builds(
-            StoredBudget,
-            name=NAMES,
-            document=st.dictionaries(NAMES, st.text(max_size=5), max_size=3),
-            set_s=NUMBERS,
-        ),
-        read=StoredBudget.from_item,
-    ),
-    ItemKind(
-        name="alert",
-        values=st.builds(
-            StoredAlert,
-            id=NAMES,
-            period=NAMES,
-            severity=NAMES,
-            subject=NAMES,
-            fields=st.dictionaries(NAMES, st.text(max_size=5), max_size=3),
-            made_s=NUMBERS,
-            state=st.sampled_from(("new", "sent")),
-        ),
-        read=StoredAlert.from_item,
-    ),
-    ItemKind(
-        name="figures of the biller",
-        values=st.builds(
-            BillerFigures,
-            first_s=NUMBERS,
-            finished_s=NUMBERS,
-            counted_s=NUMBERS,
-            unpriced_bytes=NUMBERS,
-            unpriced_types=NUMBERS,
-            blocked_months=st.lists(NAMES, max_size=2).map(tuple),
-            crossed_s=st.lists(NUMBERS, max_size=2).map(tuple),
-            left_out=st.lists(NAMES, max_size=2).map(tuple),
-            looked=st.dictionaries(NAMES, NAMES, max_size=2),
-            why=st.text(max_size=5),
-        ),
-        read=BillerFigures.from_item,
-        unread=frozenset({"pk", "sk"}),
-    ),
+    kind("ruling on a log source", LogRuling),
+    kind("figures of log sources", LogFigures, optional="held_s"),
+    kind("sums of a log source", LogSums),
+    kind("dropped objects", DroppedObjects, optional="refused_to_s"),
+    kind("cleaning", Cleaning, optional="due_ms"),
+    kind("figures of the lake", LakeFigures, optional="oldest_ms"),
+    kind("passes over orphans", OrphanPasses),
+    kind("kinds beyond the cap", KindsBeyondCap, unread="expires_at"),
 )
 
 
@@ -736,29 +466,7 @@ def test_numbers_of_kinds_come_back_and_a_damaged_name_is_never_read(
             KindNames(store).of(account_id)
 
 
-PLANS = st.builds(
-    Plan,
-    shard=st.integers(0, 63),
-    hours=st.lists(
-        st.builds(
-            PlanHour,
-            hour_s=HOURS,
-            files=st.lists(
-                st.builds(
-                    PlanFile, commits=st.lists(NAMES, min_size=1, max_size=2).map(tuple), rows=NUMBERS, bytes=NUMBERS
-                ),
-                min_size=1,
-                max_size=2,
-            ).map(tuple),
-        ),
-        min_size=1,
-        max_size=2,
-    ).map(tuple),
-    last=st.lists(NAMES, min_size=1, max_size=2).map(tuple),
-)
-
-
-FROZEN_ROWS = st.builds(FrozenRows, key=NAMES, rows=NUMBERS, digest=NAMES)
+FROZEN_ROWS = built(FrozenRows)
 
 
 @st.composite
@@ -771,162 +479,53 @@ def closed_months(draw: st.DrawFn) -> FrozenMonth:
 
 
 KIND_TOTALS = st.dictionaries(USAGE_KEYS.map(lambda key: key.kind), TOTALS, max_size=2)
-ROLLUP_PLANS = st.builds(
-    RollupPlan,
-    shard=st.integers(0, 63),
-    commits=st.lists(
-        st.builds(
-            PlannedCommit,
-            commit_id=NAMES,
-            staging_key=NAMES,
-            totals=HOUR_TOTALS,
-            created_at_ms=NUMBERS,
-            sent_at_ms=NUMBERS,
-        ),
-        min_size=1,
-        max_size=2,
-    ).map(tuple),
-    hours=st.lists(
-        st.builds(
-            PlannedHour,
-            account_id=NAMES,
-            hour_s=HOURS,
-            corrects_s=st.none() | HOURS,
-            numbered=KIND_TOTALS,
-            named=KIND_TOTALS,
-        ),
-        min_size=1,
-        max_size=2,
-    ).map(tuple),
-)
-
-
-QUARANTINED = st.builds(
-    QuarantinedBatch,
-    kind=st.sampled_from(["refused", "conflict"]),
-    batch_id=NAMES,
-    content_hash=NAMES,
-    hash_version=NUMBERS,
-    problems=st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=2).map(tuple),
-    source_id=NAMES,
-    sequence=NUMBERS,
-    sender_id=NAMES,
-    first_sender_id=NAMES,
-    records=NUMBERS,
-    body=NAMES,
-    evidence=NAMES,
-)
-
-
-COUNTS = st.lists(st.tuples(NAMES, NUMBERS, NUMBERS), min_size=1, max_size=2).map(tuple)
-QUARANTINED_LOG = st.builds(
-    QuarantinedLog,
-    kind=st.sampled_from(["lines", "file"]),
-    place=NAMES,
-    version_id=NAMES,
-    etag=NAMES,
-    identity=NAMES,
-    log_kind=NAMES,
-    source=NAMES,
-    content_sha256=NAMES,
-    refusals=COUNTS,
-    detail=NAMES,
-    lines=st.lists(
-        st.builds(KeptLine, number=NUMBERS, reason=NAMES, detail=NAMES, text=NAMES, bytes=NUMBERS), max_size=2
-    ).map(tuple),
-)
-PLACE_NOTE = st.builds(
-    Note,
-    place=NAMES,
-    number=NUMBERS,
-    from_byte=NUMBERS,
-    until_byte=NUMBERS,
-    content_sha256=NAMES,
-    after=NAMES,
-    whole_lines=st.booleans(),
-    sent=st.booleans(),
-)
-LOG_PLAN = st.builds(
-    LogPlan,
-    identity=NAMES,
-    kind=NAMES,
-    source=NAMES,
-    account_id=NAMES,
-    region=NAMES,
-    slot_s=NUMBERS,
-    place=NAMES,
-    etag=NAMES,
-    content_sha256=NAMES,
-    contexts=st.dictionaries(HOURS, NAMES, min_size=1, max_size=2),
-    rules=NAMES,
-    parts=st.lists(
-        st.builds(Part, batch_id=NAMES, records=st.integers(1, 50_000), bytes=NUMBERS, sha256=NAMES), max_size=2
-    ).map(tuple),
-    balance=st.builds(Balance, **{each.name: NUMBERS for each in fields(Balance)}),
-    shares=st.lists(
-        st.builds(Share, usage_type=NAMES, rule=NAMES, reason=NAMES, bytes=NUMBERS, lines=NUMBERS), max_size=2
-    ).map(tuple),
-    shadowed=COUNTS,
-    refusals=COUNTS,
-    planned_s=NUMBERS,
-    from_byte=NUMBERS,
-    after=NAMES,
-)
+PLANNED_HOURS = built(PlannedHour, corrects_s=st.none() | HOURS, numbered=KIND_TOTALS, named=KIND_TOTALS)
+PLAN_FILES = built(PlanFile, commits=few(NAMES, least=1))
+PROBLEMS = few(st.tuples(NAMES, NAMES), least=1)
+QUARANTINED = built(QuarantinedBatch, problems=PROBLEMS, sequence=NUMBERS, claim=st.none())
+COUNTS = few(st.tuples(NAMES, NUMBERS, NUMBERS), least=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One kind of JSON object."""
+    """One kind of JSON object. `optional` are the members that those of releases before do not have."""
 
     name: str
-    values: st.SearchStrategy[object]
-    write: Callable[[object], bytes]
+    values: st.SearchStrategy[Any]
     read: Callable[[bytes, str], object]
-    # Members that plans of releases before do not have.
     optional: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return self.name.replace(" ", "-")
 
+    def write(self, value: Any) -> bytes:
+        body: bytes = value.to_json()
+        return body
+
+
+def document(name: str, cls: Any, values: st.SearchStrategy[Any], *, optional: str = "") -> Document:
+    return Document(name=name, values=values, read=cls.from_json, optional=frozenset(optional.split()))
+
 
 DOCUMENTS = (
-    Document(name="plan", values=PLANS, write=lambda value: value.to_json(), read=Plan.from_json),  # type: ignore[attr-defined]  # a plan
-    Document(
-        name="closed month",
-        values=closed_months(),
-        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a frozen month
-        read=FrozenMonth.from_json,
-    ),
-    Document(
-        name="plan of a roll-up",
-        values=ROLLUP_PLANS,
-        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a plan
-        read=RollupPlan.from_json,
-    ),
-    Document(
-        name="quarantined batch",
-        values=QUARANTINED,
-        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a quarantined batch
-        read=QuarantinedBatch.from_json,
-    ),
-    Document(
-        name="quarantined log",
-        values=QUARANTINED_LOG,
-        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a quarantined log
-        read=QuarantinedLog.from_json,
-    ),
-    Document(
-        name="note of a place",
-        values=PLACE_NOTE,
-        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a note
-        read=Note.from_json,
-    ),
-    Document(
-        name="plan of a log file",
-        values=LOG_PLAN,
-        write=lambda value: value.to_json(),  # type: ignore[attr-defined]  # a plan
-        read=LogPlan.from_json,
-        optional=frozenset({"billed_as", "others"}),
+    document("plan", Plan, built(Plan, hours=few(built(PlanHour, files=few(PLAN_FILES, least=1)), least=1))),
+    document("closed month", FrozenMonth, closed_months()),
+    document("plan of a roll-up", RollupPlan, built(RollupPlan, hours=few(PLANNED_HOURS, least=1))),
+    document("quarantined batch", QuarantinedBatch, QUARANTINED),
+    document("quarantined log", QuarantinedLog, built(QuarantinedLog, refusals=COUNTS)),
+    document("note of a place", Note, built(Note)),
+    document(
+        "plan of a log file",
+        LogPlan,
+        built(
+            LogPlan,
+            slot_s=NUMBERS,
+            contexts=st.dictionaries(HOURS, NAMES, min_size=1, max_size=2),
+            shadowed=COUNTS,
+            refusals=COUNTS,
+            others=st.just(NO_OTHERS),
+        ),
+        optional="billed_as others",
     ),
 )
 
