@@ -12,13 +12,14 @@ from metering.audit.census_state import Cells, CensusState, keep_census, kept_ce
 from metering.audit.findings import Findings
 from metering.audit.settling import ScanTooLongError
 from metering.ledger.booked_hours import pointer_key
-from metering.ledger.markers import Conflict, is_marker, marker_key, named_batch
+from metering.ledger.markers import is_marker, marker_key, named_batch
 from metering.stores.objects import SCAN_KEY
 from metering.stores.writes import Put, Table, key_of
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import HOUR, NOW_S, World, record
 from tests.support.usage_items import change, elsewhere, lose, usage_of
+from tests.support.verdicts import conflict_of
 
 HOURS = [HOUR, HOUR - HOUR_S, HOUR - 3 * DAY_S]
 MIB = 1 << 20
@@ -228,15 +229,7 @@ def broken(world: World, attribute: str) -> str:
 
 def test_a_scan_goes_on_past_a_conflict_of_a_batch_whose_marker_cannot_be_read() -> None:
     world = world_with_traffic()
-    conflict = Conflict(
-        batch_id=broken(world, "decided_at_ms"),
-        content_hash="h",
-        hash_version=1,
-        quarantine_key="q",
-        sender_id="s",
-        first_sender_id="s",
-        records=1,
-    )
+    conflict = conflict_of(broken(world, "decided_at_ms"))
     world.items.put(Put(table=Table.LEDGER, item=conflict.to_item()))
     state = everything(world, deep=False)
     world.jobs.reconciler.census.go_on(state)

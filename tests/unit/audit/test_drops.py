@@ -15,14 +15,14 @@ from metering.intake.envelopes import drop_batch_id, read_body
 from metering.ledger.notes.access import refused_sender_item
 from metering.ledger.notes.checks import DroppedObjects, LostDrop
 from metering.ledger.notes.watch import Completeness, Hold, Holder
-from metering.quarantine.documents import QuarantinedBatch
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.memory.clock import DeadlineAt, EndlessTime, ManualClock
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
-from tests.unit.operations.doctor.bench import marker_of
+from tests.support.verdicts import quarantined
+from tests.unit.operations.doctor.bench import decided
 
 if TYPE_CHECKING:
     from metering.stores.clock import Deadline
@@ -59,7 +59,7 @@ class World:
         key = f"drop/{name}"
         etag = self.objects.upload(key, body)
         if announced:
-            marker = marker_of(drop_batch_id(BUCKET, key, etag), verdict, commit_id="c")
+            marker = decided(drop_batch_id(BUCKET, key, etag), verdict, commit_id="c")
             self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
         return LostDrop(key=key, etag=etag, put_s=self.clock.now_ms() // 1_000)
 
@@ -76,19 +76,12 @@ class World:
 
     def refuse(self, dropped: LostDrop) -> None:
         """The announcement of an object came, and was refused for its sender."""
-        batch = QuarantinedBatch(
-            kind="refused",
-            batch_id="",
+        batch = quarantined(
+            "",
             content_hash="ab",
             hash_version=0,
             problems=(("sender_not_allowed", "no registered producer owns it"),),
-            source_id="",
-            sequence=None,
             sender_id="AROA:s3",
-            first_sender_id="",
-            records=1,
-            body="{}",
-            evidence="",
             claim=Claim(batch_id=drop_batch_id(BUCKET, dropped.key, dropped.etag), content_hash="cd", hash_version=1),
         )
         self.objects.put(batch.key, batch.to_json(), if_absent=False)
@@ -276,7 +269,7 @@ def test_a_lost_object_is_told_until_it_has_a_verdict() -> None:
     assert world.later(HOUR_S).run().count == 1
     assert world.later(HOUR_S).run().count == 1
 
-    marker = marker_of(drop_batch_id(BUCKET, lost.key, lost.etag), "accepted", commit_id="c")
+    marker = decided(drop_batch_id(BUCKET, lost.key, lost.etag), "accepted", commit_id="c")
     world.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
 
     assert world.later(MINUTE_S).run().count == 0
@@ -316,7 +309,7 @@ def test_any_number_of_lost_objects_is_counted_and_found_again_after_those_that_
     assert (len(found.lost), found.more, found.count) == (NAMED, 7, NAMED + 7)
 
     for each in found.lost:
-        marker = marker_of(drop_batch_id(BUCKET, each.key, each.etag), "accepted", commit_id="c")
+        marker = decided(drop_batch_id(BUCKET, each.key, each.etag), "accepted", commit_id="c")
         world.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
 
     assert world.later(PASS_EVERY_S).run().lost == tuple(all_lost[NAMED:])

@@ -10,7 +10,6 @@ import pytest
 from metering.audit import verifier
 from metering.audit.verification import LogTotals, Verification, sum_verifications
 from metering.audit.verifier import PlanCheck
-from metering.ledger.markers import Marker
 from metering.onramps.coverage.looking import SLOT_S
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
@@ -18,9 +17,11 @@ from metering.usage.totals import Total
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
+from tests.support.verdicts import marker_of
 from tests.unit.onramps.coverage.world import HOUR, LOG, plan
 
 if TYPE_CHECKING:
+    from metering.ledger.markers import Marker
     from metering.onramps.plans import Plan
 
 NOW_S = HOUR + HOUR_S
@@ -37,13 +38,17 @@ class Region:
     def put(self, made: Plan, *, metered_bytes: int = 600, refused: int = 0, verdict: str = "accepted") -> None:
         self.objects.put(made.key, made.to_json(), if_absent=True)
         for part in made.parts:
-            self.markers[part.batch_id] = Marker(
-                batch_id=part.batch_id, verdict=verdict, content_hash="0" * 64, hash_version=1, commit_id="c",  # type: ignore[arg-type]  # a verdict
-                source_id="", sequence=None, sender_id="AIDA", records=2,
-                metered=2 - refused if verdict == "accepted" else 0, refused=refused,
-                hours={HOUR: Total(metered_bytes, 2)} if verdict == "accepted" else {}, decided_at_ms=NOW_S * 1000,
-                expires_at_s=NOW_S + DAY_S, reason="" if verdict == "accepted" else "invalid_json",
-            )  # fmt: skip
+            self.markers[part.batch_id] = marker_of(
+                part.batch_id,
+                verdict,
+                records=2,
+                metered=2 - refused if verdict == "accepted" else 0,
+                refused=refused,
+                hours={HOUR: Total(metered_bytes, 2)} if verdict == "accepted" else {},
+                decided_at_ms=NOW_S * 1000,
+                expires_at_s=NOW_S + DAY_S,
+                reason="" if verdict == "accepted" else "invalid_json",
+            )
 
     def check(self, *, from_s: int = 0, to_s: int = NOW_S + DAY_S) -> LogTotals:
         return PlanCheck(

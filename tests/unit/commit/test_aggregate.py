@@ -13,7 +13,7 @@ from metering import metric_names
 from metering.commit.deduplication import Verdict
 from metering.errors import OutOfTimeError, TransactionCanceledError, UnavailableError
 from metering.hours import parse_hour
-from metering.intake.batches import Allowance, BatchReader, BatchReading, DecodedBatch, RefusedBatch
+from metering.intake.batches import Allowance, BatchReader, BatchReading, DecodedBatch
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.notes.watch import HELD_PK, HeldMessage
 from metering.ledger.periods import Period
@@ -25,6 +25,7 @@ from tests.support.memory.clock import DeadlineAt
 from tests.support.memory.rows import plain_hash
 from tests.support.small_world import NOW_S, SETTINGS, KilledError, SmallWorld, batch, deliveries, delivery, rows_of
 from tests.support.stage import STAGE
+from tests.support.verdicts import refused_batch
 
 if TYPE_CHECKING:
     from metering.intake.admission import Admission
@@ -425,17 +426,13 @@ class _SlowReader:
             raise OutOfTimeError
         [batch] = reading.batches
         assert isinstance(batch, DecodedBatch)
-        late = RefusedBatch(
-            batch_id=batch.batch_id,
-            source_id="",
-            sequence=None,
+        late = refused_batch(
+            batch.batch_id,
             sender_id=delivery.sender_id,
             content_hash="ff",
             hash_version=0,
             problems=(("too_slow", ""),),
             records=0,
-            missing_object=False,
-            evidence=b"",
         )
         return BatchReading(batches=(late,))
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from metering.commit.deduplication import Candidate, Content, Copy
 from metering.commit.transaction import Budget, CommitPlan, book, build_commit, plan_commits
 from metering.hours import month_bounds_s, month_of, parse_hour
-from metering.intake.batches import DecodedBatch
 from metering.stores.items import item_bytes
 from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Put
 from metering.units import HOUR_S, MIB
 from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.small_world import delivery
 from tests.support.stage import settings
+from tests.support.verdicts import decoded_batch
 
 NOW_S = parse_hour("2026-11-03T10")
 ROOMY = Budget(records=10**9, bytes=10**12)
@@ -118,19 +118,7 @@ def _long_batch(number: int) -> Candidate:
         for hour in range(840)
     }
     text = f"{number:03d}" + "\N{SNOWMAN}" * 125
-    made = DecodedBatch(
-        batch_id=text,
-        source_id=text,
-        sequence=10**18,
-        sender_id=text,
-        content_hash="f" * 64,
-        hash_version=1,
-        records=10**6,
-        rows=(),
-        usage=usage,
-        refused=(),
-        decoded_bytes=1,
-    )
+    made = decoded_batch(text, source_id=text, sequence=10**18, sender_id=text, records=10**6, usage=usage)
     copy = Copy(delivery=delivery(message=str(number)), batch=made, ticket=number)
     return Candidate(content=Content(copies=[copy]), batch=made)
 

@@ -12,27 +12,20 @@ from metering.errors import LedgerCorruptError
 from metering.ledger.markers import Marker, MarkerGlance
 from metering.units import HOUR_S
 from metering.usage.totals import Total
+from tests.support.verdicts import marker_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.stores.writes import Item
 
-ITEM: dict[str, Any] = Marker(
-    batch_id="b1",
-    verdict="accepted",
-    content_hash="ff",
-    hash_version=1,
-    commit_id="c1",
+ITEM: dict[str, Any] = marker_of(
+    "b1",
     source_id="edge",
     sequence=7,
-    sender_id="role",
     records=3,
     metered=3,
-    refused=0,
     hours={HOUR_S * 500_000: Total(2**70, 2), HOUR_S * 500_001: Total(5, 1)},
-    decided_at_ms=9,
-    expires_at_s=10,
 ).to_item()
 
 

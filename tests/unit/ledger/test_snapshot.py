@@ -7,43 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.ledger.markers import Conflict, LedgerFacts, Marker, read_batches
+from metering.ledger.markers import LedgerFacts, read_batches
 from metering.ledger.retries import RetryNote
 from metering.stores.writes import Item, Put, Table
-from metering.usage.totals import Total
 from tests.support.memory.items import MemoryItemStore
+from tests.support.verdicts import conflict_of, marker_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONFLICT = Conflict(
-    batch_id="b2",
-    content_hash="ee",
-    hash_version=1,
-    quarantine_key="q",
-    sender_id="a",
-    first_sender_id="b",
-    records=1,
-)
-
-
-def marker(batch_id: str) -> Marker:
-    return Marker(
-        batch_id=batch_id,
-        verdict="accepted",
-        content_hash="ab",
-        hash_version=1,
-        commit_id="c",
-        source_id="",
-        sequence=None,
-        sender_id="a",
-        records=1,
-        metered=1,
-        refused=0,
-        hours={3_600: Total(5, 1)},
-        decided_at_ms=1,
-        expires_at_s=2,
-    )
+CONFLICT = conflict_of("b2")
 
 
 def test_the_note_of_a_retry_is_no_conflict() -> None:
@@ -77,7 +50,7 @@ class _Watched(MemoryItemStore):
 def test_of_some_batches_only_their_own_items_are_read(threads: int) -> None:
     items = _Watched()
     for number in range(3_100):
-        items.put(Put(table=Table.LEDGER, item=marker(f"b{number:05d}").to_item()))
+        items.put(Put(table=Table.LEDGER, item=marker_of(f"b{number:05d}").to_item()))
     for batch_id in ("b00001", "b00002"):
         items.put(Put(table=Table.LEDGER, item=replace(CONFLICT, batch_id=batch_id).to_item()))
     names = [f"b{number:05d}" for number in range(2, 2_503)]
@@ -89,6 +62,6 @@ def test_of_some_batches_only_their_own_items_are_read(threads: int) -> None:
 
 def test_what_a_later_look_finds_is_added() -> None:
     facts = LedgerFacts(conflicts={"b1": {"ee"}, "b2": {"ee"}})
-    facts.merge(LedgerFacts(markers={"b1": marker("b1")}, conflicts={"b1": {"ff"}, "b3": {"aa"}}))
+    facts.merge(LedgerFacts(markers={"b1": marker_of("b1")}, conflicts={"b1": {"ff"}, "b3": {"aa"}}))
     assert facts.conflicts == {"b1": {"ee", "ff"}, "b2": {"ee"}, "b3": {"aa"}}
     assert list(facts.markers) == ["b1"]

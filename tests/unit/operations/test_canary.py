@@ -12,7 +12,6 @@ from metering.hours import hour_of
 from metering.lake.view import LakeView
 from metering.ledger.booked_hours import LakeFile, Pointer, Published, RowSource
 from metering.ledger.commits import CommitRecord, Waiting, waiting_key
-from metering.ledger.markers import Marker
 from metering.ledger.notes.checks import (
     CANARY_ACCOUNT_ID,
     CANARY_BYTES,
@@ -35,6 +34,7 @@ from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
 from tests.support.usage_items import UsageEntry, change
+from tests.support.verdicts import marker_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,22 +81,7 @@ class Setup:
 
     def accept(self, slot_s: int = SLOT_S, *, commit_id: str = "c1") -> None:
         """What the aggregator does with the batch."""
-        marker = Marker(
-            batch_id=canary_batch_id(slot_s),
-            verdict="accepted",
-            content_hash="ee",
-            hash_version=1,
-            commit_id=commit_id,
-            source_id="",
-            sequence=None,
-            sender_id="",
-            records=1,
-            metered=1,
-            refused=0,
-            hours={},
-            decided_at_ms=0,
-            expires_at_s=0,
-        )
+        marker = marker_of(canary_batch_id(slot_s), commit_id=commit_id)
         key, total = f"staging/{commit_id}.parquet", Total(CANARY_BYTES, 1)
         commit = CommitRecord(
             commit_id=commit_id, state="committed", hours=(hour_of(slot_s),), staging_key=key, rows=1, bytes=total.bytes

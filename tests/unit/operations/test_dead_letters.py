@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.errors import OperationFailedError, OutOfTimeError
-from metering.intake.batches import BatchReading, DecodedBatch, NoBatch, RefusedBatch
-from metering.ledger.markers import Marker
+from metering.intake.batches import BatchReading, DecodedBatch, NoBatch
 from metering.operations.dead_letters import DeadLetters
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
@@ -20,9 +19,11 @@ from tests.support.memory.clock import UNHURRIED, ManualClock
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.queues import MemoryQueue
 from tests.support.stage import ADMISSION
+from tests.support.verdicts import decoded_batch, marker_of, refused_batch
 
 if TYPE_CHECKING:
     from metering.intake.admission import Admission
+    from metering.ledger.markers import Marker
     from metering.stores.queues import Delivery
 
 from metering.intake.batches import Allowance
@@ -47,39 +48,15 @@ class Reader:
         if message["kind"] == "none":
             return BatchReading(batches=(NoBatch(why="a test event"),))
         if message["kind"] == "refused":
-            return BatchReading(batches=(refused(message["batch_id"], delivery.sender_id),))
+            return BatchReading(batches=(refused_batch(message["batch_id"], sender_id=delivery.sender_id, records=2),))
         return BatchReading(batches=(decoded(message["batch_id"], delivery.sender_id),))
-
-
-def refused(batch_id: str, sender_id: str) -> RefusedBatch:
-    return RefusedBatch(
-        batch_id=batch_id,
-        source_id="",
-        sequence=None,
-        sender_id=sender_id,
-        content_hash="ff",
-        hash_version=1,
-        problems=(("too_late", "35 days"),),
-        records=2,
-        missing_object=False,
-        evidence=b"",
-    )
 
 
 def decoded(batch_id: str, sender_id: str) -> DecodedBatch:
     key = UsageKey(HOUR - 2 * HOUR_S, "123456789012", UsageType("t"), Service("s"), "a", "b")
-    return DecodedBatch(
-        batch_id=batch_id,
-        source_id="edge",
-        sequence=1,
-        sender_id=sender_id,
-        content_hash="ee",
-        hash_version=1,
-        records=3,
-        rows=[1, 2, 3],
-        usage={key: Total(9, 3)},
-        refused=(),
-        decoded_bytes=1,
+    usage = {key: Total(9, 3)}
+    return decoded_batch(
+        batch_id, source_id="edge", sequence=1, sender_id=sender_id, records=3, rows=[1, 2, 3], usage=usage
     )
 
 
@@ -112,22 +89,7 @@ class Setup:
 
 
 def accepted(batch_id: str) -> Marker:
-    return Marker(
-        batch_id=batch_id,
-        verdict="accepted",
-        content_hash="ee",
-        hash_version=1,
-        commit_id="c",
-        source_id="",
-        sequence=None,
-        sender_id="AIDA1",
-        records=3,
-        metered=3,
-        refused=0,
-        hours={},
-        decided_at_ms=0,
-        expires_at_s=0,
-    )
+    return marker_of(batch_id, records=3, metered=3)
 
 
 def test_a_letter_says_until_when_a_redrive_still_meters_it() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from metering.errors import OperationFailedError
 from metering.intake.batches import RefusedRecord
-from metering.ledger.markers import Conflict, Marker, marker_key
+from metering.ledger.markers import Marker, marker_key
 from metering.ledger.retries import Alias
 from metering.quarantine.documents import QuarantinedBatch, encode_records, readable
 from metering.quarantine.entries import QuarantineEntries
@@ -22,6 +22,7 @@ from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
+from tests.support.verdicts import conflict_of, marker_of, quarantined
 
 NOW_S = 1_800_000_000
 
@@ -48,63 +49,34 @@ class Setup:
         )
         self.objects.put(key, encode_records({batch_id: records}), if_absent=True)
         if accepted:
-            marker = marker_of(batch_id, "accepted", key)
+            marker = partly_metered(batch_id, "accepted", key)
             self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
         return key
 
     def whole(self, batch_id: str, body: str, *, conflict: bool = False) -> QuarantinedBatch:
-        batch = QuarantinedBatch(
-            kind="conflict" if conflict else "refused",
-            batch_id=batch_id,
+        kind = "conflict" if conflict else "refused"
+        batch = quarantined(
+            batch_id,
+            kind=kind,
             content_hash="ff",
-            hash_version=1,
             problems=(("conflict" if conflict else "too_late", "x"),),
-            source_id="",
-            sequence=None,
             sender_id="AIDA2",
             first_sender_id="AIDA1" if conflict else "",
             records=3,
             body=body,
-            evidence="",
         )
         self.objects.put(batch.key, batch.to_json(), if_absent=False)
         if conflict:
-            item = Conflict(
-                batch_id=batch_id,
-                content_hash="ff",
-                hash_version=1,
-                quarantine_key=batch.key,
-                sender_id="AIDA2",
-                first_sender_id="AIDA1",
-                records=3,
-            ).to_item()
-            self.items.put(Put(table=Table.LEDGER, item=item))
-            accepted = marker_of(batch_id, "accepted", "")
-            self.items.put(Put(table=Table.LEDGER, item=accepted.to_item()))
+            found = conflict_of(batch_id, content_hash="ff", quarantine_key=batch.key, records=3)
+            self.items.put(Put(table=Table.LEDGER, item=found.to_item()))
+            self.items.put(Put(table=Table.LEDGER, item=partly_metered(batch_id, "accepted", "").to_item()))
         else:
-            rejected = marker_of(batch_id, "rejected", batch.key)
-            self.items.put(Put(table=Table.LEDGER, item=rejected.to_item()))
+            self.items.put(Put(table=Table.LEDGER, item=partly_metered(batch_id, "rejected", batch.key).to_item()))
         return batch
 
 
-def marker_of(batch_id: str, verdict: str, key: str) -> Marker:
-    return Marker(
-        batch_id=batch_id,
-        verdict="accepted" if verdict == "accepted" else "rejected",
-        content_hash="ee",
-        hash_version=1,
-        commit_id="c1",
-        source_id="",
-        sequence=None,
-        sender_id="AIDA1",
-        records=5,
-        metered=3,
-        refused=2,
-        hours={},
-        decided_at_ms=0,
-        expires_at_s=0,
-        quarantine_key=key,
-    )
+def partly_metered(batch_id: str, verdict: str, key: str) -> Marker:
+    return marker_of(batch_id, verdict, records=5, metered=3, refused=2, quarantine_key=key)
 
 
 def test_refused_records_are_sent_as_a_batch_named_by_their_batch_and_positions() -> None:
@@ -182,7 +154,7 @@ def test_a_refused_batch_is_sent_again_as_it_came() -> None:
     retry = setup.entries.retry(entry)
     assert retry.retry_id == "edge-2"
     assert setup.queue.bodies() == [batch.body]
-    setup.items.put(Put(table=Table.LEDGER, item=marker_of("edge-2", "accepted", "").to_item()))
+    setup.items.put(Put(table=Table.LEDGER, item=partly_metered("edge-2", "accepted", "").to_item()))
     [settled] = setup.entries.find(batch.key)
     assert settled.retried_as == ("edge-2",)
 
@@ -313,7 +285,7 @@ def test_an_entry_says_what_became_of_its_retry() -> None:
     [entry] = setup.entries.find("edge-1")
     assert entry.became == "sent again, without a verdict yet"
     for verdict, became in (("accepted", "3 metered, 2 refused again"), ("rejected", "refused again: too_late")):
-        marker = replace(marker_of(retry_id, verdict, ""), reason="too_late" if verdict == "rejected" else "")
+        marker = replace(partly_metered(retry_id, verdict, ""), reason="too_late" if verdict == "rejected" else "")
         setup.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
         [entry] = setup.entries.find("edge-1")
         assert entry.became == became
@@ -324,7 +296,7 @@ def test_a_refused_batch_that_was_sent_again_and_metered_says_so() -> None:
     setup.whole("edge-1", "{}")
     [entry] = setup.entries.find("edge-1")
     assert entry.became == "not metered"
-    setup.items.put(Put(table=Table.LEDGER, item=marker_of("edge-1", "accepted", entry.key).to_item()))
+    setup.items.put(Put(table=Table.LEDGER, item=partly_metered("edge-1", "accepted", entry.key).to_item()))
     assert [entry.became for entry in setup.entries.entries()] == ["metered as edge-1"]
 
 
@@ -332,7 +304,7 @@ def test_a_conflict_says_in_what_it_differs_from_what_is_metered_under_its_id() 
     setup = Setup()
     setup.whole("edge-1", '{"batch_id": "edge-1", "records": [{"bytes": 100}, {"bytes": 23}]}', conflict=True)
     accepted = replace(
-        marker_of("edge-1", "accepted", ""),
+        partly_metered("edge-1", "accepted", ""),
         records=2,
         metered=2,
         refused=0,

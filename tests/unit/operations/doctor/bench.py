@@ -9,7 +9,6 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from metering.intake.envelopes import drop_batch_id
-from metering.ledger.markers import Marker
 from metering.operations.doctor.bench import (
     AlarmPath,
     Bench,
@@ -28,10 +27,12 @@ from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
+from tests.support.verdicts import marker_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from metering.ledger.markers import Marker
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
 
@@ -128,7 +129,7 @@ class World:
         """Give batches their verdict, `fill` of them a commit."""
         for start in range(0, len(names), self.fill):
             for name in names[start : start + self.fill]:
-                marker = marker_of(name, self.verdict, commit_id=f"{names[0]}-{start}")
+                marker = decided(name, self.verdict, commit_id=f"{names[0]}-{start}")
                 self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
 
     def _role(self, role: str) -> Callable[[], ObjectStore]:
@@ -319,21 +320,13 @@ class Engine:
         return self.answer
 
 
-def marker_of(name: str, verdict: str, *, commit_id: str) -> Marker:
+def decided(name: str, verdict: str, *, commit_id: str) -> Marker:
     """Marker of a batch."""
-    return Marker(
-        batch_id=name,
-        verdict="accepted" if verdict == "accepted" else "rejected",
-        content_hash="ab",
-        hash_version=1,
+    return marker_of(
+        name,
+        verdict,
         commit_id=commit_id,
-        source_id="",
-        sequence=None,
         sender_id="",
-        records=1,
-        metered=1,
-        refused=0,
-        hours={},
         decided_at_ms=NOW_MS,
         expires_at_s=NOW_MS // 1000 + DAY_S,
         reason="" if verdict == "accepted" else "sender_not_allowed",
