@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, cast
 
@@ -19,6 +19,7 @@ from metering.stores.writes import Absent, Item, Put, Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from metering.quarantine.documents import Kind, Problems
     from metering.stores.clock import Alerts, Clock, Metrics, Retrier
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
@@ -42,7 +43,6 @@ class Tally:
     goes back: only a durable verdict lets a message be deleted.
 
     Attributes:
-        counts: Number of copies with each verdict.
         foreign_conflicts: New conflicts between contents of different senders.
         disallowed: Batches that their senders may not send.
         throttled: Whether a table was short of writes or reads for this invocation.
@@ -279,36 +279,26 @@ class VerdictWriter:
 
 def _refused(content: Content, batch: RefusedBatch) -> QuarantinedBatch:
     evidence = batch.evidence.decode(errors="replace")
-    body = content.delivery.body
+    kept = _kept(content, batch, kind="refused", problems=batch.problems)
+    return replace(kept, evidence="" if evidence == kept.body else evidence, claim=batch.claim)
+
+
+def _conflicting(content: Content, marker: Marker) -> QuarantinedBatch:
+    kept = _kept(content, content.batch, kind="conflict", problems=_CONFLICT_PROBLEMS)
+    return replace(kept, first_sender_id=marker.sender_id)
+
+
+def _kept(content: Content, batch: DecodedBatch | RefusedBatch, *, kind: Kind, problems: Problems) -> QuarantinedBatch:
     return QuarantinedBatch(
-        kind="refused",
+        kind=kind,
         batch_id=batch.batch_id,
         content_hash=batch.content_hash,
         hash_version=batch.hash_version,
-        problems=batch.problems,
+        problems=problems,
         source_id=batch.source_id,
         sequence=batch.sequence,
         sender_id=batch.sender_id,
         first_sender_id="",
-        records=batch.records,
-        body=body,
-        evidence="" if evidence == body else evidence,
-        claim=batch.claim,
-    )
-
-
-def _conflicting(content: Content, marker: Marker) -> QuarantinedBatch:
-    batch = content.batch
-    return QuarantinedBatch(
-        kind="conflict",
-        batch_id=batch.batch_id,
-        content_hash=batch.content_hash,
-        hash_version=batch.hash_version,
-        problems=_CONFLICT_PROBLEMS,
-        source_id=batch.source_id,
-        sequence=batch.sequence,
-        sender_id=batch.sender_id,
-        first_sender_id=marker.sender_id,
         records=batch.records,
         body=content.delivery.body,
         evidence="",

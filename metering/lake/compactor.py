@@ -6,7 +6,7 @@ claim, and the next process works on the same plan. The protocol fixes the order
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -52,6 +52,23 @@ _NOT_THERE = Absent()
 _NO_HOURS = Absent(attribute="hours")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionResult:
+    """Result of one call of `Compactor.run`.
+
+    Attributes:
+        runs: Runs that this call brought to `done`.
+        hours, files, rows: Published by this call; hours that another process published are not counted.
+        finished: Whether nothing is due any more; False if time ran out.
+    """
+
+    runs: int
+    hours: int
+    files: int
+    rows: int
+    finished: bool
+
+
 @dataclass(slots=True)
 class WorkTally:
     """Counts of finished work in one call of the compactor."""
@@ -60,6 +77,9 @@ class WorkTally:
     hours: int = 0
     files: int = 0
     rows: int = 0
+
+    def result(self, *, finished: bool) -> CompactionResult:
+        return CompactionResult(**asdict(self), finished=finished)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +97,6 @@ class RunWork:
     Attributes:
         threads: Pointers and pending entries that are written at once.
         reserve_ms: With less time left, no further step is begun.
-        tally: Counts the published work.
     """
 
     chain: Chain
@@ -237,23 +256,6 @@ class RunWork:
         self.alerts.send("page", "Compaction stopped", fields)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompactionResult:
-    """Result of one call of `Compactor.run`.
-
-    Attributes:
-        runs: Runs that this call brought to `done`.
-        hours, files, rows: Published by this call; hours that another process published are not counted.
-        finished: Whether nothing is due any more; False if time ran out.
-    """
-
-    runs: int
-    hours: int
-    files: int
-    rows: int
-    finished: bool
-
-
 @dataclass(slots=True, kw_only=True)
 class _Turn:
     """State of one call of `Compactor.run`."""
@@ -269,7 +271,6 @@ class Compactor:
     """Turns staging objects into lake files.
 
     Attributes:
-        shards: The stage's number of shards.
         threads: Pointers and pending entries of one run that are written at once.
         reserve_ms: With less time left, no further step is begun.
     """
@@ -311,13 +312,10 @@ class Compactor:
                         pass
             except OutOfTimeError:
                 finished = False
-        tally = turn.tally
-        self.metrics.count(metric_names.COMPACTED_ROWS, tally.rows)
-        self.metrics.count(metric_names.COMPACTED_FILES, tally.files)
+        self.metrics.count(metric_names.COMPACTED_ROWS, turn.tally.rows)
+        self.metrics.count(metric_names.COMPACTED_FILES, turn.tally.files)
         turn.contradictions.tell()
-        return CompactionResult(
-            runs=tally.runs, hours=tally.hours, files=tally.files, rows=tally.rows, finished=finished
-        )
+        return turn.tally.result(finished=finished)
 
     def resume(self, deadline: Deadline) -> CompactionResult:
         """Finish the runs that are planned, and plan none: after a restore, before the chains are lifted (P41).
@@ -335,8 +333,7 @@ class Compactor:
                 if newest is not None and newest.state == "planned":
                     self._work(chain, newest, turn).finish()
         turn.contradictions.tell()
-        tally = turn.tally
-        return CompactionResult(runs=tally.runs, hours=tally.hours, files=tally.files, rows=tally.rows, finished=True)
+        return turn.tally.result(finished=True)
 
     def _shards(self, shard: int | None) -> Iterable[int]:
         return self.retrier.call(lambda: shards_of(self.items, self.shards, shard))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -33,15 +33,16 @@ from metering.lake.parquet.usage_files import (
     usage_table,
     usage_writer,
 )
-from metering.lake.parquet.writer import scratch_folder
+from metering.lake.parquet.writer import merged_steps, scratch_folder, sorted_runs, write_run
 from metering.lake.ports import DayBatch, MonthFiles, UsageFile, UsageMeasure, UsageRows
 from metering.units import DAY_S, KIB
 from metering.usage.totals import Total, UsageKey, UsageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from metering.lake.parquet.writer import Place
     from metering.ledger.periods import FrozenHour, FrozenMonth
     from metering.stores.objects import ObjectStore
 
@@ -145,16 +146,12 @@ def day_batch(table: pa.Table) -> DayBatch:
     )
 
 
-# External sort of the hours of a month by account: sorted runs on disk, and their merge. Memory does not grow.
-#
-# Each row has a place of its own (account, key, `corrects`, hour), so the merge gives one order, whatever the runs
-# are.
+# External sort of the hours of a month by account. Each row has a place of its own (account, key, `corrects`, hour), so
+# the merge gives one order, whatever the runs are.
 
 
 # Rows of each run in memory during the merge.
 _BATCH_ROWS = 16 * 1024
-
-_Place = tuple[str | int, ...]
 
 
 def sorted_pieces(tables: Iterable[pa.Table], folder: Path, *, run_rows: int, piece_rows: int) -> Iterator[pa.Table]:
@@ -166,86 +163,32 @@ def sorted_pieces(tables: Iterable[pa.Table], folder: Path, *, run_rows: int, pi
         run_rows: Rows that are sorted at once.
         piece_rows: Least rows of a piece, but for the last.
     """
-    runs: list[Path] = []
-    buffer: list[pa.Table] = []
+
+    def spill(buffer: list[pa.Table], number: int) -> Path:
+        path = folder / f"usage-{number}.arrows"
+        return write_run(sorted_usage(pa.concat_tables(buffer)), path, compression="zstd", batch_rows=_BATCH_ROWS)
+
+    runs, few = sorted_runs(tables, run_rows, spill)
+    if few:
+        table = sorted_usage(pa.concat_tables(few))
+        for first in range(0, table.num_rows, piece_rows):
+            yield table.slice(first, piece_rows)
+    piece: list[pa.Table] = []
     rows = 0
-    for table in tables:
-        if buffer and rows + table.num_rows > run_rows:
-            runs.append(_spill(buffer, folder / f"usage-{len(runs)}.arrows"))
-            buffer, rows = [], 0
-        buffer.append(table)
-        rows += table.num_rows
-    if not runs:
-        yield from _cut(sorted_usage(pa.concat_tables(buffer)), piece_rows) if buffer else ()
-        return
-    runs.append(_spill(buffer, folder / f"usage-{len(runs)}.arrows"))
-    del buffer
-    yield from _merged(runs, piece_rows)
-
-
-def _cut(table: pa.Table, piece_rows: int) -> Iterator[pa.Table]:
-    for first in range(0, table.num_rows, piece_rows):
-        yield table.slice(first, piece_rows)
-
-
-def _spill(buffer: list[pa.Table], path: Path) -> Path:
-    options = pa.ipc.IpcWriteOptions(unify_dictionaries=False, compression="zstd")
-    table = sorted_usage(pa.concat_tables(buffer))
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema, options=options) as writer:
-        writer.write_table(table, max_chunksize=_BATCH_ROWS)
-    return path
-
-
-def _merged(paths: list[Path], piece_rows: int) -> Iterator[pa.Table]:
-    with ExitStack() as stack:
-        cursors = [_Cursor(stack.enter_context(pa.OSFile(str(path), "rb"))) for path in paths]
-        piece: list[pa.Table] = []
-        rows = 0
-        while cursors := [cursor for cursor in cursors if cursor.forward()]:
-            bound = min(cursor.last for cursor in cursors)
-            for part in [cursor.take(bound) for cursor in cursors]:
-                piece.append(part)
-                rows += part.num_rows
-            if rows >= piece_rows:
-                yield sorted_usage(pa.concat_tables(piece))
-                piece, rows = [], 0
-        if piece:
+    for step in merged_steps(runs, _places):
+        piece += [part for _, part in step]
+        rows += sum(part.num_rows for _, part in step)
+        if rows >= piece_rows:
             yield sorted_usage(pa.concat_tables(piece))
+            piece, rows = [], 0
+    if piece:
+        yield sorted_usage(pa.concat_tables(piece))
 
 
-class _Cursor:
-    """Reads a run batch by batch. `last` is the place of the last row of the current batch."""
-
-    def __init__(self, source: pa.NativeFile) -> None:
-        self._reader = pa.ipc.open_stream(source)
-        self._batch = pa.RecordBatch.from_pylist([], schema=USAGE_SCHEMA)
-        self._first = 0
-        self.last: _Place = ()
-
-    def forward(self) -> bool:
-        """Load the next batch if the current one is used up. False at the end of the run."""
-        while self._first >= self._batch.num_rows:
-            try:
-                self._batch = self._reader.read_next_batch()
-            except StopIteration:
-                return False
-            self._first = 0
-            self._columns = [self._batch.column(name) for name in NAMES]
-            self._times = [self._batch.column(name).cast(pa.int64()) for name in ORDER[len(NAMES) :]]
-            if self._batch.num_rows:
-                self.last = self._place(self._batch.num_rows - 1)
-        return True
-
-    def take(self, bound: _Place) -> pa.Table:
-        """Rows of the current batch up to and including `bound`; there may be none."""
-        end = bisect_right(range(self._batch.num_rows), bound, lo=self._first, key=self._place)
-        part = self._batch.slice(self._first, end - self._first)
-        self._first = end
-        return pa.Table.from_batches([part])
-
-    def _place(self, row: int) -> _Place:
-        times = [-1 if (time := column[row].as_py()) is None else time for column in self._times]
-        return (*(column[row].as_py() for column in self._columns), *times)
+def _places(batch: pa.RecordBatch) -> Callable[[int], Place]:
+    names = [batch.column(name) for name in NAMES]
+    times = [batch.column(name).cast(pa.int64()).fill_null(-1) for name in ORDER[len(NAMES) :]]
+    return lambda row: tuple(column[row].as_py() for column in (*names, *times))
 
 
 # Rows of a row group. An account's report reads at least one, so it is small.
@@ -264,7 +207,6 @@ class ParquetFrozenFiles:
     """Makes, reads and measures the objects of closed months. It reads only the row groups that it needs.
 
     Args:
-        objects: Store of the objects.
         scratch: Directory for the sort and for the month's objects until they are put; by default the system's.
         sort_rows: Rows that are sorted at once.
         group_rows: Most rows of a row group.

@@ -12,8 +12,10 @@ import tempfile
 import time
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,86 +45,107 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 
+# External sort: sorted runs on disk, and their merge. Memory does not grow with the number of rows.
+
 # Rows of each run in memory during the merge: 24 runs with 57 bytes a row take 45 MB.
 _BATCH_ROWS = 32 * 1024
 
-# Sort key of runs: an account and a start offset.
-_Place = tuple[str, int]
+# Sort key of a row.
+Place = tuple[str | int, ...]
+# Gives the place of each row of a batch, by its number.
+Places = Callable[[pa.RecordBatch], Callable[[int], Place]]
 
 
-def write_run(table: pa.Table, path: Path) -> None:
-    """Write one run: a table that is sorted by account and start."""
-    options = pa.ipc.IpcWriteOptions(unify_dictionaries=False)
+def write_run(table: pa.Table, path: Path, *, compression: str | None = None, batch_rows: int = _BATCH_ROWS) -> Path:
+    """Write one run: a sorted table."""
+    options = pa.ipc.IpcWriteOptions(unify_dictionaries=False, compression=compression)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema, options=options) as writer:
-        writer.write_table(table, max_chunksize=_BATCH_ROWS)
+        writer.write_table(table, max_chunksize=batch_rows)
+    return path
 
 
-def merged(paths: list[Path], hour_s: int, piece_rows: int) -> Iterator[list[pa.Table]]:
-    """Merge runs into pieces of at least `piece_rows` rows; the last piece may have fewer.
+def sorted_runs(
+    tables: Iterable[pa.Table], run_rows: int, spill: Callable[[list[pa.Table], int], Path]
+) -> tuple[list[Path], list[pa.Table]]:
+    """Runs of at most `run_rows` rows, or of one table. Tables that fit into one run are handed back instead."""
+    runs: list[Path] = []
+    buffer: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        if buffer and rows + table.num_rows > run_rows:
+            runs.append(spill(buffer, len(runs)))
+            buffer, rows = [], 0
+        buffer.append(table)
+        rows += table.num_rows
+    return ([*runs, spill(buffer, len(runs))], []) if runs else ([], buffer)
 
-    Pieces are in order: no row sorts before a row of an earlier piece. Within a piece, rows are not sorted.
-    """
+
+def merged_steps(runs: Sequence[Path], places: Places) -> Iterator[list[tuple[int, pa.Table]]]:
+    """Rows of runs in steps that are in order, each with a part, perhaps an empty one, of some runs by their number."""
     with ExitStack() as stack:
-        cursors = [_Cursor(stack.enter_context(pa.OSFile(str(path), "rb")), hour_s) for path in paths]
-        piece: dict[_Cursor, list[pa.Table]] = {}
-        rows = 0
+        opened = [stack.enter_context(pa.OSFile(str(path), "rb")) for path in runs]
+        cursors = [_Cursor(number, source, places) for number, source in enumerate(opened)]
         while cursors := [cursor for cursor in cursors if cursor.forward()]:
             bound = min(cursor.last for cursor in cursors)
-            for cursor in cursors:
-                part = cursor.take(bound)
-                if part is not None:
-                    piece.setdefault(cursor, []).append(part)
-                    rows += part.num_rows
-            if rows >= piece_rows:
-                yield _joined_by_run(piece)
-                piece, rows = {}, 0
-        if piece:
-            yield _joined_by_run(piece)
-
-
-def _joined_by_run(piece: dict[_Cursor, list[pa.Table]]) -> list[pa.Table]:
-    """Join the parts of each run. They share their dictionaries, so the caller has fewer of them to unify."""
-    return [pa.concat_tables(parts).combine_chunks() for parts in piece.values()]
+            yield [(cursor.number, cursor.take(bound)) for cursor in cursors]
 
 
 class _Cursor:
-    """Reads a run batch by batch. `last` is the sort key of the last row of the current batch."""
+    """Reads a run batch by batch. `last` is the place of the last row of the current batch."""
 
-    def __init__(self, source: pa.NativeFile, hour_s: int) -> None:
+    def __init__(self, number: int, source: pa.NativeFile, places: Places) -> None:
+        self.number = number
+        self.last: Place = ()
         self._reader = pa.ipc.open_stream(source)
-        self._hour_s = hour_s
-        self._batch: pa.RecordBatch | None = None
+        self._places = places
+        self._batch = pa.RecordBatch.from_pylist([], schema=self._reader.schema)
         self._first = 0
-        self.last: _Place = ("", 0)
 
     def forward(self) -> bool:
         """Load the next batch if the current one is used up. False at the end of the run."""
-        while self._batch is None or self._first >= self._batch.num_rows:
+        while self._first >= self._batch.num_rows:
             try:
                 self._batch = self._reader.read_next_batch()
             except StopIteration:
                 return False
             self._first = 0
-            self._accounts = self._batch.column("account_id")
-            self._starts = start_offsets(self._batch.column("start_time"), self._hour_s)
+            self._place = self._places(self._batch)
             if self._batch.num_rows:
                 self.last = self._place(self._batch.num_rows - 1)
         return True
 
-    def take(self, bound: _Place) -> pa.Table | None:
-        """Rows of the current batch up to and including `bound`, or None if there are none."""
-        batch = self._batch
-        if batch is None:
-            return None
-        end = bisect_right(range(batch.num_rows), bound, lo=self._first, key=self._place)
-        if end == self._first:
-            return None
-        part = batch.slice(self._first, end - self._first)
+    def take(self, bound: Place) -> pa.Table:
+        """Rows of the current batch up to and including `bound`; there may be none."""
+        end = bisect_right(range(self._batch.num_rows), bound, lo=self._first, key=self._place)
+        part = self._batch.slice(self._first, end - self._first)
         self._first = end
         return pa.Table.from_batches([part])
 
-    def _place(self, row: int) -> _Place:
-        return self._accounts[row].as_py(), self._starts[row].as_py()
+
+def _merged(runs: Sequence[Path], hour_s: int, piece_rows: int) -> Iterator[list[pa.Table]]:
+    """Pieces of at least `piece_rows` rows, but for the last. They are in order; rows within a piece are not sorted."""
+    piece: dict[int, list[pa.Table]] = {}
+    rows = 0
+    for step in merged_steps(runs, partial(_places, hour_s)):
+        for number, part in step:
+            if part.num_rows:
+                piece.setdefault(number, []).append(part)
+                rows += part.num_rows
+        if rows >= piece_rows:
+            yield _joined_by_run(piece)
+            piece, rows = {}, 0
+    if piece:
+        yield _joined_by_run(piece)
+
+
+def _places(hour_s: int, batch: pa.RecordBatch) -> Callable[[int], Place]:
+    accounts, starts = batch.column("account_id"), start_offsets(batch.column("start_time"), hour_s)
+    return lambda row: (accounts[row].as_py(), starts[row].as_py())
+
+
+def _joined_by_run(piece: dict[int, list[pa.Table]]) -> list[pa.Table]:
+    """Join the parts of each run. They share their dictionaries, so the caller has fewer of them to unify."""
+    return [pa.concat_tables(parts).combine_chunks() for parts in piece.values()]
 
 
 # Scratch folders that are removed soon after their process, even a killed one.
@@ -199,7 +222,6 @@ class ParquetLakeWriter:
     """Writes lake files: zstd, sorted by account, strings as dictionaries, statistics for accounts and times.
 
     Args:
-        objects: Store of the staging objects.
         readers: Threads that fetch and decode ahead.
         group_rows: Rows of a row group, and of a sorted run on disk.
         scratch: Directory for runs and for the file until it is put; by default the system's.
@@ -226,22 +248,13 @@ class ParquetLakeWriter:
             yield MergedFile(content=path, rows=sink.rows, bytes=sink.bytes, summary=summary_of(sink.sums, hour_s))
 
     def _row_groups(self, tables: Iterable[pa.Table], hour_s: int, directory: Path) -> Iterator[list[pa.Table]]:
-        runs: list[Path] = []
-        buffer: list[pa.Table] = []
-        rows = 0
-        for table in tables:
-            if buffer and rows + table.num_rows > self._group_rows:
-                runs.append(_spill(buffer, hour_s, directory / f"{len(runs)}.arrows"))
-                buffer, rows = [], 0
-            buffer.append(table)
-            rows += table.num_rows
-        if not runs:
-            if buffer:
-                yield buffer
-            return
-        runs.append(_spill(buffer, hour_s, directory / f"{len(runs)}.arrows"))
-        buffer = []
-        yield from merged(runs, hour_s, self._group_rows)
+        def spill(buffer: list[pa.Table], number: int) -> Path:
+            return write_run(by_account(one_chunk(buffer), hour_s), directory / f"{number}.arrows")
+
+        runs, few = sorted_runs(tables, self._group_rows, spill)
+        if few:
+            yield few
+        yield from _merged(runs, hour_s, self._group_rows)
 
     def _tables(self, hour_s: int, staging_keys: Sequence[str], in_part: Collection[str]) -> Iterator[pa.Table]:
         """One table for each staging object, in order. A few objects are read ahead."""
@@ -270,11 +283,6 @@ class ParquetLakeWriter:
                 return staged_hour(body, hour_s)
         with self._objects.open_end(key, last_bytes=STAGED_END_BYTES) as stream, decoding(key):
             return staged_hour(stream, hour_s)
-
-
-def _spill(buffer: list[pa.Table], hour_s: int, path: Path) -> Path:
-    write_run(by_account(one_chunk(buffer), hour_s), path)
-    return path
 
 
 class _Sink:
