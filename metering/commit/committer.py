@@ -240,7 +240,6 @@ class Committer:
         return self._smaller(body.plan, invocation)
 
     def _write_objects(self, body: CommitBody) -> None:
-        """Write the objects that the transaction refers to. They are durable before it is sent (P15)."""
         batches = body.plan.batches
         if body.records_key:
             refused = {each.batch.batch_id: each.batch.refused for each in batches if each.batch.refused}

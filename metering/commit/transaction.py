@@ -34,8 +34,6 @@ class BookedBatch:
     """A batch with the hours that it counts in.
 
     Attributes:
-        candidate: The batch, and where it came from.
-        hours: Totals by booked hour.
         rebooked: Own hour -> booked hour, where they differ: late records of closed months (P43).
     """
 
@@ -270,7 +268,6 @@ class CommitBody:
 
     Attributes:
         records_key: Key of the object with the refused records of its batches; empty if there are none.
-        actions: Actions of the transaction.
         meanings: Meanings of the actions, in the same order.
     """
 

@@ -42,7 +42,6 @@ class DecodedBatch:
     Attributes:
         content_hash: Hex digest over all records, the refused ones included (docs/contract.md, content identity).
         records: Number of records that arrived.
-        rows: The accepted records.
         usage: Exact totals of the accepted records; keys carry the own hour of each record and no `corrects`.
         refused: The refused records, each with its reasons; `records = len(rows) + len(refused)`.
         decoded_bytes: Size of the records after decompression, as it counts against the decode budget.

@@ -79,7 +79,6 @@ class CreatedObject:
     """A new object that S3 announced.
 
     Attributes:
-        key: Its key, decoded.
         etag: Its ETag, without quotes.
         version_id: Its version; empty in a bucket without versions.
     """
@@ -208,12 +207,7 @@ _BATCH_FIELDS = frozenset(("schema", "batch_id", "record_count", "records", "loc
 
 
 def read_body(body: str, *, bucket: str) -> list[BatchMessage | NoBatch]:
-    """Batches that a message body announces: at least one entry for any body. Never raises.
-
-    Args:
-        body: The body as the queue handed it over.
-        bucket: The region's own data bucket.
-    """
+    """Batches that a message body announces: at least one entry for any body. Never raises."""
     if len(body) * 4 > MAX_BODY_BYTES and len(body.encode("utf-8", errors="surrogatepass")) > MAX_BODY_BYTES:
         return [_refused(problem(Reason.MESSAGE_TOO_LARGE, f"more than {MAX_BODY_BYTES} bytes"))]
     fields = split_object(body)
@@ -225,11 +219,7 @@ def read_body(body: str, *, bucket: str) -> list[BatchMessage | NoBatch]:
 
 
 def read_announcements(body: str) -> list[Announced]:
-    """Objects that a message from S3 announces: at least one entry for any body. Never raises.
-
-    Args:
-        body: An S3 notification, one inside an SNS message, or an event of EventBridge.
-    """
+    """Objects that a message from S3 announces: at least one entry for any body. Never raises."""
     fields = split_object(body)
     if isinstance(fields, dict) and "Type" in fields and "Message" in fields:
         fields = _inside_sns(fields) or {}
@@ -312,12 +302,7 @@ _FIELD_BYTES = 8 * KIB
 
 
 def glance(body: str, *, bucket: str) -> BatchMessage | NoBatch | None:
-    """First batch that a message announces, without its records if they are long; None if that takes a full read.
-
-    Args:
-        body: The body as the queue handed it over.
-        bucket: The region's own data bucket.
-    """
+    """First batch that a message announces, without its records if they are long; None if that takes a full read."""
     short = _shortened(body)
     return None if short is None else read_body(short, bucket=bucket)[0]
 

@@ -49,13 +49,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordBatchReader:
-    """Reads deliveries. One instance serves any number of them; it keeps no state but caches of pure functions.
-
-    Attributes:
-        objects: The region's data bucket.
-        bucket: Its name.
-        limits: Limits of a batch and of a delivery.
-    """
+    """Reads deliveries. One instance serves any number of them; it keeps no state but caches of pure functions."""
 
     objects: ObjectStore
     bucket: str
@@ -223,10 +217,8 @@ class JudgingReader:
     it says it is goes along as its claim. The sender of a dropped object that is accepted is its owner.
 
     Attributes:
-        reader: Reads the batches.
         producers: The registry. What it allows may be as old as its cache; a refusal rests on a registry that was read
             after the message was sent.
-        services: The service's own senders.
     """
 
     reader: BatchReader

@@ -84,7 +84,6 @@ class ServiceSenders:
     Attributes:
         operators: May send again for another sender, and meter log files by hand.
         onramp: Sends the parts of log files. Empty in a region without log sources.
-        canary: Sends the canary's batches.
     """
 
     operators: frozenset[str] = frozenset()
@@ -125,7 +124,6 @@ class Registry:
     """The producers of a region as they were read at one moment.
 
     Attributes:
-        producers: By name.
         read_ms: When the reading began, epoch milliseconds.
     """
 

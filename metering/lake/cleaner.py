@@ -51,7 +51,6 @@ class Cleaner:
     """Removes the staging objects and pointers that compaction has made superfluous.
 
     Attributes:
-        shards: The stage's number of shards.
         wait_s: Time between the end of a run and its cleaning. It spares slow readers a restart.
         commit_life_s: How long the item of a cleaned commit stays: as long as markers do.
         threads: Pointers and commits that are written at once.
@@ -72,10 +71,6 @@ class Cleaner:
 
     def run(self, deadline: Deadline, *, shard: int | None = None) -> CleaningResult:
         """Clean the runs that are due, oldest first. The next call cleans those that this one does not reach.
-
-        Args:
-            deadline: End of the process.
-            shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
 
         Raises:
             LedgerCorruptError: A commit waits or is pending although its last hours were taken (an alert was sent), or
@@ -204,7 +199,6 @@ class _Pass:
         after: Keys up to this one are left out; then the last key that was handed out.
         cut: Whether the pass ended early, because time was short.
         unsure: Whether it left something, because the outcome of a fence is unknown.
-        contradictions: What could not be read.
     """
 
     from_s: int
@@ -251,10 +245,6 @@ class OrphanCleaner:
     def run(self, deadline: Deadline, *, whole: bool = False) -> int:
         """Judge what is old enough and was not judged yet; once a day, everything. Returns the number of deletions.
 
-        Args:
-            deadline: End of the process. The next call goes on where this one stops.
-            whole: Judge everything now.
-
         Raises:
             UnavailableError: Listing or reading had no answer; the next call does the rest.
             LedgerCorruptError: Commits cannot be read. Their objects were kept, and all others were judged.
@@ -298,7 +288,6 @@ class OrphanCleaner:
         self.retrier.call(lambda: self.items.put(put))
 
     def _walk(self, each: _Pass, deadline: Deadline) -> int:
-        """Judge the objects of a pass; returns the number of deletions."""
         deleted = sum(side_by_side(partial(self._judge, each), self._blocks(each, deadline), threads=self.threads))
         self.metrics.count(metric_names.ORPHANS_DELETED, deleted)
         return deleted

@@ -5,12 +5,11 @@ A plan is stored as a JSON object. File names and the rows of each file follow f
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from metering.hours import hour_label, month_of
-from metering.stores.fields import Fields
+from metering.hours import month_of
+from metering.stores.codec import Hour, StoredDocument
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class PlanFile:
 class PlanHour:
     """Files that a run adds to one hour. Each commit is in exactly one of them."""
 
-    hour_s: int
+    hour_s: Annotated[Hour, "hour"]
     files: tuple[PlanFile, ...]
 
     @property
@@ -43,7 +42,7 @@ class PlanHour:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(StoredDocument):
     """Plan of one run.
 
     Attributes:
@@ -61,41 +60,6 @@ class Plan:
             for commit_id in hour.commits:
                 taken.setdefault(commit_id, []).append(hour.hour_s)
         return taken
-
-    def to_json(self) -> bytes:
-        """Content of the plan object."""
-        hours = [
-            {
-                "hour": hour_label(hour.hour_s),
-                "files": [{"commits": file.commits, "rows": file.rows, "bytes": file.bytes} for file in hour.files],
-            }
-            for hour in self.hours
-        ]
-        return json.dumps({"shard": self.shard, "hours": hours, "last": self.last}, separators=(",", ":")).encode()
-
-    @classmethod
-    def from_json(cls, body: bytes, key: str) -> Plan:
-        """Inverse of `to_json`.
-
-        Args:
-            body: The object's content.
-            key: Its key.
-
-        Raises:
-            LedgerCorruptError: The content is not a plan.
-        """
-        plan = Fields.of_json(body, key)
-        hours = tuple(
-            PlanHour(
-                hour_s=hour.hour("hour"),
-                files=tuple(
-                    PlanFile(commits=file.texts("commits"), rows=file.whole("rows"), bytes=file.whole("bytes"))
-                    for file in hour.objects("files")
-                ),
-            )
-            for hour in plan.objects("hours")
-        )
-        return cls(shard=plan.whole("shard"), hours=hours, last=plan.texts("last"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

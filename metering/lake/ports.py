@@ -296,7 +296,6 @@ class DayBatch:
 
     Attributes:
         keys: Distinct kinds of usage of this batch.
-        account_id: Account of each row.
         key: Place in `keys` of each row.
         corrects_s: Hour that each row corrects, epoch seconds; None if it corrects none.
         day_s: Start of the day that each row is booked in, epoch seconds.
@@ -330,13 +329,7 @@ class FrozenReader(Protocol):
     def hour(
         self, frozen: FrozenMonth, hour_s: int, accounts: Collection[str] | None = None
     ) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals of a booked hour, by account, key and `corrects`; none if the hour was empty.
-
-        Args:
-            frozen: The closed month.
-            hour_s: Start of the hour.
-            accounts: Only of these accounts; None for all.
-        """
+        """Totals of these accounts (None: all) in a booked hour, by account, key and `corrects`."""
         ...
 
     def account_rows(self, frozen: FrozenMonth, account_ids: Collection[str]) -> Iterator[tuple[UsageKey, Total]]:
@@ -347,12 +340,7 @@ class FrozenReader(Protocol):
         ...
 
     def days(self, frozen: FrozenMonth, accounts: Collection[str] | None = None) -> Iterator[DayBatch]:
-        """Totals by day, by account, key, `corrects` and day, in batches.
-
-        Args:
-            frozen: The closed month.
-            accounts: Only of these accounts; None for all.
-        """
+        """Totals by day of these accounts (None: all), by account, key, `corrects` and day, in batches."""
         ...
 
 
@@ -386,13 +374,7 @@ class FrozenFiles(FrozenReader, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageMeasure:
-    """What an object of a closed month was found to hold.
-
-    Attributes:
-        rows: Number of its rows.
-        digest: Digest of its rows in their order.
-        total: Exact sum of its rows.
-    """
+    """What an object of a closed month was found to hold."""
 
     rows: int
     digest: str
@@ -400,11 +382,7 @@ class UsageMeasure:
 
 
 class CountedTotals:
-    """`TotalsReader` that counts rows.
-
-    Args:
-        lake: Reads the rows.
-    """
+    """`TotalsReader` that counts rows."""
 
     def __init__(self, lake: LakeReader) -> None:
         self._lake = lake

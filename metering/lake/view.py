@@ -79,7 +79,6 @@ class LakeView:
     """Gives one consistent view of the rows of an hour.
 
     Attributes:
-        shards: The stage's number of shards.
         attempts: Most attempts at one hour. Each retry means that the hour changed during the read.
         with_waiting: Whether commits that wait for their roll-up are among the rows.
         commit: Of staging, only this commit is among the rows; None for all commits.

@@ -9,18 +9,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from metering.hours import hour_label
 from metering.ledger import partitions
 from metering.ledger.runs import run_name
+from metering.stores.codec import Form, SortKey, StoredItem, Unwritten, after, item_of, number_after, struct_of
 from metering.stores.fields import Fields
 from metering.stores.writes import Item, Key, Table, Value, key_of
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from metering.stores.items import ItemStore
 
@@ -130,88 +132,63 @@ def published_key(hour_s: int, shard: int, run: int) -> Key:
     return Key(partition_of_hour(hour_s), f"{PUBLISHED_PREFIX}{run_name(shard, run)}")
 
 
+def totals_value(totals: Mapping[int, Total]) -> dict[str, Value]:
+    """Encode totals of hours as an attribute: `hour -> [records, bytes]`."""
+    return {hour_label(hour_s): [total.records, total.bytes] for hour_s, total in totals.items()}
+
+
+def totals_of(hours: Fields) -> dict[int, Total]:
+    """Decode the attribute; the inverse of `totals_value`."""
+    totals: dict[int, Total] = {}
+    for label in hours:
+        total = hours.row(label, ("records", "bytes"))
+        totals[hours.hour_named(label)] = Total(total.whole("bytes"), total.whole("records"))
+    return totals
+
+
+HourTotals = Annotated[Mapping[int, Total], Form(lambda fields, name: totals_of(fields.nested(name)), totals_value)]
+StagingKey = Annotated[str, "staging"]
+_Hours = Annotated[frozenset[int], Form(Fields.hour_set, lambda hours: frozenset(map(hour_label, hours)))]
+_HourOfKey = Annotated[int, Form(lambda fields, _: fields.hour_named(fields.after("pk", partitions.HOUR)), None)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
+class Pending(StoredItem):
     """A commit with hours that no run has taken yet. `hours` only ever shrinks; `totals` keeps all of them."""
 
-    shard: int
-    commit_id: str
-    hours: frozenset[int]
-    totals: Mapping[int, Total]
+    shard: Annotated[int, number_after("pk", partitions.PENDING)]
+    commit_id: SortKey
+    hours: Annotated[_Hours, Unwritten(frozenset())]
+    totals: HourTotals
     created_at_ms: int
 
     @property
     def key(self) -> Key:
         return pending_key(self.shard, self.commit_id)
 
-    def to_item(self) -> dict[str, Value]:
-        item: dict[str, Value] = {
-            **self.key._asdict(),
-            "totals": totals_value(self.totals),
-            "created_at_ms": self.created_at_ms,
-        }
-        if self.hours:
-            item["hours"] = frozenset(map(hour_label, self.hours))
-        return item
-
     @classmethod
     def from_item(cls, item: Item) -> Pending:
-        fields = Fields.of_item(item)
-        made = cls(
-            shard=fields.number_after("pk", partitions.PENDING),
-            commit_id=fields.text("sk"),
-            hours=fields.hour_set("hours"),
-            totals=totals_of(fields.nested("totals")),
-            created_at_ms=fields.whole("created_at_ms"),
-        )
+        made = struct_of(cls, item)
         if not made.hours <= made.totals.keys():
-            fields.fail("totals", "totals of all hours that are left")
-        fields.check_key(made.key)
+            Fields.of_item(item).fail("totals", "totals of all hours that are left")
         return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pointer:
+class Pointer(StoredItem):
     """An hour's pointer to a commit's staging object. `run` is empty until a run marks it."""
 
-    hour_s: int
-    commit_id: str
+    hour_s: _HourOfKey
+    commit_id: Annotated[str, after("sk", POINTER_PREFIX)]
     shard: int
     rows: int
     bytes: int
-    staging_key: str
-    run: str = ""
+    staging_key: StagingKey
+    run: Annotated[str, Unwritten("")] = ""
 
     @property
     def key(self) -> Key:
         return pointer_key(self.hour_s, self.commit_id)
-
-    def to_item(self) -> dict[str, Value]:
-        item: dict[str, Value] = {
-            **self.key._asdict(),
-            "shard": self.shard,
-            "rows": self.rows,
-            "bytes": self.bytes,
-            "staging": self.staging_key,
-        }
-        if self.run:
-            item["run"] = self.run
-        return item
-
-    @classmethod
-    def from_item(cls, item: Item) -> Pointer:
-        fields = Fields.of_item(item)
-        made = cls(
-            hour_s=_hour_after(fields),
-            commit_id=fields.after("sk", POINTER_PREFIX),
-            shard=fields.whole("shard"),
-            rows=fields.whole("rows"),
-            bytes=fields.whole("bytes"),
-            staging_key=fields.text("staging"),
-            run=fields.text("run", absent=""),
-        )
-        fields.check_key(made.key)
-        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,13 +204,22 @@ class LakeFile:
         return RowSource(key=self.key, hour_s=hour_s, rows=self.rows, bytes=self.bytes, staged=False)
 
 
+def _shard_and_run(fields: Fields) -> tuple[str, str]:
+    shard, _, run = fields.after("sk", PUBLISHED_PREFIX).partition("#")
+    return (shard, run) if shard.isdecimal() and run.isdecimal() else fields.fail("sk", "a shard and a run")
+
+
+_ShardOfKey = Annotated[int, Form(lambda fields, _: int(_shard_and_run(fields)[0]), None)]
+_RunOfKey = Annotated[int, Form(lambda fields, _: int(_shard_and_run(fields)[1]), None)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
+class Published(StoredItem):
     """The files that one run added to an hour."""
 
-    hour_s: int
-    shard: int
-    run: int
+    hour_s: _HourOfKey
+    shard: _ShardOfKey
+    run: _RunOfKey
     files: tuple[LakeFile, ...]
 
     @property
@@ -254,44 +240,11 @@ class Published:
         return tuple(file.source(self.hour_s) for file in self.files)
 
     def to_item(self) -> dict[str, Value]:
-        files: list[Value] = [{"key": file.key, "rows": file.rows, "bytes": file.bytes} for file in self.files]
-        return {**self.key._asdict(), "files": files, "rows": self.rows, "bytes": self.bytes}
+        return item_of(self) | {"rows": self.rows, "bytes": self.bytes}
 
     @classmethod
     def from_item(cls, item: Item) -> Published:
-        fields = Fields.of_item(item)
-        shard, _, run = fields.after("sk", PUBLISHED_PREFIX).partition("#")
-        if not (shard.isdecimal() and run.isdecimal()):
-            fields.fail("sk", "a shard and a run")
-        made = cls(
-            hour_s=_hour_after(fields),
-            shard=int(shard),
-            run=int(run),
-            files=tuple(
-                LakeFile(key=file.text("key"), rows=file.whole("rows"), bytes=file.whole("bytes"))
-                for file in fields.objects("files")
-            ),
-        )
+        made, fields = struct_of(cls, item), Fields.of_item(item)
         if (fields.whole("rows"), fields.whole("bytes")) != (made.rows, made.bytes):
             fields.fail("files", f"files of {fields.whole('rows')} rows and {fields.whole('bytes')} bytes together")
-        fields.check_key(made.key)
         return made
-
-
-def _hour_after(fields: Fields) -> int:
-    label = fields.after("pk", partitions.HOUR)
-    return fields.hour_named(label)
-
-
-def totals_value(totals: Mapping[int, Total]) -> dict[str, Value]:
-    """Encode totals of hours as an attribute: `hour -> [records, bytes]`."""
-    return {hour_label(hour_s): [total.records, total.bytes] for hour_s, total in totals.items()}
-
-
-def totals_of(hours: Fields) -> dict[int, Total]:
-    """Decode the attribute; the inverse of `totals_value`."""
-    totals: dict[int, Total] = {}
-    for label in hours:
-        total = hours.row(label, ("records", "bytes"))
-        totals[hours.hour_named(label)] = Total(total.whole("bytes"), total.whole("records"))
-    return totals

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from metering.hours import hour_label
 from metering.ledger import partitions
-from metering.ledger.booked_hours import totals_of, totals_value
+from metering.ledger.booked_hours import HourTotals, StagingKey
 from metering.ledger.shards import known_shards
+from metering.stores.codec import SortKey, StoredItem, number_after
 from metering.stores.fields import Fields
 from metering.stores.writes import Item, Key, Table, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from metering.stores.items import ItemStore
-    from metering.usage.totals import Total
 
 
 CommitState = Literal["committed", "aborted"]
@@ -130,10 +130,6 @@ def waiting_in(items: ItemStore, shard: int, *, sk_from: str = "", sk_to: str = 
 def waiting_commits(items: ItemStore, shards: int) -> Iterator[Waiting]:
     """All waiting commits of all shards that a commit may be in, read while the caller iterates.
 
-    Args:
-        items: The ledger's store.
-        shards: The stage's number of shards.
-
     Raises:
         LedgerCorruptError: An entry cannot be read.
     """
@@ -147,7 +143,7 @@ def waiting_commit_of(item: Item) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Waiting(StoredItem):
     """A commit that no run of the roll-up has placed yet.
 
     Attributes:
@@ -155,36 +151,13 @@ class Waiting:
         sent_at_ms: The smallest SentTimestamp of its messages: reports of usage are complete up to it at most (P27).
     """
 
-    shard: int
-    commit_id: str
-    totals: Mapping[int, Total]
-    staging_key: str
+    shard: Annotated[int, number_after("pk", partitions.WAITING)]
+    commit_id: SortKey
+    totals: HourTotals
+    staging_key: StagingKey
     created_at_ms: int
     sent_at_ms: int
 
     @property
     def key(self) -> Key:
         return waiting_key(self.shard, self.commit_id)
-
-    def to_item(self) -> dict[str, Value]:
-        return {
-            **self.key._asdict(),
-            "totals": totals_value(self.totals),
-            "staging": self.staging_key,
-            "created_at_ms": self.created_at_ms,
-            "sent_at_ms": self.sent_at_ms,
-        }
-
-    @classmethod
-    def from_item(cls, item: Item) -> Waiting:
-        fields = Fields.of_item(item)
-        made = cls(
-            shard=fields.number_after("pk", partitions.WAITING),
-            commit_id=fields.text("sk"),
-            totals=totals_of(fields.nested("totals")),
-            staging_key=fields.text("staging"),
-            created_at_ms=fields.whole("created_at_ms"),
-            sent_at_ms=fields.whole("sent_at_ms"),
-        )
-        fields.check_key(made.key)
-        return made

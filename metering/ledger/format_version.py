@@ -51,10 +51,6 @@ class LedgerFormat(StoredItem):
 def check_format(items: ItemStore, *, usage_generation: int | None = None) -> LedgerFormat | None:
     """Returns the ledger's format if it is that of this code. A ledger that says none has no batch yet: None.
 
-    Args:
-        items: The ledger's store.
-        usage_generation: Generation of the caller's usage table; None if it uses none.
-
     Raises:
         FormatTooNewError: Newer code wrote it.
         FormatTooOldError: Older code wrote it, and it was not upgraded.
@@ -115,11 +111,6 @@ def stored_format(items: ItemStore) -> int:
 
 def remember_format(items: ItemStore, *, written_by: str, usage_generation: int) -> None:
     """The same for who writes to the ledger: one that does not say its format yet says it afterwards.
-
-    Args:
-        items: The ledger's store.
-        written_by: The version of this package.
-        usage_generation: Generation of the region's usage table.
 
     Raises:
         FormatTooNewError: Newer code wrote it.

@@ -174,12 +174,7 @@ class Marker:
 
 
 class MarkerGlance(NamedTuple):
-    """What a scan of everything takes from a marker. It is read several times as fast as the whole marker.
-
-    Attributes:
-        hours: Rows and bytes of each booked hour; empty if rejected.
-        sequence: None without a number.
-    """
+    """What a scan of everything takes from a marker. It is read several times as fast as the whole marker."""
 
     batch_id: str
     verdict: Verdict
@@ -223,7 +218,6 @@ class MarkerGlance(NamedTuple):
 
 
 def _plain_totals(hours: Mapping[str, Value]) -> dict[int, Total] | None:
-    """Totals of hours; None if they are not as they are written."""
     totals: dict[int, Total] = {}
     for label, figures in hours.items():
         if type(figures) is not list or len(figures) != 2:
@@ -312,7 +306,6 @@ class LedgerFacts:
     """What the ledger has of some batches. Each item was read at a moment of its own.
 
     Attributes:
-        markers: By batch id.
         conflicts: Batch id -> hashes of the contents that came too late under it.
     """
 

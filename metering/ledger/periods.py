@@ -89,7 +89,6 @@ class FrozenRows:
     """An object of a closed month with totals.
 
     Attributes:
-        rows: Its number of rows.
         digest: Hex SHA-256 of its rows in their order (`metering.lake.ports`), not of its bytes.
     """
 
@@ -100,12 +99,7 @@ class FrozenRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenHour:
-    """One booked hour of a closed month. Its usage includes corrections of earlier months, with `corrects_s`.
-
-    Attributes:
-        files: Its lake files.
-        frozen: The object with its totals.
-    """
+    """One booked hour of a closed month. Its usage includes corrections of earlier months, with `corrects_s`."""
 
     hour_s: int
     files: tuple[LakeFile, ...]
@@ -131,7 +125,6 @@ class FrozenMonth:
     """A closed month. The same month always gives the same bytes.
 
     Attributes:
-        accounts, days: Its objects.
         digest: Hex SHA-256 of the manifest's bytes. Whoever has it can tell that a month is the same.
     """
 
@@ -172,10 +165,6 @@ class FrozenMonth:
     @classmethod
     def from_json(cls, body: bytes, key: str) -> FrozenMonth:
         """Inverse of `to_json`.
-
-        Args:
-            body: The object's content.
-            key: Its key.
 
         Raises:
             LedgerCorruptError: It is something else, or its totals are not those of its files.

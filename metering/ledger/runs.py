@@ -193,11 +193,7 @@ class OutOfTimeError(EarlyEndError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """One chain, as one process works on it.
-
-    Attributes:
-        name: `U<shard>` or `L<shard>`.
-    """
+    """One chain, as one process works on it."""
 
     name: str
     items: ItemStore

@@ -52,10 +52,6 @@ class UsedShards:
 def known_shards(items: ItemStore, shards: int) -> range:
     """Every shard that a commit may be in now. Ask again for each listing, because another process may add shards.
 
-    Args:
-        items: The ledger's store.
-        shards: The stage's number of shards.
-
     Raises:
         UnavailableError: The ledger did not answer.
         LedgerCorruptError: The number that it remembers cannot be read.

@@ -46,7 +46,6 @@ class Batch:
     Attributes:
         batch_id: `<name>/<40 hex digits of name and key>-<part>`.
         sequence: Its number among the batches of its source.
-        records: Number of records.
         inline: Whether `payload` is the JSON array of the records; else it is NDJSON, compressed with zstd.
     """
 
@@ -195,11 +194,7 @@ class RecordsRefusedError(OperationFailedError):
 
 
 class KeyReusedError(OperationFailedError):
-    """A key comes with other records than before. A key stands for the same records, in the same order, for ever.
-
-    Attributes:
-        key: The key.
-    """
+    """A key comes with other records than before. A key stands for the same records, in the same order, for ever."""
 
     def __init__(self, key: str) -> None:
         super().__init__(

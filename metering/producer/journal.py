@@ -55,7 +55,6 @@ class Promise:
         digest: SHA-256 (hex) of its records as lines.
         first: Number of its first batch.
         batches: Number of its batches, which are numbered without a gap.
-        records: Number of its records.
     """
 
     digest: str

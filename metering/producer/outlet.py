@@ -100,7 +100,6 @@ class Place:
 
     Attributes:
         queue_url: URL of the ingest queue; with `bucket` no stack is asked for them.
-        bucket: Name of the data bucket.
         stage: Stage whose data stack names both; None for `METERING_STAGE`, and without it `local`.
         region: None for that of the queue's URL, or of the environment.
         endpoint: URL of an emulator; None for that of the environment, that of `metering local up` for a stage of
@@ -147,7 +146,6 @@ class Place:
             )
 
     def _found(self, environ: Mapping[str, str]) -> tuple[Clients, str, str]:
-        """Clients of the region, the queue's URL and the bucket's name."""
         if self.queue_url is not None and self.bucket is not None:
             told = _QUEUE_OF_REGION.match(self.queue_url)
             region = self.region or (told[1] if told is not None else None)

@@ -44,7 +44,6 @@ class Sent:
 
     Attributes:
         key: The caller's key, or the one that was made for it.
-        records: Number of records.
         batch_ids: Ids of its batches, in order; none for no records.
         first_sequence: Number of the first batch, the others follow; None without a journal, and without records.
         again: Whether the key was journalled before. Nothing got a new number then.

@@ -67,10 +67,6 @@ def encode_records(refused: Mapping[str, tuple[RefusedRecord, ...]]) -> bytes:
 def decode_records(body: bytes, key: str = "quarantine object") -> Iterator[QuarantinedRecord]:
     """Inverse of `encode_records`, line by line.
 
-    Args:
-        body: The object's content.
-        key: Its key.
-
     Raises:
         LedgerCorruptError: It is not such an object.
     """
@@ -193,7 +189,6 @@ class QuarantinedLog(StoredDocument):
         content_sha256: SHA-256 of its content; empty if it was not read to its end.
         refusals: All that was refused, as `(reason, lines, bytes)`; of a whole file the one reason, with 0 lines.
         detail: Of a whole file: why, for people.
-        lines: Refused lines that are kept.
     """
 
     SCHEMA: ClassVar[str] = "metering.quarantine/1"
@@ -246,7 +241,6 @@ class Contrast:
 
     Attributes:
         what: Name of the fact, such as `bytes`.
-        metered, this: Its two values as text.
     """
 
     what: str

@@ -70,19 +70,14 @@ class Entry:
     """One batch that was refused, whole or in part.
 
     Attributes:
-        key: Key of the quarantine object.
         kind: `records` of an accepted batch, a `refused` batch, or content in `conflict` with the content of its id;
             `lines` of a log file, or a whole log `file`.
         batch_id: Its batch id; of a log file its identity, and of one that is refused as a whole its place.
         reasons: First reason -> number of records. A whole batch has one reason; its number of records is 0 if unknown.
-        refused: The records, if the kind is `records`.
-        batch: The document of a whole batch.
-        log: The document of a log file.
         retried_as: Batch ids that the records were sent again as; or the ids that a whole batch is metered under, its
             own or that of a retry.
         source_id: Source that the producer named; empty if it named none.
         sent_by: Who sent it first; empty if nobody knows. A retry states it.
-        at_s: Time when the object was written, epoch seconds.
         became: What became of it, in words: where it is metered now, or what a retry's verdict was.
         differs: What differs from the content that is metered under its id; only of a conflict that was looked up.
     """
@@ -129,7 +124,6 @@ class QuarantineEntries:
 
     Attributes:
         items: The ledger. An entry counts only if its marker names it.
-        queue: The ingest queue.
         bucket: Name of the data bucket, for retries that need an object.
         marker_life_s: Life of the note of a retry.
     """
@@ -374,7 +368,6 @@ class QuarantineEntries:
         return found
 
     def _became(self, notes: list[RetryNote]) -> str:
-        """Verdicts of the batches that refused records were sent again as."""
         return "; ".join(retry_verdict(self._marker(note.retry_id)) for note in notes) or "not metered"
 
     def _marker_and_notes(self, batch_id: str) -> tuple[Marker | None, list[RetryNote]]:

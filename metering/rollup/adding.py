@@ -152,11 +152,7 @@ _WAITS = Exists()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placing:
-    """Places commits of a shard.
-
-    Attributes:
-        actions: Most actions of a transaction.
-    """
+    """Places commits of a shard."""
 
     shard: int
     items: ItemStore

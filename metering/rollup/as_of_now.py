@@ -91,9 +91,7 @@ class _Planned:
     """What runs are adding to usage items, for the accounts and hours that are asked for. Mutable.
 
     Attributes:
-        commits: Commits of the plans.
         adds: By the key of a usage item: shard and number of a run, and what it adds to that item.
-        found: Those items, as they were read.
     """
 
     commits: set[str] = field(default_factory=set)
@@ -128,7 +126,6 @@ class UsageNow:
     """Reads usage of accounts as of now: every commit from before a call is in its answer, and none from after it.
 
     Attributes:
-        shards: The stage's number of shards.
         threads: Staging objects that are read at once.
         attempts: Most looks of one call. Each further one means that a chain moved while it was read.
         most: Most staging objects that one call reads; None: any number.
@@ -256,7 +253,6 @@ class UsageNow:
         return {shard: newest_run(self.reading.items, rollup_chain(shard)) for shard in shards}
 
     def _planned(self, asked: _Asked, runs: Mapping[int, Run | None]) -> _Planned:
-        """What the runs that are planned add."""
         found = _Planned()
         for run in runs.values():
             if run is None or run.state != "planned":

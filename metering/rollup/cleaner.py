@@ -42,7 +42,6 @@ class RollupCleaner:
     """Cleans up behind the roll-up. Any number of processes may do so at once.
 
     Attributes:
-        shards: The stage's number of shards.
         run_life_s: Time until the item of a cleaned run expires.
         keep_s: Time between the end of a run and its cleaning, for people who look into what it did.
         threads: Items that are written at once.
@@ -61,10 +60,6 @@ class RollupCleaner:
 
     def run(self, deadline: Deadline, *, shard: int | None = None) -> RollupCleaning:
         """Clean up behind each chain. The next call does what this one has no time for.
-
-        Args:
-            deadline: End of the process.
-            shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
 
         Raises:
             LedgerCorruptError: A run cannot be read. The other chains were cleaned.
@@ -125,7 +120,6 @@ class RollupCleaner:
         return deleted + self._delete(keys)
 
     def _plans(self, chain: str) -> Iterator[str]:
-        """Keys of the plans of a chain, in the order of their numbers."""
         return (info.key for info in self.objects.list(plans_prefix(chain)))
 
     def _delete(self, keys: list[str]) -> int:

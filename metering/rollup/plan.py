@@ -6,29 +6,30 @@ one run must book a kind in the same item, also when its number is claimed betwe
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from metering import metric_names
 from metering.errors import EarlyEndError, LedgerCorruptError, ObjectDamagedError, ObjectMissingError, UnavailableError
 from metering.hours import hour_label
-from metering.ledger.booked_hours import totals_of, totals_value
+from metering.ledger.booked_hours import HourTotals, StagingKey  # noqa: TC001 - the codec reads annotations
 from metering.ledger.commits import Waiting, waiting_commit_of, waiting_in
 from metering.ledger.usage.kinds import KindNumbers, KindsBeyondCap, kind_of
 from metering.stores.clock import Clock, Entropy, Metrics, Retrier, side_by_side
-from metering.stores.fields import Fields
+from metering.stores.codec import Form, Hour, StoredDocument
 from metering.stores.writes import Item, Put, Table
 from metering.usage.totals import Total, UsageKey, UsageKind, add_totals, by_hour
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from metering.lake.ports import StagedUsage
     from metering.ledger.runs import Contradictions
+    from metering.stores.fields import Fields
     from metering.stores.items import ItemStore
 
 
@@ -36,11 +37,30 @@ if TYPE_CHECKING:
 class PlannedCommit:
     """A commit of a run, with what its waiting entry holds."""
 
-    commit_id: str
-    staging_key: str
-    totals: Mapping[int, Total]
+    commit_id: Annotated[str, "commit"]
+    staging_key: StagingKey
+    totals: HourTotals
     created_at_ms: int
     sent_at_ms: int
+
+
+_COLUMNS = ("usage_type", "service", "from", "to", "bytes", "records")
+
+
+def _sums(kinds: Mapping[UsageKind, Total]) -> list[list[str | int]]:
+    # Sums of bytes are strings: readers of other languages lose digits.
+    return [[*kind, str(total.bytes), total.records] for kind, total in kinds.items()]
+
+
+def _kinds(hour: Fields, name: str) -> dict[UsageKind, Total]:
+    return {kind_of(row): Total(row.decimal("bytes"), row.whole("records")) for row in hour.rows(name, _COLUMNS)}
+
+
+_CORRECTS = Form(
+    lambda hour, name: hour.hour_named(hour.text(name)) if hour.any_text(name) else None,
+    lambda corrects_s: "" if corrects_s is None else hour_label(corrects_s),
+)
+_Sums = Annotated[Mapping[UsageKind, Total], Form(_kinds, _sums)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +72,11 @@ class PlannedHour:
         named: Sum of each kind that had none, because the account's numbers were at the cap. Each has its own item.
     """
 
-    account_id: str
-    hour_s: int
-    corrects_s: int | None
-    numbered: Mapping[UsageKind, Total]
-    named: Mapping[UsageKind, Total]
+    account_id: Annotated[str, "account"]
+    hour_s: Annotated[Hour, "hour"]
+    corrects_s: Annotated[int | None, "corrects", _CORRECTS]
+    numbered: _Sums
+    named: _Sums
 
     def totals(self) -> Iterator[tuple[UsageKey, Total]]:
         """All sums, by usage key."""
@@ -66,88 +86,13 @@ class PlannedHour:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RollupPlan:
+class RollupPlan(StoredDocument):
     """Plan of one run of a roll-up."""
 
+    SCHEMA: ClassVar[str] = "metering.rollup/1"
     shard: int
     commits: tuple[PlannedCommit, ...]
     hours: tuple[PlannedHour, ...]
-
-    def to_json(self) -> bytes:
-        """Content of the plan object. Sums of bytes are strings: readers of other languages lose digits."""
-        document = {
-            "schema": "metering.rollup/1",
-            "shard": self.shard,
-            "commits": [
-                {
-                    "commit": each.commit_id,
-                    "staging": each.staging_key,
-                    "totals": totals_value(each.totals),
-                    "created_at_ms": each.created_at_ms,
-                    "sent_at_ms": each.sent_at_ms,
-                }
-                for each in self.commits
-            ],
-            "hours": [
-                {
-                    "account": each.account_id,
-                    "hour": hour_label(each.hour_s),
-                    "corrects": "" if each.corrects_s is None else hour_label(each.corrects_s),
-                    "numbered": _sums(each.numbered),
-                    "named": _sums(each.named),
-                }
-                for each in self.hours
-            ],
-        }
-        return json.dumps(document, separators=(",", ":")).encode()
-
-    @classmethod
-    def from_json(cls, body: bytes, key: str) -> RollupPlan:
-        """Inverse of `to_json`.
-
-        Args:
-            body: The object's content.
-            key: Its key.
-
-        Raises:
-            LedgerCorruptError: The content is not a plan.
-        """
-        plan = Fields.of_json(body, key)
-        plan.one_of("schema", ("metering.rollup/1",))
-        return cls(
-            shard=plan.whole("shard"),
-            commits=tuple(
-                PlannedCommit(
-                    commit_id=each.text("commit"),
-                    staging_key=each.text("staging"),
-                    totals=totals_of(each.nested("totals")),
-                    created_at_ms=each.whole("created_at_ms"),
-                    sent_at_ms=each.whole("sent_at_ms"),
-                )
-                for each in plan.objects("commits")
-            ),
-            hours=tuple(
-                PlannedHour(
-                    account_id=each.text("account"),
-                    hour_s=each.hour("hour"),
-                    corrects_s=each.hour_named(each.text("corrects")) if each.any_text("corrects") else None,
-                    numbered=_kinds(each, "numbered"),
-                    named=_kinds(each, "named"),
-                )
-                for each in plan.objects("hours")
-            ),
-        )
-
-
-_COLUMNS = ("usage_type", "service", "from", "to", "bytes", "records")
-
-
-def _sums(kinds: Mapping[UsageKind, Total]) -> list[list[str | int]]:
-    return [[*kind, str(total.bytes), total.records] for kind, total in kinds.items()]
-
-
-def _kinds(hour: Fields, name: str) -> dict[UsageKind, Total]:
-    return {kind_of(row): Total(row.decimal("bytes"), row.whole("records")) for row in hour.rows(name, _COLUMNS)}
 
 
 # Sums of one plan. A run takes no further commits beyond them, so that its memory and its plan object are bounded: a

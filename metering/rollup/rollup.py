@@ -68,7 +68,6 @@ class RollupResult:
 
     Attributes:
         runs: Runs that this call brought to `done`.
-        commits: Commits of those runs.
         items: Updates of usage items that this call made.
         finished: Whether nothing waits any more, or, if no more was asked, nothing that waited as the call began. False
             if time ran out, or the next run is not due yet.
@@ -106,7 +105,6 @@ class Rollup:
     """Rolls up the usage of one region. Any number of processes may do so at once.
 
     Attributes:
-        shards: The stage's number of shards.
         generation: Number of the usage table that the stage writes to.
         reserve_ms: With less time left, no further step is begun.
         threads: Calls that are made side by side.
@@ -232,7 +230,6 @@ class Rollup:
         return False
 
     def _due_in_ms(self, newest: Run | None, turn: _Turn) -> int:
-        """Time until the next step of a chain is due."""
         if newest is None or newest.state == "planned" or turn.behind:
             return 0
         left_ms = newest.planned_at_ms + turn.every_ms - self.clock.now_ms()
@@ -357,10 +354,6 @@ class RollupTick:
 
     def run(self, deadline: Deadline, *, shard: int | None = None) -> RollupResult:
         """Run whenever something waits and the last run began long enough ago. It ends early if nothing waits.
-
-        Args:
-            deadline: End of the process.
-            shard: Shard of this invocation (`metering.ledger.shards.shards_of`); None for all.
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. The other shards were rolled up.

@@ -12,6 +12,7 @@
 | `Annotated[T, Form(…)]`              | as the form says                                                       |
 | `Annotated[T, "name"]`               | under another name than the field's                                    |
 | `Annotated[T, Added(…)]`             | as T; items of earlier releases lack it                                |
+| `Annotated[T, Unwritten(…)]`         | as T; this value is not written, and is what an absent value is read as |
 
 Reading is strict: an error names the key and the path of the field (`metering.stores.fields`). Unknown members are
 ignored, so that a release reads what a later one wrote. Markers, commits, usage and roll-ups have decoders by hand:
@@ -70,6 +71,12 @@ class Added(NamedTuple):
     value: object
 
 
+class Unwritten(NamedTuple):
+    """Value of a field that is not written."""
+
+    value: object
+
+
 def _spans(fields: Fields, name: str) -> tuple[tuple[int, int], ...]:
     return tuple((each.whole("first"), each.whole("last")) for each in fields.rows(name, ("first", "last")))
 
@@ -96,6 +103,11 @@ _SCALARS: dict[object, Form] = {
 def after(attribute: str, prefix: str) -> Form:
     """Form of a field that the partition or sort key holds after a prefix."""
     return Form(lambda fields, _: fields.after(attribute, prefix), None)
+
+
+def number_after(attribute: str, prefix: str) -> Form:
+    """Form of a field with the number that the partition or sort key holds after a prefix."""
+    return Form(lambda fields, _: fields.number_after(attribute, prefix), None)
 
 
 class Keyed(Protocol):
@@ -171,9 +183,9 @@ def members_of(value: object) -> dict[str, Value]:
     """Stored values of a dataclass or NamedTuple, by their names."""
     cls: Callable[..., object] = type(value)
     members: dict[str, Value] = {}
-    for name, stored, form, absent in _shape(cls):
+    for name, stored, form, _, unwritten in _shape(cls):
         field = getattr(value, name)
-        if form.write is not None and not (field is None and absent is None):
+        if form.write is not None and field != unwritten:
             members[stored] = form.write(field)  # type: ignore[assignment]  # a form writes what a store takes
     return members
 
@@ -187,7 +199,7 @@ def read_struct(cls: Callable[..., T], fields: Fields) -> T:
     return cls(
         **{
             name: form.read(fields, stored) if absent is _REQUIRED or stored in fields else absent
-            for name, stored, form, absent in _shape(cls)
+            for name, stored, form, absent, _ in _shape(cls)
         }
     )
 
@@ -197,6 +209,7 @@ class _Field(NamedTuple):
     stored: str
     form: Form
     absent: object
+    unwritten: object
 
 
 @cache
@@ -212,16 +225,18 @@ def _shape(cls: Callable[..., object]) -> tuple[_Field, ...]:
 def _field(name: str, hint: object, *, empty: bool) -> _Field:
     kind, notes = (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
     stored = next((note for note in notes if type(note) is str), name)
-    absent = next((note.value for note in notes if isinstance(note, Added)), _REQUIRED)
+    absent = next((note.value for note in notes if isinstance(note, Added | Unwritten)), _REQUIRED)
+    unwritten = next((note.value for note in notes if isinstance(note, Unwritten)), _REQUIRED)
+    unwritten = None if absent is None else unwritten
     form = next((note for note in notes if isinstance(note, Form)), None)
     if form is None and get_origin(kind) is UnionType:
         [kind] = [each for each in get_args(kind) if each is not NoneType]
-        absent = None
-    return _Field(name, stored, form or (Form(Fields.any_text) if kind is str and empty else _form(kind)), absent)
+        absent = unwritten = None
+    empty = empty and kind is str and unwritten != ""
+    return _Field(name, stored, form or (Form(Fields.any_text) if empty else _form(kind)), absent, unwritten)
 
 
 def _form(kind: object) -> Form:
-    """Form of a type."""
     origin, args = get_origin(kind), get_args(kind)
     if kind in _SCALARS:
         return _SCALARS[kind]

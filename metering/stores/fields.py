@@ -40,7 +40,6 @@ class Fields:
     """The attributes of an item, or the members of a JSON object. Each method raises LedgerCorruptError.
 
     Args:
-        values: Name -> value.
         what: Name in errors: the key of the item or object, and the path within it.
     """
 

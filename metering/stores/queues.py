@@ -39,7 +39,6 @@ class ReceivedMessage:
     """A message that belongs to this receiver until its visibility timeout ends.
 
     Attributes:
-        delivery: The message as the queue handed it over.
         receipt: Handle to delete or release the message with; valid for this receive only.
     """
 

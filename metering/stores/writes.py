@@ -21,7 +21,6 @@ class Foreign:
 
     Attributes:
         kind: The store's name of the type, such as `NULL`.
-        value: The value, as the store has it.
     """
 
     kind: str
@@ -120,10 +119,8 @@ class Update:
     """Change attributes of one item, creating it unless a condition forbids that.
 
     Attributes:
-        set: Attributes to set.
         add: Numbers to add to attributes; an absent attribute counts as 0.
         discard: Strings to take out of a set. The attribute disappears with its last string.
-        remove: Attributes to remove.
     """
 
     table: Table
@@ -161,11 +158,7 @@ MAX_TRANSACTION_ACTIONS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionLimits:
-    """Number of actions that the protocol puts into one transaction. A simulation of small batches has a smaller one.
-
-    Attributes:
-        transaction: Most actions of any transaction.
-    """
+    """Most actions of a transaction. A simulation of small batches has a smaller number."""
 
     transaction: int = MAX_TRANSACTION_ACTIONS
 

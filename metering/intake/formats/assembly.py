@@ -78,7 +78,6 @@ class HeadTable:
     Attributes:
         heads: The heads as they are kept, by number.
         traffic: The verdict of the rules on each head, by number.
-        refused: Numbers of the heads with problems.
 
     Raises:
         BatchRefusedError: Distinct heads of more bytes than a batch may have.
@@ -157,10 +156,7 @@ class BatchAssembly:
     """A batch that is being read. Its pieces come in order, and positions of records count through all of them.
 
     Attributes:
-        admission: The admission window.
         sent_at_ms: Time of the message, against which records are admitted.
-        records: Number of records so far.
-        refused: The refused records so far.
     """
 
     def __init__(self, *, admission: Admission, sent_at_ms: int, hasher: ContentHasher | None, work: Work) -> None:

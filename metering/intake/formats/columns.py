@@ -71,7 +71,6 @@ class BatchRows:
     """The accepted rows of one batch (`RecordRows`).
 
     Attributes:
-        heads: The distinct heads of the batch.
         traffic: Verdict of the rules on each head; rows only refer to heads without problems.
     """
 

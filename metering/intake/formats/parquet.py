@@ -506,7 +506,6 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _plain_texts(table: pa.Table) -> pa.Table:
-    """The table with its texts as strings, or as dictionaries of strings."""
     for place, field in enumerate(table.schema):
         if field.name not in TEXT_COLUMNS or pa.types.is_string(field.type):
             continue

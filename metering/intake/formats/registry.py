@@ -46,7 +46,6 @@ class ObjectFormat:
     """One format.
 
     Attributes:
-        read: Its reader.
         suffixes: Ends of keys below `drop/` that announce the format, each with the compression that it implies.
     """
 

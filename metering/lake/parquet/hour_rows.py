@@ -64,7 +64,6 @@ class RowGroups:
     """A Parquet file by its row groups.
 
     Args:
-        source: The open file, or its content.
         encoded: Columns that stay dictionaries when they are read.
         metadata: The footer, if it was read before.
     """

@@ -132,13 +132,7 @@ def _key_names(query: RowQuery) -> list[str]:
 
 
 def halves_of(table: pa.Table, query: RowQuery, low_high: tuple[pa.Array, pa.Array] | None = None) -> pa.Table:
-    """The columns of a query, and the two halves of the bytes of each row, as `Sums.add` takes them.
-
-    Args:
-        table: The rows.
-        query: Its columns are taken.
-        low_high: The halves, where they are known.
-    """
+    """The columns of a query, and the two halves of the bytes of each row, as `Sums.add` takes them."""
     arrays = {name: _column(table, column) for name, column in zip(_key_names(query), query.columns, strict=True)}
     arrays["low"], arrays["high"] = halves(table.column("bytes")) if low_high is None else low_high
     arrays["records"] = pa.repeat(pa.scalar(1, pa.int64()), table.num_rows)
@@ -250,7 +244,6 @@ class ParquetTotals:
     """`TotalsReader` over the objects beside lake files.
 
     Args:
-        objects: Store of the lake files and of the totals beside them.
         lake: Reads the rows of files whose totals are missing.
     """
 
@@ -307,7 +300,6 @@ class ParquetLakeReader:
     """Reads totals. It fetches only the columns, row groups and byte ranges that a query needs.
 
     Args:
-        objects: Store of the lake files and staging objects.
         readers: Threads that read sources in parallel.
     """
 
@@ -395,7 +387,6 @@ class ParquetStagedUsage:
     """Sums staging objects, each read whole by one GET.
 
     Args:
-        objects: Store of the staging objects.
         rows_at_once: Rows that are decoded at once, so that memory does not grow with the object's.
     """
 

@@ -45,12 +45,9 @@ class RegisteredProducer(StoredItem):
     """A producer as a person registered it.
 
     Attributes:
-        name: What it is called.
         role_id: Unique id of its role when it was registered. A role that is made anew has another one.
-        role_arn: That role.
         trusted_arn: Role or account whose workloads may take it.
         accounts: Accounts that it may meter, sorted; None for all.
-        registered_s: When, epoch seconds.
         registered_by: ARN of who did.
     """
 
@@ -83,7 +80,6 @@ class ShownProducer:
     """A registered producer, and what is wrong with it.
 
     Attributes:
-        registered: As it was registered.
         warnings: Why its batches are or will be refused, a sentence each. Empty: all is well.
         told_s: When people were last told that its role sent what it may not; None if not within a week.
     """
@@ -207,11 +203,9 @@ class StoredToken(StoredItem):
     Attributes:
         token_id: Public part of the token: 16 hex digits.
         secret_sha256: SHA-256 of the secret part, 64 hex digits.
-        role: What kinds of answers its holder gets.
         accounts: Accounts that its holder may see, sorted; None for all. A customer always has some.
         label: What people call it; may be empty.
         made_by: ARN of who made it.
-        made_s: When, epoch seconds.
         expires_s: From then on it is refused, epoch seconds.
         costs: Its holder may see costs at tiers that its accounts share with others. Without it, it sees costs of
             payers all of whose accounts it sees. Tokens that were made before this was asked keep it until they expire.
@@ -249,7 +243,6 @@ class LargeRequest:
     """A large request in work.
 
     Attributes:
-        token_id: Whose it is.
         until_ms: It counts no longer than this, epoch milliseconds.
     """
 

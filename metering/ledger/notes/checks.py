@@ -21,7 +21,6 @@ class LostDrop(NamedTuple):
 
     Attributes:
         etag: Its ETag, without quotes.
-        put_s: When it was put, epoch seconds.
     """
 
     key: str

@@ -38,12 +38,10 @@ class Deed(StoredItem):
 
     Attributes:
         deed_id: Tells it from another deed of the same millisecond.
-        at_ms: Time when it began, epoch milliseconds.
         what: Words of the command, such as `period close`.
         subject: What it was done to, such as `2026-10`; may be empty.
         consequence: What the person was told that it would do.
         who: ARN that STS knows the caller by.
-        version: Version of metering that did it.
         ended_ms: Time when it ended; 0 while it is `begun`.
         result: Its result, or the error that ended it; empty while it is `begun`.
     """

@@ -21,7 +21,6 @@ class Cleaning(StoredItem):
     """What is left to clean behind one chain.
 
     Attributes:
-        chain: Name of the chain.
         looked_s: When the cleaner ended, epoch seconds.
         due_ms: When the oldest run that it left was due to be cleaned; None if it left none that was.
     """
@@ -58,7 +57,6 @@ class LakeFigures(StoredItem):
     """What is pending in one shard.
 
     Attributes:
-        listed_s: When the list was read, epoch seconds.
         commits: Commits with hours that no run has taken.
         hours: Those hours, each once.
         oldest_ms: When the oldest of these commits was made; None without any.

@@ -44,7 +44,6 @@ class LogRuling(StoredItem):
     """Operator's ruling on a source of logs, which the coverage job honours.
 
     Attributes:
-        kind: Kind of log.
         first_s, last_s: First and last slot that are accepted; 0 of a source that is forgotten.
         at_s: Time of the ruling. A source is forgotten up to then.
         by: AWS identity of the operator.
@@ -91,7 +90,6 @@ class LogSourceState(StoredItem):
         status: What the context says of its delivery; empty if it says nothing.
         shadowed_by: Other logs that have the authority over lines of it, at most 20.
         recent: Sums over its last two days, by name (`log_sums.RECENT`).
-        looked_s: Time of the last look.
         deep_s: Time of the last look at a day and all gaps.
         whole_s: Time of the last look at everything.
     """
@@ -141,7 +139,6 @@ class LogFigures(StoredItem):
     """Figures of the sources of logs of the stage's settings, as of the coverage job's last run.
 
     Attributes:
-        looked_s: Time of the run.
         sources: Sources that are known, those that are not of the settings included.
         log_sources: Log sources of the settings. Without any, nothing alarms and nothing is held back.
         missing_slots: Slots without a file, of all sources of the settings.
@@ -199,9 +196,7 @@ class LogSums(StoredItem):
     """Sums over the plans of one source and one day or hour.
 
     Attributes:
-        kind, source: The source.
         label: Its day, `2026-11-24`, or hour, `2026-11-24T13`.
-        plans: Number of plans.
         balance: Lines and bytes by what became of them, under the names of the balance of a file.
         unclassified: Bytes by the reason why they are unclassified.
         refusals: Lines by the reason why they were refused.

@@ -40,9 +40,7 @@ class StoredBudget(StoredItem):
     """A budget as it is kept.
 
     Attributes:
-        name: What people call it.
         document: Its fields as texts, and its thresholds as one text, one a line.
-        set_s: When it was set, epoch seconds.
     """
 
     name: SortKey
@@ -62,7 +60,6 @@ class StoredAlert(StoredItem):
         id: The same whenever it is sent.
         period: Month or day that it is about.
         severity: Topic: `page` or `ticket`.
-        subject: Subject of the message.
         fields: The rest of the message.
         made_s: When the threshold was found crossed, epoch seconds.
         state: `new` until the topic has answered.

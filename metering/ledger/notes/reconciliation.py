@@ -25,7 +25,6 @@ class Backlog:
     """Backlog: published hours and files that are not compared yet.
 
     Attributes:
-        waiting: Number of hours and files.
         since_s: Time when the oldest of them was put on the list, epoch seconds; None if nothing waits.
     """
 
@@ -49,11 +48,9 @@ class Reconciliation(StoredItem):
 
     Attributes:
         finished_s: Time when a pass had compared everything on its list, epoch seconds.
-        hours: Number of hours that it compared.
         differences: Number of hours in which two passes showed the same difference.
         scan_due_s: Time by which the next scan of everything is due, epoch seconds; None before the first one ended.
         gaps_since_s: Earliest time a missing batch can have been produced, epoch seconds; None if nothing is missing.
-        backlog: Backlog that the last pass left.
     """
 
     key: ClassVar[Key] = RECONCILIATION_KEY
@@ -71,12 +68,7 @@ class Reconciliation(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspects:
-    """What a scan found to differ in an hour. A quick pass meets by itself only accounts with rows, and new files.
-
-    Attributes:
-        accounts: Accounts whose usage differs.
-        batches: Batches whose marker differs.
-    """
+    """What a scan found to differ in an hour. A quick pass meets by itself only accounts with rows, and new files."""
 
     accounts: frozenset[str] = frozenset()
     batches: frozenset[str] = frozenset()
@@ -201,7 +193,6 @@ class SourceFigures(StoredItem):
     Attributes:
         scanned_ms: Time when the last whole pass read the markers. Silence and gaps are as of then.
         ruled_ms: Time of the newest ruling that is honoured.
-        sources: Number of sources that are followed.
         silent: Number of them that had sent nothing for `SILENCE_S`.
         gaps: Number of gaps of all of them, unlisted gaps included.
         incredible: Number of sources with numbers that do not credibly continue their sequence.

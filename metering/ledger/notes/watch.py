@@ -25,7 +25,6 @@ class WatchFigures(StoredItem):
     """Figures that the watch measured in one run.
 
     Attributes:
-        measured_s: Time of the run, epoch seconds.
         figures: Value by metric name; a figure that could not be measured is not there.
     """
 
@@ -156,7 +155,6 @@ class HeldMessage(StoredItem):
 
     Attributes:
         sent_s: Its SentTimestamp, epoch seconds.
-        noted_s: When it was received, epoch seconds.
     """
 
     message_id: Annotated[str, Form(_message_id, None)]
@@ -196,7 +194,6 @@ class QueueMemory(StoredItem):
     """Memory of the watch's looks at the queues.
 
     Attributes:
-        looked_s: Time of the last look.
         began_s: Start of the window of `least_s`.
         least_s: Least `left_s` in the current window.
         before_s: Least `left_s` in the window before.

@@ -169,7 +169,6 @@ class _Figures:
         return found | {each: Total(0, count) for each, count in self.records.items() if each not in found}
 
     def _takes(self, name: str, value: int, place: int | UsageKind) -> bool:
-        """Take a number; False if no item of this place has it."""
         letter, number = _parse_name(name)
         if letter in (_BYTES, _RECORDS) and _may_count(number, place):
             of = place if number is None else number

@@ -251,8 +251,6 @@ class KindNumbers:
     Args:
         cap: Most numbers of an account, if this usage generation has no cap yet (`kind_cap`). Further kinds have none,
             and get items of their own.
-        generation: The usage generation that is written to.
-        names: The dictionaries that it reads.
         actions: Most actions of one claim.
     """
 
@@ -428,7 +426,6 @@ class KindsBeyondCap(StoredItem):
     Attributes:
         kinds: Kinds without a number in one run.
         example: One of them, as `<usage type>#<service>#<from>#<to>`.
-        seen_s: When that was, epoch seconds.
     """
 
     account_id: SortKey

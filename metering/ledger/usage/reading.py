@@ -213,7 +213,6 @@ class Fold:
             yield UsageItem.from_item({"pk": item["pk"], "sk": item["sk"], **counted})
 
     def _figures(self, item: Item) -> dict[str, int] | None:
-        """The sum that an item adds to; None if it does not count."""
         sk = str(item.get("sk"))
         hour, _, rest = sk.partition("#")
         corrects, _, _ = rest.partition("#")
