@@ -84,7 +84,6 @@ class Invocation:
         self.tally.settle(content, verdict)
 
     def put_back(self, candidates: Iterable[Candidate]) -> None:
-        """Give candidates back to the queue."""
         for candidate in candidates:
             self.tally.settle(candidate.content, Verdict.PUT_BACK)
 

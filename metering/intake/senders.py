@@ -57,11 +57,9 @@ class Producer:
     accounts: frozenset[str] | None
 
     def owns_batch(self, batch_id: str) -> bool:
-        """Whether a batch id is its own."""
         return batch_id.startswith(tuple(self.name + mark for mark in _AFTER_NAME))
 
     def owns_source(self, source_id: str) -> bool:
-        """Whether a source id is its own."""
         return source_id == self.name or self.owns_batch(source_id)
 
     def owns_ingested(self, key: str) -> bool:
@@ -135,7 +133,6 @@ class Registry:
         object.__setattr__(self, "_by_role", {each.role_id: each for each in self.producers.values()})
 
     def of_role(self, role_id: str) -> Producer | None:
-        """The producer that has a role."""
         return self._by_role.get(role_id)
 
     def of_dropped(self, key: str) -> Producer | None:

@@ -215,7 +215,6 @@ class Work:
         raise OutOfTimeError
 
     def store(self, size_bytes: int) -> None:
-        """Count stored bytes that were read."""
         self._stored_bytes += size_bytes
         if self._stored_bytes > self.limits.stored_bytes:
             raise refusal(Reason.OBJECT_TOO_LARGE, f"more than {self.limits.stored_bytes} bytes as stored")
@@ -233,7 +232,6 @@ class Work:
             raise _too_slow(f"more than {self.limits.members} compressed members")
 
     def skip(self, blank_lines: int) -> None:
-        """Count lines without a record."""
         self._blank_lines += blank_lines
         if self._blank_lines > self.limits.blank_lines:
             raise _too_slow(f"more than {self.limits.blank_lines} blank lines")
@@ -254,7 +252,6 @@ class Work:
             raise refusal(Reason.OBJECT_TOO_LARGE, f"distinct heads of more than {self.limits.hashed_bytes} bytes")
 
     def page(self, header_bytes: int) -> None:
-        """Count a Parquet page and the bytes of its header."""
         self._pages += 1
         self._page_header_bytes += header_bytes
         if self._pages > self.limits.pages or self._page_header_bytes > self.limits.page_header_bytes:

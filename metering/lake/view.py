@@ -143,7 +143,6 @@ class LakeView:
         return self.read(hour_s, lambda state: self.reader.totals(state.sources, query), exact=exact)
 
     def hour_usage(self, hour_s: int) -> dict[UsageKey, Total]:
-        """Usage of an hour, counted from the rows."""
         return usage_of(hour_s, self.hour_totals(hour_s, USAGE_QUERY))
 
     def totals(self, hours: Iterable[int], query: RowQuery) -> dict[Group, Total]:

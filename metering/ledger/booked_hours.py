@@ -46,7 +46,6 @@ class RowSource:
 
     @property
     def file(self) -> LakeFile:
-        """The same as a lake file."""
         return LakeFile(key=self.key, rows=self.rows, bytes=self.bytes)
 
 
@@ -200,7 +199,6 @@ class LakeFile:
     bytes: int
 
     def source(self, hour_s: int) -> RowSource:
-        """Row source of the file."""
         return RowSource(key=self.key, hour_s=hour_s, rows=self.rows, bytes=self.bytes, staged=False)
 
 
@@ -236,7 +234,6 @@ class Published(StoredItem):
 
     @property
     def sources(self) -> tuple[RowSource, ...]:
-        """Row sources of its files."""
         return tuple(file.source(self.hour_s) for file in self.files)
 
     def to_item(self) -> dict[str, Value]:

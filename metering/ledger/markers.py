@@ -72,15 +72,6 @@ def in_partition_of_batch(item: Item) -> bool:
     return str(item["pk"]).startswith(partitions.BATCH)
 
 
-def batch_id_of(fields: Fields) -> str:
-    """Batch id of an item in the partition of a batch.
-
-    Raises:
-        LedgerCorruptError: The item lies elsewhere.
-    """
-    return fields.after("pk", partitions.BATCH)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marker:
     """Marker of a batch: its one verdict, from which totals are derived.
@@ -152,7 +143,7 @@ class Marker:
         # Only a rebuilt marker is accepted with version 0: the version it was accepted with is not known any more.
         rebuilt = accepted and hash_version == 0
         made = cls(
-            batch_id=batch_id_of(fields),
+            batch_id=fields.after("pk", partitions.BATCH),
             verdict=verdict,
             content_hash=fields.text("hash", absent=None) if rebuilt else fields.text("hash"),
             hash_version=hash_version,
@@ -373,7 +364,6 @@ class VerdictCounts:
     conflicts: int = 0
 
     def add(self, other: VerdictCounts) -> None:
-        """Add what another part of the ledger has."""
         self.accepted += other.accepted
         self.rejected += other.rejected
         self.conflicts += other.conflicts
@@ -397,7 +387,6 @@ class VerdictTally:
         self._counts = VerdictCounts()
 
     def marker(self, marker: Marker | MarkerGlance) -> None:
-        """Count a marker."""
         if touches(marker, self._from_s, self._to_s):
             self._counts.accepted += marker.verdict == "accepted"
             self._counts.rejected += marker.verdict != "accepted"

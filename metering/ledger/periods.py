@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from metering.hours import hour_label
 from metering.ledger import partitions
 from metering.ledger.booked_hours import LakeFile, RowSource
+from metering.stores.codec import members_of, read_struct
 from metering.stores.fields import Fields
 from metering.stores.objects import ObjectStore, closed_accounts_key, closed_days_key
 from metering.stores.writes import Item, Key, Table, Value
@@ -107,12 +108,10 @@ class FrozenHour:
 
     @property
     def key(self) -> str:
-        """Key of the object with its totals."""
         return self.frozen.key
 
     @property
     def sources(self) -> tuple[RowSource, ...]:
-        """Row sources of its files."""
         return tuple(file.source(self.hour_s) for file in self.files)
 
     @property
@@ -156,8 +155,8 @@ class FrozenMonth:
             "rows": total.records,
             "bytes": str(total.bytes),
             "digest": self.rows_digest,
-            "accounts": _rows_value(self.accounts),
-            "days": _rows_value(self.days),
+            "accounts": members_of(self.accounts),
+            "days": members_of(self.days),
             "hours": [_hour_value(hour) for hour in self.hours],
         }
         return json.dumps(document, separators=(",", ":")).encode()
@@ -174,8 +173,8 @@ class FrozenMonth:
         made = cls(
             month=document.text("month"),
             hours=tuple(map(_hour_of, document.objects("hours"))),
-            accounts=_rows_of(document.nested("accounts")),
-            days=_rows_of(document.nested("days")),
+            accounts=read_struct(FrozenRows, document.nested("accounts")),
+            days=read_struct(FrozenRows, document.nested("days")),
             digest=hashlib.sha256(body).hexdigest(),
         )
         if document.text("digest") != made.rows_digest:
@@ -192,26 +191,20 @@ def _digest_of(digests: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
 
 
-def _rows_value(rows: FrozenRows) -> dict[str, object]:
-    return {"key": rows.key, "rows": rows.rows, "digest": rows.digest}
-
-
-def _rows_of(fields: Fields) -> FrozenRows:
-    return FrozenRows(key=fields.text("key"), rows=fields.whole("rows"), digest=fields.text("digest"))
-
-
 def _hour_value(hour: FrozenHour) -> dict[str, object]:
     return {
         "hour": hour_label(hour.hour_s),
         "files": [{"key": file.key, "rows": file.rows, "bytes": str(file.bytes)} for file in hour.files],
         "rows": hour.total.records,
         "bytes": str(hour.total.bytes),
-        "usage": _rows_value(hour.frozen),
+        "usage": members_of(hour.frozen),
     }
 
 
 def _hour_of(fields: Fields) -> FrozenHour:
-    made = FrozenHour(hour_s=fields.hour("hour"), files=_files_of(fields), frozen=_rows_of(fields.nested("usage")))
+    made = FrozenHour(
+        hour_s=fields.hour("hour"), files=_files_of(fields), frozen=read_struct(FrozenRows, fields.nested("usage"))
+    )
     _check_total(fields, made.total)
     return made
 

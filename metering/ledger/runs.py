@@ -133,7 +133,6 @@ class Run:
 
     @property
     def shard(self) -> int:
-        """Shard of the chain."""
         return int(self.chain[1:])
 
     @property

@@ -9,11 +9,12 @@ listing began is in a shard that the listing reads.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from metering.errors import ConditionFailedError
+from metering.stores.codec import FromOne, StoredItem, struct_of
 from metering.stores.fields import Fields
-from metering.stores.writes import Absent, Equals, Item, Key, Put, Table, Value
+from metering.stores.writes import Absent, Equals, Item, Key, Put, Table
 
 if TYPE_CHECKING:
     from metering.stores.clock import Retrier
@@ -25,13 +26,11 @@ _MOST_SHARDS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UsedShards:
+class UsedShards(StoredItem):
     """Number of shards that the ledger remembers. It only grows. Without the item, one shard was used at most."""
 
-    number: int = 1
-
-    def to_item(self) -> dict[str, Value]:
-        return {"pk": SHARDS_KEY.pk, "sk": SHARDS_KEY.sk, "number": self.number}
+    key: ClassVar[Key] = SHARDS_KEY
+    number: FromOne = 1
 
     @classmethod
     def from_item(cls, item: Item | None) -> UsedShards:
@@ -40,13 +39,10 @@ class UsedShards:
         Raises:
             LedgerCorruptError: The item exists without a number of shards, so the shards to list are unknown.
         """
-        if item is None:
-            return cls()
-        fields = Fields.of_item(item)
-        number = fields.whole("number", least=1)
-        if number > _MOST_SHARDS:
-            fields.fail("number", f"a whole number up to {_MOST_SHARDS}")
-        return cls(number=number)
+        made = cls() if item is None else struct_of(cls, item)
+        if item is not None and made.number > _MOST_SHARDS:
+            Fields.of_item(item).fail("number", f"a whole number up to {_MOST_SHARDS}")
+        return made
 
 
 def known_shards(items: ItemStore, shards: int) -> range:

@@ -114,7 +114,6 @@ class _Packing:
         self._compressed: list[bytes] = []
 
     def is_full_for(self, line: bytes) -> bool:
-        """Whether the line belongs to the next batch."""
         return self.records == MAX_RECORDS or (self.records > 0 and self._size_bytes + len(line) + 1 > BATCH_BYTES)
 
     def add(self, line: bytes) -> None:
@@ -129,7 +128,6 @@ class _Packing:
             self._lines.clear()
 
     def packed(self) -> Packed:
-        """The batch."""
         if self._compressor is None:
             return Packed(records=self.records, inline=True, payload=b"[" + b",".join(self._lines) + b"]")
         payload = b"".join((*self._compressed, self._compressor.flush()))
@@ -219,7 +217,6 @@ class Problems:
         self._refused = 0
 
     def add(self, position: int, what: str) -> None:
-        """Note the problem of one record."""
         self._refused += 1
         if len(self._told) < _PROBLEMS_TOLD:
             self._told.append((position, what))

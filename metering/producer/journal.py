@@ -178,7 +178,6 @@ class Journal:
 
     @property
     def next_sequence(self) -> int:
-        """Number of the next batch."""
         with self._explained():
             return int(self._about("next_sequence") or 0)
 

@@ -77,7 +77,6 @@ class Fields:
 
     @property
     def what(self) -> str:
-        """Name in errors."""
         return self._what or f"{self._values.get('pk')} / {self._values.get('sk')}"
 
     def fail(self, name: str, wanted: str) -> NoReturn:

@@ -243,7 +243,7 @@ KINDS = (
     kind("held message", HeldMessage, noted_s=HOURS, unread="expires_at"),
     kind("alias", Alias),
     kind("format", LedgerFormat, number=st.just(2), usage_generation=st.integers(1, 99)),
-    kind("used shards", UsedShards, number=st.integers(1, 64), unread="pk sk"),
+    kind("used shards", UsedShards, number=st.integers(1, 64)),
     kind("retry note", RetryNote),
     kind("region", RegionState),
     kind("budget", StoredBudget),

@@ -193,15 +193,12 @@ class BatchAssembly:
             self._blocks.append(block)
 
     def content_hash(self) -> str:
-        """Content hash of all pieces."""
         return "" if self._hasher is None else self._hasher.hexdigest()
 
     def rows(self) -> BatchRows:
-        """Rows of the accepted records."""
         return BatchRows(heads=self.heads.heads, traffic=self.heads.traffic, blocks=self._blocks)
 
     def usage(self) -> dict[UsageKey, Total]:
-        """Exact totals of the accepted records."""
         usage: dict[UsageKey, Total] = {}
         for number, hour_us, size, count in sums(self._blocks):
             account_id, service, _, from_location, to_location, _ = cast("tuple[str, ...]", self.heads.heads[number])

@@ -108,7 +108,6 @@ class _Columns:
             self._rebooked.append((first, len(self._sizes), batch.rebooked))
 
     def table(self) -> pa.Table:
-        """All rows in the order in which they were added."""
         head_index = pa.array(self._head_index, pa.int32())
         columns = {
             name: _dictionary([head[place] for head in self._heads], head_index) for place, name in enumerate(_NAMES)

@@ -338,7 +338,6 @@ class _Sink:
         self._writer.close()
 
     def write(self, table: pa.Table, group_rows: int) -> None:
-        """Write rows in their order."""
         if table.num_rows:
             self._writer.write_table(table, row_group_size=group_rows)
             add_to_digest(self._digest, table)

@@ -76,12 +76,10 @@ class RowGroups:
 
     @property
     def metadata(self) -> pq.FileMetaData:
-        """The file's footer."""
         return self._file.metadata
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of the file, as they are read."""
         return self._file.schema_arrow
 
     def read(self, number: int, columns: Sequence[str]) -> pa.Table:
@@ -173,15 +171,8 @@ class _Spans(io.RawIOBase):
 # footer there, and the hour's rows are the second call.
 STAGED_END_BYTES = 256 * KIB
 
-_TEXT = pa.dictionary(pa.int32(), pa.string())
-
-
-def _encoded(field: pa.Field) -> pa.Field:
-    return field.with_type(_TEXT) if pa.types.is_string(field.type) else field
-
-
 # The lake's columns with every string dictionary-encoded.
-HOUR_SCHEMA = pa.schema([_encoded(field) for field in LAKE_SCHEMA])
+HOUR_SCHEMA = pa.schema([each.with_type(_NAME) if pa.types.is_string(each.type) else each for each in LAKE_SCHEMA])
 TEXT_COLUMNS = tuple(field.name for field in HOUR_SCHEMA if pa.types.is_dictionary(field.type))
 
 

@@ -108,7 +108,6 @@ class Sums:
         return pa.table(columns)
 
     def totals(self) -> dict[Group, Total]:
-        """Exact totals by group."""
         return dict(self.groups())
 
     def groups(self) -> Iterator[tuple[Group, Total]]:

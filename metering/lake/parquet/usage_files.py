@@ -327,7 +327,10 @@ def add_to_digest(digest: _Hash, table: pa.Table) -> None:
         parts = [_text_seconds(batch.column("hour"))]
         parts += [batch.column(name).cast(pa.string()) for name in NAMES]
         parts += [_text_seconds(batch.column("corrects")).fill_null("")]
-        parts += [batch.column("bytes").cast(pa.string()), _with_line_end(batch.column("records").cast(pa.string()))]
+        parts += [
+            batch.column("bytes").cast(pa.string()),
+            pc.binary_join_element_wise(batch.column("records").cast(pa.string()), "", "\n"),
+        ]
         lines = pc.binary_join_element_wise(*parts, SEPARATOR)
         first, last = _bounds(lines)
         digest.update(memoryview(lines.buffers()[2])[first:last])
@@ -425,10 +428,6 @@ def _numbers(values: Sequence[int]) -> pa.Array:
 
 def _text_seconds(column: pa.Array) -> pa.Array:
     return pc.divide(column.cast(pa.int64()), SECOND_US).cast(pa.string())
-
-
-def _with_line_end(column: pa.Array) -> pa.Array:
-    return pc.binary_join_element_wise(column, "", "\n")
 
 
 def _bounds(lines: pa.StringArray) -> tuple[int, int]:

@@ -311,7 +311,6 @@ class _Sink:
         self._writer.close()
 
     def write(self, group: pa.Table) -> None:
-        """Write one row group."""
         self._writer.write_table(group, row_group_size=group.num_rows)
         self.rows += group.num_rows
         self.bytes += exact_sum(group.column("bytes"))

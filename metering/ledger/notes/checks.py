@@ -57,7 +57,6 @@ class DroppedObjects(StoredItem):
 
     @property
     def count(self) -> int:
-        """Number of lost objects."""
         return len(self.lost) + self.more
 
 

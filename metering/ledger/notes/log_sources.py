@@ -117,7 +117,7 @@ class LogSourceState(StoredItem):
 
     @property
     def key(self) -> Key:
-        return log_source_key(self.kind, self.source)
+        return Key(LOG_SOURCE_PK, f"{self.kind}#{self.source}")
 
     @property
     def came(self) -> bool:
@@ -127,11 +127,6 @@ class LogSourceState(StoredItem):
     def recently(self, name: str) -> int:
         """One of the sums over its last two days."""
         return dict(self.recent).get(name, 0)
-
-
-def log_source_key(kind: str, source: str) -> Key:
-    """Key of the state of a source of logs."""
-    return Key(LOG_SOURCE_PK, f"{kind}#{source}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

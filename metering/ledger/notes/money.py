@@ -30,11 +30,6 @@ def budget_key(name: str) -> Key:
     return Key(BUDGETS_PK, name)
 
 
-def alert_key(period: str, alert_id: str) -> Key:
-    """Key of an alert; alerts sort by their period, which is a month or a day."""
-    return Key(ALERTS_PK, f"{period}#{alert_id}")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBudget(StoredItem):
     """A budget as it is kept.
@@ -75,10 +70,10 @@ class StoredAlert(StoredItem):
 
     @property
     def key(self) -> Key:
-        return alert_key(self.period, self.id)
+        # Alerts sort by their period, which is a month or a day.
+        return Key(ALERTS_PK, f"{self.period}#{self.id}")
 
     def as_sent(self) -> StoredAlert:
-        """The same alert, sent."""
         return replace(self, state="sent")
 
 

@@ -82,7 +82,6 @@ class UsageItem:
         return prefix + "#".join(kind)
 
     def usage_key(self, kind: UsageKind) -> UsageKey:
-        """Usage key of a kind in this item."""
         return UsageKey(self.hour_s, self.account_id, *kind, self.corrects_s)
 
     @property
@@ -156,7 +155,6 @@ class _Figures:
 
     @classmethod
     def of(cls, item: Item, place: int | UsageKind) -> _Figures:
-        """The figures of an item of this bucket, or of this kind."""
         found = cls()
         for name, value in item.items():
             # Not isinstance: True is an int.
