@@ -56,7 +56,6 @@ def check_format(items: ItemStore, *, usage_generation: int | None = None) -> Le
         FormatTooOldError: Older code wrote it, and it was not upgraded.
         GenerationError: It goes with another usage table.
         LedgerCorruptError: What it says is no format.
-        UnavailableError: The ledger gave no answer.
     """
     found = ledger_format(items)
     if found is None:
@@ -80,7 +79,6 @@ def check_readable(items: ItemStore) -> None:
     Raises:
         FormatTooNewError: Newer code wrote it.
         LedgerCorruptError: What it says is no format.
-        UnavailableError: The ledger gave no answer.
     """
     found = ledger_format(items)
     if found is not None:
@@ -92,7 +90,6 @@ def ledger_format(items: ItemStore) -> LedgerFormat | None:
 
     Raises:
         LedgerCorruptError: What it says is no format.
-        UnavailableError: The ledger gave no answer.
     """
     item = items.get(Table.LEDGER, FORMAT_KEY)
     return None if item is None else LedgerFormat.from_item(item)
@@ -103,7 +100,6 @@ def stored_format(items: ItemStore) -> int:
 
     Raises:
         LedgerCorruptError: What it says is no format.
-        UnavailableError: The ledger gave no answer.
     """
     found = ledger_format(items)
     return FORMAT_VERSION if found is None else found.number
@@ -117,7 +113,6 @@ def remember_format(items: ItemStore, *, written_by: str, usage_generation: int)
         FormatTooOldError: Older code wrote it, and it was not upgraded.
         GenerationError: It goes with another usage table.
         LedgerCorruptError: What it says is no format.
-        UnavailableError: The ledger gave no answer.
     """
     if check_format(items, usage_generation=usage_generation) is not None:
         return

@@ -332,7 +332,6 @@ def read_batches(
 
     Raises:
         LedgerCorruptError: One of their markers cannot be read.
-        UnavailableError: The ledger gives no answer.
     """
     facts = LedgerFacts()
 
@@ -396,7 +395,6 @@ class VerdictTally:
 
         Raises:
             LedgerCorruptError: A marker of a conflict's batch cannot be read.
-            UnavailableError: The ledger gives no answer.
         """
         if is_conflict(item):
             self._late.append(conflict_named(item)[0])

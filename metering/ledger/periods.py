@@ -223,6 +223,12 @@ def _check_total(fields: Fields, files: Total) -> None:
         fields.fail("bytes", f"the {files.bytes} bytes of its files")
 
 
+def _closed(items: ItemStore, month: str) -> Period | None:
+    item = items.get(Table.LEDGER, period_key(month))
+    period = None if item is None else Period.from_item(item)
+    return period if period is not None and period.state == "closed" else None
+
+
 def read_frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> FrozenMonth | None:
     """The frozen month, or None if the month is not closed.
 
@@ -230,11 +236,8 @@ def read_frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> Fro
         LedgerCorruptError: The object is something else than a frozen month.
         ObjectMissingError: The month is closed, and its object is gone.
     """
-    item = items.get(Table.LEDGER, period_key(month))
-    period = None if item is None else Period.from_item(item)
-    if period is None or period.state != "closed":
-        return None
-    return FrozenMonth.from_json(objects.get(period.frozen_key), period.frozen_key)
+    period = _closed(items, month)
+    return None if period is None else FrozenMonth.from_json(objects.get(period.frozen_key), period.frozen_key)
 
 
 def closed_month(items: ItemStore, month: str) -> FrozenMonth | None:
@@ -242,8 +245,7 @@ def closed_month(items: ItemStore, month: str) -> FrozenMonth | None:
 
     It has no hours.
     """
-    item = items.get(Table.LEDGER, period_key(month))
-    if item is None or Period.from_item(item).state != "closed":
+    if _closed(items, month) is None:
         return None
     return FrozenMonth(
         month=month,

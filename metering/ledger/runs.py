@@ -202,11 +202,7 @@ class Chain:
     retrier: Retrier
 
     def newest(self) -> Run | None:
-        """The newest run. Read it before anything is listed, never after (P19).
-
-        Raises:
-            UnavailableError: It cannot be read now.
-        """
+        """The newest run. Read it before anything is listed, never after (P19)."""
         return self.retrier.call(lambda: newest_run(self.items, self.name))
 
     def announce(self, plan: bytes, *, after: Run | None) -> bool:
@@ -235,7 +231,6 @@ class Chain:
         Raises:
             RunOverError: It is gone, and so is the run: we are late (P21).
             LedgerCorruptError: It is gone although the run is planned.
-            UnavailableError: It cannot be read now.
         """
         try:
             return self.retrier.call(lambda: self.objects.get(run.plan_key))
@@ -244,11 +239,7 @@ class Chain:
             raise LedgerCorruptError(f"run {run.name} is planned, and its plan {run.plan_key} is gone") from error
 
     def is_over(self, run: Run) -> bool:
-        """Whether the run is done, or a later one is there.
-
-        Raises:
-            UnavailableError: The chain cannot be read now.
-        """
+        """Whether the run is done, or a later one is there."""
         newest = self.newest()
         return newest is not None and (newest.number > run.number or newest.state == "done")
 
@@ -257,7 +248,6 @@ class Chain:
 
         Raises:
             RunOverError: It is over.
-            UnavailableError: The chain cannot be read now.
         """
         if self.is_over(run):
             raise RunOverError

@@ -49,7 +49,6 @@ def known_shards(items: ItemStore, shards: int) -> range:
     """Every shard that a commit may be in now. Ask again for each listing, because another process may add shards.
 
     Raises:
-        UnavailableError: The ledger did not answer.
         LedgerCorruptError: The number that it remembers cannot be read.
     """
     return range(max(shards, _used(items)))
@@ -68,7 +67,6 @@ def shards_of(items: ItemStore, shards: int, shard: int | None) -> tuple[int, ..
         had before and has no invocation for any more (P42).
 
     Raises:
-        UnavailableError: The ledger did not answer.
         LedgerCorruptError: The number that it remembers cannot be read.
     """
     if shard is None:

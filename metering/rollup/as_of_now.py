@@ -197,7 +197,6 @@ class UsageNow:
 
         Raises:
             LedgerCorruptError: As `entries` raises it.
-            UnavailableError: A store gives no answer.
         """
         asked = _Asked.of(accounts, months, from_s, to_s)
         waiting = self._listed(asked, known_shards(self.reading.items, self.shards))

@@ -143,7 +143,6 @@ class Planner:
         Raises:
             NotWaitingError: A staging object is gone, and so is its entry.
             LedgerCorruptError: A staging object is gone or damaged although its commit waits.
-            UnavailableError: A call has no answer.
         """
         listed = self.retrier.call(lambda: self._oldest(contradictions))
         if not listed:

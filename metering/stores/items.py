@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class ItemStore(Protocol):
     """The operations of DynamoDB that the protocol uses.
 
-    Reads are strongly consistent. A transaction is all or nothing for writers; a reader may see a part of it.
+    Reads are strongly consistent. A transaction is all or nothing for writers; a reader may see a part of it. Each call
+    may raise UnavailableError, and so may all that reads or writes by it.
     """
 
     def get(self, table: Table, key: Key) -> Item | None:

@@ -80,7 +80,6 @@ def usage_generation(items: ItemStore) -> UsageGeneration:
 
     Raises:
         LedgerCorruptError: It cannot be read.
-        UnavailableError: The table gave no answer.
     """
     return UsageGeneration.from_item(items.get(Table.USAGE, GENERATION_KEY))
 
@@ -91,7 +90,6 @@ def check_generation(items: ItemStore, number: int) -> None:
     Raises:
         GenerationError: It says another one: it was restored or filled from another table.
         LedgerCorruptError: What it says cannot be read.
-        UnavailableError: The table gave no answer.
     """
     found = usage_generation(items).number
     if found not in (None, number):
@@ -126,7 +124,6 @@ def claim_new_table(items: ItemStore, number: int, *, token: str) -> None:
     Raises:
         GenerationError: The table was used, or another restore has begun to fill it.
         LedgerCorruptError: What ledger or table say cannot be read.
-        UnavailableError: One of them gave no answer.
     """
     key = Key(_RESTORE, str(number))
     put = Put(table=Table.LEDGER, item={**key._asdict(), "token": token}, condition=Absent())
@@ -155,7 +152,6 @@ def check_chains(items: ItemStore, shards: Iterable[int]) -> None:
     Raises:
         GenerationError: One is: the ledger was restored to an earlier time, and the usage table was not.
         LedgerCorruptError: A chain or the mark cannot be read.
-        UnavailableError: One of them gave no answer.
     """
     marked = usage_generation(items).runs
     for shard in shards:

@@ -60,7 +60,6 @@ def known_kind_cap(items: ItemStore, generation: int) -> int | None:
 
     Raises:
         LedgerCorruptError: It cannot be read.
-        UnavailableError: The ledger gives no answer.
     """
     item = items.get(Table.LEDGER, kind_cap_key(generation))
     return None if item is None else Fields.of_item(item).whole("cap", least=1)
@@ -194,7 +193,6 @@ class KindNames:
 
         Raises:
             LedgerCorruptError: An item of the dictionary cannot be read.
-            UnavailableError: The ledger gives no answer.
         """
         named = dict(_numbers(self._items, account_id))
         if not _is_dense(named):
@@ -207,7 +205,6 @@ class KindNames:
 
         Raises:
             LedgerCorruptError: An item of the dictionary cannot be read, or a number stands for two kinds.
-            UnavailableError: The ledger gives no answer.
         """
         return self._keep(account_id, self.dictionary(account_id).whole(account_id))
 
@@ -236,7 +233,6 @@ class KindNames:
 
         Raises:
             LedgerCorruptError: The dictionary, read again, does not have it: it was lost (docs/protocol.md, P41).
-            UnavailableError: The ledger gives no answer.
         """
         kind = self.of(account_id).get(number) or self.read_whole(account_id).get(number)
         if kind is None:
@@ -281,7 +277,6 @@ class KindNumbers:
 
         Raises:
             LedgerCorruptError: The dictionary cannot be read.
-            UnavailableError: The ledger gives no answer.
         """
         found = _by_kind(self._retrier.call(lambda: self._names.of(account_id)))
         if not found.keys() >= set(kinds):

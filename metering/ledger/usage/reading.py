@@ -50,7 +50,6 @@ class UsageReading:
 
         Raises:
             LedgerCorruptError: An item cannot be read, or somebody wrote by hand into it.
-            UnavailableError: The table gives no answer.
         """
         return map(_sound, self.stored(account_id, month, from_s=from_s, to_s=to_s))
 
@@ -80,9 +79,6 @@ class UsageReading:
             contradictions: Gets items whose key cannot be read.
             from_s: In the first hour.
             to_s: End of the last one, or in it.
-
-        Raises:
-            UnavailableError: The table gives no answer.
         """
         return _as_found(self.stored(account_id, month, from_s=from_s, to_s=to_s), contradictions)
 
@@ -118,7 +114,6 @@ class UsageReading:
 
         Raises:
             LedgerCorruptError: The dictionary lacks a number of the item, and nobody takes that.
-            UnavailableError: The ledger gives no answer.
         """
         known = self.names.of(item.account_id)
         for number, total in item.totals.items():
@@ -187,7 +182,6 @@ class Fold:
 
         Raises:
             LedgerCorruptError: An item cannot be read.
-            UnavailableError: The table gives no answer.
         """
         for item in items:
             figures = self._figures(item)
