@@ -100,7 +100,7 @@ class Content:
     def group(self) -> tuple[str, str]:
         """Key of contents that are decided one after the other: the batch id, or the body's hash if it has no id.
 
-        Batches that their senders may not send have a key for each sender, and hold nobody else's up.
+        Batches that their senders may not send have a key for each sender, and hold up no other sender.
         """
         batch = self.batch
         if isinstance(batch, RefusedBatch) and batch.claim is not None:

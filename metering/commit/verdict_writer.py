@@ -142,7 +142,7 @@ class VerdictWriter:
     marker_life_s: int
 
     def reject(self, content: Content, batch: RefusedBatch, tally: Tally) -> Verdict:
-        """Refuse a batch (T-REJECT). Returns its verdict, or PUT_BACK if it has none now."""
+        """Refuse a batch (T-REJECT). Returns its verdict, or PUT_BACK if it has to wait."""
         try:
             if batch.claim is not None:
                 return self._disallow(content, batch, batch.claim, tally)

@@ -71,7 +71,7 @@ class DecodedBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a batch says it is, whose sender may not send it. Its own id and hash are those of no batch.
+    """Id and content that a batch claims although its sender may not send it.
 
     Attributes:
         batch_id: Empty if it could not be read.

@@ -105,7 +105,7 @@ def decode_services(text: str) -> ServiceSenders:
     """The service's own senders from the text of `encode_services`.
 
     Raises:
-        ValueError: The text is none of `encode_services`.
+        ValueError: `encode_services` did not write the text.
     """
     document = json.loads(text)
     if not isinstance(document, dict) or set(document) != {"canary", "onramp", "operators"}:
@@ -185,7 +185,7 @@ class Judged:
 
 
 def statement(sender: Judged) -> str:
-    """What an operator states of a message that is sent again: its first sender, and whether it is a retry."""
+    """Statement of an operator who sends a message again: its first sender, and whether it is a retry."""
     return f"{_RETRIED}{sender.sender_id}" if sender.retried else sender.sender_id
 
 
@@ -200,7 +200,7 @@ def judged_sender(delivery: Delivery, services: ServiceSenders) -> Judged:
 def problems_of_sender(
     batch: DecodedBatch | RefusedBatch, sender: Judged, *, registry: Registry, services: ServiceSenders
 ) -> tuple[Problem, ...]:
-    """What a sender may not send of a batch; nothing if it may send all of it."""
+    """Problems of a batch that its sender may not send, or not in full."""
     judge = _Judge(batch=batch, sender=sender, registry=registry, services=services)
     return tuple(problem(Reason.SENDER_NOT_ALLOWED, detail) for detail in judge.complaints())
 

@@ -107,7 +107,7 @@ class _Pair(NamedTuple):
 
 
 class Backlog:
-    """What is pending in a shard, without what plans do not need: a region has hundreds of thousands of pairs.
+    """Pending pairs of a shard, in the few bytes that a plan needs: a region has hundreds of thousands of pairs.
 
     Args:
         pending: Entries of pending commits. Only the hours in their `hours` may be planned.

@@ -374,7 +374,7 @@ class FrozenFiles(FrozenReader, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageMeasure:
-    """What an object of a closed month was found to hold."""
+    """Measured content of an object of a closed month."""
 
     rows: int
     digest: str

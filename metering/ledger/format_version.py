@@ -34,11 +34,11 @@ def _generation(fields: Fields, name: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFormat(StoredItem):
-    """What the ledger remembers of its format.
+    """Format of the ledger's data.
 
     Attributes:
         number: From 1.
-        written_by: The version of metering that wrote it first; that one and newer ones know it.
+        written_by: Version of metering that wrote it first.
         usage_generation: Generation of the usage table that goes with the ledger; 1 if another format does not say.
     """
 
@@ -49,7 +49,7 @@ class LedgerFormat(StoredItem):
 
 
 def check_format(items: ItemStore, *, usage_generation: int | None = None) -> LedgerFormat | None:
-    """Returns the ledger's format if it is that of this code. A ledger that says none has no batch yet: None.
+    """Returns the ledger's format if this code writes it, or None for a new ledger.
 
     Raises:
         FormatTooNewError: Newer code wrote it.
@@ -86,7 +86,7 @@ def check_readable(items: ItemStore) -> None:
 
 
 def ledger_format(items: ItemStore) -> LedgerFormat | None:
-    """What the ledger says of its format, known here or not; None if it does not say any.
+    """The ledger's format, known here or not; None for a new ledger.
 
     Raises:
         LedgerCorruptError: What it says is no format.
@@ -96,7 +96,7 @@ def ledger_format(items: ItemStore) -> LedgerFormat | None:
 
 
 def stored_format(items: ItemStore) -> int:
-    """Format of the ledger's data, known here or not. One that does not say is new in any format.
+    """Number of the ledger's format, known here or not; that of this code for a new ledger.
 
     Raises:
         LedgerCorruptError: What it says is no format.
@@ -106,7 +106,7 @@ def stored_format(items: ItemStore) -> int:
 
 
 def remember_format(items: ItemStore, *, written_by: str, usage_generation: int) -> None:
-    """The same for who writes to the ledger: one that does not say its format yet says it afterwards.
+    """Check the format before writing to the ledger, and write it into a new one.
 
     Raises:
         FormatTooNewError: Newer code wrote it.

@@ -165,7 +165,7 @@ class Marker:
 
 
 class MarkerGlance(NamedTuple):
-    """What a scan of everything takes from a marker. It is read several times as fast as the whole marker."""
+    """Part of a marker that a full scan needs, read several times as fast as the whole marker."""
 
     batch_id: str
     verdict: Verdict
@@ -294,7 +294,7 @@ _READ_TOGETHER = 1_000
 
 @dataclass(slots=True, kw_only=True)
 class LedgerFacts:
-    """What the ledger has of some batches. Each item was read at a moment of its own.
+    """Markers and conflicts of some batches, each read at a moment of its own.
 
     Attributes:
         conflicts: Batch id -> hashes of the contents that came too late under it.

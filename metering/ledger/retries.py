@@ -1,4 +1,4 @@
-"""What the ledger remembers of retries, in the partition of the batch that was refused first.
+"""Notes and aliases of retries, in the partition of the batch that was refused first.
 
 | item       | pk             | sk                 | written by                                       |
 |------------|----------------|--------------------|--------------------------------------------------|

@@ -71,8 +71,8 @@ def runs_before(items: ItemStore, chain: str, number: int, *, first: int = 0) ->
 def long_done(runs: Iterable[Run], *, wait_ms: int, now_ms: int) -> Iterator[Run]:
     """Runs of a chain that ended a wait ago, up to the first that did not.
 
-    What a run needs is deleted then, so no wait is cut short. A run that ended in the future did so by a clock that is
-    wrong: it is given out with the next one that is over, because it ended before that one.
+    Objects of a run are deleted then, so no wait is cut short. A run that ended in the future, by a wrong clock, comes
+    with the next one that is over, because it ended before it.
 
     Args:
         runs: Runs of the chain without a gap, oldest first.

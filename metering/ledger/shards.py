@@ -1,9 +1,8 @@
 """Compaction shards: those that the stage has now, and those that it had before (docs/protocol.md, Shards).
 
-A commit stays in the shard that it was booked in, `P#<shard>`, until a run of that shard has taken it. So a stage with
-fewer shards than before still has the old ones, and every listing includes them. The largest number is made durable
-before the first commit that uses it, and read before pending commits are listed. So each commit that existed when a
-listing began is in a shard that the listing reads.
+A commit stays in its shard, `P#<shard>`, until a run of the shard has taken it. So a stage with fewer shards than
+before still lists the old ones. The largest number is made durable before the first commit that uses it, and read
+before pending commits are listed: no listing misses a shard.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ _TABLES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """What a key stands for.
+    """Batches and records of a key.
 
     Attributes:
         digest: SHA-256 (hex) of its records as lines.
@@ -67,8 +67,8 @@ class Journal:
     """Journal in a folder, of one process at a time. Threads must take turns.
 
     Args:
-        folder: Made if it is missing, for its owner only. None for a journal that ends with its process, in a file of
-            SQLite's own that nobody else sees: it keeps the records of one call out of the memory, and nothing more.
+        folder: Made if it is missing, for its owner only. None for a temporary journal, which keeps the records of
+            one call out of the memory and ends with its process.
         source_id: Source whose batches it numbers; a journal is of one source for ever.
         name: Name of the producer, which begins its batch ids.
         first_sequence: Number of the first batch of a new journal.
@@ -93,7 +93,7 @@ class Journal:
         self._database.close()
 
     def find(self, key: str) -> Promise | None:
-        """What was promised under a key; None if nothing was."""
+        """The promise of a key, if there is one."""
         with self._explained():
             row = self._database.execute(
                 "SELECT digest, first, batches, records FROM keys WHERE key = ?", (key,)

@@ -40,7 +40,7 @@ Records: TypeAlias = "Iterable[Mapping[str, object]]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What `send` answers: everything of the key is in the queue for sure.
+    """Answer of `send`: all records of the key are in the queue.
 
     Attributes:
         key: The caller's key, or the one that was made for it.

@@ -6,9 +6,8 @@
 | a whole batch: refused, or in conflict | `quarantine/batches/<sha256 of batch id and hash>.json` | one document |
 
 Objects of the first kind belong to their commit, and are deleted with an orphan commit. Objects of the second kind are
-named by identity alone, so a second delivery writes the same object on any day, and an id and a hash are enough to find
-it. One that its sender may not send has a name of its sender, the id that it claims, and its body. All of it is ASCII
-JSON, because refused content can hold any text.
+named by identity alone: a second delivery writes the same object, and an id and a hash find it. The name of a batch that
+its sender may not send is made of sender, claimed id and body. All is ASCII JSON: refused content can hold any text.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ class QuarantinedBatch(StoredDocument):
         first_sender_id: Sender of the accepted content, for a conflict; else empty.
         body: The message as it came. A retry sends it again.
         evidence: Evidence that the reader kept, as text; empty if that is the body.
-        claim: What it says it is, if its sender may not send it; then it has no batch id.
+        claim: Set if its sender may not send it; `batch_id` is empty then.
     """
 
     SCHEMA: ClassVar[str] = "metering.quarantine/1"
@@ -177,7 +176,7 @@ def _written(refusals: _Refusals) -> list[list[str | int]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantinedLog(StoredDocument):
-    """What was refused of one log file.
+    """Refused lines of one log file, or the whole file.
 
     Attributes:
         kind: `lines` of a file that is metered otherwise, or the whole `file`.
@@ -212,7 +211,7 @@ class QuarantinedLog(StoredDocument):
 
     @property
     def name(self) -> str:
-        """What people call it by: the identity of a file with refused lines, or the place of a refused file."""
+        """Name for people: the identity of a file with refused lines, or the place of a refused file."""
         return self.identity if self.kind == "lines" else self.place
 
 
@@ -249,10 +248,10 @@ class Contrast:
 
 
 def readable(body: str) -> dict[str, object] | None:
-    """The message in a body as plain JSON values, or None if it is no JSON object.
+    """The message in a body as plain JSON values, or None if it is something else than a JSON object.
 
-    A number that a float would change stays text. The data of a CloudEvent is the message. One that is nested deeper
-    than any message, which cannot be printed again, is None.
+    A number that a float would change stays text. The data of a CloudEvent is the message. A value that is nested deeper
+    than any message is None.
     """
     try:
         found = json.loads(body, parse_float=_exact, parse_constant=str)
@@ -264,13 +263,13 @@ def readable(body: str) -> dict[str, object] | None:
 
 
 def records_in(message: dict[str, object]) -> list[object] | None:
-    """Records that a message carries; None if it points to an object, or they are no list."""
+    """Records that a message carries; None if it has no list of records."""
     records = message.get("records")
     return records if isinstance(records, list) else None
 
 
 def contrasts(marker: Marker, batch: QuarantinedBatch) -> tuple[Contrast, ...]:
-    """What differs between an accepted batch, as its marker knows it, and other content under its id.
+    """Differences between an accepted batch, by its marker, and other content under its id.
 
     A fact that one side does not know is left out. The bytes of the marker are those of its metered records, so they
     are compared only if all of its records are metered.

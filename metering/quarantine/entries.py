@@ -77,9 +77,9 @@ class Entry:
         retried_as: Batch ids that the records were sent again as; or the ids that a whole batch is metered under, its
             own or that of a retry.
         source_id: Source that the producer named; empty if it named none.
-        sent_by: Who sent it first; empty if nobody knows. A retry states it.
-        became: What became of it, in words: where it is metered now, or what a retry's verdict was.
-        differs: What differs from the content that is metered under its id; only of a conflict that was looked up.
+        sent_by: First sender; empty if unknown. A retry states it.
+        became: In words, where it is metered now, or the verdict of its retry.
+        differs: Differences from the content that is metered under its id; only of a conflict that was looked up.
     """
 
     key: str
@@ -168,8 +168,7 @@ class QuarantineEntries:
     def _refused_before(self, batch_id: str) -> list[Entry]:
         """Contents of an id that were refused before another one was accepted, the newest first.
 
-        The marker says nothing of them any more, and their keys are of content that nobody has at hand: so the newest
-        whole batches are looked through, if the id has a marker at all.
+        Neither the marker nor a key leads to them, so the newest whole batches are read, if the id has a marker at all.
         """
         if self._marker(batch_id) is None:
             return []

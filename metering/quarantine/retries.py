@@ -139,7 +139,7 @@ def _is_object(text: str) -> bool:
 
 
 def retry_verdict(marker: Marker | None) -> str:
-    """What became of a batch that something was sent again as, by its marker."""
+    """Verdict of a retry in words, by its marker."""
     if marker is None:
         return "sent again, without a verdict yet"
     if marker.verdict == "rejected":
@@ -150,12 +150,7 @@ def retry_verdict(marker: Marker | None) -> str:
 def is_metered_claim(marker: Marker, claim: Claim, *, sender_id: str) -> bool:
     """Whether the batch of a claim is the one of a marker, from the same sender, and metered.
 
-    Another sender's copy is none: it is refused, although nothing would be metered of it.
-
-    Args:
-        marker: Marker of the id that is claimed.
-        claim: The claim.
-        sender_id: Who sent it, or whom an operator states.
+    Another sender's copy is refused, although nothing of it would be metered.
     """
     return (
         marker.verdict == "accepted"
@@ -166,7 +161,7 @@ def is_metered_claim(marker: Marker, claim: Claim, *, sender_id: str) -> bool:
 
 
 def not_metered(batch: QuarantinedBatch) -> str:
-    """What became of a batch of which nothing is metered, in words: with the id that a foreign sender claimed."""
+    """Outcome of a batch that is not metered, in words, with the id that a foreign sender claimed."""
     claimed = batch.claim.batch_id if batch.claim is not None else ""
     return f"not metered; it claimed {claimed}" if claimed else "not metered"
 

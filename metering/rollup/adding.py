@@ -45,7 +45,7 @@ def updates_of(plan: RollupPlan, run: Run, numbers: KindNumbers) -> Iterator[Upd
 
 
 def _items(hour: PlannedHour, numbers: KindNumbers) -> Iterator[tuple[UsageKey, Mapping[int | None, Total]]]:
-    """What is added to each item of an account's hour: totals by number, all of one bucket; None for no number.
+    """Additions to each item of an account's hour: totals by number, all of one bucket; None without a number.
 
     The usage key is that of any of the item's kinds.
     """

@@ -88,7 +88,7 @@ class _Asked(NamedTuple):
 
 @dataclass(slots=True)
 class _Planned:
-    """What runs are adding to usage items, for the accounts and hours that are asked for. Mutable.
+    """Additions of planned runs to usage items, for the accounts and hours that are asked for. Mutable.
 
     Attributes:
         adds: By the key of a usage item: shard and number of a run, and what it adds to that item.
@@ -113,7 +113,7 @@ class _Planned:
             yield item
 
     def not_added(self) -> Iterator[tuple[UsageKey, Total]]:
-        """What the runs had not added to their items when these were read."""
+        """Additions that had not landed when their items were read."""
         for key, runs in self.adds.items():
             item = self.found.get(key, {})
             for shard, number, totals in runs:

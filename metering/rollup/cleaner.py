@@ -31,7 +31,7 @@ _MOST_RUNS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollupCleaning:
-    """What one call of `RollupCleaner.run` did: plans that it deleted, and run items that now expire."""
+    """Plans that a call of `RollupCleaner.run` deleted, and run items that now expire."""
 
     plans: int
     runs: int

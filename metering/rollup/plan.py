@@ -227,7 +227,7 @@ class Planner:
                 self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
     def _unnumbered(self, account_id: str, kinds: Iterable[UsageKind]) -> frozenset[UsageKind]:
-        """Kinds of the account that have no number, after all that can have one have it for sure."""
+        """Kinds of the account beyond its cap, after all others surely have a number."""
         numbers = self.numbers.claim(account_id, frozenset(kinds))
         return frozenset(kind for kind, number in numbers.items() if number is None)
 

@@ -141,10 +141,10 @@ def scans_at_once(*, emulated: bool) -> int:
 
 
 def side_by_side(work: Callable[[T], R], things: Iterable[T], *, threads: int) -> Iterator[R]:
-    """What `work` returns for each thing, in their order. Things are taken from the iterable in the caller's thread.
+    """Results of `work` for each thing, in their order. Things are taken from the iterable in the caller's thread.
 
-    After an error no further call begins, and it is raised when the calls that had begun have ended: nothing goes on
-    behind the caller's back. A caller that stops iterating waits for them, too.
+    After an error no further call begins, and the error is raised when all that began have ended. A caller that stops
+    iterating waits for them, too.
 
     Args:
         work: Called in threads, so it must be safe to call side by side.

@@ -22,8 +22,8 @@ class Delivery:
         sent_at_ms: SentTimestamp; admission is tested against it. A redrive renews it.
         receive_count: 1 on the first delivery.
         sender_id: Who sent it, as the queue knows it.
-        stated_sender: Who sent it first, as its sender states it (`metering.intake.senders.statement`); empty
-            if it states nobody. Only an operator's word counts, because anybody can write it.
+        stated_sender: First sender, as its sender states (`metering.intake.senders.statement`), or empty. Only an
+            operator's word counts, because anybody can write it.
     """
 
     message_id: str

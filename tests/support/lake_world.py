@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.hours import hour_of, rfc3339
@@ -186,3 +187,20 @@ class World(MemoryRegion):
             for item in self.items.query(Table.LEDGER, f"H#{rfc3339(hour_s)[:13]}", sk_from="1#", sk_to="1$")
             for file in Published.from_item(item).files
         ]
+
+
+def dying(make: Callable[[], World], work: Callable[[World], object], *, least: int) -> Iterator[World]:
+    """Worlds in which a process dies at its first call, at its second and so on, and at last one in which it ends.
+
+    Args:
+        make: Makes a world.
+        work: What the process does in it.
+        least: Fewest calls of a process that ends.
+    """
+    calls, died = 0, True
+    while died:
+        world = make()
+        died = world.dies_after(calls, partial(work, world))
+        yield world
+        calls += died
+    assert calls > least

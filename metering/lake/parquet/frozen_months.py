@@ -279,7 +279,7 @@ class ParquetFrozenFiles:
         accounts: Collection[str] | None = None,
         columns: Sequence[str] | None = None,
     ) -> Iterator[pa.Table]:
-        """What `days` gives, in columns of `USAGE_SCHEMA`; the hour of a row is the first of its day.
+        """The rows of `days` as tables of `USAGE_SCHEMA`; the hour of a row is the first of its day.
 
         Args:
             frozen: The closed month.
@@ -295,7 +295,7 @@ class ParquetFrozenFiles:
         accounts: Collection[str] | None = None,
         columns: Sequence[str] | None = None,
     ) -> Iterator[pa.Table]:
-        """What `hour` gives, in columns, as `day_tables` does."""
+        """The rows of `hour` as tables, as `day_tables` gives those of `days`."""
         hour = frozen.hour(hour_s)
         if hour is None:
             return

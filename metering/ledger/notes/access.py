@@ -1,4 +1,4 @@
-"""Who may send and who may ask: registered producers (`W#producers`) and tokens of the HTTP API (`K#tokens`)."""
+"""Registered producers (`W#producers`) and tokens of the HTTP API (`K#tokens`)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RegisteredProducer(StoredItem):
         return producer_key(self.name)
 
     def producer(self) -> Producer:
-        """What batches are judged by."""
+        """The producer as batches are judged by it."""
         return Producer(
             name=self.name,
             role_id=self.role_id,
@@ -176,7 +176,7 @@ LARGE_KEY = Key(f"{NOTE}api-large", "W")
 
 
 class Role(StrEnum):
-    """Who asks: a customer sees its own accounts, an analyst all usage, an operator also the insides."""
+    """Role of a caller: a customer sees its own accounts, an analyst all usage, an operator also the insides."""
 
     CUSTOMER = "customer"
     ANALYST = "analyst"

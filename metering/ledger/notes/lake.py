@@ -18,7 +18,7 @@ CLEANING_PK = f"{NOTE}cleaning"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleaning(StoredItem):
-    """What is left to clean behind one chain.
+    """Backlog of the cleaner of one chain.
 
     Attributes:
         looked_s: When the cleaner ended, epoch seconds.
@@ -54,7 +54,7 @@ LAKE_FIGURES_PK = f"{NOTE}lake"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeFigures(StoredItem):
-    """What is pending in one shard.
+    """Pending commits of one shard.
 
     Attributes:
         commits: Commits with hours that no run has taken.
@@ -88,7 +88,7 @@ ORPHANS_KEY = Key(f"{NOTE}orphans", "W")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrphanPasses(StoredItem):
-    """What the passes over staging and quarantine have judged.
+    """Progress of the passes over staging and quarantine.
 
     Attributes:
         seen_to_s: Objects that were written up to this time were judged once, epoch seconds. One that lands behind it

@@ -71,7 +71,7 @@ def _sums(fields: Fields, name: str) -> tuple[tuple[str, int], ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSourceState(StoredItem):
-    """What is known of one source of logs: a flow log, a distribution, a bucket whose requests are logged.
+    """State of one source of logs: a flow log, a distribution, a bucket whose requests are logged.
 
     Attributes:
         kind, source: Kind of log, and what writes the files. `source` may be empty: the files' names do not say.

@@ -179,7 +179,7 @@ def record_issued(items: ItemStore, retrier: Retrier, issued: IssuedInvoice) -> 
 
 
 def issued_in(items: ItemStore, billing_month: str, payer_id: str = "") -> Iterator[IssuedInvoice]:
-    """What a month books, in the order of payers, months and numbers; of one payer, if it is named."""
+    """Documents that a month books, by payer, month and number; of one payer, if it is named."""
     first, after = (f"{payer_id}#", f"{payer_id}$") if payer_id else ("", "\U0010ffff")
     for item in items.query(Table.LEDGER, f"{partitions.INVOICES}{billing_month}", sk_from=first, sk_to=after):
         yield IssuedInvoice.from_item(item)

@@ -32,7 +32,7 @@ class Backlog:
     since_s: int | None = None
 
     def plus(self, other: Backlog) -> Backlog:
-        """What waits in either."""
+        """Both backlogs as one."""
         since = [since_s for since_s in (self.since_s, other.since_s) if since_s is not None]
         return Backlog(waiting=self.waiting + other.waiting, since_s=min(since, default=None))
 
@@ -68,7 +68,7 @@ class Reconciliation(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspects:
-    """What a scan found to differ in an hour. A quick pass meets by itself only accounts with rows, and new files."""
+    """Differences that a scan found in an hour. A quick pass by itself sees only accounts with rows, and new files."""
 
     accounts: frozenset[str] = frozenset()
     batches: frozenset[str] = frozenset()

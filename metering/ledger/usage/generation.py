@@ -36,7 +36,7 @@ _CURE = "see docs/operator-guide.md, Restore"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageGeneration:
-    """What a usage table says of itself.
+    """Generation of a usage table, and its newest runs.
 
     Attributes:
         number: Its generation; None if nobody has said it yet.
@@ -76,7 +76,7 @@ class UsageGeneration:
 
 
 def usage_generation(items: ItemStore) -> UsageGeneration:
-    """What the usage table says of itself.
+    """Generation of the usage table.
 
     Raises:
         LedgerCorruptError: It cannot be read.

@@ -86,7 +86,7 @@ class UsageItem:
 
     @property
     def oddities(self) -> tuple[str, ...]:
-        """What no release leaves so, in words: attributes that it never writes, and a revision that is missing."""
+        """Attributes that no release writes, and a missing revision, in words."""
         told = [f"{name} = {shown(value)}, which no release writes" for name, value in sorted(self.odd.items())]
         return tuple(told) if self.revision is not None or REVISION in self.odd else (*told, f"{REVISION} is missing")
 

@@ -162,7 +162,7 @@ class _Dictionary(NamedTuple):
 
 
 class KindNames:
-    """What the numbers of each account stand for. A number that is not known is read again, then it is an error.
+    """Kinds of each account by number. An unknown number is read again before it is an error.
 
     A plain class: it remembers the dictionaries of some accounts. They only grow, so an old memory is never wrong.
     """
@@ -229,7 +229,7 @@ class KindNames:
         return self._shared.setdefault(kind, kind)
 
     def kind(self, account_id: str, number: int) -> UsageKind:
-        """What a number of an account stands for.
+        """The kind of a number of an account.
 
         Raises:
             LedgerCorruptError: The dictionary, read again, does not have it: it was lost (docs/protocol.md, P41).
@@ -416,7 +416,7 @@ _LIFE_S = 2 * DAY_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindsBeyondCap(StoredItem):
-    """What the roll-up last booked for an account without numbers.
+    """Kinds of an account that the roll-up last booked without numbers.
 
     Attributes:
         kinds: Kinds without a number in one run.

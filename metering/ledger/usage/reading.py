@@ -106,14 +106,14 @@ class UsageReading:
         return filter(is_usage_item, self.items.scan(Table.USAGE, part=part, parts=parts))
 
     def totals(self, item: UsageItem, contradictions: Contradictions | None = None) -> Iterator[tuple[UsageKey, Total]]:
-        """What an item counts, by name. What a repair took back is left out.
+        """Totals of an item by name, without those that a repair took back.
 
         Args:
             item: The item.
             contradictions: Gets numbers that the dictionary lacks: they are left out.
 
         Raises:
-            LedgerCorruptError: The dictionary lacks a number of the item, and nobody takes that.
+            LedgerCorruptError: The dictionary lacks a number of the item.
         """
         known = self.names.of(item.account_id)
         for number, total in item.totals.items():
@@ -126,7 +126,7 @@ class UsageReading:
     def _kind(
         self, account_id: str, number: int | UsageKind, contradictions: Contradictions | None
     ) -> UsageKind | None:
-        """What a number stands for that was not known; None if nobody knows, which is noted."""
+        """The kind of a number that was not known; None, and a note, if the dictionary lacks it."""
         if isinstance(number, UsageKind) or contradictions is None:
             return number if isinstance(number, UsageKind) else self.names.kind(account_id, number)
         with contradictions.noted():

@@ -14,7 +14,7 @@ from metering.ledger.notes.lake import Cleaning, cleanings
 from metering.ledger.runs import lake_chain, newest_run
 from metering.stores.writes import Put, Table, Update
 from metering.units import DAY_S, HOUR_S
-from tests.support.lake_world import HOUR, NOW_S, World, record
+from tests.support.lake_world import HOUR, NOW_S, World, dying, record
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -122,19 +122,12 @@ def test_a_run_that_cannot_be_cleaned_is_overdue() -> None:
 
 
 def test_a_compactor_that_dies_at_any_call_leaves_what_the_next_one_finishes() -> None:
-    calls = 0
-    while True:
-        world = world_with_traffic()
-        before = world.usage()
-        died = world.dies_after(calls, world.compact_all)
+    before = world_with_traffic().usage()
+    for world in dying(world_with_traffic, World.compact_all, least=15):
         assert world.visible() == before
         world.compact_all()
         assert world.visible() == before
         assert all(s.staged is False for h in world.jobs.view.hours() for s in world.jobs.view.hour_snapshot(h).sources)
-        if not died:
-            break
-        calls += 1
-    assert calls > 15
 
 
 def test_a_lost_reply_of_any_write_changes_nothing() -> None:
@@ -229,17 +222,12 @@ def test_hours_of_a_range_are_found_without_listing_the_whole_lake() -> None:
     world = World()
     world.send([record(1, start_s=NOW_S - day * DAY_S) for day in range(30)])
     world.compact_all()
-    listed = 0
-
-    def count(call: str) -> None:
-        nonlocal listed
-        listed += call == "objects.list.next"
-
-    world.objects.on_call = count
+    calls: list[str] = []
+    world.objects.on_call = calls.append
     assert world.jobs.view.hours(from_s=HOUR - 10 * DAY_S, to_s=HOUR - 8 * DAY_S) == [
         HOUR - 10 * DAY_S, HOUR - 9 * DAY_S
     ]  # fmt: skip
-    assert listed <= 3
+    assert calls.count("objects.list.next") <= 3
 
 
 def test_nothing_is_left_pending_after_compaction() -> None:
@@ -263,22 +251,19 @@ def test_a_day_with_late_data_stays_exact_through_compaction_and_cleaning() -> N
 
 
 def test_a_roll_up_that_dies_at_any_call_never_makes_the_compactor_take_what_still_waits() -> None:
-    calls = 0
-    while True:
+    def waiting_world() -> World:
         world = World()
         world.send([record(5), record(7, start_s=LATE)], [record(11)], rolled_up=False)
-        before = world.visible()
-        died = world.dies_after(calls, world.roll_up)
+        return world
+
+    before = waiting_world().visible()
+    for world in dying(waiting_world, World.roll_up, least=10):
         world.compact_all()
         assert world.visible() == before
         assert not {str(item["sk"]) for item in world.items.query(Table.LEDGER, "U#0")} & planned(world)
         world.roll_up()
         world.compact_all()
         assert world.visible() == before == world.usage()
-        if not died:
-            break
-        calls += 1
-    assert calls > 10
 
 
 def planned(world: World) -> set[str]:

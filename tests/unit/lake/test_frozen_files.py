@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import duckdb
 import pytest
@@ -46,6 +46,11 @@ keys = st.builds(
 )
 totals = st.builds(Total, st.integers(0, 10**37) | st.integers(0, 9), st.integers(1, 2**63 - 1))
 usages = st.dictionaries(keys, totals, min_size=1, max_size=40)
+
+
+def usage_key(account: str, usage_type: str, service: str, **changes: Any) -> UsageKey:
+    made = UsageKey(FIRST_S, account, UsageType(usage_type), Service(service), "us-east-1", "internet")
+    return made._replace(**changes)
 
 
 def hours_of(usage: Mapping[UsageKey, Total]) -> dict[int, dict[UsageKey, Total]]:
@@ -96,14 +101,9 @@ def _says(reader: ParquetFrozenFiles | PlainFrozenFiles, closed: FrozenMonth, us
 
 def test_a_report_of_an_account_reads_its_row_groups_and_no_others() -> None:
     usage = {
-        UsageKey(
-            FIRST_S + hour * HOUR_S,
-            f"{account:012d}",
-            UsageType(f"type-{kind}-{account}"),
-            Service("AmazonEC2"),
-            "a",
-            "b",
-        ): Total(account * 7_919 + hour * 104_729 + kind, hour + 1)
+        usage_key(f"{account:012d}", f"type-{kind}-{account}", "AmazonEC2", hour_s=FIRST_S + hour * HOUR_S): Total(
+            account * 7_919 + hour * 104_729 + kind, hour + 1
+        )
         for account in range(60)
         for hour in range(24)
         for kind in range(20)
@@ -141,10 +141,8 @@ class CountedObjects(MemoryObjectStore):
 
 def test_other_engines_read_the_objects_as_they_are(tmp_path: Path) -> None:
     usage = {
-        UsageKey(FIRST_S, ACCOUNTS[0], UsageType("a"), Service("AmazonEC2"), "us-east-1", "internet"): Total(2**63, 3),
-        UsageKey(
-            FIRST_S, ACCOUNTS[1], UsageType("b"), Service("AmazonS3"), "us-east-1", "internet", FIRST_S - HOUR_S
-        ): Total(2**63, 1),
+        usage_key(ACCOUNTS[0], "a", "AmazonEC2"): Total(2**63, 3),
+        usage_key(ACCOUNTS[1], "b", "AmazonS3", corrects_s=FIRST_S - HOUR_S): Total(2**63, 1),
     }
     objects = store()
     freeze(objects, ParquetFrozenFiles(objects), MONTH, hours_of(usage))
@@ -164,7 +162,7 @@ def test_other_engines_read_the_objects_as_they_are(tmp_path: Path) -> None:
 def test_a_month_is_not_made_of_hours_with_other_rows_than_those_that_were_put(plain: bool) -> None:
     objects = store()
     files = PlainFrozenFiles(objects) if plain else ParquetFrozenFiles(objects)
-    usage = {UsageKey(FIRST_S, ACCOUNTS[0], UsageType("a"), Service("AmazonEC2"), "us-east-1", "internet"): Total(5, 3)}
+    usage = {usage_key(ACCOUNTS[0], "a", "AmazonEC2"): Total(5, 3)}
     [hour] = freeze(objects, files, MONTH, hours_of(usage)).hours
     other = files.hour_file(in_order({key: Total(6, 3) for key in usage}))
     objects.put(hour.key, other.content, if_absent=False)
@@ -179,7 +177,7 @@ def test_a_month_is_not_made_of_hours_with_other_rows_than_those_that_were_put(p
 
 
 def test_the_order_of_rows_puts_corrections_after_what_corrects_nothing() -> None:
-    own = UsageKey(FIRST_S, ACCOUNTS[0], UsageType("a"), Service("AmazonEC2"), "x", "y")
+    own = usage_key(ACCOUNTS[0], "a", "AmazonEC2")
     late = own._replace(corrects_s=0)
     assert row_place(own) < row_place(late) < row_place(own._replace(usage_type=UsageType("b")))
     assert row_place(own) < row_place(own._replace(hour_s=FIRST_S + HOUR_S)) < row_place(late)

@@ -37,16 +37,11 @@ def passes(world: World) -> OrphanPasses:
 
 def judged(world: World, *, whole: bool = False, seconds: int = 900) -> int:
     """Commits that a call reads."""
-    found = 0
-
-    def count(call: str) -> None:
-        nonlocal found
-        found += call in ("items.get_many", "items.get_many.next")
-
-    world.items.on_call = count
+    calls: list[str] = []
+    world.items.on_call = calls.append
     world.jobs.orphans.run(world.deadline(seconds), whole=whole)
     world.items.on_call = lambda _call: None
-    return found
+    return calls.count("items.get_many") + calls.count("items.get_many.next")
 
 
 def test_orphans_are_fenced_before_they_are_deleted() -> None:

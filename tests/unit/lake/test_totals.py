@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +19,7 @@ from metering.stores.objects import hour_of_lake_key, lake_file_key, summary_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
 from tests.support.lake_readers import TotalsAlone
-from tests.support.lake_world import HOUR, World, record
+from tests.support.lake_world import HOUR, World, dying, record
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.frozen import PlainTotals, encode_usage, merge
 from tests.support.memory.lake import PlainLake
@@ -124,21 +123,18 @@ def test_totals_that_are_gone_or_wrong_are_counted_from_the_rows(damage: str) ->
 
 
 def test_a_compactor_that_died_at_any_call_leaves_no_file_without_its_totals() -> None:
-    calls = 0
-    while True:
+    def some_records() -> World:
         world = World()
         world.send([record(n, resource=f"i-{n}") for n in range(3)])
-        died = world.dies_after(calls, partial(world.eager_compactor().run, world.deadline()))
+        return world
+
+    for world in dying(some_records, lambda world: world.eager_compactor().run(world.deadline()), least=10):
         left = {summary_key(key) for key in world.objects.keys("lake/")} - {*world.objects.keys("summaries/")}
         assert not left
         world.compact_all()
         [file] = world.files(HOUR)
         assert world.objects.keys("summaries/") == (summary_key(file.key),)
         assert totals_of(world, file) == world.usage()
-        if not died:
-            break
-        calls += 1
-    assert calls > 10
 
 
 def test_cleaners_leave_totals_where_they_are() -> None:

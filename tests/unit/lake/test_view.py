@@ -11,7 +11,7 @@ from metering.lake.ports import USAGE_QUERY, usage_of
 from metering.ledger.commits import CommitRecord, waiting_commits
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
-from tests.support.lake_world import HOUR, NOW_S, World, record
+from tests.support.lake_world import HOUR, NOW_S, World, dying, record
 from tests.support.memory.frozen import merge
 
 if TYPE_CHECKING:
@@ -61,18 +61,12 @@ def test_what_waits_is_not_among_what_is_placed() -> None:
 
 
 def test_a_commit_that_is_placed_and_still_waits_is_counted_once() -> None:
-    calls, both = 0, 0
-    while True:
-        world = waiting_world()
-        before = world.visible()
-        died = world.dies_after(calls, world.roll_up)
+    before, both = waiting_world().visible(), 0
+    for world in dying(waiting_world, World.roll_up, least=0):
         assert world.visible() == before
         waiting = {entry.commit_id for entry in waiting_commits(world.items, 1)}
         pointed = {str(item["sk"])[2:] for item in world.items.query(Table.LEDGER, "H#2026-11-24T13")}
         both += bool(waiting & pointed)
-        if not died:
-            break
-        calls += 1
     assert both > 0
 
 
@@ -177,13 +171,8 @@ def test_the_view_of_a_commit_costs_the_same_however_many_there_are() -> None:
     world = World()
     for number in range(30):
         world.send([record(number + 1)], rolled_up=number % 2 == 0)
-    calls = 0
-
-    def count(_call: str) -> None:
-        nonlocal calls
-        calls += 1
-
+    calls: list[str] = []
     view = world.jobs.view.of_commit(commits(world)[0])
-    world.items.on_call = count
+    world.items.on_call = calls.append
     assert len(view.hour_between(HOUR).sources) == 1
-    assert calls == 4
+    assert len(calls) == 4
