@@ -6,8 +6,8 @@
 | a whole batch: refused, or in conflict | `quarantine/batches/<sha256 of batch id and hash>.json` | one document |
 
 Objects of the first kind belong to their commit, and are deleted with an orphan commit. Objects of the second kind are
-named by identity alone: a second delivery writes the same object, and an id and a hash find it. The name of a batch that
-its sender may not send is made of sender, claimed id and body. All is ASCII JSON: refused content can hold any text.
+named by identity alone: a second delivery writes the same object, and an id and a hash find it. A batch that its sender
+may not send is named by sender, claimed id and body. All is ASCII JSON: refused content can hold any text.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ class Contrast:
 def readable(body: str) -> dict[str, object] | None:
     """The message in a body as plain JSON values, or None if it is something else than a JSON object.
 
-    A number that a float would change stays text. The data of a CloudEvent is the message. A value that is nested deeper
+    A number that a float would change stays text. The data of a CloudEvent is the message. A body that is nested deeper
     than any message is None.
     """
     try:
