@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from metering.cli.commands.platform.deploy import check_formats, plan_lines, standing_usd
-from metering.cli.commands.platform.region import deployed_row, fail_unless_ready, state_row, tell_changes
+from metering.cli.commands.platform.region import STATES, deployed_row, fail_unless_ready, tell_changes
 from metering.cli.failures import CommandFailedError
 from metering.fleet.ports import TOOLKIT_STACK, Release, StackStatus
 from metering.fleet.regions import Phase, RegionState, Step
@@ -253,7 +253,7 @@ def test_a_region_that_runs_again_without_the_steps_is_deployed_and_not_removed(
         account.found[HOME, name] = StackStatus(name=name, status="CREATE_COMPLETE", outputs=OWN.outputs)
     removed = RegionState(region=HOME, phase=phase)
 
-    row = {**state_row(removed), **deployed_row(fleet(account=account), removed, detect=False)}
+    row = {**STATES.row(removed), **deployed_row(fleet(account=account), removed, detect=False)}
 
     assert row["state"] == "deployed"
     assert "takes it over" in str(row["reason"])
@@ -264,7 +264,7 @@ def test_a_region_that_is_out_of_service_is_removed_beside_its_data() -> None:
     account.found[HOME, STACKS.data] = StackStatus(name=STACKS.data, status="CREATE_COMPLETE", outputs=OWN.outputs)
     removed = RegionState(region=HOME, phase=Phase.REMOVED)
 
-    assert {**state_row(removed), **deployed_row(fleet(account=account), removed, detect=False)}["state"] == "removed"
+    assert {**STATES.row(removed), **deployed_row(fleet(account=account), removed, detect=False)}["state"] == "removed"
 
 
 def test_the_reason_of_a_failure_is_not_said_again_at_the_end() -> None:

@@ -18,7 +18,7 @@ from metering.cli.options import FROM_OPTION, TO_OPTION, option, parse_duration,
 from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf, counting
 from metering.hours import rfc3339
 from metering.ledger.runs import Contradictions
-from metering.operations.own_costs import Alternative, PrefixStorage, StoragePrices, StorageReport, StorageReporter
+from metering.operations.own_costs import Alternative, StoragePrices, StorageReport, StorageReporter
 from metering.reports.answer import (
     KEEP,
     ROOMY,
@@ -27,6 +27,7 @@ from metering.reports.answer import (
     Form,
     Json,
     ListedRows,
+    RowType,
     copied,
     exact,
     integer,
@@ -38,7 +39,7 @@ from metering.reports.time_range import time_range
 from metering.units import DAY_S, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from metering.audit.census_state import CensusState
     from metering.audit.reconciler import Reconciler, ReconciliationResult
@@ -51,11 +52,17 @@ if TYPE_CHECKING:
 lake_app = typer.Typer()
 
 _ANEW = "To have one made anew, delete rated/MONTH/accounts-*.json.gz, then: metering budget update"
+_COMPACTED: RowType[CompactionResult] = RowType(
+    integer("runs", about="compactions of a shard"),
+    integer("hours", about="published"),
+    integer("files", about="written to the lake"),
+    integer("rows", about="that were in staging"),
+)
 
 
 @dataclass(frozen=True)
 class NoDeadline:
-    """A deadline that never comes: people stop a command themselves."""
+    """Never comes: people stop a command themselves."""
 
     def remaining_ms(self) -> int:
         return 1 << 62
@@ -73,7 +80,7 @@ def compact(
 ) -> None:
     """Roll up what waits, turn all pending rows into lake files, then remove objects that are no longer needed."""
     wait_s = None if clean_after is None else parse_duration(clean_after, "--clean-after")
-    session.write(compaction_answer(compact_now(session.region().jobs, due=due, clean_after_s=wait_s)))
+    session.write(_COMPACTED.one(compact_now(session.region().jobs, due=due, clean_after_s=wait_s)))
 
 
 def compact_now(jobs: LakeJobs, *, due: bool = False, clean_after_s: int | None = None) -> CompactionResult:
@@ -81,11 +88,11 @@ def compact_now(jobs: LakeJobs, *, due: bool = False, clean_after_s: int | None 
 
     Args:
         jobs: Jobs of the region.
-        due: Only take the rows that the schedule would. Everything that waits is rolled up, whether it is due or not.
+        due: Only take the rows that the schedule would. Everything that waits is rolled up in any case.
         clean_after_s: Clean up runs that ended this long ago.
 
     Raises:
-        LedgerCorruptError: The ledger contradicts the protocol. A roll-up that stops keeps nothing else from its work.
+        LedgerCorruptError: The ledger contradicts the protocol; raised after all other work was done.
     """
     contradictions = Contradictions()
     with contradictions.noted():
@@ -104,26 +111,6 @@ def compact_now(jobs: LakeJobs, *, due: bool = False, clean_after_s: int | None 
     )
     contradictions.tell()
     return result
-
-
-def compaction_answer(result: CompactionResult) -> Answer:
-    """The counts of a compaction."""
-    counts = {"runs": result.runs, "hours": result.hours, "files": result.files, "rows": result.rows}
-    return counts_answer(
-        counts,
-        about={
-            "runs": "compactions of a shard",
-            "hours": "published",
-            "files": "written to the lake",
-            "rows": "that were in staging",
-        },
-    )
-
-
-def counts_answer(counts: Mapping[str, int], *, about: Mapping[str, str]) -> Answer:
-    """One row of numbers, each with words of explanation; one object in JSON."""
-    table = ListedRows(*(integer(name, about=about.get(name, "")) for name in counts))
-    return table.one([*counts.values()])
 
 
 @command(lake_app, "reconcile", reads=True, everywhere=True)
@@ -200,7 +187,7 @@ def _show_last_pass(session: Session, now_s: int, *, others: bool) -> None:
 
 
 def _told(result: ReconciliationResult) -> Iterator[tuple[str, str]]:
-    """What a reconciliation found, in words with their style."""
+    """Sentences about a reconciliation, each with its style."""
     for check in result.different:
         yield f"{rfc3339(check.hour_s)} differs in {_places(len(check.differences))}; see above.", "bold red"
     if result.derived:
@@ -226,7 +213,7 @@ _DIFFERENCES = ListedRows(
 
 
 def reconciliation_answer(result: ReconciliationResult) -> Answer:
-    """Every difference by name, with the counts of hours in the JSON."""
+    """List every difference; JSON has the counts of hours, too."""
     different = [each for check in result.different for each in check.differences]
     return Answer(
         columns=_DIFFERENCES,
@@ -245,32 +232,19 @@ def reconciliation_answer(result: ReconciliationResult) -> Answer:
 
 
 def _difference_row(difference: Difference) -> dict[str, Cell]:
-    named: dict[str, Cell] = {
+    row: dict[str, Cell] = {
         "hour": rfc3339(difference.hour_s),
         "between": difference.between,
         "key": describe(difference),
     }
     if difference.odd:
-        return named
-    return {
-        **named,
-        **_named_figures(difference),
-        "expected_bytes": difference.expected.bytes,
-        "found_bytes": difference.found.bytes,
-        "expected_records": difference.expected.records,
-        "found_records": difference.found.records,
-    }
-
-
-def _named_figures(difference: Difference) -> dict[str, Cell]:
-    """The two totals by the names of what has them. The third has none: it was not compared."""
-    expected, found = difference.between.split("/")
-    return {
-        f"{expected}_bytes": difference.expected.bytes,
-        f"{found}_bytes": difference.found.bytes,
-        f"{expected}_records": difference.expected.records,
-        f"{found}_records": difference.found.records,
-    }
+        return row
+    # Both totals by the names of their sources, and again as expected and found.
+    sources = difference.between.split("/")
+    totals = (difference.expected, difference.found)
+    for name, total in zip((*sources, "expected", "found"), totals * 2, strict=True):
+        row |= {f"{name}_bytes": total.bytes, f"{name}_records": total.records}
+    return row
 
 
 def _places(number: int) -> str:
@@ -311,10 +285,10 @@ _STORAGE = ListedRows(
 
 
 def storage_answer(report: StorageReport) -> Answer:
-    """Both sides of the comparison, with the prices that they are computed with."""
+    """Our storage and its alternatives, with the prices used."""
     return _STORAGE.answer(
         [
-            *(_stored(each) for each in report.prefixes),
+            *((p.prefix, p.storage_class, p.objects, p.stored_bytes, _usd(p.usd_month), None) for p in report.prefixes),
             _side("lake, staging, runs", report.ours),
             _side("one JSON object a batch", report.json),
             _side("one gzip a batch", report.gzip),
@@ -362,10 +336,6 @@ def _footer(report: StorageReport) -> tuple[str, ...]:
 
 def _bytes_a_record(report: StorageReport) -> Decimal | None:
     return Decimal(report.lake_bytes) / report.lake_records if report.lake_records else None
-
-
-def _stored(prefix: PrefixStorage) -> tuple[object, ...]:
-    return (prefix.prefix, prefix.storage_class, prefix.objects, prefix.stored_bytes, _usd(prefix.usd_month), None)
 
 
 def _side(name: str, side: Alternative) -> tuple[object, ...]:

@@ -14,13 +14,13 @@ from metering.audit.hour_check import describe_key
 from metering.billing.checklist import ACCEPTABLE, Checklist
 from metering.billing.freezing import NotClosable, PeriodNotClosableError
 from metering.cli.command import Session, bar, command, say
-from metering.cli.commands.analyst.lake import NoDeadline, counts_answer
+from metering.cli.commands.analyst.lake import NoDeadline
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere, of_region
 from metering.cli.options import FROM_OPTION, TO_OPTION, argument, option, switch
 from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf
 from metering.hours import hour_label, month_bounds_s, month_of, rfc3339
-from metering.reports.answer import Answer, Column, Json
+from metering.reports.answer import Answer, Json, ListedRows, RowType, integer, prose
 from metering.reports.operators.sources_answer import checklist_answer, corrections_since, frozen_answer, months_answer
 from metering.reports.query import MONTH_COLUMNS, month_columns
 from metering.reports.time_range import time_range
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from metering.audit.census_state import HourStep
-    from metering.audit.rebuild import UsageRebuild
+    from metering.audit.rebuild import MarkerRebuild, UsageRebuild
     from metering.audit.repair import Repair
     from metering.wiring.connection import RegionConnection
 
@@ -154,11 +154,10 @@ def period_show(session: Session, month: MonthArgument, group_by: GroupByOption 
 def period_verify(session: Session, month: MonthArgument) -> None:
     """Compute a closed month again from its files; exit 0 only if it is unchanged."""
     _month(month)
-    columns = (Column(name="problem", text="prose"),)
 
     def verified(region: RegionConnection) -> Answer:
-        rows = [{"problem": problem} for problem in region.jobs.closer.verify(month)]
-        return Answer(columns=columns, rows=rows, empty="No problem.")
+        problems = region.jobs.closer.verify(month)
+        return ListedRows(prose("problem")).answer([(each,) for each in problems], empty="No problem.")
 
     answer = everywhere(session, verified)
     session.write(answer)
@@ -169,7 +168,7 @@ def period_verify(session: Session, month: MonthArgument) -> None:
 
 @contextmanager
 def removed_at_the_end(file: ScanFile) -> Iterator[None]:
-    """The file has no use once the month is closed, and none if totals differ: what people repair is counted anew."""
+    """Remove the file once the month is closed, or if totals differ: after a repair all is counted anew."""
     try:
         yield
     except PeriodNotClosableError as error:
@@ -259,7 +258,7 @@ def _span(start: str | None, end: str | None) -> str:
 
 
 def _repaired(result: UsageRebuild) -> str:
-    """The figures that were repaired, in words: as many as a line of the audit trail takes."""
+    """Name the repaired figures, as many as a line of the audit trail takes."""
     if not result.repaired:
         nothing = f"nothing to repair in {counted(result.hours, 'hour')}"
         return f"{nothing}; {counted(len(result.mended), 'item')} mended" if result.mended else nothing
@@ -277,13 +276,13 @@ def _repair(repair: Repair) -> str:
 
 
 def _rebuilt_answer(result: UsageRebuild) -> Answer:
-    counts = {
-        "hours": result.hours,
-        "repaired": result.repaired,
-        "unsettled": len(result.unstable),
-        "closed": len(result.closed),
-        "damaged": len(result.damaged),
-    }
+    table: RowType[UsageRebuild] = RowType(
+        integer("hours", about="checked"),
+        integer("repaired", about="usage totals that were wrong"),
+        integer("unsettled", of=lambda it: len(it.unstable), about="hours left out: being written to"),
+        integer("closed", of=lambda it: len(it.closed), about="hours of closed months that were wrong"),
+        integer("damaged", of=lambda it: len(it.damaged), about="hours whose rows are wrong"),
+    )
     repairs: list[Json] = [
         {
             "hour": rfc3339(each.key.hour_s),
@@ -295,16 +294,8 @@ def _rebuilt_answer(result: UsageRebuild) -> Answer:
         }
         for each in result.repairs
     ]
-    about = {
-        "hours": "checked",
-        "repaired": "usage totals that were wrong",
-        "unsettled": "hours left out: being written to",
-        "closed": "hours of closed months that were wrong",
-        "damaged": "hours whose rows are wrong",
-    }
-    return replace(
-        counts_answer(counts, about=about), document={**counts, "repairs": repairs, "mended": list(result.mended)}
-    )
+    more: dict[str, Json] = {"repairs": repairs, "mended": list(result.mended)}
+    return table.one(result, document={**table.document(result), **more})
 
 
 def _tell_repairs(result: UsageRebuild) -> None:
@@ -362,6 +353,7 @@ def rebuild_markers(session: Session) -> None:
     with session.deed(what="rebuild markers", subject="", consequence=consequence) as done:
         result = rebuilder.markers()
         done.result = f"{result.rebuilt} of {result.batches} batches got their marker back"
-    counts = {"batches": result.batches, "rebuilt": result.rebuilt}
-    about = {"batches": "with rows", "rebuilt": "markers that were missing"}
-    session.write(counts_answer(counts, about=about))
+    table: RowType[MarkerRebuild] = RowType(
+        integer("batches", about="with rows"), integer("rebuilt", about="markers that were missing")
+    )
+    session.write(table.one(result))

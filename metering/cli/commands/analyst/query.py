@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from metering.api.parts import ApiParts
     from metering.api.serving import LocalServer
     from metering.reports.answer import Answer
-    from metering.reports.sql.query import QueryError, QueryResult
+    from metering.reports.sql.query import LakeQuery, QueryError
     from metering.wiring.answers.costs import BillingRegions
     from metering.wiring.connection import RegionConnection
 
@@ -103,10 +103,8 @@ def query(
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, last=last, zone=clock)
     try:
         expect_one_statement(statement)
-        result = _result(
-            connections(session), statement, from_s=from_s, to_s=to_s, timeout_s=timeout_s, with_canary=with_canary,
-            zone=clock,
-        )  # fmt: skip
+        lake = _lake(connections(session))
+        result = lake.run(statement, from_s=from_s, to_s=to_s, timeout_s=timeout_s, with_canary=with_canary, zone=clock)
     except QueryError as error:
         _end(error)
     session.write(_cut(result_answer(result), limit, session.chosen_format))
@@ -128,29 +126,17 @@ def query_answer(regions: Sequence[RegionConnection], sql: str, *, from_s: int, 
     """
     from metering.reports.sql.query import result_answer
 
-    return result_answer(_result(regions, sql, from_s=from_s, to_s=to_s, timeout_s=timeout_s))
+    return result_answer(_lake(regions).run(sql, from_s=from_s, to_s=to_s, timeout_s=timeout_s))
 
 
-def _result(
-    regions: Sequence[RegionConnection],
-    sql: str,
-    *,
-    from_s: int,
-    to_s: int,
-    timeout_s: int,
-    with_canary: bool = False,
-    zone: tzinfo = UTC,
-) -> QueryResult:
+def _lake(regions: Sequence[RegionConnection]) -> LakeQuery:
     from metering.reports.sql.query import LakeQuery, RegionLake
 
     lakes = [RegionLake(region=each.region, view=each.jobs.view, objects=each.objects) for each in regions]
-    return LakeQuery(lakes=lakes).run(
-        sql, from_s=from_s, to_s=to_s, timeout_s=timeout_s, with_canary=with_canary, zone=zone
-    )
+    return LakeQuery(lakes=lakes)
 
 
 def _statement(sql: str | None, file: Path | None) -> str:
-    """The text of the query, from wherever it is."""
     if (sql is None) == (file is None):
         raise WrongUsageError(
             "The query has no SQL." if file is None else "The query is given twice, as SQL and as --file.",
@@ -181,7 +167,7 @@ def _content(file: Path | None) -> bytes:
 
 
 def _end(error: QueryError) -> NoReturn:
-    """Print DuckDB's message as DuckDB does, so that its caret stands below the place."""
+    """Print DuckDB's message line by line, so that its caret stands below the place."""
     # stderr may be full; the exit code still says that the query was wrong.
     with suppress(OSError):
         say("Error: The query failed.", style="bold red")
@@ -264,9 +250,9 @@ def serve(
 
 
 def _parts(session: Session, secret: str) -> ApiParts:
-    place = _Place()
-    regions = [place.opened(each) for each in connections(session)]
-    billing = _billing(session, place)
+    opened: dict[str, RegionConnection] = {}
+    regions = [_read_only(each, opened) for each in connections(session)]
+    billing = _billing(session, opened)
     # Slow to import, and a command that cannot reach its region does not need it.
     from metering.api.authentication import Limits, OneToken
     from metering.api.parts import ApiParts
@@ -289,21 +275,18 @@ def _parts(session: Session, secret: str) -> ApiParts:
     )
 
 
-class _Place:
-    """Regions of a stage over clients that only read, each once."""
+def _read_only(region: RegionConnection, opened: dict[str, RegionConnection]) -> RegionConnection:
+    """Open a region once over clients that only read.
 
-    def __init__(self) -> None:
-        self._opened: dict[str, RegionConnection] = {}
-
-    def opened(self, region: RegionConnection) -> RegionConnection:
-        """The region, with what its requests share made: errors show now, and no two threads make the same thing."""
-        if region.region not in self._opened:
-            made = self._opened[region.region] = region.read_only()
-            _ = (made.items, made.objects, made.settings, made.view)
-        return self._opened[region.region]
+    Its shared parts are made now: errors show, and no two threads make the same one.
+    """
+    if region.region not in opened:
+        made = opened[region.region] = region.read_only()
+        _ = (made.items, made.objects, made.settings, made.view)
+    return opened[region.region]
 
 
-def _billing(session: Session, place: _Place) -> BillingRegions | None:
+def _billing(session: Session, opened: dict[str, RegionConnection]) -> BillingRegions | None:
     from metering.cli.billing.home import billing_home, billing_regions
     from metering.wiring.answers.costs import BillingRegions
 
@@ -313,9 +296,8 @@ def _billing(session: Session, place: _Place) -> BillingRegions | None:
     except CommandFailedError as error:
         say(f"Costs are not served: {error}", "yellow")
         return None
-    return BillingRegions(
-        home=place.opened(home), regions=[place.opened(each) for each in regions], left_out=session.regions.left_out
-    )
+    read = [_read_only(each, opened) for each in regions]
+    return BillingRegions(home=_read_only(home, opened), regions=read, left_out=session.regions.left_out)
 
 
 def _server(parts: ApiParts, port: int) -> LocalServer:

@@ -18,6 +18,7 @@ from metering.cli.options import LastOption, ZoneOption, option, switch
 from metering.cli.printing.output import Format, write_whole
 from metering.hours import month_of, rfc3339
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, of_canary
+from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.reports.accounts import COLUMNS, AccountsParameters
 from metering.reports.page import MOST_ACCOUNTS, TOP_ACCOUNTS, UsagePage, figures_of, page_query
 from metering.reports.query import (
@@ -33,13 +34,13 @@ from metering.reports.source import naming, report_entries, report_periods
 from metering.reports.time_range import shown
 from metering.reports.usage_answer import MissingName, waiting_lines
 from metering.reports.usage_rows import NotRolledUp, Seen, UsageRow
+from metering.stores.writes import Table
 from metering.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from metering.cli.printing.table import Chart
-    from metering.ledger.notes.reconciliation import Reconciliation
     from metering.wiring.answers.trace import Traced
     from metering.wiring.answers.usage import UsageFound
     from metering.wiring.connection import RegionConnection
@@ -52,7 +53,7 @@ def check_page(session: Session, *, others: Mapping[str, object], top: int | Non
     """Refuse options that a page has no use for.
 
     Raises:
-        WrongUsageError: One of them was given.
+        WrongUsageError: One was given.
     """
     given = {**others, "format": session.form, "output": session.output}
     useless = [f"--{name}" for name, value in given.items() if value]
@@ -96,15 +97,12 @@ def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int)
 
 
 def _reconciliation(region: RegionConnection) -> Reconciliation | None:
-    from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-    from metering.stores.writes import Table
-
     item = region.items.get(Table.LEDGER, RECONCILIATION_KEY)
     return None if item is None else Reconciliation.from_item(item)
 
 
 def _command(session: Session, query: UsageQuery) -> str:
-    """The command that shows the total of the page again."""
+    """The command that shows the page's total."""
     words = ["metering", "report", "usage", "--region", session.region_name, "--stage", session.stage]
     words += ["--from", rfc3339(query.from_s), "--to", rfc3339(query.to_s)]
     filters = {f"--{name.replace('_', '-')}": values for name, values in query.filters().items()}
@@ -247,7 +245,7 @@ def _bars(rows: Sequence[UsageRow], query: UsageQuery) -> Chart:
 
 
 def _notes(query: UsageQuery, found: UsageFound, *, told: bool) -> Iterator[str]:
-    """What a reader of the rows should know: what was not found or waits, and where there is something."""
+    """Notes for a reader of the rows: names not found, usage that waits, and where there is some."""
     empty = not found.rows
     if empty and not told:
         yield f"No matching usage is booked from {shown(query.from_s, query.zone)} to {shown(query.to_s, query.zone)}."
@@ -267,7 +265,7 @@ def _notes(query: UsageQuery, found: UsageFound, *, told: bool) -> Iterator[str]
 
 
 def _missing_note(name: MissingName, *, alone: bool) -> str:
-    """Why a name is not in the rows. `alone`: no other filter than that of the name is given."""
+    """Why a name is not in the rows. `alone`: it is the only filter."""
     what = FILTERS[name.parameter].noun
     if of_canary(name.value):
         return f"The canary is left out unless its account is named: --account {CANARY_ACCOUNT_ID}."
@@ -315,9 +313,8 @@ def accounts(
     from metering.wiring.answers.accounts import accounts_of
 
     now_s = int(time.time())
-    query = AccountsParameters(month=month, accounts=account or (), prefix=prefix, sort=sort, top=top).query(
-        now_s=now_s
-    )
+    asked = AccountsParameters(month=month, accounts=account or (), prefix=prefix, sort=sort, top=top)
+    query = asked.query(now_s=now_s)
     session.write(accounts_of(connections(session), query, now_s=now_s, merged=asks_for_all(session)))
 
 
@@ -378,11 +375,7 @@ def trace(
 
 
 def _judge(found: Traced, query: UsageQuery) -> None:
-    """Tell of an empty line, and fail if the sums differ.
-
-    Raises:
-        CommandFailedError: They differ.
-    """
+    """Tell of an empty line, and fail if the sums differ."""
     if not any(each.hours for each in found.traces):
         [account] = query.accounts
         say(f"Nothing is booked on this line. To see the account's lines: metering report usage --account {account}")

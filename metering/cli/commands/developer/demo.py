@@ -222,11 +222,9 @@ def show_proof(result: Verification, expected: dict[str, int]) -> None:
     table.add_column("must be, by the manifest", justify="right")
     table.add_column("found", justify="right")
     table.add_column("")
-    for verdict, number in expected.items():
-        found = getattr(result, verdict)
+    for verdict, number in {**expected, "in flight": 0, "dead": 0}.items():
+        found = getattr(result, verdict.replace(" ", "_"))
         table.add_row(verdict, f"{number:,}", f"{found:,}", "equal" if found == number else "DIFFERENT")
-    table.add_row("in flight", "0", f"{result.in_flight:,}", "equal" if result.in_flight == 0 else "DIFFERENT")
-    table.add_row("dead", "0", f"{result.dead:,}", "equal" if result.dead == 0 else "DIFFERENT")
     Console().print(table)
     decided = result.accepted + result.conflict + result.rejected
     lines = (
@@ -312,13 +310,9 @@ def demo(
     # Said before the first act begins.
     checkout_dir()
     began = time.monotonic()
+    region, now_s = session.stated_region, int(time.time())
     show = Demo(
-        region_name=session.stated_region,
-        now_s=int(time.time()),
-        batches=batches,
-        records_per_batch=records_per_batch,
-        seed=seed,
-        keep=keep,
+        region_name=region, now_s=now_s, batches=batches, records_per_batch=records_per_batch, seed=seed, keep=keep
     )
     if keep and (endpoint := running_endpoint()):
         raise CommandFailedError(f"A local stage is up already at {endpoint}.", "Stop it first: metering local down")

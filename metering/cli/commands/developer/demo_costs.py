@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,20 +72,14 @@ def show_costs(demo: Demo) -> None:
     if right != len(lines):
         raise CommandFailedError(f"{len(lines) - right} lines differ from AWS's bill.")
     tell("")
-    draft = seen("rating", lambda: _draft(demo, lines))
+    drafted_cents, drafted = seen("rating", lambda: _draft(demo, lines))
     billed = sum(line.cost for line in lines)
-    cents, exact = usd_text(draft.cents, decimals=2), usd_text(rounded(draft.exact))
+    cents, exact = usd_text(drafted_cents, decimals=2), usd_text(rounded(drafted))
     tell(f"A draft of these lines: {cents} USD; before its lines are rounded to cents, {exact}.")
     tell(
         f"Alone, these lines lie within the free 100 GB; AWS billed {usd_text(billed)[:4]} because of usage that is "
         "not in the sample."
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Draft:
-    cents: int
-    exact: int
 
 
 def _key(line: BilledLine) -> tuple[str, ...]:
@@ -135,8 +128,8 @@ def _by_rate_code(lines: Iterable[BilledLine]) -> Answer:
     )
 
 
-def _draft(demo: Demo, lines: Iterable[BilledLine]) -> _Draft:
-    """The months in which the lines are metered, rated for one payer with all their accounts."""
+def _draft(demo: Demo, lines: Iterable[BilledLine]) -> tuple[int, int]:
+    """Rate the lines' months for one payer with all their accounts: sums of cents, and of exact costs."""
     accounts = frozenset(line.account_id for line in lines)
     payer = Payer(
         payer_id=_PAYER,
@@ -153,7 +146,7 @@ def _draft(demo: Demo, lines: Iterable[BilledLine]) -> _Draft:
         own, _ = tally.lines(month)
         cents += sum(cents_of(line.exact) for line in own)
         exact += sum(line.exact for line in own)
-    return _Draft(cents=cents, exact=exact)
+    return cents, exact
 
 
 _LINES = 5_000
@@ -180,7 +173,7 @@ def meter_log(demo: Demo) -> None:
 
 
 def _taken(demo: Demo, file: LogFile) -> RunTotals:
-    """What became of the file and of a copy in another folder, compressed anew."""
+    """Take the file, and a copy in another folder, compressed anew."""
     region, totals = demo.region, RunTotals()
     ingest = build_ingest(region, bucket=region.names.data_bucket, window_s=region.settings.window_s, contexts=None)
     with TemporaryDirectory() as folder:
@@ -194,7 +187,7 @@ def _taken(demo: Demo, file: LogFile) -> RunTotals:
 
 
 def _counted_bytes(demo: Demo, first_s: int) -> int:
-    """What the usage table has for the network's accounts."""
+    """Bytes of the network's accounts in the usage table."""
     query = UsageQuery(
         from_s=hour_of(first_s - DAY_S), to_s=hour_of(demo.now_s) + HOUR_S, accounts=frozenset((OWNER, PARTNER))
     )

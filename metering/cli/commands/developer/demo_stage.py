@@ -40,16 +40,14 @@ NEXT = (
 
 @dataclass(slots=True, kw_only=True)
 class Demo:
-    """What the acts share. Mutable.
+    """State that the acts share. Mutable.
 
     Attributes:
         region_name: Region to deploy to.
         now_s: When the demo began, epoch seconds; its traffic lies before that.
-        batches: Number of made-up messages.
-        records_per_batch: Records in each of them.
-        seed: Seed of the made-up traffic.
+        batches, records_per_batch, seed: The made-up traffic.
         deployed: The region, once it stands.
-        sent: What was sent, and what must become of it.
+        sent: Sent batches with their expected verdicts.
         keep: The stage stays up when the demo is over.
     """
 
@@ -64,7 +62,7 @@ class Demo:
 
     @property
     def name(self) -> str:
-        """Name of its emulator's state. One that stays is that of `metering local`; any other leaves that alone."""
+        """Name of its emulator's state. If it stays, it is that of `metering local`."""
         return "emulator" if self.keep else "demo"
 
     @property
@@ -84,9 +82,9 @@ class Act:
     """One act of a demo. To add one, write its function and add an entry to `ACTS`.
 
     Attributes:
-        name: One word, for its seconds.
-        about: What happens in it, in a sentence.
-        play: Does it, and prints what is to be seen.
+        name: One word.
+        about: A sentence about it.
+        play: Does it, and prints.
         needed: The others make no sense without it.
     """
 
@@ -128,10 +126,7 @@ def perform(acts: Sequence[Act], demo: Demo) -> list[Played]:
 def show_end(played: Sequence[Played], took_s: float, *, link: str | None = None) -> None:
     """Print the seconds of each act and of all, and what to try next.
 
-    Args:
-        played: The acts.
-        took_s: Seconds of all of them.
-        link: Opens the page of the stage, which is still up; None if it is stopped.
+    `link` opens the page of a stage that is still up; None if it is stopped.
     """
     seconds = ", ".join(f"{each.name} {each.took_s:.0f}{' (failed)' if each.failed else ''}" for each in played)
     tell(f"\nSeconds: {seconds}. The demo took {took_s:.0f} s.")
@@ -156,7 +151,7 @@ def tell(text: str, style: str = "") -> None:
 
 
 def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
-    """Do one step of the demo within a limit of time.
+    """Do a step of the demo within a limit of time.
 
     Raises:
         CommandFailedError: The step took too long.
@@ -168,12 +163,11 @@ def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
     except StillWaiting as error:
         if future.done():
             raise
-        raise CommandFailedError(
-            f"The demo was stopped, because {step} took longer than {limit_s // MINUTE_S} minutes.", "Run it again."
-        ) from error
+        problem = f"The demo was stopped, because {step} took longer than {limit_s // MINUTE_S} minutes."
+        raise CommandFailedError(problem, "Run it again.") from error
 
 
 def seen(step: str, work: Callable[[], T]) -> T:
-    """Do a step that prints nothing, within the limit of time, and show meanwhile that it goes on."""
+    """Do a step that prints nothing, with a spinner."""
     with spinner(step):
         return limited(step, work)

@@ -35,6 +35,7 @@ from metering.cli.local_stages import (
 from metering.cli.stages import FileOption, SetOption, SettingsOptions, UnsetOption
 from metering.errors import SettingsError
 from metering.fleet.ports import RegionStacks
+from metering.fleet.settings.bases import runs_on_emulator
 from metering.reports.answer import KEEP, Answer, ListedRows, copied, flag, ordinal
 from metering.units import DAY_S
 
@@ -43,10 +44,9 @@ if TYPE_CHECKING:
 
     from metering.settings import GivenSettings
 
-
-if TYPE_CHECKING:
     # By stack, in the order of deployment.
     Outputs = Mapping[str, Mapping[str, str]]
+
 
 # Outputs that only tell CloudFormation how its stacks depend on each other.
 _EXPORTS = "ExportsOutput"
@@ -68,7 +68,7 @@ _NAMES = {
 
 
 def stands(state: LocalState) -> bool:
-    """Whether the stacks stand in the emulator, by what it answers.
+    """Ask the emulator whether the stacks stand in it.
 
     Raises:
         UnavailableError: The emulator does not answer.
@@ -84,7 +84,7 @@ def stands(state: LocalState) -> bool:
 
 
 def outputs_of(state: LocalState) -> Outputs:
-    """The outputs by stack, in the order of deployment, without those that only other stacks read."""
+    """Outputs by stack, in the order of deployment, without those that only other stacks read."""
     from metering.adapters.aws.stacks import read_outputs
 
     clients, stacks = clients_of(state), RegionStacks.of(state.stage)
@@ -96,16 +96,10 @@ def outputs_of(state: LocalState) -> Outputs:
             if stack in stacks.everywhere:
                 raise
             continue
-        found[stack] = {
-            name: _reachable(name, value, state)
-            for name, value in sorted(outputs.items())
-            if not name.startswith(_EXPORTS)
-        }
+        if address := outputs.get(_API):
+            outputs = {**outputs, _API: api_address(address, state.endpoint).url}
+        found[stack] = {name: outputs[name] for name in sorted(outputs) if not name.startswith(_EXPORTS)}
     return found
-
-
-def _reachable(name: str, value: str, state: LocalState) -> str:
-    return api_address(value, state.endpoint).url if name == _API else value
 
 
 def outputs_answer(found: Outputs) -> Answer:
@@ -117,7 +111,7 @@ def outputs_answer(found: Outputs) -> Answer:
 
 
 def environment(state: LocalState, found: Outputs) -> dict[str, str]:
-    """The variables of a client, and the names of what it sends to and reads."""
+    """Variables of a client, with the names of its queues, bucket and tables."""
     data = found[RegionStacks.of(state.stage).data]
     return {
         **client_environment_of(state),
@@ -127,7 +121,7 @@ def environment(state: LocalState, found: Outputs) -> dict[str, str]:
 
 
 def shell_lines(values: Mapping[str, str]) -> str:
-    """Variables as lines for a shell, and a comment with what they do not tell the AWS CLI."""
+    """Variables as lines for a shell, and a comment about the AWS CLI."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()) + _AWS_CLI
 
 
@@ -166,10 +160,8 @@ def page_link(state: LocalState) -> str | None:
     return f"{api_address(outputs['ApiUrl'], state.endpoint).url}#token={made.text}"
 
 
-local = typer.Typer(
-    help="The whole service on this machine: an AWS emulator on 127.0.0.1 with the stacks deployed.",
-    no_args_is_help=True,
-)
+_ABOUT = "The whole service on this machine: an AWS emulator on 127.0.0.1 with the stacks deployed."
+local = typer.Typer(help=_ABOUT, no_args_is_help=True)
 
 PortOption = Annotated[
     int | None,
@@ -219,7 +211,10 @@ def up(
         else:
             state = _borrow(session, named, port=port, options=options)
     else:
-        _check_same(state, session, named, port)
+        if state.stage != session.stage:
+            other = f"Stage {state.stage} is up at {state.endpoint}, not {session.stage}."
+            raise CommandFailedError(other, "Stop it first: metering local down")
+        check_place(state, named, port)
         if stands(state):
             check_settings(state, options)
             say(f"Already up at {state.endpoint}.")
@@ -320,11 +315,7 @@ def tell_what_next(state: LocalState) -> None:
 
 
 def _standing(session: Session) -> LocalState:
-    """The emulator that runs with the stacks deployed.
-
-    Raises:
-        CommandFailedError: None does.
-    """
+    """The emulator that runs with the stacks deployed."""
     state = state_of(session)
     if state is None or not is_running(state) or not stands(state):
         raise CommandFailedError("Nothing is running and deployed here.", "To start it: metering local up")
@@ -339,14 +330,14 @@ def start_local(
     given: GivenSettings | None = None,
     name: str = "emulator",
 ) -> LocalState:
-    """Start the emulator on a free port and deploy the stacks; keep the state under `name`.
+    """Start the emulator on the port or a free one, and deploy the stacks.
 
     Args:
         region: Region to deploy to.
         stage: Stage to deploy.
         port: Port; None for a free one.
-        given: What the stage differs in from its base; None for nothing.
-        name: Name of the state.
+        given: Differences of the stage from its base; None for none.
+        name: Name to keep the state under.
 
     Raises:
         WrongUsageError: The port is taken.
@@ -372,10 +363,7 @@ def start_local(
             emulator.stop(running.pid)
             forget_state(name)
             raise
-    deployed = replace(state, deployed=True)
-    save_state(deployed, name)
-    say(f"Up at {state.endpoint} in {time.monotonic() - began:.0f} s ({stage}, {region}).")
-    return deployed
+    return _up(state, began, name)
 
 
 def stop_leftovers(name: str = "emulator") -> None:
@@ -387,13 +375,7 @@ def stop_leftovers(name: str = "emulator") -> None:
 
 
 def _borrow(session: Session, endpoint: str, *, port: int | None, options: SettingsOptions) -> LocalState:
-    """Deploy the stacks to an emulator that runs by itself, unless they stand there, and remember it.
-
-    Raises:
-        WrongUsageError: A port was asked for.
-        CommandFailedError: They stand there with other settings.
-        MeteringError: The deployment failed; nothing of it that is not whole is left.
-    """
+    """Deploy the stacks to an emulator that runs by itself, unless they stand there, and remember it."""
     if port is not None:
         raise WrongUsageError(
             f"--port is for an emulator that this command starts, and one runs at {endpoint}.",
@@ -419,16 +401,17 @@ def _put_up(state: LocalState, given: GivenSettings | None) -> LocalState:
         except BaseException:
             clear_remains(state)
             raise
+    return _up(state, began)
+
+
+def _up(state: LocalState, began: float, name: str = "emulator") -> LocalState:
     deployed = replace(state, deployed=True)
-    save_state(deployed)
+    save_state(deployed, name)
     say(f"Up at {state.endpoint} in {time.monotonic() - began:.0f} s ({state.stage}, {state.region}).")
     return deployed
 
 
 def _deploy(state: LocalState, given: GivenSettings | None, step: Callable[..., None]) -> None:
-    # Slow to import, as in `connect`.
-    from metering.fleet.settings.bases import runs_on_emulator
-
     def tell(event: Mapping[str, object]) -> None:
         if event.get("event") == "phase":
             step(description=f"deploying: {event.get('phase')}")
@@ -449,14 +432,6 @@ def _deploy(state: LocalState, given: GivenSettings | None, step: Callable[..., 
 
 def _has_pager(state: LocalState) -> bool:
     return deployed_by(state).pager_subscriptions(state.region) > 0
-
-
-def _check_same(state: LocalState, session: Session, named: str | None, port: int | None) -> None:
-    if state.stage != session.stage:
-        raise CommandFailedError(
-            f"Stage {state.stage} is up at {state.endpoint}, not {session.stage}.", "Stop it first: metering local down"
-        )
-    check_place(state, named, port)
 
 
 def _status_answer(state: LocalState | None, *, running: bool, deployed: bool) -> Answer:

@@ -20,11 +20,13 @@ from metering.audit.verification import ManifestHeader, SentBatch, header_line, 
 from metering.cli.command import Session, bar, command, say
 from metering.cli.failures import CommandFailedError, CommandStoppedError, WrongUsageError, first_interrupt_noted
 from metering.cli.options import option, switch
+from metering.fleet.settings.bases import runs_on_emulator
 from metering.hours import rfc3339
+from metering.intake.admission import Admission
 from metering.intake.work import MAX_RECORDS
 from metering.replay.scenarios import SCENARIOS, Scenario
 from metering.replay.sender import Sender
-from metering.reports.answer import Answer, Column
+from metering.reports.answer import Answer, ListedRows, copied, number, ordinal
 from metering.units import HOUR_S, counted
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class SentLog:
 
     Attributes:
         file: The manifest.
-        missing: Messages that were sent but could not be written to it.
+        missing: Sent messages that could not be written to it.
         error: The error that ended the writing.
     """
 
@@ -76,7 +78,7 @@ class SentLog:
             yield shipment
 
     def must_be_whole(self) -> None:
-        """Check that the manifest names every message that was sent.
+        """Check that the manifest names every sent message.
 
         Raises:
             CommandFailedError: It does not; the error names the missing messages.
@@ -159,20 +161,20 @@ Then: metering verify --manifest m.json --wait 10m
 # Most problems of records that are told; all of them count.
 _SHOWN = 10
 _SCENARIOS = "".join(f"- {name}: {scenario.about}\n" for name, scenario in SCENARIOS.items())
-
-# What the columns of the answer say. Verdicts are those that the service must come to.
-_ABOUT = {
-    "sent": "messages",
-    "batches": "different ones, as `verify` counts",
-    "accepted": "must be metered whole",
-    "partly": "must be metered but for some records",
-    "duplicate": "must count no second time",
-    "conflict": "other content under an id, refused",
-    "rejected": "must be refused",
-    "seconds": "for sending",
-    "per_second": "messages",
-    "manifest": "what was sent, for `verify`",
-}
+_VERDICTS = ("accepted", "partly", "duplicate", "conflict", "rejected")
+_SENT = ListedRows(
+    copied("name"),
+    ordinal("sent", about="messages"),
+    ordinal("batches", about="different ones, as `verify` counts"),
+    ordinal("accepted", about="must be metered whole"),
+    ordinal("partly", about="must be metered but for some records"),
+    ordinal("duplicate", about="must count no second time"),
+    ordinal("conflict", about="other content under an id, refused"),
+    ordinal("rejected", about="must be refused"),
+    number("seconds", about="for sending"),
+    number("per_second", about="messages"),
+    copied("manifest", about="what was sent, for `verify`"),
+)
 
 Share = float | None
 
@@ -281,7 +283,6 @@ def _of_files(
 ) -> Traffic:
     if scenario is not None:
         raise WrongUsageError("--input and --scenario exclude each other.", "Run one replay for each.")
-    from metering.intake.admission import Admission
     from metering.replay.given import TOO_OLD, given_traffic, read_records
 
     # Files that cannot be read need no region.
@@ -302,13 +303,7 @@ def _of_files(
 
 
 def _emulated_region(session: Session) -> RegionConnection:
-    """The session's region, which may get made-up traffic.
-
-    Raises:
-        WrongUsageError: It is not an emulator's.
-    """
-    from metering.fleet.settings.bases import runs_on_emulator
-
+    """The session's region, if it may get made-up traffic."""
     if session.emulated:
         return session.region()
     if runs_on_emulator(session.stage):
@@ -333,8 +328,7 @@ def send_traffic(
 ) -> tuple[Counter[str], float]:
     """Send `traffic` with a progress bar and write its manifest. Returns messages by expected verdict, and seconds.
 
-    After `stopped` is set, nothing more is sent; the manifest names all that was. `hours` learns the hours of what must
-    be metered.
+    Once `stopped` is set, nothing more is sent. `hours` gets the hours of records that must be metered.
 
     Raises:
         CommandStoppedError: A second Ctrl-C ended it.
@@ -342,18 +336,11 @@ def send_traffic(
         CommandFailedError: The manifest could not be written; the error names the messages that it lacks.
     """
     counts: Counter[str] = Counter()
-    header = ManifestHeader(
-        name=traffic.name, region=region.region, seed=traffic.seed, began_at_ms=time.time_ns() // 1_000_000
-    )
+    began_at_ms, bucket = time.time_ns() // 1_000_000, region.names.data_bucket
+    header = ManifestHeader(name=traffic.name, region=region.region, seed=traffic.seed, began_at_ms=began_at_ms)
     log = SentLog(manifest)
     log.begin(header_line(header))
-    sender = Sender(
-        queue=region.ingest,
-        objects=region.objects,
-        bucket=region.names.data_bucket,
-        threads=threads,
-        rate_per_s=rate,
-    )
+    sender = Sender(queue=region.ingest, objects=region.objects, bucket=bucket, threads=threads, rate_per_s=rate)
     with bar("sending", total=traffic.messages, remaining=True) as move:
 
         def written(group: Sequence[SentBatch]) -> None:
@@ -402,7 +389,7 @@ def _adapted(
 
 
 def _report_of(hours: Collection[int]) -> tuple[str, ...]:
-    """The report on all hours that records were sent of: without times it would be of this month alone."""
+    """The report over all hours of the records: without times it would be of this month alone."""
     if not hours:
         return ()
     return (f"metering report usage --from {rfc3339(min(hours))} --to {rfc3339(max(hours) + HOUR_S)}",)
@@ -411,33 +398,15 @@ def _report_of(hours: Collection[int]) -> tuple[str, ...]:
 def _answer(
     traffic: Traffic, counts: Counter[str], took_s: float, manifest: Path, hours: Collection[int] = ()
 ) -> Answer:
-    """What was sent, and what the manifest expects of it. Nothing is judged yet."""
+    """Show the messages sent, with the verdicts that the manifest expects."""
     sent = sum(counts.values())
-    expected = {expect: counts[expect] for expect in ("accepted", "partly", "duplicate", "conflict", "rejected")}
-    row: dict[str, str | int | bool | None] = {
-        "name": traffic.name,
-        "sent": sent,
-        "batches": sent - counts["duplicate"],
-        **expected,
-        "seconds": f"{took_s:.1f}",
-        "per_second": f"{sent / max(took_s, 0.001):.0f}",
-        "manifest": str(manifest),
-    }
-    integers = {"sent", "batches", *expected}
-    columns = tuple(
-        Column(
-            name=name,
-            kind="integer" if name in integers else "text",
-            text="number" if name in {"seconds", "per_second"} else "copied",
-            about=_ABOUT.get(name, ""),
-        )
-        for name in row
-    )
-    told = ", ".join(f"{expect} {number:,}" for expect, number in expected.items() if number)
-    return Answer(
-        columns=columns,
-        rows=[row],
-        document={**row, "expected": {**expected}, "judged": False},
+    expected = {verdict: counts[verdict] for verdict in _VERDICTS}
+    speed = (f"{took_s:.1f}", f"{sent / max(took_s, 0.001):.0f}")
+    values = (traffic.name, sent, sent - counts["duplicate"], *expected.values(), *speed, str(manifest))
+    told = ", ".join(f"{verdict} {count:,}" for verdict, count in expected.items() if count)
+    return _SENT.one(
+        values,
+        document={**_SENT.document(values), "expected": {**expected}, "judged": False},
         footer=(
             f"Expected by the manifest: {told}; nothing is judged yet, and verify says what became of them.",
             f"These count messages. verify counts different batches: {sent - counts['duplicate']:,}, of which "

@@ -11,18 +11,18 @@ from metering.cli.billing.costing import budget_named, how_far, is_home, judged,
 from metering.cli.billing.home import billing_home, home_ground
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
+from metering.cli.fleet import asks_for_all
 from metering.cli.options import argument, option, switch
-from metering.units import counted
+from metering.hours import date_of
+from metering.reports.answer import RowType, integer
+from metering.units import DAY_S, counted
 
 if TYPE_CHECKING:
     from metering.billing.budgets.biller import BillerResult
     from metering.billing.budgets.evaluation import AnomalyRules
 
 
-budget = typer.Typer(
-    help="Budgets in USD or bytes: alerts before a bill says it, and forecasts.",
-    no_args_is_help=True,
-)
+budget = typer.Typer(help="Budgets in USD or bytes: alerts before a bill says it, and forecasts.", no_args_is_help=True)
 
 _SET = """Examples:
 
@@ -32,7 +32,6 @@ _SET = """Examples:
         --threshold "actual 50%" --threshold "actual 9 TB"
 """
 NameArgument = Annotated[str, argument("BUDGET", "Name of the budget.")]
-OneOption = Annotated[str | None, argument("[BUDGET]", "Only this budget.")]
 
 
 @command(budget, "set", reads=True, changes=True, everywhere=True, epilog=_SET)
@@ -129,7 +128,7 @@ def remove(session: Session, name: NameArgument) -> None:
 
 
 @command(budget, "check", "metering budget check --format table", reads=True, everywhere=True)
-def check(session: Session, name: OneOption = None) -> None:
+def check(session: Session, name: Annotated[str | None, argument("[BUDGET]", "Only this budget.")] = None) -> None:
     """Show where budgets stand in this period: actual, forecast, crossed thresholds, and the alerts that were made.
 
     Everything is as the biller last counted it: what the compactor had published. To count now:
@@ -166,8 +165,7 @@ def update(session: Session) -> None:
     It does what the schedule does within the hour. Budgets are judged in the home region only. On an emulator it
     compacts first; elsewhere the compactor does that within a day at most, or: metering compact
     """
-    from metering.cli.commands.analyst.lake import NoDeadline, compact_now, counts_answer
-    from metering.cli.fleet import asks_for_all
+    from metering.cli.commands.analyst.lake import NoDeadline, compact_now
     from metering.wiring.biller import connected_biller
 
     if asks_for_all(session):
@@ -187,9 +185,14 @@ def update(session: Session) -> None:
         say(f"{region.region}: {counted(result.files, 'lake file')} counted.")
     if result is None:
         raise WrongUsageError("There is no region to count.", "Name one with --region.")
-    counts = {"files": files, "budgets": result.budgets, "alerts": result.made, "sent": result.sent}
-    about = {"files": "lake files that were counted", "budgets": "judged", "alerts": "new", "sent": "messages"}
-    session.write(counts_answer({**counts, "unusual": result.unusual}, about={**about, "unusual": "days of series"}))
+    table: RowType[BillerResult] = RowType(
+        integer("files", of=lambda _: files, about="lake files that were counted"),
+        integer("budgets", about="judged"),
+        integer("alerts", of=lambda it: it.made, about="new"),
+        integer("sent", about="messages"),
+        integer("unusual", about="days of series"),
+    )
+    session.write(table.one(result))
 
 
 anomalies_app = typer.Typer()
@@ -216,9 +219,7 @@ def anomalies(
     what to type to see its three largest resources. Only whole days are looked at, as the biller last counted them.
     """
     from metering.billing.budgets.evaluation import anomalies_of
-    from metering.hours import date_of
     from metering.reports.budgets import anomalies_answer
-    from metering.units import DAY_S
     from metering.wiring.answers.accounts import connected_reach
     from metering.wiring.biller import connected_months
 
@@ -240,15 +241,8 @@ def anomalies(
         for each in anomalies_of(region.month(date_of(day_s)[:7]), day_s, book, rules)
     ]
     found.sort(key=lambda each: (-each.excess, each.day_s, each.region, each.series))
-    session.write(
-        anomalies_answer(
-            found,
-            stage=session.stage,
-            days=days,
-            book=f"{book.name} {book.version}",
-            reach=connected_reach(regions),
-        )
-    )
+    named, reach = f"{book.name} {book.version}", connected_reach(regions)
+    session.write(anomalies_answer(found, stage=session.stage, days=days, book=named, reach=reach))
 
 
 def _rules(deviations: float, percent: int, floor: str) -> AnomalyRules:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +12,11 @@ import typer
 from metering.cli.billing.costing import costs_here, one_region
 from metering.cli.billing.home import billing_home, home_ground
 from metering.cli.command import Session, command, say, spinner
-from metering.cli.commands.analyst.report import ChartOption, CorrectionsOption, FromOption, ToOption
+from metering.cli.commands.analyst.report import ChartOption, CorrectionsOption, FromOption, SortOption, ToOption
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import connections
 from metering.cli.options import LastOption, ZoneOption, argument, option, switch
-from metering.errors import OperationFailedError
+from metering.errors import ObjectMissingError, OperationFailedError
 from metering.hours import date_of, hour_of, month_bounds_s, month_of
 from metering.reports.query import COST_COLUMNS, COST_FILTERS, UsageQuery
 from metering.reports.time_range import time_range
@@ -53,9 +54,6 @@ GroupByOption = Annotated[
     str | None, option("--group-by", "COLUMNS", f"Comma-separated: {', '.join(COST_COLUMNS)}. Default: usage_type.")
 ]
 MonthOption = Annotated[str | None, option("--month", "YYYY-MM", "One billing month, in place of --from and --to.")]
-SortOption = Annotated[
-    str | None, option("--sort", "COLUMN", "Sort by this column; COLUMN:desc for the largest first.")
-]
 TopOption = Annotated[
     int | None,
     option("--top", "N", "Only the first N rows, by cost unless --sort says otherwise; the others become one sum."),
@@ -146,7 +144,6 @@ def cost_explain(
 
 
 def _bars(costs: Costs, query: UsageQuery) -> Chart:
-    """Bars of what has a cost."""
     from metering.billing.money import rounded
     from metering.cli.printing.table import bars
 
@@ -156,11 +153,6 @@ def _bars(costs: Costs, query: UsageQuery) -> Chart:
 
 
 def _refuse_unpriced(costs: Costs) -> None:
-    """Fail if anything has no price.
-
-    Raises:
-        CommandFailedError: It names what.
-    """
     unpriced = sorted(costs.rows.unpriced.items())
     if not unpriced:
         return
@@ -225,20 +217,12 @@ def compare(
     wanted, asked_s = _wanted(by, account or [], (start, end), now_s)
     regions = connections(session)
     bill, ignored = _read(files, wanted)
-    range_s = _range(bill, wanted, asked_s)
-    metered = metered_bytes(
-        [report_source(region) for region in regions], wanted,
-        accounts=bill.accounts | wanted.accounts, range_s=range_s, now_s=now_s,
-    ) if bill.accounts | wanted.accounts else {}  # fmt: skip
+    range_s, compared = _range(bill, wanted, asked_s), bill.accounts | wanted.accounts
+    sources = [report_source(region) for region in regions]
+    metered = metered_bytes(sources, wanted, accounts=compared, range_s=range_s, now_s=now_s) if compared else {}
     found = put_beside(bill.bytes, metered, tolerated)
-    asked = Asked(
-        wanted=wanted,
-        range_s=range_s,
-        as_of_s=now_s,
-        regions=[each.region for each in regions],
-        top=top,
-        ignored=ignored,
-    )
+    names = [each.region for each in regions]
+    asked = Asked(wanted=wanted, range_s=range_s, as_of_s=now_s, regions=names, top=top, ignored=ignored)
     session.write(comparison_answer(found, bill, asked))
     for text in _notes(found, bill, ignored):
         say(text, style="yellow")
@@ -265,7 +249,7 @@ def _tolerance(texts: Sequence[str]) -> Tolerance | None:
 def _wanted(
     by: str, accounts: Sequence[str], times: tuple[str | None, str | None], now_s: int
 ) -> tuple[Wanted, tuple[int, int]]:
-    """The lines that are asked for, and the range that was named."""
+    """The wanted lines, and the named range."""
     from metering.onramps.bill_lines import Wanted
 
     for each in accounts:
@@ -277,7 +261,7 @@ def _wanted(
 
 
 def _read(files: Sequence[Path], wanted: Wanted) -> tuple[Bill, int]:
-    """The bill, and how many files of the folders are none."""
+    """The bill, and the number of files that belong to none."""
     from metering.onramps.bill import bill_files, read_bill
 
     try:
@@ -290,7 +274,7 @@ def _read(files: Sequence[Path], wanted: Wanted) -> tuple[Bill, int]:
 
 
 def _range(bill: Bill, wanted: Wanted, asked_s: tuple[int, int]) -> tuple[int, int]:
-    """Whole days or months that the bill is about, cut to what was asked for."""
+    """Whole days or months of the bill, cut to the asked range."""
     if bill.first_s is None or bill.last_s is None:
         first_s = hour_of(asked_s[0])
         return first_s, min(asked_s[1], first_s + HOUR_S)
@@ -302,7 +286,7 @@ def _range(bill: Bill, wanted: Wanted, asked_s: tuple[int, int]) -> tuple[int, i
 
 
 def _notes(found: Comparison, bill: Bill, ignored: int) -> Iterator[str]:
-    """What a reader should know before the rows are believed."""
+    """Notes for a reader of the rows."""
     if bill.first_s is not None and bill.last_s is not None:
         yield f"The bill is about {date_of(bill.first_s)} to {date_of(bill.last_s)}, UTC."
     for what, count in sorted(bill.broken.items()):
@@ -374,8 +358,6 @@ def show(
     payer: Annotated[str | None, option("--payer", "ID", "Only this payer.")] = None,
 ) -> None:
     """Show payers and accounts, and from when to when each account belongs to its payer."""
-    from dataclasses import replace
-
     from metering.reports.prices import organization_answer
 
     found = _found(session, version)
@@ -398,7 +380,6 @@ def history(session: Session) -> None:
 
 
 def _found(session: Session, version: int | None) -> Organization:
-    from metering.errors import ObjectMissingError
     from metering.wiring.billing import build_organization
 
     store = build_organization(billing_home(session))

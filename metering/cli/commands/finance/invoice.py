@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metering.cli.billing.home import billing_home, home_ground
 from metering.cli.billing.invoicing import (
+    UntilRefused,
     checked_month,
     checked_payer,
     draft_state,
@@ -19,7 +21,7 @@ from metering.cli.command import Session, command, say
 from metering.cli.failures import WrongUsageError
 from metering.cli.options import argument, option, switch
 from metering.cli.printing.output import write_page
-from metering.reports.answer import Answer, Column
+from metering.reports.answer import ListedRows, prose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,13 +113,10 @@ def invoice_issue(
     first one was issued. What turns out wrong later is a credit note, and what comes late is on a later invoice.
     """
     from metering.billing.invoices.issuing import Asked
-    from metering.cli.billing.home import billing_home, home_ground
-    from metering.cli.billing.invoicing import UntilRefused
     from metering.reports.invoices import documents_answer
 
-    asked = Asked(
-        month=checked_month(month), payer_id=checked_payer(payer), book=prices or "", drafted=as_drafted or ""
-    )
+    payer_id = checked_payer(payer)
+    asked = Asked(month=checked_month(month), payer_id=payer_id, book=prices or "", drafted=as_drafted or "")
     if asked.drafted and not asked.payer_id:
         raise WrongUsageError("--as-drafted is about one payer.", "Name it with --payer.")
     home = billing_home(session)
@@ -183,8 +182,7 @@ def invoice_verify(session: Session, invoice_id: IdArgument) -> None:
 
     with invoicing(session) as parts:
         problems = build_verification(parts.issuer).verify(invoice_id)
-    columns = (Column(name="problem", text="prose"),)
-    session.write(Answer(columns=columns, rows=[{"problem": each} for each in problems], empty="No problem."))
+    session.write(ListedRows(prose("problem")).answer([(each,) for each in problems], empty="No problem."))
     if problems:
         raise typer.Exit(1)
     say(f"{invoice_id} is what its inputs make, to the last byte.", style="green")
@@ -206,7 +204,6 @@ def invoice_credit(session: Session, invoice_id: IdArgument, because: BecauseOpt
     difference.
     """
     from metering.billing.invoices.credits import Crediting
-    from metering.cli.billing.home import billing_home, home_ground
     from metering.reports.invoices import invoice_answer
 
     home = billing_home(session)
@@ -268,9 +265,6 @@ DetailOption = Annotated[
 ]
 StrictOption = Annotated[bool, switch("--strict", "Write nothing, and fail, if usage has no price.")]
 VersionOption = Annotated[str, option("--version", "1.2|1.4", "Version of FOCUS.")]
-
-_VERSIONS = ("1.2", "1.4")
-_DETAIL = "resource_id"
 _FOCUS_EXAMPLES = """Examples:
 
     metering export focus --month 2026-11 --output november/
@@ -297,10 +291,10 @@ def focus(
     files without manifest.json are no export. The same export again changes nothing. A month that is not issued is
     exported as a draft, with the invoice ids that it will have, and says so.
     """
-    if version not in _VERSIONS:
-        raise WrongUsageError(f"There is no export of FOCUS {version}.", f"It is one of {', '.join(_VERSIONS)}.")
-    if detail not in (None, _DETAIL):
-        raise WrongUsageError(f"There is no detail {detail}.", f"It is {_DETAIL}.")
+    if version not in {"1.2", "1.4"}:
+        raise WrongUsageError(f"There is no export of FOCUS {version}.", "It is one of 1.2, 1.4.")
+    if detail not in {None, "resource_id"}:
+        raise WrongUsageError(f"There is no detail {detail}.", "It is resource_id.")
     if detail and not payer:
         raise WrongUsageError("--detail reads the rows of one payer's accounts.", "Name it with --payer.")
     run_export(

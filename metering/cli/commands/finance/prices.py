@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -25,6 +25,7 @@ from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.groups import CommandGroup
 from metering.cli.options import argument, option, switch
+from metering.cli.printing.output import write_page
 from metering.hours import hour_of, month_of
 
 if TYPE_CHECKING:
@@ -36,11 +37,8 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 
-override = typer.Typer(
-    cls=CommandGroup,
-    help="Other prices of a payer or an account: set them, list them, remove them.",
-    no_args_is_help=True,
-)
+_ABOUT = "Other prices of a payer or an account: set them, list them, remove them."
+override = typer.Typer(cls=CommandGroup, help=_ABOUT, no_args_is_help=True)
 
 PayerOption = Annotated[str | None, option("--payer", "ID", "Of this payer and its accounts.")]
 AccountOption = Annotated[str | None, option("--account", "ID", "Of this account alone.")]
@@ -56,9 +54,8 @@ _EXAMPLES = """Examples:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """Whom and what an override is about."""
+class _Asked(NamedTuple):
+    """Holder, products and first hour that name an override."""
 
     payer: str
     account: str
@@ -66,9 +63,7 @@ class _Asked:
     from_s: int
 
     def is_of(self, other: Override) -> bool:
-        return (self.payer, self.account, self.skus, self.from_s) == (
-            other.payer, other.account, other.skus, other.from_s,
-        )  # fmt: skip
+        return self == (other.payer, other.account, other.skus, other.from_s)
 
 
 @command(override, "list", reads=True, everywhere=True)
@@ -102,20 +97,19 @@ def set_(
     from metering.billing.documents import percent_of
     from metering.billing.money import price_of
     from metering.billing.prices.book import Override
+    from metering.billing.prices.store import override_problems
 
     asked = _asked(payer, account, sku, start)
     made = Override(
-        payer=asked.payer,
-        account=asked.account,
-        skus=asked.skus,
-        from_s=asked.from_s,
+        **asked._asdict(),
         to_s=None if end is None else full_hour(end, "--to"),
         price=_number(price_of, price, "--price"),
         percent_off=_number(percent_of, percent_off, "--percent-off"),
         no_allowance=no_allowance,
         why=why or "",
     )
-    _check_alone(made)
+    if problems := override_problems([made]):
+        raise WrongUsageError(f"The override is refused: {'; '.join(problems)}.")
     _tell_unknown(session, asked.skus)
     _change(session, "set", made, lambda before: (*(each for each in before if not asked.is_of(each)), made))
 
@@ -147,7 +141,7 @@ def remove(
 
 
 def _tell_unknown(session: Session, skus: frozenset[str]) -> None:
-    """Say which products are in no book: an override of a misspelled one changes nothing, and nobody would notice."""
+    """Name products that no book has: an override of a misspelled one changes nothing, and nobody would notice."""
     from metering.wiring.billing import build_prices
 
     if not skus:
@@ -191,13 +185,6 @@ def _number(read: Callable[[str], int], text: str | None, option: str) -> int | 
         return None if text is None else read(text)
     except ValueError as error:
         raise WrongUsageError(f"{option}: {error}.") from error
-
-
-def _check_alone(override: Override) -> None:
-    from metering.billing.prices.store import override_problems
-
-    if problems := override_problems([override]):
-        raise WrongUsageError(f"The override is refused: {'; '.join(problems)}.")
 
 
 prices = typer.Typer(
@@ -332,18 +319,14 @@ def history(
     store = build_prices(billing_home(session))
     if book == SAMPLE:
         versions = (named_book(None, SAMPLE, version) for version in sample_versions())
-        session.write(books_answer([WrittenBook(book=each, written_s=None) for each in versions]))
-        return
-    names = store.names() if book is None else [book]
-    session.write(
-        books_answer(
-            [
-                WrittenBook(book=store.get(name, version), written_s=written_s)
-                for name in names
-                for version, written_s in reversed(store.listed(name))
-            ]
-        )
-    )
+        written = [WrittenBook(book=each, written_s=None) for each in versions]
+    else:
+        written = [
+            WrittenBook(book=store.get(name, version), written_s=written_s)
+            for name in (store.names() if book is None else [book])
+            for version, written_s in reversed(store.listed(name))
+        ]
+    session.write(books_answer(written))
 
 
 @command(prices, "diff", reads=True, everywhere=True)
@@ -368,14 +351,9 @@ def diff(
     earlier = [number for number in versions if number < after.version] if old is None else [old]
     before = named_book(store, book, earlier[-1]) if earlier else None
     changes: list[Change] = difference(before, after)
-    against = f"version {before.version}" if before is not None else "nothing"
-    session.write(
-        changes_answer(
-            changes,
-            title=f"{book}, version {after.version}, against {against}",
-            meta={**book_meta(after), "against": None if before is None else before.version},
-        )
-    )
+    title = f"{book}, version {after.version}, against {f'version {before.version}' if before else 'nothing'}"
+    meta = {**book_meta(after), "against": None if before is None else before.version}
+    session.write(changes_answer(changes, title=title, meta=meta))
 
 
 @command(prices, "check", reads=True, everywhere=True)
@@ -438,25 +416,16 @@ def _wanted(product: Product, usage_types: list[str], skus: list[str]) -> bool:
 
 
 def _write_file(session: Session, book: PriceBook) -> None:
-    import json
-
     from metering.billing.prices.document import book_value
-    from metering.cli.printing.output import write_whole
 
-    text = f"{json.dumps(book_value(book), indent=1)}\n"
-    if session.output is not None:
-        write_whole(session.output, [text.encode()])
-    else:
-        typer.echo(text, nl=False)
+    write_page(f"{json.dumps(book_value(book), indent=1)}\n", session.output)
 
 
 def _check_files(session: Session, files: list[Path]) -> None:
     from metering.cli.billing.imports import problems_of_files
     from metering.reports.prices import problems_answer
 
-    problems = problems_of_files(files)
-    session.write(
-        problems_answer(problems, title="Problems of price files", meta={"files": [path.name for path in files]})
-    )
+    problems, meta = problems_of_files(files), {"files": [path.name for path in files]}
+    session.write(problems_answer(problems, title="Problems of price files", meta=meta))
     if problems:
         raise typer.Exit(1)

@@ -124,9 +124,8 @@ def redrive(
         raise WrongUsageError("--max and --rate must be at least 1.")
     region = session.region()
     if log_files and region.onramp is None:
-        raise CommandFailedError(
-            f"{region.region} has no log sources.", "See them: metering settings show --stage NAME"
-        )
+        known = "See them: metering settings show --stage NAME"
+        raise CommandFailedError(f"{region.region} has no log sources.", known)
     tool = dead_letters(region, queues=region.onramp if log_files else None)
     waiting = tool.waiting()
     if dry_run or not waiting:
@@ -134,9 +133,8 @@ def redrive(
     else:
         moved = waiting if maximum is None else min(maximum, waiting)
         queue = "the queue of log files" if log_files else "the ingest queue"
-        consequence = (
-            f"About {moved} of {counted(waiting, 'dead letter')} go back into {queue} and are metered or refused."
-        )
+        letters = f"{moved} of {counted(waiting, 'dead letter')}"
+        consequence = f"About {letters} go back into {queue} and are metered or refused."
         if not log_files:
             need_operator(region)
         subject = " ".join([*(["--log-files"] if log_files else []), "all" if maximum is None else f"--max {maximum}"])
@@ -148,9 +146,8 @@ def redrive(
         listing = "metering dlq list --log-files" if log_files else "metering dlq list"
         say(f"The queue service is moving them. See what is left: {listing}")
     if redriven.kept:
-        raise CommandFailedError(
-            f"The queue did not take {redriven.kept} messages; they are still dead letters.", "Run it again."
-        )
+        problem = f"The queue did not take {redriven.kept} messages; they are still dead letters."
+        raise CommandFailedError(problem, "Run it again.")
 
 
 def _result(redriven: Redriven) -> str:
@@ -231,7 +228,5 @@ def _lost(region: RegionConnection, since_s: int) -> list[LostDrop]:
 
 
 def _answer(lost: Sequence[LostDrop], *, states: dict[str, str] | None = None) -> Answer:
-    state: Fields[LostDrop] = ()
-    if states is not None:
-        state = copied("state", of=lambda it: states.get(it.key, "announced"), priority=KEEP)
-    return RowType(_LOST, state).answer(lost, empty="Every object below drop/ was announced.")
+    state: Fields[LostDrop] = copied("state", of=lambda it: (states or {}).get(it.key, "announced"), priority=KEEP)
+    return RowType(_LOST, () if states is None else state).answer(lost, empty="Every object below drop/ was announced.")

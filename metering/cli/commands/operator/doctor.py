@@ -26,7 +26,7 @@ from metering.operations.runbooks import (
     runbook_in,
     subject_of,
 )
-from metering.reports.answer import KEEP, ROOMY, Answer, ListedRows, RowType, copied, prose
+from metering.reports.answer import KEEP, ROOMY, Answer, Json, ListedRows, RowType, copied, prose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,13 +84,9 @@ def doctor(
             rows.append((check.name, observation.verdict, check.question, observation.saw, observation.advice))
         counts = {verdict: sum(found is verdict for _, found, *_ in rows) for verdict in Verdict}
         done.result = ", ".join(f"{number} {verdict.value}" for verdict, number in counts.items())
-    session.write(
-        _CHECKS.answer(
-            rows,
-            meta={"stage": session.stage, "region": session.region_name, "thorough": thorough},
-            title=f"Stage {session.stage} in {session.region_name}: {done.result}",
-        )
-    )
+    title = f"Stage {session.stage} in {session.region_name}: {done.result}"
+    meta: dict[str, Json] = {"stage": session.stage, "region": session.region_name, "thorough": thorough}
+    session.write(_CHECKS.answer(rows, meta=meta, title=title))
     if counts[Verdict.DIFFERS]:
         raise typer.Exit(1)
 
@@ -147,7 +143,7 @@ def runbook(
 
 
 def _place(session: Session, subject: Subject) -> tuple[str, str]:
-    """Region and stage of the commands: the options, else what the name of the alarm says, else the usual defaults."""
+    """Region and stage of the commands: by the options, else by the alarm's name, else the defaults."""
     if subject.stage and session.named_stage and session.named_stage != subject.stage:
         raise WrongUsageError(
             f"The alarm is of stage {subject.stage}, and --stage names {session.named_stage}.", "Leave --stage out."

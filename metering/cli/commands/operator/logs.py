@@ -19,8 +19,21 @@ from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere
 from metering.cli.options import argument, option, switch
 from metering.hours import date_of, hour_of, rfc3339
+from metering.ledger.notes.log_sources import LogFigures, LogRuling, LogRulingKind, LogSourceState, sum_log_sums
+from metering.onramps.coverage.log_format import (
+    LINE_BYTES,
+    WORTH,
+    FormatComparison,
+    commands_of_owner,
+    create_command,
+    template_of_owner,
+)
+from metering.onramps.coverage.log_format import compare as compare_format
+from metering.onramps.coverage.log_format import log_format as full_format
+from metering.onramps.coverage.looking import count, slot_of, sums_between
 from metering.onramps.sources import ORGANIZATION_WARNING
 from metering.reports.answer import KEEP, Answer, Json, ListedRows, copied, integer, prose, timed
+from metering.reports.time_range import time_range
 from metering.units import DAY_S, GIB
 
 if TYPE_CHECKING:
@@ -28,8 +41,6 @@ if TYPE_CHECKING:
 
     from metering.audit.log_overlap import Overlap
     from metering.fleet.settings.log_sources import LogSource
-    from metering.ledger.notes.log_sources import LogRulingKind, LogSourceState
-    from metering.onramps.coverage.log_format import FormatComparison
     from metering.wiring.connection import RegionConnection
 
 
@@ -81,9 +92,6 @@ def log_format(
     ACCEPT only, because rejected traffic crosses no boundary; without ports, because nothing is metered by them and
     they make many lines of one. The format of a flow log cannot be changed: make a second one, and delete the first.
     """
-    from metering.onramps.coverage.log_format import WORTH, create_command
-    from metering.onramps.coverage.log_format import compare as compared
-
     if minutes not in {1, 10}:
         raise WrongUsageError(f"--minutes {minutes}: AWS aggregates over 1 minute or 10.", "Write --minutes 1 or 10.")
     resource = ("VPC", vpc) if transit_gateway is None else ("TransitGateway", transit_gateway)
@@ -100,7 +108,7 @@ def log_format(
         # A transit gateway has fields of its own, and logs all of them if none are named; it aggregates over a minute.
         line = f"{line.partition(' --max-aggregation-interval')[0]} --max-aggregation-interval 60"
         line = line.replace(" --traffic-type ACCEPT", "")
-    found = None if compare is None else compared(compare)
+    found = None if compare is None else compare_format(compare)
     session.write(
         _WORTH.answer(
             [(name, says) for name, says in WORTH.items() if found is None or name in found.lacks],
@@ -120,8 +128,6 @@ def _usd_a_gb(files: FileForm) -> dict[str, Decimal]:
 
 
 def _cost_text(files: FileForm) -> tuple[str, ...]:
-    from metering.onramps.coverage.log_format import LINE_BYTES
-
     prices = _usd_a_gb(files)
     once = sum((usd for name, usd in prices.items() if not name.startswith("S3 storage")), Decimal(0))
     table = ", ".join(f"{name} {usd} USD" for name, usd in prices.items())
@@ -136,30 +142,22 @@ def _cost_text(files: FileForm) -> tuple[str, ...]:
 def _compared_text(found: FormatComparison | None) -> tuple[str, ...]:
     if found is None:
         return ()
-    told = []
-    if found.needed:
-        told.append(f"Without {', '.join(found.needed)} no line of it can be metered.")
-    if found.more:
-        told.append(
-            f"Nothing is metered by {', '.join(found.more)}: they make its lines longer, and ports make many of one."
-        )
+    needed, more = ", ".join(found.needed), ", ".join(found.more)
+    told = [f"Without {needed} no line of it can be metered."] if needed else []
+    told += [f"Nothing is metered by {more}: they make its lines longer, and ports make many of one."] if more else []
     return tuple(told)
 
 
 def _document(line: str, found: FormatComparison | None, files: FileForm) -> dict[str, Json]:
-    from metering.onramps.coverage.log_format import LINE_BYTES, WORTH, log_format
-
     document: dict[str, Json] = {
         "command": line,
-        "format": log_format(),
+        "format": full_format(),
         "fields": list(WORTH),
         "line_bytes": LINE_BYTES,
         "usd_a_gb": {name: str(usd) for name, usd in _usd_a_gb(files).items()},
     }
     if found is not None:
-        document["lacks"] = list(found.lacks)
-        document["needed"] = list(found.needed)
-        document["more"] = list(found.more)
+        document |= {"lacks": list(found.lacks), "needed": list(found.needed), "more": list(found.more)}
     return document
 
 
@@ -247,11 +245,7 @@ def entry_text(stage: str, source: LogSource) -> str:
 
 
 def _place_of(text: str) -> tuple[str, str]:
-    """Bucket and prefix of `s3://bucket/prefix`.
-
-    Raises:
-        WrongUsageError: It is something else.
-    """
+    """Bucket and prefix of `s3://bucket/prefix`."""
     bucket, _, prefix = text.removeprefix("s3://").partition("/")
     if not text.startswith("s3://") or not bucket:
         raise WrongUsageError(f"{text} is no place in S3.", "Write it as s3://bucket/prefix.")
@@ -290,7 +284,7 @@ def _check_region(session: Session, bucket: str, region: str) -> None:
 
 
 def _change(before: Mapping[str, object]) -> Sequence[str]:
-    """The change of the configuration, line by line as a person reads differences."""
+    """The new configuration, with `+` before each new line."""
     after = {**before, _SWITCH: {}}
     old = json.dumps(before, indent=2, sort_keys=True).splitlines()
     new = json.dumps(after, indent=2, sort_keys=True).splitlines()
@@ -343,9 +337,6 @@ def _tell_entry(session: Session, entry: str, source: LogSource, *, written: Pat
 
 
 def _print_for_owner(session: Session, source: LogSource) -> None:
-    """What the owner of a bucket in another account does."""
-    from metering.onramps.coverage.log_format import commands_of_owner, template_of_owner
-
     say("The owner of the bucket types, for its notifications:")
     for line in commands_of_owner(source.bucket):
         say(f"    {line}")
@@ -378,9 +369,7 @@ def list_sources(session: Session) -> None:
 
     The function that keeps the context looks every 5 minutes. To look now: metering logs coverage
     """
-    from metering.ledger.notes.log_sources import LogFigures
     from metering.onramps.coverage.figures import delivers_to_s3
-    from metering.onramps.sources import ORGANIZATION_WARNING
     from metering.reports.operators.log_answer import list_answer
 
     now_s = int(time.time())
@@ -419,12 +408,11 @@ def coverage(
 
     It does what the schedule does every 5 minutes, for everything that can still be metered, and reads no file twice.
     """
-    from metering.ledger.notes.log_sources import sum_log_sums
-    from metering.onramps.coverage.looking import sums_between
     from metering.reports.operators.log_answer import coverage_answer
 
     now_s = int(time.time())
-    from_s, to_s = _days(start, end, now_s)
+    default_s = (now_s - _DAYS * DAY_S, now_s + 1)
+    from_s, to_s = time_range(start, end, default_s=default_s, now_s=now_s, whole_hours=False)
     job = session.region().coverage
     with bar("sources") as move:
         figures = job.run(now_s, whole=True, tell=lambda done, whole: move(completed=done, total=whole))
@@ -447,7 +435,7 @@ def coverage(
 
 
 def _overlaps(session: Session, from_s: int, to_s: int) -> list[Overlap]:
-    """Resources that two flow logs metered in an hour, the first of them."""
+    """Some resources that two flow logs metered in one hour."""
     from metering.audit.log_overlap import overlaps
 
     view = session.region().view
@@ -471,8 +459,6 @@ def accept_gap(
 
     A file that still comes is metered as usual. The schedule applies this within 5 minutes.
     """
-    from metering.ledger.notes.log_sources import LogRulingKind
-
     state = _known(session, source)
     first_s, last_s = _slots(slots, state)
     missing = _within(state, first_s, last_s)
@@ -490,9 +476,6 @@ def forget(
 
     If another file of it comes, it begins anew with that one. The schedule applies this within 5 minutes.
     """
-    from metering.ledger.notes.log_sources import LogRulingKind
-    from metering.onramps.coverage.looking import count
-
     state = _known(session, source)
     missing = count(state.missing) + state.unlisted
     consequence = f"The {missing} missing slots of {source} and its silence are forgotten; no report waits for it."
@@ -507,7 +490,6 @@ def _rule(
     missing: int,
     consequence: str,
 ) -> None:
-    from metering.ledger.notes.log_sources import LogRuling
     from metering.stores.writes import Put, Table
 
     region = session.region()
@@ -539,9 +521,6 @@ def _known(session: Session, source: str) -> LogSourceState:
 
 
 def _slots(text: str, state: LogSourceState) -> tuple[int, int]:
-    """First and last slot that a person named."""
-    from metering.onramps.coverage.looking import slot_of
-
     if text == "all":
         if not state.missing:
             raise CommandFailedError(f"{state.source} has no gap.", "To see all: metering logs coverage --gaps")
@@ -560,13 +539,5 @@ def _moment(text: str) -> int:
 
 
 def _within(state: LogSourceState, first_s: int, last_s: int) -> int:
-    from metering.onramps.coverage.looking import count
-
     inside = [(max(a, first_s), min(b, last_s)) for a, b in state.missing if a <= last_s and b >= first_s]
     return count(inside)
-
-
-def _days(start: str | None, end: str | None, now_s: int) -> tuple[int, int]:
-    from metering.reports.time_range import time_range
-
-    return time_range(start, end, default_s=(now_s - _DAYS * DAY_S, now_s + 1), now_s=now_s, whole_hours=False)

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 
-quarantine = typer.Typer(
-    help="Refused batches and records, with every reason. Nothing in quarantine is metered.",
-    no_args_is_help=True,
-)
+_ABOUT = "Refused batches and records, with every reason. Nothing in quarantine is metered."
+quarantine = typer.Typer(help=_ABOUT, no_args_is_help=True)
 
 EntryArgument = Annotated[
     str, argument("BATCH", "Batch id, key of a quarantine object, or identity or place of a log file.")
@@ -132,13 +130,14 @@ def retry(
     """
     from metering.wiring.aggregator import need_operator
     from metering.wiring.answers.operators import check_reason
+    from metering.wiring.status import build_quarantine
 
     if (name is None) == (reason is None):
         raise WrongUsageError("Either name a batch, or choose by --reason.")
     if name is not None and any(given is not None for given in (source, sender, start, end)):
         raise WrongUsageError("--source, --sender, --from and --to choose by --reason; a batch is named already.")
     check_reason(reason)
-    tool = _entries(session)
+    tool = build_quarantine(session.region())
     if name is not None:
         chosen = list(tool.find(name))
     else:
@@ -184,12 +183,6 @@ def _span(start: str | None, end: str | None, source: str | None, sender: str | 
 
 def _is_of(entry: Entry, source: str | None, sender: str | None) -> bool:
     return source in {None, entry.source_id} and sender in {None, entry.sender_id}
-
-
-def _entries(session: Session) -> QuarantineEntries:
-    from metering.wiring.status import build_quarantine
-
-    return build_quarantine(session.region())
 
 
 def _retried(done: list[Retry]) -> Answer:

@@ -17,10 +17,13 @@ from metering.cli.options import argument, option, parse_duration
 from metering.cli.printing.output import Format
 from metering.hours import rfc3339
 from metering.operations.alarms import ALARMS, AlarmSpec, alarm_name
-from metering.operations.logged_errors import LoggedError, grouped
+from metering.operations.logged_errors import FIRST_MONTH_S, DeedTrail, LoggedError, grouped
 from metering.operations.runbooks import command_of
 from metering.reports.answer import KEEP, ROOMY, Answer, Json, ListedRows, RowType, copied, integer, prose, timed
+from metering.reports.operators.producers_answer import deeds_answer
+from metering.reports.time_range import time_range
 from metering.reports.usage_answer import held_back_document
+from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +70,7 @@ def status(session: Session) -> None:
 
 
 def _runbooks(found: list[RegionStatus], stage: str) -> tuple[str, ...]:
-    """Commands that show the runbooks which cures name, to be copied."""
+    """Commands that show the runbooks named by cures."""
     named = [(each.region, name) for each in found for line in each.lines for name in _RUNBOOK.findall(line.cure)]
     return tuple(command_of(name, region=region, stage=stage) for region, name in dict.fromkeys(named))
 
@@ -227,9 +230,8 @@ def errors(
     if not answer.rows and session.chosen_format is not Format.TABLE:
         say(empty)
     for name in full:
-        begun = of_region(session, name)
-        only = f"only the newest {limit} lines were read"
-        say(f"{begun}There may be older ones: {only}. Use --limit, or a function.", "yellow")
+        older = f"There may be older ones: only the newest {limit} lines were read. Use --limit, or a function."
+        say(f"{of_region(session, name)}{older}", "yellow")
 
 
 audit_app = typer.Typer()
@@ -254,11 +256,6 @@ def audit(
 
     A deed that was killed has begun and has no end. Deeds on regions are in the ledger of the home region.
     """
-    from metering.operations.logged_errors import FIRST_MONTH_S, DeedTrail
-    from metering.reports.operators.producers_answer import deeds_answer
-    from metering.reports.time_range import time_range
-    from metering.units import DAY_S
-
     now_s = int(time.time())
     from_s, to_s = time_range(start, end, default_s=(FIRST_MONTH_S, now_s + DAY_S), now_s=now_s)
 

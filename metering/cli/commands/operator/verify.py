@@ -30,7 +30,7 @@ from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf, cou
 from metering.errors import OperationFailedError, UnavailableError
 from metering.hours import rfc3339
 from metering.ledger.usage.items import MENDED_BY
-from metering.reports.answer import Answer, Cell, Column, Json, Kind, regions_answer
+from metering.reports.answer import Answer, Json, RowType, flag, integer, regions_answer, sized
 from metering.reports.time_range import time_range
 from metering.units import DAY_S, counted, exact_and_size
 
@@ -51,26 +51,31 @@ _EXAMPLES = """Examples:
     metering verify --from 2026-11 --format json
 """
 
-_KINDS: dict[str, Kind] = {"settled": "flag", "passed": "flag", "bytes": "bytes"}
-# Short enough to stand beside a total of 30 digits in 80 columns.
-_ABOUT = {
-    "settled": "nothing was on its way",
-    "sent": "different batches",
-    "accepted": "their records are metered",
-    "duplicate": "copies, which count no more",
-    "conflict": "other content, refused",
-    "rejected": "broke a rule",
-    "in_flight": "in the queue or at work",
-    "dead": "letters: `metering dlq list`",
-    "lost": "sent, and nowhere",
-    "doubled": "counted twice",
-    "unexpected": "other verdict than promised",
-    "differences": "markers, usage, rows, sender, logs",
-    "bytes": "",
-    "records": "metered",
-    "passed": "settled, and nothing wrong",
-}
-COUNTS = ("sent", "accepted", "duplicate", "conflict", "rejected", "in_flight", "dead")
+# Explanations are short enough to stand beside a total of 30 digits in 80 columns.
+_COUNTS: RowType[Verification] = RowType(
+    flag("settled", of=lambda it: it.stable, about="nothing was on its way"),
+    integer("sent", about="different batches"),
+    integer("accepted", about="their records are metered"),
+    integer("duplicate", about="copies, which count no more"),
+    integer("conflict", about="other content, refused"),
+    integer("rejected", about="broke a rule"),
+    integer("in_flight", about="in the queue or at work"),
+    integer("dead", about="letters: `metering dlq list`"),
+)
+_VERIFIED: RowType[Verification] = RowType(
+    _COUNTS.fields,
+    integer("lost", of=lambda it: len(it.lost), about="sent, and nowhere"),
+    integer("doubled", of=lambda it: len(it.doubled), about="counted twice"),
+    integer("unexpected", of=lambda it: len(it.unexpected), about="other verdict than promised"),
+    integer(
+        "differences",
+        of=lambda it: len(it.differences) + len(it.logs.differences),
+        about="markers, usage, rows, sender, logs",
+    ),
+    sized("bytes", of=lambda it: it.metered.bytes),
+    integer("records", of=lambda it: it.metered.records, about="metered"),
+    flag("passed", about="settled, and nothing wrong"),
+)
 _SHOWN = 20
 _WRITTEN = "Name one that `metering replay` wrote."
 
@@ -178,10 +183,7 @@ def _tell_of_cut(path: Path, line: str) -> None:
 
 
 def rollup_of(region: RegionConnection) -> Rollup | None:
-    """The roll-up of a region on an emulator, where nobody needs to wait for the next minute.
-
-    In an account the function does it within seconds, and who verifies there may only read.
-    """
+    """The roll-up of a region on an emulator, where nobody needs to wait for the next minute."""
     return region.jobs.rollup if region.emulated else None
 
 
@@ -206,7 +208,7 @@ def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "", rol
 
 
 def _rolled_up(rollup: Rollup) -> bool:
-    """Roll up. Returns False if the caller may not, as a reader: then the function does it, within a minute."""
+    """Roll up. False if the caller may only read: then the function does it, within a minute."""
     from metering.adapters.aws.errors import refusals_explained
 
     try:
@@ -243,25 +245,12 @@ def verifications_answer(results: Mapping[str, Verification]) -> Answer:
 
 def verification_answer(result: Verification) -> Answer:
     """The contract's answer to `metering verify`."""
-    row: dict[str, Cell] = {
-        "settled": result.stable,
-        **{name: getattr(result, name) for name in COUNTS},
-        "lost": len(result.lost),
-        "doubled": len(result.doubled),
-        "unexpected": len(result.unexpected),
-        "differences": len(result.differences) + len(result.logs.differences),
-        "bytes": result.metered.bytes,
-        "records": result.metered.records,
-        "passed": result.passed,
-    }
-    columns = tuple(Column(name=name, kind=_KINDS.get(name, "integer"), about=_ABOUT[name]) for name in row)
-    return Answer(columns=columns, rows=[row], document=_document(result))
+    return _VERIFIED.one(result, document=_document(result))
 
 
 def _document(result: Verification) -> dict[str, Json]:
     return {
-        "settled": result.stable,
-        **{name: getattr(result, name) for name in COUNTS},
+        **_COUNTS.document(result),
         "lost": [*result.lost],
         "doubled": [*result.doubled],
         "unexpected": [{"batch": name, "problem": problem} for name, problem in result.unexpected],
@@ -285,7 +274,7 @@ def _document(result: Verification) -> dict[str, Json]:
 
 
 def explain(result: Verification, *, region: str = "") -> None:
-    """Report on stderr each problem by name, or that everything is counted once; with its region if one is given."""
+    """Name each problem on stderr, or say that everything is counted once; with the region if one is given."""
     begun = f"{region}: " if region else ""
     for title, names in (("Lost", result.lost), ("Counted twice", result.doubled)):
         _say_some(f"{begun}{title}", names)
@@ -350,7 +339,7 @@ def _difference_text(difference: Difference) -> str:
 
 
 def _read_manifests(paths: Sequence[Path], verified: Collection[str]) -> dict[str, SentBatches]:
-    """What was sent to each region. Each file is read once: it may be a pipe.
+    """Read the batches sent to each region. Each file is read once: it may be a pipe.
 
     Raises:
         WrongUsageError: A manifest is of a region that is not verified: all of its batches would look lost.

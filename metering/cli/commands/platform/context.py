@@ -16,6 +16,7 @@ from metering.cli.command import Session, bar, command, say
 from metering.cli.connecting import checked_region
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.options import argument, option
+from metering.errors import UnavailableError
 from metering.hours import parse_hour, rfc3339
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def capture(
 
     A context holds from the next full hour, and never changes. What says the same as the newest one is not kept again.
     """
+    from metering.adapters.description_files import described_by_file
     from metering.reports.operators.ingest_answer import captured_answer
 
     chosen, roles = _regions(regions, session), _roles(role_arn or [])
@@ -83,11 +85,13 @@ def capture(
         raise WrongUsageError("--from takes a description as it is.", "Leave --regions and --role-arn out.")
     if folder is not None and folder.exists() and not folder.is_dir():
         raise WrongUsageError(f"{folder} is no folder.", "Name a folder, or none for the stage's bucket.")
+    # Networks are where their owner has them: on AWS, also if the stage is on an emulator, unless an endpoint is named.
+    named = session.named_endpoint or os.environ.get("AWS_ENDPOINT_URL") or None
     # Whoever may not change the stage is told before anything is asked.
-    endpoint = _asked_endpoint(session) if folder is not None else session.endpoint
+    endpoint = named if folder is not None else session.endpoint
     with _ranges_explained():
         if source is not None:
-            description = _described_by(source, ip_ranges)
+            description = described_by_file(source, ip_ranges=ip_ranges)
         else:
             description = _described_by_aws(session, endpoint, chosen, roles, ip_ranges)
     captured = _kept(session, description, folder)
@@ -127,7 +131,6 @@ def show(
 def _ranges_explained() -> Iterator[None]:
     """Say what to do where the address ranges cannot be fetched."""
     from metering.adapters.description_files import OPERATION
-    from metering.errors import UnavailableError
 
     try:
         yield
@@ -138,12 +141,6 @@ def _ranges_explained() -> Iterator[None]:
             f"The address ranges of AWS cannot be fetched: {error}.",
             "Give them as a file, which any machine with a network fetches: --ip-ranges FILE",
         ) from error
-
-
-def _described_by(source: Path, ip_ranges: str | None) -> Mapping[str, object]:
-    from metering.adapters.description_files import described_by_file
-
-    return described_by_file(source, ip_ranges=ip_ranges)
 
 
 def _described_by_aws(
@@ -213,11 +210,6 @@ def _chosen(store: ContextStore, which: str) -> Context:
         how_many = "No context is" if not found else f"{len(found)} contexts are"
         raise CommandFailedError(f"{how_many} meant by {which}.", "To see all of them: metering context list")
     return store.get(*found[0])
-
-
-def _asked_endpoint(session: Session) -> str | None:
-    # Networks are where their owner has them: on AWS, also if the stage is on an emulator, unless an endpoint is named.
-    return session.named_endpoint or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
 def _regions(text: str | None, session: Session) -> list[str]:

@@ -76,13 +76,7 @@ def check_formats(surveyed: Sequence[Surveyed]) -> None:
 
 
 def plan_lines(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterator[str]:
-    """Lines of the plan.
-
-    Args:
-        fleet: The stage's regions.
-        surveyed: Those that will be deployed to, at least one.
-        waves: Number of waves that they are deployed in.
-    """
+    """Lines of the plan: deploy to the surveyed regions, at least one, in so many waves."""
     config = fleet.config
     yield f"{'Rehearsal of' if fleet.rehearsal else 'Deployment of'} stage {config.stage}, version {surveyed[0].own}:"
     for each in surveyed:
@@ -112,27 +106,19 @@ def _time_and_cost(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> It
 
 
 def standing_usd(config: StageConfig) -> str:
-    """What one idle region costs in a month, in USD."""
-    ticks = [
-        Tick(every_min=every_min, memory_mb=memory_mb)
-        for every_min, memory_mb in (
-            (config.compactor_every_min, config.job_memory_mb),
-            (config.reconciler_every_min, config.job_memory_mb),
-            (ROLLUP_EVERY_MIN, config.rollup_memory_mb),
-            (config.canary_every_min, config.small_job_memory_mb),
-            (config.watch_every_min, config.small_job_memory_mb),
-            (config.biller_every_min, config.biller_memory_mb),
-            *([(config.log_context_every_min, config.onramp_memory_mb)] if config.log_sources else []),
-        )
+    """Cost of an idle region a month, in USD."""
+    schedules = [
+        (config.compactor_every_min, config.job_memory_mb),
+        (config.reconciler_every_min, config.job_memory_mb),
+        (ROLLUP_EVERY_MIN, config.rollup_memory_mb),
+        (config.canary_every_min, config.small_job_memory_mb),
+        (config.watch_every_min, config.small_job_memory_mb),
+        (config.biller_every_min, config.biller_memory_mb),
+        *([(config.log_context_every_min, config.onramp_memory_mb)] if config.log_sources else []),
     ]
-    return str(
-        standing_month_usd(
-            ticks,
-            composite_alarms=int(config.composite_alarms),
-            log_sources=bool(config.log_sources),
-            api=config.api,
-        )
-    )
+    ticks = [Tick(every_min=every_min, memory_mb=memory_mb) for every_min, memory_mb in schedules]
+    alarms, logs = int(config.composite_alarms), bool(config.log_sources)
+    return str(standing_month_usd(ticks, composite_alarms=alarms, log_sources=logs, api=config.api))
 
 
 def from_to(surveyed: Surveyed) -> str:
@@ -141,12 +127,12 @@ def from_to(surveyed: Surveyed) -> str:
 
 
 def deployed_version(surveyed: Surveyed) -> str:
-    """Version that is deployed, as far as its stacks say it."""
+    """Deployed version, as far as its stacks say it."""
     return str(surveyed.deployed) if surveyed.deployed else f"{LAST_SILENT_VERSION} or older"
 
 
 def _lacks_pager(fleet: Fleet) -> bool:
-    """Whether the last step must fail, which is known before the first: a new region has the settings' pagers alone."""
+    """Whether the last step must fail: a new region has the settings' pagers alone."""
     paged = any(each.severity == "page" for each in fleet.config.subscriptions)
     return fleet.rules.pager_needed and not fleet.no_pager and not paged
 
@@ -320,7 +306,7 @@ def upgrade(
 
 
 def _surveyed(session: Session, fleet: Fleet) -> list[Surveyed]:
-    """What is deployed in the regions that were asked for."""
+    """Survey the regions asked for."""
     asked = session.named_region or fleet.home
     try:
         known = deployed_regions(fleet.states, home=fleet.home)
@@ -353,8 +339,7 @@ _REMAINING = ListedRows(
     flag("orphaned", priority=ROOMY, about="in no stack, so no command finds it again"),
     copied("delete_with", title="delete it with", priority=KEEP),
 )
-# What deletes an orphan. Each protects itself: a table by its deletion protection, a bucket by what is in it, a key by
-# a week of waiting.
+# Commands that delete an orphan. A table has deletion protection, a bucket must be empty, a key waits a week.
 _ENDS = {
     "bucket": "{aws} s3api delete-bucket --bucket {name} --region {region}",
     "table": "{aws} dynamodb update-table --table-name {name} --no-deletion-protection-enabled --region {region} && "
@@ -382,7 +367,8 @@ def uninstall(
     fleet = deploying_fleet(session)
     regions = fleet.uninstall.regions()
     if not regions:
-        session.write(_REMAINING.answer([], meta={"regions": []}, empty=_nowhere(session.stage)))
+        nowhere = f"Stage {session.stage} is not deployed: there is nothing to remove."
+        session.write(_REMAINING.answer([], meta={"regions": []}, empty=nowhere))
         return
     if dry_run:
         would = [each for name in regions for each in fleet.uninstall.would_remain(name, delete_data=delete_data)]
@@ -405,10 +391,6 @@ def uninstall(
         done.result = f"{len(regions)} regions left, {len(remaining)} resources remain"
     title = f"Stage {session.stage} left {', '.join(regions)}"
     session.write(_answer(remaining, regions, title=title, endpoint=session.endpoint))
-
-
-def _nowhere(stage: str) -> str:
-    return f"Stage {stage} is not deployed: there is nothing to remove."
 
 
 def _answer(remaining: list[Remaining], regions: list[str], *, title: str, endpoint: str | None) -> Answer:

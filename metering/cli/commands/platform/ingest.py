@@ -16,6 +16,8 @@ from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.options import argument, option, parse_duration, switch
 from metering.cli.printing.output import Format
+from metering.onramps.kinds import KINDS, LogKind
+from metering.onramps.sources import NAMED, SHARED_SUBNETS, Bills
 from metering.reports.time_range import InvalidParametersError, time_range
 from metering.units import counted, size_text
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from metering.onramps.ingest.outcomes import RunTotals
     from metering.onramps.ingest.taking import LogIngest
     from metering.onramps.ingest.trial import Overlap
-    from metering.onramps.kinds import LogKind
-    from metering.onramps.sources import Bills
 
 ingest_app = typer.Typer()
 
@@ -129,7 +129,7 @@ def ingest(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
-    """How the answer is given.
+    """Form of the answer.
 
     Attributes:
         dry_run: Nothing was metered.
@@ -214,7 +214,7 @@ def _left_out(files: int) -> str:
 
 
 def _named_by(told: _Told) -> str:
-    """Where the files are named that are not in the totals."""
+    """Where to find the files that are not in the totals."""
     if not told.dry_run:
         return "They are named in: metering quarantine list --kind file"
     return "Their problem stands in their rows." if told.detail else "To see each of them: --detail"
@@ -232,16 +232,12 @@ def _ingest(session: Session, choice: Choice) -> LogIngest:
     region = session.region()
     # Parts of log files are taken of the on-ramp and of operators.
     need_operator(region)
-    return build_ingest(
-        region,
-        bucket=region.names.data_bucket,
-        window_s=region.settings.window_s,
-        contexts=choice.contexts,
-    )
+    bucket, window_s = region.names.data_bucket, region.settings.window_s
+    return build_ingest(region, bucket=bucket, window_s=window_s, contexts=choice.contexts)
 
 
 def _contexts(session: Session, choice: Choice) -> Timeline:
-    """The contexts of a dry run: those of the folder, of the stage if it is named, or none."""
+    """Contexts of a dry run: of the folder, of a named stage, or none."""
     from metering.onramps.context.store import ContextStore, Timeline
     from metering.wiring.onramps import RememberedContexts, folder_contexts
 
@@ -264,8 +260,6 @@ def _check_contexts(folder: Path | None) -> None:
 
 
 def _known(kind: str | None) -> str | None:
-    from metering.onramps.kinds import KINDS
-
     known = [each.name for each in KINDS]
     if kind is not None and kind not in known:
         raise WrongUsageError(f"--kind {kind} is no kind of log.", f"Write one of: {', '.join(known)}.")
@@ -275,17 +269,13 @@ def _known(kind: str | None) -> str | None:
 def _mapped(mapping: Path) -> LogKind:
     from metering.onramps.mapped import mapped_kind
 
+    shown = "docs/mapping.toml shows one with every key."
     try:
-        text = mapping.read_text(encoding="utf-8")
+        return mapped_kind(mapping.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CommandFailedError(
-            f"The mapping {mapping} cannot be read: {error.strerror}.", "docs/mapping.toml shows one with every key."
-        ) from error
+        raise CommandFailedError(f"The mapping {mapping} cannot be read: {error.strerror}.", shown) from error
     except UnicodeDecodeError as error:
-        raise CommandFailedError(
-            f"The mapping {mapping} is no text in UTF-8.", "docs/mapping.toml shows one with every key."
-        ) from error
-    return mapped_kind(text)
+        raise CommandFailedError(f"The mapping {mapping} is no text in UTF-8.", shown) from error
 
 
 def _flow_log(text: str | None) -> str:
@@ -297,7 +287,7 @@ def _flow_log(text: str | None) -> str:
 
 
 def _since(text: str | None) -> int | None:
-    """The time that `--since` names: so long ago, or a time, date or month."""
+    """The time of `--since`: a span ago, or a time, date or month."""
     if text is None:
         return None
     now_s = int(time.time())
@@ -312,8 +302,6 @@ def _since(text: str | None) -> int | None:
 
 
 def _bills(text: str | None) -> Bills:
-    from metering.onramps.sources import NAMED, SHARED_SUBNETS, Bills
-
     if text is None or text == NAMED.billed_as:
         return NAMED
     if text == SHARED_SUBNETS.billed_as:

@@ -16,6 +16,14 @@ from metering.cli.options import argument, option, parse_duration, switch
 from metering.ledger.notes.access import Role, ShownProducer
 from metering.ledger.notes.reconciliation import SILENCE_S, Ruling, RulingKind, SourceFigures, SourceState
 from metering.reports.answer import Answer, ListedRows, copied, integer, prose, timed
+from metering.reports.operators.producers_answer import (
+    ALL_ACCOUNTS,
+    producer_answer,
+    producers_answer,
+    snippet_of,
+    token_answer,
+    tokens_answer,
+)
 from metering.reports.operators.sources_answer import intervals
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, MINUTE_S
@@ -27,10 +35,8 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 
-producers = typer.Typer(
-    help="Producers: who may send batches, for which accounts, and under which names.",
-    no_args_is_help=True,
-)
+_ABOUT = "Producers: who may send batches, for which accounts, and under which names."
+producers = typer.Typer(help=_ABOUT, no_args_is_help=True)
 
 _ADD = """Examples:
 
@@ -70,7 +76,6 @@ def add(
     `registered`, batches of all others are refused; in one that is `open`, nobody is judged.
     """
     from metering.operations.access import producer_problems
-    from metering.reports.operators.producers_answer import ALL_ACCOUNTS
 
     named = None if accounts == ALL_ACCOUNTS else sorted({each.strip() for each in accounts.split(",")})
     problems = producer_problems(name=name, accounts=named, trusted_arn=role_arn or "")
@@ -94,12 +99,7 @@ def add(
 @command(producers, "list", "metering producers list --format table", reads=True, everywhere=True)
 def list_(session: Session) -> None:
     """List registered producers with their accounts and roles, and whether this stage judges senders by them."""
-    from metering.reports.operators.producers_answer import producers_answer
-
-    def known(region: RegionConnection) -> Answer:
-        return producers_answer(_book(region).everyone(), judged=region.services is not None)
-
-    session.write(everywhere(session, known))
+    session.write(everywhere(session, _everyone))
 
 
 @command(producers, "show", "metering producers show edge-7f3a", reads=True)
@@ -123,8 +123,6 @@ def remove(session: Session, name: NameArgument) -> None:
     Send what is in the queue and in quarantine first: where senders are judged, the rest of it is refused within a
     minute. The role goes with the last region that the producer is registered in.
     """
-    from metering.reports.operators.producers_answer import producers_answer
-
     region = session.region()
     book = _book(region)
     found = book.find(name)
@@ -136,7 +134,11 @@ def remove(session: Session, name: NameArgument) -> None:
         gone = book.remove(name)
         done.result = "removed, with its role" if gone else "removed; its role is left for other regions"
     say(f"{name}: {done.result}. Who remains:")
-    session.write(producers_answer(book.everyone(), judged=region.services is not None))
+    session.write(_everyone(region))
+
+
+def _everyone(region: RegionConnection) -> Answer:
+    return producers_answer(_book(region).everyone(), judged=region.services is not None)
 
 
 def _some(accounts: Sequence[str] | None) -> str:
@@ -146,12 +148,8 @@ def _some(accounts: Sequence[str] | None) -> str:
 
 
 def _shown(region: RegionConnection, shown: ShownProducer) -> Answer:
-    from metering.reports.operators.producers_answer import producer_answer, snippet_of
-
-    names = region.names
-    snippet = snippet_of(
-        shown.registered, queue_url=names.ingest_queue_url, bucket=names.data_bucket, region=region.region
-    )
+    queue_url, bucket = region.names.ingest_queue_url, region.names.data_bucket
+    snippet = snippet_of(shown.registered, queue_url=queue_url, bucket=bucket, region=region.region)
     return producer_answer(shown, snippet=snippet)
 
 
@@ -161,10 +159,7 @@ def _book(region: RegionConnection) -> ProducerBook:
     return ProducerBook(items=region.items, roles=region.producer_roles, clock=region.clock)
 
 
-token = typer.Typer(
-    help="Tokens of the HTTP API: who may ask it for what, until when.",
-    no_args_is_help=True,
-)
+token = typer.Typer(help="Tokens of the HTTP API: who may ask it for what, until when.", no_args_is_help=True)
 
 _CREATE = """Examples:
 
@@ -204,7 +199,6 @@ def create(
     Whoever has it sends it as a header: Authorization: Bearer mtr_...
     """
     from metering.operations.access import token_problems
-    from metering.reports.operators.producers_answer import token_answer
 
     accounts = sorted(set(account)) if account else None
     problems = token_problems(role=role, accounts=accounts, life_s=days * DAY_S, label=label or "")
@@ -218,13 +212,9 @@ def create(
         subject=role.value,
         consequence=f"Whoever has it may ask the HTTP API for the usage of {seen} for {days} days.{told}",
     ) as done:
-        made = _token_book(region).create(
-            role=role,
-            accounts=accounts,
-            life_s=days * DAY_S,
-            made_by=region.caller(),
-            label=label or "",
-            costs=costs,
+        book, by = _token_book(region), region.caller()
+        made = book.create(
+            role=role, accounts=accounts, life_s=days * DAY_S, made_by=by, label=label or "", costs=costs
         )
         done.result = f"token {made.stored.token_id}"
     session.write(token_answer(made.stored, now_s=_now_s(region), secret=made.text))
@@ -237,12 +227,7 @@ def list_tokens(session: Session) -> None:
 
     A token that expired stays in the list for some days.
     """
-    from metering.reports.operators.producers_answer import tokens_answer
-
-    def known(region: RegionConnection) -> Answer:
-        return tokens_answer(_token_book(region).list(), now_s=_now_s(region))
-
-    session.write(everywhere(session, known))
+    session.write(everywhere(session, lambda region: tokens_answer(_token_book(region).list(), now_s=_now_s(region))))
 
 
 @command(token, "revoke", "metering token revoke 5d41402abc4b2a76", reads=True, changes=True)
@@ -254,8 +239,6 @@ def revoke(
 
     One that is revoked already stays as it is. A whole token is taken by its id.
     """
-    from metering.reports.operators.producers_answer import token_answer
-
     region = session.region()
     book = _token_book(region)
     found = book.find(token_id)
@@ -326,7 +309,7 @@ def sources(
 
 
 def _notes(figures: SourceFigures) -> Iterator[tuple[str, str]]:
-    """What people should know of the figures, with its style."""
+    """Sentences about the figures, each with its style."""
     if not figures.scanned_ms // 1000:
         yield "The reconciler has not done a full scan yet. To do it now: metering reconcile", ""
     else:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from metering.wiring.fleet import Fleet
 
 
-_STATES: RowType[RegionState] = RowType(
+STATES: RowType[RegionState] = RowType(
     copied("region", priority=KEEP),
     copied("state", of=lambda it: it.phase, priority=KEEP),
     copied("step", of=lambda it: it.step or ""),
@@ -61,7 +61,7 @@ _DEPLOYED = ListedRows(
 
 
 def need_home(fleet: Fleet) -> None:
-    """Build the home region first if it is missing: it keeps the state of all regions."""
+    """Build a missing home region first: it keeps the state of all regions."""
     home = fleet.home
     if fleet.ports.stacks.describe(home, fleet.ports.builder.stacks().data) is None:
         fleet.say(home, "the home region is not built yet; it comes first")
@@ -69,17 +69,15 @@ def need_home(fleet: Fleet) -> None:
 
 
 def check_rules(fleet: Fleet, regions: Sequence[str], *, outside: bool) -> str:
-    """Refuse to build regions that rules leave out which somebody gave the stage; a base's rules refuse nothing.
-
-    A region that stands is deployed to again, for a repair must not wait for a rule.
+    """Refuse to build regions outside the stage's own rules; rules of a base refuse nothing, nor are repairs refused.
 
     Args:
         fleet: The stage's regions.
-        regions: Those that the command is about to build or to deploy to.
+        regions: Regions to build or deploy to.
         outside: `--outside-rules` was given.
 
     Returns:
-        What is to be said and kept of regions outside the rules, as a sentence with a blank before it; else empty.
+        A sentence about regions outside the rules with a blank before it; else empty.
 
     Raises:
         WrongUsageError: A region is outside the rules, and `outside` is false.
@@ -88,11 +86,8 @@ def check_rules(fleet: Fleet, regions: Sequence[str], *, outside: bool) -> str:
         settings = fleet.settings.of(fleet.home)
     given = [name for name in ("rollout.allow", "rollout.deny") if settings.source(name) in {"file", "set"}]
     rules = settings.config.rollout
-    strangers = [
-        name
-        for name in regions
-        if name != rules.home and not rules.admits(name) and not _stands(fleet.states.load(name))
-    ]
+    excluded = [name for name in regions if name != rules.home and not rules.admits(name)]
+    strangers = [name for name in excluded if not _stands(fleet.states.load(name))]
     if not given or not strangers:
         return ""
     left_out = f"{', '.join(strangers)}: outside the rules of stage {settings.config.stage} ({', '.join(given)})"
@@ -111,19 +106,18 @@ def _stands(state: RegionState | None) -> bool:
 
 
 def fail_unless_ready(states: Sequence[RegionState]) -> None:
-    """End the command with exit code 1 if a region is not ready. Its reason was said when it failed, and only then.
+    """Fail if a region is not ready. Its reason was said when it failed.
 
     Raises:
         CommandFailedError: With the advice of the first of them.
     """
-    failed = [state for state in states if state.phase is not Phase.READY]
-    if failed:
-        first = failed[0]
+    first = next((state for state in states if state.phase is not Phase.READY), None)
+    if first is not None:
         raise CommandFailedError(f"{first.region} is not ready: it failed at {first.step}.", first.advice)
 
 
 def tell_changes(fleet: Fleet, regions: Sequence[str]) -> str:
-    """Say what is different in the settings of the regions, and return it as a sentence."""
+    """Say the changes of the regions' settings, and return them as a sentence."""
     lines = changes_of(fleet, regions)
     for line in lines:
         say(line, "yellow")
@@ -134,7 +128,7 @@ def tell_changes(fleet: Fleet, regions: Sequence[str]) -> str:
 
 
 def _unchanged(fleet: Fleet, regions: Sequence[str]) -> dict[str, list[str]]:
-    """Regions whose settings do not change, by what is to be said: a new one has none that could change."""
+    """Regions whose settings do not change, by the text to say: a new region has none to change."""
     found: dict[str, list[str]] = {}
     for region in regions:
         text = "nothing changes"
@@ -147,38 +141,25 @@ def _unchanged(fleet: Fleet, regions: Sequence[str]) -> dict[str, list[str]]:
 
 
 def write_states(session: Session, states: Sequence[RegionState]) -> None:
-    """Write the states. A table of a failure is left out: its reason was said, and a person reads it once."""
+    """Write the states, but no table of a failure: its reason was said, and a person reads it once."""
     form = chosen_format(session.form, session.output, terminal=sys.stdout.isatty())
     if form is Format.TABLE and any(state.phase is Phase.FAILED for state in states):
         return
-    session.write(states_answer(states))
+    session.write(STATES.answer(states))
 
 
 def ended(states: Sequence[RegionState]) -> str:
-    """What became of the regions, for the audit trail."""
+    """Outcome of each region, for the audit trail."""
     return "; ".join(
         f"{state.region} is {state.phase}" + (f": {state.step}: {state.reason}" if state.reason else "")
         for state in states
     )
 
 
-def states_answer(states: Sequence[RegionState]) -> Answer:
-    """The states as a table."""
-    return _STATES.answer(states)
-
-
-def state_row(state: RegionState) -> dict[str, Cell]:
-    """One row of that table."""
-    return _STATES.row(state)
-
-
 def deployed_row(fleet: Fleet, state: RegionState, *, detect: bool) -> dict[str, Cell]:
-    """The cells of stacks; a region without a state says what is wrong with its stacks.
+    """The cells of a region's stacks, and of a region without a state what is wrong with them.
 
-    Args:
-        fleet: The stage's regions.
-        state: The region.
-        detect: Let CloudFormation compare the stacks with their resources.
+    With `detect`, CloudFormation compares the stacks with their resources.
     """
     ports = fleet.ports
     own = _found(fleet, state.region, *ports.builder.stacks().in_order)
@@ -210,7 +191,7 @@ def _run(own: Sequence[StackStatus]) -> bool:
 def _unknown(
     state: RegionState, own: Sequence[StackStatus], broken: Sequence[StackStatus], *, stage: str
 ) -> dict[str, Cell]:
-    """What is said of a region that has stacks, and no state or that of before."""
+    """Cells of a region that has stacks, and no state or an old one."""
     if broken:
         first = broken[0]
         again = "deleted and made again" if first.never_created else "deployed again"
@@ -275,10 +256,10 @@ def _write_plan(session: Session, options: SettingsOptions, *, redeploy: bool) -
     tell_changes(fleet, [name for wave in found.waves for name in wave])
     planned = {name for wave in found.waves for name in wave}
     lines: list[tuple[str, int | None, str]] = [
-        (name, number, "build") for number, wave in enumerate(found.waves, 1) for name in wave
+        *((name, number, "build") for number, wave in enumerate(found.waves, 1) for name in wave),
+        *((name, None, "ready") for name in found.ready if name not in planned),
+        *((name, None, why) for name, why in sorted(found.skipped.items())),
     ]
-    lines += [(name, None, "ready") for name in found.ready if name not in planned]
-    lines += [(name, None, why) for name, why in sorted(found.skipped.items())]
     table = ListedRows(copied("region", priority=KEEP), integer("wave"), prose("plan", priority=KEEP))
     session.write(table.answer(lines, empty="No region is known."))
 
@@ -310,16 +291,17 @@ def add(
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose)
     before = fleet.states.load(name) or RegionState(region=name)
     if before.phase is Phase.READY and not redeploy:
-        _refuse_in_vain(name, options)
+        if options.given or options.unset:
+            raise WrongUsageError(f"{name} is ready already, so nothing was set.", "Add --redeploy to deploy it.")
         say(f"{name} is ready already. Use --redeploy to deploy this version.")
-        session.write(states_answer([before]))
+        session.write(STATES.answer([before]))
         return
     outside = check_rules(fleet, [name], outside=outside_rules)
     changes = tell_changes(fleet, [name])
     if dry_run:
         todo = fleet.manager.todo(name, redeploy=redeploy)
         say(f"{name} is {before.phase}; to do: {', '.join(todo) or 'nothing'}")
-        session.write(states_answer([before]))
+        session.write(STATES.answer([before]))
         return
     consequence = f"Deploys version {package_version()} of the service to {name}. {changes}{outside}"
     with session.deed(what="region add", subject=name, consequence=consequence, ground=home_of(session, fleet)) as done:
@@ -388,8 +370,8 @@ def status(
     if findings:
         session.write(_findings_answer(states))
         return
-    rows = [{**state_row(state), **deployed_row(fleet, state, detect=drift)} for state in states]
-    session.write(Answer(columns=(*_STATES.columns, *_DEPLOYED.columns), rows=rows))
+    rows = [{**STATES.row(state), **deployed_row(fleet, state, detect=drift)} for state in states]
+    session.write(Answer(columns=(*STATES.columns, *_DEPLOYED.columns), rows=rows))
     for state, row in zip(states, rows, strict=True):
         if row["pagers"] == 0 and state.phase is not Phase.REMOVED:
             say(f"{row['region']}: the page topic has no confirmed subscription, so alarms page no one.", "yellow")
@@ -411,7 +393,7 @@ def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False
             say(f"{name} would lose its pipeline, API and observability stacks")
         except OperationFailedError as error:
             say(f"{name} would be refused: {error} {error.advice}", "yellow")
-        session.write(states_answer([fleet.states.load(name) or RegionState(region=name)]))
+        session.write(STATES.answer([fleet.states.load(name) or RegionState(region=name)]))
         return
     fleet.removal.check(name)
     consequence = f"{name} takes in no more batches, and its pipeline, API and alarms are deleted. Its data stays."
@@ -420,13 +402,7 @@ def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False
     ) as done:
         state = fleet.removal.remove(name)
         done.result = ended([state])
-    session.write(states_answer([state]))
-
-
-def _refuse_in_vain(name: str, options: SettingsOptions) -> None:
-    """Refuse settings for a region that would not be deployed."""
-    if options.given or options.unset:
-        raise WrongUsageError(f"{name} is ready already, so nothing was set.", "Add --redeploy to deploy it.")
+    session.write(STATES.answer([state]))
 
 
 def _findings_answer(states: list[RegionState]) -> Answer:

@@ -12,7 +12,7 @@ from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import deploying_fleet, fleet_of
 from metering.cli.options import argument, switch
-from metering.cli.printing.output import write_whole
+from metering.cli.printing.output import write_page
 from metering.cli.stages import (
     ADVICE,
     FileOption,
@@ -76,13 +76,8 @@ def show(
         if everything or each.source(name) != "default"
     ]
     bases: dict[str, Json] = {region: each.given.like for region, each in found.items()}
-    session.write(
-        _SHOWN.answer(
-            rows,
-            meta={"stage": session.stage, "like": bases},
-            empty="Every setting has its default. Show them: metering settings show --all",
-        )
-    )
+    empty = "Every setting has its default. Show them: metering settings show --all"
+    session.write(_SHOWN.answer(rows, meta={"stage": session.stage, "like": bases}, empty=empty))
 
 
 @command(settings, "diff", reads=True, everywhere=True)
@@ -131,14 +126,9 @@ def validate(
         raise WrongUsageError(f"{found.path} has {len(problems)} problem{'s' if len(problems) > 1 else ''}.", ADVICE)
     tables = [(stage, given) for stage in found.stages if (given := found.table(stage)) is not None]
     table = ListedRows(copied("stage", "like", priority=KEEP), integer("settings", priority=KEEP))
-    session.write(
-        table.answer(
-            [(stage, given.like, len(given.values)) for stage, given in tables],
-            meta={"file": str(found.path)},
-            title=f"Stages of {found.path}, without a problem",
-            empty=f"{found.path} has no stage.",
-        )
-    )
+    rows = [(stage, given.like, len(given.values)) for stage, given in tables]
+    title, empty = f"Stages of {found.path}, without a problem", f"{found.path} has no stage."
+    session.write(table.answer(rows, meta={"file": str(found.path)}, title=title, empty=empty))
 
 
 @command(settings, "fields", reads=True)
@@ -156,18 +146,14 @@ def fields(session: Session) -> None:
 
 
 def _regions(session: Session, fleet: Fleet) -> list[str]:
-    """The region that was asked for, or all that the home region knows."""
+    """The region asked for, or all that the home region knows."""
     if session.region_name != "all":
         return [session.region_name]
     return fleet.regions.holding_data
 
 
 def _deployed(fleet: Fleet, regions: Sequence[str]) -> dict[str, Planned]:
-    """Settings of each region that is deployed, with what people must know said on stderr.
-
-    Raises:
-        CommandFailedError: None of them is deployed.
-    """
+    """Settings of each deployed region; what people must know of them is said on stderr."""
     found: dict[str, Planned] = {}
     for region in regions:
         with fleet.reaching_home():
@@ -191,11 +177,7 @@ def _write_text(session: Session, fleet: Fleet, found: dict[str, Planned], *, to
     if len({each.given.model_dump_json() for each in found.values()}) > 1:
         raise WrongUsageError("The regions have different settings.", "Name one of them with --region.")
     given = next(iter(found.values())).given
-    text = as_toml(fleet.asked.stage, given) if toml else f"{as_options(given)}\n"
-    if session.output is not None:
-        write_whole(session.output, [text.encode()])
-    else:
-        typer.echo(text, nl=False)
+    write_page(as_toml(fleet.asked.stage, given) if toml else f"{as_options(given)}\n", session.output)
 
 
 def _source(each: Planned, name: str) -> str:
