@@ -34,7 +34,7 @@ def test_a_retry_of_a_whole_batch_by_a_reader_writes_nothing() -> None:
         message_id="m", body=json.dumps(body), sent_at_ms=world.clock.now_ms(), receive_count=1, sender_id="sender"
     )
     world.aggregator.handle([delivery], world.deadline())
-    here = Here(world.items, world.objects, world.clock, world.settings, world.jobs)
+    here = Here(world)
     entries = quarantine_of(here)  # type: ignore[arg-type]  # as much of it as is used
     [entry] = entries.find("refused")
     calls: list[str] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,13 +11,11 @@ from typer.testing import CliRunner, Result
 
 from metering.adapters.folders import FolderLogStore
 from metering.cli.app import app
-from metering.cli.command import Session
 from metering.cli.commands.platform.context import capture, list_
-from metering.cli.printing.output import Format
 from metering.hours import rfc3339
 from metering.onramps.context.description import DescriptionError
 from metering.onramps.context.store import ContextStore
-from metering.operations.logged_errors import DeedTrail
+from tests.support.here import OperatorSession
 from tests.support.lake_world import World
 from tests.unit.onramps.context.describing import SMALL
 
@@ -113,29 +110,19 @@ def test_an_empty_folder_says_how_to_capture(tmp_path: Path) -> None:
     assert "metering context capture" in result.stderr
 
 
-class HereSession(Session):
-    """A session in a region in memory."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(endpoint=None, region=None, stage="dev", form=Format.JSON, agreed=True)
-        self._here = SimpleNamespace(objects=world.objects, items=world.items, caller=lambda: "arn:aws:sts::1:somebody")
-
-    def region(self) -> Any:
-        return self._here
-
-
 def test_a_stage_keeps_contexts_in_its_bucket_and_remembers_who_did_it(
     description: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = World(now_s=int(time.time()))
-    capture(HereSession(world), source=description)
+    session = OperatorSession(world)
+    capture(session, source=description)
     answer = json.loads(capsys.readouterr().out)
     [(effective_s, sha256)] = ContextStore(world.objects).names()
     assert (rfc3339(effective_s), sha256) == (answer["effective"], answer["context"])
     assert effective_s > time.time()
-    [deed] = DeedTrail(items=world.items).between(0, int(time.time()) + 60)
+    [deed] = session.trail()
     assert (deed.what, deed.subject) == ("context capture", sha256)
-    list_(HereSession(world))
+    list_(session)
     assert json.loads(capsys.readouterr().out)["rows"][0]["context"] == sha256
 
 
@@ -144,5 +131,5 @@ def test_a_description_that_contradicts_itself_changes_nothing_in_a_stage(tmp_pa
     path.write_text(json.dumps(SMALL | {"accounts": ["1"]}))
     world = World(now_s=int(time.time()))
     with pytest.raises(DescriptionError):
-        capture(HereSession(world), source=path)
+        capture(OperatorSession(world), source=path)
     assert list(world.objects.list("")) == []

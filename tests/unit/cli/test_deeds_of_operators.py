@@ -3,83 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.billing.freezing import PeriodNotClosableError
-from metering.cli.command import Session
 from metering.cli.commands.analyst import periods
 from metering.cli.commands.operator import quarantine
 from metering.cli.commands.operator.status import audit
 from metering.cli.failures import CommandFailedError, WrongUsageError, wrong_options
-from metering.cli.printing.output import Format
 from metering.errors import OperationFailedError
-from metering.ledger.notes.deeds import Deed, DeedState
-from metering.operations.logged_errors import DeedTrail
+from metering.ledger.notes.deeds import DeedState
 from metering.reports.time_range import InvalidParametersError
+from tests.support.here import OperatorSession
 from tests.support.lake_world import World, record
-from tests.support.memory.queues import MemoryQueue
 from tests.support.usage_items import change, usage_of
 from tests.unit.audit.test_reconcile import world_with_traffic
 from tests.unit.audit.test_restoring import Restored
-from tests.unit.billing.test_checklist import MONTH, Facts, October
+from tests.unit.billing.test_checklist import MONTH, October
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from metering.settings import Settings
-    from metering.wiring.jobs import LakeJobs
-    from tests.support.memory.clock import ManualClock
-    from tests.support.memory.items import MemoryItemStore
-    from tests.support.memory.objects import MemoryObjectStore
-
-FAR_S = 4_102_444_800
-
-
-@dataclass(frozen=True)
-class Names:
-    data_bucket: str = "data"
-
-
-@dataclass(frozen=True)
-class Region:
-    """As much of a connection as the commands use."""
-
-    items: MemoryItemStore
-    objects: MemoryObjectStore
-    jobs: LakeJobs
-    settings: Settings
-    clock: ManualClock
-    ingest: MemoryQueue
-    dead_letters: MemoryQueue
-    queue_facts: Facts = field(default_factory=Facts)
-    names: Names = Names()
-    region: str = "eu-west-1"
-    stage: str = "dev"
-    services: None = None
-
-    def restoring(self) -> Region:
-        return self
-
-    def caller(self) -> str:
-        return "arn:aws:sts::123456789012:assumed-role/Operator/ada"
-
-
-class OperatorSession(Session):
-    """A session on a region in memory that counts as AWS; `--yes` was given unless `agreed` says otherwise."""
-
-    def __init__(self, world: World, *, agreed: bool = True) -> None:
-        super().__init__(endpoint=None, region="eu-west-1", stage="dev", form=Format.JSON, agreed=agreed, changes=True)
-        ingest, dead = MemoryQueue(world.clock), MemoryQueue(world.clock)
-        self.here = Region(world.items, world.objects, world.jobs, world.settings, world.clock, ingest, dead)
-
-    def region(self) -> Region:  # type: ignore[override]  # as much of it as is used
-        return self.here
-
-    def trail(self) -> list[Deed]:
-        return list(DeedTrail(items=self.here.items).between(0, FAR_S))
 
 
 def test_closing_a_month_says_that_it_is_for_good_and_leaves_its_figures_in_the_trail(

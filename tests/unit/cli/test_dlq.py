@@ -3,72 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from metering.cli.command import Session
 from metering.cli.commands.operator.dlq import list_, redrive
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.printing.output import Format
+from tests.support.here import OperatorSession
 from tests.support.lake_world import World
-from tests.support.memory.queues import MemoryQueue
-
-if TYPE_CHECKING:
-    from metering.onramps.sources import LogSource
-    from metering.settings import Settings
-    from tests.support.memory.clock import ManualClock
-    from tests.support.memory.items import MemoryItemStore
-    from tests.support.memory.objects import MemoryObjectStore
-
-
-@dataclass(frozen=True)
-class Facts:
-    def dead_letter_retention_s(self) -> int:
-        return 1_209_600
-
-
-@dataclass(frozen=True)
-class Queues:
-    events: MemoryQueue
-    dead: MemoryQueue
-
-
-@dataclass(frozen=True)
-class Region:
-    """As much of a connection as the command uses."""
-
-    items: MemoryItemStore
-    objects: MemoryObjectStore
-    settings: Settings
-    clock: ManualClock
-    ingest: MemoryQueue
-    dead_letters: MemoryQueue
-    onramp: Queues | None
-    region: str = "us-west-2"
-    queue_facts: Facts = Facts()
-    log_sources: tuple[LogSource, ...] = ()
-    services: None = None
-
-    def caller(self) -> str:
-        return "arn:aws:sts::1:assumed-role/Operator/somebody"
-
-
-class HereSession(Session):
-    def __init__(self, *, log_sources: bool = True) -> None:
-        super().__init__(endpoint=None, region=None, stage="dev", form=Format.JSON, agreed=True)
-        world = World()
-        queues = [MemoryQueue(world.clock) for _ in range(4)]
-        onramp = Queues(events=queues[2], dead=queues[3]) if log_sources else None
-        self.here = Region(world.items, world.objects, world.settings, world.clock, queues[0], queues[1], onramp)
-
-    def region(self) -> Region:  # type: ignore[override]  # as much of it as is used
-        return self.here
 
 
 def test_events_of_log_files_go_back_into_their_own_queue(capsys: pytest.CaptureFixture[str]) -> None:
-    session = HereSession()
+    session = OperatorSession(World(), log_sources=True)
     onramp = session.here.onramp
     assert onramp is not None
     onramp.dead.send_many(["an event", "another one"])
@@ -86,12 +32,12 @@ def test_events_of_log_files_go_back_into_their_own_queue(capsys: pytest.Capture
 
 
 def test_a_region_without_log_sources_says_so() -> None:
-    with pytest.raises(CommandFailedError, match="us-west-2 has no log sources"):
-        redrive(HereSession(log_sources=False), log_files=True)
+    with pytest.raises(CommandFailedError, match="eu-west-1 has no log sources"):
+        redrive(OperatorSession(World()), log_files=True)
 
 
 def test_dead_letters_of_log_files_are_listed_apart_from_those_of_batches(capsys: pytest.CaptureFixture[str]) -> None:
-    session = HereSession()
+    session = OperatorSession(World(), log_sources=True)
     onramp = session.here.onramp
     assert onramp is not None
     detail = {"bucket": {"name": "acme-logs"}, "object": {"key": "AWSLogs/a.gz", "etag": "e"}}
@@ -108,10 +54,10 @@ def test_dead_letters_of_log_files_are_listed_apart_from_those_of_batches(capsys
 
 
 def test_a_region_without_log_sources_has_no_dead_log_files(capsys: pytest.CaptureFixture[str]) -> None:
-    list_(HereSession(log_sources=False), log_files=True)
+    list_(OperatorSession(World()), log_files=True)
     assert json.loads(capsys.readouterr().out)["rows"] == []
 
 
 def test_a_deep_look_at_log_files_is_no_command() -> None:
     with pytest.raises(WrongUsageError, match="--deep reads batches"):
-        list_(HereSession(), deep=True, log_files=True)
+        list_(OperatorSession(World(), log_sources=True), deep=True, log_files=True)

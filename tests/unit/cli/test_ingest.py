@@ -21,9 +21,9 @@ from metering.cli.ingesting import Choice, Ran, measuring, run, surveyed, target
 from metering.ledger.notes.deeds import DeedState
 from metering.onramps.context.store import Timeline
 from metering.onramps.sources import NAMED
+from tests.support.here import OperatorSession
 from tests.support.lake_world import HOUR, World
 from tests.support.network_logs import network_logs
-from tests.unit.cli.test_deeds_of_operators import OperatorSession
 
 if TYPE_CHECKING:
     from pathlib import Path

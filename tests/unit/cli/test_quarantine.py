@@ -3,61 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.cli.command import Session
 from metering.cli.commands.operator.quarantine import list_, retry, show
 from metering.cli.failures import WrongUsageError
 from metering.cli.printing.output import Format
 from metering.errors import OperationFailedError
 from metering.stores.queues import Delivery
+from tests.support.here import OperatorSession
 from tests.support.lake_world import World, record
-from tests.support.memory.queues import MemoryQueue
-
-if TYPE_CHECKING:
-    from metering.settings import Settings
-    from tests.support.memory.clock import ManualClock
-    from tests.support.memory.items import MemoryItemStore
-    from tests.support.memory.objects import MemoryObjectStore
 
 
-@dataclass(frozen=True)
-class Names:
-    data_bucket: str = "data"
-
-
-@dataclass(frozen=True)
-class Region:
-    """As much of a connection as the commands use."""
-
-    items: MemoryItemStore
-    objects: MemoryObjectStore
-    ingest: MemoryQueue
-    settings: Settings
-    clock: ManualClock
-    names: Names = Names()
-    services: None = None
-    region: str = "us-east-1"
-
-    def caller(self) -> str:
-        return "arn:aws:sts::1:assumed-role/Operator/somebody"
-
-
-class HereSession(Session):
-    def __init__(self, world: World) -> None:
-        super().__init__(endpoint=None, region=None, stage="dev", form=Format.JSON, agreed=True)
-        self.queue = MemoryQueue(world.clock)
-        self._here = Region(world.items, world.objects, self.queue, world.settings, world.clock)
-
-    def region(self) -> Region:  # type: ignore[override]  # as much of it as is used
-        return self._here
-
-    def sent(self) -> list[str]:
-        """Sources of the messages that were sent again."""
-        return [json.loads(message.delivery.body)["source_id"] for message in self.queue.receive(10)]
+def sent(session: OperatorSession) -> list[str]:
+    """Sources of the messages that were sent again."""
+    return [json.loads(message.delivery.body)["source_id"] for message in session.here.ingest.receive(10)]
 
 
 def with_conflicts() -> World:
@@ -71,32 +31,32 @@ def with_conflicts() -> World:
 
 
 def test_a_retry_of_one_source_leaves_the_conflicts_of_others() -> None:
-    session = HereSession(with_conflicts())
+    session = OperatorSession(with_conflicts())
     retry(session, None, "conflict", source="right", as_new_id=True)
-    assert session.sent() == ["right"]
+    assert sent(session) == ["right"]
 
 
 def test_a_retry_of_one_sender_takes_that_senders_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    session = HereSession(with_conflicts())
+    session = OperatorSession(with_conflicts())
     retry(session, None, "conflict", sender="somebody else", as_new_id=True)
-    assert session.sent() == []
+    assert sent(session) == []
     retry(session, None, "conflict", sender="sender", as_new_id=True, dry_run=True)
     rows = [json.loads(part)["rows"] for part in capsys.readouterr().out.replace("}\n{", "}\0{").split("\0")]
     assert [len(each) for each in rows] == [0, 2]
 
 
 def test_the_list_shows_the_source_and_chooses_by_it(capsys: pytest.CaptureFixture[str]) -> None:
-    list_(HereSession(with_conflicts()), kind="conflict", source="wrong", limit=10)
+    list_(OperatorSession(with_conflicts()), kind="conflict", source="wrong", limit=10)
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [(row["batch_id"], row["source"]) for row in rows] == [("batch-1", "wrong")]
 
 
 @pytest.mark.parametrize("option", ["source", "sender", "start", "end"])
 def test_what_chooses_among_batches_is_refused_beside_a_named_one(option: str) -> None:
-    session = HereSession(with_conflicts())
+    session = OperatorSession(with_conflicts())
     with pytest.raises(WrongUsageError, match="named already"):
         retry(session, "batch-0", **{option: "x"})  # type: ignore[arg-type]  # each is a text
-    assert session.sent() == []
+    assert sent(session) == []
 
 
 def deliver(world: World, *bodies: str) -> None:
@@ -120,7 +80,7 @@ def batch(size: float, batch_id: str = "q-1") -> str:
 def shown(world: World, name: str, capsys: pytest.CaptureFixture[str]) -> str:
     """What `quarantine show` says of an entry, also if it fails."""
     capsys.readouterr()
-    session = HereSession(world)
+    session = OperatorSession(world)
     session.form = Format.TABLE
     try:
         show(session, name)
@@ -135,7 +95,7 @@ def test_a_batch_that_was_corrected_and_sent_again_is_still_shown_with_what_beca
     """H-D4: `list` had it, and `show` said that nothing was in quarantine for it."""
     world = World()
     deliver(world, batch(12.5), batch(13))
-    list_(HereSession(world), limit=10)
+    list_(OperatorSession(world), limit=10)
     assert json.loads(capsys.readouterr().out)["rows"][0]["became"] == "metered as q-1"
     told = shown(world, "q-1", capsys)
     assert "nothing in quarantine" not in told
@@ -174,7 +134,7 @@ def test_an_entry_without_an_id_shows_the_key_that_show_needs(capsys: pytest.Cap
     world = World()
     deliver(world, "no JSON")
     [info] = world.objects.list("quarantine/")
-    session = HereSession(world)
+    session = OperatorSession(world)
     session.form = Format.TABLE
     capsys.readouterr()
     list_(session, limit=10)

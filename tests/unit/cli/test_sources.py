@@ -4,65 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.inert import NoMetrics
-from metering.cli.command import Session
 from metering.cli.commands.platform.producers import accept_gap, forget, sources
 from metering.cli.failures import CommandFailedError
-from metering.cli.printing.output import Format
 from metering.hours import rfc3339
 from metering.ledger.notes.reconciliation import RULING_PK, Ruling
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
-from metering.wiring.jobs import LakeJobs
+from tests.support.here import CALLER, OperatorSession
 from tests.support.lake_world import World, record
-
-if TYPE_CHECKING:
-    from metering.settings import Settings
-    from tests.support.memory.alerts import MemoryAlerts
-    from tests.support.memory.items import MemoryItemStore
-    from tests.support.memory.objects import MemoryObjectStore
-
-
-@dataclass(frozen=True)
-class Region:
-    """As much of a connection as the commands use."""
-
-    region: ClassVar[str] = "us-east-1"
-    items: MemoryItemStore
-    objects: MemoryObjectStore
-    alerts: MemoryAlerts
-    settings: Settings
-    clock: SystemClock = field(default_factory=SystemClock)
-
-    @property
-    def jobs(self) -> LakeJobs:
-        return LakeJobs(
-            items=self.items,
-            objects=self.objects,
-            clock=SystemClock(),
-            entropy=SystemEntropy(),
-            metrics=NoMetrics(),
-            alerts=self.alerts,
-            settings=self.settings,
-        )
-
-    def caller(self) -> str:
-        return "arn:aws:sts::1:assumed-role/Operator/somebody"
-
-
-class HereSession(Session):
-    def __init__(self, world: World) -> None:
-        super().__init__(endpoint=None, region=None, stage="dev", form=Format.JSON, agreed=True)
-        self._here = Region(world.items, world.objects, world.alerts, world.settings)
-
-    def region(self) -> Region:  # type: ignore[override]  # as much of it as is used
-        return self._here
 
 
 def with_gap() -> World:
@@ -95,7 +47,7 @@ def test_it_shows_sources_as_of_the_last_whole_pass_and_how_far_the_reconciler_i
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     world = with_gap()
-    sources(HereSession(world))
+    sources(OperatorSession(world))
     found = shown(capsys)
     as_of = rfc3339(world.clock.now_ms() // 1000)
     assert found["as_of"] == as_of
@@ -104,19 +56,19 @@ def test_it_shows_sources_as_of_the_last_whole_pass_and_how_far_the_reconciler_i
 
 
 def test_it_says_that_a_young_gap_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    sources(HereSession(with_gap()))
+    sources(OperatorSession(with_gap()))
     assert "Gaps that are younger than 15 minutes are not shown yet." in capsys.readouterr().err
 
 
 def test_accepting_a_part_of_a_gap_says_what_it_changes_and_is_honoured(capsys: pytest.CaptureFixture[str]) -> None:
     world = with_gap()
     for _ in range(2):
-        accept_gap(HereSession(world), "edge", "3-9")
+        accept_gap(OperatorSession(world), "edge", "3-9")
         out, err = capsys.readouterr()
         row = json.loads(out)
         assert "2 missing numbers (3-4) of edge are no gap any more" in err
         assert (row["missing"], row["gaps"], row["numbers"]) == (2, "3-4", "3-9")
-        assert row["by"] == Region.caller(HereSession(world).region())
+        assert row["by"] == CALLER
     [item] = world.items.query(Table.LEDGER, RULING_PK)
     ruling = Ruling.from_item(item)
     assert ruling.expires_at > ruling.at_ms // 1000 + 50 * DAY_S
@@ -126,9 +78,9 @@ def test_accepting_a_part_of_a_gap_says_what_it_changes_and_is_honoured(capsys: 
 
 def test_all_can_be_accepted_and_a_source_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
     world = with_gap()
-    accept_gap(HereSession(world), "edge", "all")
+    accept_gap(OperatorSession(world), "edge", "all")
     assert shown(capsys)["missing"] == 4
-    forget(HereSession(world), "edge")
+    forget(OperatorSession(world), "edge")
     assert shown(capsys)["ruling"] == "forget"
     scan(world)
     assert world.jobs.reconciler_state.sources() == []
@@ -137,6 +89,6 @@ def test_all_can_be_accepted_and_a_source_forgotten(capsys: pytest.CaptureFixtur
 def test_a_source_that_is_not_there_is_no_source(capsys: pytest.CaptureFixture[str]) -> None:
     world = with_gap()
     with pytest.raises(CommandFailedError, match="no source edg"):
-        forget(HereSession(world), "edg")
+        forget(OperatorSession(world), "edg")
     assert capsys.readouterr().out == ""
     assert list(world.items.query(Table.LEDGER, RULING_PK)) == []

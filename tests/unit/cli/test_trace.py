@@ -13,7 +13,7 @@ from metering.reports.time_range import InvalidParametersError
 from tests.support.here import HereSession
 from tests.support.lake_world import ACCOUNT, HOUR
 from tests.support.usage_items import change, usage_of
-from tests.unit.reports.trace.test_tracing import OUT, world_with_traffic
+from tests.unit.reports.test_trace import OUT, world_with_traffic
 
 
 def test_one_line_comes_down_to_its_batches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,7 @@ def deliver(world: World, batch_id: str, records: Sequence[object], **more: obje
 
 
 def here(world: World) -> Here:
-    return Here(world.items, world.objects, world.clock, world.settings, world.jobs)
+    return Here(world)
 
 
 def story(world: World, batch_id: str = BATCH, **how: Any) -> Answer | None:
