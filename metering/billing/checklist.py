@@ -1,7 +1,7 @@
-"""What should be right before a month is closed for good, and the close that refuses what is not.
+"""Checks before a month is closed for good, and the close that they may refuse.
 
-A check is `ok`, asks for `attention`, or `blocks`. What blocks can be accepted by its name: then somebody has decided
-that rows which are still on their way may become corrections. That 72 hours have passed cannot be accepted.
+A check is `ok`, asks for `attention`, or `blocks`. A person may accept a blocking check by its name: rows that are
+still on their way become corrections. That 72 hours have passed cannot be accepted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from metering.stores.queues import Queue
 
 
-# Entries of quarantine that are read at most: each is an object.
+# Each is an object.
 _ENTRIES_READ = 1_000
 _CANARIES_READ = 20
 # As the alarms `canary-late` and `reconciliation-stalled`.
@@ -55,7 +55,7 @@ class CloseCheck:
     Attributes:
         name: Name by which it is accepted.
         value: What was found, in words.
-        todo: What to do about it: a command, or words; empty if it is ok.
+        todo: The cure: a command, or words; empty if it is ok.
         acceptable: Whether a person may close the month although it blocks.
     """
 
@@ -66,6 +66,11 @@ class CloseCheck:
     acceptable: bool = True
 
 
+def _check(name: str, *, bad: bool, value: str, todo: str, state: CheckState = CheckState.BLOCKS) -> CloseCheck:
+    """A check that is ok, or of a state with something to do."""
+    return CloseCheck(name=name, state=state if bad else CheckState.OK, value=value, todo=todo if bad else "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checklist:
     """All checks of a month."""
@@ -74,7 +79,7 @@ class Checklist:
     checks: tuple[CloseCheck, ...]
 
     def blocking(self, accepted: Collection[str] = ()) -> tuple[CloseCheck, ...]:
-        """Checks that block the close, without those that were accepted by name."""
+        """Checks that block the close, without those accepted by name."""
         return tuple(
             check
             for check in self.checks
@@ -85,7 +90,7 @@ class Checklist:
         """Refuse the close if anything blocks it.
 
         Raises:
-            PeriodNotClosableError: Names what blocks, with what to do, and the options that accept it.
+            PeriodNotClosableError: Names what blocks, its cure, and the options that accept it.
         """
         blocking = self.blocking(accepted)
         if not blocking:
@@ -106,7 +111,7 @@ class CheckedClose:
     """Closes a month if its checklist lets it.
 
     Attributes:
-        region, stage: Where, for the commands that it names.
+        region, stage: For the commands that it names.
     """
 
     closer: PeriodCloser
@@ -129,15 +134,15 @@ class CheckedClose:
         counted: CensusState | None = None,
         keep: Callable[[CensusState], None] = keep_nothing,
     ) -> FrozenMonth:
-        """Close the month of a checklist, after another look: whoever agreed may have read it for hours.
+        """Close the month of a checklist, after another look: it may be hours old.
 
         Args:
-            checklist: What was agreed to.
+            checklist: The agreed one.
             deadline: End of the process.
             accepted: Names of checks that may block.
-            tell: Called after each hour that was compared, and after each that was frozen.
-            counted: What the check of an earlier call counted of the month; None to begin.
-            keep: Called with what the check counted so far, after each part of a table and each hour.
+            tell: As for `PeriodCloser.close`.
+            counted: As for `PeriodCloser.close`.
+            keep: As for `PeriodCloser.close`.
 
         Raises:
             PeriodNotClosableError: Something blocks it that was not accepted, or the close itself refuses.
@@ -146,13 +151,12 @@ class CheckedClose:
         return self.closer.close(checklist.month, deadline, tell, counted=counted, keep=keep)
 
     def look(self, month: str) -> Checklist:
-        """Check everything once, and change nothing.
-
-        A month that is closing takes no bookings any more. Waiting cures nothing then, so nothing blocks it.
+        """Check everything once, and change nothing. Nothing blocks a month that is closing: it takes no bookings any
+        more.
 
         Raises:
             ValueError: `month` is not a month such as `2026-11`.
-            UnavailableError: Something gives no answer.
+            UnavailableError: A store gives no answer.
         """
         first_s, after_s = month_bounds_s(month)
         now_s = self.clock.now_ms() // 1000
@@ -177,70 +181,57 @@ class CheckedClose:
 
     def _ended(self, after_s: int, now_s: int) -> CloseCheck:
         from_s = after_s + self.closer.wait_s
-        if now_s >= from_s:
-            return CloseCheck(name="ended", state=CheckState.OK, value=f"{duration(now_s - after_s)} ago")
-        return CloseCheck(
-            name="ended",
-            state=CheckState.BLOCKS,
-            value="72 hours have not passed since its end",
-            todo=f"it can be closed from {rfc3339(from_s)} on",
-            acceptable=False,
-        )
+        early = now_s < from_s
+        value = "72 hours have not passed since its end" if early else f"{duration(now_s - after_s)} ago"
+        check = _check("ended", bad=early, value=value, todo=f"it can be closed from {rfc3339(from_s)} on")
+        return replace(check, acceptable=False)
 
     def _queue(self, *, counted: bool) -> CloseCheck:
         waiting = self.ingest.depth().total
-        if not waiting:
-            return CloseCheck(name="queue", state=CheckState.OK, value="empty")
-        return CloseCheck(
-            name="queue",
-            # All that was sent before the month ended is counted: what waits was sent later.
-            state=CheckState.ATTENTION if counted else CheckState.BLOCKS,
-            value=f"{waiting:,} waiting",
+        return _check(
+            "queue",
+            bad=waiting > 0,
+            value=f"{waiting:,} waiting" if waiting else "empty",
             todo=self._typed("metering verify --wait 5m") + " waits for them; those of the month become corrections",
+            # If everything of the month is counted, what waits was sent later.
+            state=CheckState.ATTENTION if counted else CheckState.BLOCKS,
         )
 
     def _dead_letters(self) -> CloseCheck:
         dead = self.dead.depth().total
-        if not dead:
-            return CloseCheck(name="dead-letters", state=CheckState.OK, value="none")
-        return CloseCheck(
-            name="dead-letters",
-            state=CheckState.BLOCKS,
-            value=f"{dead:,}, which may be of the month",
-            todo=self._typed("metering dlq redrive"),
-        )
+        value = f"{dead:,}, which may be of the month" if dead else "none"
+        return _check("dead-letters", bad=dead > 0, value=value, todo=self._typed("metering dlq redrive"))
 
     def _gaps(self, known: Reconciliation | None, after_s: int) -> CloseCheck:
         since_s = None if known is None else known.gaps_since_s
-        if since_s is None:
-            return CloseCheck(name="gaps", state=CheckState.OK, value="none")
-        ours = since_s < after_s
-        return CloseCheck(
-            name="gaps",
-            state=CheckState.BLOCKS if ours else CheckState.ATTENTION,
-            value=f"a source misses numbers since {rfc3339(since_s)}",
+        return _check(
+            "gaps",
+            bad=since_s is not None,
+            value="none" if since_s is None else f"a source misses numbers since {rfc3339(since_s)}",
             todo=self._typed("metering sources --gaps"),
+            state=CheckState.BLOCKS if since_s is None or since_s < after_s else CheckState.ATTENTION,
         )
 
     def _reconciler(self, known: Reconciliation | None, now_s: int) -> tuple[CloseCheck, ...]:
         todo = self._typed("metering reconcile")
         if known is None:
             value = "the reconciler has not finished a pass yet"
-            return (CloseCheck(name="differences", state=CheckState.ATTENTION, value=value, todo=todo),)
+            return (_check("differences", bad=True, value=value, todo=todo, state=CheckState.ATTENTION),)
         late = now_s - known.finished_s > _PASS_LATE_S
-        differs, waits = known.differences > 0, known.backlog.waiting
+        waits = known.backlog.waiting
         return (
-            CloseCheck(
-                name="differences",
-                state=CheckState.BLOCKS if differs else CheckState.OK,
+            _check(
+                "differences",
+                bad=known.differences > 0,
                 value=f"hours that differ: {known.differences:,}",
-                todo=f"{todo}, and runbook reconciliation-differences" if differs else "",
+                todo=f"{todo}, and runbook reconciliation-differences",
             ),
-            CloseCheck(
-                name="reconciler",
-                state=CheckState.ATTENTION if late or waits else CheckState.OK,
+            _check(
+                "reconciler",
+                bad=late or waits > 0,
                 value=f"finished {duration(max(now_s - known.finished_s, 0))} ago, {waits:,} still wait",
-                todo=todo if late or waits else "",
+                todo=todo,
+                state=CheckState.ATTENTION,
             ),
         )
 
@@ -248,11 +239,12 @@ class CheckedClose:
         found = list(islice(self.quarantine.entries(from_s=first_s), _ENTRIES_READ))
         left = sum(not entry.retried_as for entry in found)
         many = "at least " if len(found) == _ENTRIES_READ else ""
-        return CloseCheck(
-            name="quarantine",
-            state=CheckState.ATTENTION if left else CheckState.OK,
+        return _check(
+            "quarantine",
+            bad=left > 0,
             value=f"refused since the month began: {many}{len(found):,}, not retried: {left:,}",
-            todo=self._typed(f"metering quarantine list --from {month}") if left else "",
+            todo=self._typed(f"metering quarantine list --from {month}"),
+            state=CheckState.ATTENTION,
         )
 
     def _earlier(self, month: str) -> CloseCheck:
@@ -260,12 +252,12 @@ class CheckedClose:
         state = next((period.state for period in periods_of(self.items, [before]).values()), "open")
         first_s = self.closer.view.first_hour_s()
         used = first_s is not None and month_of(first_s) <= before
-        closed = state == "closed" or not used
-        return CloseCheck(
-            name="earlier-month",
-            state=CheckState.OK if closed else CheckState.ATTENTION,
+        return _check(
+            "earlier-month",
+            bad=used and state != "closed",
             value=f"{before} is {state}" if used else f"{before} has no rows",
-            todo="" if closed else self._typed(f"metering period close {before}"),
+            todo=self._typed(f"metering period close {before}"),
+            state=CheckState.ATTENTION,
         )
 
     def _canary(self, now_s: int) -> CloseCheck:
@@ -275,12 +267,12 @@ class CheckedClose:
         doubled = any(run.verdict is CanaryVerdict.DOUBLED for run in runs)
         late = now_s - good_s > _CANARY_LATE_S
         last = f"last good {duration(max(now_s - good_s, 0))} ago" if good_s else "none was seen good"
-        bad = late or doubled
-        return CloseCheck(
-            name="canary",
-            state=CheckState.ATTENTION if bad else CheckState.OK,
+        return _check(
+            "canary",
+            bad=late or doubled,
             value="one was counted twice" if doubled else last,
-            todo=self._typed(f"metering runbook canary-{'doubled' if doubled else 'late'}") if bad else "",
+            todo=self._typed(f"metering runbook canary-{'doubled' if doubled else 'late'}"),
+            state=CheckState.ATTENTION,
         )
 
     def _typed(self, command: str) -> str:
@@ -289,12 +281,11 @@ class CheckedClose:
 
 def _freshness(complete: Complete, after_s: int) -> CloseCheck:
     through = f"complete through {rfc3339(complete.through_s)}" if complete.through_s else "not known yet"
-    if complete.through_s >= after_s:
-        return CloseCheck(name="freshness", state=CheckState.OK, value=through)
-    held = [each for each in complete.held_back_by if each.since_s is None or each.since_s < after_s]
-    return CloseCheck(
-        name="freshness",
-        state=CheckState.BLOCKS,
+    short = complete.through_s < after_s
+    held = [each for each in complete.held_back_by if short and (each.since_s is None or each.since_s < after_s)]
+    return _check(
+        "freshness",
+        bad=short,
         value=f"{through}, held back by {'; '.join(each.what for each in held)}" if held else through,
         todo=held[0].cure if held else "wait until it is past the end of the month",
     )

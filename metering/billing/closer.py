@@ -54,7 +54,7 @@ class PeriodCloser:
     """Closes billing months and verifies closed ones.
 
     Attributes:
-        wait_s: Least time between the end of a month and its close. Workers' clocks differ by less.
+        wait_s: Time between the end of a month and its close; clocks differ by less.
     """
 
     items: ItemStore
@@ -80,14 +80,14 @@ class PeriodCloser:
         counted: CensusState | None = None,
         keep: Callable[[CensusState], None] = keep_nothing,
     ) -> FrozenMonth:
-        """Close a month. After an error or a crash, the next call continues at the same place.
+        """Close a month. After an error or a crash, the next call resumes.
 
         Args:
             month: `2026-10`.
             deadline: End of the process.
             tell: Called after each hour that was compared, and after each that was frozen.
-            counted: What the check of an earlier call counted of the month; None to begin. An hour that agreed then
-                and has other rows now stops the close, as it does within a call.
+            counted: What an earlier call counted of the month; None to begin. An hour that agreed then and has other
+                rows now stops the close.
             keep: Called with what the check counted so far, after each part of a table and each hour.
 
         Raises:
@@ -116,16 +116,15 @@ class PeriodCloser:
         return closed
 
     def show(self, month: str) -> Period | None:
-        """State of the month; None while it is open."""
         item = self.items.get(Table.LEDGER, period_key(month))
         return None if item is None else Period.from_item(item)
 
     def frozen(self, month: str) -> FrozenMonth | None:
-        """The frozen month, or None if the month is not closed."""
+        """The frozen month; None if it is not closed."""
         return self.retrier.call(lambda: read_frozen_month(self.items, self.objects, month))
 
     def months(self) -> list[MonthState]:
-        """Months from the first that has rows until now, the newest first."""
+        """Months from the first with rows until now, the newest first."""
         first_s, month = self.view.first_hour_s(), month_of(self.clock.now_ms() // 1000)
         names = [month]
         while first_s is not None and month_of(first_s) < names[-1]:
@@ -166,7 +165,7 @@ class PeriodCloser:
         return period
 
     def _book_all(self, month: str, deadline: Deadline) -> None:
-        """Roll up and compact until nothing has an hour of the month (P34)."""
+        """Roll up and compact until no commit waits with an hour of the month (P34)."""
         while self._unplaced(month):
             if not self.rollup.run(deadline, only_waiting=True).finished:
                 raise PeriodNotClosableError(
@@ -185,7 +184,7 @@ class PeriodCloser:
                 self.clock.sleep_ms(1_000)
 
     def _unplaced(self, month: str) -> bool:
-        """Whether a commit has an hour of the month in no lake file. It leaves the first list after it is in the other.
+        """Whether a commit has an hour of the month in no lake file.
 
         The lists are read whole, first those that a commit leaves, then those that it enters (P2).
         """
@@ -206,7 +205,7 @@ class PeriodCloser:
         counted: CensusState | None,
         keep: Callable[[CensusState], None],
     ) -> dict[int, HourCheck]:
-        """Each hour that rows, usage or markers know, after the three were found equal."""
+        """Compare rows, usage and markers of each hour that any of them knows."""
         first_s, after_s = month_bounds_s(month)
         check = MonthCheck(reconciler=self.reconciler, from_s=first_s, to_s=after_s)
         checked = check.run(tell, counted=counted, keep=keep)
@@ -218,7 +217,7 @@ class PeriodCloser:
         return known
 
     def _settled(self, month: str, doubtful: Sequence[int]) -> dict[int, HourCheck]:
-        """Hours that did not agree at first, after the reconciler found that they do."""
+        """Compare doubtful hours again, by the reconciler."""
         result = self.reconciler.run(from_s=doubtful[0], to_s=doubtful[-1] + 1, deep=True)
         result.markers.contradictions.tell()
         if result.different:
@@ -237,7 +236,7 @@ class PeriodCloser:
         return {check.hour_s: check for check in result.checks}
 
     def _frozen_hour(self, hour_s: int, month: str, check: HourCheck | None) -> FrozenHour:
-        """Read an hour once more, and freeze it if it still is what was compared with usage and markers."""
+        """Read an hour once more, and freeze it if it is what was compared."""
         state = self.view.hour_snapshot(hour_s)
         if not state.published:
             raise PeriodNotClosableError(
@@ -256,7 +255,7 @@ class PeriodCloser:
         )
 
     def _stop_if_wrong(self, month: str, hours: Iterable[int]) -> None:
-        """Stop the close if these hours would be frozen with other totals than usage and markers have."""
+        """Stop the close if hours would be frozen with other totals than usage and markers have."""
         wrong = sorted(hours)
         if not wrong:
             return

@@ -7,9 +7,9 @@ import json
 import re
 from collections import Counter
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
-from metering.errors import OperationFailedError
+from metering.errors import ObjectDamagedError, OperationFailedError
 from metering.hours import parse_hour, rfc3339
 from metering.units import GIB, HOUR_S, MIB
 
@@ -28,17 +28,28 @@ class DocumentRefusedError(OperationFailedError):
     """A document is refused.
 
     Attributes:
-        problems: Every problem that was found, a sentence each.
+        problems: All of them, a sentence each.
     """
 
     def __init__(self, what: str, problems: Sequence[str], advice: str = "") -> None:
-        told = [*problems[:_TOLD], *([f"and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else [])]
-        super().__init__(f"{what} is refused: {'; '.join(told)}", advice)
+        super().__init__(f"{what} is refused: {first_of(problems)}", advice)
         self.what = what
         self.problems = tuple(problems)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (DocumentRefusedError, (self.what, self.problems, self.advice))
+
+
+def first_of(sentences: Sequence[str]) -> str:
+    """The first sentences, and how many more there are."""
+    more = [f"and {len(sentences) - _TOLD} more"] if len(sentences) > _TOLD else []
+    return "; ".join([*sentences[:_TOLD], *more])
+
+
+def some_of(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def canonical(document: Mapping[str, object]) -> bytes:
@@ -51,11 +62,11 @@ def strict_json(body: bytes, what: str, *, most_bytes: int = MOST_BYTES) -> dict
 
     Args:
         body: Its bytes.
-        what: What it is, for the error: the name of a file or a key.
-        most_bytes: More is not read.
+        what: Name of the file or key, for errors.
+        most_bytes: Largest size that is read.
 
     Raises:
-        DocumentRefusedError: It is no JSON, names a key twice, holds NaN or Infinity, is too large or no object.
+        DocumentRefusedError: It is no JSON object, is too large, names a key twice, or holds NaN or Infinity.
     """
     if len(body) > most_bytes:
         raise DocumentRefusedError(what, [f"it has {len(body):,} bytes, and {most_bytes:,} are read at most"])
@@ -63,23 +74,22 @@ def strict_json(body: bytes, what: str, *, most_bytes: int = MOST_BYTES) -> dict
     try:
         read = json.loads(
             body,
-            object_pairs_hook=lambda pairs: _once(pairs, twice),
-            parse_constant=_refuse_constant,
+            object_pairs_hook=lambda pairs: object_of(pairs, twice),
+            parse_constant=refuse_constant,
             parse_float=Decimal,
         )
     except (ValueError, ArithmeticError) as error:
         raise DocumentRefusedError(what, [f"it is no JSON ({error})"]) from error
     except RecursionError as error:
         raise DocumentRefusedError(what, ["it is nested too deeply"]) from error
-    if twice:
-        named = [f"the key {key!r} stands twice in one object" for key in dict.fromkeys(twice)]
-        raise DocumentRefusedError(what, named)
+    refuse_twice(what, twice)
     if not isinstance(read, dict):
         raise DocumentRefusedError(what, ["it is no object of JSON"])
     return read
 
 
-def _once(pairs: list[tuple[str, object]], twice: list[str]) -> dict[str, object]:
+def object_of(pairs: list[tuple[str, object]], twice: list[str]) -> dict[str, object]:
+    """An object of JSON; keys that stand in it twice are added to `twice`."""
     made = dict(pairs)
     if len(made) != len(pairs):
         counts = Counter(key for key, _ in pairs)
@@ -87,16 +97,44 @@ def _once(pairs: list[tuple[str, object]], twice: list[str]) -> dict[str, object
     return made
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def refuse_twice(what: str, twice: Sequence[str]) -> None:
+    """Raise the error of keys that stand twice, if there are any."""
+    if twice:
+        raise DocumentRefusedError(
+            what, [f"the key {key!r} stands twice in one object" for key in dict.fromkeys(twice)]
+        )
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN and Infinity, which `json` reads."""
     raise ValueError(f"{name} is no number")
 
 
-# Immutable documents with numbers below a prefix of the data bucket: price books, overrides, who pays for whom.
-#
-# A document is put once and never replaced. Whoever changes something puts the next number. If two do so at once, both
-# are kept: the second one makes its document again, on top of the first one's.
+class Reading:
+    """Reads texts, and keeps every problem."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def read(self, reader: Callable[[str], int], text: str, where: str) -> int:
+        """The number of a text; 0 if it is none, with the problem of `where`."""
+        try:
+            return reader(text)
+        except ValueError as error:
+            self.problems.append(f"{where}: {error}")
+            return 0
 
 
+# Numbered documents: a change puts the next number. Of two changes at once, the second makes its document again on top
+# of the first.
+
+
+class _Versioned(Protocol):
+    @property
+    def version(self) -> int: ...
+
+
+_Read = TypeVar("_Read", bound=_Versioned)
 _NUMBER = re.compile(r"([1-9][0-9]{0,8})\.json")
 
 
@@ -105,8 +143,7 @@ class Numbered(NamedTuple):
 
     Attributes:
         number: From 1 on.
-        body: Its canonical JSON.
-        key: Key of its object.
+        body: Canonical JSON.
     """
 
     number: int
@@ -115,24 +152,33 @@ class Numbered(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """Hex SHA-256 of its bytes; what invoices pin."""
+        """Hex SHA-256 of the bytes, which invoices pin."""
         return hashlib.sha256(self.body).hexdigest()
+
+    def read(self, reader: Callable[[bytes, str], _Read]) -> _Read:
+        """The value of the body.
+
+        Raises:
+            ObjectDamagedError: It is refused, or says that it is another version.
+        """
+        try:
+            read = reader(self.body, self.key)
+        except DocumentRefusedError as error:
+            raise ObjectDamagedError(self.key, error.reason) from error
+        if read.version != self.number:
+            raise ObjectDamagedError(self.key, f"it says that it is version {read.version}")
+        return read
 
 
 class NumberedDocuments:
-    """Versions `<prefix><number>.json`.
-
-    Args:
-        objects: The data bucket of the home region.
-        prefix: Ends in a slash.
-    """
+    """Versions `<prefix><number>.json` in a bucket, each put once. The prefix ends in a slash."""
 
     def __init__(self, objects: ObjectStore, prefix: str) -> None:
         self._objects = objects
         self._prefix = prefix
 
     def numbers(self) -> list[int]:
-        """Numbers of all versions, in order."""
+        """Numbers of the versions, in order."""
         return [number for number, _ in self.listed()]
 
     def listed(self) -> list[tuple[int, int]]:
@@ -141,7 +187,7 @@ class NumberedDocuments:
         return sorted((int(found[1]), written_s) for name, written_s in listed if (found := _NUMBER.fullmatch(name)))
 
     def newest(self) -> Numbered | None:
-        """The version with the greatest number; None if there is none."""
+        """The version with the greatest number; None without versions."""
         numbers = self.numbers()
         return self.get(numbers[-1]) if numbers else None
 
@@ -149,7 +195,7 @@ class NumberedDocuments:
         """One version.
 
         Raises:
-            ObjectMissingError: There is none of this number.
+            ObjectMissingError: There is none.
         """
         key = self._key(number)
         return Numbered(number, self._objects.get(key), key)
@@ -158,11 +204,11 @@ class NumberedDocuments:
         """Put the next version.
 
         Args:
-            make: Gets the next number and the newest version, and gives the document, or None if there is nothing
-                to write. It is called again if another process was first.
+            make: Gets the next number and the newest version, and gives the document; None if nothing changes. Called
+                again if another process was first.
 
         Returns:
-            The version that was put, or the newest one if nothing was to write (None if there is none).
+            The version that was put, or else the newest one.
         """
         while True:
             newest = self.newest()
@@ -181,6 +227,45 @@ class NumberedDocuments:
         return f"{self._prefix}{number}.json"
 
 
+class VersionStore(Generic[_Read]):
+    """All versions of a document; version 0 is the empty one.
+
+    Args:
+        documents: The versions.
+        read: Decodes the bytes of a version; the text is its key.
+        empty: Version 0.
+    """
+
+    def __init__(self, documents: NumberedDocuments, read: Callable[[bytes, str], _Read], empty: _Read) -> None:
+        self._documents = documents
+        self._read = read
+        self._empty = empty
+
+    def versions(self) -> list[int]:
+        """Numbers of the versions, in order."""
+        return self._documents.numbers()
+
+    def listed(self) -> list[tuple[int, int]]:
+        """Number of each version and the second at which it was written, in order."""
+        return self._documents.listed()
+
+    def newest(self) -> _Read:
+        """The version in force; version 0 if none was ever put."""
+        return self._of(self._documents.newest())
+
+    def get(self, version: int) -> _Read:
+        """One version.
+
+        Raises:
+            ObjectMissingError: There is none.
+            ObjectDamagedError: Its object is another document.
+        """
+        return self._of(self._documents.get(version) if version else None)
+
+    def _of(self, found: Numbered | None) -> _Read:
+        return self._empty if found is None else found.read(self._read)
+
+
 _HOUR = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}):00:00Z")
 _GB = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,30}))?")
 _PERCENT = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,3}))?")
@@ -192,13 +277,11 @@ def hour_of_text(text: str) -> int:
     """Full hour of `2026-08-01T00:00:00Z`.
 
     Raises:
-        ValueError: It is none, or it lies before 1970.
+        ValueError: It is not a full hour, or lies before 1970.
     """
     found = _HOUR.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r} is no full hour in UTC, such as 2026-08-01T00:00:00Z")
     try:
-        hour_s = parse_hour(found[1])
+        hour_s = parse_hour(found[1] if found is not None else "")
     except ValueError as error:
         raise ValueError(f"{text!r} is no full hour in UTC, such as 2026-08-01T00:00:00Z") from error
     if hour_s < 0:
@@ -207,7 +290,7 @@ def hour_of_text(text: str) -> int:
 
 
 def hour_text(hour_s: int) -> str:
-    """Text of a full hour."""
+    """Text of the hour that a second lies in."""
     return rfc3339(hour_s - hour_s % HOUR_S)
 
 
@@ -215,7 +298,7 @@ def bytes_of_gb(text: str) -> int:
     """Bytes of a decimal number of GB (2^30 bytes).
 
     Raises:
-        ValueError: It is no such number, or no whole number of bytes.
+        ValueError: It is not a decimal number, or not a whole number of bytes.
     """
     found = _GB.fullmatch(text)
     if found is None:
@@ -240,7 +323,7 @@ def percent_of(text: str) -> int:
     """Thousandths of a percent of a text such as `12.5`.
 
     Raises:
-        ValueError: It is no number from 0 to 100 with at most three decimals.
+        ValueError: It is not a number from 0 to 100 with at most three decimals.
     """
     found = _PERCENT.fullmatch(text)
     units = int(found[1]) * _PERCENT_UNITS + int((found[2] or "").ljust(3, "0")) if found is not None else -1
@@ -250,6 +333,6 @@ def percent_of(text: str) -> int:
 
 
 def percent_text(units: int) -> str:
-    """Text of thousandths of a percent, without zeros at its end."""
+    """Text of thousandths of a percent, without trailing zeros."""
     whole, part = divmod(units, _PERCENT_UNITS)
     return f"{whole}.{part:03d}".rstrip("0").rstrip(".")

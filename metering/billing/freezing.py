@@ -36,7 +36,7 @@ _KEYS_NAMED = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthVerifier:
-    """Finds what became of a closed month since it was closed."""
+    """Compares a closed month with the objects that it has now."""
 
     objects: ObjectStore
     view: LakeView
@@ -44,11 +44,11 @@ class MonthVerifier:
     files: FrozenFiles
 
     def problems(self, closed: FrozenMonth) -> Iterator[str]:
-        """One sentence for each problem; none if the month is as it was closed."""
+        """One sentence for each problem."""
         for hour in closed.hours:
             yield from self._hour(closed, hour)
         for rows in (closed.accounts, closed.days):
-            yield from self._whole(rows)
+            yield from _damages(self.files, rows)
         yield from self._added(closed)
         first_s, after_s = month_bounds_s(closed.month)
         known = {hour.hour_s for hour in closed.hours}
@@ -76,19 +76,15 @@ class MonthVerifier:
         # The only hours that are held.
         yield from _differences(label, dict(usage), dict(self.files.hour(closed, hour.hour_s)))
 
-    def _whole(self, rows: FrozenRows) -> Iterator[str]:
-        yield from _damages(self.files, rows)
-
     def _added(self, closed: FrozenMonth) -> Iterator[str]:
-        known = {hour.key for hour in closed.hours}
-        known |= {closed.accounts.key, closed.days.key}
+        known = {closed.accounts.key, closed.days.key, *(hour.key for hour in closed.hours)}
         for info in self.objects.list(f"{CLOSED_PREFIX}{closed.month}/"):
             if info.key not in known:
                 yield f"{info.key} is not an object of the closed month"
 
 
 def frozen_damages(files: FrozenFiles, closed: FrozenMonth) -> Iterator[str]:
-    """What of a closed month's own objects is not as it was frozen. Its lake files are not looked at."""
+    """Damages of a closed month's own objects; its lake files are not read."""
     for rows in (*(hour.frozen for hour in closed.hours), closed.accounts, closed.days):
         if rows is not None:
             yield from _damages(files, rows)
@@ -101,11 +97,7 @@ def _damages(files: FrozenFiles, rows: FrozenRows) -> Iterator[str]:
         yield str(error)
         return
     if (found.rows, found.digest) != (rows.rows, rows.digest):
-        yield _changed(rows)
-
-
-def _changed(rows: FrozenRows) -> str:
-    return f"{rows.key} has other rows than those that were frozen"
+        yield f"{rows.key} has other rows than those that were frozen"
 
 
 def _differences(label: str, usage: Mapping[UsageKey, Total], frozen: Mapping[UsageKey, Total]) -> Iterator[str]:
@@ -120,7 +112,7 @@ def _differences(label: str, usage: Mapping[UsageKey, Total], frozen: Mapping[Us
 
 
 class NotClosable(StrEnum):
-    """Why a month cannot be closed, or verified, now."""
+    """Reason why a month cannot be closed, or verified, now."""
 
     TOO_EARLY = "too_early"
     CHECKLIST = "checklist"
@@ -134,12 +126,11 @@ class NotClosable(StrEnum):
 
 
 class PeriodNotClosableError(MeteringError):
-    """A month cannot be closed now. Nothing is lost; `why` says what to do about it.
+    """A month cannot be closed now. Nothing is lost.
 
     Attributes:
         month: `2026-11`.
-        cause: What code decides by.
-        why: One sentence.
+        why: One sentence, with the cure.
     """
 
     def __init__(self, month: str, cause: NotClosable, why: str) -> None:
@@ -178,7 +169,7 @@ class MonthFreezer:
             hour_s: One of its hours.
             files: The lake files of the hour.
             kept: Its totals, as they are kept beside the lake files.
-            counted: Counts its totals from the rows. Asked only where the kept ones are not the compared ones.
+            counted: Counts its totals from the rows. Called only if the kept ones are not the compared ones.
             compared: Digest of the totals that were found equal to usage and markers.
 
         Raises:
@@ -201,10 +192,8 @@ class MonthFreezer:
         """
         try:
             with self.files.month_files(hours) as made:
-                accounts, days = (
-                    _rows(closed_accounts_key(month), made.accounts),
-                    _rows(closed_days_key(month), made.days),
-                )
+                accounts = _rows(closed_accounts_key(month), made.accounts)
+                days = _rows(closed_days_key(month), made.days)
                 closed = FrozenMonth(month=month, hours=tuple(hours), accounts=accounts, days=days)
                 self._put(month, accounts, made.accounts)
                 self._put(month, days, made.days)
@@ -214,7 +203,7 @@ class MonthFreezer:
         return closed.closed()
 
     def _put(self, month: str, rows: FrozenRows, file: UsageFile) -> None:
-        """Put an object if it is absent; one that is there must have the same rows."""
+        """Put an object if it is absent; an earlier one must have the same rows."""
         if self.retrier.call(lambda: self.objects.put(rows.key, file.content, if_absent=True)):
             return
         try:
@@ -226,11 +215,10 @@ class MonthFreezer:
 
     def _put_manifest(self, closed: FrozenMonth) -> None:
         key, body = closed_month_key(closed.month), closed.to_json()
-        if not self.retrier.call(lambda: self.objects.put(key, body, if_absent=True)) and self._kept(key) != body:
+        if self.retrier.call(lambda: self.objects.put(key, body, if_absent=True)):
+            return
+        if self.retrier.call(lambda: self.objects.get(key)) != body:
             self._stop(closed.month, f"{key} is there already, and says something else")
-
-    def _kept(self, key: str) -> bytes:
-        return self.retrier.call(lambda: self.objects.get(key))
 
     def _stop(self, month: str, what: str) -> NoReturn:
         self.alerts.send("page", "A month would be frozen wrong", {"month": month, "what": what})

@@ -16,13 +16,13 @@ from metering.billing.documents import (
     DocumentRefusedError,
     Numbered,
     NumberedDocuments,
+    VersionStore,
     canonical,
     hour_of_text,
     hour_text,
     strict_json,
 )
 from metering.billing.prices.document import shape_problems
-from metering.errors import ObjectDamagedError
 from metering.stores.objects import ORGANIZATION_PREFIX, ObjectStore
 from metering.units import MIB
 
@@ -40,12 +40,12 @@ class Membership(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payer:
-    """Who gets one invoice a month.
+    """A payer gets one invoice a month.
 
     Attributes:
         payer_id: 12 digits, an account id.
         name: Name on the invoice.
-        issuer: Who issues it: FOCUS's InvoiceIssuerName and ProviderName.
+        issuer: FOCUS's InvoiceIssuerName and ProviderName.
     """
 
     payer_id: str
@@ -57,56 +57,50 @@ class Payer:
 
 @dataclass(frozen=True, kw_only=True)
 class Organization:
-    """An immutable version of who pays for whom. An account that no payer has is its own payer.
+    """An immutable version of who pays for whom. An account without a payer is its own payer.
 
     Attributes:
         version: 0 if none was ever put.
         sha256: Of its canonical document; what invoices pin.
+        names: Names of accounts, for people.
     """
 
     version: int = 0
     payers: tuple[Payer, ...] = ()
     sha256: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
-    """Names of accounts, for people."""
 
     def payer_of(self, account_id: str, hour_s: int) -> str:
-        """The payer of an account in an hour; the account itself if none has it."""
-        spans = self._spans.get(account_id)
-        if not spans:
-            return account_id
-        at = bisect_right(spans, (hour_s, "\uffff")) - 1
-        if at < 0:
-            return account_id
-        _, payer_id = spans[at]
-        return payer_id or account_id
+        """The payer of an account in an hour."""
+        spans = self._spans.get(account_id, [])
+        at = bisect_right(spans, (hour_s, "\uffff"))
+        return spans[at - 1][1] or account_id if at else account_id
 
     def changes(self, account_id: str) -> Iterator[int]:
         """Hours at which the payer of an account changes, in order."""
         return (hour_s for hour_s, _ in self._spans.get(account_id, ()))
 
     def payers_between(self, account_id: str, first_s: int, after_s: int) -> frozenset[str]:
-        """Whoever pays for an account in any hour of `[first_s, after_s)`."""
+        """Payers of an account in the hours `[first_s, after_s)`."""
         hours = (first_s, *(hour_s for hour_s in self.changes(account_id) if first_s < hour_s < after_s))
         return frozenset(self.payer_of(account_id, hour_s) for hour_s in hours)
 
     def accounts_of(self, payer_id: str) -> frozenset[str]:
-        """Every account that the payer ever pays for, itself included if no other payer has it."""
+        """Every account that the payer ever pays for, and its own."""
         named = self._by_id.get(payer_id)
         return frozenset({payer_id, *(each.account_id for each in (named.members if named else ()))})
 
     def payer(self, payer_id: str) -> Payer:
-        """The payer of this id; one without a name of its own if the organization does not name it."""
+        """The payer of this id, by default named by its id."""
         return self._by_id.get(payer_id) or Payer(payer_id=payer_id, name=payer_id, issuer="metering")
 
     @cached_property
     def _by_id(self) -> dict[str, Payer]:
-        """Payer by id. There may be as many as accounts, and whoever asks for one asks for each."""
         return {each.payer_id: each for each in self.payers}
 
     @cached_property
     def _spans(self) -> dict[str, list[tuple[int, str]]]:
-        """Account -> (first hour, payer or empty) in the order of time."""
+        """Account -> (first hour, payer or empty), in the order of time."""
         spans: dict[str, list[tuple[int, str]]] = {}
         for payer in self.payers:
             for each in payer.members:
@@ -117,11 +111,7 @@ class Organization:
         for of in spans.values():
             # At one hour, the beginning of the next payer counts, and not the end of the last one.
             of.sort(key=lambda span: (span[0], span[1] != ""))
-        return {account_id: _last_at_each_hour(of) for account_id, of in spans.items()}
-
-
-def _last_at_each_hour(spans: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    return list(dict(spans).items())
+        return {account_id: list(dict(of).items()) for account_id, of in spans.items()}
 
 
 SCHEMA = "metering.organization/1"
@@ -133,10 +123,12 @@ _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Hour = Annotated[str, StringConstraints(max_length=40)]
 
 
-class PayerDocument(BaseModel):
-    """Who gets one invoice a month."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class PayerDocument(_Strict):
+    """A payer in the file."""
 
     id: _Id
     name: _Name
@@ -144,10 +136,8 @@ class PayerDocument(BaseModel):
     currency: Literal["USD"] = "USD"
 
 
-class AccountDocument(BaseModel):
-    """An account belongs to a payer in the hours `[from, to)`. Several lines of one account follow each other."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+class AccountDocument(_Strict):
+    """A membership in the file: an account belongs to a payer in the hours `[from, to)`."""
 
     id: _Id
     payer: _Id
@@ -156,10 +146,8 @@ class AccountDocument(BaseModel):
     name: Annotated[str, StringConstraints(max_length=200)] = ""
 
 
-class OrganizationDocument(BaseModel):
-    """Payers and accounts. `schema` and `version` may be left out of a file: the store sets them."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+class OrganizationDocument(_Strict):
+    """Payers and accounts. The store sets `schema` and `version`."""
 
     format: Literal["metering.organization/1"] = Field(default="metering.organization/1", alias="schema")
     version: int = Field(default=0, ge=0, le=10**9)
@@ -170,12 +158,8 @@ class OrganizationDocument(BaseModel):
 def read_organization(body: bytes, what: str) -> Organization:
     """The organization of a document.
 
-    Args:
-        body: Its bytes.
-        what: Name of the file or object, for errors.
-
     Raises:
-        DocumentRefusedError: Names every problem.
+        DocumentRefusedError: Names every problem, and `what`: the file or object.
     """
     try:
         document = OrganizationDocument.model_validate(strict_json(body, what, most_bytes=_MOST_BYTES))
@@ -193,13 +177,13 @@ def read_organization(body: bytes, what: str) -> Organization:
         version=document.version,
         payers=tuple(
             Payer(
-                payer_id=payer.id,
-                name=payer.name,
-                issuer=payer.issuer,
-                currency=payer.currency,
-                members=tuple(of_payer.get(payer.id, ())),
+                payer_id=each.id,
+                name=each.name,
+                issuer=each.issuer,
+                currency=each.currency,
+                members=tuple(of_payer.get(each.id, ())),
             )
-            for payer in document.payers
+            for each in document.payers
         ),
         sha256=hashlib.sha256(body).hexdigest(),
         names={each.id: each.name for each in document.accounts if each.name},
@@ -239,7 +223,7 @@ def _members(document: OrganizationDocument, problems: list[str]) -> list[tuple[
 
 
 def _at_one_hour(members: list[tuple[str, Membership]]) -> Iterator[str]:
-    """An account with two payers in one hour, or twice with one of them."""
+    """Find accounts with two payers in one hour, or twice with one."""
     spans: dict[str, list[tuple[int, int | None, str]]] = {}
     for payer_id, each in members:
         spans.setdefault(each.account_id, []).append((each.from_s, each.to_s, payer_id))
@@ -276,39 +260,14 @@ def _account_value(member: Membership, payer_id: str, organization: Organization
     }
 
 
-class OrganizationStore:
-    """All versions of the organization. Nothing is ever replaced."""
+class OrganizationStore(VersionStore[Organization]):
+    """All versions of the organization. In version 0 each account is its own payer."""
 
     def __init__(self, objects: ObjectStore) -> None:
-        self._documents = NumberedDocuments(objects, ORGANIZATION_PREFIX)
-
-    def versions(self) -> list[int]:
-        """Numbers of the versions, in order."""
-        return self._documents.numbers()
-
-    def listed(self) -> list[tuple[int, int]]:
-        """Number of each version and the second at which it was written, in order."""
-        return self._documents.listed()
-
-    def newest(self) -> Organization:
-        """The organization in force; version 0, in which each account is its own payer, if none was ever put."""
-        found = self._documents.newest()
-        return Organization() if found is None else _organization(found)
-
-    def get(self, version: int) -> Organization:
-        """One version; version 0 has no payers.
-
-        Raises:
-            ObjectMissingError: There is none.
-            ObjectDamagedError: Its object is no organization.
-        """
-        return Organization() if version == 0 else _organization(self._documents.get(version))
+        super().__init__(NumberedDocuments(objects, ORGANIZATION_PREFIX), read_organization, Organization())
 
     def put(self, organization: Organization) -> Organization:
-        """Write an organization as the next version.
-
-        Returns:
-            The organization as it was written, or the newest one if that says the same.
+        """Write an organization as the next version, unless the newest one says the same; returns the version in force.
 
         Raises:
             DocumentRefusedError: It contradicts itself.
@@ -317,18 +276,7 @@ class OrganizationStore:
 
         def document(number: int, newest: Numbered | None) -> dict[str, object] | None:
             made = organization_value(replace(organization, version=number))
-            before = None if newest is None else organization_value(replace(_organization(newest), version=number))
+            before = None if newest is None else organization_value(replace(self._of(newest), version=number))
             return None if made == before else made
 
-        written = self._documents.append(document)
-        return Organization() if written is None else _organization(written)
-
-
-def _organization(found: Numbered) -> Organization:
-    try:
-        read = read_organization(found.body, found.key)
-    except DocumentRefusedError as error:
-        raise ObjectDamagedError(found.key, error.reason) from error
-    if read.version != found.number:
-        raise ObjectDamagedError(found.key, f"it says that it is version {read.version}")
-    return read
+        return self._of(self._documents.append(document))

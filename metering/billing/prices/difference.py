@@ -1,4 +1,4 @@
-"""The difference between two versions of a price book: what was added, what changed from what to what, what is gone."""
+"""The difference between two versions of a price book."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from metering.billing.documents import gb_text, hour_text
+from metering.billing.documents import gb_text, hour_text, some_of
 from metering.billing.money import usd_text
 from metering.billing.prices.document import tiers_value
 
@@ -15,12 +15,9 @@ if TYPE_CHECKING:
 
     from metering.billing.prices.book import Allowance, PriceBook, PriceVersion, Product
 
-# Names in a text; of more, their number.
-_NAMED = 5
-
 
 class Kind(StrEnum):
-    """What became of a price, an allowance or a rule."""
+    """The kind of a change."""
 
     ADDED = "added"
     CHANGED = "changed"
@@ -49,7 +46,7 @@ class Change:
 
 
 def difference(before: PriceBook | None, after: PriceBook) -> list[Change]:
-    """Every change from one book to another; before None: everything is added."""
+    """Every change from one book to another; all of it is added if there was none before."""
     old = {} if before is None else before.by_sku
     changes = [
         *(change for sku in sorted({*old, *after.by_sku}) for change in _product(old.get(sku), after.by_sku.get(sku))),
@@ -63,8 +60,8 @@ def difference(before: PriceBook | None, after: PriceBook) -> list[Change]:
 def reprices_from(before: PriceBook | None, after: PriceBook) -> int | None:
     """First hour in which a product that had a price has another one; None if there is no such hour.
 
-    What had no price before is not counted: no invoice has it. Nor is a product that is gone: closed months keep their
-    book, and usage that still comes is `unpriced`, which is loud.
+    A first price counts as none, because no invoice has it. Neither does a product that is gone: closed months keep
+    their book, and usage that still comes is `unpriced`.
     """
     if before is None:
         return None
@@ -109,7 +106,8 @@ def _same(one: PriceVersion, other: PriceVersion | None) -> bool:
 def _product(old: Product | None, new: Product | None) -> Iterator[Change]:
     if new is None:
         if old is not None:
-            yield Change(kind=Kind.GONE, subject=old.sku, usage_type=old.usage_type, old=_first_price(old))
+            price = usd_text(old.versions[-1].first_price)
+            yield Change(kind=Kind.GONE, subject=old.sku, usage_type=old.usage_type, old=price)
         return
     yield from _renamed(old, new)
     for version in new.versions:
@@ -128,14 +126,9 @@ def _product(old: Product | None, new: Product | None) -> Iterator[Change]:
 
 
 def _renamed(old: Product | None, new: Product) -> Iterator[Change]:
-    """What a product is about has changed: usage finds it in another way."""
     if old is None:
         return
-    for was, now in (
-        (old.usage_type, new.usage_type),
-        (_services(old), _services(new)),
-        (_way(old), _way(new)),
-    ):
+    for was, now in ((old.usage_type, new.usage_type), (_services(old), _services(new)), (_way(old), _way(new))):
         if was != now:
             yield Change(kind=Kind.CHANGED, subject=new.sku, usage_type=new.usage_type, old=was, new=now)
 
@@ -157,7 +150,7 @@ def _version(old: Product | None, new: Product, version: PriceVersion) -> Iterat
         was, now = before.get(tier, ""), after.get(tier, "")
         if was != now or _rates(had) != _rates(version):
             yield Change(
-                kind=Kind.ADDED if not was else Kind.CHANGED if now else Kind.GONE,
+                kind=_kind(was, now),
                 subject=new.sku,
                 usage_type=new.usage_type,
                 from_s=version.from_s,
@@ -165,6 +158,10 @@ def _version(old: Product | None, new: Product, version: PriceVersion) -> Iterat
                 old=was,
                 new=now,
             )
+
+
+def _kind(was: str, now: str) -> Kind:
+    return Kind.ADDED if not was else Kind.CHANGED if now else Kind.GONE
 
 
 def _rates(version: PriceVersion | None) -> list[str]:
@@ -180,10 +177,6 @@ def _prices(version: PriceVersion) -> dict[str, str]:
     return prices
 
 
-def _first_price(product: Product) -> str:
-    return usd_text(product.versions[-1].first_price)
-
-
 def _allowances(before: Iterable[Allowance], after: Iterable[Allowance]) -> Iterator[Change]:
     old, new = ({each.id: each for each in allowances} for allowances in (before, after))
     for name in sorted({*old, *new}):
@@ -191,9 +184,8 @@ def _allowances(before: Iterable[Allowance], after: Iterable[Allowance]) -> Iter
         if name in old and name in new:
             was, now = was + _only_in(old[name], new[name]), now + _only_in(new[name], old[name])
         if was != now:
-            kind = Kind.ADDED if not was else Kind.CHANGED if now else Kind.GONE
             begin = (new.get(name) or old[name]).from_s
-            yield Change(kind=kind, subject=f"allowance {name}", from_s=begin, old=was, new=now)
+            yield Change(kind=_kind(was, now), subject=f"allowance {name}", from_s=begin, old=was, new=now)
 
 
 def _allowance_text(found: Mapping[str, Allowance], name: str) -> str:
@@ -208,8 +200,7 @@ def _only_in(one: Allowance, other: Allowance) -> str:
     """Products, rate codes and times that only one of two versions of an allowance has."""
     codes = set(one.rate_codes.items()) - set(other.rate_codes.items())
     names = sorted({*(set(one.skus) - set(other.skus)), *(code for _, code in codes)})
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    told = f"; {', '.join(names[:_NAMED])}{more}" if names else ""
+    told = f"; {some_of(names)}" if names else ""
     if one.from_s != other.from_s:
         told += f"; from {hour_text(one.from_s)}"
     if one.to_s != other.to_s:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from metering.billing.documents import DocumentRefusedError, bytes_of_gb, gb_text, hour_of_text, hour_text, strict_json
+from metering.billing.documents import (
+    DocumentRefusedError,
+    Reading,
+    bytes_of_gb,
+    gb_text,
+    hour_of_text,
+    hour_text,
+    some_of,
+    strict_json,
+)
 from metering.billing.money import UNITS_A_USD, price_of, usd_text
 from metering.billing.prices.book import (
     Allowance,
@@ -24,7 +33,7 @@ from metering.billing.prices.book import (
 from metering.units import GIB, HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 
 BOOK_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -40,7 +49,7 @@ _MOST_WILD = 3
 
 
 def problems_of(book: PriceBook) -> list[str]:
-    """Every problem of a book; empty if it may be written."""
+    """Every problem of a book; a book without any may be written."""
     return [
         *_of_name(book),
         *(problem for product in book.products for problem in _of_product(product)),
@@ -165,7 +174,7 @@ def _of_allowance(allowance: Allowance, book: PriceBook) -> Iterator[str]:
     if not allowance.skus:
         yield f"{where}: it names no product that it applies to"
     if unknown := [sku for sku in allowance.skus if sku not in book.by_sku]:
-        yield f"{where}: it applies to products that are not in the book: {_some(unknown)}"
+        yield f"{where}: it applies to products that are not in the book: {some_of(unknown)}"
     for sku in _twice(allowance.skus):
         yield f"{where}: product {sku} is named twice"
     if allowance.to_s is not None and allowance.to_s <= allowance.from_s:
@@ -173,14 +182,13 @@ def _of_allowance(allowance: Allowance, book: PriceBook) -> Iterator[str]:
 
 
 def _of_shared(book: PriceBook) -> Iterator[str]:
-    """Two allowances of one product at one time: nobody could say which of them a byte uses up."""
     for number, one in enumerate(book.allowances):
         for other in book.allowances[number + 1 :]:
             apart = (one.to_s is not None and one.to_s <= other.from_s) or (
                 other.to_s is not None and other.to_s <= one.from_s
             )
             if not apart and (shared := set(one.skus) & set(other.skus)):
-                yield f"allowances {one.id} and {other.id} apply to the same products: {_some(sorted(shared))}"
+                yield f"allowances {one.id} and {other.id} apply to the same products: {some_of(sorted(shared))}"
 
 
 def _of_rule(rule: NotSold) -> Iterator[str]:
@@ -199,11 +207,6 @@ def _of_rule(rule: NotSold) -> Iterator[str]:
 
 def _twice(names: Iterable[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
 
 
 SCHEMA = "metering.prices/1"
@@ -251,7 +254,7 @@ class ProductDocument(_Strict):
 
 
 class AllowanceDocument(_Strict):
-    """Free bytes a month. `rate` follows the SKU in the rate code of the free bytes."""
+    """Free bytes a month. The rate code of the free bytes is SKU and `rate`."""
 
     id: _Text
     gb: _Text
@@ -286,19 +289,14 @@ class BookDocument(_Strict):
 def read_book(body: bytes, what: str) -> PriceBook:
     """The price book of a document.
 
-    Args:
-        body: Its bytes.
-        what: Name of the file or object, for errors.
-
     Raises:
-        DocumentRefusedError: Names every problem.
+        DocumentRefusedError: Names every problem, and `what`: the file or object.
     """
-    value = strict_json(body, what)
     try:
-        document = BookDocument.model_validate(value)
+        document = BookDocument.model_validate(strict_json(body, what))
     except ValidationError as error:
         raise DocumentRefusedError(what, shape_problems(error)) from error
-    reading = _Reading()
+    reading = _BookReading()
     book = reading.book(document, sha256=hashlib.sha256(body).hexdigest())
     problems = reading.problems or problems_of(book)
     if problems:
@@ -307,19 +305,14 @@ def read_book(body: bytes, what: str) -> PriceBook:
 
 
 def shape_problems(error: ValidationError) -> list[str]:
-    """What Pydantic found, a sentence each."""
+    """The problems that Pydantic found, a sentence each."""
     return [
         f"{'.'.join(map(str, each['loc'])) or 'the document'}: {each['msg'][:1].lower()}{each['msg'][1:]}"
         for each in error.errors(include_url=False, include_context=False, include_input=False)
     ]
 
 
-class _Reading:
-    """Reads texts, and remembers what is wrong with them."""
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-
+class _BookReading(Reading):
     def book(self, document: BookDocument, *, sha256: str) -> PriceBook:
         return PriceBook(
             name=document.book,
@@ -343,7 +336,7 @@ class _Reading:
             to_location=document.target,
             versions=tuple(
                 PriceVersion(
-                    from_s=self._read(hour_of_text, each.begin, where), tiers=tuple(self._tiers(each.tiers, where))
+                    from_s=self.read(hour_of_text, each.begin, where), tiers=tuple(self._tiers(each.tiers, where))
                 )
                 for each in document.prices
             ),
@@ -352,8 +345,8 @@ class _Reading:
     def _tiers(self, tiers: Iterable[TierDocument], where: str) -> Iterable[Tier]:
         begin = 0
         for each in tiers:
-            end = None if each.to_gb is None else self._read(bytes_of_gb, each.to_gb, where)
-            price = self._read(price_of, each.price, where)
+            end = None if each.to_gb is None else self.read(bytes_of_gb, each.to_gb, where)
+            price = self.read(price_of, each.price, where)
             yield Tier(from_bytes=begin, to_bytes=end, price=price, rate_code=each.rate)
             begin = begin if end is None else end
 
@@ -361,35 +354,23 @@ class _Reading:
         where = f"allowance {document.id}"
         return Allowance(
             id=document.id,
-            bytes=self._read(bytes_of_gb, document.gb, where),
+            bytes=self.read(bytes_of_gb, document.gb, where),
             skus=tuple(document.skus),
             order=document.order,
-            from_s=self._read(hour_of_text, document.begin, where),
-            to_s=None if document.end is None else self._read(hour_of_text, document.end, where),
+            from_s=self.read(hour_of_text, document.begin, where),
+            to_s=None if document.end is None else self.read(hour_of_text, document.end, where),
             rate_codes={sku: f"{sku}.{document.rate}" for sku in document.skus},
         )
 
-    def _read(self, read: Callable[[str], int], text: str, where: str) -> int:
-        try:
-            return read(text)
-        except ValueError as error:
-            self.problems.append(f"{where}: {error}")
-            return 0
-
 
 def book_value(book: PriceBook) -> dict[str, object]:
-    """The document of a book: the same book gives the same document, in whatever order its parts were found."""
-    return {
-        "schema": SCHEMA,
-        "book": book.name,
-        "version": book.version,
-        "source": dict(book.source),
-        **content_value(book),
-    }
+    """The document of a book, whatever the order of its products."""
+    numbered = {"schema": SCHEMA, "book": book.name, "version": book.version, "source": dict(book.source)}
+    return numbered | content_value(book)
 
 
 def content_value(book: PriceBook) -> dict[str, object]:
-    """What a book says of prices, without its number and where it comes from."""
+    """The part of the document that says prices, without version and source."""
     return {
         "currency": book.currency,
         "unit_bytes": GIB,

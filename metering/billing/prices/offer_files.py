@@ -1,21 +1,20 @@
-"""AWS's offer files, as AWS publishes them: products, terms and price dimensions of one service.
+"""AWS's offer files: products, terms and price dimensions of one service.
 
-A file is read member by member. Fields that are not used here are ignored, as AWS adds some now and then. Descriptions
-are never read: they are for people, and some name another region than the product is of.
+A file is read member by member. Unknown fields are ignored. Descriptions are never read: some name another region than
+that of the product.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import msgspec
 
-from metering.billing.documents import DocumentRefusedError
+from metering.billing.documents import DocumentRefusedError, object_of, refuse_constant, refuse_twice
 from metering.billing.prices.document import read_book
 from metering.billing.rating.payer_prices import traffic_of
 from metering.units import KIB, MIB
@@ -39,12 +38,14 @@ _SPACE = " \t\n\r"
 class JsonStream:
     """A position in a JSON text.
 
-    The members of an object are read by `members`; after each of its names, one of `value` and `members` must take the
-    member's value. Names that stand twice in an object are kept in `twice`.
+    After each name that `members` yields, take its value by `value` or `members`.
 
     Args:
         file: The text.
         what: Its name, for errors.
+
+    Attributes:
+        twice: Names that stand twice in an object.
     """
 
     def __init__(self, file: TextIO, what: str) -> None:
@@ -56,11 +57,13 @@ class JsonStream:
         self._ended = False
         self._depth = 0
         self._decoder = json.JSONDecoder(
-            object_pairs_hook=self._once, parse_float=Decimal, parse_constant=_refuse_constant
+            object_pairs_hook=lambda pairs: object_of(pairs, self.twice),
+            parse_float=Decimal,
+            parse_constant=refuse_constant,
         )
 
     def peek(self) -> str:
-        """The next character that is no space, without taking it; empty at the end."""
+        """The next character that is not a space, without taking it; empty at the end."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in _SPACE:
                 self._at += 1
@@ -123,12 +126,10 @@ class JsonStream:
         """
         if self.peek():
             self._refuse("something follows the end of its object")
-        if self.twice:
-            named = dict.fromkeys(self.twice)
-            raise DocumentRefusedError(self._what, [f"the key {name!r} stands twice in one object" for name in named])
+        refuse_twice(self._what, self.twice)
 
     def _read_on(self, problem: str) -> None:
-        """Read more, if what was read so far may be the beginning of a value."""
+        """Read more, if the text so far may be the beginning of a value."""
         if len(self._text) - self._at > MOST_MEMBER_CHARS:
             self._refuse(f"it is no JSON, or one of its members has more than {MOST_MEMBER_CHARS:,} characters")
         if not self._more():
@@ -154,19 +155,8 @@ class JsonStream:
             self._refuse(f"{sign!r} is missing" if found else "it is cut off")
         self._at += 1
 
-    def _once(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
-        made = dict(pairs)
-        if len(made) != len(pairs):
-            counts = Counter(name for name, _ in pairs)
-            self.twice.extend(name for name, count in counts.items() if count > 1)
-        return made
-
     def _refuse(self, problem: str) -> NoReturn:
         raise DocumentRefusedError(self._what, [problem])
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
 
 
 _TRANSFER = frozenset({"Data Transfer"})
@@ -189,7 +179,7 @@ _ADVICE = (
 
 
 class Attributes(msgspec.Struct, frozen=True, rename="camel"):
-    """What a product is about; a text that AWS leaves out is empty."""
+    """Attributes of a product; empty where AWS leaves them out."""
 
     usagetype: str = ""
     servicecode: str = ""
@@ -213,7 +203,7 @@ class OfferProduct(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def beside(self) -> bool:
-        """Whether it is billed beside the transfer: processing, or peering."""
+        """Whether it (processing, peering) is billed beside the transfer."""
         return self.product_family in NETWORK_FAMILIES
 
 
@@ -246,16 +236,16 @@ class IndexedVersion(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """What is used of an offer file.
+    """The parts of an offer file that are used.
 
     Attributes:
         code: The service, `AWSDataTransfer`.
         version: Digits of the time at which AWS published it.
-        products: Products of data transfer, by SKU.
+        products: Products that are read, by SKU.
         terms: Terms of these products, by SKU.
-        skus: SKUs of all products of the file, of an offer of data transfer.
-        passed: Usage types, without the prefix of their region, of products that are not read although they belong to a
-            family that is read, or count bytes: hours, and what is not known here.
+        skus: SKUs of all products, of an offer of data transfer.
+        passed: Usage types, without the prefix of their region, of products that are not read although their family is,
+            or although they count bytes.
         sha256: Of the file.
     """
 
@@ -294,10 +284,10 @@ class _Read:
 
 
 def read_prices(path: Path) -> Offer | VersionIndex | PriceBook:
-    """An offer file, a version index, or a price book in the form of this project.
+    """An offer file, a version index, or a price book of this project.
 
     Raises:
-        DocumentRefusedError: It is none of them, or has problems; all of them are named.
+        DocumentRefusedError: It is another document, or has problems; all of them are named.
         OSError: The file cannot be read.
     """
     name = path.name
@@ -312,16 +302,15 @@ def read_prices(path: Path) -> Offer | VersionIndex | PriceBook:
         stream.end()
     if read.problems:
         raise DocumentRefusedError(name, read.problems)
-    return _index(name, read) if "versions" in read.names else _offer(name, read, _digest(path))
-
-
-def _digest(path: Path) -> str:
+    if "versions" in read.names:
+        code, current = (read.texts.get(each, "") for each in ("offerCode", "currentVersion"))
+        return VersionIndex(name=name, code=code, current=current, versions=read.versions)
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return _offer(name, read, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _is_book(stream: JsonStream, read: _Read) -> bool:
-    """Read the members of a file; stop and answer True if it is a price book of this project."""
+    """Read the members of a file; stop and answer True at a price book of this project."""
     for name in stream.members():
         read.names.add(name)
         if name == "schema" or (name == "products" and stream.peek() == "[" and "offerCode" not in read.names):
@@ -337,7 +326,8 @@ def _is_book(stream: JsonStream, read: _Read) -> bool:
 
 
 def _read_products(stream: JsonStream, read: _Read) -> None:
-    _each(stream, lambda sku, value: _product(read, sku, value))
+    for sku in stream.members():
+        _product(read, sku, stream.value())
 
 
 def _read_terms(stream: JsonStream, read: _Read) -> None:
@@ -350,12 +340,11 @@ def _read_terms(stream: JsonStream, read: _Read) -> None:
 
 
 def _read_versions(stream: JsonStream, read: _Read) -> None:
-    _each(stream, lambda version, value: _version(read, version, value))
-
-
-def _each(stream: JsonStream, keep: Callable[[str, object], None]) -> None:
-    for name in stream.members():
-        keep(name, stream.value())
+    for version in stream.members():
+        try:
+            read.versions[version] = msgspec.convert(stream.value(), IndexedVersion)
+        except msgspec.ValidationError as error:
+            read.problems.append(f"version {version}: {error}")
 
 
 def _product(read: _Read, sku: str, value: object) -> None:
@@ -376,7 +365,7 @@ def _product(read: _Read, sku: str, value: object) -> None:
 
 
 def _is_read(read: _Read, code: str, value: dict[str, object]) -> bool:
-    """Whether a product is one that has its place in a book; notes what is passed by."""
+    """Whether a product has its place in a book; notes what is passed by."""
     family, attributes = value.get("productFamily"), value.get("attributes")
     named = attributes.get("usagetype") if isinstance(attributes, dict) else None
     usage_type = named if isinstance(named, str) else ""
@@ -400,22 +389,6 @@ def _term(read: _Read, sku: str, value: object) -> None:
     if wrong := [term.sku for term in terms if term.sku != sku]:
         read.problems.append(f"terms of {sku}: they say that they are of {wrong[0]}")
     read.terms[sku] = terms
-
-
-def _version(read: _Read, version: str, value: object) -> None:
-    try:
-        read.versions[version] = msgspec.convert(value, IndexedVersion)
-    except msgspec.ValidationError as error:
-        read.problems.append(f"version {version}: {error}")
-
-
-def _index(name: str, read: _Read) -> VersionIndex:
-    return VersionIndex(
-        name=name,
-        code=read.texts.get("offerCode", ""),
-        current=read.texts.get("currentVersion", ""),
-        versions=read.versions,
-    )
 
 
 def _offer(name: str, read: _Read, sha256: str) -> Offer:

@@ -1,7 +1,7 @@
-"""A price book with the prices of offer files: what the files say, on top of what the book in force says.
+"""A price book with the prices of offer files, on top of the book in force.
 
-Earlier prices stay, so that an hour of the past has the price that it had. A product that a file no longer has is gone,
-if the file is about its region: it has the region's way out to the internet.
+Earlier prices stay, for hours of the past. A product that a file lacks is gone if the file is authoritative for its
+region: it lists the region's internet egress.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from metering.billing.documents import DocumentRefusedError, bytes_of_gb, hour_of_text
+from metering.billing.documents import DocumentRefusedError, Reading, bytes_of_gb, hour_of_text
 from metering.billing.money import price_of
 from metering.billing.prices.book import NOT_SOLD, Allowance, PriceBook, PriceVersion, Product, Services, Tier
 from metering.billing.prices.document import problems_of
@@ -18,18 +18,13 @@ from metering.hours import date_of
 from metering.usage.usage_types import CLOUDFRONT, CLOUDFRONT_SERVICE, INTERNET, TRAFFIC, contract_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from metering.billing.prices.offer_files import Dimension, Offer, OfferProduct, Term
 
 
-# What an offer sells: products with tiers, and allowances, as a price book has them.
-#
-# Products whose usage type begins with `Global-` are no prices: they are what is free each month, over the products
-# that `appliesTo` names. Their price of 0 is the price of nothing else.
-
-
 GLOBAL = "Global-"
+"""Usage types of allowances. Their price of 0 holds for the products that `appliesTo` names."""
 FREE_RATE = "A429C66SYZ.6YS6EN2CT7"
 """Offer term and rate of free bytes, after the SKU: AWS bills them under the SKU of the region that they left."""
 _END = "Inf"
@@ -41,11 +36,11 @@ _NAMES = {"Global-DataTransfer-Out-Bytes": "global-internet-out", "Global-DataTr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sold:
-    """What one offer sells.
+    """Products and allowances of one offer.
 
     Attributes:
-        products: By SKU; each has the versions of prices that the file has, mostly one.
-        allowances: Their SKUs are all that the file names, whether known or not.
+        products: By SKU, each with the versions of prices that the file has.
+        allowances: With all SKUs that the file names, known or not.
         left_out: SKUs of products of one operation, for which another product stands.
     """
 
@@ -56,13 +51,8 @@ class Sold:
 
 
 def sold_by(offer: Offer, *, effective_s: int | None) -> Sold:
-    """Products and allowances of an offer, with everything that is wrong with them.
-
-    Args:
-        offer: The file.
-        effective_s: Hour from which its prices hold; None for the time that the file gives to each.
-    """
-    reading = _Reading(effective_s)
+    """Products and allowances of an offer, with all problems. `effective_s`: as for `imported`."""
+    reading = _OfferReading(effective_s)
     products: dict[str, Product] = {}
     allowances: list[Allowance] = []
     left_out = _of_an_operation(offer)
@@ -85,9 +75,8 @@ def sold_by(offer: Offer, *, effective_s: int | None) -> Sold:
 def _of_an_operation(offer: Offer) -> set[str]:
     """Products of one operation that another product of their usage type stands for.
 
-    That is the one for every operation. Without one, any of them, if all have the same prices: usage has no operation.
-    Of what is billed beside the transfer, an operation that is free (peering within a zone) is not metered under the
-    usage type of those that are not.
+    That is the product for every operation. Without it, any of them, if all have the same prices: usage has no
+    operation. Of what is billed beside the transfer, an operation that is free (peering within a zone) is left out.
     """
     groups: dict[str, list[OfferProduct]] = {}
     for product in offer.products.values():
@@ -113,7 +102,6 @@ def _is_free(offer: Offer, sku: str) -> bool:
 
 
 def _prices(offer: Offer, sku: str) -> frozenset[tuple[str, ...]]:
-    """What a product costs when, without the names of its rates."""
     return frozenset(
         (term.effective_date, each.begin_range, each.end_range, each.unit, str(sorted(each.price_per_unit.items())))
         for term in offer.terms.get(sku, ())
@@ -121,21 +109,19 @@ def _prices(offer: Offer, sku: str) -> frozenset[tuple[str, ...]]:
     )
 
 
-class _Reading:
-    """Reads texts, and remembers what is wrong with them."""
-
+class _OfferReading(Reading):
     def __init__(self, effective_s: int | None) -> None:
-        self.problems: list[str] = []
+        super().__init__()
         self._effective_s = effective_s
 
     def product(self, offer: Offer, product: OfferProduct, terms: tuple[Term, ...]) -> Product:
         about = product.attributes
-        edge = CLOUDFRONT_SERVICE in (about.servicecode, offer.code)
+        edge = _is_edge(offer, product)
         versions = tuple(self._version(product.sku, term) for term in terms)
         return Product(
             sku=product.sku,
             usage_type=contract_name(about.usagetype),
-            # One usage type is two products: EC2's and others' way out of a region, and CloudFront's out of an edge.
+            # One usage type is two products: egress of a region, and CloudFront's of an edge.
             services=Services(
                 only=frozenset({CLOUDFRONT_SERVICE}) if edge else frozenset(),
                 without=frozenset() if edge else frozenset({CLOUDFRONT_SERVICE}),
@@ -184,7 +170,7 @@ class _Reading:
     def _begin(self, term: Term, where: str) -> int:
         if self._effective_s is not None:
             return self._effective_s
-        return self._read(hour_of_text, term.effective_date, f"{where}, effectiveDate")
+        return self.read(hour_of_text, term.effective_date, f"{where}, effectiveDate")
 
     def _tier(self, dimension: Dimension, where: str) -> Tier:
         where = f"{where}, rate {dimension.rate_code}"
@@ -195,22 +181,14 @@ class _Reading:
             self.problems.append(f"{where}: the price is in {found}, and not in {_CURRENCY}")
         end = dimension.end_range
         return Tier(
-            from_bytes=self._read(bytes_of_gb, dimension.begin_range, f"{where}, beginRange"),
-            to_bytes=None if end == _END else self._read(bytes_of_gb, end, f"{where}, endRange"),
-            price=self._read(price_of, dimension.price_per_unit.get(_CURRENCY, "0"), where),
+            from_bytes=self.read(bytes_of_gb, dimension.begin_range, f"{where}, beginRange"),
+            to_bytes=None if end == _END else self.read(bytes_of_gb, end, f"{where}, endRange"),
+            price=self.read(price_of, dimension.price_per_unit.get(_CURRENCY, "0"), where),
             rate_code=dimension.rate_code,
         )
 
-    def _read(self, read: Callable[[str], int], text: str, where: str) -> int:
-        try:
-            return read(text)
-        except ValueError as error:
-            self.problems.append(f"{where}: {error}")
-            return 0
-
 
 def _place(region: str, location: str, *, edge: bool) -> str:
-    """A location of the contract where it is one, else AWS's name of the place."""
     if edge:
         return CLOUDFRONT
     return region or (INTERNET if location == "External" else location)
@@ -218,9 +196,12 @@ def _place(region: str, location: str, *, edge: bool) -> str:
 
 def _allowance_id(offer: Offer, product: OfferProduct) -> str:
     usage_type = product.attributes.usagetype
-    edge = CLOUDFRONT_SERVICE in (product.attributes.servicecode, offer.code)
     name = _NAMES.get(usage_type, usage_type.lower())
-    return f"cloudfront-{name}" if edge else name
+    return f"cloudfront-{name}" if _is_edge(offer, product) else name
+
+
+def _is_edge(offer: Offer, product: OfferProduct) -> bool:
+    return CLOUDFRONT_SERVICE in (product.attributes.servicecode, offer.code)
 
 
 _INTERNET_OUT = "DataTransfer-Out-Bytes"
@@ -235,9 +216,8 @@ class Imported:
 
     Attributes:
         left_out: SKUs of products of one operation, for which another product stands.
-        passed: Usage types of the files, without their regions' prefixes, that are not read: hours, and what is not
-            known here.
-        unknown: SKUs that allowances apply to, and that no file and no book has.
+        passed: Usage types that are not read, without the prefixes of their regions.
+        unknown: SKUs that allowances apply to, and that are in no file and no book.
     """
 
     book: PriceBook
@@ -257,11 +237,11 @@ def imported(
     """The book that offer files make of the one in force.
 
     Args:
-        before: The book in force; None if there is none.
+        before: The book in force; None without one.
         offers: The files, in any order; several versions of one offer are its history.
         name: Name of the book.
         effective_s: Hour from which all prices of the files hold; None for the times that they give.
-        partial: Let allowances apply to fewer products than the files say, if these are not known.
+        partial: Let allowances leave out unknown products.
 
     Raises:
         DocumentRefusedError: Names every problem of all files.
@@ -298,7 +278,7 @@ def imported(
 
 
 def _merged(products: dict[str, Product], sold: Sold) -> dict[str, Product]:
-    covered = {_covering(each) for each in sold.products.values() if _is_way_out(each) or is_beside(each)}
+    covered = {_covering(each) for each in sold.products.values() if _decides(traffic_of(each.usage_type))}
     kept = {sku: each for sku, each in products.items() if sku in sold.products or _covering(each) not in covered}
     for sku, product in sold.products.items():
         versions = kept[sku].versions if sku in kept else ()
@@ -308,17 +288,17 @@ def _merged(products: dict[str, Product], sold: Sold) -> dict[str, Product]:
     return kept
 
 
-def _is_way_out(product: Product) -> bool:
-    return traffic_of(product.usage_type) == _INTERNET_OUT
+def _decides(traffic: str) -> bool:
+    return traffic == _INTERNET_OUT or traffic in TRAFFIC
 
 
 def is_beside(product: Product) -> bool:
-    """Whether a product is billed beside the transfer: processing, or peering."""
+    """Whether a product (processing, peering) is billed beside the transfer."""
     return traffic_of(product.usage_type) in TRAFFIC
 
 
 def _covering(product: Product) -> tuple[str, str]:
-    """What a file has to be about, for the product to be gone if the file lacks it: a region, or all edges.
+    """The part of AWS that a file must be about before a product which it lacks is gone: a region, or all edges.
 
     Of what is billed beside the transfer, its family in the region: AmazonVPC and AmazonEC2 share them out.
     """
@@ -351,7 +331,7 @@ def _allowances(
 
 
 def _put(found: dict[str, Allowance], new: Allowance, *, decided: Iterable[str]) -> None:
-    """Put an allowance of a file, which decides about its own products; those of other regions stay."""
+    """Put an allowance of a file. The file decides about its own products; those of other regions stay."""
     names = [name for name, each in found.items() if name == new.id or name.startswith(f"{new.id}-from-")]
     old = next((found[name] for name in names if found[name].to_s is None), None)
     if old is None:
@@ -375,7 +355,7 @@ def _applying(allowance: Allowance, products: dict[str, Product]) -> Allowance:
 
 
 def _source(book: PriceBook, offers: Sequence[Offer]) -> dict[str, object]:
-    """Where the prices come from: version and digest of the newest file of each region of an offer."""
+    """Version and digest of the newest file of each region of an offer."""
     files = book.source.get("files")
     found: dict[str, object] = dict(files) if isinstance(files, dict) else {}
     for offer in offers:
@@ -384,7 +364,7 @@ def _source(book: PriceBook, offers: Sequence[Offer]) -> dict[str, object]:
 
 
 def _about(offer: Offer) -> str:
-    """The region that a file is about: that of its way out to the internet, or of what is billed beside that."""
+    """The region that a file is about, or `all`."""
     regions = {
         each.attributes.from_region_code or each.attributes.region_code or each.attributes.from_location
         for each in offer.products.values()

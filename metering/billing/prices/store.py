@@ -16,6 +16,8 @@ from metering.billing.documents import (
     DocumentRefusedError,
     Numbered,
     NumberedDocuments,
+    Reading,
+    VersionStore,
     canonical,
     hour_of_text,
     hour_text,
@@ -42,15 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 
-# The price book `sample`: prices of real bill lines, shipped with the package, for trying things out.
-#
-# `sample/README.md` says where each price comes from. Invoices refuse the book unless it is named.
-
-
 SAMPLE = "sample"
-
-
-# Version in force, and earlier ones: invoices that were made with them can be verified for ever.
+"""Prices of real bill lines, shipped with the package. Invoices refuse this book unless it is named."""
+# The version in force first. Earlier ones verify the invoices that were made with them.
 _FILES = {2: "book.json", 1: "book-1.json"}
 
 
@@ -61,10 +57,7 @@ def sample_versions() -> list[int]:
 
 @cache
 def sample_book(version: int = max(_FILES)) -> PriceBook:
-    """The book. A version never changes; a book with other prices has the next one.
-
-    Args:
-        version: One of `sample_versions`.
+    """A version of the book, one of `sample_versions`. It never changes.
 
     Raises:
         KeyError: The sample has no such version.
@@ -82,7 +75,7 @@ _Text = Annotated[str, StringConstraints(max_length=400)]
 
 
 class OverrideDocument(BaseModel):
-    """One override: of a payer or an account, a price, a percentage off, or no allowance."""
+    """An `Override` in the document."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -122,13 +115,13 @@ class Overrides:
 
 
 def override_problems(overrides: Iterable[Override]) -> list[str]:
-    """Every problem of overrides; empty if they may be written together."""
+    """Every problem of overrides that are to be written together."""
     every = list(overrides)
     return [*(problem for each in every for problem in _of_one(each)), *_overlaps(every)]
 
 
 def named(override: Override) -> str:
-    """An override as a person would point to it."""
+    """An override as people point to it."""
     who = f"payer {override.payer}" if override.payer else f"account {override.account}"
     end = f" to {hour_text(override.to_s)}" if override.to_s is not None else ""
     what = ", ".join(sorted(override.skus)) or "all products"
@@ -167,7 +160,7 @@ def _of_time(override: Override) -> Iterator[str]:
 
 
 def _overlaps(overrides: list[Override]) -> Iterator[str]:
-    """Two of one rank at one time: nobody could say which of them counts."""
+    """Find two of one rank at one time: neither beats the other."""
     of: dict[tuple[str, str], list[Override]] = {}
     for each in overrides:
         of.setdefault((each.payer, each.account), []).append(each)
@@ -223,21 +216,17 @@ def read_overrides(body: bytes, what: str) -> Overrides:
         document = OverridesDocument.model_validate(strict_json(body, what))
     except ValidationError as error:
         raise DocumentRefusedError(what, shape_problems(error)) from error
-    problems: list[str] = []
-    read = tuple(_override_of(each, problems) for each in document.overrides)
-    problems = problems or override_problems(read)
+    reading = Reading()
+    read = tuple(_override_of(each, reading) for each in document.overrides)
+    problems = reading.problems or override_problems(read)
     if problems:
         raise DocumentRefusedError(what, problems)
     return Overrides(version=document.version, sha256=hashlib.sha256(body).hexdigest(), overrides=read)
 
 
-def _override_of(document: OverrideDocument, problems: list[str]) -> Override:
+def _override_of(document: OverrideDocument, reading: Reading) -> Override:
     def read(reader: Callable[[str], int], text: str | None) -> int | None:
-        try:
-            return None if text is None else reader(text)
-        except ValueError as error:
-            problems.append(f"{document.payer or document.account}: {error}")
-            return None
+        return None if text is None else reading.read(reader, text, document.payer or document.account)
 
     return Override(
         payer=document.payer,
@@ -253,11 +242,10 @@ def _override_of(document: OverrideDocument, problems: list[str]) -> Override:
 
 
 _BOOK_KEY = re.compile(f"{PRICES_PREFIX}({BOOK_NAME.pattern})/[0-9]+\\.json")
-_OVERRIDES = f"{PRICES_PREFIX}overrides/"
 
 
 class PriceStore:
-    """All versions of all price books. Nothing is ever replaced."""
+    """All versions of all price books."""
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
@@ -276,7 +264,7 @@ class PriceStore:
         return self._documents(name).listed()
 
     def newest(self, name: str) -> PriceBook | None:
-        """The book in force; None if it was never written."""
+        """The version in force; None without any."""
         found = self._documents(name).newest()
         return None if found is None else _book(found)
 
@@ -285,26 +273,20 @@ class PriceStore:
 
         Raises:
             ObjectMissingError: There is none.
-            ObjectDamagedError: Its object is no price book.
+            ObjectDamagedError: Its object is another document.
         """
         return _book(self._documents(name).get(version))
 
     def put(self, book: PriceBook) -> PriceBook:
-        """Write a book as the next version of its name; its `version` and `sha256` are not looked at.
-
-        Returns:
-            The book as it was written, or the newest one if that says the same.
-
-        Raises:
-            DocumentRefusedError: The book has problems.
-        """
+        """`append` a book as the next version of its name; its `version` and `sha256` are ignored."""
         return self.append(book.name, lambda _newest: book)
 
     def append(self, name: str, make: Callable[[PriceBook | None], PriceBook]) -> PriceBook:
-        """Write what `make` makes of the newest version as the next one; it is asked again if another was first.
+        """Write a book as the next version, unless the newest one says the same; returns the version in force.
 
-        Returns:
-            The book as it was written, or the newest one if that says the same.
+        Args:
+            name: Its name.
+            make: Makes it of the newest version; called again if another process was first.
 
         Raises:
             DocumentRefusedError: The book has problems.
@@ -329,51 +311,31 @@ class PriceStore:
         return NumberedDocuments(self._objects, f"{PRICES_PREFIX}{name}/")
 
 
-class OverrideStore:
+class OverrideStore(VersionStore[Overrides]):
     """All versions of the overrides."""
 
     def __init__(self, objects: ObjectStore) -> None:
-        self._documents = NumberedDocuments(objects, _OVERRIDES)
-
-    def versions(self) -> list[int]:
-        """Numbers of the versions, in order."""
-        return self._documents.numbers()
-
-    def newest(self) -> Overrides:
-        """Overrides in force; version 0 and empty if none were ever written."""
-        found = self._documents.newest()
-        return Overrides() if found is None else _overrides(found)
-
-    def get(self, version: int) -> Overrides:
-        """One version; version 0 is empty.
-
-        Raises:
-            ObjectMissingError: There is none.
-            ObjectDamagedError: Its object holds no overrides.
-        """
-        return Overrides() if version == 0 else _overrides(self._documents.get(version))
+        super().__init__(NumberedDocuments(objects, f"{PRICES_PREFIX}overrides/"), read_overrides, Overrides())
 
     def append(self, change: Callable[[tuple[Override, ...]], tuple[Override, ...]]) -> Overrides:
-        """Write changed overrides as the next version; nothing if they are the same.
+        """Write changed overrides as the next version, unless they are the same; returns those in force.
 
         Args:
-            change: Gets the overrides in force, and gives those that replace them. It is asked again if another
-                process was first.
+            change: Makes them of those in force; called again if another process was first.
 
         Raises:
             DocumentRefusedError: They contradict each other.
         """
 
         def document(number: int, newest: Numbered | None) -> dict[str, object] | None:
-            before = () if newest is None else _overrides(newest).overrides
+            before = self._of(newest).overrides
             after = change(before)
             if problems := override_problems(after):
                 raise DocumentRefusedError("overrides", problems)
             same = overrides_value(0, before) == overrides_value(0, after)
             return None if same else overrides_value(number, after)
 
-        written = self._documents.append(document)
-        return Overrides() if written is None else _overrides(written)
+        return self._of(self._documents.append(document))
 
 
 def _book(found: Numbered) -> PriceBook:
@@ -384,13 +346,3 @@ def _book(found: Numbered) -> PriceBook:
     if book.version != found.number or not found.key.endswith(f"/{book.name}/{book.version}.json"):
         raise ObjectDamagedError(found.key, f"it says that it is version {book.version} of {book.name}")
     return book
-
-
-def _overrides(found: Numbered) -> Overrides:
-    try:
-        read = read_overrides(found.body, found.key)
-    except DocumentRefusedError as error:
-        raise ObjectDamagedError(found.key, error.reason) from error
-    if read.version != found.number:
-        raise ObjectDamagedError(found.key, f"it says that it is version {read.version}")
-    return read

@@ -1,27 +1,27 @@
-"""What late usage of a closed month changes of its cost, line by line: exactly rate(old + late) - rate(old).
+"""The cost of late usage of a closed month, line by line: exactly rate(old + late) - rate(old).
 
-Lines that were billed are never changed. What was late is priced as the continuation of its month: it stands after all
-old usage of its product at the same prices. So most of the time it moves nothing. What it does move is written as pairs
-of adjustment lines, each of the account, key and hour whose bytes moved: minus the bytes at what they cost, plus the
-same bytes at what they cost now. Bytes move where
+Billed lines never change. Late usage is priced as the continuation of its month: it stands after all old usage of its
+product at the same prices, so it mostly moves nothing. Bytes that it moves become pairs of adjustment lines, each of
+the account, key and hour whose bytes moved: minus the bytes at their old cost, plus the bytes at their new cost. Bytes
+move where
 
 - the late usage takes an allowance from another product, or from later bytes of its own product;
 - prices changed within the month, and usage after the change now stands at a higher position.
 
-Why it adds up: what a payer pays for a product depends on the sums of its spans alone (`stretches.Span`), and not on
-the order within a span. So usage that is last in its span costs the payer what it would cost at its place in time.
-That does not hold where an account has an override of its own in the product. There, late usage takes its place in
-time, and the pairs show all that moves because of it.
+Why it adds up: a payer's cost of a product depends on the sums of its spans alone (`stretches.Span`), not on the order
+within a span. So usage that is last in its span costs the payer the same as at its place in time. That does not hold
+where an account has an override of its own in the product. There, late usage takes its place in time, and the pairs
+show all that moves because of it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from heapq import merge
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from metering.billing.rating.lines import Cut, Positions, RatedLine, SkuPositions
 from metering.billing.rating.positions import Place, Places, given_to, places_of, positions_in, sku_positions
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class LateUsage:
-    """Late lines of one payer and one closed month; all of them are held in memory.
+    """Late lines of one payer and one closed month, in memory.
 
     Attributes:
         lines: One a key and hour, in the order of rating, without those of 0 bytes.
@@ -62,7 +62,7 @@ class LateUsage:
         self.lines = tuple(sorted(line for line in sums.values() if line.bytes))
 
     def of(self, sold: frozenset[Sold]) -> Iterator[UsageLine]:
-        """Lines of what is sold, in the order of rating."""
+        """Lines of these products, in the order of rating."""
         return (line for each in sorted(self._by_sold) if each in sold for line in self._by_sold[each])
 
     def bytes_of(self, line: UsageLine) -> int:
@@ -113,7 +113,7 @@ class Together:
 
     @cached_property
     def old_days(self) -> Mapping[Sold, Mapping[int, int]]:
-        """Sums of days without late usage. They may be a pass over the month, so they are asked for once."""
+        """Sums of days without late usage. They may take a pass over the month."""
         return self.old.days()
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
@@ -134,13 +134,13 @@ _NEVER = Cut(2**63)
 def corrected(prices: PayerPrices, old: PayerUsage, late: Iterable[UsageLine]) -> Iterator[RatedLine]:
     """Lines whose exact costs add up to rate(old + late) - rate(old): the late lines, and then the adjustments.
 
-    Old usage is read only where bytes may have moved. Correcting in two steps adds up to the same as in one, if the
-    old usage of the second step has the late usage of the first.
+    Old usage is read only where bytes may have moved. Two steps add up to the same as one, if the old usage of the
+    second has the late usage of the first.
 
     Args:
         prices: Those in force for the closed month.
         old: The usage of the closed month with all earlier corrections of it.
-        late: Usage of the closed month that is not in `old`. It is held in memory.
+        late: Usage of the closed month that is not in `old`.
 
     Raises:
         ValueError: A late line is of another month, or has less than 0 bytes.
@@ -162,25 +162,30 @@ def corrected(prices: PayerPrices, old: PayerUsage, late: Iterable[UsageLine]) -
 def _positions_with(
     prices: PayerPrices, together: Together, old_sales: Mapping[str, Sales], before: Positions
 ) -> tuple[Positions, Positions]:
-    """Positions of old and late usage together: as the old lines see them, and as the late lines do."""
+    """Positions of old and late usage together, among the old lines and among the late lines."""
     old, sales = together.old, sales_in(prices, together.month, together.days())
     in_time = {sku: stretches_of(prices, together, each) for sku, each in sales.items()}
     given = given_to(prices, old.month, sales, in_time)
     month = month_bounds_s(old.month)
     seen_by_old, seen_by_late = dict(before.skus), {}
     for sku, each in sales.items():
-        view: _View
         was = before.skus.get(sku)
         if was is not None and was.given == given[sku] and not any(together.late.of(each.sold)):
             continue
+        by_old: Callable[[Place], Cut]
+        by_late: Callable[[Place], Cut]
         if prices.apart(sku, *month):
-            stretches, view = in_time[sku], _InTime(old)
+            stretches, by_old, by_late = in_time[sku], partial(_in_old, old), partial(_in_late, old)
         else:
             of_old = stretches_of(prices, old, old_sales[sku]) if sku in old_sales else ()
-            stretches, view = _late_last(of_old, together.late.stretches(prices, each)), _LateLast()
+            stretches, by_old, by_late = (
+                _late_last(of_old, together.late.stretches(prices, each)),
+                _before_late,
+                _after_old,
+            )
         places = places_of(prices, each, stretches, given[sku])
-        seen_by_old[sku] = sku_positions(each, given[sku], _seen(places, view.by_old))
-        seen_by_late[sku] = sku_positions(each, given[sku], _seen(places, view.by_late))
+        seen_by_old[sku] = sku_positions(each, given[sku], _seen(places, by_old))
+        seen_by_late[sku] = sku_positions(each, given[sku], _seen(places, by_late))
 
     def of(skus: dict[str, SkuPositions]) -> Positions:
         sha256 = prices.book.sha256
@@ -189,42 +194,32 @@ def _positions_with(
     return of(seen_by_old), of(seen_by_late)
 
 
-class _View(Protocol):
-    """Where a place in both usages lies among the lines of one of them."""
-
-    def by_old(self, place: Place) -> Cut: ...
-
-    def by_late(self, place: Place) -> Cut: ...
+# The place of both usages among the lines of one of them. Late usage of a span stands after the old usage of the span.
 
 
-class _LateLast:
-    """All late usage of a span stands after the old usage of the span."""
-
-    def by_old(self, place: Place) -> Cut:
-        within_late = place.stretch is not None and place.stretch.late
-        return Cut(place.stretch.span.to_s) if place.stretch and within_late else place.cut
-
-    def by_late(self, place: Place) -> Cut:
-        within_old = place.stretch is not None and not place.stretch.late
-        return Cut(place.stretch.span.from_s) if place.stretch and within_old else place.cut
+def _before_late(place: Place) -> Cut:
+    return Cut(place.stretch.span.to_s) if place.stretch is not None and place.stretch.late else place.cut
 
 
-class _InTime:
-    """Late usage stands at its place in time, after the old usage of the same key and hour."""
+def _after_old(place: Place) -> Cut:
+    return Cut(place.stretch.span.from_s) if place.stretch is not None and not place.stretch.late else place.cut
 
-    def __init__(self, old: PayerUsage) -> None:
-        self._old = old
 
-    def by_old(self, place: Place) -> Cut:
-        return place.cut._replace(into_bytes=min(place.cut.into_bytes, self._old_bytes(place.cut)))
+# With overrides of accounts it stands at its place in time, after the old usage of the same key and hour.
 
-    def by_late(self, place: Place) -> Cut:
-        return place.cut._replace(into_bytes=max(place.cut.into_bytes - self._old_bytes(place.cut), 0))
 
-    def _old_bytes(self, cut: Cut) -> int:
-        sold = frozenset({Sold(cut.service, cut.usage_type)})
-        lines = self._old.lines_of(sold, cut.hour_s - cut.hour_s % DAY_S) if cut.account_id else ()
-        return sum(line.bytes for line in lines if line.key == cut.key)
+def _in_old(old: PayerUsage, place: Place) -> Cut:
+    return place.cut._replace(into_bytes=min(place.cut.into_bytes, _old_bytes(old, place.cut)))
+
+
+def _in_late(old: PayerUsage, place: Place) -> Cut:
+    return place.cut._replace(into_bytes=max(place.cut.into_bytes - _old_bytes(old, place.cut), 0))
+
+
+def _old_bytes(old: PayerUsage, cut: Cut) -> int:
+    sold = frozenset({Sold(cut.service, cut.usage_type)})
+    lines = old.lines_of(sold, cut.hour_s - cut.hour_s % DAY_S) if cut.account_id else ()
+    return sum(line.bytes for line in lines if line.key == cut.key)
 
 
 def _late_last(old: Iterable[Stretch], late: Iterable[Stretch]) -> list[Stretch]:
@@ -237,7 +232,7 @@ def _seen(places: Places, view: Callable[[Place], Cut]) -> Places:
 
 
 def _touched(old: PayerUsage, sales: Sales, before: SkuPositions, after: SkuPositions) -> Iterator[UsageLine]:
-    """Old lines between the places where a position was and where it is now, with the rest of their days."""
+    """Old lines between the old and the new place of a position, with the rest of their days."""
     moved = [
         sorted((was or _NEVER, now or _NEVER)) for was, now in zip(before.cuts, after.cuts, strict=True) if was != now
     ]

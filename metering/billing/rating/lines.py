@@ -1,4 +1,4 @@
-"""What is rated and what comes of it, where prices change along a month, and the cuts that accounts need of it."""
+"""Rated lines, the cuts that accounts need of their payer, and prices along a month."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metering.hours import month_bounds_s
 from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from metering.billing.prices.book import Product, Tier
     from metering.billing.rating.payer_prices import PayerPrices
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class PriceState(StrEnum):
-    """What a price book says of a line.
+    """Answer of a price book about a line.
 
     Attributes:
         PRICED: It has a price, which may be 0.
-        UNRATED: A rule of the book says that it is not sold here: free, or billed elsewhere. It is always shown.
-        UNPRICED: Nothing in the book is about it. An invoice is refused.
+        UNRATED: A rule says that it is not sold here: free, or billed elsewhere. It is always shown.
+        UNPRICED: The book does not know it. An invoice is refused.
     """
 
     PRICED = "priced"
@@ -39,7 +39,6 @@ class RatedLine(NamedTuple):
     Attributes:
         line: The usage line, with the bytes that have this price. They are negative only in adjustments.
         state: If it is not `priced`, the fields below are empty or 0.
-        sku: SKU of the product.
         rate_code: AWS's `<sku>.<offer term>.<rate>`, or that of the allowance.
         price: Price in 1e-10 USD a GB that the payer pays.
         list_price: Price of the book, before overrides.
@@ -73,15 +72,12 @@ class RatedLine(NamedTuple):
         return line_cost(self.line.bytes, self.price)
 
 
-# Where in a payer's month the allowance ends and tiers begin: the only thing that accounts need of one another.
-#
-# A position is a number of bytes of one product. Free bytes count the bytes that may be free, in the order of rating;
-# tiers count those that are paid. A cut is the place of a position in the usage. With its payer's cuts, any account,
-# day or hour can be priced alone.
+# A position is a number of bytes of one product in the order of rating: of those that may be free, or of those that are
+# paid. With the cuts of its payer, any account, day or hour can be priced alone.
 
 
 class Cut(NamedTuple):
-    """A place in the usage of a product: bytes into the line of a key and hour. Its fields are those of a `UsageLine`.
+    """The place of a position: bytes into the line of a key and hour. Its fields are those of a `UsageLine`.
 
     Lines that sort before it lie before it. With an empty account id it lies at the beginning of its hour.
     """
@@ -96,17 +92,11 @@ class Cut(NamedTuple):
 
     @property
     def key(self) -> LineKey:
-        """Key of the line."""
         return self[:6]
 
 
 class FreePart(NamedTuple):
-    """What an allowance gives to a product.
-
-    Attributes:
-        bytes: How much.
-        cut: Where it ends; None if it does not end within the month.
-    """
+    """Bytes that an allowance gives to a product, and where it ends; None if not within the month."""
 
     allowance: str
     bytes: int
@@ -114,7 +104,7 @@ class FreePart(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """Where a tier of any price version begins: `from_bytes` beyond the allowances. `cut` None: it is not reached."""
+    """The beginning of a tier of any price version, in bytes beyond the allowances; `cut` None: not reached."""
 
     from_bytes: int
     cut: Cut | None
@@ -139,13 +129,13 @@ class SkuPositions:
 
     @property
     def given(self) -> dict[str, int]:
-        """What each allowance gives, in the order in which they are used."""
+        """Bytes of each allowance, in the order in which they are used."""
         return {part.allowance: part.bytes for part in self.free}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Positions:
-    """Cuts of a payer's month. They are few: for a product at most its allowances and the tiers of its versions.
+    """Cuts of a payer's month: for a product at most its allowances and the tiers of its versions.
 
     Attributes:
         book_sha256: Of the book that they are for.
@@ -157,7 +147,7 @@ class Positions:
     skus: Mapping[str, SkuPositions] = field(default_factory=dict)
 
     def to_value(self) -> dict[str, object]:
-        """As a JSON value. Bytes are texts, because they may be larger than what readers of JSON hold exactly."""
+        """As a JSON value. Bytes are texts, because JSON readers may not hold them exactly."""
         return {
             "payer_id": self.payer_id,
             "month": self.month,
@@ -176,7 +166,7 @@ class Positions:
         """The inverse of `to_value`.
 
         Raises:
-            ValueError: It is no such value.
+            ValueError: It is another value.
         """
         try:
             return cls(
@@ -239,7 +229,7 @@ def _bytes(value: object) -> int:
 
 
 class Terms(NamedTuple):
-    """What a rated line says beside its usage line: the fields of `RatedLine` after `line`, in their order."""
+    """Terms of a rated line: the fields of `RatedLine` after `line`, in their order."""
 
     state: PriceState
     sku: str = ""
@@ -268,7 +258,7 @@ class Scale:
     terms: tuple[Terms, ...]
 
     def pieces(self, line: UsageLine, after: int) -> Iterable[tuple[UsageLine, Terms]]:
-        """The line, split at its marks. `after`: how many marks lie before the end of the line."""
+        """The line, split at its marks. `after`: number of marks before its end."""
         key, begin = line.key, 0
         first = after
         while first and self.marks[first - 1].key == key:
@@ -293,29 +283,27 @@ def scale_of(prices: PayerPrices, product: Product, cuts: SkuPositions, account_
     tiers = [tier.cut for tier in cuts.tiers if tier.cut is not None]
     places = [Cut(first_s), *sorted({*marks, *free, *tiers})]
     terms = [
-        _terms_at(prices, product, cuts, account_id, place.hour_s, _Passed(_passed(free, place), _passed(tiers, place)))
+        _terms_at(
+            prices, product, cuts, account_id, place.hour_s, (bisect_right(free, place), bisect_right(tiers, place))
+        )
         for place in places
     ]
-    return _without_repeats(places, terms)
-
-
-class _Passed(NamedTuple):
-    """How many allowances and tiers have ended before a place."""
-
-    free: int
-    tiers: int
+    kept = [at for at in range(1, len(places)) if terms[at] != terms[at - 1]]
+    return Scale(tuple(places[at] for at in kept), (terms[0], *(terms[at] for at in kept)))
 
 
 def _terms_at(
-    prices: PayerPrices, product: Product, cuts: SkuPositions, account_id: str, hour_s: int, passed: _Passed
+    prices: PayerPrices, product: Product, cuts: SkuPositions, account_id: str, hour_s: int, passed: tuple[int, int]
 ) -> Terms:
+    """Terms after so many allowances have ended, and so many tiers have begun."""
     version = product.version_at(hour_s)
     if version is None:
         return UNPRICED
-    position = cuts.tiers[passed.tiers - 1].from_bytes if passed.tiers else 0
+    ended, begun = passed
+    position = cuts.tiers[begun - 1].from_bytes if begun else 0
     tier = next(each for each in reversed(version.tiers) if each.from_bytes <= position)
-    if passed.free < len(cuts.free) and prices.takes_allowance(product, account_id, hour_s):
-        return free_terms(prices, product, cuts.free[passed.free].allowance)
+    if ended < len(cuts.free) and prices.takes_allowance(product, account_id, hour_s):
+        return free_terms(prices, product, cuts.free[ended].allowance)
     return tier_terms(prices, product, tier, account_id, hour_s)
 
 
@@ -329,12 +317,3 @@ def tier_terms(prices: PayerPrices, product: Product, tier: Tier, account_id: st
     """Terms of an account's paid bytes of a tier in an hour."""
     price = prices.price_of(product, tier, account_id, hour_s)
     return Terms(PriceState.PRICED, product.sku, tier.rate_code, price, tier.price, tier.from_bytes, tier.to_bytes)
-
-
-def _passed(cuts: Sequence[Cut], place: Cut) -> int:
-    return bisect_right(cuts, place)
-
-
-def _without_repeats(places: Sequence[Cut], terms: Sequence[Terms]) -> Scale:
-    kept = [at for at in range(1, len(places)) if terms[at] != terms[at - 1]]
-    return Scale(tuple(places[at] for at in kept), (terms[0], *(terms[at] for at in kept)))

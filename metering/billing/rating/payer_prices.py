@@ -1,8 +1,7 @@
 """Prices that one payer and its accounts pay: those of a book, and their overrides.
 
 An override of an account beats that of its payer, which beats the book, for the price of a tier. Of overrides of one
-rank at one hour, the first one counts; a document that has two of them is refused before it gets here.
-An override with neither price nor percent off says nothing about the price, so the next rank counts.
+rank in one hour, the first counts. An override with neither price nor percent off leaves the price to the next rank.
 Bytes take no part of any allowance if an override of their account **or** of their payer says so.
 """
 
@@ -23,22 +22,14 @@ if TYPE_CHECKING:
     from metering.billing.usage.months import Sold
 
 
-# Which product usage is: found by service and usage type, exactly.
-#
-# A part of a usage type says nothing: `DataTransfer-Out-Bytes` of us-east-1 ends that of every other region.
-# Descriptions of AWS's price list are never read: they are for people, and some name another region than the product is
-# of.
-
-
 # A region that had no billing prefix when it was metered stands in its usage types by its name.
 _REGION_NAME = r"[a-z]{2,}(?:-[a-z]+)+-[0-9]+"
 
 
 def find(book: PriceBook, sold: Sold) -> Product | NotSold | None:
-    """What a book says of usage.
+    """The product of usage, the rule by which it is not sold, or None: it is unpriced.
 
-    Returns:
-        The product; the rule by which it is not sold here; or None: it is unpriced.
+    The whole usage type counts: `DataTransfer-Out-Bytes` of us-east-1 ends that of every other region.
     """
     for product in book.by_usage_type.get(sold.usage_type, ()):
         if product.services.takes(sold.service):
@@ -48,10 +39,7 @@ def find(book: PriceBook, sold: Sold) -> Product | NotSold | None:
 
 
 def traffic_of(usage_type: str) -> str:
-    """A usage type without the billing prefix of its region: `EUW2-CloudFront-In-Bytes` becomes `CloudFront-In-Bytes`.
-
-    Usage types of us-east-1 have no prefix.
-    """
+    """A usage type without the billing prefix of its region: `CloudFront-In-Bytes` of `EUW2-CloudFront-In-Bytes`."""
     found = _prefix().match(usage_type)
     return usage_type[found.end() :] if found is not None else usage_type
 
@@ -67,11 +55,7 @@ _ALL_OFF = 100_000
 
 
 class OwnedOverrides:
-    """Overrides by the payer or the account that they are about.
-
-    Args:
-        overrides: Any; their order is kept.
-    """
+    """Overrides by their payer or account, in the order given."""
 
     def __init__(self, overrides: Iterable[Override]) -> None:
         self._of_payer: dict[str, list[tuple[int, Override]]] = {}
@@ -83,7 +67,7 @@ class OwnedOverrides:
                 self._of_account.setdefault(each.account, []).append((place, each))
 
     def about(self, payer_id: str, accounts: frozenset[str]) -> tuple[Override, ...]:
-        """Those of a payer and of its accounts."""
+        """Overrides of a payer and of its accounts."""
         found = dict(self._of_payer.get(payer_id, ()))
         for account_id in self._of_account.keys() & accounts:
             found |= self._of_account[account_id]
@@ -92,13 +76,12 @@ class OwnedOverrides:
 
 @dataclass(frozen=True)
 class PayerPrices:
-    """What a payer and its accounts pay.
+    """Prices that a payer and its accounts pay.
 
     Attributes:
-        book: Prices for everybody.
         payer_id: 12 digits.
-        overrides: Those of other payers are left out here. Those of accounts apply to their accounts, so give only
-            those of accounts that the payer pays for, as `of` does: any of them makes rating read hours (see `apart`).
+        overrides: Those of other payers are ignored. Leave out those of accounts of other payers, as `of` does: any of
+            them makes rating read hours (see `apart`).
     """
 
     book: PriceBook
@@ -109,22 +92,19 @@ class PayerPrices:
     def of(
         cls, book: PriceBook, organization: Organization, payer_id: str, overrides: Iterable[Override] | OwnedOverrides
     ) -> PayerPrices:
-        """Prices of a payer with the overrides that are about it and about its accounts.
-
-        Whoever asks for many payers gives the overrides by owner.
-        """
+        """Prices with the overrides about the payer and its accounts. For many payers, give `OwnedOverrides`."""
         owned = overrides if isinstance(overrides, OwnedOverrides) else OwnedOverrides(overrides)
         return cls(book, payer_id, owned.about(payer_id, organization.accounts_of(payer_id)))
 
     def found(self, sold: Sold) -> Product | NotSold | None:
-        """The product, the rule that says that it is not sold here, or None: nothing in the book is about it."""
+        """`find`, remembered."""
         known = self._found
         if sold not in known:
             known[sold] = find(self.book, sold)
         return known[sold]
 
     def price_of(self, product: Product, tier: Tier, account_id: str, hour_s: int) -> int:
-        """What an account pays for a tier in an hour, 1e-10 USD a GB. An empty account id: what its payer does."""
+        """Price of a tier for an account in an hour, 1e-10 USD a GB; with an empty id, for its payer."""
         for override in self.in_force(product.sku, account_id, hour_s):
             if override.price is not None:
                 return override.price
@@ -137,12 +117,12 @@ class PayerPrices:
         return not any(each.no_allowance for each in self.in_force(product.sku, account_id, hour_s))
 
     def free_rate_code(self, allowance_id: str, sku: str) -> str:
-        """Rate code of the free bytes of an allowance; empty if the book has none for the product."""
+        """Rate code of the free bytes of an allowance; empty if the book has none."""
         codes = (each.rate_codes.get(sku, "") for each in self.book.allowances if each.id == allowance_id)
         return next(codes, "")
 
     def changes(self, product: Product, account_id: str) -> Iterator[int]:
-        """Hours from which on an account, or with an empty id its payer, may pay other prices; in no order."""
+        """Hours in which prices of an account, or with an empty id of its payer, may change; unordered."""
         yield from (version.from_s for version in product.versions)
         for override in (*self._of_account.get(account_id, ()), *self._of_payer):
             if not override.skus or product.sku in override.skus:
@@ -151,7 +131,7 @@ class PayerPrices:
                     yield override.to_s
 
     def apart(self, sku: str, from_s: int, to_s: int) -> frozenset[str]:
-        """Accounts with an override of their own for a product, in some hour of `[from_s, to_s)`."""
+        """Accounts with an override of their own for a product in `[from_s, to_s)`."""
         return frozenset(
             account_id
             for account_id, overrides in self._of_account.items()
@@ -159,7 +139,7 @@ class PayerPrices:
         )
 
     def apart_from_allowances(self, sku: str, from_s: int, to_s: int) -> bool:
-        """Whether any account takes no part of allowances by its own override, in some hour of `[from_s, to_s)`."""
+        """Whether an account's own override forbids allowances in some hour of `[from_s, to_s)`."""
         return any(
             each.no_allowance and _touches(each, sku, from_s, to_s)
             for overrides in self._of_account.values()
@@ -167,7 +147,7 @@ class PayerPrices:
         )
 
     def in_force(self, sku: str, account_id: str, hour_s: int) -> Iterator[Override]:
-        """Overrides of a product in an hour: that of the account first, then that of the payer."""
+        """Overrides of a product in an hour, that of the account first."""
         for overrides in (self._of_account.get(account_id, ()), self._of_payer):
             one = next((each for each in overrides if _touches(each, sku, hour_s, hour_s + 1)), None)
             if one is not None:

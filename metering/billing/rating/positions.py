@@ -1,4 +1,4 @@
-"""Finds the cuts of a payer's month: by sums of days first, and by lines only in the days in which one lies."""
+"""Cuts of a payer's month, found by sums of days, and by lines only in days that hold a cut."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.billing.rating.lines import Cut, FreePart, Positions, SkuPositions, Threshold
-from metering.billing.rating.stretches import Sales, Stretch, sales_of, stretches_of
+from metering.billing.rating.stretches import Sales, Stretch, sales_in, stretches_of
 from metering.hours import month_bounds_s
 from metering.units import DAY_S
 
@@ -18,15 +18,6 @@ if TYPE_CHECKING:
     from metering.billing.prices.book import Allowance
     from metering.billing.rating.payer_prices import PayerPrices
     from metering.billing.usage.months import PayerUsage, UsageLine
-
-
-# Which product gets how much of an allowance.
-#
-# An allowance is the payer's, once a month. It goes to the dearest product first, as AWS's bills show: by the price of
-# the first tier that the payer pays in the first hour of the month (or the first one that has a price), and of equal
-# ones to the lower SKU. Prices that single accounts pay do not count here. The other order gives it to the earliest
-# bytes of all its products. Inside a product, the earliest bytes are the free ones, either way. Several allowances of a
-# product are used in the order of the book: the later one begins where the earlier one ends.
 
 
 Given = dict[str, int]
@@ -44,7 +35,13 @@ def allowances_in(prices: PayerPrices, month: str) -> tuple[Allowance, ...]:
 def given_to(
     prices: PayerPrices, month: str, sales: Mapping[str, Sales], stretches: Mapping[str, Sequence[Stretch]]
 ) -> dict[str, Given]:
-    """What each allowance gives to each product, by SKU."""
+    """Bytes that each allowance gives to each product, by SKU.
+
+    An allowance is the payer's, once a month. It goes to the dearest product first, as AWS's bills show: by the first
+    tier that the payer pays in the first hour with a price; equal ones by SKU. Prices of single accounts do not count.
+    The other order gives it to the earliest bytes of all its products. Within a product, the earliest bytes are free
+    either way. Allowances of a product are used in the order of the book.
+    """
     given: dict[str, Given] = {sku: {} for sku in sales}
     for allowance in allowances_in(prices, month):
         skus = [sku for sku in allowance.skus if sku in sales and sales[sku].spans]
@@ -59,7 +56,7 @@ def given_to(
 
 
 class _Rest:
-    """Bytes of a product that may be free and that no allowance before has taken."""
+    """Bytes of a product that may be free and are left by earlier allowances."""
 
     def __init__(self, taken_bytes: int, stretches: Sequence[Stretch]) -> None:
         self.taken_bytes = taken_bytes
@@ -70,7 +67,7 @@ class _Rest:
         return sum(stretch.eligible_bytes for stretch in self.stretches) - self.taken_bytes
 
     def of(self, eligible_bytes: int) -> int:
-        """How many of the next bytes are left. Each byte may be asked for once, in order."""
+        """Take the next bytes in order; returns how many of them are left."""
         passed = min(self.taken_bytes, eligible_bytes)
         self.taken_bytes -= passed
         return eligible_bytes - passed
@@ -121,7 +118,7 @@ def _by_day(rests: Mapping[str, _Rest]) -> Iterator[list[tuple[str, Stretch]]]:
 def _eligible(
     prices: PayerPrices, sales: Mapping[str, Sales], sums: Iterable[tuple[str, int, Stretch]]
 ) -> Iterator[tuple[str, int]]:
-    """Bytes of each line of some stretches that are left, over all products in the order of rating."""
+    """Bytes that are left of each line, over all products in the order of rating."""
 
     def lines(sku: str, rest: _Rest, stretch: Stretch) -> Iterator[tuple[UsageLine, str, int]]:
         for line in stretch.lines():
@@ -133,14 +130,14 @@ def _eligible(
 
 
 class Place(NamedTuple):
-    """Where a position lies: the stretch (None: before all of them), and the cut in it."""
+    """The place of a position: its stretch (None: before all of them), and the cut."""
 
     stretch: Stretch | None
     cut: Cut
 
 
 class Places(NamedTuple):
-    """Places of positions that are reached in a month, by position.
+    """Places of the positions that are reached in a month, by position.
 
     Attributes:
         free: By bytes that may be free.
@@ -152,16 +149,16 @@ class Places(NamedTuple):
 
 
 def positions(prices: PayerPrices, usage: PayerUsage) -> Positions:
-    """Cuts of a payer's month. Reads sums of days, and lines only of days in which a cut or a change of price lies.
+    """Cuts of a payer's month. Reads sums of days, and lines of days in which a cut or a change of price lies.
 
-    If an override lets an account take no part of an allowance, all days of the allowance's products are read by the
-    hour, because sums of days do not say which accounts their bytes are of.
+    If an account takes no part of an allowance, all days of the allowance's products are read by the hour, because sums
+    of days do not tell accounts apart.
     """
-    return positions_in(prices, usage, sales_of(prices, usage))
+    return positions_in(prices, usage, sales_in(prices, usage.month, usage.days()))
 
 
 def positions_in(prices: PayerPrices, usage: PayerUsage, sales: Mapping[str, Sales]) -> Positions:
-    """`positions` of a usage whose sums of days are known."""
+    """`positions` of a usage with known sums of days."""
     stretches = {sku: stretches_of(prices, usage, each) for sku, each in sales.items()}
     given = given_to(prices, usage.month, sales, stretches)
     return Positions(
@@ -188,10 +185,10 @@ def sku_positions(sales: Sales, given: Given, places: Places) -> SkuPositions:
 
 
 def places_of(prices: PayerPrices, sales: Sales, stretches: Sequence[Stretch], given: Given) -> Places:
-    """Where allowances end and tiers begin in the usage of a product.
+    """Places at which allowances end and tiers begin in the usage of a product.
 
-    A position that is reached exactly at the end of a stretch lies at the beginning of what follows it. Allowances that
-    hold to the end of the usage have no end.
+    A position at the end of a stretch lies at the beginning of the next one. An allowance that outlasts the usage has
+    no end.
     """
     walk = _Walk(prices, sales, given, sum(stretch.eligible_bytes for stretch in stretches))
     for stretch in stretches:
@@ -214,7 +211,7 @@ class _Walk:
         self.places = Places({end: Place(None, month_begin) for end in self.ends if not end}, {})
 
     def take(self, stretch: Stretch) -> None:
-        free = self._free_of(stretch.eligible_bytes)
+        free = min(max(self.free_bytes - self.seen_bytes, 0), stretch.eligible_bytes)
         seen_after, paid_after = self.seen_bytes + stretch.eligible_bytes, self.paid_bytes + stretch.bytes - free
         ends = list(_between(self.ends, self.seen_bytes, seen_after))
         bounds = list(_between(self.bounds, self.paid_bytes, paid_after))
@@ -243,9 +240,6 @@ class _Walk:
             for bound in _between(self.bounds, paid, paid + line.bytes - free):
                 self.places.paid[bound] = Place(stretch, Cut(*line.key, free + bound - paid))
             paid += line.bytes - free
-
-    def _free_of(self, eligible_bytes: int) -> int:
-        return min(max(self.free_bytes - self.seen_bytes, 0), eligible_bytes)
 
 
 def _between(positions_in_order: Iterable[int], after: int, until: int) -> Iterator[int]:

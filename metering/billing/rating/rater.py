@@ -43,7 +43,7 @@ class Rater:
     """Prices lines of a payer's month.
 
     A line has all bytes of its key in its hour: two lines of one key and hour would both be cut at the same place.
-    An account's own overrides change what its lines cost, and never what positions they take.
+    An account's own overrides change its prices, and never its positions.
     """
 
     def __init__(self, prices: PayerPrices, positions: Positions) -> None:
@@ -62,7 +62,7 @@ class Rater:
         self._own_scales: dict[tuple[str, str], Scale] = {}
 
     def rate(self, line: UsageLine) -> Iterator[RatedLine]:
-        """The line at its price, split where a tier or an allowance ends in it. A line of 0 bytes yields nothing.
+        """The line at its price, split where a tier or an allowance ends in it; nothing for 0 bytes.
 
         A line of a day (its hour is the day's first) is right only if `needs_hours` is false.
         """
@@ -86,7 +86,7 @@ class Rater:
                 yield make(RatedLine, (line, *scale.terms[after]))
 
     def terms_of_day(self, sold: Sold, day_s: int, account_id: str) -> Terms:
-        """Terms of all bytes of an account in a day; right only if `needs_hours` is false. For rating by columns."""
+        """Terms of all bytes of an account in a day; right only if `needs_hours` is false."""
         scale = self._scale_for(sold, account_id)
         return scale.terms[bisect_right(scale.marks, (day_s, account_id or _ANYBODY))]
 
@@ -101,12 +101,12 @@ class Rater:
         return None if cut else scale.terms[after]
 
     def accounts_apart(self, sold: Sold) -> frozenset[str]:
-        """Accounts that have overrides of their own for what is sold: their terms are not those of the others."""
+        """Accounts with overrides of their own."""
         self._scale_of_all(sold)
         return self._apart.get(sold, frozenset())
 
     def needs_hours(self, sold: Sold, day_s: int) -> bool:
-        """Whether a cut, or a change of a price or an override of any account, lies inside a day."""
+        """Whether a cut, or a change of a price or an override, lies inside a day."""
         if sold not in self._cut_days:
             scales = [self._scale_of_all(sold)]
             scales += (self._scale_of_one(sold, account_id) for account_id in self.accounts_apart(sold))
@@ -147,7 +147,7 @@ class Rater:
         return self._prices.found(Sold(*sold))
 
 
-# What begins with the hour counts in it, although its place names no account, as sums of many accounts do not.
+# Sorts after a mark at the beginning of an hour, whose account id is empty: such a mark counts in its hour.
 _ANYBODY = "0"
 
 
@@ -160,7 +160,7 @@ _Part = tuple["UsageLine", str]
 
 
 def regions_rated(lines: Iterable[_Part], rater: Rater) -> Iterator[tuple[str, RatedLine]]:
-    """Rate lines of several regions, in the order of rating. A key in two regions is one line when it is cut."""
+    """Rate lines of several regions, in the order of rating. A key in two regions is cut as one line."""
     for _, same in groupby(lines, key=lambda part: part[0].key):
         parts = list(same)
         whole = parts[0][0]._replace(bytes=sum(line.bytes for line, _ in parts))
@@ -168,7 +168,7 @@ def regions_rated(lines: Iterable[_Part], rater: Rater) -> Iterator[tuple[str, R
 
 
 def _allotted(pieces: Iterable[RatedLine], parts: Sequence[_Part]) -> Iterator[tuple[str, RatedLine]]:
-    """Pieces of one line for the regions that have it, the first region's bytes first."""
+    """Share the pieces of one line out to its regions, the first region's bytes first."""
     waiting = iter(parts)
     line, region = next(waiting)
     left = line.bytes
@@ -185,16 +185,15 @@ def _allotted(pieces: Iterable[RatedLine], parts: Sequence[_Part]) -> Iterator[t
 
 
 def rated_month(prices: PayerPrices, usage: StreamedUsage) -> Iterator[RatedLine]:
-    """All lines of the month by the hour, in the order in which the usage has them.
+    """All lines of the month by the hour, in the order of the usage.
 
-    Accounts add up to their payer (R9), also where they have overrides of their own: each line is priced by the cuts of
-    all accounts and by the prices of its own.
+    Accounts add up to their payer (R9): each line has the cuts of all accounts, and the prices of its own.
     """
     return Rater(prices, positions(prices, usage)).rated(usage.lines())
 
 
 class DailyUsage(Protocol):
-    """Some usage of a payer's month."""
+    """A part of a payer's usage of a month."""
 
     def day_lines(self) -> Iterator[UsageLine]:
         """Lines by the day, in any order."""
@@ -214,8 +213,8 @@ def rated_by_days(
 ) -> Iterator[tuple[str, RatedLine]]:
     """Rated lines with their part, by the day where the whole day has one price, and by the hour elsewhere.
 
-    They add up to what `rated_month` gives, and are up to 24 times fewer. Of a day that is rated by the hour, all parts
-    give all lines of what is sold: the place of a part's bytes depends on the others.
+    They add up to `rated_month`, and are up to 24 times fewer. Of a day by the hour, all parts give all lines of a
+    product: the place of a part's bytes depends on the others.
 
     Args:
         rater: With the positions of the whole payer.
@@ -239,13 +238,6 @@ def rated_by_days(
             yield from zip(repeat(streams[0][0]), rater.rated(streams[0][1]))
         else:
             yield from regions_rated(heapq.merge(*(zip(lines, repeat(name)) for name, lines in streams)), rater)
-
-
-# A payer's month by its sums alone, without a walk: how many bytes of each product have which price.
-#
-# Which bytes are free and in which tier depends on their order; how many are does not (R2). So where nobody asks which
-# bytes they are, sums of the month are enough. That ends where a price changes within the month, and where an allowance
-# goes to the earliest bytes of several products and does not hold for all of them.
 
 
 class Piece(NamedTuple):
@@ -281,9 +273,8 @@ class _Ladder:
 class WholeMonths:
     """Rates sums of whole months. Mutable: it remembers the prices of payers without overrides.
 
-    Args:
-        book: Prices for everybody.
-        month: `2026-11`.
+    How many bytes are free or in a tier does not depend on their order (R2). So sums are enough, unless a price changes
+    within the month, or an allowance goes to the earliest bytes of several products and does not hold for all.
     """
 
     def __init__(self, book: PriceBook, month: str) -> None:
@@ -294,7 +285,7 @@ class WholeMonths:
         self.with_allowance = frozenset(sku for allowance in book.allowances for sku in allowance.skus)
 
     def found(self, sold: Sold) -> Product | Terms:
-        """The product, or the terms of what has none."""
+        """The product, or the terms of usage without one."""
         if sold not in self._found:
             found = find(self._book, sold)
             other = UNRATED if isinstance(found, NotSold) else UNPRICED
@@ -326,7 +317,7 @@ class WholeMonths:
     def _given(
         self, prices: PayerPrices, totals: Mapping[str, int], ladders: Mapping[str, _Ladder | None]
     ) -> dict[str, dict[str, int]] | None:
-        """What allowances give to their products; None if sums do not say it."""
+        """Bytes that allowances give to their products; None if sums do not say it."""
         sales: dict[str, Sales] = {}
         stretches: dict[str, list[Stretch]] = {}
         for sku, size in sorted(totals.items()):
@@ -354,6 +345,5 @@ def _ladder(prices: PayerPrices, product: Product, month: str) -> _Ladder | None
 
 
 def _stretch(span: Span, size: int) -> Stretch:
-    """The whole month as one stretch."""
     eligible = size if span.takes_allowance else 0
     return Stretch(span=span, from_s=span.from_s, to_s=span.to_s, bytes=size, eligible_bytes=eligible, lines=lambda: ())

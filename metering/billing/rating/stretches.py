@@ -1,7 +1,7 @@
 """Usage of one product in the order of time, in pieces that are summed and not read.
 
-A span is a time in which no price of the product changes for its payer. A stretch is what of it lies in one day. A day
-in which a span ends is read by the hour, because its sum says nothing about its parts.
+In a span, no price of the product changes for its payer. A stretch is the part of a span in one day. A day in which a
+span ends is read by the hour, because its sum says nothing about its parts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Span:
     """Hours `[from_s, to_s)` of a month in which a payer's prices of a product do not change.
 
     Attributes:
-        takes_allowance: Whether its bytes may be free, unless an account's own override says that they may not.
+        takes_allowance: Whether its bytes may be free, unless an account's own override forbids it.
     """
 
     from_s: int
@@ -41,11 +41,10 @@ class Stretch:
     """Usage of one product in the hours `[from_s, to_s)` of one day and one span.
 
     Attributes:
-        bytes: All of it.
-        eligible_bytes: Those that may be free.
+        eligible_bytes: Bytes that may be free.
         lines: Reads its lines, in the order of rating.
-        hours: The same usage hour by hour, if the usage has sums of hours and this is longer; else nothing.
-        late: It is late usage, which stands at the end of its span, whatever its hours are.
+        hours: The same hour by hour, if the usage has sums of hours and this is longer; else empty.
+        late: Late usage stands at the end of its span, whatever its hours are.
     """
 
     span: Span
@@ -63,9 +62,9 @@ class Sales:
     """Usage of one product in a payer's month.
 
     Attributes:
-        sold: What is sold as this product: one usage type of many services.
+        sold: One usage type of many services.
         days: Bytes by day.
-        by_account: Which of its bytes may be free depends on their account, so sums of days do not say it.
+        by_account: Whether bytes may be free depends on their account, so sums of days do not say it.
     """
 
     product: Product
@@ -78,11 +77,6 @@ class Sales:
     def bounds(self) -> tuple[int, ...]:
         """Bytes at which a tier of any price version of the month begins, without 0; in order."""
         return tuple(sorted({tier.from_bytes for span in self.spans for tier in span.version.tiers} - {0}))
-
-
-def sales_of(prices: PayerPrices, usage: PayerUsage) -> dict[str, Sales]:
-    """Usage of each product that the book has, by SKU. Reads the sums of days, once."""
-    return sales_in(prices, usage.month, usage.days())
 
 
 def sales_in(prices: PayerPrices, month: str, days: Mapping[Sold, Mapping[int, int]]) -> dict[str, Sales]:
@@ -109,7 +103,7 @@ def sales_in(prices: PayerPrices, month: str, days: Mapping[Sold, Mapping[int, i
 
 
 def spans_of(prices: PayerPrices, product: Product, month: str) -> tuple[Span, ...]:
-    """Spans of a product in a month, in order. Hours before its first price are in none."""
+    """Spans of a product in a month, in order, from its first price on."""
     first_s, after_s = month_bounds_s(month)
     begins = sorted({first_s, *(hour_s for hour_s in prices.changes(product, "") if first_s < hour_s < after_s)})
     spans = []
@@ -122,12 +116,12 @@ def spans_of(prices: PayerPrices, product: Product, month: str) -> tuple[Span, .
 
 
 def stretches_of(prices: PayerPrices, usage: PayerUsage, sales: Sales) -> list[Stretch]:
-    """Usage of a product in the order of time; hours without a price are left out."""
+    """Usage of a product in the order of time, without hours that have no price."""
     return [
         stretch
         for day_s in sorted(sales.days)
         if sales.days[day_s]
-        for stretch in _of_day(_DayOf(prices, usage, sales, day_s), sales.spans)
+        for stretch in _DayOf(prices, usage, sales, day_s).stretches()
         if stretch.bytes
     ]
 
@@ -139,8 +133,13 @@ class _DayOf:
     sales: Sales
     day_s: int
 
-    def stretch(self, span: Span, from_s: int, to_s: int) -> Stretch:
-        """Usage of some of its hours, which lie in one span."""
+    def stretches(self) -> Iterator[Stretch]:
+        for span in self.sales.spans:
+            from_s, to_s = max(span.from_s, self.day_s), min(span.to_s, self.day_s + DAY_S)
+            if from_s < to_s:
+                yield self._stretch(span, from_s, to_s)
+
+    def _stretch(self, span: Span, from_s: int, to_s: int) -> Stretch:
         total, eligible = self._sums(span, from_s, to_s)
         return Stretch(
             span=span,
@@ -153,7 +152,7 @@ class _DayOf:
         )
 
     def _sums(self, span: Span, from_s: int, to_s: int) -> tuple[int, int]:
-        """Bytes, and those of them that may be free."""
+        """All bytes, and those that may be free."""
         if self.sales.by_account:
             return self._by_account(from_s, to_s)
         if to_s - from_s == DAY_S:
@@ -195,13 +194,6 @@ class _DayOf:
             for hour_s in sorted(hours)
             if from_s <= hour_s < to_s
         )
-
-
-def _of_day(day: _DayOf, spans: tuple[Span, ...]) -> Iterator[Stretch]:
-    for span in spans:
-        from_s, to_s = max(span.from_s, day.day_s), min(span.to_s, day.day_s + DAY_S)
-        if from_s < to_s:
-            yield day.stretch(span, from_s, to_s)
 
 
 def _summed(parts: Iterable[Mapping[int, int]]) -> dict[int, int]:

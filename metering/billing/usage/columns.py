@@ -1,4 +1,4 @@
-"""Usage lines as columns: a month of many accounts is summed by Arrow, and few lines become objects of Python."""
+"""Usage lines as columns, which Arrow sums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from types import TracebackType
 
 
 TEXTS = UsageLine._fields[1:-1]
@@ -30,7 +29,7 @@ _ROWS = 100_000
 
 @runtime_checkable
 class ColumnMonth(Protocol):
-    """A `RegionMonth` that has its lines in columns: each batch has those of `SCHEMA` that are asked for, in order."""
+    """A `RegionMonth` with its lines in columns: each batch has those of `SCHEMA` that are asked for, in order."""
 
     def day_batches(
         self, accounts: frozenset[str] | None = None, columns: Sequence[str] = SCHEMA.names
@@ -52,8 +51,6 @@ class ColumnMonth(Protocol):
 
 
 class _Columns:
-    """Columns of a region's month that has lines only."""
-
     def __init__(self, month: RegionMonth) -> None:
         self._month = month
 
@@ -71,18 +68,14 @@ class _Columns:
         hour_s: int | None = None,
         columns: Sequence[str] = SCHEMA.names,
     ) -> Iterator[pa.RecordBatch]:
-        lines = self._month.hour_lines(accounts, day_s=day_of(day_s, hour_s), sold=sold)
+        read_s = day_s if hour_s is None else hour_s - hour_s % DAY_S
+        lines = self._month.hour_lines(accounts, day_s=read_s, sold=sold)
         return _batches((line for line in lines if hour_s is None or line.hour_s == hour_s), columns)
 
 
 def columns_of(month: RegionMonth) -> ColumnMonth:
-    """The lines of a region's month in columns, as it has them or made of its lines."""
+    """The lines of a region's month in columns."""
     return month if isinstance(month, ColumnMonth) else _Columns(month)
-
-
-def day_of(day_s: int | None, hour_s: int | None) -> int | None:
-    """The day to read for an hour."""
-    return day_s if hour_s is None else hour_s - hour_s % DAY_S
 
 
 def table_of(lines: Iterable[UsageLine]) -> pa.Table:
@@ -109,7 +102,7 @@ def summed(table: pa.Table) -> pa.Table:
 
 
 def only(batch: pa.RecordBatch, accounts: frozenset[str] | None, sold: frozenset[Sold] | None) -> pa.RecordBatch:
-    """The rows of some accounts, and of what is sold."""
+    """The rows of some accounts and products."""
     if accounts is not None:
         batch = batch.filter(pc.is_in(batch.column("account_id"), value_set=pa.array(sorted(accounts), pa.string())))
     if sold is None:
@@ -127,20 +120,14 @@ def _batches(lines: Iterator[UsageLine], columns: Sequence[str]) -> Iterator[pa.
         yield from table_of(part).select(list(columns)).to_batches()
 
 
-# Rows of usage on their way to rating: columns in a temporary file, one part for each hour or day.
-#
-# Small months stay in memory. A large one is written to disk, compressed, and read part by part.
-
-
-# What is kept in memory of a month before it goes to disk.
 _MEMORY_BYTES = 32 * 1024 * 1024
 
 
 class Spool:
-    """Parts of a month. First they are all added, then they are read as often as needed; close it. Mutable.
+    """Columns of usage in a temporary file, a part for each hour or day. Mutable: add all parts, then read; close it.
 
     Args:
-        memory_bytes: What is kept in memory before all of it goes to disk.
+        memory_bytes: Size from which it lies on disk, compressed.
     """
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES) -> None:
@@ -175,20 +162,12 @@ class Spool:
             yield from lines_of(batch)
 
     def close(self) -> None:
-        """Forget everything; the file is gone."""
+        """Remove the file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
         self._reader = None
         self._file.close()
-
-    def __enter__(self) -> Spool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _read(self) -> pa.ipc.RecordBatchFileReader:
         if self._writer is not None:

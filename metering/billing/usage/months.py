@@ -1,6 +1,6 @@
 """Usage of a month over all regions, payer by payer.
 
-Regions' ledgers do not know each other, and tiers count over all of them: whoever rates a payer needs all its regions.
+Tiers count over all regions, and regions' ledgers do not know each other.
 """
 
 from __future__ import annotations
@@ -22,18 +22,16 @@ if TYPE_CHECKING:
     from metering.ledger.usage.items import UsageItem
     from metering.stores.items import ItemStore
 
-
-if TYPE_CHECKING:
     HoursDone = Callable[[str, int, int], None]
     """Told a region, how many of its hours are read, and how many there are."""
 
 
-# Of so few accounts, one partition each of the usage table is read, and lines are rated; of more, the lake and columns.
+# Up to so many accounts, lines of the usage table are rated, a partition each; of more, columns of the lake.
 FEW_ACCOUNTS = 200
 
 
 class Sold(NamedTuple):
-    """What a price is found by."""
+    """The key of a price."""
 
     service: Service
     usage_type: UsageType
@@ -44,10 +42,10 @@ LineKey = tuple[int, str, Service, UsageType, str, str]
 
 
 class UsageLine(NamedTuple):
-    """Usage of one key in one hour, or in a day if that is the grain. The order of its fields is the order of rating.
+    """Usage of one key in one hour or day. The order of its fields is the order of rating.
 
     Attributes:
-        hour_s: The hour of use, epoch seconds: of a correction its own hour, not the one that books it.
+        hour_s: The hour of use, epoch seconds, also of a correction.
     """
 
     hour_s: int
@@ -60,23 +58,21 @@ class UsageLine(NamedTuple):
 
     @property
     def key(self) -> LineKey:
-        """Everything but its bytes."""
         return self[:6]
 
     @property
     def kind(self) -> UsageKind:
-        """Its kind of usage."""
         return UsageKind(self.usage_type, self.service, self.from_location, self.to_location)
 
 
 class Correction(NamedTuple):
-    """Usage of an earlier month that is booked in this one: it came after that month was closed.
+    """Usage of an earlier month that is booked in this one, because that month was closed.
 
     Attributes:
-        payer_id: Who pays for it: the account's payer in the hour of use.
+        payer_id: The account's payer in the hour of use.
         month: The month of use, `2026-10`.
         line: Its hour is the hour of use.
-        region, booked_s: Whose ledger books it, and in which hour.
+        region, booked_s: The region and the hour that book it.
     """
 
     payer_id: str
@@ -87,23 +83,16 @@ class Correction(NamedTuple):
 
 
 class Late(NamedTuple):
-    """A correction as one region's ledger has it.
-
-    Attributes:
-        booked_s: The hour that books it.
-        line: Its hour is the hour of use.
-    """
+    """A correction in the ledger of one region: the hour that books it, and the line, whose hour is the hour of use."""
 
     booked_s: int
     line: UsageLine
 
 
 class RegionMonth(Protocol):
-    """Usage that is booked in one month of one region's ledger.
+    """Usage that is booked in one month of one region's ledger, without the canary.
 
-    Every call sees the same rows, whatever comes meanwhile.
-
-    The canary is left out. Corrections of other months stand apart: only `corrections` has them.
+    Every call sees the same rows, whatever comes meanwhile. Only `late` has corrections of other months.
     """
 
     @property
@@ -116,7 +105,7 @@ class RegionMonth(Protocol):
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of the closed month's manifest; empty while the month is not closed."""
+        """Hex SHA-256 of the closed month's manifest; empty while the month is open."""
         ...
 
     def accounts(self) -> Iterator[str]:
@@ -151,9 +140,9 @@ class RegionMonth(Protocol):
 
 
 class PayerUsage(Protocol):
-    """One payer's usage of one month over all its accounts and all regions, corrections of other months left out.
+    """One payer's usage of one month over all its accounts and regions, without corrections of other months.
 
-    An account's hours count for the payer that it belongs to in that hour.
+    An account's hours count for its payer in that hour.
     """
 
     @property
@@ -162,11 +151,11 @@ class PayerUsage(Protocol):
         ...
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
-        """Bytes by day (epoch second of its first hour). Few: what is sold times the days of a month."""
+        """Bytes by day (epoch second of its first hour)."""
         ...
 
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
-        """Lines of one day by the hour, in the order of rating; nothing of other days is read."""
+        """Lines of one day by the hour, in the order of rating; other days are not read."""
         ...
 
 
@@ -174,16 +163,16 @@ class StreamedUsage(PayerUsage, Protocol):
     """Usage that is read in one pass."""
 
     def lines(self) -> Iterator[UsageLine]:
-        """All lines of the month by the hour, in any order, streamed."""
+        """All lines of the month by the hour, in any order."""
         ...
 
 
 @runtime_checkable
 class HourlyUsage(PayerUsage, Protocol):
-    """Usage that has sums of hours without reading lines: then only the lines of an hour are read to find a cut."""
+    """Usage with sums of hours, so that a cut is found by the lines of an hour."""
 
     def hours(self, sold: frozenset[Sold], day_s: int) -> Mapping[int, int]:
-        """Bytes by hour (epoch seconds) of one day, of all that is sold together."""
+        """Bytes by hour (epoch seconds) of one day."""
         ...
 
     def lines_of_hour(self, sold: frozenset[Sold], hour_s: int) -> Iterator[UsageLine]:
@@ -193,7 +182,7 @@ class HourlyUsage(PayerUsage, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedUsage:
-    """A `PayerUsage` over regions. Lines without bytes are left out, and lines of one key in two regions are one line.
+    """A `PayerUsage` over regions, without lines of 0 bytes. A key in two regions is one line.
 
     Attributes:
         only: Only these accounts of the payer; None for all.
@@ -214,7 +203,6 @@ class MergedUsage:
         return replace(self, regions=(region,))
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
-        """Bytes by what is sold and by day."""
         found: dict[Sold, dict[int, int]] = {}
         for line in self.day_lines():
             by_day = found.setdefault(Sold(line.service, line.usage_type), {})
@@ -232,7 +220,6 @@ class MergedUsage:
                 yield from by_day(filter(self._pays, region.hour_lines(frozenset([account_id]), day_s=day_s)))
 
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
-        """Lines of one day by the hour, in the order of rating."""
         return self._hours(day_s=day_s, sold=sold)
 
     def lines(self) -> Iterator[UsageLine]:
@@ -246,13 +233,13 @@ class MergedUsage:
 
     @property
     def accounts(self) -> frozenset[str]:
-        """Accounts that the payer ever pays for, or those of them that are asked for."""
+        """Accounts that the payer ever pays for, or those of them in `only`."""
         accounts = self.organization.accounts_of(self.payer_id)
         return accounts if self.only is None else accounts & self.only
 
     @property
     def moves(self) -> bool:
-        """Whether any of its accounts comes to the payer, or leaves it, within the month."""
+        """Whether an account comes to the payer, or leaves it, within the month."""
         first_s, after_s = month_bounds_s(self.month)
         return any(
             not self.pays_for(account_id, first_s)
@@ -261,7 +248,6 @@ class MergedUsage:
         )
 
     def pays_for(self, account_id: str, hour_s: int) -> bool:
-        """Whether the payer pays for an account in an hour."""
         return self.organization.payer_of(account_id, hour_s) == self.payer_id
 
     def _pays(self, line: UsageLine) -> bool:
@@ -279,7 +265,7 @@ class MergedUsage:
 
 
 def merged(lines: Iterable[UsageLine]) -> Iterator[UsageLine]:
-    """Lines in the order of rating, each key and hour once; those whose bytes sum up to 0 are left out."""
+    """Lines in the order of rating, each key and hour once, without those of 0 bytes."""
     for _, group in groupby(lines, key=lambda line: line.key):
         same = list(group)
         total = sum(line.bytes for line in same)
@@ -301,9 +287,7 @@ class MonthUsage:
     """Usage of one month.
 
     Attributes:
-        regions: One for each region that holds data of the stage. Each may be open or closed.
-        month: `2026-11`, that of all regions.
-        organization: Who pays for whom.
+        regions: One for each region that holds data of the stage, open or closed.
     """
 
     regions: Sequence[RegionMonth]
@@ -312,42 +296,29 @@ class MonthUsage:
 
     @property
     def closed(self) -> Mapping[str, str]:
-        """Region -> digest of its frozen month, of the regions whose month is closed."""
+        """Region -> digest of its frozen month, where the month is closed."""
         return {each.region: each.digest for each in self.regions if each.digest}
 
     @property
     def is_closed(self) -> bool:
-        """Whether the month is closed in every region."""
         return all(each.digest for each in self.regions)
 
     def accounts(self) -> Iterator[str]:
-        """Accounts with usage or corrections in any region, in order, each once."""
+        """Accounts with usage or corrections in any region, in order."""
         return (account_id for account_id, _ in groupby(heapq.merge(*(each.accounts() for each in self.regions))))
 
     def payers(self) -> Iterator[str]:
-        """Payers that have usage or corrections in the month, in order, each once.
-
-        Memory grows with the number of payers, not with usage.
-        """
-        found: set[str] = set()
-        for account_id in self.accounts():
-            found |= self.payers_of(account_id)
-        for each in self.corrections():
-            found.add(each.payer_id)
+        """Payers with usage or corrections in the month, in order."""
+        found = {each.payer_id for each in self.corrections()}.union(*map(self.payers_of, self.accounts()))
         return iter(sorted(found))
 
     def of(self, payer_id: str) -> MergedUsage:
-        """The usage of a payer; empty if it has none."""
         return MergedUsage(
             regions=tuple(self.regions), month=self.month, organization=self.organization, payer_id=payer_id
         )
 
     def corrections(self, payer_id: str | None = None) -> Iterator[Correction]:
-        """Usage of earlier months that is booked in this one, of one payer or of all; region by region.
-
-        Args:
-            payer_id: Only the corrections that this payer pays.
-        """
+        """Usage of earlier months that is booked in this one, of one payer or of all; region by region."""
         accounts = None if payer_id is None else self.organization.accounts_of(payer_id)
         for region in self.regions:
             for booked_s, line in region.late(accounts):
@@ -355,11 +326,9 @@ class MonthUsage:
                 if payer_id is None or payer == payer_id:
                     yield Correction(payer, month_of(line.hour_s), line, region.region, booked_s)
 
-    def payers_of(self, account_id: str) -> set[str]:
-        """Who pays for an account in any hour of the month."""
-        first_s, after_s = month_bounds_s(self.month)
-        hours = (first_s, *(hour_s for hour_s in self.organization.changes(account_id) if first_s < hour_s < after_s))
-        return {self.organization.payer_of(account_id, hour_s) for hour_s in hours}
+    def payers_of(self, account_id: str) -> frozenset[str]:
+        """Payers of an account in the month."""
+        return self.organization.payers_between(account_id, *month_bounds_s(self.month))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,7 +336,7 @@ class TableMonth:
     """A `RegionMonth` of named accounts.
 
     Attributes:
-        reading: Says what the items count. The accounts' kinds only become more, so every call sees the same names.
+        reading: Names the kinds of the items. Kinds only become more, so every call sees the same names.
         items: Usage items by account, in the order of their hours.
         digest: An open month has none.
     """
@@ -429,7 +398,7 @@ class TableMonth:
 
 
 def line_of(key: UsageKey, total: Total) -> UsageLine:
-    """The line of a total: a correction has its own hour, every other total the hour that books it."""
+    """The line of a total. A correction has its own hour, every other total the hour that books it."""
     hour_s = key.hour_s if key.corrects_s is None else key.corrects_s
     return UsageLine(
         hour_s, key.account_id, key.service, key.usage_type, key.from_location, key.to_location, total.bytes

@@ -29,12 +29,7 @@ _DAY_ROWS = 500_000
 
 
 class LakeMonth:
-    """A `RegionMonth` of an open month. Its rows are in temporary files: close it.
-
-    Attributes:
-        region, month: As the port has them.
-        digest: An open month has none.
-    """
+    """A `RegionMonth` of an open month. Its rows are in temporary files: close it."""
 
     digest = ""
 
@@ -73,14 +68,14 @@ class LakeMonth:
         first_s, after_s = month_bounds_s(month)
         try:
             hours = view.hours(from_s=first_s, to_s=after_s)
-            day = _Day()
+            day: list[pa.Table] = []
             for done, hour_s in enumerate(hours):
                 on_hour(done, len(hours))
-                if day.begins(hour_s):
-                    read._keep_day(day)
-                    day = _Day()
-                day.add(hour_s, read._keep_hour(hour_s, source.usage(hour_s)))
-            read._keep_day(day)
+                day_s = hour_s - hour_s % DAY_S
+                _add_hour(day, day_s, read._keep_hour(hour_s, source.usage(hour_s)))
+                if hour_s == hours[-1] or hours[done + 1] >= day_s + DAY_S:
+                    read._days.add(day_s, summed(pa.concat_tables(day)))
+                    day.clear()
         except BaseException:
             read.close()
             raise
@@ -101,7 +96,6 @@ class LakeMonth:
     def day_batches(
         self, accounts: frozenset[str] | None = None, columns: Sequence[str] = SCHEMA.names
     ) -> Iterator[pa.RecordBatch]:
-        """The same in columns, day by day."""
         for day_s in self._days.parts():
             for batch in self._days.batches(day_s):
                 yield only(batch, accounts, None).select(list(columns))
@@ -125,7 +119,6 @@ class LakeMonth:
         hour_s: int | None = None,
         columns: Sequence[str] = SCHEMA.names,
     ) -> Iterator[pa.RecordBatch]:
-        """The same in columns."""
         for part_s in self._hours.parts():
             if hour_s in {None, part_s} and (day_s is None or day_s <= part_s < day_s + DAY_S):
                 for batch in self._hours.batches(part_s):
@@ -150,21 +143,16 @@ class LakeMonth:
             self._late.add(hour_s, table_of(sorted(late)))
         return table
 
-    def _keep_day(self, day: _Day) -> None:
-        if day.day_s is not None:
-            self._days.add(day.day_s, day.table())
-
 
 @dataclass(frozen=True)
 class _Hours:
-    """Usage of hours: of published files by their totals, of staging objects by their rows."""
+    """Reads totals of published files, and rows of staging objects."""
 
     view: LakeView
     totals: TotalsReader | None
     accounts: frozenset[str]
 
     def usage(self, hour_s: int) -> Mapping[UsageKey, Total]:
-        """Usage of an hour, as one consistent state."""
         return self.view.read(hour_s, self._of)
 
     def _of(self, state: HourState) -> dict[UsageKey, Total]:
@@ -183,29 +171,11 @@ class _Hours:
         return not self.accounts or key.account_id in self.accounts
 
 
-class _Day:
-    """Sums the hours of a day, in parts. Mutable."""
-
-    def __init__(self) -> None:
-        self.day_s: int | None = None
-        self._tables: list[pa.Table] = []
-        self._rows = 0
-
-    def begins(self, hour_s: int) -> bool:
-        """Whether the hour belongs to a later day."""
-        return self.day_s is not None and hour_s >= self.day_s + DAY_S
-
-    def add(self, hour_s: int, table: pa.Table) -> None:
-        self.day_s = hour_s - hour_s % DAY_S
-        day = pa.repeat(pa.scalar(self.day_s, pa.int64()), table.num_rows)
-        self._tables.append(table.set_column(0, "hour_s", day))
-        self._rows += table.num_rows
-        if self._rows > _DAY_ROWS and len(self._tables) > 1:
-            self._tables = [self.table()]
-            self._rows = self._tables[0].num_rows
-
-    def table(self) -> pa.Table:
-        return summed(pa.concat_tables(self._tables))
+def _add_hour(day: list[pa.Table], day_s: int, hour: pa.Table) -> None:
+    """Add an hour to the parts of a day; many rows are summed at once."""
+    day.append(hour.set_column(0, "hour_s", pa.repeat(pa.scalar(day_s, pa.int64()), hour.num_rows)))
+    if len(day) > 1 and sum(part.num_rows for part in day) > _DAY_ROWS:
+        day[:] = [summed(pa.concat_tables(day))]
 
 
 if TYPE_CHECKING:
@@ -236,12 +206,7 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedMonth:
-    """A `RegionMonth` that is closed.
-
-    Attributes:
-        frozen: Its manifest.
-        reader: Reads its totals.
-    """
+    """A `RegionMonth` that is closed: its manifest, and the reader of its totals."""
 
     region: str
     frozen: FrozenMonth
@@ -268,7 +233,6 @@ class ClosedMonth:
     def day_batches(
         self, accounts: frozenset[str] | None = None, columns: Sequence[str] = SCHEMA.names
     ) -> Iterator[pa.RecordBatch]:
-        """The same in columns."""
         for table in self.reader.day_tables(self.frozen, accounts, _stored(columns)):
             yield from _own(table, columns)
 
@@ -295,7 +259,6 @@ class ClosedMonth:
         hour_s: int | None = None,
         columns: Sequence[str] = SCHEMA.names,
     ) -> Iterator[pa.RecordBatch]:
-        """The same in columns, hour by hour."""
         for each_s in self._hours(day_s):
             if hour_s in {None, each_s}:
                 yield from self._hour(each_s, accounts, sold, columns)
@@ -360,8 +323,7 @@ def _of_types(table: pa.Table, usage_types: set[str]) -> pa.Table:
 
 def _stored(columns: Sequence[str]) -> list[str]:
     """Columns of the month's objects that give columns of lines."""
-    names = {"account_id", "corrects", *("hour" if name == "hour_s" else name for name in columns)}
-    return sorted(names)
+    return sorted({"account_id", "corrects", *("hour" if name == "hour_s" else name for name in columns)})
 
 
 def _own(table: pa.Table, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -76,7 +76,7 @@ def test_totals_beside_lake_files_say_what_their_rows_say() -> None:
 
 def test_a_large_month_is_kept_on_disk_and_read_part_by_part() -> None:
     lines = [line(hour, f"{account:012}", account + 1) for hour in (3, 1) for account in range(500)]
-    with Spool(memory_bytes=1_000) as spool:
+    with closing(Spool(memory_bytes=1_000)) as spool:
         for hour in (3, 1):
             spool.add(hour, table_of(line(hour, f"{account:012}", account + 1) for account in range(500)))
         assert spool.parts() == [1, 3]
