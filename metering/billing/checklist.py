@@ -151,8 +151,9 @@ class CheckedClose:
         return self.closer.close(checklist.month, deadline, tell, counted=counted, keep=keep)
 
     def look(self, month: str) -> Checklist:
-        """Check everything once, and change nothing. Nothing blocks a month that is closing: it takes no bookings any
-        more.
+        """Check everything once, and change nothing.
+
+        Nothing blocks a month that is closing: it takes no bookings any more.
 
         Raises:
             ValueError: `month` is not a month such as `2026-11`.

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 16 * MIB
 """Largest document that is read. A book of all regions of AWS has less than 4 MB."""
-_TOLD = 40
+MOST_TOLD = 40
+"""Problems that an error names."""
 
 
 class DocumentRefusedError(OperationFailedError):
@@ -42,8 +43,8 @@ class DocumentRefusedError(OperationFailedError):
 
 def first_of(sentences: Sequence[str]) -> str:
     """The first sentences, and how many more there are."""
-    more = [f"and {len(sentences) - _TOLD} more"] if len(sentences) > _TOLD else []
-    return "; ".join([*sentences[:_TOLD], *more])
+    more = [f"and {len(sentences) - MOST_TOLD} more"] if len(sentences) > MOST_TOLD else []
+    return "; ".join([*sentences[:MOST_TOLD], *more])
 
 
 def some_of(names: Sequence[str], most: int = 5) -> str:

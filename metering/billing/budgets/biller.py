@@ -1,7 +1,7 @@
 """The biller: keeps the day sums of its region, and at home judges budgets and looks for unusual days.
 
-Whatever it does may be done again: sums change with their index, an alert is put once, and a message is sent until the
-topic has answered. It may end at any call.
+A run may end at any call, and be repeated: sums change with their index, an alert is put once, and a message is sent
+until the topic has answered.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Turn:
         )
 
     def alerts(self) -> tuple[list[StoredAlert], int]:
-        """An alert for each threshold that is crossed, and how many budgets were judged."""
+        """Alerts of crossed thresholds, and the number of budgets that were judged."""
         # Where the watch has not measured yet, what is counted so far is all that is known.
         evaluation = Evaluation(months=self.months, through_s=self.months.through_s or self.now_s)
         found: list[StoredAlert] = []
@@ -128,20 +128,15 @@ class Turn:
     def figures(self, before: BillerFigures, book: AlertBook, since: str) -> BillerFigures:
         """Figures for the watch."""
         unpriced = unpriced_in(self.months, self._recent_months())
-        stuck = blocked(
-            self.months,
-            self._recent_months(),
-            left_out=self.left_out,
-            unpriced=unpriced,
-            now_s=self.now_s,
-        )
+        sizes = [(sold, size) for solds in unpriced.values() for sold, size in solds.items()]
+        stuck = blocked(self.months, self._recent_months(), left_out=self.left_out, unpriced=unpriced, now_s=self.now_s)
         recent_s = self.now_s - _REMEMBERED_S
         days = {region.region: region.last_whole_day() for region in self.months.regions}
         looked = {name: date_of(day_s) for name, day_s in days.items() if day_s is not None}
         return replace(
             before,
-            unpriced_bytes=unpriced.total_bytes,
-            unpriced_types=unpriced.types,
+            unpriced_bytes=sum(size for _, size in sizes),
+            unpriced_types=len({sold.usage_type for sold, _ in sizes}),
             blocked_months=tuple(stuck),
             why=next(iter(stuck.values()), ""),
             crossed_s=tuple(alert.made_s for alert in book.known(since) if alert.made_s >= recent_s),
@@ -159,7 +154,7 @@ class Turn:
         return [month_of(first_s - HOUR_S), this]
 
 
-# Alerts of this month and of the last two are sent until the topic has answered.
+# This month and the last two.
 _SENT_FOR_S = 62 * DAY_S
 
 
@@ -187,7 +182,7 @@ class BillerResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """What the biller of the home region works with, beside its own sums.
+    """Parts of the biller of the home region.
 
     Attributes:
         regions: All regions that hold data of the stage, this one included.
@@ -205,7 +200,7 @@ class Biller:
     """The job of one region.
 
     Attributes:
-        home: None in a region that is not the home region: it keeps sums only.
+        home: None elsewhere: only sums are kept.
     """
 
     items: ItemStore
@@ -216,11 +211,11 @@ class Biller:
     home: Home | None = None
 
     def run(self, deadline: Deadline) -> BillerResult:
-        """Count what is new, and at home tell what it means.
+        """Count new usage, and at home judge it.
 
         Raises:
-            UnavailableError: A call failed; the next run does what is left.
-            LedgerCorruptError: Something that is kept cannot be read.
+            UnavailableError: A call failed; the next run does the rest.
+            LedgerCorruptError: A kept object cannot be read.
         """
         now_s = self._now_s()
         kept = self.keeper.keep(deadline, complete_through_s=self._complete_through_s(), closed=self._closed(now_s))
@@ -256,25 +251,18 @@ class Biller:
         turn.keep_positions(home.objects)
         months.summaries.keep()
         return (
-            replace(
-                result,
-                budgets=judged,
-                made=made,
-                sent=len(sent),
-                unusual=len(unusual),
-                left_out=tuple(left_out),
-            ),
+            replace(result, budgets=judged, made=made, sent=len(sent), unusual=len(unusual), left_out=tuple(left_out)),
             turn.figures(figures, book, since),
         )
 
     def _figures(self, now_s: int) -> BillerFigures:
         item = self.items.get(Table.LEDGER, BILLER_KEY)
-        return (
-            BillerFigures(first_s=now_s, finished_s=0, counted_s=0) if item is None else BillerFigures.from_item(item)
-        )
+        if item is None:
+            return BillerFigures(first_s=now_s, finished_s=0, counted_s=0)
+        return BillerFigures.from_item(item)
 
     def _complete_through_s(self) -> int:
-        """As the watch last measured it: it stays true, so it may be read late."""
+        """The last measure of the watch. It stays true."""
         item = self.items.get(Table.LEDGER, COMPLETENESS_KEY)
         return 0 if item is None else Completeness.from_item(item).through_s
 

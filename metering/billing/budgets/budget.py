@@ -1,7 +1,6 @@
-"""Budgets: what a person wants to hear of before a bill says it.
+"""Budgets: a scope, an amount in USD or bytes for each month or day, and thresholds.
 
-A budget has a scope, an amount in USD or bytes for each month or day, and thresholds. Whatever is wrong with one is
-said in words, and everything at once.
+All problems of a budget are named at once, in words.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _WHOLE = 100_000
 
 
 class BudgetRefusedError(OperationFailedError):
-    """A budget makes no sense; every problem is said."""
+    """A budget is refused, with every problem."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__(f"This is no budget: {'; '.join(problems)}.", "Nothing was set. Correct it, and set it again.")
@@ -57,7 +56,7 @@ class Amount:
 
     Attributes:
         value: Exact cost (L0) of USD, or bytes.
-        text: As a person wrote it, in its one spelling.
+        text: Its one spelling.
     """
 
     unit: Unit
@@ -67,7 +66,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threshold:
-    """When an alert is made.
+    """A value that makes an alert.
 
     Attributes:
         percent: Thousandths of a percent of the amount; None if it is absolute.
@@ -80,7 +79,7 @@ class Threshold:
 
     @property
     def text(self) -> str:
-        """In its one spelling: `actual 80%`, `forecast 500 USD`."""
+        """Its one spelling: `actual 80%`, `forecast 500 USD`."""
         if self.percent is None:
             return f"{self.measure} {'' if self.amount is None else self.amount.text}"
         whole, part = divmod(self.percent, 1_000)
@@ -88,7 +87,7 @@ class Threshold:
         return f"{self.measure} {whole}{decimals}%"
 
     def crossed(self, value: int, amount: int) -> bool:
-        """Whether a value has reached it, where the budget's amount is `amount`. Nothing is rounded."""
+        """Whether a value reaches it; `amount` is the budget's. Nothing is rounded."""
         if self.percent is None:
             return self.amount is not None and value >= self.amount.value
         return value * _WHOLE >= amount * self.percent
@@ -96,7 +95,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Usage that a budget is about: all that fits every field that is not empty."""
+    """Usage that a budget is about: it fits every field that is not empty."""
 
     payer: str = ""
     account: str = ""
@@ -117,7 +116,7 @@ class Budget:
     """A budget.
 
     Attributes:
-        name: What people call it, and what its alerts are named by.
+        name: Its alerts are named by it.
         period: It begins anew each month or each day, in UTC.
     """
 
@@ -133,33 +132,31 @@ def amount_of(text: str) -> Amount:
     """An amount such as `500 USD`, `0.5 USD`, `10 TB` or `4096 bytes`.
 
     Raises:
-        ValueError: It is none, or not more than 0.
+        ValueError: It is another text, or not more than 0.
     """
     number, _, unit = text.strip().partition(" ")
-    if unit.strip().upper() == "USD":
-        if number.startswith("-"):
-            raise ValueError(f"{text!r} is below 0, and an amount is above it")
-        price = price_of(number)
-        if price == 0:
-            raise ValueError(f"{text!r} is 0, and would be crossed before anything is used")
-        decimals = usd_text(price).rstrip("0").rstrip(".")
-        return Amount(unit="USD", value=price * (EXACT_A_USD // UNITS_A_USD), text=f"{decimals} USD")
-    if text.strip().startswith("-"):
+    if number.startswith("-"):
         raise ValueError(f"{text!r} is below 0, and an amount is above it")
-    found = _SIZE.fullmatch(text.strip())
-    if found is None or found[2] is None:
-        raise ValueError(f"{text!r} is not an amount: 500 USD, 10 TB or 4096 bytes")
-    size = int(found[1]) * _SIZES[found[2]]
-    if size == 0:
+    if unit.strip().upper() == "USD":
+        price = price_of(number)
+        decimals = usd_text(price).rstrip("0").rstrip(".")
+        made = Amount(unit="USD", value=price * (EXACT_A_USD // UNITS_A_USD), text=f"{decimals} USD")
+    else:
+        found = _SIZE.fullmatch(text.strip())
+        if found is None or found[2] is None:
+            raise ValueError(f"{text!r} is not an amount: 500 USD, 10 TB or 4096 bytes")
+        size = int(found[1]) * _SIZES[found[2]]
+        made = Amount(unit="bytes", value=size, text=f"{int(found[1])} {found[2]}")
+    if made.value == 0:
         raise ValueError(f"{text!r} is 0, and would be crossed before anything is used")
-    return Amount(unit="bytes", value=size, text=f"{int(found[1])} {found[2]}")
+    return made
 
 
 def threshold_of(text: str) -> Threshold:
     """A threshold such as `actual 80%`, `forecast 100%` or `actual 500 USD`.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is another text.
     """
     found = _THRESHOLD.fullmatch(text.strip())
     if found is None:
@@ -185,10 +182,10 @@ def budget_of(
     period: str = "month",
     severity: str = "ticket",
 ) -> Budget:
-    """A budget from the words of a person.
+    """A budget of texts.
 
     Raises:
-        BudgetRefusedError: With everything that is wrong.
+        BudgetRefusedError: With every problem.
     """
     problems: list[str] = []
     made: list[Threshold] = []
@@ -263,7 +260,6 @@ class BudgetStore:
         return [_budget(StoredBudget.from_item(item)) for item in self.items.query(Table.LEDGER, BUDGETS_PK)]
 
     def get(self, name: str) -> Budget | None:
-        """A budget, or None."""
         item = self.items.get(Table.LEDGER, budget_key(name))
         return None if item is None else _budget(StoredBudget.from_item(item))
 
@@ -273,7 +269,7 @@ class BudgetStore:
         self.items.put(Put(table=Table.LEDGER, item=stored.to_item()))
 
     def remove(self, name: str) -> None:
-        """Forget a budget. Alerts that it made stay."""
+        """Forget a budget. Its alerts stay."""
         self.items.delete(Delete(table=Table.LEDGER, key=budget_key(name)))
 
 
@@ -288,10 +284,8 @@ def _document(budget: Budget) -> dict[str, str]:
 
 
 def _budget(stored: StoredBudget) -> Budget:
-    document = dict(stored.document)
-    scope = Scope(
-        **{name: document.pop(name) for name in ("payer", "account", "region", "usage_type") if name in document}
-    )
+    document = stored.document
+    scope = Scope(**{name: document[name] for name in SCOPE_FIELDS if name in document})
     try:
         return budget_of(
             stored.name,

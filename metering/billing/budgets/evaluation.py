@@ -1,4 +1,4 @@
-"""Where budgets stand, which of their thresholds are crossed, and days of unusual usage."""
+"""Standings of budgets, with the thresholds that are crossed, and days of unusual usage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetPeriod:
-    """A month or a day in which a budget begins anew: `2026-11`, `2026-11-24`."""
+    """A month or a day: `2026-11`, `2026-11-24`."""
 
     name: str
     from_s: int
@@ -41,11 +41,11 @@ class BudgetPeriod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where a budget stands in a period.
+    """Standing of a budget in a period.
 
     Attributes:
-        actual: Exact cost (L0) or bytes so far; None if there is no price book to rate by.
-        forecast: What the period is expected to end with; None if it has ended, or was not asked for.
+        actual: Exact cost (L0) or bytes so far; None without a price book.
+        forecast: Expected value at the end of the period; None if it has ended, or was not asked for.
         crossed: Thresholds that are reached.
     """
 
@@ -57,7 +57,7 @@ class Standing:
 
 
 def period_at(budget: Budget, epoch_s: int) -> BudgetPeriod:
-    """The period of a budget that a moment lies in."""
+    """The period of a budget that a second lies in."""
     if budget.period == "day":
         day_s = epoch_s - epoch_s % DAY_S
         return BudgetPeriod(name=date_of(day_s), from_s=day_s, to_s=day_s + DAY_S)
@@ -68,24 +68,22 @@ def period_at(budget: Budget, epoch_s: int) -> BudgetPeriod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Judges budgets by what is counted.
-
-    Usage only grows, so that a threshold that is reached by what is counted stays reached.
+    """Judges budgets by counted usage, which only grows: a crossed threshold stays crossed.
 
     Attributes:
-        through_s: Up to when usage is counted; forecasts expect what comes after it.
+        through_s: Time up to which usage is counted; forecasts expect the rest.
     """
 
     months: OpenMonths
     through_s: int
 
     def standing(self, budget: Budget, period: BudgetPeriod, *, forecast: bool) -> Standing:
-        """Where a budget stands.
+        """Standing of a budget.
 
         Args:
             budget: One of those that the sums were made for.
             period: One of its periods.
-            forecast: Whether a forecast is wanted. It is made only for a period that has not ended.
+            forecast: Whether to forecast a period that has not ended.
         """
         actual = self._actual(budget, period)
         expected = None
@@ -113,7 +111,7 @@ class Evaluation:
         return total
 
     def expected(self, budget: Budget, period: BudgetPeriod) -> Forecast:
-        """The sum of the forecasts of its payers; their intervals are added up, which makes it wide."""
+        """The sum of the forecasts of its payers. Their intervals are added up, which makes it wide."""
         forecaster = Forecaster(
             month=period.month,
             from_s=period.from_s,
@@ -132,7 +130,7 @@ class Evaluation:
         return _sum(made)
 
     def _usage(self, budget: Budget, period: BudgetPeriod, payer_id: str) -> PeriodUsage:
-        """Usage of a payer in the month so far and in the weeks before, by what the budget is about and the rest."""
+        """Usage of a payer in the month so far and in the weeks before, of the scope and of the rest."""
         mine: DayBytes = defaultdict(dict)
         others: DayBytes = defaultdict(dict)
         for day_s in self._days(period):
@@ -158,7 +156,7 @@ def _is_crossed(threshold: Threshold, budget: Budget, actual: int | None, expect
 
 
 def _sum(forecasts: list[Forecast]) -> Forecast:
-    """Payers without enough history are in it with what they used so far: a sum is never below what is counted."""
+    """Sum of forecasts. A payer without enough history adds its usage so far."""
     known = [each for each in forecasts if each.known]
     if not known:
         return Forecast(method=Method.NONE, history_days=max((each.history_days for each in forecasts), default=0))
@@ -173,23 +171,19 @@ def _sum(forecasts: list[Forecast]) -> Forecast:
     )
 
 
-# Days on which an account used far more of something than on the same day of earlier weeks.
-#
-# Bytes are compared and never cost: allowances and tiers make cost jump on the first of each month, and at each
-# boundary. A day is unusual if its bytes are more than four deviations above the median of up to eight weeks, more than
-# a quarter above it, and cost more than a floor at the first price of the price list. The deviation is the median
-# absolute deviation, times 1.4826: for normal figures that is the standard deviation. It is no number that one outlier
-# moves.
+# Bytes are compared and never cost, which jumps where a tier begins. A day is unusual if its bytes are more than four
+# deviations above the median of up to eight weeks, more than a quarter above it, and cost more than a floor at first
+# prices.
 
 
 WEEKS = 8
-# Of fewer weeks, nobody can tell what is usual.
 LEAST_WEEKS = 3
+# The median absolute deviation times this is the standard deviation of normal figures.
 _NORMAL = 1.4826
 
 
 class Series(NamedTuple):
-    """What is compared from day to day."""
+    """Usage that is compared from day to day."""
 
     account_id: str
     usage_type: str
@@ -197,12 +191,12 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalyRules:
-    """When a day is unusual.
+    """Limits of a usual day.
 
     Attributes:
         deviations: Deviations above the median.
         percent: Percent above the median.
-        floor: Exact cost (L0) at list prices of what is above the median.
+        floor: Exact cost (L0) at list prices of the bytes above the median.
     """
 
     deviations: float = 4.0
@@ -221,7 +215,7 @@ class Anomaly:
         kind: Its service and locations with the most bytes.
         bytes: Of the day.
         expected: Median of the same day of earlier weeks, bytes.
-        excess: Exact cost (L0) at list prices of what is above it.
+        excess: Exact cost (L0) at list prices of the bytes above it.
         weeks: Earlier weeks that are known.
     """
 
@@ -243,7 +237,7 @@ class _Day(NamedTuple):
 def anomalies_of(month: SummedMonth, day_s: int, book: PriceBook, rules: AnomalyRules = RULES) -> list[Anomaly]:
     """Unusual series of a whole day of a region, the dearest first.
 
-    Memory grows with the number of series of a day, and with nothing else.
+    Memory grows with the number of series of a day.
     """
     day = month.day(day_s)
     known = _weeks(month.index, day_s)
@@ -256,16 +250,18 @@ def anomalies_of(month: SummedMonth, day_s: int, book: PriceBook, rules: Anomaly
         for series, size in ({} if reader is None else _sums(reader).sums).items():
             if series in today.sums:
                 before[series].append(size)
-    prices = _FirstPrices(book)
     found = (
-        _judged(month.region, day_s, series, today, _filled(before.get(series, []), len(known)), prices, rules)
+        # A week without usage has 0 bytes.
+        _judged(
+            month.region, day_s, series, today, before[series] + [0] * (len(known) - len(before[series])), book, rules
+        )
         for series in today.sums
     )
     return sorted((each for each in found if each is not None), key=lambda each: (-each.excess, each.series))
 
 
 def _weeks(index: DayIndex, day_s: int) -> list[int]:
-    """The same day of earlier weeks, as far as the region's sums go back. A day without usage counts as one."""
+    """The same day of earlier weeks, as far as the region's sums go back, with or without usage."""
     if not index.days:
         return []
     first_s = max(min(index.days), index.from_s)
@@ -286,26 +282,21 @@ def _sums(day: DayReader) -> _Day:
     return _Day(sums, largest)
 
 
-def _filled(sizes: list[int], weeks: int) -> list[int]:
-    """Bytes of each week; a week in which there were none has 0."""
-    return sizes + [0] * (weeks - len(sizes))
-
-
 def _judged(
     region: str,
     day_s: int,
     series: Series,
     today: _Day,
     before: list[int],
-    prices: _FirstPrices,
+    book: PriceBook,
     rules: AnomalyRules,
 ) -> Anomaly | None:
     size, (_, kind) = today.sums[series], today.largest[series]
     usual = median(before)
-    above = size - usual
     if not is_unusual(size, before, rules):
         return None
-    excess = int(above) * prices.of(kind)
+    product = find(book, Sold(kind.service, kind.usage_type))
+    excess = int(size - usual) * (product.versions[-1].first_price if isinstance(product, Product) else 0)
     if excess <= rules.floor:
         return None
     return Anomaly(
@@ -326,21 +317,6 @@ def is_unusual(size: int, before: list[int], rules: AnomalyRules = RULES) -> boo
     above = size - usual
     deviation = _NORMAL * median(abs(each - usual) for each in before)
     return above > 0 and above > rules.deviations * deviation and above * 100 > usual * rules.percent
-
-
-class _FirstPrices:
-    """Price of the first tier of what is sold, 1e-10 USD a GB; 0 of what has none."""
-
-    def __init__(self, book: PriceBook) -> None:
-        self._book = book
-        self._known: dict[Sold, int] = {}
-
-    def of(self, kind: UsageKind) -> int:
-        sold = Sold(kind.service, kind.usage_type)
-        if sold not in self._known:
-            product = find(self._book, sold)
-            self._known[sold] = product.versions[-1].first_price if isinstance(product, Product) else 0
-        return self._known[sold]
 
 
 def query_of(anomaly: Anomaly) -> str:

@@ -1,4 +1,4 @@
-"""Forecast of a budget: the usage so far exactly, and the expected rest of the period run through the payer's tiers."""
+"""Forecast of a budget: usage so far, and the expected rest of the period run through the payer's tiers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,12 @@ if TYPE_CHECKING:
     from metering.billing.rating.payer_prices import PayerPrices
 
 
-# What usage is expected: bytes of each day of the week, and how they are spread over its hours.
-#
-# Bytes are foretold and never cost: a month's cost jumps where a tier begins. Who rates the expected bytes runs them
-# through the tiers. A forecast is labelled as one, so that its parts may be floats.
+# Bytes are foretold and never cost, which jumps where a tier begins. A forecast may be a float.
 
 
 WEEKS = 4
 HISTORY_DAYS = 7 * WEEKS
-# Two whole weeks say how days of the week differ; less says only the mean day, and less than three days nothing.
+# Two whole weeks say how days of the week differ; less says only the mean day.
 _WEEKDAYS_FROM = 14
 _DAYS_FROM = 3
 # The epoch began on a Thursday, the fourth day of a week that begins on Monday.
@@ -38,7 +35,7 @@ _HOURS = DAY_S // HOUR_S
 
 
 class Method(StrEnum):
-    """How the bytes of a day are expected."""
+    """Method of a forecast."""
 
     WEEKDAYS = "the same day of the week in up to four weeks"
     MEAN_DAY = "the mean day"
@@ -56,8 +53,8 @@ class Profile:
 
     Attributes:
         days: Whole days that it is made of.
-        means: Day of the week -> what is sold -> mean bytes of a day.
-        low, high: Parts of the expected bytes of a day that 10 % and 90 % of the days lay below.
+        means: Day of the week -> product -> mean bytes of a day.
+        low, high: Parts of the expected bytes that 10 % and 90 % of the days lay below.
     """
 
     method: Method
@@ -67,7 +64,7 @@ class Profile:
     high: float = 1.0
 
     def expected(self, day_s: int) -> Mapping[Sold, float]:
-        """Expected bytes of a whole day, by what is sold."""
+        """Expected bytes of a whole day, by product."""
         return self.means.get(weekday(day_s), {})
 
     def band(self, days: int) -> tuple[float, float]:
@@ -80,14 +77,12 @@ def profile_of(history: Mapping[int, Mapping[Sold, int]], before_s: int) -> Prof
     """The profile of the last four weeks before a day.
 
     Args:
-        history: Bytes by day and by what is sold; a day that is missing had none.
-        before_s: First hour of the day. It and later days are not looked at.
+        history: Bytes by day and product; a missing day had none.
+        before_s: First hour of the day. It and later days are ignored.
     """
     first_s = before_s - HISTORY_DAYS * DAY_S
-    begun = [day_s for day_s in history if first_s <= day_s < before_s and any(history[day_s].values())]
-    if not begun:
-        return Profile(method=Method.NONE, days=0, means={})
-    days = list(range(min(begun), before_s, DAY_S))
+    begun = (day_s for day_s in history if first_s <= day_s < before_s and any(history[day_s].values()))
+    days = list(range(min(begun, default=before_s), before_s, DAY_S))
     if len(days) < _DAYS_FROM:
         return Profile(method=Method.NONE, days=len(days), means={})
     if len(days) < _WEEKDAYS_FROM:
@@ -111,11 +106,8 @@ def _with_band(
     days: list[int],
     means: dict[int, dict[Sold, float]],
 ) -> Profile:
-    parts = []
-    for day_s in days:
-        expected = sum(means[weekday(day_s)].values())
-        if expected:
-            parts.append(sum(history.get(day_s, {}).values()) / expected)
+    expected = {day_s: sum(means[weekday(day_s)].values()) for day_s in days}
+    parts = [sum(history.get(day_s, {}).values()) / size for day_s, size in expected.items() if size]
     if len(parts) < _DAYS_FROM:
         return Profile(method=method, days=len(days), means=means)
     tenths = quantiles(parts, n=10, method="inclusive")
@@ -124,20 +116,20 @@ def _with_band(
 
 
 class HourShares:
-    """How the bytes of what is sold are spread over the hours of a day of the week. Mutable while days are added."""
+    """Shares of the hours of a day of the week in the bytes of a product. Mutable while days are added."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[Sold, int], list[int]] = {}
 
     def add(self, day_s: int, hours: Mapping[int, Mapping[Sold, int]]) -> None:
-        """Add a whole day: bytes by hour and by what is sold."""
+        """Add a whole day: bytes by hour and product."""
         for hour_s, solds in hours.items():
             for sold, size in solds.items():
                 sums = self._sums.setdefault((sold, weekday(day_s)), [0] * _HOURS)
                 sums[(hour_s - day_s) // HOUR_S] += size
 
     def of(self, sold: Sold, day_s: int) -> list[float]:
-        """Share of each hour of a day; equal shares where nothing is known."""
+        """Share of each hour of a day; equal shares of an unknown product."""
         sums = self._sums.get((sold, weekday(day_s)))
         total = sum(sums) if sums else 0
         return [size / total for size in sums] if sums and total else [1 / _HOURS] * _HOURS
@@ -156,14 +148,14 @@ _REST = "~"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What a period is expected to end with. It is no promise.
+    """Expected end of a period.
 
     Attributes:
-        method: How the bytes of the days to come are expected.
+        method: Method for the days to come.
         history_days: Days that they are expected by.
         value, low, high: Exact cost (L0) or bytes at the end of the period: expected, and an interval of 80 %.
-            Without enough history nothing is expected, so that it is what is counted.
-        payers_without: Payers in a sum who have not enough history, and are in it with what they used so far.
+            Without enough history, the counted usage.
+        payers_without: Payers in a sum without enough history, who are in it with their usage so far.
     """
 
     method: Method
@@ -175,14 +167,11 @@ class Forecast:
 
     @property
     def known(self) -> bool:
-        """Whether there is enough history for one."""
+        """Whether there is enough history."""
         return self.method is not Method.NONE
 
     def at_least(self, actual: int) -> Forecast:
-        """The same, and no less than what is counted: usage that came in while the watch was behind is known already.
-
-        Usage never shrinks.
-        """
+        """The same, and no less than counted usage, which never shrinks."""
         if not self.known:
             return self
         low, value, high = (max(each, actual) for each in (self.low, self.value, self.high))
@@ -191,12 +180,12 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodUsage:
-    """Usage of one payer, as a forecast is made from it.
+    """Usage of one payer for a forecast.
 
     Attributes:
-        mine: What the budget is about: of the month so far, and of the weeks before.
+        mine: Usage in the scope, of the month so far and of the weeks before.
         others: The rest of the payer's usage in the same days.
-        account_id: Account of a budget that is about one; it may have prices of its own.
+        account_id: Account of the scope; it may have prices of its own.
     """
 
     mine: DayBytes
@@ -211,8 +200,8 @@ class Forecaster:
     Attributes:
         month: The month whose tiers count.
         from_s, to_s: The period, which lies in that month.
-        through_s: Up to when the usage is counted; what comes after it is expected.
-        shares: How bytes are spread over the hours of a day.
+        through_s: Time up to which the usage is counted.
+        shares: Spread of bytes over the hours of a day.
     """
 
     month: str
@@ -248,7 +237,7 @@ class Forecaster:
         return Forecast(method=profile.method, history_days=profile.days, value=value, low=low, high=high)
 
     def _futures(self, so_far: DayBytes, profile: Profile) -> list[DayBytes]:
-        """Bytes of all days of the month up to the end of the period: few, expected and many of those to come."""
+        """Bytes of all days of the month up to the end of the period, by low, expected and high days to come."""
         left = max((self.to_s - self._today_s) // DAY_S, 1)
         low, high = profile.band(left)
         return [self._future(so_far, profile, part) for part in (low, 1.0, high)]
@@ -280,7 +269,7 @@ class ExpectedUsage:
     Args:
         month: `2026-11`.
         parts: Bytes by account.
-        shares: How bytes are spread over the hours of a day.
+        shares: Spread of bytes over the hours of a day.
     """
 
     def __init__(self, month: str, parts: Mapping[str, DayBytes], shares: HourShares) -> None:
@@ -289,7 +278,6 @@ class ExpectedUsage:
         self._shares = shares
 
     def of_first(self) -> ExpectedUsage:
-        """The part of the first account."""
         return ExpectedUsage(self.month, dict(islice(self._parts.items(), 1)), self._shares)
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
@@ -311,7 +299,7 @@ class ExpectedUsage:
         return iter(sorted(each for line in lines for each in self._hours_of(line)))
 
     def _hours_of(self, line: UsageLine) -> Iterator[UsageLine]:
-        """The line of a day by the hour. No byte is lost: the last hour has what rounding leaves."""
+        """The line of a day by the hour. The last hour has the rest that rounding leaves."""
         shares = self._shares.of(Sold(line.service, line.usage_type), line.hour_s)
         left = line.bytes
         for hour, share in enumerate(shares):

@@ -1,4 +1,4 @@
-"""What alerts of budgets and anomalies say, each with the command that shows more."""
+"""Messages of alerts of budgets and unusual days, each with the command that shows more."""
 
 from __future__ import annotations
 
@@ -24,15 +24,13 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 
-# Alerts of budgets: one document for a threshold and a period, sent until the topic has answered.
-#
-# The document is put only if it is absent, and marked as sent only after the topic has answered. A process that dies in
-# between sends it again, with the same id: at least once, and without a death exactly once.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertBook:
-    """The alerts of a region's ledger, and the topics that they go to."""
+    """The alerts of a region's ledger, and the topics that they go to.
+
+    An alert is put only if it is absent, and marked as sent after the topic has answered. A process that dies in
+    between sends it again, with the same id.
+    """
 
     items: ItemStore
     alerts: Alerts
@@ -47,7 +45,7 @@ class AlertBook:
         return True
 
     def send(self, since_period: str) -> list[StoredAlert]:
-        """Send every alert of a period, or a later one, that no topic has answered yet.
+        """Send the new alerts of a period and of later ones.
 
         Raises:
             UnavailableError: The topic gave no answer. The alert stays new, and the next process sends it.
@@ -61,7 +59,7 @@ class AlertBook:
         return sent
 
     def known(self, since_period: str) -> Iterator[StoredAlert]:
-        """Alerts of a period (a month or a day) and of later ones, in the order of their periods."""
+        """Alerts of a period (a month or a day) and of later ones, in their order."""
         items = self.items.query(Table.LEDGER, ALERTS_PK, sk_from=since_period)
         return map(StoredAlert.from_item, list(items))
 
@@ -71,7 +69,7 @@ class AlertBook:
 
 
 def alert_id(*parts: str) -> str:
-    """Id of an alert: the same for the same parts, and no other ones."""
+    """Id of an alert, by its parts."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
@@ -86,12 +84,12 @@ def alert_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What every message of one run says.
+    """Facts that every message of one run states.
 
     Attributes:
-        home: Home region, which commands about budgets are for.
-        through_s: Up to when the count of all regions is complete; 0 if it is not known.
-        prices: Name and version of the price book; empty if there is none.
+        home: Home region, for commands about budgets.
+        through_s: Time up to which the count of all regions is complete; 0 if unknown.
+        prices: Name and version of the price book; empty without one.
         reach: How far the figures go, and what they lack.
         left_out: Regions whose usage is missing.
     """
@@ -105,7 +103,6 @@ class Setting:
     left_out: tuple[str, ...] = ()
 
     def fields(self) -> dict[str, str]:
-        """Fields of every message."""
         said = {
             "stage": self.stage,
             "as_of": moment(self.now_s),
@@ -119,7 +116,7 @@ class Setting:
 
 
 def not_counted_text(left: Uncounted) -> str:
-    """What is accepted and in no figure: `at least 12,100 bytes = 11.8 KB`; empty if nothing is."""
+    """Accepted usage that is in no figure: `at least 12,100 bytes = 11.8 KB`; empty if there is none."""
     if not left.total.records and not left.at_least:
         return ""
     return f"{'at least ' if left.at_least else ''}{exact_and_size(left.total.bytes)}"
@@ -133,7 +130,7 @@ def amount_text(value: int, unit: Unit) -> str:
 
 
 def budget_alert(standing: Standing, threshold: Threshold, setting: Setting) -> StoredAlert:
-    """The alert of a threshold that was crossed. A budget with another amount or scope makes alerts of its own."""
+    """The alert of a crossed threshold. A budget with another amount or scope makes alerts of its own."""
     budget, period = standing.budget, standing.period
     scope = str(budget.scope)
     fields = {
@@ -171,7 +168,7 @@ def _forecast_fields(standing: Standing, threshold: Threshold) -> dict[str, str]
 
 
 def anomaly_alert(anomaly: Anomaly, setting: Setting) -> StoredAlert:
-    """The message about an unusual day of a series: one a series and day."""
+    """The message about an unusual day of a series."""
     day, next_day = date_of(anomaly.day_s), date_of(anomaly.day_s + DAY_S)
     account_id, usage_type = anomaly.series
     place = f"--stage {setting.stage} --region {anomaly.region}"
@@ -199,7 +196,7 @@ def anomaly_alert(anomaly: Anomaly, setting: Setting) -> StoredAlert:
 
 
 def more_anomalies_alert(region: str, day_s: int, count: int, setting: Setting) -> StoredAlert:
-    """One message for all unusual series of a day that get none of their own, because they are too many."""
+    """One message for the unusual series of a day beyond `MOST_MESSAGES`."""
     day = date_of(day_s)
     return alert_of(
         ("anomalies", region, day),

@@ -1,8 +1,9 @@
-"""Everything that budgets of one moment are judged by: day sums of all regions, prices, payers."""
+"""Usage, prices and payers that budgets of one moment are judged by."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -15,6 +16,7 @@ from metering.billing.day_sums.index import DayIndex, DayIndexes, Reach, reach_o
 from metering.billing.prices.book import PriceBook, Product
 from metering.billing.rating.lines import Positions
 from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices, find
+from metering.billing.usage.months import Sold
 from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableError
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.stores.fields import Fields
@@ -22,12 +24,11 @@ from metering.stores.objects import ObjectStore, positions_key
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from metering.billing.budgets.budget import Budget
     from metering.billing.organization import Organization
     from metering.billing.prices.store import Overrides
-    from metering.billing.usage.months import Sold
     from metering.lake.ports import TotalsReader
 
 
@@ -36,7 +37,7 @@ _PUBLISHED_AFTER_S = 2 * HOUR_S
 
 
 class RegionSums(Protocol):
-    """Where the day sums of a region are."""
+    """Bucket of the day sums of a region."""
 
     @property
     def region(self) -> str: ...
@@ -48,7 +49,7 @@ class RegionSums(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRegion:
-    """A region with the version of its day sums that all questions of one moment see."""
+    """A region with one version of its day sums, for all questions of one moment."""
 
     sums: RegionSums
     index: DayIndex
@@ -58,7 +59,6 @@ class ReadRegion:
         return self.sums.region
 
     def month(self, month: str) -> SummedMonth:
-        """One of its months."""
         return SummedMonth(
             region=self.region,
             month=month,
@@ -69,7 +69,7 @@ class ReadRegion:
         )
 
     def last_whole_day(self) -> int | None:
-        """The last day of which all is counted; None if nobody knows."""
+        """The last day that is counted whole; None if unknown."""
         day_s = (self.index.complete_through_s // DAY_S - 1) * DAY_S
         # What came in the last hours of a day is published a while after them.
         published = self.index.counted_s >= day_s + DAY_S + _PUBLISHED_AFTER_S
@@ -77,7 +77,7 @@ class ReadRegion:
 
 
 def read_regions(regions: Iterable[RegionSums]) -> tuple[list[ReadRegion], list[str]]:
-    """Regions with their day sums, and the names of those that gave no answer. One without sums has no usage yet."""
+    """Regions with their day sums, and the names of those that gave no answer."""
     found, left_out = [], []
     for sums in regions:
         try:
@@ -89,7 +89,7 @@ def read_regions(regions: Iterable[RegionSums]) -> tuple[list[ReadRegion], list[
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What usage is rated by.
+    """Price book, overrides and payers that usage is rated by.
 
     Attributes:
         book: None if no price book was ever imported: nothing has a cost then.
@@ -100,7 +100,6 @@ class Terms:
     organization: Organization
 
     def prices_of(self, payer_id: str) -> PayerPrices | None:
-        """Prices of a payer and its accounts."""
         if self.book is None:
             return None
         return PayerPrices.of(self.book, self.organization, payer_id, self._owned)
@@ -115,9 +114,9 @@ class OpenMonths:
     """Day sums and terms of one moment. Costs of a payer's month are found once.
 
     Attributes:
-        objects: Bucket of the home region, where sums of days for budgets are kept.
+        objects: Bucket of the home region, with the sums of days for budgets.
         regions: All regions that gave an answer.
-        budgets: What is asked: accounts of budgets are summed apart.
+        budgets: Accounts of budgets are summed apart.
     """
 
     objects: ObjectStore
@@ -138,16 +137,16 @@ class OpenMonths:
         return self._months[month]
 
     def is_closed(self, month: str) -> bool:
-        """Whether a month is closed in every region; closed months are not evaluated."""
+        """Whether a month is closed in every region."""
         return bool(self.regions) and all(month in region.index.closed for region in self.regions)
 
     @property
     def through_s(self) -> int:
-        """Up to when all regions are counted, as far as is known; 0 if it is not."""
+        """Time up to which all regions are counted; 0 if unknown."""
         return min((region.index.complete_through_s for region in self.regions if region.index.number), default=0)
 
     def last_whole_day(self) -> int | None:
-        """The last day of which all regions have counted everything; None if there is none."""
+        """The last day that all regions have counted whole; None if unknown."""
         days = [region.last_whole_day() for region in self.regions if region.index.number]
         known = [day_s for day_s in days if day_s is not None]
         return min(known) if known and len(known) == len(days) else None
@@ -156,16 +155,14 @@ class OpenMonths:
         """Payers that a budget may be about in a month, in order."""
         scope, organization = budget.scope, self.terms.organization
         if scope.account:
-            first_s, after_s = month_bounds_s(month)
-            hours = [first_s, *(h for h in organization.changes(scope.account) if first_s < h < after_s)]
-            found = {organization.payer_of(scope.account, hour_s) for hour_s in hours}
+            found = organization.payers_between(scope.account, *month_bounds_s(month))
             return sorted(found if not scope.payer else found & {scope.payer})
         if scope.payer:
             return [scope.payer]
         return sorted(self.payers(month))
 
     def payers(self, month: str) -> set[str]:
-        """Payers with usage in a month, as far as their usage is summed."""
+        """Payers with summed usage in a month."""
         return {
             group.payer_id
             for region in self.months(month)
@@ -183,7 +180,6 @@ class OpenMonths:
         return self._costs[payer_id, month]
 
     def usage_of(self, payer_id: str, month: str) -> PayerMonth:
-        """Usage of a payer's month."""
         return PayerMonth(
             payer_id=payer_id,
             month=month,
@@ -193,7 +189,7 @@ class OpenMonths:
         )
 
     def shares(self, before_s: int) -> HourShares:
-        """How bytes were spread over the hours of the days of the last four weeks before a day."""
+        """Spread of bytes over the hours of the days of the last four weeks before a day."""
         if before_s not in self._shares:
             shares = HourShares()
             for region in self.regions:
@@ -208,7 +204,7 @@ class OpenMonths:
         return reach_of(region.index.reach for region in self.regions)
 
     def _grouping(self) -> Grouping:
-        """What is summed: payers of budgets and payers of several accounts, unless a budget is about all payers."""
+        """Sum payers of budgets and payers of several accounts, unless a budget is about all payers."""
         organization = self.terms.organization
         named: set[str] = {payer.payer_id for payer in organization.payers if len(payer.members) > 1}
         everybody = False
@@ -232,30 +228,14 @@ class OpenMonths:
 _PATIENCE_S = 5 * DAY_S
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unpriced:
-    """Usage of open months that a book says nothing about.
-
-    Attributes:
-        bytes: By month and by what is sold.
-    """
-
-    bytes: Mapping[str, Mapping[Sold, int]]
-
-    @property
-    def total_bytes(self) -> int:
-        return sum(size for solds in self.bytes.values() for size in solds.values())
-
-    @property
-    def types(self) -> int:
-        """Number of usage types."""
-        return len({sold.usage_type for solds in self.bytes.values() for sold in solds})
+Unpriced = Mapping[str, Mapping[Sold, int]]
+"""Bytes that a book does not know, by month and product."""
 
 
 def unpriced_in(months: OpenMonths, names: Iterable[str]) -> Unpriced:
-    """What is unpriced in some months, over all accounts. Without a price book nothing is looked for."""
+    """Unpriced usage of some months, over all accounts; empty without a price book."""
     book = months.terms.book
-    return Unpriced(bytes={} if book is None else {name: _unpriced(months, name, book) for name in names})
+    return {} if book is None else {name: _unpriced(months, name, book) for name in names}
 
 
 def _unpriced(months: OpenMonths, name: str, book: PriceBook) -> dict[Sold, int]:
@@ -280,7 +260,7 @@ def blocked(
 ) -> dict[str, str]:
     """Months that ended long enough ago to be invoiced and cannot be, each with the reason in words.
 
-    Without a price book nobody invoices.
+    None without a price book.
     """
     if months.terms.book is None:
         return {}
@@ -300,7 +280,7 @@ def _reason(months: OpenMonths, name: str, left_out: Sequence[str], unpriced: Un
         return f"{name} is not closed in {', '.join(still_open)}"
     if left_out:
         return f"{', '.join(left_out)} gave no answer"
-    types = sorted({sold.usage_type for sold in unpriced.bytes.get(name, {})})
+    types = sorted({sold.usage_type for sold in unpriced.get(name, {})})
     return f"{name} has usage without a price, whose payers get no invoice: {', '.join(types[:5])}" if types else ""
 
 
@@ -311,11 +291,11 @@ _CURRENT_FOR_S = 6 * HOUR_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptPositions:
-    """Positions of one payer, and what they were found by.
+    """Positions of one payer, and their inputs.
 
     Attributes:
         as_of: When they were found, RFC 3339.
-        through: Up to when the count of all regions was complete, RFC 3339; empty if it was not known.
+        through: Time up to which the count of all regions was complete, RFC 3339; empty if unknown.
         book: Name, version and digest of the price book.
         overrides, organization: Versions.
         regions: Regions whose usage is in them.
@@ -332,15 +312,14 @@ class KeptPositions:
     positions: Positions
 
     def fits(self, book: PriceBook, overrides_version: int, organization_version: int) -> bool:
-        """Whether they were found by these prices and payers, and with the usage of every region."""
+        """Whether they have these prices and payers, and the usage of every region."""
         now = ((book.name, book.version, book.sha256), overrides_version, organization_version)
         return now == (self.book, self.overrides, self.organization) and not self.left_out
 
     def is_current(self, regions: Iterable[str], now_s: int) -> bool:
         """Whether the biller has just found them, with the usage of all of these regions.
 
-        The biller runs every two hours at most. If it stands still, usage goes on without it, and what it kept says
-        less and less: its tiers would be too low, and what was free once would stay free.
+        While the biller stands still, usage goes on, and kept tiers are too low.
         """
         made_s = datetime.fromisoformat(self.as_of).timestamp()
         return now_s - made_s <= _CURRENT_FOR_S and set(regions) <= set(self.regions)
@@ -394,7 +373,7 @@ def read_positions(objects: ObjectStore, month: str, payer_id: str) -> KeptPosit
     """The kept positions of a payer's month; None if the biller keeps none.
 
     Raises:
-        LedgerCorruptError: What is kept is something else.
+        LedgerCorruptError: The object is something else.
     """
     key = positions_key(month, payer_id)
     try:
@@ -404,5 +383,5 @@ def read_positions(objects: ObjectStore, month: str, payer_id: str) -> KeptPosit
 
 
 def moment(epoch_s: int) -> str:
-    """RFC 3339 of a second; empty for 0, which is not known."""
+    """RFC 3339 of a second; empty for 0, which is unknown."""
     return rfc3339(epoch_s) if epoch_s else ""

@@ -1,7 +1,6 @@
-"""A day of a region as budgets need it: bytes by payer, by the accounts that count apart, and by what is sold.
+"""A day of a region for budgets: bytes by payer, by the accounts that count apart, and by product.
 
-Few numbers, whatever the number of accounts. They are kept with the day that they are of, so that the next run reads
-only the days that have changed.
+They are kept with the key of their day, so that the next run reads only days that have changed.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import gzip
 import hashlib
 import heapq
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -39,7 +39,7 @@ _SCHEMA = "metering.budget-days/1"
 
 
 class Group(NamedTuple):
-    """Whose bytes are summed: of an account that counts apart, or (with an empty id) of all others of a payer."""
+    """An account that counts apart, or (with an empty id) all others of a payer."""
 
     payer_id: str
     account_id: str
@@ -51,7 +51,7 @@ _EVERYBODY = Group("", "")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grouping:
-    """Which usage is summed, and how.
+    """Usage that is summed, and how.
 
     Attributes:
         payers: Payers whose usage is summed; None: of all.
@@ -74,8 +74,9 @@ class Grouping:
         found: Sums = {}
         solds = [Sold(kind.service, kind.usage_type) for kind in day.head.kinds]
         for account_id, places in day.accounts(self._accounts()):
-            if self._moves(account_id, day_s):
-                self._add_hours(found, region, account_id, day_s)
+            if any(day_s < hour_s < day_s + DAY_S for hour_s in self.organization.changes(account_id)):
+                for line in region.hour_lines(frozenset([account_id]), day_s=day_s):
+                    self._add(found, line)
                 continue
             into = self._into(found, account_id, day_s)
             if into is not None:
@@ -88,19 +89,14 @@ class Grouping:
         """Sums of each hour of a day of a region, from the totals beside its lake files."""
         found: dict[int, Sums] = {}
         for line in region.parts_of_day(day_s, self._accounts()):
-            into = self._into(found.setdefault(line.hour_s, {}), line.account_id, line.hour_s)
-            if into is not None:
-                sold = Sold(line.service, line.usage_type)
-                into[sold] = into.get(sold, 0) + line.bytes
+            self._add(found.setdefault(line.hour_s, {}), line)
         return found
 
-    def _add_hours(self, found: Sums, region: SummedMonth, account_id: str, day_s: int) -> None:
-        """Add a day in which the payer of an account changes."""
-        for line in region.hour_lines(frozenset([account_id]), day_s=day_s):
-            into = self._into(found, account_id, line.hour_s)
-            if into is not None:
-                sold = Sold(line.service, line.usage_type)
-                into[sold] = into.get(sold, 0) + line.bytes
+    def _add(self, found: Sums, line: UsageLine) -> None:
+        into = self._into(found, line.account_id, line.hour_s)
+        if into is not None:
+            sold = Sold(line.service, line.usage_type)
+            into[sold] = into.get(sold, 0) + line.bytes
 
     def _into(self, found: Sums, account_id: str, hour_s: int) -> dict[Sold, int] | None:
         payer_id = self.organization.payer_of(account_id, hour_s)
@@ -109,22 +105,18 @@ class Grouping:
         return found.setdefault(Group(payer_id, account_id if account_id in self.apart else ""), {})
 
     def groups_of(self, payer_id: str) -> list[Group]:
-        """The groups that a payer may have: as many as it has accounts that are summed apart, and one."""
+        """The groups that a payer may have."""
         apart = self.apart & self.organization.accounts_of(payer_id)
         return [Group(payer_id, ""), *(Group(payer_id, each) for each in apart)]
 
-    def _moves(self, account_id: str, day_s: int) -> bool:
-        return any(day_s < hour_s < day_s + DAY_S for hour_s in self.organization.changes(account_id))
-
     def _accounts(self) -> frozenset[str] | None:
-        """Accounts that may count; None: all."""
         if self.payers is None:
             return None
         return frozenset().union(*(self.organization.accounts_of(payer_id) for payer_id in self.payers))
 
 
 class _Kind(StrEnum):
-    """What is kept of a day: sums by group (at its first second), sums of hours by group, sums of hours over all."""
+    """Sums that are kept of a day: by group (at its first second), of hours by group, of hours over all."""
 
     DAY = "day"
     HOURS = "hours"
@@ -132,7 +124,7 @@ class _Kind(StrEnum):
 
 
 class _Kept(NamedTuple):
-    """Sums of a day of a region, by second, with the key of the day object that they are of."""
+    """Sums of a day of a region, by second, with the key of their day object."""
 
     key: str
     sums: Mapping[int, Sums]
@@ -144,10 +136,9 @@ _COLUMNS = ("at", "payer", "account", "service", "usage_type", "bytes")
 
 @dataclass(slots=True)
 class DaySummaries:
-    """Sums of days, each with the key of the day object that they are of. Mutable: it remembers what it is asked for.
+    """Sums of days. Mutable: it remembers what it is asked for.
 
     Attributes:
-        grouping: How days are summed.
         read: How many days had to be read.
     """
 
@@ -158,16 +149,16 @@ class DaySummaries:
     _changed: set[str] = field(default_factory=set)
 
     def of(self, region: SummedMonth, day_s: int) -> Mapping[Group, Mapping[Sold, int]]:
-        """Sums of a day of a region; empty if there are none."""
+        """Sums of a day of a region."""
         return self._sums(region, day_s, _Kind.DAY).get(day_s, {})
 
     def of_payer(self, region: SummedMonth, day_s: int, payer_id: str) -> Iterator[tuple[Group, Mapping[Sold, int]]]:
-        """The same of one payer, found without a look at those of others: there may be many thousand."""
+        """The same of one payer, without a look at others."""
         sums = self.of(region, day_s)
         return ((group, sums[group]) for group in self.grouping.groups_of(payer_id) if group in sums)
 
     def hours_of(self, region: SummedMonth, day_s: int) -> Mapping[int, Mapping[Group, Mapping[Sold, int]]]:
-        """Sums of each hour of a day of a region. They are asked for of few days: those in which a price changes."""
+        """Sums of each hour of a day of a region, for days in which a price changes."""
         return self._sums(region, day_s, _Kind.HOURS)
 
     def everything(self, region: SummedMonth, day_s: int) -> Mapping[int, Mapping[Sold, int]]:
@@ -176,7 +167,7 @@ class DaySummaries:
         return {hour_s: groups[_EVERYBODY] for hour_s, groups in hours.items()}
 
     def keep(self) -> None:
-        """Put what has changed. Losing it costs time only."""
+        """Put changed sums. Losing them costs time only."""
         for month in sorted(self._changed):
             self.objects.put(rated_summaries_key(month), self._body(month), if_absent=False)
         self._changed.clear()
@@ -205,11 +196,10 @@ class DaySummaries:
 
     def _month(self, month: str) -> _Days:
         if month not in self._known:
-            try:
+            self._known[month] = {}
+            # Everything can be read again from the days.
+            with suppress(ObjectMissingError, LedgerCorruptError):
                 self._known[month] = dict(self._days(month))
-            except (ObjectMissingError, LedgerCorruptError):
-                # It can all be read again from the days.
-                self._known[month] = {}
         return self._known[month]
 
     def _days(self, month: str) -> Iterator[tuple[tuple[str, str, _Kind], _Kept]]:
@@ -263,10 +253,10 @@ def _of_everybody(head: DayHead | None) -> dict[int, Sums]:
 
 @dataclass(frozen=True, kw_only=True)
 class PayerMonth:
-    """One payer's open month. It is the `PayerUsage` that positions are found by.
+    """One payer's open month, as a `PayerUsage`.
 
     Attributes:
-        summaries: Sums of days, which say all but what happens within a day.
+        summaries: Sums of days.
     """
 
     payer_id: str
@@ -276,7 +266,7 @@ class PayerMonth:
     organization: Organization
 
     def parts(self, days: Iterable[int] | None = None) -> Iterator[tuple[SummedMonth, int, Group, Sold, int]]:
-        """Region, day, group, what is sold, bytes; of some days, or of all of the month."""
+        """Region, day, group, product, bytes; of some days, or of all of the month."""
         wanted = None if days is None else sorted(days)
         for region in self.regions:
             for day_s in region.days if wanted is None else wanted:
@@ -291,7 +281,7 @@ class PayerMonth:
         return self._usage.lines_of(sold, day_s)
 
     def hours(self, sold: frozenset[Sold], day_s: int) -> Mapping[int, int]:
-        """Bytes by hour of what is sold together: of few days, whose sums of hours are kept."""
+        """Bytes by hour of products together."""
         found: dict[int, int] = {}
         for _, hour_s, _, each, size in self.hour_parts(day_s):
             if each in sold:
@@ -299,7 +289,6 @@ class PayerMonth:
         return {hour_s: size for hour_s, size in found.items() if size}
 
     def lines_of_hour(self, sold: frozenset[Sold], hour_s: int) -> Iterator[UsageLine]:
-        """Lines of one hour, in the order of rating."""
         return self.hour_lines(self.regions, sold, hour_s)
 
     def hour_lines(self, regions: Iterable[SummedMonth], sold: frozenset[Sold], hour_s: int) -> Iterator[UsageLine]:
@@ -310,7 +299,7 @@ class PayerMonth:
         return merged(mine)
 
     def hour_parts(self, day_s: int) -> Iterator[tuple[SummedMonth, int, Group, Sold, int]]:
-        """Region, hour, group, what is sold, bytes of one day."""
+        """Region, hour, group, product, bytes of one day."""
         for region in self.regions:
             for hour_s, groups in self.summaries.hours_of(region, day_s).items():
                 for group, solds in groups.items():
@@ -345,7 +334,7 @@ class PayerCosts:
         return positions(self.prices, self.usage)
 
     def exact_of(self, scope: Scope, days: Iterable[int] | None = None) -> int:
-        """Exact cost (L0) of what is in the scope, of some days or of the whole month so far.
+        """Exact cost (L0) of a scope, of some days or of the whole month so far.
 
         A day is rated by its sums, unless a tier, an allowance or a price ends within it: then its hours are read.
         """
@@ -361,7 +350,7 @@ class PayerCosts:
         return exact + sum(self._hours(scope, day_s, solds) for day_s, solds in by_hours.items())
 
     def _hours(self, scope: Scope, day_s: int, solds: set[Sold]) -> int:
-        """Exact cost of a day by its hours. Lines are read only of an hour in which something begins."""
+        """Exact cost of a day by its hours, with lines of an hour that holds a cut."""
         exact = 0
         by_lines: dict[int, set[Sold]] = {}
         for region, hour_s, group, sold, size in self.usage.hour_parts(day_s):

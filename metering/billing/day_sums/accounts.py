@@ -1,8 +1,8 @@
-"""The accounts of a month: bytes, records, first and last hour of each, so that all of them are listed in one read.
+"""The accounts of a month: bytes, records, first and last hour of each, listed in one read.
 
-A gzip file of lines of JSON. The first line is the head: the month, and the total of each hour that is in the sums.
-Each line after it is an account, in order: `["123456789012", "4096", 12, 1764000000, 1764003600]`, with the first and
-the last hour that it has usage in, in epoch seconds. Bytes are text, because numbers of JSON end at 2^53.
+A gzip file of lines of JSON, as for days. The head has the month and the total of each hour that is in the sums. Each
+line after it is an account: `["123456789012", "4096", 12, 1764000000, 1764003600]`, with the first and the last hour of
+its usage, in epoch seconds.
 
 Unlike the sums of days, the canary is in it, and so are corrections, in the month that they are booked in: the sum over
 all accounts is that of the lake files, to the byte.
@@ -10,24 +10,25 @@ all accounts is that of the lake files, to the byte.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import heapq
 import io
 import json
-import zlib
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.audit.verification import EVERY_ACCOUNT, Difference
-from metering.billing.day_sums.days import head_of
+from metering.billing.day_sums.days import ACCOUNT_ID, account_lines, head_fields, head_of, lines_body
 from metering.billing.day_sums.index import DayIndex, DayIndexes, KeptAccounts
 from metering.errors import LedgerCorruptError, ObjectDamagedError, ObjectMissingError
 from metering.hours import hour_label, month_bounds_s, month_of
 from metering.lake.ports import LakeReader, RowQuery, TotalsReader
 from metering.ledger.booked_hours import Published, RowSource, published_in
-from metering.stores.fields import Fields
 from metering.stores.objects import ObjectStore, rated_accounts_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Total, UsageKey, add_totals, sum_totals
@@ -39,15 +40,12 @@ if TYPE_CHECKING:
 
 
 _SCHEMA = "metering.month-accounts/1"
-_LEVEL = 6
 # So many lines are decoded at once. One at a time takes three times as long.
 _LINES = 4_096
-# The id of an account stands at the same place of every line.
-_ID = slice(2, 14)
 
 
 class AccountSum(NamedTuple):
-    """What an account used in a month.
+    """Usage of an account in a month.
 
     Attributes:
         first_s, last_s: The first and the last hour with usage, epoch seconds.
@@ -60,7 +58,7 @@ class AccountSum(NamedTuple):
     last_s: int
 
     def plus(self, other: AccountSum) -> AccountSum:
-        """Both together; `other` is of the same account."""
+        """Both together, of the same account."""
         return AccountSum(
             self.account_id,
             self.bytes + other.bytes,
@@ -72,27 +70,19 @@ class AccountSum(NamedTuple):
 
 def merged(sums: Iterable[AccountSum]) -> Iterator[AccountSum]:
     """One sum for each account, of sums in the order of accounts."""
-    last: AccountSum | None = None
-    for each in sums:
-        if last is not None and last.account_id == each.account_id:
-            last = last.plus(each)
-            continue
-        if last is not None:
-            yield last
-        last = each
-    if last is not None:
-        yield last
+    return (reduce(AccountSum.plus, same) for _, same in groupby(sums, key=attrgetter("account_id")))
+
+
+def _add(sums: dict[str, AccountSum], added: AccountSum) -> None:
+    known = sums.get(added.account_id)
+    sums[added.account_id] = added if known is None else known.plus(added)
 
 
 def accounts_body(month: str, hours: Mapping[int, Total], sums: Iterable[AccountSum]) -> bytes:
-    """Content of the object. `sums` are in order. Equal sums give equal bytes; no more than a line is held."""
-    sink = io.BytesIO()
+    """Content of the object. `sums` are in order. Equal sums give equal bytes."""
     head = [[hour_label(hour_s), str(total.bytes), total.records] for hour_s, total in sorted(hours.items())]
-    with gzip.GzipFile(fileobj=sink, mode="wb", compresslevel=_LEVEL, mtime=0) as file:
-        file.write(_line({"schema": _SCHEMA, "month": month, "hours": head}))
-        for each in sums:
-            file.write(_line([each.account_id, str(each.bytes), each.records, each.first_s, each.last_s]))
-    return sink.getvalue()
+    lines = ([each.account_id, str(each.bytes), each.records, each.first_s, each.last_s] for each in sums)
+    return lines_body(chain([{"schema": _SCHEMA, "month": month, "hours": head}], lines))
 
 
 def accounts_key(month: str, body: bytes) -> str:
@@ -101,50 +91,39 @@ def accounts_key(month: str, body: bytes) -> str:
 
 
 class AccountsReader:
-    """Reads the accounts of a month from the body of their object; they are decoded while the caller iterates.
-
-    Args:
-        body: The object.
-        key: Its key, which its content must have.
+    """Reads the accounts of a month; they are decoded while the caller iterates.
 
     Raises:
-        ObjectDamagedError: It is another content than the key says, or something else.
+        ObjectDamagedError: Its content is not that of its key, or something else.
     """
 
     def __init__(self, body: bytes, key: str) -> None:
         self._body = body
         self._key = key
         try:
-            with self._opened() as file:
-                fields = Fields.of_json(file.readline(), key)
-            fields.one_of("schema", (_SCHEMA,))
+            fields = head_fields(io.BytesIO(body), key, _SCHEMA)
             self.month = fields.text("month")
             self.hours: Mapping[int, Total] = {
                 row.hour("hour"): Total(row.decimal("bytes"), row.whole("records"))
                 for row in fields.rows("hours", ("hour", "bytes", "records"))
             }
-        except (LedgerCorruptError, OSError, EOFError, zlib.error) as error:
+        except LedgerCorruptError as error:
             raise ObjectDamagedError(key, str(error)) from error
         if accounts_key(self.month, body) != key:
             raise ObjectDamagedError(key, "its content is another one than its name says")
 
     def accounts(self, wanted: frozenset[str] | None = None, *, prefix: str = "") -> Iterator[AccountSum]:
-        """Accounts in order; only some of them unless None, and only those whose ids begin with `prefix`."""
+        """Accounts in order; None: all. Only those whose ids begin with `prefix`."""
         lines: list[bytes] = []
         begins = prefix.encode()
-        with self._opened() as file:
-            file.readline()
-            for line in file:
-                account_id = line[_ID]
-                if account_id.startswith(begins) and (wanted is None or account_id.decode() in wanted):
-                    lines.append(line)
-                    if len(lines) == _LINES:
-                        yield from _sums(lines)
-                        lines.clear()
+        for line in account_lines(self._body):
+            account_id = line[ACCOUNT_ID]
+            if account_id.startswith(begins) and (wanted is None or account_id.decode() in wanted):
+                lines.append(line)
+                if len(lines) == _LINES:
+                    yield from _sums(lines)
+                    lines.clear()
         yield from _sums(lines)
-
-    def _opened(self) -> gzip.GzipFile:
-        return gzip.GzipFile(fileobj=io.BytesIO(self._body), mode="rb")
 
 
 def _sums(lines: list[bytes]) -> Iterator[AccountSum]:
@@ -152,30 +131,23 @@ def _sums(lines: list[bytes]) -> Iterator[AccountSum]:
         yield AccountSum(account_id, int(size), records, first_s, last_s)
 
 
-def _line(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
-
-
-# What one turn of the keeper adds to the accounts of months: the same files as to the sums of days.
-#
-# A month's accounts cover whole days, which the index names beside their key. A day that they do not cover yet, because
-# an earlier release summed it or the object was lost, is filled in from the lake files that the sums of that day name.
+# A month's accounts cover whole days, which the index names beside their key. A day that they lack, because an earlier
+# release summed it or the object was lost, is filled in from the lake files that the sums of that day name.
 
 
 if TYPE_CHECKING:
     Entries = Iterable[tuple[UsageKey, Total]]
 
 
-# Of so many newest months it is seen each time whether their accounts are still there. Whoever deletes them has them
-# made anew.
+# Of so many newest months, accounts that were deleted are made anew.
 _LOOKED_AFTER = 3
 
 
 class MonthAddition:
-    """What is added to the accounts of one month. Mutable.
+    """Adds to the accounts of one month. Mutable.
 
     Args:
-        before: The accounts so far; None if there are none.
+        before: The accounts so far.
         days: First hours of the days that they cover.
     """
 
@@ -187,12 +159,10 @@ class MonthAddition:
         self._sums: dict[str, AccountSum] = {}
 
     def add(self, hour_s: int, totals: Mapping[str, Total]) -> None:
-        """Add what accounts have in one lake file of an hour. Its day is covered."""
+        """Add the accounts of one lake file of an hour, whose day is covered."""
         self.changed = True
         for account_id, total in totals.items():
-            added = AccountSum(account_id, total.bytes, total.records, hour_s, hour_s)
-            known = self._sums.get(account_id)
-            self._sums[account_id] = added if known is None else known.plus(added)
+            _add(self._sums, AccountSum(account_id, total.bytes, total.records, hour_s, hour_s))
         self._hours[hour_s] = self._hours.get(hour_s, ZERO).plus(sum_totals(totals.values()))
 
     def cover(self, day_s: int, day: MonthAddition) -> None:
@@ -200,9 +170,8 @@ class MonthAddition:
         self.changed = True
         self.days.add(day_s)
         add_totals(self._hours, day._hours)
-        for account_id, added in day._sums.items():
-            known = self._sums.get(account_id)
-            self._sums[account_id] = added if known is None else known.plus(added)
+        for added in day._sums.values():
+            _add(self._sums, added)
 
     def body(self, month: str) -> bytes:
         """Content of the new object."""
@@ -212,13 +181,7 @@ class MonthAddition:
 
 
 class AccountTurn:
-    """Adds to the accounts of months. Mutable: fill it, then `put`.
-
-    Args:
-        index: The index in force.
-        objects: Where the accounts are.
-        totals: Reads what is in a lake file.
-    """
+    """Adds to the accounts of months the files that the keeper adds to days. Mutable: fill it, then `put`."""
 
     def __init__(self, index: DayIndex, objects: ObjectStore, totals: TotalsReader) -> None:
         self._index = index
@@ -229,7 +192,7 @@ class AccountTurn:
         self._lost = {kept.key for _, kept in newest if objects.head(kept.key) is None}
 
     def counting(self, hour_s: int, totals: Entries) -> Entries:
-        """The totals of a lake file, as they are; they are added if the accounts of the month cover its day."""
+        """The totals of a lake file. They are added if the accounts of the month cover its day."""
         day_s = hour_s - hour_s % DAY_S
         month = self._month(day_s)
         if day_s not in self._index.days:
@@ -241,8 +204,8 @@ class AccountTurn:
         """Add days that are not covered; returns whether all are.
 
         Args:
-            days: First hour of each day of the region -> key of its sums, those of this turn among them.
-            most_files: No further day is begun after so many lake files.
+            days: First hour of each day of the region -> key of its sums, with those of this turn.
+            most_files: Number of lake files after which no further day is begun.
         """
         for day_s, key in sorted(days.items(), reverse=True):
             if self._covers(day_s):
@@ -255,7 +218,7 @@ class AccountTurn:
         return True
 
     def put(self) -> dict[str, KeptAccounts]:
-        """Put the accounts of the months that have changed; returns them all, as the index names them."""
+        """Put the accounts of the months that have changed; returns all, as the index names them."""
         made: dict[str, KeptAccounts] = dict(self._index.accounts)
         for month, addition in self._months.items():
             before = made.get(month)
@@ -281,8 +244,7 @@ class AccountTurn:
         day = MonthAddition(None, frozenset())
         for hour_s, files in head.files.items():
             for file in files:
-                for _ in _told(day, hour_s, self._totals.of(file)):
-                    pass
+                deque(_told(day, hour_s, self._totals.of(file)), maxlen=0)
         self._month(head.day_s).cover(head.day_s, day)
         return sum(map(len, head.files.values()))
 
@@ -304,7 +266,7 @@ class AccountTurn:
 
 
 def _told(month: MonthAddition, hour_s: int, totals: Entries) -> Iterator[tuple[UsageKey, Total]]:
-    """The totals, which are added to a month when all of them were read."""
+    """The totals, which are added to a month after all of them were read."""
     sums: dict[str, Total] = {}
     for entry in totals:
         key, total = entry
@@ -314,20 +276,14 @@ def _told(month: MonthAddition, hour_s: int, totals: Entries) -> Iterator[tuple[
     month.add(hour_s, sums)
 
 
-# Are the accounts of months those of the lake? The reconciler's fourth figure, beside markers, usage and rows.
-#
-# What is published never changes, and the index says how far the accounts have counted it. So one look is enough.
-
-
 _BY_ACCOUNT = RowQuery(columns=("account_id",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountCheck:
-    """Compares the accounts of months with what was published.
+    """Compares the accounts of months with published rows: the fourth figure of the reconciler.
 
-    Attributes:
-        reader: Counts rows of lake files.
+    Published rows never change, and the index says how far the accounts have counted them. So one look is enough.
     """
 
     items: ItemStore
@@ -340,11 +296,11 @@ class AccountCheck:
         Args:
             from_s: First second of the hours that are compared.
             to_s: The second after them.
-            deep: Also count the rows of months that lie in the range whole, account by account.
+            deep: Also count the rows of whole months in the range, account by account.
 
         Raises:
             UnavailableError: A read failed.
-            LedgerCorruptError: What was published in an hour cannot be read.
+            LedgerCorruptError: A published item cannot be read.
         """
         try:
             index = DayIndexes(objects=self.objects).newest()
@@ -386,9 +342,7 @@ class AccountCheck:
         counted: dict[str, AccountSum] = {}
         for hour_s, sources in published.items():
             for (account_id,), total in self.reader.totals(sources, _BY_ACCOUNT).items():
-                added = AccountSum(str(account_id), total.bytes, total.records, hour_s, hour_s)
-                known = counted.get(added.account_id)
-                counted[added.account_id] = added if known is None else known.plus(added)
+                _add(counted, AccountSum(str(account_id), total.bytes, total.records, hour_s, hour_s))
         kept = {each.account_id: each for each in reader.accounts()}
         for account_id in sorted(counted.keys() | kept.keys()):
             nothing = AccountSum(account_id, 0, 0, 0, 0)

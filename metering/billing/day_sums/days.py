@@ -1,9 +1,8 @@
 """The sums of one day: bytes of each account and kind of usage, and by the hour of each kind over all accounts.
 
-A gzip file of lines of JSON. The first line is the head: which lake files it has counted, the kinds of usage, and
-their bytes by the hour. Each line after it is an account, in order: `["123456789012", [[0, "4096"], …]]`, with the
-number of a kind and its bytes. Numbers of bytes are text, because those of JSON end at 2^53.
-The line of an account is made and read alone, so that nothing holds the accounts of a day.
+A gzip file of lines of JSON. The first line is the head: the lake files that are counted, the kinds of usage, and their
+bytes by the hour. Each line after it is an account, in order: `["123456789012", [[0, "4096"], …]]`, with the number of
+a kind and its bytes. Bytes are text, because numbers of JSON end at 2^53. Nothing holds the accounts of a day.
 """
 
 from __future__ import annotations
@@ -15,10 +14,11 @@ import io
 import json
 import zlib
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from metering.billing.usage.months import Late, Sold, UsageLine, merged
+from metering.billing.usage.months import Late, Sold, UsageLine, line_of, merged
 from metering.errors import ObjectDamagedError
 from metering.hours import date_of, hour_label
 from metering.ledger.booked_hours import LakeFile
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _SCHEMA = "metering.rated-day/1"
 # Level 6 takes a third of the time of level 9, for files that are a few percent larger.
 _LEVEL = 6
+ACCOUNT_ID = slice(2, 14)
 HOURS = 24
 # A kind as it is stored. The order is not that of its fields.
 _KIND = ("service", "usage_type", "from_location", "to_location")
@@ -45,7 +46,7 @@ _KIND = ("service", "usage_type", "from_location", "to_location")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayHead:
-    """What a day's sums say of themselves.
+    """The head of a day's sums.
 
     Attributes:
         files: Lake files whose rows are in the sums, by their hour.
@@ -75,22 +76,47 @@ class AccountDay(NamedTuple):
     sums: Mapping[int, int]
 
 
-EMPTY_HOURS = (0,) * HOURS
-
-
 def empty_day(day_s: int) -> DayHead:
-    """A day of which nothing is known."""
+    """The head of a day without usage."""
     return DayHead(day_s=day_s, files={}, kinds=(), hours=())
 
 
 def day_body(head: DayHead, accounts: Iterable[AccountDay]) -> bytes:
     """Content of the object. `accounts` are in order. Equal sums give equal bytes."""
+    lines = ([each.account_id, [[place, str(size)] for place, size in sorted(each.sums.items())]] for each in accounts)
+    return lines_body(chain([_head_value(head)], lines))
+
+
+def lines_body(lines: Iterable[object]) -> bytes:
+    """A gzip file with a line of JSON for each value. No more than a line is held."""
     sink = io.BytesIO()
     with gzip.GzipFile(fileobj=sink, mode="wb", compresslevel=_LEVEL, mtime=0) as file:
-        file.write(_line(_head_value(head)))
-        for account_id, sums in accounts:
-            file.write(_line([account_id, [[place, str(size)] for place, size in sorted(sums.items())]]))
+        for line in lines:
+            file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
     return sink.getvalue()
+
+
+def account_lines(body: bytes) -> Iterator[bytes]:
+    """Lines of such a file after the first. The id of an account is at `ACCOUNT_ID` of its line."""
+    with gzip.GzipFile(fileobj=io.BytesIO(body), mode="rb") as file:
+        file.readline()
+        yield from file
+
+
+def head_fields(body: BinaryIO, key: str, schema: str) -> Fields:
+    """The first line of such a file; no more of the stream is read.
+
+    Raises:
+        ObjectDamagedError: It cannot be decompressed.
+        LedgerCorruptError: It is something else.
+    """
+    try:
+        with gzip.GzipFile(fileobj=body, mode="rb") as file:
+            fields = Fields.of_json(file.readline(), key)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ObjectDamagedError(key, str(error)) from error
+    fields.one_of("schema", (schema,))
+    return fields
 
 
 def digest_of(body: bytes) -> str:
@@ -99,43 +125,35 @@ def digest_of(body: bytes) -> str:
 
 
 class DayReader:
-    """Reads the sums of a day from the body of their object; the accounts are read while the caller iterates."""
+    """Reads a day's sums; accounts are decoded while the caller iterates."""
 
     def __init__(self, body: bytes, key: str) -> None:
         self._body = body
         self.head = head_of(io.BytesIO(body), key)
 
     def accounts(self, wanted: frozenset[str] | None = None) -> Iterator[AccountDay]:
-        """Accounts in order; only some of them, unless None."""
-        with self._opened() as file:
-            file.readline()
-            for line in file:
-                # The id of an account stands at the same place of every line.
-                if wanted is None or line[2:14].decode() in wanted:
-                    account_id, sums = json.loads(line)
-                    yield AccountDay(account_id, {place: int(size) for place, size in sums})
-
-    def _opened(self) -> gzip.GzipFile:
-        return gzip.GzipFile(fileobj=io.BytesIO(self._body), mode="rb")
+        """Accounts in order; None: all."""
+        for line in account_lines(self._body):
+            if wanted is None or line[ACCOUNT_ID].decode() in wanted:
+                account_id, sums = json.loads(line)
+                yield AccountDay(account_id, {place: int(size) for place, size in sums})
 
 
 def head_of(body: BinaryIO, key: str) -> DayHead:
-    """The head of a day's sums, from a stream of which no more than that is read.
-
-    Raises:
-        ObjectDamagedError: It cannot be decompressed.
-        LedgerCorruptError: It is something else.
-    """
-    try:
-        with gzip.GzipFile(fileobj=body, mode="rb") as file:
-            line = file.readline()
-    except (OSError, EOFError, zlib.error) as error:
-        raise ObjectDamagedError(key, str(error)) from error
-    return _head_of(Fields.of_json(line, key))
-
-
-def _line(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+    """The head of a day's sums. Raises as `head_fields`."""
+    fields = head_fields(body, key, _SCHEMA)
+    files: dict[int, tuple[LakeFile, ...]] = {}
+    for row in fields.rows("files", ("hour", "key", "rows", "bytes")):
+        file = LakeFile(key=row.text("key"), rows=row.whole("rows"), bytes=row.decimal("bytes"))
+        hour_s = row.hour("hour")
+        files[hour_s] = (*files.get(hour_s, ()), file)
+    names = [f"{hour:02d}" for hour in range(HOURS)]
+    return DayHead(
+        day_s=fields.hour_named(f"{fields.text('day')}T00"),
+        files=files,
+        kinds=tuple(map(_kind_of, fields.rows("kinds", _KIND))),
+        hours=tuple(tuple(row.decimal(name) for name in names) for row in fields.rows("hours", names)),
+    )
 
 
 def _head_value(head: DayHead) -> dict[str, object]:
@@ -153,33 +171,13 @@ def _head_value(head: DayHead) -> dict[str, object]:
     }
 
 
-def _head_of(fields: Fields) -> DayHead:
-    fields.one_of("schema", (_SCHEMA,))
-    files: dict[int, tuple[LakeFile, ...]] = {}
-    for row in fields.rows("files", ("hour", "key", "rows", "bytes")):
-        file = LakeFile(key=row.text("key"), rows=row.whole("rows"), bytes=row.decimal("bytes"))
-        hour_s = row.hour("hour")
-        files[hour_s] = (*files.get(hour_s, ()), file)
-    names = [f"{hour:02d}" for hour in range(HOURS)]
-    return DayHead(
-        day_s=fields.hour_named(f"{fields.text('day')}T00"),
-        files=files,
-        kinds=tuple(map(_kind_of, fields.rows("kinds", _KIND))),
-        hours=tuple(tuple(row.decimal(name) for name in names) for row in fields.rows("hours", names)),
-    )
-
-
 def _kind_of(row: Fields) -> UsageKind:
-    return UsageKind(
-        UsageType(row.text("usage_type")),
-        Service(row.text("service")),
-        row.text("from_location"),
-        row.text("to_location"),
-    )
+    service, usage_type, from_location, to_location = map(row.text, _KIND)
+    return UsageKind(UsageType(usage_type), Service(service), from_location, to_location)
 
 
 class DayAddition:
-    """What is added to one day. Mutable: fill it, then ask for the day's new sums.
+    """Adds to one day. Mutable: fill it, then ask for the day's new sums.
 
     Corrections of closed months are left out, because they count in the month of their use. So is the canary.
     """
@@ -205,24 +203,20 @@ class DayAddition:
 
     def head(self) -> DayHead:
         """Head of the new sums."""
-        return DayHead(
-            day_s=self._head.day_s,
-            files=self._files,
-            kinds=tuple(self._places),
-            hours=tuple(map(tuple, self._hours)),
-        )
+        hours = tuple(map(tuple, self._hours))
+        return DayHead(day_s=self._head.day_s, files=self._files, kinds=tuple(self._places), hours=hours)
 
     def accounts(self, before: Iterable[AccountDay]) -> Iterator[AccountDay]:
-        """Accounts of the new sums, in order: those of the old ones with what was added."""
+        """Accounts of the new sums, in order."""
         added = (AccountDay(account_id, sums) for account_id, sums in sorted(self._accounts.items()))
-        both = heapq.merge(before, added, key=lambda account: account.account_id)
-        for account_id, parts in groupby(both, key=lambda account: account.account_id):
+        both = heapq.merge(before, added, key=attrgetter("account_id"))
+        for account_id, parts in groupby(both, key=attrgetter("account_id")):
             yield AccountDay(account_id, _sum(part.sums for part in parts))
 
     def _place(self, kind: UsageKind) -> int:
         place = self._places.setdefault(kind, len(self._places))
         if place == len(self._hours):
-            self._hours.append(list(EMPTY_HOURS))
+            self._hours.append([0] * HOURS)
         return place
 
 
@@ -239,13 +233,10 @@ def _sum(parts: Iterable[Mapping[int, int]]) -> Mapping[int, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummedMonth:
-    """A `RegionMonth` of what the compactor has published. What waits in staging is not in it: it is a little too low.
-
-    Corrections of earlier months are not kept here, so there are none.
+    """A `RegionMonth` of published usage, without staging. Corrections of earlier months are not kept here.
 
     Attributes:
         index: The version of the sums that every call sees.
-        month: `2026-11`.
     """
 
     region: str
@@ -266,7 +257,7 @@ class SummedMonth:
         return None if key is None else DayReader(self.objects.get(key), key)
 
     def head(self, day_s: int) -> DayHead | None:
-        """Head of a day, of this month or another; None if it has no sums. Only the beginning of its object is read."""
+        """Head of a day, of this month or another; None without sums. Only the beginning of its object is read."""
         key = self.index.days.get(day_s)
         if key is None:
             return None
@@ -274,10 +265,7 @@ class SummedMonth:
             return head_of(body, key)
 
     def accounts(self) -> Iterator[str]:
-        found: set[str] = set()
-        for day_s in self.days:
-            found.update(account.account_id for account in self._read(day_s).accounts())
-        return iter(sorted(found))
+        return iter(sorted({account.account_id for day_s in self.days for account in self._read(day_s).accounts()}))
 
     def day_lines(self, accounts: frozenset[str] | None = None) -> Iterator[UsageLine]:
         for day_s in self.days:
@@ -304,20 +292,19 @@ class SummedMonth:
     ) -> Iterator[UsageLine]:
         """Lines of one hour, in the order of rating. Only its files are read."""
         files = self._files(hour_s - hour_s % DAY_S).get(hour_s, ())
-        return merged(heapq.merge(*(sorted(self._lines(hour_s, file, accounts, sold)) for file in files)))
+        return merged(heapq.merge(*(sorted(self._lines(file, accounts, sold)) for file in files)))
 
     def parts_of_day(self, day_s: int, accounts: frozenset[str] | None = None) -> Iterator[UsageLine]:
-        """Lines of a day by the hour, in no order, a key and hour as often as files have it: for adding them up."""
-        for hour_s, files in self._files(day_s).items():
+        """Lines of a day by the hour, unordered, a key and hour once for each file."""
+        for files in self._files(day_s).values():
             for file in files:
-                yield from self._lines(hour_s, file, accounts, None)
+                yield from self._lines(file, accounts, None)
 
     def late(self, accounts: frozenset[str] | None = None) -> Iterator[Late]:
         del accounts
         return iter(())
 
     def _files(self, day_s: int) -> Mapping[int, tuple[LakeFile, ...]]:
-        """Lake files of a day by their hour; none if it has no sums."""
         head = self.head(day_s)
         return {} if head is None else head.files
 
@@ -326,7 +313,7 @@ class SummedMonth:
         return DayReader(self.objects.get(key), key)
 
     def _lines(
-        self, hour_s: int, file: LakeFile, accounts: frozenset[str] | None, sold: frozenset[Sold] | None
+        self, file: LakeFile, accounts: frozenset[str] | None, sold: frozenset[Sold] | None
     ) -> Iterator[UsageLine]:
         for key, total in self.totals.of(file):
             if key.corrects_s is not None or key.account_id == CANARY_ACCOUNT_ID:
@@ -334,6 +321,4 @@ class SummedMonth:
             if accounts is not None and key.account_id not in accounts:
                 continue
             if sold is None or Sold(key.service, key.usage_type) in sold:
-                yield UsageLine(
-                    hour_s, key.account_id, key.service, key.usage_type, key.from_location, key.to_location, total.bytes
-                )
+                yield line_of(key, total)

@@ -1,9 +1,8 @@
 """Keeps the day sums of a region, and the accounts of its months.
 
-It reads what the compactor has published since the last run, and nothing else.
-
-A run of the compactor names its hours, and each hour its files; the totals beside a file say what is in it. A file is
-counted once: a day's sums name the files that they hold, and sums and cursor change together, with the index.
+It reads the runs that the compactor has published since its last run. A run names its hours, and each hour its files;
+the totals beside a file are counted once: a day's sums name their files, and sums and cursor change together, with the
+index.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class DaySumKeeper:
 
     Attributes:
         shards: Compaction shards of the region.
-        reserve_ms: With less time left, no further turn is begun.
+        reserve_ms: Time that a further turn needs.
     """
 
     items: ItemStore
@@ -94,16 +93,16 @@ class DaySumKeeper:
     most_files: int = _MOST_FILES
 
     def keep(self, deadline: Deadline, *, complete_through_s: int = 0, closed: Mapping[str, str] | None = None) -> Kept:
-        """Count all that is new, as far as time allows.
+        """Count everything new, as far as time allows.
 
         Args:
             deadline: End of the process.
-            complete_through_s: Up to when the region's count is complete.
+            complete_through_s: Time up to which the region's count is complete.
             closed: Closed months of the region, with the digests of their manifests.
 
         Raises:
-            UnavailableError: A call failed. What was counted before it stays counted.
-            LedgerCorruptError: A run, its plan, a published item, or what is kept here cannot be read.
+            UnavailableError: A call failed. Earlier turns stay counted.
+            LedgerCorruptError: A run, its plan, a published item, or a kept object cannot be read.
         """
         indexes = DayIndexes(objects=self.objects)
         files = 0
@@ -131,11 +130,11 @@ class DaySumKeeper:
                     return Kept(index=made, files=files, behind_s=behind_s)
 
     def reach(self) -> Reach:
-        """How far the sums go now, and what they lack: in a few reads, so that there may be more.
+        """How far the sums go now, and what they lack: in a few reads, so there may be more.
 
         Raises:
             UnavailableError: A call failed.
-            LedgerCorruptError: What is kept, or an entry that waits, cannot be read.
+            LedgerCorruptError: A kept object, or an entry that waits, cannot be read.
             ObjectMissingError: The index was replaced in this moment; ask again.
         """
         index = DayIndexes(objects=self.objects).newest()
@@ -149,9 +148,8 @@ class DaySumKeeper:
     def _looked(self, index: DayIndex, now_s: int) -> tuple[_Work, Reach]:
         """Runs that are new, and how far the sums go with them.
 
-        What was listed before the runs were read is in no run that is done, and what was not listed is in one that is,
-        if no run was at work meanwhile. Otherwise nothing new is known of the time, and what is listed afterwards lacks
-        what that run has taken.
+        If no run was at work meanwhile, everything that was listed before is in no finished run, and everything else is
+        in one. Otherwise nothing new is known of the time, and a later list lacks what the run at work has taken.
         """
         before = newest_runs(self.items, self.shards)
         listed = list_unpublished(self.items, self.shards)
@@ -165,7 +163,7 @@ class DaySumKeeper:
         return work, Reach(through_s=through_s, left=Uncounted(total=listed.total))
 
     def _begun(self, index: DayIndex) -> DayIndex:
-        """The index, or that of a region of which nothing is kept yet."""
+        """The index, or the first one of a region."""
         if index.number:
             return index
         since_ms = self.clock.now_ms() - _LOOKS_BACK_S * 1000
@@ -213,7 +211,7 @@ class DaySumKeeper:
     def _added(
         self, index: DayIndex, day_s: int, files: tuple[tuple[int, LakeFile], ...], accounts: AccountTurn
     ) -> str:
-        """Put the sums of a day with these files, and add them to the accounts; returns the key of the day's object."""
+        """Put the sums of a day with these files, and add them to the accounts; returns its key."""
         key = index.days.get(day_s)
         before = None if key is None else DayReader(self.objects.get(key), key)
         head = empty_day(day_s) if before is None else before.head

@@ -1,4 +1,4 @@
-"""An invoice of its inputs: the same inputs give the same document, whoever asks, whenever, and however often."""
+"""An invoice of its inputs: the same inputs always give the same document."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from metering.billing.invoices.document import (
     INVOICE_NUMBER,
+    NO_SHARE,
     AccountDetail,
     Invoice,
     InvoiceLine,
@@ -47,15 +48,14 @@ _REMEMBERED = 4_096
 
 
 class Charge(NamedTuple):
-    """One rated line of an invoice, a draft or a credit note, with what it belongs to.
+    """One rated line of an invoice, a draft or a credit note.
 
     Attributes:
-        payer: Who pays it.
-        rated: The line. Of a credit note: what was billed with its bytes negative, and what should have been.
+        rated: The line. Of a credit note: the billed line with its bytes negative, and the right one.
         invoice_id: Document that bills it; drafts have the number that they will get.
-        region: Region of the line, as `region_of` gives it: a charge and its invoice line have the same.
+        region: As `region_of` gives it.
         billing_month: Month that books it, `2026-11`. Of a correction or a credit note it is later than the month of
-            its hour.
+            use.
         corrects: The line corrects a month that was closed: FOCUS's ChargeClass is `Correction`.
         credit_of: Id of the invoice that a credit note corrects; empty for an invoice.
     """
@@ -70,7 +70,7 @@ class Charge(NamedTuple):
 
 
 def region_of(line: UsageLine) -> str:
-    """The region that a line is billed in, by its usage type; by its locations if that names none."""
+    """The region that a line is billed in, by its usage type, or else by its locations."""
     if line.service != CLOUDFRONT_SERVICE:
         named = _named_region(line.usage_type)
         if named:
@@ -96,16 +96,8 @@ def _regions() -> Mapping[str, str]:
     return {prefix: region for region, prefix in billing_prefixes().items()}
 
 
-class _Cost(NamedTuple):
-    bytes: int
-    exact: int
-
-
-_NOTHING = _Cost(0, 0)
-
-
 class LineSums:
-    """What one line adds up to. Mutable.
+    """Sums of one line. Mutable.
 
     Attributes:
         parts: (price, list price) -> bytes.
@@ -120,7 +112,6 @@ class LineSums:
         self.hours: tuple[int, int] | None = None
 
     def add(self, rated: RatedLine) -> None:
-        """Take in one rated line."""
         line, price = rated.line, (rated.price, rated.list_price)
         self.parts[price] = self.parts.get(price, 0) + line.bytes
         self.usage_types.add(line.usage_type)
@@ -137,12 +128,12 @@ class Tally:
 
     def __init__(self) -> None:
         self.sums: dict[LineKey, LineSums] = {}
-        self.shares: dict[tuple[str, LineKey], _Cost] = {}
+        self.shares: dict[tuple[str, LineKey], Share] = {}
         self.unrated: dict[tuple[str, str, Service, UsageType], int] = defaultdict(int)
         self.unpriced: dict[tuple[str, str, Service, UsageType], int] = defaultdict(int)
 
     def add(self, month: str, rated: Iterable[RatedLine]) -> None:
-        """Take in lines about the usage of one month."""
+        """Add lines about the usage of one month."""
         for each in rated:
             line = each.line
             region = region_of(line)
@@ -155,27 +146,27 @@ class Tally:
             if sums is None:
                 sums = self.sums[key] = LineSums()
             sums.add(each)
-            before = self.shares.get((line.account_id, key), _NOTHING)
-            self.shares[line.account_id, key] = _Cost(before.bytes + line.bytes, before.exact + each.exact)
+            before = self.shares.get((line.account_id, key), NO_SHARE)
+            self.shares[line.account_id, key] = before.plus(line.bytes, each.exact)
 
     def lines(self, month: str) -> tuple[tuple[InvoiceLine, ...], tuple[InvoiceLine, ...]]:
         """Lines of the invoice's month, and of the months that it corrects; lines without any bytes are left out.
 
-        What only moved from one account to another is a line of 0 bytes: each account has its share of it.
+        Bytes that moved from one account to another are a line of 0 bytes: each account has its share of it.
         """
         made = [_line(key, sums, own=key.month == month) for key, sums in sorted(self.sums.items())]
-        shared = {key for (_, key), cost in self.shares.items() if cost != _NOTHING}
+        shared = {key for (_, key), share in self.shares.items() if share != NO_SHARE}
         kept = [line for line in made if line.parts or line.key in shared]
         own = tuple(line for line in kept if line.month == month)
         return own, tuple(line for line in kept if line.month != month)
 
     def accounts(self, lines: Iterable[InvoiceLine], names: Mapping[str, str]) -> tuple[AccountDetail, ...]:
-        """What each account has of the lines, by account id."""
+        """Shares of each account in the lines, by account id."""
         places = {line.key: place for place, line in enumerate(lines)}
         by_account: dict[str, list[Share]] = defaultdict(list)
-        for (account_id, key), cost in self.shares.items():
-            if key in places and cost != _NOTHING:
-                by_account[account_id].append(Share(places[key], cost.bytes, cost.exact))
+        for (account_id, key), share in self.shares.items():
+            if key in places and share != NO_SHARE:
+                by_account[account_id].append(share._replace(line=places[key]))
         return tuple(
             AccountDetail(account_id=account_id, name=names.get(account_id, ""), shares=tuple(sorted(shares)))
             for account_id, shares in sorted(by_account.items())
@@ -183,7 +174,7 @@ class Tally:
 
 
 def unbilled(sums: Mapping[tuple[str, str, Service, UsageType], int]) -> tuple[Unbilled, ...]:
-    """Usage without a price, in order; what a correction took back to nothing is left out."""
+    """Usage without a price, in order, without sums of 0."""
     return tuple(Unbilled(*key, total) for key, total in sorted(sums.items()) if total)
 
 
@@ -202,7 +193,7 @@ _Part = TypeVar("_Part", bound=tuple[int | str, ...])
 
 
 class Subject(NamedTuple):
-    """Whose invoice of which month."""
+    """A payer's invoice of a month."""
 
     payer_id: str
     month: str
@@ -210,7 +201,7 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composer:
-    """Makes invoices of inputs. It decides nothing: what is open, missing or unpriced is in what it makes."""
+    """Makes invoices of inputs. Makes no decisions; the invoice records what is open, missing or unpriced."""
 
     usage: UsageSource
     shelf: RateShelf
@@ -219,7 +210,7 @@ class Composer:
         """The invoice of a payer's month.
 
         Raises:
-            InputChangedError: What was pinned is not what is there.
+            InputChangedError: A pinned input is another one now.
             MeteringError: An input is missing or damaged; the error names it.
         """
         tally = Tally()
@@ -251,12 +242,12 @@ class Composer:
         return LateUsage(corrects, (each.line for each in self._late(subject, corrects, rates))).lines
 
     def rated(self, subject: Subject, inputs: Inputs, *, hours: bool) -> Iterator[tuple[str, Iterable[RatedLine]]]:
-        """The month itself, then those that it corrects, in order; each with its rated lines.
+        """Rated lines of the month itself, then of those that it corrects, in order.
 
         Args:
-            subject: Whose invoice.
-            inputs: What it is made of.
-            hours: Every line by the hour; else by the day where that says the same.
+            subject: Payer and month.
+            inputs: Its inputs.
+            hours: Every line by the hour; else by the day where that gives the same cost.
         """
         rates = inputs.rates[subject.month]
         own = self.booked_in(subject.month, rates).of(subject.payer_id)
@@ -270,13 +261,13 @@ class Composer:
             yield corrects, self.correction(subject, corrects, inputs.rates[corrects])
 
     def correction(self, subject: Subject, corrects: str, rates: Rates) -> Iterator[RatedLine]:
-        """What a payer's month has to bill about an earlier month, beside what was billed for that before."""
+        """Lines that a payer's month bills about an earlier month, beside those billed before."""
         return (rated for _, _, rated in self.correction_parts(subject, corrects, rates, lambda _late: ()))
 
     def correction_parts(
         self, subject: Subject, corrects: str, rates: Rates, part_of: Callable[[Correction], _Part]
     ) -> Iterator[tuple[_Part, int, RatedLine]]:
-        """The same in parts, each on top of those before it in order: part, first hour that books it, line."""
+        """The same in parts, each on top of those before it: part, first hour that books it, line."""
         parts: dict[_Part, list[Correction]] = defaultdict(list)
         for each in self._late(subject, corrects, rates):
             parts[part_of(each)].append(each)
@@ -307,7 +298,7 @@ class Composer:
 def charges(document: Invoice, composer: Composer, store: InvoiceStore) -> Iterator[Charge]:
     """The charges of an invoice, a draft or a credit note.
 
-    Those of a credit note are what was billed, with negative bytes, and what should have been, where they differ.
+    Those of a credit note are the billed lines with negative bytes, and the right ones, where they differ.
 
     Raises:
         InvoiceMissingError: A document that a credit note comes after is gone.

@@ -1,7 +1,7 @@
-"""Credit notes: what an invoice should have been, less what was billed, line by line. Nothing issued ever changes.
+"""Credit notes: the right invoice, less the billed one, line by line. Issued documents never change.
 
-A credit note has the number after the newest document of its payer's month and is put once, so that two processes
-cannot credit the same difference: the one that comes second finds no difference any more.
+A credit note has the number after the newest document of its payer's month and is put once. So two processes cannot
+credit the same difference: the second one finds none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from metering.billing.invoices.composing import Subject
 from metering.billing.invoices.document import (
     INVOICE_NUMBER,
+    NO_SHARE,
     AccountDetail,
     Invoice,
     InvoiceLine,
@@ -25,7 +26,7 @@ from metering.billing.invoices.document import (
     invoice_bytes,
 )
 from metering.billing.invoices.inputs import ENGINE_VERSION, Inputs, Rates
-from metering.billing.invoices.issuing import Issued, Issuer, Obstacle, Readiness, refuse, unpriced_of
+from metering.billing.invoices.issuing import Issued, Issuer, Obstacle, refuse, unpriced_of
 from metering.errors import LedgerCorruptError, ObjectDamagedError, ObjectMissingError, OperationFailedError
 from metering.hours import month_of
 from metering.ledger.notes.money import issued_item
@@ -48,26 +49,27 @@ class Crediting:
 
         Args:
             invoice_id: The invoice, not a credit note.
-            because: Words for people; they stand in the document.
+            because: Reason, for people; it stands in the document.
             book: Name of a price book; empty for the one that the invoice has.
 
         Raises:
-            IssueRefusedError: There is no difference, or something has no price.
+            IssueRefusedError: There is no difference, or usage has no price.
             InvoiceMissingError: There is no such invoice.
             OperationFailedError: There is no such book.
-            UnavailableError: A store gave no answer. The same call continues where this one ended.
+            UnavailableError: A store gave no answer. The same call resumes.
         """
         store, retrier = self.issuer.store, self.issuer.retrier
         invoice = retrier.call(lambda: store.get(invoice_id))
         what = f"A credit note to {invoice_id}"
-        refuse(what, [*_wrong(invoice, because), *Readiness(usage=self.issuer.composer.usage).unreadable()])
+        refuse(what, [*_wrong(invoice, because), *self.issuer.readiness.unreadable()])
         while True:
             billed = self.billed(invoice)
             for each in billed:
                 # One that was put by a process that died is finished first.
                 self.issuer.record(each)
             note = self._note(billed, because.strip(), book)
-            refuse(what, [*self._unpriced(note), *_nothing(note, billed)])
+            loaded = self.issuer.composer.shelf.load(note.inputs.rates[note.month])
+            refuse(what, [*unpriced_of(note, loaded.book), *_nothing(note, billed)])
             stored = retrier.call(partial(store.put, note))
             if stored.invoice == note:
                 self.issuer.record(stored)
@@ -86,7 +88,7 @@ class Crediting:
             number += 1
 
     def made(self, note: Invoice, billed: Sequence[Stored]) -> Invoice:
-        """A credit note made again of its own inputs, and of the documents that came before it."""
+        """A credit note made again of its inputs and of the documents before it."""
         return self._difference(note.inputs, billed, note)
 
     def _note(self, billed: Sequence[Stored], because: str, book: str) -> Invoice:
@@ -102,7 +104,7 @@ class Crediting:
         return self._difference(self._inputs(billed, book), billed, note)
 
     def _inputs(self, billed: Sequence[Stored], book: str) -> Inputs:
-        """The months as they were closed, the rates that are in force now, and what was billed."""
+        """The months as they were closed, the rates in force now, and the billed documents."""
         first = billed[0].invoice
         before = billed[-1].invoice.inputs.rates
         own = self.issuer.composer.shelf.newest(book or before[first.month].book.name)
@@ -116,18 +118,17 @@ class Crediting:
             billed={each.invoice.id: each.sha256 for each in billed},
         )
 
-    def _unpriced(self, note: Invoice) -> Iterator[Obstacle]:
-        return unpriced_of(note, self.issuer.composer.shelf.load(note.inputs.rates[note.month]).book)
-
     def _difference(self, inputs: Inputs, billed: Sequence[Stored], note: Invoice) -> Invoice:
         target = self.issuer.composer.invoice(Subject(note.payer_id, note.month), inputs)
         return difference(target, [each.invoice for each in billed], note)
 
 
 def difference(target: Invoice, billed: Iterable[Invoice], note: Invoice) -> Invoice:
-    """A credit note: `target` less all that was billed, under the number and words of `note`."""
-    before = list(billed)
-    lines = _line_differences(target, before, _shared(target, before))
+    """A credit note: `target` less all billed documents, under the number and words of `note`."""
+    sums = _Sums()
+    for sign, invoice in [(1, target), *((-1, each) for each in billed)]:
+        sums.add(sign, invoice)
+    lines = sums.changed(target.month)
     places = {line.key: place for place, line in enumerate(lines)}
     return replace(
         note,
@@ -137,78 +138,56 @@ def difference(target: Invoice, billed: Iterable[Invoice], note: Invoice) -> Inv
         inputs=target.inputs,
         lines=tuple(line for line in lines if line.month == target.month),
         corrections=tuple(line for line in lines if line.month != target.month),
-        accounts=_account_differences(target, before, places),
-        unrated=_unrated_differences(target, before),
+        accounts=tuple(sums.accounts(places)),
+        unrated=tuple(each._replace(bytes=total) for each, total in sorted(sums.unrated.items()) if total),
         unpriced=target.unpriced,
         left_out=(),
     )
 
 
-def _line_differences(target: Invoice, billed: Sequence[Invoice], shared: set[LineKey]) -> list[InvoiceLine]:
-    """Lines with a difference, of the whole or of an account: those of the month itself first, then corrections."""
-    cents, parts = Counter[LineKey](), defaultdict[LineKey, Counter[PricePart]](Counter)
-    known: dict[LineKey, InvoiceLine] = {}
-    for sign, invoice in [(1, target), *((-1, each) for each in billed)]:
-        for line in invoice.all_lines:
-            known.setdefault(line.key, line)
-            cents[line.key] += sign * line.cents
-            for part in line.parts:
-                parts[line.key][part._replace(bytes=0)] += sign * part.bytes
-    made = [
-        replace(known[key], parts=_parts(parts[key]), cents=cents[key])
-        for key in sorted(known, key=lambda key: (key.month != target.month, key))
-    ]
-    return [line for line in made if line.parts or line.cents or line.key in shared]
+class _Sums:
+    """Sums of documents, some of them negative. Mutable."""
 
+    def __init__(self) -> None:
+        self.unrated = Counter[Unbilled]()
+        self._lines: dict[LineKey, InvoiceLine] = {}
+        self._cents = Counter[LineKey]()
+        self._parts = defaultdict[LineKey, Counter[PricePart]](Counter)
+        self._names: dict[str, str] = {}
+        self._shares = defaultdict[str, dict[LineKey, Share]](dict)
 
-def _shared(target: Invoice, billed: Sequence[Invoice]) -> set[LineKey]:
-    """Lines of which an account has another share than was billed."""
-    sums = _share_sums(target, billed)
-    return {key for of in sums.values() for key, share in of.items() if share.bytes or share.exact}
-
-
-def _share_sums(target: Invoice, billed: Sequence[Invoice]) -> dict[str, dict[LineKey, Share]]:
-    sums: dict[str, dict[LineKey, Share]] = defaultdict(dict)
-    for sign, invoice in [(1, target), *((-1, each) for each in billed)]:
+    def add(self, sign: int, invoice: Invoice) -> None:
         lines = invoice.all_lines
+        for line in lines:
+            self._lines.setdefault(line.key, line)
+            self._cents[line.key] += sign * line.cents
+            for part in line.parts:
+                self._parts[line.key][part._replace(bytes=0)] += sign * part.bytes
         for account in invoice.accounts:
-            of = sums[account.account_id]
+            self._names.setdefault(account.account_id, account.name)
+            of = self._shares[account.account_id]
             for share in account.shares:
                 key = lines[share.line].key
-                before = of.get(key, Share(0, 0, 0))
-                of[key] = Share(0, before.bytes + sign * share.bytes, before.exact + sign * share.exact)
-    return sums
-
-
-def _parts(sums: Counter[PricePart]) -> tuple[PricePart, ...]:
-    return tuple(part._replace(bytes=total) for part, total in sorted(sums.items()) if total)
-
-
-def _account_differences(
-    target: Invoice, billed: Sequence[Invoice], places: dict[LineKey, int]
-) -> tuple[AccountDetail, ...]:
-    names: dict[str, str] = {}
-    for invoice in (target, *billed):
-        for account in invoice.accounts:
-            names.setdefault(account.account_id, account.name)
-    return tuple(
-        AccountDetail(account_id=account_id, name=names[account_id], shares=shares)
-        for account_id, of in sorted(_share_sums(target, billed).items())
-        if (shares := _shares(of, places))
-    )
-
-
-def _shares(of: dict[LineKey, Share], places: dict[LineKey, int]) -> tuple[Share, ...]:
-    kept = (share._replace(line=places[key]) for key, share in of.items() if key in places)
-    return tuple(sorted(share for share in kept if share.bytes or share.exact))
-
-
-def _unrated_differences(target: Invoice, billed: Sequence[Invoice]) -> tuple[Unbilled, ...]:
-    sums = Counter[Unbilled]()
-    for sign, invoice in [(1, target), *((-1, each) for each in billed)]:
+                of[key] = of.get(key, NO_SHARE).plus(sign * share.bytes, sign * share.exact)
         for each in invoice.unrated:
-            sums[each._replace(bytes=0)] += sign * each.bytes
-    return tuple(each._replace(bytes=total) for each, total in sorted(sums.items()) if total)
+            self.unrated[each._replace(bytes=0)] += sign * each.bytes
+
+    def changed(self, month: str) -> list[InvoiceLine]:
+        """Lines with a difference, of the whole or of an account: those of the month first, then corrections."""
+        shared = {key for of in self._shares.values() for key, share in of.items() if share != NO_SHARE}
+        made = [self._line(key) for key in sorted(self._lines, key=lambda key: (key.month != month, key))]
+        return [line for line in made if line.parts or line.cents or line.key in shared]
+
+    def _line(self, key: LineKey) -> InvoiceLine:
+        parts = (part._replace(bytes=total) for part, total in sorted(self._parts[key].items()) if total)
+        return replace(self._lines[key], parts=tuple(parts), cents=self._cents[key])
+
+    def accounts(self, places: Mapping[LineKey, int]) -> Iterator[AccountDetail]:
+        for account_id, of in sorted(self._shares.items()):
+            changed = ((key, share) for key, share in of.items() if key in places and share != NO_SHARE)
+            shares = tuple(sorted(share._replace(line=places[key]) for key, share in changed))
+            if shares:
+                yield AccountDetail(account_id=account_id, name=self._names[account_id], shares=shares)
 
 
 def _wrong(invoice: Invoice, because: str) -> list[Obstacle]:
@@ -252,7 +231,7 @@ class Verification:
     crediting: Crediting
 
     def verify(self, invoice_id: str) -> list[str]:
-        """What is wrong with a document, a sentence each; empty if it is right to the last byte.
+        """Problems of a document, a sentence each; empty if it is right to the last byte.
 
         Raises:
             InvoiceMissingError: There is no such document.
@@ -328,7 +307,7 @@ def _first_difference(invoice: Invoice, made: Invoice) -> str:
 
 
 def _told(look: Callable[[], Iterable[str]]) -> list[str]:
-    """Problems that are found, or the error that looking for them ended with."""
+    """Problems that are found, or the error that ended the search."""
     try:
         return list(look())
     except _WRONG as error:

@@ -1,7 +1,8 @@
-"""An invoice, a credit note or a draft: a value. `document_form` writes and reads its bytes.
+"""An invoice, a credit note or a draft, its bytes and its store.
 
-Its amounts are whole numbers: bytes, exact costs (L0) and cents (L2). The cents of an invoice line are its exact cost,
-rounded; the invoice is the sum of these cents, and says how far that is from the exact sum.
+Amounts are whole numbers: bytes, exact costs (L0) and cents (L2). The cents of an invoice line are its exact cost,
+rounded; the invoice is the sum of these cents, and says how far that is from the exact sum. Its JSON has amounts as
+decimal texts with all their digits.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ INVOICE_NUMBER = 1
 
 
 class PricePart(NamedTuple):
-    """Bytes of a line at one price. A rate code has several prices where a price or an override begins within a month.
+    """Bytes of a line at one price. A rate code has several if a price or an override begins within a month.
 
     Attributes:
-        price: What the payer pays, 1e-10 USD a GB.
+        price: Price that the payer pays, 1e-10 USD a GB.
         list_price: Price of the book.
         bytes: Negative if a correction or a credit note takes them back.
     """
@@ -45,7 +46,7 @@ class PricePart(NamedTuple):
 
 
 class LineKey(NamedTuple):
-    """What tells a line from the others, here and in credit notes. Lines are in its order."""
+    """Identity of a line, also in credit notes. Lines are in its order."""
 
     month: str
     region: str
@@ -59,12 +60,12 @@ class InvoiceLine:
     """One line: a region's usage of a month at one rate code.
 
     Attributes:
-        month: Month of use: the invoice's own, or the one that a correction is about.
+        month: Month of use: the invoice's own, or a corrected one.
         allowance: Id of the allowance that makes it free; empty if none does.
         usage_types: Sorted.
         hours: First and last hour of use of a correction, epoch seconds; None for the invoice's own month.
-        cents: Of an invoice: its exact cost rounded half up. Of a credit note: the cents that the line should have,
-            less the cents that were billed, so that all documents together have the cents of the right invoice.
+        cents: Of an invoice: its exact cost rounded half up. Of a credit note: the right cents of the line, less the
+            billed ones, so that all documents together have the cents of the right invoice.
     """
 
     month: str
@@ -92,7 +93,7 @@ class InvoiceLine:
 
 
 class Share(NamedTuple):
-    """What one account has of a line.
+    """Share of one account in a line.
 
     Attributes:
         line: Place of the line, from 0: lines first, corrections after them.
@@ -102,10 +103,17 @@ class Share(NamedTuple):
     bytes: int
     exact: int
 
+    def plus(self, size: int, exact: int) -> Share:
+        """The share with more bytes and cost."""
+        return Share(self.line, self.bytes + size, self.exact + exact)
+
+
+NO_SHARE = Share(0, 0, 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountDetail:
-    """What one account used and costs, by line. Exact: cents exist for lines only."""
+    """Usage and exact cost of one account, by line. Cents exist for lines only."""
 
     account_id: str
     name: str
@@ -131,7 +139,7 @@ class Unbilled(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """A region that a draft is without, or that is not final in it, and why."""
+    """A region that a draft is without, or that is not final in it."""
 
     region: str
     why: str
@@ -143,15 +151,14 @@ class Invoice:
 
     Attributes:
         number: 1 for the invoice of a month; its credit notes count on.
-        month: Month of use that it is about.
+        month: Month of use.
         billing_month: Month that books it: `month`, or for a credit note that in which it was issued.
         credit_of: Id of the invoice that a credit note corrects.
-        because: Words of the person who issued a credit note.
+        because: Reason of a credit note.
         lines: Sorted by region, SKU and rate code.
         corrections: Lines about earlier months, sorted by month first.
-        unpriced: Only a draft has any.
-        left_out: Only a draft has any.
-        draft: It is not final, whatever else it says.
+        unpriced, left_out: Only a draft has any.
+        draft: It is not final.
     """
 
     kind: Kind
@@ -185,7 +192,7 @@ class Invoice:
 
     @property
     def cents(self) -> int:
-        """What is to be paid: the sum of the lines' cents."""
+        """The amount due: the sum of the lines' cents."""
         return sum(line.cents for line in self.all_lines)
 
     @property
@@ -195,7 +202,7 @@ class Invoice:
 
     @property
     def rounding(self) -> int:
-        """What rounding lines to cents adds to the exact sum (L0)."""
+        """Difference of the cents to the exact sum (L0)."""
         return self.cents * (EXACT_A_USD // 100) - self.exact
 
 
@@ -204,9 +211,7 @@ def invoice_id(payer_id: str, month: str, number: int) -> str:
     return f"{payer_id}-{month}-{number}"
 
 
-# The bytes of an invoice: canonical JSON, in which amounts are decimal texts with all their digits.
-#
-# The same invoice has the same bytes for ever. `read_invoice` refuses what `invoice_bytes` would not have written.
+# The same invoice has the same bytes for ever. `read_invoice` refuses other bytes than those of `invoice_bytes`.
 
 
 SCHEMA = "metering.invoice/1"
@@ -252,15 +257,10 @@ def invoice_value(invoice: Invoice) -> dict[str, object]:
 
 
 def read_invoice(body: bytes, key: str) -> Invoice:
-    """Inverse of `invoice_bytes`.
-
-    Args:
-        body: The object's content.
-        key: Its key, for errors.
+    """Inverse of `invoice_bytes`. `key` is for errors.
 
     Raises:
-        LedgerCorruptError: It is no invoice, or not in the one spelling: its totals are not those of its lines, or a
-            byte is not as it was written.
+        LedgerCorruptError: It is not an invoice, or not as it was written: totals and spelling count.
     """
     fields = Fields.of_json(body, key)
     fields.one_of("schema", (SCHEMA,))
@@ -402,8 +402,8 @@ class InvoiceStore:
         """The document of an id.
 
         Raises:
-            InvoiceMissingError: There is none, or the text is no id.
-            LedgerCorruptError: The object is not what was written.
+            InvoiceMissingError: There is none, or the text is not an id.
+            LedgerCorruptError: The object is not as it was written.
         """
         return self.stored(invoice_id).invoice
 
@@ -424,15 +424,15 @@ class InvoiceStore:
         return one
 
     def find(self, month: str, payer_id: str, number: int = INVOICE_NUMBER) -> Stored | None:
-        """The document, or None if it was never put. Raises LedgerCorruptError if it is not what was written."""
+        """The document, or None if it was never put. Raises LedgerCorruptError as `get`."""
         return self._read(invoice_key(month, payer_id, number))
 
     def put(self, invoice: Invoice) -> Stored:
-        """Put a document unless one lies at its key; returns the one that lies there then.
+        """Put a document unless another lies at its key; returns the one that counts.
 
         Raises:
             ValueError: It is a draft.
-            UnavailableError: The bucket gave no answer; the document may be there, and the same call may be repeated.
+            UnavailableError: The bucket gave no answer; the document may be there, and the call may be repeated.
         """
         if invoice.draft:
             raise ValueError(f"{invoice.id} is a draft")
@@ -460,7 +460,7 @@ class InvoiceStore:
         yield from self._of_payer(month, payer, numbers)
 
     def months(self) -> Iterator[str]:
-        """Months of use that have documents, in order. A request a month: what lies between is not listed."""
+        """Months of use that have documents, in order, by a request a month."""
         after = ""
         while (info := next(self.objects.list(INVOICES_PREFIX, after=after), None)) is not None:
             month = info.key.removeprefix(INVOICES_PREFIX).partition("/")[0]
@@ -469,10 +469,10 @@ class InvoiceStore:
             after = f"{INVOICES_PREFIX}{month}0"
 
     def inputs(self, month: str) -> Inputs | None:
-        """What the invoices of a month share from now on; None if none was issued.
+        """Inputs that all invoices of a month share; None if none was issued.
 
         Raises:
-            LedgerCorruptError: The object is not what was written.
+            LedgerCorruptError: The object is not as it was written.
         """
         return self.numbered_inputs(month)[1]
 
@@ -488,7 +488,7 @@ class InvoiceStore:
             number += 1
 
     def put_inputs(self, month: str, inputs: Inputs, number: int = 1) -> Inputs:
-        """Fix what the invoices of a month share, unless somebody did; returns what stands. Raises as `put`."""
+        """Fix the shared inputs of a month, unless they are; returns those that count. Raises as `put`."""
         key = invoice_inputs_key(month, number)
         if self.objects.put(key, _inputs_body(inputs, month), if_absent=True):
             return inputs

@@ -1,4 +1,4 @@
-"""What an invoice is a pure function of: each input by its version and its digest, so that it can be computed again."""
+"""Inputs of an invoice, each pinned by version and digest, so that it can be made again."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from metering.errors import OperationFailedError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from metering.billing.organization import Organization
+    from metering.billing.organization import Organization, OrganizationStore
     from metering.billing.prices.book import Override, PriceBook
+    from metering.billing.prices.store import OverrideStore, PriceStore
     from metering.billing.usage.months import RegionMonth
     from metering.stores.fields import Fields
 
@@ -47,7 +48,7 @@ class BookPin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """What usage of a month is rated with."""
+    """Price book, overrides and organization that usage of a month is rated with."""
 
     book: BookPin
     overrides: Pin
@@ -84,10 +85,10 @@ class Inputs:
 
     Attributes:
         engine: Version of the rules.
-        closed: By month, the digest of each region's closed month: of the invoice's own month, of those that it
-            corrects, and of those between.
-        rates: By month: of the invoice's own month, and of those that it corrects.
-        billed: Ids and digests of the documents that a credit note is the difference to; empty for an invoice.
+        closed: By month, the digest of each region's closed month: of the invoice's own month, of the corrected ones,
+            and of those between.
+        rates: By month: of the invoice's own month, and of the corrected ones.
+        billed: Ids and digests of the documents before a credit note; empty for an invoice.
     """
 
     engine: int
@@ -97,7 +98,7 @@ class Inputs:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all of them: two documents of one digest were made of the same."""
+        """SHA-256 of all of them."""
         return hashlib.sha256(canonical(self.to_value())).hexdigest()
 
     def to_value(self) -> dict[str, object]:
@@ -119,7 +120,7 @@ class Inputs:
         )
 
     def differences(self, other: Inputs) -> Iterator[str]:
-        """What another set of inputs has different, a sentence each."""
+        """Differences to other inputs, a sentence each."""
         mine, others = dict(_flat(self.to_value())), dict(_flat(other.to_value()))
         for name in sorted(mine.keys() | others.keys()):
             if mine.get(name) != others.get(name):
@@ -152,57 +153,16 @@ class UsageSource(Protocol):
 
     @property
     def left_out(self) -> Mapping[str, str]:
-        """Those of the regions that cannot be read now, and why."""
+        """Regions that cannot be read now, and why."""
         ...
 
     def month(self, month: str) -> Sequence[RegionMonth]:
-        """One month of each region that can be read. Asked again, it is what it was."""
+        """One month of each region that can be read. Asked again, it is the same."""
         ...
 
     def damages(self, month: str) -> Iterator[str]:
-        """What of the closed month is not as its regions froze it, a sentence each, with the object's name."""
+        """Damages of the closed month since its regions froze it, a sentence each."""
         ...
-
-
-class Books(Protocol):
-    """Price books by name and version."""
-
-    def newest(self, name: str) -> PriceBook | None:
-        """The version in force; None if the book was never imported."""
-        ...
-
-    def get(self, name: str, version: int) -> PriceBook:
-        """A version. Raises a MeteringError that names it if it is not there or cannot be read."""
-        ...
-
-
-class OverridesVersion(Protocol):
-    """An immutable version of all overrides."""
-
-    @property
-    def version(self) -> int: ...
-
-    @property
-    def sha256(self) -> str: ...
-
-    @property
-    def overrides(self) -> tuple[Override, ...]: ...
-
-
-class OverrideVersions(Protocol):
-    """Overrides by version; version 0 has none."""
-
-    def newest(self) -> OverridesVersion: ...
-
-    def get(self, version: int) -> OverridesVersion: ...
-
-
-class Organizations(Protocol):
-    """Organizations by version; version 0 names nobody."""
-
-    def newest(self) -> Organization: ...
-
-    def get(self, version: int) -> Organization: ...
 
 
 DEFAULT_BOOK = "aws-list"
@@ -225,32 +185,30 @@ def sample_version(version: int) -> PriceBook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllBooks:
-    """Books that were imported, and the sample that ships with the package."""
+    """Imported books, and the sample of the package."""
 
-    imported: Books
+    imported: PriceStore
 
     def newest(self, name: str) -> PriceBook | None:
         """The version in force; None if the book was never imported."""
         return sample_book() if name == SAMPLE else self.imported.newest(name)
 
     def get(self, name: str, version: int) -> PriceBook:
-        """A version. Raises as the imported ones do.
+        """A version. Raises as `PriceStore.get` does.
 
         Raises:
             OperationFailedError: The sample of this release has no such version.
         """
-        if name != SAMPLE:
-            return self.imported.get(name, version)
-        return sample_version(version)
+        return sample_version(version) if name == SAMPLE else self.imported.get(name, version)
 
 
 class InputChangedError(OperationFailedError):
-    """An input is not what a document was made of."""
+    """An input is another one than that of a document."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """What rates stand for."""
+    """Documents that rates stand for."""
 
     book: PriceBook
     overrides: tuple[Override, ...]
@@ -267,15 +225,15 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateShelf:
-    """Rates of the home region. What was loaded once is kept: versions never change."""
+    """Loads rates of the home region, each once."""
 
-    books: Books
-    overrides: OverrideVersions
-    organizations: Organizations
+    books: AllBooks
+    overrides: OverrideStore
+    organizations: OrganizationStore
     _loaded: dict[Rates, Loaded] = field(default_factory=dict)
 
     def newest(self, book_name: str) -> Rates:
-        """What is in force now.
+        """Rates in force now.
 
         Raises:
             OperationFailedError: The book was never imported.
@@ -294,16 +252,15 @@ class RateShelf:
         )
 
     def load(self, rates: Rates) -> Loaded:
-        """What was pinned.
+        """The pinned documents.
 
         Raises:
-            InputChangedError: A version has other content than what was pinned.
+            InputChangedError: A version has other content than the pinned one.
             MeteringError: A version is missing or damaged; the error names it.
         """
-        known = self._loaded.get(rates)
-        if known is None:
-            known = self._loaded[rates] = self._load(rates)
-        return known
+        if rates not in self._loaded:
+            self._loaded[rates] = self._load(rates)
+        return self._loaded[rates]
 
     def _load(self, rates: Rates) -> Loaded:
         book = self.books.get(rates.book.name, rates.book.version)

@@ -2,13 +2,13 @@
 
 The order of writes, each of which may be lost, repeated or cut off, by any number of processes at once:
 
-1. `invoices/<month>/inputs.json`, put if absent: from then on all invoices of the month are made of these inputs. Usage
-   without a price blocks its own payer. It is issued later, with a version of the book that only has more prices:
+1. `invoices/<month>/inputs.json`, put if absent: all invoices of the month are made of these inputs. Usage without a
+   price blocks its own payer. It is issued later, with a version of the book that only has more prices:
    `inputs-2.json`, put if absent, and so on.
 2. `invoices/<month>/<payer>/1.json`, put if absent: a pure function of its inputs.
 3. The ledger's item `issued`, put if absent.
 
-Whoever comes later finds what stands, and does what is left.
+A later process finds what counts, and does the rest.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.billing.documents import MOST_TOLD, first_of
 from metering.billing.invoices.composing import Composer, Subject
 from metering.billing.invoices.document import INVOICE_NUMBER, Invoice, InvoiceStore, LeftOut, Stored
 from metering.billing.invoices.inputs import DEFAULT_BOOK, Inputs, UsageSource
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 
-_TOLD = 40
 _IMPORT = "Import a book that has them, or list them there as not sold: metering prices import FILE… Then run it again."
 _IMPORT_BESIDE = (
     "Import AWS's offers AmazonVPC and AmazonEC2 of the region, which have it (where to find them says"
@@ -47,7 +47,7 @@ _IMPORT_BESIDE = (
 
 
 class Obstacle(NamedTuple):
-    """Something that keeps a month from being invoiced, and what to do about it."""
+    """A reason why a month cannot be invoiced, and its cure."""
 
     what: str
     cure: str
@@ -57,14 +57,12 @@ class IssueRefusedError(OperationFailedError):
     """An invoice or a credit note is refused. Nothing was issued.
 
     Attributes:
-        obstacles: All that was found.
+        obstacles: All of them.
     """
 
     def __init__(self, what: str, obstacles: Sequence[Obstacle]) -> None:
-        told = [each.what for each in obstacles[:_TOLD]]
-        more = [f"and {len(obstacles) - _TOLD} more"] if len(obstacles) > _TOLD else []
-        cures = dict.fromkeys(each.cure for each in obstacles[:_TOLD])
-        super().__init__(f"{what} is not issued: {'; '.join([*told, *more])}.", " ".join(cures))
+        cures = dict.fromkeys(each.cure for each in obstacles[:MOST_TOLD])
+        super().__init__(f"{what} is not issued: {first_of([each.what for each in obstacles])}.", " ".join(cures))
         self.what = what
         self.obstacles = tuple(obstacles)
 
@@ -109,22 +107,19 @@ class Readiness:
             )
 
     def unpriced(self, month: str, book: PriceBook, organization: Organization) -> dict[str, list[Obstacle]]:
-        """Payers with usage of the month that the book says nothing about, and what it is.
+        """Payers with usage of the month that the book does not know.
 
         Reads all of the month once, by the day. Usage of the day in which a product gets its first price, and that of
         an account on the day in which its payer changes, is judged when its invoice is made.
         """
-        sizes: dict[tuple[str, Sold], int] = {}
+        sizes: dict[tuple[str, str, Sold], int] = {}
         for region in self.usage.month(month):
             for line in region.day_lines():
                 sold = Sold(line.service, line.usage_type)
                 if _without_price(book, sold, line.hour_s):
-                    key = organization.payer_of(line.account_id, line.hour_s), sold
+                    key = organization.payer_of(line.account_id, line.hour_s), month, sold
                     sizes[key] = sizes.get(key, 0) + line.bytes
-        found: dict[str, list[Obstacle]] = {}
-        for (payer_id, sold), size in sorted(sizes.items()):
-            found.setdefault(payer_id, []).append(no_price(sold, f"{size:,} bytes of {month}, payer {payer_id}", book))
-        return found
+        return _no_prices(sizes, book)
 
 
 def _without_price(book: PriceBook, sold: Sold, day_s: int) -> bool:
@@ -133,7 +128,7 @@ def _without_price(book: PriceBook, sold: Sold, day_s: int) -> bool:
 
 
 def no_price(sold: Sold, what: str, book: PriceBook) -> Obstacle:
-    """Usage that a book has no price for in its hour, with the command that cures it."""
+    """Usage without a price in its hour, with the command that cures it."""
     found = find(book, sold)
     first = ""
     if isinstance(found, Product):
@@ -152,15 +147,19 @@ def unpriced_late(
     for line in lines:
         key = payer_of(line), month_of(line.hour_s), Sold(line.service, line.usage_type)
         sums[key] = sums.get(key, 0) + line.bytes
+    return _no_prices(sums, book, ", which came late")
+
+
+def _no_prices(sums: Mapping[tuple[str, str, Sold], int], book: PriceBook, how: str = "") -> dict[str, list[Obstacle]]:
     found: dict[str, list[Obstacle]] = {}
     for (payer_id, month, sold), total in sorted(sums.items()):
-        what = f"{total:,} bytes of {month}, which came late, payer {payer_id}"
+        what = f"{total:,} bytes of {month}{how}, payer {payer_id}"
         found.setdefault(payer_id, []).append(no_price(sold, what, book))
     return found
 
 
 def unpriced_of(invoice: Invoice, book: PriceBook) -> Iterator[Obstacle]:
-    """What a document would leave out because nothing is known of its price."""
+    """Usage that a document leaves out because its price is unknown."""
     for each in invoice.unpriced:
         what = f"{each.bytes:,} bytes of {each.month} in {each.region}, {invoice.id}"
         yield no_price(Sold(each.service, each.usage_type), what, book)
@@ -184,12 +183,12 @@ class Issued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a person asks for.
+    """A request for invoices.
 
     Attributes:
         payer_id: One payer; empty for all.
         book: Name of a price book; empty for the usual one, or the one that the month's invoices have.
-        drafted: Digest of the inputs of a draft that the invoice must have; empty if it may be any.
+        drafted: Digest of the inputs of a draft that the invoice must have; empty for any.
     """
 
     month: str
@@ -209,8 +208,13 @@ class Issuer:
     clock: Clock
     retrier: Retrier
 
+    @property
+    def readiness(self) -> Readiness:
+        """Looks for obstacles."""
+        return Readiness(usage=self.composer.usage)
+
     def draft(self, payer_id: str, month: str, *, book: str = "") -> Invoice:
-        """What a payer's invoice of a month would be, as of now. It may be short, and says of what.
+        """A payer's invoice of a month as of now. It says what it lacks.
 
         Raises:
             OperationFailedError: The month has not begun, or there is no such book.
@@ -218,7 +222,7 @@ class Issuer:
         return next(self.drafts(Asked(month=month, payer_id=payer_id, book=book)))
 
     def drafts(self, asked: Asked) -> Iterator[Invoice]:
-        """Drafts of one payer or of all, one after the other. Raises as `draft`."""
+        """Drafts of one payer or of all. Raises as `draft`."""
         month, now_s = asked.month, self.clock.now_ms() // 1000
         if now_s < month_bounds_s(month)[0]:
             begins = rfc3339(month_bounds_s(month)[0])
@@ -236,14 +240,14 @@ class Issuer:
             yield replace(draft, left_out=tuple(self._left_out(inputs)))
 
     def issue(self, asked: Asked) -> Iterator[Issued]:
-        """Issue the invoices of a closed month, one after the other; what was issued before is found and given again.
+        """Issue the invoices of a closed month; those issued before are given again.
 
         Raises:
-            IssueRefusedError: The month cannot be invoiced now; it says why, and what to do. At the end, if usage of
-                some payers has no price: all others have their invoices.
+            IssueRefusedError: The month cannot be invoiced now, with the cure. At the end, if usage of some payers has
+                no price: all others have their invoices.
             OperationFailedError: There is no such book.
-            LedgerCorruptError: What was issued contradicts what is in the bucket.
-            UnavailableError: A store gave no answer. The same call continues where this one ended.
+            LedgerCorruptError: The ledger contradicts the bucket.
+            UnavailableError: A store gave no answer. The same call resumes.
         """
         shared = self._fixed(asked)
         blocked: dict[str, list[Obstacle]] = {}
@@ -254,7 +258,7 @@ class Issuer:
         refuse(f"{asked.month} of {', '.join(blocked)}", [each for of in blocked.values() for each in of])
 
     def record(self, stored: Stored) -> None:
-        """Say in the ledger that a document counts; done twice, it is done once.
+        """Say in the ledger that a document counts. It may be repeated.
 
         Raises:
             LedgerCorruptError: Another document was issued under its number.
@@ -272,7 +276,7 @@ class Issuer:
         record_issued(self.items, self.retrier, item)
 
     def is_issued(self, invoice: Invoice) -> bool:
-        """Whether the ledger says that a document counts. One that lies in the bucket without that is not finished."""
+        """Whether the ledger says that a document counts. Without that, an object in the bucket is not finished."""
         of = (invoice.billing_month, invoice.payer_id, invoice.month, invoice.number)
         return issued_item(self.items, *of) is not None
 
@@ -294,7 +298,7 @@ class Issuer:
         return Issued(stored=stands, new=new)
 
     def _made(self, subject: Subject, shared: Inputs, drafted: str) -> Invoice | None:
-        """The invoice; None if there is nothing to say in it."""
+        """The invoice; None if it would be empty."""
         inputs = self.planner.of(subject, shared)
         what = f"The invoice of {subject.payer_id} for {subject.month}"
         obstacles = list(self._open_for(subject.month, inputs))
@@ -305,68 +309,69 @@ class Issuer:
         return made if made.all_lines or made.unrated or made.unpriced else None
 
     def _fixed(self, asked: Asked) -> Inputs:
-        """What all invoices of the month share, fixed now if it was not before."""
-        month, ready = asked.month, Readiness(usage=self.composer.usage)
-        what = f"{month}"
+        """The inputs that all invoices of the month share; they are fixed now, if they were not."""
+        month = what = asked.month
+        ready = self.readiness
         refuse(what, [*ready.not_over(month, self.clock.now_ms() // 1000), *ready.unreadable()])
         number, stands = self.retrier.call(lambda: self.store.numbered_inputs(month))
         if stands is None:
             # The sample is a book to try things with: it is never used unless it is named.
             rates = self.composer.shelf.newest(asked.book or DEFAULT_BOOK)
             shared = self.planner.shared(month, rates)
-            refuse(what, [*ready.open_regions(month, shared.closed[month]), *self._open_before(month, ready)])
-            blocked = self._without_price(asked, shared, ready)
+            refuse(what, [*ready.open_regions(month, shared.closed[month]), *self._open_before(month)])
+            blocked = self._without_price(asked, shared)
             refuse(what, [*self._if_all(blocked, asked, shared), *self._not_drafted(asked, shared)])
             return self.retrier.call(lambda: self.store.put_inputs(month, shared))
         refuse(what, list(_other_book(asked, stands)))
         longer = self.planner.longer(month, stands)
-        if longer is not None and self._helps(longer, stands, asked, ready):
+        if longer is not None and self._helps(longer, stands, asked):
             return self.retrier.call(lambda: self.store.put_inputs(month, longer, number + 1))
         return stands
 
-    def _helps(self, longer: Inputs, stands: Inputs, asked: Asked, ready: Readiness) -> bool:
-        """Whether a payer has a price for everything with more prices, and not with those that are fixed."""
-        before = self._without_price(asked, stands, ready)
-        return bool(before) and not before.keys() <= self._without_price(asked, longer, ready).keys()
+    def _helps(self, longer: Inputs, stands: Inputs, asked: Asked) -> bool:
+        """Whether a payer lacks a price in the fixed book, and none in the longer one."""
+        before = self._without_price(asked, stands)
+        return bool(before) and not before.keys() <= self._without_price(asked, longer).keys()
 
-    def _without_price(self, asked: Asked, shared: Inputs, ready: Readiness) -> dict[str, list[Obstacle]]:
-        """Payers that are asked for and have usage without a price, with what it is."""
+    def _without_price(self, asked: Asked, shared: Inputs) -> dict[str, list[Obstacle]]:
+        """Payers with usage that has no price."""
         month, rates = asked.month, shared.rates[asked.month]
         loaded = self.composer.shelf.load(rates)
-        found = ready.unpriced(month, loaded.book, loaded.organization)
+        found = self.readiness.unpriced(month, loaded.book, loaded.organization)
         late = self.planner.unpriced_late(month, rates)
         for payer_id, each in unpriced_late(late, loaded.book, partial(self.planner.payer_of_late, rates)).items():
             found.setdefault(payer_id, []).extend(each)
         return {payer_id: found[payer_id] for payer_id in found if asked.payer_id in ("", payer_id)}
 
     def _if_all(self, blocked: Mapping[str, list[Obstacle]], asked: Asked, shared: Inputs) -> Iterator[Obstacle]:
-        """If no payer could get an invoice, nothing is fixed for any."""
+        """Fix nothing if no payer could get an invoice."""
         if blocked and all(payer_id in blocked for payer_id in self._payers(asked, shared)):
             yield from (each for payer_id in sorted(blocked) for each in blocked[payer_id])
 
-    def _open_before(self, month: str, ready: Readiness) -> Iterator[Obstacle]:
-        """Months that late rows are about, or that lie between, and that a region has not closed."""
+    def _open_before(self, month: str) -> Iterator[Obstacle]:
+        """Regions that have not closed a corrected month, or one between."""
         corrected = self.planner.corrected_months(month)
         for each in [*corrected[:1], *(months_between(corrected[0], month) if corrected else ())]:
-            yield from self._open_in(each, self.planner.closed(each), ready)
+            yield from self._open_in(each, self.planner.closed(each))
 
-    def _open_in(self, month: str, closed: Mapping[str, str], ready: Readiness) -> Iterator[Obstacle]:
+    def _open_in(self, month: str, closed: Mapping[str, str]) -> Iterator[Obstacle]:
         shared = self.store.inputs(month)
-        yield from ready.open_regions(month, closed, among=() if shared is None else tuple(shared.closed[month]))
+        yield from self.readiness.open_regions(
+            month, closed, among=() if shared is None else tuple(shared.closed[month])
+        )
 
     def _not_drafted(self, asked: Asked, shared: Inputs) -> Iterator[Obstacle]:
-        """A draft of other inputs is noticed before the inputs are fixed for all payers."""
+        """Notice a draft of other inputs before the inputs are fixed for all payers."""
         if asked.drafted and asked.payer_id:
             inputs = self.planner.of(Subject(asked.payer_id, asked.month), shared)
             if inputs.digest != asked.drafted:
                 yield _other_than_drafted(inputs, asked.drafted)
 
     def _open_for(self, month: str, inputs: Inputs) -> Iterator[Obstacle]:
-        """Regions that have not closed a month which the invoice needs, or whose closed month is another one."""
-        ready = Readiness(usage=self.composer.usage)
+        """Regions that have not closed a month of the invoice, or whose closed month is another one."""
         for each, closed in sorted(inputs.closed.items()):
             now = closed if each != month else self.planner.closed(each)
-            yield from self._open_in(each, now, ready)
+            yield from self._open_in(each, now)
             for region, digest in sorted(closed.items()):
                 if now.get(region, digest) != digest:
                     yield Obstacle(

@@ -1,4 +1,4 @@
-"""Which inputs an invoice has: closed months, the rates of its own month, and those of the months that it corrects."""
+"""Inputs of an invoice: closed months, the rates of its own month, and those of the months that it corrects."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Planner:
     _corrected: dict[str, list[str]] = field(default_factory=dict)
 
     def shared(self, month: str, rates: Rates) -> Inputs:
-        """What all invoices of a month share, as of now: nothing is fixed yet."""
+        """Inputs that all invoices of a month share, as of now: nothing is fixed yet."""
         return Inputs(engine=ENGINE_VERSION, closed={month: self.closed(month)}, rates={month: rates}, billed={})
 
     def of(self, subject: Subject, shared: Inputs) -> Inputs:
-        """Inputs of a payer's invoice: what the month's invoices share, and what its corrections need."""
+        """Inputs of a payer's invoice: the shared ones, and those of its corrections."""
         rates, closed = dict(shared.rates), dict(shared.closed)
         for month in self.corrected_months(subject.month):
             found = self.rates_of_correction(subject, month, shared.rates[subject.month])
@@ -46,9 +46,9 @@ class Planner:
         return replace(shared, closed=closed, rates=rates)
 
     def longer(self, month: str, shared: Inputs) -> Inputs | None:
-        """What a month's invoices share, with the newest version of their price book, if it only has more prices.
+        """Shared inputs with the newest version of their price book, if that only has more prices.
 
-        None if there is no newer one, or if it says anything else of what had a price: documents of before have that.
+        None if there is no newer one, or if it changes anything that had a price: earlier documents have that.
         """
         shelf, own = self.composer.shelf, shared.rates[month]
         newest = shelf.newest(own.book.name)
@@ -60,13 +60,13 @@ class Planner:
         return replace(shared, rates={**shared.rates, month: rates})
 
     def payer_of_late(self, rates: Rates, line: UsageLine) -> str:
-        """Who pays for a late row: whom the organization of its own month says."""
+        """The payer of a late row, by the organization of the row's month."""
         shared = self.store.inputs(corrects := month_of(line.hour_s))
         of = rates if shared is None else shared.rates[corrects]
         return self.composer.shelf.load(of).organization.payer_of(line.account_id, line.hour_s)
 
     def payers(self, month: str, rates: Rates) -> Iterator[str]:
-        """Payers with usage of a month or corrections in it, each once, in order."""
+        """Payers with usage of a month or corrections in it, in order."""
         found = set(self.composer.booked_in(month, rates).payers())
         found.update(self.payer_of_late(rates, line) for line in self._late(month))
         return iter(sorted(found))
@@ -79,11 +79,11 @@ class Planner:
         return known
 
     def rates_of_correction(self, subject: Subject, corrects: str, own: Rates) -> Rates | None:
-        """What a payer's late rows of an earlier month are rated with; None if it has none.
+        """Rates of a payer's late rows of an earlier month; None if it has none.
 
         Those of the payer's newest document about that month, so that invoice, credit notes and corrections add up to
-        one rating of all of it. A row belongs to the payer that the month's own organization says. What these prices do
-        not know at all has not been billed with them either: then it is rated with those of the month that books it.
+        one rating of all of it. The organization is that of the corrected month. If these prices lack a product, it was
+        never billed: then the rates are those of the month that books it.
 
         Args:
             subject: The payer, and the month that books the rows.
@@ -104,14 +104,14 @@ class Planner:
         return rates
 
     def newest(self, payer_id: str, month: str) -> Stored | None:
-        """The newest document of a payer about a month: its invoice, or the last credit note to it."""
+        """The newest document of a payer about a month."""
         found, number = None, INVOICE_NUMBER
         while (one := self.store.find(month, payer_id, number)) is not None:
             found, number = one, number + 1
         return found
 
     def unpriced_late(self, month: str, rates: Rates) -> Iterator[UsageLine]:
-        """Late rows that neither the rates of their own month nor those of the month that books them know."""
+        """Late rows without a price, by the rates of their own month and of the month that books them."""
         book = self.composer.shelf.load(rates).book
         for line in self._late(month):
             if unpriced(book, line):
@@ -120,7 +120,7 @@ class Planner:
                     yield line
 
     def closed(self, month: str) -> Mapping[str, str]:
-        """Digest of the closed month of each region that closed it. Later regions had no part in what was invoiced."""
+        """Digest of the closed month of each region. Regions that came after the first invoice are left out."""
         shared = self.store.inputs(month)
         known = None if shared is None else shared.closed[month]
         return {
@@ -135,7 +135,7 @@ class Planner:
 
 
 def _only_longer(before: PriceBook, after: PriceBook, month: str) -> bool:
-    """Whether usage of a month that a book has a price for, or says is not sold, is the same in a later version."""
+    """Whether everything that a book says about usage of a month is the same in a later version."""
     changed_s = reprices_from(before, after)
     if changed_s is not None and changed_s < month_bounds_s(month)[1]:
         return False
@@ -148,6 +148,6 @@ def _only_longer(before: PriceBook, after: PriceBook, month: str) -> bool:
 
 
 def unpriced(book: PriceBook, line: UsageLine) -> bool:
-    """Whether a book says nothing about a line: neither a price in its hour, nor that it is not sold."""
+    """Whether a book has neither a price of a line in its hour, nor a rule that it is not sold."""
     found = find(book, Sold(line.service, line.usage_type))
     return found is None or (isinstance(found, Product) and found.version_at(line.hour_s) is None)

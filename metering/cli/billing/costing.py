@@ -231,7 +231,7 @@ def how_far(view: Judged) -> Counted:
     book = view.months.terms.book
     names = sorted({each.period.month for each in view.standings})
     unpriced: dict[str, int] = {}
-    for solds in unpriced_in(view.months, names).bytes.values():
+    for solds in unpriced_in(view.months, names).values():
         for sold, size in solds.items():
             unpriced[sold.usage_type] = unpriced.get(sold.usage_type, 0) + size
     return Counted(
