@@ -113,9 +113,13 @@ class Fields:
             return value
         return self._absent(name, absent, f"a whole number from {least}")
 
+    def null(self, name: str) -> bool:
+        """Whether a member of a JSON object is null."""
+        return name in self and self._values[name] is None
+
     def whole_or_null(self, name: str) -> int | None:
         """A member of a JSON object: a whole number from 0, or null."""
-        return None if name in self and self._values[name] is None else self.whole(name)
+        return None if self.null(name) else self.whole(name)
 
     def decimal(self, name: str) -> int:
         """A whole number written as decimal text, the form of byte totals in JSON objects."""

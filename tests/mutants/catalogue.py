@@ -679,7 +679,7 @@ MUTANTS = (
         ("the allowance of the whole world is a price of 0", "product.attributes.usagetype.startswith(GLOBAL)",
          "product.attributes.usagetype == GLOBAL"),
         ("where a range of prices begins is not read",
-         'self._read(bytes_of_gb, dimension.begin_range, f"{where}, beginRange")', "0"),
+         'self.read(bytes_of_gb, dimension.begin_range, f"{where}, beginRange")', "0"),
     ),
     *seeded("metering/billing/prices/offer_files.py", _PRICES,
         ("a price is what its description says",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from decimal import Decimal
 from fractions import Fraction
@@ -96,7 +95,7 @@ def test_rating_again_in_any_order_from_parts_and_from_stored_cuts_gives_the_sam
     random.shuffle(parts)
     usage = ListedUsage(parts)
     cuts = positions(prices, usage)
-    stored = Positions.from_value(json.loads(json.dumps(cuts.to_value())))
+    stored = Positions.from_json(cuts.to_json())
     assert stored == cuts == positions(prices, ListedUsage(history.usage))
     lines = list(usage.lines())
     random.shuffle(lines)

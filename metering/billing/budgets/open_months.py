@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 
 from metering.billing.budgets.forecasts import HISTORY_DAYS, HourShares
 from metering.billing.budgets.summaries import DaySummaries, Grouping, PayerCosts, PayerMonth
@@ -17,9 +17,9 @@ from metering.billing.prices.book import PriceBook, Product
 from metering.billing.rating.lines import Positions
 from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices, find
 from metering.billing.usage.months import Sold
-from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableError
+from metering.errors import ObjectMissingError, UnavailableError
 from metering.hours import month_bounds_s, month_of, rfc3339
-from metering.stores.fields import Fields
+from metering.stores.codec import AnyText, Form, StoredDocument, members_of
 from metering.stores.objects import ObjectStore, positions_key
 from metering.units import DAY_S, HOUR_S
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from metering.billing.organization import Organization
     from metering.billing.prices.store import Overrides
     from metering.lake.ports import TotalsReader
+    from metering.stores.fields import Fields
 
 
 # The compactor takes hours of today within one hour of their first rows, unless it is behind.
@@ -284,13 +285,17 @@ def _reason(months: OpenMonths, name: str, left_out: Sequence[str], unpriced: Un
     return f"{name} has usage without a price, whose payers get no invoice: {', '.join(types[:5])}" if types else ""
 
 
-_SCHEMA = "metering.positions/1"
+def _book_of(fields: Fields, name: str) -> tuple[str, int, str]:
+    book = fields.nested(name)
+    return book.text("name"), book.whole("version"), book.any_text("sha256")
+
+
 # Three runs of a biller that runs as seldom as it may.
 _CURRENT_FOR_S = 6 * HOUR_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptPositions:
+class KeptPositions(StoredDocument):
     """Positions of one payer, and their inputs.
 
     Attributes:
@@ -302,9 +307,13 @@ class KeptPositions:
         left_out: Regions that gave no answer.
     """
 
+    SCHEMA: ClassVar[str] = "metering.positions/1"
     as_of: str
-    through: str
-    book: tuple[str, int, str]
+    through: AnyText
+    book: Annotated[
+        tuple[str, int, str],
+        Form(_book_of, lambda book: dict(zip(("name", "version", "sha256"), book, strict=True))),
+    ]
     overrides: int
     organization: int
     regions: tuple[str, ...]
@@ -325,48 +334,8 @@ class KeptPositions:
         return now_s - made_s <= _CURRENT_FOR_S and set(regions) <= set(self.regions)
 
     def to_json(self) -> bytes:
-        name, version, sha256 = self.book
-        return json.dumps(
-            {
-                "schema": _SCHEMA,
-                "month": self.positions.month,
-                "payer": self.positions.payer_id,
-                "as_of": self.as_of,
-                "through": self.through,
-                "book": {"name": name, "version": version, "sha256": sha256},
-                "overrides": self.overrides,
-                "organization": self.organization,
-                "regions": list(self.regions),
-                "left_out": list(self.left_out),
-                "positions": self.positions.to_value(),
-            },
-            separators=(",", ":"),
-        ).encode()
-
-    @classmethod
-    def from_json(cls, body: bytes, key: str) -> KeptPositions:
-        """Inverse of `to_json`.
-
-        Raises:
-            LedgerCorruptError: They are no such positions.
-        """
-        fields = Fields.of_json(body, key)
-        fields.one_of("schema", (_SCHEMA,))
-        book = fields.nested("book")
-        try:
-            positions = Positions.from_value(json.loads(body)["positions"])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise LedgerCorruptError(f"{key}: {error}") from error
-        return cls(
-            as_of=fields.text("as_of"),
-            through=fields.any_text("through"),
-            book=(book.text("name"), book.whole("version"), book.any_text("sha256")),
-            overrides=fields.whole("overrides"),
-            organization=fields.whole("organization"),
-            regions=fields.texts("regions"),
-            left_out=fields.texts("left_out"),
-            positions=positions,
-        )
+        head = {"schema": self.SCHEMA, "month": self.positions.month, "payer": self.positions.payer_id}
+        return json.dumps({**head, **members_of(self)}, separators=(",", ":")).encode()
 
 
 def read_positions(objects: ObjectStore, month: str, payer_id: str) -> KeptPositions | None:

@@ -10,25 +10,46 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
 from metering.billing.documents import canonical
 from metering.billing.invoices.inputs import Inputs
-from metering.billing.money import EXACT_A_USD, exact_text, usd_text
+from metering.billing.money import DECIMALS, EXACT_A_USD, exact_text, usd_text
 from metering.errors import LedgerCorruptError, ObjectMissingError, OperationFailedError
 from metering.hours import hour_label
+from metering.stores.codec import AnyText, DecimalText, Form, FromOne, members_of, read_struct
 from metering.stores.fields import Fields
 from metering.stores.objects import INVOICES_PREFIX, ObjectStore, invoice_inputs_key, invoice_key, invoices_prefix
 from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
+T = TypeVar("T")
 Kind = Literal["invoice", "credit"]
-KINDS: tuple[Kind, ...] = ("invoice", "credit")
 INVOICE_NUMBER = 1
 """Number of a month's invoice of a payer. Its credit notes have the numbers after it."""
+
+
+def _scaled(text: str, decimals: int) -> int:
+    """A decimal text as a whole number of 10^-`decimals`; `invoice_bytes` then says whether it was spelled so."""
+    whole, _, part = text.partition(".")
+    return int(whole + part.ljust(decimals, "0"))
+
+
+def _scale(decimals: int) -> Form:
+    return Form(
+        lambda fields, name: _scaled(fields.text(name), decimals), lambda units: usd_text(units, decimals=decimals)
+    )
+
+
+_CENT = 2
+_Service = Annotated[Service, Form(Fields.any_text)]
+_UsageType = Annotated[UsageType, Form(Fields.any_text)]
+_Price = Annotated[int, _scale(DECIMALS)]
+# An exact cost is a whole number of 1e-10 / 2^30, so of 10^-40 when multiplied by 5^30.
+_Exact = Annotated[int, Form(lambda fields, name: _scaled(fields.text(name), 40) // 5**30, exact_text)]
 
 
 class PricePart(NamedTuple):
@@ -40,9 +61,9 @@ class PricePart(NamedTuple):
         bytes: Negative if a correction or a credit note takes them back.
     """
 
-    price: int
-    list_price: int
-    bytes: int
+    price: _Price
+    list_price: _Price
+    bytes: DecimalText
 
 
 class LineKey(NamedTuple):
@@ -53,6 +74,14 @@ class LineKey(NamedTuple):
     sku: str
     rate_code: str
     allowance: str
+
+
+def _hours(fields: Fields, name: str) -> tuple[int, int] | None:
+    hours = fields.hours(name)
+    return (hours[0], hours[-1]) if hours else None
+
+
+_Hours = Annotated[tuple[int, int] | None, Form(_hours, lambda hours: [hour_label(hour_s) for hour_s in hours or ()])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +101,11 @@ class InvoiceLine:
     region: str
     sku: str
     rate_code: str
-    allowance: str
+    allowance: AnyText
     usage_types: tuple[str, ...]
-    parts: tuple[PricePart, ...]
-    cents: int
-    hours: tuple[int, int] | None = None
+    hours: _Hours = None
+    parts: Annotated[tuple[PricePart, ...], "prices"]
+    cents: Annotated[int, "usd", _scale(_CENT)]
 
     @property
     def key(self) -> LineKey:
@@ -100,8 +129,8 @@ class Share(NamedTuple):
     """
 
     line: int
-    bytes: int
-    exact: int
+    bytes: DecimalText
+    exact: _Exact
 
     def plus(self, size: int, exact: int) -> Share:
         """The share with more bytes and cost."""
@@ -116,8 +145,8 @@ class AccountDetail:
     """Usage and exact cost of one account, by line. Cents exist for lines only."""
 
     account_id: str
-    name: str
-    shares: tuple[Share, ...]
+    name: AnyText
+    shares: Annotated[tuple[Share, ...], "lines"]
 
     @property
     def bytes(self) -> int:
@@ -131,18 +160,40 @@ class AccountDetail:
 class Unbilled(NamedTuple):
     """Usage without a price: not sold here by a rule of the book, or not known to it."""
 
-    month: str
-    region: str
-    service: Service
-    usage_type: UsageType
-    bytes: int
+    month: AnyText
+    region: AnyText
+    service: _Service
+    usage_type: _UsageType
+    bytes: DecimalText
 
 
-class LeftOut(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LeftOut:
     """A region that a draft is without, or that is not final in it."""
 
     region: str
     why: str
+
+
+def _with_sums(value: InvoiceLine | AccountDetail, last: str) -> dict[str, object]:
+    """Members with their sums, which are before the last one."""
+    members: dict[str, object] = {**members_of(value)}
+    end = members.pop(last)
+    return {**members, "bytes": str(value.bytes), "exact_usd": exact_text(value.exact), last: end}
+
+
+def _all(cls: type[T]) -> Callable[[Fields, str], tuple[T, ...]]:
+    return lambda fields, name: tuple(read_struct(cls, each) for each in fields.objects(name))
+
+
+_Inputs = Annotated[Inputs, Form(lambda fields, name: read_struct(Inputs, fields.nested(name)), Inputs.to_value)]
+_Lines = Annotated[
+    tuple[InvoiceLine, ...], Form(_all(InvoiceLine), lambda lines: [_with_sums(each, "usd") for each in lines])
+]
+_Accounts = Annotated[
+    tuple[AccountDetail, ...],
+    Form(_all(AccountDetail), lambda accounts: [_with_sums(each, "lines") for each in accounts]),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,23 +213,23 @@ class Invoice:
     """
 
     kind: Kind
-    payer_id: str
-    payer_name: str
-    issuer: str
+    draft: bool = False
+    number: FromOne
+    payer_id: Annotated[str, Form(lambda fields, _: fields.nested("payer").text("id"), None)]
+    payer_name: Annotated[str, Form(lambda fields, _: fields.nested("payer").any_text("name"), None)]
+    issuer: AnyText
     currency: str
     month: str
-    number: int
     billing_month: str
-    inputs: Inputs
-    lines: tuple[InvoiceLine, ...]
-    corrections: tuple[InvoiceLine, ...] = ()
-    accounts: tuple[AccountDetail, ...] = ()
+    credit_of: str = ""
+    because: str = ""
+    inputs: _Inputs
+    lines: _Lines
+    corrections: _Lines = ()
+    accounts: _Accounts = ()
     unrated: tuple[Unbilled, ...] = ()
     unpriced: tuple[Unbilled, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
-    credit_of: str = ""
-    because: str = ""
-    draft: bool = False
 
     @property
     def id(self) -> str:
@@ -215,10 +266,6 @@ def invoice_id(payer_id: str, month: str, number: int) -> str:
 
 
 SCHEMA = "metering.invoice/1"
-_UNBILLED = ("month", "region", "service", "usage_type", "bytes")
-_SHARE = ("line", "bytes", "exact_usd")
-_PART = ("price_usd", "list_price_usd", "bytes")
-_CENT = 2
 
 
 def invoice_bytes(invoice: Invoice) -> bytes:
@@ -235,19 +282,7 @@ def invoice_value(invoice: Invoice) -> dict[str, object]:
         "draft": invoice.draft,
         "number": invoice.number,
         "payer": {"id": invoice.payer_id, "name": invoice.payer_name},
-        "issuer": invoice.issuer,
-        "currency": invoice.currency,
-        "month": invoice.month,
-        "billing_month": invoice.billing_month,
-        "credit_of": invoice.credit_of,
-        "because": invoice.because,
-        "inputs": invoice.inputs.to_value(),
-        "lines": [_line(line) for line in invoice.lines],
-        "corrections": [_line(line) for line in invoice.corrections],
-        "accounts": [_account(account) for account in invoice.accounts],
-        "unrated": [_unbilled(each) for each in invoice.unrated],
-        "unpriced": [_unbilled(each) for each in invoice.unpriced],
-        "left_out": [each._asdict() for each in invoice.left_out],
+        **members_of(invoice),
         "total": {
             "usd": usd_text(invoice.cents, decimals=_CENT),
             "exact_usd": exact_text(invoice.exact),
@@ -264,111 +299,13 @@ def read_invoice(body: bytes, key: str) -> Invoice:
     """
     fields = Fields.of_json(body, key)
     fields.one_of("schema", (SCHEMA,))
-    payer = fields.nested("payer")
     try:
-        made = Invoice(
-            kind=fields.one_of("kind", KINDS),
-            payer_id=payer.text("id"),
-            payer_name=payer.any_text("name"),
-            issuer=fields.any_text("issuer"),
-            currency=fields.text("currency"),
-            month=fields.text("month"),
-            number=fields.whole("number", least=1),
-            billing_month=fields.text("billing_month"),
-            inputs=Inputs.from_fields(fields.nested("inputs")),
-            lines=tuple(map(_line_of, fields.objects("lines"))),
-            corrections=tuple(map(_line_of, fields.objects("corrections"))),
-            accounts=tuple(map(_account_of, fields.objects("accounts"))),
-            unrated=tuple(map(_unbilled_of, fields.rows("unrated", _UNBILLED))),
-            unpriced=tuple(map(_unbilled_of, fields.rows("unpriced", _UNBILLED))),
-            left_out=tuple(LeftOut(each.text("region"), each.text("why")) for each in fields.objects("left_out")),
-            credit_of=fields.any_text("credit_of"),
-            because=fields.any_text("because"),
-            draft=fields.flag("draft"),
-        )
+        made = read_struct(Invoice, fields)
     except ValueError as error:
         raise LedgerCorruptError(f"{key}: {error}") from error
     if invoice_bytes(made) != body:
         raise LedgerCorruptError(f"{key} is not the document that was written: its totals or its spelling differ")
     return made
-
-
-def _line(line: InvoiceLine) -> dict[str, object]:
-    hours = [hour_label(hour_s) for hour_s in line.hours or ()]
-    return {
-        "month": line.month,
-        "region": line.region,
-        "sku": line.sku,
-        "rate_code": line.rate_code,
-        "allowance": line.allowance,
-        "usage_types": list(line.usage_types),
-        "hours": hours,
-        "prices": [[usd_text(part.price), usd_text(part.list_price), str(part.bytes)] for part in line.parts],
-        "bytes": str(line.bytes),
-        "exact_usd": exact_text(line.exact),
-        "usd": usd_text(line.cents, decimals=_CENT),
-    }
-
-
-def _line_of(fields: Fields) -> InvoiceLine:
-    hours = fields.hours("hours")
-    return InvoiceLine(
-        month=fields.text("month"),
-        region=fields.text("region"),
-        sku=fields.text("sku"),
-        rate_code=fields.text("rate_code"),
-        allowance=fields.any_text("allowance"),
-        usage_types=fields.texts("usage_types"),
-        parts=tuple(map(_part_of, fields.rows("prices", _PART))),
-        cents=_scaled(fields.text("usd"), _CENT),
-        hours=(hours[0], hours[-1]) if hours else None,
-    )
-
-
-def _part_of(row: Fields) -> PricePart:
-    return PricePart(
-        price=_scaled(row.text("price_usd"), 10),
-        list_price=_scaled(row.text("list_price_usd"), 10),
-        bytes=row.decimal("bytes"),
-    )
-
-
-def _account(account: AccountDetail) -> dict[str, object]:
-    return {
-        "account_id": account.account_id,
-        "name": account.name,
-        "bytes": str(account.bytes),
-        "exact_usd": exact_text(account.exact),
-        "lines": [[share.line, str(share.bytes), exact_text(share.exact)] for share in account.shares],
-    }
-
-
-def _account_of(fields: Fields) -> AccountDetail:
-    shares = (
-        Share(row.whole("line"), row.decimal("bytes"), _exact(row.text("exact_usd")))
-        for row in fields.rows("lines", _SHARE)
-    )
-    return AccountDetail(account_id=fields.text("account_id"), name=fields.any_text("name"), shares=tuple(shares))
-
-
-def _unbilled(each: Unbilled) -> list[object]:
-    return [each.month, each.region, each.service, each.usage_type, str(each.bytes)]
-
-
-def _unbilled_of(row: Fields) -> Unbilled:
-    month, region, service, usage_type = (row.any_text(name) for name in _UNBILLED[:-1])
-    return Unbilled(month, region, Service(service), UsageType(usage_type), row.decimal("bytes"))
-
-
-def _scaled(text: str, decimals: int) -> int:
-    """A decimal text as a whole number of 10^-`decimals`; `invoice_bytes` then says whether it was spelled so."""
-    whole, _, part = text.partition(".")
-    return int(whole + part.ljust(decimals, "0"))
-
-
-def _exact(text: str) -> int:
-    # An exact cost is a whole number of 1e-10 / 2^30, so of 10^-40 when multiplied by 5^30.
-    return _scaled(text, 40) // 5**30
 
 
 INPUTS_SCHEMA = "metering.invoice-inputs/1"
@@ -519,7 +456,7 @@ def _inputs_body(inputs: Inputs, month: str) -> bytes:
 def _inputs_of(body: bytes, key: str, month: str) -> Inputs:
     fields = Fields.of_json(body, key)
     fields.one_of("schema", (INPUTS_SCHEMA,))
-    made = Inputs.from_fields(fields)
+    made = read_struct(Inputs, fields)
     if _inputs_body(made, month) != body:
         raise LedgerCorruptError(f"{key} is not the document that was written")
     return made

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,15 +12,15 @@ from metering.billing.documents import canonical
 from metering.billing.prices.store import SAMPLE, sample_book, sample_versions
 from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices
 from metering.errors import OperationFailedError
+from metering.stores.codec import FromOne, StoredDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from metering.billing.organization import Organization, OrganizationStore
     from metering.billing.prices.book import Override, PriceBook
     from metering.billing.prices.store import OverrideStore, PriceStore
     from metering.billing.usage.months import RegionMonth
-    from metering.stores.fields import Fields
 
 
 ENGINE_VERSION = 1
@@ -63,24 +64,9 @@ class Rates:
             f"{f'payers version {payers}' if payers else 'no payers set'}"
         )
 
-    def to_value(self) -> dict[str, object]:
-        return {
-            "book": {"name": self.book.name, "version": self.book.version, "sha256": self.book.sha256},
-            "overrides": {"version": self.overrides.version, "sha256": self.overrides.sha256},
-            "organization": {"version": self.organization.version, "sha256": self.organization.sha256},
-        }
-
-    @classmethod
-    def from_fields(cls, fields: Fields) -> Rates:
-        book = fields.nested("book")
-        pin = BookPin(name=book.text("name"), version=book.whole("version"), sha256=book.text("sha256"))
-        return cls(
-            book=pin, overrides=_pin(fields.nested("overrides")), organization=_pin(fields.nested("organization"))
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
+class Inputs(StoredDocument):
     """Inputs of one document.
 
     Attributes:
@@ -91,7 +77,7 @@ class Inputs:
         billed: Ids and digests of the documents before a credit note; empty for an invoice.
     """
 
-    engine: int
+    engine: FromOne
     closed: Mapping[str, Mapping[str, str]]
     rates: Mapping[str, Rates]
     billed: Mapping[str, str]
@@ -102,22 +88,8 @@ class Inputs:
         return hashlib.sha256(canonical(self.to_value())).hexdigest()
 
     def to_value(self) -> dict[str, object]:
-        return {
-            "engine": self.engine,
-            "closed": {month: dict(regions) for month, regions in self.closed.items()},
-            "rates": {month: rates.to_value() for month, rates in self.rates.items()},
-            "billed": dict(self.billed),
-        }
-
-    @classmethod
-    def from_fields(cls, fields: Fields) -> Inputs:
-        closed, rates, billed = fields.nested("closed"), fields.nested("rates"), fields.nested("billed")
-        return cls(
-            engine=fields.whole("engine", least=1),
-            closed={month: _texts(closed.nested(month)) for month in closed},
-            rates={month: Rates.from_fields(rates.nested(month)) for month in rates},
-            billed=_texts(billed),
-        )
+        """The JSON value, with maps in their own order."""
+        return asdict(self)
 
     def differences(self, other: Inputs) -> Iterator[str]:
         """Differences to other inputs, a sentence each."""
@@ -125,14 +97,6 @@ class Inputs:
         for name in sorted(mine.keys() | others.keys()):
             if mine.get(name) != others.get(name):
                 yield f"{name} is {others.get(name, 'missing')}, and was {mine.get(name, 'missing')}"
-
-
-def _pin(fields: Fields) -> Pin:
-    return Pin(version=fields.whole("version"), sha256=fields.any_text("sha256"))
-
-
-def _texts(fields: Fields) -> dict[str, str]:
-    return {name: fields.text(name) for name in fields}
 
 
 def _flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from metering.billing.money import line_cost, quantity_of
 from metering.hours import month_bounds_s
+from metering.stores.codec import AnyText, DecimalText, Form, StoredDocument
 from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from metering.billing.prices.book import Product, Tier
     from metering.billing.rating.payer_prices import PayerPrices
     from metering.billing.usage.months import LineKey, UsageLine
+    from metering.stores.fields import Fields
 
 
 class PriceState(StrEnum):
@@ -95,19 +98,37 @@ class Cut(NamedTuple):
         return self[:6]
 
 
+def _read_cut(fields: Fields, name: str) -> Cut | None:
+    if fields.null(name):
+        return None
+    cut = fields.row(name, Cut._fields)
+    account_id, service, usage_type, from_location, to_location = map(cut.any_text, Cut._fields[1:6])
+    size = cut.decimal("into_bytes")
+    return Cut(
+        cut.whole("hour_s"), account_id, Service(service), UsageType(usage_type), from_location, to_location, size
+    )
+
+
+def _cut_value(cut: Cut | None) -> list[object] | None:
+    return None if cut is None else [*cut.key, str(cut.into_bytes)]
+
+
+_CutOrNull = Annotated[Cut | None, Form(_read_cut, _cut_value)]
+
+
 class FreePart(NamedTuple):
     """Bytes that an allowance gives to a product, and where it ends; None if not within the month."""
 
-    allowance: str
-    bytes: int
-    cut: Cut | None
+    allowance: AnyText
+    bytes: DecimalText
+    cut: _CutOrNull
 
 
 class Threshold(NamedTuple):
     """The beginning of a tier of any price version, in bytes beyond the allowances; `cut` None: not reached."""
 
-    from_bytes: int
-    cut: Cut | None
+    from_bytes: DecimalText
+    cut: _CutOrNull
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +155,7 @@ class SkuPositions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Positions:
+class Positions(StoredDocument):
     """Cuts of a payer's month: for a product at most its allowances and the tiers of its versions.
 
     Attributes:
@@ -145,87 +166,6 @@ class Positions:
     month: str
     book_sha256: str = ""
     skus: Mapping[str, SkuPositions] = field(default_factory=dict)
-
-    def to_value(self) -> dict[str, object]:
-        """As a JSON value. Bytes are texts, because JSON readers may not hold them exactly."""
-        return {
-            "payer_id": self.payer_id,
-            "month": self.month,
-            "book_sha256": self.book_sha256,
-            "skus": {
-                sku: {
-                    "free": [[part.allowance, str(part.bytes), _cut_value(part.cut)] for part in each.free],
-                    "tiers": [[str(tier.from_bytes), _cut_value(tier.cut)] for tier in each.tiers],
-                }
-                for sku, each in sorted(self.skus.items())
-            },
-        }
-
-    @classmethod
-    def from_value(cls, value: Mapping[str, object]) -> Self:
-        """The inverse of `to_value`.
-
-        Raises:
-            ValueError: It is another value.
-        """
-        try:
-            return cls(
-                payer_id=_text(value["payer_id"]),
-                month=_text(value["month"]),
-                book_sha256=_text(value["book_sha256"]),
-                skus={sku: _sku_of(each) for sku, each in _items(value["skus"])},
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"these are no positions of a payer: {error!r}") from error
-
-
-def _cut_value(cut: Cut | None) -> list[object] | None:
-    return None if cut is None else [*cut.key, str(cut.into_bytes)]
-
-
-def _cut_of(value: object) -> Cut | None:
-    if value is None:
-        return None
-    hour_s, *texts, into_bytes = _list(value)
-    account_id, service, usage_type, from_location, to_location = map(_text, texts)
-    if type(hour_s) is not int:
-        raise TypeError(f"{hour_s!r} is no hour")
-    return Cut(
-        hour_s, account_id, Service(service), UsageType(usage_type), from_location, to_location, _bytes(into_bytes)
-    )
-
-
-def _sku_of(value: object) -> SkuPositions:
-    parts = dict(_items(value))
-    return SkuPositions(
-        free=tuple(
-            FreePart(_text(allowance), _bytes(size), _cut_of(cut))
-            for allowance, size, cut in map(_list, _list(parts["free"]))
-        ),
-        tiers=tuple(Threshold(_bytes(size), _cut_of(cut)) for size, cut in map(_list, _list(parts["tiers"]))),
-    )
-
-
-def _items(value: object) -> list[tuple[str, object]]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{value!r} is no object")
-    return [(_text(key), each) for key, each in value.items()]
-
-
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError(f"{value!r} is no list")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
-
-
-def _bytes(value: object) -> int:
-    return int(_text(value))
 
 
 class Terms(NamedTuple):
