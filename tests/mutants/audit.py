@@ -12,7 +12,7 @@ _RECONCILE = (
 )
 _REBUILD = ("tests/unit/audit/test_rebuild.py", "tests/unit/audit/test_repair.py")
 _MARKERS = ("tests/unit/audit/test_rebuild_markers.py",)
-_CLOSE = ("tests/unit/billing/test_months.py", "tests/unit/billing/test_closing_races.py")
+_CLOSE = ("tests/unit/billing/test_months.py",)
 _WATCH = ("tests/unit/operations/test_watch.py",)
 _RECENT = ("tests/unit/audit/test_recent.py",)
 _SUSPECTS = ("tests/unit/audit/test_suspects.py",)

@@ -35,7 +35,7 @@ _INVOICES = ("tests/unit/billing/invoices", "tests/property/test_invoices_add_up
 _EXPORTS = ("tests/unit/reports/exports",)
 _WHOLE_MONTHS = ("tests/unit/reports/costs/test_whole_months.py",)
 _COSTS = ("tests/property/test_costs_agree.py", "tests/unit/cli/test_cost.py")
-_ACCOUNTS = ("tests/unit/billing/day_sums/test_accounts.py",)
+_ACCOUNTS = ("tests/unit/billing/day_sums/test_day_sums.py",)
 _PAGE = ("tests/api/test_page.py",)
 _GRANTS = ("tests/infra/test_grants.py",)
 _MONTH_CHECK = ("tests/unit/audit/test_month_check.py",)
@@ -79,7 +79,7 @@ MUTANTS = (
         ("a report that ends within a month is about all of it", "return after_s <= query.usage.to_s or not any(",
          "return True or not any("),
     ),
-    *seeded("metering/billing/rating/rater.py", ("tests/unit/billing/rating/test_whole_months.py",),
+    *seeded("metering/billing/rating/rater.py", ("tests/unit/billing/rating/test_positions.py",),
         ("sums say which bytes came first", "size > allowance.bytes", "size > 2 * allowance.bytes"),
     ),
     *seeded("metering/usage/usage_types.py", ("tests/unit/usage/test_usage_types.py",),
@@ -581,7 +581,7 @@ MUTANTS = (
         ("free bytes take positions in the tiers", "self.paid_bytes + stretch.bytes - free",
          "self.paid_bytes + stretch.bytes"),
     ),
-    *seeded("metering/billing/money.py", ("tests/unit/billing/test_money.py",),
+    *seeded("metering/billing/money.py", ("tests/unit/billing/test_documents.py",),
         ("half of a line's last decimal goes to the even digit", "(quantity * price + _HALF_UNITS) //",
          "(quantity * price + _HALF_UNITS - 1 + (quantity * price // UNITS_A_USD & 1)) //"),
     ),
@@ -600,7 +600,7 @@ MUTANTS = (
         ("what late usage moves is not adjusted", "        if was[1:] != now[1:]:",
          "        if was[1:] != now[1:] and not was.allowance:"),
     ),
-    *seeded("metering/billing/rating/payer_prices.py", ("tests/unit/billing/rating/test_payer_prices.py",),
+    *seeded("metering/billing/rating/payer_prices.py", ("tests/unit/billing/rating/test_positions.py",),
         ("an override of a payer beats that of its account",
          "for overrides in (self._of_account.get(account_id, ()), self._of_payer):",
          "for overrides in (self._of_payer, self._of_account.get(account_id, ())):"),
@@ -693,7 +693,7 @@ MUTANTS = (
         ("a usage type is found by its end", "for product in book.by_usage_type.get(sold.usage_type, ()):",
          "for product in (each for each in book.products if sold.usage_type.endswith(each.usage_type)):"),
     ),
-    *seeded("metering/billing/documents.py", ("tests/unit/billing/test_versions.py",),
+    *seeded("metering/billing/documents.py", ("tests/unit/billing/test_documents.py",),
         ("of two price books at once, the second one takes the number of the first",
          "self._objects.put(made.key, made.body, if_absent=True)",
          "self._objects.put(made.key, made.body, if_absent=False)"),
@@ -773,7 +773,7 @@ MUTANTS = (
          "            elif (line.bytes, line.exact) != (sums.bytes, sums.exact):",
          "            elif abs(line.exact - sums.exact) > focus_tolerance(sums.rows) * 2**30:"),
     ),
-    *seeded("metering/billing/rating/rater.py", ("tests/unit/billing/budgets/test_costs.py",),
+    *seeded("metering/billing/rating/rater.py", ("tests/unit/billing/budgets/test_budgets.py",),
         ("accounts that are summed together get the price of before their hour",
          "        after = bisect_right(scale.marks, (hour_s, account_id or _ANYBODY))",
          "        after = bisect_right(scale.marks, (hour_s, account_id))"),

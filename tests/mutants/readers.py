@@ -6,7 +6,7 @@ from tests.mutants.mutant import seeded
 
 _ITEMS = ("tests/unit/ledger/usage/test_items.py", "tests/unit/ledger/usage/test_folding.py")
 _TABLE = ("tests/unit/reports/test_usage_table.py",)
-_SUMS = ("tests/unit/billing/day_sums/test_uncounted.py",)
+_SUMS = ("tests/unit/billing/day_sums/test_day_sums.py",)
 _NOW = ("tests/unit/reports/test_now.py",)
 _AS_OF_NOW = ("tests/unit/rollup/test_as_of_now.py",)
 _FAST = ("tests/unit/adapters/aws/test_fast_items.py",)
@@ -90,7 +90,7 @@ READERS = (
          "            own = (item for item in items if item.corrects_s is None)\n            yield from",
          "            own = iter(items)\n            yield from"),
     ),
-    *seeded("metering/billing/day_sums/keeper.py", ("tests/unit/billing/day_sums/test_keeper.py",),
+    *seeded("metering/billing/day_sums/keeper.py", ("tests/unit/billing/day_sums/test_day_sums.py",),
         ("the biller follows the chain of the roll-up, which has no files",
          "key = run_key(lake_chain(shard), after + 1)",
          'key = run_key(lake_chain(shard).replace("L", "U"), after + 1)'),

@@ -75,7 +75,7 @@ ROLLUP = (
         ("P34 metering verify --wait waits for an empty list", "rollup.run(NoDeadline(), only_waiting=True)",
          "rollup.run(NoDeadline())"),
     ),
-    *seeded("metering/billing/closer.py", ("tests/unit/billing/test_closing_races.py",),
+    *seeded("metering/billing/closer.py", ("tests/unit/billing/test_months.py",),
         ("P34 a close waits for an empty list", "self.rollup.run(deadline, only_waiting=True)",
          "self.rollup.run(deadline)"),
     ),

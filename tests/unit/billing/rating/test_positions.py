@@ -7,22 +7,26 @@ from dataclasses import replace
 
 import pytest
 
-from metering.billing.prices.book import Override
-from metering.billing.rating.lines import Cut, Positions, PriceState
-from metering.billing.rating.payer_prices import PayerPrices
+from metering.billing.money import exact_text
+from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.prices.book import NotSold, Override, Product
+from metering.billing.rating.lines import UNPRICED, UNRATED, Cut, Positions, PriceState
+from metering.billing.rating.payer_prices import PayerPrices, less_percent
 from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater, rated_month
+from metering.billing.rating.rater import Rater, WholeMonths, rated_month
 from metering.billing.usage.months import Sold
 from metering.errors import LedgerCorruptError
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.support.priced import (
     BEGIN_S,
+    MONTH,
     US_TIERS,
     HourlyListedUsage,
     ListedUsage,
     allowance,
     book,
+    exact_total,
     gb,
     product,
     usd,
@@ -154,3 +158,192 @@ def test_positions_of_another_payer_or_book_price_nothing() -> None:
     for foreign in (replace(PRICES, payer_id=ONE), replace(PRICES, book=replace(PRICES.book, sha256="0f"))):
         with pytest.raises(ValueError, match="the positions are those of payer"):
             Rater(foreign, found)
+
+
+# Prices of a payer: whose override counts, when, and how a percentage is rounded.
+
+
+OTHER = product("EU", "EU-DataTransfer-Out-Bytes", [(None, "0.09")])
+BOOK = book([US, OTHER], allowance("100", "US"), not_sold=(NotSold(pattern="Unclassified-.*", why="nobody knows"),))
+FIRST = US.versions[0].tiers[0]
+
+
+def price(*overrides: Override, account: str = ONE, hour_s: int = BEGIN_S, sold: Product = US) -> int:
+    return PayerPrices(BOOK, PAYER, overrides).price_of(sold, FIRST, account, hour_s)
+
+
+def test_an_account_beats_its_payer_and_its_payer_beats_the_book() -> None:
+    of_payer, of_account = Override(payer=PAYER, price=usd("0.05")), Override(account=ONE, price=usd("0.03"))
+    assert price() == usd("0.09")
+    assert price(of_payer) == usd("0.05")
+    assert price(of_payer, of_account) == price(of_account, of_payer) == usd("0.03")
+    assert price(of_payer, of_account, account=TWO) == usd("0.05")
+
+
+def test_an_override_holds_for_its_products_in_its_hours_and_for_its_payer() -> None:
+    day = Override(payer=PAYER, skus=frozenset({"US"}), from_s=BEGIN_S, to_s=BEGIN_S + DAY_S, price=0)
+    assert price(day) == 0
+    assert price(day, hour_s=BEGIN_S - HOUR_S) == price(day, hour_s=BEGIN_S + DAY_S) == usd("0.09")
+    assert price(day, hour_s=BEGIN_S + DAY_S - HOUR_S) == 0
+    assert price(day, sold=OTHER) == usd("0.09")
+    assert price(replace(day, payer="888888888888")) == usd("0.09")
+
+
+def test_an_override_that_says_nothing_of_the_price_leaves_it_to_the_next_rank() -> None:
+    silent = Override(account=ONE, no_allowance=True)
+    assert price(silent, Override(payer=PAYER, price=usd("0.05"))) == usd("0.05")
+
+
+@pytest.mark.parametrize(
+    ("before", "percent_off", "after"),
+    [
+        ("0.09", 12_500, "0.07875"),
+        ("0.0000000001", 50_000, "0.0000000001"),
+        ("0.0000000005", 50_000, "0.0000000003"),
+        ("0.0000000005", 50_001, "0.0000000002"),
+        ("0.09", 33_333, "0.0600003"),
+        ("0.09", 100_000, "0"),
+        ("0.09", 0, "0.09"),
+    ],
+)
+def test_a_percentage_is_rounded_half_up_once(before: str, percent_off: int, after: str) -> None:
+    assert less_percent(usd(before), percent_off) == usd(after)
+
+
+def test_bytes_may_not_be_free_if_their_account_or_their_payer_says_so() -> None:
+    for refused in (Override(payer=PAYER, no_allowance=True), Override(account=ONE, no_allowance=True)):
+        prices = PayerPrices(BOOK, PAYER, (refused, Override(account=ONE, price=0)))
+        assert not prices.takes_allowance(US, ONE, BEGIN_S)
+    assert PayerPrices(BOOK, PAYER, (refused,)).takes_allowance(US, TWO, BEGIN_S)
+
+
+def test_bytes_without_allowance_leave_it_to_others_and_take_their_place_in_the_tiers() -> None:
+    usage = ListedUsage([used(gb("10200"), account=ONE), used(gb("240"), 1, account=TWO)])
+    prices = PayerPrices(BOOK, PAYER, (Override(account=ONE, no_allowance=True),))
+    assert [(each.line.bytes, each.price, each.allowance) for each in rated_month(prices, usage)] == [
+        (gb("10200"), usd("0.09"), ""),
+        (gb("100"), 0, "free"),
+        (gb("40"), usd("0.09"), ""),
+        (gb("100"), usd("0.085"), ""),
+    ]
+
+
+def test_an_account_with_its_own_price_moves_others_to_the_next_tier_so_order_matters() -> None:
+    own = Override(account=ONE, price=usd("0.01"))
+    prices = PayerPrices(book([US]), PAYER, (own,))
+    costs = []
+    for hours in ((0, 1), (1, 0)):
+        usage = ListedUsage(used(gb("10240"), hour, account=name) for hour, name in zip(hours, (ONE, TWO), strict=True))
+        costs.append(exact_text(exact_total(prices, usage)))
+    assert costs == ["972.80", "1024.00"]
+
+
+def test_an_account_with_its_own_prices_stands_in_the_tiers_of_its_payer() -> None:
+    prices = PayerPrices(book([US]), PAYER, (Override(account=TWO, percent_off=50_000),))
+    lines = rated_month(prices, ListedUsage([used(gb("10239"), account=ONE), used(gb("2"), 1, account=TWO)]))
+    assert [(each.price, each.list_price) for each in lines][1:] == [
+        (usd("0.045"), usd("0.09")),
+        (usd("0.0425"), usd("0.085")),
+    ]
+
+
+def test_more_bytes_may_cost_less_where_prices_change_within_the_month() -> None:
+    """They push later bytes, at the new prices, over a boundary."""
+    new = (("10", "0.09"), (None, "0.01"))
+    prices = PayerPrices(book([product("US", OUT.usage_type, [(None, "0.01")], (BEGIN_S + DAY_S, new))]), PAYER)
+    later = used(gb("10"), 24)
+    assert exact_text(exact_total(prices, ListedUsage([later]))) == "0.90"
+    assert exact_text(exact_total(prices, ListedUsage([used(gb("10")), later]))) == "0.20"
+
+
+def test_only_overrides_of_the_payer_and_of_its_accounts_are_looked_at() -> None:
+    paid = Payer(payer_id=PAYER, name="P", issuer="I", members=(Membership(ONE, 0, None),))
+    of_all = (
+        Override(payer=PAYER, price=1),
+        Override(payer=TWO, price=2),
+        Override(account=ONE, price=3),
+        Override(account=TWO, price=4),
+        Override(account=PAYER, price=5),
+    )
+    prices = PayerPrices.of(BOOK, Organization(version=1, payers=(paid,)), PAYER, of_all)
+    assert [each.price for each in prices.overrides] == [1, 3, 5]
+
+
+def test_what_a_book_says_of_usage_is_a_product_a_rule_or_nothing() -> None:
+    prices = PayerPrices(BOOK, PAYER)
+    assert prices.found(OUT) == US
+    assert prices.found(Sold(Service("AmazonEC2"), UsageType("Unclassified-Out-Bytes"))) == BOOK.not_sold[0]
+    assert prices.found(Sold(Service("AmazonEC2"), UsageType("A-New-Bytes"))) is None
+
+
+# Sums of a month are rated without a walk, and what they do not decide is left out.
+
+
+_PAYER = "111111111111"
+_US = product("US", "DataTransfer-Out-Bytes", US_TIERS)
+_SA = product("SA", "SAE1-DataTransfer-Out-Bytes", [(None, "0.15")])
+_BOTH = (_US, _SA)
+
+
+def _override(**values: int | str | bool | None) -> Override:
+    fields = {
+        "payer": _PAYER, "account": "", "skus": frozenset(["US"]), "from_s": 0, "to_s": None, "price": None,
+        "percent_off": None, "no_allowance": False, "why": "agreed",
+    }  # fmt: skip
+    return Override(**{**fields, **values})  # type: ignore[arg-type]  # a test's shorthand
+
+
+def test_a_byte_beyond_a_tier_has_the_price_of_the_next() -> None:
+    priced = book(_BOTH, allowance("100", "US", "SA"))
+    rated = WholeMonths(priced, MONTH).rated(PayerPrices(priced, _PAYER), {"US": gb("10340") + 1})
+    assert [(piece.bytes, piece.terms.price, piece.terms.allowance) for piece in rated["US"]] == [
+        (gb("100"), 0, "free"), (gb("10240"), 900_000_000, ""), (1, 850_000_000, ""),
+    ]  # fmt: skip
+
+
+def test_an_allowance_goes_to_the_dearest_product_and_then_to_the_next() -> None:
+    priced = book(_BOTH, allowance("100", "US", "SA"))
+    rated = WholeMonths(priced, MONTH).rated(PayerPrices(priced, _PAYER), {"US": gb("80"), "SA": gb("60")})
+    assert [(piece.bytes, piece.terms.allowance) for piece in rated["SA"]] == [(gb("60"), "free")]
+    assert [(piece.bytes, piece.terms.allowance) for piece in rated["US"]] == [(gb("40"), "free"), (gb("40"), "")]
+
+
+def test_sums_of_a_month_cost_what_its_lines_cost() -> None:
+    priced = book(_BOTH, allowance("100", "US", "SA"), allowance("7", "US", name="more"))
+    prices = PayerPrices(priced, _PAYER, (_override(percent_off=12_345),))
+    usage = ListedUsage([used(gb("160000")), used(gb("30"), 100, usage_type="SAE1-DataTransfer-Out-Bytes")])
+    rated = WholeMonths(priced, MONTH).rated(prices, {"US": gb("160000"), "SA": gb("30")})
+    found = {sku: sum(piece.bytes * piece.terms.price for piece in pieces) for sku, pieces in rated.items()}
+    lines = list(rated_month(prices, usage))
+    assert found == {sku: sum(each.exact for each in lines if each.sku == sku) for sku in ("US", "SA")}
+
+
+def test_overrides_of_one_payer_are_not_those_of_the_next() -> None:
+    priced = book(_BOTH)
+    rater = WholeMonths(priced, MONTH)
+    for overrides, price in (((), 900_000_000), ((_override(price=1),), 1), ((), 900_000_000)):
+        rated = rater.rated(PayerPrices(priced, _PAYER, overrides), {"US": 5})
+        assert [piece.terms.price for piece in rated["US"]] == [price]
+
+
+def test_a_price_that_changes_within_the_month_leaves_out_what_shares_an_allowance_with_it() -> None:
+    changing = product("US", "DataTransfer-Out-Bytes", US_TIERS, (BEGIN_S + DAY_S, [(None, "0.01")]))
+    alone, shared = book((changing, _SA)), book((changing, _SA), allowance("100", "US", "SA"))
+    totals = {"US": gb("5"), "SA": gb("5")}
+    assert list(WholeMonths(alone, MONTH).rated(PayerPrices(alone, _PAYER), totals)) == ["SA"]
+    assert WholeMonths(shared, MONTH).rated(PayerPrices(shared, _PAYER), totals) == {}
+
+
+def test_the_earliest_bytes_of_several_products_are_unknown_unless_all_are_free() -> None:
+    priced = book(_BOTH, allowance("100", "US", "SA", order="chronological"))
+    rater, prices = WholeMonths(priced, MONTH), PayerPrices(priced, _PAYER)
+    assert set(rater.rated(prices, {"US": gb("50"), "SA": gb("50")})) == {"US", "SA"}
+    assert rater.rated(prices, {"US": gb("50"), "SA": gb("50") + 1}) == {}
+
+
+def test_what_has_no_product_says_why() -> None:
+    priced = book(_BOTH, not_sold=(NotSold(pattern="Unclassified-.*", why="nobody knows what it is"),))
+    rater = WholeMonths(priced, MONTH)
+    assert rater.found(Sold(Service("AmazonEC2"), UsageType("Unclassified-Out-Bytes"))) == UNRATED
+    assert rater.found(Sold(Service("AmazonEC2"), UsageType("A-New-Bytes"))) == UNPRICED
+    assert rater.found(Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes"))) is _US

@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from metering.billing.documents import DocumentRefusedError, Numbered, NumberedDocuments, canonical, hour_of_text
+from metering.billing.documents import (
+    MOST_PERCENT,
+    DocumentRefusedError,
+    Numbered,
+    NumberedDocuments,
+    bytes_of_gb,
+    canonical,
+    gb_text,
+    hour_of_text,
+    hour_text,
+    percent_of,
+    percent_text,
+)
+from metering.billing.money import (
+    EXACT_A_USD,
+    cents_of,
+    exact_text,
+    line_cost,
+    price_of,
+    quantity_of,
+    rounded,
+    usd_text,
+)
 from metering.billing.organization import OrganizationStore, organization_value, read_organization
 from metering.errors import ObjectDamagedError, ObjectMissingError
+from metering.units import GIB, HOUR_S
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 
@@ -101,8 +127,6 @@ def test_other_objects_below_the_prefix_are_no_versions() -> None:
         documents.get(1)
 
 
-# Who pays for whom: written and read back, in versions; what contradicts itself is refused with every problem.
-
 ONE, TWO = "999988887777", "999988887778"
 ACCOUNT = "111122223333"
 JANUARY, JUNE = "2026-01-01T00:00:00Z", "2026-06-01T00:00:00Z"
@@ -185,3 +209,111 @@ def test_versions_are_kept_and_the_same_content_writes_nothing() -> None:
     objects.put("organization/4.json", b"{}", if_absent=True)
     with pytest.raises(ObjectDamagedError):
         store.newest()
+
+
+# Hours, sizes and percentages as documents of money write them: read back, and refused if they are something else.
+
+
+@given(hours=st.integers(0, 70_000_000))
+def test_an_hour_is_read_as_it_was_written(hours: int) -> None:
+    assert hour_of_text(hour_text(hours * HOUR_S)) == hours * HOUR_S
+
+
+@given(total=st.integers(0, 10**30))
+def test_bytes_are_read_as_they_were_written_in_gb(total: int) -> None:
+    if total < 10**15 * GIB:
+        assert bytes_of_gb(gb_text(total)) == total
+
+
+@given(units=st.integers(0, MOST_PERCENT))
+def test_a_percentage_is_read_as_it_was_written(units: int) -> None:
+    assert percent_of(percent_text(units)) == units
+
+
+@pytest.mark.parametrize("text", [
+    "2026-08-01T00:30:00Z", "2026-08-01T00:00:00+02:00", "2026-08-01", "2026-13-01T00:00:00Z", "1969-12-31T00:00:00Z",
+    "2026-8-1T00:00:00Z", "", "\uff12026-08-01T00:00:00Z", "99999-01-01T00:00:00Z",
+])  # fmt: skip
+def test_what_is_no_full_hour_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"full hour|before 1970"):
+        hour_of_text(text)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e3", "Inf", "0.0000000001", "1.", ".5", "1" * 16, "\u0661"])
+def test_what_is_no_whole_number_of_bytes_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="GB"):
+        bytes_of_gb(text)
+
+
+def test_gb_are_of_two_to_the_thirty() -> None:
+    assert (bytes_of_gb("10240"), gb_text(1), bytes_of_gb("0.5")) == (
+        10240 * GIB, "0.000000000931322574615478515625", GIB // 2,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["100.001", "-1", "12.5000", "", "half"])
+def test_what_is_no_percentage_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="percentage"):
+        percent_of(text)
+
+
+# Money in whole numbers: what is rounded, where, and which way.
+
+
+@pytest.mark.parametrize(("text", "price"), [("0.09", 900_000_000), ("1", 10**10), ("0.0000000001", 1), ("0", 0)])
+def test_a_price_is_a_decimal_text_of_at_most_ten_decimals(text: str, price: int) -> None:
+    assert price_of(text) == price
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".5", "1.", "-1", "+1", "1e3", "NaN", "1e400", "0.00000000001", "٣", "1_0", " 1", "1\n"]
+)
+def test_what_is_no_price_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a price"):
+        price_of(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "price", "cost"),
+    [
+        # Half of the last decimal goes up, whether the digit before it is even or odd.
+        (GIB // 2, 1, 1),
+        (GIB // 2, 3, 2),
+        (GIB // 2, 5, 3),
+        (GIB // 4, 1, 0),
+        (3 * GIB // 4, 1, 1),
+        # The quantity is rounded first: 1 byte is 9.3 units of it.
+        (1, 900_000_000, 1),
+        (1, 10**10, 9),
+        (0, 10**10, 0),
+    ],
+)
+def test_a_line_is_rounded_half_up_and_its_reversal_cancels_it_out(size: int, price: int, cost: int) -> None:
+    assert line_cost(size, price) == cost
+    assert line_cost(-size, price) == -cost
+
+
+def test_a_quantity_is_rounded_half_up() -> None:
+    assert [quantity_of(size) for size in (1, GIB // 2, GIB, -1)] == [9, 5 * 10**9, 10**10, -9]
+    # Odd multiples of 2^19 bytes lie in the middle: 4,882,812.5 units.
+    assert [quantity_of(size) for size in (2**19, -(2**19))] == [4_882_813, -4_882_813]
+    assert line_cost(2**19, 10**10) == 4_882_813
+
+
+@pytest.mark.parametrize(
+    ("cost", "cents"), [("0.005", 1), ("0.015", 2), ("0.025", 3), ("0.0249999999", 2), ("-0.005", -1)]
+)
+def test_cents_are_rounded_half_up_of_the_exact_cost(cost: str, cents: int) -> None:
+    assert cents_of(int(Decimal(cost) * EXACT_A_USD)) == cents
+
+
+def test_exact_costs_are_told_with_all_their_digits() -> None:
+    assert exact_text(900_000_000) == "0.00000000008381903171539306640625"
+    assert exact_text(-9 * EXACT_A_USD) == "-9.00"
+    assert exact_text(10**40 * EXACT_A_USD + 1).startswith("1" + 40 * "0" + ".")
+
+
+def test_a_sum_is_rounded_half_up_for_printing() -> None:
+    assert [rounded(exact) for exact in (GIB // 2, GIB // 2 - 1, -GIB // 2)] == [1, 0, -1]
+    assert usd_text(-9, decimals=2) == "-0.09"
+    assert usd_text(7, decimals=0) == "7"

@@ -1,0 +1,531 @@
+"""The accounts of a month are those of the lake, to the byte, whatever dies in between; the reconciler says if not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections import Counter
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metering.billing.day_sums import keeper as keeping
+from metering.billing.day_sums.accounts import AccountsReader, AccountSum, accounts_body, accounts_key, merged
+from metering.billing.day_sums.days import DayReader, SummedMonth
+from metering.billing.day_sums.index import (
+    DayIndex,
+    DayIndexes,
+    KeptAccounts,
+    Reach,
+    Uncounted,
+    list_unpublished,
+    reach_of,
+)
+from metering.errors import LedgerCorruptError, ObjectDamagedError
+from metering.stores.objects import RATED_PREFIX, SUMMARIES_PREFIX, rated_index_key
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import ZERO, Total
+from tests.support.budget_world import REGION, BudgetWorld
+from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.billing.usage.months import UsageLine
+
+MONTH, OCTOBER = "2026-11", "2026-10"
+CANARY = "000000000000"
+
+
+def kept(world: BudgetWorld, month: str = MONTH) -> list[AccountSum]:
+    found = DayIndexes(objects=world.objects).newest().accounts_of(month)
+    assert found is not None
+    return list(AccountsReader(world.objects.get(found.key), found.key).accounts())
+
+
+def of_lake(world: BudgetWorld) -> list[AccountSum]:
+    sums = [
+        AccountSum(key.account_id, total.bytes, total.records, key.hour_s, key.hour_s)
+        for key, total in world.visible().items()
+    ]
+    return list(merged(sorted(sums)))
+
+
+def put_instead(world: BudgetWorld, sums: Sequence[AccountSum], hours: dict[int, Total] | None = None) -> None:
+    """What a fault in the keeper might leave: other sums, under their own name."""
+    indexes = DayIndexes(objects=world.objects)
+    index = indexes.newest()
+    before = index.accounts[MONTH]
+    reader = AccountsReader(world.objects.get(before.key), before.key)
+    body = accounts_body(MONTH, reader.hours if hours is None else hours, sums)
+    key = accounts_key(MONTH, body)
+    world.objects.put(key, body, if_absent=False)
+    assert indexes.put(index.following({}, {MONTH: KeptAccounts(key=key, days=before.days)}))
+
+
+def differences(world: BudgetWorld, *, deep: bool = True) -> list[tuple[str, int]]:
+    found = world.make_jobs().account_check.differences(from_s=0, to_s=NOW_S + DAY_S, deep=deep)
+    return [(each.account_id or "hour", each.found.bytes - each.expected.bytes) for each in found]
+
+
+def test_they_are_the_sums_of_the_lake_with_the_canary_and_with_late_usage() -> None:
+    world, chance = BudgetWorld(), random.Random(15)
+    for _ in range(6):
+        for _ in range(3):
+            account = chance.choice([ACCOUNT, "210987654321", "000000000007", CANARY])
+            start_s = NOW_S - chance.randrange(8) * DAY_S - chance.randrange(3) * HOUR_S
+            world.send([record(chance.randrange(2**40), start_s=start_s, account=account)])
+        world.compact_all()
+        world.keeper().keep(world.deadline())
+
+        assert kept(world) == of_lake(world)
+    assert differences(world) == []
+
+
+def test_one_account_has_its_first_and_last_hour() -> None:
+    world = BudgetWorld()
+    world.use(7)
+    world.use(8, start_s=NOW_S - DAY_S)
+    world.keeper().keep(world.deadline())
+
+    assert kept(world) == [AccountSum(ACCOUNT, 15, 2, HOUR - DAY_S, HOUR)]
+
+
+def test_of_two_at_once_accounts_have_each_file_once() -> None:
+    world = BudgetWorld()
+    world.use(7)
+    once: list[str] = []
+
+    def meanwhile(call: str) -> None:
+        if "put" in call and not once:
+            once.append(call)
+            world.keeper().keep(world.deadline())
+
+    world.objects.on_call = meanwhile
+    world.keeper().keep(world.deadline())
+    world.objects.on_call = lambda _call: None
+
+    assert once
+    assert kept(world) == of_lake(world)
+
+
+def test_an_index_of_an_earlier_release_is_filled_in_a_few_days_at_a_time() -> None:
+    world = BudgetWorld()
+    for day in range(5):
+        world.use(10**day, start_s=NOW_S - day * DAY_S)
+    world.keeper().keep(world.deadline())
+    _forget_accounts(world)
+    world.use(7)
+
+    short = world.keeper(most_files=2)
+    short.keep(world.deadline(1))
+    index = DayIndexes(objects=world.objects).newest()
+    assert index.accounts_of(MONTH) is None
+    assert 0 < len(index.accounts[MONTH].days) < 5
+    short.keep(world.deadline())
+
+    assert kept(world) == of_lake(world)
+    assert differences(world) == []
+
+
+def test_sums_of_days_that_are_gone_keep_nothing_from_being_filled_in() -> None:
+    world = BudgetWorld()
+    world.use(7)
+    world.use(8, start_s=NOW_S - DAY_S)
+    world.keeper().keep(world.deadline())
+    _forget_accounts(world)
+    first, _ = sorted(DayIndexes(objects=world.objects).newest().days.values())
+    world.objects.delete([first])
+    world.keeper().keep(world.deadline())
+
+    index = DayIndexes(objects=world.objects).newest()
+    assert index.accounts_of(MONTH) is None
+    assert len(index.accounts[MONTH].days) == 1
+
+
+def _forget_accounts(world: BudgetWorld) -> None:
+    number = DayIndexes(objects=world.objects).newest().number
+    document = json.loads(world.objects.get(rated_index_key(number)))
+    del document["accounts"]
+    world.objects.put(rated_index_key(number), json.dumps(document).encode(), if_absent=False)
+
+
+def test_whoever_deletes_them_has_them_made_anew() -> None:
+    world = BudgetWorld()
+    world.use(7)
+    world.use(8, start_s=NOW_S - DAY_S)
+    world.keeper().keep(world.deadline())
+    before = kept(world)
+    world.objects.delete([DayIndexes(objects=world.objects).newest().accounts[MONTH].key])
+    world.keeper().keep(world.deadline())
+
+    assert kept(world) == before == of_lake(world)
+
+
+def test_of_each_month_only_one_version_stays_beside_the_one_before() -> None:
+    world = BudgetWorld()
+    for size in range(1, 6):
+        world.use(size)
+        world.keeper().keep(world.deadline())
+
+    keys = [info.key for info in world.objects.list(RATED_PREFIX) if "/accounts-" in info.key]
+    assert len(keys) == 2
+    assert kept(world) == of_lake(world)
+
+
+def test_another_content_than_its_name_says_is_damaged() -> None:
+    body = accounts_body(MONTH, {}, [AccountSum(ACCOUNT, 1, 1, HOUR, HOUR)])
+    other = accounts_body(MONTH, {}, [AccountSum(ACCOUNT, 2, 1, HOUR, HOUR)])
+    for wrong in (other, body[:-9], b"nothing", gzip.compress(b"[]\n"), gzip.compress(b"{}")):
+        with pytest.raises(ObjectDamagedError, match="rated/2026-11/accounts-"):
+            AccountsReader(wrong, accounts_key(MONTH, body))
+
+
+def test_only_accounts_that_are_asked_for_are_decoded() -> None:
+    sums = [AccountSum(f"{number:012d}", number, 1, HOUR, HOUR) for number in range(5_000)]
+    body = accounts_body(MONTH, {HOUR: Total(1, 1)}, sums)
+    reader = AccountsReader(body, accounts_key(MONTH, body))
+
+    assert list(reader.accounts()) == sums
+    assert list(reader.accounts(prefix="00000000001")) == sums[10:20]
+    assert list(reader.accounts(frozenset(["000000000042", "000000004999"]))) == [sums[42], sums[4999]]
+    assert list(reader.accounts(frozenset(["000000000042"]), prefix="1")) == []
+
+
+def test_a_wrong_sum_of_an_account_is_found() -> None:
+    world = BudgetWorld()
+    world.use(7)
+    world.use(8, account="210987654321")
+    world.keeper().keep(world.deadline())
+    one, other = kept(world)
+    assert differences(world) == []
+
+    put_instead(world, [one._replace(bytes=one.bytes + 1), other])
+    assert differences(world, deep=False) == [("all", -1)]
+    # What one account has too much, another lacks: only the rows tell.
+    put_instead(world, [one._replace(bytes=one.bytes + 1), other._replace(bytes=other.bytes - 1)])
+    assert differences(world, deep=False) == []
+    assert differences(world) == [(ACCOUNT, -1), ("210987654321", 1)]
+    put_instead(world, [one._replace(last_s=HOUR + HOUR_S), other])
+    assert differences(world) == [(ACCOUNT, 0)]
+
+
+def test_a_file_that_is_counted_and_not_in_them_is_found_and_told_of() -> None:
+    world = BudgetWorld()
+    world.use(7)
+    world.keeper().keep(world.deadline())
+    put_instead(world, [], hours={})
+    jobs = world.make_jobs()
+    result = jobs.reconciler.run(from_s=0, to_s=NOW_S + DAY_S)
+
+    assert [(each.between, each.found.bytes) for each in result.derived] == [("accounts/rows", 7)]
+    assert not result.different
+    [alert] = world.alerts.sent
+    assert (alert.severity, alert.fields["between"], alert.fields["found_bytes"]) == ("ticket", "accounts/rows", "7")
+
+
+def test_what_is_published_and_not_counted_yet_is_no_difference() -> None:
+    world = BudgetWorld()
+    world.use(7)
+    world.keeper().keep(world.deadline())
+    world.use(8)
+    world.send([record(9)])
+
+    assert differences(world) == []
+
+
+def test_accounts_that_are_gone_are_a_difference_until_they_are_made_anew() -> None:
+    world = BudgetWorld()
+    world.use(7)
+    world.keeper().keep(world.deadline())
+    world.objects.delete([DayIndexes(objects=world.objects).newest().accounts[MONTH].key])
+
+    assert differences(world) == [("hour", 7)]
+    world.keeper().keep(world.deadline())
+    assert differences(world) == []
+
+
+# Each lake file is counted once in the sums of its day, whatever dies in between.
+
+
+DAY = NOW_S - NOW_S % DAY_S
+
+
+def month_of(world: BudgetWorld) -> SummedMonth:
+    index = DayIndexes(objects=world.objects).newest()
+    return SummedMonth(region=REGION, month=MONTH, index=index, objects=world.objects, totals=world.make_jobs().totals)
+
+
+def by_account(lines: list[UsageLine]) -> Counter[tuple[int, str]]:
+    sums: Counter[tuple[int, str]] = Counter()
+    for line in lines:
+        sums[line.hour_s, line.account_id] += line.bytes
+    return sums
+
+
+def test_sums_of_days_and_hours_are_those_of_the_lake() -> None:
+    world = BudgetWorld()
+    for number in range(3):
+        world.send(
+            [record(10**number, start_s=NOW_S - number * DAY_S), record(5, account="210987654321", to="eu-west-1")]
+        )
+        world.compact_all()
+        world.keeper().keep(world.deadline())
+
+    month = month_of(world)
+    lake = world.visible()
+    assert by_account(list(month.day_lines())) == Counter(
+        {
+            (DAY, "123456789012"): 1,
+            (DAY, "210987654321"): 15,
+            (DAY - DAY_S, "123456789012"): 10,
+            (DAY - 2 * DAY_S, "123456789012"): 100,
+        }
+    )
+    hours = {(line.hour_s, line.account_id, line.usage_type): line.bytes for line in month.hour_lines()}
+    assert hours == {(key.hour_s, key.account_id, key.usage_type): total.bytes for key, total in lake.items()}
+    assert list(month.accounts()) == ["123456789012", "210987654321"]
+    head = month.head(DAY)
+    assert head is not None
+    [place] = [place for place, kind in enumerate(head.kinds) if kind.usage_type == "DataTransfer-Out-Bytes"]
+    assert (head.bytes_of(place), head.hours[place][13]) == (1, 1)
+
+
+def test_only_the_hours_of_the_day_that_is_asked_for_are_read() -> None:
+    world = BudgetWorld()
+    world.use(7)
+    world.use(8, start_s=NOW_S - DAY_S)
+    world.keeper().keep(world.deadline())
+    lines = list(month_of(world).hour_lines(frozenset(["123456789012"]), day_s=DAY))
+
+    assert [(line.hour_s, line.bytes) for line in lines] == [(HOUR, 7)]
+    assert not list(month_of(world).hour_lines(frozenset(["000000000001"]), day_s=DAY))
+    assert not list(month_of(world).hour_lines(day_s=DAY + DAY_S))
+
+
+def test_a_second_run_reads_nothing_that_the_first_one_counted() -> None:
+    world = BudgetWorld()
+    world.use(7)
+    assert world.keeper().keep(world.deadline()).files == 1
+    read: list[str] = []
+    world.objects.on_call = read.append
+
+    kept = world.keeper().keep(world.deadline())
+
+    assert (kept.files, kept.behind_s) == (0, 0)
+    assert not [call for call in read if "summaries" in call or "lake/" in call or "runs/" in call]
+
+
+def test_many_files_are_counted_in_turns_and_time_may_end_between_them() -> None:
+    world = BudgetWorld()
+    for number in range(4):
+        world.use(1, start_s=NOW_S - number * HOUR_S)
+        world.clock.sleep_ms(60_000)
+    short = world.keeper(most_files=1)
+    kept = short.keep(world.deadline(1))
+
+    assert kept.files == 1
+    assert kept.behind_s >= 60
+    assert short.keep(world.deadline(10_000)).files == 3
+    assert sum(line.bytes for line in month_of(world).day_lines()) == 4
+
+
+def test_corrections_and_the_canary_are_in_no_sum() -> None:
+    world = BudgetWorld()
+    world.send([record(9, account="000000000000")], [record(4)])
+    world.compact_all()
+    world.keeper().keep(world.deadline())
+
+    assert [line.bytes for line in month_of(world).day_lines()] == [4]
+
+
+def test_totals_that_are_missing_are_made_from_the_rows() -> None:
+    world = BudgetWorld()
+    world.use(7)
+    world.objects.delete([info.key for info in world.objects.list(SUMMARIES_PREFIX)])
+    world.keeper().keep(world.deadline())
+
+    assert [line.bytes for line in month_of(world).day_lines()] == [7]
+
+
+def test_wherever_it_dies_each_file_is_counted_once() -> None:
+    calls, died = 0, True
+    while died:
+        world = BudgetWorld()
+        world.use(7)
+        world.keeper().keep(world.deadline())
+        world.use(100)
+        world.use(1_000, start_s=NOW_S - DAY_S)
+        died = world.dies_after(calls, lambda: world.keeper().keep(world.deadline()))  # noqa: B023  # called at once
+        world.keeper().keep(world.deadline())
+
+        assert by_account(list(month_of(world).day_lines())) == Counter(
+            {(DAY, "123456789012"): 107, (DAY - DAY_S, "123456789012"): 1_000}
+        ), f"after call {calls}"
+        assert kept(world) == of_lake(world), f"after call {calls}"
+        calls += 1
+    assert calls > 15
+
+
+def test_two_at_once_count_each_file_once() -> None:
+    world = BudgetWorld()
+    world.use(7)
+    once: list[str] = []
+
+    def meanwhile(call: str) -> None:
+        # The other process runs from its beginning to its end just before this one puts its index.
+        if "put" in call and not once:
+            once.append(call)
+            world.keeper().keep(world.deadline())
+
+    world.objects.on_call = meanwhile
+    world.keeper().keep(world.deadline())
+    world.objects.on_call = lambda _call: None
+
+    assert once
+    assert [line.bytes for line in month_of(world).day_lines()] == [7]
+
+
+def test_what_was_replaced_is_deleted_and_nothing_else() -> None:
+    world = BudgetWorld()
+    for size in range(1, 6):
+        world.use(size)
+        world.keeper().keep(world.deadline())
+
+    keys = [info.key for info in world.objects.list(RATED_PREFIX)]
+    assert len([key for key in keys if "/days/" in key]) == 2
+    assert len([key for key in keys if "/index/" in key]) == 2
+    assert [line.bytes for line in month_of(world).day_lines()] == [15]
+
+
+def test_what_is_no_day_is_named() -> None:
+    with pytest.raises(ObjectDamagedError, match="rated/x"):
+        DayReader(b"nothing", "rated/x")
+
+
+def test_what_is_no_index_is_named() -> None:
+    world = BudgetWorld()
+    world.objects.put("rated/index/00000001.json", b"{}", if_absent=True)
+    with pytest.raises(LedgerCorruptError, match=r"rated/index/00000001\.json"):
+        DayIndexes(objects=world.objects).newest()
+
+
+# What is accepted is in the sums or told as not counted: once, wherever roll-up, compactor and biller stand.
+
+
+# Bytes of each batch -> when it was accepted, in seconds after the first one. No two of them have a bit in common.
+BATCHES = {1: 0, 2: 60, 4 + 8: 120, 16: 180}
+
+
+def waiting_world() -> BudgetWorld:
+    """1 byte is counted; 2 are published and not counted; 4 and 8 are pending, of two days; 16 wait."""
+    world = BudgetWorld()
+    world.use(1)
+    world.keeper().keep(world.deadline())
+    world.clock.advance_s(60)
+    world.use(2)
+    world.clock.advance_s(60)
+    world.send([record(4), record(8, start_s=NOW_S - 3 * DAY_S)])
+    world.clock.advance_s(60)
+    world.send([record(16)], rolled_up=False)
+    return world
+
+
+def counted(world: BudgetWorld) -> Total:
+    """What is in the sums."""
+    if MONTH not in DayIndexes(objects=world.objects).newest().accounts:
+        return ZERO
+    sums = kept(world)
+    return Total(sum(each.bytes for each in sums), sum(each.records for each in sums))
+
+
+def everything_again(world: BudgetWorld) -> None:
+    """Roll-up, compactor and biller, each once."""
+    jobs = world.make_jobs()
+    jobs.rollup.run(world.deadline(10_000), only_waiting=True)
+    jobs.compactor_of(jobs.policy.everything()).run(world.deadline(10_000))
+    world.keeper().keep(world.deadline())
+
+
+def test_published_pending_and_waiting_bytes_are_told_as_not_counted() -> None:
+    assert waiting_world().keeper().reach() == Reach(through_s=NOW_S, left=Uncounted(total=Total(2 + 4 + 8 + 16, 4)))
+
+
+def check(world: BudgetWorld) -> Reach:
+    """Sums and what they lack are all that was accepted; what was accepted before the time that is told is in them."""
+    reach, have = world.keeper().reach(), counted(world)
+    assert reach.left is not None
+    told = have.plus(reach.left.total)
+    assert told == Total(31, 5) if not reach.left.at_least else told.bytes <= 31
+    for size, after_s in BATCHES.items():
+        assert have.bytes & size == size or NOW_S + after_s >= reach.through_s
+    return reach
+
+
+def test_counted_and_not_counted_are_all_that_was_accepted_at_every_step() -> None:
+    for calls in count():
+        world = waiting_world()
+        died = world.dies_after(calls, lambda world=world: everything_again(world))  # type: ignore[misc]  # of this turn
+        check(world)
+        # The biller comes while a run of the compactor may be half done.
+        world.keeper().keep(world.deadline())
+        reach = check(world)
+        if not died:
+            break
+    assert calls > 20
+    assert (counted(world), reach) == (Total(31, 5), Reach(through_s=NOW_S + 180, left=Uncounted()))
+
+
+def test_the_index_says_how_far_it_goes_and_what_it_lacked() -> None:
+    world = waiting_world()
+    world.keeper().keep(world.deadline())
+    index = DayIndexes(objects=world.objects).newest()
+    assert index.reach == Reach(through_s=NOW_S + 120, left=Uncounted(total=Total(4 + 8 + 16, 3)))
+    assert DayIndex.from_json(index.to_json(), "key") == index
+
+
+def test_a_commit_is_listed_once_while_it_moves_from_one_list_to_the_next() -> None:
+    for calls in count():
+        world = waiting_world()
+        died = world.dies_after(calls, lambda world=world: world.make_jobs().rollup.run(world.deadline()))  # type: ignore[misc]  # of this turn
+        assert list_unpublished(world.items, world.settings.shards).total == Total(4 + 8 + 16, 3)
+        if not died:
+            break
+
+
+def test_beyond_what_a_question_lists_it_says_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = waiting_world()
+    monkeypatch.setattr(keeping, "MOST_LISTED", 1)
+    left = world.keeper().reach().left
+    assert left is not None
+    assert left.at_least
+    assert left.total.bytes < 30
+
+
+def test_a_question_lists_no_more_than_it_says_however_many_commits_are_pending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeping, "MOST_LISTED", 4)
+    made = []
+    for batches in (5, 30):
+        world = BudgetWorld()
+        world.use(1)
+        world.keeper().keep(world.deadline())
+        for _ in range(batches):
+            world.send([record(1)])
+        # In memory each entry of a list is a call of its own.
+        calls: list[str] = []
+        world.items.on_call = world.objects.on_call = calls.append
+        world.keeper().reach()
+        made.append(len(calls))
+    assert made[0] == made[1] < 20
+
+
+def test_several_regions_go_as_far_as_the_one_that_goes_least_far() -> None:
+    one = Reach(through_s=7, left=Uncounted(total=Total(1, 1)))
+    other = Reach(through_s=5, left=Uncounted(total=Total(2, 1), at_least=True))
+    assert reach_of([one, other]) == Reach(through_s=5, left=Uncounted(total=Total(3, 2), at_least=True))
+    assert reach_of([one, Reach(through_s=9)]) == Reach(through_s=7)
+    assert reach_of([]) == Reach(through_s=0, left=Uncounted())
