@@ -120,7 +120,6 @@ class PeriodCloser:
         return None if item is None else Period.from_item(item)
 
     def frozen(self, month: str) -> FrozenMonth | None:
-        """The frozen month; None if it is not closed."""
         return self.retrier.call(lambda: read_frozen_month(self.items, self.objects, month))
 
     def months(self) -> list[MonthState]:
@@ -217,7 +216,6 @@ class PeriodCloser:
         return known
 
     def _settled(self, month: str, doubtful: Sequence[int]) -> dict[int, HourCheck]:
-        """Compare doubtful hours again, by the reconciler."""
         result = self.reconciler.run(from_s=doubtful[0], to_s=doubtful[-1] + 1, deep=True)
         result.markers.contradictions.tell()
         if result.different:

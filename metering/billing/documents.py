@@ -14,7 +14,7 @@ from metering.hours import parse_hour, rfc3339
 from metering.units import GIB, HOUR_S, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.stores.objects import ObjectStore
 
@@ -39,6 +39,19 @@ class DocumentRefusedError(OperationFailedError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (DocumentRefusedError, (self.what, self.problems, self.advice))
+
+
+ACCOUNT_DIGITS = 12
+
+
+def is_account_id(text: str) -> bool:
+    """Whether a text is an account id."""
+    return len(text) == ACCOUNT_DIGITS and text.isascii() and text.isdigit()
+
+
+def problems_in(where: str, problems: Mapping[str, bool]) -> Iterator[str]:
+    """The problems that are true, each with its place."""
+    return (f"{where}: {problem}" for problem, is_wrong in problems.items() if is_wrong)
 
 
 def first_of(sentences: Sequence[str]) -> str:
@@ -179,7 +192,6 @@ class NumberedDocuments:
         self._prefix = prefix
 
     def numbers(self) -> list[int]:
-        """Numbers of the versions, in order."""
         return [number for number, _ in self.listed()]
 
     def listed(self) -> list[tuple[int, int]]:
@@ -188,7 +200,6 @@ class NumberedDocuments:
         return sorted((int(found[1]), written_s) for name, written_s in listed if (found := _NUMBER.fullmatch(name)))
 
     def newest(self) -> Numbered | None:
-        """The version with the greatest number; None without versions."""
         numbers = self.numbers()
         return self.get(numbers[-1]) if numbers else None
 
@@ -243,11 +254,9 @@ class VersionStore(Generic[_Read]):
         self._empty = empty
 
     def versions(self) -> list[int]:
-        """Numbers of the versions, in order."""
         return self._documents.numbers()
 
     def listed(self) -> list[tuple[int, int]]:
-        """Number of each version and the second at which it was written, in order."""
         return self._documents.listed()
 
     def newest(self) -> _Read:

@@ -44,7 +44,6 @@ class MonthVerifier:
     files: FrozenFiles
 
     def problems(self, closed: FrozenMonth) -> Iterator[str]:
-        """One sentence for each problem."""
         for hour in closed.hours:
             yield from self._hour(closed, hour)
         for rows in (closed.accounts, closed.days):

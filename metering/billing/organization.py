@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from metering.billing.documents import (
+    ACCOUNT_DIGITS,
     DocumentRefusedError,
     Numbered,
     NumberedDocuments,
@@ -20,6 +21,7 @@ from metering.billing.documents import (
     canonical,
     hour_of_text,
     hour_text,
+    is_account_id,
     strict_json,
 )
 from metering.billing.prices.document import shape_problems
@@ -71,13 +73,11 @@ class Organization:
     names: Mapping[str, str] = field(default_factory=dict)
 
     def payer_of(self, account_id: str, hour_s: int) -> str:
-        """The payer of an account in an hour."""
         spans = self._spans.get(account_id, [])
         at = bisect_right(spans, (hour_s, "\uffff"))
         return spans[at - 1][1] or account_id if at else account_id
 
     def changes(self, account_id: str) -> Iterator[int]:
-        """Hours at which the payer of an account changes, in order."""
         return (hour_s for hour_s, _ in self._spans.get(account_id, ()))
 
     def payers_between(self, account_id: str, first_s: int, after_s: int) -> frozenset[str]:
@@ -117,7 +117,6 @@ class Organization:
 SCHEMA = "metering.organization/1"
 MOST_ACCOUNTS = 200_000
 _MOST_BYTES = 64 * MIB
-_ACCOUNT_DIGITS = 12
 _Id = Annotated[str, StringConstraints(max_length=64)]
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Hour = Annotated[str, StringConstraints(max_length=40)]
@@ -196,8 +195,8 @@ def _of_ids(document: OrganizationDocument) -> Iterator[str]:
     for twice in (name for name, count in Counter(ids).items() if count > 1):
         yield f"payer {twice} stands twice"
     for wrong in dict.fromkeys([*ids, *(each.id for each in document.accounts)]):
-        if not (len(wrong) == _ACCOUNT_DIGITS and wrong.isascii() and wrong.isdigit()):
-            yield f"{wrong!r} is no account id: it has {len(wrong)} characters, and not {_ACCOUNT_DIGITS} digits"
+        if not is_account_id(wrong):
+            yield f"{wrong!r} is no account id: it has {len(wrong)} characters, and not {ACCOUNT_DIGITS} digits"
     for unknown in dict.fromkeys(each.payer for each in document.accounts if each.payer not in known):
         yield f"payer {unknown} of an account is not among the payers"
     names: dict[str, str] = {}

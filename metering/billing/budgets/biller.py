@@ -126,7 +126,6 @@ class Turn:
                 objects.put(positions_key(name, payer.payer_id), kept.to_json(), if_absent=False)
 
     def figures(self, before: BillerFigures, book: AlertBook, since: str) -> BillerFigures:
-        """Figures for the watch."""
         unpriced = unpriced_in(self.months, self._recent_months())
         sizes = [(sold, size) for solds in unpriced.values() for sold, size in solds.items()]
         stuck = blocked(self.months, self._recent_months(), left_out=self.left_out, unpriced=unpriced, now_s=self.now_s)

@@ -107,7 +107,6 @@ class Scope:
         return ", ".join(parts).replace("_", " ")
 
     def as_texts(self) -> dict[str, str]:
-        """Its fields that are not empty."""
         return {name: value for name in SCOPE_FIELDS if (value := str(getattr(self, name)))}
 
 
@@ -264,7 +263,6 @@ class BudgetStore:
         return None if item is None else _budget(StoredBudget.from_item(item))
 
     def set(self, budget: Budget) -> None:
-        """Keep a budget; one of the same name is replaced."""
         stored = StoredBudget(name=budget.name, document=_document(budget), set_s=self.clock.now_ms() // 1000)
         self.items.put(Put(table=Table.LEDGER, item=stored.to_item()))
 

@@ -64,7 +64,6 @@ class Profile:
     high: float = 1.0
 
     def expected(self, day_s: int) -> Mapping[Sold, float]:
-        """Expected bytes of a whole day, by product."""
         return self.means.get(weekday(day_s), {})
 
     def band(self, days: int) -> tuple[float, float]:
@@ -167,7 +166,6 @@ class Forecast:
 
     @property
     def known(self) -> bool:
-        """Whether there is enough history."""
         return self.method is not Method.NONE
 
     def at_least(self, actual: int) -> Forecast:
@@ -211,7 +209,6 @@ class Forecaster:
     shares: HourShares
 
     def bytes_of(self, usage: PeriodUsage) -> Forecast:
-        """Forecast of bytes."""
         profile = self._profile(usage.mine)
         made = [
             sum(size for day_s, solds in each.items() if self.from_s <= day_s < self.to_s for size in solds.values())
@@ -220,7 +217,6 @@ class Forecaster:
         return self._forecast(profile, made)
 
     def exact_of(self, usage: PeriodUsage, prices: PayerPrices) -> Forecast:
-        """Forecast of the exact cost (L0)."""
         profile = self._profile(usage.mine)
         others = self._futures(usage.others, self._profile(usage.others))
         made = [
@@ -288,7 +284,6 @@ class ExpectedUsage:
         return found
 
     def day_lines(self, of_day_s: int | None = None) -> Iterator[UsageLine]:
-        """Lines by the day; of one day, or of all."""
         for account_id, days in self._parts.items():
             for day_s in days if of_day_s is None else days.keys() & {of_day_s}:
                 for sold, size in days[day_s].items():

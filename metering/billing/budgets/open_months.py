@@ -132,13 +132,11 @@ class OpenMonths:
         self.summaries = DaySummaries(objects=self.objects, grouping=self._grouping())
 
     def months(self, month: str) -> list[SummedMonth]:
-        """A month of each region."""
         if month not in self._months:
             self._months[month] = [region.month(month) for region in self.regions]
         return self._months[month]
 
     def is_closed(self, month: str) -> bool:
-        """Whether a month is closed in every region."""
         return bool(self.regions) and all(month in region.index.closed for region in self.regions)
 
     @property
@@ -163,7 +161,6 @@ class OpenMonths:
         return sorted(self.payers(month))
 
     def payers(self, month: str) -> set[str]:
-        """Payers with summed usage in a month."""
         return {
             group.payer_id
             for region in self.months(month)

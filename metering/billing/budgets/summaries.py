@@ -70,7 +70,6 @@ class Grouping:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def sums(self, region: SummedMonth, day_s: int, day: DayReader) -> Sums:
-        """Sums of one day of a region."""
         found: Sums = {}
         solds = [Sold(kind.service, kind.usage_type) for kind in day.head.kinds]
         for account_id, places in day.accounts(self._accounts()):
@@ -105,7 +104,6 @@ class Grouping:
         return found.setdefault(Group(payer_id, account_id if account_id in self.apart else ""), {})
 
     def groups_of(self, payer_id: str) -> list[Group]:
-        """The groups that a payer may have."""
         apart = self.apart & self.organization.accounts_of(payer_id)
         return [Group(payer_id, ""), *(Group(payer_id, each) for each in apart)]
 
@@ -149,7 +147,6 @@ class DaySummaries:
     _changed: set[str] = field(default_factory=set)
 
     def of(self, region: SummedMonth, day_s: int) -> Mapping[Group, Mapping[Sold, int]]:
-        """Sums of a day of a region."""
         return self._sums(region, day_s, _Kind.DAY).get(day_s, {})
 
     def of_payer(self, region: SummedMonth, day_s: int, payer_id: str) -> Iterator[tuple[Group, Mapping[Sold, int]]]:
@@ -330,7 +327,6 @@ class PayerCosts:
 
     @cached_property
     def positions(self) -> Positions:
-        """Cuts of the payer's month so far."""
         return positions(self.prices, self.usage)
 
     def exact_of(self, scope: Scope, days: Iterable[int] | None = None) -> int:

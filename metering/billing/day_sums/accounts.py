@@ -58,7 +58,6 @@ class AccountSum(NamedTuple):
     last_s: int
 
     def plus(self, other: AccountSum) -> AccountSum:
-        """Both together, of the same account."""
         return AccountSum(
             self.account_id,
             self.bytes + other.bytes,
@@ -166,7 +165,6 @@ class MonthAddition:
         self._hours[hour_s] = self._hours.get(hour_s, ZERO).plus(sum_totals(totals.values()))
 
     def cover(self, day_s: int, day: MonthAddition) -> None:
-        """Add a whole day that was not covered."""
         self.changed = True
         self.days.add(day_s)
         add_totals(self._hours, day._hours)
@@ -174,7 +172,6 @@ class MonthAddition:
             _add(self._sums, added)
 
     def body(self, month: str) -> bytes:
-        """Content of the new object."""
         before = () if self._before is None else self._before.accounts()
         both = heapq.merge(before, (self._sums[account_id] for account_id in sorted(self._sums)))
         return accounts_body(month, self._hours, merged(both))

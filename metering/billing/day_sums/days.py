@@ -61,11 +61,9 @@ class DayHead:
 
     @property
     def counted(self) -> frozenset[str]:
-        """Keys of the lake files that are in the sums."""
         return frozenset(file.key for files in self.files.values() for file in files)
 
     def bytes_of(self, place: int) -> int:
-        """Bytes of a kind over the day and all accounts."""
         return sum(self.hours[place])
 
 
@@ -132,7 +130,6 @@ class DayReader:
         self.head = head_of(io.BytesIO(body), key)
 
     def accounts(self, wanted: frozenset[str] | None = None) -> Iterator[AccountDay]:
-        """Accounts in order; None: all."""
         for line in account_lines(self._body):
             if wanted is None or line[ACCOUNT_ID].decode() in wanted:
                 account_id, sums = json.loads(line)
@@ -202,7 +199,6 @@ class DayAddition:
             self._hours[place][hour] += total.bytes
 
     def head(self) -> DayHead:
-        """Head of the new sums."""
         hours = tuple(map(tuple, self._hours))
         return DayHead(day_s=self._head.day_s, files=self._files, kinds=tuple(self._places), hours=hours)
 
@@ -248,7 +244,6 @@ class SummedMonth:
 
     @property
     def days(self) -> Mapping[int, str]:
-        """The month's days with their objects."""
         return self.index.of_month(self.month)
 
     def day(self, day_s: int) -> DayReader | None:

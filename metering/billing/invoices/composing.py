@@ -133,7 +133,6 @@ class Tally:
         self.unpriced: dict[tuple[str, str, Service, UsageType], int] = defaultdict(int)
 
     def add(self, month: str, rated: Iterable[RatedLine]) -> None:
-        """Add lines about the usage of one month."""
         for each in rated:
             line = each.line
             region = region_of(line)
@@ -161,7 +160,6 @@ class Tally:
         return own, tuple(line for line in kept if line.month != month)
 
     def accounts(self, lines: Iterable[InvoiceLine], names: Mapping[str, str]) -> tuple[AccountDetail, ...]:
-        """Shares of each account in the lines, by account id."""
         places = {line.key: place for place, line in enumerate(lines)}
         by_account: dict[str, list[Share]] = defaultdict(list)
         for (account_id, key), share in self.shares.items():

@@ -117,7 +117,6 @@ class InvoiceLine:
 
     @property
     def exact(self) -> int:
-        """Exact cost (L0)."""
         return sum(part.bytes * part.price for part in self.parts)
 
 
@@ -133,7 +132,6 @@ class Share(NamedTuple):
     exact: _Exact
 
     def plus(self, size: int, exact: int) -> Share:
-        """The share with more bytes and cost."""
         return Share(self.line, self.bytes + size, self.exact + exact)
 
 
@@ -248,7 +246,6 @@ class Invoice:
 
     @property
     def exact(self) -> int:
-        """Exact sum of the lines (L0)."""
         return sum(line.exact for line in self.all_lines)
 
     @property

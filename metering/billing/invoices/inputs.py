@@ -84,7 +84,6 @@ class Inputs(StoredDocument):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all of them."""
         return hashlib.sha256(canonical(self.to_value())).hexdigest()
 
     def to_value(self) -> dict[str, object]:
@@ -92,7 +91,6 @@ class Inputs(StoredDocument):
         return asdict(self)
 
     def differences(self, other: Inputs) -> Iterator[str]:
-        """Differences to other inputs, a sentence each."""
         mine, others = dict(_flat(self.to_value())), dict(_flat(other.to_value()))
         for name in sorted(mine.keys() | others.keys()):
             if mine.get(name) != others.get(name):
@@ -154,7 +152,6 @@ class AllBooks:
     imported: PriceStore
 
     def newest(self, name: str) -> PriceBook | None:
-        """The version in force; None if the book was never imported."""
         return sample_book() if name == SAMPLE else self.imported.newest(name)
 
     def get(self, name: str, version: int) -> PriceBook:
@@ -179,7 +176,6 @@ class Loaded:
     organization: Organization
 
     def prices(self, payer_id: str) -> PayerPrices:
-        """What a payer and its accounts pay."""
         return PayerPrices.of(self.book, self.organization, payer_id, self._owned)
 
     @cached_property

@@ -77,7 +77,6 @@ class Readiness:
     usage: UsageSource
 
     def not_over(self, month: str, now_s: int) -> Iterator[Obstacle]:
-        """The month has not ended."""
         first_s, after_s = month_bounds_s(month)
         if now_s < first_s:
             yield Obstacle(f"it begins on {rfc3339(first_s)}", "Name a month that has ended.")
@@ -210,7 +209,6 @@ class Issuer:
 
     @property
     def readiness(self) -> Readiness:
-        """Looks for obstacles."""
         return Readiness(usage=self.composer.usage)
 
     def draft(self, payer_id: str, month: str, *, book: str = "") -> Invoice:

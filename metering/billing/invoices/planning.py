@@ -72,7 +72,6 @@ class Planner:
         return iter(sorted(found))
 
     def corrected_months(self, month: str) -> list[str]:
-        """Earlier months that a month has rows for, in order."""
         known = self._corrected.get(month)
         if known is None:
             known = self._corrected[month] = sorted({month_of(line.hour_s) for line in self._late(month)})
@@ -104,7 +103,6 @@ class Planner:
         return rates
 
     def newest(self, payer_id: str, month: str) -> Stored | None:
-        """The newest document of a payer about a month."""
         found, number = None, INVOICE_NUMBER
         while (one := self.store.find(month, payer_id, number)) is not None:
             found, number = one, number + 1

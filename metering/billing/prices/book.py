@@ -17,7 +17,7 @@ AllowanceOrder = Literal["dearest-first", "chronological"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """A half-open range of a payer's bytes of a month, `[from_bytes, to_bytes)`, beyond the allowance.
+    """A half-open range of a payer's bytes of a month beyond the allowance, `[from_bytes, to_bytes)`.
 
     Attributes:
         to_bytes: None for the last tier.
@@ -33,20 +33,19 @@ class Tier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceVersion:
-    """Prices of a product from a full hour on, until its next version begins."""
+    """Prices of a product from a full hour on. Allowances go to the dearest product by `first_price`."""
 
     from_s: int
     tiers: tuple[Tier, ...]
 
     @property
     def first_price(self) -> int:
-        """Price of the first tier: allowances go to the dearest product by it."""
         return self.tiers[0].price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Services that a product is about. One usage type may be two products: EC2's way out, and CloudFront's edge."""
+    """Services of a product. One usage type may be two products: EC2's egress, and that of CloudFront's edge."""
 
     only: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
@@ -57,11 +56,11 @@ class Services:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """One SKU: what is sold under one usage type of one source region.
+    """One SKU: the product of one usage type.
 
     Attributes:
         transfer: AWS's transfer type, such as `AWS Outbound` or `InterRegion Outbound`.
-        from_location, to_location: Region, `internet` or another location of the contract; empty if it is any.
+        from_location, to_location: Region, `internet` or another location of the contract; empty for any.
         versions: In the order of time, at least one.
     """
 
@@ -84,7 +83,7 @@ class Allowance:
 
     Attributes:
         order: Which bytes are free: those of the dearest product first, or the earliest of all.
-        from_s, to_s: Hours in which it holds; a month that begins within them has it. `to_s` None: for ever.
+        from_s, to_s: A month that begins within these hours has it. `to_s` None: for ever.
         rate_codes: Rate code of the free bytes, by SKU.
     """
 
@@ -99,10 +98,10 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotSold:
-    """Usage types that a book says are not sold here: free, or billed elsewhere.
+    """Usage types that are not sold here: free, or billed elsewhere.
 
     Attributes:
-        pattern: Regular expression that the whole usage type matches, without the billing prefix of its region.
+        pattern: Regular expression of whole usage types, without the billing prefix of their region.
         why: A sentence for people.
     """
 
@@ -160,15 +159,14 @@ class PriceBook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """Other prices of one payer or one account. That of an account beats that of its payer, which beats the book.
+    """Other prices of one payer or one account.
 
     Attributes:
         payer, account: Exactly one is set.
         skus: Products; empty means all.
         from_s, to_s: Full hours, half open; `to_s` None: for ever.
         price: Price of every tier, 1e-10 USD a GB; or None.
-        percent_off: Thousandths of a percent off the price of each tier (12,500 is 12.5 %); or None. The price is
-            rounded half up to ten decimals, once.
+        percent_off: Thousandths of a percent off the price of each tier (12,500 is 12.5 %); or None.
         no_allowance: Its bytes take no part of any allowance.
         why: Words for people.
     """

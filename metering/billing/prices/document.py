@@ -17,6 +17,7 @@ from metering.billing.documents import (
     gb_text,
     hour_of_text,
     hour_text,
+    problems_in,
     some_of,
     strict_json,
 )
@@ -53,7 +54,7 @@ def problems_of(book: PriceBook) -> list[str]:
     return [
         *_of_name(book),
         *(problem for product in book.products for problem in _of_product(product)),
-        *_of_skus(book),
+        *(f"product {sku} stands twice in the book" for sku in _twice(product.sku for product in book.products)),
         *_of_rates(book),
         *_of_usage_types(book),
         *_of_allowances(book),
@@ -72,17 +73,14 @@ def _of_name(book: PriceBook) -> Iterator[str]:
 
 def _of_product(product: Product) -> Iterator[str]:
     where = f"product {product.sku}"
-    if _SKU.fullmatch(product.sku) is None:
-        yield f"{where}: that is no SKU, which is made of capital letters and digits"
-    if not product.usage_type:
-        yield f"{where}: it has no usage type"
-    if product.services.only and product.services.without:
-        yield f"{where}: services are named either by `only` or by `not`"
-    if not product.versions:
-        yield f"{where}: it has no prices"
     begins = [version.from_s for version in product.versions]
-    if begins != sorted(set(begins)):
-        yield f"{where}: its prices do not follow each other in time"
+    yield from problems_in(where, {
+        "that is no SKU, which is made of capital letters and digits": _SKU.fullmatch(product.sku) is None,
+        "it has no usage type": not product.usage_type,
+        "services are named either by `only` or by `not`": bool(product.services.only and product.services.without),
+        "it has no prices": not begins,
+        "its prices do not follow each other in time": begins != sorted(set(begins)),
+    })  # fmt: skip
     for version in product.versions:
         yield from _of_version(where, version)
 
@@ -105,12 +103,14 @@ def _of_version(where: str, version: PriceVersion) -> Iterator[str]:
 
 
 def _of_tier(where: str, tier: Tier) -> Iterator[str]:
-    if tier.to_bytes is not None and tier.to_bytes <= tier.from_bytes:
-        yield f"{where}: the tier from {gb_text(tier.from_bytes)} GB ends at {gb_text(tier.to_bytes)} GB"
-    if not 0 <= tier.price <= _MOST_PRICE:
-        yield f"{where}: a price lies outside of 0 to 1,000,000 USD a GB"
-    if _RATE.fullmatch(tier.rate_code) is None:
-        yield f"{where}: {tier.rate_code!r} is no rate code, which is <sku>.<offer term>.<rate>"
+    end = tier.to_bytes
+    return problems_in(where, {
+        f"the tier from {gb_text(tier.from_bytes)} GB ends at {gb_text(end or 0)} GB": (
+            end is not None and end <= tier.from_bytes
+        ),
+        "a price lies outside of 0 to 1,000,000 USD a GB": not 0 <= tier.price <= _MOST_PRICE,
+        f"{tier.rate_code!r} is no rate code, which is <sku>.<offer term>.<rate>": not _RATE.fullmatch(tier.rate_code),
+    })  # fmt: skip
 
 
 def _between(where: str, before: Tier, after: Tier) -> Iterator[str]:
@@ -120,11 +120,6 @@ def _between(where: str, before: Tier, after: Tier) -> Iterator[str]:
         yield f"{where}: there is a gap from {gb_text(before.to_bytes)} to {gb_text(after.from_bytes)} GB"
     elif before.to_bytes > after.from_bytes:
         yield f"{where}: tiers overlap from {gb_text(after.from_bytes)} to {gb_text(before.to_bytes)} GB"
-
-
-def _of_skus(book: PriceBook) -> Iterator[str]:
-    for sku in _twice(product.sku for product in book.products):
-        yield f"product {sku} stands twice in the book"
 
 
 def _of_rates(book: PriceBook) -> Iterator[str]:
@@ -149,12 +144,8 @@ def _of_usage_types(book: PriceBook) -> Iterator[str]:
 
 
 def _share(one: Services, other: Services) -> bool:
-    if one.only and other.only:
-        return bool(one.only & other.only)
-    if one.only or other.only:
-        named, rest = (one, other) if one.only else (other, one)
-        return bool(named.only - rest.without)
-    return True
+    named = one.only or other.only
+    return not named or any(one.takes(service) and other.takes(service) for service in named)
 
 
 def _of_allowances(book: PriceBook) -> Iterator[str]:
@@ -166,19 +157,16 @@ def _of_allowances(book: PriceBook) -> Iterator[str]:
 
 
 def _of_allowance(allowance: Allowance, book: PriceBook) -> Iterator[str]:
-    where = f"allowance {allowance.id}"
     if not allowance.id:
         yield "an allowance has no id"
-    if not allowance.bytes:
-        yield f"{where}: it gives nothing"
-    if not allowance.skus:
-        yield f"{where}: it names no product that it applies to"
-    if unknown := [sku for sku in allowance.skus if sku not in book.by_sku]:
-        yield f"{where}: it applies to products that are not in the book: {some_of(unknown)}"
-    for sku in _twice(allowance.skus):
-        yield f"{where}: product {sku} is named twice"
-    if allowance.to_s is not None and allowance.to_s <= allowance.from_s:
-        yield f"{where}: it ends before it begins"
+    unknown = [sku for sku in allowance.skus if sku not in book.by_sku]
+    yield from problems_in(f"allowance {allowance.id}", {
+        "it gives nothing": not allowance.bytes,
+        "it names no product that it applies to": not allowance.skus,
+        f"it applies to products that are not in the book: {some_of(unknown)}": bool(unknown),
+        **{f"product {sku} is named twice": True for sku in _twice(allowance.skus)},
+        "it ends before it begins": allowance.to_s is not None and allowance.to_s <= allowance.from_s,
+    })  # fmt: skip
 
 
 def _of_shared(book: PriceBook) -> Iterator[str]:

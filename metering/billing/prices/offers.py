@@ -355,7 +355,6 @@ def _applying(allowance: Allowance, products: dict[str, Product]) -> Allowance:
 
 
 def _source(book: PriceBook, offers: Sequence[Offer]) -> dict[str, object]:
-    """Version and digest of the newest file of each region of an offer."""
     files = book.source.get("files")
     found: dict[str, object] = dict(files) if isinstance(files, dict) else {}
     for offer in offers:

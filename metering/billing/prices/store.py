@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from metering.billing.documents import (
+    ACCOUNT_DIGITS,
     MOST_PERCENT,
     DocumentRefusedError,
     Numbered,
@@ -21,8 +22,10 @@ from metering.billing.documents import (
     canonical,
     hour_of_text,
     hour_text,
+    is_account_id,
     percent_of,
     percent_text,
+    problems_in,
     strict_json,
 )
 from metering.billing.money import price_of, usd_text
@@ -70,7 +73,6 @@ def sample_book(version: int = max(_FILES)) -> PriceBook:
 
 SCHEMA = "metering.overrides/1"
 MOST_OVERRIDES = 10_000
-_ACCOUNT_DIGITS = 12
 _Text = Annotated[str, StringConstraints(max_length=400)]
 
 
@@ -129,34 +131,18 @@ def named(override: Override) -> str:
 
 
 def _of_one(override: Override) -> Iterator[str]:
-    where = named(override)
-    yield from (f"{where}: {problem}" for problem in (*_of_owner(override), *_of_price(override), *_of_time(override)))
-
-
-def _of_owner(override: Override) -> Iterator[str]:
-    if bool(override.payer) == bool(override.account):
-        yield "it names one payer or one account"
     who = override.payer or override.account
-    if not (len(who) == _ACCOUNT_DIGITS and who.isascii() and who.isdigit()):
-        yield f"{who!r} is no account id of {_ACCOUNT_DIGITS} digits"
-
-
-def _of_price(override: Override) -> Iterator[str]:
-    if override.price is not None and override.percent_off is not None:
-        yield "it has either a price or a percentage off"
-    if override.price is None and override.percent_off is None and not override.no_allowance:
-        yield "it changes nothing"
-    if override.price is not None and override.price < 0:
-        yield "its price is negative"
-    if override.percent_off is not None and not 0 <= override.percent_off <= MOST_PERCENT:
-        yield "a percentage lies from 0 to 100"
-
-
-def _of_time(override: Override) -> Iterator[str]:
-    if override.from_s % HOUR_S or (override.to_s or 0) % HOUR_S:
-        yield "it begins and ends at full hours"
-    if override.to_s is not None and override.to_s <= override.from_s:
-        yield "it ends before it begins"
+    has_price, has_percent = override.price is not None, override.percent_off is not None
+    return problems_in(named(override), {
+        "it names one payer or one account": bool(override.payer) == bool(override.account),
+        f"{who!r} is no account id of {ACCOUNT_DIGITS} digits": not is_account_id(who),
+        "it has either a price or a percentage off": has_price and has_percent,
+        "it changes nothing": not (has_price or has_percent or override.no_allowance),
+        "its price is negative": (override.price or 0) < 0,
+        "a percentage lies from 0 to 100": not 0 <= (override.percent_off or 0) <= MOST_PERCENT,
+        "it begins and ends at full hours": (override.from_s % HOUR_S or (override.to_s or 0) % HOUR_S) > 0,
+        "it ends before it begins": override.to_s is not None and override.to_s <= override.from_s,
+    })  # fmt: skip
 
 
 def _overlaps(overrides: list[Override]) -> Iterator[str]:
@@ -251,16 +237,13 @@ class PriceStore:
         self._objects = objects
 
     def names(self) -> list[str]:
-        """Names of the books, in order."""
         keys = (_BOOK_KEY.fullmatch(info.key) for info in self._objects.list(PRICES_PREFIX))
         return sorted({found[1] for found in keys if found is not None} - RESERVED_NAMES)
 
     def versions(self, name: str) -> list[int]:
-        """Numbers of the versions of a book, in order; empty if there is none."""
         return self._documents(name).numbers()
 
     def listed(self, name: str) -> list[tuple[int, int]]:
-        """Number of each version of a book and the second at which it was written, in order."""
         return self._documents(name).listed()
 
     def newest(self, name: str) -> PriceBook | None:

@@ -62,7 +62,6 @@ class LateUsage:
         self.lines = tuple(sorted(line for line in sums.values() if line.bytes))
 
     def of(self, sold: frozenset[Sold]) -> Iterator[UsageLine]:
-        """Lines of these products, in the order of rating."""
         return (line for each in sorted(self._by_sold) if each in sold for line in self._by_sold[each])
 
     def bytes_of(self, line: UsageLine) -> int:

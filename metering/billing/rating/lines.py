@@ -61,7 +61,6 @@ class RatedLine(NamedTuple):
 
     @property
     def exact(self) -> int:
-        """Exact cost (L0)."""
         return self.line.bytes * self.price
 
     @property
@@ -145,7 +144,6 @@ class SkuPositions:
 
     @property
     def cuts(self) -> tuple[Cut | None, ...]:
-        """Those of allowances, and then those of tiers."""
         return (*(part.cut for part in self.free), *(tier.cut for tier in self.tiers))
 
     @property

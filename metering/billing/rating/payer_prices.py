@@ -67,7 +67,6 @@ class OwnedOverrides:
                 self._of_account.setdefault(each.account, []).append((place, each))
 
     def about(self, payer_id: str, accounts: frozenset[str]) -> tuple[Override, ...]:
-        """Overrides of a payer and of its accounts."""
         found = dict(self._of_payer.get(payer_id, ()))
         for account_id in self._of_account.keys() & accounts:
             found |= self._of_account[account_id]
@@ -97,7 +96,6 @@ class PayerPrices:
         return cls(book, payer_id, owned.about(payer_id, organization.accounts_of(payer_id)))
 
     def found(self, sold: Sold) -> Product | NotSold | None:
-        """`find`, remembered."""
         known = self._found
         if sold not in known:
             known[sold] = find(self.book, sold)
@@ -113,7 +111,6 @@ class PayerPrices:
         return tier.price
 
     def takes_allowance(self, product: Product, account_id: str, hour_s: int) -> bool:
-        """Whether bytes of an account in an hour may be free by an allowance."""
         return not any(each.no_allowance for each in self.in_force(product.sku, account_id, hour_s))
 
     def free_rate_code(self, allowance_id: str, sku: str) -> str:

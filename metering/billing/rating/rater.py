@@ -69,7 +69,6 @@ class Rater:
         return self.rated((line,))
 
     def rated(self, lines: Iterable[UsageLine]) -> Iterator[RatedLine]:
-        """`rate` of many lines, faster."""
         # This loop runs for each line of a month: names are local, and tuples are made without their classes' own code.
         scales, apart, make = self._scales, self._apart, tuple.__new__
         for line in lines:
@@ -101,7 +100,6 @@ class Rater:
         return None if cut else scale.terms[after]
 
     def accounts_apart(self, sold: Sold) -> frozenset[str]:
-        """Accounts with overrides of their own."""
         self._scale_of_all(sold)
         return self._apart.get(sold, frozenset())
 
@@ -199,9 +197,7 @@ class DailyUsage(Protocol):
         """Lines by the day, in any order."""
         ...
 
-    def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
-        """Lines of one day by the hour, in the order of rating."""
-        ...
+    def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]: ...
 
 
 def rated_by_days(

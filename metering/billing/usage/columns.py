@@ -148,21 +148,17 @@ class Spool:
             self._written += 1
 
     def parts(self) -> list[int]:
-        """The parts, in order."""
         return sorted(self._parts)
 
     def batches(self, part: int) -> Iterator[pa.RecordBatch]:
-        """The rows of a part, as they were added."""
         for number in self._parts.get(part, ()):
             yield self._read().get_batch(number)
 
     def lines(self, part: int) -> Iterator[UsageLine]:
-        """The rows of a part as usage lines."""
         for batch in self.batches(part):
             yield from lines_of(batch)
 
     def close(self) -> None:
-        """Remove the file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

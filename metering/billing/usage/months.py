@@ -99,9 +99,7 @@ class RegionMonth(Protocol):
     def region(self) -> str: ...
 
     @property
-    def month(self) -> str:
-        """`2026-11`."""
-        ...
+    def month(self) -> str: ...
 
     @property
     def digest(self) -> str:
@@ -146,9 +144,7 @@ class PayerUsage(Protocol):
     """
 
     @property
-    def month(self) -> str:
-        """`2026-11`."""
-        ...
+    def month(self) -> str: ...
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
         """Bytes by day (epoch second of its first hour)."""
@@ -195,11 +191,9 @@ class MergedUsage:
     only: frozenset[str] | None = None
 
     def of_accounts(self, accounts: frozenset[str]) -> MergedUsage:
-        """The part of some accounts."""
         return replace(self, only=accounts)
 
     def of_region(self, region: RegionMonth) -> MergedUsage:
-        """The part of one region."""
         return replace(self, regions=(region,))
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
@@ -223,7 +217,6 @@ class MergedUsage:
         return self._hours(day_s=day_s, sold=sold)
 
     def lines(self) -> Iterator[UsageLine]:
-        """All lines by the hour, in the order of rating."""
         return self._hours()
 
     def _hours(self, *, day_s: int | None = None, sold: frozenset[Sold] | None = None) -> Iterator[UsageLine]:
@@ -327,7 +320,6 @@ class MonthUsage:
                     yield Correction(payer, month_of(line.hour_s), line, region.region, booked_s)
 
     def payers_of(self, account_id: str) -> frozenset[str]:
-        """Payers of an account in the month."""
         return self.organization.payers_between(account_id, *month_bounds_s(self.month))
 
 

@@ -82,7 +82,6 @@ class LakeMonth:
         return read
 
     def close(self) -> None:
-        """Remove the temporary files."""
         for spool in (self._hours, self._days, self._late):
             spool.close()
 
@@ -322,7 +321,6 @@ def _of_types(table: pa.Table, usage_types: set[str]) -> pa.Table:
 
 
 def _stored(columns: Sequence[str]) -> list[str]:
-    """Columns of the month's objects that give columns of lines."""
     return sorted({"account_id", "corrects", *("hour" if name == "hour_s" else name for name in columns)})
 
 
