@@ -64,22 +64,16 @@ class AlertBook:
         return map(StoredAlert.from_item, list(items))
 
     def _mark(self, alert: StoredAlert) -> None:
-        sent = Put(table=Table.LEDGER, item=alert.as_sent().to_item(), condition=Equals(attribute="id", value=alert.id))
-        self.items.put(sent)
-
-
-def alert_id(*parts: str) -> str:
-    """Id of an alert, by its parts."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+        known = Equals(attribute="id", value=alert.id)
+        self.items.put(Put(table=Table.LEDGER, item=alert.as_sent().to_item(), condition=known))
 
 
 def alert_of(
     identity: tuple[str, ...], *, period: str, severity: str, subject: str, fields: Mapping[str, str], made_s: int
 ) -> StoredAlert:
     """A new alert with the id of its identity."""
-    return StoredAlert(
-        id=alert_id(*identity), period=period, severity=severity, subject=subject, fields=fields, made_s=made_s
-    )
+    alert_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:24]
+    return StoredAlert(id=alert_id, period=period, severity=severity, subject=subject, fields=fields, made_s=made_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

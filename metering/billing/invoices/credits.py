@@ -26,7 +26,7 @@ from metering.billing.invoices.document import (
     invoice_bytes,
 )
 from metering.billing.invoices.inputs import ENGINE_VERSION, Inputs, Rates
-from metering.billing.invoices.issuing import Issued, Issuer, Obstacle, refuse, unpriced_of
+from metering.billing.invoices.issuing import Issued, Issuer, Obstacle, refuse, unpriced_of, unreadable
 from metering.errors import LedgerCorruptError, ObjectDamagedError, ObjectMissingError, OperationFailedError
 from metering.hours import month_of
 from metering.ledger.notes.money import issued_item
@@ -61,7 +61,7 @@ class Crediting:
         store, retrier = self.issuer.store, self.issuer.retrier
         invoice = retrier.call(lambda: store.get(invoice_id))
         what = f"A credit note to {invoice_id}"
-        refuse(what, [*_wrong(invoice, because), *self.issuer.readiness.unreadable()])
+        refuse(what, [*_wrong(invoice, because), *unreadable(self.issuer.composer.usage)])
         while True:
             billed = self.billed(invoice)
             for each in billed:

@@ -70,55 +70,48 @@ class IssueRefusedError(OperationFailedError):
         return (IssueRefusedError, (self.what, self.obstacles))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readiness:
-    """Looks for obstacles of a month."""
+def _not_over(month: str, now_s: int) -> Iterator[Obstacle]:
+    first_s, after_s = month_bounds_s(month)
+    if now_s < first_s:
+        yield Obstacle(f"it begins on {rfc3339(first_s)}", "Name a month that has ended.")
+    elif now_s < after_s:
+        yield Obstacle(
+            f"it ends on {rfc3339(after_s)}",
+            f"Until then there are drafts: metering invoice draft --month {month}",
+        )
 
-    usage: UsageSource
 
-    def not_over(self, month: str, now_s: int) -> Iterator[Obstacle]:
-        first_s, after_s = month_bounds_s(month)
-        if now_s < first_s:
-            yield Obstacle(f"it begins on {rfc3339(first_s)}", "Name a month that has ended.")
-        elif now_s < after_s:
-            yield Obstacle(
-                f"it ends on {rfc3339(after_s)}",
-                f"Until then there are drafts: metering invoice draft --month {month}",
-            )
+def unreadable(usage: UsageSource) -> Iterator[Obstacle]:
+    """Regions that give no answer: an invoice without one of them would be too small."""
+    for region, why in sorted(usage.left_out.items()):
+        yield Obstacle(f"region {region} cannot be read ({why})", "Run the command again when all regions answer.")
 
-    def unreadable(self) -> Iterator[Obstacle]:
-        """Regions that give no answer: an invoice without one of them would be too small."""
-        for region, why in sorted(self.usage.left_out.items()):
-            yield Obstacle(f"region {region} cannot be read ({why})", "Run the command again when all regions answer.")
 
-    def open_regions(self, month: str, closed: Mapping[str, str], *, among: Iterable[str] = ()) -> Iterator[Obstacle]:
-        """Regions that have not closed a month.
+def _open_regions(
+    usage: UsageSource, month: str, closed: Mapping[str, str], *, among: Iterable[str] = ()
+) -> Iterator[Obstacle]:
+    """Regions that have not closed a month, of all or of some of the stage. `closed`: those that have."""
+    for region in sorted(set(among or usage.regions) - closed.keys() - usage.left_out.keys()):
+        yield Obstacle(
+            f"region {region} has not closed {month}",
+            f"Close it, from three days after its end on: metering period close {month} --region {region}",
+        )
 
-        Args:
-            month: The month.
-            closed: Regions that have, with their digests.
-            among: Regions that must have; none: all of the stage.
-        """
-        for region in sorted(set(among or self.usage.regions) - closed.keys() - self.usage.left_out.keys()):
-            yield Obstacle(
-                f"region {region} has not closed {month}",
-                f"Close it, from three days after its end on: metering period close {month} --region {region}",
-            )
 
-    def unpriced(self, month: str, book: PriceBook, organization: Organization) -> dict[str, list[Obstacle]]:
-        """Payers with usage of the month that the book does not know.
+def _unpriced(usage: UsageSource, month: str, book: PriceBook, organization: Organization) -> dict[str, list[Obstacle]]:
+    """Payers with usage of the month that the book does not know.
 
-        Reads all of the month once, by the day. Usage of the day in which a product gets its first price, and that of
-        an account on the day in which its payer changes, is judged when its invoice is made.
-        """
-        sizes: dict[tuple[str, str, Sold], int] = {}
-        for region in self.usage.month(month):
-            for line in region.day_lines():
-                sold = Sold(line.service, line.usage_type)
-                if _without_price(book, sold, line.hour_s):
-                    key = organization.payer_of(line.account_id, line.hour_s), month, sold
-                    sizes[key] = sizes.get(key, 0) + line.bytes
-        return _no_prices(sizes, book)
+    Reads all of the month once, by the day. Usage of the day in which a product gets its first price, and that of
+    an account on the day in which its payer changes, is judged when its invoice is made.
+    """
+    sizes: dict[tuple[str, str, Sold], int] = {}
+    for region in usage.month(month):
+        for line in region.day_lines():
+            sold = Sold(line.service, line.usage_type)
+            if _without_price(book, sold, line.hour_s):
+                key = organization.payer_of(line.account_id, line.hour_s), month, sold
+                sizes[key] = sizes.get(key, 0) + line.bytes
+    return _no_prices(sizes, book)
 
 
 def _without_price(book: PriceBook, sold: Sold, day_s: int) -> bool:
@@ -206,10 +199,6 @@ class Issuer:
     planner: Planner
     clock: Clock
     retrier: Retrier
-
-    @property
-    def readiness(self) -> Readiness:
-        return Readiness(usage=self.composer.usage)
 
     def draft(self, payer_id: str, month: str, *, book: str = "") -> Invoice:
         """A payer's invoice of a month as of now. It says what it lacks.
@@ -309,14 +298,14 @@ class Issuer:
     def _fixed(self, asked: Asked) -> Inputs:
         """The inputs that all invoices of the month share; they are fixed now, if they were not."""
         month = what = asked.month
-        ready = self.readiness
-        refuse(what, [*ready.not_over(month, self.clock.now_ms() // 1000), *ready.unreadable()])
+        usage = self.composer.usage
+        refuse(what, [*_not_over(month, self.clock.now_ms() // 1000), *unreadable(usage)])
         number, stands = self.retrier.call(lambda: self.store.numbered_inputs(month))
         if stands is None:
             # The sample is a book to try things with: it is never used unless it is named.
             rates = self.composer.shelf.newest(asked.book or DEFAULT_BOOK)
             shared = self.planner.shared(month, rates)
-            refuse(what, [*ready.open_regions(month, shared.closed[month]), *self._open_before(month)])
+            refuse(what, [*_open_regions(usage, month, shared.closed[month]), *self._open_before(month)])
             blocked = self._without_price(asked, shared)
             refuse(what, [*self._if_all(blocked, asked, shared), *self._not_drafted(asked, shared)])
             return self.retrier.call(lambda: self.store.put_inputs(month, shared))
@@ -335,7 +324,7 @@ class Issuer:
         """Payers with usage that has no price."""
         month, rates = asked.month, shared.rates[asked.month]
         loaded = self.composer.shelf.load(rates)
-        found = self.readiness.unpriced(month, loaded.book, loaded.organization)
+        found = _unpriced(self.composer.usage, month, loaded.book, loaded.organization)
         late = self.planner.unpriced_late(month, rates)
         for payer_id, each in unpriced_late(late, loaded.book, partial(self.planner.payer_of_late, rates)).items():
             found.setdefault(payer_id, []).extend(each)
@@ -354,8 +343,8 @@ class Issuer:
 
     def _open_in(self, month: str, closed: Mapping[str, str]) -> Iterator[Obstacle]:
         shared = self.store.inputs(month)
-        yield from self.readiness.open_regions(
-            month, closed, among=() if shared is None else tuple(shared.closed[month])
+        yield from _open_regions(
+            self.composer.usage, month, closed, among=() if shared is None else tuple(shared.closed[month])
         )
 
     def _not_drafted(self, asked: Asked, shared: Inputs) -> Iterator[Obstacle]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from metering.billing.usage.columns import SCHEMA, Spool, lines_of, only, summed, table_of
 from metering.billing.usage.months import Late, Sold, UsageLine, line_of, merged
 from metering.hours import month_bounds_s
-from metering.lake.ports import USAGE_COLUMNS, FrozenReader, RowQuery, TotalsReader, usage_of
+from metering.lake.ports import USAGE_COLUMNS, FrozenReader, LakeReader, RowQuery, TotalsReader, usage_of
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey, add_totals
@@ -64,7 +65,7 @@ class LakeMonth:
             UnavailableError: An hour could not be read.
         """
         read = cls(region=region, month=month)
-        source = _Hours(view, totals, accounts)
+        usage = partial(_usage, view.reader, totals, accounts)
         first_s, after_s = month_bounds_s(month)
         try:
             hours = view.hours(from_s=first_s, to_s=after_s)
@@ -72,7 +73,11 @@ class LakeMonth:
             for done, hour_s in enumerate(hours):
                 on_hour(done, len(hours))
                 day_s = hour_s - hour_s % DAY_S
-                _add_hour(day, day_s, read._keep_hour(hour_s, source.usage(hour_s)))
+                _add_hour(
+                    day,
+                    day_s,
+                    read._keep_hour(hour_s, view.read(hour_s, usage)),
+                )
                 if hour_s == hours[-1] or hours[done + 1] >= day_s + DAY_S:
                     read._days.add(day_s, summed(pa.concat_tables(day)))
                     day.clear()
@@ -143,31 +148,20 @@ class LakeMonth:
         return table
 
 
-@dataclass(frozen=True)
-class _Hours:
-    """Reads totals of published files, and rows of staging objects."""
-
-    view: LakeView
-    totals: TotalsReader | None
-    accounts: frozenset[str]
-
-    def usage(self, hour_s: int) -> Mapping[UsageKey, Total]:
-        return self.view.read(hour_s, self._of)
-
-    def _of(self, state: HourState) -> dict[UsageKey, Total]:
-        where = (("account_id", self.accounts),) if self.accounts else ()
-        query = RowQuery(columns=USAGE_COLUMNS, where=where)
-        if self.totals is None:
-            return usage_of(state.hour_s, self.view.reader.totals(state.sources, query))
-        staged = [source for source in state.sources if source.staged]
-        found = usage_of(state.hour_s, self.view.reader.totals(staged, query)) if staged else {}
-        for source in state.sources:
-            if not source.staged:
-                add_totals(found, {key: total for key, total in self.totals.of(source.file) if self._takes(key)})
-        return found
-
-    def _takes(self, key: UsageKey) -> bool:
-        return not self.accounts or key.account_id in self.accounts
+def _usage(
+    reader: LakeReader, totals: TotalsReader | None, accounts: frozenset[str], state: HourState
+) -> dict[UsageKey, Total]:
+    """Totals of published files (without `totals`: their rows), and rows of staging objects."""
+    query = RowQuery(columns=USAGE_COLUMNS, where=(("account_id", accounts),) if accounts else ())
+    if totals is None:
+        return usage_of(state.hour_s, reader.totals(state.sources, query))
+    staged = [source for source in state.sources if source.staged]
+    found = usage_of(state.hour_s, reader.totals(staged, query)) if staged else {}
+    for source in state.sources:
+        if not source.staged:
+            kept = totals.of(source.file)
+            add_totals(found, {key: total for key, total in kept if not accounts or key.account_id in accounts})
+    return found
 
 
 def _add_hour(day: list[pa.Table], day_s: int, hour: pa.Table) -> None:
