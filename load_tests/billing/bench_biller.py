@@ -15,7 +15,7 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.billing.budgets.biller import Biller, BillerResult, Home
@@ -35,6 +35,7 @@ from metering.stores.objects import lake_file_key, plan_key, summary_key
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MIB
 from metering.usage.totals import Service, Total, UsageKey, UsageType
+from tests.support.budget_world import OwnSums
 from tests.support.memory.alerts import MemoryAlerts
 from tests.support.memory.clock import DeadlineAt, ManualClock
 from tests.support.memory.items import MemoryItemStore
@@ -95,23 +96,15 @@ class _Bench:
         plan = Plan(shard=0, hours=(PlanHour(hour_s=hour_s, files=planned),), last=())
         self.objects.put(key, plan.to_json(), if_absent=True)
         published = Published(hour_s=hour_s, shard=0, run=self.runs, files=tuple(made))
-        run = Run(
-            chain=lake_chain(0),
-            number=self.runs,
-            state="done",
-            plan_key=key,
-            planned_at_ms=_NOW_S * 1000,
-            done_at_ms=_NOW_S * 1000,
-        )
+        now_ms, chain = _NOW_S * 1000, lake_chain(0)
+        run = Run(chain=chain, number=self.runs, state="done", plan_key=key, planned_at_ms=now_ms, done_at_ms=now_ms)
         for item in (published.to_item(), run.to_item()):
             self.items.put(Put(table=Table.LEDGER, item=item))
 
     def _file(self, hour_s: int, accounts: Sequence[str], number: int) -> LakeFile:
+        total = Total(MIB * (number + 1), 1)
         rows = [
-            (
-                UsageKey(hour_s, account_id, UsageType(usage_type), Service(service), _REGION, place),
-                Total(MIB * (number + 1), 1),
-            )
+            (UsageKey(hour_s, account_id, UsageType(usage_type), Service(service), _REGION, place), total)
             for account_id in accounts
             for usage_type, service, place in _kinds()
         ]
@@ -120,8 +113,7 @@ class _Bench:
         with usage_writer(sink) as writer:
             writer.write_table(usage_table(rows))
         self.objects.put(summary_key(key), sink.getvalue(), if_absent=True)
-        total = sum(each.bytes for _, each in rows)
-        return LakeFile(key=key, rows=len(rows), bytes=total)
+        return LakeFile(key=key, rows=len(rows), bytes=len(rows) * total.bytes)
 
     def bill(self) -> BillerResult:
         """One run of the biller, as its function does it."""
@@ -136,19 +128,12 @@ class _Bench:
         home = Home(
             objects=self.objects,
             alerts=MemoryAlerts(),
-            regions=lambda: [_Sums(_REGION, self.objects, totals)],
+            regions=lambda: [OwnSums(region=_REGION, objects=self.objects, totals=totals)],
             terms=lambda: terms,
         )
         keeper = DaySumKeeper(items=self.items, objects=self.objects, totals=totals, clock=self.clock, shards=1)
         biller = Biller(items=self.items, keeper=keeper, clock=self.clock, stage="bench", region=_REGION, home=home)
         return biller.run(DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 900_000))
-
-
-@dataclass(frozen=True, slots=True)
-class _Sums:
-    region: str
-    objects: MemoryObjectStore
-    totals: ParquetTotals
 
 
 def _kinds() -> list[tuple[str, str, str]]:
@@ -200,8 +185,7 @@ def main() -> int:
     parser.add_argument("--accounts", type=int, default=0, help="measure one size in this process, as JSON")
     asked = parser.parse_args()
     if asked.accounts:
-        made = measured(asked.accounts)
-        print(json.dumps({name: getattr(made, name) for name in ("accounts", "first_s", "run_s", "mib")}))
+        print(json.dumps(asdict(measured(asked.accounts))))
         return 0
     figures = [apart(_ACCOUNTS // part) for part in (100, 10, 1)]
     for each in figures:

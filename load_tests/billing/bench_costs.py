@@ -92,6 +92,15 @@ def _made(folder: Path, accounts: int, *, group_by: tuple[GroupColumn, ...], alo
     return month
 
 
+def _is_fine(name: str, run: dict[str, float], more: str = "") -> bool:
+    """Print a run; returns whether it is within the bounds."""
+    fine = run["cpu_s"] <= _MOST_S and run["mb"] <= _MOST_MB
+    missed = "" if fine else f"   MISSED: more than {_MOST_S} s or {_MOST_MB} MB"
+    figures = f"{run['cpu_s']:.1f} s of one core ({run['s']:.1f} s in all), {run['mb']:.0f} MB"
+    print(f"  rated by {name}: {figures}{more}{missed}")
+    return fine
+
+
 def measure_columns(folder: Path, accounts: int) -> bool:
     """Measure rating by columns at two sizes. Returns whether it is within the bounds."""
     took: dict[tuple[int, str], float] = {}
@@ -107,16 +116,10 @@ def measure_columns(folder: Path, accounts: int) -> bool:
             run = _measured(month, name)
             took[count, name] = run["cpu_s"]
             times = run["cpu_s"] / plain["cpu_s"]
-            print(
-                f"  rated by {name}: {run['cpu_s']:.1f} s of one core ({run['s']:.1f} s in all), {run['mb']:.0f} MB, "
-                f"{times:.1f} times as long as reading"
-            )
-            fine = fine and run["cpu_s"] <= _MOST_S and run["mb"] <= _MOST_MB
+            fine = _is_fine(name, run, f", {times:.1f} times as long as reading") and fine
     for group_by in _GROUPS:
         name = ",".join(group_by)
         print(f"six times the rows, by {name}: {took[accounts, name] / took[accounts // 6, name]:.1f} times as long")
-    if not fine:
-        print(f"MISSED: more than {_MOST_S} s or {_MOST_MB} MB")
     return fine
 
 
@@ -130,11 +133,7 @@ def measure_self_payers(folder: Path, accounts: int) -> bool:
     print(f"{accounts:,} accounts that pay for themselves: {month.rows:,} rows of days")
     fine = True
     for name in ("payer", "account_id,usage_type"):
-        run = _measured(month, name, alone=True)
-        print(f"  rated by {name}: {run['cpu_s']:.1f} s of one core ({run['s']:.1f} s in all), {run['mb']:.0f} MB")
-        fine = fine and run["cpu_s"] <= _MOST_S and run["mb"] <= _MOST_MB
-    if not fine:
-        print(f"MISSED: more than {_MOST_S} s or {_MOST_MB} MB")
+        fine = _is_fine(name, _measured(month, name, alone=True)) and fine
     few = folder / "few"
     few.mkdir()
     run = _measured(
@@ -150,10 +149,8 @@ def cost_of_account(region: RegionConnection) -> None:
     query = CostParameters(filters={"account": [ACCOUNT]}, month=OPEN_MONTH).cost_query(now_s=now_s)
     complete, book, shelf = build_freshness(region).answer(), BookName(name="aws-list"), build_shelf(region)
     with StageUsage([region]) as unread:
-        planner = build_planner(region, unread, shelf)
-        finder = CostPlanner(
-            query=query, book=book, planner=planner, now_s=now_s, kept=kept_positions(region.objects)
-        )  # fmt: skip
+        planner, kept = build_planner(region, unread, shelf), kept_positions(region.objects)
+        finder = CostPlanner(query=query, book=book, planner=planner, now_s=now_s, kept=kept)
         plans = finder.plans(OPEN_MONTH)
     with StageUsage([region], accounts=finder.accounts(plans)) as usage:
         source = CostSource(query=query, book=book, planner=build_planner(region, usage, shelf), now_s=now_s)

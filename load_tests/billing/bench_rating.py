@@ -16,23 +16,19 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import TYPE_CHECKING
 
 from metering.billing.money import line_cost
-from metering.billing.prices.book import PriceBook, PriceVersion, Product, Services, Tier
-from metering.billing.rating.lines import Cut, Positions, SkuPositions, Threshold
 from metering.billing.rating.payer_prices import PayerPrices
+from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater
-from metering.billing.usage.months import UsageLine
-from metering.hours import month_bounds_s
-from metering.units import GIB, HOUR_S
-from metering.usage.totals import Service, UsageType
+from metering.units import GIB
+from tests.support.priced import US_TIERS, ListedUsage, book, product, tiers_of, usd, used
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+
+    from metering.billing.usage.months import UsageLine
 
 _LINES = 300_000
 _ROUNDS = 4
-_MONTH = "2026-11"
-_ENDS_GB = (10_240, 51_200, 153_600, None)
-_PRICES = (900_000_000, 850_000_000, 700_000_000, 500_000_000)
 _EXACT = Context(prec=60)
 _PLACES = Decimal("1e-10")
 
@@ -67,7 +63,7 @@ class Figure:
 def line_rule() -> Figure:
     """The rule of one line, in whole numbers and in decimals."""
     sizes = [line.bytes for line in _lines()]
-    units, price = _PRICES[0], Decimal("0.09")
+    units, price = usd("0.09"), Decimal("0.09")
 
     def decimals() -> list[int]:
         return [int(_half_up(_half_up(Decimal(size) / GIB) * price).scaleb(10)) for size in sizes]
@@ -81,8 +77,9 @@ def line_rule() -> Figure:
 
 def walk() -> Figure:
     """All lines of a month by their cuts, against a loop that only adds up."""
-    lines, tiers = _lines(), _tiers()
-    rater = Rater(_prices(tiers), _positions(lines, tiers))
+    lines, tiers = _lines(), tiers_of("US", US_TIERS)
+    prices = PayerPrices(book([product("US", "DataTransfer-Out-Bytes", US_TIERS)]), "999999999999")
+    rater = Rater(prices, positions(prices, ListedUsage(lines)))
 
     def plain() -> int:
         exact = position = tier = 0
@@ -121,52 +118,9 @@ def _best(ours: Callable[[], object], baseline: Callable[[], object]) -> tuple[f
 
 def _lines() -> list[UsageLine]:
     draw = random.Random(14)
-    first_s, _ = month_bounds_s(_MONTH)
     return sorted(
-        UsageLine(
-            first_s + draw.randrange(720) * HOUR_S,
-            f"{number:012d}",
-            Service("AmazonEC2"),
-            UsageType("DataTransfer-Out-Bytes"),
-            "us-east-1",
-            "internet",
-            draw.randrange(1, 2 * GIB),
-        )
-        for number in range(_LINES)
+        used(draw.randrange(1, 2 * GIB), draw.randrange(720), account=f"{number:012d}") for number in range(_LINES)
     )
-
-
-def _tiers() -> tuple[Tier, ...]:
-    begins = (0, *(end * GIB for end in _ENDS_GB if end is not None))
-    return tuple(
-        Tier(from_bytes=begin, to_bytes=None if end is None else end * GIB, price=price, rate_code=f"US.TERM.{price}")
-        for begin, end, price in zip(begins, _ENDS_GB, _PRICES, strict=True)
-    )
-
-
-def _prices(tiers: tuple[Tier, ...]) -> PayerPrices:
-    product = Product(
-        sku="US",
-        usage_type="DataTransfer-Out-Bytes",
-        services=Services(),
-        transfer="AWS Outbound",
-        from_location="us-east-1",
-        to_location="internet",
-        versions=(PriceVersion(from_s=0, tiers=tiers),),
-    )
-    return PayerPrices(PriceBook(name="bench", version=1, currency="USD", products=(product,)), "999999999999")
-
-
-def _positions(lines: Sequence[UsageLine], tiers: Sequence[Tier]) -> Positions:
-    thresholds, position = [], 0
-    bounds = iter(tiers[1:])
-    bound = next(bounds, None)
-    for line in lines:
-        while bound is not None and bound.from_bytes <= position + line.bytes:
-            thresholds.append(Threshold(bound.from_bytes, Cut(*line.key, bound.from_bytes - position)))
-            bound = next(bounds, None)
-        position += line.bytes
-    return Positions(payer_id="999999999999", month=_MONTH, skus={"US": SkuPositions(tiers=tuple(thresholds))})
 
 
 def _half_up(number: Decimal) -> Decimal:

@@ -6,22 +6,24 @@ days that are asked for are written.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metering.billing.prices.book import Allowance, PriceBook, PriceVersion, Product, Services, Tier
 from metering.hours import month_bounds_s
 from metering.lake.parquet.usage_files import NUMBER, USAGE_SCHEMA, usage_writer
 from metering.ledger.periods import FrozenHour, FrozenMonth, FrozenRows
 from metering.units import DAY_S, GIB, HOUR_S
+from tests.support.priced import US_TIERS, allowance, book, product
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from metering.billing.prices.book import PriceBook
 
 MONTH = "2026-10"
 BEGIN_S, END_S = month_bounds_s(MONTH)
@@ -31,7 +33,6 @@ TIERED = 4
 _ACCOUNTS_AT_ONCE = 250
 # A payer of 10,000 accounts has about 500 TB a month of each tiered type, so it passes all tiers.
 _MOST_BYTES = 3_600_000_000
-_TB = 1024 * GIB
 _MICROSECONDS = 1_000_000
 # As the service writes them.
 _GROUP_ROWS = 64 * 1024
@@ -45,36 +46,18 @@ def usage_types() -> list[str]:
 
 def price_book(allowance_bytes: int = 100 * GIB) -> PriceBook:
     """Prices of the usage types, like AWS's."""
-    steps = ((0, 10 * _TB, 900_000_000), (10 * _TB, 50 * _TB, 850_000_000), (50 * _TB, 150 * _TB, 700_000_000))
     products = []
     for number, name in enumerate(usage_types()):
-        tiers = [Tier(from_bytes=0, to_bytes=None, price=200_000_000, rate_code=f"S{number}.ON.FLAT")]
-        if number < TIERED:
-            tiers = [
-                Tier(from_bytes=begin, to_bytes=end, price=price + number, rate_code=f"S{number}.ON.{begin}")
-                for begin, end, price in (*steps, (150 * _TB, None, 500_000_000))
-            ]
-        products.append(
-            Product(
-                sku=f"S{number}", usage_type=name, services=Services(), transfer="AWS Outbound", from_location="",
-                to_location="", versions=(PriceVersion(from_s=0, tiers=tuple(tiers)),),
-            )
-        )  # fmt: skip
-    skus = tuple(f"S{number}" for number in range(TIERED))
-    free = Allowance(
-        id="free", bytes=allowance_bytes, skus=skus, order="dearest-first", from_s=0, to_s=None,
-        rate_codes={sku: f"{sku}.FREE" for sku in skus},
-    )  # fmt: skip
-    return PriceBook(name="bench", version=1, currency="USD", products=tuple(products), allowances=(free,), sha256="b0")
+        # No two products have the same price.
+        tiers = [(end, f"{price:0<9}{number}") for end, price in US_TIERS]
+        products.append(product(f"S{number}", name, tiers if number < TIERED else [(None, "0.02")]))
+    skus = (f"S{number}" for number in range(TIERED))
+    return book(products, replace(allowance("100", *skus), bytes=allowance_bytes))
 
 
 @dataclass(frozen=True)
 class RatingMonth:
-    """The month in a folder, as a store of objects that can only be opened.
-
-    Attributes:
-        accounts: Number of accounts.
-    """
+    """The month in a folder, as a store of objects that can only be opened."""
 
     folder: Path
     accounts: int
