@@ -27,7 +27,7 @@ from metering.billing.prices.book import Override
 from metering.billing.prices.store import Overrides, sample_book
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.rater import rated_month
-from metering.billing.usage.months import UsageLine
+from metering.billing.usage.months import line_of
 from metering.errors import LedgerCorruptError
 from metering.ledger.booked_hours import LakeFile
 from metering.ledger.notes.money import StoredBudget
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from metering.billing.budgets.summaries import PayerCosts
-    from metering.billing.rating.lines import Cut, SkuPositions
 
 WHO = Scope(account="123456789012")
 
@@ -220,9 +219,7 @@ class Priced:
         world.compact_all()
         world.keeper().keep(world.deadline())
         self.lines = tuple(
-            UsageLine(
-                key.hour_s, key.account_id, key.service, key.usage_type, key.from_location, key.to_location, total.bytes
-            )
+            line_of(key, total)
             for key, total in world.visible().items()
             if self.organization.payer_of(key.account_id, key.hour_s) == PAYER
         )
@@ -303,7 +300,7 @@ def test_lines_are_read_of_the_hours_in_which_something_begins_and_of_no_others(
         object.__setattr__(region, "totals", _Counting(original, read))
     priced.costs.exact_of(Scope(payer=PAYER))
     first = len(read)
-    cuts = {cut.hour_s for sku in priced.costs.positions.skus.values() for cut in _cuts(sku)}
+    cuts = {cut.hour_s for sku in priced.costs.positions.skus.values() for cut in sku.cuts if cut is not None}
     assert first > 0
     read.clear()
     priced.costs.exact_of(Scope(payer=PAYER))
@@ -319,11 +316,6 @@ class _Counting:
         for key, total in self._of(file):  # type: ignore[operator]  # the method of a totals reader
             self._read.append(key.hour_s)
             yield key, total
-
-
-def _cuts(sku: SkuPositions) -> list[Cut]:
-    cuts = [*(part.cut for part in sku.free), *(tier.cut for tier in sku.tiers)]
-    return [cut for cut in cuts if cut is not None]
 
 
 # Unusual days: far above the median of earlier weeks, in bytes, and dear enough to look.
@@ -361,15 +353,8 @@ def keep(world: BudgetWorld, days: Mapping[int, Mapping[str, int]], *, through_s
     keys: dict[int, str] = {}
     for day_s, accounts in days.items():
         addition = DayAddition(empty_day(day_s))
-        totals = [
-            (
-                UsageKey(
-                    day_s, account, UsageType("DataTransfer-Out-Bytes"), Service("AmazonEC2"), "us-east-1", "internet"
-                ),
-                Total(gb * GB, 1),
-            )
-            for account, gb in accounts.items()
-        ]
+        out = UsageType("DataTransfer-Out-Bytes"), Service("AmazonEC2"), "us-east-1", "internet"
+        totals = [(UsageKey(day_s, account, *out), Total(gb * GB, 1)) for account, gb in accounts.items()]
         addition.add(day_s, LakeFile(key=f"lake/{day_s}", rows=1, bytes=1), totals)
         body = day_body(addition.head(), addition.accounts(()))
         keys[day_s] = rated_day_key(day_s, digest_of(body))

@@ -53,6 +53,15 @@ def of_lake(world: BudgetWorld) -> list[AccountSum]:
     return list(merged(sorted(sums)))
 
 
+def kept_world(*sizes: int) -> BudgetWorld:
+    """A region with a record a day, today's first, that the biller has counted."""
+    world = BudgetWorld()
+    for days, size in enumerate(sizes):
+        world.use(size, start_s=NOW_S - days * DAY_S)
+    world.keeper().keep(world.deadline())
+    return world
+
+
 def put_instead(world: BudgetWorld, sums: Sequence[AccountSum], hours: dict[int, Total] | None = None) -> None:
     """What a fault in the keeper might leave: other sums, under their own name."""
     indexes = DayIndexes(objects=world.objects)
@@ -85,30 +94,9 @@ def test_they_are_the_sums_of_the_lake_with_the_canary_and_with_late_usage() -> 
 
 
 def test_one_account_has_its_first_and_last_hour() -> None:
-    world = BudgetWorld()
-    world.use(7)
-    world.use(8, start_s=NOW_S - DAY_S)
-    world.keeper().keep(world.deadline())
+    world = kept_world(7, 8)
 
     assert kept(world) == [AccountSum(ACCOUNT, 15, 2, HOUR - DAY_S, HOUR)]
-
-
-def test_of_two_at_once_accounts_have_each_file_once() -> None:
-    world = BudgetWorld()
-    world.use(7)
-    once: list[str] = []
-
-    def meanwhile(call: str) -> None:
-        if "put" in call and not once:
-            once.append(call)
-            world.keeper().keep(world.deadline())
-
-    world.objects.on_call = meanwhile
-    world.keeper().keep(world.deadline())
-    world.objects.on_call = lambda _call: None
-
-    assert once
-    assert kept(world) == of_lake(world)
 
 
 def test_an_index_of_an_earlier_release_is_filled_in_a_few_days_at_a_time() -> None:
@@ -131,10 +119,7 @@ def test_an_index_of_an_earlier_release_is_filled_in_a_few_days_at_a_time() -> N
 
 
 def test_sums_of_days_that_are_gone_keep_nothing_from_being_filled_in() -> None:
-    world = BudgetWorld()
-    world.use(7)
-    world.use(8, start_s=NOW_S - DAY_S)
-    world.keeper().keep(world.deadline())
+    world = kept_world(7, 8)
     _forget_accounts(world)
     first, _ = sorted(DayIndexes(objects=world.objects).newest().days.values())
     world.objects.delete([first])
@@ -153,26 +138,12 @@ def _forget_accounts(world: BudgetWorld) -> None:
 
 
 def test_whoever_deletes_them_has_them_made_anew() -> None:
-    world = BudgetWorld()
-    world.use(7)
-    world.use(8, start_s=NOW_S - DAY_S)
-    world.keeper().keep(world.deadline())
+    world = kept_world(7, 8)
     before = kept(world)
     world.objects.delete([DayIndexes(objects=world.objects).newest().accounts[MONTH].key])
     world.keeper().keep(world.deadline())
 
     assert kept(world) == before == of_lake(world)
-
-
-def test_of_each_month_only_one_version_stays_beside_the_one_before() -> None:
-    world = BudgetWorld()
-    for size in range(1, 6):
-        world.use(size)
-        world.keeper().keep(world.deadline())
-
-    keys = [info.key for info in world.objects.list(RATED_PREFIX) if "/accounts-" in info.key]
-    assert len(keys) == 2
-    assert kept(world) == of_lake(world)
 
 
 def test_another_content_than_its_name_says_is_damaged() -> None:
@@ -213,9 +184,7 @@ def test_a_wrong_sum_of_an_account_is_found() -> None:
 
 
 def test_a_file_that_is_counted_and_not_in_them_is_found_and_told_of() -> None:
-    world = BudgetWorld()
-    world.use(7)
-    world.keeper().keep(world.deadline())
+    world = kept_world(7)
     put_instead(world, [], hours={})
     jobs = world.make_jobs()
     result = jobs.reconciler.run(from_s=0, to_s=NOW_S + DAY_S)
@@ -227,9 +196,7 @@ def test_a_file_that_is_counted_and_not_in_them_is_found_and_told_of() -> None:
 
 
 def test_what_is_published_and_not_counted_yet_is_no_difference() -> None:
-    world = BudgetWorld()
-    world.use(7)
-    world.keeper().keep(world.deadline())
+    world = kept_world(7)
     world.use(8)
     world.send([record(9)])
 
@@ -237,9 +204,7 @@ def test_what_is_published_and_not_counted_yet_is_no_difference() -> None:
 
 
 def test_accounts_that_are_gone_are_a_difference_until_they_are_made_anew() -> None:
-    world = BudgetWorld()
-    world.use(7)
-    world.keeper().keep(world.deadline())
+    world = kept_world(7)
     world.objects.delete([DayIndexes(objects=world.objects).newest().accounts[MONTH].key])
 
     assert differences(world) == [("hour", 7)]
@@ -294,10 +259,7 @@ def test_sums_of_days_and_hours_are_those_of_the_lake() -> None:
 
 
 def test_only_the_hours_of_the_day_that_is_asked_for_are_read() -> None:
-    world = BudgetWorld()
-    world.use(7)
-    world.use(8, start_s=NOW_S - DAY_S)
-    world.keeper().keep(world.deadline())
+    world = kept_world(7, 8)
     lines = list(month_of(world).hour_lines(frozenset(["123456789012"]), day_s=DAY))
 
     assert [(line.hour_s, line.bytes) for line in lines] == [(HOUR, 7)]
@@ -353,9 +315,7 @@ def test_totals_that_are_missing_are_made_from_the_rows() -> None:
 def test_wherever_it_dies_each_file_is_counted_once() -> None:
     calls, died = 0, True
     while died:
-        world = BudgetWorld()
-        world.use(7)
-        world.keeper().keep(world.deadline())
+        world = kept_world(7)
         world.use(100)
         world.use(1_000, start_s=NOW_S - DAY_S)
         died = world.dies_after(calls, lambda: world.keeper().keep(world.deadline()))  # noqa: B023  # called at once
@@ -386,6 +346,7 @@ def test_two_at_once_count_each_file_once() -> None:
 
     assert once
     assert [line.bytes for line in month_of(world).day_lines()] == [7]
+    assert kept(world) == of_lake(world)
 
 
 def test_what_was_replaced_is_deleted_and_nothing_else() -> None:
@@ -397,7 +358,9 @@ def test_what_was_replaced_is_deleted_and_nothing_else() -> None:
     keys = [info.key for info in world.objects.list(RATED_PREFIX)]
     assert len([key for key in keys if "/days/" in key]) == 2
     assert len([key for key in keys if "/index/" in key]) == 2
+    assert len([key for key in keys if "/accounts-" in key]) == 2
     assert [line.bytes for line in month_of(world).day_lines()] == [15]
+    assert kept(world) == of_lake(world)
 
 
 def test_what_is_no_day_is_named() -> None:
@@ -421,9 +384,7 @@ BATCHES = {1: 0, 2: 60, 4 + 8: 120, 16: 180}
 
 def waiting_world() -> BudgetWorld:
     """1 byte is counted; 2 are published and not counted; 4 and 8 are pending, of two days; 16 wait."""
-    world = BudgetWorld()
-    world.use(1)
-    world.keeper().keep(world.deadline())
+    world = kept_world(1)
     world.clock.advance_s(60)
     world.use(2)
     world.clock.advance_s(60)
@@ -510,9 +471,7 @@ def test_a_question_lists_no_more_than_it_says_however_many_commits_are_pending(
     monkeypatch.setattr(keeping, "MOST_LISTED", 4)
     made = []
     for batches in (5, 30):
-        world = BudgetWorld()
-        world.use(1)
-        world.keeper().keep(world.deadline())
+        world = kept_world(1)
         for _ in range(batches):
             world.send([record(1)])
         # In memory each entry of a list is a call of its own.
