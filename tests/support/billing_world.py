@@ -106,7 +106,6 @@ class BillingWorld:
         self.calls.on_reply(name)
 
     def use(self, *lines: UsageLine, month: str = MONTH, region: str = "us-east-1") -> None:
-        """Usage of a month."""
         self.usage.lines.setdefault((month, region), []).extend(lines)
 
     def come_late(self, *lines: UsageLine, booked: str = NEXT, region: str = "us-east-1") -> None:
@@ -125,9 +124,8 @@ class BillingWorld:
     @property
     def issuer(self) -> Issuer:
         """A process of its own: it has loaded nothing yet."""
-        shelf = RateShelf(
-            books=AllBooks(imported=self.books), overrides=self.overrides, organizations=self.organizations
-        )
+        books = AllBooks(imported=self.books)
+        shelf = RateShelf(books=books, overrides=self.overrides, organizations=self.organizations)
         composer = Composer(usage=self.usage, shelf=shelf)
         return Issuer(
             store=self.store,
@@ -143,10 +141,8 @@ class BillingWorld:
         return Crediting(issuer=self.issuer)
 
     def issue(self, asked: Asked) -> list[Issued]:
-        """Issue all that is asked for."""
         return list(self.issuer.issue(asked))
 
     def verify(self, invoice_id: str) -> list[str]:
-        """Problems of a document."""
         issuer = self.issuer
         return Verification(issuer=issuer, crediting=Crediting(issuer=issuer)).verify(invoice_id)

@@ -59,21 +59,14 @@ def cur(line: Line) -> dict[str, str]:
     }
 
 
-_LEGACY = {
-    "line_item_line_item_type": "lineItem/LineItemType",
-    "line_item_usage_account_id": "lineItem/UsageAccountId",
-    "line_item_usage_amount": "lineItem/UsageAmount",
-    "line_item_usage_end_date": "lineItem/UsageEndDate",
-    "line_item_usage_start_date": "lineItem/UsageStartDate",
-    "line_item_unblended_cost": "lineItem/UnblendedCost",
-    "line_item_usage_type": "lineItem/UsageType",
-    "pricing_unit": "pricing/unit",
-}
-
-
 def legacy(line: Line) -> dict[str, str]:
-    """A line as the older CUR has it."""
-    return {_LEGACY[name]: value for name, value in cur(line).items() if name in _LEGACY}
+    """A line as the older CUR has it: `line_item_usage_type` is `lineItem/UsageType`."""
+    values = {}
+    for name, value in cur(line).items():
+        if name.startswith("line_item_") and name != "line_item_product_code":
+            words = name.removeprefix("line_item_").split("_")
+            values["lineItem/" + "".join(word.capitalize() for word in words)] = value
+    return {**values, "pricing/unit": line.unit}
 
 
 def focus(line: Line) -> dict[str, str]:

@@ -87,16 +87,7 @@ def billed(
     overrides: tuple[Override, ...] = (),
     draft: bool = False,
 ) -> ExportSource:
-    """A month of the payer, rated, with its document.
-
-    Args:
-        book: Prices.
-        usage: The month's usage.
-        month: The month.
-        earlier: A closed month, its usage, and what came late for it: the corrections.
-        overrides: Other prices.
-        draft: The document is not issued.
-    """
+    """A month of the payer, rated, with its document. `earlier`: a closed month, its usage, and its late usage."""
     prices = PayerPrices(book, PAYER.payer_id, overrides)
     rated = [(month, list(rated_month(prices, ListedUsage(usage, month))))]
     if earlier is not None:

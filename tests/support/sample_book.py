@@ -55,6 +55,10 @@ BESIDE = (
 )
 
 
+Rows = tuple[tuple[str | None, str, str], ...]
+"""End of a tier in GB, its price and its rate."""
+
+
 class BillLine(NamedTuple):
     """One line of the sample, with what AWS billed it by."""
 
@@ -89,8 +93,8 @@ def bill_lines() -> list[BillLine]:
 def made() -> PriceBook:
     """The book, from the lines and the facts above."""
     lines = {line.sku: line for line in bill_lines()}
-    of_lines = (_product(lines[sku]) for sku in sorted(lines))
-    products = tuple(sorted([*of_lines, *_beside()], key=lambda each: each.sku))
+    found = [*map(_of_line, lines.values()), *(_product(*each) for each in BESIDE)]
+    products = tuple(sorted(found, key=lambda each: each.sku))
     return PriceBook(
         name="sample",
         version=SAMPLE_VERSION,
@@ -112,31 +116,25 @@ def made() -> PriceBook:
     )
 
 
-def _product(line: BillLine) -> Product:
+def _of_line(line: BillLine) -> Product:
+    first = "Q3Z75P77EN" if line.usage_type.endswith("DataTransfer-Out-Bytes") else UNTIERED
+    price = FIRST_PRICES.get(line.usage_type, line.price)
+    rows = TIERS.get(line.usage_type, ((None, price, first),))
+    return _product(line.sku, _transfer(line), line.usage_type, FROM_S, rows, line.from_location, line.to_location)
+
+
+def _product(
+    sku: str, transfer: str, usage_type: str, from_s: int, rows: Rows, origin: str = "us-east-1", target: str = ""
+) -> Product:
     return Product(
-        sku=line.sku,
-        usage_type=line.usage_type,
+        sku=sku,
+        usage_type=usage_type,
         services=Services(without=frozenset({"AmazonCloudFront"})),
-        transfer=_transfer(line),
-        from_location=line.from_location,
-        to_location=line.to_location,
-        versions=(PriceVersion(from_s=FROM_S, tiers=_tiers(line)),),
+        transfer=transfer,
+        from_location=origin,
+        to_location=target,
+        versions=(PriceVersion(from_s=from_s, tiers=_tiers_of(sku, rows)),),
     )
-
-
-def _beside() -> list[Product]:
-    return [
-        Product(
-            sku=sku,
-            usage_type=usage_type,
-            services=Services(without=frozenset({"AmazonCloudFront"})),
-            transfer=family,
-            from_location="us-east-1",
-            to_location="",
-            versions=(PriceVersion(from_s=from_s, tiers=_tiers_of(sku, rows)),),
-        )
-        for sku, family, usage_type, from_s, rows in BESIDE
-    ]
 
 
 def _transfer(line: BillLine) -> str:
@@ -148,14 +146,7 @@ def _transfer(line: BillLine) -> str:
     return f"AWS {way}" if "internet" in line[-2:] else f"InterRegion {way}"
 
 
-def _tiers(line: BillLine) -> tuple[Tier, ...]:
-    first = "Q3Z75P77EN" if line.usage_type.endswith("DataTransfer-Out-Bytes") else UNTIERED
-    price = FIRST_PRICES.get(line.usage_type, line.price)
-    rows = TIERS.get(line.usage_type, ((None, price, first),))
-    return _tiers_of(line.sku, rows)
-
-
-def _tiers_of(sku: str, rows: tuple[tuple[str | None, str, str], ...]) -> tuple[Tier, ...]:
+def _tiers_of(sku: str, rows: Rows) -> tuple[Tier, ...]:
     begins = ("0", *(end for end, _, _ in rows if end is not None))
     return tuple(
         Tier(

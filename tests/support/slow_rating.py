@@ -16,7 +16,7 @@ from metering.hours import month_bounds_s
 from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from metering.billing.prices.book import Allowance, Override, PriceBook, PriceVersion, Product, Tier
 
@@ -90,7 +90,6 @@ class SlowPayer:
         return lines
 
     def total(self, usage: Iterable[tuple[Key, int]]) -> Fraction:
-        """USD of a month, exactly."""
         return sum((each.cost for each in self.rated(usage)), Fraction(0))
 
     def _product(self, key: Key) -> Product | None:
@@ -130,15 +129,15 @@ class SlowPayer:
     def _lines(self, use: _Use, positions: dict[str, int]) -> list[Slow]:
         version = _version(use.product, use.key[0])
         assert version is not None
-        sku = use.product.sku
+        sku, codes = use.product.sku, {each.id: each.rate_codes for each in self.book.allowances}
         lines = [
-            Slow(use.key, size, "priced", sku, _codes(self.book, name)[sku], allowance=name)
+            Slow(use.key, size, "priced", sku, codes[name][sku], allowance=name)
             for name, size in use.free.items()
             if size
         ]
         left = use.size - sum(use.free.values())
         while left:
-            tier = _tier(version, positions[sku])
+            tier = next(each for each in version.tiers if each.to_bytes is None or positions[sku] < each.to_bytes)
             size = left if tier.to_bytes is None else min(left, tier.to_bytes - positions[sku])
             price = self._price(use.product, tier, use.key[1], use.key[0])
             bounds = (tier.from_bytes, tier.to_bytes)
@@ -188,17 +187,6 @@ class _Use:
 def _version(product: Product, hour_s: int) -> PriceVersion | None:
     begun = [each for each in product.versions if each.from_s <= hour_s]
     return max(begun, key=lambda each: each.from_s, default=None)
-
-
-def _tier(version: PriceVersion, position: int) -> Tier:
-    for tier in version.tiers:
-        if tier.to_bytes is None or position < tier.to_bytes:
-            return tier
-    raise AssertionError("the last tier has no end")
-
-
-def _codes(book: PriceBook, allowance: str) -> Mapping[str, str]:
-    return next(each.rate_codes for each in book.allowances if each.id == allowance)
 
 
 def _usd(units: int) -> Decimal:
