@@ -50,11 +50,9 @@ class CheckState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseCheck:
-    """One check.
+    """One check, accepted by its name.
 
     Attributes:
-        name: Name by which it is accepted.
-        value: What was found, in words.
         todo: The cure: a command, or words; empty if it is ok.
         acceptable: Whether a person may close the month although it blocks.
     """

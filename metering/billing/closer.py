@@ -34,11 +34,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthState:
-    """A month of a region.
+    """A month of a region: `open`, `closing` or `closed`.
 
     Attributes:
-        month: `2026-11`.
-        state: `open`, `closing` or `closed`.
         total: Frozen total; None while it is not closed.
         closed_s: Time when it was frozen, epoch seconds; None while it is not closed.
     """

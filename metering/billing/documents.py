@@ -153,12 +153,7 @@ _NUMBER = re.compile(r"([1-9][0-9]{0,8})\.json")
 
 
 class Numbered(NamedTuple):
-    """One version of a document.
-
-    Attributes:
-        number: From 1 on.
-        body: Canonical JSON.
-    """
+    """One version of a document, from number 1 on, in canonical JSON."""
 
     number: int
     body: bytes
@@ -240,13 +235,7 @@ class NumberedDocuments:
 
 
 class VersionStore(Generic[_Read]):
-    """All versions of a document; version 0 is the empty one.
-
-    Args:
-        documents: The versions.
-        read: Decodes the bytes of a version; the text is its key.
-        empty: Version 0.
-    """
+    """All decoded versions of a document; version 0 is the empty one."""
 
     def __init__(self, documents: NumberedDocuments, read: Callable[[bytes, str], _Read], empty: _Read) -> None:
         self._documents = documents

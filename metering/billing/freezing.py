@@ -125,12 +125,7 @@ class NotClosable(StrEnum):
 
 
 class PeriodNotClosableError(MeteringError):
-    """A month cannot be closed now. Nothing is lost.
-
-    Attributes:
-        month: `2026-11`.
-        why: One sentence, with the cure.
-    """
+    """A month cannot be closed now, and why. Nothing is lost."""
 
     def __init__(self, month: str, cause: NotClosable, why: str) -> None:
         super().__init__(month, cause, why)

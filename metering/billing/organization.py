@@ -42,13 +42,7 @@ class Membership(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payer:
-    """A payer gets one invoice a month.
-
-    Attributes:
-        payer_id: 12 digits, an account id.
-        name: Name on the invoice.
-        issuer: FOCUS's InvoiceIssuerName and ProviderName.
-    """
+    """A payer gets one invoice a month. The issuer is FOCUS's InvoiceIssuerName and ProviderName."""
 
     payer_id: str
     name: str

@@ -181,12 +181,7 @@ class BillerResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """Parts of the biller of the home region.
-
-    Attributes:
-        regions: All regions that hold data of the stage, this one included.
-        terms: Reads the newest prices and payers.
-    """
+    """Parts of the biller of the home region. `regions`: all that hold data of the stage, this one included."""
 
     objects: ObjectStore
     alerts: Alerts

@@ -52,12 +52,7 @@ class BudgetRefusedError(OperationFailedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
-    """An amount of a unit.
-
-    Attributes:
-        value: Exact cost (L0) of USD, or bytes.
-        text: Its one spelling.
-    """
+    """An amount of a unit: exact cost (L0) of USD, or bytes; and its one spelling."""
 
     unit: Unit
     value: int
@@ -66,12 +61,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threshold:
-    """A value that makes an alert.
-
-    Attributes:
-        percent: Thousandths of a percent of the amount; None if it is absolute.
-        amount: An absolute amount; None if it is a part of the budget's.
-    """
+    """A value that makes an alert: a percentage of the budget (in thousandths), or an absolute amount."""
 
     measure: Measure
     percent: int | None = None
@@ -112,12 +102,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """A budget.
-
-    Attributes:
-        name: Its alerts are named by it.
-        period: It begins anew each month or each day, in UTC.
-    """
+    """A budget. It begins anew each month or each day, in UTC."""
 
     name: str
     scope: Scope

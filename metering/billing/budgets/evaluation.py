@@ -45,8 +45,7 @@ class Standing:
 
     Attributes:
         actual: Exact cost (L0) or bytes so far; None without a price book.
-        forecast: Expected value at the end of the period; None if it has ended, or was not asked for.
-        crossed: Thresholds that are reached.
+        forecast: None if the period has ended, or if it was not asked for.
     """
 
     budget: Budget
@@ -78,13 +77,7 @@ class Evaluation:
     through_s: int
 
     def standing(self, budget: Budget, period: BudgetPeriod, *, forecast: bool) -> Standing:
-        """Standing of a budget.
-
-        Args:
-            budget: One of those that the sums were made for.
-            period: One of its periods.
-            forecast: Whether to forecast a period that has not ended.
-        """
+        """Standing of a budget in one of its periods. A forecast is made only before its end."""
         actual = self._actual(budget, period)
         expected = None
         if forecast and actual is not None and period.from_s <= self.through_s < period.to_s:
@@ -191,13 +184,7 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalyRules:
-    """Limits of a usual day.
-
-    Attributes:
-        deviations: Deviations above the median.
-        percent: Percent above the median.
-        floor: Exact cost (L0) at list prices of the bytes above the median.
-    """
+    """Limits of a usual day: deviations and percent above the median, and exact cost (L0) of the bytes above it."""
 
     deviations: float = 4.0
     percent: int = 25
@@ -213,7 +200,6 @@ class Anomaly:
 
     Attributes:
         kind: Its service and locations with the most bytes.
-        bytes: Of the day.
         expected: Median of the same day of earlier weeks, bytes.
         excess: Exact cost (L0) at list prices of the bytes above it.
         weeks: Earlier weeks that are known.

@@ -49,10 +49,9 @@ def weekday(day_s: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Expected bytes of a day.
+    """Expected bytes of a day, of whole days of history.
 
     Attributes:
-        days: Whole days that it is made of.
         means: Day of the week -> product -> mean bytes of a day.
         low, high: Parts of the expected bytes that 10 % and 90 % of the days lay below.
     """
@@ -73,12 +72,7 @@ class Profile:
 
 
 def profile_of(history: Mapping[int, Mapping[Sold, int]], before_s: int) -> Profile:
-    """The profile of the last four weeks before a day.
-
-    Args:
-        history: Bytes by day and product; a missing day had none.
-        before_s: First hour of the day. It and later days are ignored.
-    """
+    """The profile of the last four weeks before a day. In `history`, a missing day had no bytes."""
     first_s = before_s - HISTORY_DAYS * DAY_S
     begun = (day_s for day_s in history if first_s <= day_s < before_s and any(history[day_s].values()))
     days = list(range(min(begun, default=before_s), before_s, DAY_S))
@@ -150,11 +144,9 @@ class Forecast:
     """Expected end of a period.
 
     Attributes:
-        method: Method for the days to come.
-        history_days: Days that they are expected by.
-        value, low, high: Exact cost (L0) or bytes at the end of the period: expected, and an interval of 80 %.
-            Without enough history, the counted usage.
-        payers_without: Payers in a sum without enough history, who are in it with their usage so far.
+        history_days: Days that the days to come are expected by.
+        value, low, high: Exact cost (L0) or bytes: expected, and an interval of 80 %. Without enough history, as
+        counted. payers_without: Payers in a sum without enough history, who are in it with their usage so far.
     """
 
     method: Method
@@ -178,11 +170,9 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodUsage:
-    """Usage of one payer for a forecast.
+    """Usage of one payer of the month so far and of the weeks before, in the scope of a budget and beside it.
 
     Attributes:
-        mine: Usage in the scope, of the month so far and of the weeks before.
-        others: The rest of the payer's usage in the same days.
         account_id: Account of the scope; it may have prices of its own.
     """
 
@@ -199,7 +189,6 @@ class Forecaster:
         month: The month whose tiers count.
         from_s, to_s: The period, which lies in that month.
         through_s: Time up to which the usage is counted.
-        shares: Spread of bytes over the hours of a day.
     """
 
     month: str
@@ -260,13 +249,7 @@ class Forecaster:
 
 
 class ExpectedUsage:
-    """A `PayerUsage` of accounts, made of days.
-
-    Args:
-        month: `2026-11`.
-        parts: Bytes by account.
-        shares: Spread of bytes over the hours of a day.
-    """
+    """A `PayerUsage` of accounts, made of days and of shares of hours."""
 
     def __init__(self, month: str, parts: Mapping[str, DayBytes], shares: HourShares) -> None:
         self.month = month

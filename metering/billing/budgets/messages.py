@@ -84,7 +84,6 @@ class Setting:
         home: Home region, for commands about budgets.
         through_s: Time up to which the count of all regions is complete; 0 if unknown.
         prices: Name and version of the price book; empty without one.
-        reach: How far the figures go, and what they lack.
         left_out: Regions whose usage is missing.
     """
 

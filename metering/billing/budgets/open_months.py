@@ -112,12 +112,11 @@ class Terms:
 
 @dataclass(kw_only=True)
 class OpenMonths:
-    """Day sums and terms of one moment. Costs of a payer's month are found once.
+    """Day sums and terms of one moment. Costs of a payer's month are found once, accounts of budgets summed apart.
 
     Attributes:
         objects: Bucket of the home region, with the sums of days for budgets.
         regions: All regions that gave an answer.
-        budgets: Accounts of budgets are summed apart.
     """
 
     objects: ObjectStore

@@ -143,12 +143,7 @@ _LOOKED_AFTER = 3
 
 
 class MonthAddition:
-    """Adds to the accounts of one month. Mutable.
-
-    Args:
-        before: The accounts so far.
-        days: First hours of the days that they cover.
-    """
+    """Adds to the accounts of one month, which cover some days (their first hours). Mutable."""
 
     def __init__(self, before: AccountsReader | None, days: frozenset[int]) -> None:
         self.days = set(days)

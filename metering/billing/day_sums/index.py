@@ -1,9 +1,7 @@
-"""The index of a region's day sums: which object has the sums of a day, and which runs of the compactor are in them.
+"""The index of a region's day sums: the object of each day, the accounts of each month, and the runs that are counted.
 
-It also names the accounts of each month, which are of the same lake files.
-
-Every change puts the index under the next number, if that is absent. So of two processes at once only one goes on, and
-one that dies before it puts the index has changed nothing: the day objects that it put are named by nobody.
+Every change puts the index under the next number, if that is absent. So of two processes at once only one goes on. One
+that dies before it puts the index has changed nothing: no index names its objects.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from metering.hours import date_of, rfc3339
@@ -30,19 +29,13 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 
-# What a region has accepted, and its day sums do not have.
-#
-# It waits for the roll-up or for a file of the lake, or is in a file that is newer than the last run of the biller.
-# What waits and what is pending says how much it holds by hour, of whatever account.
-
-
 # Entries that a question lists: about a second. The biller lists all, as the compactor does at each of its runs.
 MOST_LISTED = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uncounted:
-    """What is accepted and not counted.
+    """Accepted usage that is not in the sums: it waits for the roll-up, the compactor or the biller.
 
     Attributes:
         total: Its bytes and records, over all accounts and the canary's.
@@ -53,7 +46,6 @@ class Uncounted:
     at_least: bool = False
 
     def plus(self, other: Uncounted) -> Uncounted:
-        """What two regions lack."""
         return Uncounted(total=self.total.plus(other.total), at_least=self.at_least or other.at_least)
 
 
@@ -62,8 +54,8 @@ class Reach:
     """How far sums go.
 
     Attributes:
-        through_s: All that was accepted before it is counted, epoch seconds; 0 if nobody knows.
-        left: What is not counted; None if it is not told.
+        through_s: All usage accepted before it is counted, epoch seconds; 0 if unknown.
+        left: Usage that is not counted; None if unknown.
     """
 
     through_s: int
@@ -71,22 +63,16 @@ class Reach:
 
 
 def reach_of(regions: Iterable[Reach]) -> Reach:
-    """How far the sums of regions go together. What is not told of one of them is told of none."""
+    """How far the sums of regions go together."""
     known = list(regions)
-    left: Uncounted | None = Uncounted()
-    for each in known:
-        left = None if left is None or each.left is None else left.plus(each.left)
+    lefts = [each.left for each in known if each.left is not None]
+    left = reduce(Uncounted.plus, lefts, Uncounted()) if len(lefts) == len(known) else None
     return Reach(through_s=min((each.through_s for each in known), default=0), left=left)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """What no lake file has.
-
-    Attributes:
-        oldest_ms: When the oldest commit of it was made; None without any.
-        whole: Whether all of it was listed.
-    """
+    """Usage that is in no lake file: when its oldest commit was made, and whether all of it was listed."""
 
     total: Total = ZERO
     oldest_ms: int | None = None
@@ -94,12 +80,7 @@ class Listed:
 
 
 def list_unpublished(items: ItemStore, shards: int, *, most: int | None = None) -> Listed:
-    """Sum up what waits for the roll-up or for the compactor, each commit once.
-
-    Args:
-        items: The ledger's store.
-        shards: The stage's number of shards.
-        most: Entries to list; None for all.
+    """Sum up the usage that waits for the roll-up or the compactor, each commit once. `most`: entries to list.
 
     Raises:
         LedgerCorruptError: An entry cannot be read.
@@ -116,7 +97,7 @@ def list_unpublished(items: ItemStore, shards: int, *, most: int | None = None) 
 
 
 def _entries(items: ItemStore, shards: int) -> Iterator[tuple[int, Total]]:
-    """When each commit was made, and what of it no run has taken. What waits comes first: it goes to pending (P2)."""
+    """Time of each commit, and its usage that no run has taken. Waiting ones come first: they go to pending (P2)."""
     waiting: set[str] = set()
     for entry in waiting_commits(items, shards):
         waiting.add(entry.commit_id)
@@ -128,7 +109,7 @@ def _entries(items: ItemStore, shards: int) -> Iterator[tuple[int, Total]]:
 
 
 def newest_runs(items: ItemStore, shards: int) -> dict[int, tuple[int, str]]:
-    """Shard -> number and state of the compactor's newest run; a shard without runs is not there."""
+    """Shard -> number and state of the compactor's newest run, if there is one."""
     found = ((shard, newest_run(items, lake_chain(shard))) for shard in known_shards(items, shards))
     return {shard: (run.number, run.state) for shard, run in found if run is not None}
 
@@ -172,12 +153,7 @@ def _dates(days: frozenset[int]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptAccounts:
-    """The accounts of a month.
-
-    Attributes:
-        key: Key of their object.
-        days: First hours of the days that are in it, each whole.
-    """
+    """The accounts of a month: key of their object, and first hours of the days that are whole in it."""
 
     key: str
     days: Annotated[frozenset[int], Form(_days, _dates)]
@@ -190,14 +166,14 @@ class DayIndex(StoredDocument):
     Attributes:
         number: From 1 on; 0 if nothing was ever put.
         from_s: Days before it are not whole, because their runs were not read. 0: all are.
-        runs: Shard -> number of the last run that is counted. All before it are counted, too.
+        runs: Shard -> number of the last run that is counted, with all before it.
         counted_s: Everything that was published by this time is counted, epoch seconds.
         reach: How far it went, and what it lacked, when it was made.
-        complete_through_s: Up to when the region's count was complete at that time; 0 if it was not known.
+        complete_through_s: Time up to which the region's count was complete then; 0 if unknown.
         closed: Closed month -> digest of its manifest.
         days: First hour of a day -> key of its object.
         accounts: Month -> its accounts. An index of an earlier release has none.
-        replaced: Keys of objects that this version no longer names; the next version's process deletes them.
+        replaced: Keys that this version no longer names; the next version's process deletes them.
     """
 
     SCHEMA: ClassVar[str] = "metering.rated-index/1"
@@ -213,7 +189,7 @@ class DayIndex(StoredDocument):
     replaced: tuple[str, ...] = ()
 
     def following(self, days: Mapping[int, str], accounts: Mapping[str, KeptAccounts]) -> DayIndex:
-        """The next version, in which these days have other objects, and the months these accounts."""
+        """The next version, with other objects of days and other accounts of months."""
         changed = {**self.days, **days}
         named = {*changed.values(), *(kept.key for kept in accounts.values())}
         before = (*self.days.values(), *(kept.key for kept in self.accounts.values()))
@@ -226,7 +202,7 @@ class DayIndex(StoredDocument):
         return {day_s: key for day_s, key in sorted(self.days.items()) if date_of(day_s)[:7] == month}
 
     def accounts_of(self, month: str) -> KeptAccounts | None:
-        """The accounts of a month, if all of its days are in them; None if some are not."""
+        """The accounts of a month, if all of its days are in them."""
         kept = self.accounts.get(month)
         return kept if kept is not None and self.of_month(month).keys() <= kept.days else None
 
@@ -237,15 +213,15 @@ class DayIndex(StoredDocument):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayIndexes:
-    """The versions of the index in a region's bucket. Few are kept: each process deletes what the last one replaced."""
+    """The versions of the index in a region's bucket."""
 
     objects: ObjectStore
 
     def newest(self) -> DayIndex:
-        """The index in force; an empty one of number 0 if there is none.
+        """The index in force; by default an empty one of number 0.
 
         Raises:
-            LedgerCorruptError: It is no index.
+            LedgerCorruptError: It is something else.
             ObjectMissingError: It was replaced in this moment; ask again.
         """
         names = (info.key.removeprefix(RATED_INDEX_PREFIX) for info in self.objects.list(RATED_INDEX_PREFIX))
@@ -256,5 +232,5 @@ class DayIndexes:
         return DayIndex.from_json(self.objects.get(key), key)
 
     def put(self, index: DayIndex) -> bool:
-        """Put a version; False if another process has put one of this number."""
+        """Put a version; False if another process was first."""
         return self.objects.put(rated_index_key(index.number), index.to_json(), if_absent=True)

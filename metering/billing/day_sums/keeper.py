@@ -49,13 +49,7 @@ _FEW_FILES = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """Result of a turn.
-
-    Attributes:
-        index: The index in force.
-        files: Lake files that were counted.
-        behind_s: Age of the oldest run that is not counted; 0 if all are.
-    """
+    """Result of a turn: the index, the files counted, and the age of the oldest run that is not counted (or 0)."""
 
     index: DayIndex
     files: int
@@ -77,12 +71,7 @@ class _Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaySumKeeper:
-    """Adds new lake files to the sums of their days.
-
-    Attributes:
-        shards: Compaction shards of the region.
-        reserve_ms: Time that a further turn needs.
-    """
+    """Adds new lake files to the sums of their days. `reserve_ms`: time that a further turn needs."""
 
     items: ItemStore
     objects: ObjectStore

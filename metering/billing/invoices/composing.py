@@ -97,12 +97,7 @@ def _regions() -> Mapping[str, str]:
 
 
 class LineSums:
-    """Sums of one line. Mutable.
-
-    Attributes:
-        parts: (price, list price) -> bytes.
-        hours: First and last hour of use; None before the first rated line.
-    """
+    """Sums of one line: bytes by (price, list price), usage types, first and last hour of use. Mutable."""
 
     __slots__ = ("hours", "parts", "usage_types")
 

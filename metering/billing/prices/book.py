@@ -17,13 +17,7 @@ AllowanceOrder = Literal["dearest-first", "chronological"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """A half-open range of a payer's bytes of a month beyond the allowance, `[from_bytes, to_bytes)`.
-
-    Attributes:
-        to_bytes: None for the last tier.
-        price: 1e-10 USD a GB.
-        rate_code: AWS's `<sku>.<offer term>.<rate>`.
-    """
+    """Bytes `[from_bytes, to_bytes)` of a payer's month beyond the allowance, at a price in 1e-10 USD a GB."""
 
     from_bytes: int
     to_bytes: int | None
@@ -98,12 +92,7 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotSold:
-    """Usage types that are not sold here: free, or billed elsewhere.
-
-    Attributes:
-        pattern: Regular expression of whole usage types, without the billing prefix of their region.
-        why: A sentence for people.
-    """
+    """Usage types (without the prefix of their region) that are not sold here: free, or billed elsewhere."""
 
     pattern: str
     why: str

@@ -36,16 +36,9 @@ _SPACE = " \t\n\r"
 
 
 class JsonStream:
-    """A position in a JSON text.
+    """A position in a JSON text. Names that stand twice in an object are kept in `twice`.
 
     After each name that `members` yields, take its value by `value` or `members`.
-
-    Args:
-        file: The text.
-        what: Its name, for errors.
-
-    Attributes:
-        twice: Names that stand twice in an object.
     """
 
     def __init__(self, file: TextIO, what: str) -> None:

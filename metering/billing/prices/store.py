@@ -104,12 +104,7 @@ class OverridesDocument(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """An immutable version of all overrides.
-
-    Attributes:
-        version: 0 if none was ever put.
-        sha256: Of its canonical document; what invoices pin.
-    """
+    """An immutable version of all overrides, with the digest that invoices pin. Version 0: none was ever put."""
 
     version: int = 0
     sha256: str = ""

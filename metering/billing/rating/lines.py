@@ -132,12 +132,7 @@ class Threshold(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkuPositions:
-    """Cuts of one product.
-
-    Attributes:
-        free: In the order in which allowances are used.
-        tiers: In the order of `from_bytes`, without the first tier, which begins at 0.
-    """
+    """Cuts of one product: of allowances in the order of their use, and of tiers after the first."""
 
     free: tuple[FreePart, ...] = ()
     tiers: tuple[Threshold, ...] = ()
@@ -189,7 +184,7 @@ class Scale:
 
     Attributes:
         marks: Places at which the terms change, in order.
-        terms: Those before the first mark, and those from each mark on: one more than marks.
+        terms: Those before the first mark, and those from each mark on.
     """
 
     marks: tuple[Cut, ...]

@@ -137,12 +137,7 @@ class Place(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Places of the positions that are reached in a month, by position.
-
-    Attributes:
-        free: By bytes that may be free.
-        paid: By bytes that are paid.
-    """
+    """Places of the positions that are reached in a month: by bytes that may be free, and by paid bytes."""
 
     free: dict[int, Place]
     paid: dict[int, Place]

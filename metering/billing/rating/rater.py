@@ -245,12 +245,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Ladder:
-    """A product whose prices are the same all month.
-
-    Attributes:
-        span: The month.
-        tiers: Where each ends, and its terms.
-    """
+    """A product whose prices are the same all month. Tiers are their ends and terms."""
 
     sales: Sales
     span: Span
@@ -289,11 +284,9 @@ class WholeMonths:
         return self._found[sold]
 
     def rated(self, prices: PayerPrices, totals: Mapping[str, int]) -> dict[str, list[Piece]]:
-        """Pieces by SKU; without products for which the order of usage counts.
+        """Pieces by SKU of sums by SKU; without products for which the order of usage counts.
 
-        Args:
-            prices: Of a payer none of whose accounts has overrides of its own.
-            totals: All bytes of its month by SKU.
+        `prices` are of a payer none of whose accounts has overrides of its own.
         """
         known = {} if prices.overrides else self._ladders
         for sku in totals:

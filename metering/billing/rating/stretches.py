@@ -59,10 +59,9 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sales:
-    """Usage of one product in a payer's month.
+    """Usage of one product (one usage type of many services) in a payer's month.
 
     Attributes:
-        sold: One usage type of many services.
         days: Bytes by day.
         by_account: Whether bytes may be free depends on their account, so sums of days do not say it.
     """

@@ -71,7 +71,6 @@ class Correction(NamedTuple):
     Attributes:
         payer_id: The account's payer in the hour of use.
         month: The month of use, `2026-10`.
-        line: Its hour is the hour of use.
         region, booked_s: The region and the hour that book it.
     """
 
@@ -330,7 +329,6 @@ class TableMonth:
     Attributes:
         reading: Names the kinds of the items. Kinds only become more, so every call sees the same names.
         items: Usage items by account, in the order of their hours.
-        digest: An open month has none.
     """
 
     region: str
