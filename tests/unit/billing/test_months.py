@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -129,15 +130,13 @@ def test_hours_that_only_usage_and_markers_know_stop_the_close() -> None:
 
 
 def test_closing_goes_on_after_it_died_at_any_call() -> None:
-    calls = 0
-    while True:
+    for calls in count(0, 7):
         world = world_with_october()
         died = world.dies_after(calls, partial(world.jobs.closer.close, MONTH, world.deadline()))
         assert world.jobs.closer.close(MONTH, world.deadline()).total == Total(5 + 7 + 2**62 + 11, 4)
         assert world.jobs.closer.verify(MONTH) == []
         if not died:
             break
-        calls += 7
     assert calls > 50
 
 
@@ -171,7 +170,7 @@ def test_verify_goes_on_after_a_damaged_file_and_names_it() -> None:
 # A close beside everything else: what waits, who races, who resumes (docs/protocol.md, P33 to P36).
 
 
-TOTAL = Total(5 + 7 + 2**62 + 11, 4)
+MORE = Total(5 + 7 + 2**62 + 11 + 103, 6)
 
 
 def with_waiting(world: World) -> World:
@@ -180,22 +179,17 @@ def with_waiting(world: World) -> World:
     return world
 
 
-def more() -> Total:
-    return TOTAL.plus(Total(103, 2))
-
-
 def test_a_close_rolls_up_and_compacts_what_waits() -> None:
     world = world_with_october()
     world.compact_all()
     with_waiting(world)
     assert list(waiting_commits(world.items, 1))
-    assert world.jobs.closer.close(MONTH, world.deadline()).total == more()
+    assert world.jobs.closer.close(MONTH, world.deadline()).total == MORE
     assert not list(waiting_commits(world.items, 1))
 
 
 def test_a_close_is_exact_while_another_process_rolls_up_and_compacts_at_any_of_its_calls() -> None:
-    number = 0
-    while True:
+    for number in count(0, 23):
         world = with_waiting(world_with_october())
         other, calls = world.make_jobs(), 0
 
@@ -208,27 +202,23 @@ def test_a_close_is_exact_while_another_process_rolls_up_and_compacts_at_any_of_
                 other.compactor_of(other.policy.everything()).run(world.deadline())  # noqa: B023
 
         world.items.on_call = at
-        assert world.jobs.closer.close(MONTH, world.deadline()).total == more(), number
+        assert world.jobs.closer.close(MONTH, world.deadline()).total == MORE, number
         assert world.jobs.closer.verify(MONTH) == []
         if calls <= number:
             break
-        number += 23
 
 
 def test_a_close_beside_a_run_of_the_roll_up_that_died_at_any_call_freezes_everything_once() -> None:
-    number = 0
-    while True:
+    for number in count(0, 3):
         world = with_waiting(world_with_october())
         died = world.dies_after(number, world.roll_up)
-        assert world.jobs.closer.close(MONTH, world.deadline()).total == more(), number
+        assert world.jobs.closer.close(MONTH, world.deadline()).total == MORE, number
         if not died:
             break
-        number += 3
 
 
 def test_two_closes_that_race_freeze_the_same() -> None:
-    number = 0
-    while True:
+    for number in count(0, 13):
         world = with_waiting(world_with_october())
         other = world.make_jobs().closer
         first = partial(world.jobs.closer.close, MONTH, world.deadline())
@@ -236,10 +226,9 @@ def test_two_closes_that_race_freeze_the_same() -> None:
         theirs = other.close(MONTH, world.deadline())
         ours = first()
         assert theirs == ours
-        assert ours.total == more()
+        assert ours.total == MORE
         if not died:
             break
-        number += 13
 
 
 def test_a_close_ends_although_commits_of_other_months_never_stop() -> None:
@@ -256,7 +245,7 @@ def test_a_close_ends_although_commits_of_other_months_never_stop() -> None:
             busy = 0
 
     world.items.on_call = come
-    assert world.jobs.closer.close(MONTH, world.deadline()).total == more()
+    assert world.jobs.closer.close(MONTH, world.deadline()).total == MORE
     assert 0 < came < 10
     assert list(waiting_commits(world.items, 1))
 
@@ -284,7 +273,7 @@ def test_a_close_goes_on_with_what_the_check_of_another_process_counted() -> Non
     counted = counted_in(world)
     scans: list[str] = []
     world.items.on_call = scans.append
-    assert world.jobs.closer.close(MONTH, world.deadline(), counted=counted).total == more()
+    assert world.jobs.closer.close(MONTH, world.deadline(), counted=counted).total == MORE
     assert "items.scan" not in scans
     assert world.jobs.closer.verify(MONTH) == []
 
@@ -309,4 +298,4 @@ def test_a_close_that_may_not_roll_up_in_time_freezes_nothing() -> None:
         world.jobs.closer.close(MONTH, world.deadline(5))
     assert not world.objects.keys("closed/")
     assert list(waiting_commits(world.items, 1))
-    assert world.jobs.closer.close(MONTH, world.deadline()).total == more()
+    assert world.jobs.closer.close(MONTH, world.deadline()).total == MORE
