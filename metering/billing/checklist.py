@@ -175,7 +175,12 @@ class CheckedClose:
             self._canary(now_s),
         )
         if self.closer.show(month) is not None:
-            checks = tuple(map(_unblocked, checks))
+            checks = tuple(
+                replace(each, state=CheckState.ATTENTION)
+                if each.state is CheckState.BLOCKS and each.acceptable
+                else each
+                for each in checks
+            )
         return Checklist(month=month, checks=checks)
 
     def _ended(self, after_s: int, now_s: int) -> CloseCheck:
@@ -288,9 +293,3 @@ def _freshness(complete: Complete, after_s: int) -> CloseCheck:
         value=f"{through}, held back by {'; '.join(each.what for each in held)}" if held else through,
         todo=held[0].cure if held else "wait until it is past the end of the month",
     )
-
-
-def _unblocked(check: CloseCheck) -> CloseCheck:
-    if check.state is CheckState.BLOCKS and check.acceptable:
-        return replace(check, state=CheckState.ATTENTION)
-    return check

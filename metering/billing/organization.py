@@ -239,17 +239,16 @@ def organization_value(organization: Organization) -> dict[str, object]:
             {"id": each.payer_id, "name": each.name, "issuer": each.issuer, "currency": each.currency}
             for each in payers
         ],
-        "accounts": [_account_value(each, payer_id, organization) for each, payer_id in accounts],
-    }
-
-
-def _account_value(member: Membership, payer_id: str, organization: Organization) -> dict[str, object]:
-    return {
-        "id": member.account_id,
-        "payer": payer_id,
-        "from": hour_text(member.from_s),
-        "to": None if member.to_s is None else hour_text(member.to_s),
-        "name": organization.names.get(member.account_id, ""),
+        "accounts": [
+            {
+                "id": each.account_id,
+                "payer": payer_id,
+                "from": hour_text(each.from_s),
+                "to": None if each.to_s is None else hour_text(each.to_s),
+                "name": organization.names.get(each.account_id, ""),
+            }
+            for each, payer_id in accounts
+        ],
     }
 
 

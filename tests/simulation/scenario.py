@@ -352,7 +352,7 @@ class Scenario:
             raise ViolationError("somebody was told twice, and nothing went wrong")
         kept = DayIndexes(objects=self.world.objects).newest()
         counted = sum(
-            head.bytes_of(place)
+            sum(head.hours[place])
             for month in (_MONTH, "2026-12")
             for head in budgets.sums(self.world.objects, kept, month)
             for place in range(len(head.kinds))

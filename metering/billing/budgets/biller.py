@@ -109,8 +109,8 @@ class Turn:
         for payer in self.months.terms.organization.payers:
             if len(payer.members) < 2:
                 continue
-            for name in self._open_months():
-                costs = self.months.costs_of(payer.payer_id, name)
+            for name in self._recent_months():
+                costs = None if self.months.is_closed(name) else self.months.costs_of(payer.payer_id, name)
                 if costs is None or not costs.usage.days():
                     continue
                 kept = KeptPositions(
@@ -142,9 +142,6 @@ class Turn:
             left_out=self.left_out,
             looked={**before.looked, **looked},
         )
-
-    def _open_months(self) -> list[str]:
-        return [name for name in self._recent_months() if not self.months.is_closed(name)]
 
     def _recent_months(self) -> list[str]:
         """This month and the last one, in order."""

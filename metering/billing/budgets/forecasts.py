@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater, rated_by_days
-from metering.billing.usage.months import Sold, UsageLine
+from metering.billing.usage.months import Sold, UsageLine, days_of
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, HOUR_S
 
@@ -260,11 +260,7 @@ class ExpectedUsage:
         return ExpectedUsage(self.month, dict(islice(self._parts.items(), 1)), self._shares)
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
-        found: dict[Sold, dict[int, int]] = defaultdict(dict)
-        for line in self.day_lines():
-            by_day = found[Sold(line.service, line.usage_type)]
-            by_day[line.hour_s] = by_day.get(line.hour_s, 0) + line.bytes
-        return found
+        return days_of(self.day_lines())
 
     def day_lines(self, of_day_s: int | None = None) -> Iterator[UsageLine]:
         for account_id, days in self._parts.items():

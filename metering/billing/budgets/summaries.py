@@ -103,10 +103,6 @@ class Grouping:
             return None
         return found.setdefault(Group(payer_id, account_id if account_id in self.apart else ""), {})
 
-    def groups_of(self, payer_id: str) -> list[Group]:
-        apart = self.apart & self.organization.accounts_of(payer_id)
-        return [Group(payer_id, ""), *(Group(payer_id, each) for each in apart)]
-
     def _accounts(self) -> frozenset[str] | None:
         if self.payers is None:
             return None
@@ -134,15 +130,10 @@ _COLUMNS = ("at", "payer", "account", "service", "usage_type", "bytes")
 
 @dataclass(slots=True)
 class DaySummaries:
-    """Sums of days. Mutable: it remembers what it is asked for.
-
-    Attributes:
-        read: How many days had to be read.
-    """
+    """Sums of days. Mutable: it remembers what it is asked for."""
 
     objects: ObjectStore
     grouping: Grouping
-    read: int = 0
     _known: dict[str, _Days] = field(default_factory=dict)
     _changed: set[str] = field(default_factory=set)
 
@@ -151,8 +142,10 @@ class DaySummaries:
 
     def of_payer(self, region: SummedMonth, day_s: int, payer_id: str) -> Iterator[tuple[Group, Mapping[Sold, int]]]:
         """The same of one payer, without a look at others."""
-        sums = self.of(region, day_s)
-        return ((group, sums[group]) for group in self.grouping.groups_of(payer_id) if group in sums)
+        sums, grouping = self.of(region, day_s), self.grouping
+        apart = grouping.apart & grouping.organization.accounts_of(payer_id)
+        groups = (Group(payer_id, each) for each in ("", *apart))
+        return ((group, sums[group]) for group in groups if group in sums)
 
     def hours_of(self, region: SummedMonth, day_s: int) -> Mapping[int, Mapping[Group, Mapping[Sold, int]]]:
         """Sums of each hour of a day of a region, for days in which a price changes."""
@@ -180,7 +173,6 @@ class DaySummaries:
             kept = _Kept(key, self._found(region, day_s, kind))
             month[region.region, date, kind] = kept
             self._changed.add(date[:7])
-            self.read += 1
         return kept.sums
 
     def _found(self, region: SummedMonth, day_s: int, kind: _Kind) -> dict[int, Sums]:

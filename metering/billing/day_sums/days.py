@@ -63,9 +63,6 @@ class DayHead:
     def counted(self) -> frozenset[str]:
         return frozenset(file.key for files in self.files.values() for file in files)
 
-    def bytes_of(self, place: int) -> int:
-        return sum(self.hours[place])
-
 
 class AccountDay(NamedTuple):
     """Bytes of one account by the place of their kind."""

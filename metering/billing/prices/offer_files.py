@@ -179,10 +179,8 @@ class Attributes(msgspec.Struct, frozen=True, rename="camel"):
     operation: str = ""
     transfer_type: str = ""
     from_location: str = ""
-    from_location_type: str = ""
     from_region_code: str = ""
     to_location: str = ""
-    to_location_type: str = ""
     to_region_code: str = ""
     region_code: str = ""
 
@@ -223,8 +221,6 @@ class IndexedVersion(msgspec.Struct, frozen=True, rename="camel"):
     """One version of a version index."""
 
     version_effective_begin_date: str
-    version_effective_end_date: str = ""
-    offer_version_url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

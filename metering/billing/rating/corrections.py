@@ -64,10 +64,6 @@ class LateUsage:
     def of(self, sold: frozenset[Sold]) -> Iterator[UsageLine]:
         return (line for each in sorted(self._by_sold) if each in sold for line in self._by_sold[each])
 
-    def bytes_of(self, line: UsageLine) -> int:
-        """Late bytes of the key and hour of a line."""
-        return self._by_key.get(line.key, 0)
-
     def stretches(self, prices: PayerPrices, sales: Sales) -> Iterator[Stretch]:
         """Its lines of a product, one stretch a span."""
         lines = sorted(self.of(sales.sold))
@@ -93,10 +89,6 @@ class LateUsage:
         for line in self.lines:
             by[Sold(line.service, line.usage_type)].append(line)
         return by
-
-    @cached_property
-    def _by_key(self) -> Mapping[LineKey, int]:
-        return {line.key: line.bytes for line in self.lines}
 
 
 @dataclass(frozen=True)

@@ -196,11 +196,7 @@ class MergedUsage:
         return replace(self, regions=(region,))
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
-        found: dict[Sold, dict[int, int]] = {}
-        for line in self.day_lines():
-            by_day = found.setdefault(Sold(line.service, line.usage_type), {})
-            by_day[line.hour_s] = by_day.get(line.hour_s, 0) + line.bytes
-        return found
+        return days_of(self.day_lines())
 
     def day_lines(self) -> Iterator[UsageLine]:
         """Lines by the day, in any order, one for each key, day and region."""
@@ -265,6 +261,15 @@ def merged(lines: Iterable[UsageLine]) -> Iterator[UsageLine]:
             yield same[0] if len(same) == 1 else same[0]._replace(bytes=total)
 
 
+def days_of(lines: Iterable[UsageLine]) -> dict[Sold, dict[int, int]]:
+    """Bytes of lines by the day, by product and day."""
+    found: dict[Sold, dict[int, int]] = {}
+    for line in lines:
+        days = found.setdefault(Sold(line.service, line.usage_type), {})
+        days[line.hour_s] = days.get(line.hour_s, 0) + line.bytes
+    return found
+
+
 def by_day(lines: Iterable[UsageLine]) -> Iterator[UsageLine]:
     """Lines of hours as lines of days, in order. Memory grows with the number of keys and days."""
     sums: dict[UsageLine, int] = {}
@@ -285,11 +290,6 @@ class MonthUsage:
     regions: Sequence[RegionMonth]
     month: str
     organization: Organization
-
-    @property
-    def closed(self) -> Mapping[str, str]:
-        """Region -> digest of its frozen month, where the month is closed."""
-        return {each.region: each.digest for each in self.regions if each.digest}
 
     @property
     def is_closed(self) -> bool:

@@ -255,7 +255,7 @@ def test_sums_of_days_and_hours_are_those_of_the_lake() -> None:
     head = month.head(DAY)
     assert head is not None
     [place] = [place for place, kind in enumerate(head.kinds) if kind.usage_type == "DataTransfer-Out-Bytes"]
-    assert (head.bytes_of(place), head.hours[place][13]) == (1, 1)
+    assert (sum(head.hours[place]), head.hours[place][13]) == (1, 1)
 
 
 def test_only_the_hours_of_the_day_that_is_asked_for_are_read() -> None:

@@ -115,7 +115,7 @@ def test_a_closed_month_and_its_corrections_stand_apart() -> None:
             assert (late.hour_s, late.bytes) == (FIRST_S, 17)
             assert [each.bytes for each in read.hour_lines()] == [each.bytes for each in read.day_lines()] == [13]
     usage = MonthUsage(regions=(lake,), month="2026-11", organization=Organization())
-    assert usage.closed == {}
+    assert not usage.is_closed
 
 
 def test_regions_are_merged_in_the_order_of_rating_and_equal_keys_are_one_line() -> None:
@@ -123,7 +123,7 @@ def test_regions_are_merged_in_the_order_of_rating_and_equal_keys_are_one_line()
     west = MemoryMonth(region="us-west-2", usage=(line(1, "2", 7), line(2, "2", 3)), digest="d")
     usage = month(east, west, payers=(payer("9", ("1", 0, None), ("2", 0, None)),))
     assert list(usage.payers()) == ["9"]
-    assert usage.closed == {"us-west-2": "d"}
+    assert not usage.is_closed
     assert list(usage.of("9").lines()) == [line(0, "1", 10), line(1, "2", 7), line(2, "2", 28)]
     assert usage.of("9").days() == {OUT: {NOVEMBER_S: 45}}
     assert list(usage.of("9").lines_of(frozenset([OUT]), NOVEMBER_S)) == list(usage.of("9").lines())
