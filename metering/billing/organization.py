@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
 from metering.billing.documents import (
     ACCOUNT_DIGITS,
@@ -22,9 +22,8 @@ from metering.billing.documents import (
     hour_of_text,
     hour_text,
     is_account_id,
-    strict_json,
 )
-from metering.billing.prices.document import shape_problems
+from metering.billing.prices.document import StrictDocument
 from metering.stores.objects import ORGANIZATION_PREFIX, ObjectStore
 from metering.units import MIB
 
@@ -116,11 +115,7 @@ _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Hour = Annotated[str, StringConstraints(max_length=40)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class PayerDocument(_Strict):
+class PayerDocument(StrictDocument):
     """A payer in the file."""
 
     id: _Id
@@ -129,7 +124,7 @@ class PayerDocument(_Strict):
     currency: Literal["USD"] = "USD"
 
 
-class AccountDocument(_Strict):
+class AccountDocument(StrictDocument):
     """A membership in the file: an account belongs to a payer in the hours `[from, to)`."""
 
     id: _Id
@@ -139,7 +134,7 @@ class AccountDocument(_Strict):
     name: Annotated[str, StringConstraints(max_length=200)] = ""
 
 
-class OrganizationDocument(_Strict):
+class OrganizationDocument(StrictDocument):
     """Payers and accounts. The store sets `schema` and `version`."""
 
     format: Literal["metering.organization/1"] = Field(default="metering.organization/1", alias="schema")
@@ -154,10 +149,7 @@ def read_organization(body: bytes, what: str) -> Organization:
     Raises:
         DocumentRefusedError: Names every problem, and `what`: the file or object.
     """
-    try:
-        document = OrganizationDocument.model_validate(strict_json(body, what, most_bytes=_MOST_BYTES))
-    except ValidationError as error:
-        raise DocumentRefusedError(what, shape_problems(error)) from error
+    document = OrganizationDocument.read(body, what, most_bytes=_MOST_BYTES)
     problems = list(_of_ids(document))
     members = _members(document, problems)
     problems.extend(_at_one_hour(members))

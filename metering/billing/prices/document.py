@@ -6,11 +6,12 @@ import hashlib
 import re
 from collections import Counter
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from metering.billing.documents import (
+    MOST_BYTES,
     DocumentRefusedError,
     Reading,
     bytes_of_gb,
@@ -203,11 +204,25 @@ MOST_TIERS = 100
 _Text = Annotated[str, StringConstraints(max_length=400)]
 
 
-class _Strict(BaseModel):
+class StrictDocument(BaseModel):
+    """A part of a document that people write: other members and other types are refused."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    @classmethod
+    def read(cls, body: bytes, what: str, *, most_bytes: int = MOST_BYTES) -> Self:
+        """The document of some bytes. Raises DocumentRefusedError with every problem of its shape."""
+        try:
+            return cls.model_validate(strict_json(body, what, most_bytes=most_bytes))
+        except ValidationError as error:
+            problems = [
+                f"{'.'.join(map(str, each['loc'])) or 'the document'}: {each['msg'][:1].lower()}{each['msg'][1:]}"
+                for each in error.errors(include_url=False, include_context=False, include_input=False)
+            ]
+            raise DocumentRefusedError(what, problems) from error
 
-class TierDocument(_Strict):
+
+class TierDocument(StrictDocument):
     """A tier: it begins where the one before it ends."""
 
     to_gb: _Text | None
@@ -215,21 +230,21 @@ class TierDocument(_Strict):
     rate: _Text
 
 
-class PricesDocument(_Strict):
+class PricesDocument(StrictDocument):
     """Prices from an hour on."""
 
     begin: _Text = Field(alias="from")
     tiers: list[TierDocument] = Field(max_length=MOST_TIERS)
 
 
-class ServicesDocument(_Strict):
+class ServicesDocument(StrictDocument):
     """Services that a product is about: those named, or all but those."""
 
     only: list[_Text] = []
     without: list[_Text] = Field(default=[], alias="not")
 
 
-class ProductDocument(_Strict):
+class ProductDocument(StrictDocument):
     """One SKU."""
 
     sku: _Text
@@ -241,7 +256,7 @@ class ProductDocument(_Strict):
     prices: list[PricesDocument]
 
 
-class AllowanceDocument(_Strict):
+class AllowanceDocument(StrictDocument):
     """Free bytes a month. The rate code of the free bytes is SKU and `rate`."""
 
     id: _Text
@@ -253,14 +268,14 @@ class AllowanceDocument(_Strict):
     rate: _Text
 
 
-class NotSoldDocument(_Strict):
+class NotSoldDocument(StrictDocument):
     """Usage types that are not sold here."""
 
     pattern: _Text
     why: _Text
 
 
-class BookDocument(_Strict):
+class BookDocument(StrictDocument):
     """A version of a price book."""
 
     format: Literal["metering.prices/1"] = Field(alias="schema")
@@ -280,24 +295,13 @@ def read_book(body: bytes, what: str) -> PriceBook:
     Raises:
         DocumentRefusedError: Names every problem, and `what`: the file or object.
     """
-    try:
-        document = BookDocument.model_validate(strict_json(body, what))
-    except ValidationError as error:
-        raise DocumentRefusedError(what, shape_problems(error)) from error
+    document = BookDocument.read(body, what)
     reading = _BookReading()
     book = reading.book(document, sha256=hashlib.sha256(body).hexdigest())
     problems = reading.problems or problems_of(book)
     if problems:
         raise DocumentRefusedError(what, problems)
     return book
-
-
-def shape_problems(error: ValidationError) -> list[str]:
-    """The problems that Pydantic found, a sentence each."""
-    return [
-        f"{'.'.join(map(str, each['loc'])) or 'the document'}: {each['msg'][:1].lower()}{each['msg'][1:]}"
-        for each in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
 
 
 class _BookReading(Reading):

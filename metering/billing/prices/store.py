@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
 from metering.billing.documents import (
     ACCOUNT_DIGITS,
@@ -26,18 +26,17 @@ from metering.billing.documents import (
     percent_of,
     percent_text,
     problems_in,
-    strict_json,
 )
 from metering.billing.money import price_of, usd_text
 from metering.billing.prices.book import Override, PriceBook
 from metering.billing.prices.document import (
     BOOK_NAME,
     RESERVED_NAMES,
+    StrictDocument,
     book_value,
     content_value,
     problems_of,
     read_book,
-    shape_problems,
 )
 from metering.errors import ObjectDamagedError
 from metering.stores.objects import PRICES_PREFIX, ObjectStore
@@ -76,14 +75,12 @@ MOST_OVERRIDES = 10_000
 _Text = Annotated[str, StringConstraints(max_length=400)]
 
 
-class OverrideDocument(BaseModel):
+class OverrideDocument(StrictDocument):
     """An `Override` in the document."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     payer: _Text = ""
     account: _Text = ""
-    skus: list[_Text] = []
+    skus: list[_Text] = Field(default=[])
     begin: _Text = Field(alias="from")
     end: _Text | None = Field(default=None, alias="to")
     price: _Text | None = None
@@ -92,10 +89,8 @@ class OverrideDocument(BaseModel):
     why: _Text
 
 
-class OverridesDocument(BaseModel):
+class OverridesDocument(StrictDocument):
     """A version of all overrides."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     format: Literal["metering.overrides/1"] = Field(alias="schema")
     version: int = Field(ge=1, le=10**9)
@@ -193,10 +188,7 @@ def read_overrides(body: bytes, what: str) -> Overrides:
     Raises:
         DocumentRefusedError: Names every problem.
     """
-    try:
-        document = OverridesDocument.model_validate(strict_json(body, what))
-    except ValidationError as error:
-        raise DocumentRefusedError(what, shape_problems(error)) from error
+    document = OverridesDocument.read(body, what)
     reading = Reading()
     read = tuple(_override_of(each, reading) for each in document.overrides)
     problems = reading.problems or override_problems(read)
