@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.billing.usage.months import Late, Sold, UsageLine, merged
+from metering.billing.usage.months import Accounts, Late, Sold, Solds, UsageLine, merged
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
@@ -33,16 +33,12 @@ class MemoryMonth:
     def accounts(self) -> Iterator[str]:
         return iter(sorted({line.account_id for line in (*self.usage, *self.late_lines)}))
 
-    def day_lines(self, accounts: frozenset[str] | None = None) -> Iterator[UsageLine]:
+    def day_lines(self, accounts: Accounts = None) -> Iterator[UsageLine]:
         by_day = (line._replace(hour_s=_day(line.hour_s)) for line in self._of(self.usage, accounts))
         return merged(sorted(by_day))
 
     def hour_lines(
-        self,
-        accounts: frozenset[str] | None = None,
-        *,
-        day_s: int | None = None,
-        sold: frozenset[Sold] | None = None,
+        self, accounts: Accounts = None, *, day_s: int | None = None, sold: Solds = None
     ) -> Iterator[UsageLine]:
         return merged(
             sorted(
@@ -53,11 +49,11 @@ class MemoryMonth:
             )
         )
 
-    def late(self, accounts: frozenset[str] | None = None) -> Iterator[Late]:
+    def late(self, accounts: Accounts = None) -> Iterator[Late]:
         return (Late(self.booked_s or line.hour_s, line) for line in self._of(self.late_lines, accounts))
 
     @staticmethod
-    def _of(lines: tuple[UsageLine, ...], accounts: frozenset[str] | None) -> Iterator[UsageLine]:
+    def _of(lines: tuple[UsageLine, ...], accounts: Accounts) -> Iterator[UsageLine]:
         return (line for line in lines if accounts is None or line.account_id in accounts)
 
 

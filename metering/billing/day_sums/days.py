@@ -18,7 +18,7 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from metering.billing.usage.months import Late, Sold, UsageLine, line_of, merged
+from metering.billing.usage.months import Accounts, Late, Sold, Solds, UsageLine, line_of, merged
 from metering.errors import ObjectDamagedError
 from metering.hours import date_of, hour_label
 from metering.ledger.booked_hours import LakeFile
@@ -259,7 +259,7 @@ class SummedMonth:
     def accounts(self) -> Iterator[str]:
         return iter(sorted({account.account_id for day_s in self.days for account in self._read(day_s).accounts()}))
 
-    def day_lines(self, accounts: frozenset[str] | None = None) -> Iterator[UsageLine]:
+    def day_lines(self, accounts: Accounts = None) -> Iterator[UsageLine]:
         for day_s in self.days:
             day = self._read(day_s)
             kinds = day.head.kinds
@@ -269,30 +269,24 @@ class SummedMonth:
                     yield UsageLine(day_s, account_id, service, usage_type, from_location, to_location, size)
 
     def hour_lines(
-        self,
-        accounts: frozenset[str] | None = None,
-        *,
-        day_s: int | None = None,
-        sold: frozenset[Sold] | None = None,
+        self, accounts: Accounts = None, *, day_s: int | None = None, sold: Solds = None
     ) -> Iterator[UsageLine]:
         for each in self.days if day_s is None else [day_s]:
             for hour_s in sorted(self._files(each)):
                 yield from self.lines_of_hour(hour_s, accounts, sold)
 
-    def lines_of_hour(
-        self, hour_s: int, accounts: frozenset[str] | None = None, sold: frozenset[Sold] | None = None
-    ) -> Iterator[UsageLine]:
+    def lines_of_hour(self, hour_s: int, accounts: Accounts = None, sold: Solds = None) -> Iterator[UsageLine]:
         """Lines of one hour, in the order of rating. Only its files are read."""
         files = self._files(hour_s - hour_s % DAY_S).get(hour_s, ())
         return merged(heapq.merge(*(sorted(self._lines(file, accounts, sold)) for file in files)))
 
-    def parts_of_day(self, day_s: int, accounts: frozenset[str] | None = None) -> Iterator[UsageLine]:
+    def parts_of_day(self, day_s: int, accounts: Accounts = None) -> Iterator[UsageLine]:
         """Lines of a day by the hour, unordered, a key and hour once for each file."""
         for files in self._files(day_s).values():
             for file in files:
                 yield from self._lines(file, accounts, None)
 
-    def late(self, accounts: frozenset[str] | None = None) -> Iterator[Late]:
+    def late(self, accounts: Accounts = None) -> Iterator[Late]:
         del accounts
         return iter(())
 
@@ -304,9 +298,7 @@ class SummedMonth:
         key = self.index.days[day_s]
         return DayReader(self.objects.get(key), key)
 
-    def _lines(
-        self, file: LakeFile, accounts: frozenset[str] | None, sold: frozenset[Sold] | None
-    ) -> Iterator[UsageLine]:
+    def _lines(self, file: LakeFile, accounts: Accounts, sold: Solds) -> Iterator[UsageLine]:
         for key, total in self.totals.of(file):
             if key.corrects_s is not None or key.account_id == CANARY_ACCOUNT_ID:
                 continue

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metering.billing.usage.months import RegionMonth, Sold, UsageLine
+from metering.billing.usage.months import Accounts, RegionMonth, Solds, UsageLine
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
@@ -31,18 +31,16 @@ _ROWS = 100_000
 class ColumnMonth(Protocol):
     """A `RegionMonth` with its lines in columns: each batch has those of `SCHEMA` that are asked for, in order."""
 
-    def day_batches(
-        self, accounts: frozenset[str] | None = None, columns: Sequence[str] = SCHEMA.names
-    ) -> Iterator[pa.RecordBatch]:
+    def day_batches(self, accounts: Accounts = None, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.RecordBatch]:
         """`day_lines` in columns. A key and day may be in several rows."""
         ...
 
     def hour_batches(
         self,
-        accounts: frozenset[str] | None = None,
+        accounts: Accounts = None,
         *,
         day_s: int | None = None,
-        sold: frozenset[Sold] | None = None,
+        sold: Solds = None,
         hour_s: int | None = None,
         columns: Sequence[str] = SCHEMA.names,
     ) -> Iterator[pa.RecordBatch]:
@@ -54,17 +52,15 @@ class _Columns:
     def __init__(self, month: RegionMonth) -> None:
         self._month = month
 
-    def day_batches(
-        self, accounts: frozenset[str] | None = None, columns: Sequence[str] = SCHEMA.names
-    ) -> Iterator[pa.RecordBatch]:
+    def day_batches(self, accounts: Accounts = None, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.RecordBatch]:
         return _batches(self._month.day_lines(accounts), columns)
 
     def hour_batches(
         self,
-        accounts: frozenset[str] | None = None,
+        accounts: Accounts = None,
         *,
         day_s: int | None = None,
-        sold: frozenset[Sold] | None = None,
+        sold: Solds = None,
         hour_s: int | None = None,
         columns: Sequence[str] = SCHEMA.names,
     ) -> Iterator[pa.RecordBatch]:
@@ -101,7 +97,7 @@ def summed(table: pa.Table) -> pa.Table:
     return grouped.select([*keys, "bytes_sum"]).rename_columns(SCHEMA.names).cast(SCHEMA)
 
 
-def only(batch: pa.RecordBatch, accounts: frozenset[str] | None, sold: frozenset[Sold] | None) -> pa.RecordBatch:
+def only(batch: pa.RecordBatch, accounts: Accounts, sold: Solds) -> pa.RecordBatch:
     """The rows of some accounts and products."""
     if accounts is not None:
         batch = batch.filter(pc.is_in(batch.column("account_id"), value_set=pa.array(sorted(accounts), pa.string())))

@@ -37,6 +37,10 @@ class Sold(NamedTuple):
     usage_type: UsageType
 
 
+Accounts = frozenset[str] | None
+"""Some accounts, or all."""
+Solds = frozenset[Sold] | None
+"""Some products, or all."""
 LineKey = tuple[int, str, Service, UsageType, str, str]
 """Hour, account, service, usage type, from and to."""
 
@@ -109,7 +113,7 @@ class RegionMonth(Protocol):
         """Accounts with any usage or correction, in order, each once."""
         ...
 
-    def day_lines(self, accounts: frozenset[str] | None = None) -> Iterator[UsageLine]:
+    def day_lines(self, accounts: Accounts = None) -> Iterator[UsageLine]:
         """Lines by the day, in any order; `hour_s` is the first hour of the day. None: of all accounts.
 
         Raises:
@@ -118,11 +122,7 @@ class RegionMonth(Protocol):
         ...
 
     def hour_lines(
-        self,
-        accounts: frozenset[str] | None = None,
-        *,
-        day_s: int | None = None,
-        sold: frozenset[Sold] | None = None,
+        self, accounts: Accounts = None, *, day_s: int | None = None, sold: Solds = None
     ) -> Iterator[UsageLine]:
         """Lines by the hour, in the order of rating: hour by hour. Of one day, only that day is read.
 
@@ -131,7 +131,7 @@ class RegionMonth(Protocol):
         """
         ...
 
-    def late(self, accounts: frozenset[str] | None = None) -> Iterator[Late]:
+    def late(self, accounts: Accounts = None) -> Iterator[Late]:
         """Usage of earlier months that is booked in this one; one line for each key and hour that books it."""
         ...
 
@@ -214,7 +214,7 @@ class MergedUsage:
     def lines(self) -> Iterator[UsageLine]:
         return self._hours()
 
-    def _hours(self, *, day_s: int | None = None, sold: frozenset[Sold] | None = None) -> Iterator[UsageLine]:
+    def _hours(self, *, day_s: int | None = None, sold: Solds = None) -> Iterator[UsageLine]:
         accounts = self.accounts
         regions = [region.hour_lines(accounts, day_s=day_s, sold=sold) for region in self.regions]
         return merged(filter(self._pays, heapq.merge(*regions)))
@@ -352,17 +352,13 @@ class TableMonth:
     def accounts(self) -> Iterator[str]:
         return (account_id for account_id, items in self.items.items() if items)
 
-    def day_lines(self, accounts: frozenset[str] | None = None) -> Iterator[UsageLine]:
+    def day_lines(self, accounts: Accounts = None) -> Iterator[UsageLine]:
         for items in self._of(accounts):
             own = (item for item in items if item.corrects_s is None)
             yield from by_day(self._lines(own))
 
     def hour_lines(
-        self,
-        accounts: frozenset[str] | None = None,
-        *,
-        day_s: int | None = None,
-        sold: frozenset[Sold] | None = None,
+        self, accounts: Accounts = None, *, day_s: int | None = None, sold: Solds = None
     ) -> Iterator[UsageLine]:
         lines: list[UsageLine] = []
         for items in self._of(accounts):
@@ -373,7 +369,7 @@ class TableMonth:
             )
         return merged(sorted(lines))
 
-    def late(self, accounts: frozenset[str] | None = None) -> Iterator[Late]:
+    def late(self, accounts: Accounts = None) -> Iterator[Late]:
         for items in self._of(accounts):
             for item in items:
                 if item.corrects_s is not None:
@@ -383,7 +379,7 @@ class TableMonth:
         for item in items:
             yield from (line_of(key, total) for key, total in self.reading.totals(item))
 
-    def _of(self, accounts: frozenset[str] | None) -> Iterator[tuple[UsageItem, ...]]:
+    def _of(self, accounts: Accounts) -> Iterator[tuple[UsageItem, ...]]:
         return (items for account_id, items in self.items.items() if accounts is None or account_id in accounts)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from metering.billing.usage.columns import SCHEMA, Spool, lines_of, only, summed, table_of
-from metering.billing.usage.months import Late, Sold, UsageLine, line_of, merged
+from metering.billing.usage.months import Accounts, Late, Sold, Solds, UsageLine, line_of, merged
 from metering.hours import month_bounds_s
 from metering.lake.ports import USAGE_COLUMNS, FrozenReader, LakeReader, RowQuery, TotalsReader, usage_of
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
@@ -93,33 +93,27 @@ class LakeMonth:
     def accounts(self) -> Iterator[str]:
         return iter(sorted(self._accounts))
 
-    def day_lines(self, accounts: frozenset[str] | None = None) -> Iterator[UsageLine]:
+    def day_lines(self, accounts: Accounts = None) -> Iterator[UsageLine]:
         for batch in self.day_batches(accounts):
             yield from lines_of(batch)
 
-    def day_batches(
-        self, accounts: frozenset[str] | None = None, columns: Sequence[str] = SCHEMA.names
-    ) -> Iterator[pa.RecordBatch]:
+    def day_batches(self, accounts: Accounts = None, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.RecordBatch]:
         for day_s in self._days.parts():
             for batch in self._days.batches(day_s):
                 yield only(batch, accounts, None).select(list(columns))
 
     def hour_lines(
-        self,
-        accounts: frozenset[str] | None = None,
-        *,
-        day_s: int | None = None,
-        sold: frozenset[Sold] | None = None,
+        self, accounts: Accounts = None, *, day_s: int | None = None, sold: Solds = None
     ) -> Iterator[UsageLine]:
         for batch in self.hour_batches(accounts, day_s=day_s, sold=sold):
             yield from lines_of(batch)
 
     def hour_batches(
         self,
-        accounts: frozenset[str] | None = None,
+        accounts: Accounts = None,
         *,
         day_s: int | None = None,
-        sold: frozenset[Sold] | None = None,
+        sold: Solds = None,
         hour_s: int | None = None,
         columns: Sequence[str] = SCHEMA.names,
     ) -> Iterator[pa.RecordBatch]:
@@ -128,7 +122,7 @@ class LakeMonth:
                 for batch in self._hours.batches(part_s):
                     yield only(batch, accounts, sold).select(list(columns))
 
-    def late(self, accounts: frozenset[str] | None = None) -> Iterator[Late]:
+    def late(self, accounts: Accounts = None) -> Iterator[Late]:
         for hour_s in self._late.parts():
             for batch in self._late.batches(hour_s):
                 yield from (Late(hour_s, line) for line in lines_of(only(batch, accounts, None)))
@@ -219,22 +213,16 @@ class ClosedMonth:
             found.update(pc.unique(table.column("account_id").cast(pa.string())).to_pylist())
         return iter(sorted(found - {CANARY_ACCOUNT_ID}))
 
-    def day_lines(self, accounts: frozenset[str] | None = None) -> Iterator[UsageLine]:
+    def day_lines(self, accounts: Accounts = None) -> Iterator[UsageLine]:
         for batch in self.day_batches(accounts):
             yield from lines_of(batch)
 
-    def day_batches(
-        self, accounts: frozenset[str] | None = None, columns: Sequence[str] = SCHEMA.names
-    ) -> Iterator[pa.RecordBatch]:
+    def day_batches(self, accounts: Accounts = None, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.RecordBatch]:
         for table in self.reader.day_tables(self.frozen, accounts, _stored(columns)):
             yield from _own(table, columns)
 
     def hour_lines(
-        self,
-        accounts: frozenset[str] | None = None,
-        *,
-        day_s: int | None = None,
-        sold: frozenset[Sold] | None = None,
+        self, accounts: Accounts = None, *, day_s: int | None = None, sold: Solds = None
     ) -> Iterator[UsageLine]:
         if accounts is not None and len(accounts) <= _FEW_ACCOUNTS:
             yield from merged(sorted(self._of_accounts(accounts, day_s, sold)))
@@ -245,10 +233,10 @@ class ClosedMonth:
 
     def hour_batches(
         self,
-        accounts: frozenset[str] | None = None,
+        accounts: Accounts = None,
         *,
         day_s: int | None = None,
-        sold: frozenset[Sold] | None = None,
+        sold: Solds = None,
         hour_s: int | None = None,
         columns: Sequence[str] = SCHEMA.names,
     ) -> Iterator[pa.RecordBatch]:
@@ -256,7 +244,7 @@ class ClosedMonth:
             if hour_s in {None, each_s}:
                 yield from self._hour(each_s, accounts, sold, columns)
 
-    def late(self, accounts: frozenset[str] | None = None) -> Iterator[Late]:
+    def late(self, accounts: Accounts = None) -> Iterator[Late]:
         # Sums of days say in a moment whether there is anything.
         days = self._late_days(accounts)
         for hour in self.frozen.hours:
@@ -265,16 +253,14 @@ class ClosedMonth:
                     if key.corrects_s is not None and key.account_id != CANARY_ACCOUNT_ID:
                         yield Late(hour.hour_s, line_of(key, total))
 
-    def _late_days(self, accounts: frozenset[str] | None) -> frozenset[int]:
+    def _late_days(self, accounts: Accounts) -> frozenset[int]:
         found: set[int] = set()
         for table in self.reader.day_tables(self.frozen, accounts, ("account_id", "hour", "corrects")):
             late = table.filter(pc.is_valid(table.column("corrects")))
             found.update(_seconds(late).to_pylist())
         return frozenset(found)
 
-    def _of_accounts(
-        self, accounts: frozenset[str], day_s: int | None, sold: frozenset[Sold] | None
-    ) -> Iterator[UsageLine]:
+    def _of_accounts(self, accounts: frozenset[str], day_s: int | None, sold: Solds) -> Iterator[UsageLine]:
         for key, total in self.reader.account_rows(self.frozen, accounts):
             if _counts(key, day_s) and (sold is None or Sold(key.service, key.usage_type) in sold):
                 yield line_of(key, total)
@@ -287,8 +273,8 @@ class ClosedMonth:
     def _hour(
         self,
         hour_s: int,
-        accounts: frozenset[str] | None,
-        sold: frozenset[Sold] | None,
+        accounts: Accounts,
+        sold: Solds,
         columns: Sequence[str] = SCHEMA.names,
     ) -> Iterator[pa.RecordBatch]:
         for table in self.reader.hour_tables(self.frozen, hour_s, accounts, _stored(columns)):
