@@ -39,8 +39,8 @@ class Column:
             that need not be bytes (likewise); `integer` for counts that JSON can hold; `money` for Decimals; `flag`;
             `time` for RFC 3339 text.
         title: Heading in tables; the name if empty.
-        text: How a text is printed. `copied` is what people copy (ids, keys, names of files, commands): never cut or
-            broken, and of an integer without groups. `prose` is wrapped between its words. `short` is shortened in the
+        text: How a text is printed. `copied` is what people copy (ids, keys, names of files, commands): never cut,
+            and of an integer without groups. `prose` is wrapped between its words. `short` is shortened in the
             middle where the window is narrow. `number` and `time` are texts that hold a number or a time of SQL.
         priority: Which columns a narrow table leaves out: those of the greatest number first, and of equal ones the
             rightmost. `KEEP` never goes.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 
-from metering.cli.printing.fields import cell_text
+from metering.cli.printing.layout import cell_text
 from metering.reports.answer import Answer, Column, printable
 
 if TYPE_CHECKING:
@@ -37,7 +37,14 @@ def cut(lines: Sequence[str], answer: Answer) -> list[str]:
     shown = [column for column in answer.columns if column.heading not in left_out and _is_never_cut(column)]
     values = {cell_text(column, row.get(column.name)) for column in shown for row in answer.rows}
     text = "\n".join(lines)
-    return sorted(value for value in values if value.strip() not in text)
+    return sorted(value for value in values if not _is_there(value.strip(), text))
+
+
+def _is_there(value: str, text: str) -> bool:
+    """Whether a value is there in one piece, or in the pieces of a column of some width."""
+    return value in text or any(
+        all(piece.strip() in text for piece in chop_cells(value, width)) for width in range(20, cell_len(value))
+    )
 
 
 def unrecorded(commands: frozenset[str], recorded: Iterator[str]) -> set[str]:

@@ -1,127 +1,29 @@
 """Answers as lines of text for a width: pure functions, from an answer and a width to lines.
 
-No line is wider than the width, but for two: a text that is to be copied and is itself wider, alone on its line, and
-a number that is wider. Without a width, every column is shown and nothing is shortened.
+A narrow window first shortens what may be shortened, then leaves out columns of low priority and names them. What is
+copied goes on in the next line. No line is wider than the width but for a command to type, or a number, that is wider
+itself. Without a width, every column is shown whole. Widths are in cells of a terminal: a Chinese character takes two,
+an accent on a letter none.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells, set_cell_size
 
-from metering.cli.printing.fields import (
-    GAP,
-    Field,
-    Grid,
-    cell_text,
-    fields_of,
-    fitting,
-    heading_lines,
-    padded,
-    shortened,
-    wrapped,
-)
-from metering.reports.answer import Answer, Cell, Column, printable
+from metering.hours import rfc3339
+from metering.reports.answer import KEEP, USUAL, Answer, Cell, Column, printable
 from metering.units import SIZE_BASE, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-_GAP = 2
-# Less room is not worth a wrapped text beside its name.
-_READABLE = 24
-_NOTHING = "-"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """A line to be: name, value, and what explains it."""
-
-    column: Column
-    value: str
-    size: str
-    about: str
-
-    @property
-    def name(self) -> str:
-        return printable(self.column.heading)
-
-    @property
-    def is_short(self) -> bool:
-        return self.column.kind == "text" and self.column.text == "short"
-
-    @property
-    def is_aligned(self) -> bool:
-        """Numbers and flags stand below each other, their ends in one column."""
-        return self.column.kind in {"bytes", "whole", "integer", "money", "flag"} or self.column.text == "number"
-
-
-def upright_lines(columns: Sequence[Column], rows: Sequence[Mapping[str, Cell]], width: int) -> list[str]:
-    """Each row as a block of lines. A single one says what its columns are; of several, empty values are left out."""
-    lines: list[str] = []
-    for row in rows:
-        entries = [_entry(column, row.get(column.name), explained=len(rows) == 1) for column in columns]
-        if lines:
-            lines.append("")
-        lines += _block([entry for entry in entries if entry.value or len(rows) == 1], width)
-    return lines
-
-
-def _entry(column: Column, value: Cell, *, explained: bool) -> _Entry:
-    return _Entry(
-        column=column,
-        value=cell_text(column, value),
-        size=size_text(value) if column.shows_size and isinstance(value, int) else "",
-        about=column.about if explained else "",
-    )
-
-
-def _block(entries: Sequence[_Entry], width: int) -> list[str]:
-    start = max((cell_len(entry.name) for entry in entries), default=0) + _GAP
-    end = start + max((cell_len(entry.value) for entry in entries if entry.is_aligned), default=0)
-    # Explanations of some lines only would look as if the others had none.
-    room = all(cell_len(line) <= width for entry in entries if entry.about for line in _lines(entry, start, end, width))
-    shown = entries if room else [replace(entry, about="") for entry in entries]
-    return [line for entry in shown for line in _lines(entry, start, end, width)]
-
-
-def _lines(entry: _Entry, start: int, end: int, width: int) -> Iterator[str]:
-    """The lines of one column: values begin at `start`, aligned ones end at `end`."""
-    name, value = padded(entry.name, start, right=False), entry.value or _NOTHING
-    if entry.is_aligned and end <= width:
-        yield from _explained(name + padded(value, end - start, right=True), entry, width)
-    elif start + cell_len(value) <= width:
-        yield from _explained((name + value).ljust(end), entry, width)
-    elif entry.column.text == "prose" and entry.column.kind == "text":
-        room = width - start
-        beside = wrapped(value, room if room >= _READABLE else width - _GAP)
-        indent = start if room >= _READABLE else _GAP
-        if indent == start:
-            yield name + beside[0]
-            beside = beside[1:]
-        else:
-            yield entry.name
-        yield from (" " * indent + line for line in beside)
-    elif entry.is_short and width - start >= _READABLE:
-        yield name + shortened(value, width - start)
-    else:
-        text = shortened(value, width - _GAP) if entry.is_short else value
-        yield entry.name
-        yield f"{' ' * _GAP}{text}" if _GAP + cell_len(text) <= width else text
-
-
-def _explained(line: str, entry: _Entry, width: int) -> Iterator[str]:
-    """The line with its size and its explanation beside it; a size without room is below it."""
-    beside = f"{line}{' ' * _GAP}{entry.size}"
-    if not entry.size or cell_len(beside) <= width:
-        yield f"{beside if entry.size else line}{' ' * _GAP}{entry.about}".rstrip()
-    else:
-        yield line.rstrip()
-        yield " " * _GAP + entry.size
-
 
 Style = Literal["", "title", "heading", "rule", "note"]
 
@@ -129,6 +31,19 @@ Style = Literal["", "title", "heading", "rule", "note"]
 UNBOUNDED = 1 << 30
 # A row of more columns is easier to read upright, even if it fits.
 _MOST_COLUMNS_OF_A_ROW = 4
+# Between two fields.
+_GAP = "  "
+# Less room is not worth a wrapped text beside its name.
+_READABLE = 24
+_ENOUGH_ROWS = 3
+# Cells below which a text of each form is not narrowed.
+_LEAST = {"short": 12, "prose": 24, "copied": 24}
+# Texts to copy that are no longer stay whole.
+_WHOLE_COPY = 40
+_ELLIPSIS = "…"
+# A command to paste counts as one word.
+_WORDS = re.compile(r"`[^`]*`\S*|(?<=: )metering .*\S|\S+")
+_DIGITS = re.compile(r"(-?)([0-9]+)(\.[0-9]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,114 +54,315 @@ class Line:
     style: Style = ""
 
 
+def cell_text(column: Column, value: Cell) -> str:
+    """The value as people read it; digits are grouped, and characters that could steer a terminal are escaped."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Decimal):
+        return f"{value:,f}"
+    if isinstance(value, int):
+        # A number that is a name, such as that of a process, is copied; a count is read.
+        return str(value) if column.text == "copied" else f"{value:,}"
+    if column.text == "number":
+        match = _DIGITS.fullmatch(value)
+        return f"{match[1]}{int(match[2]):,}{match[3] or ''}" if match else printable(value)
+    return printable(_as_rfc3339(value) if column.text == "time" else value)
+
+
+def _as_rfc3339(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    if moment.tzinfo is None or moment.microsecond:
+        return text
+    return rfc3339(int(moment.astimezone(UTC).timestamp()))
+
+
+def _size_of(column: Column, value: Cell) -> str:
+    return size_text(value) if column.shows_size and isinstance(value, int) else ""
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` in at most `width` cells: its middle makes room, because the ends tell texts of one kind apart."""
+    if cell_len(text) <= width:
+        return text
+    if width < 2:
+        return _ELLIPSIS[:width]
+    right = (width - 1) // 2
+    end = set_cell_size(text[::-1], right).rstrip()[::-1]
+    return set_cell_size(text, width - 1 - right).rstrip() + _ELLIPSIS + end
+
+
+def wrapped(text: str, width: int, *, keeping: bool = False) -> list[str]:
+    """Lines of at most `width` cells, broken between words; a longer word goes on in the next line.
+
+    A command to paste is one word if it fits: in backticks, or after a colon at the end.
+
+    Args:
+        text: What to wrap.
+        width: Cells.
+        keeping: Keep longer commands whole too, each alone on its line, and wider than it should be.
+    """
+    if cell_len(text) <= width and not keeping:
+        return [text]
+    lines: list[str] = []
+    for word in _WORDS.findall(text):
+        whole = cell_len(word) <= width or (keeping and word.startswith(("`", "metering ")))
+        for part in [word] if whole else [piece for each in word.split() for piece in chop_cells(each, width)]:
+            if lines and cell_len(lines[-1]) + 1 + cell_len(part) <= width:
+                lines[-1] += f" {part}"
+            else:
+                lines.append(part)
+    return lines or [""]
+
+
+def padded(text: str, width: int, *, right: bool) -> str:
+    """`text` with spaces up to `width` cells, before it if it stands to the right."""
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
+
+
+def _is_aligned(column: Column) -> bool:
+    return column.kind in {"bytes", "whole", "integer", "money"} or column.text == "number"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Field:
+    """A column as it is printed; a column of bytes has a second one for its sizes.
+
+    Attributes:
+        column: The column that it shows.
+        texts: One a row.
+        is_size: It holds sizes, such as `19.4 PB`, beside the exact bytes.
+    """
+
+    column: Column
+    texts: Sequence[str]
+    is_size: bool = False
+
+    @property
+    def heading(self) -> str:
+        return "size" if self.is_size else printable(self.column.heading)
+
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """The greatest is left out first: a size before other columns like its own, which may be kept."""
+        priority = self.column.priority
+        return (max(priority, USUAL), True) if self.is_size else (priority, False)
+
+    @cached_property
+    def widest(self) -> int:
+        """Cells of the longest text, or of the heading."""
+        return max(cell_len(self.heading), *map(cell_len, self.texts))
+
+    @cached_property
+    def least(self) -> int:
+        """Cells that it needs at least: numbers and times are never broken, headings only at spaces and underscores."""
+        longest = max(map(cell_len, self.texts))
+        if self.column.kind == "text" and self.column.text in _LEAST:
+            stays = self.column.text == "copied" and longest <= _WHOLE_COPY
+            longest = longest if stays else min(longest, _LEAST[self.column.text])
+        return max(longest, *map(cell_len, _heading_words(self.heading).split()))
+
+    @cached_property
+    def is_same(self) -> bool:
+        """Whether it says the same in all rows, and they are enough, or it says nothing, to say it once."""
+        return len({*self.texts}) == 1 and (
+            not self.texts[0] or (len(self.texts) >= _ENOUGH_ROWS and not self._is_prose)
+        )
+
+    @property
+    def _is_prose(self) -> bool:
+        return self.column.kind == "text" and self.column.text == "prose"
+
+    def inside(self, text: str, width: int) -> list[str]:
+        """A text in lines of its width."""
+        if self.column.kind != "text" or self.column.text not in _LEAST or cell_len(text) <= width:
+            return [text]
+        if self.column.text == "short":
+            return [shortened(text, width)]
+        return chop_cells(text, width) if self.column.text == "copied" else wrapped(text, width)
+
+
+def _heading_words(heading: str) -> str:
+    return heading.replace("_", "_ ")
+
+
+def _heading_lines(heading: str, width: int) -> list[str]:
+    if cell_len(heading) <= width:
+        return [heading]
+    return [line.replace("_ ", "_") for line in wrapped(_heading_words(heading), width)]
+
+
+def _fields_of(answer: Answer) -> list[Field]:
+    # Once: rows of a query may lie on the disk.
+    rows = list(answer.rows_and_others())
+    fields: list[Field] = []
+    for column in answer.columns:
+        values = [row.get(column.name) for row in rows]
+        fields.append(Field(column=column, texts=[cell_text(column, value) for value in values]))
+        if column.shows_size:
+            fields.append(Field(column=column, texts=[_size_of(column, value) for value in values], is_size=True))
+    return fields
+
+
+def _widths(fields: Sequence[Field], width: int) -> list[int] | None:
+    """Widths that fill `width` at most, of which the widest give way first; None if there is not the room."""
+    room = width - len(_GAP) * (len(fields) - 1)
+    least = [field.least for field in fields]
+    if sum(least) > room:
+        return None
+    # No field can get more than all the room: a text of a megabyte need not be counted down from there.
+    widths = [max(low, min(field.widest, room)) for low, field in zip(least, fields, strict=True)]
+    for _ in range(sum(widths) - room):
+        widest = max(range(len(widths)), key=lambda each: (widths[each] > least[each], widths[each]))
+        widths[widest] -= 1
+    return widths
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Grid:
+    """A table that fits: its fields, their cells, and fields that are said once, because all rows say the same."""
+
+    fields: Sequence[Field]
+    widths: Sequence[int]
+    same: Sequence[Field] = ()
+
+
+def _fitting(fields: Sequence[Field], width: int) -> _Grid | None:
+    """Choose the fields of a table: what is the same in all rows is said once, then those of low priority go.
+
+    Returns:
+        None if not even those fields fit that a table must have.
+    """
+    same = [field for field in fields[1:] if field.is_same]
+    for said in ([], [field for field in same if not any(field.texts)], same):
+        kept = [field for field in fields if field not in said]
+        if widths := _widths(kept, width):
+            return _Grid(fields=kept, widths=widths, same=said)
+    while (widths := _widths(kept, width)) is None:
+        last = max(reversed(kept), key=lambda field: field.rank)
+        if last.rank <= (KEEP, False) or len(kept) == 1:
+            return None
+        # With a column goes its size, which can go alone.
+        kept = [each for each in kept if each is not last and (last.is_size or each.column is not last.column)]
+    return _Grid(fields=kept, widths=widths, same=same)
+
+
 def title_lines(answer: Answer, width: int) -> list[Line]:
     """The title, if there is one."""
-    if not answer.title:
-        return []
-    return [Line(text=text, style="title") for text in wrapped(printable(answer.title), width)]
+    return _noted(printable(answer.title), width, "title") if answer.title else []
 
 
 def body_lines(answer: Answer, width: int) -> list[Line]:
     """The rows: a table, or upright, or a sentence if there are none."""
     if not answer.rows:
-        return [Line(text=text) for text in wrapped(printable(answer.empty), width)]
-    if _stands_upright(answer):
-        return [Line(text=text) for text in upright_lines(answer.columns, answer.rows, width)]
-    fields = fields_of(answer)
-    grid = fitting(fields, width)
+        return _noted(printable(answer.empty), width, "")
+    is_one_thing = answer.document is not None or len(answer.columns) > _MOST_COLUMNS_OF_A_ROW
+    if len(answer.rows) == 1 and answer.others is None and is_one_thing:
+        return [*_upright(answer.columns, answer.rows, width)]
+    fields = _fields_of(answer)
+    grid = _fitting(fields, width)
     if grid is None:
-        rows = list(answer.rows_and_others())
-        return [Line(text=text) for text in upright_lines(answer.columns, rows, width)]
+        return [*_upright(answer.columns, list(answer.rows_and_others()), width)]
+    rule = Line(text=_GAP.join("─" * each for each in grid.widths), style="rule")
+    headings = [_heading_lines(field.heading, each) for field, each in zip(grid.fields, grid.widths, strict=True)]
+    highest = max(map(len, headings))
+    lowered = [[""] * (highest - len(lines)) + lines for lines in headings]
     return [
         *_said_once(grid, width),
-        *_heading(grid.fields, grid.widths),
-        *(line for number in range(len(answer.rows)) for line in _row_lines(grid, number, width)),
-        *([] if answer.others is None else [_rule(grid.widths), *_row_lines(grid, len(answer.rows), width)]),
+        *(Line(text=text, style="heading") for text in _rows(grid, lowered)),
+        rule,
+        *(line for number in range(len(answer.rows)) for line in _row_lines(grid, number)),
+        *([] if answer.others is None else [rule, *_row_lines(grid, len(answer.rows))]),
         *_left_out(fields, grid, width),
     ]
 
 
-def footer_lines(answer: Answer, width: int) -> list[Line]:
-    """What stands below the rows and their chart."""
-    lines = [line for text in answer.footer for line in _footer(printable(text), width)]
-    if answer.rows and any(column.shows_size for column in answer.columns):
-        lines += wrapped(SIZE_BASE, width)
-    return [Line(text=text) for text in (*lines, *(printable(command) for command in answer.commands))]
+def _rows(grid: _Grid, columns: Sequence[Sequence[str]]) -> Iterator[str]:
+    for texts in zip_longest(*columns, fillvalue=""):
+        cells = zip(texts, grid.widths, grid.fields, strict=True)
+        yield _GAP.join(padded(text, room, right=_is_aligned(field.column)) for text, room, field in cells).rstrip()
 
 
-def _footer(text: str, width: int) -> list[str]:
-    """A line of the footer; one that is moved in stays so."""
-    indent = text[: len(text) - len(text.lstrip())]
-    return [indent + line for line in wrapped(text, width - len(indent), keeping=True)]
+def _row_lines(grid: _Grid, number: int) -> list[Line]:
+    cells = [field.inside(field.texts[number], room) for field, room in zip(grid.fields, grid.widths, strict=True)]
+    return [Line(text=text) for text in _rows(grid, cells)]
 
 
-def _stands_upright(answer: Answer) -> bool:
-    is_one_thing = answer.document is not None or len(answer.columns) > _MOST_COLUMNS_OF_A_ROW
-    return len(answer.rows) == 1 and answer.others is None and is_one_thing
+def _said_once(grid: _Grid, width: int) -> list[Line]:
+    texts = [f"{field.heading} {field.texts[0] or 'empty'}" for field in grid.same]
+    return _noted(f"In all rows: {', '.join(texts)}", width) if texts else []
 
 
-def _heading(fields: Sequence[Field], widths: Sequence[int]) -> list[Line]:
-    columns = [heading_lines(printable(field.heading), width) for field, width in zip(fields, widths, strict=True)]
-    height = max(map(len, columns))
-    lowered = [[""] * (height - len(column)) + column for column in columns]
-    lines = [Line(text=_row(line, fields, widths), style="heading") for line in zip(*lowered, strict=True)]
-    return [*lines, _rule(widths)]
-
-
-def _rule(widths: Sequence[int]) -> Line:
-    return Line(text=(" " * GAP).join("─" * width for width in widths), style="rule")
-
-
-def _row_lines(grid: Grid, number: int, width: int) -> list[Line]:
-    """One row: the first text before it and others behind it, if they are to be copied and too long for their field."""
-    above: list[str] = []
-    below: list[str] = []
-    columns: list[list[str]] = []
-    for place, (field, room) in enumerate(zip(grid.fields, grid.widths, strict=True)):
-        text = field.texts[number]
-        if field.is_copied and cell_len(text) > room:
-            columns.append([""])
-            if place == 0:
-                above.append(text)
-            else:
-                below += _named(field.heading, text, width)
-        else:
-            columns.append(_inside(field, text, room))
-    for field in grid.below:
-        below += _named(field.heading, field.texts[number], width)
-    lines = [_row(line, grid.fields, grid.widths) for line in zip_longest(*columns, fillvalue="")]
-    return [Line(text=text) for text in (*above, *(line for line in lines if line or not above), *below)]
-
-
-def _inside(field: Field, text: str, room: int) -> list[str]:
-    if field.is_prose:
-        return wrapped(text, room)
-    return [shortened(text, room) if field.is_shortened else text]
-
-
-def _named(name: str, text: str, width: int) -> list[str]:
-    if not text:
-        return []
-    line = f"{' ' * GAP}{name}: {text}"
-    return [line] if cell_len(line) <= width else [f"{' ' * GAP}{name}:", text]
-
-
-def _row(texts: Sequence[str], fields: Sequence[Field], widths: Sequence[int]) -> str:
-    cells = (padded(text, room, right=field.right) for text, field, room in zip(texts, fields, widths, strict=True))
-    return (" " * GAP).join(cells).rstrip()
-
-
-def _said_once(grid: Grid, width: int) -> list[Line]:
-    if not grid.same:
-        return []
-    texts = (f"{field.heading} {field.texts[0] or 'empty'}" for field in grid.same)
-    return [Line(text=line, style="note") for line in wrapped(f"In all rows: {', '.join(texts)}", width)]
-
-
-def _left_out(fields: Sequence[Field], grid: Grid, width: int) -> list[Line]:
-    kept = {id(field.column) for field in (*grid.fields, *grid.below, *grid.same)}
+def _left_out(fields: Sequence[Field], grid: _Grid, width: int) -> list[Line]:
+    kept = {id(field.column) for field in (*grid.fields, *grid.same)}
     names = dict.fromkeys(field.column.heading for field in fields if id(field.column) not in kept)
     if not names:
         return []
-    text = f"Not shown: {', '.join(names)}. Show all columns with --wide."
-    return [Line(text=line, style="note") for line in wrapped(text, width)]
+    return _noted(f"Not shown: {', '.join(names)}. Show all columns with --wide.", width)
+
+
+def _noted(text: str, width: int, style: Style = "note") -> list[Line]:
+    return [Line(text=line, style=style) for line in wrapped(text, width)]
+
+
+def footer_lines(answer: Answer, width: int) -> list[Line]:
+    """What stands below the rows and their chart."""
+    lines: list[str] = []
+    for text in map(printable, answer.footer):
+        # A line that is moved in stays so.
+        indent = text[: len(text) - len(text.lstrip())]
+        lines += [indent + line for line in wrapped(text, width - len(indent), keeping=True)]
+    if answer.rows and any(column.shows_size for column in answer.columns):
+        lines += wrapped(SIZE_BASE, width)
+    return [Line(text=text) for text in (*lines, *map(printable, answer.commands))]
+
+
+def _upright(columns: Sequence[Column], rows: Sequence[Mapping[str, Cell]], width: int) -> Iterator[Line]:
+    """Each row as a block of lines. A single one says what its columns are; of several, empty values are left out."""
+    alone = len(rows) == 1
+    for number, row in enumerate(rows):
+        if number:
+            yield Line(text="")
+        texts = [(column, cell_text(column, row.get(column.name)), row.get(column.name)) for column in columns]
+        shown = [each for each in texts if each[1] or alone]
+        start = max((cell_len(printable(column.heading)) for column, _, _ in shown), default=0) + len(_GAP)
+        end = max((cell_len(text) for column, text, _ in shown if _stands_right(column)), default=0)
+        entries: list[tuple[Column, list[str]]] = []
+        for column, text, value in shown:
+            beside = [_size_of(column, value), column.about if alone else ""]
+            entries.append((column, [padded(text or "-", end, right=_stands_right(column)), *filter(None, beside)]))
+        # Explanations of some lines only would look as if the others had none.
+        explained = all(start + cell_len(_GAP.join(parts)) <= width for column, parts in entries if column.about)
+        for column, parts in entries:
+            kept = parts if explained else [part for part in parts if part != column.about]
+            yield from _entry(column, kept, start, width)
+
+
+def _stands_right(column: Column) -> bool:
+    return _is_aligned(column) or column.kind == "flag"
+
+
+def _entry(column: Column, parts: Sequence[str], start: int, width: int) -> Iterator[Line]:
+    """A name with its value and what explains it, beside it where there is room."""
+    name = printable(column.heading)
+    line = f"{padded(name, start, right=False)}{_GAP.join(parts)}".rstrip()
+    if cell_len(line) <= width:
+        yield Line(text=line)
+        return
+    indent = start if width - start >= _READABLE else len(_GAP)
+    value, *beside = parts
+    lines = [value] if column.text == "copied" else Field(column=column, texts=[]).inside(value.strip(), width - indent)
+    for part in beside:
+        lines += wrapped(part, width - indent)
+    if indent == start and cell_len(lines[0]) <= width - start:
+        yield Line(text=f"{padded(name, start, right=False)}{lines.pop(0)}".rstrip())
+    else:
+        yield Line(text=name)
+    for text in lines:
+        # A text that is to be copied and is wider itself is alone on its line.
+        yield Line(text=" " * indent + text if indent + cell_len(text) <= width else text)

@@ -12,8 +12,16 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from metering.billing.money import half_up, usd_text
-from metering.cli.printing.fields import padded, shortened, wrapped
-from metering.cli.printing.layout import UNBOUNDED, Line, body_lines, footer_lines, title_lines
+from metering.cli.printing.layout import (
+    UNBOUNDED,
+    Line,
+    body_lines,
+    footer_lines,
+    padded,
+    shortened,
+    title_lines,
+    wrapped,
+)
 from metering.reports.answer import Answer, printable
 from metering.units import size_text
 
