@@ -17,12 +17,9 @@ from metering.cli.failures import (
     mend_streams,
     mend_width,
 )
-from metering.cli.groups import RootGroup, explained, is_bare
+from metering.cli.groups import COMPLETION, RootGroup, explained, is_bare
 from metering.cli.options import EndpointOption, RegionOption, StageOption
 from metering.version import CONTRACT_VERSION, package_version
-
-# What the scripts of shells ask with; Typer makes the name from the program's.
-VARIABLE = "_METERING_COMPLETE"
 
 
 class Program(RootGroup):
@@ -38,7 +35,7 @@ class Program(RootGroup):
         **extra: object,
     ) -> int:
         mend_width()
-        if VARIABLE in os.environ:
+        if COMPLETION in os.environ:
             from typer._completion_classes import completion_init
 
             completion_init()

@@ -115,7 +115,7 @@ def say(text: str, style: str = "") -> None:
 
 
 class Session:
-    """The place that a command works on, and the form of its answer.
+    """Place that a command works on, and form of its answer.
 
     Attributes:
         endpoint: AWS endpoint; None for AWS itself.
@@ -171,7 +171,7 @@ class Session:
 
     @cached_property
     def emulated(self) -> bool:
-        """Whether an emulator is at the endpoint, told by the endpoint and its answer, never by the stage's name.
+        """Whether an emulator is at the endpoint, by the endpoint and its answer, never by the stage's name.
 
         Raises:
             CommandFailedError: Nothing answers there.
@@ -189,17 +189,17 @@ class Session:
 
     @property
     def named_region(self) -> str | None:
-        """The region that `--region` names; None if only the environment or the default names one."""
+        """The region of `--region`."""
         return self._region and checked_region(self._region)
 
     @property
     def named_stage(self) -> str | None:
-        """The stage that `--stage` or the environment names; None if it is the default."""
+        """The stage of `--stage` or the environment."""
         return self._stage
 
     @property
     def given_region(self) -> str | None:
-        """The region that `--region` or the environment names; None if neither does."""
+        """The region of `--region` or the environment."""
         given = self._region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
         return given and checked_region(given)
 
@@ -260,7 +260,7 @@ class Session:
         return connect(endpoint=self.endpoint, region=region, stage=self.stage)
 
     def region(self) -> RegionConnection:
-        """Connect to the deployed region on first use: its stores, queues and settings.
+        """The deployed region, with its stores, queues and settings.
 
         Raises:
             CommandFailedError: The endpoint does not answer, or the stage is not deployed there.
@@ -276,14 +276,14 @@ class Session:
     def deed(
         self, *, what: str, subject: str, consequence: str, typed: str | None = None, ground: Ground | None = None
     ) -> Iterator[Done]:
-        """Show what will be done and where, ask, and record what is done inside in the audit trail.
+        """Show what will be done (see `Intent`) and where, ask, and record what is done inside in the audit trail.
 
         Args:
             what: Words of the command, such as `period close`.
-            subject: What it is done to, such as `2026-10`.
+            subject: Object of the deed, such as `2026-10`.
             consequence: One sentence of what will be different.
             typed: Word that the person must type, for what is for good; None asks for y or n.
-            ground: Where it is done and remembered; None for the session's region and its ledger.
+            ground: Place of the deed and its trail; None for the session's region and its ledger.
 
         Yields:
             The result, a sentence that the command may set.

@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 
-# Names of places as people type them: endpoint, region and stage.
-#
-# They are checked before anything is asked or printed: what has the form of a name can be copied into a shell.
-
+# Names of places are checked before anything is asked or printed: they can be copied into a shell.
 
 # Names no region, but all of them.
 ALL_REGIONS = "all"
@@ -94,25 +91,21 @@ def refuse_several(region: str | None, *, command: str) -> None:
         raise WrongUsageError(f"`{command}` works on one region, not on all.", "Name it, as in --region eu-west-1.")
 
 
-def _unknown() -> None:
-    """No home region."""
-
-
 def connect(
     *,
     endpoint: str | None,
     region: str,
     stage: str,
     environ: Mapping[str, str] | None = None,
-    home: Callable[[], str | None] = _unknown,
+    home: Callable[[], str | None] | None = None,
 ) -> RegionConnection:
     """Look up the stacks of a stage, and connect to the resources that they name.
 
     Args:
         endpoint: Endpoint of an emulator; None for AWS.
         region: Name of the region.
-        stage: Stage name.
-        environ: Environment of the SDK; by default that of the process.
+        stage: Name of the stage.
+        environ: Environment of the SDK; None for that of the process.
         home: Gives the home region to name, if the stage is not deployed in this one.
 
     Raises:
@@ -127,7 +120,7 @@ def connect(
         with reaching(endpoint, region):
             return connected(clients, stage)
     except SettingsError as error:
-        raise not_deployed(error, region=region, stage=stage, home=home()) from error
+        raise not_deployed(error, region=region, stage=stage, home=home and home()) from error
 
 
 @contextmanager
@@ -158,7 +151,7 @@ def not_deployed(error: SettingsError, *, region: str, stage: str, home: str | N
 
 
 def emulated(*, endpoint: str | None, region: str) -> bool:
-    """Whether an emulator is where the commands' clients would ask, told by the endpoint and its answer.
+    """Whether an emulator is where the commands' clients would ask, by the endpoint and its answer.
 
     Raises:
         CommandFailedError: Nothing answers there.

@@ -85,13 +85,6 @@ def deploying_fleet(
 ) -> Fleet:
     """Build the fleet as `fleet_of` does, and check the settings that it would deploy: with a look at what it has.
 
-    Args:
-        session: Stage and endpoint.
-        options: What the command line says about settings.
-        no_pager: A region may be ready although its page topic has no confirmed subscription.
-        verbose: Say each resource.
-        names_home: A region that `--region` names is the home region of this run; else the home is the stage's own.
-
     Raises:
         WrongUsageError: The settings are wrong.
         CommandFailedError: The stage is for emulators only, and none answers there.
@@ -127,7 +120,7 @@ def _refuse_aws(session: Session, *, emulated: bool) -> None:
 
 
 def changes_of(fleet: Fleet, regions: Iterable[str]) -> list[str]:
-    """Say what the next deployment of these regions changes in their settings.
+    """Changes of settings that the next deployment of these regions makes, a sentence each.
 
     Raises:
         WrongUsageError: The settings are wrong, or a deployed stage cannot change them.
@@ -153,14 +146,12 @@ def home_of(session: Session, fleet: Fleet) -> Ground:
 
 
 def say_of(region: str, message: str) -> None:
-    """Tell people one line about a region, or about all if it is empty."""
+    """Print a line about a region, or about all if it is empty, on stderr."""
     say(f"{region}: {message}" if region else message)
 
 
-# `--region all`: every region that holds data of the stage, ready or taken out of service.
-#
-# A command that reads asks `everywhere` for its answer, and says how one region answers. Regions are read one after the
-# other. If one of them gives no answer, the command fails and names it: an answer without it would be too small.
+# `--region all`: a command asks `everywhere` for its answer, and says how one region answers. If one gives no answer,
+# the command fails and names it: an answer without it would be too small.
 
 
 _TOO_LITTLE = "Nothing is shown, because it would be too little. Run it again, or name one region with --region."
@@ -207,7 +198,7 @@ def everywhere(
     Args:
         session: Names the region, or all.
         ask: Reads one region.
-        newest: See `regions_answer`.
+        newest: Column by which rows of all regions are sorted, the newest first; empty to keep them by region.
         most: Rows to keep of all regions, where `ask` gives no more of one.
 
     Raises:
@@ -241,7 +232,7 @@ def answering(region: str) -> Iterator[None]:
 
 
 def of_region(session: Session, region: str) -> str:
-    """What begins a message about a region, where several are read."""
+    """Begin of a message about a region, where several are read."""
     return f"{region}: " if asks_for_all(session) else ""
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 else:
     _Command = object
 
+COMPLETION = "_METERING_COMPLETE"
+"""Environment variable that the scripts of shells ask with; Typer makes its name from the program's."""
+
 _COMMANDS = "metering.cli.commands"
 _NEEDS_CHECKOUT = (
     "It needs a checkout of the project, and metering runs from an installed package. Clone the project, run "

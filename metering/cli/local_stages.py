@@ -23,16 +23,19 @@ if TYPE_CHECKING:
 
 
 def checked(stage: str, options: SettingsOptions) -> GivenSettings:
-    """What a new emulator is given, by the settings file and the options.
+    """Settings of a new emulator, by the settings file and the options.
 
     Raises:
         WrongUsageError: The file or an option is wrong.
     """
-    return _fresh(asked_for(stage, options))
+    from metering.fleet.settings.layers import planned
+
+    with settings_explained():
+        return planned(asked_for(stage, options), None).given
 
 
 def deployed_by(state: LocalState) -> DeployedRegions:
-    """What is deployed on the emulator.
+    """Deployed regions of the emulator.
 
     Raises:
         CommandFailedError: It does not answer, or the stage is not deployed there.
@@ -44,7 +47,7 @@ def deployed_by(state: LocalState) -> DeployedRegions:
 
 
 def settings_to_keep(state: LocalState) -> GivenSettings:
-    """What the emulator was given, and what the settings file says now.
+    """Settings that the emulator was given, and those of the settings file now.
 
     Raises:
         WrongUsageError: The settings file is wrong.
@@ -54,7 +57,7 @@ def settings_to_keep(state: LocalState) -> GivenSettings:
         before = _settings_of(state, asked)
     except MeteringError as error:
         say(f"What it was given with --set is not known ({error}), and is lost.", style="yellow")
-        return _fresh(asked)
+        return checked(state.stage, SettingsOptions())
     with settings_explained():
         return before.of(state.region).given
 
@@ -77,13 +80,6 @@ def check_settings(state: LocalState, options: SettingsOptions) -> None:
     if options.given or options.unset:
         raise CommandFailedError(f"It is up at {state.endpoint} with other settings: {change}.", advice)
     say(f"The settings file says otherwise than what is up: {change}. {advice}", style="yellow")
-
-
-def _fresh(asked: Asked) -> GivenSettings:
-    from metering.fleet.settings.layers import planned
-
-    with settings_explained():
-        return planned(asked, None).given
 
 
 def _settings_of(state: LocalState, asked: Asked) -> RegionSettings:
@@ -184,7 +180,7 @@ def clear_remains(state: LocalState) -> None:
 
 
 def gone(state: LocalState) -> str:
-    """What is said of an emulator that does not run any more."""
+    """Sentence about an emulator that does not run any more."""
     if state.borrowed:
         return f"Nothing answers at {state.endpoint} any more."
     return f"The emulator (pid {state.pid}) is gone, and so is all that it held."

@@ -26,14 +26,14 @@ class More(TypedDict, total=False):
     autocompletion: Callable[[], list[str]]
 
 
-def option(name: str, metavar: str, text: str, **more: Unpack[More]) -> object:
-    """An option with a value: what is typed for it, and its help."""
-    return typer.Option(name, metavar=metavar, help=text, **more)
+def option(names: str, metavar: str, text: str, *, panel: str | None = None, **more: Unpack[More]) -> object:
+    """An option with a value: its names, what is typed for it, and its help, in a panel of the help page."""
+    return typer.Option(*names.split(), metavar=metavar, help=text, rich_help_panel=panel, **more)
 
 
-def switch(name: str, text: str) -> object:
+def switch(name: str, text: str, panel: str | None = None) -> object:
     """An option without a value."""
-    return typer.Option(name, help=text)
+    return typer.Option(name, help=text, rich_help_panel=panel)
 
 
 def argument(metavar: str, text: str, **more: Unpack[More]) -> object:
@@ -45,84 +45,30 @@ def argument(metavar: str, text: str, **more: Unpack[More]) -> object:
 WHERE = "Where: metering help places"
 OUTPUT = "Output: metering help output"
 
-EndpointOption = Annotated[
-    str | None,
-    typer.Option(
-        "--endpoint",
-        metavar="URL",
-        help="AWS endpoint, such as http://127.0.0.1:4566. Default: AWS_ENDPOINT_URL, else the emulator that "
-        "`metering local up` started or used (stage local, which never reaches AWS), else AWS itself.",
-        rich_help_panel=WHERE,
-    ),
-]
-RegionOption = Annotated[
-    str | None,
-    typer.Option(
-        "--region",
-        metavar="NAME",
-        help="AWS region. Default: AWS_REGION, AWS_DEFAULT_REGION, else the home region of the stage.",
-        rich_help_panel=WHERE,
-    ),
-]
-RegionsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--region",
-        metavar="NAME|all",
-        help="AWS region, or `all`: every region of the stage, with a column `region`. "
-        "Default: AWS_REGION, AWS_DEFAULT_REGION, else the home region of the stage.",
-        rich_help_panel=WHERE,
-    ),
-]
-StageOption = Annotated[
-    str | None,
-    typer.Option(
-        "--stage",
-        metavar="NAME",
-        help="Stage; its name is part of the stack names. Default: METERING_STAGE, else local.",
-        rich_help_panel=WHERE,
-    ),
-]
-FormatOption = Annotated[
-    Format | None,
-    typer.Option(
-        "--format",
-        "-f",
-        metavar="|".join(Format),
-        help="Default: table on a terminal, json otherwise.",
-        rich_help_panel=OUTPUT,
-    ),
-]
+_ENDPOINT = (
+    "AWS endpoint, such as http://127.0.0.1:4566. Default: AWS_ENDPOINT_URL, else the emulator that "
+    "`metering local up` started or used (stage local, which never reaches AWS), else AWS itself."
+)
+_HOME = "Default: AWS_REGION, AWS_DEFAULT_REGION, else the home region of the stage."
+_ALL = "AWS region, or `all`: every region of the stage, with a column `region`."
+_STAGE = "Stage; its name is part of the stack names. Default: METERING_STAGE, else local."
+_FORMAT = "Default: table on a terminal, json otherwise"
+_OUTPUT = "Write to this file, not to stdout. Without --format, its suffix gives the format."
+_WIDE = "Tables show every column whole, however wide the terminal is."
+
+EndpointOption = Annotated[str | None, option("--endpoint", "URL", _ENDPOINT, panel=WHERE)]
+RegionOption = Annotated[str | None, option("--region", "NAME", f"AWS region. {_HOME}", panel=WHERE)]
+RegionsOption = Annotated[str | None, option("--region", "NAME|all", f"{_ALL} {_HOME}", panel=WHERE)]
+StageOption = Annotated[str | None, option("--stage", "NAME", _STAGE, panel=WHERE)]
+FormatOption = Annotated[Format | None, option("--format -f", "|".join(Format), f"{_FORMAT}.", panel=OUTPUT)]
 PageFormatOption = Annotated[
     PageFormat | None,
-    typer.Option(
-        "--format",
-        "-f",
-        metavar="|".join(PageFormat),
-        help="Default: table on a terminal, json otherwise; html is a page to print.",
-        rich_help_panel=OUTPUT,
-    ),
+    option("--format -f", "|".join(PageFormat), f"{_FORMAT}; html is a page to print.", panel=OUTPUT),
 ]
-OutputOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Write to this file, not to stdout. Without --format, its suffix gives the format.",
-        rich_help_panel=OUTPUT,
-    ),
-]
-WideOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--wide", help="Tables show every column whole, however wide the terminal is.", rich_help_panel=OUTPUT
-    ),
-]
+OutputOption = Annotated[Path | None, option("--output -o", "FILE", _OUTPUT, panel=OUTPUT)]
+WideOption = Annotated[bool | None, switch("--wide", _WIDE, OUTPUT)]
 
-YesOption = Annotated[
-    bool, typer.Option("--yes", help="Do it without a question, as scripts must. On an emulator there is none.")
-]
+YesOption = Annotated[bool, switch("--yes", "Do it without a question, as scripts must. On an emulator there is none.")]
 
 PLACE_OPTIONS = {"endpoint": EndpointOption, "region": RegionOption, "stage": StageOption}
 PLACES_OPTIONS = PLACE_OPTIONS | {"region": RegionsOption}
@@ -175,21 +121,12 @@ def signature_of(function: Callable[..., None], shared: Mapping[str, object]) ->
     return inspect.Signature([context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *options])
 
 
-FROM_OPTION = typer.Option(
-    "--from", metavar="TIME", help="RFC 3339, date, month, today, yesterday…; included. Default: everything."
-)
-TO_OPTION = typer.Option("--to", metavar="TIME", help="Not included.")
-LastOption = Annotated[
-    str | None,
-    typer.Option("--last", metavar="SPAN", help="Up to the end of this hour: 24h, 7d, 2w or 3m (months)."),
-]
-ZoneOption = Annotated[
-    str | None,
-    typer.Option(
-        "--tz", metavar="ZONE", help="Zone of times given without one, and of times shown, such as Europe/Berlin."
-    ),
-]
-
+_FROM = "RFC 3339, date, month, today, yesterday…; included. Default: everything."
+_ZONE = "Zone of times given without one, and of times shown, such as Europe/Berlin."
+FROM_OPTION = option("--from", "TIME", _FROM)
+TO_OPTION = option("--to", "TIME", "Not included.")
+LastOption = Annotated[str | None, option("--last", "SPAN", "Up to the end of this hour: 24h, 7d, 2w or 3m (months).")]
+ZoneOption = Annotated[str | None, option("--tz", "ZONE", _ZONE)]
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 

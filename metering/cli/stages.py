@@ -13,6 +13,7 @@ import typer
 
 from metering.cli.connecting import no_answer
 from metering.cli.failures import WrongUsageError
+from metering.cli.options import option, switch
 from metering.errors import SettingsError, UnavailableError
 from metering.fleet.settings.bases import SAFEST, STAGES, runs_on_emulator
 from metering.usage.usage_types import is_region
@@ -24,46 +25,24 @@ if TYPE_CHECKING:
     from metering.fleet.settings.layers import Asked
 
 
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="FIELD=VALUE",
-        help="Give a setting another value, which later deployments keep; lists and tables as JSON. "
-        "`metering settings fields` lists the fields.",
-        rich_help_panel="Settings",
-    ),
-]
+_SETTINGS = "Settings"
+_SET = (
+    "Give a setting another value, which later deployments keep; lists and tables as JSON. `metering settings fields` "
+)
+_FILE = "Settings file. Default: METERING_SETTINGS, else metering.toml in this folder or those around it."
+SetOption = Annotated[list[str] | None, option("--set", "FIELD=VALUE", f"{_SET}lists the fields.", panel=_SETTINGS)]
 UnsetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--unset", metavar="FIELD", help="Take back what --set gave, now or earlier.", rich_help_panel="Settings"
-    ),
+    list[str] | None, option("--unset", "FIELD", "Take back what --set gave, now or earlier.", panel=_SETTINGS)
 ]
-FileOption = Annotated[
-    str | None,
-    typer.Option(
-        "--settings",
-        metavar="FILE",
-        help="Settings file. Default: METERING_SETTINGS, else metering.toml in this folder or those around it.",
-        rich_help_panel="Settings",
-    ),
-]
-
-NoPagerOption = Annotated[bool, typer.Option("--no-pager", help="Accept a region whose alarms would page no one.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each resource as it is created.")]
-
+FileOption = Annotated[str | None, option("--settings", "FILE", _FILE, panel=_SETTINGS)]
 ApiOption = Annotated[
     bool | None,
-    typer.Option(
-        "--api/--no-api",
-        help="Deploy the HTTP API with its explorer page, or delete it: --set api=true.",
-        rich_help_panel="Settings",
-    ),
+    switch("--api/--no-api", "Deploy the HTTP API with its explorer page, or delete it: --set api=true.", _SETTINGS),
 ]
-
+NoPagerOption = Annotated[bool, switch("--no-pager", "Accept a region whose alarms would page no one.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each resource as it is created.")]
 OutsideRulesOption = Annotated[
-    bool, typer.Option("--outside-rules", help="Also build a region that rollout.allow or rollout.deny leaves out.")
+    bool, switch("--outside-rules", "Also build a region that rollout.allow or rollout.deny leaves out.")
 ]
 
 ADVICE = "The fields and what they may be: metering settings fields"
@@ -71,7 +50,7 @@ ADVICE = "The fields and what they may be: metering settings fields"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsOptions:
-    """What a command line says about settings.
+    """Options of a command line about settings.
 
     Attributes:
         given: Values of `--set`, each as `field=value`.
@@ -106,7 +85,7 @@ def settings_file(named: str | None) -> SettingsFile | None:
 
 
 def asked_for(stage: str, options: SettingsOptions) -> Asked:
-    """What a command asks for.
+    """Settings that a command asks for.
 
     Raises:
         WrongUsageError: The file is broken, or an option is not of its form.
@@ -174,12 +153,12 @@ def stated_home(stage: str) -> str | None:
 
 
 def home_region(stage: str, *, endpoint: Callable[[], str | None], asked: Asked | None = None) -> str:
-    """The home region: by `--set` or the settings file, else by what is deployed, else by the base of the stage.
+    """The home region: by `--set` or the settings file, else by the deployed stage, else by the base of the stage.
 
     Args:
         stage: Name of the stage.
         endpoint: Gives the endpoint, if somebody must be asked; None for AWS.
-        asked: What the command says about settings; None for the settings file alone.
+        asked: Settings of the command; None for the settings file alone.
 
     Raises:
         WrongUsageError: The settings file is broken.
@@ -195,11 +174,7 @@ def home_region(stage: str, *, endpoint: Callable[[], str | None], asked: Asked 
 
 
 def _deployed(stage: str, endpoint: Callable[[], str | None]) -> str | None:
-    """The home region by what is deployed; None if the stage is nowhere, or is one that only emulators run.
-
-    Raises:
-        CommandFailedError: Nothing answers, or the stage is in several regions that are no fleet.
-    """
+    """The home region of the deployed stage; None if the stage is nowhere, or is one that only emulators run."""
     # Slow to import, and help needs neither.
     from metering.adapters.aws.homes import published_home
     from metering.fleet.stage import RolloutRules

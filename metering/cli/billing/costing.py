@@ -36,14 +36,7 @@ _TOO_LITTLE = "Nothing is shown, because it would be too little: tiers count ove
 
 
 def costs_here(session: Session, query: CostQuery, *, prices: str | None, exact: bool, now_s: int) -> CostsFound:
-    """The answer to a question about costs.
-
-    Args:
-        session: Names the place.
-        query: The question.
-        prices: `--prices`.
-        exact: `--exact`.
-        now_s: The time now.
+    """The answer to a question about costs, by the book of `--prices`.
 
     Raises:
         CommandFailedError: A region gives no answer, or holds no data; or there is no such price book.
@@ -52,9 +45,9 @@ def costs_here(session: Session, query: CostQuery, *, prices: str | None, exact:
     from metering.wiring.answers.costs import costs_of
     from metering.wiring.answers.freshness import measured_completeness
 
-    book = book_of(prices)
+    book = _book_of(prices)
     home = billing_home(session)
-    regions = all_answering(session, home, query)
+    regions = _all_answering(session, home, query)
     complete = measured_completeness(regions)
     return costs_of(
         _billing(session, home, regions), query, book=book, now_s=now_s, complete=complete, exact=exact, progress=_bar
@@ -73,7 +66,7 @@ def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | 
     Args:
         session: Names the place.
         asked: `account`, `hour`, `usage_type` and `service`, as they were typed.
-        prices: `--prices`.
+        prices: Book of `--prices`.
         now_s: The time now.
 
     Raises:
@@ -90,9 +83,9 @@ def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | 
         filters={name: [text] for name, text in asked.items() if text and name != "hour"},
     )
     query = parameters.hour_query(now_s=now_s)
-    book = book_of(prices)
+    book = _book_of(prices)
     home = billing_home(session)
-    billing = _billing(session, home, all_answering(session, home, query))
+    billing = _billing(session, home, _all_answering(session, home, query))
     with rating(billing, query, book=book, now_s=now_s, exact=True, progress=_bar) as parts:
         [plan] = parts.plans
         inquiry = Inquiry(
@@ -109,12 +102,8 @@ def one_region(session: Session) -> str | None:
     return None if session.named_region == ALL_REGIONS else session.named_region
 
 
-def book_of(prices: str | None) -> BookName:
-    """The price book of `--prices`: `aws-list`, `aws-list@3`.
-
-    Raises:
-        WrongUsageError: It is neither.
-    """
+def _book_of(prices: str | None) -> BookName:
+    """The price book of `--prices`: `aws-list`, `aws-list@3`."""
     from metering.wiring.answers.costs import book_named
 
     found = book_named(prices)
@@ -125,12 +114,8 @@ def book_of(prices: str | None) -> BookName:
     return found
 
 
-def all_answering(session: Session, home: RegionConnection, query: CostQuery) -> list[RegionConnection]:
-    """Every region that holds data of the stage.
-
-    Raises:
-        CommandFailedError: One of them gives no answer, or the one that is asked for holds none.
-    """
+def _all_answering(session: Session, home: RegionConnection, query: CostQuery) -> list[RegionConnection]:
+    """Every region that holds data of the stage, all of which must answer."""
     regions, silent = readable_regions(session, home)
     if silent:
         told = "; ".join(f"region {region} cannot be read ({why})" for region, why in sorted(silent.items()))
@@ -172,15 +157,6 @@ class Judged:
     reach: Reach
 
 
-def summed_regions(session: Session, home: RegionConnection) -> Sequence[RegionConnection]:
-    """Every region whose day sums budgets are judged by.
-
-    Raises:
-        CommandFailedError: A region that holds data gives no answer.
-    """
-    return billing_regions(session, home)
-
-
 def budget_named(store: BudgetStore, name: str) -> Budget:
     """A budget by its name.
 
@@ -206,7 +182,7 @@ def judged(session: Session, home: RegionConnection, name: str | None) -> Judged
 
     store = build_budgets(home)
     budgets = store.list() if name is None else [budget_named(store, name)]
-    regions = summed_regions(session, home)
+    regions = billing_regions(session, home)
     months = connected_months(home, regions, budgets)
     now_s = int(time.time())
     through_s = months.through_s
@@ -257,7 +233,7 @@ def known_account(session: Session, home: RegionConnection, account_id: str) -> 
             return True
     this = month_of(hour_of(int(time.time())))
     first_s, _ = month_bounds_s(this)
-    for region in summed_regions(session, home):
+    for region in billing_regions(session, home):
         for month in (this, month_of(first_s - HOUR_S)):
             if next(region.items.query(Table.USAGE, usage_partition(account_id, month)), None) is not None:
                 return True

@@ -37,10 +37,6 @@ def billing_home(session: Session) -> RegionConnection:
 def billing_regions(session: Session, home: RegionConnection) -> list[RegionConnection]:
     """Connect to every region whose usage the home region bills, sorted by name.
 
-    Args:
-        session: Names the stage.
-        home: The home region, as `billing_home` gives it.
-
     Raises:
         CommandFailedError: A region that holds data gives no answer.
     """
@@ -50,12 +46,7 @@ def billing_regions(session: Session, home: RegionConnection) -> list[RegionConn
 
 
 def readable_regions(session: Session, home: RegionConnection) -> tuple[list[RegionConnection], dict[str, str]]:
-    """Regions that hold data of the stage: those that answer, sorted by name, and those that do not, with the reason.
-
-    Args:
-        session: Names the stage.
-        home: Its home region, as `billing_home` gives it.
-    """
+    """Regions with data of the stage: those that answer, sorted by name, and those that do not, with the reason."""
     from metering.ledger.periods import period_key
     from metering.stores.writes import Table
 
@@ -97,9 +88,9 @@ def named_book(prices: PriceStore | None, name: str, version: int | None = None)
     """A price book by its name: the version in force, or the one that is named.
 
     Args:
-        prices: Where books are kept; None is enough for the sample.
-        name: Its name.
-        version: A version of it.
+        prices: Place of the books; None is enough for the sample.
+        name: Name of the book.
+        version: A version of it; None for the one in force.
 
     Raises:
         CommandFailedError: There is no such book or version.
@@ -176,16 +167,26 @@ def _hour(text: str) -> int:
     return parse_hour(found[1])
 
 
-def month_named(month: str) -> tuple[int, int]:
-    """First second of a month, and of the month after it.
+def checked_month(text: str) -> str:
+    """A month that there is.
 
     Raises:
         WrongUsageError: It is none.
     """
     try:
-        bounds = month_bounds_s(month)
+        month_bounds_s(text)
     except (ValueError, OverflowError) as error:
-        raise WrongUsageError(f"{month} is not a month.", "Write it as 2026-11.") from error
+        raise WrongUsageError(f"{text} is not a month.", "Write it as 2026-11.") from error
+    return text
+
+
+def month_named(month: str) -> tuple[int, int]:
+    """First second of a month from 1970 on, and of the month after it.
+
+    Raises:
+        WrongUsageError: It is none.
+    """
+    bounds = month_bounds_s(checked_month(month))
     if bounds[0] < 0:
         raise WrongUsageError(f"{month} lies before 1970.", "Write it as 2026-11.")
     return bounds

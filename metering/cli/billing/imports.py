@@ -111,12 +111,7 @@ def problems_of_files(files: Sequence[Path]) -> list[str]:
 
 
 def check_closed(plan: Planned, regions: Callable[[], Sequence[RegionConnection]], *, now_s: int) -> None:
-    """Refuse a version that changes prices of closed months.
-
-    Args:
-        plan: The version.
-        regions: Connects to every region of the stage; asked only if a price changes in the past.
-        now_s: The time now.
+    """Refuse a version that changes prices of closed months; `regions` connects, if a price changes in the past.
 
     Raises:
         CommandFailedError: It does.

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from metering.cli.billing.home import billing_home, readable_regions
+from metering.cli.billing.home import billing_home, checked_month, readable_regions
 from metering.cli.command import Session, progress, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.hours import month_bounds_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.progress import Progress, TaskID
 
@@ -23,13 +22,14 @@ if TYPE_CHECKING:
     from metering.billing.invoices.issuing import Issued, Issuer, IssueRefusedError
     from metering.lake.view import LakeView
     from metering.reports.exports.destination import Destination
-    from metering.reports.exports.grains import Grain
     from metering.wiring.connection import RegionConnection
 
 
 T = TypeVar("T")
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
+_S3 = "s3://"
+_SHOWN = 3
 
 
 class Invoicing:
@@ -50,10 +50,7 @@ class Invoicing:
     @contextmanager
     def counted(self, what: str, documents: Iterable[T]) -> Iterator[Iterator[T]]:
         """The documents, counted while they are made."""
-        from rich.progress import TextColumn, TimeElapsedColumn
-
-        with progress(TextColumn("{task.completed:,.0f} {task.description}"), TimeElapsedColumn()) as bar:
-            task = bar.add_task(what, total=None)
+        with _count(what) as (bar, task):
             self._bar, self._hours = bar, bar.add_task("", total=None, visible=False)
             try:
                 yield _each(documents, lambda: bar.advance(task))
@@ -71,6 +68,21 @@ def _each(documents: Iterable[T], tell: Callable[[], None]) -> Iterator[T]:
     for each in documents:
         tell()
         yield each
+
+
+@contextmanager
+def _count(what: str) -> Iterator[tuple[Progress, TaskID]]:
+    from rich.progress import TextColumn, TimeElapsedColumn
+
+    with progress(TextColumn("{task.completed:,.0f} {task.description}"), TimeElapsedColumn()) as bar:
+        yield bar, bar.add_task(what, total=None)
+
+
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr that counts."""
+    with _count(what) as (bar, task):
+        yield lambda more: bar.advance(task, more)
 
 
 class UntilRefused:
@@ -111,19 +123,6 @@ def invoicing(session: Session, home: RegionConnection | None = None) -> Iterato
         yield parts
 
 
-def checked_month(text: str) -> str:
-    """A month that there is.
-
-    Raises:
-        WrongUsageError: It is none.
-    """
-    try:
-        month_bounds_s(text)
-    except (ValueError, OverflowError) as error:
-        raise WrongUsageError(f"{text} is not a month.", "Write it as 2026-11.") from error
-    return text
-
-
 def checked_payer(text: str | None) -> str:
     """An account id, or empty for all payers.
 
@@ -141,7 +140,7 @@ def state_of(issuer: Issuer, invoice: Invoice) -> str:
 
 
 def draft_state(invoice: Invoice) -> str:
-    """What keeps a draft from being issued."""
+    """Reasons why a draft cannot be issued."""
     found = [
         *(["unpriced"] if invoice.unpriced else []),
         *(["not closed"] if invoice.left_out else []),
@@ -156,10 +155,6 @@ def not_final(issuer: Issuer, month: str) -> list[str]:
     missing = [f"Left out, because it cannot be read: {region} ({why})." for region, why in usage.left_out.items()]
     still = sorted(set(usage.regions) - closed.keys() - usage.left_out.keys())
     return [*missing, *([f"Not closed yet in {', '.join(still)}: figures are as of now."] if still else [])]
-
-
-_S3 = "s3://"
-_SHOWN = 3
 
 
 def run_export(
@@ -185,6 +180,7 @@ def run_export(
     """
     from metering.hours import hour_of
     from metering.reports.exports.exporting import documents_of, export, export_answer, export_notes, source_of
+    from metering.reports.exports.grains import GRAINS
     from metering.reports.exports.manifest import ExportRequest
 
     payer_id, now_s = checked_payer(payer), int(time.time())
@@ -192,21 +188,21 @@ def run_export(
         kind=kind,
         version=version,
         month=checked_month(month),
-        grain=checked_grain(grain),
-        form=checked_form(form),
+        grain=_one_of(grain, GRAINS, "is no grain.", f"It is one of {', '.join(GRAINS)}."),
+        form=_one_of(form, _FORMS, "is no format of exports.", "It is parquet, or csv (with gzip)."),
         payer_id=payer_id,
         resources=resources,
         as_of_s=hour_of(now_s),
     )
-    checked_place(output)
+    _check_place(output)
     with invoicing(session) as parts:
-        refuse_own_bucket(output, parts.buckets)
+        _refuse_own_bucket(output, parts.buckets)
         found = documents_of(parts.issuer, month, payer_id=payer_id, book=prices or "")
         with parts.counted("documents read", found) as each:
             documents = sorted(each, key=lambda document: document.id)
-        check_documents(documents, month, payer_id, strict=strict)
-        views = lakes_of(session) if resources else ()
-        destination = destination_of(output, session)
+        _check_documents(documents, month, payer_id, strict=strict)
+        views = _lakes_of(session) if resources else ()
+        destination = _destination_of(output, session)
         with counted("lines written") as written:
             exported = export(request, source_of(parts.issuer, documents, views), destination, progress=written)
     session.write(export_answer(exported, destination.name))
@@ -216,26 +212,25 @@ def run_export(
         say(note, "yellow")
 
 
-def lakes_of(session: Session) -> list[LakeView]:
-    """The lakes of all regions of the stage.
+_FORMS: tuple[Literal["parquet", "csv"], ...] = ("parquet", "csv")
 
-    Raises:
-        CommandFailedError: A region gives no answer.
-    """
-    from metering.cli.billing.home import billing_home, readable_regions
 
+def _one_of(text: str, known: Sequence[T], problem: str, advice: str) -> T:
+    for each in known:
+        if text == each:
+            return each
+    raise WrongUsageError(f"{text} {problem}", advice)
+
+
+def _lakes_of(session: Session) -> list[LakeView]:
     regions, left_out = readable_regions(session, billing_home(session))
     for region, why in left_out.items():
         raise CommandFailedError(f"Region {region} gives no answer ({why}).", "Its resources would be missing.")
     return [region.view for region in regions]
 
 
-def check_documents(documents: list[Invoice], month: str, payer_id: str, *, strict: bool) -> None:
-    """Refuse an export of nothing, and with `strict` one that leaves usage out because it has no price.
-
-    Raises:
-        CommandFailedError: Names what is missing.
-    """
+def _check_documents(documents: list[Invoice], month: str, payer_id: str, *, strict: bool) -> None:
+    """Refuse an export of nothing, and with `strict` one that leaves usage out because it has no price."""
     if not documents:
         whom = f"Payer {payer_id} has no charge" if payer_id else "Nobody has a charge"
         raise CommandFailedError(f"{whom} in {month}.", "Look at the usage: metering report usage")
@@ -248,24 +243,15 @@ def check_documents(documents: list[Invoice], month: str, payer_id: str, *, stri
         )
 
 
-def checked_place(text: str) -> None:
-    """Refuse a place that there cannot be.
-
-    Raises:
-        WrongUsageError: It names no bucket, or a file.
-    """
+def _check_place(text: str) -> None:
     if text.startswith(_S3) and not text.removeprefix(_S3).partition("/")[0]:
         raise WrongUsageError(f"{text} names no bucket.", "Write it as s3://bucket/prefix.")
     if not text.startswith(_S3) and Path(text).is_file():
         raise WrongUsageError(f"{text} is no folder.", "Name an empty or new folder.")
 
 
-def refuse_own_bucket(text: str, own: frozenset[str]) -> None:
-    """Refuse a place in a bucket of the service: engines and jobs take every object there for the service's own.
-
-    Raises:
-        WrongUsageError: The place is in one of them.
-    """
+def _refuse_own_bucket(text: str, own: frozenset[str]) -> None:
+    """Refuse a bucket of the service: engines and jobs take every object there for the service's own."""
     bucket = text.removeprefix(_S3).partition("/")[0]
     if text.startswith(_S3) and bucket in own:
         raise WrongUsageError(
@@ -274,12 +260,8 @@ def refuse_own_bucket(text: str, own: frozenset[str]) -> None:
         )
 
 
-def destination_of(text: str, session: Session) -> Destination:
-    """The place that a person typed; a folder is made if it does not exist.
-
-    Raises:
-        CommandFailedError: The folder cannot be made.
-    """
+def _destination_of(text: str, session: Session) -> Destination:
+    """The place that a person typed; a folder is made if it does not exist."""
     from metering.wiring.billing import bucket_destination, folder_destination
 
     if text.startswith(_S3):
@@ -289,40 +271,3 @@ def destination_of(text: str, session: Session) -> Destination:
         return folder_destination(Path(text))
     except OSError as error:
         raise CommandFailedError(f"{text} cannot be made: {error.strerror}.", "Name an empty or new folder.") from error
-
-
-def checked_grain(text: str) -> Grain:
-    """A period of lines that there is.
-
-    Raises:
-        WrongUsageError: It is none.
-    """
-    from metering.reports.exports.grains import GRAINS
-
-    for grain in GRAINS:
-        if text == grain:
-            return grain
-    raise WrongUsageError(f"{text} is no grain.", f"It is one of {', '.join(GRAINS)}.")
-
-
-def checked_form(text: str) -> Literal["parquet", "csv"]:
-    """A format of files that there is.
-
-    Raises:
-        WrongUsageError: It is none.
-    """
-    if text == "parquet":
-        return "parquet"
-    if text == "csv":
-        return "csv"
-    raise WrongUsageError(f"{text} is no format of exports.", "It is parquet, or csv (with gzip).")
-
-
-@contextmanager
-def counted(what: str) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr that counts."""
-    from rich.progress import TextColumn, TimeElapsedColumn
-
-    with progress(TextColumn("{task.completed:,.0f} {task.description}"), TimeElapsedColumn()) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda more: bar.advance(task, more)

@@ -20,7 +20,6 @@ from metering.cli.options import parse_duration
 from metering.intake.messages import SCHEMA
 from metering.ledger.format_version import FORMAT_VERSION
 from metering.version import CONTRACT_VERSION
-from tests.support.with_each import with_each
 
 ROOT = Path(__file__).parents[3]
 # Nothing listens on port 9 of this machine (discard).
@@ -53,26 +52,6 @@ def help_of(*words: str) -> str:
     return result.output
 
 
-@with_each([
-    (), ("demo",), ("replay",), ("report", "usage"), ("verify",), ("doctor",), ("local", "up"), ("local", "down"),
-    ("local", "status"), ("local", "reset"), ("dlq", "list"), ("dlq", "redrive"), ("drops", "list"), ("drops", "send"),
-    ("quarantine", "list"),
-    ("quarantine", "show"), ("quarantine", "retry"), ("sources",), ("sources", "accept-gap"), ("sources", "forget"),
-    ("settings", "show"), ("settings", "diff"), ("settings", "validate"), ("settings", "fields"),
-    ("logs", "list"), ("logs", "coverage"), ("logs", "add"), ("logs", "format"),
-    ("logs", "accept-gap"), ("logs", "forget"),
-    ("status",), ("period", "close"), ("period", "list"), ("period", "show"), ("period", "verify"), ("compare",),
-    ("ingest",), ("prices", "import"), ("prices", "show"), ("prices", "diff"), ("prices", "history"),
-    ("prices", "override", "set"), ("prices", "check"), ("organization", "set"), ("organization", "show"),
-    ("organization", "history"), ("cost",), ("cost", "explain"),
-    ("invoice", "draft"), ("invoice", "issue"), ("invoice", "show"), ("invoice", "verify"), ("invoice", "credit"),
-    ("invoice", "list"), ("trace",), ("batch", "show"), ("serve",), ("token", "create"), ("token", "list"),
-    ("token", "revoke"),
-])  # fmt: skip
-def test_every_command_of_the_contract_has_a_help_page(words: tuple[str, ...]) -> None:
-    assert "Usage" in help_of(*words)
-
-
 @pytest.mark.parametrize("words", [
     ("replay",), ("report", "usage"), ("verify",), ("local", "up"), ("compare",), ("ingest",),
     ("cost",), ("cost", "explain"), ("trace",), ("batch", "show"), ("serve",), ("token", "create"),
@@ -94,90 +73,6 @@ def test_an_endpoint_that_does_not_answer_is_said_in_a_sentence_without_a_traceb
     assert "gives no answer" in err
     assert "metering local up" in err
     assert "Traceback" not in err
-
-
-@with_each([
-    ("report", "usage", "--group-by", "colour"),
-    ("report", "usage", "--group-by", "tier"),
-    ("cost", "--group-by", "colour"),
-    ("cost", "explain"),
-    ("trace",),
-    ("trace", "--account", "123456789012", "--hour", "2026-11-24T13:30:00Z"),
-    ("trace", "--account", "1,2"),
-    ("batch", "show", "no batch"),
-    ("reconcile", "--result", "--deep"),
-    ("report", "usage", "--from", "gestern"),
-    ("report", "usage", "--from", "2026-11-24T13:00:00"),
-    ("report", "usage", "--from", "2026-12-01", "--to", "2026-11-01"),
-    ("report", "usage", "--format", "xml"),
-    ("report", "nothing"),
-    ("verify", "--wait", "soon"),
-    ("compare",),
-    ("compare", "bill.csv", "--by", "week"),
-    ("compare", "bill.csv", "--tolerance", "much"),
-    ("replay", "--scenario", "nothing"),
-    ("replay", "--scenario", "clean", "--input", "x.ndjson"),
-    ("replay", "--scenario", "clean", "--late", "0.9", "--malformed", "0.9"),
-    ("replay", "--duplicates", "2"),
-    ("ingest",),
-    ("ingest", "--dry-run", "s3://"),
-    ("ingest", "--dry-run", ".", "--since", "soon"),
-    ("ingest", "--dry-run", ".", "--kind", "alb"),
-    ("ingest", "--dry-run", ".", "--accounts", "12"),
-    ("ingest", "--dry-run", ".", "--jobs", "0"),
-    ("nothing",),
-    ("invoice", "issue"),
-    ("invoice", "issue", "--month", "2026-9"),
-    ("invoice", "issue", "--month", "9999-12"),
-    ("invoice", "issue", "--month", "2026-10", "--as-drafted", "x"),
-    ("invoice", "draft", "--month", "2026-10", "--payer", "12"),
-    ("invoice", "list", "--format", "html"),
-    ("invoice", "credit", "123456789012-2026-10-1"),
-    ("region", "add", "us-east-1a"),
-    ("region", "remove", "Frankfurt"),
-    ("region", "plan", "--set", "max_concurrency"),
-    ("alerts", "test", "--severity", "loud"),
-    ("doctor", "--only", "everything"),
-    ("dlq", "redrive", "--max", "0"),
-    ("drops", "send", "--since", "soon"),
-    ("quarantine", "list", "--kind", "odd"),
-    ("quarantine", "retry"),
-    ("quarantine", "retry", "edge-1", "--reason", "too_late"),
-    ("period", "close", "2026-9"),
-    ("period", "close", "2026-10", "--accept", "everything"),
-    ("period", "show", "2026-10", "--group-by", "colour"),
-    ("period", "show", "2026-10", "--group-by", ","),
-    ("period", "show", "2026-13"),
-    ("period", "verify", "last"),
-    ("compact", "--clean-after", "soon"),
-    ("reconcile", "--from", "2026-12", "--to", "2026-11"),
-    ("rebuild", "usage", "--from", "gestern"),
-    ("sources", "accept-gap", "edge", "9-3"),
-    ("sources", "accept-gap", "edge", "some"),
-    ("sources", "accept-gap", "edge"),
-    ("sources", "forget"),
-    ("sources", "unknown"),
-    ("logs", "format", "--minutes", "5"),
-    ("logs", "coverage", "--from", "gestern"),
-    ("logs", "add", "s3://acme-logs/", "--accounts", "everybody"),
-    ("logs", "add", "acme-logs", "--accounts", "organization"),
-    ("query", ""),
-    ("query", "SELECT 1; SELECT 2"),
-    ("query", "SELEC"),
-    ("serve", "--port", "65536"),
-    ("token", "create"),
-    ("token", "create", "--role", "root"),
-    ("token", "create", "--role", "customer"),
-    ("token", "create", "--role", "analyst", "--account", "12"),
-    ("token", "create", "--role", "analyst", "--days", "0"),
-    ("token", "create", "--role", "analyst", "--days", "367"),
-    ("token", "create", "--role", "analyst", "--label", "\x1b"),
-    ("token", "revoke"),
-])  # fmt: skip
-def test_wrong_usage_exits_with_2_and_prints_no_data(arguments: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(app, [*NOWHERE, *arguments])
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
 
 
 def test_every_problem_of_a_question_is_said_at_once_by_the_name_of_its_option() -> None:

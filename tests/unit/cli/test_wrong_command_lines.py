@@ -21,6 +21,7 @@ from metering.cli.app import app
 from metering.cli.command import Session, command
 from metering.cli.groups import CommandGroup
 from tests.support.command_tree import Leaf, groups, leaves, long_name
+from tests.support.with_each import with_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +100,116 @@ LINES = [
     *([*leaf.words, *line] for leaf in LEAVES for make in (of_words, of_options, of_places) for line in make(leaf)),
     *of_groups(),
 ]
+# What people have typed, beside it; none asks for anything.
+TYPED = """
+report usage --group-by colour
+report usage --group-by tier
+cost --group-by colour
+cost explain
+trace
+trace --account 123456789012 --hour 2026-11-24T13:30:00Z
+batch show 'no batch'
+reconcile --result --deep
+report usage --from gestern
+report usage --from 2026-12-01 --to 2026-11-01
+report nothing
+compare bill.csv --by week
+compare bill.csv --tolerance much
+replay --scenario nothing
+replay --scenario clean --input x.ndjson
+replay --scenario clean --late 0.9 --malformed 0.9
+ingest --dry-run s3://
+ingest --dry-run . --since soon
+ingest --dry-run . --kind alb
+ingest --dry-run . --accounts 12
+ingest --dry-run . --jobs 0
+nothing
+invoice issue
+invoice issue --month 2026-9
+invoice issue --month 9999-12
+invoice issue --month 2026-10 --as-drafted x
+invoice draft --month 2026-10 --payer 12
+invoice list --format html
+invoice credit 123456789012-2026-10-1
+region add us-east-1a
+region remove Frankfurt
+region plan --set max_concurrency
+alerts test --severity loud
+doctor --only everything
+dlq redrive --max 0
+quarantine list --kind odd
+quarantine retry
+quarantine retry edge-1 --reason too_late
+period close 2026-9
+period close 2026-10 --accept everything
+period show 2026-10 --group-by colour
+period show 2026-10 --group-by ,
+period show 2026-13
+period verify last
+reconcile --from 2026-12 --to 2026-11
+rebuild usage --from gestern
+sources accept-gap edge 9-3
+sources accept-gap edge some
+sources accept-gap edge
+sources unknown
+logs format --minutes 5
+logs coverage --from gestern
+logs add acme-logs --accounts organization
+query ''
+query 'SELECT 1; SELECT 2'
+query SELEC
+token create
+token create --role root
+token create --role customer
+token create --role analyst --account 12
+token create --role analyst --days 0
+token create --role analyst --days 367
+token create --role analyst --label '\x1b'
+report usage --from 0999-01
+report usage --from 1969-12-31
+report usage --from 2026-11-24T13:29:00Z
+report usage --from 2090-01
+report usage --endpoint http:///x
+report usage --endpoint http://127.0.0.1:99999
+report usage --endpoint 'http://a b'
+report usage --endpoint //127.0.0.1
+report usage --region 'no region'
+verify --region 'no region'
+reconcile --region 'no region'
+rebuild usage --region 'no region'
+quarantine list --region 'no region'
+query 'SELECT 1' --region 'no region'
+report usage --account 1
+report usage --from 2026-11-02 --to 2026-11-01
+query 'SELECT 1' --timeout 0
+query 'SELECT 1' --timeout soon
+query
+query -
+query --file /nowhere/q.sql
+query --file /
+query 'SELECT 1' --limit -1
+query 'SELECT 1' --tz Mars/Base
+query 'SELECT 1' --last 7
+report usage --last soon
+report usage --last 7d --from today
+report usage --tz ../etc/passwd
+report usage --tz Asia/Kolkata --group-by day
+report usage --top 0
+report usage --sort colour
+report usage --service 'Amazon EC2'
+report usage --usage-type 'a b'
+replay --scenario none
+verify --manifest /nowhere/m.json
+verify --wait long
+compact --clean-after -1
+quarantine list --from gestern
+query 'SELECT 1' --from gestern
+verify --from 2090-01
+reconcile --from 1969-12-31
+"""
+# These are read before they are wrong, and end with 1.
+OF_A_FILE = ("replay --input /nowhere/at/all.ndjson", "replay --input /", f"replay --input {__file__}",
+             f"verify --manifest {__file__}")  # fmt: skip
 # What a person may have in the environment, with a command that then cannot work.
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "an endpoint without a scheme": {"AWS_ENDPOINT_URL": "127.0.0.1:4566"},
@@ -156,6 +267,14 @@ def test_a_wrong_command_line_ends_in_a_sentence_that_says_what_to_do(line: list
     assert outcome(result) == []
     assert result.exit_code == 2, f"what is typed is checked before anything is asked: {result.stderr}"
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@with_each([*TYPED.strip().splitlines(), "verify --manifest /", *OF_A_FILE])
+def test_what_people_have_typed_ends_in_a_sentence_that_says_what_to_do(line: str) -> None:
+    words = shlex.split(line)
+    result = CliRunner().invoke(app, [*words, *([] if "--endpoint" in words else NOWHERE)], prog_name="metering")
+    assert outcome(result) == []
+    assert result.exit_code == (1 if line in OF_A_FILE else 2)
 
 
 def test_they_are_many_and_every_command_has_some() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.cli.failures import WrongUsageError
-from metering.cli.groups import OneCommand, nearest
+from metering.cli.groups import COMPLETION, OneCommand, nearest
 from metering.cli.help.page import Part, show
 from metering.cli.help.topics import TOPICS, contents, words
 from metering.cli.options import argument
@@ -29,10 +29,6 @@ _COMPLETION_EXAMPLES = """Examples:
     metering completion zsh > ~/.zfunc/_metering
     metering completion fish > ~/.config/fish/completions/metering.fish
 """
-
-
-# What the scripts of shells ask with; Typer makes the name from the program's.
-VARIABLE = "_METERING_COMPLETE"
 
 
 def _topics() -> list[str]:
@@ -95,4 +91,4 @@ def completion(
 
     if shell not in _shells():
         raise WrongUsageError(f"{shell} is not a shell that can be served.", f"It serves {', '.join(_shells())}.")
-    typer.echo(get_completion_script(prog_name="metering", complete_var=VARIABLE, shell=shell))
+    typer.echo(get_completion_script(prog_name="metering", complete_var=COMPLETION, shell=shell))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.billing.costing import budget_named, how_far, is_home, judged, known_account, summed_regions
-from metering.cli.billing.home import billing_home, home_ground
+from metering.cli.billing.costing import budget_named, how_far, is_home, judged, known_account
+from metering.cli.billing.home import billing_home, billing_regions, home_ground
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import asks_for_all
@@ -103,7 +103,7 @@ def list_(session: Session) -> None:
     from metering.wiring.biller import build_budgets
 
     home = billing_home(session)
-    reach = connected_reach(summed_regions(session, home))
+    reach = connected_reach(billing_regions(session, home))
     session.write(budgets_answer(build_budgets(home).list(), reach))
 
 
@@ -170,7 +170,7 @@ def update(session: Session) -> None:
 
     if asks_for_all(session):
         home = billing_home(session)
-        regions = summed_regions(session, home)
+        regions = billing_regions(session, home)
     else:
         regions = [session.region()]
     result: BillerResult | None = None
@@ -179,7 +179,7 @@ def update(session: Session) -> None:
     for region in sorted(regions, key=lambda each: is_home(session, each.region)):
         if region.emulated:
             compact_now(region.jobs)
-        everywhere = summed_regions(session, region) if is_home(session, region.region) else ()
+        everywhere = billing_regions(session, region) if is_home(session, region.region) else ()
         result = connected_biller(region, everywhere).run(NoDeadline())
         files += result.files
         say(f"{region.region}: {counted(result.files, 'lake file')} counted.")
@@ -225,7 +225,7 @@ def anomalies(
 
     rules = _rules(deviations, percent, floor)
     home = billing_home(session)
-    regions = summed_regions(session, home)
+    regions = billing_regions(session, home)
     months = connected_months(home, regions, ())
     book = months.terms.book
     if book is None:

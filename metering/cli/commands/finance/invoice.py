@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.billing.home import billing_home, home_ground
+from metering.cli.billing.home import billing_home, checked_month, home_ground
 from metering.cli.billing.invoicing import (
     UntilRefused,
-    checked_month,
     checked_payer,
     draft_state,
     invoicing,
