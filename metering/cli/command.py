@@ -304,17 +304,23 @@ class Session:
 
         return self._asked or Terminal()
 
-    def ground(self) -> Ground:
-        """Where a deed of this session is done and remembered."""
+    def ground(
+        self,
+        region: str | None = None,
+        *,
+        caller: Callable[[], str] | None = None,
+        items: Callable[[], ItemStore | None] | None = None,
+    ) -> Ground:
+        """Place of a deed: the session's region, or another one with its caller and ledger."""
         from metering.cli.deeds import Ground
 
         return Ground(
             stage=self.stage,
-            region=self.region_name,
+            region=region or self.region_name,
             endpoint=self.endpoint,
             emulated=self.emulated,
-            caller=lambda: self.region().caller(),
-            items=lambda: self.region().items,
+            caller=caller or (lambda: self.region().caller()),
+            items=items or (lambda: self.region().items),
         )
 
     def write(self, answer: Answer, *, chart: Chart | None = None) -> None:

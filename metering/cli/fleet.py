@@ -133,16 +133,7 @@ def changes_of(fleet: Fleet, regions: Iterable[str]) -> list[str]:
 
 def home_of(session: Session, fleet: Fleet) -> Ground:
     """Ground of a deed on regions: done by the fleet, remembered by the home region's ledger, if there is one yet."""
-    from metering.cli.deeds import Ground
-
-    return Ground(
-        stage=session.stage,
-        region=fleet.home,
-        endpoint=session.endpoint,
-        emulated=session.emulated,
-        caller=fleet.caller,
-        items=fleet.home_items,
-    )
+    return session.ground(fleet.home, caller=fleet.caller, items=fleet.home_items)
 
 
 def say_of(region: str, message: str) -> None:

@@ -59,16 +59,7 @@ def readable_regions(session: Session, home: RegionConnection) -> tuple[list[Reg
 
 def home_ground(session: Session, home: RegionConnection) -> Ground:
     """Ground of a deed on money: done in the home region, and remembered by its ledger."""
-    from metering.cli.deeds import Ground
-
-    return Ground(
-        stage=session.stage,
-        region=home.region,
-        endpoint=session.endpoint,
-        emulated=session.emulated,
-        caller=home.caller,
-        items=lambda: home.items,
-    )
+    return session.ground(home.region, caller=home.caller, items=lambda: home.items)
 
 
 DEFAULT_BOOK = "aws-list"

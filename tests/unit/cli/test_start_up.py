@@ -68,10 +68,10 @@ def cpu_s(command: list[str]) -> float:
 
 @pytest.mark.parametrize("line", [("--help",), ("--version",), ("verify", "--help")], ids=" ".join)
 def test_help_takes_little_more_cpu_than_the_library_that_it_needs(line: tuple[str, ...]) -> None:
-    """Four times the import of Typer: 0.06 s here, so that 0.3 s is kept on a machine half as fast."""
+    """Twice the import of Typer and of what it draws help with: 0.11 s here, so that 0.3 s is kept."""
     program = str(Path(sys.executable).with_name("metering"))
-    least = cpu_s([sys.executable, "-c", "import typer, typer.main"])
-    assert cpu_s([program, *line]) < 4 * least + 0.02
+    least = cpu_s([sys.executable, "-c", "import typer, typer.main, typer.rich_utils"])
+    assert cpu_s([program, *line]) < 2 * least + 0.08
 
 
 def test_the_list_of_families_tells_what_each_family_says_of_itself() -> None:
