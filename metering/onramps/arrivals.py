@@ -49,13 +49,9 @@ class NewestContext(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """The outcome of a new object.
+    """The outcome of a new object: that of a taken file, or `vanished` if it was gone before it was read.
 
-    Attributes:
-        verdict: As of a taken file; `vanished` if the object was gone before it was read.
-        source: Name of its log source; empty if it lies in none.
-        detail: Why it was refused, for people.
-        deprecated: What its log source says that the next release takes no longer; empty if nothing.
+    `deprecated` says which setting of its log source ends with the next release.
     """
 
     verdict: ArrivalVerdict
@@ -73,10 +69,8 @@ class Arrivals:
     """Takes the objects that S3 announces.
 
     Attributes:
-        store_of: The bucket of a log source, by its name.
         recognise: The kind of log that a key is named like, and what its name says; None if it is like none.
         refusals: Keeps files that are refused before they are read.
-        contexts: Contexts that judge the logs.
     """
 
     sources: Sequence[LogSource]
@@ -104,12 +98,7 @@ class Arrivals:
         return self._taken(found, source, kind)
 
     def refuse(self, place: str, detail: str) -> Arrival:
-        """Refuse a message that announces no readable object.
-
-        Args:
-            place: Name of the message.
-            detail: Why it cannot be read, for people.
-        """
+        """Refuse a message of this name that announces no readable object, with the reason for people."""
         kept = LogFileRefusedError(FileReason.UNREADABLE, detail)
         self.refusals.keep_file(place, kept)
         return Arrival(verdict="refused", place=place, reason=kept.reason, detail=detail)

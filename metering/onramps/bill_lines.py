@@ -20,21 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-# The exports of AWS in which a bill can come, by the names of their columns.
-#
-# Sources: the column lists of CUR 2.0 and of the older CUR in AWS's "Data Exports" and "Cost and Usage Reports" guides,
-# and FOCUS 1.0 to 1.2 with the `x_` columns that AWS adds.
+# The exports of AWS in which a bill can come, by the names of their columns. Sources: the column lists of CUR 2.0 and
+# of the older CUR in AWS's "Data Exports" and "Cost and Usage Reports" guides, and FOCUS 1.0 to 1.2 with the `x_`
+# columns that AWS adds.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """The columns of a kind of export. Of several names the first that the file has counts.
 
-    Attributes:
-        end: Its end; a file may lack it.
-        usage: The categories that are usage, in lower case. All others are money about usage of another line.
-        cost: What the line costs, in USD; a file may lack it.
-        amounts: Pairs of a quantity and its unit, the better one first. A file may lack the unit.
+    `usage` are the categories that are usage, in lower case: all others are money about usage of another line.
+    `amounts` are pairs of a quantity and its unit, the better one first. A file may lack `end`, `cost` and units.
     """
 
     name: str
@@ -93,11 +89,9 @@ DIALECTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The columns of one file.
+    """The columns of one file in the order account, usage type, start, end, category, cost, and the pairs of amounts.
 
-    Attributes:
-        columns: Their names in the file, in the order account, usage type, start, end, category, cost, and the pairs of
-            amounts. Empty where the file has none.
+    A column that the file lacks is empty.
     """
 
     dialect: Dialect
@@ -124,7 +118,7 @@ def chosen(columns: Sequence[str], where: str) -> Chosen:
             f"{where} looks like {dialect.name}, but has no column {', '.join(missing)}{_near(missing, columns)}.",
             "Export it with these columns: without them no line can be compared.",
         )
-    pairs = [name for amount, unit in dialect.amounts for name in (there.get(amount.lower(), ""), _unit(unit, there))]
+    pairs = [there.get(name.lower(), "") for pair in dialect.amounts for name in pair]
     single = (dialect.account, dialect.usage_type, dialect.start, dialect.end, dialect.category, dialect.cost)
     found = (*(_first(names, there) for names in single), *pairs)
     if twice := sorted({name for name in columns if columns.count(name) > 1}.intersection(found)):
@@ -133,10 +127,6 @@ def chosen(columns: Sequence[str], where: str) -> Chosen:
             "Export it again: nobody can say which of them is right.",
         )
     return Chosen(dialect=dialect, columns=found)
-
-
-def _unit(name: str, there: Mapping[str, str]) -> str:
-    return there.get(name.lower(), "")
 
 
 def _first(names: Sequence[str], there: Mapping[str, str]) -> str:

@@ -74,8 +74,6 @@ class EdgeTransfer(NamedTuple):
     """A transfer between an edge and viewers or origins, but for time and size.
 
     Attributes:
-        airport: Airport code of the edge; empty if the row has none.
-        edge_logged: Whether the log has edge locations at all.
         direction: `out` to viewers, `in` from viewers, or `origin`: from viewers, and on to the origin.
         doubt: Why it is not known whether incoming bytes went on to the origin; empty if it is.
     """
@@ -163,10 +161,9 @@ def _time_s(date: str, time: str, seconds: str, milliseconds: str) -> int | None
 _moment_s = lru_cache(maxsize=65_536)(epoch_s_of)
 
 
-# Rules of CloudFront standard logs: the billing area of the edge makes the usage type.
-#
-# A distribution may write both versions of the log, each with the same requests: where a context says which of them is
-# metered, the other one is shadowed.
+# Rules of CloudFront standard logs: the billing area of the edge makes the usage type. A distribution may write both
+# versions of the log, each with the same requests: where a context says which of them is metered, the other one is
+# shadowed.
 #
 # The metered side is the edge, and the other one is the internet. What viewers sent has the usage type that AWS's
 # naming gives it; no bill has a line for it, because it is free. But what they sent with PUT, POST and the like goes on
@@ -227,7 +224,6 @@ class CloudFrontClassifier:
 
 
 # Lines of CloudFront standard logs: W3C with `#Fields`, plain with a line of names, JSON, and raw with names given.
-#
 # Version 2 lets its owner choose the fields and what stands between them. A file says the first in its header; the
 # second follows from its first line.
 
@@ -242,12 +238,7 @@ _decode_json = msgspec.json.Decoder(dict[str, object]).decode
 
 
 class TextJudge:
-    """`LineJudge` of one file.
-
-    Args:
-        fields: Names of the fields of a file without a header; empty if it has one.
-        known_as_v2: Whether the file's key says that it is of version 2.
-    """
+    """`LineJudge` of one file. `fields` are those of a file without a header."""
 
     def __init__(self, fields: Sequence[str], *, known_as_v2: bool) -> None:
         self._known_as_v2 = known_as_v2

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from metering.onramps.reasons import Classifier
 
 
-# Kinds of logs that are never metered: each is known by its names, and refused with the sentence why.
-#
-# Most of them tell again what another log tells, so metering both would count bytes twice; the others have no bytes.
+# Kinds of logs that are never metered: each is known by its names, and refused with the sentence why. Most of them tell
+# again what another log tells, so metering both would count bytes twice; the others have no bytes.
 
 
 class RefusedKind(NamedTuple):
@@ -106,11 +105,10 @@ def why_refused(key: str) -> str | None:
     return next((f"{kind.about}: {kind.why}" for kind in REFUSED_KINDS if kind.pattern.search(key)), None)
 
 
-# Names of S3 server access logs.
-#
-# AWS names a file `YYYY-mm-DD-HH-MM-SS-<16 characters>` below the prefix that the bucket's owner chose. With
-# partitioned names, `<account>/<region>/<bucket>/YYYY/mm/DD/` stands between the two. The time is the delivery, or with
-# partitions by event time the day of the events (Amazon S3 User Guide, "Amazon S3 server access log format").
+# Names of S3 server access logs. AWS names a file `YYYY-mm-DD-HH-MM-SS-<16 characters>` below the prefix that the
+# bucket's owner chose. With partitioned names, `<account>/<region>/<bucket>/YYYY/mm/DD/` stands between the two. The
+# time is the delivery, or with partitions by event time the day of the events (Amazon S3 User Guide, "Amazon S3 server
+# access log format").
 
 
 S3_ACCESS = "s3-access"
@@ -141,11 +139,10 @@ def recognise_s3_access(key: str) -> FileName | None:
     return FileName(kind=S3_ACCESS, identity=identity, account_id=account_id, region=region, source=bucket)
 
 
-# Names of CloudFront standard logs.
-#
-# Both versions name a file `<distribution>.<YYYY-MM-DD-HH>.<unique>` with a suffix. The hour is that of the requests;
-# files for it may come up to 24 hours later. Version 2 puts `AWSLogs/<account>/CloudFront/` before it, unless the
-# delivery has a prefix of its own (Amazon CloudFront Developer Guide, "Access logs (standard logs)").
+# Names of CloudFront standard logs. Both versions name a file `<distribution>.<YYYY-MM-DD-HH>.<unique>` with a suffix.
+# The hour is that of the requests; files for it may come up to 24 hours later. Version 2 puts
+# `AWSLogs/<account>/CloudFront/` before it, unless the delivery has a prefix of its own (Amazon CloudFront Developer
+# Guide, "Access logs (standard logs)").
 
 
 CLOUDFRONT = "cloudfront"

@@ -81,11 +81,8 @@ class Plan(StoredDocument):
         content_sha256: SHA-256 of the decompressed content; of a Parquet file, of the file.
         contexts: SHA-256 of the context that judged the lines of each hour, by the hour that it holds from, in order;
             empty if none did.
-        rules: Version of the rules.
         shares: Metered bytes by usage type and rule, sorted.
         shadowed: Lines and bytes that another log has the authority over, by that log, as `(log, lines, bytes)`.
-        refusals: Refused lines and bytes, as `(reason, lines, bytes)`.
-        planned_s: When it was planned, in epoch seconds.
         from_byte: Byte of the decompressed content at which its lines begin: those before have another plan. 0 unless
             release 0.2.0 appended them to a file that had grown.
         after: Identity of the content before `from_byte`; empty if there is none.

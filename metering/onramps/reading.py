@@ -23,14 +23,12 @@ OUTCOMES = ("header", "metered", "rejected", "nodata", "skipdata", "shadowed", "
 class Balance:
     """Lines by outcome, with the bytes that they state.
 
+    `nodata` lines state no traffic, `skipdata` lines lost records, and `refused` ones cannot be metered.
+
     Attributes:
         header: Lines that name fields, and comments.
         rejected: Lines of traffic that never crossed a boundary (action REJECT), or that moved nothing over the metered
             boundary by the rules of their kind (an S3 copy, the egress side of a transit gateway).
-        nodata: Lines that state no traffic.
-        skipdata: Lines that state lost records.
-        refused: Lines that cannot be metered, each with a reason.
-        stated_bytes: Bytes that all lines state.
         metered_bytes: Bytes of metered lines; so for `rejected_bytes`, `shadowed_bytes` and `refused_bytes`.
     """
 
@@ -77,10 +75,9 @@ class Others(NamedTuple):
 NO_OTHERS = Others()
 
 
-# What a reader of log files hands over: lines of a block, added up, with the balance of the block.
-#
-# A reader adds up lines that say the same of a transfer before anyone judges them, so that the rules judge each
-# distinct subject of a block once. Nothing here knows a format.
+# What a reader of log files hands over: lines of a block, added up, with the balance of the block. A reader adds up
+# lines that say the same of a transfer before anyone judges them, so that the rules judge each distinct subject of a
+# block once. Nothing here knows a format.
 
 
 SubjectT = TypeVar("SubjectT")
@@ -136,11 +133,10 @@ class FlowHop(NamedTuple):
 
 
 class RefusedLine(NamedTuple):
-    """A line that cannot be metered.
+    """A line that cannot be metered; its text is cut at 4 KB.
 
     Attributes:
         number: Number of the line or row in the file, from 1.
-        text: The line, cut at 4 KB.
         bytes: Bytes that the line states; 0 if none can be read.
     """
 

@@ -68,12 +68,7 @@ class Traffic(NamedTuple):
 
 
 class Classified(NamedTuple):
-    """Metered traffic.
-
-    Attributes:
-        rule: Name of the rule that decided, as in the rule file.
-        reason: Why it is unclassified, as in the rule file; empty if it is classified.
-    """
+    """Metered traffic, with the name of its rule, and the reason if it is unclassified; else empty."""
 
     traffic: Traffic
     rule: str

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from metering.onramps.reading import Block, FileName, ReadSettings
 
 
-# Lines of S3 server access logs.
-#
-# Fields are separated by single blanks; the time stands in brackets, and three fields in quotes. AWS has appended
-# fields over the years, from 18 to 26 and more, and says that readers have to expect others at the end. Any field may
-# be `-`. Texts of clients stand inside the quotes as they came, so a quote inside is not the end of the field.
+# Lines of S3 server access logs. Fields are separated by single blanks; the time stands in brackets, and three fields
+# in quotes. AWS has appended fields over the years, from 18 to 26 and more, and says that readers have to expect others
+# at the end. Any field may be `-`. Texts of clients stand inside the quotes as they came, so a quote inside is not the
+# end of the field.
 
 
 # From the bucket's owner to the turn-around time, 15 fields. The request ends where a status follows.
@@ -56,14 +55,10 @@ _COPY = ".COPY."
 
 
 class Request(NamedTuple):
-    """A transfer of a line.
+    """A transfer of a line. Sent bytes lack the overhead of the protocol; received ones are those of the object.
 
     Attributes:
-        time_s: Start of the request, in epoch seconds.
         remote_ip: Address of the client as S3 saw it; `-` if S3 itself or another service of AWS asked.
-        region: Region that the Host header names; empty if it names none.
-        sent_bytes: Bytes that went out, without the overhead of the protocol.
-        received_bytes: Bytes of the object that came in.
     """
 
     bucket: str
@@ -147,11 +142,9 @@ def _region_of_host(host: str) -> str:
     return found[1] if found is not None else ""
 
 
-# Lines that repeat within one file.
-#
-# AWS says that a record may come twice. Only a whole line that repeats within one file is taken for that: a line has
-# the id of its request, so two requests give different lines. The id alone is no key, because the lines of one request
-# that deletes many objects share it.
+# Lines that repeat within one file. AWS says that a record may come twice. Only a whole line that repeats within one
+# file is taken for that: a line has the id of its request, so two requests give different lines. The id alone is no
+# key, because the lines of one request that deletes many objects share it.
 
 
 REMEMBERED_LINES = 2**18
@@ -184,13 +177,9 @@ class Repeats:
 
 
 class BucketTransfer(NamedTuple):
-    """A transfer of a bucket, but for time and size.
+    """A transfer of a bucket, `out` or `in`, but for time and size. The region is that of the Host header, or empty.
 
-    Attributes:
-        region: Region that the Host header named; empty if it named none.
-        remote_ip: Address of the client; `-` if the log has none.
-        direction: `out` of the bucket, or `in`.
-        copy: Whether it is one side of a copy inside S3.
+    `copy` is one side of a copy inside S3. `remote_ip` is `-` if the log has none.
     """
 
     bucket: str
@@ -235,10 +224,9 @@ class _Lines:
             tally.nodata()
 
 
-# Rules of S3 server access logs: where the client was, by its address.
-#
-# Between a bucket and anything in its own region nothing is charged, so addresses of the region need no zone. What a
-# service of AWS asks for, or an endpoint of a VPC, has no address or a private one: both are in the region.
+# Rules of S3 server access logs: where the client was, by its address. Between a bucket and anything in its own region
+# nothing is charged, so addresses of the region need no zone. What a service of AWS asks for, or an endpoint of a VPC,
+# has no address or a private one: both are in the region.
 
 
 COPY = "s3_copy"
@@ -258,12 +246,7 @@ _NO_ADDRESS = "-"
 
 
 class Peer(NamedTuple):
-    """The other side of a transfer.
-
-    Attributes:
-        location: A location of the contract.
-        reason: Why it is unclassified; empty if it is not.
-    """
+    """The other side of a transfer: a location of the contract. `reason` is empty if it is classified."""
 
     location: str
     rule: str

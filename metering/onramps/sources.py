@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 # Whom the lines of a log file may bill: the account that the file's name states, and who else is trusted beside it.
-#
 # Whoever can put an object below the prefix of a log source can name any account in its lines. Its name is held against
 # its folder, which bucket policies are about, and its lines against its name.
 
@@ -159,13 +158,11 @@ class LogSource:
     """A prefix of a bucket with log files.
 
     Attributes:
-        region: Region of the bucket; the deployment there meters its files.
         prefix: Where its log files lie; empty for the whole bucket.
         kinds: Kinds of logs that are metered; files of other kinds are refused.
         accounts: Accounts that its lines may bill, 12 digits each; None for those of the context, or if `billed_as`
             decides.
         billed_as: A name of `BilledAs`; empty if `accounts` decides.
-        context_role_arns: Roles of other accounts whose networks belong to the context.
         context_regions: Regions whose networks belong to the context; empty for the bucket's region alone.
     """
 

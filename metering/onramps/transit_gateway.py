@@ -40,11 +40,9 @@ if TYPE_CHECKING:
     from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings
 
 
-# Rows of transit gateway flow logs.
-#
-# Each flow passes two attachments, and has a record at each: `ingress` where it enters the gateway, `egress` where it
-# leaves. The rules say what is charged of either. Packets that were lost are counted in packets, not in bytes, so their
-# fields are not read.
+# Rows of transit gateway flow logs. Each flow passes two attachments, and has a record at each: `ingress` where it
+# enters the gateway, `egress` where it leaves. The rules say what is charged of either. Packets that were lost are
+# counted in packets, not in bytes, so their fields are not read.
 
 
 GATEWAY, ATTACHMENT = "tgw-id", "tgw-attachment-id"
@@ -65,14 +63,14 @@ _MILLISECONDS_FROM = 10**11
 
 
 class TransitHop(NamedTuple):
-    """Traffic at an attachment of a transit gateway. A field that the log lacks, or writes as `-`, is empty.
+    """Traffic at an attachment of a transit gateway, between the VPCs of a sender and a receiver.
+
+    A field that the log lacks, or writes as `-`, is empty.
 
     Attributes:
         attachment_id: The attachment at which it entered or left.
         pair_id: The attachment on the other side of the gateway.
         outward: Whether it left the gateway here.
-        sender_id: Account of the VPC that it came from.
-        receiver_id: Account of the VPC that it went to.
     """
 
     gateway_id: str
@@ -260,12 +258,11 @@ class _Lines:
         self._places = {name: place for place, name in enumerate(names) if name in USED_FIELDS}
 
 
-# Who pays for what a transit gateway carries: its metering policy says it, and without one the sender pays.
-#
-# A policy has rules in order; the first that fits a flow decides, and where none fits the owner of the source
-# attachment pays. A change takes effect two billing hours later, and policy and rules say when. What a line and the
-# context do not say may fit or not: then the payer is known only if every account that may be meant is the same one.
-# (VPC documentation, "Flexible cost allocation"; the shapes are those of EC2's API.)
+# Who pays for what a transit gateway carries: its metering policy says it, and without one the sender pays. A policy
+# has rules in order; the first that fits a flow decides, and where none fits the owner of the source attachment pays. A
+# change takes effect two billing hours later, and policy and rules say when. What a line and the context do not say may
+# fit or not: then the payer is known only if every account that may be meant is the same one. (VPC documentation,
+# "Flexible cost allocation"; the shapes are those of EC2's API.)
 #
 # Of a flow by way of a middlebox (an appliance that a policy names), the line has the middlebox as source or
 # destination, and AWS means the attachments beyond it: those are not known.

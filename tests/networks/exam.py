@@ -18,6 +18,7 @@ from metering.onramps.kinds import LogKind, recognised
 from metering.onramps.reading import FileName, FlowHop, Observation, ReadSettings
 from metering.onramps.reasons import Classified, Outcome, Refused, Traffic, Unmetered
 from metering.onramps.sources import ANY, Billable
+from tests.support.flow_verdicts import ATTRIBUTES as OF_FIELDS
 from tests.support.networks.description import description
 from tests.support.networks.journeys import JOURNEYS
 from tests.support.networks.traffic import Network, NetworkPlan
@@ -43,24 +44,9 @@ def reference_plan(style: str, **changes: object) -> NetworkPlan:
 
 # Readers' names of the optional fields of a log.
 ATTRIBUTES = {
-    "vpc-id": "vpc_id",
-    "subnet-id": "subnet_id",
-    "instance-id": "instance_id",
-    "pkt-srcaddr": "packet_source",
-    "pkt-dstaddr": "packet_destination",
-    "region": "region",
-    "az-id": "zone_id",
-    "sublocation-type": "sublocation_type",
-    "pkt-src-aws-service": "source_service",
-    "pkt-dst-aws-service": "destination_service",
-    "flow-direction": "flow_direction",
-    "traffic-path": "path",
-    "resource-id": "resource_id",
-    "interface-type": "interface_type",
-    "next-hop-interface-id": "next_hop_interface_id",
-    "next-hop-az-id": "next_hop_zone_id",
-    "next-hop-vpc-id": "next_hop_vpc_id",
-    "next-hop-interface-type": "next_hop_interface_type",
+    name: attribute
+    for name, attribute in OF_FIELDS.items()
+    if name not in ("account-id", "interface-id", "srcaddr", "dstaddr")
 }
 
 

@@ -12,7 +12,7 @@ from metering.onramps.reading import FlowHop
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "account-id": "account_id",
     "interface-id": "interface_id",
     "resource-id": "resource_id",
@@ -68,9 +68,7 @@ def opinion(values: Mapping[str, str], account_id: str) -> Opinion:
 
 
 def _metered(values: Mapping[str, str], account_id: str, size: int) -> Opinion:
-    attributes = {
-        _ATTRIBUTES[name]: "" if text == "-" else text for name, text in values.items() if name in _ATTRIBUTES
-    }
+    attributes = {ATTRIBUTES[name]: "" if text == "-" else text for name, text in values.items() if name in ATTRIBUTES}
     if attributes.get("account_id", "") in ("", "unknown"):
         attributes["account_id"] = account_id
     start = _time(values["start"]) or 0
@@ -128,7 +126,7 @@ def _wrong_text(values: Mapping[str, str], account_id: str) -> str:
     for name, text in values.items():
         if name in _ADDRESSES and text != "-" and not _is_address(text):
             return "invalid_address"
-        if name in _ATTRIBUTES and name != "account-id" and text != "-" and not _is_value(name, text):
+        if name in ATTRIBUTES and name != "account-id" and text != "-" and not _is_value(name, text):
             return "invalid_value"
     return ""
 

@@ -81,16 +81,11 @@ class Context:
     """Networks, address ranges and flow logs at one time. `context_of` makes one of a description.
 
     Attributes:
-        sha256: SHA-256 of its canonical JSON, which is its name.
         effective_s: Hour from which it holds, in epoch seconds.
         vpcs: VPCs, sorted, as are subnets, interfaces, attachments and policies.
-        peerings: Active peerings.
         flow_logs: Flow logs by id, of all kinds and destinations.
-        buckets: Region of each known bucket.
+        buckets: Region of each known bucket; `bucket_owners` the account.
         prefixes: Address prefixes of AWS; empty if they are not known.
-        notes: Omissions and their reasons, for people.
-        bucket_owners: Account of each bucket whose owner is known.
-        distributions: CloudFront distributions by id.
         policy_places: Account and region of each capture that lists all metering policies: a gateway there that has
             none listed has none.
     """
@@ -162,12 +157,11 @@ def _context(document: _Document, sha256: str) -> Context:
     return Context(sha256=sha256, **known | {"accounts": frozenset(document.accounts)})
 
 
-# Authority: which flow log counts where several log the same interface.
-#
-# Of the logs that deliver to S3 and see a resource in an hour, the broadest has the authority, then the one with most
-# fields that tell something, then the oldest. It is decided for full hours: a log takes part from the first full hour
-# after it was created, unless none was there at the hour's beginning. In hours before it was created it has seen
-# nothing: there files of a log that was deleted since, and that no context lists, count.
+# Authority: which flow log counts where several log the same interface. Of the logs that deliver to S3 and see a
+# resource in an hour, the broadest has the authority, then the one with most fields that tell something, then the
+# oldest. It is decided for full hours: a log takes part from the first full hour after it was created, unless none was
+# there at the hour's beginning. In hours before it was created it has seen nothing: there files of a log that was
+# deleted since, and that no context lists, count.
 
 
 # The broadest first. A regional NAT gateway has a log of its own, and no VPC's log sees it; nor does it see what a

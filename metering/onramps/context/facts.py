@@ -36,7 +36,6 @@ class Interface(NamedTuple):
         account_id: Its owner, who need not own the VPC.
         kind: One of `metering.onramps.context.interfaces.KINDS`.
         addresses: Its private IPv4 addresses and its IPv6 addresses, sorted.
-        public: Whether a public IPv4 address is associated with it.
         prefixes: Blocks that were delegated to it, sorted: nodes of container clusters give their addresses to pods.
     """
 
@@ -65,9 +64,8 @@ class Attachment(NamedTuple):
         id: Its id. Both sides of a peering may have the same one.
         kind: Type of the attached resource, as AWS names it: `vpc`, `vpn`, `direct-connect-gateway`, `peering`, and
             others.
-        owner_id: Its account; empty if that is not known.
-        gateway_owner_id: Account of the gateway; empty if that is not known.
-        peer_region: Region of the other gateway of a peering; empty for all others, and if it is not known.
+        owner_id: Its account; empty if that is not known. So for `gateway_owner_id`.
+        peer_region: Region of the other gateway of a peering; empty for others, and if it is not known.
     """
 
     id: str
@@ -153,8 +151,6 @@ class FlowLog(NamedTuple):
         traffic_type: `ACCEPT`, `REJECT` or `ALL`.
         destination: ARN of a bucket with a prefix, or a log group.
         destination_type: `s3`, `cloud-watch-logs` or `kinesis-data-firehose`.
-        account_id: Account of its description.
-        region: Region of its description.
         delivery_status: `SUCCESS` or `FAILED`; empty if AWS does not say.
     """
 
@@ -217,10 +213,9 @@ class Findings:
             return None
 
 
-# What holds for an address, by the prefixes that contain it.
-#
-# Prefixes nest or are apart, never half over each other, so they become disjoint intervals once, and a look-up is one
-# `bisect`. Measured on the 17,000 prefixes of AWS: 1.7 M look-ups/s, as fast as radix trees in C.
+# What holds for an address, by the prefixes that contain it. Prefixes nest or are apart, never half over each other, so
+# they become disjoint intervals once, and a look-up is one `bisect`. Measured on the 17,000 prefixes of AWS: 1.7 M
+# look-ups/s, as fast as radix trees in C.
 
 
 T = TypeVar("T")
@@ -323,23 +318,18 @@ def is_public(address: Address) -> bool:
     return _NOT_PUBLIC.at(address) is None
 
 
-# Address ranges of AWS (ip-ranges.json), flattened: region and services of an address.
-#
-# The narrowest prefix decides on the region: some 150 prefixes lie inside one of another region. A prefix that is only
-# of `AMAZON`, which lists nearly all of them, says nothing of the service: then the next wider one of the same region
-# does.
+# Address ranges of AWS (ip-ranges.json), flattened: region and services of an address. The narrowest prefix decides on
+# the region: some 150 prefixes lie inside one of another region. A prefix that is only of `AMAZON`, which lists nearly
+# all of them, says nothing of the service: then the next wider one of the same region does.
 
 
 _UMBRELLA = ("AMAZON",)
 
 
 class AddressRange(NamedTuple):
-    """AWS's range of an address.
+    """AWS's range of an address, with the services of the prefix that decides, and of all that contain it, sorted.
 
-    Attributes:
-        region: Its region; `GLOBAL` for services without one.
-        services: Services of the prefix that decides, sorted.
-        all_services: Services of all prefixes that contain it, sorted.
+    `region` is `GLOBAL` for services without one.
     """
 
     region: str

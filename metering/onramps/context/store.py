@@ -181,10 +181,9 @@ def _read(key: str, body: bytes, effective_s: int, sha256: str) -> Context:
     return context
 
 
-# Keeping of contexts: each hour has one, which was captured late in the hour before it.
-#
-# A context holds from the next full hour on. So the later in an hour it is captured, the less has changed when it
-# begins to hold. A capture that failed is made up for at the next tick.
+# Keeping of contexts: each hour has one, which was captured late in the hour before it. A context holds from the next
+# full hour on. So the later in an hour it is captured, the less has changed when it begins to hold. A capture that
+# failed is made up for at the next tick.
 
 
 # Two ticks of five minutes, so that one of them may fail.
@@ -193,11 +192,7 @@ _LATE_S = 10 * MINUTE_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextKeeper:
-    """Captures contexts when they are due.
-
-    Attributes:
-        describe: Describes networks and flow logs as they are now (`metering.onramps.context.description`).
-    """
+    """Captures contexts of `describe` (`metering.onramps.context.description`) when they are due."""
 
     contexts: ContextStore
     describe: Callable[[], Mapping[str, object]]
@@ -234,12 +229,7 @@ _KEPT_AGAIN_S = DAY_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """A captured context.
-
-    Attributes:
-        context: The context that holds from now on: the new one, or the one that says the same.
-        kept: Whether it was kept; False if the newest one says the same.
-    """
+    """The context that holds from now on, and whether it was kept: not if the newest one says the same."""
 
     context: Context
     kept: bool

@@ -116,9 +116,7 @@ class CoverageJob:
     Attributes:
         kinds: Age from which files of a kind are complete, by its name; None of kinds with slots. A kind that is not
             named has no slots.
-        keep_s: Life of notes: that of plans.
         unclassified_permille: Unclassified share of bytes of a source above which an alarm is due.
-        time_s: Time that a run may take.
     """
 
     items: ItemStore

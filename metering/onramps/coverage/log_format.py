@@ -51,13 +51,7 @@ _FIELD = re.compile(r"\$\{([a-z0-9-]+)\}|([a-z][a-z0-9-]*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatComparison:
-    """A format of a flow log beside the one that is worth having.
-
-    Attributes:
-        lacks: Fields that it lacks, in order.
-        needed: Lacking fields without which no line can be metered.
-        more: Fields that no transfer is metered by.
-    """
+    """A format beside the one worth having. Without `needed` no line can be metered, by `more` no transfer is."""
 
     lacks: tuple[str, ...]
     needed: tuple[str, ...]

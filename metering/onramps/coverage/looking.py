@@ -100,11 +100,10 @@ def sums_between(
         yield LogSums.from_item(item)
 
 
-# Slots: the files that a flow log should have delivered, and those that it did not.
-#
-# A flow log writes a file for each slot of 5 minutes. Where nothing moved, its lines say NODATA, so a slot without a
-# file is a gap. Records are put into slots by their end, and an aggregation interval has up to 10 minutes: a record of
-# a slot may have begun before it (AWS, "Flow log files": every 5 minutes, aggregation 1 or 10 minutes).
+# Slots: the files that a flow log should have delivered, and those that it did not. A flow log writes a file for each
+# slot of 5 minutes. Where nothing moved, its lines say NODATA, so a slot without a file is a gap. Records are put into
+# slots by their end, and an aggregation interval has up to 10 minutes: a record of a slot may have begun before it
+# (AWS, "Flow log files": every 5 minutes, aggregation 1 or 10 minutes).
 
 
 SLOT_S = 5 * MINUTE_S

@@ -21,13 +21,9 @@ VERDICTS: tuple[FileVerdict, ...] = ("metered", "repeated", "empty", "conflict",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOutcome:
-    """The outcome of one file.
+    """The outcome of one file. A file of a folder whose name is that of no metered log is `left_out`.
 
-    Attributes:
-        verdict: `left_out` for a file of a folder whose name is that of no metered log; others as of `Taken`.
-        stored_bytes: Its size as stored.
-        fields: Fields that all of its lines have; None if that is not known.
-        problem: Reason and detail, if it was refused or left out, or is a conflict.
+    `problem` is reason and detail, if it was refused or left out, or is a conflict.
     """
 
     place: str
@@ -166,13 +162,7 @@ _PEERS = ("pkt-srcaddr", "pkt-dstaddr", "pkt-src-aws-service", "pkt-dst-aws-serv
 
 
 class Advice(NamedTuple):
-    """Why bytes are unclassified, and what helps.
-
-    Attributes:
-        why: The cause, as the end of a sentence that begins with `because`.
-        fields: Fields of logs that tell it.
-        context: Whether a context tells it.
-    """
+    """Why bytes are unclassified, in words that follow `because`, and what tells it: fields of logs, or a context."""
 
     why: str
     fields: tuple[str, ...] = ()

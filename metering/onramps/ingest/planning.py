@@ -28,11 +28,10 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
 
 
-# Parts of a plan: records of a log file, sorted, at most 50,000 in one batch.
-#
-# The same totals give the same records in the same order, on any day and by any version of the libraries. A part is
-# named by the SHA-256 of its records, because another version of pyarrow may write them as other bytes: whatever lies
-# at the key of a part has its records, and its own SHA-256 goes into the message.
+# Parts of a plan: records of a log file, sorted, at most 50,000 in one batch. The same totals give the same records in
+# the same order, on any day and by any version of the libraries. A part is named by the SHA-256 of its records, because
+# another version of pyarrow may write them as other bytes: whatever lies at the key of a part has its records, and its
+# own SHA-256 goes into the message.
 #
 # A record's `start` and `end` are the least start and the greatest end of its lines. Lines of one hour may span more
 # than an hour together (one from 10:05, one until 11:09). Then `end` is an hour after `start`, for the contract allows

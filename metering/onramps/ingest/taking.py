@@ -25,7 +25,6 @@ from metering.onramps.ingest.files import (
 from metering.onramps.ingest.places import Places
 from metering.onramps.ingest.planning import (
     Contexts,
-    LogRecord,
     PartRecords,
     Planned,
     Planner,
@@ -52,57 +51,6 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 6
 _BACKOFF_MS = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartSender:
-    """Stores parts and sends their messages. Doing it again sends the same messages, which the ledger knows."""
-
-    objects: ObjectStore
-    bucket: str
-    queue: Queue
-    clock: Clock
-
-    def store(self, identity: str, parts: Iterable[PartRecords]) -> list[str]:
-        """Store parts, unless they are there already; returns their messages."""
-        return [self._stored(identity, part, records) for part, records in parts]
-
-    def _stored(self, identity: str, part: Part, records: Sequence[LogRecord]) -> str:
-        key = part_key(identity, part)
-        body = parquet_of(records)
-        if not self.objects.put(key, body, if_absent=True):
-            # Another version of pyarrow may have written the same records as other bytes.
-            body = self.objects.get(key)
-        return self._message(key, part, body)
-
-    def stored(self, identity: str, parts: Sequence[Part]) -> list[str] | None:
-        """Messages of parts that are all stored already; None if one is not."""
-        messages = []
-        for part in parts:
-            key = part_key(identity, part)
-            try:
-                body = self.objects.get(key)
-            except ObjectMissingError:
-                return None
-            messages.append(self._message(key, part, body))
-        return messages
-
-    def _message(self, key: str, part: Part, body: bytes) -> str:
-        return message_of(part, bucket=self.bucket, key=key, stored_sha256=hashlib.sha256(body).hexdigest())
-
-    def send(self, messages: Sequence[str]) -> int:
-        """Send messages; returns their number.
-
-        Raises:
-            UnavailableError: The queue did not take all of them, after several attempts. What was taken does no harm.
-        """
-        waiting = list(messages)
-        for attempt in range(_ATTEMPTS):
-            waiting = [waiting[position] for position in self.queue.send_many(waiting)] if waiting else []
-            if not waiting:
-                return len(messages)
-            self.clock.sleep_ms(_BACKOFF_MS << attempt)
-        raise UnavailableError("sqs.SendMessageBatch", f"the queue did not take {len(waiting)} messages of a log file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +206,7 @@ class LogIngest:
         if plan is not None and _is_of(plan, file) and (plan.parts or not plan.refusals):
             # The same object: what it was measured as lies there, if no part is missing. Its refused lines were kept
             # before its parts; where there is no part, nothing tells whether they were.
-            messages = self._sender.stored(plan.identity, plan.parts)
+            messages = self._messages_of(plan)
             if messages is not None:
                 return self._sent("repeated", file, plan, messages)
         planned = planner.planned(file, overlap_known=overlap_known) if plan is None else planner.followed(file, plan)
@@ -272,8 +220,8 @@ class LogIngest:
         plan = planned.plan
         made = list(parts_of(plan.identity, planned.measured.totals))
         if tuple(part for part, _ in made) == plan.parts:
-            return self._sender.store(plan.identity, made)
-        messages = self._sender.stored(plan.identity, plan.parts)
+            return self._store(plan.identity, made)
+        messages = self._messages_of(plan)
         if messages is None:
             if self.is_booked is not None and all(self.is_booked(part.batch_id) for part in plan.parts):
                 return []
@@ -288,7 +236,7 @@ class LogIngest:
         """Send other content under the ids of the plan, and keep by reference the rest, which has no id there."""
         plan = planned.plan
         made = list(parts_of(plan.identity, planned.measured.totals))
-        messages = self._sender.store(plan.identity, made[: len(plan.parts)])
+        messages = self._store(plan.identity, made[: len(plan.parts)])
         error = LogFileRefusedError(
             FileReason.CHANGED_SINCE,
             f"other content has been planned under its name, of {plan.place}; the first content stays metered",
@@ -296,7 +244,7 @@ class LogIngest:
         kept = ""
         if len(made) != len(plan.parts) or all(part == its for (part, _), its in zip(made, plan.parts, strict=True)):
             kept = self._refusals.keep_file(file.place, error, etag=file.etag)
-        sent = self._sender.send(messages)
+        sent = self._send(messages)
         return Taken(
             verdict="conflict",
             place=file.place,
@@ -307,21 +255,52 @@ class LogIngest:
         )
 
     def _sent(self, verdict: TakenAs, file: LogFile, plan: Plan, messages: Sequence[str]) -> Taken:
-        sent = self._sender.send(messages)
+        sent = self._send(messages)
         return Taken(verdict=verdict if plan.parts else "empty", place=file.place, plan=plan, messages=sent)
+
+    def _store(self, identity: str, parts: Iterable[PartRecords]) -> list[str]:
+        """Store parts, unless they are there already; returns their messages."""
+        messages = []
+        for part, records in parts:
+            key, body = part_key(identity, part), parquet_of(records)
+            if not self.objects.put(key, body, if_absent=True):
+                # Another version of pyarrow may have written the same records as other bytes.
+                body = self.objects.get(key)
+            messages.append(self._message(key, part, body))
+        return messages
+
+    def _messages_of(self, plan: Plan) -> list[str] | None:
+        """Messages of a plan's parts that are all stored already; None if one is not."""
+        messages = []
+        for part in plan.parts:
+            key = part_key(plan.identity, part)
+            try:
+                body = self.objects.get(key)
+            except ObjectMissingError:
+                return None
+            messages.append(self._message(key, part, body))
+        return messages
+
+    def _message(self, key: str, part: Part, body: bytes) -> str:
+        return message_of(part, bucket=self.bucket, key=key, stored_sha256=hashlib.sha256(body).hexdigest())
+
+    def _send(self, messages: Sequence[str]) -> int:
+        """Send messages, which the ledger knows if they come again; returns their number.
+
+        Raises:
+            UnavailableError: The queue did not take all of them, after several attempts.
+        """
+        waiting = list(messages)
+        for attempt in range(_ATTEMPTS):
+            waiting = [waiting[position] for position in self.queue.send_many(waiting)] if waiting else []
+            if not waiting:
+                return len(messages)
+            self.clock.sleep_ms(_BACKOFF_MS << attempt)
+        raise UnavailableError("sqs.SendMessageBatch", f"the queue did not take {len(waiting)} messages of a log file")
 
     @property
     def _planner(self) -> Planner:
-        return Planner(
-            objects=self.objects,
-            contexts=self.contexts,
-            clock=self.clock,
-            window_s=self.window_s,
-        )
-
-    @property
-    def _sender(self) -> PartSender:
-        return PartSender(objects=self.objects, bucket=self.bucket, queue=self.queue, clock=self.clock)
+        return Planner(objects=self.objects, contexts=self.contexts, clock=self.clock, window_s=self.window_s)
 
     @property
     def _refusals(self) -> Refusals:

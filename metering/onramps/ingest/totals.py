@@ -49,8 +49,7 @@ if TYPE_CHECKING:
 class Verdict(NamedTuple):
     """The verdict on a subject; `usage_type` is empty unless it is metered.
 
-    Attributes:
-        other: Whether it is of another account than the file's name states.
+    `other` says that it is of another account than the file's name states.
     """
 
     outcome: Outcome

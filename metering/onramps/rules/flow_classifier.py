@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 # Addresses that are alike for the judge of flow logs, so that a reader can add up their lines before they are judged.
-#
 # Most peers on the internet are alike, and so are most of one subnet. A judge asks of an address only what is compared
 # here, so it judges all addresses of a class alike; a test compares both ways of judging whole networks. Measured, a
 # million lines with 40,000 addresses become some ten thousand subjects instead of several hundred thousand.

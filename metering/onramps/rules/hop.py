@@ -24,12 +24,7 @@ _AVAILABILITY_ZONE = re.compile(r"[a-z0-9]+-az[0-9]+")
 
 
 class OwnSide(NamedTuple):
-    """The owner of a line, and its place. Empty texts are unknown.
-
-    Attributes:
-        public: Whether it has a public IPv4 address; None if that is not known.
-        addresses: Its own addresses, if the interface is known.
-    """
+    """The owner of a line, and its place. Empty texts, and None, are unknown."""
 
     account_id: str
     resource_id: str
@@ -122,15 +117,12 @@ class Peer(NamedTuple):
     """The address on the other side. Many addresses of the internet are one peer.
 
     Attributes:
-        version: 4 or 6.
-        public: Whether it can be an address of the internet.
         in_own_vpc: Whether it is in a block of the own VPC; then `zone_id` and `kind` are those of its subnet and
             interface there.
         vpc_ids: Other VPCs that have it in a block.
         vpc_zones: Zones of its subnets there, in the same order; empty if they are not known.
         region: Region of AWS's prefix that contains it, or of the account's own public address; `GLOBAL` for none.
         all_services: Services of that prefix and of all that contain it.
-        own_public: Whether it is a public address of a captured account.
     """
 
     version: int
@@ -222,12 +214,9 @@ class Hop:
     """One side of one hop.
 
     Attributes:
-        own: The interface that logs it.
-        out: Whether the bytes leave it.
         path: `traffic-path`, which only lines of bytes that leave have; empty if it is not known.
         peer: The address on the other side; None if the log has none.
         service: Service of the peer's address in the log; empty if it names none.
-        peering_billed_apart: Whether AWS bills peering between zones under usage types of its own at that time.
     """
 
     own: OwnSide

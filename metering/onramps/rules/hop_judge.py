@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from metering.onramps.rules.knowledge import Knowledge
 
 
-# The rules of a hop: data in `hop_rules.json`, in order, of which the first that holds decides.
-#
-# To change them, change the file and its version: a plan names the version that judged its file.
+# The rules of a hop: data in `hop_rules.json`, in order, of which the first that holds decides. To change them, change
+# the file and its version: a plan names the version that judged its file.
 
 
 class HopRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,10 +88,8 @@ def hop_rules() -> HopRules:
     )
 
 
-# Conditions of the rules of a hop, by their names in `hop_rules.json`.
-#
-# A condition holds only if it is known to hold. So a rule never stands on what is missing, and `not known` has no
-# name.
+# Conditions of the rules of a hop, by their names in `hop_rules.json`. A condition holds only if it is known to hold.
+# So a rule never stands on what is missing, and `not known` has no name.
 
 
 _INSTANCES = frozenset({"AMAZON", "EC2"})

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
-# Rows that are metered, added up by subject and hour over several blocks.
-#
-# Arrow groups the rows of a block, then the groups of several blocks, and Python makes one tuple for each group that is
-# left. A text has one number in all blocks that are added up together.
+# Rows that are metered, added up by subject and hour over several blocks. Arrow groups the rows of a block, then the
+# groups of several blocks, and Python makes one tuple for each group that is left. A text has one number in all blocks
+# that are added up together.
 
 
 ADDRESSES = ("source", "destination", "packet_source", "packet_destination")

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
-_ZONE_ID = re.compile(r"[a-z0-9-]{1,32}")
 _UNKNOWN = "unknown"
 # Most characters of a resource id (docs/contract.md). No text of a flow log that is used is longer.
 _MAX_CHARS = 512
@@ -42,32 +41,20 @@ def is_address(text: str) -> bool:
     return True
 
 
-def _is_account(text: str) -> bool:
-    return _ACCOUNT.fullmatch(text) is not None
-
-
-def _is_zone_id(text: str) -> bool:
-    return _ZONE_ID.fullmatch(text) is not None
-
-
-def _is_direction(text: str) -> bool:
-    return text in ("egress", "ingress")
-
-
 def _is_plain(text: str) -> bool:
     return 0 < len(text) <= _MAX_CHARS and text.isprintable()
 
 
 _ADDRESS = (is_address, LineReason.INVALID_ADDRESS, "is no address")
 _PLAIN = (_is_plain, LineReason.INVALID_VALUE, "is empty, too long or not printable")
-_CHECKS: Mapping[str, tuple[Callable[[str], bool], LineReason, str]] = {
+_CHECKS: Mapping[str, tuple[Callable[[str], object], LineReason, str]] = {
     "source": _ADDRESS,
     "destination": _ADDRESS,
     "packet_source": _ADDRESS,
     "packet_destination": _ADDRESS,
-    "flow_direction": (_is_direction, LineReason.INVALID_VALUE, "is not egress or ingress"),
+    "flow_direction": (("egress", "ingress").__contains__, LineReason.INVALID_VALUE, "is not egress or ingress"),
     "region": (is_region, LineReason.INVALID_VALUE, "is no region"),
-    "zone_id": (_is_zone_id, LineReason.INVALID_VALUE, "is no zone id"),
+    "zone_id": (re.compile(r"[a-z0-9-]{1,32}").fullmatch, LineReason.INVALID_VALUE, "is no zone id"),
 }
 
 
@@ -76,14 +63,14 @@ class Texts:
 
     def __init__(self, account_id: str) -> None:
         self._account_id = account_id
-        self._right: dict[Callable[[str], bool], set[str]] = {}
+        self._right: dict[Callable[[str], object], set[str]] = {}
 
     def problems(self, rows: Rows) -> Iterator[tuple[pa.BooleanArray, str, str]]:
         """Rows with an invalid text, as `(rows, reason, detail)`."""
         accounts = rows.words.get("account_id")
         if accounts is not None:
             unknown = bool(self._account_id)
-            bad = rows_with(accounts, lambda word: not (_is_account(word) or (unknown and word == _UNKNOWN)),
+            bad = rows_with(accounts, lambda word: not (_ACCOUNT.fullmatch(word) or (unknown and word == _UNKNOWN)),
                             null=not unknown)  # fmt: skip
             if bad is not None:
                 yield bad, LineReason.INVALID_ACCOUNT, "account-id has no 12 digits, nor does the file's name help"

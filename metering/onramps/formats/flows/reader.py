@@ -260,9 +260,8 @@ def _without(indices: pa.Int32Array, places: Sequence[int]) -> pa.Int32Array:
     return pc.if_else(gone, None, indices)
 
 
-# VPC flow logs as Parquet. Columns have AWS's names with `_` for `-`, and numbers or texts as the writer liked.
-#
-# AWS writes texts as STRING, numbers as INT_32 and INT_64. Other tools write numbers as texts and accounts as integers,
+# VPC flow logs as Parquet. Columns have AWS's names with `_` for `-`, and numbers or texts as the writer liked. AWS
+# writes texts as STRING, numbers as INT_32 and INT_64. Other tools write numbers as texts and accounts as integers,
 # which lose leading zeros: an integer is filled up to 12 digits. A text of 11 digits is refused, because it may have
 # lost any digit.
 
