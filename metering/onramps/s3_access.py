@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from metering.onramps.context.facts import Address, AddressRange, address_of, is_public
+from metering.onramps.reading import epoch_s_of
 from metering.onramps.reasons import Classified, LineReason, Outcome, Refused, Traffic, Unmetered
 from metering.onramps.rows import Moved, Tally, number_of, read_lines
 from metering.onramps.rules.knowledge import Knowledge, knowledge_of
@@ -45,8 +45,7 @@ _HOST_REGION = re.compile(
     r"(?:^|\.)s3(?:-website|-fips|-accesspoint|-accesspoint-fips|-object-lambda|-outposts)?[.-](?:dualstack\.)?"
     r"([a-z]{2,}(?:-[a-z]+)+-[0-9]+)\.(?:vpce\.)?amazonaws\.com(?:\.cn)?(?::[0-9]+)?"
 )
-_TIME = re.compile(r"([0-9]{2})/([A-Z][a-z]{2})/([0-9]{4}):([0-9]{2}):([0-9]{2}):([0-9]{2}) \+0000")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_TIME = re.compile(r"[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}(?::[0-9]{2}){3} \+0000")
 
 # What came in with a request is the size of its object. `REST.POST.UPLOAD` completes a multipart upload, and states
 # the size of the whole object, whose parts stand in lines of their own: it brings nothing in.
@@ -118,17 +117,7 @@ def _client_end(text: str, start: int) -> int:
 
 @lru_cache(maxsize=4096)
 def _epoch_s(text: str) -> int | None:
-    found = _TIME.fullmatch(text)
-    if found is None or found[2] not in _MONTHS:
-        return None
-    day, month, year, hour, minute, second = found.groups()
-    try:
-        moment = datetime(
-            int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second), tzinfo=UTC
-        )
-    except ValueError:
-        return None
-    return int(moment.timestamp())
+    return epoch_s_of(text, "%d/%b/%Y:%H:%M:%S +0000") if _TIME.fullmatch(text) else None
 
 
 def _region(appended: str) -> str:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         InterfaceItem,
         MeteringPolicyEntryItem,
         MeteringPolicyItem,
-        PeerGateway,
         PeeringAttachmentItem,
         Place,
     )
@@ -164,15 +163,14 @@ def _attachments(place: Place) -> Iterator[Attachment]:
 def _peering_sides(item: PeeringAttachmentItem) -> Iterator[Attachment]:
     one, other = item.requester_tgw_info, item.accepter_tgw_info
     its_id = item.transit_gateway_attachment_id
-    yield _peering_side(its_id, one, other)
-    yield _peering_side(item.accepter_transit_gateway_attachment_id or its_id, other, one)
-
-
-def _peering_side(attachment_id: str, own: PeerGateway, peer: PeerGateway) -> Attachment:
-    # AWS does not say whose a peering attachment is. It follows only if both gateways have one owner.
-    owner_id = own.owner_id if own.owner_id == peer.owner_id else ""
-    region = peer.region if is_region(peer.region) else ""
-    return Attachment(attachment_id, own.transit_gateway_id, PEERING, owner_id, own.owner_id, region)
+    for attachment_id, own, peer in (
+        (its_id, one, other),
+        (item.accepter_transit_gateway_attachment_id or its_id, other, one),
+    ):
+        # AWS does not say whose a peering attachment is. It follows only if both gateways have one owner.
+        owner_id = own.owner_id if own.owner_id == peer.owner_id else ""
+        region = peer.region if is_region(peer.region) else ""
+        yield Attachment(attachment_id, own.transit_gateway_id, PEERING, owner_id, own.owner_id, region)
 
 
 def metering_policies_of(places: Iterable[Place], findings: Findings) -> tuple[MeteringPolicy, ...]:

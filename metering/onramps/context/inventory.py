@@ -30,9 +30,7 @@ from metering.onramps.context.description import (
     DescriptionError,
     IpRanges,
     PeeringItem,
-    PeeringVpc,
     Place,
-    VpcItem,
     read_description,
 )
 from metering.onramps.context.document import Context
@@ -54,7 +52,9 @@ def vpcs_of(places: Iterable[Place], findings: Findings) -> dict[str, Vpc]:
     vpcs: dict[str, Vpc] = {}
     for place in places:
         for item in place.vpcs:
-            vpc = Vpc(item.vpc_id, item.owner_id or place.account_id, place.region, _vpc_cidrs(item, findings))
+            blocks = (*item.cidr_block_association_set, *item.ipv6_cidr_block_association_set)
+            cidrs = _cidrs(item.vpc_id, [item.cidr_block], blocks, findings)
+            vpc = Vpc(item.vpc_id, item.owner_id or place.account_id, place.region, cidrs)
             known = vpcs.get(vpc.id)
             if known is not None and (known.region, known.account_id) != (vpc.region, vpc.account_id):
                 findings.problem(
@@ -108,7 +108,9 @@ def peerings_of(places: Iterable[Place], findings: Findings) -> dict[str, Peerin
 def _peering(item: PeeringItem, region: str, findings: Findings) -> Peering:
     sides = []
     for side in sorted((item.requester_vpc_info, item.accepter_vpc_info), key=lambda side: side.vpc_id):
-        sides.append((side.vpc_id, side.region or region, _peering_cidrs(item, side, findings)))
+        blocks = (*side.cidr_block_set, *side.ipv6_cidr_block_set)
+        cidrs = _cidrs(item.vpc_peering_connection_id, [side.cidr_block], blocks, findings)
+        sides.append((side.vpc_id, side.region or region, cidrs))
         if not side.vpc_id or not is_region(side.region or region):
             findings.problem(f"{item.vpc_peering_connection_id} does not say which VPCs and regions it joins")
     (first, first_region, first_cidrs), (second, second_region, second_cidrs) = sides
@@ -120,16 +122,6 @@ def _peering(item: PeeringItem, region: str, findings: Findings) -> Peering:
 def _joined(one: Peering, other: Peering) -> Peering:
     first, second = (tuple(sorted({*one.cidrs[side], *other.cidrs[side]})) for side in (0, 1))
     return one._replace(cidrs=(first, second))
-
-
-def _peering_cidrs(item: PeeringItem, side: PeeringVpc, findings: Findings) -> tuple[str, ...]:
-    name = item.vpc_peering_connection_id
-    return _cidrs(name, [side.cidr_block], (*side.cidr_block_set, *side.ipv6_cidr_block_set), findings)
-
-
-def _vpc_cidrs(item: VpcItem, findings: Findings) -> tuple[str, ...]:
-    blocks = (*item.cidr_block_association_set, *item.ipv6_cidr_block_association_set)
-    return _cidrs(item.vpc_id, [item.cidr_block], blocks, findings)
 
 
 def _cidrs(owner: str, plain: list[str], blocks: Iterable[Block], findings: Findings) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import UnavailableError
 from metering.ledger.notes.log_sources import (
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 _BEHIND = chr(ord("/") + 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundSources:
+class FoundSources(NamedTuple):
     """Sources of a search, as kind and source of the keys of plans.
 
     The next search continues after the key `after`, which is empty at the end.

@@ -80,12 +80,14 @@ def kind_and_name(kinds: Sequence[LogKind], key: str, kind: LogKind | str | None
         LogFileRefusedError: Its name is none that is known, or the kind is none that is metered.
     """
     if kind is not None:
-        said = _named(kinds, kind) if isinstance(kind, str) else kind
+        said = kind if isinstance(kind, LogKind) else next((each for each in kinds if each.name == kind), None)
+        if said is None:
+            known = ", ".join(each.name for each in kinds)
+            raise LogFileRefusedError(FileReason.NOT_METERED_KIND, f"{kind} is not a kind of log; known are: {known}")
         name = said.recognise(key)
         return said, name or FileName(kind=said.name, identity="", parquet=key.endswith(".parquet"))
     for each in kinds:
-        name = each.recognise(key)
-        if name is not None:
+        if (name := each.recognise(key)) is not None:
             return each, name
     why = why_refused(key)
     if why is not None:
@@ -93,14 +95,6 @@ def kind_and_name(kinds: Sequence[LogKind], key: str, kind: LogKind | str | None
     raise LogFileRefusedError(
         FileReason.UNKNOWN_NAME, "its name is that of no log that is metered; if it is one, say which: --kind"
     )
-
-
-def _named(kinds: Sequence[LogKind], kind: str) -> LogKind:
-    for each in kinds:
-        if each.name == kind:
-            return each
-    known = ", ".join(each.name for each in kinds)
-    raise LogFileRefusedError(FileReason.NOT_METERED_KIND, f"{kind} is not a kind of log; known are: {known}")
 
 
 def log_file(

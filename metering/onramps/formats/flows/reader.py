@@ -22,9 +22,17 @@ from metering.onramps.formats.flows.columns import (
     layout_of,
     numbers_of,
     parsed,
+    unreadable,
 )
 from metering.onramps.formats.lines import MAX_TEXT_CHARS, BadLines, LineBlock, TakenLine, line_blocks, shown
-from metering.onramps.formats.parquet import checked_batches, checked_footer, checked_pages, refusals, seekable
+from metering.onramps.formats.parquet import (
+    PARQUET_MAGIC,
+    checked_batches,
+    checked_footer,
+    checked_pages,
+    refusals,
+    seekable,
+)
 from metering.onramps.formats.pieces import Pieces, peeked
 from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings, RefusedLine
 from metering.onramps.reasons import FileReason, LineReason
@@ -228,8 +236,7 @@ def number_column(column: pa.Array) -> tuple[pa.Int64Array, pa.BooleanArray | No
     if is_text(column.type):
         texts = text_column(column, "").cast(pa.string())
         numbers = numbers_of(texts)
-        bad = pc.and_(texts.is_valid(), numbers.is_null())
-        return numbers, bad if bad.true_count else None
+        return numbers, unreadable(texts, numbers)
     if pa.types.is_timestamp(column.type):
         return column.cast(pa.timestamp("s"), safe=False).cast(pa.int64()), None
     if pa.types.is_uint64(column.type):
@@ -270,77 +277,66 @@ _BATCH_ROWS = 32_768
 _BUFFER_BYTES = MIB
 
 
-class FlowParquet:
-    """Reads one Parquet file. `read` gives its blocks, once."""
-
-    def __init__(
-        self, stream: BinaryIO, name: FileName, settings: ReadSettings, digest: Callable[[bytes], object]
-    ) -> None:
-        self._stream = stream
-        self._name = name
-        self._settings = settings
-        self._digest = digest
-        self._maker = BlockMaker(name, settings)
-
-    def read(self) -> Iterator[Block[FlowHop]]:
-        with seekable(self._stream, self._digest) as file:
-            rows, chunks = checked_footer(file, self._settings)
-            with refusals():
-                schema = pq.ParquetFile(pa.PythonFile(file, mode="r")).schema_arrow
-            columns, layout = self._columns(schema)
-            if not rows:
-                # Writers leave chunks of a file without rows behind that are none.
-                return
-            texts = [name for name in columns.values() if is_text(schema.field(name).type)]
-            wanted = set(columns.values())
-            chunks = [chunk for chunk in chunks if chunk.path in wanted]
-            folded = checked_pages(file, chunks, texts, self._settings)
-            size_bytes = file.seek(0, 2)
-            done = 0
-            for batch in _batches(file, list(columns.values()), [name for name in texts if folded.get(name)]):
-                if not batch.num_rows:
-                    continue
-                first = done + 1
-                done += batch.num_rows
-                self._add(batch, columns, layout, first=first)
-                yield from self._maker.full(size_bytes * done // rows)
-            yield from self._maker.last(size_bytes)
-
-    def _columns(self, schema: pa.Schema) -> tuple[dict[str, str], Layout]:
-        """Columns to read, by the name of the field; and the layout.
-
-        Raises:
-            LogFileRefusedError: A field that metering needs is missing, comes twice, or has an impossible type.
-        """
-        layout = layout_of([name.replace("_", "-") for name in schema.names], account_id=self._name.account_id)
-        names = dict(zip(layout.names, schema.names, strict=True))
-        columns = {field: names[field] for field in (*layout.texts, *NUMBERS)}
-        for field, name in columns.items():
-            kind = schema.field(schema.names.index(name)).type
-            if not (is_text(kind) or pa.types.is_integer(kind) or (field in NUMBERS and is_number(kind))):
-                raise LogFileRefusedError(FileReason.WRONG_FORMAT, f"{name} is {kind}, not a text or an integer")
-        return columns, layout
-
-    def _add(self, batch: pa.RecordBatch, columns: Mapping[str, str], layout: Layout, *, first: int) -> None:
-        def place(row: int) -> tuple[int, str]:
-            values = batch.slice(row, 1).to_pylist()[0]
-            return first + row, json.dumps(values, default=str)[:MAX_TEXT_CHARS]
-
+def _read_parquet(
+    stream: BinaryIO, name: FileName, settings: ReadSettings, digest: Callable[[bytes], object]
+) -> Iterator[Block[FlowHop]]:
+    maker = BlockMaker(name, settings)
+    with seekable(stream, digest) as file:
+        rows, chunks = checked_footer(file, settings)
         with refusals():
-            size, unread = number_column(batch.column(columns["bytes"]))
-            start, end = (number_column(batch.column(columns[name]))[0] for name in ("start", "end"))
-            words = {target: text_column(batch.column(columns[name]), target) for name, target in layout.texts.items()}
-        rows = Rows(count=batch.num_rows, words=words, bytes=size, start=start, end=end, unreadable=unread)
-        self._maker.add(rows, fields=layout.names, header=0, misfits={}, refused=(), place=place)
+            schema = pq.ParquetFile(pa.PythonFile(file, mode="r")).schema_arrow
+        columns, layout = _columns(schema, name)
+        if not rows:
+            # Writers leave chunks of a file without rows behind that are none.
+            return
+        texts = [name for name in columns.values() if is_text(schema.field(name).type)]
+        wanted = set(columns.values())
+        folded = checked_pages(file, [chunk for chunk in chunks if chunk.path in wanted], texts, settings)
+        size_bytes = file.seek(0, 2)
+        done = 0
+        for batch in _batches(file, list(columns.values()), [name for name in texts if folded.get(name)]):
+            _add(maker, batch, columns, layout, first=done + 1)
+            done += batch.num_rows
+            yield from maker.full(size_bytes * done // rows)
+        yield from maker.last(size_bytes)
+
+
+def _columns(schema: pa.Schema, name: FileName) -> tuple[dict[str, str], Layout]:
+    """Columns to read, by the name of the field; and the layout.
+
+    Raises:
+        LogFileRefusedError: A field that metering needs is missing, comes twice, or has an impossible type.
+    """
+    layout = layout_of([name.replace("_", "-") for name in schema.names], account_id=name.account_id)
+    names = dict(zip(layout.names, schema.names, strict=True))
+    columns = {field: names[field] for field in (*layout.texts, *NUMBERS)}
+    for field, column in columns.items():
+        kind = schema.field(schema.names.index(column)).type
+        if not (is_text(kind) or pa.types.is_integer(kind) or (field in NUMBERS and is_number(kind))):
+            raise LogFileRefusedError(FileReason.WRONG_FORMAT, f"{column} is {kind}, not a text or an integer")
+    return columns, layout
+
+
+def _add(maker: BlockMaker, batch: pa.RecordBatch, columns: Mapping[str, str], layout: Layout, *, first: int) -> None:
+    if not batch.num_rows:
+        return
+
+    def place(row: int) -> tuple[int, str]:
+        values = batch.slice(row, 1).to_pylist()[0]
+        return first + row, json.dumps(values, default=str)[:MAX_TEXT_CHARS]
+
+    with refusals():
+        size, unread = number_column(batch.column(columns["bytes"]))
+        start, end = (number_column(batch.column(columns[name]))[0] for name in ("start", "end"))
+        words = {target: text_column(batch.column(columns[name]), target) for name, target in layout.texts.items()}
+    rows = Rows(count=batch.num_rows, words=words, bytes=size, start=start, end=end, unreadable=unread)
+    maker.add(rows, fields=layout.names, header=0, misfits={}, refused=(), place=place)
 
 
 def _batches(file: IO[bytes], columns: list[str], folded: list[str]) -> Iterator[pa.RecordBatch]:
     with refusals():
         parquet = pq.ParquetFile(pa.PythonFile(file, mode="r"), read_dictionary=folded, buffer_size=_BUFFER_BYTES)
     yield from checked_batches(parquet, columns, _BATCH_ROWS)
-
-
-_PARQUET = (b"PAR1", b"PARE")
 
 
 def read_flow_log(
@@ -352,5 +348,7 @@ def read_flow_log(
         LogFileRefusedError: The file as a whole cannot be read; blocks before are void.
     """
     start, whole = peeked(stream)
-    reader = FlowParquet if name.parquet or start in _PARQUET else FlowText
-    yield from reader(whole, name, settings, digest).read()
+    if name.parquet or start in PARQUET_MAGIC:
+        yield from _read_parquet(whole, name, settings, digest)
+    else:
+        yield from FlowText(whole, name, settings, digest).read()
