@@ -24,7 +24,7 @@ from metering.ledger.notes.log_sources import (
 )
 from metering.onramps.coverage.figures import failure_of, figures_of, logs_of_stage, place_of_log, split_place
 from metering.onramps.coverage.looking import LookAt, SourceLook
-from metering.onramps.plans import PLACES_PREFIX, Plan
+from metering.onramps.plans import PLACES_PREFIX
 from metering.onramps.sources import LogSource, source_of
 from metering.stores.objects import PLANS_PREFIX, ObjectStore
 from metering.stores.writes import Put, Table
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from metering.onramps.context.document import Context
     from metering.stores.clock import Clock
-    from metering.stores.items import ItemStore
 
 
 # The character after the slash: it sorts behind every key of a source, and before the next source.
@@ -91,25 +90,17 @@ class Rulings:
     forgotten_s: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    now_s: int
-    whole: bool
-    context: Context | None
-    rulings: Mapping[tuple[str, str], Rulings]
-
-    def ended_s(self, state: LogSourceState) -> int:
-        """When a flow log was deleted, by the newest context; 0 if it goes on, or nobody can tell."""
-        context = self.context
-        if context is None or not state.expected_s or (state.account_id, state.region) not in context.places:
-            return 0
-        if state.source in context.flow_logs:
-            return 0
-        return state.ended_s or max(context.effective_s - _DELETED_BEFORE_S, 0)
+def _ended_s(state: LogSourceState, context: Context | None) -> int:
+    """When a flow log was deleted, by the newest context; 0 if it goes on, or nobody can tell."""
+    if context is None or not state.expected_s or (state.account_id, state.region) not in context.places:
+        return 0
+    if state.source in context.flow_logs:
+        return 0
+    return state.ended_s or max(context.effective_s - _DELETED_BEFORE_S, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CoverageJob:
+class CoverageJob(SourceLook):
     """Keeps the state of each source of logs, and the figures of all.
 
     Attributes:
@@ -118,15 +109,10 @@ class CoverageJob:
         unclassified_permille: Unclassified share of bytes of a source above which an alarm is due.
     """
 
-    items: ItemStore
-    objects: ObjectStore
     clock: Clock
     kinds: Mapping[str, int | None]
     log_sources: Sequence[LogSource]
     newest_context: Callable[[], Context | None]
-    read_plan: Callable[[str], Plan]
-    window_s: int
-    keep_s: int
     unclassified_permille: int
     time_s: int = TIME_S
 
@@ -151,13 +137,23 @@ class CoverageJob:
         due = sorted(states.values(), key=lambda each: each.looked_s)
         if not whole:
             due = due[: max(LOOKS, -(-len(due) * EVERY_S // ROUND_S))]
-        run = _Run(now_s=now_s, whole=whole, context=context, rulings=self._rulings())
+        rulings = self._rulings()
         until_ms = self.clock.now_ms() + self.time_s * 1000
         for number, state in enumerate(due):
             if not whole and self.clock.now_ms() >= until_ms:
                 break
             tell(number, len(due))
-            states[state.kind, state.source] = self._look(state, run)
+            key = (state.kind, state.source)
+            ruled = rulings.get(key, Rulings())
+            at = LookAt(
+                now_s=now_s,
+                slotted=self.slotted(state.kind),
+                whole=whole,
+                accepted=ruled.accepted,
+                forgotten_s=ruled.forgotten_s,
+                ended_s=_ended_s(state, context),
+            )
+            states[key] = self._looked(state, at)
         figures = replace(
             figures_of(states.values(), self.log_sources, before=before, job=self, now_s=now_s),
             context_s=0 if context is None else context.effective_s,
@@ -217,30 +213,14 @@ class CoverageJob:
                 status=failure_of(log),
             )
 
-    def _look(self, state: LogSourceState, run: _Run) -> LogSourceState:
-        rulings = run.rulings.get((state.kind, state.source), Rulings())
-        look = SourceLook(
-            items=self.items,
-            objects=self.objects,
-            read_plan=self.read_plan,
-            window_s=self.window_s,
-            keep_s=self.keep_s,
-        )
-        at = LookAt(
-            now_s=run.now_s,
-            slotted=self.slotted(state.kind),
-            whole=run.whole,
-            accepted=rulings.accepted,
-            forgotten_s=rulings.forgotten_s,
-            ended_s=run.ended_s(state),
-        )
+    def _looked(self, state: LogSourceState, at: LookAt) -> LogSourceState:
         try:
-            seen = look.look(state, at)
+            seen = self.look(state, at)
         except UnavailableError:
             # One source does not stop the others. Its last look stays the oldest, so it is the first of the next run.
             return state
         seen = self._named(seen, before=state)
-        self.items.put(Put(table=Table.LEDGER, item=seen.to_item() | {"expires_at": run.now_s + self.keep_s}))
+        self.items.put(Put(table=Table.LEDGER, item=seen.to_item() | {"expires_at": at.now_s + self.keep_s}))
         return seen
 
     def _named(self, seen: LogSourceState, *, before: LogSourceState) -> LogSourceState:

@@ -289,11 +289,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceLook:
-    """Looks at the plans of sources.
-
-    Attributes:
-        window_s: Older slots can no longer be metered, and are no gaps.
-    """
+    """Looks at the plans of sources. Slots older than `window_s` can no longer be metered, and are no gaps."""
 
     items: ItemStore
     objects: ObjectStore
