@@ -191,7 +191,6 @@ class LogKind:
     """
 
     name: str
-    about: str
     recognise: Callable[[str], FileName | None]
     read: LogReader
     classifier: Callable[[FileName, Timeline], Classifier[Any]]
@@ -259,7 +258,7 @@ _DAY_S = 24 * HOUR_S
 KINDS: tuple[LogKind, ...] = (
     LogKind(
         name="vpc-flow",
-        about="VPC Flow Logs, text or Parquet, of any version and any custom format, and those of transit gateways",
+        # Text or Parquet, of any version and any custom format; and those of transit gateways.
         recognise=flow_log_name,
         read=partial(_read, _flows),
         classifier=partial(_classify, _flows),
@@ -267,7 +266,6 @@ KINDS: tuple[LogKind, ...] = (
     ),
     LogKind(
         name="s3-access",
-        about="S3 server access logs, with simple or partitioned names",
         recognise=recognise_s3_access,
         read=partial(_read, _s3_access),
         classifier=partial(_classify, _s3_access),
@@ -278,7 +276,7 @@ KINDS: tuple[LogKind, ...] = (
     ),
     LogKind(
         name="cloudfront",
-        about="CloudFront standard logs, legacy and version 2 (W3C, plain, JSON, raw, Parquet)",
+        # Legacy and version 2 (W3C, plain, JSON, raw, Parquet).
         recognise=recognise_cloudfront,
         read=partial(_read, _cloudfront),
         classifier=partial(_classify, _cloudfront),

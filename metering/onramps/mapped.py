@@ -181,7 +181,6 @@ def mapped_kind(text: str) -> LogKind:
     mapping = parse_mapping(text)
     return LogKind(
         name=KIND,
-        about="a log whose columns a mapping names",
         recognise=lambda _key: FileName(kind=KIND, identity="", source=mapping.source),
         read=partial(read_mapped_log, mapping),
         classifier=_Classifier,

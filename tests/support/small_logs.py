@@ -124,7 +124,6 @@ class _Rules:
 
 SMALL = LogKind(
     name="small",
-    about="a kind of log for tests",
     recognise=_recognise,
     read=_read,
     classifier=lambda _name, timeline: _Rules(timeline),

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 
 SCHEMA = "metering.context/1"
-_NOTHING: Mapping[str, str] = MappingProxyType({})
-_NO_DISTRIBUTIONS: Mapping[str, Distribution] = MappingProxyType({})
-_NO_FLOW_LOGS: Mapping[str, FlowLog] = MappingProxyType({})
 
 
 class ContextUnreadableError(MeteringError):
@@ -100,12 +97,12 @@ class Context:
     peerings: tuple[Peering, ...] = ()
     transit_vpcs: tuple[str, ...] = ()
     public_addresses: tuple[PublicAddress, ...] = ()
-    flow_logs: Mapping[str, FlowLog] = field(default_factory=lambda: _NO_FLOW_LOGS)
-    buckets: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    flow_logs: Mapping[str, FlowLog] = field(default_factory=dict)
+    buckets: Mapping[str, str] = field(default_factory=dict)
     prefixes: tuple[Prefix, ...] = ()
     notes: tuple[str, ...] = ()
-    bucket_owners: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
-    distributions: Mapping[str, Distribution] = field(default_factory=lambda: _NO_DISTRIBUTIONS)
+    bucket_owners: Mapping[str, str] = field(default_factory=dict)
+    distributions: Mapping[str, Distribution] = field(default_factory=dict)
     attachments: tuple[Attachment, ...] = ()
     metering_policies: tuple[MeteringPolicy, ...] = ()
     policy_places: tuple[tuple[str, str], ...] = ()

@@ -57,23 +57,23 @@ class Verdict(NamedTuple):
     other: bool = False
 
 
+# About 60 MB; then all are forgotten, which costs time only.
+_MOST_VERDICTS = 100_000
+
+
 class Judge:
-    """Remembers verdicts, so that a subject of many blocks is judged once.
+    """Remembers verdicts, so that a subject of many blocks is judged once."""
 
-    `max_remembered` verdicts take about 60 MB; then all are forgotten, which costs time only.
-    """
-
-    def __init__(self, classifier: Classifier[object], billable: Billable, *, max_remembered: int = 100_000) -> None:
+    def __init__(self, classifier: Classifier[object], billable: Billable) -> None:
         self._classifier = classifier
         self._billable = billable
-        self._max_remembered = max_remembered
         self._verdicts: dict[tuple[object, int], Verdict] = {}
 
     def verdict(self, subject: object, hour_s: int) -> Verdict:
         key = (subject, hour_s)
         known = self._verdicts.get(key)
         if known is None:
-            if len(self._verdicts) >= self._max_remembered:
+            if len(self._verdicts) >= _MOST_VERDICTS:
                 self._verdicts.clear()
             known = self._verdicts[key] = self._judged(self._classifier.outcome(subject, hour_s), hour_s)
         return known
@@ -139,7 +139,6 @@ class Measured:
     """
 
     content_sha256: str
-    content_bytes: int
     totals: Mapping[tuple[Traffic, int], HourTotal]
     balance: Balance
     shares: tuple[Share, ...]
@@ -169,29 +168,17 @@ def measure(
         UnavailableError: The store of the file gave no answer.
     """
     settings = settings or ReadSettings()
-    content = _Content()
+    content = hashlib.sha256()
     classifier = kind.classifier(name, timeline)
     if isinstance(classifier, Folding):
         settings = replace(settings, folding=classifier)
     judge = Judge(classifier, Billable(bills, name, timeline))
     sums = _Sums(max_records=max_records, kept_refusals=settings.kept_refusals)
-    for block in kind.read(stream, name, settings, digest=content.add):
+    for block in kind.read(stream, name, settings, digest=content.update):
         sums.add(block, judge)
         if watch is not None:
             watch(block)
-    return sums.measured(content)
-
-
-class _Content:
-    __slots__ = ("length", "sha256")
-
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-        self.length = 0
-
-    def add(self, piece: bytes) -> None:
-        self.sha256.update(piece)
-        self.length += len(piece)
+    return sums.measured(content.hexdigest())
 
 
 class _Cell:
@@ -278,15 +265,14 @@ class _Sums:
                 self._refusals, LineReason.OTHER, block.balance.refused - lines, block.balance.refused_bytes - size
             )
 
-    def measured(self, content: _Content) -> Measured:
+    def measured(self, content_sha256: str) -> Measured:
         totals: dict[tuple[Traffic, int], _Cell] = {}
         shares: dict[tuple[str, str, str], tuple[int, int]] = {}
         for (outcome, usage_type, hour_s), cell in self._cells.items():
             add_lines(shares, (usage_type, outcome.rule, outcome.reason), cell.lines, cell.bytes)
             _merge(totals, (outcome.traffic, hour_s), cell)
         return Measured(
-            content_sha256=content.sha256.hexdigest(),
-            content_bytes=content.length,
+            content_sha256=content_sha256,
             totals={key: HourTotal(cell.bytes, cell.lines, cell.start_s, cell.end_s) for key, cell in totals.items()},
             balance=self._moved(),
             shares=tuple(
