@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -133,7 +133,9 @@ def opened(path: Path) -> Iterator[tuple[Chosen, Iterator[Row]]]:
             head = stream.read(len(_PARQUET))
             stream.seek(0)
             if head == _PARQUET:
-                yield _parquet(stream, path)
+                file = pq.ParquetFile(stream, buffer_size=MIB)
+                found = chosen(file.schema_arrow.names, str(path))
+                yield found, _parquet_rows(file, found.columns)
                 return
             unpacked = gzip.GzipFile(fileobj=stream) if head.startswith(_GZIP) else stream
             with io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text:
@@ -146,12 +148,6 @@ def opened(path: Path) -> Iterator[tuple[Chosen, Iterator[Row]]]:
         raise OperationFailedError(f"{path} is no UTF-8 text.", "Name an export of AWS as it was delivered.") from error
     except (csv.Error, pa.ArrowException) as error:
         raise OperationFailedError(f"{path} is damaged: {error}.", "Download it again.") from error
-
-
-def _parquet(stream: BinaryIO, path: Path) -> tuple[Chosen, Iterator[Row]]:
-    file = pq.ParquetFile(stream, buffer_size=MIB)
-    found = chosen(file.schema_arrow.names, str(path))
-    return found, _parquet_rows(file, found.columns)
 
 
 def _parquet_rows(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[Row]:

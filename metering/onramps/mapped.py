@@ -127,7 +127,7 @@ class _Lines:
             return
         size_bytes = _tried(LineReason.INVALID_NUMBER, self._mapping.bytes.of, row)
         stated_bytes = size_bytes if isinstance(size_bytes, int) else 0
-        if not self._passes(row):
+        if not all(each.passes(row) for each in self._mapping.filters):
             tally.rejected(stated_bytes)
             return
         times = _tried(LineReason.INVALID_TIME, self._times, row)
@@ -137,9 +137,6 @@ class _Lines:
             tally.refuse(number, problem.reason, problem.detail, line, stated_bytes)
             return
         tally.metered([Moved(traffic, size_bytes)], *times)
-
-    def _passes(self, row: Row) -> bool:
-        return all(each.passes(row) for each in self._mapping.filters)
 
     def _traffic(self, row: Row) -> Traffic:
         values = ["" if rule is None else rule.of(row) for rule in self._texts]

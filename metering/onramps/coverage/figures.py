@@ -125,7 +125,7 @@ def figures_of(
         holding=len(holding),
         first=first.source if first is not None and first in holding else "",
         place=folder_of(first.place) if first is not None and first in holding else "",
-        settles_s=max((_settles_s(source, job) for source in log_sources), default=0),
+        settles_s=max((job.kinds.get(kind) or 0 for source in log_sources for kind in source.kinds), default=0),
     )
 
 
@@ -165,7 +165,3 @@ def _empty(states: Sequence[LogSourceState], log_sources: Sequence[LogSource], b
         return 0
     known = {state.named for state in states}
     return sum(source.name not in known for source in log_sources)
-
-
-def _settles_s(source: LogSource, job: Judges) -> int:
-    return max((job.kinds.get(kind) or 0 for kind in source.kinds), default=0)

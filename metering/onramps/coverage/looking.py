@@ -123,11 +123,6 @@ def slot_of(epoch_s: int) -> int:
     return epoch_s - epoch_s % SLOT_S
 
 
-def due_until(now_s: int) -> int:
-    """The newest slot that should have a file by now."""
-    return slot_of(now_s - GRACE_S)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slots:
     """The slots of one flow log.
@@ -435,7 +430,7 @@ def _slots(state: LogSourceState, begun_s: int) -> Slots:
 
 def _until_s(found: _Found, at: LookAt) -> int:
     """The newest slot that should have a file."""
-    until_s = due_until(at.now_s)
+    until_s = slot_of(at.now_s - GRACE_S)
     return min(until_s, slot_of(at.ended_s)) if at.ended_s else until_s
 
 

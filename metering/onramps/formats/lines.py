@@ -10,6 +10,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -109,7 +110,7 @@ class LineBlock:
         )
 
     def _dropped_before(self, place: int) -> int:
-        found = bisect_right(self.dropped, place, key=_place) if self.dropped else 0
+        found = bisect_right(self.dropped, place, key=itemgetter(0)) if self.dropped else 0
         return self.dropped[found - 1][1] if found else 0
 
     def take(self, lines: Iterable[tuple[int, int, int, TakenLine]]) -> None:
@@ -176,10 +177,6 @@ def _bounded(block: LineBlock) -> Iterator[LineBlock]:
     before = _count(data[:middle])
     yield from _bounded(block.part((0, 0), (before, middle)))
     yield from _bounded(block.part((before, middle), (block.lines, len(data))))
-
-
-def _place(dropped: tuple[int, int]) -> int:
-    return dropped[0]
 
 
 def _count(data: bytes) -> int:

@@ -110,9 +110,6 @@ def _addresses(interface: Interface | None) -> frozenset[Address]:
     return frozenset(address for address in parsed if address is not None)
 
 
-_NOWHERE = "", ""
-
-
 class Peer(NamedTuple):
     """The address on the other side. Many addresses of the internet are one peer.
 
@@ -158,13 +155,12 @@ def peer_of(address: Address, own_vpc_id: str, knowledge: Knowledge) -> Peer:
     found = knowledge.ranges.at(address) or NOT_OF_AWS
     own_region = knowledge.public.get(address, "")
     in_own_vpc = bool(own_vpc_id) and own_vpc_id in vpc_ids
-    zone_id, kind = _inside(address, own_vpc_id, knowledge) if in_own_vpc else _NOWHERE
     return Peer(
         version=address.version,
         public=is_public(address),
         in_own_vpc=in_own_vpc,
-        zone_id=zone_id,
-        kind=kind,
+        zone_id=zone_in(address, own_vpc_id, knowledge) if in_own_vpc else "",
+        kind=kind_in(address, own_vpc_id, knowledge) if in_own_vpc else "",
         vpc_ids=others,
         vpc_zones=tuple(zone_in(address, each, knowledge) for each in others),
         region=own_region or found.region,
@@ -189,10 +185,6 @@ def kind_in(address: Address, vpc_id: str, knowledge: Knowledge) -> str:
     """Kind of the interface with an address in a known VPC; empty if none is known."""
     facts = knowledge.vpcs[vpc_id]
     return facts.kinds.get(address) or facts.delegated.at(address) or ""
-
-
-def _inside(address: Address, vpc_id: str, knowledge: Knowledge) -> tuple[str, str]:
-    return zone_in(address, vpc_id, knowledge), kind_in(address, vpc_id, knowledge)
 
 
 def next_hop_of(line: FlowHop, own: OwnSide, knowledge: Knowledge) -> NextHop:
