@@ -30,7 +30,6 @@ from metering.hours import month_of
 from metering.lake.ports import RowQuery
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.usage.items import is_usage_item
-from metering.quarantine.entries import Entry, QuarantineEntries
 from metering.reports.query import UsageQuery
 from metering.reports.source import UsageTable
 from metering.reports.usage_rows import grouped
@@ -38,11 +37,12 @@ from metering.stores.writes import Key, Table
 from tests.property.sent import WINDOW_S, Hours, Sent, add, inline, pointing
 from tests.support.memory.clock import DeadlineAt
 from tests.support.memory.queues import MemoryQueue
-from tests.support.region import MemoryRegion
+from tests.support.region import MemoryRegion, quarantine_of
 from tests.support.stage import settings as stage_settings
 from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
+    from metering.quarantine.entries import Entry, QuarantineEntries
     from metering.stores.clock import Deadline
 
 _HOUR_S, _DAY_S = 3_600, 86_400
@@ -188,14 +188,7 @@ class Contract(RuleBasedStateMachine):
     def retry(self) -> None:
         """What was refused is sent again, once the objects that were missing are there."""
         self.work()
-        entries = QuarantineEntries(
-            items=self.items,
-            objects=self.objects,
-            queue=self.queue,
-            clock=self.clock,
-            bucket="data",
-            marker_life_s=_SETTINGS.marker_life_s,
-        )
+        entries = quarantine_of(self, self.queue)
         for key, lines in self.missing.items():
             self.objects.put(key, lines, if_absent=True)
         self.missing.clear()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metering.commit.aggregator import Aggregator
 from metering.lake.parquet.reader import ParquetStagedUsage
+from metering.quarantine.entries import QuarantineEntries
 from metering.stores.clock import Alerts, Clock, Entropy, Metrics, Retrier
 from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits
+from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey, add_totals
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.lake import build_rollup
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from metering.settings import Settings
     from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
+    from metering.stores.queues import Queue
     from metering.wiring.jobs import LakeJobs
 
 
@@ -145,3 +148,15 @@ class MemoryRegion(MemoryStores):
         result = (parts.plain_rollup() if plain else parts.rollup()).run(self.deadline(10_000))
         assert result.finished
         return result
+
+
+def quarantine_of(world: Any, queue: Queue) -> QuarantineEntries:
+    """The quarantine of a world that has `items`, `objects` and a `clock`."""
+    return QuarantineEntries(
+        items=world.items,
+        objects=world.objects,
+        queue=queue,
+        clock=world.clock,
+        bucket="data",
+        marker_life_s=50 * DAY_S,
+    )

@@ -16,17 +16,17 @@ from metering.intake.senders import ServiceSenders
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.access import RegisteredProducer
 from metering.operations.dead_letters import DeadLetters
-from metering.quarantine.entries import Entry, QuarantineEntries
 from metering.stores.writes import Item, Put, Table
 from metering.wiring.aggregator import batch_reader, build_aggregator
 from tests.support.lake_world import NOW_S
 from tests.support.memory.queues import MemoryQueue
-from tests.support.region import MemoryRegion
+from tests.support.region import MemoryRegion, quarantine_of
 from tests.support.stage import ADMISSION
 from tests.support.stage import settings as stage_settings
 
 if TYPE_CHECKING:
     from lambdas.sqs import SqsEvent
+    from metering.quarantine.entries import Entry
     from metering.stores.queues import Delivery
 
 A, B = "AROAAAAAAAAAAAAAAAAAA", "AROABBBBBBBBBBBBBBBBB"
@@ -100,14 +100,7 @@ class SendersWorld(MemoryRegion):
         )
         self.operators_queue = MemoryQueue(self.clock, name="ingest", sender_id=f"{OPERATOR}:on-call")
         self.dead = MemoryQueue(self.clock, name="dead", moves_by_itself=True, source=self.operators_queue)
-        self.quarantine = QuarantineEntries(
-            items=self.items,
-            objects=self.objects,
-            queue=self.operators_queue,
-            clock=self.clock,
-            bucket=self.settings.data_bucket,
-            marker_life_s=self.settings.marker_life_s,
-        )
+        self.quarantine = quarantine_of(self, self.operators_queue)
         self.letters = DeadLetters(
             dead=self.dead,
             ingest=self.operators_queue,

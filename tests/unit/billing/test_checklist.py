@@ -14,13 +14,13 @@ from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation
 from metering.ledger.notes.watch import WatchState
 from metering.operations.alarms import ALARMS
-from metering.quarantine.entries import QuarantineEntries
 from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import World, record
 from tests.support.memory.queues import MemoryQueue
+from tests.support.region import quarantine_of
 from tests.unit.house.command_lines import parsed
 
 if TYPE_CHECKING:
@@ -77,14 +77,7 @@ class October:
             items=self.world.items,
             ingest=self.ingest,
             dead=self.dead,
-            quarantine=QuarantineEntries(
-                items=self.world.items,
-                objects=self.world.objects,
-                queue=self.ingest,
-                clock=self.world.clock,
-                bucket="data",
-                marker_life_s=50 * DAY_S,
-            ),
+            quarantine=quarantine_of(self.world, self.ingest),
             freshness=self.freshness,
             clock=self.world.clock,
             region="eu-west-1",

@@ -12,19 +12,20 @@ import pytest
 from metering.commit.deduplication import Verdict
 from metering.errors import OperationFailedError
 from metering.ledger.markers import Marker, marker_key
-from metering.quarantine.entries import Entry, QuarantineEntries
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S
 from tests.property.sent import inline, pointing
 from tests.support.memory.clock import DeadlineAt
 from tests.support.memory.queues import MemoryQueue
-from tests.support.region import MemoryRegion
+from tests.support.region import MemoryRegion, quarantine_of
 from tests.support.small_world import KilledError
 from tests.support.stage import settings
 from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from metering.quarantine.entries import Entry
 
 NOW_S = 1_796_083_200
 SETTINGS = settings()
@@ -36,14 +37,7 @@ class Region(MemoryRegion):
     def __init__(self) -> None:
         super().__init__(now_s=NOW_S, settings=SETTINGS)
         self.queue = MemoryQueue(self.clock)
-        self.entries = QuarantineEntries(
-            items=self.items,
-            objects=self.objects,
-            queue=self.queue,
-            clock=self.clock,
-            bucket="data",
-            marker_life_s=SETTINGS.marker_life_s,
-        )
+        self.entries = quarantine_of(self, self.queue)
         self.aggregator = self.parts().worker()
 
     def send(self, *bodies: str) -> None:

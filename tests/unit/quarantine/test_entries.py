@@ -13,7 +13,6 @@ from metering.intake.batches import RefusedRecord
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.retries import Alias
 from metering.quarantine.documents import QuarantinedBatch, encode_records, readable
-from metering.quarantine.entries import QuarantineEntries
 from metering.stores.objects import refused_records_key
 from metering.stores.writes import Put, Table
 from metering.units import MIB
@@ -22,6 +21,7 @@ from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
+from tests.support.region import quarantine_of
 from tests.support.verdicts import conflict_of, marker_of, quarantined
 
 NOW_S = 1_800_000_000
@@ -33,14 +33,7 @@ class Setup:
         self.items = MemoryItemStore()
         self.objects = MemoryObjectStore(self.clock)
         self.queue = MemoryQueue(self.clock)
-        self.entries = QuarantineEntries(
-            items=self.items,
-            objects=self.objects,
-            queue=self.queue,
-            clock=self.clock,
-            bucket="data",
-            marker_life_s=100,
-        )
+        self.entries = quarantine_of(self, self.queue)
 
     def partly(self, batch_id: str, *raws: str, commit_id: str = "c1", accepted: bool = True) -> str:
         key = refused_records_key(commit_id, NOW_S)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation, SourceFigures, SourceState
-from metering.quarantine.entries import QuarantineEntries
 from metering.reports.answer import encoded_bytes
 from metering.reports.operators.producers_answer import deeds_answer
 from metering.reports.operators.quarantine_answer import entries_answer, entry_answer
@@ -15,6 +14,7 @@ from metering.reports.operators.sources_answer import sources_answer
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.memory.queues import MemoryQueue
+from tests.support.region import quarantine_of
 
 ANSWERS = Path(__file__).with_name("answers")
 
@@ -46,10 +46,7 @@ def test_entries_of_quarantine_in_a_list_and_whole() -> None:
     refused = {**record(5), "account_id": "x"}
     world.send([record(3), refused])
     world.send([refused])
-    quarantine = QuarantineEntries(
-        items=world.items, objects=world.objects, queue=MemoryQueue(world.clock), clock=world.clock, bucket="data",
-        marker_life_s=DAY_S,
-    )  # fmt: skip
+    quarantine = quarantine_of(world, MemoryQueue(world.clock))
     entries = tuple(quarantine.entries(from_s=0, to_s=NOW_S + DAY_S))
     for name, answer in (("quarantine-list", entries_answer(entries)), ("quarantine-show", entry_answer(entries))):
         for encoding in ("json", "csv"):

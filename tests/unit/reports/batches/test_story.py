@@ -10,7 +10,6 @@ import pytest
 from metering.ledger.booked_hours import totals_value
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.access import Role
-from metering.quarantine.entries import QuarantineEntries
 from metering.reports.time_range import InvalidParametersError
 from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
@@ -19,6 +18,7 @@ from metering.wiring.answers.trace import batch_of, checked_batch_id
 from tests.support.here import Here
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.support.memory.queues import MemoryQueue
+from tests.support.region import quarantine_of
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
 if TYPE_CHECKING:
@@ -116,10 +116,7 @@ def test_a_refused_batch_is_told_with_its_reason_and_nothing_is_to_be_proved() -
 def test_other_content_under_its_id_and_what_it_was_retried_as_are_told() -> None:
     world = world_with_batch()
     deliver(world, BATCH, [record(6)])
-    tool = QuarantineEntries(
-        items=world.items, objects=world.objects, queue=MemoryQueue(world.clock), clock=world.clock, bucket="data",
-        marker_life_s=world.settings.marker_life_s,
-    )  # fmt: skip
+    tool = quarantine_of(world, MemoryQueue(world.clock))
     [entry] = [each for each in tool.find(BATCH) if each.kind == "records"]
     sent = tool.retry(entry)
     found = document(world)
