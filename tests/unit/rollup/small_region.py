@@ -6,29 +6,24 @@ from typing import TYPE_CHECKING
 
 from metering.hours import hour_of
 from metering.ledger.commits import Waiting
-from metering.ledger.runs import Contradictions
 from metering.ledger.usage.items import is_usage_item
 from metering.ledger.usage.kinds import KindNumbers
-from metering.ledger.usage.reading import UsageReading
 from metering.rollup.rollup import Rollup, RollupPolicy
 from metering.stores.clock import Retrier
 from metering.stores.objects import ObjectStore, staging_key
 from metering.stores.writes import ActionLimits, Item, Put, Table
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey, add_totals, by_hour
-from tests.support.memory.alerts import MemoryAlerts
-from tests.support.memory.clock import DeadlineAt, ManualClock
-from tests.support.memory.entropy import SeededEntropy
-from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.lake import PlainLake
-from tests.support.memory.metrics import MemoryMetrics
-from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.rows import PlainRow, encode_rows, plain_usage
+from tests.support.region import MemoryRegion
+from tests.support.stage import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from metering.stores.items import ItemStore
+    from tests.support.memory.clock import DeadlineAt
 
 NOW_S = 1_795_651_200  # 2026-11-26T00:00Z
 ACCOUNT = "123456789012"
@@ -58,16 +53,11 @@ def row(
     )
 
 
-class SmallRegion:
+class SmallRegion(MemoryRegion):
     """Stores in memory, and processes that roll up."""
 
     def __init__(self, *, seed: int = 1) -> None:
-        self.clock = ManualClock(NOW_S * 1000)
-        self.items = MemoryItemStore()
-        self.objects = MemoryObjectStore(self.clock)
-        self.entropy = SeededEntropy(seed)
-        self.metrics = MemoryMetrics()
-        self.alerts = MemoryAlerts()
+        super().__init__(now_s=NOW_S, settings=settings(), seed=seed)
         self.committed: dict[UsageKey, Total] = {}
 
     def commit(self, commit_id: str, rows: Iterable[PlainRow], *, shard: int = 0) -> Waiting:
@@ -122,16 +112,8 @@ class SmallRegion:
         )
 
     def deadline(self, time_s: int = HOUR_S) -> DeadlineAt:
-        return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + time_s * 1000)
+        return super().deadline(time_s)
 
     def usage_items(self) -> list[Item]:
         """The items of the usage table that count something."""
         return [item for item in self.items.everything(Table.USAGE) if is_usage_item(item)]
-
-    def usage(self) -> dict[UsageKey, Total]:
-        """What the usage table says."""
-        reading = UsageReading(self.items)
-        totals: dict[UsageKey, Total] = {}
-        for item in reading.scan(Contradictions()):
-            add_totals(totals, dict(reading.totals(item)))
-        return totals
