@@ -6,7 +6,7 @@ import json
 import random
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from metering.hours import hour_of, rfc3339
 from metering.lake.parquet.reader import ParquetStagedUsage
@@ -189,18 +189,22 @@ class World(MemoryRegion):
         ]
 
 
-def dying(make: Callable[[], World], work: Callable[[World], object], *, least: int) -> Iterator[World]:
-    """Worlds in which a process dies at its first call, at its second and so on, and at last one in which it ends.
+W = TypeVar("W", bound=World)
+
+
+def dying(make: Callable[[], W], work: Callable[[W], object], *, least: int = 0, step: int = 1) -> Iterator[W]:
+    """Worlds in which a process dies at its first call, at later ones and so on, and at last one in which it ends.
 
     Args:
         make: Makes a world.
         work: What the process does in it.
-        least: Fewest calls of a process that ends.
+        least: A process that ends makes more calls.
+        step: Calls from one death to the next.
     """
     calls, died = 0, True
     while died:
         world = make()
         died = world.dies_after(calls, partial(work, world))
         yield world
-        calls += died
+        calls += step * died
     assert calls > least

@@ -16,7 +16,7 @@ from metering.stores.objects import SUMMARIES_PREFIX
 from metering.stores.writes import Table, Update
 from metering.units import HOUR_S
 from metering.usage.totals import Total
-from tests.support.lake_world import ACCOUNT, HOUR, World, record
+from tests.support.lake_world import ACCOUNT, HOUR, World, dying, record
 from tests.support.usage_items import change, lose, usage_of
 
 OTHER = "210987654321"
@@ -129,17 +129,16 @@ def test_accounts_side_by_side_give_the_same() -> None:
 
 
 def test_hours_never_differ_wherever_a_run_of_the_roll_up_stands() -> None:
-    number, settled = 0, []
-    while True:
+    def waiting_world() -> World:
         world = world_of_a_day()
         world.send([record(2, start_s=hour_s) for hour_s in DAY], rolled_up=False)
-        died = world.dies_after(number, world.roll_up)
+        return world
+
+    settled = []
+    for world in dying(waiting_world, World.roll_up):
         checks = days_of(world).look(DAY)
         assert [check.differences for check in checks.values()] == [(), (), ()]
         settled.append(all(check.stable for check in checks.values()))
-        if not died:
-            break
-        number += 1
     assert settled[0]
     assert settled[-1]
     assert not all(settled)

@@ -13,7 +13,7 @@ from metering.ledger.markers import marker_key
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Backlog, Reconciliation, WorkList
 from metering.stores.writes import Item, Put, Table, Update, Value
 from metering.units import DAY_S, HOUR_S, MINUTE_S
-from tests.support.lake_world import HOUR, NOW_S, World, record
+from tests.support.lake_world import HOUR, NOW_S, World, dying, record
 from tests.support.usage_items import change, elsewhere, usage_of
 
 if TYPE_CHECKING:
@@ -93,19 +93,19 @@ def test_a_quick_pass_does_not_read_what_waits_in_other_hours() -> None:
 
 def test_an_hour_is_never_said_to_differ_wherever_a_run_of_the_roll_up_stands() -> None:
     """What a run has booked, and not placed yet, is left for the next look; all else of the hour is compared (P37)."""
-    settled, number = [], 0
-    while True:
+
+    def waiting_world() -> World:
         world = published(OLD_HOUR)
         world.send([record(1, start_s=OLD_HOUR, account=f"{n:012d}") for n in range(3)], rolled_up=False)
-        died = world.dies_after(number, world.roll_up)
+        return world
+
+    settled = []
+    for world in dying(waiting_world, World.roll_up):
         check = world.jobs.reconciler.look(OLD_HOUR, frozenset())
         assert check.differences == ()
         settled.append(check.stable)
         world.roll_up()
         assert world.jobs.reconciler.look(OLD_HOUR, frozenset()).agrees
-        if not died:
-            break
-        number += 1
     assert settled[0]
     assert settled[-1]
     assert not all(settled)
@@ -171,16 +171,13 @@ def test_what_there_was_no_time_for_stays_on_the_list_for_the_next_pass() -> Non
 
 
 def test_a_pass_that_dies_at_any_call_leaves_the_work_to_the_next_one() -> None:
-    cut = 0
-    while True:
+    def spoilt_world() -> World:
         world = published(HOUR, OLD_HOUR)
         spoil(world, HOUR)
-        died = world.dies_after(cut, partial(quick, world))
+        return world
+
+    for world in dying(spoilt_world, quick, least=20, step=5):
         assert [check.hour_s for check in quick(world).different] == [HOUR]
-        if not died:
-            break
-        cut += 5
-    assert cut > 20
 
 
 def test_all_is_read_when_that_is_due_and_what_was_published_between() -> None:

@@ -18,7 +18,7 @@ from metering.ledger.shards import SHARDS_KEY
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
-from tests.support.lake_world import World, record
+from tests.support.lake_world import World, dying, record
 from tests.support.usage_items import change, usage_of
 from tests.unit.billing import test_freezing
 from tests.unit.billing.test_freezing import Shifted
@@ -130,14 +130,12 @@ def test_hours_that_only_usage_and_markers_know_stop_the_close() -> None:
 
 
 def test_closing_goes_on_after_it_died_at_any_call() -> None:
-    for calls in count(0, 7):
-        world = world_with_october()
-        died = world.dies_after(calls, partial(world.jobs.closer.close, MONTH, world.deadline()))
-        assert world.jobs.closer.close(MONTH, world.deadline()).total == Total(5 + 7 + 2**62 + 11, 4)
+    def close(world: World) -> Total:
+        return world.jobs.closer.close(MONTH, world.deadline()).total
+
+    for world in dying(world_with_october, close, least=50, step=7):
+        assert close(world) == Total(5 + 7 + 2**62 + 11, 4)
         assert world.jobs.closer.verify(MONTH) == []
-        if not died:
-            break
-    assert calls > 50
 
 
 def test_verify_names_a_changed_file_and_an_added_one() -> None:

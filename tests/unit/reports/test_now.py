@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import count
 
 import pytest
 
@@ -14,7 +13,7 @@ from metering.reports.usage_rows import NotRolledUp, Seen, UsageRow
 from metering.rollup.as_of_now import TooMuchWaitsError
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO
-from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
+from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, dying, record
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
 OTHER = "210987654321"
@@ -43,15 +42,10 @@ def world_that_waits() -> World:
 
 
 def test_usage_as_of_now_is_the_rows_at_every_step_of_the_roll_up() -> None:
-    for calls in count():
-        world = world_that_waits()
-        died = world.dies_after(calls, world.roll_up)
+    for world in dying(world_that_waits, World.roll_up, least=8):
         for query in QUESTIONS:
             # Without an account, rows of lake and staging are read.
             assert rows(world, of_accounts(query)) == rows(world, query)
-        if not died:
-            break
-    assert calls > 8
     for query in QUESTIONS:
         assert rows(world, of_accounts(query, now=False)) == rows(world, query)
 
@@ -71,17 +65,12 @@ def with_waiting(world: World, query: UsageQuery) -> tuple[list[UsageRow], NotRo
 def test_rows_and_what_waits_are_the_usage_as_of_now_at_every_step_of_the_roll_up() -> None:
     """Nothing is in both, and nothing in neither."""
     query = replace(of_accounts(QUESTIONS[0], now=False), group_by=())
-    for calls in count():
-        world = world_that_waits()
-        died = world.dies_after(calls, world.roll_up)
+    for world in dying(world_that_waits, World.roll_up, least=8):
         [booked], lacks = with_waiting(world, query)
         [now] = rows(world, of_accounts(query))
         assert lacks.total is not None
         assert booked.total.plus(lacks.total) == now.total
         assert (lacks.since_s is None) == (lacks.total == ZERO)
-        if not died:
-            break
-    assert calls > 8
 
 
 def test_what_waits_is_of_the_accounts_hours_and_filters_that_are_asked_for() -> None:
