@@ -207,12 +207,8 @@ def test_a_close_is_exact_while_another_process_rolls_up_and_compacts_at_any_of_
 
 
 def test_a_close_beside_a_run_of_the_roll_up_that_died_at_any_call_freezes_everything_once() -> None:
-    for number in count(0, 3):
-        world = with_waiting(world_with_october())
-        died = world.dies_after(number, world.roll_up)
-        assert world.jobs.closer.close(MONTH, world.deadline()).total == MORE, number
-        if not died:
-            break
+    for world in dying(lambda: with_waiting(world_with_october()), World.roll_up, step=3):
+        assert world.jobs.closer.close(MONTH, world.deadline()).total == MORE
 
 
 def test_two_closes_that_race_freeze_the_same() -> None:
