@@ -110,15 +110,11 @@ class Field(Generic[T]):
     column: Column
     read: Callable[[T], object]
 
-    def cell(self, thing: T) -> Cell:
-        """The value of a thing."""
-        return _cell(self.column, self.read(thing))
 
-
-def _cell(column: Column, value: object) -> Cell:
+def _cell(kind: Kind, value: object) -> Cell:
     """A value in a row: seconds of a time are RFC 3339 text, an enum is its value, a list is text with commas."""
-    if isinstance(value, int) and column.kind == "time":
-        return rfc3339(value)
+    if type(value) is int:
+        return rfc3339(value) if kind == "time" else value
     if isinstance(value, list | tuple):
         return ", ".join(value)
     return cast("Cell", value.value if isinstance(value, Enum) else value)
@@ -193,6 +189,7 @@ class RowType(Generic[T]):
 
     def __init__(self, *groups: Fields[T]) -> None:
         self.fields = tuple(chain.from_iterable(groups))
+        self._reads = [(each.column.name, each.column.kind, each.read) for each in self.fields]
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -200,7 +197,7 @@ class RowType(Generic[T]):
 
     def row(self, thing: T) -> dict[str, Cell]:
         """Values of one thing by column name."""
-        return {each.column.name: each.cell(thing) for each in self.fields}
+        return {name: _cell(kind, read(thing)) for name, kind, read in self._reads}
 
     def document(self, thing: T) -> dict[str, Json]:
         """The same as an object of JSON."""
@@ -220,7 +217,7 @@ class ListedRows(RowType[Sequence[object]]):
     """A table of values that stand in the order of its columns."""
 
     def row(self, thing: Sequence[object]) -> dict[str, Cell]:
-        return {each.column.name: _cell(each.column, value) for each, value in zip(self.fields, thing, strict=True)}
+        return {name: _cell(kind, value) for (name, kind, _), value in zip(self._reads, thing, strict=True)}
 
 
 REGION = "region"

@@ -174,7 +174,8 @@ def usage_answer(
     waiting = None if lacks is None else waiting_document(lacks)
     if waiting is not None:
         meta["waiting"] = waiting
-    cut, total = ranked(rows, query, sum_totals), sum_totals(row.total for row in rows)
+    cut = ranked(rows, query, sum_totals)
+    total = Total(sum(row.total.bytes for row in rows), sum(row.total.records for row in rows))
     return rows_answer(
         query,
         cut,
