@@ -293,14 +293,6 @@ class UsageQuery:
         return months_between(self.from_s, self.booked_before_s(now_s=now_s))
 
 
-class Budget(Protocol):
-    """What the answer to one question may cost; see `metering.reports.query`."""
-
-    def of_range(self, from_s: int, to_s: int, *, now_s: int) -> list[ParameterProblem]: ...
-
-    def of_query(self, query: UsageQuery, *, now_s: int) -> list[ParameterProblem]: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageParameters:
     """The texts of a question about usage, as they stand on a command line or in a URL.
@@ -334,7 +326,7 @@ class UsageParameters:
     sort: str | None = None
     top: int | None = None
     now: bool = False
-    budget: Budget | None = None
+    budget: ReadBudget | None = None
 
     def query(self, *, now_s: int) -> UsageQuery:
         """The query that the texts ask for at `now_s`.
