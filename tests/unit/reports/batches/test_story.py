@@ -40,12 +40,8 @@ def deliver(world: World, batch_id: str, records: Sequence[object], **more: obje
     assert not world.aggregator.handle([delivery], world.deadline()).retry
 
 
-def here(world: World) -> Here:
-    return Here(world)
-
-
-def story(world: World, batch_id: str = BATCH, **how: Any) -> Answer | None:
-    return batch_of(here(world), batch_id, now_s=NOW_S, **how)  # type: ignore[arg-type]  # as much of it as is used
+def story(world: World, batch_id: str = BATCH, *, now_s: int = NOW_S, **how: Any) -> Answer | None:
+    return batch_of(Here(world), batch_id, now_s=now_s, **how)  # type: ignore[arg-type]  # as much of it as is used
 
 
 def document(world: World, batch_id: str = BATCH, **how: Any) -> dict[str, Any]:
@@ -92,13 +88,10 @@ def test_an_accepted_batch_is_told_with_hours_files_commit_and_its_proof(compact
 def test_a_batch_of_a_closed_month_is_found_in_its_frozen_files() -> None:
     world = world_with_october()
     world.jobs.closer.close(MONTH, world.deadline())
-    found = batch_of(here(world), "batch-0", now_s=AFTER_S)  # type: ignore[arg-type]  # as much of it as is used
-    assert found is not None
-    assert found.document is not None
-    assert found.document["proof"] == {"marker": "12", "rows": "12", "equal": True}
+    assert document(world, "batch-0", now_s=AFTER_S)["proof"] == {"marker": "12", "rows": "12", "equal": True}
     # What comes after the close is booked in the hour that it came in, and told there.
     [late] = world.send([record(17, start_s=FIRST_S + 5)])
-    found = batch_of(here(world), late, now_s=AFTER_S)  # type: ignore[arg-type]  # as much of it as is used
+    found = story(world, late, now_s=AFTER_S)
     assert found is not None
     assert [(row["hour"], row["bytes"], row["rows_bytes"]) for row in found.rows] == [("2026-11-04T23:00:00Z", 17, 17)]
 
@@ -157,23 +150,16 @@ def test_a_copy_that_was_refused_after_the_marker_had_expired_does_not_hide_the_
     world.items.put(Put(table=Table.LEDGER, item=refused))
     range_s = (NOW_S - DAY_S, NOW_S)
     expired_s = HOUR - HOUR_S + world.settings.marker_life_s
-    answer = batch_of(here(world), BATCH, now_s=expired_s, within_s=range_s)  # type: ignore[arg-type]  # as above
-    assert answer is not None
-    assert answer.document is not None
-    found = dict(answer.document)
+    found = document(world, now_s=expired_s, within_s=range_s)
     assert (found["verdict"], found["marker"], found["metered"]) == ("accepted", "expired", None)
     assert found["proof"] == {"marker": None, "rows": str(2**62 + 12), "equal": True}
-    assert isinstance(found["later"], dict)
     assert (found["later"]["verdict"], found["later"]["reason"]) == ("rejected", "too_late")
     # Without a range the marker alone speaks, and says how to find the rows.
     alone = story(world)
     assert alone is not None
     assert "--from and --to" in " ".join(alone.footer)
     # A marker that cannot have expired and does not name the rows is wrong.
-    wrong = batch_of(here(world), BATCH, now_s=NOW_S, within_s=range_s)  # type: ignore[arg-type]  # as above
-    assert wrong is not None
-    assert wrong.document is not None
-    assert wrong.document["proof"] == {"marker": "0", "rows": str(2**62 + 12), "equal": False}
+    assert document(world, within_s=range_s)["proof"] == {"marker": "0", "rows": str(2**62 + 12), "equal": False}
 
 
 def test_who_may_see_one_account_is_told_its_rows_and_nothing_of_others() -> None:
