@@ -6,7 +6,6 @@ A batch is found by its marker. A marker expires, and rows do not: then the batc
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from metering.ledger.markers import Conflict, Marker, is_conflict, is_marker, ma
 from metering.ledger.notes.access import Role
 from metering.ledger.retries import Alias, RetryNote, aliases_of, is_retry_note
 from metering.reports.answer import KEEP, ROOMY, Answer, Fields, Json, RowType, exact, integer, sized, timed
-from metering.reports.trace import FileShare, file_documents
+from metering.reports.trace import FileShare, file_documents, read_side_by_side
 from metering.stores.writes import Table
 from metering.units import HOUR_S, counted, exact_and_size
 from metering.usage.totals import ZERO, Total, add_totals, sum_totals
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from metering.reports.source import ReportSource
 
 
-# Threads that read objects of an hour side by side.
-_READERS = 8
 _HOURS_OF_DAY = 24
 
 
@@ -210,11 +207,9 @@ class StoryTeller:
 
     def _hour(self, hour_s: int, sources: Sequence[RowSource], query: RowQuery, marked: Total | None) -> BatchHour:
         reader = self.source.view.reader
-        with ThreadPoolExecutor(_READERS) as pool:
-            found = list(pool.map(lambda source: reader.totals([source], query), sources))
         accounts: dict[str, Total] = {}
         files: list[FileShare] = []
-        for source, groups in zip(sources, found, strict=True):
+        for source, groups in read_side_by_side(sources, lambda source: reader.totals([source], query)):
             if groups:
                 of_file = {str(account): total for (account,), total in groups.items()}
                 add_totals(accounts, of_file)

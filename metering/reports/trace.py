@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from metering.errors import OperationFailedError
 from metering.hours import parse_hour
@@ -29,7 +29,7 @@ from metering.units import HOUR_S
 from metering.usage.totals import ZERO, Total, add_totals, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.ledger.booked_hours import RowSource
     from metering.reports.answer import Json
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # Threads that read files of an hour side by side.
 _READERS = 8
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,12 @@ def file_documents(files: Iterable[FileShare]) -> list[Json]:
         {"key": file.key, "staged": file.staged, "bytes": str(file.total.bytes), "records": file.total.records}
         for file in files
     ]
+
+
+def read_side_by_side(sources: Sequence[RowSource], read: Callable[[RowSource], T]) -> list[tuple[RowSource, T]]:
+    """Sources, each with what was read of it."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(zip(sources, pool.map(read, sources), strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +93,11 @@ class LineReader:
             ObjectMissingError: An object is gone.
             ObjectDamagedError: An object cannot be decoded.
         """
-        with ThreadPoolExecutor(_READERS) as pool:
-            found = list(pool.map(lambda source: self._source(hour_s, source), sources))
         usage: dict[Values, Total] = {}
         batches: dict[str, Total] = {}
         whole: dict[str, Total] = {}
         files: list[FileShare] = []
-        for source, part in zip(sources, found, strict=True):
+        for source, part in read_side_by_side(sources, lambda source: self._source(hour_s, source)):
             add_totals(usage, part.usage)
             add_totals(batches, part.batches)
             add_totals(whole, part.whole)

@@ -145,19 +145,10 @@ def usage_answer(
     booked_s: tuple[int, int] | None = None,
     lacks: NotRolledUp | None = None,
 ) -> Answer:
-    """Put the rows of a report into the contract's form.
+    """Put all rows of a report, in its order, into the contract's form; `top` of the query cuts them here.
 
-    Args:
-        query: The query that was answered.
-        rows: All of its rows, in its order; `top` of the query cuts them here.
-        as_of_s: When it was asked.
-        complete: Time up to which everything that was sent is counted, and what holds it back.
-        periods: State of each month in the range.
-        regions: The regions that were merged; empty for a report on one region.
-        left_out: Parts of the service that regions run without, by region.
-        missing: Names that were asked for and not found.
-        booked_s: The hours that have rows at all, if the reader should be told.
-        lacks: What waits for the roll-up, and is not in the rows.
+    Regions were merged, if any is named; some run without parts of the service. `booked_s` are the hours that have rows
+    at all, if the reader should be told; `lacks` waits for the roll-up, and is not in the rows.
     """
     left_out, periods = left_out or {}, periods or {}
     meta = head_document(query_document(query), periods, as_of_s=as_of_s, complete=complete)
