@@ -33,12 +33,7 @@ class Started(Generic[WorkT]):
 def starting(
     service: str, parts_of: type[PartsT], build: Callable[[PartsT, EmfMetrics], WorkT]
 ) -> Callable[[], Started[WorkT]]:
-    """Start of a function, once a process. A start that failed is tried again.
-
-    Args:
-        service: Name of the function in logs and metrics.
-        parts_of: Parts that the function may use.
-        build: Builds its use case of them.
+    """Start of a function, once a process: `build` makes its use case of its parts. A start that failed is tried again.
 
     Raises:
         SettingsError: Names every problem of the environment.

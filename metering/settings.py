@@ -190,15 +190,9 @@ class GivenSettings(BaseModel):
 
     @classmethod
     def read(cls, text: str, *, stage: str, sha256: str) -> GivenSettings | None:
-        """Read this section alone from a document, whose policy may be that of another version.
+        """Read this section alone from a document of a stage and hash, whose policy may be that of another version.
 
-        Args:
-            text: The document as it was found.
-            stage: The stage that it must be of.
-            sha256: The hash that it must have.
-
-        Returns:
-            None if the document is not the one that was deployed, or says nothing of it.
+        None if the document is not the one that was deployed, or says nothing of it.
         """
         try:
             found = _Section.model_validate_json(text)
@@ -247,11 +241,7 @@ class StageSettings(BaseModel):
 
     @classmethod
     def read(cls, text: str, *, sha256: str) -> StageSettings:
-        """Read the settings from a document.
-
-        Args:
-            text: The document as it was found.
-            sha256: The hash that it must have.
+        """Read the settings from a document that must have this hash.
 
         Raises:
             SettingsError: The document has another hash, is broken, or is for another version.

@@ -41,10 +41,7 @@ def size_text(total_bytes: int) -> str:
 def counted(number: int, one: str, many: str = "") -> str:
     """A number of things in words: `1 record`, `2,000 records`, `1 batch`, `2 batches`.
 
-    Args:
-        number: How many there are.
-        one: What one of them is called.
-        many: What several are called, if that is not `one` with an `s`.
+    `many` is what several are called, if that is not `one` with an `s`.
     """
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 

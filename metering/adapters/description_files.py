@@ -28,11 +28,7 @@ _HTTPS_OR_FILE = "Give an https address, or a file."
 
 
 def fetched_ip_ranges(place: str = URL, *, ca_bundle: str | None = None) -> Mapping[str, object]:
-    """The list, checked.
-
-    Args:
-        place: An https address, or the path of a file.
-        ca_bundle: Path of the certificates to trust; None for the system's.
+    """The list at an https address or in a file, checked. `ca_bundle` None trusts the system's certificates.
 
     Raises:
         DescriptionError: It is not such a list.

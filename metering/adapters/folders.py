@@ -44,7 +44,6 @@ class FolderLogStore:
     written or replaced while it was read, and no proof of its content.
 
     Args:
-        root: The folder.
         page_names: Names of one folder that are sorted at a time.
         unnamed: Told of each path that is no UTF-8, perhaps more than once; listings go on without it. None: they end.
     """
@@ -228,12 +227,6 @@ class _Unchanged(io.RawIOBase):
         return self._raw.tell()
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill `buffer`; 0 at the end.
-
-        Raises:
-            ObjectChangedError: The file was written to since it was opened.
-            ObjectUnreadableError: The system cannot read it.
-        """
         try:
             size = self._raw.readinto(buffer)
         except OSError as error:

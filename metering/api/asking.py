@@ -33,7 +33,6 @@ class Asked:
     """A request that may be answered: who asks, and for what.
 
     Attributes:
-        path: Path of the resource, as it is declared.
         given: Values of the parameters, as they are declared.
         now_s: The time now, epoch seconds; one for the whole request.
         reading: Charges what it reads, and counts it.
@@ -67,12 +66,8 @@ class Asked:
     def afford(self, query: UsageQuery, budget: ReadBudget | None = None) -> None:
         """Refuse a question whose answer would cost more than it may, before it is read; charge it to the token.
 
-        Args:
-            query: The question.
-            budget: What it may cost; None: as the limits say.
-
         Raises:
-            InvalidParametersError: It would.
+            InvalidParametersError: It would cost more than `budget`, by default that of the limits.
             ProblemError: 429, the token reads too much.
             UnavailableError: A ledger gives no answer.
         """
@@ -121,14 +116,11 @@ class Resource:
     """One resource: its declaration in the document, who may ask, and how it is answered.
 
     Attributes:
-        path: Such as `/v1/hours/{hour}`.
         name: Name of the operation in the document, and of files that its answer is saved as.
         about: What it answers, one or two sentences.
         answer: Answers a request. It runs in a thread, so that it may wait.
         final: Names all that an answer is made of, if nothing of it can change any more; None for other answers. It
             reads much less than an answer: who knows it already is answered by it alone.
-        parameters: All that its URL may have.
-        roles: Who may ask; the document says so.
         public: Anyone may ask, without a token.
         schema: JSON Schema of its JSON.
     """

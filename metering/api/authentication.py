@@ -59,14 +59,9 @@ class Tokens(Protocol):
 def effective_accounts(grant: Grant, asked: Collection[str], *, parameter: str = "account") -> frozenset[str]:
     """The accounts that a request reads; the empty set means all, and only a grant without a set gives it.
 
-    Args:
-        grant: What the holder may see.
-        asked: The accounts that the request names; empty if it names none.
-        parameter: The parameter that names them.
-
     Raises:
-        ProblemError: 403, if one of them is not granted. It is raised before any look-up, so that the answer is the
-            same whether the account exists or not.
+        ProblemError: 403, if one that `parameter` names is not granted. It is raised before any look-up, so that the
+            answer is the same whether the account exists or not.
     """
     if grant.accounts is None:
         return frozenset(asked)
@@ -94,7 +89,6 @@ class Limiter:
     Attributes:
         rate_per_s: Units a second of one token, on average; a request is one.
         burst: Units of one token at once.
-        clock: The time now.
         most_units: Units of the largest request.
     """
 
@@ -110,10 +104,6 @@ class Limiter:
 
         A request that is not let in counts nothing. One is let in if there is room for one unit: what it takes beyond
         the bucket is a debt, and the next one waits until it is paid.
-
-        Args:
-            token_id: The token.
-            units: What the request takes of the bucket.
         """
         now_ms = self.clock.now_ms()
         step_ms = 1000 / self.rate_per_s
@@ -183,12 +173,7 @@ class _Memory:
 
 @dataclass(kw_only=True)
 class LedgerTokens:
-    """`Tokens` of the ledger of one region. Several threads may use it.
-
-    Attributes:
-        items: The ledger.
-        clock: The time now.
-    """
+    """`Tokens` of the ledger of one region. Several threads may use it."""
 
     items: ItemStore
     clock: Clock
@@ -236,12 +221,7 @@ class LedgerTokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneToken:
-    """`Tokens` of a server on this machine: the one that was drawn when it started. Nothing is read or kept.
-
-    Attributes:
-        secret: The token.
-        role: What its holder may see.
-    """
+    """`Tokens` of a server on this machine: the one that was drawn when it started. Nothing is read or kept."""
 
     secret: str = field(repr=False)
     role: Role = Role.OPERATOR
@@ -314,12 +294,7 @@ _BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/=-]{1,256})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """Lets requests in: one for all routes of an application, because it counts. Several threads may use it.
-
-    Attributes:
-        tokens: Who may ask.
-        limiter: How often.
-    """
+    """Lets requests in: one for all routes of an application, because it counts. Several threads may use it."""
 
     tokens: Tokens
     limiter: Limiter
@@ -331,10 +306,7 @@ class Door:
         return cls(tokens=tokens, limiter=limiter)
 
     def let_in(self, authorization: Sequence[str]) -> Grant:
-        """What the sender of a request may see.
-
-        Args:
-            authorization: Values of the header `Authorization`; none or several are no token.
+        """What the sender of a request may see; no header `Authorization`, or several, are no token.
 
         Raises:
             ProblemError: 401 without a good token, without a word of why: one that is unknown, expired or revoked is

@@ -127,12 +127,7 @@ _PUBLIC_PROBLEMS = (400, 503)
 
 
 def document_of(resources: Iterable[Resource], *, version: str) -> dict[str, Json]:
-    """The document of these resources.
-
-    Args:
-        resources: In the order of their paths.
-        version: Of the package.
-    """
+    """The document of these resources, in the order of their paths."""
     return {
         "openapi": "3.1.0",
         "info": {

@@ -42,10 +42,8 @@ class Position:
 def position_of(asked: Asked, accounts: Collection[str], *, fixed: int = 0) -> Position:
     """Where the page that is asked for begins.
 
-    Args:
-        asked: The request.
-        accounts: The accounts that it reads; a cursor is only of use to who sees the same ones.
-        fixed: How many numbers `page_of` fixes. Anyone can make a cursor: check what they mean like a parameter.
+    Anyone can make a cursor: check what its `fixed` numbers mean like a parameter. It is of use only to who sees the
+    same accounts.
 
     Raises:
         ProblemError: 422, the cursor is none, or of another question.
@@ -84,15 +82,8 @@ def page_of(
 ) -> Reply:
     """The page of an answer that is asked for; the whole answer if the request names no page.
 
-    Args:
-        answer: All rows, sorted by `key`.
-        asked: The request.
-        accounts: The accounts that it reads.
-        position: Where the page begins, as `position_of` found it.
-        key: Columns that name a row. No two rows have the same names.
-        sort_key: What names are sorted by.
-        fixed: What later pages keep.
-        kept_s: See `Reply`.
+    Rows are sorted by the columns `key`, or their names by `sort_key`, and no two rows have the same names. Later pages
+    keep the numbers `fixed`.
     """
     limit = asked.given.number("limit") or (asked.parts.limits.page_rows if asked.given.text("cursor") else None)
     if limit is None:
@@ -149,14 +140,7 @@ def kept_s(asked: Asked, meta: Mapping[str, Json]) -> int:
 
 
 def cursor_after(asked: Asked, accounts: Collection[str], after: Key, fixed: tuple[int, ...] = ()) -> str:
-    """The cursor of a page that begins after a row, for who finds the rows of each page anew.
-
-    Args:
-        asked: The request.
-        accounts: The accounts that it reads.
-        after: Names of the last row that is known.
-        fixed: What later pages keep.
-    """
+    """The cursor of a page that begins after a row, for who finds the rows of each page anew."""
     return _written(_question(asked, accounts), after, fixed)
 
 

@@ -144,14 +144,12 @@ class Parameter:
         name: Its name, the same as the option of the command line without dashes.
         about: One or two sentences for the document.
         words: The rest of a sentence that begins with a wrong value: `is not an account: an account has 12 digits.`
-        pattern: What one value looks like, whole. Not for integers and flags.
+        pattern: Form of one value, whole. Not for integers and flags.
         most_chars: Most characters of one value.
         most_values: Most values, with commas between them.
         kind: `text`, `integer` or `flag` (true or false).
         minimum, maximum: Of an integer.
         choices: The only values, if they are few.
-        example: A value that stands in the document.
-        required: It has to be given.
         place: `path` if it is a part of the path.
     """
 
@@ -228,12 +226,7 @@ class Given:
 
 
 def given_values(declared: Sequence[Parameter], query: bytes, path: Mapping[str, object] | None = None) -> Given:
-    """Check what a request gives.
-
-    Args:
-        declared: The parameters of its resource.
-        query: The query of its URL, as it came.
-        path: Values of the parts of its path that are parameters.
+    """Check what a request gives: the query of its URL as it came, and the parts of its path.
 
     Raises:
         ProblemError: 400, with every parameter that is unknown, given twice, missing, or not as declared.

@@ -45,14 +45,12 @@ class RequestFigures:
     """Figures of one request, which the parts that answer it fill in. Mutable.
 
     Attributes:
-        method: HTTP method.
         route: Route as it is declared, such as `/v1/hours/{hour}`; `none` if there is none.
         status: HTTP status of the answer; 500 if none was begun.
         ms: Milliseconds from its first byte to the end of the answer.
         token_id: Public part of a token that is known; empty for any other.
         partitions: Partitions of the usage table that were read.
         hours: Hours of the lake that were read.
-        rows: Rows of the answer.
     """
 
     method: str = ""
@@ -76,13 +74,7 @@ def figures_of(request: HTTPConnection) -> RequestFigures:
 
 
 class RequestLog:
-    """Tells what each request came to, once, when its answer has ended or it has failed.
-
-    Args:
-        app: The application behind it.
-        tell: Takes the figures.
-        clock: The time now.
-    """
+    """Tells what each request came to, once, when its answer has ended or it has failed."""
 
     def __init__(self, app: ASGIApp, *, tell: Callable[[RequestFigures], None], clock: Clock) -> None:
         self._app = app
@@ -184,12 +176,7 @@ class LedgerLarge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shares:
-    """What tokens may read beside each other: one for all routes of an application.
-
-    Attributes:
-        limiter: Reads of each token.
-        large: Large requests in work.
-    """
+    """What tokens may read beside each other: one for all routes of an application."""
 
     limits: Limits
     limiter: Limiter
@@ -250,10 +237,9 @@ class Reading:
     _given_up: bool = False
 
     def afford(self, reads: int) -> None:
-        """Charge reads before they are read. A large request begins to count as one.
+        """Charge reads before they are read: the most that is going to be read now. The rest is given back at the end.
 
-        Args:
-            reads: The most that is going to be read now. What is not read is given back at the end.
+        A large request begins to count as one.
 
         Raises:
             ProblemError: 429, the token has read too much lately, or too many large requests are in work.
@@ -332,9 +318,6 @@ class ApiParts:
 
     Attributes:
         regions: The regions whose usage is answered, merged if there are several; a function has its own alone.
-        tokens: Who may ask.
-        limits: How much one request may cost.
-        clock: The time now.
         everywhere: The regions are all of the stage, and answers name them; None if one region answers for itself.
         large: Knows which large requests are in work; those of this process, unless several answer for a region.
         billing: Finds what is rated together, anew for each request; None if costs cannot be told here.

@@ -81,15 +81,6 @@ def response_of(
 ) -> Response:
     """A reply as a response; 304 without a body, if the asker has it already.
 
-    Args:
-        reply: What the resource replies.
-        tag: Its validator.
-        form: `json`, `ndjson`, `csv` or `parquet`.
-        name: What a file of it is called, without its suffix.
-        query: Query of the URL, for the link to the next page.
-        headers: Headers of the request, names in small letters.
-        limits: How large an answer may be.
-
     Raises:
         ProblemError: 422, the answer has more rows or bytes than a response may have.
     """

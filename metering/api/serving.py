@@ -27,12 +27,7 @@ _MISDIRECTED = 421
 
 
 class HostCheck:
-    """Refuses requests that were meant for another host.
-
-    Args:
-        app: The application behind it.
-        port: Port that it is served at.
-    """
+    """Refuses requests that were meant for another host than this one at `port`."""
 
     def __init__(self, app: ASGIApp, *, port: int) -> None:
         self._app = app
@@ -61,12 +56,7 @@ _LAST_S = 3
 
 @dataclass(kw_only=True)
 class LocalServer:
-    """Serves an application on 127.0.0.1. Mutable: it runs once.
-
-    Attributes:
-        app: The application.
-        port: Port to listen at; 0 for any that is free.
-    """
+    """Serves an application on 127.0.0.1, at any free port if it is 0. Mutable: it runs once."""
 
     app: ASGIApp
     port: int

@@ -22,13 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlQuestion:
-    """One statement of SQL over the lake.
-
-    Attributes:
-        start, end, last, zone: Times of the rows, as of `UsageParameters`.
-        timeout_s: The statement is stopped after that time.
-        with_canary: Also rows of the canary.
-    """
+    """One statement of SQL over the lake; times are those of `UsageParameters`."""
 
     sql: str
     start: str | None = None
@@ -108,11 +102,9 @@ ABOUT = b"metering"
 
 
 def table_of(answer: Answer, about: Mapping[str, Json] | None = None) -> pa.Table:
-    """An answer as a table; the sum of rows that `top` left out is its last row.
+    """An answer as a table, with `about` or else its own `meta` beside it.
 
-    Args:
-        answer: Its columns give names and types.
-        about: What stands beside the rows; None for the answer's own `meta`.
+    The sum of rows that `top` left out is its last row.
     """
     table = arrow_table({column.name: column.kind for column in answer.columns}, answer.rows_and_others())
     return with_about(table, answer.meta if about is None else about)

@@ -146,19 +146,13 @@ class Connection:
     ) -> pa.Table:
         """What usage costs, as `metering cost` gives it: rated on read, all regions of the stage together.
 
-        Args:
-            from_: As of `usage`.
-            to: As of `usage`.
-            last: As of `usage`.
-            month: One billing month, in their place.
-            group_by: Columns of `usage`, and `tier` and `payer`.
-            with_corrections: As of `usage`.
-            prices: A price book, such as `aws-list@3`. Default: what the month was invoiced with, or the book in force.
-            exact: Compute a payer's tiers anew.
-            tz: As of `usage`.
-            sort: As of `usage`.
-            top: As of `usage`; it ranks by cost.
-            filters: Those of `usage`, and `payer`: only what these payers pay.
+        Times, `group_by`, `with_corrections`, `tz`, `sort` and filters are those of `usage`, and there are the columns
+        `tier`
+        and `payer`, the filter `payer`, and `month` (one billing month) in place of times. `top` ranks by cost.
+        `prices` is a
+        price book, such as `aws-list@3`; by default what the month was invoiced with, or the book in force. `exact`
+        computes
+        a payer's tiers anew.
 
         Returns:
             The grouped columns, `bytes`, `quantity_gb`, `cost_usd`, `unpriced_bytes` and `unrated_bytes`.
@@ -183,13 +177,9 @@ class Connection:
     ) -> pa.Table:
         """The batches that a number of a report is the sum of, as `metering trace` gives them.
 
-        Args:
-            account: The account of the line.
-            hour: One full hour, in place of a range.
-            from_: As of `usage`.
-            to: As of `usage`.
-            last: As of `usage`.
-            filters: Those of `usage` but `account`, each with one value.
+        The line is of one account. Filters are those of `usage`, each with one value; `hour` is one full hour, in place
+        of a
+        range.
 
         Returns:
             A row a batch: `batch_id`, `source_id`, `sequence`, `bytes`, `records`, `first_hour`, `last_hour`, `marker`.
@@ -222,18 +212,11 @@ class Connection:
     ) -> pa.Table:
         """One statement of DuckDB's SQL over `transfers` and `usage`, as `metering query` runs it. Not over HTTP.
 
-        Args:
-            sql: The statement.
-            from_: Only rows that start then or later. Default: all.
-            to: Only rows that start before.
-            last: As of `usage`.
-            tz: Zone of times that name none.
-            timeout_s: It is stopped after that many seconds.
-            with_canary: Also rows of the canary.
+        Rows are all, or those that start in the range. The canary's rows are left out unless `with_canary`.
 
         Raises:
             QueryError: DuckDB refuses the statement.
-            QueryStoppedError: It took too long.
+            QueryStoppedError: It took longer than `timeout_s`.
         """
         return self._answers.query(
             SqlQuestion(

@@ -53,13 +53,7 @@ class _NoRedirects(HTTPRedirectHandler):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAnswers:
-    """Answers of one API.
-
-    Attributes:
-        url: Its address, with a slash at the end.
-        token: The token.
-        ca_bundle: File of certificates to trust beside those of the system.
-    """
+    """Answers of one API, at a URL with a slash at its end. `ca_bundle` is trusted beside the system's certificates."""
 
     url: str
     token: str = field(repr=False)

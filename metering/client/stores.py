@@ -196,12 +196,7 @@ def _is_url(text: str) -> bool:
 
 @dataclass(frozen=True)
 class StoreAnswers:
-    """Answers of the regions of a place.
-
-    Attributes:
-        place: Connects to them at the first question.
-        clock: Says what now is.
-    """
+    """Answers of the regions of a place. It connects to them at the first question."""
 
     place: Place
     clock: Clock = field(default_factory=SystemClock)

@@ -30,12 +30,8 @@ def batch_reader(
 ) -> BatchReader:
     """The reader of a region's batches.
 
-    Args:
-        objects: The data bucket.
-        items: The ledger, which has the registry.
-        clock: Says how old a registry is that was read.
-        settings: Of the stage.
-        services: The service's own senders, in a stage whose producers are registered; None: nobody is judged.
+    In a stage whose producers are registered, it judges senders by the registry in the ledger and the service's own
+    senders, `services`. None: nobody is judged.
     """
     limits = ReadLimits(object_bytes=settings.object_bytes)
     reader = RecordBatchReader(objects=objects, bucket=settings.data_bucket, limits=limits)

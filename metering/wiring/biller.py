@@ -139,9 +139,7 @@ def connected_months(home: RegionPorts, regions: Sequence[RegionPorts], budgets:
 def connected_biller(region: RegionConnection, at_home: Sequence[RegionConnection]) -> Biller:
     """The biller of a region, to be run by a command.
 
-    Args:
-        region: Where it runs.
-        at_home: All regions of the stage, if this is the home region; none otherwise.
+    If it is the home region, `at_home` has all regions of the stage; else none.
     """
     return _biller(region, (lambda: map(connected_sums, at_home)) if at_home else None)
 

@@ -149,13 +149,9 @@ def month_usage(
     *,
     accounts: frozenset[str] = frozenset(),
 ) -> Iterator[MonthUsage]:
-    """The usage of one month over regions, as of now; of a closed month, as it was frozen.
+    """The usage of one month (`2026-11`) over all regions of a stage, as of now; of a closed month, as it was frozen.
 
-    Args:
-        regions: Every region that holds data of the stage.
-        month: `2026-11`.
-        organization: Who pays for whom.
-        accounts: Only of these accounts; none: of all.
+    It is that of `accounts`; of all if there are none.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.
@@ -240,14 +236,9 @@ def folder_destination(folder: Path) -> Destination:
 def bucket_destination(
     bucket: str, prefix: str, environ: Mapping[str, str], *, region: str, endpoint: str | None
 ) -> Destination:
-    """A prefix of a bucket, written with the credentials of the environment.
+    """A prefix of a bucket, written with the credentials of the environment; a `/` is put after the prefix.
 
-    Args:
-        bucket: Its name.
-        prefix: Beginning of the keys; a `/` is put after it.
-        environ: Environment of the process.
-        region: Region to ask first; S3 says where the bucket is.
-        endpoint: URL; None for AWS.
+    S3 says where the bucket is; it is asked in `region`.
 
     Raises:
         OperationFailedError: The bucket does not exist, or may not be listed.

@@ -40,7 +40,6 @@ class RegionConnection(RegionPorts):
     """Ports, settings and jobs of one deployed region, each made on first use.
 
     Attributes:
-        names: Names of the tables, bucket, queues and topics.
         restored: The ledger may go with another usage table than the deployed one: it was restored.
     """
 
@@ -90,7 +89,6 @@ class RegionConnection(RegionPorts):
 
     @cached_property
     def producer_roles(self) -> IamProducerRoles:
-        """Roles of the stage's producers."""
         return IamProducerRoles(
             clients=self.clients,
             stage=self.stage,
@@ -141,12 +139,10 @@ class RegionConnection(RegionPorts):
 
     @cached_property
     def coverage(self) -> CoverageJob:
-        """The job that keeps what is known about log sources."""
         return build_coverage(self, self.log_sources)
 
     @cached_property
     def bucket_events(self) -> S3BucketEvents:
-        """What buckets in this region announce of their objects."""
         return S3BucketEvents(self.clients.s3)
 
     @cached_property

@@ -199,9 +199,7 @@ class Fleet:
     Attributes:
         asked: Stage, and what a command says about its settings.
         home: Home region, which a command may name; it has the settings that new regions begin from.
-        endpoint: Endpoint of an emulator; None for AWS.
         environ: Environment of the SDK and of deployments: credentials, certificates.
-        on_emulator: Says whether an emulator is at the endpoint.
         no_pager: A region may be ready although its page topic has no confirmed subscription.
         say: Told of each step.
         say_resource: Told of each resource that a deployment makes.

@@ -204,9 +204,7 @@ class LakeJobs:
     def after_restore(self, deadline: Deadline, tell: Callable[[HourStep], None]) -> AfterRestore:
         """What makes a restored ledger fit to work on, with a new usage table (P41).
 
-        Args:
-            deadline: End of the process.
-            tell: Told of each hour that is measured.
+        `tell` is told of each hour that is measured.
         """
         return AfterRestore(
             items=self.items,

@@ -49,14 +49,9 @@ def build_rollup(
     staged: StagedUsage | None = None,
     limits: ActionLimits = DYNAMODB_LIMITS,
 ) -> Rollup:
-    """Build the roll-up of a region.
+    """Build the roll-up of a region. It sums staging objects by `staged`, by default those of Parquet.
 
-    Args:
-        ports: Stores, clock, alerts and settings of the region.
-        metrics: Gets the counts.
-        threads: Calls that are made side by side. More than one only over stores that threads may share.
-        staged: Sums staging objects; by default those of Parquet.
-        limits: Actions of a transaction.
+    It makes `threads` calls side by side: more than one only over stores that threads may share.
     """
     settings = ports.settings
     retrier = Retrier(clock=ports.clock, entropy=ports.entropy, attempts=settings.attempts)

@@ -135,13 +135,9 @@ def _ip_ranges(*, emulated: bool) -> Mapping[str, object]:
 def build_coverage(
     parts: ServicePorts, sources: Sequence[LogSource], *, contexts: ContextStore | None = None, time_s: int = TIME_S
 ) -> CoverageJob:
-    """Build the coverage job.
+    """Build the coverage job, which may run for `time_s`.
 
-    Args:
-        parts: Ports and settings of the region.
-        sources: Log sources of the stage in this region; none where nobody set any up, then nothing holds back.
-        contexts: Contexts that a process keeps from one run to the next; None for a store of its own.
-        time_s: Time that a run may take.
+    Without `sources` nothing holds back. `contexts` are those that a process keeps from one run to the next.
     """
     objects, settings = parts.objects, parts.settings
     store = ContextStore(objects) if contexts is None else contexts
@@ -161,13 +157,9 @@ def build_coverage(
 
 
 def build_ingest(ports: RegionPorts, *, bucket: str, window_s: int, contexts: Path | None) -> LogIngest:
-    """Ingest into a region.
+    """Ingest into a region, judged by the contexts of a folder, or by those of the region.
 
-    Args:
-        ports: Its ports.
-        bucket: Name of its data bucket.
-        window_s: Age from which it refuses records.
-        contexts: Folder with the contexts to judge by; None for those of the region.
+    It refuses records from the age of `window_s` on.
     """
     kept = ContextStore(ports.objects)
     return LogIngest(
@@ -187,14 +179,7 @@ def _is_booked(ports: RegionPorts, batch_id: str) -> bool:
 
 
 def log_bucket(bucket: str, environ: Mapping[str, str], *, region: str, endpoint: str | None) -> S3LogStore:
-    """A bucket with log files, of anyone, read with the credentials of the environment.
-
-    Args:
-        bucket: Its name.
-        environ: Environment of the process.
-        region: Region to ask first; S3 says where the bucket is.
-        endpoint: URL; None for AWS.
-    """
+    """A bucket with log files, of anyone, read with the credentials of the environment. S3 says where it is."""
     return S3LogStore(Clients.from_env(environ, region=region, endpoint_url=endpoint).s3, bucket)
 
 
@@ -204,11 +189,7 @@ def folder_contexts(folder: Path) -> ContextStore:
 
 
 class RememberedContexts:
-    """Contexts for several threads: the newest ones as of the first use, and each read by one thread at a time.
-
-    Args:
-        contexts: The contexts.
-    """
+    """Contexts for several threads: the newest ones as of the first use, and each read by one thread at a time."""
 
     def __init__(self, contexts: Contexts) -> None:
         self._contexts = contexts

@@ -190,11 +190,9 @@ class Stage(Generic[R]):
     ) -> tuple[list[R], dict[str, MeteringError]]:
         """Regions that are rated with a home region: those that answer, sorted by name, and why others do not.
 
-        A region that was never deployed whole is left out without a reason only if the stage is not there.
-
-        Args:
-            home: Connection to the home region, or to the only region of a stage on an emulator.
-            check: Reads something of a region.
+        A region that was never deployed whole is left out without a reason only if the stage is not there. On an
+        emulator
+        `home` may be the only region of a stage. `check` reads something of a region.
         """
         found, silent = [home], dict[str, MeteringError]()
         for name in self._others(home):
@@ -211,9 +209,7 @@ class Stage(Generic[R]):
     def billing_home(self, asked: str | None, *, emulated: Callable[[], bool]) -> R:
         """Connect to the home region. A stage on an emulator may live in one region that is not its home: then to that.
 
-        Args:
-            asked: The region that is asked for; None for all.
-            emulated: Says whether an emulator answers.
+        `asked` is that region, or None for all; `emulated` says whether an emulator answers.
 
         Raises:
             MeteringError: The home region cannot be read.

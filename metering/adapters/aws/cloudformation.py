@@ -38,11 +38,7 @@ _INVALID = "VALIDATION_ERROR"
 
 
 class CloudFormationStacks:
-    """Stacks of one account.
-
-    Args:
-        clients_of: Gives the clients of a region.
-    """
+    """Stacks of one account; `clients_of` gives the clients of a region."""
 
     def __init__(self, clients_of: Callable[[str], Clients]) -> None:
         self._clients_of = clients_of

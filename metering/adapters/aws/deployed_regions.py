@@ -36,11 +36,7 @@ _FUNCTION_NAME = "FunctionName"
 
 
 class DeployedRegions:
-    """Deployed regions of one stage: `DeployedRegion` and `DeployedSettings`.
-
-    Args:
-        clients_of: Gives the clients of a region.
-    """
+    """Deployed regions of one stage: `DeployedRegion` and `DeployedSettings`."""
 
     def __init__(self, clients_of: Callable[[str], Clients], *, stage: str) -> None:
         self._clients_of = clients_of
@@ -177,7 +173,6 @@ class DeployedRegions:
         return [alarm for alarm in alarms.states() if alarm.name in names]
 
     def _mappings(self, region: str, function: str = "Aggregator") -> list[tuple[str, str]]:
-        """Ids and states of the mappings of a function."""
         name = self._function(region, function)
         with translated("lambda.ListEventSourceMappings"):
             pages = (
@@ -187,7 +182,6 @@ class DeployedRegions:
         return [(each["UUID"], each.get("State", "")) for each in mappings]
 
     def _resource_ids(self, region: str, kind: str) -> list[str]:
-        """Physical ids of the resources of a type in the pipeline stack."""
         client = self._clients_of(region).cloudformation
         with translated("cloudformation.ListStackResources"):
             pages = client.get_paginator("list_stack_resources").paginate(
@@ -197,7 +191,6 @@ class DeployedRegions:
         return [each.get("PhysicalResourceId", "") for each in found if each["ResourceType"] == kind]
 
     def _function(self, region: str, name: str) -> str:
-        """Physical name of a function, by the id of its construct."""
         found = self._functions(region)
         if name not in found:
             stack = RegionStacks.of(self._stage).pipeline
@@ -224,7 +217,6 @@ class DeployedRegions:
         return items
 
     def _tables(self, region: str) -> ItemStore:
-        """The tables whatever format their data has."""
         resources = self._resources(region)
         tables = {Table.LEDGER: resources.ledger_table, Table.USAGE: resources.usage_table}
         return DynamoDbItemStore(self._clients_of(region).dynamodb, tables)

@@ -38,21 +38,11 @@ def run_deployment(
 ) -> Mapping[str, object]:
     """Run the deployment to its end. Without `arguments` it deploys all stacks; a second run changes nothing.
 
-    Args:
-        stage: Name of the stage.
-        region: Name of the region.
-        endpoint: Endpoint of an emulator; None for AWS.
-        environ: Environment of the process: credentials, certificates.
-        progress: Told of each phase and each resource.
-        given: What the stage differs in from its base; None for nothing.
-        arguments: Further options of the module.
-        advice: Advice to people if it fails.
-
-    Returns:
-        The last event that it printed.
+    Each event that it prints goes to `progress`; the last one is returned. `endpoint` is that of an emulator, None for
+    AWS.
 
     Raises:
-        OperationFailedError: The deployment failed, with its own reason; or the package runs outside a checkout.
+        OperationFailedError: The deployment failed, with its own reason and `advice`; or there is no checkout.
     """
     root = checkout_dir()
     places = [f"--stage={stage}", f"--region={region}", *([f"--endpoint={endpoint}"] if endpoint is not None else [])]
@@ -87,7 +77,6 @@ def _pass_on(lines: Iterable[str]) -> None:
 
 
 def _reason(last: Mapping[str, object]) -> str:
-    """Message of the last event, in one line."""
     lines = [line.strip() for line in str(last.get("message", last)).splitlines()]
     return " | ".join(filter(None, lines))
 
@@ -104,12 +93,9 @@ class CdkBuilder:
     """Runs `python -m infra.deploy` for one stage.
 
     Args:
-        endpoint: Endpoint of an emulator; None for AWS.
-        environ: Environment of the deployment: credentials, certificates.
         given: Gives what a region's settings differ in from their base.
         rehearsal: The endpoint is an emulator, and the stage is one of an account.
         home: Region that also gets the project that builds regions; empty if none does.
-        say: Told of each resource, as region and message.
     """
 
     def __init__(
@@ -146,11 +132,6 @@ class CdkBuilder:
         self._run(deployment.region, [*_own(deployment), *triggers, f"--bake-min={deployment.watch_min}"])
 
     def _run(self, region: str, arguments: Sequence[str]) -> Mapping[str, object]:
-        """Run one step and return its last event.
-
-        Raises:
-            OperationFailedError: The step failed; the reason is its own.
-        """
         given = self._given(region)
         said = {**given.by_file, **given.by_option}
         own = ["--own=rollout_project=true"] if region == self._home and "rollout_project" not in said else []

@@ -162,15 +162,10 @@ _OPTED_IN = "ENABLED"
 
 
 class AwsFacts:
-    """Facts of one stage in the region of `clients`.
+    """Facts of one stage in the region of `clients`, which have the caller's own rights.
 
     Args:
-        clients: Clients with the caller's own rights.
-        bucket: Name of the data bucket.
-        tables: Names of the tables.
         rollout: Name of the stack that has the project that builds regions.
-        logs: Gives the logs of the functions.
-        account: The account of the caller.
         states: Gives the states of regions in this region's ledger.
     """
 
@@ -266,12 +261,9 @@ _PERIOD_S = 60
 
 
 class AwsScratch:
-    """Resources named `<prefix>-<token>…`.
+    """Resources named `<prefix>-<token>…`, such as `metering-prod-doctor-0123…`.
 
     Args:
-        clients: Clients with the caller's own rights.
-        prefix: Beginning of the names, such as `metering-prod-doctor`.
-        token: Random name of the examination.
         topics: ARN of the topic of each severity.
     """
 
@@ -349,7 +341,6 @@ class AwsScratch:
             yield AwsAlarmPath(self._clients, topic=topic, alarm=name, queue=SqsQueue(self._clients.sqs, url))
 
     def _queue(self, made: ExitStack, name: str, attributes: dict[str, str]) -> tuple[str, str]:
-        """URL and ARN of a new queue, which goes with `made`."""
         client = self._clients.sqs
         with asking():
             url = client.create_queue(

@@ -31,16 +31,8 @@ def published_home(
 ) -> str | None:
     """Look up the home region of a stage: first where the profile works, then in every region of its partition.
 
-    A region that does not answer, or where the caller may not look, counts as one without the stage.
-
-    Args:
-        stage: Name of the stage.
-        environ: Environment of the SDK.
-        endpoint: Endpoint of an emulator; None for AWS.
-        regions: Where to look, the first one first; by default all that this SDK knows.
-
-    Returns:
-        None if no region that answers has the stage.
+    A region that does not answer, or where the caller may not look, counts as one without the stage. None if no region
+    that answers has it. `regions` names where to look, the first one first.
 
     Raises:
         OperationFailedError: The stage is in several regions, and none of them is the home of the others.
@@ -59,7 +51,6 @@ def published_home(
 
 
 def _everywhere(stage: str, regions: Sequence[Clients]) -> dict[str, str]:
-    """What each region that has the stage calls its home."""
     for clients in regions:
         # Made by this thread, and used by others.
         _ = clients.cloudformation

@@ -127,13 +127,10 @@ class AwsInventory:
     """Describes networks.
 
     Args:
-        clients: Clients of the own account.
-        regions: Regions to describe.
         role_arns: Roles in other accounts, which are described in the same regions.
         buckets: Regions of buckets that are known.
         asks_for_buckets: Ask S3 for the regions and owners of all buckets, too. It is no fault if that is denied.
         ip_ranges: Gives AWS's list of address ranges; None leaves them out.
-        on_step: Is called after each call.
     """
 
     def __init__(

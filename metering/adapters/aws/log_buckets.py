@@ -102,12 +102,7 @@ class S3BucketEvents:
         self._client = client
 
     def region_of(self, bucket: str) -> str:
-        """The region of a bucket.
-
-        Raises:
-            OperationFailedError: The bucket does not exist, or is of another account.
-            UnavailableError: S3 gives no answer.
-        """
+        """The region of a bucket. Raises as `configuration` does."""
         try:
             with translated("s3.GetBucketLocation"):
                 answer = self._client.get_bucket_location(Bucket=bucket)
@@ -134,12 +129,9 @@ class S3BucketEvents:
     def turn_on(self, bucket: str, before: Mapping[str, Any]) -> None:
         """Send the bucket's events to EventBridge, too.
 
-        S3 can only replace a configuration whole, and takes no condition. So it is read again just before, and looked
-        at just after.
-
-        Args:
-            bucket: Name of the bucket.
-            before: Its configuration as the person saw it.
+        S3 can only replace a configuration whole, and takes no condition. So it is read just before, and must be what
+        the
+        person saw (`before`), and is looked at just after.
 
         Raises:
             OperationFailedError: It was changed meanwhile, or this account may not change it. Then nothing was changed,

@@ -177,12 +177,7 @@ def _quoted(etag: str) -> str:
 
 
 class _VersionRanges(Ranges):
-    """Stream over one version of an object, of which the end may have been read already.
-
-    Args:
-        etag, version: They name the version.
-        end: Its last bytes.
-    """
+    """Stream over one version of an object; `end` has its last bytes if they were read already."""
 
     def __init__(
         self,
@@ -285,11 +280,7 @@ class RangedObject(_VersionRanges):
 
 
 class EndOfObject(_VersionRanges):
-    """Stream over an object. Its first call reads the end, which says how large the object is.
-
-    Args:
-        last_bytes: Bytes of the end that are read at once.
-    """
+    """Stream over an object. Its first call reads the `last_bytes`, and learns how large the object is."""
 
     def __init__(self, client: S3Client, bucket: str, key: str, *, last_bytes: int) -> None:
         try:

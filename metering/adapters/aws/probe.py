@@ -79,7 +79,6 @@ class RegionProbe:
     """Probe of the regions of one account.
 
     Args:
-        clients_of: Gives the clients of a region.
         reserved: Executions that the stage reserves for its jobs.
         api_concurrency: Executions that it reserves for its API.
         writes_per_s: Write units a second that the stage's busiest table needs at its peak.
@@ -228,12 +227,7 @@ def has_account_api(partition: str) -> bool:
 
 
 class AwsAccount:
-    """Account of the client's credentials.
-
-    Args:
-        client: Client of the account API.
-        custom_endpoint: The client has an emulator's endpoint, so the API is there in any partition.
-    """
+    """Account of the client's credentials. With the endpoint of an emulator, the API is there in any partition."""
 
     def __init__(self, client: AccountClient, *, custom_endpoint: bool) -> None:
         self._client = client

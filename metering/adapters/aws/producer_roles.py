@@ -25,14 +25,7 @@ _MALFORMED = "MalformedPolicyDocument"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IamProducerRoles:
-    """Roles of a stage's producers, as one region sees them.
-
-    Attributes:
-        clients: Of the region.
-        stage: Part of the roles' names.
-        queue_url: Ingest queue that they may send to.
-        bucket: Data bucket that they may put to, below two prefixes of their own.
-    """
+    """Roles of a stage's producers, as one region sees them: they send to its queue and put to its bucket."""
 
     clients: Clients
     stage: str

@@ -21,12 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsPlace:
-    """Parameter of a stage's settings in one region, and their hash.
-
-    Attributes:
-        parameter: Name of the parameter.
-        sha256: Hash of its document.
-    """
+    """Parameter of a stage's settings in one region, and the hash of its document."""
 
     parameter: str
     sha256: str

@@ -151,7 +151,6 @@ def _entry(position: int, body: str, sender: str) -> SendMessageBatchRequestEntr
 
 
 def _batches(wanted: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Positions of the messages of each request."""
     positions: list[int] = []
     used_bytes = 0
     for position in wanted:

@@ -335,11 +335,7 @@ def in_region(clients: Clients, region: str) -> Clients:
 
 
 def account_of(clients: Clients) -> str:
-    """Account that the credentials are of.
-
-    Raises:
-        UnavailableError: STS gave no answer.
-    """
+    """Account that the credentials are of. Raises as `assumed` does."""
     with translated("sts.GetCallerIdentity"):
         return clients.sts.get_caller_identity()["Account"]
 

@@ -81,11 +81,11 @@ def is_port_used(port: int) -> bool:
 def start(
     port: int, *, region: str, auth: bool = False, tls: bool = False, environ: Mapping[str, str] | None = None
 ) -> Emulator:
-    """Start MiniStack as a daemon on 127.0.0.1:`port`, and wait until it answers.
+    """Start MiniStack as a daemon on 127.0.0.1:`port`, and wait until it answers. It serves all regions.
 
     Args:
         port: A free port.
-        region: Default region; MiniStack serves all regions.
+        region: Default region.
         auth: Enforce IAM policies.
         tls: Serve https with a certificate of its own, which `ca_bundle` holds.
         environ: Further settings of MiniStack.

@@ -30,10 +30,6 @@ _PATIENCE_S = 10
 def is_emulator(endpoint: str, *, ca_bundle: str | None = None) -> bool:
     """Whether MiniStack or LocalStack answers at a URL. Whatever else answers counts as AWS.
 
-    Args:
-        endpoint: URL of the endpoint.
-        ca_bundle: Path of the certificates to trust; None for the system's.
-
     Raises:
         UnavailableError: Nothing answers there.
     """
@@ -63,11 +59,7 @@ def _is_health(url: str, ca_bundle: str | None) -> bool:
 def endpoint_for(stage: str, endpoint: str | None, environ: Mapping[str, str]) -> str | None:
     """The endpoint to ask for a stage; None for AWS itself.
 
-    Args:
-        stage: Name of the stage.
-        endpoint: What a program names; None for `AWS_ENDPOINT_URL`, and without it, for a stage of emulators, the one
-            that `metering local up` started or used.
-        environ: Environment of the AWS SDK.
+    Without an endpoint it is `AWS_ENDPOINT_URL` and, for a stage of emulators, the one of `metering local up`.
 
     Raises:
         OperationFailedError: The stage is for emulators only, and none is there.
@@ -116,12 +108,7 @@ class ApiAddress:
 
 
 def api_address(put_out: str, endpoint: str) -> ApiAddress:
-    """Where an API answers.
-
-    Args:
-        put_out: `ApiUrl`, as its stack puts it out.
-        endpoint: URL of the emulator.
-    """
+    """Where an API answers that its stack put out as `ApiUrl`, on the emulator at `endpoint`."""
     there = urlsplit(put_out)
     host, base = there.netloc, endpoint.rstrip("/")
     if found := _HTTP_API.fullmatch(host):

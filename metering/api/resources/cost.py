@@ -67,8 +67,7 @@ def _cost(asked: Asked) -> Reply:
 def _refuse_what_tells_of_others(asked: Asked, billing: BillingRegions, query: CostQuery, book: BookName) -> None:
     """Refuse money that depends on usage which the asker does not see, before any usage is read.
 
-    Raises:
-        ProblemError: 403. Which accounts a payer has decides it, and nothing that they use.
+    Which accounts a payer has decides it, and nothing that they use.
     """
     from metering.wiring.answers.costs import accounts_told_of
 

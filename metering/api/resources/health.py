@@ -37,12 +37,7 @@ def resource() -> Resource:
 
 @dataclass(slots=True, kw_only=True)
 class _Health:
-    """Whether the ledgers answered the last time. Mutable.
-
-    Attributes:
-        asked_ms: When they were asked; None: never yet.
-        trouble: What was wrong then; None if nothing was.
-    """
+    """Whether the ledgers answered the last time. Mutable."""
 
     asked_ms: int | None = None
     trouble: str | None = None

@@ -122,18 +122,12 @@ def _cursor(asked: Asked, last: Refused) -> str:
 
 
 def _of_regions(asked: Asked, ask: Callable[[ReadableRegion], Answer]) -> Answer:
-    """The answer of the one region, or of all regions together."""
     if asked.parts.everywhere is None:
         return ask(asked.parts.regions[0])
     return regions_answer({region.region: ask(region) for region in asked.parts.regions})
 
 
 def _need_whole_region(asked: Asked) -> None:
-    """Refuse who sees some accounts only: these figures are of all.
-
-    Raises:
-        ProblemError: 403.
-    """
     if not asked.sees_all:
         raise problem("not-granted", "This is about all accounts, and this token sees some of them.")
 

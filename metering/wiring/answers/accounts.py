@@ -32,13 +32,7 @@ def connected_reach(regions: Iterable[ReadableRegion]) -> Reach:
 
 
 def accounts_of(regions: Sequence[ReadableRegion], query: AccountsQuery, *, now_s: int, merged: bool = False) -> Answer:
-    """List the accounts of a month.
-
-    Args:
-        regions: Whose usage is listed, summed by account.
-        query: Which accounts, and in which order.
-        now_s: The time now, epoch seconds.
-        merged: Whether the answer names its regions.
+    """List the accounts of a month, summed over regions, which the answer names if `merged`.
 
     Raises:
         AccountsNotKeptError: A region has not summed the month.

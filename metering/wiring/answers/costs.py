@@ -56,9 +56,7 @@ class BillingRegions:
 def own_billing(region: ReadableRegion, *, home: str | None = None) -> BillingRegions:
     """What a region can rate that reads no other one: all of a stage that is in this region alone.
 
-    Args:
-        region: The region.
-        home: Home region of the stage; None if this one is.
+    Its home region is `home`, or the region itself.
 
     Raises:
         OperationFailedError: Other regions hold data of the stage, or prices are elsewhere: costs by this region alone
@@ -213,7 +211,6 @@ def _check_partitions(query: CostQuery, partitions: int, accounts: int, most: in
 
 
 def _first_month(regions: Sequence[ReadableRegion], query: CostQuery, now_s: int) -> str:
-    """The first month that can have usage."""
     asked = query.usage.from_s
     if len(list(query.usage.months(now_s=now_s))) <= _FEW_MONTHS:
         return month_of(asked)

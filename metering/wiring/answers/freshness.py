@@ -82,12 +82,9 @@ _PROVED = ListedRows(timed("reconciled"), integer("differences"), short("canary"
 
 
 def freshness_of(regions: Sequence[ReadableRegion], *, now_s: int, in_full: bool = True) -> Answer:
-    """How fresh regions are, without measuring: what watch, reconciler and canary last said.
+    """How fresh regions are, a row each, without measuring: what watch, reconciler and canary last said.
 
-    Args:
-        regions: One or several; a row each.
-        now_s: The time now, epoch seconds.
-        in_full: Name what holds completeness back with its cure, and what was proved. Otherwise only since when.
+    `in_full` names what holds completeness back with its cure, and what was proved; otherwise only since when.
 
     Raises:
         UnavailableError: A ledger gives no answer; the error names the region.
@@ -138,7 +135,6 @@ def _proved(region: ReadableRegion) -> dict[str, Json]:
 
 
 def _reconciliation(region: ReadableRegion) -> dict[str, Json] | None:
-    """The reconciler's last pass; None if it never ran."""
     item = region.items.get(Table.LEDGER, RECONCILIATION_KEY)
     if item is None:
         return None

@@ -87,11 +87,6 @@ def _last_pass(region: ReadableRegion) -> Reconciliation | None:
 def hour_of_region(region: ReadableRegion, hour_s: int, *, now_s: int) -> Answer:
     """The figures of an hour, compared without a scan.
 
-    Args:
-        region: The region.
-        hour_s: Start of the hour, epoch seconds.
-        now_s: The time now.
-
     Raises:
         UnavailableError: The hour could not be read; the error names the region.
         LedgerCorruptError: A marker cannot be read, or a file that the hour needs is gone.
@@ -218,14 +213,10 @@ def quarantine_of(region: ReadableRegion) -> QuarantineEntries:
 def refused_in(
     regions: Sequence[ReadableRegion], query: RefusedQuery, *, after: tuple[int, str, str, str] | None = None
 ) -> Iterator[Refused]:
-    """All entries of the range, in the order of their places, whether the query takes them or not.
+    """All entries of the query's range, in the order of their places, whether the query takes them or not.
 
-    Each is read when the caller comes to it: the keys are listed, and the objects are not.
-
-    Args:
-        regions: Where to read.
-        query: Its range.
-        after: Place of the last entry that is known already.
+    Each is read when the caller comes to it: the keys are listed, and the objects are not. `after` is the place of the
+    last entry that is known already.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.

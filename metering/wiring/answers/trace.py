@@ -28,11 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traced:
-    """The answer, and whether everything agrees.
-
-    Attributes:
-        traces: One of each region.
-    """
+    """The answer, the trace of each region, and whether everything agrees."""
 
     answer: Answer
     traces: Sequence[Trace]
@@ -56,15 +52,9 @@ def trace_of(
     with_files: bool = True,
     meter: Meter = UNCOUNTED,
 ) -> Traced:
-    """Trace a line over one region or several.
+    """Trace a line, the query of `TraceParameters`, over one region or several.
 
-    Args:
-        regions: The regions to read, one after the other.
-        query: The line: `TraceParameters.query`.
-        now_s: The time now.
-        everywhere: Rows name their region, because all regions were asked for.
-        with_files: Whether objects are named.
-        meter: Told of all that is read, also of what is read again.
+    Rows name their region if `everywhere`, objects are named if `with_files`, and `meter` is told of all that is read.
 
     Raises:
         OperationFailedError: The line has too many batches.
