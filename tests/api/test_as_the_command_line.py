@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from metering.cli.app import app
 from metering.reports.query import GROUP_COLUMNS
 from metering.wiring.region import Stage
-from tests.api.world import FIRST, PLACES, SECOND, SERVICES, THIRD, ApiWorld, WorldRegion, at_rest
+from tests.api.world import FIRST, PLACES, SECOND, SERVICES, THIRD, ApiWorld, WorldRegion
+from tests.api.world import at_rest as world
 from tests.support.lake_world import NOW_S
 from tests.support.memory.regions import MemoryRegionStates
 
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMS = ("json", "csv", "parquet")
-
-
-def world() -> ApiWorld:
-    """A region that no test changes."""
-    return at_rest()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -16,7 +16,8 @@ from metering.reports.time_range import InvalidParametersError
 from metering.reports.usage_rows import summed
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
-from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, at_rest
+from tests.api.world import FIRST, SECOND, THIRD, ApiWorld
+from tests.api.world import at_rest as world
 from tests.support.lake_world import NOW_S
 
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
     import httpx
 
     from metering.api.asking import Asked, Reply
-
-
-def world() -> ApiWorld:
-    """A region that no test changes."""
-    return at_rest()
 
 
 @pytest.fixture
@@ -235,3 +231,59 @@ def test_a_customer_of_a_large_payer_asks_for_costs_month_by_month() -> None:
     # How many accounts the payer has is nothing for who sees one of them.
     assert "the payers' accounts are more than 5 partitions of the usage table" in answer.json()["detail"]
     assert THIRD not in answer.text
+
+
+# A name that matches nothing costs no more than one that matches: the budget of a request holds whatever it names.
+
+
+NOTHING = "&service=AmazonNone&usage_type=None-Bytes&from_location=eu-west-9&to_location=eu-west-9"
+ASKED = {
+    "by hour of the lake": "/v1/usage?last=3d&detail=resource_id",
+    "by partition": "/v1/usage?from=2026-10&to=2026-11-24T14:00:00Z&group_by=day",
+    "as of now": "/v1/usage?from=2026-11&to=2026-11-24T14:00:00Z&now=true",
+}
+
+
+@pytest.fixture
+def calls_for() -> Iterator[list[str]]:
+    """Calls to the stores, while the test runs."""
+    made: list[str] = []
+    stores = (world().world.items, world().world.objects)
+    for store in stores:
+        store.on_call = made.append
+    yield made
+    for store in stores:
+        store.on_call = lambda _call: None
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_filters_that_match_nothing_read_nothing_again(calls_for: list[str], asked: str) -> None:
+    world().json(asked, "first")
+    calls_for.clear()
+    assert world().json(asked, "first")["rows"]
+    plain = len(calls_for)
+    calls_for.clear()
+    assert world().json(asked + NOTHING, "first")["rows"] == []
+    assert len(calls_for) <= 1.1 * plain, (
+        f"four filters that match nothing made {len(calls_for)} calls_for in place of {plain}"
+    )
+
+
+def test_a_customer_is_told_which_of_its_names_its_usage_lacks() -> None:
+    def unknown(filters: str) -> dict[str, str]:
+        told = world().json(f"/v1/usage?from=2026-11&to=2026-11-24T14:00:00Z&{filters}", "first")
+        assert all(each["nearest"] == [] for each in told.get("unknown", []))
+        return {each["parameter"]: each["value"] for each in told.get("unknown", [])}
+
+    # The account has both of these, and not together.
+    assert unknown("service=AmazonEC2&to_location=eu-west-1") == {}
+    assert unknown("service=AmazonEC2,AmazonNone&to_location=eu-west-9") == {
+        "service": "AmazonNone",
+        "to_location": "eu-west-9",
+    }
+    assert unknown("service=AmazonNone&usage_type=DataTransfer-Out-Bytes") == {"service": "AmazonNone"}
+
+
+def test_with_details_a_name_that_matched_nothing_is_not_said_to_be_nowhere() -> None:
+    told = world().json(f"/v1/usage?last=3d&detail=resource_id&account={FIRST}{NOTHING}", "first")
+    assert {each["cut"] for each in told["unknown"]} == {True}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -15,8 +16,16 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from metering.api.authentication import Limits
+from metering.api.parameters import GROUP_BY
 from metering.ledger.notes.access import Role
-from tests.api.world import FIRST, TOKENS, ApiWorld, at_rest
+from metering.reports.query import ACCOUNT
+from tests.api.world import FIRST, TOKENS, ApiWorld
+from tests.api.world import at_rest as world
+from tests.api_fuzz.__main__ import told as fuzz_told
+from tests.api_fuzz.faults import FAULTS
+from tests.api_fuzz.fuzzing import Findings, Issue, in_process
+from tests.api_fuzz.runs import Outcome, judged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,11 +37,6 @@ _BOUNDED: dict[str, tuple[set[str], ...]] = {
     "integer": ({"minimum"}, {"maximum"}),
     "array": ({"maxItems"},),
 }
-
-
-def world() -> ApiWorld:
-    """A region that no test changes."""
-    return at_rest()
 
 
 @cache
@@ -152,3 +156,97 @@ def _of(parameter: dict[str, Any]) -> object:
 
 if __name__ == "__main__":
     SNAPSHOT.write_text(masked(document()))
+
+
+# The documentation of the API: its requests can be sent as they stand, and its numbers are those of the program.
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+_REQUEST = re.compile(
+    r'^curl -s(?P<held>H "Authorization: Bearer \$METERING_TOKEN")? "\$METERING_URL(?P<path>/[^"]+)"$', re.MULTILINE
+)
+
+
+def test_every_request_can_be_sent_as_it_stands() -> None:
+    requests = list(_REQUEST.finditer(PAGE))
+    assert len(requests) == PAGE.count("\ncurl ") >= 6
+    for each in requests:
+        answer = world().get(each["path"], "analyst" if each["held"] else None)
+        assert answer.status_code == 200, (each["path"], answer.text)
+
+
+def test_the_paths_and_their_roles_are_those_of_the_program() -> None:
+    rows = re.findall(r"^\| (`/v1/[^|]+) \| ([^|]+) \| ", PAGE, re.MULTILINE)
+    told = {path.partition("?")[0]: who for cell, who in rows for path in re.findall(r"`([^`]+)`", cell)}
+    assert set(told) == {each.path for each in world().app.state.resources}
+    for each in world().app.state.resources:
+        roles = {"all": {grant.role for grant in TOKENS.values()}}.get(told[each.path])
+        if each.public:
+            assert told[each.path] == "anyone"
+        elif roles is None:
+            assert {f"{role}s" for role in each.roles} == set(told[each.path].split(", "))
+        else:
+            assert each.roles == roles
+
+
+def test_the_limits_are_those_of_the_program() -> None:
+    limits = Limits()
+    cells = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", PAGE.partition("## Limits")[2], re.MULTILINE))
+    assert cells["months; years"] == f"{limits.months}; from {limits.first_year} to the next month"
+    assert cells["accounts that are named; accounts times months"] == f"{ACCOUNT.most_values}; {limits.partitions}"
+    assert cells["columns to group by"] == str(GROUP_BY.most_values)
+    rows = f"{limits.json_rows:,}; {limits.table_rows:,}; {limits.summed_rows:,}"
+    assert cells["rows: JSON; CSV, NDJSON and Parquet; summed for pages"] == rows
+    assert cells["bytes of an answer, as a function hands it over"] == f"{limits.answer_bytes:,}"
+    assert cells["seconds"] == f"{limits.deadline_s:g}"
+    assert cells["requests of one token"] == f"{limits.token_rate_per_s:g} a second, {limits.token_burst} at once"
+    [hours] = [text for name, text in cells.items() if name.startswith("hours that are read")]
+    assert hours.startswith(f"{limits.open_hours} with rows")
+
+
+def test_the_problem_that_is_shown_is_the_one_that_is_told() -> None:
+    told = world().get("/v1/usage?acount=123456789012").json()
+    assert f'"type": "{told["type"]}"' in PAGE
+    assert f'"title": "{told["title"]}"' in PAGE
+    assert told["detail"].startswith("There is no parameter acount. Nearest: account. There are: ")
+
+
+# `make api-fuzz` is red if anything is found, if a seeded fault is not, and if nothing was answered with data.
+
+
+ISSUE = Issue(operation="GET /v1/usage", kind="ignored_auth", told="It answers anybody.", code="curl …")
+
+
+@pytest.mark.parametrize(
+    ("issues", "answered", "good"),
+    [((), 3, True), ((ISSUE,), 3, False), ((), 0, False)],
+    ids=["clean", "issue", "empty"],
+)
+def test_a_run_is_good_without_an_issue_and_with_data(issues: tuple[Issue, ...], answered: int, good: bool) -> None:
+    found = Findings(
+        issues={(each.operation, each.kind): each for each in issues},
+        answers=Counter({("GET /v1/usage", 200): answered, ("GET /v1/usage", 400): 9}),
+    )
+    outcome = judged("analyst", found, 0.0, url="")
+    assert outcome.good == good
+    assert (str(ISSUE) in outcome.told) == bool(issues)
+
+
+def test_one_outcome_that_is_not_good_makes_the_whole_red(capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = (Outcome(name="x", told="y", good=each) for each in (True, False))
+    assert (fuzz_told([good, good]), fuzz_told([good, bad])) == (0, 1)
+    assert capsys.readouterr().out.count("RED") == 1
+
+
+@pytest.mark.long
+def test_a_seeded_fault_is_found_and_the_application_without_it_is_clean() -> None:
+    """The one that the tool's own checks would let pass."""
+    fault = FAULTS[0]
+    app = ApiWorld().app
+    clean, spoilt = (
+        in_process(each, token="analyst", examples=20, paths="^/v1/freshness$", phases=("fuzzing",))
+        for each in (app, fault.spoils(app))
+    )
+    assert not clean.issues
+    assert clean.answered("GET /v1/freshness")
+    assert ("GET /v1/freshness", fault.kind) in spoilt.issues

@@ -12,7 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from metering.api.parameters import Parameter, ProblemError, given_values
-from tests.api.world import FIRST, ApiWorld, at_rest
+from tests.api.world import FIRST
+from tests.api.world import at_rest as world
 
 _ODD = [
     "",
@@ -79,11 +80,6 @@ _ODD = [
     "////",
     "2026-11-24T13",
 ]
-
-
-def world() -> ApiWorld:
-    """A region that no test changes."""
-    return at_rest()
 
 
 @cache

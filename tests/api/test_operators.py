@@ -10,6 +10,11 @@ import pytest
 
 from metering.api.authentication import Grant
 from metering.api.resources import operators
+from metering.cli.commands.analyst.lake import reconcile
+from metering.cli.commands.analyst.report import trace
+from metering.cli.commands.operator.quarantine import list_, show_batch
+from metering.cli.commands.platform.producers import sources
+from metering.cli.printing.output import Format
 from metering.hours import rfc3339
 from metering.ledger.markers import marker_key
 from metering.ledger.notes.access import Role
@@ -18,11 +23,12 @@ from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S
 from tests.api.world import FIRST, ApiWorld
+from tests.support.here import HereSession
 from tests.support.lake_world import HOUR, NOW_S, record
 from tests.support.usage_items import change, usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 ROUTES = ("/v1/hours/2026-11-24T11", "/v1/sources", "/v1/quarantine", "/v1/reconciliation")
 
@@ -177,3 +183,43 @@ def test_more_entries_than_a_request_may_read_are_refused_or_paged_and_never_cut
 @pytest.mark.parametrize("cursor", ["abc", "W10", "WyJhIixbImIiXSxbMV1d", "bnVsbA"])
 def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
     assert world().get(f"/v1/quarantine?cursor={cursor}", "operator").status_code == 422
+
+
+# What staff asks over HTTP is what the command line answers: JSON but for the time of asking, and CSV byte by byte.
+
+
+_RANGE = {"start": "2026-11-22", "end": "2026-11-24T14:00:00Z"}
+_IN_URL = "from=2026-11-22&to=2026-11-24T14:00:00Z"
+CASES: dict[str, Callable[[HereSession], None]] = {
+    f"/v1/trace?account={FIRST}&{_IN_URL}": lambda here: trace(here, FIRST, **_RANGE),
+    f"/v1/trace?account={FIRST}&to_location=internet&hour=2026-11-24T13:00:00Z": lambda here: trace(
+        here, FIRST, to_location="internet", hour="2026-11-24T13:00:00Z"
+    ),
+    "/v1/batches?id=partly-a": lambda here: show_batch(here, "partly-a"),
+    "/v1/batches?id=refused-0": lambda here: show_batch(here, "refused-0"),
+    "/v1/batches?id=batch-0": lambda here: show_batch(here, "batch-0"),
+    "/v1/quarantine": list_,
+    "/v1/quarantine?reason=record_count_mismatch": lambda here: list_(here, reason="record_count_mismatch"),
+    "/v1/sources": sources,
+    "/v1/sources?gaps=true": lambda here: sources(here, gaps=True),
+    "/v1/reconciliation": lambda here: reconcile(here, result=True),
+}
+
+
+@pytest.mark.parametrize("path", CASES)
+def test_json_and_csv_are_those_of_the_command(path: str, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    for form in (Format.JSON, Format.CSV):
+        CASES[path](HereSession(world().world, form=form))
+        printed = capsysbinary.readouterr().out
+        mark = "&" if "?" in path else "?"
+        answered = world().get(f"{path}{mark}format={form.value}", "operator").content
+        if form is Format.CSV:
+            assert answered == printed
+        else:
+            assert without_time(answered) == without_time(printed)
+
+
+def without_time(text: bytes) -> Any:
+    document = json.loads(text)
+    document.pop("as_of", None)
+    return document

@@ -10,7 +10,8 @@ import pytest
 
 from metering.api.resources import usage
 from metering.errors import FormatTooNewError, LedgerCorruptError, OperationFailedError, UnavailableError
-from tests.api.world import FIRST, ApiWorld, at_rest, complete_until
+from tests.api.world import FIRST, ApiWorld, complete_until
+from tests.api.world import at_rest as world
 from tests.support.lake_world import HOUR, record
 
 if TYPE_CHECKING:
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
 
 CLOSED = "/v1/usage?from=2026-10&group_by=account_id"
 OPEN = "/v1/usage?from=2026-11&group_by=account_id"
-
-
-def world() -> ApiWorld:
-    """A region that no test changes."""
-    return at_rest()
 
 
 def test_a_tag_stays_while_nothing_changes_and_not_longer() -> None:
@@ -236,3 +232,25 @@ def test_formulas_are_made_harmless_in_csv() -> None:
     fresh.world.send([record(5, resource="=1+1")])
     lines = fresh.get("/v1/usage?last=2h&detail=resource_id&format=csv").text.splitlines()
     assert any("'=1+1" in line for line in lines)
+
+
+# What the API says of a request that it refuses helps whoever sent it, and says nothing twice.
+
+
+@pytest.mark.parametrize(
+    ("asked", "who", "detail"),
+    [
+        ("/v1/trace?last=2h", "analyst", "account has to be given. The account of the line: exactly one."),
+        (
+            "/v1/cost?month=2026-11&from=2026-11",
+            "analyst",
+            "2026-11 cannot stand beside a beginning, an end or a span. Leave either out.",
+        ),
+        ("/v1/cost?month=2026", "analyst", "2026 is not a month: write it as 2026-11."),
+        ("/v1/batches?id=nope", "analyst", "No marker tells of batch nope. Look whether the id is right."),
+        # In ASCII: JSON would write anything else as an escape, which a person at a terminal cannot paste.
+        ("/v1/usage", None, "Send a token that is valid: Authorization: Bearer mtr_... "),
+    ],
+)
+def test_the_detail_says_what_to_do(asked: str, who: str | None, detail: str) -> None:
+    assert ApiWorld().get(asked, who).json()["detail"].startswith(detail)

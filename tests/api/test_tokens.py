@@ -6,9 +6,22 @@ import hmac
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from metering.api import authentication as module
-from metering.api.authentication import MOST_KNOWN, MOST_UNKNOWN, REMEMBERED_MS, Grant, LedgerTokens, OneToken
+from metering.api.authentication import (
+    MOST_KNOWN,
+    MOST_UNKNOWN,
+    REMEMBERED_MS,
+    Door,
+    Grant,
+    LedgerTokens,
+    Limiter,
+    Limits,
+    OneToken,
+)
+from metering.api.parameters import ProblemError
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.ledger.notes.access import Role
 from metering.operations.access import MadeToken, TokenBook
@@ -223,3 +236,167 @@ def test_the_token_of_a_server_here_is_good_and_no_other() -> None:
     assert tokens.grant_of("abc") == Grant(token_id="local", role=Role.OPERATOR)
     assert [tokens.grant_of(other) for other in ("", "ab", "abcd", "abé", "\ud800")] == [None] * 5
     assert "abc" not in repr(tokens)
+
+
+# A stranger hears 401 and not why; a token that asks too often hears when to come again.
+
+
+GRANTS = {role.value: Grant(token_id=role.value, role=role, accounts=frozenset({"111111111111"})) for role in Role}
+
+
+class SomeTokens:
+    """Tokens that are the names of their roles."""
+
+    def grant_of(self, token: str) -> Grant | None:
+        return GRANTS.get(token)
+
+
+def door(clock: ManualClock | None = None, *, burst: int = 1000) -> Door:
+    limits = Limits(token_rate_per_s=5, token_burst=burst)
+    return Door.of(SomeTokens(), limits, clock or ManualClock(1_800_000_000_000))
+
+
+def refused(at: Door, *authorization: str) -> ProblemError:
+    with pytest.raises(ProblemError) as caught:
+        at.let_in(authorization)
+    return caught.value
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", " Bearer "])
+def test_a_good_token_is_let_in_and_the_scheme_is_read_in_any_case(scheme: str) -> None:
+    assert door().let_in([f"{scheme} analyst"]) == GRANTS["analyst"]
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "analyst",
+        "Basic analyst",
+        "Bearer nobody",
+        "Bearer analyst analyst",
+        "Bearer analyst,Bearer operator",
+        "Bearer\nanalyst",
+        "Bearer analyst\n",
+        "Bearer analyst\x85",
+        "Bearer " + "a" * 257,
+        "Bearer an\u00e4lyst",
+    ],
+    ids=repr,
+)
+def test_what_is_no_good_token_is_401_and_is_not_repeated(authorization: str) -> None:
+    problem = refused(door(), authorization)
+    assert problem.status == 401
+    assert problem.headers["WWW-Authenticate"] == 'Bearer realm="metering", error="invalid_token"'
+    assert "nobody" not in str(problem.response().body)
+    assert problem.detail == refused(door()).detail, "nobody hears why"
+
+
+def test_no_token_and_several_are_none() -> None:
+    assert refused(door()).headers == {"WWW-Authenticate": 'Bearer realm="metering"'}
+    assert refused(door(), "Bearer analyst", "Bearer operator").status == 401
+    assert refused(door(), "Bearer analyst", "Bearer analyst").status == 401
+
+
+def test_a_token_that_asks_too_often_is_told_when_to_come_again_and_others_are_not_concerned() -> None:
+    clock = ManualClock(1_800_000_000_000)
+    at = door(clock, burst=2)
+    assert [at.let_in(["Bearer analyst"]).token_id for _ in range(2)] == ["analyst"] * 2
+    problem = refused(at, "Bearer analyst")
+    assert (problem.status, problem.headers) == (429, {"Retry-After": "1"})
+    assert at.let_in(["Bearer customer"]).token_id == "customer"
+    clock.advance_s(1)
+    assert at.let_in(["Bearer analyst"]).token_id == "analyst"
+
+
+def test_strangers_are_not_counted() -> None:
+    at = door(burst=1)
+    assert {refused(at, "Bearer nobody").status for _ in range(5)} == {401}
+
+
+# A token asks in bursts and at a steady rate, and no more often; other tokens are not concerned.
+
+
+NOW_MS = 1_800_000_000_000
+
+
+def limiter(clock: ManualClock, *, rate_per_s: float = 5.0, burst: int = 20) -> Limiter:
+    return Limiter(rate_per_s=rate_per_s, burst=burst, clock=clock)
+
+
+def let_in(door: Limiter, token_id: str, asked: int) -> int:
+    return sum(door.wait_s(token_id) == 0 for _ in range(asked))
+
+
+def test_a_burst_is_let_in_and_no_more() -> None:
+    door = limiter(ManualClock(NOW_MS))
+    assert let_in(door, "a", 100) == 20
+    assert let_in(door, "b", 100) == 20
+
+
+def test_the_bucket_fills_at_the_rate() -> None:
+    clock = ManualClock(NOW_MS)
+    door = limiter(clock)
+    let_in(door, "a", 20)
+    clock.advance_s(1)
+    assert let_in(door, "a", 100) == 5
+    clock.advance_s(3600)
+    assert let_in(door, "a", 100) == 20
+
+
+def test_whoever_waits_as_long_as_was_said_is_let_in() -> None:
+    for rate_per_s in (5.0, 0.3, 1000.0):
+        clock = ManualClock(NOW_MS)
+        door = limiter(clock, rate_per_s=rate_per_s, burst=2)
+        let_in(door, "a", 3)
+        wait_s = door.wait_s("a")
+        assert wait_s >= 1
+        clock.advance_s(wait_s)
+        assert door.wait_s("a") == 0
+
+
+def test_a_refused_request_counts_nothing() -> None:
+    clock = ManualClock(NOW_MS)
+    door = limiter(clock)
+    let_in(door, "a", 1000)
+    clock.sleep_ms(200)
+    assert let_in(door, "a", 10) == 1
+
+
+def test_a_clock_that_is_set_back_shuts_nobody_out() -> None:
+    clock = ManualClock(NOW_MS)
+    door = limiter(clock)
+    let_in(door, "a", 20)
+    clock.advance_s(-86_400)
+    assert door.wait_s("a") == 1
+    clock.advance_s(4)
+    assert let_in(door, "a", 100) == 20
+
+
+def test_memory_is_bounded() -> None:
+    door = limiter(ManualClock(NOW_MS))
+    for number in range(module.MOST_TOKENS + 10):
+        door.wait_s(str(number))
+    assert len(door._full_at_ms) == module.MOST_TOKENS
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    pauses_ms=st.lists(st.integers(0, 3000), min_size=1, max_size=80),
+    rate_per_s=st.sampled_from([0.5, 1.0, 3.0, 5.0, 7.0]),
+    burst=st.integers(1, 20),
+)
+def test_no_span_of_time_lets_in_more_than_burst_and_rate(pauses_ms: list[int], rate_per_s: float, burst: int) -> None:
+    clock = ManualClock(NOW_MS)
+    door = limiter(clock, rate_per_s=rate_per_s, burst=burst)
+    moments = []
+    for pause_ms in pauses_ms:
+        clock.sleep_ms(pause_ms)
+        if door.wait_s("a") == 0:
+            moments.append(clock.now_ms())
+    for first, from_ms in enumerate(moments):
+        for last in range(first, len(moments)):
+            span_s = (moments[last] - from_ms) / 1000
+            assert last - first + 1 <= burst + rate_per_s * span_s + 1e-6

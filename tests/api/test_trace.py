@@ -9,16 +9,12 @@ from typing import Any
 import pytest
 
 from metering.hours import rfc3339
-from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, at_rest
+from tests.api.world import FIRST, SECOND, THIRD, ApiWorld
+from tests.api.world import at_rest as world
 from tests.support.lake_world import HOUR, record
 from tests.support.usage_items import change, usage_of
 
 NOVEMBER = "from=2026-11-22&to=2026-11-24T14:00:00Z"
-
-
-def world() -> ApiWorld:
-    """A region that no test changes."""
-    return at_rest()
 
 
 def traced(account: str, who: str, more: str = NOVEMBER, *, of: ApiWorld | None = None) -> Any:

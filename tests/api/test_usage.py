@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from decimal import Decimal
 
-from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, at_rest
-from tests.support.lake_world import record
+import pytest
 
-
-def world() -> ApiWorld:
-    """A region that no test changes."""
-    return at_rest()
+from metering.fleet.regions import LedgerRegionStates, Phase, RegionState
+from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
+from metering.ledger.notes.reconciliation import Reconciliation
+from metering.ledger.notes.watch import COMPLETENESS_KEY
+from metering.stores.writes import Put, Table
+from metering.wiring.answers.costs import own_billing
+from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, WorldRegion
+from tests.api.world import at_rest as world
+from tests.support.lake_world import NOW_S, record
 
 
 def test_an_analyst_sees_every_account_and_a_customer_its_own() -> None:
@@ -120,3 +126,120 @@ def test_what_waits_of_its_own_accounts_is_told_to_a_customer_and_nothing_of_oth
     assert told == {"bytes": "1000", "records": 1, "since": "2026-11-24T13:30:00Z"}
     assert "waiting" not in api.json(asked, "second")
     assert "waiting" not in api.json(f"{asked}&now=true", "first")
+
+
+# `/v1/cost` and `/v1/freshness`: who sees what, and where it cannot be told.
+
+
+def test_a_customer_sees_the_cost_of_its_accounts_at_the_positions_of_who_pays_for_it() -> None:
+    asked = "/v1/cost?month=2026-11&group_by=account_id"
+    everything = world().json(asked)
+    assert [row["account_id"] for row in everything["rows"]] == [FIRST, SECOND, THIRD]
+    for token, account in (("first", FIRST), ("second", SECOND)):
+        own = world().json(asked, token)
+        assert own["rows"] == [row for row in everything["rows"] if row["account_id"] == account]
+    # A row's cost is rounded, and the total is exact.
+    assert abs(sum(Decimal(row["cost_usd"]) for row in everything["rows"]) - Decimal(everything["total_usd"])) < 1e-9
+    assert everything["price_book"] == {"name": "aws-list", "version": 1}
+
+
+@pytest.mark.parametrize("asked", [f"payer={PAYER}", "group_by=payer", f"account={SECOND}", f"payer={SECOND}"])
+def test_a_customer_hears_of_no_other_account_not_even_who_pays(asked: str) -> None:
+    answer = world().get(f"/v1/cost?month=2026-11&{asked}", "first")
+    assert answer.status_code == 403
+    assert world().get(f"/v1/cost?month=2026-11&{asked}").status_code == 200
+    told = world().get("/v1/cost?group_by=tier,account_id", "first").text
+    assert PAYER not in told
+    assert THIRD not in told
+
+
+def test_blended_is_no_parameter_any_more_and_what_has_blended_costs_is_said() -> None:
+    answer = world().get("/v1/cost?month=2026-11&blended=true")
+    assert answer.status_code == 400
+    assert "There is no parameter blended. Exports in CUR have blended costs." in answer.json()["detail"]
+
+
+def test_pages_of_costs_are_the_whole_also_beside_closed_months() -> None:
+    asked = "/v1/cost?from=2026-10&to=2026-11-25&group_by=account_id,day,tier,to"
+    whole = world().json(asked)
+    assert whole["periods"] == {"2026-10": "draft", "2026-11": "draft"}
+    rows, cursor = [], ""
+    while cursor is not None:
+        page = world().json(f"{asked}&limit=7{cursor and '&cursor='}{cursor}")
+        rows += page["rows"]
+        assert len(rows) <= len(whole["rows"])
+        assert page["total_usd"] == whole["total_usd"]
+        cursor = page["next"]
+    assert rows == whole["rows"]
+
+
+def test_what_a_price_book_does_not_have_is_said_and_no_book_is_a_problem() -> None:
+    assert {each["usage_type"] for each in world().json("/v1/cost")["unpriced"]}
+    for name in ("nothing", "aws-list@9"):
+        answer = world().get(f"/v1/cost?prices={name}")
+        assert answer.status_code == 422
+        assert "There is no" in answer.json()["detail"]
+
+
+def test_costs_are_refused_where_not_all_regions_are_read() -> None:
+    apart = ApiWorld(world().world)
+    apart.parts = replace(apart.parts, billing=None)
+    assert apart.get("/v1/cost").status_code == 422
+    region = WorldRegion(ApiWorld().world)
+    states = LedgerRegionStates(lambda: region.items)
+    states.save(RegionState(region=region.region, phase=Phase.READY, deployments=1))
+    assert own_billing(region).names == ["us-east-1"]
+    states.save(RegionState(region="eu-west-1", phase=Phase.READY, deployments=1))
+    apart = ApiWorld(region.world)
+    answer = apart.get("/v1/cost")
+    assert answer.status_code == 422
+    assert "tiers count over all regions" in answer.json()["detail"]
+    away = ApiWorld(world().world)
+    away.parts = replace(away.parts, billing=lambda: own_billing(WorldRegion(world().world), home="eu-west-1"))
+    assert away.get("/v1/cost").status_code == 422
+
+
+def test_freshness_says_what_was_proved_to_staff_and_since_when_to_customers() -> None:
+    fresh = ApiWorld()
+    items = fresh.world.items
+    last = Reconciliation(finished_s=NOW_S - 60, hours=3, differences=0)
+    items.put(Put(table=Table.LEDGER, item=last.to_item()))
+    for minutes, verdict in ((9, CanaryVerdict.GOOD), (4, CanaryVerdict.DOUBLED), (0, CanaryVerdict.SENT)):
+        slot_s = NOW_S - 60 * minutes
+        settled_s = 0 if verdict is CanaryVerdict.SENT else slot_s + 90
+        run = CanaryRun(slot_s=slot_s, sent_s=slot_s, verdict=verdict, settled_s=settled_s)
+        items.put(Put(table=Table.LEDGER, item=run.to_item()))
+    fresh.world.clock.advance_s(3_600)
+    told = fresh.json("/v1/freshness", "operator")
+    assert told["complete_through"] == "2026-11-24T13:00:00Z"
+    assert [each["what"] for each in told["held_back_by"]] == ["the watch, which has not measured for 1 hour"]
+    region = told["regions"]["us-east-1"]
+    assert region["reconciliation"]["finished"] == "2026-11-24T13:29:00Z"
+    assert region["canary"] == {
+        "verdict": "doubled", "settled": "2026-11-24T13:27:30Z", "last_good": "2026-11-24T13:21:00Z"
+    }  # fmt: skip
+    own = fresh.json("/v1/freshness", "first")
+    assert own["complete_through"] == told["complete_through"]
+    assert set(own["regions"]["us-east-1"]) == {"complete_through", "held_back_by"}
+    for answer in (own, fresh.json("/v1/usage", "first")):
+        [held] = answer["held_back_by"]
+        assert held["since"] == told["held_back_by"][0]["since"]
+        assert "watch" not in held["what"] + held["cure"]
+
+
+def test_freshness_before_the_first_measurement_is_not_known() -> None:
+    empty = ApiWorld()
+    empty.world.items.remove(Table.LEDGER, COMPLETENESS_KEY)
+    told = empty.json("/v1/freshness")
+    assert told["complete_through"] == "1970-01-01T00:00:00Z"
+    assert told["held_back_by"][0]["what"] == "the watch, which has not measured yet"
+    rows = empty.get("/v1/freshness?format=csv").text
+    assert rows.startswith("region,complete_through,held_back_by,reconciled,differences,canary\nus-east-1,")
+
+
+def test_a_cursor_of_usage_is_none_of_costs() -> None:
+    asked = "from=2026-11&to=2026-11-25&group_by=account_id&limit=1"
+    cursor = world().json(f"/v1/usage?{asked}")["next"]
+    answer = world().get(f"/v1/cost?{asked}&cursor={cursor}")
+    assert answer.status_code == 422
+    assert answer.json()["type"] == "urn:metering:problem:invalid-cursor"

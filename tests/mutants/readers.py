@@ -9,7 +9,7 @@ _TABLE = ("tests/unit/reports/test_usage_table.py",)
 _SUMS = ("tests/unit/billing/day_sums/test_day_sums.py",)
 _NOW = ("tests/unit/reports/test_now.py",)
 _AS_OF_NOW = ("tests/unit/rollup/test_as_of_now.py",)
-_FAST = ("tests/unit/adapters/aws/test_fast_items.py",)
+_FAST = ("tests/unit/adapters/aws/test_items.py",)
 _VIEW = ("tests/unit/lake/test_view.py",)
 _TRACE = ("tests/unit/reports/test_trace.py",)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from aws_lambda_powertools import Logger
@@ -17,16 +20,23 @@ from lambdas.biller import handler as biller
 from lambdas.canary import handler as canary
 from lambdas.compactor import handler as compactor
 from lambdas.emf import EmfMetrics
+from lambdas.log import function_logger
 from lambdas.log_context import handler as log_context
 from lambdas.onramp import handler as onramp
 from lambdas.reconciler import handler as reconciler
 from lambdas.rollup import handler as rollup
 from lambdas.start import Started
 from lambdas.watch import handler as watch
+from metering.adapters.aws.session import Access, Clients
 from metering.commit.aggregator import Aggregator
+from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
+from metering.settings import as_environment
+from metering.stores.clock import CALLS_AT_ONCE
+from metering.version import package_version
 from metering.wiring.lake import rollup_tick
 from tests.api.world import ApiWorld
 from tests.support.budget_world import BudgetWorld
+from tests.support.format_ledger import FormatLedger
 from tests.support.lake_world import World
 from tests.support.memory.alerts import MemoryAlerts
 from tests.support.memory.entropy import SeededEntropy
@@ -34,12 +44,13 @@ from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.rows import PlainBatchReader, PlainRowCodec
 from tests.support.small_world import SETTINGS
+from tests.support.stage import settings
 from tests.unit.lambdas.api_requests import request
 from tests.unit.onramps import test_arrivals, test_context_keeping
 from tests.unit.operations import test_canary, test_watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Context:
@@ -153,3 +164,110 @@ def test_an_invocation_that_has_nothing_to_do_still_says_so_in_one_line(name: st
 def test_no_function_is_left_out() -> None:
     folders = {path.parent.name for path in Path(lambdas.__path__[0]).glob("*/handler.py")}
     assert folders == set(INVOCATIONS)
+
+
+# Counters of a function, as lines on its log.
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_counters_of_an_invocation_are_one_line_for_each_set_of_dimensions(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = EmfMetrics(service="aggregator", stage="local")
+    metrics.count("Accepted", 3)
+    metrics.count("Accepted")
+    metrics.count("Refused", reason="too_late")
+    metrics.count("Refused", 2, reason="junk")
+    metrics.flush()
+    plain, late, junk = lines(capsys)
+    assert (plain["Accepted"], plain["Refused"]) == ([4.0], [3.0])
+    assert plain["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Metering"
+    assert sorted(plain["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0]) == ["service", "stage"]
+    assert (late["Refused"], late["reason"], late["stage"]) == ([1.0], "too_late", "local")
+    assert (junk["Refused"], junk["reason"]) == ([2.0], "junk")
+
+
+def test_a_second_flush_says_nothing_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = EmfMetrics(service="aggregator", stage="local")
+    metrics.count("Accepted")
+    metrics.flush()
+    metrics.flush()
+    assert len(lines(capsys)) == 1
+
+
+def test_more_counters_than_a_line_may_hold_make_several_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = EmfMetrics(service="aggregator", stage="local")
+    for number in range(130):
+        metrics.count(f"Counter{number}")
+    metrics.flush()
+    found = lines(capsys)
+    assert [len(line["_aws"]["CloudWatchMetrics"][0]["Metrics"]) for line in found] == [99, 31]
+
+
+def test_each_line_of_a_function_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    function_logger("a-function").info("invocation handled", extra={"messages": 1})
+
+    [line] = capsys.readouterr().out.splitlines()
+    said = json.loads(line)
+    assert (said["service"], said["version"], said["messages"]) == ("a-function", package_version(), 1)
+
+
+# A function imports what it uses and no more: an import is paid for at each cold start.
+
+
+# The command line's and the deployment's libraries, and those that only `cli` has.
+_NEVER = {"aws_cdk", "duckdb", "localstack_client", "rich", "typer"}
+_FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("*/handler.py"))
+# These read and write items only; the Parquet libraries would double their start.
+# The on-ramp imports them for the first file, by its kind, and the API for the first request that reads rows.
+_WITHOUT_ROWS = {"watch", "log_context", "onramp", "api"}
+
+
+@pytest.mark.parametrize("name", _FUNCTIONS)
+def test_a_function_imports_no_more_than_it_uses(name: str) -> None:
+    code = f"import lambdas.{name}.handler, sys; print(*{{each.partition('.')[0] for each in sys.modules}})"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env={})
+    imported = set(found.stdout.split())
+
+    assert not imported & _NEVER
+    assert ("pyarrow" not in imported) == (name in _WITHOUT_ROWS)
+
+
+# Functions make their calls side by side, as many as `make scale` measures them with.
+
+
+@pytest.fixture(params=["", "http://127.0.0.1:9"], ids=["aws", "emulator"])
+def threads_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], int]]:
+    """Threads of the jobs of a function that starts in this process."""
+    for name, value in as_environment(settings().model_dump()).items():
+        monkeypatch.setenv(name, value)
+    access = Access(region="eu-west-1", endpoint_url=request.param or None, access_key=("test", "test"))
+    clients = Clients(access)
+    monkeypatch.setattr(Clients, "from_env", lambda *_args, **_options: clients)
+    own = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0", usage_generation=settings().usage_generation)
+    FormatLedger(clients, own.to_item())
+    made = []
+
+    def start(name: str) -> int:
+        module = importlib.import_module(f"lambdas.{name}.handler")
+        module.dependencies.cache_clear()
+        made.append(module)
+        threads: int = module.dependencies().work.threads
+        return threads
+
+    yield start
+    for module in made:
+        module.dependencies.cache_clear()
+
+
+def test_the_compactor_has_many_calls_on_their_way(threads_of: Callable[[str], int]) -> None:
+    assert threads_of("compactor") == CALLS_AT_ONCE
+
+
+def test_the_reconciler_scans_in_parts_side_by_side_but_for_an_emulator(
+    threads_of: Callable[[str], int], request: pytest.FixtureRequest
+) -> None:
+    emulated = request.node.name.endswith("[emulator]")
+    found = threads_of("reconciler")
+    assert (found < CALLS_AT_ONCE) if emulated else (found == CALLS_AT_ONCE)

@@ -9,17 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from load_tests.deployed.sampler import Progress, Sample
+from load_tests.deployed.sampler import CountedManifest, Progress, Sample
 from load_tests.deployed.visibility import Booked, BookedRun, Visibility, caught_up_ms, p99
 from load_tests.load import _print_flatness, _print_rate, _print_visible, flatness
 from load_tests.race.__main__ import LEVELS, Level, level_of, problems_of, shipments_of
 from load_tests.race.naive import sums_of
 from load_tests.race.running import OURS, Result
 from load_tests.race.site import wrong_accounts
+from load_tests.soak import Leg, trends
 from load_tests.wire import as_on_aws
 from load_tests.wire.day_costs import ESTIMATED, SECONDS_AT_TARGET, day_costs
 from load_tests.wire.region import Kinds, Load, Stored
 from load_tests.wire.runs import WireRun
+from metering.audit.verification import ManifestHeader, header_line
+from metering.cli.commands.developer.replay import SentLog
+from metering.replay.scenarios import SCENARIOS
+from metering.replay.synthesis import Synthesis
+from tests.support.small_world import NOW_S
 
 SCALE = (Path(__file__).parents[3] / "docs/scale.md").read_text()
 LOAD = Load(scenario="load", accounts=500, most_units=3.0, most_usd=60)
@@ -243,3 +249,58 @@ def test_of_a_hundred_times_the_last_but_one_is_the_99_th() -> None:
 def test_the_roll_up_has_caught_up_when_a_run_is_done_that_was_not_full() -> None:
     assert caught_up_ms([_run_of(60, full=True), _run_of(70), _run_of(80)]) == 75_000
     assert caught_up_ms([_run_of(60, full=True)]) is None
+
+
+# The load test paces itself by the number of batches that were sent.
+
+
+def test_every_batch_of_a_group_is_counted_and_the_header_is_not() -> None:
+    synthesis = Synthesis(name="s", scenario=SCENARIOS["load-1"], seed=1, base_hour_s=NOW_S, bucket="b")
+    sent = [shipment.sent for shipment in synthesis.shipments(25)]
+    manifest = CountedManifest()
+    log = SentLog(manifest)
+    log.begin(header_line(ManifestHeader(name="s", region="us-east-1", seed=1, began_at_ms=0)))
+    log.add(sent[:10])
+    log.add(sent[10:])
+    assert manifest.sent == 25
+    assert len([json.loads(line) for line in manifest.getvalue().splitlines()]) == 26
+
+
+# The conditions on a whole soak: it has ended, and neither its rate nor its memory has a trend.
+
+
+LEG = Leg(first=0, batches=20_000, sending_s=30.0, settling_s=18.0, kills=15, overlaps=190, redriven=0, memory_mib=147)
+# Measured.
+NOISY = (741, 627, 635, 602, 733, 719, 604, 707, 680, 593)
+
+
+def legs(rates: tuple[float, ...]) -> list[Leg]:
+    return [replace(LEG, sending_s=LEG.batches / rate) for rate in rates]
+
+
+def test_tenths_that_differ_without_a_trend_are_flat() -> None:
+    assert trends(legs(NOISY)) == []
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        (tuple(700.0 - 15 * tenth for tenth in range(10)), "rate fell from 700 to 565"),
+        (tuple(rate * 0.97**tenth for tenth, rate in enumerate(NOISY)), "rate fell"),
+        ((700.0,) * 5 + (500.0,) * 5, "rate fell"),
+        ((700.0,) * 9, "not finished"),
+    ],
+)
+def test_a_rate_that_falls_is_told(rates: tuple[float, ...], said: str) -> None:
+    [problem] = trends(legs(rates))
+    assert problem.startswith(said)
+
+
+def test_memory_that_grows_is_told() -> None:
+    grown = [replace(LEG, memory_mib=147 + 4 * tenth) for tenth in range(10)]
+    assert trends(grown) == ["memory grew from 151 to 183 MiB"]
+
+
+def test_a_run_without_a_batch_in_two_processes_proves_nothing() -> None:
+    [problem] = trends([replace(LEG, overlaps=0)] * 10)
+    assert "proves nothing" in problem
