@@ -14,7 +14,7 @@ from metering.ledger.runs import Contradictions
 from metering.settings import Settings
 from metering.stores.writes import Table
 from metering.wiring.aggregator import build_aggregator
-from metering.wiring.jobs import LakeJobs
+from metering.wiring.jobs import lake_jobs
 from tests.support.memory.alerts import MemoryAlerts
 from tests.support.memory.clock import DeadlineAt
 from tests.support.memory.metrics import MemoryMetrics
@@ -39,16 +39,7 @@ class Ours:
         made = settings(ledger_table=site.markers, usage_table=site.usage, data_bucket=site.bucket)
         self.settings = Settings.model_validate({**made.model_dump(), "clean_wait_s": 0})
         self._aggregator = build_aggregator(self, self.metrics)
-        self.jobs = LakeJobs(
-            items=self.items,
-            objects=self.objects,
-            clock=self.clock,
-            entropy=self.entropy,
-            metrics=self.metrics,
-            alerts=self.alerts,
-            settings=self.settings,
-            threads=16,
-        )
+        self.jobs = lake_jobs(self, self.metrics, threads=16)
 
     def deadline(self) -> DeadlineAt:
         return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 60_000)

@@ -30,7 +30,7 @@ from metering.stores.queues import Delivery
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.aggregator import build_aggregator
-from metering.wiring.jobs import LakeJobs
+from metering.wiring.jobs import lake_jobs
 from tests.support.memory.alerts import MemoryAlerts
 from tests.support.memory.clock import DeadlineAt, ManualClock
 from tests.support.memory.metrics import MemoryMetrics
@@ -139,16 +139,7 @@ class WireRegion:
         self.objects = S3ObjectStore(self.clients.s3, name)
         self.settings = _settings(tables, name, self.policy)
         self.aggregator = build_aggregator(self, self.metrics)
-        self.jobs = LakeJobs(
-            items=self.items,
-            objects=self.objects,
-            clock=self.clock,
-            entropy=self.entropy,
-            metrics=self.metrics,
-            alerts=self.alerts,
-            settings=self.settings,
-            threads=16,
-        )
+        self.jobs = lake_jobs(self, self.metrics, threads=16)
 
     def deadline(self) -> DeadlineAt:
         return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 900_000)

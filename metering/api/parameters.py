@@ -329,6 +329,14 @@ LAST = Parameter(
     most_chars=5,
     example="7d",
 )
+MONTH = Parameter(
+    name="month",
+    about="One billing month, in place of `from`, `to` and `last`.",
+    words="is not a month: write it as 2026-11.",
+    pattern="[0-9]{4}-[0-9]{2}",
+    most_chars=7,
+    example="2026-11",
+)
 TZ = Parameter(
     name="tz",
     about="Zone of dates and months, and of the times in the answer. Default: UTC.",

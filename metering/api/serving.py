@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 _NAMES = (LOOPBACK, "localhost")
 _HTTP_PORT = 80
-_MISDIRECTED = 421
 
 
 class HostCheck:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from http.client import HTTPException
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -33,6 +33,9 @@ _TIMEOUT_S = 60
 _NO_TOKEN, _TOO_MANY, _SERVER_ERROR = 401, 429, 500
 # Not as the document says, or without sense. Both name the parameters.
 _WRONG_QUESTION = frozenset({400, 422})
+# Fields of a question with another name in a URL, and those that no URL has.
+_NAMES = {"start": "from", "end": "to", "zone": "tz"}
+_NO_PARAMETERS = frozenset({"filters", "budget", "region"})
 _ABOUT = {"Metering-As-Of": "as_of", "Metering-Complete-Through": "complete_through"}
 # Columns of a trace, which comes as JSON because its sums stand beside its rows.
 _TRACE = {
@@ -99,20 +102,10 @@ class HttpAnswers:
                 "The HTTP API does not compute tiers anew.",
                 "Leave exact out, or connect to the stores: stage=…, region=….",
             )
-        return self._table("v1/cost", {**_texts(asked), "month": asked.month, "prices": prices})
+        return self._table("v1/cost", {**_texts(asked), "prices": prices})
 
     def trace(self, asked: TraceParameters) -> pa.Table:
-        body, _ = self._get(
-            "v1/trace",
-            {
-                "account": asked.account,
-                **asked.filters,
-                "hour": asked.hour,
-                "from": asked.start,
-                "to": asked.end,
-                "last": asked.last,
-            },
-        )
+        body, _ = self._get("v1/trace", _texts(asked))
         document: dict[str, Json] = _document(body)
         rows = document.pop("batches", None)
         if not isinstance(rows, list) or not isinstance(document.get("sums"), dict):
@@ -163,25 +156,18 @@ class HttpAnswers:
         return build_opener(_NoRedirects(), HTTPSHandler(context=trusted), *own)
 
 
-def _texts(asked: UsageParameters) -> dict[str, str | None]:
-    """The parameters of a URL, with the names of the API."""
-    return {
-        "from": asked.start,
-        "to": asked.end,
-        "last": asked.last,
-        "group_by": asked.group_by,
-        "detail": asked.detail,
-        **{name: ",".join(values or ()) or None for name, values in asked.filters.items()},
-        "with_corrections": _flag(asked.with_corrections),
-        "now": _flag(asked.now),
-        "tz": asked.zone,
-        "sort": asked.sort,
-        "top": None if asked.top is None else str(asked.top),
+def _texts(asked: UsageParameters | TraceParameters) -> dict[str, str | None]:
+    given = {each.name: getattr(asked, each.name) for each in fields(asked) if each.name not in _NO_PARAMETERS}
+    filters = {
+        name: texts if isinstance(texts, str) else ",".join(texts or ()) for name, texts in asked.filters.items()
     }
+    return {_NAMES.get(name, name): _text(value) for name, value in {**given, **filters}.items()}
 
 
-def _flag(given: bool) -> str | None:
-    return "true" if given else None
+def _text(value: object) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else None
+    return None if value is None else str(value)
 
 
 def _batches(batches: Sequence[Mapping[str, Json]]) -> pa.Table:

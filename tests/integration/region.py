@@ -24,7 +24,7 @@ from metering.stores.objects import closed_month_key
 from metering.stores.queues import Delivery
 from metering.stores.writes import Item, Put, Table
 from metering.wiring.aggregator import build_aggregator
-from metering.wiring.jobs import LakeJobs
+from metering.wiring.jobs import LakeJobs, lake_jobs
 from metering.wiring.lake import build_rollup
 from tests.support.emulated import Resources, make_resources
 from tests.support.memory.alerts import MemoryAlerts
@@ -107,15 +107,7 @@ class Region:
 
     def jobs(self) -> LakeJobs:
         """The jobs of a new process."""
-        return LakeJobs(
-            items=self.items,
-            objects=self.objects,
-            clock=self.clock,
-            entropy=self.entropy,
-            metrics=self.metrics,
-            alerts=self.alerts,
-            settings=self.settings,
-        )
+        return lake_jobs(self, self.metrics)
 
     def handle(self, deliveries: Sequence[Delivery]) -> InvocationResult:
         """One invocation of a new process."""

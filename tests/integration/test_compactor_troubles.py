@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from metering.errors import UnavailableError
-from metering.lake.cleaner import Cleaner, OrphanCleaner
 from metering.lake.compactor import Compactor
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.stores.clock import Retrier
@@ -24,7 +23,7 @@ from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying
 from tests.integration.region import HOUR, Line, Region, Scenario, body, delivery, record
-from tests.support.stage import QUARANTINE_AGE_S, STAGE, compaction
+from tests.support.stage import compaction
 from tests.support.wire import Killed, Trouble
 
 if TYPE_CHECKING:
@@ -84,28 +83,8 @@ def jobs(region: Region) -> None:
     assert compactor.run(region.deadline()).finished
     # S3 says by the machine's clock when an object was written.
     region.clock.advance_s(max(DAY_S, int(time.time()) + 2 * HOUR_S - region.clock.now_ms() // 1000))
-    cleaner = Cleaner(
-        items=region.items,
-        objects=region.objects,
-        clock=region.clock,
-        retrier=retrier,
-        metrics=region.metrics,
-        alerts=region.alerts,
-        shards=1,
-        wait_s=STAGE.clean_wait_s,
-        commit_life_s=STAGE.marker_life_s,
-    )
-    cleaner.run(region.deadline())
-    orphans = OrphanCleaner(
-        items=region.items,
-        objects=region.objects,
-        clock=region.clock,
-        retrier=retrier,
-        metrics=region.metrics,
-        quarantine_age_s=QUARANTINE_AGE_S,
-    )
-    orphans.run(region.deadline())
-    region.jobs().rollup_cleaner.run(region.deadline())
+    for cleaner in (region.jobs().cleaner, region.jobs().orphans, region.jobs().rollup_cleaner):
+        cleaner.run(region.deadline())
 
 
 def left_over(region: Region) -> list[str]:

@@ -15,7 +15,7 @@ import re
 import time
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 from botocore.exceptions import ClientError
 
@@ -162,6 +162,11 @@ class _Conditional(TypedDict, total=False):
     ExpressionAttributeValues: dict[str, AttributeValueTypeDef]
 
 
+class _Told(TypedDict):
+    TableName: str
+    ReturnValuesOnConditionCheckFailure: Literal["ALL_OLD"]
+
+
 class _Changing(_Conditional):
     UpdateExpression: str
 
@@ -235,30 +240,20 @@ class DynamoDbItemStore:
     def put(self, action: Put) -> None:
         with _refusals(action.key), translated("dynamodb.PutItem"):
             self._client.put_item(
-                TableName=self._tables[action.table],
-                Item=to_attributes(action.item),
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                **_conditional(action),
+                **self._told(action), Item=to_attributes(action.item), **_conditional(action.condition)
             )
 
     def update(self, action: Update) -> Item:
         with _refusals(action.key), translated("dynamodb.UpdateItem"):
             answer = self._client.update_item(
-                TableName=self._tables[action.table],
-                Key=key_attributes(action.key),
-                ReturnValues="ALL_NEW",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                **_changing(action),
+                **self._told(action), Key=key_attributes(action.key), ReturnValues="ALL_NEW", **_changing(action)
             )
         return _updated_item(answer)
 
     def delete(self, action: Delete) -> None:
         with _refusals(action.key), translated("dynamodb.DeleteItem"):
             self._client.delete_item(
-                TableName=self._tables[action.table],
-                Key=key_attributes(action.key),
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                **_conditional(action),
+                **self._told(action), Key=key_attributes(action.key), **_conditional(action.condition)
             )
 
     def transact(self, actions: Sequence[Action]) -> None:
@@ -273,56 +268,35 @@ class DynamoDbItemStore:
                 raise
             for action, reason in zip(actions, _raw_reasons(error), strict=False):
                 if _TOO_LARGE.search(reason.get("Message", "")):
-                    raise _too_large(action.key, reason.get("Message", "")) from error
+                    raise ItemTooLargeError(f"{action.key.pk} / {action.key.sk}", reason.get("Message", "")) from error
                 if _NO_NUMBER.search(reason.get("Message", "")):
                     raise _no_number(action.key) from error
             _raise_if_too_large(error, f"a transaction of {len(actions)} actions")
             raise TransactionCanceledError(_reasons(error)) from error
 
     def _transact_item(self, action: Action) -> TransactWriteItemTypeDef:
-        name = self._tables[action.table]
+        told = self._told(action)
         match action:
             case Put():
-                return {
-                    "Put": {
-                        "TableName": name,
-                        "Item": to_attributes(action.item),
-                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                        **_conditional(action),
-                    }
-                }
+                return {"Put": {**told, "Item": to_attributes(action.item), **_conditional(action.condition)}}
             case Update():
-                return {
-                    "Update": {
-                        "TableName": name,
-                        "Key": key_attributes(action.key),
-                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                        **_changing(action),
-                    }
-                }
+                return {"Update": {**told, "Key": key_attributes(action.key), **_changing(action)}}
             case Delete():
+                return {"Delete": {**told, "Key": key_attributes(action.key), **_conditional(action.condition)}}
+            case Check():
+                expressions = Expressions()
+                expression = expressions.condition(action.condition)
                 return {
-                    "Delete": {
-                        "TableName": name,
+                    "ConditionCheck": {
+                        **told,
                         "Key": key_attributes(action.key),
-                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                        **_conditional(action),
+                        "ConditionExpression": expression,
+                        **_placeholders(expressions),
                     }
                 }
-            case Check():
-                return self._check_item(action)
 
-    def _check_item(self, action: Check) -> TransactWriteItemTypeDef:
-        expressions = Expressions()
-        return {
-            "ConditionCheck": {
-                "TableName": self._tables[action.table],
-                "Key": key_attributes(action.key),
-                "ConditionExpression": expressions.condition(action.condition),
-                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                **_placeholders(expressions),
-            }
-        }
+    def _told(self, action: Action) -> _Told:
+        return {"TableName": self._tables[action.table], "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
 
 def _items_of(call: str, ask: Callable[..., QueryOutputTypeDef | ScanOutputTypeDef]) -> Iterator[Item]:
@@ -349,11 +323,11 @@ def _updated_item(answer: UpdateItemOutputTypeDef) -> Item:
     return from_attributes(answer["Attributes"])
 
 
-def _conditional(action: Put | Delete) -> _Conditional:
-    if action.condition is None:
+def _conditional(condition: Condition | None) -> _Conditional:
+    if condition is None:
         return {}
     expressions = Expressions()
-    expression = expressions.condition(action.condition)
+    expression = expressions.condition(condition)
     return {"ConditionExpression": expression, **_placeholders(expressions)}
 
 
@@ -402,10 +376,6 @@ def _raise_if_too_large(error: ClientError, what: str) -> None:
 
 def _no_number(key: Key) -> LedgerCorruptError:
     return LedgerCorruptError(f"{key.pk} / {key.sk} has a value of another type, where a number should be")
-
-
-def _too_large(key: Key, detail: str) -> ItemTooLargeError:
-    return ItemTooLargeError(f"{key.pk} / {key.sk}", detail)
 
 
 class _CancellationReason(TypedDict, total=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -94,14 +95,7 @@ def sort_key_of(order: Order) -> Callable[[Key], Key]:
     return sortable
 
 
-MONTH = Parameter(
-    name="month",
-    about="One billing month. Default: the one that runs.",
-    words="is not a month: write it as 2026-11.",
-    pattern="[0-9]{4}-[0-9]{2}",
-    most_chars=7,
-    example="2026-11",
-)
+MONTH = replace(words.MONTH, about="One billing month. Default: the one that runs.")
 PREFIX = Parameter(
     name="prefix",
     about="Only accounts whose ids begin so.",
@@ -110,13 +104,8 @@ PREFIX = Parameter(
     most_chars=12,
     example="1234",
 )
-SORT = Parameter(
-    name="sort",
-    about=f"Sort by one of {', '.join(COLUMNS)}; with :desc the largest first. Default: account_id.",
-    words="is not a column, or a column with :asc or :desc.",
-    pattern=r"[a-z_]{1,32}(?::(?:asc|desc))?",
-    most_chars=40,
-    example="bytes:desc",
+SORT = replace(
+    words.SORT, about=f"Sort by one of {', '.join(COLUMNS)}; with :desc the largest first. Default: account_id."
 )
 _SUMS: openapi.Schema = {"account_id": openapi.ACCOUNT, "bytes": openapi.BYTES, "records": openapi.integer()}
 ACCOUNTS = Resource(

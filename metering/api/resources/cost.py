@@ -157,14 +157,6 @@ _SUMS: openapi.Schema = {
     "unrated_bytes": openapi.BYTES,
 }
 _BOOK = openapi.record({"name": openapi.text(64), "version": openapi.integer(0)})
-MONTH = Parameter(
-    name="month",
-    about="One billing month, in place of `from`, `to` and `last`.",
-    words="is not a month: write it as 2026-11.",
-    pattern="[0-9]{4}-[0-9]{2}",
-    most_chars=7,
-    example="2026-11",
-)
 PRICES = Parameter(
     name="prices",
     about="Price book, and a version of it: what the usage would cost with it. Default: what the month was invoiced "
@@ -181,7 +173,7 @@ COST = Resource(
     answer=_cost,
     parameters=(
         *words.SPAN,
-        *(MONTH, words.TZ, words.COST_GROUP_BY),
+        *(words.MONTH, words.TZ, words.COST_GROUP_BY),
         *map(words.filter_parameter, COST_FILTERS.values()),
         *(PRICES, words.SORT, words.TOP, words.WITH_CORRECTIONS),
         *words.PAGED,

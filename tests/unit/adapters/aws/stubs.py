@@ -11,6 +11,11 @@ from botocore.stub import Stubber
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+OUTPUTS = (
+    "IngestQueueUrl", "DeadLetterQueueUrl", "DataBucketName", "LedgerTableName", "UsageTableName", "PageTopicArn",
+    "TicketTopicArn",
+)  # fmt: skip
+"""Outputs of the data stack that name a region's resources."""
 # The SDK's own retries are not under test here, and the stubber answers each attempt.
 _ONE_ATTEMPT = Config(region_name="us-east-1", retries={"mode": "standard", "total_max_attempts": 1})
 

@@ -16,6 +16,7 @@ from metering.adapters.aws.session import Access, Clients, ReadOnlyClients, Read
 from metering.adapters.aws.stacks import stack_outputs
 from metering.errors import SettingsError
 from metering.stores.writes import Delete, Key, Put, Table, Update
+from tests.unit.adapters.aws.stubs import OUTPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,16 +93,6 @@ def test_a_refusal_names_its_call_and_survives_a_process_boundary() -> None:
 
 
 # Where clients go, and how patient they are.
-
-OUTPUTS = (
-    "IngestQueueUrl",
-    "DeadLetterQueueUrl",
-    "DataBucketName",
-    "LedgerTableName",
-    "UsageTableName",
-    "PageTopicArn",
-    "TicketTopicArn",
-)
 
 
 def test_the_environment_says_where_and_arguments_say_it_louder() -> None:

@@ -21,7 +21,7 @@ from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
 from metering.stores.writes import Put, Table
 from metering.wiring.fleet import Fleet
 from tests.support.memory.items import MemoryItemStore
-from tests.unit.adapters.aws.stubs import stubbed
+from tests.unit.adapters.aws.stubs import OUTPUTS, stubbed
 from tests.unit.adapters.aws.test_stage_settings import Deployed
 
 if TYPE_CHECKING:
@@ -273,13 +273,7 @@ def test_a_resource_that_its_stack_keeps_is_told_from_one_that_goes_with_it() ->
 
 def test_a_bucket_is_emptied_of_every_version_and_mark_on_every_page() -> None:
     [(cloudformation, stacks), (s3, objects)] = (next(stubbed(name)) for name in ("cloudformation", "s3"))
-    outputs = [
-        {"OutputKey": name, "OutputValue": "b"}
-        for name in (
-            "IngestQueueUrl", "DeadLetterQueueUrl", "DataBucketName", "LedgerTableName", "UsageTableName",
-            "PageTopicArn", "TicketTopicArn",
-        )
-    ]  # fmt: skip
+    outputs = [{"OutputKey": name, "OutputValue": "b"} for name in OUTPUTS]
     clients = StubbedClients(cloudformation=cloudformation, s3=s3, access=SimpleNamespace(region="us-east-1"))
     regions = DeployedRegions(lambda _: cast("Clients", clients), stage="dev")
     with stacks, objects:

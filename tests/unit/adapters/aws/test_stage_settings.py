@@ -15,24 +15,13 @@ from metering.cli.connecting import connect
 from metering.errors import MeteringError, OperationFailedError, SettingsError, UnavailableError
 from metering.fleet.stage import StageConfig
 from metering.settings import GivenSettings, Policy, QueueSettings, StageSettings, document_sha256
+from tests.unit.adapters.aws.stubs import OUTPUTS
 
 if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 PUBLISHED = StageConfig.load("local", {"tunables": {"shards": 4, "rollup_commits": 500}}).published()
-NAMES = {
-    name: f"the {name}"
-    for name in (
-        "IngestQueueUrl",
-        "DeadLetterQueueUrl",
-        "DataBucketName",
-        "LedgerTableName",
-        "UsageTableName",
-        "PageTopicArn",
-        "TicketTopicArn",
-        "SettingsParameterName",
-    )
-} | {"UsageGeneration": "2"}
+NAMES = {name: f"the {name}" for name in (*OUTPUTS, "SettingsParameterName")} | {"UsageGeneration": "2"}
 
 
 def refusal(code: str, operation: str) -> ClientError:
