@@ -116,7 +116,7 @@ def test_a_retry_of_a_whole_batch_by_a_reader_writes_nothing() -> None:
     )
     world.aggregator.handle([delivery], world.deadline())
     here = Here(world)
-    entries = quarantine_of(here)  # type: ignore[arg-type]  # as much of it as is used
+    entries = quarantine_of(here)
     [entry] = entries.find("refused")
     calls: list[str] = []
     world.items.on_call = world.objects.on_call = calls.append
