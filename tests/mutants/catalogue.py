@@ -44,7 +44,7 @@ _S3_LOGS = ("tests/unit/onramps/test_s3_access.py",)
 _EDGE_LOGS = ("tests/unit/onramps/test_cloudfront.py",)
 _HOPS = ("tests/unit/onramps/rules/test_hop_rules.py",)
 _TRANSIT_LOGS = ("tests/unit/onramps/test_transit_gateway.py",)
-_METERING_POLICIES = ("tests/unit/onramps/test_metering_policies.py",)
+_METERING_POLICIES = _TRANSIT_LOGS
 _MAPPED_LOGS = ("tests/unit/onramps/test_mapped.py::test_units_are_exact",)
 
 _TRACE = ("tests/unit/reports/test_trace.py",)

@@ -7,7 +7,7 @@ from tests.mutants.mutant import seeded
 _EXPORTS = ("tests/unit/reports/exports",)
 _ISSUING = ("tests/unit/billing/invoices/test_issuing.py",)
 _OFFERS = ("tests/unit/billing/prices/test_offer_files.py",)
-_COMPARE = ("tests/unit/onramps/compare", "tests/unit/cli/test_compare.py")
+_COMPARE = ("tests/unit/onramps/test_compare.py", "tests/unit/cli/test_compare.py")
 
 FINANCE = (
     *seeded("metering/reports/exports/batches.py", _EXPORTS,

@@ -14,7 +14,7 @@ from lambdas.log_context import handler
 from lambdas.log_context.handler import handle
 from lambdas.start import Started
 from metering.errors import UnavailableError
-from tests.unit.onramps.test_context_keeping import Setup
+from tests.unit.onramps.context.test_document import KeeperSetup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Look:
         return {"log_sources": 3}
 
 
-def parts_of(setup: Setup, look: Look) -> Started[handler.Look]:
+def parts_of(setup: KeeperSetup, look: Look) -> Started[handler.Look]:
     return Started(
         work=handler.Look(keeper=setup.keeper, missing=look),
         metrics=EmfMetrics(service="log-context", stage="local"),
@@ -40,7 +40,7 @@ def parts_of(setup: Setup, look: Look) -> Started[handler.Look]:
 
 
 def test_a_context_is_captured_once_an_hour_and_every_tick_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    setup, look = Setup(), Look()
+    setup, look = KeeperSetup(), Look()
     parts = parts_of(setup, look)
     assert [handle(parts)["captured"] for _ in range(3)] == [1, 0, 0]
     assert handle(parts) == {"captured": 0, "log_sources": 3}
@@ -50,7 +50,7 @@ def test_a_context_is_captured_once_an_hour_and_every_tick_looks(capsys: pytest.
 
 
 def test_a_failed_capture_hides_no_missing_file_and_fails_the_tick() -> None:
-    setup, look = Setup(fails=True), Look()
+    setup, look = KeeperSetup(fails=True), Look()
     with pytest.raises(UnavailableError):
         handle(parts_of(setup, look))
     assert look.looks == 1

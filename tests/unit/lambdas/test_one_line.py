@@ -46,7 +46,8 @@ from tests.support.memory.rows import PlainBatchReader, PlainRowCodec
 from tests.support.small_world import SETTINGS
 from tests.support.stage import settings
 from tests.unit.lambdas.api_requests import request
-from tests.unit.onramps import test_arrivals, test_context_keeping
+from tests.unit.onramps import test_arrivals
+from tests.unit.onramps.context.test_document import KeeperSetup
 from tests.unit.operations import test_canary, test_watch
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _onramp(logger: Logger) -> None:
 
 
 def _log_context(logger: Logger) -> None:
-    setup = test_context_keeping.Setup()
+    setup = KeeperSetup()
     metrics = _metrics("log-context")
     log_context.handle(Started(work=log_context.Look(setup.keeper, dict), metrics=metrics, logger=logger))
 

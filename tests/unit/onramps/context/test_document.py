@@ -1,23 +1,38 @@
-"""Contexts as documents, in their store, by the hour, and how they are captured."""
+"""Contexts as documents, in their store, and by the hour; how they are captured; which flow log counts by them."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.errors import ObjectMissingError
-from metering.onramps.context.document import Context, ContextUnreadableError
+from metering.errors import ObjectMissingError, UnavailableError
+from metering.hours import parse_hour
+from metering.onramps.context.description import SCHEMA, DescriptionError
+from metering.onramps.context.document import Authorities, Context, ContextUnreadableError, Overlap
+from metering.onramps.context.facts import Distribution
 from metering.onramps.context.inventory import context_of
-from metering.onramps.context.store import Captured, ContextStore, Timeline, capture_context, context_key
+from metering.onramps.context.store import (
+    Captured,
+    ContextKeeper,
+    ContextStore,
+    Timeline,
+    capture_context,
+    context_key,
+    is_due,
+)
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.onramps import BroughtContexts
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
-from tests.unit.onramps.context.describing import EFFECTIVE_S, SMALL, described
+from tests.unit.onramps.context.describing import EFFECTIVE_S, SMALL, described, flow_log, interface, place, subnet, vpc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 CONTEXT = context_of(SMALL, EFFECTIVE_S)
 
@@ -212,3 +227,187 @@ def test_what_has_changed_is_kept_beside_what_was() -> None:
     setup.description = described(accounts=["111122223333"])
     assert setup.capture(EFFECTIVE_S + HOUR_S).kept
     assert len(setup.keys()) == 2
+
+
+T10 = parse_hour("2026-11-24T10")
+
+
+@dataclass
+class KeeperSetup:
+    described: int = 0
+    fails: bool = False
+    clock: ManualClock = field(default_factory=lambda: ManualClock(T10 * 1000))
+
+    def __post_init__(self) -> None:
+        self.contexts = ContextStore(MemoryObjectStore(self.clock))
+        self.keeper = ContextKeeper(contexts=self.contexts, describe=self.describe, clock=self.clock)
+
+    def at(self, at_s: int) -> None:
+        self.clock.advance_s(at_s - self.clock.now_ms() // 1000)
+
+    def describe(self) -> Mapping[str, object]:
+        self.described += 1
+        if self.fails:
+            raise UnavailableError("ec2.DescribeVpcs", "slow down")
+        return {"schema": SCHEMA, "regions": [], "accounts": ["111111111111"]}
+
+    def day(self, *, every_s: int = 5 * MINUTE_S, hours: int = 24) -> list[int]:
+        """Tick for a day; the minutes of the day in which a context was captured."""
+        captured = []
+        for at_s in range(T10, T10 + hours * HOUR_S, every_s):
+            self.at(at_s)
+            if self.keeper.run() is not None:
+                captured.append((at_s - T10) // 60)
+        return captured
+
+
+def test_the_first_context_is_captured_at_once_and_the_others_late_in_each_hour() -> None:
+    setup = KeeperSetup()
+    captured = setup.day()
+    assert captured[:3] == [0, 60 + 50, 120 + 50]
+    assert len(captured) == setup.described == 24
+    assert [hour_s for hour_s, _ in setup.contexts.names()] == [T10 + n * HOUR_S for n in range(1, 25)]
+
+
+def test_every_hour_has_a_context_of_its_own_although_some_captures_fail() -> None:
+    setup = KeeperSetup()
+    setup.keeper.run()
+    setup.fails = True
+    for minute in (110, 115):
+        setup.at(T10 + minute * 60)
+        with pytest.raises(UnavailableError):
+            setup.keeper.run()
+    setup.fails = False
+    setup.at(T10 + 125 * 60)
+    made = setup.keeper.run()
+    assert made is not None
+    assert made.effective_s == T10 + 3 * HOUR_S
+    assert not is_due(made.effective_s, T10 + 175 * 60)
+
+
+@pytest.mark.parametrize(
+    ("newest", "minute", "due"),
+    [(10, 49, False), (10, 50, True), (11, 50, False), (11, 59, False), (9, 0, True), (9, 30, True), (8, 1, True)],
+)
+def test_when_a_context_is_due(newest: int, minute: int, *, due: bool) -> None:
+    assert is_due(parse_hour(f"2026-11-24T{newest:02}"), T10 + minute * MINUTE_S) is due
+
+
+# A description may say whose buckets and distributions are, and which of two logs of a distribution is metered.
+
+ACCOUNT = "123456789012"
+BASE: dict[str, object] = {"schema": "metering.description/1", "buckets": {"acme": "us-west-2"}}
+OWNERS: dict[str, object] = {
+    "bucket_owners": {"acme": ACCOUNT},
+    "distributions": {"E1": {"account_id": ACCOUNT, "log": "v2"}, "E2": {"account_id": ACCOUNT}},
+}
+
+
+def test_owners_come_into_the_context_and_through_its_json() -> None:
+    context = Context.decode(context_of(BASE | OWNERS, 0).encode())
+    assert dict(context.bucket_owners) == {"acme": ACCOUNT}
+    assert dict(context.distributions) == {
+        "E1": Distribution("E1", ACCOUNT, "v2"),
+        "E2": Distribution("E2", ACCOUNT, ""),
+    }
+
+
+def test_a_context_without_owners_has_the_bytes_that_it_had_before_there_were_any() -> None:
+    assert b"owner" not in context_of(BASE, 0).encode()
+    assert b"distributions" not in context_of(BASE, 0).encode()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bucket_owners": {"acme": "79a59df9"}},
+        {"distributions": {"E1": {"account_id": "1"}}},
+        {"distributions": {"E1": {"account_id": ACCOUNT, "log": "both"}}},
+        {"distributions": {"E1": {}}},
+    ],
+)
+def test_owners_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(DescriptionError):
+        context_of(BASE | wrong, 0)
+
+
+_SEEN = ("eni-1", "subnet-1", "vpc-1")
+_RICH = {"LogFormat": "${version} ${interface-id} ${az-id} ${flow-direction} ${next-hop-az-id}"}
+_NOW = {"CreationTime": "2026-11-24T12:20:00Z"}
+
+
+def authorities(*logs: dict[str, object]) -> Authorities:
+    network = place(
+        Vpcs=[vpc("vpc-1", "10.0.0.0/16")],
+        Subnets=[subnet("subnet-1", "vpc-1", "10.0.0.0/24")],
+        NetworkInterfaces=[interface("eni-1", "subnet-1", "10.0.0.4")],
+        FlowLogs=list(logs),
+    )
+    return Authorities(context_of(described(network), EFFECTIVE_S))
+
+
+def over(*logs: dict[str, object], hour_s: int = EFFECTIVE_S) -> str:
+    log = authorities(*logs).over(_SEEN, hour_s)
+    return log.id if log is not None else ""
+
+
+def test_the_broadest_log_counts_however_poor() -> None:
+    narrow = [flow_log("fl-1", "eni-1", **_RICH), flow_log("fl-2", "subnet-1", **_RICH)]
+    assert over(*narrow, flow_log("fl-3", "vpc-1")) == "fl-3"
+
+
+def test_of_two_logs_of_one_breadth_the_richer_counts() -> None:
+    assert over(flow_log("fl-1", "vpc-1"), flow_log("fl-2", "vpc-1", **_RICH)) == "fl-2"
+
+
+def test_of_two_equal_logs_the_older_counts_and_then_the_lesser_id() -> None:
+    older = flow_log("fl-9", "vpc-1", CreationTime="2025-01-01T00:00:00Z")
+    assert over(flow_log("fl-1", "vpc-1"), older) == "fl-9"
+    assert over(flow_log("fl-2", "vpc-1"), flow_log("fl-1", "vpc-1")) == "fl-1"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"LogDestinationType": "cloud-watch-logs", "LogGroupName": "flow"},
+        {"TrafficType": "REJECT"},
+        {"FlowLogStatus": "DELETED"},
+    ],
+)
+def test_a_log_that_cannot_be_metered_has_no_authority(other: dict[str, str]) -> None:
+    assert over(flow_log("fl-1", "vpc-1", **other), flow_log("fl-2", "eni-1")) == "fl-2"
+
+
+def test_the_authority_switches_at_a_full_hour_and_never_inside_one() -> None:
+    old, new = flow_log("fl-old", "vpc-1"), flow_log("fl-new", "vpc-1", **_RICH, **_NOW)
+    assert over(old, new, hour_s=EFFECTIVE_S) == "fl-old"
+    assert over(old, new, hour_s=EFFECTIVE_S + HOUR_S) == "fl-new"
+
+
+def test_a_log_that_was_made_within_the_hour_counts_if_none_was_there_before() -> None:
+    assert over(flow_log("fl-new", "vpc-1", **_NOW), hour_s=EFFECTIVE_S) == "fl-new"
+
+
+def test_a_log_has_no_authority_over_hours_before_it_was_made() -> None:
+    assert over(flow_log("fl-new", "vpc-1", **_NOW), hour_s=EFFECTIVE_S - HOUR_S) == ""
+
+
+def test_without_a_log_there_is_no_authority() -> None:
+    assert over() == ""
+
+
+def test_a_regional_nat_gateway_has_a_log_of_its_own() -> None:
+    known = authorities(flow_log("fl-1", "vpc-1"), flow_log("fl-2", "nat-1"))
+    log = known.over(("nat-1",), EFFECTIVE_S)
+    assert log is not None
+    assert log.id == "fl-2"
+
+
+def test_overlaps_name_what_is_hidden_if_the_authority_is_not_ingested() -> None:
+    known = authorities(
+        flow_log("fl-vpc", "vpc-1"),
+        flow_log("fl-subnet", "subnet-1"),
+        flow_log("fl-eni", "eni-1"),
+        flow_log("fl-2", "vpc-2"),
+    )
+    assert known.overlaps(EFFECTIVE_S) == (Overlap("fl-vpc", ("fl-eni", "fl-subnet")),)
