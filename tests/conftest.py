@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -10,6 +11,9 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     import pytest
+
+# Ten thousand collected tests are not garbage: looking through them again and again costs a tenth of a run.
+gc.set_threshold(200_000, 50, 100)
 
 # Machines differ in speed and are shared: a slow example is no failure. In the gate examples are the same each time,
 # so that it is green or red for the change alone; elsewhere they are new each time.
