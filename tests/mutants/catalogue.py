@@ -773,7 +773,7 @@ MUTANTS = (
          "        after = bisect_right(scale.marks, (hour_s, account_id or _ANYBODY))",
          "        after = bisect_right(scale.marks, (hour_s, account_id))"),
     ),
-    *seeded("metering/reports/costs/late.py", ("tests/unit/cli/test_cost_of_moves.py",),
+    *seeded("metering/reports/costs/late.py", ("tests/unit/cli/test_cost.py",),
         ("late rows of a former payer are not in an account's costs",
          "                asked = payers_asked(self.query, organization, corrects)",
          "                asked = payers_asked(self.query, organization, self.month)"),

@@ -67,7 +67,7 @@ ROLLUP = (
         ("P34 a roll-up ends when a part of what waited is placed", "            awaited[-_ASKED_AT_ONCE:] = there\n",
          "            awaited[-_ASKED_AT_ONCE:] = []\n"),
     ),
-    *seeded("metering/cli/commands/analyst/lake.py", ("tests/unit/cli/test_compact.py",),
+    *seeded("metering/cli/commands/analyst/lake.py", ("tests/unit/cli/test_lake.py",),
         ("P34 metering compact waits for an empty list", "jobs.rollup.run(NoDeadline(), only_waiting=True)",
          "jobs.rollup.run(NoDeadline())"),
     ),

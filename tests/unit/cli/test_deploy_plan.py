@@ -1,31 +1,39 @@
-"""What a deployment says before it begins, and what the state of a failed region says."""
+"""What a deployment says before it begins, a failed region afterwards, and an uninstall of what it leaves."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from typer.testing import CliRunner
 
+from metering.cli.app import app
+from metering.cli.commands.platform import deploy
 from metering.cli.commands.platform.deploy import check_formats, plan_lines, standing_usd
 from metering.cli.commands.platform.region import STATES, deployed_row, fail_unless_ready, tell_changes
 from metering.cli.failures import CommandFailedError
 from metering.fleet.ports import TOOLKIT_STACK, Release, StackStatus
 from metering.fleet.regions import Phase, RegionState, Step
+from metering.fleet.removal import Remaining
 from metering.fleet.settings.layers import Asked, planned
 from metering.fleet.settings.regions import Before, Change
 from metering.fleet.stage import StageConfig
 from metering.fleet.survey import Surveyed
 from metering.settings import GivenSettings
+from tests.support.answering import MINISTACK, serving
 from tests.support.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from pydantic import JsonValue
 
     from metering.wiring.fleet import Fleet
+
 
 HOME = "us-east-1"
 OWN = Release(version="0.3.0", data_format=1, commit="abc")
@@ -279,3 +287,23 @@ def test_an_api_costs_its_alarms_and_counters_and_nothing_while_nobody_asks() ->
     without, with_it = (float(standing_usd(StageConfig.load("prod", {"api": api}))) for api in (False, True))
     # Six alarms at 0.10 USD, five counters at 0.30 USD.
     assert with_it - without == pytest.approx(2.10)
+
+
+TABLE = Remaining(region="us-east-1", kind="table", name="ledger", orphaned=True)
+FLEET = SimpleNamespace(
+    uninstall=SimpleNamespace(regions=lambda: ["us-east-1"], would_remain=lambda _region, *, delete_data: [TABLE])
+)
+
+
+def test_a_line_that_deletes_on_an_emulator_names_its_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
+    monkeypatch.setattr(deploy, "deploying_fleet", lambda _session: FLEET)
+    with serving(MINISTACK) as endpoint:
+        words = ("--stage", "prod", "--delete-data", "--dry-run", "--endpoint", endpoint, "--format", "json")
+        done = CliRunner().invoke(app, ["uninstall", *words])
+
+    assert done.exit_code == 0, done.stderr
+    [row] = json.loads(done.stdout)["rows"]
+    first, second = row["delete_with"].split(" && ")
+    assert first.startswith(f"aws --endpoint-url {endpoint} dynamodb update-table ")
+    assert second.startswith(f"aws --endpoint-url {endpoint} dynamodb delete-table ")

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -15,7 +16,9 @@ import pytest
 from metering.audit.census_state import census_bytes
 from metering.audit.verification import ManifestHeader, SentBatch, header_line, sent_line
 from metering.cli.command import Session
+from metering.cli.connecting import no_answer
 from metering.cli.failures import CommandFailedError
+from metering.cli.fleet import connections
 from metering.cli.printing.output import Format, encoded
 from metering.errors import SettingsError, UnavailableError
 from metering.fleet.regions import Phase, RegionState
@@ -37,10 +40,11 @@ from tests.support.with_each import with_each
 from tests.unit.cli.test_every_deed import ALL, line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from metering.reports.answer import Answer
+
 
 HOME, AWAY = "us-east-1", "eu-west-1"
 # They read every region, and give their rows the column `region`.
@@ -402,3 +406,37 @@ def test_a_table_of_several_regions_fits_the_window_and_never_leaves_the_region_
         assert not too_wide(lines, width, answer)
         if answer.rows:
             assert any(fleet.home in line for line in lines)
+
+
+SESSION = Session(endpoint="http://127.0.0.1:1", region="all", stage="prod")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], list[str]]:
+    """Ask all regions while the home region, which has no state of its own, fails for a reason."""
+
+    def ask(cause: Exception) -> list[str]:
+        def connect(region: str) -> SimpleNamespace:
+            if region != HOME:
+                return SimpleNamespace(region=region)
+            if isinstance(cause, UnavailableError):
+                raise no_answer(cause, endpoint=None, region=region) from cause
+            raise CommandFailedError("stage prod is not deployed") from cause
+
+        states = MemoryRegionStates()
+        states.save(RegionState(region=AWAY, deployments=1))
+        monkeypatch.setattr(Session, "regions", Stage(home=HOME, connect=connect, states=states))
+        return [region.region for region in connections(SESSION)]
+
+    return ask
+
+
+def test_a_home_region_that_is_not_deployed_is_none_of_them(asked: Callable[[Exception], list[str]]) -> None:
+    assert asked(SettingsError(["no stack"])) == [AWAY]
+
+
+def test_a_home_region_without_a_state_that_gives_no_answer_is_not_left_out(
+    asked: Callable[[Exception], list[str]],
+) -> None:
+    with pytest.raises(CommandFailedError, match="gives no answer"):
+        asked(UnavailableError("cloudformation.DescribeStacks", "timed out"))

@@ -1,13 +1,15 @@
-"""`metering ingest`: what it says of log files, what it meters of them, and how it ends."""
+"""`metering ingest`: what it says of log files, what it meters of them, whom they bill, and how it ends."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import os
+import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,21 +21,23 @@ from metering.cli.commands.platform.ingest import ingest
 from metering.cli.failures import CommandFailedError, CommandStoppedError
 from metering.cli.ingesting import Choice, Ran, measuring, run, surveyed, targets_of
 from metering.ledger.notes.deeds import DeedState
+from metering.onramps.cloudfront import LEGACY_FIELDS
 from metering.onramps.context.store import Timeline
 from metering.onramps.sources import NAMED
+from tests.support.flow_logs import KEY, V2, line, text
 from tests.support.here import OperatorSession
 from tests.support.lake_world import HOUR, World
 from tests.support.network_logs import network_logs
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
+
+    from typer.testing import Result
 
     from metering.onramps.ingest.outcomes import FileOutcome
 
+
 NAME = "123456789012_vpcflowlogs_us-east-1_fl-0123456789abcdef0_20261124T1305Z_aaaaaaaa.log.gz"
-V2 = (
-    "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status"
-)
 
 
 def flows(*sizes: int, more: str = "") -> bytes:
@@ -41,7 +45,7 @@ def flows(*sizes: int, more: str = "") -> bytes:
         f"2 123456789012 eni-0abc 10.0.0.{n} 52.1.2.3 443 5000 6 1 {size} {HOUR} {HOUR + 60} ACCEPT OK\n"
         for n, size in enumerate(sizes)
     )
-    return gzip.compress(f"{V2}\n{lines}{more}".encode())
+    return gzip.compress(f"{' '.join(V2)}\n{lines}{more}".encode())
 
 
 def dry(*words: str) -> Result:
@@ -289,3 +293,223 @@ def test_a_run_stops_between_two_blocks_and_says_that_nothing_is_lost(tmp_path: 
         run(choice, surveyed(choice), interrupted, ran, most_files=0)
     assert len(seen) < 20
     assert threading.active_count() < 5
+
+
+A, B, C = "111111111111", "222222222222", "333333333333"
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Below the folder of A: a file of A with lines of A, B and C, and one of B."""
+    monkeypatch.delenv("METERING_STAGE", raising=False)
+    folder = tmp_path / "AWSLogs" / A / "vpcflowlogs"
+    folder.mkdir(parents=True)
+    for named, lines in ((A, ((A, 7), (B, 1_000_000), (C, 5_000_000))), (B, ((B, 30_000_000),))):
+        name = f"{named}_vpcflowlogs_us-east-1_fl-0a1b_20261124T1305Z_aaaaaaaa.log.gz"
+        content = text(*(line(account_id=account, bytes=str(size)) for account, size in lines))
+        (folder / name).write_bytes(gzip.compress(content))
+    return tmp_path
+
+
+def test_a_file_bills_the_account_of_its_name_below_the_folder_of_that_account_and_nobody_else(bucket: Path) -> None:
+    result = dry(str(bucket), "--format", "json")
+    answer = json.loads(result.stdout)
+    assert (result.exit_code, answer["balance"]["metered_bytes"]) == (1, "7")
+    assert [(each["reason"], each["files"]) for each in answer["problems"]] == [("account_contradicts", 1)]
+    assert answer["refused"] == [{"reason": "other_account", "lines": 2, "bytes": "6000000"}]
+    assert answer["other_accounts"] == {"lines": 2, "bytes": "6000000", "billed_lines": 0, "billed_bytes": "0"}
+    assert answer["balance"]["holds"]
+
+
+def test_the_table_says_what_is_of_other_accounts(bucket: Path) -> None:
+    said = " ".join(dry(str(bucket), "--format", "table").output.split())
+    assert f"its name is of account {B}, and it lies below AWSLogs/{A}/" in said
+    assert "Of other accounts than the files' names state: 2 lines with 6,000,000 bytes" in said
+    assert "0 lines of them" in said
+
+
+def test_accounts_that_are_listed_are_billed_and_counted_as_others(bucket: Path) -> None:
+    answer = json.loads(dry(str(bucket), "--accounts", f"{A},{C}", "--format", "json").stdout)
+    assert answer["balance"]["metered_bytes"] == "5000007"
+    assert answer["other_accounts"]["billed_bytes"] == "5000000"
+    assert [each["reason"] for each in answer["refused"]] == ["account_not_allowed"]
+
+
+def test_shared_subnets_without_a_context_bill_no_more_than_the_names_account(bucket: Path) -> None:
+    answer = json.loads(dry(str(bucket), "--accounts", "shared-subnets", "--format", "json").stdout)
+    assert answer["balance"]["metered_bytes"] == "7"
+
+
+def test_words_that_are_no_accounts_are_refused(bucket: Path) -> None:
+    result = dry(str(bucket), "--accounts", "organization")
+    assert result.exit_code == 2
+    assert "Write 12 digits, or shared-subnets." in " ".join(result.output.split())
+
+
+ROOT = Path(__file__).parents[3]
+SAMPLES = ROOT / "tests" / "unit" / "onramps" / "samples"
+PARTITION = Path("logs/123456789012/us-west-1/amzn-s3-demo-bucket1/2019/02/06")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(SAMPLES / "flows", tmp_path / "flows")
+    shutil.copytree(SAMPLES / "s3", tmp_path / PARTITION)
+    elb = "123456789012_elasticloadbalancing_us-east-1_app.web.1a2b_20261124T1305Z_192.0.2.1_3xq8w1.log.gz"
+    (tmp_path / elb).write_bytes(b"")
+    return tmp_path
+
+
+def dry_run(*arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(app, ["ingest", "--dry-run", *arguments, "--format", "json"])
+    assert result.exit_code == 0, result.output
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
+
+
+def sums_by_hand(files: Iterable[Path]) -> dict[str, int]:
+    """Every number of a flow log by its place below the header, and of S3 by its place behind the request."""
+    sums = {"lines": 0, "metered_bytes": 0, "rejected_bytes": 0}
+    for path in files:
+        lines = path.read_text().splitlines()
+        sums["lines"] += len(lines)
+        names = lines[0].split(" ")
+        for each in lines:
+            fields = each.split(" ")
+            if path.parent.name == "s3":
+                behind = each.partition('" ')[2].split(" ")
+                sums["metered_bytes"] += int(behind[2]) if len(behind) > 2 else 0
+            elif fields != names and len(fields) == len(names) and fields[names.index("bytes")] != "-":
+                rejected = "action" in names and fields[names.index("action")] == "REJECT"
+                sums["rejected_bytes" if rejected else "metered_bytes"] += int(fields[names.index("bytes")])
+    return sums
+
+
+def test_all_samples_are_what_a_sum_by_hand_says_and_every_misfit_has_its_reason(folder: Path) -> None:
+    answer = dry_run(str(folder))
+    by_hand = sums_by_hand(path for name in ("flows", "s3") for path in (SAMPLES / name).iterdir())
+    balance = answer["balance"]
+    assert balance["holds"] is True
+    assert {name: int(balance[name]) for name in by_hand} == by_hand
+    assert sum(int(row["bytes"]) for row in answer["rows"]) == by_hand["metered_bytes"]
+    assert sum(int(each["bytes"]) for each in answer["unclassified"]["reasons"]) == int(answer["unclassified"]["bytes"])
+    assert {reason["reason"]: reason["lines"] for reason in answer["refused"]} == {"field_count": 3}
+
+
+def test_the_mapping_of_the_documentation_is_tried_as_it_says(tmp_path: Path) -> None:
+    row = {
+        "status": "done",
+        "tenant": {"aws_account": 12345678901},
+        "kind": "egress",
+        "origin": "edge",
+        "target": "client",
+        "host": "h",
+        "size": 1.5,
+        "began": "2026-11-24T13:00:00Z",
+        "took": 5,
+    }
+    file = tmp_path / "transfers.ndjson"
+    file.write_text(json.dumps(row) + "\n")
+    answer = dry_run("--map", str(ROOT / "docs" / "mapping.toml"), str(file))
+    assert [(each["usage_type"], each["bytes"]) for each in answer["rows"]] == [("USW2-DataTransfer-Out-Bytes", "1536")]
+
+
+def test_a_wrong_mapping_is_refused_with_every_problem_in_words(tmp_path: Path) -> None:
+    mapping = tmp_path / "m.toml"
+    mapping.write_text('format = "csv"\nacount = "a"\n')
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    result = CliRunner().invoke(app, ["ingest", "--dry-run", "--map", str(mapping), str(tmp_path / "x.csv")])
+    assert result.exit_code != 0
+    assert "did you mean 'account'" in result.output.replace("\n", " ")
+    assert "service is missing" in result.output.replace("\n", " ")
+
+
+_S3_LINE = (
+    "79a5 acme-data [24/Nov/2026:13:05:00 +0000] 192.0.2.3 - 3E57427F3EXAMPLE REST.GET.OBJECT photo.jpg"
+    ' "GET /acme-data/photo.jpg HTTP/1.1" 200 - {size} {size} 70 10 "-" "curl" - host sig cipher auth'
+    " acme-data.s3.us-west-2.amazonaws.com TLSv1.2 - -"
+)
+_LEGACY = dict.fromkeys(LEGACY_FIELDS, "-") | {
+    "date": "2026-11-24",
+    "time": "13:05:00",
+    "x-edge-location": "LHR61-P2",
+    "cs-bytes": "0",
+}
+
+
+def _s3(folder: Path) -> None:
+    lines = "".join(f"{_S3_LINE.format(size=size)}\n" for size in range(1, 501))
+    (folder / "2026-11-24-14-00-00-0123456789ABCDEF").write_text(lines)
+
+
+def _edge(folder: Path) -> None:
+    rows = ("\t".join(str(value) for value in (_LEGACY | {"sc-bytes": size}).values()) for size in range(1, 501))
+    content = "\n".join(("#Version: 1.0", f"#Fields: {' '.join(LEGACY_FIELDS)}", *rows, ""))
+    (folder / "E2EXAMPLE12345.2026-11-24-13.a1b2c3d4.gz").write_bytes(gzip.compress(content.encode()))
+
+
+def said(*words: str) -> tuple[int, str]:
+    """Exit code, and all that a dry run says, on one line."""
+    result = CliRunner().invoke(app, ["ingest", "--dry-run", "--format", "table", *words])
+    return result.exit_code, " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("put", [_s3, _edge], ids=["s3", "cloudfront"])
+def test_a_log_that_does_not_say_whose_it_is_is_refused_with_the_option_that_says_it(
+    put: Callable[[Path], None], tmp_path: Path
+) -> None:
+    put(tmp_path)
+    code, answer = said(str(tmp_path))
+    assert "give its account: --accounts ID" in answer
+    assert "Files: 1 refused." in answer
+    assert "empty" not in answer
+    assert code == 1
+    code, answer = said(str(tmp_path), "--accounts", "111122223333")
+    assert code == 0
+    assert "Files: 1 would be metered." in answer
+
+
+def _flows(folder: Path, *lines: str, names: tuple[str, ...] = V2) -> None:
+    (folder / KEY.rpartition("/")[2]).write_bytes(gzip.compress(text(*lines, names=names)))
+
+
+def test_a_dry_run_says_what_would_be_metered_and_not_that_it_was(tmp_path: Path) -> None:
+    _flows(tmp_path, line())
+    _, answer = said(str(tmp_path))
+    assert "Files: 1 would be metered." in answer
+    assert "would be metered 1 + rejected 0" in answer
+    assert "Bytes: 1,000 = would be metered 1,000" in answer
+    assert "100.0 % of the bytes that would be metered are not classified" in answer
+
+
+def test_a_file_without_traffic_is_not_called_empty(tmp_path: Path) -> None:
+    _flows(tmp_path, *[line(log_status="NODATA", bytes="-")] * 500)
+    _, answer = said(str(tmp_path))
+    assert "Nothing in these files would be metered." in answer
+    assert "Files: 1 with nothing to meter. Lines: 501 = header 1" in answer
+
+
+def test_fields_that_all_logs_have_are_not_asked_for(tmp_path: Path) -> None:
+    more = (*V2, "region", "flow-direction", "traffic-path", "pkt-srcaddr")
+    _flows(tmp_path, line(more), names=more)
+    _, answer = said(str(tmp_path))
+    assert "whether the interface has a public address is not known" in answer
+    assert "To know more, add a context (metering context capture)." in answer
+    other = tmp_path / KEY.rpartition("/")[2].replace("_a1b2", "_c3d4")
+    other.write_bytes(gzip.compress(text(line())))
+    _, answer = said(str(tmp_path))
+    assert "flow-direction traffic-path" in answer.partition("these fields:")[2]
+
+
+def test_address_ranges_that_cannot_be_fetched_are_named_with_the_option_that_takes_a_file(tmp_path: Path) -> None:
+    description = tmp_path / "description.json"
+    description.write_text('{"schema": "metering.description/1", "regions": []}')
+    result = CliRunner().invoke(
+        app,
+        [
+            *("context", "capture", "--from", str(description), "--into", str(tmp_path / "ctx")),
+            *("--ip-ranges", "https://127.0.0.1:1/ip-ranges.json"),
+        ],
+    )
+    assert "--ip-ranges FILE" in " ".join(result.output.split())
+    assert result.exit_code == 1

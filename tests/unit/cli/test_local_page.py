@@ -1,4 +1,4 @@
-"""The link to the page of a stage on this machine: one that can be clicked, with a token that was made for it."""
+"""The stage of this machine for people without an account: what stands, and a link to its page that can be clicked."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from metering.cli.app import app
 from metering.cli.commands.developer import demo as demo_commands
 from metering.cli.commands.developer import local as local_commands
 from metering.cli.commands.developer.demo_stage import Demo, Played, show_end
-from metering.cli.commands.developer.local import page_link
-from metering.errors import SettingsError
+from metering.cli.commands.developer.local import outputs_of, page_link, stands
+from metering.errors import SettingsError, UnavailableError
 from metering.fleet.ports import RegionStacks
 from metering.ledger.notes.access import Role
 from metering.stores.writes import Table
@@ -25,7 +25,9 @@ from metering.wiring.region import RegionPorts
 from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
 
 ENDPOINT = "http://127.0.0.1:4567"
 API = RegionStacks.of("local").api
@@ -121,3 +123,22 @@ def test_a_demo_that_stays_is_the_local_stage_and_any_other_leaves_that_alone() 
 
     assert named(keep=True) == "emulator"
     assert named(keep=False) == "demo"
+
+
+# Nothing listens on port 9 of this machine (discard).
+SILENT = LocalState(
+    endpoint="http://127.0.0.1:9", region="us-east-1", stage="local", pid=os.getpid(), began="", deployed=True
+)
+
+
+@pytest.mark.parametrize("ask", [stands, outputs_of])
+def test_the_emulator_is_asked_without_any_credentials_of_an_account(
+    ask: Callable[[LocalState], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(UnavailableError, match="Could not connect"):
+        ask(SILENT)

@@ -1,24 +1,34 @@
-"""`metering producers`: one command registers a producer and shows what it pastes; retries need the operator."""
+"""`metering producers`, `token` and `sources`: who may send, who may ask the API, and whose numbers have gaps."""
 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.api.authentication import Grant, LedgerTokens
+from metering.cli.commands.platform.producers import accept_gap, forget, sources
+from metering.cli.failures import CommandFailedError
+from metering.hours import rfc3339
 from metering.ledger.markers import marker_key
+from metering.ledger.notes.access import Role
 from metering.ledger.notes.checks import CanaryRun, canary_batch_id
+from metering.ledger.notes.reconciliation import RULING_PK, Ruling
 from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S
 from tests.cli.lively import Lively
 from tests.support.command_line import ask, run, typed_at
-from tests.support.lake_world import NOW_S, World
+from tests.support.here import CALLER, OperatorSession
+from tests.support.lake_world import NOW_S, World, record
 from tests.support.senders_world import SERVICES
 from tests.unit.operations.test_dead_letters import accepted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
 
 WORKLOAD = "arn:aws:iam::111122223333:role/edge-workload"
 ADD = ("producers", "add", "edge-7f3a", "--accounts", "111122223333,444455556666", "--role-arn", WORKLOAD)
@@ -146,3 +156,178 @@ def test_only_the_operator_sends_again_for_others_where_senders_are_judged(made:
     # A batch goes again as its first sender's; a dead letter, too, and never by the move of the queue service.
     assert stated == ([] if exit_code else ["sender", "AIDATEST"])
     assert region.world.items.peek(Table.LEDGER, marker_key("edge-1")) is None
+
+
+ACCOUNT = "123456789012"
+CREATE = ("token", "create", "--role", "customer", "--account", ACCOUNT)
+
+
+def grant_of(region: Lively, token: str) -> Grant | None:
+    return LedgerTokens(items=region.world.items, clock=region.world.clock).grant_of(token)
+
+
+def test_a_token_that_is_made_opens_the_api_until_it_is_revoked(region: Lively) -> None:
+    made = ask(*CREATE, "--days", "7", "--label", "portal of Acme")
+    assert (made["role"], made["accounts"], made["state"]) == ("customer", ACCOUNT, "good")
+    assert made["expires"] == "2026-12-01T13:30:00Z"
+    assert grant_of(region, made["token"]) == Grant(
+        token_id=made["token_id"], role=Role.CUSTOMER, accounts=frozenset({ACCOUNT})
+    )
+    [listed] = ask("token", "list")["rows"]
+    assert {name: made[name] for name in listed if name in made} == {
+        name: listed[name] for name in listed if name in made
+    }
+    assert listed["made_by"] == region.caller()
+    revoked = ask("token", "revoke", made["token_id"])
+    assert (revoked["state"], revoked["revoked_by"]) == ("revoked", region.caller())
+    assert grant_of(region, made["token"]) is None
+    assert ask("token", "list")["rows"] == [revoked]
+
+
+def test_the_secret_is_shown_once_and_is_nowhere_else(region: Lively) -> None:
+    made = ask(*CREATE)
+    secret = made["token"].rpartition("_")[2]
+    for line in (("token", "list"), ("audit",), ("token", "revoke", made["token"]), ("audit", "--format", "json")):
+        result = run(*line)
+        assert result.exit_code == 0
+        assert secret not in result.output
+    assert secret not in repr(list(region.world.items.scan(Table.LEDGER)))
+
+
+def test_making_and_revoking_are_deeds_in_the_trail(region: Lively) -> None:
+    made = ask(*CREATE)
+    ask("token", "revoke", made["token_id"])
+    deeds = [(row["what"], row["subject"], row["result"]) for row in ask("audit")["rows"]]
+    assert sorted(deeds) == [
+        ("token create", "customer", f"token {made['token_id']}"),
+        ("token revoke", made["token_id"], "revoked"),
+    ]
+    assert region.world.items
+
+
+@pytest.mark.usefixtures("region")
+def test_a_token_of_staff_sees_all_accounts_unless_some_are_named() -> None:
+    assert ask("token", "create", "--role", "analyst")["accounts"] == "all"
+    named = ask(
+        "token", "create", "--role", "operator", "--account", "2" * 12, "--account", ACCOUNT, "--account", ACCOUNT
+    )
+    assert named["accounts"] == f"{ACCOUNT}, {'2' * 12}"
+
+
+def test_the_list_says_which_tokens_are_good(region: Lively) -> None:
+    region.make_tokens()
+    states = [(row["role"], row["state"]) for row in ask("token", "list")["rows"]]
+    assert states == [("analyst", "good"), ("operator", "revoked"), ("customer", "expired")]
+
+
+@pytest.mark.parametrize("typed", ["0" * 16, "mtr_" + "0" * 16 + "_" + "5ec4e7" * 10 + "abcd", "W#budgets"])
+@pytest.mark.usefixtures("region")
+def test_what_is_no_token_is_not_revoked_and_not_repeated(typed: str) -> None:
+    result = run("token", "revoke", typed)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "There is no token of this id." in result.stderr
+    assert "metering token list" in result.stderr
+    assert typed not in result.stderr
+
+
+def test_a_revoked_token_stays_as_it_is(region: Lively) -> None:
+    made = ask(*CREATE)
+    first = ask("token", "revoke", made["token_id"])
+    region.world.clock.advance_s(DAY_S)
+    assert ask("token", "revoke", made["token_id"]) == first
+
+
+@pytest.mark.usefixtures("region")
+def test_every_problem_of_a_token_is_said_at_once_and_none_is_made() -> None:
+    result = run("token", "create", "--role", "customer", "--label", "x" * 129)
+    assert (result.exit_code, result.stdout) == (2, "")
+    told = " ".join(result.stderr.split())
+    assert "A customer's token names its accounts, at least one." in told
+    assert "at most 128 characters" in told
+    assert ask("token", "list")["rows"] == []
+
+
+def test_a_token_sees_costs_at_shared_tiers_only_if_it_was_made_so(region: Lively) -> None:
+    plain, costs = ask(*CREATE), ask(*CREATE, "--costs")
+    assert (plain["costs"], costs["costs"]) == (False, True)
+    granted = [grant_of(region, made["token"]) for made in (plain, costs)]
+    assert [grant is not None and grant.costs for grant in granted] == [False, True]
+    [told] = [row["consequence"] for row in ask("audit")["rows"] if "shared tiers" in row["consequence"]]
+    assert told.endswith("Costs at shared tiers tell it what the payer's other accounts use.")
+
+
+def with_gap() -> World:
+    """A region that knows that `edge` misses 1 to 4."""
+    # The commands use the machine's clock.
+    now_s = int(time.time())
+    world = World(now_s=now_s - 2 * HOUR_S)
+    world.send([record(1, start_s=now_s - 3 * HOUR_S)], source="edge")
+    world._sent = 5
+    world.send([record(1, start_s=now_s - 3 * HOUR_S)], source="edge")
+    for _ in range(2):
+        world.clock.advance_s(HOUR_S)
+        scan(world)
+    return world
+
+
+def scan(world: World) -> None:
+    now_s = world.clock.now_ms() // 1000
+    result = world.jobs.reconciler.check(from_s=now_s - DAY_S, to_s=now_s + DAY_S)
+    world.jobs.reconciler_state.keep(result)
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    found = json.loads(capsys.readouterr().out)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_it_shows_sources_as_of_the_last_whole_pass_and_how_far_the_reconciler_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world = with_gap()
+    sources(OperatorSession(world))
+    found = shown(capsys)
+    as_of = rfc3339(world.clock.now_ms() // 1000)
+    assert found["as_of"] == as_of
+    assert found["unkept"] == 0
+    assert found["reconciliation"] == {"finished": as_of, "waiting": 0, "waiting_since": None}
+
+
+def test_it_says_that_a_young_gap_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    sources(OperatorSession(with_gap()))
+    assert "Gaps that are younger than 15 minutes are not shown yet." in capsys.readouterr().err
+
+
+def test_accepting_a_part_of_a_gap_says_what_it_changes_and_is_honoured(capsys: pytest.CaptureFixture[str]) -> None:
+    world = with_gap()
+    for _ in range(2):
+        accept_gap(OperatorSession(world), "edge", "3-9")
+        out, err = capsys.readouterr()
+        row = json.loads(out)
+        assert "2 missing numbers (3-4) of edge are no gap any more" in err
+        assert (row["missing"], row["gaps"], row["numbers"]) == (2, "3-4", "3-9")
+        assert row["by"] == CALLER
+    [item] = world.items.query(Table.LEDGER, RULING_PK)
+    ruling = Ruling.from_item(item)
+    assert ruling.expires_at > ruling.at_ms // 1000 + 50 * DAY_S
+    scan(world)
+    assert world.jobs.reconciler_state.sources()[0].gaps == ((1, 2),)
+
+
+def test_all_can_be_accepted_and_a_source_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
+    world = with_gap()
+    accept_gap(OperatorSession(world), "edge", "all")
+    assert shown(capsys)["missing"] == 4
+    forget(OperatorSession(world), "edge")
+    assert shown(capsys)["ruling"] == "forget"
+    scan(world)
+    assert world.jobs.reconciler_state.sources() == []
+
+
+def test_a_source_that_is_not_there_is_no_source(capsys: pytest.CaptureFixture[str]) -> None:
+    world = with_gap()
+    with pytest.raises(CommandFailedError, match="no source edg"):
+        forget(OperatorSession(world), "edg")
+    assert capsys.readouterr().out == ""
+    assert list(world.items.query(Table.LEDGER, RULING_PK)) == []
