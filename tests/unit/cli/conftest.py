@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typer.main import get_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +26,20 @@ def _no_pauses_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _region_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test looks through AWS's regions for a stage; those about the home region take this away."""
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+
+
+@pytest.fixture
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No emulator, account, region, stage or settings of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "METERING_", "LOCALSTACK_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "local"))
+
+
+@pytest.fixture
+def nowhere(nobody: None, _region_is_named: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same with a region."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tomllib
@@ -26,12 +25,7 @@ ROOT = Path(__file__).parents[3]
 NOWHERE = ("--endpoint", "http://127.0.0.1:9")
 
 
-@pytest.fixture(autouse=True)
-def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No emulator that runs here is seen, and no account of whoever runs the tests."""
-    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "local"))
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("nobody")
 
 
 def run(*arguments: str) -> tuple[int, str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,18 +12,11 @@ from metering.cli.failures import CommandFailedError
 from metering.errors import UnavailableError
 from tests.support.answering import serving
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 GONE = "http://127.0.0.1:9"
 NO_ANSWER = UnavailableError("cloudformation.DescribeStacks", "connection refused")
 
 
-@pytest.fixture(autouse=True)
-def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
-    for name in [name for name in os.environ if name.startswith("AWS_") or name == "LOCALSTACK_HOST"]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("nobody")
 
 
 def started(endpoint: str = GONE, *, began: str = "long ago") -> LocalState:

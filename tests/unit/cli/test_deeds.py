@@ -238,13 +238,6 @@ def test_the_deed_that_builds_the_ledger_is_its_first_line() -> None:
     assert [deed.state for deed in scene.trail()] == [DeedState.OK]
 
 
-@pytest.fixture
-def _no_emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
-    for name in ("AWS_ENDPOINT_URL", "LOCALSTACK_HOST", "METERING_STAGE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def session(
     *,
     stage: str,
@@ -258,7 +251,7 @@ def session(
     )
 
 
-@pytest.mark.usefixtures("_no_emulator")
+@pytest.mark.usefixtures("nowhere")
 def test_whether_it_is_an_emulator_is_told_by_its_answer_and_never_by_the_name_of_the_stage() -> None:
     with serving(MINISTACK) as endpoint:
         assert session(stage="prod", endpoint=endpoint).emulated
@@ -267,7 +260,7 @@ def test_whether_it_is_an_emulator_is_told_by_its_answer_and_never_by_the_name_o
     assert not session(stage="prod").emulated
 
 
-@pytest.mark.usefixtures("_no_emulator")
+@pytest.mark.usefixtures("nowhere")
 def test_a_changing_command_gets_no_endpoint_until_somebody_agreed_or_can_be_asked() -> None:
     with pytest.raises(WrongUsageError, match="--yes"):
         _ = session(stage="prod", changes=True).endpoint
@@ -277,7 +270,7 @@ def test_a_changing_command_gets_no_endpoint_until_somebody_agreed_or_can_be_ask
         assert session(stage="prod", endpoint=endpoint, changes=True).endpoint == endpoint
 
 
-@pytest.mark.usefixtures("_no_emulator")
+@pytest.mark.usefixtures("nowhere")
 @pytest.mark.parametrize(("stage", "found"), [("local", True), ("killtest", True), ("prod", False)])
 def test_the_emulator_that_runs_here_is_found_by_the_stages_of_emulators_alone(stage: str, found: bool) -> None:
     with serving(MINISTACK) as endpoint:
@@ -288,7 +281,7 @@ def test_the_emulator_that_runs_here_is_found_by_the_stages_of_emulators_alone(s
         assert session(stage=stage).endpoint == (endpoint if found else None)
 
 
-@pytest.mark.usefixtures("_no_emulator")
+@pytest.mark.usefixtures("nowhere")
 @pytest.mark.parametrize("stage", ["local", "killtest"])
 def test_a_stage_of_emulators_gets_no_endpoint_that_is_aws(stage: str) -> None:
     with pytest.raises(CommandFailedError, match=f"Stage {stage} runs on an emulator, and none runs here") as refused:

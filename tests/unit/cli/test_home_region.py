@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,10 +23,7 @@ RULES: dict[str, JsonValue] = {"rollout.home": HOME, "rollout.allow": [HOME, "eu
 
 
 @pytest.fixture(autouse=True)
-def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("AWS_", "METERING_")) or name == "LOCALSTACK_HOST"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "local"))
+def _own_directory(nobody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.chdir(tmp_path)
 

@@ -71,12 +71,7 @@ def test_a_name_that_is_no_utf8_is_said_and_all_other_files_are_read(tmp_path: P
     assert "Not in these totals: 1 path whose name is no UTF-8." in result.stderr
 
 
-@pytest.fixture(autouse=True)
-def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No AWS, no credentials, no stage."""
-    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "none"))
-    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "METERING_STAGE"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("nowhere")
 
 
 def test_a_dry_run_needs_no_aws_and_its_rows_add_up(tmp_path: Path) -> None:

@@ -19,8 +19,6 @@ from metering.errors import SettingsError
 from metering.fleet.ports import RegionStacks
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from metering.adapters.aws.session import Clients
 
 ENDPOINT = "http://127.0.0.1:4567"
@@ -39,11 +37,8 @@ OUTPUTS = {
 
 
 @pytest.fixture(autouse=True)
-def stacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
+def stacks(nobody: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
     """The stacks that the emulator of a test has; it is this process."""
-    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
-    for name in [name for name in os.environ if name.startswith("AWS_") or name == "METERING_STAGE"]:
-        monkeypatch.delenv(name)
     present = {name: dict(outputs) for name, outputs in OUTPUTS.items()}
 
     def read(clients: Clients, name: str) -> dict[str, str]:

@@ -20,7 +20,6 @@ from tests.support.answering import MINISTACK, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from metering.adapters.aws.session import Clients
 
@@ -70,10 +69,7 @@ class Emulator:
 
 
 @pytest.fixture
-def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
-    for name in [name for name in os.environ if name.startswith(("AWS_", "LOCALST")) or name == "METERING_STAGE"]:
-        monkeypatch.delenv(name)
+def there(nobody: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     with serving(MINISTACK) as endpoint:
         found = Emulator(endpoint)
         fleet = "metering.adapters.aws"

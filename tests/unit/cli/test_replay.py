@@ -33,11 +33,7 @@ if TYPE_CHECKING:
 REFUSED = "Stage dev in us-east-1 is not on an emulator"
 
 
-@pytest.fixture(autouse=True)
-def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
-    for name in [name for name in os.environ if name.startswith("AWS_") or name == "METERING_STAGE"]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("nobody")
 
 
 def test_without_a_scenario_and_without_a_file_nothing_is_sent_and_it_says_what_can_be() -> None:

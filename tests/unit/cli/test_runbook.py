@@ -33,11 +33,7 @@ PAGES = sorted({spec.runbook for spec in ALARMS})
 NOWHERE = ("--endpoint", "http://127.0.0.1:9")
 
 
-@pytest.fixture(autouse=True)
-def _nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "local"))
-    for name in ("METERING_STAGE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("nobody")
 
 
 def run(*arguments: str) -> tuple[int, str, str]:

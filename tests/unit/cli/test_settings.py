@@ -16,11 +16,7 @@ NOWHERE = ("--endpoint", "http://127.0.0.1:9")
 
 
 @pytest.fixture(autouse=True)
-def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No emulator, no settings file and no stage of whoever runs the tests."""
-    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "local"))
-    monkeypatch.delenv("METERING_SETTINGS", raising=False)
-    monkeypatch.delenv("METERING_STAGE", raising=False)
+def _own_directory(nowhere: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
