@@ -10,7 +10,7 @@ from metering.hours import hour_label
 from metering.ledger import partitions
 from metering.ledger.booked_hours import HourTotals, StagingKey
 from metering.ledger.shards import known_shards
-from metering.stores.codec import SortKey, StoredItem, number_after
+from metering.stores.codec import Form, SortKey, StoredItem, after, item_of, number_after, struct_of
 from metering.stores.fields import Fields
 from metering.stores.writes import Item, Key, Table, Value
 
@@ -34,8 +34,15 @@ def is_commit(item: Item) -> bool:
     return str(item["pk"]).startswith(partitions.COMMIT)
 
 
+_OF_FENCES = frozenset(("pk", "sk", "state", "expires_at"))
+_Hours = Annotated[
+    tuple[int, ...],
+    Form(lambda fields, name: tuple(sorted(fields.hours(name))), lambda hours: list(map(hour_label, hours))),
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommitRecord:
+class CommitRecord(StoredItem):
     """Record of a commit. `aborted` is the fence of one that never came (P32); it has nothing but its id.
 
     Attributes:
@@ -43,60 +50,40 @@ class CommitRecord:
         expires_at_s: Set once its staging object is cleaned, never before.
     """
 
-    commit_id: str
+    commit_id: Annotated[str, after("pk", partitions.COMMIT)]
     state: CommitState
     shard: int = 0
-    hours: tuple[int, ...] = ()
-    staging_key: str = ""
+    hours: _Hours = ()
+    staging_key: Annotated[str, "staging"] = ""
     rows: int = 0
     bytes: int = 0
     created_at_ms: int = 0
-    expires_at_s: int | None = None
+    expires_at_s: Annotated[int | None, "expires_at"] = None
 
     @property
     def key(self) -> Key:
         return commit_key(self.commit_id)
 
     def to_item(self) -> dict[str, Value]:
-        item: dict[str, Value] = {**self.key._asdict(), "state": self.state}
-        if self.state != "aborted":
-            item |= {
-                "shard": self.shard,
-                "hours": [hour_label(hour_s) for hour_s in self.hours],
-                "staging": self.staging_key,
-                "rows": self.rows,
-                "bytes": self.bytes,
-                "created_at_ms": self.created_at_ms,
-            }
-        if self.expires_at_s is not None:
-            item["expires_at"] = self.expires_at_s
-        return item
+        item = item_of(self)
+        return item if self.state != "aborted" else {name: item[name] for name in item.keys() & _OF_FENCES}
 
     @classmethod
     def from_item(cls, item: Item) -> CommitRecord:
-        """The item as it was read.
+        """Decode the item; the inverse of `to_item`.
 
         Raises:
-            LedgerCorruptError: It is none.
+            LedgerCorruptError: It is something else.
         """
         fields = Fields.of_item(item)
         state = fields.one_of("state", _STATES)
-        commit_id = fields.after("pk", partitions.COMMIT)
-        expires_at_s = fields.whole("expires_at", absent=None)
-        if state == "aborted":
-            made = cls(commit_id=commit_id, state=state, expires_at_s=expires_at_s)
-        else:
-            made = cls(
-                commit_id=commit_id,
-                state=state,
-                shard=fields.whole("shard"),
-                hours=tuple(sorted(fields.hours("hours"))),
-                staging_key=fields.any_text("staging"),
-                rows=fields.whole("rows"),
-                bytes=fields.whole("bytes"),
-                created_at_ms=fields.whole("created_at_ms"),
-                expires_at_s=expires_at_s,
-            )
+        if state != "aborted":
+            return struct_of(cls, item)
+        made = cls(
+            commit_id=fields.after("pk", partitions.COMMIT),
+            state=state,
+            expires_at_s=fields.whole("expires_at", absent=None),
+        )
         fields.check_key(made.key)
         return made
 

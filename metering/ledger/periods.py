@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from metering.hours import hour_label
 from metering.ledger import partitions
 from metering.ledger.booked_hours import LakeFile, RowSource
-from metering.stores.codec import members_of, read_struct
+from metering.stores.codec import Form, StoredItem, Unwritten, after, members_of, read_struct
 from metering.stores.fields import Fields
 from metering.stores.objects import ObjectStore, closed_accounts_key, closed_days_key
-from metering.stores.writes import Item, Key, Table, Value
+from metering.stores.writes import Key, Table
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 PeriodState = Literal["closing", "closed"]
-_PERIOD_STATES: tuple[PeriodState, ...] = ("closing", "closed")
 
 
 def period_key(month: str) -> Key:
@@ -31,39 +30,25 @@ def period_key(month: str) -> Key:
     return Key(f"{partitions.MONTH}{month}", "T")
 
 
+def _manifest(fields: Fields, name: str) -> str:
+    return fields.text(name) if fields.one_of("state", ("closing", "closed")) == "closed" else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Period:
+class Period(StoredItem):
     """Billing month that no transaction can book into any more. A month without this item is open.
 
     Attributes:
         frozen_key: Key of the frozen month's object; empty while the month is closing.
     """
 
-    month: str
+    month: Annotated[str, after("pk", partitions.MONTH)]
     state: PeriodState
-    frozen_key: str = ""
+    frozen_key: Annotated[str, "manifest", Form(_manifest), Unwritten("")] = ""
 
     @property
     def key(self) -> Key:
         return period_key(self.month)
-
-    def to_item(self) -> dict[str, Value]:
-        item: dict[str, Value] = {**self.key._asdict(), "state": self.state}
-        if self.frozen_key:
-            item["manifest"] = self.frozen_key
-        return item
-
-    @classmethod
-    def from_item(cls, item: Item) -> Period:
-        fields = Fields.of_item(item)
-        state = fields.one_of("state", _PERIOD_STATES)
-        made = cls(
-            month=fields.after("pk", partitions.MONTH),
-            state=state,
-            frozen_key=fields.text("manifest") if state == "closed" else "",
-        )
-        fields.check_key(made.key)
-        return made
 
 
 def periods_of(items: ItemStore, months: Iterable[str]) -> dict[str, Period]:

@@ -10,23 +10,23 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from metering.errors import ConditionFailedError, EarlyEndError, LedgerCorruptError, ObjectMissingError
 from metering.ledger import partitions
-from metering.stores.fields import Fields
+from metering.stores.codec import Form, StoredItem, Unwritten, number_after
 from metering.stores.objects import ObjectStore, plan_key
-from metering.stores.writes import Absent, Equals, Item, Key, Put, Table, Update, Value
+from metering.stores.writes import Absent, Equals, Key, Put, Table, Update
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from metering.stores.clock import Clock, Entropy, Retrier
+    from metering.stores.fields import Fields
     from metering.stores.items import ItemStore
 
 
 RunState = Literal["planned", "done"]
-_RUN_STATES: tuple[RunState, ...] = ("planned", "done")
 
 
 def rollup_chain(shard: int) -> str:
@@ -106,8 +106,25 @@ def run_name(shard: int, number: int) -> str:
     return f"{shard}#{number:012d}"
 
 
+def _chain(fields: Fields, _: str) -> str:
+    chain = fields.after("pk", partitions.RUN)
+    return chain if chain[:1] in ("U", "L") and chain[1:].isdecimal() else fields.fail("pk", "a chain")
+
+
+def _plan(fields: Fields, name: str) -> str:
+    return fields.any_text(name) if _is_done(fields) else fields.text(name)
+
+
+def _done_at_ms(fields: Fields, name: str) -> int | None:
+    return fields.whole(name) if _is_done(fields) else None
+
+
+def _is_done(fields: Fields) -> bool:
+    return fields.one_of("state", ("planned", "done")) == "done"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(StoredItem):
     """One run of a chain. Every process that works on it follows the plan object at `plan_key`, never its own plan.
 
     Attributes:
@@ -118,14 +135,14 @@ class Run:
         expires_at_s: Of the roll-up's chain: when the item may go. The newest run of a chain has none.
     """
 
-    chain: str
-    number: int
+    chain: Annotated[str, Form(_chain, None)]
+    number: Annotated[int, number_after("sk", "")]
     state: RunState
-    plan_key: str
+    plan_key: Annotated[str, "plan", Form(_plan)]
     planned_at_ms: int
-    done_at_ms: int | None = None
-    cleaned: bool = False
-    expires_at_s: int | None = None
+    done_at_ms: Annotated[int | None, Form(_done_at_ms), Unwritten(None)] = None
+    cleaned: Annotated[bool, Unwritten(False)] = False
+    expires_at_s: Annotated[int | None, "expires_at"] = None
 
     @property
     def key(self) -> Key:
@@ -139,41 +156,6 @@ class Run:
     def name(self) -> str:
         """Name in messages to people, such as `U0#000000000012`."""
         return f"{self.chain}#{self.number:012d}"
-
-    def to_item(self) -> dict[str, Value]:
-        item: dict[str, Value] = {
-            **self.key._asdict(),
-            "state": self.state,
-            "plan": self.plan_key,
-            "planned_at_ms": self.planned_at_ms,
-        }
-        if self.done_at_ms is not None:
-            item["done_at_ms"] = self.done_at_ms
-        if self.cleaned:
-            item["cleaned"] = True
-        if self.expires_at_s is not None:
-            item["expires_at"] = self.expires_at_s
-        return item
-
-    @classmethod
-    def from_item(cls, item: Item) -> Run:
-        fields = Fields.of_item(item)
-        state = fields.one_of("state", _RUN_STATES)
-        chain = fields.after("pk", partitions.RUN)
-        if chain[:1] not in ("U", "L") or not chain[1:].isdecimal():
-            fields.fail("pk", "a chain")
-        made = cls(
-            chain=chain,
-            number=fields.number_after("sk", ""),
-            state=state,
-            plan_key=fields.any_text("plan") if state == "done" else fields.text("plan"),
-            planned_at_ms=fields.whole("planned_at_ms"),
-            done_at_ms=fields.whole("done_at_ms") if state == "done" else None,
-            cleaned=fields.flag("cleaned", absent=False),
-            expires_at_s=fields.whole("expires_at", absent=None),
-        )
-        fields.check_key(made.key)
-        return made
 
 
 # A chain of runs: the mechanism that the roll-up and the compactor share (P19 to P22).

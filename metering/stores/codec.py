@@ -12,11 +12,11 @@
 | `Annotated[T, Form(…)]`              | as the form says                                                       |
 | `Annotated[T, "name"]`               | under another name than the field's                                    |
 | `Annotated[T, Added(…)]`             | as T; items of earlier releases lack it                                |
-| `Annotated[T, Unwritten(…)]`         | as T; this value is not written, and is what an absent value is read as |
+| `Annotated[T, Unwritten(…)]`         | as T; this value is not written, and absent means it, unless a form reads |
 
 Reading is strict: an error names the key and the path of the field (`metering.stores.fields`). Unknown members are
-ignored, so that a release reads what a later one wrote. Markers, commits, usage and roll-ups have decoders by hand:
-they are read by the million.
+ignored, so that a release reads what a later one wrote. Markers and usage items, which are read by the million, have
+decoders by hand.
 """
 
 from __future__ import annotations
@@ -225,10 +225,10 @@ def _shape(cls: Callable[..., object]) -> tuple[_Field, ...]:
 def _field(name: str, hint: object, *, empty: bool) -> _Field:
     kind, notes = (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
     stored = next((note for note in notes if type(note) is str), name)
-    absent = next((note.value for note in notes if isinstance(note, Added | Unwritten)), _REQUIRED)
     unwritten = next((note.value for note in notes if isinstance(note, Unwritten)), _REQUIRED)
-    unwritten = None if absent is None else unwritten
     form = next((note for note in notes if isinstance(note, Form)), None)
+    absent = next((note.value for note in notes if isinstance(note, Added)), _REQUIRED if form else unwritten)
+    unwritten = None if absent is None else unwritten
     if form is None and get_origin(kind) is UnionType:
         [kind] = [each for each in get_args(kind) if each is not NoneType]
         absent = unwritten = None
