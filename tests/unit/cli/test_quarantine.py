@@ -86,8 +86,8 @@ def batch(size: float, batch_id: str = "q-1") -> str:
 def shown(world: World, name: str, capsys: pytest.CaptureFixture[str]) -> str:
     """What `quarantine show` says of an entry, also if it fails."""
     capsys.readouterr()
-    session = OperatorSession(world)
-    session.form = Format.TABLE
+    session = OperatorSession(world, form=Format.TABLE)
+    session.wide = True
     try:
         show(session, name)
     except OperationFailedError as error:
