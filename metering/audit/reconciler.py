@@ -204,13 +204,14 @@ class Reconciler:
                     different[hour_s] = confirmed
                 found[hour_s] = again
             doubtful = [h for h in doubtful if h not in different and not found[h].agrees]
+        found |= {hour_s: replace(found[hour_s], stable=False) for hour_s in unjudged}
         left: list[int] = []
         if not settle and not self._will_be_published(state.latest):
             left = [h for h, (_, doubt) in checks.items() if doubt.unsettled and h not in different]
         return ReconciliationResult(
             checks=tuple(found[hour_s] for hour_s in sorted(found)),
             different=tuple(different[hour_s] for hour_s in sorted(different)),
-            unstable=tuple(found[hour_s] for hour_s in sorted({*doubtful, *left})),
+            unstable=tuple(found[hour_s] for hour_s in sorted({*doubtful, *left, *unjudged})),
             markers=state.survey,
             unjudged=unjudged,
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypedDict
 
 from metering.audit.sequences import Gap, SeenSequences
 from metering.hours import hour_of
 from metering.ledger.markers import marker_key
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.stores.writes import Table
+from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
@@ -68,6 +69,16 @@ def test_a_lost_marker_is_named_by_its_batch() -> None:
     result = world.jobs.reconciler.check(**EVERYTHING)
     [check] = result.different
     assert [difference.batch_id for difference in check.differences] == ["batch-0"]
+
+
+def test_an_hour_with_more_batches_in_doubt_than_memory_holds_does_not_agree() -> None:
+    world = world_with_traffic()
+    marker = world.items.peek(Table.LEDGER, marker_key("batch-0"))
+    assert marker is not None
+    world.items.put(Put(table=Table.LEDGER, item={**marker, **marker_key("without-rows")._asdict()}))
+    result = replace(world.jobs.reconciler, memory_bytes=0).check(**EVERYTHING, deep=True)
+    assert result.unjudged == {check.hour_s for check in result.unstable} == {HOUR}
+    assert [check.hour_s for check in result.checks if check.agrees] == [LATE_HOUR]
 
 
 def test_an_hour_that_only_the_usage_table_knows_is_found() -> None:
