@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from metering import metric_names
 from metering.audit.census import Census
-from metering.audit.census_state import CensusState, HourStep, parts_in, span_hours, tell_hour
+from metering.audit.census_state import CensusState, parts_in, span_hours
 from metering.audit.figures import MarkedRows
 from metering.audit.findings import Doubt, Findings, NameSearch
 from metering.audit.hour_check import HourCheck, HourComparison, alert_fields, difference_fields
@@ -301,77 +301,3 @@ def _of_whole_hour(check: HourCheck, before: HourCheck) -> HourCheck:
     """A look at a part of an hour, with the totals of the whole hour."""
     return replace(check, usage=before.usage, rows=before.rows, digest=before.digest)
 
-
-# The check of a month before it is closed: a deep census, which holds an hour at a time, not the month (P35).
-#
-# What does not agree is left to the reconciler, which compares it key by key, a minute apart, and names the
-# difference.
-
-
-def tell_nobody(_step: HourStep) -> None:
-    """Tell no progress."""
-
-
-def keep_nothing(_state: CensusState) -> None:
-    """Save nothing of what was counted."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonthChecked:
-    """Result of the check.
-
-    Attributes:
-        agreeing: Hours whose markers, usage and rows are equal.
-        doubtful: Other hours that rows, usage or markers know.
-        contradictions: Markers that cannot be read.
-    """
-
-    agreeing: Mapping[int, HourCheck]
-    doubtful: tuple[int, ...]
-    contradictions: Contradictions
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonthCheck:
-    """Checks the hours of `[from_s, to_s)`."""
-
-    reconciler: Reconciler
-    from_s: int
-    to_s: int
-
-    def run(
-        self,
-        tell: Callable[[HourStep], None] = tell_nobody,
-        *,
-        counted: CensusState | None = None,
-        keep: Callable[[CensusState], None] = keep_nothing,
-    ) -> MonthChecked:
-        """Compare every hour that has a row source, usage or a marker.
-
-        Args:
-            tell: Called after each hour.
-            counted: What an earlier check of these hours counted, since the month takes no bookings any more; None to
-                begin.
-            keep: Called with what was counted so far, after each part of a table and each hour.
-
-        Raises:
-            ValueError: What was counted is no such check's.
-        """
-        state = counted
-        if state is None:
-            state = self.reconciler.begin(from_s=self.from_s, to_s=self.to_s, deep=True, sources=False)
-            state.digests = True
-        if not (state.deep and state.digests) or (state.from_s, state.to_s) != (self.from_s, self.to_s):
-            raise ValueError("what was counted is of another scan")
-
-        def told(now: CensusState) -> None:
-            keep(now)
-            tell_hour(now, "compared", tell)
-
-        self.reconciler.census.go_on(state, tell=told)
-        checks = Findings(state, self.reconciler.figures.may_lack_markers).checks()
-        return MonthChecked(
-            agreeing={hour_s: check for hour_s, (check, doubt) in checks.items() if not doubt},
-            doubtful=tuple(hour_s for hour_s, (_, doubt) in checks.items() if doubt),
-            contradictions=state.survey.contradictions,
-        )

@@ -12,7 +12,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.audit.freshness import Complete, Freshness, duration
-from metering.audit.reconciler import keep_nothing, tell_nobody
 from metering.billing.freezing import NotClosable, PeriodNotClosableError
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.ledger.notes.checks import CANARY_PK, CanaryRun, CanaryVerdict
@@ -128,9 +127,9 @@ class CheckedClose:
         deadline: Deadline,
         *,
         accepted: Collection[str] = (),
-        tell: Callable[[HourStep], None] = tell_nobody,
+        tell: Callable[[HourStep], None] = lambda _step: None,
         counted: CensusState | None = None,
-        keep: Callable[[CensusState], None] = keep_nothing,
+        keep: Callable[[CensusState], None] = lambda _state: None,
     ) -> FrozenMonth:
         """Close the month of a checklist, after another look: it may be hours old.
 

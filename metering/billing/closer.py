@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.audit.census_state import HourStep
-from metering.audit.reconciler import MonthCheck, Reconciler, keep_nothing, tell_nobody
+from metering.audit.census_state import HourStep, tell_hour
 from metering.billing.freezing import MonthFreezer, MonthVerifier, NotClosable, PeriodNotClosableError
 from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of, rfc3339
@@ -20,10 +19,11 @@ from metering.units import DAY_S
 from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from metering.audit.census_state import CensusState
     from metering.audit.hour_check import HourCheck
+    from metering.audit.reconciler import Reconciler
     from metering.lake.compactor import Compactor
     from metering.lake.ports import FrozenFiles, LakeReader
     from metering.lake.view import LakeView
@@ -73,10 +73,10 @@ class PeriodCloser:
         self,
         month: str,
         deadline: Deadline,
-        tell: Callable[[HourStep], None] = tell_nobody,
+        tell: Callable[[HourStep], None] = lambda _step: None,
         *,
         counted: CensusState | None = None,
-        keep: Callable[[CensusState], None] = keep_nothing,
+        keep: Callable[[CensusState], None] = lambda _state: None,
     ) -> FrozenMonth:
         """Close a month. After an error or a crash, the next call resumes.
 
@@ -202,20 +202,22 @@ class PeriodCloser:
         counted: CensusState | None,
         keep: Callable[[CensusState], None],
     ) -> dict[int, HourCheck]:
-        """Compare rows, usage and markers of each hour that any of them knows."""
+        """Compare markers, usage and rows: a deep census, which holds an hour at a time, not the month (P35)."""
         first_s, after_s = month_bounds_s(month)
-        check = MonthCheck(reconciler=self.reconciler, from_s=first_s, to_s=after_s)
-        checked = check.run(tell, counted=counted, keep=keep)
-        known = dict(checked.agreeing)
-        self.reconciler.tell(len(known), ())
-        if checked.doubtful:
-            known |= self._settled(month, checked.doubtful)
-        checked.contradictions.tell()
-        return known
+        state = counted
+        if state is None:
+            state = self.reconciler.begin(from_s=first_s, to_s=after_s, deep=True, sources=False)
+            state.digests = True
+        if not (state.deep and state.digests) or (state.from_s, state.to_s) != (first_s, after_s):
+            raise ValueError("what was counted is of another scan")
 
-    def _settled(self, month: str, doubtful: Sequence[int]) -> dict[int, HourCheck]:
-        result = self.reconciler.run(from_s=doubtful[0], to_s=doubtful[-1] + 1, deep=True)
-        result.markers.contradictions.tell()
+        def told(now: CensusState) -> None:
+            keep(now)
+            tell_hour(now, "compared", tell)
+
+        self.reconciler.census.go_on(state, tell=told)
+        result = self.reconciler.judge(state)
+        self.reconciler.tell(len(result.checks), result.different)
         if result.different:
             hours = ", ".join(rfc3339(check.hour_s) for check in result.different[:5])
             raise PeriodNotClosableError(
@@ -229,6 +231,7 @@ class PeriodCloser:
                 NotClosable.HOURS_UNSTABLE,
                 f"{len(result.unstable)} hours did not settle; run the command again",
             )
+        result.markers.contradictions.tell()
         return {check.hour_s: check for check in result.checks}
 
     def _frozen_hour(self, hour_s: int, month: str, check: HourCheck | None) -> FrozenHour:

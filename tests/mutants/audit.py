@@ -25,7 +25,6 @@ _DROPS = ("tests/unit/audit/test_drops.py",)
 _RECONCILER = ("tests/unit/lambdas/test_lake_handlers.py",)
 _COMPACTOR = _RECONCILER
 _CLEANING = ("tests/unit/lake/test_compaction.py", "tests/unit/rollup/test_rollup_cleaner.py")
-_MONTH_CHECK = ("tests/unit/audit/test_month_check.py",)
 _FRESHNESS = ("tests/unit/audit/test_freshness.py",)
 
 AUDIT = (
@@ -37,8 +36,13 @@ AUDIT = (
     ),
     *seeded("metering/billing/closer.py", _CLOSE,
         ("P34 a close does not ask what waits", "return waits or any(", "return any("),
-        ("a close does not go on with what was counted", "check.run(tell, counted=counted, keep=keep)",
-         "check.run(tell, keep=keep)"),
+        ("a close does not go on with what was counted", "state = counted\n", "state = None\n"),
+        ("the check of a month takes the totals beside the files for its rows", "deep=True, sources",
+         "deep=False, sources"),
+        ("the check of a month takes what another scan counted", "if not (state.deep and state.digests) or",
+         "if not state.deep or"),
+        ("the check of a month saves nothing", "            keep(now)\n", ""),
+        ("an hour in doubt is frozen", "        if result.unstable:\n", "        if False:\n"),
     ),
     *seeded("metering/audit/settling.py", _RECONCILE,
         ("P37 usage that a later run has booked in is compared",
@@ -96,7 +100,7 @@ AUDIT = (
         ("rebuild markers counts a batch in each of its hours",
          "elif _first_hour(found[batch_id], first, label) == label:", "else:"),
     ),
-    *seeded("metering/audit/settling.py", ("tests/unit/audit/test_month_check.py", *_RECONCILE),
+    *seeded("metering/audit/settling.py", _RECONCILE,
         ("a cell of a scan takes one number of each key",
          "self.value = (self.value + (of_both >> 128) * size + (of_both & _HALF) * records) % _PRIME",
          "self.value = (self.value + size + records) % _PRIME"),
@@ -180,15 +184,6 @@ AUDIT = (
          "if look.due_ms is not None or look.looked_s <= late_s", "if look.due_ms is not None"),
         ("a pass over what is new is a search for all orphans", "whole_s = passes.whole_s or",
          "whole_s = passes.seen_to_s or"),
-    ),
-    *seeded("metering/audit/reconciler.py", _MONTH_CHECK,
-        ("the check of a month takes the totals beside the files for its rows", "deep=True, sources",
-         "deep=False, sources"),
-        ("the check of a month takes what another scan counted", "if not (state.deep and state.digests) or",
-         "if not state.deep or"),
-        ("the check of a month saves nothing", "            keep(now)\n", ""),
-        ("an hour in doubt is frozen", "for hour_s, (check, doubt) in checks.items() if not doubt}",
-         "for hour_s, (check, doubt) in checks.items()}"),
     ),
     *seeded("metering/cli/printing/scan_file.py", ("tests/unit/cli/test_scan_file.py",),
         ("a close takes a scan that began while its month took bookings",

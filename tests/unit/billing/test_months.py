@@ -15,7 +15,8 @@ from metering.hours import month_bounds_s
 from metering.lake.ports import CountedTotals
 from metering.ledger.commits import waiting_commits
 from metering.ledger.shards import SHARDS_KEY
-from metering.stores.writes import Table
+from metering.ledger.usage.items import newest_run_of
+from metering.stores.writes import Table, Update
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import World, dying, record
@@ -270,6 +271,26 @@ def test_a_close_goes_on_with_what_the_check_of_another_process_counted() -> Non
     assert world.jobs.closer.close(MONTH, world.deadline(), counted=counted).total == MORE
     assert "items.scan" not in scans
     assert world.jobs.closer.verify(MONTH) == []
+
+
+def test_an_hour_that_does_not_settle_is_not_frozen() -> None:
+    world = test_freezing.world_with_october()
+    [entry, *_] = usage_of(world.items, MONTH)
+    world.items.update(Update(table=Table.USAGE, key=entry.item_key, set={newest_run_of(0): 10**9}))
+    with pytest.raises(PeriodNotClosableError, match="1 hours did not settle"):
+        world.jobs.closer.close(MONTH, world.deadline())
+    assert world.jobs.closer.frozen(MONTH) is None
+
+
+def test_what_another_scan_counted_is_refused() -> None:
+    world = world_with_october()
+    begin = partial(world.jobs.reconciler.begin, deep=True, sources=False)
+    without_digests = begin(from_s=FIRST_S, to_s=AFTER_S)
+    other_month = begin(from_s=FIRST_S - DAY_S, to_s=AFTER_S)
+    other_month.digests = True
+    for counted in (without_digests, other_month):
+        with pytest.raises(ValueError, match="another scan"):
+            world.jobs.closer.close(MONTH, world.deadline(), counted=counted)
 
 
 def test_rows_that_changed_after_another_process_counted_them_are_not_frozen() -> None:
