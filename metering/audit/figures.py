@@ -1,4 +1,4 @@
-"""The three figures of an hour: what markers, usage items and rows say. Every comparison reads them here.
+"""Reader of the three figures of an hour, which every comparison uses: markers, usage items and rows.
 
 A pass that compares usage with rows reads `done_runs` first, then rows, then usage (docs/protocol.md, P37).
 """
@@ -36,8 +36,7 @@ class PlacedRows:
     """Rows of an hour that the roll-up has placed: they are compared with usage.
 
     Attributes:
-        booked: Their total, as the ledger says; None if only the rows of some accounts were counted.
-        by_key: Counted from the rows.
+        booked: Their total in the ledger; None if only the rows of some accounts were counted.
     """
 
     booked: Total | None
@@ -45,24 +44,22 @@ class PlacedRows:
 
     @property
     def accounts(self) -> frozenset[str]:
-        """Accounts with rows."""
         return frozenset(key.account_id for key in self.by_key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkedRows:
-    """Markers of an hour by batch, and the rows of all commits, those that still wait included."""
+    """Markers of an hour, and rows of all its commits, also of waiting ones, by batch."""
 
     marked: Mapping[str, Total]
     rows: Mapping[str, Total]
 
     @property
     def total(self) -> Total:
-        """Total of the markers."""
         return sum_totals(self.marked.values())
 
     def differences(self, hour_s: int) -> Iterator[Difference]:
-        """One for each batch that differs."""
+        """Batches that differ."""
         for batch_id, expected, found in differing(self.marked, self.rows):
             yield Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=expected, found=found)
 
@@ -73,7 +70,7 @@ class Figures:
 
     Attributes:
         totals: Reads the totals beside lake files.
-        marker_life_s: Hours whose markers may have expired are compared without them.
+        marker_life_s: Older hours are compared without markers, which may have expired.
         threads: Parts of a table, or accounts, that are read at the same time.
     """
 
@@ -90,12 +87,11 @@ class Figures:
         cls, *, items: ItemStore, view: LakeView, clock: Clock, marker_life_s: int, threads: int = 1
     ) -> Figures:
         """Figures for a proof: totals of lake files are counted from their rows."""
-        totals = CountedTotals(view.reader)
         return cls(
             items=items,
             usage=UsageReading(items),
             view=view,
-            totals=totals,
+            totals=CountedTotals(view.reader),
             clock=clock,
             marker_life_s=marker_life_s,
             threads=threads,
@@ -114,7 +110,7 @@ class Figures:
         return {str(name) for (name,) in self.view.placed.hour_totals(hour_s, _ACCOUNTS_QUERY)}
 
     def placed(self, hour_s: int, *, accounts: frozenset[str] | None = None) -> PlacedRows:
-        """Count the rows of an hour that the roll-up has placed; only those of some accounts if they are named."""
+        """Count the rows of an hour that the roll-up has placed, of all accounts or of the named ones."""
         placed = self.view.placed
         query = USAGE_QUERY if accounts is None else replace(USAGE_QUERY, where=(("account_id", accounts),))
 
@@ -125,7 +121,7 @@ class Figures:
         return placed.read(hour_s, count)
 
     def summed(self, state: HourState) -> Iterator[UsageRows]:
-        """Usage of an hour in parts: counted from the rows in staging, and as the totals beside lake files say."""
+        """Totals of an hour in parts: counted from the rows in staging, read from beside the lake files."""
         staged = [source for source in state.sources if source.staged]
         files = [source.file for source in state.sources if not source.staged]
         if staged:
@@ -138,7 +134,7 @@ class Figures:
         return read_accounts(self.usage, accounts, from_s=hour_s, to_s=hour_s + HOUR_S).get(hour_s, HourUsage())
 
     def batches(self, hour_s: int, *, only: Callable[[str], bool] = lambda _batch_id: True) -> dict[str, Total]:
-        """Count the rows of an hour by batch, those that wait included. Only the batches that `only` takes are held."""
+        """Count the rows of an hour, also of waiting commits, by batch; only batches that `only` takes are held."""
 
         def count(state: HourState) -> dict[str, Total]:
             made: dict[str, Total] = {}

@@ -24,6 +24,7 @@ from metering.ledger.notes.watch import (
     QueueMemory,
     WatchState,
 )
+from metering.stores.items import ItemStore, read_note
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
@@ -31,19 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from metering.stores.clock import Clock
-    from metering.stores.items import ItemStore
     from metering.stores.queues import Queue, QueueFacts, Redelivery
 
 
 def log_holds(known: LogFigures, *, now_s: int) -> list[Hold]:
-    """What the log sources of a stage hold back.
-
-    A figure is as old as the job's last run, so a job that does not run any more holds back, too.
-
-    Args:
-        known: Figures of the coverage job.
-        now_s: The time now, epoch seconds.
-    """
+    """Holds of the log sources of a stage, by the figures of the coverage job: a job that stopped holds back, too."""
     holds: list[Hold] = []
     seen_s = min(known.looked_s, now_s)
     if known.held_s is not None:
@@ -73,10 +66,10 @@ class HeldBack:
     """One thing that holds completeness back.
 
     Attributes:
-        what: What it is, in words.
+        what: In words.
         since_s: Time up to which it holds completeness back, epoch seconds; None if nobody can tell.
         cure: Command that cures it, with its region and stage.
-        usual: Nothing is wrong: it is always so, and a person need not look at it.
+        usual: Nothing is wrong, and a person need not look at it.
     """
 
     what: str
@@ -91,7 +84,7 @@ class Complete:
 
     Attributes:
         through_s: All that was sent before this time is counted, as far as is known, epoch seconds; 0: not known.
-        held_back_by: What holds it back, the earliest first; empty if nothing does.
+        held_back_by: The earliest first.
     """
 
     through_s: int
@@ -99,14 +92,7 @@ class Complete:
 
 
 def complete_of(known: Completeness, *, now_s: int, region: str, stage: str) -> Complete:
-    """The answer that a measurement gives at `now_s`.
-
-    Args:
-        known: The measurement, of this version or an earlier one.
-        now_s: The time now, epoch seconds.
-        region: Region where it was measured.
-        stage: Stage that was measured.
-    """
+    """Answer that a measurement gives at `now_s`. It may be of an earlier version."""
     place = f"--region {region} --stage {stage}"
     redeploy = f"metering region add {region} --stage {stage} --redeploy"
     found = [_told(hold, place, now_s) for hold in known.held_by]
@@ -207,7 +193,7 @@ class Looked:
         memory: Memory of the queues, with this look.
         waiting, dead: Messages in the ingest queue and in the dead-letter queue, hidden ones included.
         held: Notes of messages that were received three times or more and may still be in the queue.
-        held_s: Sending time of the oldest of them; None if there is none.
+        held_s: Sending time of the oldest of them.
     """
 
     memory: QueueMemory
@@ -222,18 +208,116 @@ class Looked:
         return max(self.memory.looked_s - DEPTH_DELAY_S, 0)
 
 
+def _unseen(looked: Looked) -> Holder:
+    if looked.dead:
+        return Holder.DEAD_LETTERS
+    return Holder.HELD_MESSAGES if looked.memory.unseen else Holder.PUT_BACK
+
+
+# Most waiting commits that one measurement reads: ten minutes of the target's peak.
+WAITING_READ = 20_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UndecidedMessages:
-    """Looks at the queues in the order in which a message passes through them, so that none is missed."""
+class Measured:
+    """Result of one measurement; `queues` is for the next one."""
+
+    known: Completeness
+    waiting: WaitingNow
+    queues: QueueMemory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingNow:
+    """Commits that wait for the roll-up: accepted, and in no report yet.
+
+    Attributes:
+        count: At most `WAITING_READ` and one.
+        oldest_ms: Time of the oldest commit; None without any.
+        sent_s: Everything sent before this time is rolled up, epoch seconds; None without any.
+    """
+
+    count: int = 0
+    oldest_ms: int | None = None
+    sent_s: int | None = None
+
+    @property
+    def all_read(self) -> bool:
+        """More are an incident: the earlier completeness stays in force."""
+        return self.count <= WAITING_READ
+
+    @classmethod
+    def of(cls, entries: Iterable[Waiting]) -> WaitingNow:
+        """Sum up a list, as far as it is read."""
+        read = list(islice(entries, WAITING_READ + 1))
+        sent_ms = min((entry.sent_at_ms for entry in read), default=None)
+        return cls(
+            count=len(read),
+            oldest_ms=min((entry.created_at_ms for entry in read), default=None),
+            sent_s=None if sent_ms is None else sent_ms // 1_000,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """Measures `complete_through`. The watch measures it every minute; reports read the stored value.
+
+    Attributes:
+        region, stage: For the commands that cure.
+        shards: Compaction shards of the stage.
+        window_s: Admission window. A source's missing batches cannot change older hours: they would be refused.
+    """
 
     items: ItemStore
     ingest: Queue
     dead: Queue
-    facts: QueueFacts
+    queue_facts: QueueFacts
     clock: Clock
+    region: str
+    stage: str
+    shards: int
+    window_s: int
 
-    def look(self) -> Looked:
-        """Look once, and add the look to the memory of the earlier ones. The caller may store that."""
+    def answer(self) -> Complete:
+        """Answer by the watch's last measurement, or measure if it never ran.
+
+        An old measurement is never given as a fresh one: the watch then holds it back as well.
+        """
+        known = self._last() or self.measure().known
+        return complete_of(known, now_s=self.clock.now_ms() // 1_000, region=self.region, stage=self.stage)
+
+    def keep(self) -> WaitingNow:
+        """Measure and store the result for reports. Only the watch calls this."""
+        measured = self.measure()
+        self.items.put(Put(table=Table.LEDGER, item=measured.queues.to_item()))
+        self.items.put(Put(table=Table.LEDGER, item=measured.known.to_item()))
+        return measured.waiting
+
+    def measure(self) -> Measured:
+        """Measure, and store nothing.
+
+        The result is the earliest of these times: of messages that the queues may still hold, of batches that sources
+        miss, of commits that wait for the roll-up, and of files of log sources that have not come. An hour that no run
+        has published holds nothing back: its rows are in staging, where every report sees them. The queues are read
+        first: a message that has left them is in the ledger when that is read.
+        """
+        looked = self._look()
+        waiting = WaitingNow.of(waiting_commits(self.items, self.shards))
+        now_s = looked.memory.looked_s
+        holds = [*self._queued(looked), *_waiting(waiting, self._last()), *self._gaps(now_s), *self._logs(now_s)]
+        holds = sorted((hold for hold in holds if hold.since_s < looked.bound_s), key=lambda hold: hold.since_s)
+        return Measured(
+            known=Completeness(
+                through_s=min([looked.bound_s, *(hold.since_s for hold in holds)]),
+                held_by=tuple(holds),
+                measured_s=now_s,
+            ),
+            waiting=waiting,
+            queues=looked.memory,
+        )
+
+    def _look(self) -> Looked:
+        """Look at the queues in the order in which messages pass through them; add the look to the memory."""
         now_s = self.clock.now_ms() // 1_000
         redelivery: Redelivery | None = None
         waiting = self.ingest.depth().total
@@ -241,8 +325,8 @@ class UndecidedMessages:
         empty_s = now_s if empty else self._last_empty_s()
         left_s = noted_from_s = max(empty_s - DEPTH_DELAY_S, 0)
         if not empty:
-            redelivery = self.facts.redelivery()
-            age_s = self.facts.oldest_age_s()
+            redelivery = self.queue_facts.redelivery()
+            age_s = self.queue_facts.oldest_age_s()
             left_s = left_s if age_s is None else max(left_s, now_s - age_s - AGE_DELAY_S)
             # A message that was noted earlier was visible again before the oldest message left was sent: by then it was
             # received again, or dead.
@@ -261,26 +345,24 @@ class UndecidedMessages:
             memory=self._remembered(look, redelivery), waiting=waiting, dead=dead, held=len(held), held_s=look.held_s
         )
 
-    def holds(self, looked: Looked) -> list[Hold]:
-        """What holds completeness back: everything that was sent before the earliest of them has its verdict."""
+    def _queued(self, looked: Looked) -> list[Hold]:
+        """Messages that hold completeness back: all that was sent before the earliest of them has its verdict."""
         memory = looked.memory
         found = [Hold(holder=Holder.QUEUE, since_s=memory.left_s, count=looked.waiting)]
         if looked.held_s is not None:
             found.append(Hold(holder=Holder.HELD_MESSAGES, since_s=looked.held_s, count=looked.held))
         if not memory.calm:
-            since_s = memory.unseen_since_s(longest_life_s=self.facts.longest_retention_s())
+            since_s = memory.unseen_since_s(longest_life_s=self.queue_facts.longest_retention_s())
             found.append(Hold(holder=_unseen(looked), since_s=since_s, count=looked.dead))
         return [hold for hold in found if hold.since_s < looked.bound_s]
 
     def _remembered(self, look: QueueLook, redelivery: Redelivery | None) -> QueueMemory:
-        last = self.items.get(Table.LEDGER, QUEUES_KEY)
-        if last is None:
-            return QueueMemory.first(look)
-        return QueueMemory.from_item(last).after(look, blind_s=self._blind_s(redelivery))
+        last = read_note(self.items, QUEUES_KEY, QueueMemory.from_item)
+        return QueueMemory.first(look) if last is None else last.after(look, blind_s=self._blind_s(redelivery))
 
     def _last_empty_s(self) -> int:
-        item = self.items.get(Table.LEDGER, WATCH_KEY)
-        return 0 if item is None else WatchState.from_item(item).queue_empty_s
+        state = read_note(self.items, WATCH_KEY, WatchState.from_item)
+        return 0 if state is None else state.queue_empty_s
 
     def _held(self, noted_from_s: int) -> list[HeldMessage]:
         notes = self.items.query(Table.LEDGER, HELD_PK, sk_from=rfc3339(max(noted_from_s, 0)))
@@ -291,145 +373,22 @@ class UndecidedMessages:
         if redelivery is None:
             return 0
         if redelivery.max_receives is None:
-            return self.facts.longest_retention_s()
+            return self.queue_facts.longest_retention_s()
         receives = max(redelivery.max_receives - HELD_FROM_RECEIVE + 1, 1)
         return receives * redelivery.visibility_s + AGE_DELAY_S
 
-
-def _unseen(looked: Looked) -> Holder:
-    """The messages whose sending time nobody can tell."""
-    if looked.dead:
-        return Holder.DEAD_LETTERS
-    return Holder.HELD_MESSAGES if looked.memory.unseen else Holder.PUT_BACK
-
-
-# Most waiting commits that one measurement reads: ten minutes of the target's peak.
-WAITING_READ = 20_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """Result of one measurement.
-
-    Attributes:
-        known: Completeness, for reports.
-        waiting: What waits for the roll-up.
-        queues: Memory of the queues, for the next measurement.
-    """
-
-    known: Completeness
-    waiting: WaitingNow
-    queues: QueueMemory
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingNow:
-    """What waits for the roll-up: accepted, and in no report yet.
-
-    Attributes:
-        count: Number of commits, at most `WAITING_READ` and one.
-        oldest_ms: When the oldest of them was committed; None without any.
-        sent_s: Time up to which everything sent before is rolled up, epoch seconds; None without any.
-    """
-
-    count: int = 0
-    oldest_ms: int | None = None
-    sent_s: int | None = None
-
-    @property
-    def all_read(self) -> bool:
-        """Whether these are all. More are an incident: the earlier completeness stays in force."""
-        return self.count <= WAITING_READ
-
-    @classmethod
-    def of(cls, entries: Iterable[Waiting]) -> WaitingNow:
-        """Sum up the list, as far as it is read."""
-        read = list(islice(entries, WAITING_READ + 1))
-        sent_ms = min((entry.sent_at_ms for entry in read), default=None)
-        return cls(
-            count=len(read),
-            oldest_ms=min((entry.created_at_ms for entry in read), default=None),
-            sent_s=None if sent_ms is None else sent_ms // 1_000,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Freshness:
-    """Measures `complete_through`. The watch measures it every minute; reports read the stored value.
-
-    Attributes:
-        region, stage: Where it measures, for the commands that cure what holds completeness back.
-        shards: Compaction shards of the stage.
-        window_s: Admission window. A source's missing batches cannot change older hours: they would be refused.
-    """
-
-    items: ItemStore
-    ingest: Queue
-    dead: Queue
-    queue_facts: QueueFacts
-    clock: Clock
-    region: str
-    stage: str
-    shards: int
-    window_s: int
-
-    def answer(self) -> Complete:
-        """Up to when the count is complete, and what holds it back: the watch's last measurement.
-
-        Where the watch never ran, this measures. An old measurement is never given as a fresh one: the watch then holds
-        it back as well.
-        """
-        known = self._last() or self.measure().known
-        return complete_of(known, now_s=self.clock.now_ms() // 1_000, region=self.region, stage=self.stage)
-
-    def keep(self) -> WaitingNow:
-        """Measure and store the result for reports; returns what waits for the roll-up. Only the watch calls this."""
-        measured = self.measure()
-        self.items.put(Put(table=Table.LEDGER, item=measured.queues.to_item()))
-        self.items.put(Put(table=Table.LEDGER, item=measured.known.to_item()))
-        return measured.waiting
-
-    def measure(self) -> Measured:
-        """Measure, and store nothing.
-
-        The result is the earliest of these times: of messages that the queues may still hold, of batches that sources
-        miss, of commits that wait for the roll-up, and of files of log sources that have not come. An hour that no run
-        has published holds nothing back: its rows are in staging, where every report sees them. The queues are read
-        first: a message that has left them is in the ledger when that is read.
-        """
-        undecided = UndecidedMessages(
-            items=self.items, ingest=self.ingest, dead=self.dead, facts=self.queue_facts, clock=self.clock
-        )
-        looked = undecided.look()
-        waiting = WaitingNow.of(waiting_commits(self.items, self.shards))
-        now_s = looked.memory.looked_s
-        holds = [*undecided.holds(looked), *_waiting(waiting, self._last()), *self._gaps(now_s), *self._logs(now_s)]
-        holds = sorted((hold for hold in holds if hold.since_s < looked.bound_s), key=lambda hold: hold.since_s)
-        return Measured(
-            known=Completeness(
-                through_s=min([looked.bound_s, *(hold.since_s for hold in holds)]),
-                held_by=tuple(holds),
-                measured_s=now_s,
-            ),
-            waiting=waiting,
-            queues=looked.memory,
-        )
-
     def _gaps(self, now_s: int) -> list[Hold]:
-        item = self.items.get(Table.LEDGER, RECONCILIATION_KEY)
-        since_s = None if item is None else Reconciliation.from_item(item).gaps_since_s
-        if since_s is None:
+        known = read_note(self.items, RECONCILIATION_KEY, Reconciliation.from_item)
+        if known is None or known.gaps_since_s is None:
             return []
-        return [Hold(holder=Holder.SOURCE_GAPS, since_s=max(since_s, now_s - self.window_s))]
+        return [Hold(holder=Holder.SOURCE_GAPS, since_s=max(known.gaps_since_s, now_s - self.window_s))]
 
     def _logs(self, now_s: int) -> list[Hold]:
-        """What the log sources of the stage's settings hold back, as the coverage job last saw them."""
-        item = self.items.get(Table.LEDGER, LOG_SOURCES_KEY)
-        return [] if item is None else log_holds(LogFigures.from_item(item), now_s=now_s)
+        known = read_note(self.items, LOG_SOURCES_KEY, LogFigures.from_item)
+        return [] if known is None else log_holds(known, now_s=now_s)
 
     def _last(self) -> Completeness | None:
-        item = self.items.get(Table.LEDGER, COMPLETENESS_KEY)
-        return None if item is None else Completeness.from_item(item)
+        return read_note(self.items, COMPLETENESS_KEY, Completeness.from_item)
 
 
 def _waiting(waiting: WaitingNow, last: Completeness | None) -> list[Hold]:

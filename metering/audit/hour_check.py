@@ -1,4 +1,4 @@
-"""Comparison of one booked hour: the figures that a pass read, and their differences."""
+"""Comparison of one booked hour."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class HourCheck:
 
     Attributes:
         stable: Every usage item of the hour was settled (P37), and the hour stood still where markers were compared.
-        markers: Total of the markers; None where they may have expired, or were not compared.
+        markers: None where markers may have expired, or were not compared.
         rows: Total of lake and staging: counted from the rows if `deep`, otherwise taken from the ledger.
         differences: By key and by batch if `deep`, otherwise at most one for usage and one for markers. Usage that is
             not settled is left out.
-        unsettled: Where usage was not settled, so that it could not be compared.
+        unsettled: Units that were not settled, so that they could not be compared.
         seen: State of the usage items of each difference.
-        digest: Digest of the rows by usage key (`usage_digest`) if `deep`: what was compared, without holding it.
+        digest: Digest of the rows by usage key (`usage_digest`) if `deep`.
     """
 
     hour_s: int
@@ -54,7 +54,7 @@ class HourCheck:
         return self.stable and not self.differences
 
     def with_look(self, other: HourCheck) -> HourCheck:
-        """The same with what a look at a part of the hour found."""
+        """Add a look at a part of the hour."""
         known = set(self.differences)
         return replace(
             self,
@@ -65,7 +65,7 @@ class HourCheck:
         )
 
     def confirmed(self, earlier: HourCheck) -> HourCheck | None:
-        """The same pass with those differences alone that an earlier pass showed, too; None without any.
+        """Keep only the differences that an earlier pass showed, too; None without any.
 
         A difference of usage is the same if its items were not written between the passes.
         """
@@ -75,7 +75,7 @@ class HourCheck:
         return replace(self, differences=same) if same else None
 
     def _still(self, difference: Difference, earlier: HourCheck) -> bool:
-        """Whether nobody wrote to the usage items of a difference since the earlier pass."""
+        """Whether the usage items of a difference were not written since the earlier pass."""
         if difference.between != "usage/rows":
             return True
         if difference.key is None:
@@ -86,7 +86,7 @@ class HourCheck:
 
 @dataclass(slots=True, kw_only=True)
 class HourComparison:
-    """Usage of an hour beside its rows, of all accounts at once or of one after the other. Mutable.
+    """Compares usage of an hour with its rows, of all accounts at once or one after the other. Mutable.
 
     Attributes:
         done: Newest done run of each shard's roll-up, read before the rows.
@@ -113,16 +113,15 @@ class HourComparison:
             self._hold(self._differing(rows, usage))
 
     def check(self, *, booked: Total | None, markers: MarkedRows | None = None, digest: str = "") -> HourCheck:
-        """Make the result of what was compared so far.
+        """Make the result.
 
         Args:
-            booked: Total of the placed rows as the ledger says; None if only some of them were counted.
+            booked: Total of the placed rows in the ledger; None if only some of them were counted.
             markers: None where markers may have expired, or are not compared.
             digest: Digest of the rows.
         """
         found = [*self.differences, *(() if markers is None else markers.differences(self.hour_s))]
         if booked not in (None, self.rows):
-            # The files do not hold the total that the ledger has for them.
             found.append(Difference(between="ledger/rows", hour_s=self.hour_s, expected=booked, found=self.rows))
         return HourCheck(
             hour_s=self.hour_s,
@@ -156,7 +155,7 @@ def _name(difference: Difference) -> tuple[str, str, UsageKey | None]:
 
 
 def odd_items(usage: HourUsage) -> Iterator[Difference]:
-    """One for each item in which is something that no release leaves so."""
+    """Items that are not as a release leaves them."""
     for place, key, item in usage.odd():
         yield Difference(
             between="usage/item",
@@ -173,7 +172,7 @@ def _gaps(differences: Iterable[Difference]) -> dict[tuple[str, str, UsageKey | 
 
 
 def alert_fields(check: HourCheck, hours: int) -> dict[str, str | int]:
-    """Fields of an alert about the first difference of an hour; `hours` is the number of different hours."""
+    """Fields of an alert about the first difference of an hour; `hours` counts the different hours."""
     fields = difference_fields(check.differences[0])
     return {**fields, "differences_in_hour": len(check.differences), "hours_different": hours}
 
@@ -211,11 +210,11 @@ def describe_key(key: UsageKey) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourFigures:
-    """What is known of one hour.
+    """Figures of one hour.
 
     Attributes:
-        state: Where its rows are, and their total as the ledger says.
-        check: The comparison; None if the hour has more rows, accounts or batches than are compared at once.
+        state: Sources of its rows, and their total in the ledger.
+        check: None if the hour has more rows, accounts or batches than are compared at once.
     """
 
     state: HourState
@@ -226,14 +225,14 @@ class HourFigures:
 class OneHour:
     """Compares one hour by itself: markers, usage and rows, without a scan of any table.
 
-    The rows name their batches and accounts, so markers and usage are looked up by key. A marker or a usage item whose
-    rows are lost whole is not met on this way: `Reconciler.check` scans for those.
+    The rows name their batches and accounts, so markers and usage are looked up by key. A marker or a usage item
+    without any rows is not found: `Reconciler.check` scans for those.
 
     Attributes:
         attempts: Most looks at an hour that changes meanwhile.
-        most_rows: Rows of an hour that are still counted; known before any file is opened.
-        most_accounts: Accounts whose usage is read, by one query each.
-        most_batches: Batches whose markers are read, a hundred at a time.
+        most_rows: Limit of the rows; known before any file is opened.
+        most_accounts: Limit of the accounts, whose usage takes a query each.
+        most_batches: Limit of the batches, whose markers are read a hundred at a time.
     """
 
     figures: Figures
@@ -243,7 +242,7 @@ class OneHour:
     most_batches: int = 20_000
 
     def look(self, hour_s: int, *, now_s: int) -> HourFigures:
-        """Compare the hour; if it changes meanwhile, again.
+        """Compare the hour, again if it changes meanwhile.
 
         Raises:
             UnavailableError: The hour could not be read.
@@ -269,6 +268,5 @@ class OneHour:
         made.add(placed.by_key, figures.used(hour_s, placed.accounts))
         markers: MarkedRows | None = None
         if not may_have_expired(hour_s, figures.marker_life_s, now_s):
-            # Markers of the batches that have rows: they were there before the rows.
             markers = MarkedRows(marked=figures.marked(hour_s, batches), rows=batches)
         return HourFigures(state=state, check=made.check(booked=placed.booked, markers=markers))

@@ -1,11 +1,10 @@
 """The reconciler's quick pass: it compares newly published hours and files, and never reads a whole table.
 
-A lake file never changes, and neither does an accepted marker. So the rows of a file are compared once, when it is new:
-with the markers of their batches, and with the totals beside the file. The usage of an hour is compared with those
-totals, and with rows in staging, each time a run has published files in it: all listed hours of a day together. An hour
-or file that was not compared, or differs, stays on the work list. The work grows with the compacted rows, not with the
-kept ones. docs/decisions/0013-reconciliation.md has the figures, and names
-the faults that only a whole pass can find.
+Lake files and accepted markers never change. So the rows of a new file are compared once with the markers of their
+batches, and with the totals beside the file. The usage of an hour is compared with those totals, and with rows in
+staging, each time a run has published files in it: all listed hours of a day together. An hour or file that was not
+compared, or differs, stays on the work list. The work grows with the compacted rows, not with the kept ones.
+docs/decisions/0013-reconciliation.md has the figures, and names the faults that only a whole pass can find.
 """
 
 from __future__ import annotations
@@ -41,30 +40,23 @@ if TYPE_CHECKING:
 HOURS_AT_ONCE = 12
 KEYS_AT_ONCE = 2_400_000
 _Entry = tuple[UsageKey, Total]
+_HourRows = dict[int, dict[UsageKey, Total]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rows:
-    """Placed rows of an hour by usage key, in parts, and their total as the ledger says."""
+    """Placed rows of an hour by usage key, in parts, and their total in the ledger."""
 
     booked: Total
     parts: tuple[UsageRows, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Account:
-    """An account's rows and usage of some hours."""
-
-    rows: Mapping[int, Mapping[UsageKey, Total]]
-    usage: Mapping[int, HourUsage]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountDays:
     """Compares usage with rows, day by day: one read an account, for all hours of a day together (P37).
 
-    Rows come from the totals beside the lake files, hour by hour in the order of accounts, and from staging for what no
-    run has compacted. So an account at a time is held, not an hour; and how many accounts there are does not matter.
+    Rows come from the totals beside the lake files, in the order of accounts, and from staging where no run has
+    compacted them. So an account at a time is held, not an hour.
     """
 
     figures: Figures
@@ -72,7 +64,7 @@ class AccountDays:
     def look(self, hours: Sequence[int]) -> dict[int, HourCheck]:
         """Compare some hours of one day. Neither markers nor a whole table are read.
 
-        Accounts that have usage and no rows in these hours are not met on this way: `Reconciler.check` finds them.
+        Accounts with usage and without rows in these hours are not found: `Reconciler.check` scans for them.
 
         Raises:
             UnavailableError: Something could not be read.
@@ -96,14 +88,13 @@ class AccountDays:
         hours = list(rows)
         made = {hour_s: HourComparison(hour_s=hour_s, done=done, most=MAX_DIFFERENCES) for hour_s in hours}
 
-        def read(entries: tuple[str, dict[int, dict[UsageKey, Total]]]) -> _Account:
-            account_id, found = entries
-            usage = read_accounts(self.figures.usage, [account_id], from_s=hours[0], to_s=hours[-1] + HOUR_S)
-            return _Account(rows=found, usage=usage)
+        def read(account: tuple[str, _HourRows]) -> tuple[_HourRows, Mapping[int, HourUsage]]:
+            account_id, found = account
+            return found, read_accounts(self.figures.usage, [account_id], from_s=hours[0], to_s=hours[-1] + HOUR_S)
 
-        for account in side_by_side(read, self._by_account(rows), threads=self.figures.threads):
+        for found, usage in side_by_side(read, self._by_account(rows), threads=self.figures.threads):
             for hour_s, hour in made.items():
-                hour.add(account.rows.get(hour_s, {}), account.usage.get(hour_s, HourUsage()))
+                hour.add(found.get(hour_s, {}), usage.get(hour_s, HourUsage()))
         return {hour_s: made[hour_s].check(booked=rows[hour_s].booked) for hour_s in hours}
 
     def _rows(self, hour_s: int) -> _Rows:
@@ -112,11 +103,10 @@ class AccountDays:
 
         return self.figures.view.placed.read(hour_s, read)
 
-    def _by_account(self, rows: Mapping[int, _Rows]) -> Iterator[tuple[str, dict[int, dict[UsageKey, Total]]]]:
-        """Rows of one account after the other."""
+    def _by_account(self, rows: Mapping[int, _Rows]) -> Iterator[tuple[str, _HourRows]]:
         streams = [part for found in rows.values() for part in found.parts if len(part)]
         for account_id, entries in groupby(merge(*streams, key=_account_of), key=_account_of):
-            hours: dict[int, dict[UsageKey, Total]] = {}
+            hours: _HourRows = {}
             for key, total in entries:
                 add_totals(hours.setdefault(key.hour_s, {}), {key: total})
             yield account_id, hours
@@ -129,9 +119,9 @@ def _account_of(entry: _Entry) -> str:
 # The list is one item of at most 400 KB, with about 100 bytes for each file. More files wait for the next pass.
 _MOST_FILES = 2_000
 _MARKERS_AT_ONCE = 10_000
-# An hour that so many accounts are booked in just now is not looked at a second time in one pass.
+# With more unsettled accounts, an hour gets no second look in one pass.
 _LOOKED_AGAIN = 2_000
-# So long after its end an hour is hardly booked in any more.
+# Time after its end in which most of an hour is booked.
 _SETTLES_S = 15 * MINUTE_S
 
 T = TypeVar("T")
@@ -146,9 +136,8 @@ class IncrementalResult:
         files: New files whose rows were compared with markers.
         different: Hours in which two looks showed the same difference, and files whose rows differ from markers.
         left: Number of hours and files that stay on the list.
-        skipped: Number of those for which there was no time.
-        backlog: Those that were not compared, because they were skipped or kept changing; and runs whose files the list
-            has no room for.
+        skipped: Number of hours and files for which there was no time.
+        backlog: Hours and files that were skipped or kept changing, and runs whose files the list has no room for.
     """
 
     hours: int
@@ -161,7 +150,7 @@ class IncrementalResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncrementalCheck:
-    """Compares the hours and files on the work list: the newest first, then what waits the longest.
+    """Compares the hours and files on the work list: the newest first, then those that wait the longest.
 
     Attributes:
         reserve_ms: With less time left, no further hour or file is begun.
@@ -172,7 +161,6 @@ class IncrementalCheck:
 
     @property
     def figures(self) -> Figures:
-        """The reader of the reconciler."""
         return self.reconciler.figures
 
     def run(self, deadline: Deadline) -> IncrementalResult:
@@ -211,7 +199,6 @@ class IncrementalCheck:
         )
 
     def work_list(self) -> WorkList:
-        """The stored work list."""
         item = self.figures.items.get(Table.LEDGER, WORK_LIST_KEY)
         return WorkList() if item is None else WorkList.from_item(item)
 
@@ -227,7 +214,7 @@ class IncrementalCheck:
         return known_shards(self.figures.items, self.figures.view.shards)
 
     def _extended(self, work: WorkList) -> tuple[WorkList, Backlog]:
-        """The list with what was published since, and the runs that it has no room for."""
+        """Add what was published since to the list; returns also the runs that it has no room for."""
         now_s = self.figures.clock.now_ms() // 1000
         runs, hours, files = dict(work.runs), dict(work.hours), dict(work.files)
         unlisted = Backlog()
@@ -251,7 +238,7 @@ class IncrementalCheck:
 
     def _published(self, run: Run) -> Iterator[Published]:
         if not run.plan_key:
-            # A restore put it on top of the chain; it published nothing (P41).
+            # Put on top of the chain by a restore, without files (P41).
             return iter(())
         plan = Plan.from_json(self.figures.view.objects.get(run.plan_key), run.plan_key)
         keys = [published_key(hour.hour_s, run.shard, run.number) for hour in plan.hours]
@@ -260,7 +247,6 @@ class IncrementalCheck:
     def _files(
         self, files: Mapping[RowSource, int], times: _Times, contradictions: Contradictions
     ) -> dict[RowSource, HourCheck]:
-        """Checks of the files for which there was time."""
         newest = sorted(files, key=lambda file: (-file.hour_s, file.key))
         oldest = sorted(files, key=lambda file: (files[file], file.hour_s, file.key))
         checks: dict[RowSource, HourCheck] = {}
@@ -287,7 +273,7 @@ class IncrementalCheck:
         )
 
     def _summary_differences(self, file: RowSource, usage: UsageRows, counted_as: Fingerprint) -> Iterator[Difference]:
-        """The totals beside a file that differ from its rows. They are held only if there are some."""
+        """Totals beside a file that differ from its rows. They are held only if there are some."""
         totals = self.figures.totals
         if counted_as == fingerprint(totals.of(file.file)):
             return
@@ -295,7 +281,7 @@ class IncrementalCheck:
             yield Difference(between="ledger/rows", hour_s=file.hour_s, key=key, expected=expected, found=found)
 
     def _usage(self, work: WorkList, times: _Times) -> tuple[dict[int, HourCheck], list[HourCheck]]:
-        """The last look at each hour for which there was time, and the hours with a confirmed difference."""
+        """Look at hours while there is time; returns the last look at each, and the confirmed differences."""
         newest, oldest = self._days(work.hours)
         days = AccountDays(figures=self.figures)
         looked: dict[int, HourCheck] = {}
@@ -332,9 +318,9 @@ class IncrementalCheck:
         return self.reconciler.look_again(before)
 
     def _days(self, hours: Mapping[int, int]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        """The hours day by day: the newest first, and those that wait the longest first.
+        """Days of hours in two orders: the newest first, and the longest waiting first.
 
-        Hours that are not over come last: they are booked in all the time, and settle later.
+        Hours that are not over come last: they settle later.
         """
         now_s = self.figures.clock.now_ms() // 1_000
         days: dict[tuple[bool, int], list[int]] = {}
@@ -347,7 +333,7 @@ class IncrementalCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Times:
-    """Time of one kind of work: first for what is newest, then for what waits the longest, so that nothing starves."""
+    """Time of one kind of work: first for the newest, then for the longest waiting, so that nothing starves."""
 
     deadline: Deadline
     turn_ms: int
@@ -355,13 +341,13 @@ class _Times:
 
     @classmethod
     def of(cls, deadline: Deadline, *, share: int, reserve_ms: int) -> _Times:
-        """The time that is left but for a reserve, divided by `share`."""
+        """Time that is left but for a reserve, divided by `share`."""
         left_ms = deadline.remaining_ms()
         ours_ms = max(left_ms - reserve_ms, 0) // share
         return cls(deadline=deadline, turn_ms=left_ms - ours_ms // 2, end_ms=left_ms - ours_ms)
 
     def both_ends(self, newest: Sequence[T], oldest: Sequence[T]) -> Iterator[T]:
-        """The same things in two orders, each once: by the first order for half of the time, then by the second."""
+        """Yield each thing once: by the first order for half of the time, then by the second."""
         done: set[T] = set()
         for order, until_ms in ((newest, self.turn_ms), (oldest, self.end_ms)):
             for thing in order:

@@ -67,7 +67,6 @@ class DerivedSums(Protocol):
         Raises:
             UnavailableError: A read failed.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,4 +299,3 @@ class Reconciler:
 def _of_whole_hour(check: HourCheck, before: HourCheck) -> HourCheck:
     """A look at a part of an hour, with the totals of the whole hour."""
     return replace(check, usage=before.usage, rows=before.rows, digest=before.digest)
-

@@ -27,7 +27,7 @@ EMPTY: Mapping[str, Value] = MappingProxyType({})
 
 
 class AccountHour(NamedTuple):
-    """What settles together: the items of an account in one booked hour, for one hour that they correct."""
+    """Unit that settles: the items of an account in one booked hour, for one hour that they correct."""
 
     hour_s: int
     account_id: str
@@ -35,7 +35,7 @@ class AccountHour(NamedTuple):
 
     @classmethod
     def of(cls, key: UsageKey) -> AccountHour:
-        """Where a usage key is counted."""
+        """Unit of a usage key."""
         return cls(key.hour_s, key.account_id, key.corrects_s)
 
 
@@ -45,8 +45,8 @@ class SeenItem(NamedTuple):
     Attributes:
         revision: None if it has none.
         runs: By shard, number of the newest run in it.
-        odd: What no release writes, by attribute.
-        oddities: The same and what is missing, in words.
+        odd: Attributes that no release writes.
+        oddities: The same and missing attributes, in words.
     """
 
     revision: int | None
@@ -66,7 +66,7 @@ def settled_runs(items: ItemStore, shards: int) -> dict[int, int]:
 
 
 def is_settled(runs: Mapping[int, int], done: Mapping[int, int]) -> bool:
-    """Whether all runs in an item are among the done ones. A shard that is new since then has none."""
+    """Whether all runs in an item are done. A shard that was added since has no done run."""
     return all(number <= done.get(shard, 0) for shard, number in runs.items())
 
 
@@ -94,34 +94,23 @@ class HourUsage:
             self.totals[key] = self.totals.get(key, ZERO).plus(total)
 
     def unsettled(self, done: Mapping[int, int]) -> frozenset[AccountHour]:
-        """Where a run that is not among the done ones has booked."""
+        """Units in which a run has booked that is not among the done ones."""
         return frozenset(
-            place
-            for place, items in self.seen.items()
-            if not all(is_settled(item.runs, done) for item in items.values())
+            place for place, seen in self.seen.items() if not all(is_settled(item.runs, done) for item in seen.values())
         )
 
     def odd(self) -> Iterator[tuple[AccountHour, Key, SeenItem]]:
-        """Items in which something is that no release leaves so (P49)."""
+        """Items that are not as a release leaves them (P49)."""
         for place, items in sorted(self.seen.items(), key=str):
             yield from ((place, key, item) for key, item in sorted(items.items()) if item.oddities)
 
-    def accounts(self) -> set[str]:
-        """Accounts with items."""
-        return {place.account_id for place in self.seen}
-
 
 def read_accounts(
-    reading: UsageReading,
-    accounts: Iterable[str],
-    *,
-    from_s: int,
-    to_s: int,
-    threads: int = 1,
+    reading: UsageReading, accounts: Iterable[str], *, from_s: int, to_s: int, threads: int = 1
 ) -> dict[int, HourUsage]:
     """Usage of some accounts by hour, for the hours in `[from_s, to_s)` of one month: one query an account.
 
-    What cannot be read, or has a number that no dictionary has, is left out: a scan of the table names it.
+    Items that cannot be read, or have an unknown number, are left out: a scan of the table names them.
 
     Raises:
         UnavailableError: The table gives no answer.
@@ -137,11 +126,6 @@ def read_accounts(
         for item, totals in found:
             hours.setdefault(item.hour_s, HourUsage()).add(item, totals)
     return hours
-
-
-# The limit of a scan of a table, and usage of one hour. The reconciler and repairs use them, never the hot path.
-#
-# Each item is read at a moment of its own. The caller must make sure that the figures are comparable.
 
 
 T = TypeVar("T")
@@ -160,7 +144,7 @@ def no_limit() -> None:
 
 
 def differing(expected: Mapping[K, Total], found: Mapping[K, Total]) -> Iterator[tuple[K, Total, Total]]:
-    """Each key of which two sets of totals differ, in order, with both totals; a key that a set lacks has none."""
+    """Keys of which two sets of totals differ, in order, with both totals; a missing key counts as zero."""
     for key in sorted(expected.keys() | found.keys(), key=str):
         one, other = expected.get(key, ZERO), found.get(key, ZERO)
         if one != other:
@@ -168,31 +152,26 @@ def differing(expected: Mapping[K, Total], found: Mapping[K, Total]) -> Iterator
 
 
 def limited(found: Iterable[T], limit: Callable[[], None]) -> Iterator[T]:
-    """The same things; the limit is asked now and then."""
+    """Yield the same things, and call the limit now and then."""
     for number, item in enumerate(found):
         if number % _LIMIT_EVERY == 0:
             limit()
         yield item
 
 
-# Equality of two sets of totals of any size, in the space of two numbers.
-#
-# A fingerprint is a sum over all totals: the bytes and the records of each, times numbers that are hashed from its key,
-# modulo a prime of 127 bits. It does not depend on order, and a total that comes in parts gives the same sum. Sets that
-# are equal have equal fingerprints. Sets that differ have equal ones with a chance of 2^-126: the numbers of a key have
-# nothing to do with what went wrong.
-
-
+# A fingerprint tells whether two sets of totals of any size are equal, in the space of two numbers. It sums the bytes
+# and records of each total, times numbers hashed from its key, modulo a prime of 127 bits, in any order and in any
+# parts. Sets that differ have equal fingerprints with a chance of 2^-126.
 _PRIME = 2**127 - 1
 _HALF = 2**128 - 1
 
 
 def name_of(key: Hashable) -> bytes:
-    """Text of a key: no two keys of one sort have the same one."""
+    """Unique text of a key among those of its type."""
     if type(key) is str:
         return key.encode()
     if type(key) is UsageKey:
-        # Each text says how long it is, so that no separator can be a part of one. This is called for every usage key.
+        # Lengths in place of separators, which a text may contain. This is called for every usage key.
         hour_s, account_id, usage_type, service, from_location, to_location, corrects_s = key
         return (
             f"{hour_s},{corrects_s},{len(account_id)},{len(usage_type)},{len(service)},{len(from_location)},"
@@ -203,13 +182,13 @@ def name_of(key: Hashable) -> bytes:
 
 @dataclass(slots=True)
 class Fingerprint:
-    """Sum of totals by key, and a fingerprint of which key has how much of it. Mutable."""
+    """Sum of totals, and a fingerprint of the total of each key. Mutable."""
 
     total: Total = ZERO
     value: int = 0
 
     def add(self, key: Hashable, total: Total) -> None:
-        """Add a total, or a part of one."""
+        """Add a total of a key, or a part of it."""
         size, records = total
         of_both = int.from_bytes(blake2b(name_of(key), digest_size=32).digest())
         # The upper and the lower half of the digest are the two numbers of the key.
@@ -217,7 +196,7 @@ class Fingerprint:
         self.total = Total(self.total[0] + size, self.total[1] + records)
 
     def merge(self, other: Fingerprint) -> None:
-        """Add all that another one has."""
+        """Add another fingerprint."""
         self.value = (self.value + other.value) % _PRIME
         self.total = self.total.plus(other.total)
 

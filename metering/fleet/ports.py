@@ -123,15 +123,12 @@ class Account(Protocol):
 
     def regions(self) -> Sequence[ListedRegion]:
         """All regions that the account could use, with their opt-in status."""
-        ...
 
     def opt_status(self, region: str) -> str | None:
         """Opt-in status of the region, or None if the API does not know it."""
-        ...
 
     def enable(self, region: str) -> None:
         """Ask to opt in to the region, which takes minutes to hours."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,19 +199,15 @@ class Stacks(Protocol):
 
     def resources(self, region: str, stack: str) -> Sequence[StackResource]:
         """All resources of a stack that exists."""
-        ...
 
     def describe(self, region: str, stack: str) -> StackStatus | None:
         """Status of the stack, or None if it does not exist."""
-        ...
 
     def delete(self, region: str, stack: str) -> None:
         """Remove the termination protection of a stack and start deleting it. A missing stack is no error."""
-        ...
 
     def detect_drift(self, region: str, stack: str) -> str:
         """Compare the stack with its resources and wait for the answer: a `StackStatus.drift`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,19 +287,15 @@ class Builder(Protocol):
 
     def stacks(self) -> RegionStacks:
         """Names of the stacks of one region."""
-        ...
 
     def bootstrap(self, region: str) -> None:
         """Make the region ready for the CDK."""
-        ...
 
     def resource_types(self, deployment: Deployment) -> Sequence[str]:
         """Distinct CloudFormation types that a deployment would create, sorted."""
-        ...
 
     def deploy(self, deployment: Deployment) -> None:
         """Deploy all stacks and wait for them."""
-        ...
 
 
 class Probe(Protocol):
@@ -314,7 +303,6 @@ class Probe(Protocol):
 
     def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
         """Check types, endpoints and quotas. A check is named after its question: `type AWS::SQS::Queue`."""
-        ...
 
 
 class DeployedRegion(Protocol):
@@ -322,51 +310,39 @@ class DeployedRegion(Protocol):
 
     def invoke_canary(self, region: str) -> None:
         """Start a canary run without waiting for its result."""
-        ...
 
     def good_canaries(self, region: str, *, since_s: int) -> int:
         """Number of good canary results at or after `since_s`."""
-        ...
 
     def firing_alarms(self, region: str) -> Sequence[str]:
         """Names of the alarms of severity `page` that are in the state `ALARM`."""
-        ...
 
     def start(self, region: str) -> None:
         """Start all that people may have stopped: the mapping, the schedules, and functions with a concurrency of 0."""
-        ...
 
     def set_intake(self, region: str, *, enabled: bool) -> None:
         """Enable or disable the event source mapping of the aggregator."""
-        ...
 
     def intake(self, region: str) -> str:
         """State of the event source mapping (`Enabled`, `Disabled`, `Disabling` …); `none` if there is none."""
-        ...
 
     def in_flight(self, region: str) -> Mapping[str, int]:
         """Batches without a verdict (`queued`, `received`, `dead`), and `waiting_commits`, that are not rolled up."""
-        ...
 
     def kept_states(self, region: str) -> Sequence[RegionState]:
         """States of regions in this region's ledger: it is the home region of all but itself."""
-        ...
 
     def rollback_alarms(self, region: str) -> Sequence[str]:
         """ARNs of the alarms that turn a deployment back, without those that are on before it."""
-        ...
 
     def pager_subscriptions(self, region: str) -> int:
         """Number of confirmed subscriptions of the page topic."""
-        ...
 
     def empty_bucket(self, region: str) -> int:
         """Delete every object of the data bucket with all its versions, and return how many there were."""
-        ...
 
     def data_format(self, region: str) -> int:
         """Format of the region's data by its ledger, known to this version or not."""
-        ...
 
 
 class DeployedSettings(Protocol):
@@ -378,11 +354,9 @@ class DeployedSettings(Protocol):
         Raises:
             SettingsError: It is deployed, and its settings cannot be read.
         """
-        ...
 
     def given(self, region: str) -> GivenSettings | None:
         """What the region was given, also by a version with another policy; None if nobody knows."""
-        ...
 
     def subscriptions(self, region: str) -> Sequence[Mapping[str, str]]:
         """Subscribers of the region's topics: severity, protocol and endpoint of each.
@@ -390,7 +364,6 @@ class DeployedSettings(Protocol):
         Raises:
             SettingsError: The region has no topics.
         """
-        ...
 
 
 class RegionStates(Protocol):
@@ -398,12 +371,9 @@ class RegionStates(Protocol):
 
     def load(self, region: str) -> RegionState | None:
         """State of the region, or None if it has none."""
-        ...
 
     def save(self, state: RegionState) -> None:
         """Replace the state of its region."""
-        ...
 
     def everything(self) -> Sequence[RegionState]:
         """All states, by name."""
-        ...

@@ -26,6 +26,7 @@ from metering.ledger.notes.access import (
     token_key,
 )
 from metering.ledger.notes.checks import CANARY_PK, CanaryRun, canary_batch_id
+from metering.stores.items import ItemStore, read_note
 from metering.stores.writes import Absent, AllOf, Delete, Equals, Exists, Put, Table, Update
 from metering.units import DAY_S
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from metering.stores.clock import Clock
-    from metering.stores.items import ItemStore
 
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
@@ -44,12 +44,11 @@ _ACCOUNT_SENDER = re.compile(r"[0-9]{12}(:.*)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProducerRole:
-    """The role of a producer as IAM has it.
+    """Role of a producer in IAM.
 
     Attributes:
-        arn: Its ARN.
-        role_id: Its unique id, which a role that is made anew does not keep.
-        trusted: Who may take it: ARNs. Of a role or user that is gone, IAM says its unique id in place of the ARN.
+        role_id: Unique id; a role that is made anew has another one.
+        trusted: ARNs of those who may assume it. IAM says the unique id of a role or user that is gone.
     """
 
     arn: str
@@ -62,7 +61,6 @@ class ProducerRoles(Protocol):
 
     def find(self, name: str) -> ProducerRole | None:
         """The role of a producer; None if there is none."""
-        ...
 
     def put(self, name: str, *, trusted_arn: str) -> ProducerRole:
         """Make the role of a producer, or put right its trust and what it may do in this region.
@@ -74,11 +72,9 @@ class ProducerRoles(Protocol):
         Raises:
             OperationFailedError: IAM does not take the trust: there is no such role, user or account.
         """
-        ...
 
     def remove(self, name: str) -> bool:
         """Take from a role what it may do in this region; returns whether that was the last, and the role is gone."""
-        ...
 
 
 def producer_problems(*, name: str, accounts: Sequence[str] | None, trusted_arn: str) -> list[str]:
@@ -100,13 +96,7 @@ def producer_problems(*, name: str, accounts: Sequence[str] | None, trusted_arn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProducerBook:
-    """The registered producers of one region.
-
-    Attributes:
-        items: Its ledger.
-        roles: Their roles.
-        clock: The time now.
-    """
+    """Registered producers of one region."""
 
     items: ItemStore
     roles: ProducerRoles
@@ -117,16 +107,16 @@ class ProducerBook:
     ) -> RegisteredProducer:
         """Register a producer, or register it anew with other accounts, another trust or a new role.
 
-        It may be repeated and killed anywhere: the role comes first, and a role alone sends nothing that is taken.
+        It may be repeated and killed anywhere: the role is created first; a role without an entry is refused.
 
         Args:
-            name: What it is called.
+            name: Its name.
             accounts: Accounts that it may meter; None for all.
-            trusted_arn: Role, user or account whose workloads may take its role; empty for the account of the stage.
-            registered_by: ARN of who registers it.
+            trusted_arn: Role, user or account whose workloads may assume its role; empty for the account of the stage.
+            registered_by: ARN of the caller.
 
         Raises:
-            OperationFailedError: One of these makes no sense; every problem is said, and nothing was done.
+            OperationFailedError: Names every problem; nothing was done.
             UnavailableError: IAM or the ledger gave no answer.
         """
         problems = producer_problems(name=name, accounts=accounts, trusted_arn=trusted_arn)
@@ -146,24 +136,18 @@ class ProducerBook:
         return made
 
     def everyone(self) -> list[RegisteredProducer]:
-        """All of them, by name.
-
-        Raises:
-            LedgerCorruptError: An item is none of a producer.
-            UnavailableError: The ledger gave no answer.
-        """
+        """All of them, by name."""
         return list(registered(self.items))
 
     def get(self, name: str) -> RegisteredProducer | None:
-        """The producer of a name; None if nobody is registered so."""
-        item = self.items.get(Table.LEDGER, producer_key(name))
-        return None if item is None else RegisteredProducer.from_item(item)
+        """Producer of a name; None if there is none."""
+        return read_note(self.items, producer_key(name), RegisteredProducer.from_item)
 
     def find(self, name: str) -> RegisteredProducer:
-        """The producer of a name.
+        """Producer of a name.
 
         Raises:
-            OperationFailedError: Nobody is registered so.
+            OperationFailedError: There is none.
         """
         found = self.get(name)
         if found is None:
@@ -173,10 +157,10 @@ class ProducerBook:
         return found
 
     def show(self, name: str) -> ShownProducer:
-        """A producer, with all that keeps its batches from being taken.
+        """Producer with warnings about what keeps its batches from being taken.
 
         Raises:
-            OperationFailedError: Nobody is registered so.
+            OperationFailedError: There is none.
         """
         found = self.find(name)
         told = [told_s for role_id, told_s in refused_senders(self.items) if role_id == found.role_id]
@@ -187,7 +171,7 @@ class ProducerBook:
         """Take a producer out of the registry, then its role in this region; returns whether the role is gone.
 
         Raises:
-            OperationFailedError: Nobody is registered so.
+            OperationFailedError: There is none.
         """
         found = self.find(name)
         self.items.delete(Delete(table=Table.LEDGER, key=found.key))
@@ -211,17 +195,14 @@ class ProducerBook:
         return warnings
 
     def _of_senders(self) -> list[str]:
-        """What SQS calls senders here, which the canary's newest marker has."""
+        """Warn where SQS calls all senders the same; the canary's newest marker tells."""
         for item in self.items.query(Table.LEDGER, CANARY_PK, descending=True):
             slot_s = CanaryRun.from_item(item).slot_s
-            marker = self.items.get(Table.LEDGER, marker_key(canary_batch_id(slot_s)))
-            sender = "" if marker is None else Marker.from_item(marker).sender_id
-            if sender:
-                return (
-                    [f"This endpoint calls every sender {role_of(sender)}, its account, so it cannot tell producers."]
-                    if _ACCOUNT_SENDER.fullmatch(sender)
-                    else []
-                )
+            marker = read_note(self.items, marker_key(canary_batch_id(slot_s)), Marker.from_item)
+            if marker is not None and marker.sender_id:
+                account = role_of(marker.sender_id)
+                told = f"This endpoint calls every sender {account}, its account, so it cannot tell producers."
+                return [told] if _ACCOUNT_SENDER.fullmatch(marker.sender_id) else []
         # Where senders are judged and all have one name, the canary is refused too, and no marker tells of it.
         for sender, _ in refused_senders(self.items):
             if _ACCOUNT_SENDER.fullmatch(sender):
@@ -254,8 +235,7 @@ class MadeToken:
     """A new token.
 
     Attributes:
-        text: What its holder sends. It is kept nowhere, and shown by nothing that prints this object.
-        stored: What the ledger keeps.
+        text: Sent by its holder. It is kept nowhere, and left out of the object's repr.
     """
 
     text: str = field(repr=False)
@@ -263,34 +243,24 @@ class MadeToken:
 
 
 def secret_sha256(secret: str) -> str:
-    """What is kept of a secret: 64 hex digits."""
+    """Hash of a secret for the ledger, 64 hex digits."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def token_parts(text: str) -> tuple[str, str] | None:
-    """Id and secret of a token; None for a text that is none."""
+    """Id and secret of a token; None for any other text."""
     # A token has 85 characters. Nothing longer is looked at.
     found = TOKEN_PATTERN.fullmatch(text) if len(text) < 100 else None
     return None if found is None else (found[1], found[2])
 
 
-def _chance(size: int) -> bytes:
-    return secrets.token_bytes(size)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBook:
-    """The tokens of one region.
-
-    Attributes:
-        items: Its ledger.
-        clock: The time now.
-        draw: Gives as many bytes of chance as it is asked for.
-    """
+    """Tokens of one region. `draw` gives random bytes."""
 
     items: ItemStore
     clock: Clock
-    draw: Callable[[int], bytes] = _chance
+    draw: Callable[[int], bytes] = secrets.token_bytes
 
     def create(
         self,
@@ -341,12 +311,7 @@ class TokenBook:
             return MadeToken(text=f"mtr_{token_id}_{secret}", stored=stored)
 
     def list(self) -> list[StoredToken]:
-        """All tokens, the newest first. One that expired stays until DynamoDB deletes it, which takes days.
-
-        Raises:
-            LedgerCorruptError: An item is none of a token.
-            UnavailableError: The ledger gave no answer.
-        """
+        """All tokens, the newest first. DynamoDB deletes expired ones within days."""
         found = (StoredToken.from_item(item) for item in self.items.query(Table.LEDGER, TOKENS_PK))
         return sorted(found, key=lambda each: (-each.made_s, each.token_id))
 

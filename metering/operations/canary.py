@@ -1,7 +1,7 @@
 """Canary: proves with a known batch that the service counts each batch once, in usage and lake, and in time (P29).
 
-Of the rows it reads one batch's way: its marker, the commit that the marker names, that commit's entries, and the
-published files of its hour. So a look costs the same, however many commits the hour has.
+It reads the batch's marker, the commit that the marker names, that commit's entries, and the published files of its
+hour. So a look costs the same, however many commits the hour has.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from metering.ledger.notes.checks import (
     canary_usage_type,
     slot_of,
 )
+from metering.stores.items import ItemStore, read_note
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S, MINUTE_S
 from metering.usage.totals import ZERO, Total, sum_totals
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from metering.lake.view import LakeView
     from metering.ledger.usage.reading import UsageReading
     from metering.stores.clock import Clock, Deadline
-    from metering.stores.items import ItemStore
     from metering.stores.queues import Queue
 
 _POLL_MS = 2_000
@@ -87,8 +87,8 @@ class Canary:
 
     def _send(self) -> CanaryRun:
         slot_s = slot_of(self._now_s())
-        known = self.items.get(Table.LEDGER, canary_key(slot_s))
-        run = CanaryRun(slot_s=slot_s, sent_s=self._now_s()) if known is None else CanaryRun.from_item(known)
+        known = read_note(self.items, canary_key(slot_s), CanaryRun.from_item)
+        run = known or CanaryRun(slot_s=slot_s, sent_s=self._now_s())
         self._save(run)
         body = canary_body(slot_s, self.region)
         if self.queue.send_many([body, body]):
@@ -96,7 +96,6 @@ class Canary:
         return run
 
     def _judged(self, run: CanaryRun) -> CanaryRun:
-        """Return the run with its verdict, or as it was if it has none yet."""
         verdict = self._verdict(run)
         if verdict is CanaryVerdict.SENT:
             return run
@@ -130,10 +129,9 @@ class Canary:
         )
 
     def _lake(self, slot_s: int) -> Total:
-        marker = self.items.get(Table.LEDGER, marker_key(canary_batch_id(slot_s)))
-        if marker is None:
-            return ZERO
-        commit = self.items.get(Table.LEDGER, commit_key(Marker.from_item(marker).commit_id))
+        marker = read_note(self.items, marker_key(canary_batch_id(slot_s)), Marker.from_item)
+        key = None if marker is None else commit_key(marker.commit_id)
+        commit = None if key is None else read_note(self.items, key, CommitRecord.from_item)
         if commit is None:
             return ZERO
         query = RowQuery(
@@ -142,8 +140,7 @@ class Canary:
                 ("usage_type", frozenset({canary_usage_type(slot_s)})),
             )
         )
-        view = self.view.of_commit(CommitRecord.from_item(commit))
-        return view.hour_totals(canary_hour(slot_s), query).get((), ZERO)
+        return self.view.of_commit(commit).hour_totals(canary_hour(slot_s), query).get((), ZERO)
 
     def _save(self, run: CanaryRun) -> CanaryRun:
         self.items.put(Put(table=Table.LEDGER, item=run.to_item()))

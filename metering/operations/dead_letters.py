@@ -18,8 +18,7 @@ from metering.intake.senders import ServiceSenders, judged_sender, statement
 from metering.ledger.markers import Marker, marker_key
 from metering.onramps.plans import plan_key
 from metering.onramps.sources import LogSource, source_of
-from metering.stores.queues import Delivery, Queue, ReceivedMessage
-from metering.stores.writes import Table
+from metering.stores.items import ItemStore, read_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
     from metering.onramps.kinds import LogKind
     from metering.onramps.reading import FileName
     from metering.stores.clock import Clock
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
+    from metering.stores.queues import Delivery, Queue, ReceivedMessage
 
 
 _Seen = TypeVar("_Seen")
@@ -62,10 +61,10 @@ class DeadLetter:
     """Message in the dead-letter queue.
 
     Attributes:
-        batch_id: Id of its batch; empty if none can be read.
+        batch_id: Empty if none can be read.
         why: Best known reason that it is there, in one sentence.
         effect: Effect of a redrive now.
-        records: Number of records; 0 if unknown.
+        records: 0 if unknown.
         admitted_until_s: Epoch second until which a redrive meters every record that it can meter now; None if it
             meters none, or if that is not known.
         kept_until_s: Epoch second at which the queue drops the message. A redrive must come before.
@@ -103,11 +102,7 @@ class Redriven:
 def peek(dead: Queue, look: Callable[[Delivery], _Seen], *, limit: int, look_s: int = 0) -> list[_Seen]:
     """Look at up to `limit` messages of a dead-letter queue. They stay there, and are hidden only meanwhile.
 
-    Args:
-        dead: The queue.
-        look: Examines one message.
-        limit: Most messages to look at.
-        look_s: Seconds that one call of `look` may take.
+    `look` may take `look_s` seconds for each.
     """
     seen: dict[str, ReceivedMessage] = {}
     waiting = dead.depth().total
@@ -131,7 +126,6 @@ class DeadLetters:
     """Lists and redrives the dead letters of a region.
 
     Attributes:
-        dead: Dead-letter queue.
         bucket: Data bucket of the region.
         retention_s: Time that the dead-letter queue keeps a message, counted from when it was first sent.
         services: The service's own senders, in a stage whose producers are registered: a redrive then states who sent
@@ -151,13 +145,7 @@ class DeadLetters:
     def letters(
         self, *, limit: int, look: Callable[[Delivery], DeadLetter] | None = None, look_s: int = 0
     ) -> list[DeadLetter]:
-        """Look at up to `limit` dead letters, oldest first. They stay in the queue, and are hidden only meanwhile.
-
-        Args:
-            limit: Most letters to look at.
-            look: Examines one letter; `glance` if None.
-            look_s: Seconds that one call of `look` may take.
-        """
+        """Look at up to `limit` dead letters by `peek`, oldest first; with `glance` if `look` is None."""
         letters = peek(self.dead, look or self.glance, limit=limit, look_s=look_s)
         return sorted(letters, key=lambda letter: letter.sent_at_s)
 
@@ -280,14 +268,7 @@ class DeadLetters:
         self, delivery: Delivery, allowance: Allowance
     ) -> tuple[DecodedBatch | RefusedBatch | NoBatch | None, str]:
         # A redrive would send it now.
-        resent = Delivery(
-            message_id=delivery.message_id,
-            body=delivery.body,
-            sent_at_ms=self.clock.now_ms(),
-            receive_count=1,
-            sender_id=delivery.sender_id,
-            stated_sender=delivery.stated_sender,
-        )
+        resent = replace(delivery, sent_at_ms=self.clock.now_ms(), receive_count=1)
         try:
             batches = self.reader.read(resent, admission=self.admission, allowance=allowance).batches
         except OutOfTimeError:
@@ -302,8 +283,7 @@ class DeadLetters:
         return batch, "It can be read and metered: its workers failed, were throttled or ran out of time."
 
     def _marker(self, batch_id: str) -> Marker | None:
-        item = self.items.get(Table.LEDGER, marker_key(batch_id)) if batch_id else None
-        return None if item is None else Marker.from_item(item)
+        return read_note(self.items, marker_key(batch_id), Marker.from_item) if batch_id else None
 
     def _admitted_until(self, batch: DecodedBatch) -> int | None:
         # The record starts no earlier than its hour does, so this time is never too late.

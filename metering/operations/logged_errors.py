@@ -1,4 +1,4 @@
-"""What is read of a region afterwards: errors that functions logged, by what they say, and the trail of deeds."""
+"""Errors that functions logged, by kind; the trail of deeds; ports to subscribers, alarms and logs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Subscriber:
     """Subscriber of an alert topic.
 
     Attributes:
-        protocol: Protocol of the delivery, such as `email` or `sqs`.
-        endpoint: Address that alerts are delivered to.
-        confirmed: The owner of the endpoint confirmed the subscription; until then the topic delivers nothing to it.
+        protocol: Such as `email` or `sqs`.
+        endpoint: Address.
+        confirmed: The owner confirmed the subscription; until then the topic delivers nothing to it.
     """
 
     protocol: str
@@ -37,7 +37,6 @@ class Subscribers(Protocol):
 
     def subscribers(self, severity: str) -> Sequence[Subscriber]:
         """All subscribers of the topic of `severity`, confirmed or not."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,6 @@ class DeployedAlarms(Protocol):
 
     def states(self) -> Sequence[AlarmState]:
         """All metric alarms of the stage."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +65,9 @@ class LoggedLine:
     """Line that a function logged.
 
     Attributes:
-        function: Name of the function, such as `aggregator`.
-        at_ms: Time at which it was logged, epoch milliseconds.
-        text: The line as it was logged; JSON if the function's own logger wrote it.
+        function: Such as `aggregator`.
+        at_ms: Epoch milliseconds.
+        text: JSON if the function's own logger wrote it.
         request_id: Id of the invocation; empty if the log does not say.
     """
 
@@ -85,7 +83,6 @@ class FunctionLogs(Protocol):
     @property
     def functions(self) -> Sequence[str]:
         """Names of the functions that have a log, sorted."""
-        ...
 
     def errors(self, functions: Sequence[str], *, from_s: int, to_s: int, limit: int) -> Sequence[LoggedLine]:
         """Lines that look like an error, newest first: at most `limit` of them, of all named functions together.
@@ -94,7 +91,6 @@ class FunctionLogs(Protocol):
             OperationFailedError: The endpoint cannot search logs.
             UnavailableError: It gave no answer.
         """
-        ...
 
 
 _LEVELS = frozenset({"ERROR", "CRITICAL"})
@@ -110,12 +106,9 @@ class LoggedError:
     """Errors of one kind of one function.
 
     Attributes:
-        text: What the newest of them says.
+        text, request_id, version: Of the newest line; empty if it does not say.
         count: Number of lines.
-        first_ms: Time of the oldest, epoch milliseconds.
-        last_ms: Time of the newest.
-        request_id: Invocation of the newest; empty if the log does not say.
-        version: Version that logged the newest; empty if the line does not say.
+        first_ms, last_ms: Time of the oldest and of the newest, epoch milliseconds.
     """
 
     function: str
@@ -141,8 +134,11 @@ def grouped(lines: Iterable[LoggedLine]) -> list[LoggedError]:
 
 
 def _read(line: LoggedLine) -> LoggedError | None:
-    """The error of one line; None if its own level says that it is none."""
-    document = _json(line.text)
+    """Error of a line; None for a lower level."""
+    try:
+        document = json.loads(line.text) if line.text.startswith("{") else None
+    except ValueError:
+        document = None
     if document is None:
         text, request_id, version = _BEFORE.sub("", line.text).split("\n", 1)[0], "", ""
     elif document.get("level") in _LEVELS:
@@ -176,16 +172,6 @@ _USUAL = frozenset({
     "level", "location", "message", "timestamp", "service", "version", "xray_trace_id", "cold_start", "function_name",
     "function_memory_size", "function_arn", "function_request_id", "exception_name", "stage", "region",
 })  # fmt: skip
-
-
-def _json(text: str) -> dict[str, object] | None:
-    if not text.startswith("{"):
-        return None
-    try:
-        document = json.loads(text)
-    except ValueError:
-        return None
-    return document if isinstance(document, dict) else None
 
 
 # The first month of any trail: no version before it wrote one.

@@ -28,12 +28,8 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 
-# List prices of us-east-1, for every cost that the service or its load tests print.
-#
-# Source: secondary pages, first tier, read in autumn 2026; a bill may differ. Each printed cost names the prices it was
-# computed with.
-
-
+# List prices of us-east-1, for every cost that the service or its load tests print. Source: secondary pages, first
+# tier, read in autumn 2026; a bill may differ. Each printed cost names its prices.
 _STORAGE_USD_GB_MONTH = {
     "STANDARD": Decimal("0.023"),
     "STANDARD_IA": Decimal("0.0125"),
@@ -81,9 +77,8 @@ class StoragePrices:
     """S3 prices.
 
     Attributes:
-        storage_usd_gb_month: Price by storage class; a GB is 2^30 bytes.
-        put_usd: Price of one PUT.
-        get_usd: Price of one GET.
+        storage_usd_gb_month: By storage class; a GB is 2^30 bytes.
+        put_usd, get_usd: Price of one request.
         smallest_billed_bytes: Size that smaller objects are billed as, by storage class.
     """
 
@@ -93,12 +88,10 @@ class StoragePrices:
     smallest_billed_bytes: Mapping[str, int] = field(default_factory=lambda: dict(_SMALLEST_BILLED_BYTES))
 
     def month_usd(self, storage_class: str, stored_bytes: int) -> Decimal:
-        """Price of keeping `stored_bytes` for a month."""
         price = self.storage_usd_gb_month.get(storage_class, self.storage_usd_gb_month["STANDARD"])
         return Decimal(stored_bytes) / GIB * price
 
     def billed_bytes(self, storage_class: str, size_bytes: int) -> int:
-        """Bytes that an object is billed for."""
         return max(size_bytes, self.smallest_billed_bytes.get(storage_class, 0))
 
 
@@ -122,12 +115,7 @@ class PrefixStorage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
-    """Way to keep the same records.
-
-    Attributes:
-        usd_month: Cost of their storage for a month.
-        usd_requests: Cost of the requests that store them, once.
-    """
+    """Way to keep the same records: storage costs by the month, requests once."""
 
     name: str
     objects: int
@@ -141,11 +129,9 @@ class StorageReport:
     """Storage as it is, compared with two alternatives.
 
     Attributes:
-        lake_records: Number of published records.
-        lake_bytes: Size of their files.
+        lake_records, lake_bytes: Published records, and the size of their files.
         ours: The accepted records as the service keeps them.
-        json: The accepted records as one JSON object for each batch.
-        gzip: The accepted records as one gzip object for each batch.
+        json, gzip: The same as one JSON or gzip object for each batch.
     """
 
     prices: StoragePrices
@@ -269,21 +255,14 @@ def standing_month_usd(
 ) -> Decimal:
     """Monthly cost in USD of one idle region at list prices of us-east-1, rounded to cents.
 
-    Args:
-        ticks: Its jobs.
-        composite_alarms: Number of its composite alarms.
-        log_sources: Whether it has log sources, with alarms and figures of their own.
-        api: Whether it has an HTTP API, with alarms and counters of its own.
+    Log sources and an HTTP API have alarms and figures of their own.
     """
     left_out = {*(() if log_sources else LOG_ORIGINS), *(() if api else (API_ORIGIN,))}
     things = {
         "alarm": sum(spec.origin not in left_out for spec in ALARMS),
         "composite alarm": composite_alarms,
         "dashboard": _DASHBOARDS,
-        "custom metric": len(Figure)
-        - (0 if log_sources else len(LOG_FIGURES))
-        + _COUNTERS
-        + (_API_COUNTERS if api else 0),
+        "custom metric": len(Figure) - (not log_sources) * len(LOG_FIGURES) + _COUNTERS + api * _API_COUNTERS,
         "customer managed key": 1,
     }
     fixed = sum((STANDING_USD[name] * count for name, count in things.items()), Decimal(0))

@@ -42,13 +42,7 @@ SHARED_PAGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a person asked for, by the name of a runbook, of an alarm, or of an alarm in CloudWatch.
-
-    Attributes:
-        runbook: Name of the runbook.
-        stage: Stage that the name contains; empty if it contains none.
-        region: Region that the ARN contains; empty if it is no ARN.
-    """
+    """Runbook that a person asked for, with the stage of the name and the region of the ARN; empty if it has none."""
 
     runbook: str
     stage: str = ""
@@ -131,13 +125,8 @@ def linked_runbooks(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_LINK.findall(text)))
 
 
-# Dashboards of a stage: their names, and where a browser finds them.
-#
-# CloudWatch keeps dashboards by account, not by region, so that two regions must not give one name to theirs.
-
-
 class Dashboard(StrEnum):
-    """Dashboards that the stacks make."""
+    """Dashboards that the stacks make. Their names have the region: CloudWatch keeps dashboards by account."""
 
     ON_CALL = "on-call"
     LOAD = "load"

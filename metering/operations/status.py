@@ -1,7 +1,6 @@
-"""Status of one region on one page: what the service knows of itself, judged as the alarms judge it.
+"""Status of one region on one page, judged as the alarms judge it.
 
-Everything is read from notes that jobs write, from the two queues, from CloudWatch's alarms, and from the first entries
-of what waits. Nothing is scanned, so the page is as fast for a large region as for an empty one.
+It reads notes of jobs, the two queues, CloudWatch's alarms, and the first waiting commits. Nothing is scanned.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.ledger.notes.watch import FIGURES_KEY, WatchFigures
 from metering.ledger.periods import periods_of
 from metering.operations.alarms import ALARMS, LOG_FIGURES, AlarmSpec, Figure, alarm_name
-from metering.stores.writes import Table
+from metering.stores.items import ItemStore, read_note
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from metering.billing.day_sums.keeper import DaySumKeeper
     from metering.operations.logged_errors import DeployedAlarms, Subscribers
     from metering.stores.clock import Clock
-    from metering.stores.items import ItemStore
     from metering.stores.queues import Queue, QueueDepth, QueueFacts
 
 # A watch that is silent for this long pages (alarm `watch-silent`).
@@ -35,7 +33,7 @@ _MONTHS_SHOWN = 3
 
 
 class Standing(StrEnum):
-    """How one thing stands: well; to be looked at in the morning; to be acted on by a person now."""
+    """Well; to be looked at in the morning; to be acted on by a person now."""
 
     OK = "ok"
     ATTENTION = "attention"
@@ -47,11 +45,9 @@ _WORSE = (Standing.OK, Standing.ATTENTION, Standing.ACT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusLine:
-    """One thing of a region.
+    """State of one thing.
 
     Attributes:
-        what: Its name.
-        state: How it stands.
         value: Its figures, in words.
         cure: Command that cures it, or the name of its runbook; empty if it is well.
     """
@@ -67,13 +63,11 @@ class RegionStatus:
     """Status of a region.
 
     Attributes:
-        region: Its name.
         version: Deployed version; empty if the deployment does not say.
-        complete: Up to when the count is complete, and what holds it back.
         periods: State of each of the last months, the newest first.
         firing: Names of the alarms that fire.
         figures: Figures of the watch's last run; empty if it never ran.
-        lines: What a person reads, in order.
+        lines: For people, in order.
     """
 
     region: str
@@ -95,7 +89,7 @@ class StatusReader:
 
     Attributes:
         version: Version that the deployment published; empty if it published none.
-        sums: Knows what of accepted usage budgets do not have. None: that is not told.
+        sums: Knows which accepted usage budgets do not have. None: that is not told.
     """
 
     items: ItemStore
@@ -117,25 +111,27 @@ class StatusReader:
         Raises:
             UnavailableError: Something gives no answer.
         """
-        item = self.items.get(Table.LEDGER, FIGURES_KEY)
-        known = None if item is None else WatchFigures.from_item(item)
+        known = read_note(self.items, FIGURES_KEY, WatchFigures.from_item)
+        figures = {} if known is None else known.figures
+        lines = {**_LINES, **(_LOG_LINES if LOG_FIGURES & figures.keys() else {})}
         complete = self.freshness.answer()
         now_s = self.clock.now_ms() // 1000
         periods = self._periods(now_s)
-        firing = self._firing()
+        alight = {alarm.name for alarm in self.alarms.states() if alarm.state == "ALARM"}
+        firing = [spec for spec in ALARMS if alarm_name(self.stage, spec.name) in alight]
         return RegionStatus(
             region=self.region,
             version=self.version,
             complete=complete,
             periods=periods,
             firing=tuple(spec.name for spec in firing),
-            figures={} if known is None else known.figures,
+            figures=figures,
             lines=(
                 StatusLine(what="version", state=Standing.OK, value=self.version or "not published"),
                 _completeness(complete, None if known is None else max(now_s - known.measured_s, 0)),
                 self._queue(),
                 self._dead_letters(),
-                *map(self._with_reach, _figure_lines({} if known is None else known.figures)),
+                *(self._with_reach(_figure_line(what, words, figures)) for what, words in lines.items()),
                 self._watch(known, now_s),
                 _alarms(firing),
                 self._months(periods),
@@ -144,7 +140,7 @@ class StatusReader:
         )
 
     def _with_reach(self, line: StatusLine) -> StatusLine:
-        """The line about money says what no budget has: what the biller counts is what the compactor published."""
+        """Add to the line about money which usage no budget has: the biller counts what the compactor published."""
         if line.what != "money" or self.sums is None:
             return line
         left = self.sums.reach().left
@@ -154,7 +150,7 @@ class StatusReader:
     def _queue(self) -> StatusLine:
         depth = self.ingest.depth()
         age_s = self.queue_facts.oldest_age_s() if depth.total else None
-        limit_s = _limit_s(Figure.OLDEST_BATCH_AGE)
+        limit_s = next(spec.threshold for spec in ALARMS if spec.metric == Figure.OLDEST_BATCH_AGE)
         late = age_s is not None and age_s >= limit_s
         oldest = "" if age_s is None else f", the oldest for {duration(age_s)}"
         return StatusLine(
@@ -192,10 +188,6 @@ class StatusReader:
             cure="" if state is Standing.OK else "runbook watch-silent",
         )
 
-    def _firing(self) -> list[AlarmSpec]:
-        alight = {alarm.name for alarm in self.alarms.states() if alarm.state == "ALARM"}
-        return [spec for spec in ALARMS if alarm_name(self.stage, spec.name) in alight]
-
     def _periods(self, now_s: int) -> dict[str, str]:
         months = [month_of(now_s)]
         while len(months) < _MONTHS:
@@ -225,7 +217,7 @@ class StatusReader:
 
 
 def _completeness(complete: Complete, age_s: int | None) -> StatusLine:
-    """Up to when the count is complete. What holds it back was measured `age_s` ago, and may have gone since."""
+    """Say up to when the count is complete. Holds were measured `age_s` ago, and may have gone since."""
     through = f"through {rfc3339(complete.through_s)}" if complete.through_s else "not known yet"
     held = "; ".join(each.what for each in complete.held_back_by)
     unusual = [each for each in complete.held_back_by if not each.usual]
@@ -313,15 +305,15 @@ _SILENT_AT_0 = frozenset({
 })  # fmt: skip
 
 
-def _figure_lines(figures: Mapping[str, int]) -> list[StatusLine]:
-    lines = {**_LINES, **(_LOG_LINES if LOG_FIGURES & figures.keys() else {})}
-    return [_figure_line(what, words, figures) for what, words in lines.items()]
-
-
 def _figure_line(what: str, words: Mapping[Figure, str], figures: Mapping[str, int]) -> StatusLine:
-    """One line of the watch's figures. It stands as badly as the alarms of these figures say."""
+    """Line of some figures of the watch, in the state that the alarms of these figures say."""
     missing = [figure for figure in words if figure not in figures]
-    fired = [spec for figure in words if figure in figures for spec in _fired(figure, figures[figure])]
+    fired = [
+        spec
+        for figure in words
+        for spec in ALARMS
+        if figure in figures and spec.metric == figure and spec.breached_by(figures[figure])
+    ]
     states = [Standing.ACT if spec.severity == "page" else Standing.ATTENTION for spec in fired]
     if missing:
         states.append(Standing.ATTENTION)
@@ -339,15 +331,6 @@ def _told(figure: Figure, text: str, value: int) -> str:
     if value == 0 and figure in _SILENT_AT_0:
         return ""
     return text.format(duration(value) if figure in _IN_SECONDS else f"{value:,}")
-
-
-def _fired(figure: Figure, value: int) -> list[AlarmSpec]:
-    specs = [spec for spec in ALARMS if spec.metric == figure]
-    return [spec for spec in specs if spec.breached_by(value)]
-
-
-def _limit_s(figure: Figure) -> int:
-    return next(spec.threshold for spec in ALARMS if spec.metric == figure)
 
 
 def _depth(depth: QueueDepth) -> str:

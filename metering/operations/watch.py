@@ -21,6 +21,7 @@ from metering.ledger.runs import Contradictions, lake_chain, newest_run, rollup_
 from metering.ledger.shards import known_shards
 from metering.ledger.usage.kinds import BEYOND_CAP_PK, KindsBeyondCap
 from metering.operations.alarms import Figure
+from metering.stores.items import ItemStore, read_note
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S, MINUTE_S
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from metering.audit.freshness import Freshness
     from metering.stores.clock import Clock, Gauges
-    from metering.stores.items import ItemStore
     from metering.stores.queues import Queue, QueueFacts
 
 # Conflicts and doubled canaries count for this long. The alarm clears itself afterwards.
@@ -46,8 +46,7 @@ class Watch:
     """Measures every figure once and publishes all of them.
 
     Attributes:
-        dead: Dead-letter queue.
-        freshness: Keeps what reports need to know.
+        freshness: Keeps the completeness for reports.
         shards: Compaction shards of the stage.
         window_s: Admission window of the stage.
         marker_life_s: Time that a marker lives after acceptance.
@@ -81,16 +80,13 @@ class Watch:
                 measured += 1
         if measured == len(measures):
             figures[Figure.HEARTBEAT] = 1
-        self._keep(figures)
-        self.gauges.publish({figure.value: value for figure, value in figures.items()})
-        contradictions.tell()
-        return figures
-
-    def _keep(self, figures: Mapping[Figure, int]) -> None:
-        """Keep the figures for people who ask for the status. Alarms need no note."""
+        # The status reads this note. Alarms need none.
         note = WatchFigures(measured_s=self._now_s(), figures={each.value: value for each, value in figures.items()})
         with suppress(UnavailableError):
             self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
+        self.gauges.publish({figure.value: value for figure, value in figures.items()})
+        contradictions.tell()
+        return figures
 
     def _measures(self) -> tuple[Callable[[], dict[Figure, int]], ...]:
         return (
@@ -112,19 +108,15 @@ class Watch:
         )
 
     def _state(self) -> WatchState:
-        item = self.items.get(Table.LEDGER, WATCH_KEY)
-        if item is not None:
-            return WatchState.from_item(item)
-        # This is the first run. It has not seen the queue empty, so a message in it may be of any age.
-        state = WatchState(first_s=self._now_s(), queue_empty_s=0)
-        self.items.put(Put(table=Table.LEDGER, item=state.to_item()))
+        state = read_note(self.items, WATCH_KEY, WatchState.from_item)
+        if state is None:
+            # The first run has not seen the queue empty, so a message in it may be of any age.
+            state = WatchState(first_s=self._now_s(), queue_empty_s=0)
+            self.items.put(Put(table=Table.LEDGER, item=state.to_item()))
         return state
 
     def _oldest_batch(self) -> dict[Figure, int]:
-        """Age by the queue service; if it gives none, the time since the queue was empty or a canary passed through it.
-
-        Of a queue that was never seen empty, the age counts from the first run of the watch.
-        """
+        """Age by the queue service; else the time since the queue was empty, a canary passed, or the watch began."""
         state = self._state()
         if self.ingest.depth().total == 0:
             seen = replace(state, queue_empty_s=self._now_s())
@@ -157,16 +149,17 @@ class Watch:
         return None
 
     def _waiting(self) -> dict[Figure, int]:
-        """Also keeps the freshness for reports, which the same reading gives."""
+        """Measure, and keep the completeness for reports, which the same reading gives."""
         waiting = self.freshness.keep()
+        through_s = self.freshness.answer().through_s
         return {
             Figure.WAITING_COMMITS: waiting.count,
             Figure.WAITING_COMMIT_AGE: self._age_s([] if waiting.oldest_ms is None else [waiting.oldest_ms]),
-            **self._complete_through(),
+            **({Figure.COMPLETE_THROUGH_AGE: max(self._now_s() - through_s, 0)} if through_s else {}),
         }
 
     def _pending(self) -> dict[Figure, int]:
-        """What the compactor found pending. Where it has not looked lately, something may wait since it last did."""
+        """Hours that the compactor found pending. Where it has not looked lately, something may wait since then."""
         known, state = lake_figures(self.items), self._state()
         looks = [known.get(shard) or LakeFigures(shard=shard, listed_s=state.first_s) for shard in self._shards()]
         late_ms = (self._now_s() - LISTED_LATE_S) * 1_000
@@ -178,11 +171,6 @@ class Watch:
                 [since for since, fresh in zip(since_ms, unsure, strict=True) if not fresh]
             ),
         }
-
-    def _complete_through(self) -> dict[Figure, int]:
-        """Age of what was kept just now; no figure if nothing is known."""
-        through_s = self.freshness.answer().through_s
-        return {Figure.COMPLETE_THROUGH_AGE: max(self._now_s() - through_s, 0)} if through_s else {}
 
     def _runs(self) -> dict[Figure, int]:
         shards = self._shards()
@@ -196,9 +184,9 @@ class Watch:
         return self._age_s([run.planned_at_ms for run in newest if run is not None and run.state == "planned"])
 
     def _cleaning(self) -> dict[Figure, int]:
-        """What the cleaners left. Where one has not looked lately, something may be due since it last did.
+        """Age of what the cleaners left. Where one has not looked lately, something may be due since then.
 
-        One that never looked is new, and has left something since the compactor before it last looked.
+        A cleaner that never looked has left something since its compactor last looked.
         """
         known, compacted, state = cleanings(self.items), lake_figures(self.items), self._state()
         looks = [
@@ -213,8 +201,7 @@ class Watch:
             for look in looks
             if look.due_ms is not None or look.looked_s <= late_s
         ]
-        item = self.items.get(Table.LEDGER, ORPHANS_KEY)
-        passes = OrphanPasses() if item is None else OrphanPasses.from_item(item)
+        passes = read_note(self.items, ORPHANS_KEY, OrphanPasses.from_item) or OrphanPasses()
         whole_s = passes.whole_s or state.first_s
         return {
             Figure.CLEANING_OVERDUE_AGE: self._age_s(since_ms),
@@ -226,8 +213,8 @@ class Watch:
 
     def _reconciliation(self) -> dict[Figure, int]:
         state = self._state()
-        item = self.items.get(Table.LEDGER, RECONCILIATION_KEY)
-        known = Reconciliation(finished_s=0, hours=0, differences=0) if item is None else Reconciliation.from_item(item)
+        known = read_note(self.items, RECONCILIATION_KEY, Reconciliation.from_item)
+        known = known or Reconciliation(finished_s=0, hours=0, differences=0)
         last_s = max(known.finished_s, state.first_s)
         since_s = known.backlog.since_s
         return {
@@ -235,14 +222,13 @@ class Watch:
             Figure.RECONCILIATION_AGE: max(self._now_s() - last_s, 0),
             Figure.RECONCILIATION_BACKLOG: known.backlog.waiting,
             Figure.RECONCILIATION_BACKLOG_AGE: 0 if since_s is None else max(self._now_s() - since_s, 0),
-            # Where none has come to its end yet, the first was due when the watch began.
+            # The first scan was due when the watch began.
             Figure.SCAN_OVERDUE_AGE: max(self._now_s() - (known.scan_due_s or state.first_s), 0),
         }
 
     def _sources(self) -> dict[Figure, int]:
-        """Sums that the reconciler keeps: there may be too many sources to read each minute."""
-        item = self.items.get(Table.LEDGER, SOURCES_KEY)
-        known = SourceFigures() if item is None else SourceFigures.from_item(item)
+        """Sums of the reconciler: there may be too many sources to read each minute."""
+        known = read_note(self.items, SOURCES_KEY, SourceFigures.from_item) or SourceFigures()
         return {
             Figure.SILENT_SOURCES: known.silent,
             Figure.SOURCE_GAPS: known.gaps,
@@ -251,10 +237,9 @@ class Watch:
         }
 
     def _logs(self) -> dict[Figure, int]:
-        """Sums that the coverage job keeps; no figures in a region without log sources."""
-        item = self.items.get(Table.LEDGER, LOG_SOURCES_KEY)
-        known = LogFigures(looked_s=0) if item is None else LogFigures.from_item(item)
-        if not known.log_sources:
+        """Sums of the coverage job; no figures in a region without log sources."""
+        known = read_note(self.items, LOG_SOURCES_KEY, LogFigures.from_item)
+        if known is None or not known.log_sources:
             return {}
         captured_s = max(known.context_s, known.first_run_s)
         return {
@@ -267,11 +252,10 @@ class Watch:
         }
 
     def _money(self) -> dict[Figure, int]:
-        """What the biller keeps; its age counts from the first run of the watch if it never ran."""
-        item = self.items.get(Table.LEDGER, BILLER_KEY)
-        if item is None:
+        """Figures of the biller; its age counts from the first run of the watch if it never ran."""
+        known = read_note(self.items, BILLER_KEY, BillerFigures.from_item)
+        if known is None:
             return {Figure.BILLER_AGE: max(self._now_s() - self._state().first_s, 0), **dict.fromkeys(_MONEY, 0)}
-        known = BillerFigures.from_item(item)
         recent_s = self._now_s() - RECENT_S
         return {
             Figure.BILLER_AGE: max(self._now_s() - known.counted_s, 0),
@@ -287,14 +271,13 @@ class Watch:
         return {Figure.CONFLICTS: len({conflict_of(item) for item in islice(notes, _NOTES_READ)})}
 
     def _drops(self) -> dict[Figure, int]:
-        """What the reconciler found below `drop/`; its age counts from the first run of the watch if it never ran."""
-        item = self.items.get(Table.LEDGER, DROPS_KEY)
-        known = DroppedObjects() if item is None else DroppedObjects.from_item(item)
+        """Lost objects below `drop/`; the age of the look counts from the first run of the watch if there was none."""
+        known = read_note(self.items, DROPS_KEY, DroppedObjects.from_item) or DroppedObjects()
         looked_s = max(known.finished_s, self._state().first_s)
         return {Figure.LOST_DROPS: known.count, Figure.DROPS_UNSEEN_AGE: max(self._now_s() - looked_s, 0)}
 
     def _kinds(self) -> dict[Figure, int]:
-        """Number of accounts that lately had kinds of usage without a number, of those that one run reads."""
+        """Number of accounts that lately had kinds of usage without a number, as far as one run reads."""
         since_s = self._now_s() - RECENT_S
         notes = islice(self.items.query(Table.LEDGER, BEYOND_CAP_PK), _NOTES_READ)
         return {Figure.ACCOUNTS_BEYOND_CAP: sum(KindsBeyondCap.from_item(note).seen_s >= since_s for note in notes)}

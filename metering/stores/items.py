@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from metering.stores.writes import Action, Delete, Foreign, Item, Key, Put, Table, Update, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+T = TypeVar("T")
 
 
 class ItemStore(Protocol):
@@ -85,6 +87,12 @@ class ItemStore(Protocol):
             UnavailableError: Throttled, or the outcome is unknown: it may have been applied, or be applied later.
         """
         ...
+
+
+def read_note(items: ItemStore, key: Key, decode: Callable[[Item], T]) -> T | None:
+    """Read one item of the ledger; None if there is none."""
+    item = items.get(Table.LEDGER, key)
+    return None if item is None else decode(item)
 
 
 # Size of an item by DynamoDB's rule. Items that grow with the input must stay below its limits.

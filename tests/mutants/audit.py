@@ -30,7 +30,7 @@ _FRESHNESS = ("tests/unit/audit/test_freshness.py",)
 AUDIT = (
     *seeded("metering/audit/freshness.py", _FRESHNESS,
         ("P27 a report is complete although commits wait for the roll-up",
-         "holds = [*undecided.holds(looked), *_waiting(waiting, self._last()),", "holds = [*undecided.holds(looked),"),
+         "holds = [*self._queued(looked), *_waiting(waiting, self._last()),", "holds = [*self._queued(looked),"),
         ("P27 what waits and was not read holds nothing back",
          "since_s = min(since_s, 0 if last is None else last.through_s)", "pass"),
     ),

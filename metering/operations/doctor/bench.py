@@ -82,15 +82,12 @@ class AlarmPath(Protocol):
 
     def publish(self, text: str) -> None:
         """Send a text to the topic, without an alarm."""
-        ...
 
     def trip(self, text: str) -> None:
         """Put the alarm on, with `text` as its reason."""
-        ...
 
     def received(self) -> Sequence[str]:
         """Messages that came since the last call; waits for a few seconds."""
-        ...
 
 
 class Scratch(Protocol):
@@ -101,15 +98,12 @@ class Scratch(Protocol):
 
     def queues(self) -> AbstractContextManager[ScratchQueues]:
         """Two queues."""
-        ...
 
     def slow_table(self) -> AbstractContextManager[ItemStore]:
         """A store whose ledger is a new table that takes one write unit a second."""
-        ...
 
     def alarm(self, severity: str) -> AbstractContextManager[AlarmPath]:
         """An alarm for the topic of `severity` (`page` or `ticket`)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +120,6 @@ class Facts(Protocol):
 
     def bucket_is_versioned(self) -> bool:
         """Whether the data bucket keeps versions."""
-        ...
 
     def pages(self, prefix: str, *, most: int) -> Pages:
         """A listing, page by page, by the code that the service lists with.
@@ -134,27 +127,21 @@ class Facts(Protocol):
         Raises:
             EndlessListingError: There are more than `most` pages.
         """
-        ...
 
     def writes_per_s(self, table: Table) -> int:
         """Write units a second that the table takes at once."""
-        ...
 
     def table_quota_per_s(self) -> int:
         """Write units a second that a table of this account may take at all."""
-        ...
 
     def cold_starts_ms(self, *, since_s: int) -> Mapping[str, int]:
         """Slowest start of each function since then, by the function's name."""
-        ...
 
     def regions(self) -> Sequence[BuiltRegion]:
         """Regions of the stage but this one, if this is its home region."""
-        ...
 
     def builds(self) -> Sequence[str]:
         """How the last runs of the project that builds regions ended, newest first, such as `SUCCEEDED`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +166,6 @@ class Engine(Protocol):
 
     def hour(self, hour_s: int) -> EngineHour:
         """What it makes of an hour."""
-        ...
 
 
 class LakeHours(Protocol):
@@ -187,7 +173,6 @@ class LakeHours(Protocol):
 
     def newest(self) -> tuple[int, Total] | None:
         """The newest hour all of whose rows are in lake files, and the sum of these rows; None if there is none."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
