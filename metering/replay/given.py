@@ -66,13 +66,7 @@ _CHARS = 60
 
 
 def complaint(reason: str, detail: str, record: Mapping[str, object]) -> str:
-    """A problem in words: `bytes: 12.5 is no whole number`.
-
-    Args:
-        reason: The service's reason.
-        detail: The service's detail.
-        record: The record.
-    """
+    """Put a problem of the service into words: `bytes: 12.5 is no whole number`."""
     known = Reason(reason)
     if known is Reason.MISSING_FIELD:
         return f"{detail} is missing"
@@ -87,7 +81,6 @@ def complaint(reason: str, detail: str, record: Mapping[str, object]) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as it stands in the file, cut if it is long."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= _CHARS else f"{text[:_CHARS]}..."
 
@@ -117,8 +110,8 @@ class GivenRecord:
     """One record of a file.
 
     Attributes:
-        place: Where it stands: `mine.ndjson:3`, by line, or by row in Parquet.
-        value: What is sent for it. It is an object if the file has one there.
+        place: `mine.ndjson:3`, by line, or by row in Parquet.
+        value: Sent for it; an object if the file has one there.
         unread: Why there is no JSON there; empty if there is.
     """
 
@@ -143,12 +136,12 @@ class GivenRecords:
 
     @property
     def records(self) -> list[Record]:
-        """The JSON objects among them."""
+        """JSON objects among them."""
         return [each.value for each in self.given if isinstance(each.value, dict)]
 
     @property
     def complaints(self) -> list[str]:
-        """Each problem in a line, with its place."""
+        """Problems, each with its place."""
         return [f"{self.given[at].place}: {what}" for at, found in self.problems.items() for what in found]
 
     def shipments(self, records_per_batch: int) -> Iterator[Shipment]:
@@ -175,13 +168,9 @@ class GivenRecords:
         )
 
     def shifted_to(self, now_s: int, *, window_s: int) -> GivenRecords:
-        """The records moved by whole hours, so that the newest hour is the last whole one before `now_s`.
+        """Move the records by whole hours, so that the newest hour is the last whole one before `now_s`.
 
         Hours keep their distance, so totals by hour keep their shape. A record without times stays as it is.
-
-        Args:
-            now_s: When they are sent.
-            window_s: Admission window of the stage.
 
         Raises:
             InputError: The records span more time than the admission window.
@@ -200,11 +189,7 @@ class GivenRecords:
         return replace(self, name=_named(moved), given=moved)
 
     def judged(self, now_s: int, admission: Admission) -> GivenRecords:
-        """The records with what the service must find wrong in them, if they are sent at `now_s`.
-
-        Args:
-            now_s: When they are sent.
-            admission: Admission window of the stage that they are sent to.
+        """Add the problems that the service must find, if the records are sent at `now_s`.
 
         Raises:
             InputError: A record is valid, but the sender cannot count it.
@@ -267,7 +252,7 @@ def _read_parquet(path: Path) -> Iterator[GivenRecord]:
 
 
 def _plain(value: object) -> object:
-    """A value of Parquet as one of JSON; a text for what JSON has no form for."""
+    """Turn a value of Parquet into one of JSON, or a text if JSON has no form for it."""
     if isinstance(value, datetime):
         return rfc3339(int(value.timestamp()))
     try:
@@ -286,7 +271,7 @@ def _no_object(each: GivenRecord) -> str:
 
 
 def _problems(each: GivenRecord, now_s: int, admission: Admission) -> list[str]:
-    """What the service must find wrong with a record, each problem in words; empty if there is nothing."""
+    """Problems that the service must find in a record, in words."""
     if not isinstance(each.value, dict):
         return [_no_object(each)]
     decoded = decode_record(_text_of(each.value).encode())
@@ -304,7 +289,6 @@ def _problems(each: GivenRecord, now_s: int, admission: Admission) -> list[str]:
 
 
 def _times_of(value: object) -> tuple[int, int] | None:
-    """Start and end of a record, epoch seconds; None if it does not tell them."""
     if not isinstance(value, dict):
         return None
     try:
@@ -331,16 +315,10 @@ def _named(given: Sequence[GivenRecord]) -> str:
     return f"input-{digest.hexdigest()[:16]}"
 
 
-# The bill of the real lines that a replay sends, as AWS wrote it.
-#
-# Figures, SKUs and rate codes are in the folder `samples/aws-bill-lines`, whose README names their source.
-
-
 class BilledLine(NamedTuple):
-    """One line of the bill.
+    """Line of AWS's bill of the real lines that a replay sends; `samples/aws-bill-lines` has them with their source.
 
     Attributes:
-        hour_s: Hour of use, epoch seconds.
         quantity: 1e-10 GB.
         price: 1e-10 USD a GB.
         cost: 1e-10 USD.
@@ -408,8 +386,8 @@ class Traffic:
         name: Start of the batch ids.
         seed: Seed of a scenario; 0 for records of files.
         messages: Number of messages.
-        shipments: The messages, made while they are taken.
-        complaints: What is wrong with records of files, each with its place. They are sent as they stand.
+        shipments: Made while they are taken.
+        complaints: Problems of records of files, each with its place. They are sent as they stand.
     """
 
     name: str

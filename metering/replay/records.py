@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-# Kinds of traffic that a replay makes, each with the usage type under which AWS bills it.
-#
-# The usage types are copied from the billing documentation and not computed by `metering/usage/usage_types.py`, because
-# a replay must not share code with the service that it checks.
+# Usage types are copied from the billing documentation, and not computed by `metering/usage/usage_types.py`: a replay
+# must not share code with the service that it checks.
 
 
 class Flow(NamedTuple):
@@ -146,7 +144,7 @@ class Records:
         return Records(self.kinds, [first._replace(bytes=first.bytes + 1), *self.rows[1:]])
 
     def without(self, positions: frozenset[int]) -> Records:
-        """The records without those at `positions`."""
+        """Leave out the records at `positions`."""
         return Records(self.kinds, [row for place, row in enumerate(self.rows) if place not in positions])
 
 
@@ -207,12 +205,6 @@ def _times(hour_s: int) -> list[str]:
     label = hour_label(hour_s)
     ends = [f"{label}:{minute:02d}:00Z" for minute in range(5, 60, 5)] + [rfc3339(hour_s + _HOUR_S)]
     return [f',"start":"{label}:{slot * 5:02d}:00Z","end":"{ends[slot]}"}}' for slot in range(_SLOTS)]
-
-
-# Totals that the service must report for given records, computed by plain sums and a table of its own.
-#
-# This module uses neither the classification (`metering/usage/usage_types.py`) nor the aggregation of the service, so
-# its agreement with them is evidence. To add a usage type here, read the contract and not that module.
 
 
 # Billing prefixes as the data-transfer pages of AWS list them, long name first.

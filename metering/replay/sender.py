@@ -74,8 +74,6 @@ class Sender:
     """Sends shipments, each object before its message.
 
     Attributes:
-        queue: The ingest queue.
-        objects: The data bucket.
         bucket: Name of the data bucket, which is part of the id of a dropped object's batch.
         threads: Number of connections.
         rate_per_s: Most messages a second; None for no limit.
@@ -146,7 +144,11 @@ class Sender:
         if upload is None:
             return shipment.sent
         etag = self._upload(upload)
-        return shipment.sent if shipment.body else self._dropped(shipment.sent, upload.key, etag)
+        if shipment.body:
+            return shipment.sent
+        # The contract's id of an object that announces itself. It is computed here a second time on purpose.
+        identity = "\n".join((self.bucket, upload.key, etag))
+        return replace(shipment.sent, batch_id=f"s3:{hashlib.sha256(identity.encode()).hexdigest()}")
 
     def _upload(self, upload: Upload) -> str:
         for attempt in range(_ATTEMPTS):
@@ -157,11 +159,6 @@ class Sender:
                     raise
                 time.sleep(_BACKOFF_S * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
-
-    def _dropped(self, sent: SentBatch, key: str, etag: str) -> SentBatch:
-        # The contract's id of an object that announces itself. It is computed here a second time on purpose.
-        identity = "\n".join((self.bucket, key, etag))
-        return replace(sent, batch_id=f"s3:{hashlib.sha256(identity.encode()).hexdigest()}")
 
 
 def _groups(shipments: Iterable[Shipment]) -> Iterator[list[Shipment]]:

@@ -107,37 +107,40 @@ def _parquet(records: Records) -> bytes:
     return buffer.getvalue()
 
 
+_RECORD = {
+    "account_id": '"123456789012"',
+    "service": '"AmazonEC2"',
+    "resource_id": '"i-%d"',
+    "direction": '"out"',
+    "from": '"us-east-1"',
+    "to": '"internet"',
+    "bytes": "1",
+    "start": '"2026-11-24T13:00:00Z"',
+    "end": '"2026-11-24T13:05:00Z"',
+}
+
+
+def _bad(changes: dict[str, str]) -> str:
+    return "{" + ",".join(f'"{name}":{value}' for name, value in {**_RECORD, **changes}.items()) + "}"
+
+
 # Texts that replace a valid record. Each must be refused without its neighbours. `%d` makes each text unique.
 BAD_RECORDS: tuple[str, ...] = (
     '"a text, not an object, number %d"',
-    '{"account_id":"12345","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
-    '"to":"internet","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
-    '{"account_id":"123456789012","service":"Amazon EC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
-    '"to":"internet","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
-    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"\\u001b[2J%d","direction":"out",'
-    '"from":"us-east-1","to":"internet","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
-    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"sideways",'
-    '"from":"us-east-1","to":"internet","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
-    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out",'
-    '"from":"us-east-1/us-east-1a","to":"internet","bytes":1,"start":1784000000,"end":1784000300}',
-    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
-    '"to":"the moon","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
-    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"internet",'
-    '"to":"us-east-1","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
-    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
-    '"to":"internet","bytes":-1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
-    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
-    '"to":"internet","bytes":9223372036854775808,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
-    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
-    '"to":"internet","bytes":1.5,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
-    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
-    '"to":"internet","bytes":null,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T13:05:00Z"}',
-    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
-    '"to":"internet","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T12:55:00Z"}',
-    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
-    '"to":"internet","bytes":1,"start":"2026-11-24T13:00:00Z","end":"2026-11-24T15:00:01Z"}',
-    '{"account_id":"123456789012","service":"AmazonEC2","resource_id":"i-%d","direction":"out","from":"us-east-1",'
-    '"to":"internet","bytes":1,"start":"yesterday","end":"today"}',
+    _bad({"account_id": '"12345"'}),
+    _bad({"service": '"Amazon EC2"'}),
+    _bad({"resource_id": r'"\u001b[2J%d"'}),
+    _bad({"direction": '"sideways"'}),
+    _bad({"from": '"us-east-1/us-east-1a"', "start": "1784000000", "end": "1784000300"}),
+    _bad({"to": '"the moon"'}),
+    _bad({"from": '"internet"', "to": '"us-east-1"'}),
+    _bad({"bytes": "-1"}),
+    _bad({"bytes": "9223372036854775808"}),
+    _bad({"bytes": "1.5"}),
+    _bad({"bytes": "null"}),
+    _bad({"end": '"2026-11-24T12:55:00Z"'}),
+    _bad({"end": '"2026-11-24T15:00:01Z"'}),
+    _bad({"start": '"yesterday"', "end": '"today"'}),
     '{"account_id":"123456789012","resource_id":"i-%d"}',
 )
 
@@ -191,13 +194,7 @@ def _wrong_schema(victim: Victim) -> BadMessage:
 
 def _wrong_count(victim: Victim) -> BadMessage:
     envelope = victim.envelope
-    wrong = Envelope(
-        batch_id=envelope.batch_id,
-        source_id=envelope.source_id,
-        sequence=envelope.sequence,
-        record_count=envelope.record_count + 1,
-    )
-    body = inline_body(wrong, victim.records.texts)
+    body = inline_body(replace(envelope, record_count=envelope.record_count + 1), victim.records.texts)
     return BadMessage(body=body, batch_id=envelope.batch_id, reason="record_count_mismatch")
 
 
@@ -262,18 +259,8 @@ def _pointer(victim: Victim, key: str, *, reason: str) -> BadMessage:
 
 
 BAD_MESSAGES: tuple[Callable[[Victim], BadMessage], ...] = (
-    _not_json,
-    _wrong_schema,
-    _wrong_count,
-    _no_records,
-    _all_bad,
-    _no_id,
-    _outside,
-    _other_bucket,
-    _gone,
-    _truncated,
-    _wrong_compression,
-    _wrong_digest,
+    *(_not_json, _wrong_schema, _wrong_count, _no_records, _all_bad, _no_id),
+    *(_outside, _other_bucket, _gone, _truncated, _wrong_compression, _wrong_digest),
 )
 
 
@@ -338,7 +325,9 @@ class Synthesis:
         self._weights = list(scenario.forms.values())
         self._recent: deque[_Shipped] = deque(maxlen=_REMEMBERED)
         self._sequences = [0] * _SOURCES
-        self._hours = self._recent_hours()
+        hours, busy = [base_hour_s - _HOUR_S * back for back in range(scenario.hours)], scenario.busy
+        # Hours to draw from; a busy one stands there more often.
+        self._hours = [hour_s for hour_s in hours for _ in range(busy[hour_s % _DAY_S // _HOUR_S] if busy else 1)]
 
     def shipments(self, batches: int) -> Iterator[Shipment]:
         """Make `batches` messages, copies and conflicts included."""
@@ -360,12 +349,6 @@ class Synthesis:
         if place < scenario.malformed:
             return self._malformed(rng, number) if place < scenario.malformed / 2 else self._partly(rng, number)
         return self._good(rng, number, self._hours)
-
-    def _recent_hours(self) -> list[int]:
-        """Hours to draw from; a busy one stands there more often."""
-        hours = [self._base_hour_s - _HOUR_S * back for back in range(self._scenario.hours)]
-        busy = self._scenario.busy
-        return [hour_s for hour_s in hours for _ in range(busy[hour_s % _DAY_S // _HOUR_S] if busy else 1)]
 
     def _good(self, rng: random.Random, number: int, hours: Sequence[int]) -> Shipment:
         records = self._generator.draw(rng, self._scenario.records_per_batch, hours)

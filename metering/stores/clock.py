@@ -18,11 +18,9 @@ class Clock(Protocol):
 
     def now_ms(self) -> int:
         """The time now, in epoch milliseconds."""
-        ...
 
     def sleep_ms(self, duration_ms: int) -> None:
         """Wait."""
-        ...
 
 
 class Entropy(Protocol):
@@ -30,11 +28,9 @@ class Entropy(Protocol):
 
     def token(self) -> str:
         """A name never used before: 32 lower-case hex digits."""
-        ...
 
     def below(self, limit: int) -> int:
         """A uniform integer, 0 <= n < `limit`."""
-        ...
 
 
 class Deadline(Protocol):
@@ -42,7 +38,6 @@ class Deadline(Protocol):
 
     def remaining_ms(self) -> int:
         """Milliseconds until the process is stopped; 0 or less after that."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +56,6 @@ class Metrics(Protocol):
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:
         """Add to a counter."""
-        ...
 
 
 class Gauges(Protocol):
@@ -69,7 +63,6 @@ class Gauges(Protocol):
 
     def publish(self, values: Mapping[str, int]) -> None:
         """Publish the current value of each name; all values are of one moment."""
-        ...
 
 
 class Alerts(Protocol):
@@ -77,7 +70,6 @@ class Alerts(Protocol):
 
     def send(self, severity: str, subject: str, fields: Mapping[str, str | int]) -> None:
         """Publish one alert. `severity` is `page` or `ticket`."""
-        ...
 
 
 T = TypeVar("T")

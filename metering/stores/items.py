@@ -21,11 +21,9 @@ class ItemStore(Protocol):
 
     def get(self, table: Table, key: Key) -> Item | None:
         """The item as of now, or None."""
-        ...
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
         """The items that exist, of any number of keys. Each item is read at a moment of its own."""
-        ...
 
     def query(
         self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
@@ -34,7 +32,6 @@ class ItemStore(Protocol):
 
         Pages are read while the caller iterates, and no further when the caller stops.
         """
-        ...
 
     def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
         """Every item, in no order; or one of several parts of them. For verification and repair, never the hot path.
@@ -44,7 +41,6 @@ class ItemStore(Protocol):
             part: Number of the part, from 0. An item is in the same part each time.
             parts: Number of parts that the table is divided into.
         """
-        ...
 
     def put(self, action: Put) -> None:
         """Write one item.
@@ -53,7 +49,6 @@ class ItemStore(Protocol):
             ConditionFailedError: With the item found.
             ItemTooLargeError: Nothing was written.
         """
-        ...
 
     def update(self, action: Update) -> Item:
         """Change one item; returns the changed item (ALL_NEW).
@@ -63,7 +58,6 @@ class ItemStore(Protocol):
             ItemTooLargeError: Nothing was written.
             LedgerCorruptError: It adds to a value that is no number; nothing was written.
         """
-        ...
 
     def delete(self, action: Delete) -> None:
         """Delete one item.
@@ -71,7 +65,6 @@ class ItemStore(Protocol):
         Raises:
             ConditionFailedError: With the item found.
         """
-        ...
 
     def transact(self, actions: Sequence[Action]) -> None:
         """Apply 1-100 actions on distinct items, all or nothing.
@@ -86,7 +79,6 @@ class ItemStore(Protocol):
             LedgerCorruptError: One of them adds to a value that is no number; nothing was written.
             UnavailableError: Throttled, or the outcome is unknown: it may have been applied, or be applied later.
         """
-        ...
 
 
 def read_note(items: ItemStore, key: Key, decode: Callable[[Item], T]) -> T | None:

@@ -31,11 +31,9 @@ class ObjectStore(Protocol):
 
     def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
         """Write a whole object. Returns False if `if_absent` and the object exists already (412)."""
-        ...
 
     def upload(self, key: str, body: bytes) -> str:
         """Write a whole object, replacing an existing one; returns its ETag, without quotes."""
-        ...
 
     def get(self, key: str) -> bytes:
         """The whole object.
@@ -43,7 +41,6 @@ class ObjectStore(Protocol):
         Raises:
             ObjectMissingError: There is no such object.
         """
-        ...
 
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
         """A seekable stream that reads ranges of the object on demand; close it.
@@ -59,7 +56,6 @@ class ObjectStore(Protocol):
             ObjectChangedError: Its ETag is not `if_match`.
             ObjectUnreadableError: The object exists, and the store will not hand it out.
         """
-        ...
 
     def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
         """A stream as that of `open`, whose first call reads the end of the object and says how large it is.
@@ -70,19 +66,15 @@ class ObjectStore(Protocol):
         Raises:
             ObjectMissingError: There is no such object.
         """
-        ...
 
     def head(self, key: str) -> ObjectInfo | None:
         """Properties of the object, or None if it does not exist."""
-        ...
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         """Objects below `prefix` with keys after `after`, in key order."""
-        ...
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects. A missing object is no error. All of them are gone when this returns."""
-        ...
 
 
 class Ranges(io.RawIOBase):

@@ -70,33 +70,27 @@ class Queue(Protocol):
             original_senders: Who sent each of them first, where they are sent again; empty texts state nobody. A
                 message that is too long with its sender is not taken.
         """
-        ...
 
     def receive(self, max_messages: int, *, wait_s: int = 0, visibility_s: int | None = None) -> list[ReceivedMessage]:
         """Receive up to `max_messages` (1-10) messages, waiting `wait_s` (0-20) for the first.
 
         An empty answer does not say that the queue is empty.
         """
-        ...
 
     def delete_many(self, receipts: Sequence[str]) -> list[int]:
         """Delete messages; returns the positions of those that may come back."""
-        ...
 
     def release(self, receipts: Sequence[str]) -> None:
         """Make messages visible again at once. A message that stays hidden comes back after its visibility timeout."""
-        ...
 
     def hide(self, receipts: Mapping[str, int]) -> None:
         """Hide received messages for so many seconds from now (0-43,200), by receipt.
 
         One that the queue does not hide comes back after its visibility timeout.
         """
-        ...
 
     def depth(self) -> QueueDepth:
         """Approximate numbers of messages; they come with a delay."""
-        ...
 
     def start_redrive(self, *, max_per_s: int = 500) -> str | None:
         """Let the service move all messages of a dead-letter queue back to the queue they came from.
@@ -104,7 +98,6 @@ class Queue(Protocol):
         Returns:
             The task's handle, or None if the service has no such call. Then receive, send and delete.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,12 +121,9 @@ class QueueFacts(Protocol):
 
         The age may leave out messages that were received three times or more.
         """
-        ...
 
     def longest_retention_s(self) -> int:
         """Longest life of a message in the ingest queue or its dead-letter queue, whichever is longer."""
-        ...
 
     def redelivery(self) -> Redelivery:
         """How the ingest queue delivers again."""
-        ...
