@@ -1,7 +1,6 @@
 """Ports for building and removing regions: the account, CloudFormation, the CDK, and a deployed region.
 
-As with the ports of `metering.stores`, each method is one step that may be applied although its reply is lost. Each can
-be repeated.
+Each method is one step that may be applied although its reply is lost, and can be repeated.
 """
 
 from __future__ import annotations
@@ -22,20 +21,15 @@ if TYPE_CHECKING:
     from metering.settings import GivenSettings, StageSettings
 
 
-# What is deployed in a region against what this checkout would deploy: versions, data formats, and the way between.
-#
-# The stacks put out their release. Those of version 0.1.0 and older do not: their version is not known.
-
-
 VERSION_OUTPUT = "Version"
 FORMAT_OUTPUT = "DataFormat"
 COMMIT_OUTPUT = "Commit"
 REHEARSAL_OUTPUT = "Rehearsal"
 
-# The last version whose stacks do not put out their version.
+# Last version whose stacks do not put out their version.
 LAST_SILENT_VERSION = "0.1.0"
 
-# `0.2.0`, `0.2.0.dev0`, `1.0.0rc1`: what the project's own versions look like (PEP 440).
+# `0.2.0`, `0.2.0.dev0`, `1.0.0rc1` (PEP 440).
 _VERSION = re.compile(r"^(\d+)\.(\d+)\.(\d+)(?:\.?(dev|a|b|rc)(\d+))?$")
 # A release comes after all that led to it.
 _STAGES = {"dev": 0, "a": 1, "b": 2, "rc": 3, None: 4}
@@ -43,12 +37,12 @@ _STAGES = {"dev": 0, "a": 1, "b": 2, "rc": 3, None: 4}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """What a checkout deploys.
+    """Release that a checkout deploys.
 
     Attributes:
-        version: Version of the package, such as `0.2.0`.
+        version: Such as `0.2.0`.
         data_format: Newest format of a region's data that it knows, and the one that it writes.
-        commit: Commit of the checkout; empty if it is not known.
+        commit: Empty if it is not known.
     """
 
     version: str
@@ -57,13 +51,13 @@ class Release:
 
     @property
     def outputs(self) -> dict[str, str]:
-        """Outputs of a stack that was deployed from it."""
+        """Outputs of its stacks."""
         known = {VERSION_OUTPUT: self.version, FORMAT_OUTPUT: str(self.data_format), COMMIT_OUTPUT: self.commit}
         return {name: value for name, value in known.items() if value}
 
     @classmethod
     def of_outputs(cls, outputs: Mapping[str, str]) -> Release | None:
-        """Release that a stack was deployed from; None if the stack does not say."""
+        """Release of a stack; None if its outputs do not say."""
         version, data_format = outputs.get(VERSION_OUTPUT, ""), outputs.get(FORMAT_OUTPUT, "")
         if not version or not data_format.isdigit():
             return None
@@ -90,17 +84,16 @@ class Direction(StrEnum):
 
 
 def direction(deployed: Release | None, *, data_format: int, own: Release) -> Direction:
-    """Way from what is deployed in a region to this checkout.
+    """Way from the deployed release to this checkout.
 
     Args:
-        deployed: Release that the region's functions say; None if they say none.
+        deployed: Release of the region's functions; None if they do not say.
         data_format: Format of the region's data, by its ledger.
         own: Release of this checkout.
     """
     if own.data_format != data_format:
         return Direction.REFUSED
     if deployed is None:
-        # Only versions that came before the first that says its version.
         return Direction.UPGRADE if order(own.version) > order(LAST_SILENT_VERSION) else Direction.SAME
     if deployed.version == own.version:
         # A checkout without git does not know its commit, and then the version decides.
@@ -110,7 +103,7 @@ def direction(deployed: Release | None, *, data_format: int, own: Release) -> Di
 
 
 def order(version: str) -> tuple[int, ...]:
-    """Sort key of a version: 0.1.0 < 0.2.0.dev0 < 0.2.0rc1 < 0.2.0. One that is not of this form comes first."""
+    """Sort key of a version: 0.1.0 < 0.2.0.dev0 < 0.2.0rc1 < 0.2.0. Other texts come first."""
     match = _VERSION.match(version)
     if match is None:
         return (0,)
@@ -136,10 +129,9 @@ class StackStatus:
     """Stack as CloudFormation describes it.
 
     Attributes:
-        status: Status of the stack, such as `CREATE_COMPLETE`.
+        status: Such as `CREATE_COMPLETE`.
         drift: `IN_SYNC`, `DRIFTED`, `NOT_CHECKED` or `UNKNOWN`, as of the last check.
         why: Reason of the first failed resource, else of the stack's status.
-        outputs: Value by name.
     """
 
     name: str
@@ -150,7 +142,6 @@ class StackStatus:
 
     @property
     def release(self) -> Release | None:
-        """Release that it was deployed from; None if it does not say."""
         return Release.of_outputs(self.outputs)
 
     @property
@@ -166,13 +157,8 @@ class StackStatus:
     @property
     def never_created(self) -> bool:
         """Whether its first creation failed or was never carried out. It is empty then, and can only be deleted."""
-        return self.status in {
-            "CREATE_FAILED",
-            "ROLLBACK_COMPLETE",
-            "ROLLBACK_FAILED",
-            "REVIEW_IN_PROGRESS",
-            "DELETE_FAILED",
-        }
+        failed = {"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "REVIEW_IN_PROGRESS", "DELETE_FAILED"}
+        return self.status in failed
 
     @property
     def complete(self) -> bool:
@@ -184,9 +170,9 @@ class StackResource:
     """Resource of a stack.
 
     Attributes:
-        kind: CloudFormation type, such as `AWS::S3::Bucket`.
+        kind: Such as `AWS::S3::Bucket`.
         name: Physical id.
-        retained: Its deletion policy keeps it when its stack is deleted.
+        retained: Kept by its deletion policy when its stack is deleted.
     """
 
     kind: str
@@ -215,7 +201,6 @@ class Deployment:
     """Deployment into a region.
 
     Attributes:
-        architecture: Architecture of the functions' code.
         left_out: Optional parts that the region does not get.
         rollback_alarms: ARNs of the alarms that turn the deployment back; empty for the first one.
         watch_min: Minutes that CloudFormation watches those alarms after the change.
@@ -235,7 +220,6 @@ class RegionStacks:
     """Names of a stage's stacks in one region.
 
     Attributes:
-        stage: The stage.
         data: Keeps the data, and stays when the region is removed.
         pipeline: Functions and their schedules.
         api: HTTP API; only if the stage has one.
@@ -252,7 +236,6 @@ class RegionStacks:
 
     @classmethod
     def of(cls, stage: str) -> RegionStacks:
-        """Name the stacks of a stage."""
         return cls(
             stage=stage,
             data=f"metering-{stage}-data",
@@ -264,21 +247,21 @@ class RegionStacks:
 
     @property
     def in_order(self) -> tuple[str, str, str, str]:
-        """Those that a region may have, in the order of deployment."""
+        """Stacks that a region may have, in the order of deployment."""
         return self.data, self.pipeline, self.api, self.observability
 
     @property
     def everywhere(self) -> tuple[str, str, str]:
-        """Those that each region has, in the order of deployment."""
+        """Stacks that each region has, in the order of deployment."""
         return self.data, self.pipeline, self.observability
 
     @property
     def working(self) -> tuple[str, str, str]:
-        """Those that work on the data, in the order in which they are deleted: an importer before what it imports."""
+        """Stacks that work on the data, in the order of deletion: an importer before its exporter."""
         return self.observability, self.api, self.pipeline
 
 
-# The stack that `cdk bootstrap` makes in a region, for all that the CDK deploys there.
+# Made by `cdk bootstrap`.
 TOOLKIT_STACK = "CDKToolkit"
 
 
@@ -306,7 +289,7 @@ class Probe(Protocol):
 
 
 class DeployedRegion(Protocol):
-    """Canary, event source mapping, queues, alarms and pagers of a deployed region."""
+    """Canary, event source mapping, queues, alarms and pagers of deployed regions."""
 
     def invoke_canary(self, region: str) -> None:
         """Start a canary run without waiting for its result."""
@@ -318,7 +301,7 @@ class DeployedRegion(Protocol):
         """Names of the alarms of severity `page` that are in the state `ALARM`."""
 
     def start(self, region: str) -> None:
-        """Start all that people may have stopped: the mapping, the schedules, and functions with a concurrency of 0."""
+        """Start what people may have stopped: the mapping, the schedules, and functions with a concurrency of 0."""
 
     def set_intake(self, region: str, *, enabled: bool) -> None:
         """Enable or disable the event source mapping of the aggregator."""
@@ -349,14 +332,14 @@ class DeployedSettings(Protocol):
     """Settings that a stage is deployed with."""
 
     def published(self, region: str) -> StageSettings | None:
-        """What the data stack of the region published; None if it is not deployed.
+        """Settings that the data stack published; None if it is not deployed.
 
         Raises:
             SettingsError: It is deployed, and its settings cannot be read.
         """
 
     def given(self, region: str) -> GivenSettings | None:
-        """What the region was given, also by a version with another policy; None if nobody knows."""
+        """Settings that the region was given, also by a version with another policy; None if unknown."""
 
     def subscriptions(self, region: str) -> Sequence[Mapping[str, str]]:
         """Subscribers of the region's topics: severity, protocol and endpoint of each.

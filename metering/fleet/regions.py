@@ -1,7 +1,4 @@
-"""Waves of a rollout, and the state of each region, which survives a killed run.
-
-The state of every region is one item in the ledger of the home region (`G` / `<region>`), so that one read lists them.
-"""
+"""Waves of a rollout, and the state of each region: an item in the ledger of the home region (`G` / `<region>`)."""
 
 from __future__ import annotations
 
@@ -12,38 +9,33 @@ from threading import Lock
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from metering.stores.codec import Form, SortKey, StoredItem
+from metering.stores.items import ItemStore, read_note
 from metering.stores.writes import Key, Put, Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from metering.stores.fields import Fields
-    from metering.stores.items import ItemStore
 
 
 REGIONS_PK = "G"
-# One execution is reserved for each of these functions: two at once would do the same work twice.
+# Functions with reserved executions: one, since two at once would do the same work twice.
 ALONE_FUNCTIONS = ("compactor", "rollup", "reconciler", "biller")
-# Of these it is one for each shard of the stage: an invocation works on one shard.
+# Functions with one for each shard of the stage.
 SHARDED_FUNCTIONS = ("compactor", "rollup")
-# The shortest rate of EventBridge. The roll-up goes on from one tick to the next.
+# Shortest rate of EventBridge. The roll-up goes on from one tick to the next.
 ROLLUP_EVERY_MIN = 1
 
 
 def executions_of(function: str, *, shards: int) -> int | None:
-    """Executions that are reserved for a function, and the most of it at a time; None for one that may have any number.
-
-    Args:
-        function: Its name.
-        shards: The stage's number of shards.
-    """
+    """Executions that are reserved for a function, and its most at a time; None for any number."""
     if function in SHARDED_FUNCTIONS:
         return shards
     return 1 if function in ALONE_FUNCTIONS else None
 
 
 def reserved_executions(*, shards: int) -> int:
-    """Number of executions that all of these functions reserve together."""
+    """Sum of the reserved executions."""
     return sum(executions_of(function, shards=shards) or 0 for function in ALONE_FUNCTIONS)
 
 
@@ -71,7 +63,7 @@ class Phase(StrEnum):
 
 
 class Answered(StrEnum):
-    """Result of a preflight check. A check that an endpoint cannot answer is unknown, never passed."""
+    """Result of a preflight check: unknown, never passed, if an endpoint cannot answer."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -92,7 +84,7 @@ class ListedRegion:
     """Region as the account API lists it.
 
     Attributes:
-        opt_status: One of `ENABLED_BY_DEFAULT`, `ENABLED`, `ENABLING`, `DISABLED` or `DISABLING`.
+        opt_status: `ENABLED_BY_DEFAULT`, `ENABLED`, `ENABLING`, `DISABLED` or `DISABLING`.
     """
 
     name: str
@@ -119,12 +111,10 @@ class RegionState(StoredItem):
 
     Attributes:
         step: Step that runs, that failed, or that was done last.
-        done: Steps that are done, with the epoch second of each.
-        reason: Reason of the failure, else empty.
-        advice: Advice after the failure, or the action of the next run; else empty.
+        done: Epoch second of each step that is done.
+        reason, advice: Of a failure, else empty.
         listed: Whether the account API lists it. An unlisted region is built only when it is named.
         left_out: Optional parts that the region does not have.
-        architecture: Architecture of the functions' code.
         deployments: Number of `deploy` steps done. Rollback alarms watch every deployment but the first.
         canary_from_s: Epoch second from which canary results count for the bake.
     """
@@ -154,12 +144,11 @@ class RegionState(StoredItem):
         return self.deployments > 0
 
     def finished(self, step: Step, at_s: int) -> RegionState:
-        """State after `step` was done."""
         return replace(self, step=step, done={**self.done, step: at_s}, updated_s=at_s)
 
 
 def region_key(region: str) -> Key:
-    """Key of the state of a region in the ledger of the home region."""
+    """Key of a region's state."""
     return Key(REGIONS_PK, region)
 
 
@@ -190,10 +179,8 @@ def waves(
 class LedgerRegionStates:
     """States in the ledger of the home region, as soon as that exists.
 
-    The first build of the home region has no ledger to keep its state in, so it keeps it in memory until its tables
-    exist. A run that is killed before begins again, which each step allows.
-
-    The class has mutable state: a lock guards it, because the regions of one wave save their states at the same time.
+    The first build of the home region keeps its state in memory until its tables exist. A run that is killed before
+    begins again, which each step allows. A lock guards the state: regions of one wave save at the same time.
 
     Args:
         ledger: Gives the items of the home region, or None while it is not deployed; asked until it gives some.
@@ -209,8 +196,7 @@ class LedgerRegionStates:
         store = self._store()
         if store is None:
             return self._unsaved.get(region)
-        item = store.get(Table.LEDGER, region_key(region))
-        return None if item is None else RegionState.from_item(item)
+        return read_note(store, region_key(region), RegionState.from_item)
 
     def save(self, state: RegionState) -> None:
         store = self._store()

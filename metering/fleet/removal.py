@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _DRAIN_LIMIT_S = 15 * MINUTE_S
-# Accepted, and rolled up without anybody's help.
+# Batches that are accepted, and rolled up by themselves.
 _ROLLING_UP = "waiting_commits"
 _POLL_MS = 1_000
 
@@ -56,11 +56,7 @@ class RegionRemoval:
         return self._saved(removed)
 
     def check(self, region: str) -> None:
-        """Raise what `remove` would raise now, and change nothing.
-
-        Raises:
-            OperationFailedError: As in `remove`.
-        """
+        """Raise what `remove` would raise now, and change nothing."""
         state = self._known(region)
         if state.phase is Phase.REMOVED:
             return
@@ -79,13 +75,11 @@ class RegionRemoval:
             raise OperationFailedError(
                 f"Nothing is built in {region}.", f"See what there is: metering region status --stage {self._stage}"
             )
-        if state is None or (state.phase is Phase.REMOVED and self._works_again(region)):
+        pipeline = self.ports.builder.stacks().pipeline
+        # `local up` and the CDK by hand deploy a removed region without the steps.
+        if state is None or (state.phase is Phase.REMOVED and self.ports.stacks.describe(region, pipeline) is not None):
             return RegionState(region=region)
         return state
-
-    def _works_again(self, region: str) -> bool:
-        """Whether it was deployed after its removal without the steps, as `local up` and the CDK by hand do."""
-        return self.ports.stacks.describe(region, self.ports.builder.stacks().pipeline) is not None
 
     def _refuse_home(self, region: str) -> None:
         """Refuse the region whose ledger keeps the states of others, whatever region is called home in this run."""
@@ -119,10 +113,7 @@ class RegionRemoval:
             raise
 
     def _drain(self, region: str) -> None:
-        """Wait for running invocations: each message that they received is then acknowledged or back in the queue.
-
-        Also for the roll-up, which takes what they committed within a minute.
-        """
+        """Wait for running invocations, which acknowledge or return their messages, and for the roll-up behind them."""
         until_s = self.ports.now_s() + _DRAIN_LIMIT_S
         while self._works(region):
             if self.ports.now_s() >= until_s:
@@ -153,12 +144,7 @@ class RegionRemoval:
         return stamped
 
 
-# A stage leaves all its regions: first what works, then, if it is asked for, the data.
-#
-# What CloudFormation keeps is told and never deleted here: it is what a stage that retains its data protects.
-
-
-# What holds data or costs money. All else is gone with its stack, or worth nothing without these.
+# Resources that hold data or cost money. All others go with their stack, or are worth nothing without these.
 _TELLS = {
     "AWS::S3::Bucket": "bucket",
     "AWS::DynamoDB::GlobalTable": "table",
@@ -176,7 +162,6 @@ class Remaining:
 
     Attributes:
         kind: `bucket`, `table`, `key`, `log`, `queue` or `topic`.
-        name: Its name or id.
         orphaned: No stack holds it any more, so no command of the service finds it.
     """
 
@@ -189,6 +174,8 @@ class Remaining:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uninstall:
     """Takes a stage out of its regions, the home region last. A run after a kill resumes where it stopped.
+
+    What CloudFormation keeps is named, and never deleted here.
 
     Attributes:
         say: Told of each step, as region and message.
@@ -225,12 +212,7 @@ class Uninstall:
         return remaining
 
     def would_remain(self, region: str, *, delete_data: bool) -> list[Remaining]:
-        """What an uninstall of the region leaves, without doing it.
-
-        Args:
-            region: Name of the region.
-            delete_data: Whether the data stack goes, too.
-        """
+        """List what an uninstall of the region would leave; `delete_data`: the data stack goes, too."""
         works = [each for name in self._works(region) for each in self.ports.stacks.resources(region, name)]
         orphans = list(_told(region, [each for each in works if each.retained], orphaned=True))
         data = self._data(region)
@@ -241,14 +223,14 @@ class Uninstall:
     def _leave(self, region: str, *, delete_data: bool) -> list[Remaining]:
         # Read before it is done: a stack that is gone says no more what it kept.
         remaining, data = self.would_remain(region, delete_data=delete_data), self._data(region)
-        if self._works(region) or self._phase(region) is not Phase.REMOVED:
+        state = self.states.load(region)
+        if self._works(region) or state is None or state.phase is not Phase.REMOVED:
             self.removal.remove(region)
         if delete_data and self._exists(region, self.ports.builder.stacks().data):
             self._delete_data(region, data)
         return remaining
 
     def _works(self, region: str) -> list[str]:
-        """Stacks that work on the data, as far as they exist."""
         stacks = self.ports.builder.stacks()
         return [name for name in stacks.working if self._exists(region, name)]
 
@@ -262,10 +244,6 @@ class Uninstall:
                 region, f"deleted {counted(self.ports.deployed.empty_bucket(region), 'object')} of the data bucket"
             )
         self._delete(region, self.ports.builder.stacks().data)
-
-    def _phase(self, region: str) -> Phase | None:
-        state = self.states.load(region)
-        return None if state is None else state.phase
 
     def _exists(self, region: str, stack: str) -> bool:
         return self.ports.stacks.describe(region, stack) is not None

@@ -20,37 +20,27 @@ if TYPE_CHECKING:
 _KEPT_BY_REDEPLOY = (Step.OPT_IN, Step.BOOTSTRAP)
 
 
-def _silent(_region: str, _message: str) -> None:
-    """Tell nothing."""
-
-
-def _one_by_one(build: Callable[[str], RegionState], regions: Sequence[str]) -> Iterable[RegionState]:
-    return [build(region) for region in regions]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionManager:
     """Brings regions to ready.
 
     Attributes:
-        ports: Ports to the account, CloudFormation, the CDK and the regions.
-        states: States of the regions.
         say: Told of each step, as region and message.
         side_by_side: Builds the regions of one wave; by default one after the other.
     """
 
     ports: FleetPorts
     states: RegionStates
-    say: Callable[[str, str], None] = _silent
-    side_by_side: Callable[[Callable[[str], RegionState], Sequence[str]], Iterable[RegionState]] = _one_by_one
+    say: Callable[[str, str], None] = lambda _region, _message: None
+    side_by_side: Callable[[Callable[[str], RegionState], Sequence[str]], Iterable[RegionState]] = map
 
     def add(self, region: str, *, redeploy: bool = False) -> RegionState:
         """Bring a region to ready from its present phase. A failure is in the state that comes back.
 
         Args:
-            region: Name of a region; the account API need not know it.
+            region: The account API need not know it.
             redeploy: Deploy this version and its settings although the region is ready, or was deployed by a run that
-                did not come to its end.
+                was cut short.
 
         Raises:
             OperationFailedError: The region is being removed.

@@ -1,7 +1,4 @@
-"""Differences between stages, in one object that checks itself.
-
-Durations are in seconds unless their name has another unit. This module does not import the CDK.
-"""
+"""Configuration of a stage, which checks itself. Durations are in seconds unless their name has another unit."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RolloutRules(BaseModel):
-    """Regions that a stage is built in, and the care taken. Part of the stage's configuration."""
+    """Regions that a stage is built in, and the care taken."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -87,14 +84,8 @@ TABLE_WRITES_PER_S = 4_000
 
 
 def peak_writes_per_s(*warm: int) -> int:
-    """Write units a second that the quota of a table must allow, of the settings of all tables; 0 is as a new table."""
+    """Write units a second that the quota of a table must allow, by the settings of all tables."""
     return max(TABLE_WRITES_PER_S, *warm)
-
-
-def problem_of_warm_tables(warm: dict[str, int]) -> str | None:
-    """Say which settings are wrong, by their names: AWS refuses less than a table takes already."""
-    wrong = [name for name, writes in warm.items() if 0 < writes < TABLE_WRITES_PER_S]
-    return f"{' and '.join(wrong)} must be 0 or at least {TABLE_WRITES_PER_S}, as a new table has" if wrong else None
 
 
 ApiFront = Literal["http", "url"]
@@ -108,27 +99,14 @@ REGION_MARK = "{region}"
 _HOST = re.compile(r"^(?=.{4,200}$)([a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\.)+[a-z]{2,40}$")
 
 
-def problem_of_api(*, front: ApiFront, emulated: bool, domain: str, zone: str) -> str | None:
-    """What keeps the settings of the API from being deployed; None if nothing does."""
-    if front == "url" and not emulated:
-        return "api_front may be url on emulated stages only: the URL of a function has no throttle and no access log"
-    if bool(domain) != bool(zone):
-        return "api_domain and api_zone_id belong together: the hosted zone proves who owns the name"
-    if domain and front == "url":
-        return "api_domain needs api_front http: the URL of a function cannot have another name"
-    if domain and (domain.count(REGION_MARK) != 1 or not _HOST.match(domain.replace(REGION_MARK, "eu-west-1"))):
-        return f"api_domain is a host name with {REGION_MARK} in it, such as usage.{REGION_MARK}.example.com"
-    return None
-
-
 def domain_in(domain: str, region: str) -> str:
-    """The host name of the API in a region."""
+    """Host name of the API in a region."""
     return domain.replace(REGION_MARK, region)
 
 
 Architecture = Literal["arm64", "x86_64"]
 
-# The mapping may hand one batch over six times before it becomes visible to another poller (AWS's own advice).
+# The mapping may hand one batch over six times before another poller sees it (AWS's own advice).
 VISIBILITY_FACTOR = 6
 # SQS keeps a message for at most 14 days and hides it for at most 12 hours.
 SQS_RETENTION_MAX_S = 14 * DAY_S
@@ -277,7 +255,7 @@ class StageConfig(BaseModel):
         Args:
             stage: Name of the stage.
             overrides: Values that differ from its base, by name. Text that holds a JSON list or mapping is decoded.
-            like: Base of the stage, one of `STAGES`; by default the one of its own name.
+            like: Base of the stage, one of `STAGES`; its own name by default.
 
         Raises:
             SettingsError: Names every problem.
@@ -300,27 +278,17 @@ class StageConfig(BaseModel):
         return cls.model_validate({**nested({**flat(STAGES[like]), **flat(values)}), "stage": stage})
 
     def effective(self) -> dict[str, object]:
-        """Every setting, as JSON has it, by its name with dots."""
+        """Every setting, in JSON's types, by its name with dots."""
         values = self.model_dump(mode="json", exclude={*NO_SETTINGS})
         return flat({**values, "tunables": {**TUNABLES, **self.tunables}})
 
     def policy(self) -> Policy:
-        """Policy that the functions and commands of the stage work with. It is computed here only."""
-        return Policy.model_validate(
-            {
-                **TUNABLES,
-                "window_s": self.admission_window_s,
-                "marker_life_s": self.marker_life_s,
-                **self.tunables,
-            }
-        )
+        """Policy of the stage's functions and commands. It is computed here only."""
+        own = {"window_s": self.admission_window_s, "marker_life_s": self.marker_life_s}
+        return Policy.model_validate({**TUNABLES, **own, **self.tunables})
 
     def published(self, given: GivenSettings | None = None) -> StageSettings:
-        """Settings that the data stack publishes. The functions get the same policy.
-
-        Args:
-            given: What the deployment was given. None leaves the section out.
-        """
+        """Settings that the data stack publishes; without the section `given` if it is None."""
         return StageSettings(
             stage=self.stage,
             policy=self.policy(),
@@ -334,13 +302,13 @@ class StageConfig(BaseModel):
         )
 
     def in_region(self, region: str) -> StageConfig:
-        """The configuration as one region has it: only the log sources whose bucket is there."""
+        """Configuration of one region: only the log sources whose bucket is there."""
         here = tuple(source for source in self.log_sources if source.region == region)
         return self if here == self.log_sources else self.model_copy(update={"log_sources": here})
 
     @property
     def onramp_visibility_s(self) -> int:
-        """Time that a received event of a log file is hidden, by the rule for `visibility_s`."""
+        """Seconds that a received event of a log file is hidden, by the rule for `visibility_s`."""
         return self.onramp_timeout_s * (1 if self.short_visibility else VISIBILITY_FACTOR)
 
     @property
@@ -350,9 +318,9 @@ class StageConfig(BaseModel):
 
     @property
     def plan_life_days(self) -> int:
-        """Life of the plans of log files, and of the contexts that they name: longer than any marker of their batches.
+        """Life of the plans of log files, and of their contexts: longer than any marker of their batches.
 
-        While a marker is there, a file that comes again must become the same batch, so its plan must be there, too.
+        While a marker is there, a file that comes again must become the same batch by the same plan.
         """
         return -(-self.marker_life_s // DAY_S) + PLAN_OUTLIVES_DAYS
 
@@ -362,7 +330,7 @@ class StageConfig(BaseModel):
 
 
 def setting_names() -> tuple[str, ...]:
-    """Every name that a setting can be given by, with its dots, in the order of the model."""
+    """Names of all settings, with their dots, in the order of the model."""
     entries = {"rollout": tuple(RolloutRules.model_fields), "tunables": tuple(TUNABLES)}
     names = [name for name in StageConfig.model_fields if name not in NO_SETTINGS]
     return tuple(
@@ -371,10 +339,10 @@ def setting_names() -> tuple[str, ...]:
 
 
 def decoded(name: str, value: object) -> object:
-    """A value from a command line: text that looks like a JSON list or mapping is one.
+    """Decode a value from a command line that looks like a JSON list or mapping.
 
     Raises:
-        SettingsError: It is none.
+        SettingsError: It is not JSON.
     """
     if not isinstance(value, str) or value[:1] not in {"[", "{"} or value.startswith(REGION_MARK):
         return value
@@ -465,9 +433,22 @@ def _log_sources(config: StageConfig) -> str | None:
 
 
 def _api(config: StageConfig) -> str | None:
-    return problem_of_api(
-        front=config.api_front, emulated=config.emulated, domain=config.api_domain, zone=config.api_zone_id
-    )
+    front, domain = config.api_front, config.api_domain
+    if front == "url" and not config.emulated:
+        return "api_front may be url on emulated stages only: the URL of a function has no throttle and no access log"
+    if bool(domain) != bool(config.api_zone_id):
+        return "api_domain and api_zone_id belong together: the hosted zone proves who owns the name"
+    if domain and front == "url":
+        return "api_domain needs api_front http: the URL of a function cannot have another name"
+    if domain and (domain.count(REGION_MARK) != 1 or not _HOST.match(domain.replace(REGION_MARK, "eu-west-1"))):
+        return f"api_domain is a host name with {REGION_MARK} in it, such as usage.{REGION_MARK}.example.com"
+    return None
+
+
+def _warm_tables(config: StageConfig) -> str | None:
+    # AWS refuses less than a table takes already.
+    wrong = [name for name, writes in config.warm_tables.items() if 0 < writes < TABLE_WRITES_PER_S]
+    return f"{' and '.join(wrong)} must be 0 or at least {TABLE_WRITES_PER_S}, as a new table has" if wrong else None
 
 
 def _account_ids(config: StageConfig) -> str | None:
@@ -476,18 +457,6 @@ def _account_ids(config: StageConfig) -> str | None:
 
 
 _RULES: tuple[Callable[[StageConfig], str | None], ...] = (
-    _visibility,
-    _marker_life,
-    _source_life,
-    _dead_letters,
-    _incoming_objects,
-    _batch_window,
-    lambda config: problem_of_warm_tables(config.warm_tables),
-    _lake_classes,
-    _tunable_names,
-    _policy,
-    _protection,
-    _account_ids,
-    _log_sources,
-    _api,
+    *(_visibility, _marker_life, _source_life, _dead_letters, _incoming_objects, _batch_window, _warm_tables),
+    *(_lake_classes, _tunable_names, _policy, _protection, _account_ids, _log_sources, _api),
 )

@@ -38,20 +38,8 @@ OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
-# Names of the doctor's findings among those of the preflight begin so.
+# Prefix of the doctor's findings among those of the preflight.
 DOCTOR = "doctor "
-
-
-def _silent(_region: str, _message: str) -> None:
-    """Tell nothing."""
-
-
-def _none_before(_region: str) -> int:
-    return 0
-
-
-def _not_examined(_region: str) -> Sequence[Finding]:
-    return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +47,11 @@ class FleetPorts:
     """Ports and rules that the steps work with.
 
     Attributes:
-        deployed: Port to the deployed regions.
         tell: Told of what the doctor found, as region and message.
         usage_before: Generation of an older usage table that the next deployment of a region must keep; 0 for none.
-        examined: What the doctor finds in a region that is deployed; nothing where an emulator is.
+        examined: Findings of the doctor in a deployed region; none on an emulator.
         no_pager: A region may be ready although its page topic has no confirmed subscription.
-        architecture: Architecture that the stage's settings name.
+        architecture: As the stage's settings name it.
     """
 
     account: Account
@@ -74,9 +61,9 @@ class FleetPorts:
     deployed: DeployedRegion
     clock: Clock
     rules: RolloutRules
-    tell: Callable[[str, str], None] = _silent
-    usage_before: Callable[[str], int] = _none_before
-    examined: Callable[[str], Sequence[Finding]] = _not_examined
+    tell: Callable[[str, str], None] = lambda _region, _message: None
+    usage_before: Callable[[str], int] = lambda _region: 0
+    examined: Callable[[str], Sequence[Finding]] = lambda _region: ()
     no_pager: bool = False
     architecture: str = "arm64"
 

@@ -1,4 +1,4 @@
-"""What is deployed in the regions of a stage, against what this checkout would deploy there."""
+"""Compare the releases that are deployed in the regions of a stage with this checkout."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Surveyed:
     """One region.
 
     Attributes:
-        phase: As the home region's ledger has it; None if it has no state of the region.
-        stacks: Those that exist, in the order of deployment.
-        data_format: Format of the data; None if there is none.
+        phase: By the home region's ledger; None if it has no state of the region.
+        stacks: Existing stacks, in the order of deployment.
+        data_format: None without data.
         own: Release of this checkout.
-        same_settings: Whether the next deployment would leave all settings as they are.
+        same_settings: The next deployment leaves all settings as they are.
     """
 
     region: str
@@ -39,7 +39,6 @@ class Surveyed:
 
     @property
     def exists(self) -> bool:
-        """Whether anything is there."""
         return bool(self.stacks)
 
     @property
@@ -74,11 +73,10 @@ class Surveyed:
         return self.phase in {Phase.BUILDING, Phase.FAILED} or bool(self.broken)
 
     def check_format(self) -> None:
-        """Return if this checkout works with the format of the region's data.
+        """Check that this checkout works with the format of the region's data.
 
         Raises:
-            FormatTooNewError: The data has a newer one.
-            FormatTooOldError: It has an older one.
+            FormatTooNewError, FormatTooOldError: It does not.
         """
         found, known = self.data_format, self.own.data_format
         if found is not None and found > known:
@@ -89,15 +87,7 @@ class Surveyed:
 
 
 def survey(ports: FleetPorts, region: str, *, phase: Phase | None, own: Release, same_settings: bool) -> Surveyed:
-    """Look at one region, and change nothing.
-
-    Args:
-        ports: Ports to the account and its regions.
-        region: Name of the region.
-        phase: As its state says; None if it has none.
-        own: Release of this checkout.
-        same_settings: Whether the next deployment would leave all settings as they are.
-    """
+    """Look at one region, and change nothing. The arguments are those of `Surveyed`."""
     names = ports.builder.stacks()
     found = tuple(stack for name in names.in_order if (stack := ports.stacks.describe(region, name)))
     data = next((stack for stack in found if stack.name == names.data and not stack.never_created), None)

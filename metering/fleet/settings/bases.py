@@ -48,17 +48,17 @@ STAGES: dict[str, dict[str, object]] = {
     "prod": {"log_retention_days": 365, "rollout": {"pager_needed": True}, "tunables": {"scan_every_s": DAY_S}},
 }
 
-# What a stage of an account is deployed with on an emulator. All other settings are its own.
+# Settings of a stage of an account on an emulator. All others are its own.
 REHEARSAL: dict[str, object] = {"emulated": True, "rehearsal": True, "composite_alarms": False}
 # Its rules of a rollout, for no one waits a quarter of an hour for it.
 REHEARSAL_RULES: dict[str, object] = {"bake_min": 0, "canaries": 1, "canary_wait_min": 5}
 
-# Base of a stage that does not say what it is like: what nobody thought about must not lose data or its pager.
+# Base of a stage without `like`: it must not lose data or its pager.
 SAFEST = "prod"
 
 
 def runs_on_emulator(stage: str) -> bool:
-    """Whether a stage is one that only an emulator runs. A name that is no stage's is none of them."""
+    """Whether only an emulator runs a stage; False for an unknown name."""
     return bool(STAGES.get(stage, {}).get("emulated"))
 
 
@@ -81,7 +81,7 @@ def flat(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def nested(values: Mapping[str, object]) -> dict[str, object]:
-    """Undo `flat`. What is no table where one must be stays, for a check to find."""
+    """Undo `flat`. A value in place of a table stays, for a check to find."""
     found: dict[str, object] = {name: value for name, value in values.items() if "." not in name}
     for name, value in values.items():
         table, dot, entry = name.partition(".")
@@ -98,7 +98,7 @@ def belongs(name: str, wanted: Iterable[str]) -> bool:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was probably meant: by its spelling, or by its entry alone (`shards`)."""
+    """Known name that was probably meant: by its spelling, or by its entry alone (`shards`)."""
     names = list(known)
     entries = {each.rpartition(".")[2]: each for each in names}
     for candidates in (names, list(entries)):

@@ -39,21 +39,16 @@ FILE_NAME = "metering.toml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsFile:
-    """A settings file, read and not yet checked.
-
-    Attributes:
-        path: Where it is.
-        stages: What stands in the table of each stage.
-    """
+    """A settings file, read and not yet checked, with the table of each stage."""
 
     path: Path
     stages: Mapping[str, object]
 
     def table(self, stage: str) -> StageTable | None:
-        """Return the table of a stage, or None if the file has none.
+        """Table of a stage, or None.
 
         Raises:
-            SettingsError: It is no table, or its base does not exist.
+            SettingsError: It is not a table, or its base does not exist.
         """
         if stage not in self.stages:
             return None
@@ -105,7 +100,6 @@ def read(path: Path) -> SettingsFile:
     except OSError as error:
         raise SettingsError([f"{path} cannot be read: {error.strerror or error}"]) from error
     except ValueError as error:
-        # Also what is not UTF-8.
         raise SettingsError([f"{path} is not TOML: {error}"]) from error
     stages = content.pop("stage", {})
     problems = [_stranger(path, name) for name in content]
@@ -132,7 +126,7 @@ def _of_base(stage: str, like: object) -> list[str]:
 
 
 def _plain(value: object) -> object:
-    """A value as JSON has it: TOML has dates of its own."""
+    """Turn a value into one of JSON: TOML has dates of its own."""
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -141,12 +135,12 @@ def _plain(value: object) -> object:
 
 
 def as_toml(stage: str, given: GivenSettings) -> str:
-    """Text of the stage's table, which gives the same settings."""
+    """Table of the stage that gives the same settings."""
     return "\n".join(_lines(stage, given)) + "\n"
 
 
 def as_options(given: GivenSettings) -> str:
-    """`--set` options for a shell, which give the same settings; every version understands them."""
+    """`--set` options for a shell that give the same settings, to every version."""
     values = nested({**given.by_file, **given.by_option})
     words = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
     return " ".join(f"--set {shlex.quote(word)}" for word in words)
@@ -158,21 +152,21 @@ def _lines(stage: str, given: GivenSettings) -> Iterator[str]:
     if stage not in STAGES:
         yield f"like = {json.dumps(given.like)}"
     tables = {name: value for name, value in values.items() if isinstance(value, Mapping)}
-    lists = {name: value for name, value in values.items() if _holds_tables(value)}
+    lists = {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value)
+    }
     yield from (f"{name} = {_value(value)}" for name, value in values.items() if name not in {*tables, *lists})
     for name, table in tables.items():
         yield ""
         yield f"[stage.{stage}.{name}]"
         yield from (f"{entry} = {_value(each)}" for entry, each in table.items())
     for name, rows in lists.items():
-        for row in rows if isinstance(rows, list) else ():
+        for row in rows:
             yield ""
             yield f"[[stage.{stage}.{name}]]"
             yield from (f"{entry} = {_value(each)}" for entry, each in row.items())
-
-
-def _holds_tables(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)
 
 
 def _value(value: object) -> str:
@@ -189,10 +183,9 @@ class SettingField:
     """A setting.
 
     Attributes:
-        name: Name with dots.
+        name: With dots.
         kind: Type and range, in words.
-        default: Value of a stage like none.
-        meaning: What it does.
+        default: Of `StageConfig`, without a base.
     """
 
     name: str

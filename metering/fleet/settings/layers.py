@@ -1,8 +1,7 @@
-"""Settings of a deployment, in layers: the base of the stage, the file, and what `--set` gave, now or earlier.
+"""Settings of a deployment, in layers: the base of the stage, the file, and values of `--set`, now or earlier.
 
-What is deployed is the beginning. A file is the whole truth of what it names: what an earlier file named and this one
-does not is gone, and what `--set` gave earlier holds unless the file names it too. `--unset` takes back what `--set`
-gave. Without a file, what an earlier file named holds.
+Start from the deployed settings. A settings file replaces everything an earlier file set, and each value of an earlier
+`--set` that it names. `--unset` takes back values of `--set`. Without a file, the values of an earlier file hold.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ class StageTable:
     """Table of one stage in a settings file.
 
     Attributes:
-        place: File and table, as a sentence names them.
+        place: File and table, for messages.
         like: Base of the stage.
-        values: Values by name with dots, as the file has them.
+        values: By name with dots.
     """
 
     place: str
@@ -42,13 +41,12 @@ class StageTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a command asks for.
+    """Settings that a command asks for.
 
     Attributes:
-        stage: Name of the stage.
-        table: Its table in the settings file; None without a file or a table.
+        table: Table of the stage in the settings file; None without a file or a table.
         options: Values of `--set`, by name with dots.
-        unset: Names that `--unset` takes back.
+        unset: Names of `--unset`.
     """
 
     stage: str
@@ -59,18 +57,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """Settings of one deployment.
-
-    Attributes:
-        config: All of them.
-        given: Those that differ from the base, which the deployment publishes.
-    """
+    """Settings of one deployment. It publishes `given`: those that differ from the base."""
 
     config: StageConfig
     given: GivenSettings
 
     def source(self, name: str) -> Source:
-        """Say what a setting has its value from."""
+        """Say where the value of a setting comes from."""
         if name in self.given.by_option:
             return "set"
         if name in self.given.by_file:
@@ -79,14 +72,10 @@ class Planned:
 
 
 def planned(asked: Asked, before: GivenSettings | None) -> Planned:
-    """Lay what a command asks for over what is deployed.
-
-    Args:
-        asked: What the command asks for.
-        before: What the deployment was given; None if there is none.
+    """Lay what a command asks for over what the deployment was given; `before` is None if there is none.
 
     Raises:
-        SettingsError: Names every problem, with the file or the option that it is in.
+        SettingsError: Names every problem, with its file or option.
     """
     like = _base_of(asked, before)
     _check_own_options(asked)
@@ -104,10 +93,10 @@ def planned(asked: Asked, before: GivenSettings | None) -> Planned:
 
 
 def check_alone(asked: Asked) -> None:
-    """Check what is asked for without a look at what is deployed: names and ranges, and nothing that must fit together.
+    """Check names and ranges without a look at the deployment, and without the rules over several settings.
 
     Raises:
-        SettingsError: Names every problem, with the file or the option that it is in.
+        SettingsError: Names every problem, with its file or option.
     """
     _check_own_options(asked)
     values = {**(asked.table.values if asked.table is not None else {}), **asked.options}
@@ -121,7 +110,7 @@ def check_alone(asked: Asked) -> None:
 
 
 def config_of(stage: str, given: GivenSettings, own: Mapping[str, object]) -> StageConfig:
-    """Configuration of one region: what was given, and on top what the region decides (`own`).
+    """Lay the region's own decisions over the given settings.
 
     Raises:
         SettingsError: Names every problem.
@@ -130,7 +119,7 @@ def config_of(stage: str, given: GivenSettings, own: Mapping[str, object]) -> St
 
 
 def home_given(given: GivenSettings) -> str:
-    """The home region of a deployment that was given this."""
+    """Home region of a deployment."""
     values = {**flat(STAGES.get(given.like, {})), **given.by_file, **given.by_option}
     return str(values.get("rollout.home", RolloutRules().home))
 
@@ -151,17 +140,21 @@ def _base_of(asked: Asked, before: GivenSettings | None) -> str:
     )
 
 
+# Fields that a deployment decides.
+_DECIDED = {
+    "rehearsal": "a stage of an account that meets an emulator is rehearsed",
+    "first_build": "a deployment sees whether it is the first one",
+    "usage_before": "the ledger says which older usage table is needed",
+}
+
+
 def _check_own_options(asked: Asked) -> None:
     if "stage" in asked.options:
         raise SettingsError(["--set stage is not possible: the stage has the name that --stage says"])
-    given = {*asked.options, *(asked.table.values if asked.table is not None else ())}
-    if "rehearsal" in given:
-        raise SettingsError(["rehearsal is not a setting: a stage of an account that meets an emulator is rehearsed"])
-    if "first_build" in given:
-        raise SettingsError(["first_build is not a setting: a deployment sees whether it is the first one"])
-    if "usage_before" in given:
-        raise SettingsError(["usage_before is not a setting: the ledger says which older usage table is needed"])
     named = asked.table.values if asked.table is not None else {}
+    for name, why in _DECIDED.items():
+        if name in asked.options or name in named:
+            raise SettingsError([f"{name} is not a setting: {why}"])
     held = sorted(name for name in named if belongs(name, asked.unset))
     problems = [f"{name} is in {asked.table.place}: take it out there" for name in held if asked.table is not None]
     both = sorted(name for name in asked.options if belongs(name, asked.unset))
@@ -171,7 +164,7 @@ def _check_own_options(asked: Asked) -> None:
 
 
 def _check_unset(asked: Asked, held: Iterable[str]) -> None:
-    """What a deployment was given by another version can be taken back, although this one has no such setting."""
+    """Also accept names that only another version has, if the deployment was given them."""
     names = {*setting_names(), *held}
     known = names | {name.partition(".")[0] for name in names}
     wrong = sorted(asked.unset - known)
@@ -180,7 +173,7 @@ def _check_unset(asked: Asked, held: Iterable[str]) -> None:
 
 
 def _layers(asked: Asked, before: GivenSettings | None) -> tuple[dict[str, object], dict[str, object]]:
-    """Values by the file and by options."""
+    """Values of the file, and of options."""
     held = before or GivenSettings(like="")
     by_file: dict[str, object] = dict(asked.table.values if asked.table is not None else held.by_file)
     named = asked.table.values if asked.table is not None else {}
@@ -194,11 +187,7 @@ def _layers(asked: Asked, before: GivenSettings | None) -> tuple[dict[str, objec
 def _kept(
     config: StageConfig, like: str, by_file: Mapping[str, object], by_option: Mapping[str, object]
 ) -> GivenSettings:
-    """Keep what differs from the base, as the configuration has it.
-
-    What says the same as the base is not kept, so equal settings are one document, and a later version may change a
-    base.
-    """
+    """Keep what differs from the base: equal settings are one document, and a later version may change a base."""
     values = config.effective()
     base = StageConfig.load(config.stage, like=like).effective()
     file = {name: value for name, value in by_file.items() if value != base.get(name)}
@@ -212,7 +201,7 @@ def _kept(
 
 
 def _placed(problem: Problem, asked: Asked, held: Collection[str] = ()) -> str:
-    """A problem with the place that it is in."""
+    """Say a problem with its place."""
     name = problem.field.partition(" ")[0]
     if _concerns(name, asked.options):
         return f"--set {problem}"
@@ -224,7 +213,7 @@ def _placed(problem: Problem, asked: Asked, held: Collection[str] = ()) -> str:
 
 
 def _concerns(name: str, values: Mapping[str, object]) -> bool:
-    """Whether a problem of that name is one of these values, of their entries, or of the tables that they are in."""
+    """Whether a problem of that name is about one of these values, an entry of it, or its table."""
     return belongs(name, values) or any(each.startswith((f"{name}.", f"{name}[")) for each in values if name)
 
 
@@ -245,11 +234,11 @@ def _check_size(result: Planned) -> None:
 
 
 def recovered(settings: StageSettings, subscriptions: Iterable[Mapping[str, str]] = ()) -> GivenSettings:
-    """What a version that kept nothing was given, as far as its deployment shows: policy, queues and subscribers.
+    """Settings of a version that kept none, as far as its deployment shows: policy, queues and subscribers.
 
     Args:
-        settings: What it published.
-        subscriptions: Who is subscribed to its topics: severity, protocol, endpoint.
+        settings: Published by it.
+        subscriptions: Severity, protocol and endpoint of each.
     """
     like = settings.stage if settings.stage in STAGES else SAFEST
     base = StageConfig.load(settings.stage, like=like).published()

@@ -150,7 +150,7 @@ class LogSource(BaseModel):
         return self
 
     def plain(self) -> sources.LogSource:
-        """The source as on-ramps know it."""
+        """Source of the on-ramps."""
         values = self.model_dump()
         word = self.accounts[0] if self.accounts[0] in _WORDS else ""
         values["accounts"] = None if word else self.accounts
@@ -158,7 +158,7 @@ class LogSource(BaseModel):
 
 
 def problems_together(found: Sequence[LogSource], *, stage: str) -> Iterator[str]:
-    """What does not fit together in the log sources of a stage, in words."""
+    """Problems of the log sources of a stage together."""
     names = [source.name for source in found]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"log_sources has the name {name} twice: name each source otherwise"

@@ -1,4 +1,4 @@
-"""Settings of each region of a stage: what it was given before, what the next deployment brings, and the difference."""
+"""Settings of each region of a stage: those it was given, those of the next deployment, and the difference."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _LIVES = {
     "quarantine_retention_days": "quarantined records",
     "lake_retention_days": "lake files",
 }
-# What a false value of these does.
+# Effect of a false value.
 _SWITCHED_OFF = {
     "stateful_retained": "a deletion of the data stack would delete the data",
     "versioned": "objects that are replaced or deleted are gone at once",
     "analytics": "the Glue database and the Athena workgroup are deleted, with the queries saved in it",
     "api": "the HTTP API is deleted: its tokens stay, and its address is another one when it comes back",
 }
-# What these say is built into resources that exist.
+# Settings that are built into existing resources.
 _FIXED = {
     "emulated": "names of functions and the roles of deployments depend on it",
     "rollout.home": "the states of all regions are in the ledger of the home region",
@@ -46,14 +46,7 @@ _FIXED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A setting that gets another value.
-
-    Attributes:
-        name: Name with dots.
-        before: Value that is deployed.
-        after: Value that a deployment would bring.
-        by: What the new value comes from.
-    """
+    """A setting, by its name with dots, that gets another value; `by` says where that comes from."""
 
     name: str
     before: object
@@ -67,7 +60,7 @@ class Difference:
 
 
 def differences(before: Planned, after: Planned) -> tuple[Difference, ...]:
-    """List the settings that differ, in the order of the stage's configuration."""
+    """Settings that differ, in the order of the stage's configuration."""
     old, new = before.config.effective(), after.config.effective()
     return tuple(
         Difference(name=name, before=old[name], after=new[name], by=after.source(name))
@@ -77,7 +70,7 @@ def differences(before: Planned, after: Planned) -> tuple[Difference, ...]:
 
 
 def check_fixed(found: Sequence[Difference], *, stage: str) -> None:
-    """Refuse what would leave resources or states without an owner.
+    """Refuse changes that would leave resources or states without an owner.
 
     Raises:
         SettingsError: Names every setting that a deployed stage cannot change.
@@ -92,7 +85,7 @@ def check_fixed(found: Sequence[Difference], *, stage: str) -> None:
 
 
 def consequences(found: Sequence[Difference]) -> tuple[str, ...]:
-    """Say what is deleted, or is not protected any more, once the differences are deployed."""
+    """Say what is deleted, or loses its protection, once the differences are deployed."""
     return tuple(text for each in found for text in _consequences(each))
 
 
@@ -127,7 +120,7 @@ def _rows(value: object) -> list[Mapping[str, object]]:
 
 
 def _of_rows(name: str, before: object, after: object) -> Iterator[str]:
-    """What is removed from a list of tables, and what is added to it."""
+    """Say which tables are removed from a list, and which are added."""
     noun, told = _ROWS[name]
     old, new = _rows(before), _rows(after)
     for word, some in (("removed", [e for e in old if e not in new]), ("added", [e for e in new if e not in old])):
@@ -157,12 +150,12 @@ _ROWS: dict[str, tuple[str, Callable[[Mapping[str, object]], str]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
-    """What a region was given.
+    """Settings that a region was given.
 
     Attributes:
-        given: Its values; None if the region is not deployed, or if nobody knows them.
-        rest: What a deployment of values that nobody knows begins from: those who are subscribed to its topics.
-        note: What people must know about these values; empty if there is nothing.
+        given: None if the region is not deployed, or if nobody knows them.
+        rest: Subscribers of its topics, from which a deployment begins if nobody knows the settings.
+        note: For people; may be empty.
     """
 
     given: GivenSettings | None = None
@@ -172,13 +165,7 @@ class Before:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What the next deployment changes in the settings of a region.
-
-    Attributes:
-        region: Name of the region.
-        differences: Settings that get another value; empty for a region that is not deployed.
-        notes: What people must know: what is deleted, or what nobody knows.
-    """
+    """Changes of the next deployment in the settings of a region; no differences if it is not deployed."""
 
     region: str
     differences: tuple[Difference, ...]
@@ -192,12 +179,7 @@ class Change:
 class RegionSettings:
     """Settings of the regions of one stage. A new region begins from what the home region was given.
 
-    What is deployed is read once, so that a command ends with what it began from.
-
-    Attributes:
-        asked: What the command asks for.
-        home: Home region.
-        deployed: Port to what is deployed.
+    The deployed settings are read once, so that a command ends with what it began from.
     """
 
     asked: Asked
@@ -206,7 +188,7 @@ class RegionSettings:
 
     @cached_property
     def before(self) -> Callable[[str], Before]:
-        """Gives what a region was given."""
+        """Reads what a region was given, once."""
         return cache(self._before)
 
     def _before(self, region: str) -> Before:
@@ -226,7 +208,6 @@ class RegionSettings:
         )
 
     def _unreadable(self, region: str, error: SettingsError) -> Before:
-        """What is known of settings that cannot be read whole."""
         if (given := self.deployed.given(region)) is not None:
             # Only the policy is for another version, and the next deployment brings its own.
             return Before(given=given)
@@ -247,7 +228,7 @@ class RegionSettings:
         return GivenSettings(like=like, by_option=cast("dict[str, JsonValue]", {"subscriptions": rows}))
 
     def of(self, region: str) -> Planned:
-        """Settings that the next deployment of a region brings.
+        """Settings of the next deployment of a region.
 
         Raises:
             SettingsError: Names every problem.
@@ -260,16 +241,16 @@ class RegionSettings:
         return planned(self.asked, found.given or found.rest)
 
     def current(self, region: str) -> Planned | None:
-        """Settings that a region is deployed with; None if it is not, or if nobody knows.
+        """Deployed settings of a region; None if it is not deployed, or if nobody knows them.
 
         Raises:
-            SettingsError: What it was given is not for this version.
+            SettingsError: They are not for this version.
         """
         given = self.before(region).given
         return None if given is None else planned(Asked(stage=self.asked.stage), given)
 
     def change(self, region: str) -> Change:
-        """What the next deployment changes in a region.
+        """Changes of the next deployment in a region.
 
         Raises:
             SettingsError: Names every problem, also settings that a deployed stage cannot change.
@@ -297,7 +278,7 @@ def told(changes: Iterable[Change]) -> list[str]:
 
 
 def _of_layers(asked: Asked, before: GivenSettings | None, after: Planned) -> Iterator[str]:
-    """What a person may not expect of the layers."""
+    """Say what a person may not expect of the layers."""
     if before is not None and before.like != after.given.like:
         yield f"the base is {after.given.like} and was {before.like}"
     table = asked.table

@@ -1,4 +1,4 @@
-"""What a setting may be, and what is wrong with one, in words instead of a validator's."""
+"""Types of settings and their problems, in words instead of a validator's."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _LONGEST = 60
 
 
 class InWords(NamedTuple):
-    """What a field may be, as metadata of its type, where the type alone does not say it."""
+    """Description of a field's values, as metadata of its type."""
 
     text: str
 
 
 class Problem(NamedTuple):
-    """What is wrong with one setting.
+    """Problem of one setting.
 
     Attributes:
         field: Name with its dots; empty if several settings contradict each other.
@@ -57,7 +57,7 @@ def _kind(annotation: object, field: FieldInfo | None) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is tuple:
-        return "a list of tables" if _is_model(arguments[0]) else "a list of texts"
+        return "a list of tables" if _below(arguments[0]) else "a list of texts"
     if annotation is bool:
         return "true or false"
     if annotation is int:
@@ -65,10 +65,6 @@ def _kind(annotation: object, field: FieldInfo | None) -> str:
     if annotation is str:
         return _text(field)
     return "a table"
-
-
-def _is_model(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _number(field: FieldInfo | None) -> str:
@@ -86,13 +82,7 @@ def _text(field: FieldInfo | None) -> str:
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], known: Iterable[str]) -> list[Problem]:
-    """Say every problem that pydantic found.
-
-    Args:
-        error: What it found.
-        model: What it checked.
-        known: Names that exist, with their dots.
-    """
+    """Say every problem that Pydantic found in a model; `known`: names of settings, with their dots."""
     names = tuple(known)
     return [problem for details in error.errors() for problem in _problems(details, model, names)]
 
@@ -110,19 +100,19 @@ def _problems(details: ErrorDetails, model: type[BaseModel], known: Sequence[str
 
 
 def unknown(name: str, known: Iterable[str], *, spelled: str = "") -> Problem:
-    """Say that there is no such setting, and which one was probably meant."""
+    """Problem of an unknown setting, with the one that was probably meant."""
     near = nearest(spelled or name, known)
     return Problem(name, "is not a setting" + (f": did you mean {near}?" if near else ""))
 
 
 def _told(details: ErrorDetails) -> tuple[object, ...]:
-    """What our own rules said: one argument of the error for each."""
+    """Problems by our own rules, an argument of the error each."""
     error = details.get("ctx", {}).get("error")
     return error.args if isinstance(error, ValueError) else (details["msg"],)
 
 
 def shown(value: object) -> str:
-    """A value as people read it; a long one is cut."""
+    """Write a value for people; a long one is cut."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -132,7 +122,7 @@ def shown(value: object) -> str:
 
 
 def _wanted(place: Sequence[str | int], model: type[BaseModel]) -> str:
-    """What the field at a place may be."""
+    """Describe the values of the field at a place."""
     fields: Mapping[str, FieldInfo] = model.model_fields
     found: FieldInfo | None = None
     for part in place:
