@@ -1,13 +1,13 @@
 """A census: markers, rows and usage of all hours of a range, counted once each, in bounded memory, part by part.
 
 The order is that of docs/protocol.md, P37: first all markers, then the newest done runs of the roll-up, then the rows
-hour by hour, then all usage items. Each table is read in parts, side by side. What was counted can be saved after each
-part or hour, and another process goes on with it.
+hour by hour, then all usage items. Each table is read in parts, side by side. The state can be saved after each part or
+hour, and another process resumes there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from metering.errors import LedgerCorruptError, ObjectMissingError
 from metering.lake.ports import BATCH_QUERY, Group, UsageRows, usage_digest
 from metering.ledger.commits import waiting_commits
 from metering.ledger.markers import Marker, MarkerGlance, VerdictTally, is_marker
-from metering.ledger.runs import Contradictions, Run, newest_first, rollup_chain
+from metering.ledger.runs import Run, newest_first, rollup_chain
 from metering.ledger.shards import known_shards
 from metering.rollup.plan import RollupPlan
 from metering.stores.clock import side_by_side
@@ -38,25 +38,19 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 
-# Commits that came while the markers were scanned: who compares totals of an hour leaves them out on both sides.
-#
-# They wait for the roll-up, or a run of it took them since. Each says what it has in an hour, so an hour need not stand
-# still to be compared.
-
-
 # Clocks of workers and of the scan differ by less.
 CLOCKS_MS = 10 * MINUTE_S * 1_000
 
 
 class RecentCommits:
-    """Totals by hour of the commits that were made since a moment.
+    """Totals by hour of the commits that were made since a moment: a comparison leaves them out on both sides.
 
-    A plain class: it remembers what it read of plans. That is a total for each hour, and the names in the plans of runs
-    that were at work a moment ago, however long ago the moment is.
+    They wait for the roll-up, or a run took them since. A plain class: it remembers what it read of plans, a total for
+    each hour, and the commits of runs that were at work a moment ago.
 
     Args:
-        after_ms: Commits that were made after this moment, epoch milliseconds, by the clock of their worker. A clock
-            that is wrong makes an hour look different; then it is looked at batch by batch.
+        after_ms: Epoch milliseconds, by the clock of the worker. A wrong clock makes an hour look different; then it is
+            looked at batch by batch.
     """
 
     def __init__(self, items: ItemStore, objects: ObjectStore, *, shards: int, after_ms: int) -> None:
@@ -69,9 +63,9 @@ class RecentCommits:
         self._at_work: dict[str, frozenset[str]] = {}
 
     def now(self) -> dict[int, Total] | None:
-        """By hour; None if a plan is gone, so that nobody can tell.
+        """Totals by hour; None if a plan is gone.
 
-        What waits is listed before the runs are: a commit leaves that list only after a run named it (P2).
+        Waiting commits are listed before the runs: a commit leaves that list only after a run named it (P2).
         """
         waiting = {
             entry.commit_id: entry.totals
@@ -92,7 +86,7 @@ class RecentCommits:
             for commit_id in taken & waiting.keys():
                 del waiting[commit_id]
         for name in done:
-            # What it took has left the list, before it is listed the next time.
+            # Its commits have left the list before the next listing.
             self._at_work.pop(name, None)
         totals = dict(self._planned)
         for hours in waiting.values():
@@ -100,7 +94,7 @@ class RecentCommits:
         return totals
 
     def _add(self, run: Run, plan: RollupPlan) -> None:
-        """Add what a run took: no two runs of a chain take the same commit."""
+        """Add the commits of a run: no two runs of a chain take the same one."""
         recent = [each for each in plan.commits if each.created_at_ms > self.after_ms]
         for commit in recent:
             add_totals(self._planned, commit.totals)
@@ -108,7 +102,7 @@ class RecentCommits:
         self._read.add(run.name)
 
     def _may_hold(self, run: Run) -> bool:
-        """Whether the run was planned since: an earlier one took earlier commits only. None has a plan of a restore."""
+        """Whether the run was planned since: earlier ones took earlier commits. Runs of a restore have no plan."""
         return bool(run.plan_key) and run.planned_at_ms >= self.after_ms - CLOCKS_MS
 
 
@@ -116,17 +110,9 @@ class RecentCommits:
 _LOOKS = 5
 
 
-@dataclass(slots=True, kw_only=True)
-class _MarkerPart:
-    survey: MarkerSurvey
-    marks: Cells
-    verdicts: VerdictTally | None
-    marked: dict[int, Total] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Hour:
-    """What was counted of an hour; `total` is that of all its rows, as the ledger says."""
+    """Counts of an hour; `total` is that of all its rows in the ledger."""
 
     rows: HourRows
     placed: Cells
@@ -141,7 +127,6 @@ class _Counted:
     keys: int = 0
 
     def take(self, hour_s: int, rows: UsageRows) -> None:
-        """Count totals by key."""
         size = records = 0
         for key, total in rows:
             self.cells.add(hour_s, key.account_id, key, total)
@@ -159,21 +144,11 @@ class _Batches:
     total: Total = ZERO
 
     def take(self, groups: Iterable[tuple[Group, Total]]) -> None:
-        """Count the groups of `BATCH_QUERY`."""
         size = records = 0
         for (name,), rows in groups:
             self.cells.add(self.hour_s, str(name), str(name), rows)
             size, records = size + rows.bytes, records + rows.records
         self.total = self.total.plus(Total(size, records))
-
-
-@dataclass(slots=True, kw_only=True)
-class _UsagePart:
-    usage: Cells
-    contradictions: Contradictions = field(default_factory=Contradictions)
-    used: dict[int, Total] = field(default_factory=dict)
-    unsettled: dict[int, int] = field(default_factory=dict)
-    latest: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +167,7 @@ class Census:
             to_s: Exclusive end of the last hour.
             deep: Whether rows are counted, or their totals taken from beside the lake files.
             parts: Parts of an hour by hash of account or batch.
-            markers: Without them, it is a census of usage and rows alone.
+            markers: Whether markers are compared with rows, too.
             sources: Whether the sources of the batches are noted with their numbers.
         """
         state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.figures.clock.now_ms())
@@ -206,7 +181,7 @@ class Census:
 
     def _begin_rows(self, state: CensusState) -> None:
         state.runs = self.figures.done_runs()
-        # What is settled was placed before this listing, and a marker that was read has its rows.
+        # Settled usage was placed before this listing, and markers that were read have their rows.
         state.hours = self.figures.view.hours(from_s=state.from_s, to_s=state.to_s)
         state.begin("rows")
 
@@ -220,7 +195,7 @@ class Census:
         """Count to the end.
 
         Args:
-            state: What was counted so far; it is whole after each part or hour.
+            state: Whole after each part or hour.
             limit: Called while something is counted; it may raise an error of its own, such as ScanTooLongError.
             tell: Called after each part or hour.
 
@@ -230,42 +205,42 @@ class Census:
                 contradictions.
         """
         if state.phase == "markers":
-            self._markers(state, limit, tell)
+            self._count(state, partial(self._markers, state, limit), tell)
             self._begin_rows(state)
         if state.phase == "rows":
             self._rows(state, limit, tell)
             state.begin("usage")
         if state.phase == "usage":
-            self._usage(state, limit, tell)
+            self._count(state, partial(self._usage, state, limit), tell)
             state.begin("done")
 
-    def _markers(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
-        count = partial(self._marker_part, state, limit)
+    def _count(
+        self, state: CensusState, count: Callable[[int], CensusState], tell: Callable[[CensusState], None]
+    ) -> None:
         for part in side_by_side(count, range(state.done, state.segments), threads=self.figures.threads):
-            state.survey.merge(part.survey)
-            state.marks.merge(part.marks)
-            if state.verdicts is not None and part.verdicts is not None:
-                state.verdicts.add(part.verdicts.counts())
-            _add(state.marked, part.marked)
+            state.merge(part)
             state.done += 1
             tell(state)
 
-    def _marker_part(self, state: CensusState, limit: Callable[[], None], part: int) -> _MarkerPart:
+    def _markers(self, state: CensusState, limit: Callable[[], None], part: int) -> CensusState:
         found = self.figures.items.scan(Table.LEDGER, part=part, parts=state.segments)
-        verdicts = None
-        if state.verdicts is not None:
-            verdicts = VerdictTally(self.figures.items, from_s=state.from_s, to_s=state.to_s)
-        made = _MarkerPart(survey=state.survey.part(), marks=Cells(state.parts), verdicts=verdicts)
+        made = state.part()
+        tally = VerdictTally(self.figures.items, from_s=state.from_s, to_s=state.to_s)
         look = Marker.from_item if state.deep else MarkerGlance.of_item
         for item in limited(found, limit):
             if is_marker(item):
                 # No context manager: there are hundreds of millions of markers.
                 try:
-                    _add_marker(made, look(item), state)
+                    marker = look(item)
+                    _add_marker(made, marker)
+                    if made.verdicts is not None:
+                        tally.marker(marker)
                 except LedgerCorruptError as error:
                     made.survey.contradictions.add(str(error))
-            elif verdicts is not None:
-                verdicts.other(item)
+            elif made.verdicts is not None:
+                tally.other(item)
+        if made.verdicts is not None:
+            made.verdicts = tally.counts()
         return made
 
     def _rows(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
@@ -283,7 +258,6 @@ class Census:
             tell(state)
 
     def _hour(self, hour_s: int, state: CensusState, recent: RecentCommits) -> _Hour:
-        """Count the rows of an hour; nothing is held but their cells, unless a digest is asked for."""
         if not state.with_markers or self.figures.may_lack_markers(hour_s):
             return self.figures.view.placed.read(hour_s, partial(self._counted, hour_s, state, marks=False))
         before = None if state.deep else recent.now()
@@ -319,13 +293,9 @@ class Census:
     def _not_recent(
         self, hour_s: int, total: Total, before: Mapping[int, Total] | None, recent: RecentCommits
     ) -> Total | None:
-        """Of the total of an hour, what is not of recent commits; None if such commits kept coming.
+        """Total of an hour without recent commits; None if such commits kept coming.
 
-        Args:
-            hour_s: The hour.
-            total: What a look found in it.
-            before: Totals of recent commits before that look.
-            recent: Tells them once more.
+        `total` was found by a look, and `before` are the totals of recent commits before it.
         """
         for look in range(_LOOKS):
             total = self.figures.view.hour_between(hour_s).total if look else total
@@ -337,59 +307,40 @@ class Census:
             before = after
         return None
 
-    def _usage(self, state: CensusState, limit: Callable[[], None], tell: Callable[[CensusState], None]) -> None:
-        def count(part: int) -> _UsagePart:
-            made = _UsagePart(usage=Cells(state.parts))
-            found = self.figures.usage.scan(
-                made.contradictions, part=part, parts=state.segments, from_s=state.from_s, to_s=state.to_s
-            )
-            for item in limited(found, limit):
-                if state.from_s <= item.hour_s < state.to_s:
-                    self._add_usage(made, item, state.runs)
-            return made
+    def _usage(self, state: CensusState, limit: Callable[[], None], part: int) -> CensusState:
+        made = state.part()
+        found = self.figures.usage.scan(
+            made.survey.contradictions, part=part, parts=state.segments, from_s=state.from_s, to_s=state.to_s
+        )
+        for item in limited(found, limit):
+            if state.from_s <= item.hour_s < state.to_s:
+                self._add_usage(made, item)
+        return made
 
-        for part in side_by_side(count, range(state.done, state.segments), threads=self.figures.threads):
-            state.usage.merge(part.usage)
-            state.survey.contradictions.merge(part.contradictions)
-            _add(state.used, part.used)
-            for hour_s, bits in part.unsettled.items():
-                state.unsettled[hour_s] = state.unsettled.get(hour_s, 0) | bits
-            for shard, number in part.latest.items():
-                state.latest[shard] = max(number, state.latest.get(shard, 0))
-            state.done += 1
-            tell(state)
-
-    def _add_usage(self, made: _UsagePart, item: UsageItem, runs: Mapping[int, int]) -> None:
-        settled = is_settled(item.runs, runs)
+    def _add_usage(self, made: CensusState, item: UsageItem) -> None:
+        settled = is_settled(item.runs, made.runs)
         if not settled:
-            bit = 1 << part_of(item.account_id, made.usage.parts)
+            bit = 1 << part_of(item.account_id, made.parts)
             made.unsettled[item.hour_s] = made.unsettled.get(item.hour_s, 0) | bit
             for shard, number in item.runs.items():
                 made.latest[shard] = max(number, made.latest.get(shard, 0))
         if item.oddities:
             # No rows have it, so its cell differs, and is looked at.
             made.usage.add(item.hour_s, item.account_id, item.key, Total(1, 1))
-        for key, total in self.figures.usage.totals(item, made.contradictions):
+        for key, total in self.figures.usage.totals(item, made.survey.contradictions):
             made.used[item.hour_s] = made.used.get(item.hour_s, ZERO).plus(total)
             if settled:
                 made.usage.add(item.hour_s, item.account_id, key, total)
 
 
-def _add_marker(made: _MarkerPart, marker: Marker | MarkerGlance, state: CensusState) -> None:
-    made.survey.add(marker)
-    if made.verdicts is not None:
-        made.verdicts.marker(marker)
+def _add_marker(state: CensusState, marker: Marker | MarkerGlance) -> None:
+    state.survey.add(marker)
     if marker.decided_at_ms > state.began_ms and not state.deep:
         # Its commit has the same moment, and is left out of the rows as well.
         return
     for hour_s, total in marker.hours.items():
         if not state.from_s <= hour_s < state.to_s:
             continue
-        made.marked[hour_s] = made.marked.get(hour_s, ZERO).plus(total)
+        state.marked[hour_s] = state.marked.get(hour_s, ZERO).plus(total)
         if state.deep:
-            made.marks.add(hour_s, marker.batch_id, marker.batch_id, total)
-
-
-def _add(into: dict[int, Total], totals: Mapping[int, Total]) -> None:
-    for hour_s, total in totals.items():
-        into[hour_s] = into.get(hour_s, ZERO).plus(total)
+            state.marks.add(hour_s, marker.batch_id, marker.batch_id, total)

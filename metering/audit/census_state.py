@@ -1,4 +1,4 @@
-"""State of a census: what was counted so far. It can be saved, and another process goes on with it."""
+"""State of a census. It can be saved, and another process resumes there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metering.errors import ObjectMissingError
 from metering.ledger.markers import VerdictCounts
 from metering.stores.objects import SCAN_KEY, ObjectStore
 from metering.units import HOUR_S
-from metering.usage.totals import Total, sum_totals
+from metering.usage.totals import Total, add_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -23,18 +23,12 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 
-# Totals of millions of keys in bounded memory: a fingerprint for each hour and part, by hash of the key.
-#
-# Two sets of totals are compared cell by cell. Where two cells differ, only the keys of that hour and part are looked
-# at one by one. So memory follows from hours and parts, not from accounts or batches.
-
-
 # Bytes of a cell with its place in two dictionaries, measured with Python 3.13.
 _CELL_BYTES = 400
 # Kinds of cells that a scan holds: usage and its rows, markers and their rows.
 _KINDS = 4
-# Part of a scan's memory that its cells take. Most of it is for an hour's keys while they are summed; and with 25 parts
-# of an hour, what differs in one of them is 60,000 batches at three times the target.
+# Part of a scan's memory for its cells. The rest is for an hour's keys while they are summed; and one of 25 parts of an
+# hour has 60,000 batches at three times the target.
 SHARE_OF_CELLS = 16
 _FEWEST_PARTS, _MOST_PARTS = 16, 1_024
 
@@ -42,13 +36,13 @@ Saved = dict[str, list[list[int | str]]]
 
 
 def parts_in(memory_bytes: int, hours: int) -> int:
-    """Number of parts of an hour, so that the cells of a scan take their share of the memory at most."""
+    """Parts of an hour, so that the cells of a scan take their share of the memory at most."""
     most = memory_bytes // SHARE_OF_CELLS // (_CELL_BYTES * _KINDS * max(hours, 1))
     return max(_FEWEST_PARTS, min(most, _MOST_PARTS))
 
 
 def span_hours(from_s: int, to_s: int) -> int:
-    """Hours of a range, at most those of which there are rows and markers at any time."""
+    """Hours of a range, at most those that have rows and markers at any time."""
     return min(max((to_s - from_s) // HOUR_S, 1), 24 * 70)
 
 
@@ -58,10 +52,9 @@ def part_of(name: str, parts: int) -> int:
 
 
 class Cells:
-    """Fingerprints by hour and part. A plain class: it is added to.
+    """Fingerprints by hour and part: totals of millions of keys in bounded memory. A plain class: it is added to.
 
-    Args:
-        parts: Number of parts of an hour.
+    Two sets are compared cell by cell. Where cells differ, the keys of that hour and part are looked at one by one.
     """
 
     def __init__(self, parts: int) -> None:
@@ -73,7 +66,7 @@ class Cells:
         return iter(self._hours)
 
     def add(self, hour_s: int, name: str, key: Hashable, total: Total) -> None:
-        """Add the total of a key to the cell of an hour and of the part of `name`."""
+        """Add the total of a key to the cell of an hour and of the part that `name` is in."""
         self._cell(hour_s, part_of(name, self.parts)).add(key, total)
 
     def merge(self, other: Cells) -> None:
@@ -83,15 +76,11 @@ class Cells:
                 self._cell(hour_s, part).merge(cell)
 
     def of(self, hour_s: int) -> Mapping[int, Fingerprint]:
-        """Cells of an hour, by part."""
+        """Cells by part."""
         return self._hours.get(hour_s, {})
 
-    def total(self, hour_s: int) -> Total:
-        """Sum of an hour."""
-        return sum_totals(cell.total for cell in self.of(hour_s).values())
-
     def counts(self, hour_s: int) -> bool:
-        """Whether the totals of an hour do not cancel out in every part."""
+        """Whether the totals of an hour do not cancel out."""
         return any(cell != Fingerprint() for cell in self.of(hour_s).values())
 
     def differing(self, other: Cells, hour_s: int) -> frozenset[int]:
@@ -134,12 +123,12 @@ class HourRows:
     """Rows of one hour.
 
     Attributes:
-        booked: Total of the placed rows, as the ledger says.
+        booked: Total of the placed rows in the ledger.
         placed: The same, summed by key.
         all_rows: Total of the rows that are compared with markers; None where markers may have expired, or commits kept
             coming.
         keys: Number of usage keys, of a deep census.
-        digest: Digest of the placed rows by usage key, if it was asked for.
+        digest: Of the placed rows by usage key, if it was asked for.
     """
 
     booked: Total
@@ -151,14 +140,13 @@ class HourRows:
 
 @dataclass(slots=True, kw_only=True)
 class Names:
-    """Names in the parts that are looked at: what was found so far (`names`). Mutable.
+    """Names in the parts that are looked at, as far as they were found. Mutable.
 
     Attributes:
         accounts: By hour, accounts that have usage.
-        batches: By hour, what the markers say of each batch.
-        too_many: Whether there are more batches than may be held: none is.
-        usage_done: Parts of the usage table that were read.
-        markers_done: Parts of the ledger that were read.
+        batches: By hour and batch, totals of the markers.
+        too_many: There are more batches than may be held, so none is.
+        usage_done, markers_done: Parts of the two tables that were read.
     """
 
     accounts: dict[int, set[str]] = field(default_factory=dict)
@@ -169,31 +157,30 @@ class Names:
 
     @property
     def done(self) -> int:
-        """Parts that were read."""
         return self.usage_done + self.markers_done
 
 
 @dataclass(slots=True, kw_only=True)
 class CensusState:
-    """What was counted so far. Mutable.
+    """Counts of a census so far. Mutable.
 
     Attributes:
-        deep: Whether rows are counted, also by batch; else their totals are those beside the files, and markers are
-            compared by the hour.
+        deep: Rows are counted, also by batch; else their totals are those beside the files, and markers are compared by
+            the hour.
         began_ms: When the first marker was read, epoch milliseconds.
         done: Parts or hours of the phase that are counted.
-        with_markers: Whether markers are compared, too.
-        digests: Whether each hour's rows get a digest.
-        judged: How often somebody ran out of time while he looked at what differs.
+        with_markers: Markers are compared, too.
+        digests: Each hour's rows get a digest.
+        judged: Number of looks at what differs that ran out of time.
         runs: Newest done run of each shard's roll-up, before the rows.
-        verdicts: Verdicts of batches that have records in the range, or were decided in it; None: nobody asks for them.
+        verdicts: Of batches that have records in the range, or were decided in it; None: they are not counted.
         marked: Markers by hour; unless deep, without those of commits that were made after `began_ms`.
         marks, batches: Markers and rows by batch, if deep.
         placed, usage: Rows and settled usage items by key.
         used: Settled and unsettled usage by hour.
-        latest: By shard, the newest run that had booked where something was not settled.
+        latest: By shard, the newest run in unsettled items.
         names: Names in the parts that are looked at, once all is counted.
-        unsettled: Parts of an hour in which a later run had booked, a bit for each part.
+        unsettled: By hour, parts with unsettled usage, a bit each.
     """
 
     from_s: int
@@ -225,14 +212,41 @@ class CensusState:
     def __post_init__(self) -> None:
         self.marks, self.batches, self.placed, self.usage = (Cells(self.parts) for _ in range(4))
 
+    def part(self) -> CensusState:
+        """Empty state for a part of a table."""
+        return CensusState(
+            from_s=self.from_s,
+            to_s=self.to_s,
+            deep=self.deep,
+            parts=self.parts,
+            began_ms=self.began_ms,
+            runs=self.runs,
+            survey=self.survey.part(),
+            verdicts=None if self.verdicts is None else VerdictCounts(),
+        )
+
+    def merge(self, part: CensusState) -> None:
+        """Add the counts of a part of a table."""
+        self.survey.merge(part.survey)
+        self.marks.merge(part.marks)
+        self.usage.merge(part.usage)
+        if self.verdicts is not None and part.verdicts is not None:
+            self.verdicts.add(part.verdicts)
+        add_totals(self.marked, part.marked)
+        add_totals(self.used, part.used)
+        for hour_s, bits in part.unsettled.items():
+            self.unsettled[hour_s] = self.unsettled.get(hour_s, 0) | bits
+        for shard, number in part.latest.items():
+            self.latest[shard] = max(number, self.latest.get(shard, 0))
+
     def unsettled_parts(self, hour_s: int) -> frozenset[int]:
-        """Parts of an hour in which a later run had booked."""
+        """Parts of an hour with unsettled usage."""
         bits = self.unsettled.get(hour_s, 0)
         return frozenset(part for part in range(self.parts) if bits >> part & 1) if bits else frozenset()
 
     @property
     def of(self) -> int:
-        """Parts or hours of the phase."""
+        """Number of parts or hours of the phase."""
         return len(self.hours) if self.phase == "rows" else self.segments
 
     def in_smaller_parts(self) -> None:
@@ -256,15 +270,15 @@ class HourStep:
 
 
 def tell_hour(state: CensusState, doing: Literal["compared", "measured"], tell: Callable[[HourStep], None]) -> None:
-    """Tell of the hour whose rows were counted just now, if any were."""
+    """Tell of the hour whose rows were counted last, in the phase of the rows."""
     if state.phase == "rows":
         hour_s = state.hours[state.done - 1]
         tell(HourStep(doing=doing, hour_s=hour_s, done=state.done, hours=len(state.hours)))
 
 
-# Another number for another form: an older census is begun anew.
+# Version of the saved form: a census of another version is begun anew.
 _FORM = 3
-# What JSON has as it is, in the order of the saved form.
+# Fields that are saved as they are.
 _AS_IT_IS = (
     *("from_s", "to_s", "deep", "parts", "began_ms", "segments", "phase", "done", "judged"),
     *("with_markers", "digests", "hours"),
@@ -272,20 +286,16 @@ _AS_IT_IS = (
 
 
 def keep_census(objects: ObjectStore, state: CensusState) -> None:
-    """Save what was counted so far.
+    """Save a state.
 
     Raises:
-        UnavailableError: It is unknown whether it is saved; the next process begins where the last one was saved.
+        UnavailableError: It is unknown whether it is saved; the next process begins with the last saved state.
     """
     objects.put(SCAN_KEY, census_bytes(state), if_absent=False)
 
 
 def kept_census(objects: ObjectStore, items: ItemStore) -> CensusState | None:
-    """What was counted so far; None if nothing is saved, or another version saved it.
-
-    Raises:
-        UnavailableError: It cannot be read now.
-    """
+    """Saved state; None if there is none, or another version saved it."""
     try:
         body = objects.get(SCAN_KEY)
     except ObjectMissingError:
@@ -294,22 +304,17 @@ def kept_census(objects: ObjectStore, items: ItemStore) -> CensusState | None:
 
 
 def census_bytes(state: CensusState) -> bytes:
-    """What was counted so far, as it is saved."""
+    """Saved form of a state."""
     return gzip.compress(json.dumps(_saved(state), separators=(",", ":")).encode(), mtime=0)
 
 
 def census_of(body: bytes, items: ItemStore) -> CensusState | None:
-    """Inverse of `census_bytes`; None for what another version saved, or is none.
-
-    Args:
-        body: What was saved.
-        items: Ledger of the region, which knows what earlier scans saw of the sources.
-    """
+    """Inverse of `census_bytes`, with what the ledger knows of the sources; None for any other bytes."""
     try:
         document = json.loads(gzip.decompress(body))
         return _restored(document, items) if document["form"] == _FORM else None
     except (OSError, EOFError, ValueError, KeyError, TypeError):
-        # It is only a sum that can be counted again.
+        # It can be counted again.
         return None
 
 

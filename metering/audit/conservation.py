@@ -57,13 +57,7 @@ def names_of(bodies: list[str], bucket: str) -> set[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whereabouts:
-    """Places where batches were found.
-
-    Attributes:
-        facts: What the ledger has of the batches of a manifest.
-        dead: Names of batches in the dead-letter queue.
-        waiting: Number of messages in the ingest queue.
-    """
+    """Batches of a manifest in the ledger, names in the dead-letter queue, number of messages in the ingest queue."""
 
     facts: LedgerFacts
     dead: set[str]
@@ -71,13 +65,7 @@ class Whereabouts:
 
 
 def count_ledger(verdicts: VerdictCounts, *, waiting: int, dead: int) -> Verification:
-    """Count the verdicts of a range of the ledger. `sent` is the sum of all.
-
-    Args:
-        verdicts: Verdicts of batches that have records in the range, or were decided in it.
-        waiting: Number of messages in the ingest queue.
-        dead: Number of batches in the dead-letter queue that have no verdict.
-    """
+    """Count the verdicts of a range of the ledger; `dead`: letters without a verdict. `sent` is the sum of all."""
     return Verification(
         sent=verdicts.accepted + verdicts.rejected + verdicts.conflicts + waiting + dead,
         accepted=verdicts.accepted,
@@ -89,7 +77,7 @@ def count_ledger(verdicts: VerdictCounts, *, waiting: int, dead: int) -> Verific
 
 
 def doubtful_ids(sent: SentBatches, facts: LedgerFacts) -> set[str]:
-    """Ids of a manifest whose verdicts are not the expected ones. The caller reads each again before it judges."""
+    """Ids of a manifest without the expected verdicts. The caller reads each again before it judges."""
     return {batch_id for batch_id, contents in sent.contents.items() if _is_doubtful(batch_id, contents, facts)}
 
 
@@ -101,7 +89,7 @@ def _is_doubtful(batch_id: str, contents: list[SentContent], facts: LedgerFacts)
 
 
 def chosen_contents(sent: SentBatches, facts: LedgerFacts) -> dict[str, SentContent]:
-    """Accepted content of each accepted batch id; its first content if the ledger accepted one that was never sent."""
+    """Accepted content of each accepted batch id; its first content if the accepted one was never sent."""
     chosen: dict[str, SentContent] = {}
     for batch_id, contents in sent.contents.items():
         marker = facts.markers.get(batch_id)
@@ -123,8 +111,8 @@ def count_sent(
         sent: The manifest.
         chosen: Its accepted contents, see `chosen_contents`.
         found: Places where its batches were found.
-        quarantined: Digests of bodies without a batch id that lie in quarantine.
-        disallowed: Batch id -> number of its contents in quarantine whose sender may not send them; without a marker.
+        quarantined: Digests of bodies without a batch id in quarantine.
+        disallowed: Batch id without a marker -> number of its contents in quarantine for their sender.
     """
     decided = {batch_id: marker for batch_id in sent.contents if (marker := found.facts.markers.get(batch_id))}
     late = {batch_id: _late_contents(sent, found.facts, batch_id) for batch_id in decided}
@@ -160,13 +148,7 @@ def quarantined_digests(objects: ObjectStore, wanted: set[str]) -> set[str]:
 
 
 def disallowed_contents(objects: ObjectStore, wanted: set[str], *, threads: int = 1) -> dict[str, int]:
-    """Contents in quarantine whose senders may not send them, by the batch id that they claim.
-
-    Args:
-        objects: The data bucket.
-        wanted: Batch ids without a verdict. Nothing is read without any.
-        threads: Objects that are read at once.
-    """
+    """Number of contents in quarantine for their sender, by the wanted batch id that they claim."""
     hashes: dict[str, set[str]] = {}
     for claim in quarantined_claims(objects, threads=threads) if wanted else ():
         if claim.batch_id in wanted:
@@ -177,13 +159,13 @@ def disallowed_contents(objects: ObjectStore, wanted: set[str], *, threads: int 
 def quarantined_claims(
     objects: ObjectStore, *, since_s: int = 0, threads: int = 1, limit: Callable[[], None] = lambda: None
 ) -> Iterator[Claim]:
-    """What batches in quarantine say they are whose senders may not send them.
+    """Claims of batches that are in quarantine for their sender.
 
     Args:
         objects: The data bucket.
-        since_s: Objects that were put before this time are not read, epoch seconds.
+        since_s: Older objects are not read, epoch seconds.
         threads: Objects that are read at once.
-        limit: Called before each object that is listed. What it raises ends the reading.
+        limit: Called before each object that is listed. It may raise.
     """
 
     def listed() -> Iterator[str]:
@@ -214,7 +196,6 @@ def _foreign(batch_id: str) -> tuple[str, str]:
 
 
 def _late_contents(sent: SentBatches, facts: LedgerFacts, batch_id: str) -> int:
-    """Number of contents that came too late under the id of a batch with a verdict."""
     return min(len(sent.contents[batch_id]) - 1, len(facts.conflicts.get(batch_id, ())))
 
 

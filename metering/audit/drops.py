@@ -1,12 +1,12 @@
 """Objects below `drop/` that S3 never announced: found by listing, because a lost announcement leaves no other trace.
 
 The batch id of a dropped object follows from bucket, key and ETag, so the ledger knows whether a batch came of it. Once
-a day a pass looks at the objects that were put since the pass before it, a slice of the listing at each tick. To
-announce an object again is safe: the batch has the same id.
+a day a pass looks at the objects that were put since the last pass, a slice of the listing at each tick. To announce an
+object again is safe: the batch has the same id.
 
-Quarantine says which announcements were refused for their sender. It is read only where senders may be refused, once a
-tick at most, and only what came there since the oldest object in question was put. Where there is no time to read all
-of that, nothing new is judged: the pass stays where it is, and does not come to its end.
+Quarantine has the announcements that were refused for their sender. It is read only where senders may be refused, once
+a tick at most, from the oldest object in question on. Without time for that, nothing new is judged, and the pass stays
+where it is.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from metering.ledger.notes.access import may_be_refused
 from metering.ledger.notes.checks import DROPS_KEY, DroppedObjects, LostDrop
 from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness, Holder
 from metering.ledger.runs import OutOfTimeError
+from metering.stores.items import ItemStore, read_note
 from metering.stores.objects import DROP_PREFIX, ObjectStore
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from metering.stores.clock import Clock, Deadline
-    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectInfo
     from metering.stores.queues import Queue
 
 PASS_EVERY_S = DAY_S
@@ -46,9 +47,9 @@ _SLICE = 1_000
 # Time of a tick in which a pass begins slices, and with less time left nothing further is begun.
 _TICK_MS = 60_000
 _RESERVE_MS = 30_000
-# Lost objects that the note names. There may be any number.
+# Lost objects that the note names.
 NAMED = 100
-# What holds completeness back, but holds no message of S3.
+# Holders that hold no message of S3.
 _NO_MESSAGES = frozenset(
     {Holder.WAITING_COMMITS, Holder.SOURCE_GAPS, Holder.LOG_GAPS, Holder.LOG_DELAY, Holder.LOG_SETTLING}
 )
@@ -70,16 +71,11 @@ class DropCheck:
     threads: int = 1
 
     def known(self) -> DroppedObjects:
-        """What the last passes found."""
-        item = self.items.get(Table.LEDGER, DROPS_KEY)
-        return DroppedObjects() if item is None else DroppedObjects.from_item(item)
+        """Result of the last passes."""
+        return read_note(self.items, DROPS_KEY, DroppedObjects.from_item) or DroppedObjects()
 
     def run(self, deadline: Deadline) -> DroppedObjects:
-        """Go on with the pass of today, as long as there is time, and look again at what was lost before.
-
-        Raises:
-            UnavailableError: A read failed; the next run goes on.
-        """
+        """Resume the pass of today while there is time, and look again at what was lost before."""
         known = self.known()
         upto_s = self._upto_s(known)
         if not known.lost and not upto_s:
@@ -88,15 +84,17 @@ class DropCheck:
         if upto_s and not known.upto_s:
             known = self._begun(known, upto_s)
         refused = self._refused(known, deadline)
-        # What was judged lost stays so until there is time to look again.
+        # Lost objects stay lost until there is time to look again.
         with suppress(OutOfTimeError):
             known = replace(known, lost=tuple(refused.left_out(known.lost)))
         if known.upto_s:
             known = self._passed(known, refused, deadline)
-        return self._keep(replace(known, refused_to_s=max(known.refused_to_s, refused.read_to_s)))
+        known = replace(known, refused_to_s=max(known.refused_to_s, refused.read_to_s))
+        self.items.put(Put(table=Table.LEDGER, item=known.to_item()))
+        return known
 
     def _refused(self, known: DroppedObjects, deadline: Deadline) -> _Refused:
-        """What is to be read of quarantine for the objects that are lost, and for those of the pass in work."""
+        """Quarantine for the lost objects, and for those of the pass in work."""
 
         def limit() -> None:
             if deadline.remaining_ms() <= _RESERVE_MS:
@@ -115,18 +113,8 @@ class DropCheck:
         return upto_s if upto_s > known.seen_to_s else 0
 
     def look(self, *, since_s: int) -> list[LostDrop]:
-        """What is lost now, by key: what the passes named, and all that was put since then and is not too new to tell.
-
-        For people; keeps nothing.
-        """
-        upto_s = self._judgeable_s()
-        found = self._unknown(
-            [
-                LostDrop(key=each.key, etag=each.etag.strip('"'), put_s=each.modified_s)
-                for each in self.objects.list(DROP_PREFIX)
-                if since_s <= each.modified_s < upto_s
-            ]
-        )
+        """Lost objects by key, for people: those of the passes, and newer ones that can be judged. Keeps nothing."""
+        found = self._unknown(_put_between(self.objects.list(DROP_PREFIX), since_s, self._judgeable_s()))
         named = [each for each in self._still_there(self._unknown(self.known().lost)) if each.put_s >= since_s]
         lost = sorted({*found, *named}, key=lambda each: each.key)
         oldest_s = min((each.put_s for each in lost), default=0)
@@ -148,13 +136,7 @@ class DropCheck:
         end_ms = self.clock.now_ms() + _TICK_MS
         listing = self.objects.list(DROP_PREFIX, after=known.after)
         while part := list(islice(listing, _SLICE)):
-            unknown = self._unknown(
-                [
-                    LostDrop(key=each.key, etag=each.etag.strip('"'), put_s=each.modified_s)
-                    for each in part
-                    if known.from_s <= each.modified_s < known.upto_s
-                ]
-            )
+            unknown = self._unknown(_put_between(part, known.from_s, known.upto_s))
             try:
                 found = refused.left_out(unknown)
             except OutOfTimeError:
@@ -172,7 +154,7 @@ class DropCheck:
         return replace(known, seen_to_s=known.upto_s, upto_s=0, after="", finished_s=self._now_s())
 
     def _unknown(self, objects: Sequence[LostDrop]) -> list[LostDrop]:
-        """Those of some objects that have no verdict."""
+        """Leave out objects that have a verdict."""
         keys = {each: marker_key(self.batch_id(each)) for each in objects}
         found = self.items.get_many(Table.LEDGER, list(keys.values()))
         return [each for each in objects if keys[each] not in found]
@@ -180,19 +162,18 @@ class DropCheck:
     def _still_there(self, lost: Sequence[LostDrop]) -> list[LostDrop]:
         there = []
         for each in lost:
-            # Listed, because who looks for lost objects may not read them. The key itself comes first among its own.
+            # Listed, because the caller may not read objects. The key itself comes first in its listing.
             found = next(iter(self.objects.list(each.key)), None)
-            # One that was replaced has another id, and one that is gone can be no batch any more.
+            # A replaced object has another id, and one that is gone can become no batch.
             if found is not None and (found.key, found.etag.strip('"')) == (each.key, each.etag):
                 there.append(each)
         return there
 
     def _judgeable_s(self) -> int:
         """Time before which every announcement that came has a verdict."""
-        item = self.items.get(Table.LEDGER, COMPLETENESS_KEY)
-        if item is None:
+        known = read_note(self.items, COMPLETENESS_KEY, Completeness.from_item)
+        if known is None:
             return 0
-        known = Completeness.from_item(item)
         held = [hold.since_s for hold in known.held_by if hold.holder not in _NO_MESSAGES]
         return min([known.measured_s or known.through_s, *held]) - SETTLES_S
 
@@ -200,22 +181,18 @@ class DropCheck:
         """Id of the batch that comes of an object."""
         return drop_batch_id(self.bucket, dropped.key, dropped.etag)
 
-    def _keep(self, known: DroppedObjects) -> DroppedObjects:
-        self.items.put(Put(table=Table.LEDGER, item=known.to_item()))
-        return known
-
     def _now_s(self) -> int:
         return self.clock.now_ms() // 1000
 
 
 @dataclass(slots=True, kw_only=True)
 class _Refused:
-    """Batches in quarantine that their senders may not send, by the id that they claim. Read when first asked for.
+    """Batches in quarantine for their sender, by the id that they claim. Read when first asked for.
 
     Attributes:
-        since_s: What came to quarantine before this time matters to no object in question, epoch seconds.
-        limit: Called before each object that is listed. What it raises ends the reading.
-        read_to_s: What came before this time was read; 0 if nothing was.
+        since_s: Older objects of quarantine are about no object in question, epoch seconds.
+        limit: Called before each object that is listed. It may raise.
+        read_to_s: Quarantine was read up to this time; 0 if it was not.
     """
 
     check: DropCheck
@@ -225,7 +202,7 @@ class _Refused:
     _ids: frozenset[str] | None = None
 
     def left_out(self, unknown: Sequence[LostDrop]) -> list[LostDrop]:
-        """Those of some objects without a verdict whose announcements were not refused.
+        """Leave out objects whose announcements were refused.
 
         Raises:
             OutOfTimeError: There is no time to read quarantine.
@@ -243,12 +220,20 @@ class _Refused:
         began_s = check.clock.now_ms() // 1000
         claims = quarantined_claims(check.objects, since_s=self.since_s, threads=check.threads, limit=self.limit)
         ids = frozenset(claim.batch_id for claim in claims)
-        # Clocks differ, and what is put at this moment may be listed later.
+        # Clocks differ, and an object of this moment may be listed later.
         self.read_to_s = began_s - SETTLES_S
         return ids
 
 
+def _put_between(objects: Iterable[ObjectInfo], from_s: int, upto_s: int) -> list[LostDrop]:
+    return [
+        LostDrop(key=each.key, etag=each.etag.strip('"'), put_s=each.modified_s)
+        for each in objects
+        if from_s <= each.modified_s < upto_s
+    ]
+
+
 def announcement(bucket: str, dropped: LostDrop) -> str:
-    """The notification of an object, with what the service reads of those of S3."""
+    """Notification of an object, with the members of S3's that the service reads."""
     place = {"bucket": {"name": bucket}, "object": {"key": quote_plus(dropped.key, safe="/"), "eTag": dropped.etag}}
     return json.dumps({"Records": [{"eventName": "ObjectCreated:Put", "s3": place}]})

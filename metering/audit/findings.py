@@ -1,4 +1,4 @@
-"""What a census says of each hour: that it agrees, or in which parts it is to be looked at."""
+"""Result of a census for each hour: it agrees, or some of its parts are to be looked at."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metering.stores.writes import Item, Table
 from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from metering.audit.figures import Figures
 
@@ -25,7 +25,7 @@ _NOTHING = HourRows(booked=ZERO, placed=ZERO, all_rows=ZERO, keys=0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """What of an hour a census could not find equal.
+    """Parts of an hour that a census did not find equal.
 
     Attributes:
         accounts: Parts in which usage and rows differ.
@@ -48,17 +48,17 @@ class Doubt:
 
     @property
     def settled(self) -> Doubt:
-        """The same without the parts in which something was not settled."""
+        """The same without unsettled parts."""
         return replace(self, accounts=self.accounts - self.unsettled, unsettled=frozenset())
 
     @property
     def differs(self) -> bool:
-        """Whether there is anything but commits that kept coming."""
+        """Whether more than the commits that kept coming is in doubt."""
         return bool(replace(self, moving=False))
 
     @property
     def marked(self) -> bool:
-        """Whether batches are to be looked at."""
+        """Whether markers and rows differ."""
         return self.all_batches or bool(self.batches)
 
     def has_account(self, name: str, parts: int) -> bool:
@@ -73,10 +73,10 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Compares what a census counted.
+    """Compares the counts of a census.
 
     Attributes:
-        state: It was counted to its end.
+        state: Counted to its end.
         may_lack_markers: Whether markers of an hour may have expired.
     """
 
@@ -84,8 +84,10 @@ class Findings:
     may_lack_markers: Callable[[int], bool]
 
     def checks(self) -> dict[int, tuple[HourCheck, Doubt]]:
-        """Each hour that rows, usage or markers know, in order, with what of it is in doubt."""
-        return {hour_s: self._hour(hour_s) for hour_s in _hours_of(self.state)}
+        """Each hour that rows, usage or markers know, in order, with its doubts."""
+        state, usage = self.state, self.state.usage
+        used = {hour_s for hour_s in (*state.used, *usage) if usage.counts(hour_s) or hour_s in state.unsettled}
+        return {hour_s: self._hour(hour_s) for hour_s in sorted({*state.rows, *used, *state.unsettled, *state.marked})}
 
     def _hour(self, hour_s: int) -> tuple[HourCheck, Doubt]:
         state = self.state
@@ -113,21 +115,11 @@ class Findings:
         return check, doubt
 
 
-def _hours_of(state: CensusState) -> Iterable[int]:
-    """Every hour that rows, usage or markers know, in order."""
-    used = {hour_s for hour_s in (*state.used, *state.usage) if state.usage.counts(hour_s) or hour_s in state.unsettled}
-    return sorted({*state.rows, *used, *state.unsettled, *state.marked})
-
-
-# Names in the parts of a census that are looked at: cells say in which part of an hour something differs, not what.
-#
-# Each table is read once more, in as many parts as the census was. What was found is a part of the census: another
-# process goes on with it.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameSearch:
-    """Reads names for a census that was counted to its end.
+    """Reads the names in the parts of a census that differ, by another scan of each table.
+
+    The names are in the state of the census: another process resumes there.
 
     Attributes:
         most: Most batches that are held.
@@ -139,10 +131,10 @@ class NameSearch:
     limit: Callable[[], None]
 
     def run(self, state: CensusState, doubts: Mapping[int, Doubt]) -> Names:
-        """Read to the end what the doubts ask for.
+        """Read the names that the doubts ask for.
 
         Raises:
-            ScanTooLongError: As `limit` says. `state` has what was found.
+            ScanTooLongError: As `limit` says. `state` has the names so far.
         """
         if any(doubt.accounts or doubt.unsettled for doubt in doubts.values()):
             self._accounts(state, doubts)
@@ -191,7 +183,7 @@ class NameSearch:
 
 
 def _marked(item: Item, state: CensusState, doubts: Mapping[int, Doubt]) -> list[tuple[int, str, Total]]:
-    """What a marker says of the hours in doubt; nothing if it cannot be read, which the census has told."""
+    """Totals of a marker in the hours in doubt; none if it cannot be read, which the census has noted."""
     with Contradictions().noted():
         marker = MarkerGlance.of_item(item)
         hours = [(hour_s, total) for hour_s, total in marker.hours.items() if hour_s in doubts]

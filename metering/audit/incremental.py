@@ -26,6 +26,7 @@ from metering.ledger.notes.reconciliation import WORK_LIST_KEY, Backlog, Suspect
 from metering.ledger.runs import Contradictions, Run, lake_chain, newest_done, run_key
 from metering.ledger.shards import known_shards
 from metering.stores.clock import Deadline, side_by_side
+from metering.stores.items import read_note
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import ZERO, Total, UsageKey, add_totals
@@ -199,8 +200,7 @@ class IncrementalCheck:
         )
 
     def work_list(self) -> WorkList:
-        item = self.figures.items.get(Table.LEDGER, WORK_LIST_KEY)
-        return WorkList() if item is None else WorkList.from_item(item)
+        return read_note(self.figures.items, WORK_LIST_KEY, WorkList.from_item) or WorkList()
 
     def keep(self, work: WorkList) -> None:
         """Store the work list. The reconciler is its only writer."""

@@ -1,7 +1,7 @@
 """Resources whose traffic of one hour is metered from two flow logs: it may be counted twice.
 
-A context prevents that: it gives one flow log the authority. Without one (`metering ingest --no-context`) it can only
-be found afterwards, in the rows. A resource with several interfaces may have a flow log for each, and none is twice.
+A context prevents that: it gives one flow log the authority. Without one (`metering ingest --no-context`) only the rows
+tell. A resource with several interfaces may have a flow log for each.
 """
 
 from __future__ import annotations
@@ -24,11 +24,7 @@ _QUERY = RowQuery(columns=("batch_id", "resource_id"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap:
-    """A resource and an hour with traffic of more than one flow log.
-
-    Attributes:
-        bytes: Metered bytes by flow log.
-    """
+    """Resource with traffic of more than one flow log in an hour, by flow log."""
 
     hour_s: int
     resource_id: str

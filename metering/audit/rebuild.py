@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, TextIO
 from zlib import crc32
 
 from metering import metric_names
-from metering.audit.census_state import CensusState, HourStep, tell_hour
-from metering.audit.findings import Doubt, Findings, NameSearch
+from metering.audit.census_state import HourStep, tell_hour
+from metering.audit.findings import Findings, NameSearch
 from metering.audit.repair import FrozenTruth, Repair, Repaired, UsageRepair
 from metering.audit.settling import HourUsage, no_limit, read_accounts
 from metering.errors import ConditionFailedError, ObjectMissingError
@@ -41,18 +41,11 @@ if TYPE_CHECKING:
     from metering.ledger.usage.kinds import KindNumbers
 
 
-# Put back lost markers, in bounded memory however many are lost (docs/protocol.md, P40).
-#
-# The rows are read hour by hour, and the markers of their batches are looked up. If none is missing, that is all. Else
-# the rows are read once more: a marker names all hours of its batch, and those that were read before a batch was found
-# missing may have rows of it, too. What is found goes to files, so that the batches can be put some at a time.
-
-
 # Markers that are looked up together.
 _LOOKED_UP = 1_000
-# Files of one kind. Their lines are divided once more if they are too many for the memory.
+# Files of one kind. Their lines are divided again if they are too many for the memory.
 _FILES = 32
-# Values of a hash by which most other batches are left out of the files: 64 MiB, a byte each.
+# Values of a hash that leaves most other batches out of the files: 64 MiB, a byte each.
 _HASHES = 1 << 26
 
 
@@ -71,11 +64,13 @@ class MarkerRebuild:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkerRebuilder:
-    """Puts back markers of batches that have rows.
+    """Puts back lost markers of batches that have rows, in bounded memory (docs/protocol.md, P40).
+
+    The rows are read hour by hour, and the markers of their batches are looked up. If any is missing, the rows are read
+    again: a marker names all hours of its batch, also those that were read before it was missed. The findings go to
+    files, so that the batches can be put some at a time.
 
     Attributes:
-        marker_life_s: Life of a rebuilt marker. Batches of older hours get none: theirs has expired.
-        threads: Calls that are made side by side.
         batches_at_once: Rough limit of the missing batches in memory.
     """
 
@@ -84,11 +79,7 @@ class MarkerRebuilder:
     batches_at_once: int
 
     def run(self) -> MarkerRebuild:
-        """Put back the marker of each batch that has rows and no marker. See `Rebuilder.markers`.
-
-        Raises:
-            UnavailableError: An hour or a marker could not be read, or a marker not written; run it again.
-        """
+        """See `Rebuilder.markers`."""
         # The whole hours that begin in the life of a marker.
         from_s = -(-(self.figures.clock.now_ms() // 1000 - self.figures.marker_life_s) // HOUR_S) * HOUR_S
         with ExitStack() as open_files:
@@ -99,7 +90,7 @@ class MarkerRebuilder:
                 return MarkerRebuild(batches=batches, rebuilt=0)
             totals = _Files(folder / "totals", open_files)
             hashes = missing.hashes()
-            # Listed after the batches were found, and read whole: no hour of them is left out.
+            # Listed after the batches were found: no hour of them is left out.
             for hour_s in self.figures.view.hours(from_s=from_s):
                 self._collect(hour_s, hashes, totals)
             del hashes
@@ -110,7 +101,7 @@ class MarkerRebuilder:
         return MarkerRebuild(batches=batches + lost, rebuilt=rebuilt)
 
     def _look(self, hour_s: int, from_s: int, missing: _Files) -> int:
-        """Note the batches of an hour that have no accepted marker; returns how many of the others have it first."""
+        """Note batches without an accepted marker; returns how many of the others have the hour first."""
         first, label = hour_label(from_s), hour_label(hour_s)
 
         def look(state: HourState) -> int:
@@ -128,14 +119,14 @@ class MarkerRebuilder:
         return self.figures.view.read(hour_s, look)
 
     def _looked_up(self, batch_ids: Sequence[str]) -> tuple[Sequence[str], dict[str, Item]]:
-        """Some batches, and the items of those that have an accepted marker."""
+        """Look up accepted markers; returns the batches, too."""
         keys = {batch_id: marker_key(batch_id) for batch_id in batch_ids}
         found = self.retrier.call(lambda: self.figures.items.get_many(Table.LEDGER, list(keys.values())))
         accepted = {key: item for key, item in found.items() if item.get("verdict") == "accepted"}
         return batch_ids, {batch_id: accepted[key] for batch_id, key in keys.items() if key in accepted}
 
     def _collect(self, hour_s: int, hashes: bytearray, totals: _Files) -> None:
-        """Note what an hour has of the batches with these hashes."""
+        """Note the totals of the batches with these hashes."""
 
         def collect(state: HourState) -> None:
             for (name,), total in self.figures.view.reader.groups(state.sources, BATCH_QUERY):
@@ -166,11 +157,7 @@ class MarkerRebuilder:
             decided_at_ms=now_ms,
             expires_at_s=now_ms // 1000 + self.figures.marker_life_s,
         )
-        put = Put(
-            table=Table.LEDGER,
-            item=marker.to_item(),
-            condition=ABSENT_OR_REJECTED,
-        )
+        put = Put(table=Table.LEDGER, item=marker.to_item(), condition=ABSENT_OR_REJECTED)
         try:
             self.retrier.call(lambda: self.figures.items.put(put))
         except ConditionFailedError:
@@ -189,12 +176,11 @@ class _Files:
         ]
 
     def add(self, batch_id: str, *figures: int) -> None:
-        """Add a line."""
         self.lines += 1
         self._files[crc32(batch_id.encode()) % _FILES].write(json.dumps([batch_id, *figures]) + "\n")
 
     def hashes(self) -> bytearray:
-        """A byte for each value of a hash: whether a batch with it has a line."""
+        """A byte for each value of the hash: whether a batch with it has a line."""
         found = bytearray(_HASHES)
         for number in range(_FILES):
             for batch_id, *_ in self.file(number):
@@ -202,7 +188,6 @@ class _Files:
         return found
 
     def file(self, number: int) -> Iterator[tuple[str, *tuple[int, ...]]]:
-        """The lines of a file."""
         file = self._files[number]
         file.seek(0)
         for line in file:
@@ -211,7 +196,7 @@ class _Files:
 
 
 def _joined(missing: _Files, totals: _Files, at_once: int) -> Iterator[dict[str, dict[int, Total]]]:
-    """The missing batches with what each hour has of them, about `at_once` of them at a time."""
+    """Missing batches with their totals by hour, about `at_once` of them at a time."""
     parts = 1 + missing.lines // (_FILES * at_once)
     for number in range(_FILES):
         for part in range(parts):
@@ -226,7 +211,6 @@ def _joined(missing: _Files, totals: _Files, at_once: int) -> Iterator[dict[str,
 
 
 def _of_part(part: int, parts: int) -> Callable[[str], bool]:
-    """Whether a batch is in a part of its file."""
     return lambda batch_id: crc32(batch_id.encode()) // _FILES % parts == part
 
 
@@ -256,12 +240,12 @@ class UsageRebuild:
         hours: Hours that were measured.
         repaired: Number of corrections of a usage key.
         repairs: The first corrections, up to `LISTED`, each with its figures before and after.
-        mended: The first items of which something odd was taken away, up to `LISTED`: key, and what was odd (P49).
-        unreadable: What could not be read, a sentence for each. All that does not depend on it was done.
+        mended: The first items that lost something odd, up to `LISTED`: key and oddities (P49).
+        unreadable: A sentence for each contradiction. All that does not depend on it was done.
         unstable: Hours in which some usage kept changing; run it again.
-        closed: Hours of closed months whose usage was corrected: to the frozen totals, which stay as they are (P39).
-        damaged: Hours whose lake files do not hold what the ledger or the closed month says. Of an open month, nothing
-            was corrected in them; of a closed one, `period verify` names the files.
+        closed: Hours of closed months whose usage was corrected to the frozen totals (P39).
+        damaged: Hours whose lake files do not hold what the ledger or the closed month says. Nothing was corrected in
+            them in an open month; of a closed one, `period verify` names the files.
     """
 
     hours: int
@@ -295,7 +279,6 @@ class Rebuilder:
 
     @property
     def figures(self) -> Figures:
-        """The reader of the reconciler."""
         return self.reconciler.figures
 
     def usage(
@@ -303,13 +286,13 @@ class Rebuilder:
     ) -> UsageRebuild:
         """Correct the usage of every hour to the totals of its rows, even if the table lost all of its items (P38).
 
-        A census finds what differs, in bounded memory. That is put right day by day, some accounts at a time: a
-        corrected item stays correct wherever the call is cut off, and the next call does the rest.
+        A census finds what differs, in bounded memory. Corrections go day by day, some accounts at a time: a corrected
+        item stays correct wherever the call is cut off, and the next call does the rest.
 
         Args:
             from_s: Start of the first hour.
             to_s: Exclusive end of the range; None for all hours.
-            tell: Called after each hour that was measured, and after each that was put right.
+            tell: Called after each hour that was measured, and after each that was corrected.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -324,7 +307,9 @@ class Rebuilder:
             for hour_s, (_, doubt) in Findings(state, self.figures.may_lack_markers).checks().items()
             if doubt
         }
-        named = self._named(state, doubts) if doubts else {}
+        # Accounts that have usage in the parts that differ.
+        search = NameSearch(figures=self.figures, most=0, limit=no_limit)
+        named = search.run(state, doubts).accounts if doubts else {}
         view = self.figures.view
         work = _Work(frozen=FrozenTruth(items=view.items, objects=view.objects, files=self.frozen, view=view))
         work.contradictions.merge(contradictions)
@@ -356,7 +341,7 @@ class Rebuilder:
         )
 
     def _name_planned(self, contradictions: Contradictions) -> None:
-        """Numbers for what runs that are planned book by number. One that was lost would stop its run for ever."""
+        """Claim numbers that planned runs book by. A lost number would stop its run for ever."""
         for shard in known_shards(self.figures.items, self.figures.view.shards):
             run = newest_run(self.figures.items, rollup_chain(shard))
             if run is None or run.state == "done":
@@ -366,13 +351,8 @@ class Rebuilder:
                     if not self.numbers.remembers(hour.account_id, hour.numbered.keys()):
                         self.numbers.claim(hour.account_id, hour.numbered.keys(), fills=True)
 
-    def _named(self, state: CensusState, doubts: Mapping[int, Doubt]) -> dict[int, set[str]]:
-        """Accounts that have usage in what is doubtful."""
-        search = NameSearch(figures=self.figures, most=0, limit=no_limit)
-        return search.run(state, doubts).accounts
-
     def _accounts(self, hour_s: int, work: _Work) -> set[str]:
-        """Accounts that have rows in an hour; of a closed month, those that were frozen."""
+        """Accounts with rows in an hour, or with frozen totals of a closed month."""
         if work.frozen.is_closed(hour_s):
             return work.frozen.accounts(hour_s)
         return self.figures.accounts(hour_s)
@@ -380,10 +360,7 @@ class Rebuilder:
     def _days(
         self, hours: Mapping[int, set[str]], work: _Work, tell: Callable[[HourStep], None]
     ) -> dict[int, set[str]]:
-        """Put right some accounts of some hours; returns those that need another look.
-
-        An account is read once for all hours of a day.
-        """
+        """Correct some accounts of some hours, a day at a time; returns those that need another look."""
         left: dict[int, set[str]] = {}
         done = 0
         for _, some in groupby(sorted(hours), key=lambda hour_s: hour_s - hour_s % DAY_S):
@@ -397,7 +374,7 @@ class Rebuilder:
         return left
 
     def _day(self, day: Sequence[int], accounts: frozenset[str], work: _Work) -> dict[int, frozenset[str]]:
-        """Measure some accounts in hours of one day, and correct their usage; returns who needs another look."""
+        """Measure some accounts in hours of one day, and correct their usage; returns those that need another look."""
         runs = self.figures.done_runs()
         rows = {hour_s: self._rows(hour_s, accounts, work) for hour_s in day}
         kinds: dict[str, set[UsageKind]] = {}
@@ -432,13 +409,13 @@ class Rebuilder:
         return left
 
     def _rows(self, hour_s: int, accounts: frozenset[str], work: _Work) -> Mapping[UsageKey, Total] | None:
-        """Rows of some accounts in an hour; None if they are not those that were accepted."""
+        """Rows of some accounts in an hour; None if the files are damaged."""
         if not work.frozen.is_closed(hour_s):
             return None if self._is_damaged(hour_s, work) else self.figures.placed(hour_s, accounts=accounts).by_key
         return work.frozen.rows(hour_s, accounts)
 
     def _is_damaged(self, hour_s: int, work: _Work) -> bool:
-        """Whether the hour's files do not hold the total that the ledger has for them. It is counted once."""
+        """Whether the hour's files do not hold their total in the ledger. They are counted once."""
         if hour_s not in work.counted:
             work.counted.add(hour_s)
             if self.figures.view.placed.read(hour_s, self._adds_up):
@@ -469,11 +446,7 @@ class Rebuilder:
 
 @dataclass(slots=True, kw_only=True)
 class _Work:
-    """What a call has found and done so far.
-
-    Attributes:
-        counted: Hours of open months whose files were counted.
-    """
+    """Results of a call so far; `counted`: hours of open months whose files were counted."""
 
     frozen: FrozenTruth
     repaired: int = 0

@@ -44,10 +44,10 @@ class ReconciliationResult:
     Attributes:
         checks: Last pass over each hour, in order.
         different: Hours in which two passes showed the same difference.
-        unstable: Hours of which something could not be compared, because it kept changing.
+        unstable: Hours of which something could not be compared.
         markers: All markers of the ledger, as the first pass read them.
         derived: Differences of sums that are kept beside the three.
-        unjudged: Hours in which something differs that nobody looked at.
+        unjudged: Hours with differences that nobody looked at.
     """
 
     checks: tuple[HourCheck, ...]
@@ -59,14 +59,10 @@ class ReconciliationResult:
 
 
 class DerivedSums(Protocol):
-    """Sums that another job keeps of the rows; they are compared with what it has counted of them."""
+    """Sums of rows that another job keeps."""
 
     def differences(self, *, from_s: int, to_s: int, deep: bool = False) -> Sequence[Difference]:
-        """Differences from the rows of hours in `[from_s, to_s)`; with `deep`, the rows are counted.
-
-        Raises:
-            UnavailableError: A read failed.
-        """
+        """Differences from the rows of hours in `[from_s, to_s)`; with `deep`, the rows are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +70,7 @@ class Reconciler:
     """Compares markers, usage and lake, hour by hour.
 
     Attributes:
-        derived: What is compared beside markers, usage and rows.
+        derived: Compared beside markers, usage and rows.
         wait_ms: Time between two passes over an hour that did not agree.
         passes: Most passes over such an hour.
         memory_bytes: Memory that a scan of everything may take.
@@ -91,31 +87,25 @@ class Reconciler:
     def run(
         self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
     ) -> ReconciliationResult:
-        """Do `check`, compare derived sums, and send alerts about the differences.
-
-        Raises:
-            UnavailableError: An hour could not be read.
-            ScanTooLongError: As `limit` says.
-        """
+        """Do `check`, compare derived sums, and send alerts about the differences."""
         return self.told(
             self.check(from_s=from_s, to_s=to_s, deep=deep, limit=limit), from_s=from_s, to_s=to_s, deep=deep
         )
 
     def told(self, result: ReconciliationResult, *, from_s: int, to_s: int, deep: bool) -> ReconciliationResult:
-        """Send alerts about the differences of a check, and compare derived sums.
-
-        Raises:
-            UnavailableError: A derived sum could not be read.
-        """
+        """Send alerts about the differences of a check, and compare derived sums."""
         self.tell(len(result.checks), result.different)
         if self.derived is None:
             return result
         derived = tuple(self.derived.differences(from_s=from_s, to_s=to_s, deep=deep))
-        self._tell_derived(derived)
+        if derived:
+            # No bill is made of them, so nobody is woken.
+            fields = difference_fields(derived[0])
+            self.alerts.send("ticket", "Lists of accounts differ", {**fields, "differences": len(derived)})
         return replace(result, derived=derived)
 
     def unjudged(self, state: CensusState) -> ReconciliationResult:
-        """The result of a census without a look at what differs: there was no time."""
+        """Result of a census without a look at what differs: there was no time."""
         found = Findings(state, self.figures.may_lack_markers).checks()
         return ReconciliationResult(
             checks=tuple(check for check, _ in found.values()),
@@ -124,12 +114,6 @@ class Reconciler:
             markers=state.survey,
             unjudged=frozenset(hour_s for hour_s, (_, doubt) in found.items() if doubt.settled.differs),
         )
-
-    def _tell_derived(self, derived: Sequence[Difference]) -> None:
-        """Tell of derived sums that differ. No bill is made of them, so nobody is woken."""
-        if derived:
-            fields = difference_fields(derived[0])
-            self.alerts.send("ticket", "Lists of accounts differ", {**fields, "differences": len(derived)})
 
     def tell(self, hours: int, different: Sequence[HourCheck]) -> None:
         """Count the compared hours, and page for the different ones."""
@@ -155,6 +139,9 @@ class Reconciler:
             deep: Whether rows are counted, or their totals taken from beside the lake files.
             limit: Called during scans; it may raise ScanTooLongError.
             tell: Called after each part of a table and each hour.
+
+        Raises:
+            UnavailableError: An hour could not be read.
         """
         state = self.begin(from_s=from_s, to_s=to_s, deep=deep)
         self.census.go_on(state, limit=limit, tell=tell)
@@ -179,8 +166,8 @@ class Reconciler:
 
         Args:
             state: The census.
-            settle: Whether usage that was not settled is looked at again, too. Without it, the quick passes compare it
-                when its rows are published: under traffic that is some of nearly every hour.
+            settle: Whether unsettled usage is looked at, too. Else the quick passes compare it when its rows are
+                published: under traffic some of nearly every hour is unsettled.
             limit: Called between looks; it may raise ScanTooLongError.
         """
         checks = Findings(state, self.figures.may_lack_markers).checks()
@@ -216,7 +203,7 @@ class Reconciler:
         )
 
     def _will_be_published(self, latest: Mapping[int, int]) -> bool:
-        """Whether runs of the roll-up have these numbers: compaction publishes what they have placed."""
+        """Whether runs of the roll-up have these numbers: compaction publishes their rows."""
         newest = ((number, newest_run(self.figures.items, rollup_chain(shard))) for shard, number in latest.items())
         return all(run is not None and number <= run.number for number, run in newest)
 
@@ -227,9 +214,9 @@ class Reconciler:
         doubts: Mapping[int, Doubt],
         limit: Callable[[], None],
     ) -> tuple[dict[int, HourCheck], frozenset[int]]:
-        """Look at what is in cells that differ, key by key. Names are read by one scan of each table, if any differ.
+        """Look at cells that differ, key by key, by names of one scan of each table.
 
-        Returns the looks, and hours of which too many batches are in such cells to hold them.
+        Returns the looks, and hours with too many batches in such cells to hold them.
         """
         search = NameSearch(figures=self.figures, most=self.memory_bytes // _NAMED_BYTES, limit=limit)
         names = search.run(state, doubts)
@@ -246,7 +233,7 @@ class Reconciler:
         return looks, frozenset(hour_s for hour_s, doubt in doubts.items() if names.too_many and doubt.marked)
 
     def _first_look(self, before: HourCheck, doubt: Doubt, accounts: set[str], parts: int) -> HourCheck:
-        """Usage of an hour: all of it, or in the parts that differ."""
+        """Look at the usage of an hour, in the parts that differ if that is enough."""
         names = set(accounts)
         if not (doubt.whole or doubt.accounts or doubt.unsettled):
             return replace(before, stable=not doubt.moving)
@@ -257,12 +244,9 @@ class Reconciler:
         return check if doubt.whole else _of_whole_hour(check, before)
 
     def look(self, hour_s: int, accounts: frozenset[str], *, alone: bool = False) -> HourCheck:
-        """Do one deep pass over usage and rows of one hour (P37). It reads neither markers nor a whole table.
+        """Do one deep pass over usage and rows of one hour (P37), without markers or a scan.
 
-        Args:
-            hour_s: The hour to compare.
-            accounts: Accounts whose usage is read in addition to accounts with rows.
-            alone: Whether only these accounts are compared.
+        `accounts` are compared in addition to those with rows, or `alone`.
         """
         made = HourComparison(hour_s=hour_s, done=self.figures.done_runs())
         placed = self.figures.placed(hour_s, accounts=accounts if alone else None)
@@ -270,7 +254,7 @@ class Reconciler:
         return made.check(booked=placed.booked, digest="" if alone else usage_digest(in_order(placed.by_key)))
 
     def look_again(self, before: HourCheck) -> HourCheck:
-        """Do one deep pass over what an earlier look left open: accounts, and batches. All else agreed."""
+        """Do one deep pass over the accounts and batches that an earlier look left open."""
         accounts = frozenset(place.account_id for place in (*before.unsettled, *before.seen))
         whole = any(each.between == "ledger/rows" for each in before.differences)
         if whole or accounts:
@@ -286,16 +270,15 @@ class Reconciler:
         return replace(check, differences=(*check.differences, *marked.differences(before.hour_s)))
 
     def _by_batch(self, hour_s: int, marked: Mapping[str, Total], *, only: Callable[[str], bool]) -> MarkedRows:
-        """Compare markers that were read before with rows that are read now. Batches that came since are looked up."""
+        """Compare markers that were read before with rows as of now. Markers of newer batches are looked up."""
         rows = self.figures.batches(hour_s, only=only)
         since = [batch_id for batch_id, total in rows.items() if marked.get(batch_id) != total]
         return MarkedRows(marked={**marked, **self._marked(hour_s, since)}, rows=rows)
 
     def _marked(self, hour_s: int, batch_ids: Iterable[str]) -> dict[str, Total]:
-        """Totals that markers have in an hour. A marker that cannot be read says nothing."""
         return self.figures.marked(hour_s, batch_ids, Contradictions())
 
 
 def _of_whole_hour(check: HourCheck, before: HourCheck) -> HourCheck:
-    """A look at a part of an hour, with the totals of the whole hour."""
+    """Give a look at a part of an hour the totals of the whole hour."""
     return replace(check, usage=before.usage, rows=before.rows, digest=before.digest)

@@ -1,8 +1,7 @@
 """One tick of the reconciler: a part of the scan of everything when one is due, otherwise a quick pass.
 
-Everything is scanned once in `scan_every_s`. A tick gives it half of its time, and what a quick pass has left of the
-other half. What was counted by then is saved, and the next tick goes on with it. So the size of the tables decides how
-many ticks a scan takes, not whether it comes to its end.
+Everything is scanned once in `scan_every_s`. A tick gives it half of its time, and the rest of the other half after a
+quick pass. The state is saved, and the next tick resumes there. So a scan of tables of any size comes to its end.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from metering.ledger.notes.reconciliation import (
     Suspects,
     WorkList,
 )
+from metering.stores.items import ItemStore, read_note
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
 
@@ -33,17 +33,11 @@ if TYPE_CHECKING:
     from metering.audit.reconciler import Reconciler, ReconciliationResult
     from metering.audit.source_keeping import SourceKeeper
     from metering.stores.clock import Clock, Deadline
-    from metering.stores.items import ItemStore
-
-
-# The reconciler's state in the ledger, for people and alarms: the sources, and a summary of the last pass.
-#
-# The reconciler is the only writer of both, so they are written unconditionally.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcilerState:
-    """Writes the sources and the summary of each pass."""
+    """Writes the sources and the summary of each pass, for people and alarms. It has no other writer."""
 
     items: ItemStore
     clock: Clock
@@ -52,15 +46,10 @@ class ReconcilerState:
     def keep(
         self, result: ReconciliationResult, *, backlog: Backlog | None = None, scan_due_s: int | None = None
     ) -> None:
-        """Store the summary of a pass over all hours.
-
-        Args:
-            result: The pass.
-            backlog: Rest of the work list; None keeps the stored one.
-            scan_due_s: When the next such pass is due; None keeps the stored time.
-        """
+        """Store the summary of a pass over all hours. None keeps the stored backlog and due time."""
         gaps_since_ms, last = self.keeper.keep(result.markers), self._last()
-        summary = Reconciliation(
+        summary = replace(
+            last,
             finished_s=self.clock.now_ms() // 1000,
             hours=len(result.checks),
             differences=len(result.different),
@@ -80,13 +69,12 @@ class ReconcilerState:
         if honoured is not None:
             [since_ms] = honoured
             last = replace(last, gaps_since_s=None if since_ms is None else since_ms // 1000)
-        summary = Reconciliation(
+        summary = replace(
+            last,
             finished_s=last.finished_s if check.skipped else self.clock.now_ms() // 1000,
             hours=check.hours,
             differences=len(check.different),
-            gaps_since_s=last.gaps_since_s,
             backlog=check.backlog,
-            scan_due_s=last.scan_due_s,
         )
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 
@@ -95,11 +83,11 @@ class ReconcilerState:
         return self.keeper.states()
 
     def _last(self) -> Reconciliation:
-        item = self.items.get(Table.LEDGER, RECONCILIATION_KEY)
-        return Reconciliation(finished_s=0, hours=0, differences=0) if item is None else Reconciliation.from_item(item)
+        last = read_note(self.items, RECONCILIATION_KEY, Reconciliation.from_item)
+        return last or Reconciliation(finished_s=0, hours=0, differences=0)
 
 
-# Ticks in which what differs in a scan is looked at; then it is left to the quick passes.
+# Ticks that look at the differences of a scan; then they are left to the quick passes.
 _JUDGED = 2
 # Ticks that may die before a scan is saved.
 _TRIES = 3
@@ -114,8 +102,8 @@ class TickResult:
     Attributes:
         scanned: Whether both tables were scanned.
         hours: Number of compared hours.
-        different: Number of different hours, of derived sums that differ, and of different files of a quick pass.
-        left: Number of unstable hours after a scan; of entries left on the work list after a quick pass.
+        different: Number of different hours, derived sums, and files of a quick pass.
+        left: Number of unstable hours after a scan; of entries on the work list after a quick pass.
     """
 
     scanned: bool
@@ -150,7 +138,7 @@ class ReconcileTick:
         now_s = self.clock.now_ms() // 1000
         work = self.checker.work_list()
         if work.scan_tries >= _TRIES:
-            # It does not come to where it can be saved. It is begun anew when the next one is due.
+            # It dies before it can be saved. It is begun anew when the next one is due.
             self.checker.keep(replace(work, scan_tries=0, scan_runs={}))
         elif work.scan_tries or now_s - work.scanned_s >= self.scan_every_s:
             scanned = self._scan(work, now_s, _half_of(deadline))
@@ -162,10 +150,9 @@ class ReconcileTick:
         return TickResult(scanned=False, hours=checked.hours, different=len(checked.different), left=checked.left)
 
     def _count_on(self, deadline: Deadline) -> None:
-        """Go on with a saved scan while there is time. The next tick looks at what differs: that may take minutes."""
-        work = self.checker.work_list()
-        kept = kept_census(self.checker.figures.view.objects, self.checker.figures.items) if work.scan_tries else None
-        if kept is None or kept.phase == "done" or kept.began_ms // 1_000 < work.scanned_s:
+        """Resume a saved scan while there is time. The next tick looks at what differs: that may take minutes."""
+        kept = self._kept(self.checker.work_list())
+        if kept is None or kept.phase == "done":
             return
         begun = (kept.phase, kept.done)
         with suppress(ScanTooLongError):
@@ -173,14 +160,18 @@ class ReconcileTick:
         if (kept.phase, kept.done) != begun:
             keep_census(self.checker.figures.view.objects, kept)
 
+    def _kept(self, work: WorkList) -> CensusState | None:
+        """Saved state of the scan that the work list is about."""
+        figures = self.checker.figures
+        kept = kept_census(figures.view.objects, figures.items) if work.scan_tries else None
+        return None if kept is None or kept.began_ms // 1_000 < work.scanned_s else kept
+
     def _scan(self, work: WorkList, now_s: int, limit: Callable[[], None]) -> TickResult | None:
-        """Go on with the scan, or begin one. None if it takes more time: it is saved."""
-        kept = kept_census(self.checker.figures.view.objects, self.checker.figures.items) if work.scan_tries else None
-        if kept is None or kept.began_ms // 1_000 < work.scanned_s:
+        """Resume the scan, or begin one. None if it takes more time: it is saved."""
+        state = self._kept(work)
+        if state is None:
             state = self.reconciler.begin(from_s=now_s - self.window_s - DAY_S, to_s=now_s + DAY_S)
             work = replace(work, scanned_s=now_s, scan_runs=self.checker.newest_runs())
-        else:
-            state = kept
         work = replace(work, scan_tries=work.scan_tries + 1)
         self.checker.keep(work)
         began = (state.phase, state.done)
@@ -196,9 +187,9 @@ class ReconcileTick:
         return self._finished(result, state, work)
 
     def _judged(self, state: CensusState, limit: Callable[[], None]) -> ReconciliationResult:
-        """Look at what differs. What there is no time for, twice, goes to the work list of the quick passes.
+        """Look at what differs. After two looks without time, it goes to the work list of the quick passes.
 
-        Names are read part by part, from one tick to the next; only looks that bring nothing new are counted.
+        Names are read part by part, from one tick to the next; only looks without new names are counted.
         """
         named = state.names.done
         try:
@@ -208,16 +199,13 @@ class ReconcileTick:
             if state.judged < _JUDGED:
                 raise
             result = self.reconciler.unjudged(state)
-        self._tell_unjudged(result.unjudged)
-        return self.reconciler.told(result, from_s=state.from_s, to_s=state.to_s, deep=state.deep)
-
-    def _tell_unjudged(self, hours: frozenset[int]) -> None:
-        if hours:
+        if result.unjudged:
             self.reconciler.alerts.send(
                 "ticket",
                 "Something differs that nobody looked at",
-                {"hours": len(hours), "first_hour": rfc3339(min(hours))},
+                {"hours": len(result.unjudged), "first_hour": rfc3339(min(result.unjudged))},
             )
+        return self.reconciler.told(result, from_s=state.from_s, to_s=state.to_s, deep=state.deep)
 
     def _finished(self, result: ReconciliationResult, state: CensusState, work: WorkList) -> TickResult:
         work = self._renewed(result, work, state)
@@ -237,9 +225,9 @@ class ReconcileTick:
     def _renewed(self, result: ReconciliationResult, work: WorkList, state: CensusState) -> WorkList:
         """Work list with the different and unstable hours. It raises an alarm until a quick pass finds them equal.
 
-        What was published before the scan began is in it. What came later stays on the list. With an hour go the names
-        of what differs in it, since a quick pass meets neither usage nor markers that have no rows. Hours that were not
-        looked at, or have too many names, stay until the next scan.
+        The scan covers what was published before it began; newer entries stay. An hour has the names that differ in it,
+        since a quick pass meets neither usage nor markers without rows. Hours that were not looked at, or have too many
+        names, stay until the next scan.
         """
         now_s, began_s = self.clock.now_ms() // 1000, state.began_ms // 1_000
         later = {hour_s: since_s for hour_s, since_s in work.hours.items() if since_s > began_s}
@@ -258,7 +246,7 @@ class ReconcileTick:
 
 
 def _suspects(result: ReconciliationResult) -> tuple[dict[int, Suspects], list[int]]:
-    """By hour, what was found to differ: as many names as the list has room for; and the hours without room."""
+    """Names that differ by hour, as many as the list has room for; and the hours without room."""
     suspects: dict[int, Suspects] = {}
     unnamed: list[int] = []
     room = _NAMES

@@ -1,15 +1,15 @@
 """Correct the usage items of one hour to the totals of its rows, beside everything that runs (docs/protocol.md, P38).
 
 An item is written on the condition that it is as it was read, and gets the number of every run that is over. So a late
-update of a run that is over finds its number there, and a run in work still adds its own sum. What later runs have in
-their plans is left: such a run may have added to an item that was lost since, and placed the rows that were collected.
+update of such a run finds its number there, and a run in work still adds its own sum. Items in the plans of later runs
+are left: such a run may have added to an item that was lost since, and placed the rows that were collected.
 
-A kind of usage that had no number may be booked in an item of its own, and get a number later. Two repairs must not
+A kind of usage without a number may be booked in an item of its own, and get a number later. Two repairs must not
 correct it in different items. So numbers are claimed before any item is read, and a repair of a kind's own item is
 refused once the kind has a number.
 
-What no release writes is taken away (P49): by the same update that corrects the item. Where that has to wait for a run,
-or would write what it takes away, it is taken away alone; that counts nothing, and no run misses it.
+Attributes that no release writes are removed by the same update (P49), or alone if that has to wait for a run or would
+write them: this counts nothing, and no run misses them.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class Repaired:
     """Result of a repair of an hour.
 
     Attributes:
-        repairs: What was corrected, for sure.
-        mended: Items of which something was taken away, or that got a revision: key, and what was odd.
+        repairs: Corrections that surely landed.
+        mended: Items that lost odd attributes, or got a revision: key and oddities.
         left: Accounts that were not settled, or whose items changed meanwhile: they need another look.
     """
 
@@ -93,10 +93,9 @@ class _Correction:
     """One update of an item.
 
     Attributes:
-        repairs: What it corrects.
-        unnumbered: The kind whose own item it is; None for an item of numbers.
-        mends: What was odd in the item, if it takes something of that away.
-        last: Whether nothing is left to do for the item.
+        unnumbered: Kind whose own item it is; None for an item of numbers.
+        mends: Oddities of the item, if it removes some.
+        last: Nothing is left to do for the item.
     """
 
     update: Update
@@ -111,7 +110,6 @@ class UsageRepair:
     """Corrects the usage of an hour.
 
     Attributes:
-        objects: Where the plans of runs are.
         runs: Newest done run of each shard's roll-up, read before the rows.
         rows: Placed rows of the hour, by usage key.
         usage: Usage items of the hour, read after the rows and after all numbers were claimed.
@@ -160,7 +158,6 @@ class UsageRepair:
         return wrong
 
     def _landed(self, corrections: Sequence[tuple[str, _Correction]], left: set[str]) -> Repaired:
-        """Send the updates; of each, its account is named beside it."""
         landed = side_by_side(lambda each: self._lands(*each), corrections, threads=self.threads)
         done: list[Repair] = []
         mended: list[str] = []
@@ -175,7 +172,7 @@ class UsageRepair:
     def _numbers(
         self, account_id: str, repairs: list[Repair], claimed: Mapping[UsageKind, int | None]
     ) -> dict[UsageKind, int | None]:
-        """Number of each kind. Those that only usage has got theirs when they were booked, or never."""
+        """Number of each kind. Kinds without rows got theirs when they were booked, or never."""
         others = [each.key.kind for each in repairs if each.key.kind not in claimed]
         known = self.numbers.known(account_id, others) if others else {}
         return {each.key.kind: claimed.get(each.key.kind, known.get(each.key.kind)) for each in repairs}
@@ -183,7 +180,7 @@ class UsageRepair:
     def _updates(
         self, place: AccountHour, repairs: list[Repair], numbers: Mapping[UsageKind, int | None]
     ) -> list[_Correction]:
-        """One update an item: of those that are wrong, and of those in which something is odd."""
+        """One update for each item that is wrong or odd."""
         seen = self.usage.seen.get(place, {})
         by_item: dict[Key, list[Repair]] = {key: [] for key, item in seen.items() if item.oddities}
         for each in repairs:
@@ -228,7 +225,7 @@ class UsageRepair:
                 yield AnyOf((Absent(attribute=name), LessThan(attribute=name, value=number + 1)))
 
     def _lands(self, account_id: str, correction: _Correction) -> bool:
-        """Whether an update surely landed. One of unknown outcome is not repeated: the next look measures it."""
+        """Send an update; returns whether it surely landed. The next look measures unknown outcomes."""
         try:
             if correction.unnumbered is not None:
                 name = kind_key(account_id, correction.unnumbered)
@@ -237,15 +234,15 @@ class UsageRepair:
             else:
                 self.items.update(correction.update)
         except (ConditionFailedError, LedgerCorruptError, TransactionCanceledError, UnavailableError):
-            # The ledger is corrupt where a figure is no number any more: somebody has just written it.
+            # The ledger is corrupt if somebody has just written a figure that is no number.
             return False
         return True
 
 
 def _taken_away(key: Key, seen: SeenItem) -> list[_Correction]:
-    """An update that only takes away what no release writes, also while a run books in the item.
+    """Update that only removes odd attributes, also while a run books in the item.
 
-    A number of a run stays, whatever is in its place: only a run that is over may get one (P38).
+    A number of a run stays, whatever its value: only a run that is over may get one (P38).
     """
     odd = _some({name: value for name, value in seen.odd.items() if not is_newest_run(name)})
     if not odd:
@@ -279,12 +276,10 @@ def _same_revision(seen: SeenItem | None) -> Iterator[Condition]:
 
 
 def planned_later(items: ItemStore, objects: ObjectStore, runs: Mapping[int, int]) -> frozenset[AccountHour] | None:
-    """What runs after these have in their plans. Ask it after the rows were collected.
-
-    A shard that was added since has runs, and none among these.
+    """Units in the plans of later runs, also of new shards. Ask it after the rows were collected.
 
     Returns:
-        None if that cannot be told, because a plan is gone: then everything is left for the next look.
+        None if a plan is gone: then everything is left for the next look.
     """
     places: set[AccountHour] = set()
     for shard in known_shards(items, len(runs)):
@@ -301,10 +296,7 @@ def planned_later(items: ItemStore, objects: ObjectStore, runs: Mapping[int, int
 
 
 class FrozenTruth:
-    """What closed months hold: the truth for their hours (P39).
-
-    A plain class: it remembers the manifests of the months that it was asked for.
-    """
+    """Frozen totals of closed months (P39). A plain class: it remembers the manifests that it read."""
 
     def __init__(self, *, items: ItemStore, objects: ObjectStore, files: FrozenReader, view: LakeView) -> None:
         self._items = items
@@ -316,11 +308,11 @@ class FrozenTruth:
         self._damaged: dict[int, bool] = {}
 
     def is_closed(self, hour_s: int) -> bool:
-        """Whether the hour is one of a closed month."""
+        """Whether the hour is in a closed month."""
         return self._month(hour_s) is not None
 
     def rows(self, hour_s: int, accounts: Collection[str]) -> dict[UsageKey, Total] | None:
-        """Frozen totals of some accounts in an hour of a closed month; None if they are not those that were frozen."""
+        """Frozen totals of some accounts in an hour of a closed month; None if the object is damaged."""
         month = self._month(hour_s)
         if month is None or not self._is_sound(month, hour_s):
             return None

@@ -7,6 +7,7 @@ number yet. Functions refuse to work from the deployment of that table until thi
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -35,7 +36,6 @@ class AfterRestore:
 
     Attributes:
         items: Ledger, and the new usage table.
-        shards: The stage's number of shards.
         generation: Generation of the new usage table.
         resume: Finishes the runs of the lake that are planned, and plans none.
         rebuild: Books the rows of every hour in the new usage table (P38).
@@ -61,7 +61,7 @@ class AfterRestore:
         before = self._goes_with()
         token = self.entropy.token()
         self.retrier.call(lambda: claim_new_table(self.items, self.generation, token=token))
-        # Such a run has marked its rows for itself: no other run could take them.
+        # A planned run has marked its rows: no other run could take them.
         self.resume()
         for shard in self.retrier.call(lambda: known_shards(self.items, self.shards)):
             self._take_back(shard)
@@ -89,9 +89,9 @@ class AfterRestore:
         return found.usage_generation
 
     def _take_back(self, shard: int) -> None:
-        """Take back what a run of the roll-up had placed of commits that still wait: the next run places them.
+        """Take back placed rows of commits that still wait: the next run of the roll-up places them.
 
-        Its plan may be deleted since, so nobody works on it. No run of the lake has taken them (P24).
+        Their run's plan may be deleted since, so nobody works on it. No run of the lake has taken them (P24).
         """
         for item in self.retrier.call(lambda: list(waiting_in(self.items, shard))):
             waiting = Waiting.from_item(item)
@@ -114,11 +114,9 @@ class AfterRestore:
             cleaned=True,
         )
         put = Put(table=Table.LEDGER, item=top.to_item(), condition=Absent())
-        try:
+        # One that is there is our own, before its reply was lost, or that of somebody who does the same.
+        with suppress(ConditionFailedError):
             self.retrier.call(lambda: self.items.put(put))
-        except ConditionFailedError:
-            # Our own, before its reply was lost, or that of somebody who does the same.
-            return
 
     def _take_over(self, before: int) -> None:
         switch = Update(
@@ -130,9 +128,6 @@ class AfterRestore:
         try:
             self.retrier.call(lambda: self.items.update(switch))
         except ConditionFailedError:
-            if self._now_goes_with() != self.generation:
+            found = self.retrier.call(lambda: ledger_format(self.items))
+            if found is None or found.usage_generation != self.generation:
                 raise OperationFailedError(f"{FORMAT_KEY.pk} is changed by somebody else.", "Run it again.") from None
-
-    def _now_goes_with(self) -> int | None:
-        found = self.retrier.call(lambda: ledger_format(self.items))
-        return None if found is None else found.usage_generation

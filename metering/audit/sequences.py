@@ -1,4 +1,4 @@
-"""Sequence numbers of a source: the last one seen, and the gaps below it. All memory is bounded."""
+"""Sequence numbers of a source: the last one seen, and the gaps below it, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from metering.ledger.markers import Marker, MarkerGlance
 
 
-# Newest gaps of a source that are kept one by one. At about 90 bytes each, they take a tenth of an item's 400 KB.
+# Newest gaps of a source that are kept one by one, at about 90 bytes: a tenth of an item's 400 KB.
 GAPS_KEPT = 300
 # Most sources whose numbers are tracked: any sender may invent more.
 SOURCES_KEPT = 20_000
@@ -25,8 +25,8 @@ SOURCES_KEPT = 20_000
 class Gap(NamedTuple):
     """Numbers `first` to `last`, both included, that no batch with a verdict has.
 
-    `noticed_ms` is when the gap was first seen: a batch on its way looks like a gap for a moment. `since_ms` is when
-    the number before the gap was decided, or 0 without one: the missing batches were produced later.
+    It was first seen at `noticed_ms`: a batch on its way looks like a gap for a moment. The number before it was
+    decided at `since_ms`, or 0 without one: the missing batches were produced later.
     """
 
     first: int
@@ -36,13 +36,12 @@ class Gap(NamedTuple):
 
     @property
     def numbers(self) -> int:
-        """Number of missing sequence numbers."""
         return self.last - self.first + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenSequences:
-    """Numbers of one source seen so far; sources count up by 1 from 0. It outlives the markers that it came from.
+    """Numbers of one source seen so far; sources count up by 1 from 0. It outlives its markers.
 
     Attributes:
         last: Highest credible number seen, -1 before the first.
@@ -50,7 +49,7 @@ class SeenSequences:
         gaps: The newest `GAPS_KEPT`, in order and without overlap.
         unlisted_gaps, unlisted_numbers: Count of gaps that are no longer kept, and of the numbers missing in them.
         incredible: Count of numbers too far beyond the last one to be credible; they neither fill nor make gaps.
-        incredible_first: The least incredible number.
+        incredible_first: The least of them.
     """
 
     last: int = -1
@@ -64,7 +63,7 @@ class SeenSequences:
     def plus(
         self, sequences: Mapping[int, int], *, now_ms: int, largest_jump: int, accepted_ms: int = 0
     ) -> SeenSequences:
-        """Add all numbers that a whole pass saw. Their order does not matter, and known numbers change nothing.
+        """Add all numbers of a whole pass. Their order does not matter, and known numbers change nothing.
 
         Args:
             sequences: Number -> moment of its decision, epoch milliseconds.
@@ -154,10 +153,7 @@ _WIDER = {"h": "i", "i": "q"}
 
 
 class _Integers:
-    """Integers of 64 bits, in as few bytes as their distance from the first one needs. A plain class.
-
-    The numbers that a source has in a day need 2 bytes each, and their moments 4.
-    """
+    """Integers of 64 bits, in as few bytes as their distance from the first one needs: often 2 or 4. A plain class."""
 
     def __init__(self) -> None:
         self._first = 0
@@ -186,19 +182,17 @@ class _Integers:
         return b64encode(array("q", self).tobytes()).decode()
 
     def add_saved(self, text: str) -> None:
-        """Append what was saved."""
         for value in array("q", b64decode(text)):
             self.append(value)
 
 
 class SourceSightings:
-    """Sequence numbers of one source in a scan of the markers, each with the moment of its decision.
+    """Sequence numbers of one source in a scan of the markers, each with the moment of its decision. A plain class.
 
-    A plain class. 6 bytes a number, and only numbers that can change something: those of earlier scans are left out,
-    unless they fill a gap.
+    Numbers of earlier scans are left out, unless they fill a gap.
 
     Args:
-        known: What earlier scans saw of the source.
+        known: Numbers that earlier scans saw.
         since_ms: Numbers that were decided by then were seen by an earlier scan, epoch milliseconds.
     """
 
@@ -218,7 +212,7 @@ class SourceSightings:
         return dict(zip(self._numbers, self._moments, strict=True))
 
     def add(self, sequence: int, decided_at_ms: int) -> None:
-        """Note one batch."""
+        """Note a batch."""
         self.newest_ms = max(self.newest_ms, decided_at_ms)
         if self._known is None or decided_at_ms >= self._since_ms or not self._known.has(sequence):
             self._numbers.append(sequence)
@@ -229,7 +223,7 @@ class SourceSightings:
         return SourceSightings(self._known, self._since_ms)
 
     def merge(self, other: SourceSightings) -> None:
-        """Note all that another scan saw."""
+        """Note the numbers of another scan."""
         for sequence, decided_ms in zip(other._numbers, other._moments, strict=True):
             self.add(sequence, decided_ms)
         self.newest_ms = max(self.newest_ms, other.newest_ms)
@@ -249,7 +243,7 @@ class SourceSightings:
         return self._numbers.saved(), self._moments.saved(), self.newest_ms
 
     def add_saved(self, numbers: str, moments: str, newest_ms: int) -> None:
-        """Note what was saved."""
+        """Note saved numbers."""
         self._numbers.add_saved(numbers)
         self._moments.add_saved(moments)
         self.newest_ms = max(self.newest_ms, newest_ms)
@@ -262,11 +256,10 @@ class MarkerSurvey:
     Attributes:
         contradictions: Markers that cannot be read. They are in no total, so their hours differ.
         sources: At most `SOURCES_KEPT` sources; known ones come first.
-        unkept: Number of batches of further sources.
-        unkept_source: Name of one of those sources.
+        unkept, unkept_source: Number of batches of further sources, and the name of one.
         began_ms: When the first marker was read, epoch milliseconds; 0: just now.
         with_sources: Whether sources are noted: their keeper needs them, a proof of totals does not.
-        known: Of a survey of a part: what the whole survey leaves out.
+        known: In a survey of a part, sources of the whole survey.
     """
 
     sources: dict[str, SourceSightings] = field(default_factory=dict)
@@ -278,7 +271,7 @@ class MarkerSurvey:
     known: Mapping[str, SourceSightings] = field(default_factory=dict)
 
     def part(self) -> MarkerSurvey:
-        """A survey of some of the markers, to be merged into this one. It leaves out the same numbers."""
+        """Survey of some of the markers, to be merged into this one. It leaves out the same numbers."""
         return MarkerSurvey(known=self.sources, with_sources=self.with_sources)
 
     def add(self, marker: Marker | MarkerGlance) -> None:
@@ -289,7 +282,7 @@ class MarkerSurvey:
                 sightings.add(marker.sequence, marker.decided_at_ms)
 
     def merge(self, other: MarkerSurvey) -> None:
-        """Add all that the survey of other markers found."""
+        """Add a survey of other markers."""
         for source_id, seen in other.sources.items():
             sightings = self._of(source_id, len(seen))
             if sightings is not None:

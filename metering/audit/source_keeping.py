@@ -1,7 +1,6 @@
 """The reconciler's record of the sources: their numbers, their gaps, and the rulings of operators.
 
-The reconciler is the only writer of these items, so they are written unconditionally. A source that cannot be read or
-written does not stop the others.
+It has no other writer. A source that cannot be read or written does not stop the others.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from metering.ledger.notes.reconciliation import (
     source_id_of,
 )
 from metering.stores.fields import Fields
+from metering.stores.items import ItemStore, read_note
 from metering.stores.writes import Item, Put, Table, Value
 from metering.units import HOUR_S, MINUTE_S
 
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from metering.stores.clock import Clock
-    from metering.stores.items import ItemStore
 
-# A number that is missing for a shorter time may belong to a batch on its way.
+# A younger gap may be a batch on its way.
 GAP_GRACE_S = 15 * MINUTE_S
 # Most rulings read at once. People write them by hand, and old ones expire.
 _RULINGS_READ = 10_000
@@ -42,12 +41,7 @@ _RULINGS_READ = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceMemory:
-    """Record of one source between two passes.
-
-    Attributes:
-        forgotten_ms: Moment of the newest ruling to forget the source.
-        ruled_ms: Moment of the newest ruling of any kind.
-    """
+    """Record of one source between two passes, with the newest rulings: to forget the source, and of any kind."""
 
     seen: SeenSequences = field(default_factory=SeenSequences)
     last_seen_s: int = 0
@@ -153,9 +147,6 @@ class SourceKeeper:
 
         Returns:
             Earliest time a missing batch can have been produced, epoch milliseconds; None if none is missing.
-
-        Raises:
-            UnavailableError: The sources or the rulings cannot be read now.
         """
         tally = _Tally()
         if survey.unkept:
@@ -163,13 +154,10 @@ class SourceKeeper:
         return self._pass(survey.sources, tally, scanned_ms=survey.began_ms or self.clock.now_ms())
 
     def honour(self) -> tuple[int | None] | None:
-        """Apply new rulings between whole passes. Batches since the last whole pass are not known here.
+        """Apply new rulings between whole passes, without newer batches.
 
         Returns:
             None if there is no new ruling; otherwise the result of `keep`.
-
-        Raises:
-            UnavailableError: The sources or the rulings cannot be read now.
         """
         known = self.figures()
         newest_ms = max((ruling.at_ms for rulings in self._rulings().values() for ruling in rulings), default=0)
@@ -180,8 +168,7 @@ class SourceKeeper:
 
     def figures(self) -> SourceFigures:
         """Summary of the last pass."""
-        item = self.items.get(Table.LEDGER, SOURCES_KEY)
-        return SourceFigures() if item is None else SourceFigures.from_item(item)
+        return read_note(self.items, SOURCES_KEY, SourceFigures.from_item) or SourceFigures()
 
     def states(self) -> list[SourceState]:
         """All live sources, by name."""
@@ -192,7 +179,7 @@ class SourceKeeper:
     def _pass(self, sightings: Mapping[str, SourceSightings] | None, tally: _Tally, *, scanned_ms: int) -> int | None:
         rulings = self._rulings()
         stored: set[str] = set()
-        # Sources without new batches are kept too: their gaps may now be old enough to be reported.
+        # Gaps of sources without new batches may now be old enough to be reported.
         for item in self.items.query(Table.LEDGER, SOURCE_PK):
             source_id = source_id_of(item)
             stored.add(source_id)
@@ -283,9 +270,8 @@ class SourceKeeper:
 
 
 def sources_known(items: ItemStore) -> dict[str, SourceSightings]:
-    """Sightings of the sources that earlier scans saw, empty: they leave out what those scans saw."""
-    item = items.get(Table.LEDGER, SOURCES_KEY)
-    figures = SourceFigures() if item is None else SourceFigures.from_item(item)
+    """Empty sightings of the known sources, which leave out the numbers of earlier scans."""
+    figures = read_note(items, SOURCES_KEY, SourceFigures.from_item) or SourceFigures()
     since_ms = figures.scanned_ms - HOUR_S * 1_000
     return {
         source_id_of(source): SourceSightings(_seen_of(source), since_ms)
@@ -294,7 +280,7 @@ def sources_known(items: ItemStore) -> dict[str, SourceSightings]:
 
 
 def _seen_of(item: Item) -> SeenSequences | None:
-    """What earlier scans saw; None if it cannot be read: then all numbers are kept, and its keeper tells of it."""
+    """Numbers of earlier scans; None if they cannot be read: then all are kept, and the keeper tells of it."""
     try:
         return SourceMemory.from_item(item).seen
     except LedgerCorruptError:

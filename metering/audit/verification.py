@@ -1,4 +1,4 @@
-"""What a verification compares and finds: a manifest, its contents by batch, and findings.
+"""A manifest, its contents by batch, and the findings of a verification.
 
 The manifest: list of the messages that a replay sent, with their expected verdicts, as NDJSON.
 
@@ -56,13 +56,12 @@ class Difference:
 
     Attributes:
         between: `markers` and `rows` of one batch in one hour, `usage` and `rows` of one key, the total of an hour's
-            files in the `ledger` and their `rows`, or the `accounts` of a month and `rows`. `usage/item` of an item in
-            which is something that no release leaves so: its figures are none.
+            files in the `ledger` and their `rows`, or the `accounts` of a month and `rows`. `usage/item`: an item that
+            no release leaves so, without figures.
         batch_id: Empty for a key.
         key: None for a batch.
-        account_id: Of a month, which then begins with `hour_s`; `EVERY_ACCOUNT` for the sum over all. That of an item.
-            Empty for others.
-        odd: Key of an item and what is odd in it; empty for others.
+        account_id: Of a month, which then begins with `hour_s`; `EVERY_ACCOUNT` for the sum over all. Or of an item.
+        odd: Key of an item and its oddities.
         expected: Total of the markers, of the usage table, of the ledger, or of the accounts.
         found: Total of the rows.
     """
@@ -82,13 +81,12 @@ class LogTotals:
     """Sums over the plans of log files, beside the batches that were made of them.
 
     Attributes:
-        plans: Log files.
-        lines: Their lines, each of which became one thing, unless `differences` names its file.
-        metered_bytes: Bytes of the lines that are metered.
-        accepted_bytes: Bytes of the accepted batches of these plans.
-        refused_bytes: Bytes of refused batches of these plans, and of refused records; they are in quarantine.
-        differences: Plan or batch, and what is wrong with it; at most MAX_DIFFERENCES of them.
-        left_out: Whether there were more plans than one verification reads.
+        plans, lines: Log files and their lines.
+        metered_bytes: Of the metered lines.
+        accepted_bytes: Of the accepted batches of these plans.
+        refused_bytes: Of refused batches of these plans, and of refused records; they are in quarantine.
+        differences: Plan or batch, and its problem; at most MAX_DIFFERENCES of them.
+        left_out: There were more plans than one verification reads.
     """
 
     plans: int = 0
@@ -116,11 +114,11 @@ NO_LOGS = LogTotals()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """Findings of a verification, or of a part of it; parts are added up by `sum_verifications`.
+    """Findings of a verification, or of a part of it; `sum_verifications` adds parts up.
 
     Attributes:
-        stable: Whether nothing was in flight or waited for the roll-up, before and after, and every hour came to rest.
-        sent: Number of distinct contents: those of the manifest, or those in the ledger and the queues.
+        stable: Nothing was in flight or waited for the roll-up, before and after, and every hour came to rest.
+        sent: Number of distinct contents of the manifest, or in the ledger and the queues.
         duplicate: Further copies of contents with a verdict. Only a manifest knows them.
         in_flight: Contents without a verdict while messages are in the queue.
         dead: Contents without a verdict in the dead-letter queue.
@@ -128,12 +126,11 @@ class Verification:
         doubled: Ids of batches that have some records visible or counted more than once.
         unexpected: Id (or digest) and problem of batches whose verdict differs from the manifest.
         differences: At most MAX_DIFFERENCES of them.
-        unstable: Hours in which usage kept changing; their differences are not judged.
+        unstable: Hours that could not be compared; their differences are not judged.
         keys: Number of usage keys that were compared between usage table and visible rows.
         metered: Total of visible rows in the range.
-        promised: Total of the accepted contents as their sender computed it; zero without a manifest.
+        promised: Total of the accepted contents by their sender; zero without a manifest.
         proven: Total of visible rows of the manifest's batches; zero without a manifest.
-        logs: Sums over the plans of log files.
     """
 
     stable: bool = True
@@ -219,9 +216,9 @@ class SentBatch:
     Attributes:
         batch_id: Empty if none can be read from it.
         content: Number of the content among those sent under this id.
-        metered: Records that must be metered; `records - metered` must be refused.
-        totals: Totals of the metered records, by usage key.
-        reason: Expected reason of the rejection; empty otherwise.
+        metered: Records that must be metered; the others must be refused.
+        totals: Of the metered records, by usage key.
+        reason: Expected reason of a rejection.
         body_sha256: Hex digest of the body, only if `batch_id` is empty.
     """
 
@@ -305,7 +302,7 @@ def read_sent(lines: Iterable[str]) -> Iterator[SentBatch]:
 def whole_lines(lines: Iterable[str], cut: Callable[[str], None]) -> Iterator[str]:
     """Lines without a truncated last line, which has no line feed and is not JSON. `cut` is called with it.
 
-    A replay that was killed, or whose disk was full, leaves such a line. Its message may have been sent.
+    A killed replay, or a full disk, leaves such a line. Its message may have been sent.
     """
     for line in lines:
         if not line.endswith("\n") and not _is_json(line):
@@ -364,19 +361,14 @@ def _object(line: str, number: int) -> dict[str, object]:
     return value
 
 
-# Contents of a manifest by batch id, and a fingerprint of what no reader has found yet of each.
-#
-# So memory follows from the number of batches, however many usage keys each of them has.
-
-
 @dataclass(slots=True, kw_only=True)
 class SentContent:
     """One content of one batch id. It may have been sent several times.
 
     Attributes:
         bytes: Sum over its metered records.
-        unaccounted: Totals of its metered records by usage key that no reader has found yet; that of nothing once all
-            was found once.
+        unaccounted: Fingerprint of its totals by usage key that no reader has found yet: memory follows from the number
+            of batches, not of keys.
     """
 
     batch_id: str
@@ -452,7 +444,7 @@ class SentBatches:
         }
 
     def accepted_content(self, marker: Marker) -> SentContent | None:
-        """Content that a marker accepted, or None if no such content was sent."""
+        """Content that a marker accepted; None if it was not sent."""
         contents = self.contents.get(marker.batch_id, [])
         return next((content for content in contents if content.matches(marker)), None)
 

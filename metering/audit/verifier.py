@@ -57,36 +57,23 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 
-# Equality (I2): markers, usage table and visible rows agree, hour by hour and key by key, with tolerance 0.
-#
-# A deep census counts all of them in bounded memory, and what differs is looked at key by key, as the reconciler does.
-# A difference counts only if two looks show it. An hour that stays unstable is named and not judged. The rows of a
-# manifest's batches are subtracted from what was sent, hour by hour.
-
-
 # Rows of each batch, summed by the columns of a usage key.
 _BATCH_USAGE_COLUMNS = ("batch_id", *USAGE_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EqualityCheck:
-    """Compares markers, usage and rows in a range of hours.
+    """Compares markers, usage and rows in a range of hours (I2), as the reconciler does.
 
     Attributes:
-        chosen: Content that each batch of a manifest was accepted with; visible rows are subtracted from its
-            unaccounted totals.
+        chosen: Accepted content of each batch of a manifest; visible rows are subtracted from its unaccounted totals.
     """
 
     reconciler: Reconciler
     chosen: Mapping[str, SentContent]
 
     def run(self, state: CensusState, *, tell: Callable[[CensusState], None] = lambda _state: None) -> Verification:
-        """Compare every hour of a deep census that has usage, a marker or rows.
-
-        Args:
-            state: What was counted so far; it is counted to its end.
-            tell: Called after each part of a table and each hour.
-        """
+        """Count a deep census to its end, and judge it. `tell` is called after each part of a table and each hour."""
         self.reconciler.census.go_on(state, tell=tell)
         result = self.reconciler.judge(state)
         result.markers.contradictions.tell()
@@ -105,7 +92,7 @@ class EqualityCheck:
         view = self.reconciler.figures.view
 
         def minus_found(hour: HourState) -> dict[str, Fingerprint]:
-            """Of each batch, what was found of it, negative. It begins anew when the hour is read again."""
+            """Totals found of each batch, negative."""
             made: dict[str, Fingerprint] = {}
             for (batch_id, *usage), total in view.reader.parts(hour.sources, query):
                 [(key, found)] = usage_in(hour_s, [(tuple(usage), total)])
@@ -121,11 +108,10 @@ class EqualityCheck:
 def judge_contents(
     chosen: Mapping[str, SentContent], markers: Mapping[str, Marker], unstable: Iterable[int]
 ) -> Verification:
-    """Name the batches of a manifest of which some records are missing, or visible more than once.
+    """Name the batches of a manifest with records that are missing, or visible more than once.
 
-    What is left of a batch is known as a sum. So a batch is named as both, unless all that is left says the same: only
-    where more is counted twice than is missing, in records and in bytes, what is missing is not named beside it.
-    Batches with records in an unstable hour are left out, because the rows of such an hour prove nothing.
+    The rest of a batch is known as a sum, so a batch is named as both unless bytes and records have one sign. Batches
+    with records in an unstable hour are left out, because the rows of such an hour prove nothing.
     """
     moving = set(unstable)
     differing = {
@@ -140,13 +126,12 @@ def judge_contents(
 
 
 def _visible(state: CensusState, hour_s: int) -> Total:
-    """All rows of an hour; those that were placed where markers may have expired."""
+    """All rows of an hour; placed rows where markers may have expired."""
     rows = state.rows[hour_s]
     return rows.placed if rows.all_rows is None else rows.all_rows
 
 
 def _named(found: Iterable[Difference]) -> Verification:
-    """Differences of an hour, and the batches with a difference."""
     lost: list[str] = []
     doubled: list[str] = []
     differences: list[Difference] = []
@@ -161,11 +146,11 @@ def _named(found: Iterable[Difference]) -> Verification:
 
 
 def _own(key: UsageKey) -> UsageKey:
-    """Key as the sender knows it: a late record of a closed month is booked in another hour than its own."""
+    """Key that the sender knows: a late record of a closed month is booked in another hour than its own."""
     return key if key.corrects_s is None else key._replace(hour_s=key.corrects_s, corrects_s=None)
 
 
-# Plans that one verification reads. Of more, only these: a narrower range reads the others.
+# Plans that one verification reads. A narrower range reads others.
 MOST_PLANS = 100_000
 # A plan is put before its messages are sent, and those wait their turn.
 _YOUNG_S = 10 * MINUTE_S
@@ -181,9 +166,8 @@ class PlanCheck:
     """Checks the plans of log files against the markers of their batches.
 
     Attributes:
-        markers: Markers that were read before, by batch id. Those of other batches are looked up.
-        now_s: The time now, epoch seconds.
-        markers_since_s: Plans from before this may have lost their markers to age.
+        markers: Markers that were read before, by batch id. Others are looked up.
+        markers_since_s: Older plans may have lost their markers to age.
     """
 
     items: ItemStore
@@ -260,7 +244,7 @@ class PlanCheck:
         return sum(_bytes(marker) for marker in markers if marker is not None and marker.verdict == "accepted")
 
     def _refused(self, plan: Plan, fresh: Mapping[str, Marker]) -> int:
-        """Bytes of batches that were refused, and of refused records of the others. They are in quarantine."""
+        """Bytes of refused batches, and of refused records of the others. They are in quarantine."""
         judged = ((part, self._marker(part.batch_id, fresh)) for part in plan.parts)
         return sum(
             part.bytes - (_bytes(marker) if marker.verdict == "accepted" else 0)
@@ -295,9 +279,9 @@ _POLL_MS = 500
 # Looks in a row that must show rest.
 _LOOKS = 2
 _FED_LOOKS = 10
-# Most looks for a moment of rest that find messages, in all.
+# Most looks for a moment of rest that find messages.
 _RESTS = 20
-# Time in which the roll-up books a commit: it begins within a minute, and is given another one.
+# Time in which the roll-up books a commit: it begins within a minute, and gets another one.
 _ROLLED_UP_MS = 2 * MINUTE_S * 1_000
 # Time before the second look at a batch without a verdict.
 _LATER_MS = 2_000
@@ -306,7 +290,7 @@ _PASSES = 6
 
 
 class _Silence:
-    """Metrics and alerts of a comparison whose caller tells of it."""
+    """No metrics and no alerts: the caller tells of the comparison."""
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:
         pass
@@ -320,7 +304,6 @@ class Verifier:
     """Verifies one region.
 
     Attributes:
-        bucket: The region's data bucket.
         marker_life_s: Older rows may have lost their marker to age.
         feeders: Queues whose messages become batches, such as that of log files.
         threads: Parts of a table that are read at the same time.
@@ -342,8 +325,8 @@ class Verifier:
     def wait(self, duration_s: int, tell: Callable[[QueueDepth], None] = lambda _: None) -> bool:
         """Wait at most `duration_s` until all queues are empty and nothing waits for the roll-up; returns whether so.
 
-        Two looks in a row must show it, because the queues' numbers are approximate. With feeders it takes some seconds
-        of quiet: so long S3 may take to announce a file.
+        Two looks in a row must show it, because the queues' numbers are approximate. With feeders it takes the seconds
+        in which S3 announces a file.
         """
         deadline_ms = self.clock.now_ms() + duration_s * 1_000
         needed = _FED_LOOKS if self.feeders else _LOOKS
@@ -387,12 +370,12 @@ class Verifier:
             from_s: Start of the range, epoch seconds.
             to_s: Exclusive end of the range.
             sent: The manifest; None to check the ledger against itself.
-            counted: What an earlier call counted of the range; None to begin.
-            keep: Called with what was counted so far, after each part of a table and each hour.
-            tell: Hears what is counted: its name, how much of it, of how much.
+            counted: Counts of an earlier call; None to begin.
+            keep: Called with the counts after each part of a table and each hour.
+            tell: Progress: a name, how much is done, of how much.
 
         Raises:
-            ValueError: What was counted is no verification's.
+            ValueError: The counts are of another scan.
         """
         waiting, at_rest = self._rest()
         dead = names_of(peek_bodies(self.dead_letters), self.bucket)
@@ -447,7 +430,7 @@ class Verifier:
         )
 
     def _ledger(self, verdicts: VerdictCounts, dead: set[str], waiting: int) -> Verification:
-        """The ledger's own verdicts, and the dead letters without one."""
+        """Count the ledger's own verdicts, and the dead letters without one."""
         undecided = self._without_verdict(dead)
         if undecided:
             self.clock.sleep_ms(_LATER_MS)
@@ -461,16 +444,14 @@ class Verifier:
 
     @property
     def _reconciler(self) -> Reconciler:
-        """One that only compares, and tells nobody."""
-        figures = Figures.counted(
-            items=self.items,
-            view=self.view,
-            clock=self.clock,
-            marker_life_s=self.marker_life_s,
-            threads=self.threads,
-        )
         return Reconciler(
-            figures=figures,
+            figures=Figures.counted(
+                items=self.items,
+                view=self.view,
+                clock=self.clock,
+                marker_life_s=self.marker_life_s,
+                threads=self.threads,
+            ),
             metrics=_Silence(),
             alerts=_Silence(),
             wait_ms=_LATER_MS,
@@ -513,7 +494,7 @@ class Verifier:
         return waiting
 
     def _read(self, names: AbstractSet[str], sent: SentBatches) -> LedgerFacts:
-        """What the ledger has of some batches; conflicts, by a query each, of those that have several contents."""
+        """Markers of some batches; conflicts, by a query each, of batches with several contents."""
         several = {name for name in names if len(sent.contents.get(name, ())) > 1}
         alone = sorted(names - several)
         return read_batches(self.items, alone, in_conflict=sorted(several), threads=self.threads)

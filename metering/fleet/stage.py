@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RolloutRules(BaseModel):
-    """Regions that a stage is built in, and the care taken."""
+    """Regions that a stage is built in, and the care taken. Part of the stage's configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

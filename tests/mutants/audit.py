@@ -112,13 +112,13 @@ AUDIT = (
     *seeded("metering/audit/census.py", ("tests/unit/audit/test_census.py",),
         # Elsewhere a scan that goes on would never end.
         ("P37 the rows of a scan are listed before its markers are read",
-         """            self._markers(state, limit, tell)
+         """            self._count(state, partial(self._markers, state, limit), tell)
             self._begin_rows(state)
 """,
          """            self._begin_rows(state)
             hours = state.hours
             state.begin("markers")
-            self._markers(state, limit, tell)
+            self._count(state, partial(self._markers, state, limit), tell)
             state.hours = hours
             state.begin("rows")
 """),
