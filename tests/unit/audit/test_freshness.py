@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from metering.audit import freshness as freshness_module
-from metering.audit.freshness import Complete, Freshness, HeldBack, WaitingNow, complete_of, merged
+from metering.audit.freshness import Complete, HeldBack, WaitingNow, complete_of, merged
 from metering.hours import parse_hour
-from metering.ledger.booked_hours import LakeFile, Pending, Published
+from metering.ledger.booked_hours import Pending
 from metering.ledger.commits import Waiting, waiting_key
 from metering.ledger.notes.log_sources import LogFigures
 from metering.ledger.notes.reconciliation import Reconciliation
 from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness, Hold, Holder, WatchState
-from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
-from tests.support.memory.clock import ManualClock
-from tests.support.memory.items import MemoryItemStore
-from tests.support.memory.queues import MemoryQueue
+from tests.support.watched import WatchedRegion
 from tests.unit.house.command_lines import parsed
 
 if TYPE_CHECKING:
@@ -33,46 +30,12 @@ NOW_S = HOUR + 1_800
 LATE_HOUR = HOUR - 20 * DAY_S
 
 
-class Setup:
-    """A region's ledger and queue; `age_s` is what the queue service says of its oldest message."""
-
+class Setup(WatchedRegion):
     def __init__(self) -> None:
-        self.clock = ManualClock(NOW_S * 1_000)
-        self.dead = MemoryQueue(self.clock)
-        self.queue = MemoryQueue(self.clock)
-        self.items = MemoryItemStore()
-        self.age_s: int | None = None
-        self.freshness = Freshness(
-            items=self.items,
-            ingest=self.queue,
-            dead=self.dead,
-            queue_facts=self,
-            clock=self.clock,
-            region="us-east-1",
-            stage="local",
-            shards=2,
-            window_s=35 * DAY_S,
-        )
-
-    def oldest_age_s(self) -> int | None:
-        return self.age_s
-
-    def longest_retention_s(self) -> int:
-        return 14 * DAY_S
-
-    def redelivery(self) -> Redelivery:
-        return Redelivery(visibility_s=420, max_receives=5)
+        super().__init__(now_s=NOW_S)
 
     def through_s(self) -> int:
         return self.freshness.measure().known.through_s
-
-    def put(self, *values: Pending | Waiting | Published | Reconciliation | WatchState | LogFigures) -> None:
-        for value in values:
-            self.items.put(Put(table=Table.LEDGER, item=value.to_item()))
-
-    def pending(self, *hours: int, shard: int = 1) -> None:
-        totals = {hour_s: Total(1, 1) for hour_s in hours}
-        self.put(Pending(shard=shard, commit_id="c", hours=frozenset(hours), totals=totals, created_at_ms=0))
 
     def holders(self) -> list[str]:
         return [hold.holder for hold in self.freshness.measure().known.held_by]
@@ -93,7 +56,7 @@ class Setup:
     def happen(self, rng: random.Random) -> None:
         """Any one thing."""
         deeds: tuple[Callable[[], object], ...] = (
-            lambda: self.queue.send_many(["x"]),
+            lambda: self.ingest.send_many(["x"]),
             lambda: self.dead.send_many(["x"]),
             lambda: self.waiting(rng.choice([HOUR, LATE_HOUR, HOUR + 2 * HOUR_S])),
             lambda: self.put(WatchState(first_s=0, queue_empty_s=NOW_S - rng.randrange(HOUR_S))),
@@ -102,9 +65,6 @@ class Setup:
         )
         rng.choice(deeds)()
 
-    def publish(self, hour_s: int) -> None:
-        self.put(Published(hour_s=hour_s, shard=0, run=1, files=(LakeFile(key="lake/x", rows=1, bytes=1),)))
-
 
 def test_a_quiet_region_is_complete_up_to_what_the_queues_depth_can_say() -> None:
     assert Setup().through_s() == NOW_S - MINUTE_S
@@ -112,17 +72,17 @@ def test_a_quiet_region_is_complete_up_to_what_the_queues_depth_can_say() -> Non
 
 def test_a_queue_that_holds_messages_of_unknown_age_holds_back_to_when_it_was_last_empty() -> None:
     setup = Setup()
-    setup.queue.send_many(["x"])
+    setup.ingest.send_many(["x"])
     assert setup.through_s() == 0
     setup.put(WatchState(first_s=0, queue_empty_s=NOW_S - 500))
     assert setup.through_s() == NOW_S - 500 - MINUTE_S
-    setup.queue.receive(1)
+    setup.ingest.receive(1)
     assert setup.through_s() == NOW_S - 500 - MINUTE_S
 
 
 def test_the_age_of_the_oldest_message_says_more_where_it_is_known() -> None:
     setup = Setup()
-    setup.queue.send_many(["x"])
+    setup.ingest.send_many(["x"])
     setup.put(WatchState(first_s=0, queue_empty_s=NOW_S - 5 * HOUR_S))
     setup.age_s = 90
     assert setup.through_s() == NOW_S - 90 - 10 * MINUTE_S
@@ -160,7 +120,8 @@ def test_more_waiting_commits_than_are_read_keep_the_earlier_completeness(monkey
 
 def test_an_hour_that_no_run_has_published_holds_nothing_back_because_reports_see_its_rows() -> None:
     setup = Setup()
-    setup.pending(LATE_HOUR, HOUR)
+    totals = {hour_s: Total(1, 1) for hour_s in (LATE_HOUR, HOUR)}
+    setup.put(Pending(shard=1, commit_id="c", hours=frozenset(totals), totals=totals, created_at_ms=0))
     assert setup.through_s() == NOW_S - MINUTE_S
     assert setup.holders() == []
 
@@ -181,7 +142,7 @@ def test_a_report_reads_what_the_watch_measured_last_with_one_read() -> None:
     setup.freshness.keep()
     setup.clock.advance_s(MINUTE_S)
     calls: list[str] = []
-    setup.items.on_call = setup.queue.on_call = calls.append
+    setup.items.on_call = setup.ingest.on_call = calls.append
     assert setup.freshness.answer() == Complete(
         through_s=HOUR,
         held_back_by=(
@@ -198,7 +159,7 @@ def test_a_report_reads_what_the_watch_measured_last_with_one_read() -> None:
 def test_a_report_measures_for_itself_where_no_watch_ever_ran() -> None:
     setup = Setup()
     assert setup.freshness.answer() == Complete(through_s=NOW_S - MINUTE_S)
-    setup.queue.send_many(["x"])
+    setup.ingest.send_many(["x"])
     [held] = setup.freshness.answer().held_back_by
     assert (held.what, held.since_s) == ("1 message in the ingest queue", None)
 
@@ -227,12 +188,12 @@ def test_a_redriven_letter_is_named_until_it_has_its_verdict() -> None:
     setup.freshness.keep()
     [letter] = setup.dead.receive(1)
     setup.dead.delete_many([letter.receipt])
-    setup.queue.send_many(["x"])
+    setup.ingest.send_many(["x"])
     setup.clock.advance_s(MINUTE_S)
     setup.freshness.keep()
     assert setup.holders() == [Holder.QUEUE, Holder.PUT_BACK]
-    [message] = setup.queue.receive(1)
-    setup.queue.delete_many([message.receipt])
+    [message] = setup.ingest.receive(1)
+    setup.ingest.delete_many([message.receipt])
     for _ in range(3):
         setup.clock.advance_s(MINUTE_S)
         setup.freshness.keep()
@@ -244,7 +205,7 @@ def test_everything_that_holds_it_back_is_named_the_earliest_first() -> None:
     setup.put(Reconciliation(finished_s=NOW_S, hours=1, differences=0, gaps_since_s=NOW_S - DAY_S))
     setup.waiting(LATE_HOUR)
     setup.dead.send_many(["x"])
-    setup.queue.send_many(["x"])
+    setup.ingest.send_many(["x"])
     setup.put(WatchState(first_s=0, queue_empty_s=NOW_S - 500))
     assert setup.holders() == [Holder.WAITING_COMMITS, Holder.DEAD_LETTERS, Holder.SOURCE_GAPS, Holder.QUEUE]
     assert setup.through_s() == setup.freshness.measure().known.held_by[0].since_s
@@ -337,28 +298,18 @@ def test_a_missing_log_file_holds_back_to_the_slot_before_it_and_names_flow_log_
     )
 
 
-def test_flow_logs_without_a_gap_hold_back_to_their_newest_file_and_nothing_is_wrong() -> None:
+@pytest.mark.parametrize(("figures", "age_s"), [
+    ({"held_s": NOW_S - 15 * MINUTE_S}, 15 * MINUTE_S),
+    ({"settles_s": DAY_S}, 60 + DAY_S),
+    ({"looked_s": NOW_S - 3 * HOUR_S, "held_s": NOW_S - 2 * HOUR_S}, 3 * HOUR_S),
+], ids=["newest file of a flow log", "logs that come a day late", "a coverage job that does not run"])  # fmt: skip
+def test_log_sources_hold_back_although_nothing_is_missing(figures: dict[str, int], age_s: int) -> None:
     setup = Setup()
-    setup.put(_figures(held_s=NOW_S - 15 * MINUTE_S))
+    setup.put(_figures(**figures))
     setup.freshness.keep()
     answer = setup.freshness.answer()
-    assert answer.through_s == NOW_S - 15 * MINUTE_S
+    assert answer.through_s == NOW_S - age_s
     assert [each.usual for each in answer.held_back_by] == [True]
-
-
-def test_logs_that_come_a_day_late_hold_back_by_a_day_and_nothing_is_wrong() -> None:
-    setup = Setup()
-    setup.put(_figures(settles_s=DAY_S))
-    setup.freshness.keep()
-    answer = setup.freshness.answer()
-    assert answer.through_s == NOW_S - 60 - DAY_S
-    assert [each.usual for each in answer.held_back_by] == [True]
-
-
-def test_a_coverage_job_that_does_not_run_any_more_holds_back_to_its_last_run() -> None:
-    setup = Setup()
-    setup.put(_figures(looked_s=NOW_S - 3 * HOUR_S, held_s=NOW_S - 2 * HOUR_S))
-    assert setup.through_s() == NOW_S - 3 * HOUR_S
 
 
 def test_a_region_whose_logs_are_read_by_hand_alone_is_held_back_by_none() -> None:

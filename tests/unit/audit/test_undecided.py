@@ -11,12 +11,13 @@ from metering.audit.freshness import Freshness
 from metering.commit.aggregator import HeldNotes
 from metering.errors import UnavailableError
 from metering.ledger.notes.watch import HELD_PK, QUEUES_KEY, WatchState
-from metering.stores.queues import Delivery, QueueDepth, Redelivery
+from metering.stores.queues import Delivery, QueueDepth
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
-from tests.support.memory.clock import DeadlineAt, ManualClock
-from tests.support.memory.items import MemoryItemStore
-from tests.support.memory.metrics import MemoryMetrics
+from tests.support.memory.clock import DeadlineAt
+from tests.support.region import MemoryRegion
+from tests.support.stage import settings as stage_settings
+from tests.support.watched import QueueFacts
 
 NOW_S = 1_800_000_000
 VISIBILITY_S = 420
@@ -47,13 +48,11 @@ class Depth:
         return QueueDepth(visible=sum(m.dead == self._dead for m in self._region.messages), in_flight=0, delayed=0)
 
 
-class Region:
+class Region(MemoryRegion, QueueFacts):
     """Two queues as SQS describes them: from the third receive on a message is left out of the age."""
 
     def __init__(self, *, has_age: bool = True) -> None:
-        self.clock = ManualClock(NOW_S * 1000)
-        self.items = MemoryItemStore()
-        self.metrics = MemoryMetrics()
+        super().__init__(now_s=NOW_S, settings=stage_settings())
         self.messages: list[Message] = []
         self.has_age = has_age
         self.notes = HeldNotes(items=self.items, clock=self.clock, metrics=self.metrics)
@@ -79,12 +78,6 @@ class Region:
         if not self.has_age:
             return None
         return max((self.now_s - m.sent_s for m in self.messages if not m.dead and m.receives < 3), default=0)
-
-    def longest_retention_s(self) -> int:
-        return 14 * DAY_S
-
-    def redelivery(self) -> Redelivery:
-        return Redelivery(visibility_s=VISIBILITY_S, max_receives=MAX_RECEIVES)
 
     def send(self, *, first_sent_s: int | None = None, cursed: bool = False) -> Message:
         self._sent += 1
