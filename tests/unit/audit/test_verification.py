@@ -107,19 +107,15 @@ def test_a_batch_with_records_in_an_hour_that_moves_is_judged_by_nobody() -> Non
     assert judge_contents({"b": content}, markers, [3_600]).doubled == ()
 
 
-@pytest.mark.parametrize(
-    ("found", "lost", "doubled"),
-    [
-        ({}, True, False),
-        ({"a": Total(5, 1), "b": Total(7, 1)}, False, False),
-        ({"a": Total(5, 1)}, True, False),
-        ({"a": Total(10, 2), "b": Total(7, 1)}, False, True),
-        ({"a": Total(5, 2), "b": Total(6, 1)}, True, True),
-        ({"a": Total(7, 1), "b": Total(5, 1)}, True, True),
-        ({"a": Total(5, 1), "c": Total(7, 1)}, True, True),
-    ],
-    ids=["nothing", "all", "one", "one twice", "bytes fewer, records more", "two exchanged", "another key"],
-)
+@pytest.mark.parametrize(("found", "lost", "doubled"), [
+    ({}, True, False),
+    ({"a": Total(5, 1), "b": Total(7, 1)}, False, False),
+    ({"a": Total(5, 1)}, True, False),
+    ({"a": Total(10, 2), "b": Total(7, 1)}, False, True),
+    ({"a": Total(5, 2), "b": Total(6, 1)}, True, True),
+    ({"a": Total(7, 1), "b": Total(5, 1)}, True, True),
+    ({"a": Total(5, 1), "c": Total(7, 1)}, True, True),
+], ids=["nothing", "all", "one", "one twice", "bytes fewer, records more", "two exchanged", "another key"])  # fmt: skip
 def test_what_is_visible_of_a_batch_is_what_was_sent_key_by_key(
     found: dict[str, Total], lost: bool, doubled: bool
 ) -> None:

@@ -26,18 +26,15 @@ def test_a_stack_that_does_not_say_both_says_no_release(outputs: dict[str, str])
     assert Release.of_outputs(outputs) is None
 
 
-@pytest.mark.parametrize(
-    ("deployed", "own", "way"),
-    [
-        (release("0.2.0"), release("0.2.0"), Direction.SAME),
-        (release("0.2.0", commit="a"), release("0.2.0", commit="b"), Direction.UPGRADE),
-        (release("0.2.0", commit="a"), release("0.2.0"), Direction.SAME),
-        (release("0.1.0"), release("0.2.0"), Direction.UPGRADE),
-        (release("0.3.0"), release("0.2.0"), Direction.ROLLBACK),
-        (None, release("0.2.0.dev0"), Direction.UPGRADE),
-        (None, release("0.1.0"), Direction.SAME),
-    ],
-)
+@pytest.mark.parametrize(("deployed", "own", "way"), [
+    (release("0.2.0"), release("0.2.0"), Direction.SAME),
+    (release("0.2.0", commit="a"), release("0.2.0", commit="b"), Direction.UPGRADE),
+    (release("0.2.0", commit="a"), release("0.2.0"), Direction.SAME),
+    (release("0.1.0"), release("0.2.0"), Direction.UPGRADE),
+    (release("0.3.0"), release("0.2.0"), Direction.ROLLBACK),
+    (None, release("0.2.0.dev0"), Direction.UPGRADE),
+    (None, release("0.1.0"), Direction.SAME),
+])  # fmt: skip
 def test_the_way_goes_from_what_is_deployed_to_this_checkout(
     deployed: Release | None, own: Release, way: Direction
 ) -> None:

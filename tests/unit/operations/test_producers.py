@@ -166,15 +166,12 @@ def test_a_trust_in_a_role_that_is_gone_is_told_of(setup: Setup) -> None:
     assert "trusts AROAOLDWORKLOAD" in setup.warnings()
 
 
-@pytest.mark.parametrize(
-    ("sender", "warning"),
-    [
-        ("AROACANARY:function", ""),
-        ("000000000000", "calls every sender 000000000000"),
-        ("123456789012:root", "calls every sender 123456789012"),
-        ("", "nobody knows what SQS calls a sender"),
-    ],
-)
+@pytest.mark.parametrize(("sender", "warning"), [
+    ("AROACANARY:function", ""),
+    ("000000000000", "calls every sender 000000000000"),
+    ("123456789012:root", "calls every sender 123456789012"),
+    ("", "nobody knows what SQS calls a sender"),
+])  # fmt: skip
 def test_what_sqs_calls_senders_is_read_from_the_newest_canary(sender: str, warning: str) -> None:
     setup = Setup()
     setup.add()

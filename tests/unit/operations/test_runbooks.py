@@ -25,19 +25,16 @@ $ metering region status REGION --stage STAGE
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "subject"),
-    [
-        ("conflicts", Subject(runbook="conflicts")),
-        ("dead-letter-queue", Subject(runbook="dead-letters")),
-        ("metering-prod-dead-letters", Subject(runbook="dead-letters", stage="prod")),
-        ("metering-eu-test-watch-errors", Subject(runbook="watch-errors", stage="eu-test")),
-        (
-            "arn:aws-cn:cloudwatch:cn-north-1:123456789012:alarm:metering-prod-oldest-message",
-            Subject(runbook="oldest-batch", stage="prod", region="cn-north-1"),
-        ),
-    ],
-)
+@pytest.mark.parametrize(("name", "subject"), [
+    ("conflicts", Subject(runbook="conflicts")),
+    ("dead-letter-queue", Subject(runbook="dead-letters")),
+    ("metering-prod-dead-letters", Subject(runbook="dead-letters", stage="prod")),
+    ("metering-eu-test-watch-errors", Subject(runbook="watch-errors", stage="eu-test")),
+    (
+        "arn:aws-cn:cloudwatch:cn-north-1:123456789012:alarm:metering-prod-oldest-message",
+        Subject(runbook="oldest-batch", stage="prod", region="cn-north-1"),
+    ),
+])  # fmt: skip
 def test_a_runbook_is_found_by_each_name_of_its_alarms(name: str, subject: Subject) -> None:
     assert subject_of(name) == subject
 

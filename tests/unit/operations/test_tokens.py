@@ -57,22 +57,18 @@ def test_a_taken_id_is_drawn_again_and_replaces_nothing() -> None:
     assert drawing.find(first.stored.token_id) == first.stored
 
 
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"accounts": None}, "names its accounts"),
-        ({"accounts": []}, "names its accounts"),
-        ({"accounts": ["12345"]}, "12 digits"),
-        ({"accounts": ["\uff1111111111111"]}, "12 digits"),
-        ({"accounts": [f"{number:012}" for number in range(101)]}, "1 to 100 accounts"),
-        ({"role": Role.ANALYST, "accounts": []}, "1 to 100 accounts"),
-        ({"life_s": 0}, "1 to 366 days"),
-        ({"life_s": MAX_LIFE_S + 1}, "1 to 366 days"),
-        ({"label": "a\x1b[2J"}, "control characters"),
-        ({"label": "a" * 129}, "128 characters"),
-    ],
-    ids=repr,
-)
+@pytest.mark.parametrize(("changed", "said"), [
+    ({"accounts": None}, "names its accounts"),
+    ({"accounts": []}, "names its accounts"),
+    ({"accounts": ["12345"]}, "12 digits"),
+    ({"accounts": ["\uff1111111111111"]}, "12 digits"),
+    ({"accounts": [f"{number:012}" for number in range(101)]}, "1 to 100 accounts"),
+    ({"role": Role.ANALYST, "accounts": []}, "1 to 100 accounts"),
+    ({"life_s": 0}, "1 to 366 days"),
+    ({"life_s": MAX_LIFE_S + 1}, "1 to 366 days"),
+    ({"label": "a\x1b[2J"}, "control characters"),
+    ({"label": "a" * 129}, "128 characters"),
+], ids=repr)  # fmt: skip
 def test_what_makes_no_sense_makes_no_token(changed: dict[str, object], said: str) -> None:
     items = MemoryItemStore()
     given: dict[str, object] = {"role": Role.CUSTOMER, "accounts": [ACCOUNT], "life_s": DAY_S, "label": ""}

@@ -150,33 +150,27 @@ def test_every_problem_is_said_at_once_with_its_place_its_range_and_the_nearest_
     }
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"tunables.shards": 99}, "tunables.shards is 99; it must be a whole number from 1 to 64"),
-        ({"tunables.shardz": 1}, "tunables.shardz is not a setting: did you mean tunables.shards?"),
-        ({"tunables": 5}, "--set tunables is 5; it must be a table"),
-        ({"versioned": "perhaps"}, "--set versioned is 'perhaps'; it must be true or false"),
-        ({"trusted_accounts": "1"}, "--set trusted_accounts is '1'; it must be a list of texts"),
-        ({"subscriptions": [{"severity": "page"}]}, "--set subscriptions.protocol (entry 1) is missing"),
-        ({"visibility_s": 10}, "visibility_s must be at least 390 (6 x (timeout_s + batch_window_s))"),
-        ({"lake_first_day": "soon"}, "--set lake_first_day is 'soon'; it must be a date such as 2026-01-01"),
-    ],
-)
+@pytest.mark.parametrize(("options", "words"), [
+    ({"tunables.shards": 99}, "tunables.shards is 99; it must be a whole number from 1 to 64"),
+    ({"tunables.shardz": 1}, "tunables.shardz is not a setting: did you mean tunables.shards?"),
+    ({"tunables": 5}, "--set tunables is 5; it must be a table"),
+    ({"versioned": "perhaps"}, "--set versioned is 'perhaps'; it must be true or false"),
+    ({"trusted_accounts": "1"}, "--set trusted_accounts is '1'; it must be a list of texts"),
+    ({"subscriptions": [{"severity": "page"}]}, "--set subscriptions.protocol (entry 1) is missing"),
+    ({"visibility_s": 10}, "visibility_s must be at least 390 (6 x (timeout_s + batch_window_s))"),
+    ({"lake_first_day": "soon"}, "--set lake_first_day is 'soon'; it must be a date such as 2026-01-01"),
+])  # fmt: skip
 def test_a_wrong_value_is_told_in_words(options: dict[str, object], words: str) -> None:
     assert words in problems(Asked(stage="prod", options=options))
 
 
-@pytest.mark.parametrize(
-    ("protocol", "endpoint", "word"),
-    [
-        ("email", "nobody", "is not a mailbox"),
-        ("https", "http://example.com", "begins with https://"),
-        ("https", "https://user:secret@example.com/", "password"),
-        ("https", "https://[broken", "is not a URL"),
-        ("sqs", "my-queue", "is not the ARN of a sqs subscriber"),
-    ],
-)
+@pytest.mark.parametrize(("protocol", "endpoint", "word"), [
+    ("email", "nobody", "is not a mailbox"),
+    ("https", "http://example.com", "begins with https://"),
+    ("https", "https://user:secret@example.com/", "password"),
+    ("https", "https://[broken", "is not a URL"),
+    ("sqs", "my-queue", "is not the ARN of a sqs subscriber"),
+])  # fmt: skip
 def test_an_address_that_is_none_or_holds_a_password_is_refused(protocol: str, endpoint: str, word: str) -> None:
     subscription = {"severity": "page", "protocol": protocol, "endpoint": endpoint}
     [problem] = problems(Asked(stage="prod", options={"subscriptions": [subscription]}))
@@ -303,15 +297,12 @@ def test_the_order_of_subscriptions_is_no_difference() -> None:
     assert settings.change(HOME).differences == ()
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"lake_retention_days": 400}, "lake files that are older are deleted"),
-        ({"quarantine_retention_days": 30}, "quarantined records that are older are deleted"),
-        ({"versioned": False}, "gone at once"),
-        ({"analytics": False}, "Athena workgroup are deleted"),
-    ],
-)
+@pytest.mark.parametrize(("options", "words"), [
+    ({"lake_retention_days": 400}, "lake files that are older are deleted"),
+    ({"quarantine_retention_days": 30}, "quarantined records that are older are deleted"),
+    ({"versioned": False}, "gone at once"),
+    ({"analytics": False}, "Athena workgroup are deleted"),
+])  # fmt: skip
 def test_what_a_setting_deletes_is_said(options: dict[str, object], words: str) -> None:
     assert words in str(Setup().settings(options).change(HOME))
 
@@ -519,15 +510,12 @@ batch_window_s = 0
     }
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[stage.prod\n", "is not TOML"),
-        ("[prod]\n", r"prod is in no stage: settings stand below \[stage.prod\]"),
-        ("max_concurrency = 3\n", "max_concurrency is in no stage"),
-        ("stage = 3\n", r"write a table \[stage.NAME\]"),
-    ],
-)
+@pytest.mark.parametrize(("text", "words"), [
+    ("[stage.prod\n", "is not TOML"),
+    ("[prod]\n", r"prod is in no stage: settings stand below \[stage.prod\]"),
+    ("max_concurrency = 3\n", "max_concurrency is in no stage"),
+    ("stage = 3\n", r"write a table \[stage.NAME\]"),
+])  # fmt: skip
 def test_a_file_of_another_shape_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         read(written(tmp_path, text))

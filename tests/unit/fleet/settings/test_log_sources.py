@@ -76,28 +76,25 @@ def test_what_a_function_of_before_was_given_keeps_its_meaning() -> None:
 _DEFAULTS = {"kinds": ["vpc-flow"], "kms_key_arn": "", "context_role_arns": [], "context_regions": []}
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"accounts": 5}, "it must be a list of account ids, named or shared-subnets"),
-        ({"accounts": ["12345678901"]}, "an account has 12 digits"),
-        ({"accounts": []}, "without an account nothing could be metered"),
-        ({"kinds": ["vpcflow"]}, "did you mean vpc-flow?"),
-        ({"kinds": ["alb"]}, "there are vpc-flow"),
-        ({"kinds": []}, "it names no kind of log"),
-        ({"name": "My logs"}, "it must be a letter, then up to 31"),
-        ({"bucket": "Acme"}, "it must be the name of a bucket"),
-        ({"region": "us-west-2a"}, "it must be a region such as us-west-2"),
-        ({"prefix": "/AWSLogs"}, "begins without a slash"),
-        ({"prefix": "AWSLogs/*"}, "a policy would take it for more than itself"),
-        ({"prefix": "a/${aws:username}"}, "a policy would take it for more than itself"),
-        ({"kms_key_arn": "alias/logs"}, "the ARN of a key, and not of an alias"),
-        ({"kms_key_arn": "arn:aws:kms:us-east-1:123456789012:key/ab-c"}, "a key of another region than the bucket"),
-        ({"context_role_arns": ["arn:aws:iam::123456789012:role/*"]}, "not the ARN of a role"),
-        ({"context_regions": ["eu"]}, "not the name of a region"),
-        ({"bucet": "x"}, "is not a setting"),
-    ],
-)
+@pytest.mark.parametrize(("wrong", "said"), [
+    ({"accounts": 5}, "it must be a list of account ids, named or shared-subnets"),
+    ({"accounts": ["12345678901"]}, "an account has 12 digits"),
+    ({"accounts": []}, "without an account nothing could be metered"),
+    ({"kinds": ["vpcflow"]}, "did you mean vpc-flow?"),
+    ({"kinds": ["alb"]}, "there are vpc-flow"),
+    ({"kinds": []}, "it names no kind of log"),
+    ({"name": "My logs"}, "it must be a letter, then up to 31"),
+    ({"bucket": "Acme"}, "it must be the name of a bucket"),
+    ({"region": "us-west-2a"}, "it must be a region such as us-west-2"),
+    ({"prefix": "/AWSLogs"}, "begins without a slash"),
+    ({"prefix": "AWSLogs/*"}, "a policy would take it for more than itself"),
+    ({"prefix": "a/${aws:username}"}, "a policy would take it for more than itself"),
+    ({"kms_key_arn": "alias/logs"}, "the ARN of a key, and not of an alias"),
+    ({"kms_key_arn": "arn:aws:kms:us-east-1:123456789012:key/ab-c"}, "a key of another region than the bucket"),
+    ({"context_role_arns": ["arn:aws:iam::123456789012:role/*"]}, "not the ARN of a role"),
+    ({"context_regions": ["eu"]}, "not the name of a region"),
+    ({"bucet": "x"}, "is not a setting"),
+])  # fmt: skip
 def test_what_is_wrong_with_a_source_is_said_in_words(wrong: dict[str, object], said: str) -> None:
     found = problems({**SOURCE, **wrong})
     assert said in found

@@ -310,15 +310,12 @@ def test_functions_are_proven_by_what_they_wrote_only() -> None:
     assert "the compactor gets 404" in seen(well(), "missing-key").saw
 
 
-@pytest.mark.parametrize(
-    ("error", "verdict", "words"),
-    [
-        (CannotAskError("this endpoint has no X", "try Y"), Verdict.UNKNOWN, "this endpoint has no X"),
-        (UnavailableError("s3.X", "503"), Verdict.UNKNOWN, "no answer"),
-        (RefusedError("X was refused: bad digest"), Verdict.DIFFERS, "bad digest"),
-        (MeteringError("odd"), Verdict.DIFFERS, "MeteringError: odd"),
-    ],
-)
+@pytest.mark.parametrize(("error", "verdict", "words"), [
+    (CannotAskError("this endpoint has no X", "try Y"), Verdict.UNKNOWN, "this endpoint has no X"),
+    (UnavailableError("s3.X", "503"), Verdict.UNKNOWN, "no answer"),
+    (RefusedError("X was refused: bad digest"), Verdict.DIFFERS, "bad digest"),
+    (MeteringError("odd"), Verdict.DIFFERS, "MeteringError: odd"),
+])  # fmt: skip
 def test_a_check_that_fails_to_look_does_not_end_the_others(error: MeteringError, verdict: Verdict, words: str) -> None:
     world = well()
 
