@@ -7,18 +7,15 @@ from tests.mutants.mutant import seeded
 _RECONCILE = (
     "tests/unit/audit/test_reconcile.py",
     "tests/unit/audit/test_reconcile_tick.py",
-    "tests/unit/audit/test_account_days.py",
+    "tests/unit/audit/test_looks.py",
     "tests/unit/audit/test_census.py",
 )
-_REBUILD = ("tests/unit/audit/test_rebuild.py", "tests/unit/audit/test_repair.py")
-_MARKERS = ("tests/unit/audit/test_rebuild_markers.py",)
+_REBUILD = ("tests/unit/audit/test_rebuild.py",)
 _CLOSE = ("tests/unit/billing/test_months.py",)
 _WATCH = ("tests/unit/operations/test_watch.py",)
-_RECENT = ("tests/unit/audit/test_recent.py",)
 _SUSPECTS = ("tests/unit/audit/test_suspects.py",)
 _VERIFY = (
     "tests/unit/audit/test_verify.py",
-    "tests/unit/audit/test_verification.py",
     "tests/simulation/test_verify.py",
 )
 _DROPS = ("tests/unit/audit/test_drops.py",)
@@ -87,7 +84,7 @@ AUDIT = (
         ("usage is repaired to files that do not hold what was accepted", "return hour_s in work.damaged\n",
          "return False\n"),
     ),
-    *seeded("metering/audit/rebuild.py", _MARKERS,
+    *seeded("metering/audit/rebuild.py", _REBUILD,
         ("P40 a rebuilt marker has one hour of its batch", "found.setdefault(batch_id, {})[hour_s] =",
          "found[batch_id] = {}; found[batch_id][hour_s] ="),
         ("P40 a rejected marker is taken for an accepted one", ' if item.get("verdict") == "accepted"}', "}"),
@@ -148,7 +145,7 @@ AUDIT = (
          "run is not None"),
         ("a scan looks at all usage that was not settled", "doubt if settle else doubt.settled", "doubt"),
     ),
-    *seeded("metering/audit/census.py", _RECENT,
+    *seeded("metering/audit/census.py", ("tests/unit/audit/test_census.py",),
         ("a commit that waits is recent although a run has taken it", "for commit_id in taken & waiting.keys():",
          "for commit_id in ():"),
         ("what a run took is forgotten although its commits are still listed", 'if run.state == "done"]\n', "]\n"),

@@ -20,7 +20,7 @@ WORK = ("tests/unit/intake/test_work.py",)
 SOURCES = ("tests/unit/audit/test_source_keeping.py",)
 UNDECIDED = ("tests/unit/audit/test_undecided.py",)
 _ANSWERS = ("tests/property/test_answers_agree.py",)
-RELEASES = ("tests/unit/fleet/test_versions.py", "tests/unit/fleet/test_upgrade_and_uninstall.py")
+RELEASES = ("tests/unit/fleet/test_regions.py", "tests/unit/fleet/test_upgrade_and_uninstall.py")
 CONTENT = ("tests/property/test_content_identity.py",)
 NETWORKS = ("tests/networks/test_acceptance.py",)
 KNOWLEDGE = ("tests/networks/test_knowledge.py",)
@@ -296,7 +296,7 @@ MUTANTS = (
         ("a reader takes a marked pointer as published", "        if pointer.run not in runs",
          "        if not pointer.run"),
     ),
-    *seeded("metering/audit/rebuild.py", ("tests/unit/audit/test_rebuild_markers.py",),
+    *seeded("metering/audit/rebuild.py", ("tests/unit/audit/test_rebuild.py",),
         ("markers are made anew whatever is there", "condition=ABSENT_OR_REJECTED", "condition=None"),
     ),
     *seeded("metering/hours.py", ("tests/unit/test_hours.py",),
@@ -942,7 +942,7 @@ MUTANTS = (
          "            (self._unknown if stored is None else self._known).put(token_id, now_ms, stored)",
          "            self._known.put(token_id, now_ms, stored)"),
     ),
-    *seeded("metering/ledger/notes/access.py", ("tests/unit/operations/test_tokens.py",),
+    *seeded("metering/ledger/notes/access.py", ("tests/unit/operations/test_access.py",),
         ("a token that lost its accounts sees all of them",
          "    if everyone == bool(named) or (everyone and customer):",
          "    if everyone and named:"),

@@ -1,32 +1,41 @@
-"""Rebuild of usage: hour by hour, harmless wherever it is cut off, and never in a closed month."""
+"""Rebuild of usage and of markers: to the byte, harmless wherever it is cut off, and never in a closed month."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from metering.audit import rebuild
 from metering.audit.census_state import HourStep
+from metering.audit.repair import Repaired, UsageRepair, planned_later
+from metering.audit.settling import AccountHour, settled_runs
 from metering.billing.freezing import PeriodNotClosableError
 from metering.cli.commands.analyst import periods
+from metering.errors import UnavailableError
 from metering.hours import hour_of
 from metering.lake.ports import in_order
 from metering.ledger.markers import Marker, marker_key
+from metering.ledger.runs import newest_first, rollup_chain
+from metering.ledger.shards import UsedShards
+from metering.ledger.usage.kinds import kind_items
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows
 from metering.stores.objects import summary_key
-from metering.stores.writes import Item, Table
+from metering.stores.writes import Item, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total, UsageKey
-from tests.support.lake_world import NOW_S, World, record
+from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.support.usage_items import change, elsewhere, lose, usage_of
 from tests.unit.audit.test_reconcile import LATE_HOUR, world_with_traffic
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from metering.audit.rebuild import MarkerRebuild, Rebuilder
 
 
 def october(world: World) -> dict[UsageKey, Total]:
@@ -258,3 +267,268 @@ def test_usage_stays_where_the_files_do_not_hold_what_was_accepted() -> None:
     assert result.damaged == (hour_of(NOW_S),)
     assert result.repaired == 0
     assert world.usage() == before
+
+
+LOCATIONS = ("internet", "us-east-1/use1-az1", "us-east-1/use1-az4", "us-east-1/use1-az6")
+
+
+def world_beyond_the_cap() -> World:
+    """An account with four kinds of usage, of which two got a number."""
+    world = World(kinds_per_account=2)
+    world.send([record(5 + n, to=to) for n, to in enumerate(LOCATIONS)])
+    assert sorted(entry.number is None for entry in usage_of(world.items)) == [False, False, True, True]
+    return world
+
+
+def prepared(world: World) -> UsageRepair:
+    """A repair that has read everything, and has written nothing yet."""
+    jobs = world.jobs
+    runs = settled_runs(world.items, world.settings.shards)
+    rows = jobs.figures.placed(HOUR).by_key
+    jobs.rollup.numbers.claim(ACCOUNT, {key.kind for key in rows})
+    usage = jobs.figures.used(HOUR, [ACCOUNT])
+    return UsageRepair(
+        items=world.items, objects=world.objects, numbers=jobs.rollup.numbers, runs=runs, usage=usage, rows=rows
+    )
+
+
+def repaired(world: World, repair: UsageRepair) -> Repaired:
+    return repair.run({ACCOUNT: world.jobs.rollup.numbers.claim(ACCOUNT, {key.kind for key in repair.rows})})
+
+
+def test_kinds_with_and_without_a_number_are_put_right() -> None:
+    world = world_beyond_the_cap()
+    before = world.usage()
+    for entry in usage_of(world.items):
+        lose(world.items, entry)
+    result = repaired(world, prepared(world))
+    assert (len(result.repairs), result.left) == (4, frozenset())
+    assert world.usage() == before
+
+
+def test_a_kind_that_got_a_number_meanwhile_is_left_to_the_next_look() -> None:
+    """Another repair may have corrected it in the item of its number."""
+    world = world_beyond_the_cap()
+    [named, *_] = [entry for entry in usage_of(world.items) if entry.number is None]
+    change(world.items, named, 7)
+    repair = prepared(world)
+    claimed = world.jobs.rollup.numbers.claim(ACCOUNT, {key.kind for key in repair.rows})
+    for item in kind_items(ACCOUNT, 2, named.key.kind):
+        world.items.put(Put(table=Table.LEDGER, item=item))
+    result = repair.run({ACCOUNT: claimed})
+    assert result.repairs == ()
+    assert result.left == {ACCOUNT}
+
+
+def test_an_item_that_was_written_since_is_left_to_the_next_look() -> None:
+    world = world_beyond_the_cap()
+    [entry, *_] = [entry for entry in usage_of(world.items) if entry.number is not None]
+    change(world.items, entry, 7)
+    repair = prepared(world)
+    change(world.items, entry, -7)
+    result = repaired(world, repair)
+    assert (result.repairs, result.left) == ((), frozenset({ACCOUNT}))
+    assert repaired(world, prepared(world)).left == frozenset()
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_an_outcome_that_nobody_knows_is_measured_and_not_repeated(applied: bool) -> None:
+    world = world_beyond_the_cap()
+    before = world.usage()
+    entry = next(entry for entry in usage_of(world.items) if entry.number == 0)
+    change(world.items, entry, 7)
+    repair, update, calls = prepared(world), world.items.update, 0
+
+    def lost(action: object) -> object:
+        nonlocal calls
+        calls += 1
+        if applied:
+            update(action)  # type: ignore[arg-type]  # as it was called
+        raise UnavailableError("items.update", "no reply")
+
+    world.items.update = lost  # type: ignore[method-assign, assignment]  # a store whose reply is lost
+    assert repaired(world, repair).left == {ACCOUNT}
+    assert calls == 1
+    world.items.update = update  # type: ignore[method-assign]  # it answers again
+    assert len(repaired(world, prepared(world)).repairs) == (0 if applied else 1)
+    assert world.usage() == before
+
+
+def test_what_usage_has_and_no_row_is_taken_back_in_its_own_item() -> None:
+    world = world_beyond_the_cap()
+    rows = prepared(world).rows
+    spare = next(key for key in rows if key.kind in {e.key.kind for e in usage_of(world.items) if e.number is None})
+    repair = prepared(world)
+    kept = {key: total for key, total in rows.items() if key != spare}
+    repair = UsageRepair(
+        items=repair.items,
+        objects=repair.objects,
+        numbers=repair.numbers,
+        runs=repair.runs,
+        usage=repair.usage,
+        rows=kept,
+    )
+    [corrected] = repaired(world, repair).repairs
+    assert (corrected.key, corrected.after) == (spare, Total(0, 0))
+    assert world.usage().get(spare, Total(0, 0)) == Total(0, 0)
+
+
+def test_what_a_run_of_a_shard_that_was_added_since_has_in_its_plan_is_left() -> None:
+    world = world_beyond_the_cap()
+    items, objects = world.items, world.objects
+    assert planned_later(items, objects, settled_runs(items, 1)) == frozenset()
+    items.put(Put(table=Table.LEDGER, item=UsedShards(number=2).to_item()))
+    [repaired] = newest_first(items, rollup_chain(0))
+    items.put(Put(table=Table.LEDGER, item=replace(repaired, chain=rollup_chain(1), number=1).to_item()))
+    assert planned_later(items, objects, {0: repaired.number}) == frozenset({AccountHour(HOUR, ACCOUNT)})
+
+
+BATCHES = 40
+
+
+def world_of_batches() -> World:
+    """Batches with rows in one hour, in two and in three, in lake files, in staging, and waiting for the roll-up."""
+    world = World()
+    starts = (NOW_S, NOW_S - HOUR_S, NOW_S - 30 * HOUR_S)
+    batches = [
+        [record(100 + number, start_s=start_s) for start_s in starts[: 1 + number % 3]] for number in range(BATCHES)
+    ]
+    world.send(*batches[:20])
+    world.compact_all()
+    world.send(*batches[20:30])
+    world.send(*batches[30:], rolled_up=False)
+    return world
+
+
+def marker_of(world: World, number: int) -> Marker | None:
+    item = world.items.peek(Table.LEDGER, marker_key(f"batch-{number}"))
+    return None if item is None else Marker.from_item(item)
+
+
+def figures(marker: Marker | None) -> object:
+    return None if marker is None else (marker.verdict, dict(marker.hours), marker.records, marker.metered)
+
+
+def rebuilt(world: World, *, at_once: int = 1_000, threads: int = 1) -> MarkerRebuild:
+    made = world.jobs.rebuilder
+    figures = replace(made.figures, threads=threads)
+    return replace(made, batches_at_once=at_once, reconciler=replace(made.reconciler, figures=figures)).markers()
+
+
+@pytest.mark.parametrize(("at_once", "threads"), [(1_000, 1), (1, 1), (1, 4), (3, 2)])
+@pytest.mark.parametrize("each", [1, 3, 7])
+def test_lost_markers_come_back_with_all_hours_of_their_batches(at_once: int, threads: int, each: int) -> None:
+    world = world_of_batches()
+    before = [figures(marker_of(world, number)) for number in range(BATCHES)]
+    lost = range(0, BATCHES, each)
+    for number in lost:
+        world.items.remove(Table.LEDGER, marker_key(f"batch-{number}"))
+    result = rebuilt(world, at_once=at_once, threads=threads)
+    assert (result.batches, result.rebuilt) == (BATCHES, len(lost))
+    assert [figures(marker_of(world, number)) for number in range(BATCHES)] == before
+    # Only those that were put back do not know their content.
+    items = {number: world.items.peek(Table.LEDGER, marker_key(f"batch-{number}")) or {} for number in range(BATCHES)}
+    assert [number for number, item in items.items() if "hash" not in item] == [*lost]
+    assert world.metrics.counts["MarkersRebuilt"] == len(lost)
+
+
+def test_where_nothing_is_missing_rows_are_read_once_and_nothing_is_written() -> None:
+    world = world_of_batches()
+    calls: list[str] = []
+    world.items.on_call = world.objects.on_call = calls.append
+    view = world.jobs.view
+    hours = view.hours()
+    for hour_s in hours:
+        view.hour_usage(hour_s)
+    once = sorted(call for call in calls if call.startswith("objects."))
+    assert len(once) > len(hours)
+    calls.clear()
+    result = rebuilt(world)
+    assert (result.batches, result.rebuilt) == (BATCHES, 0)
+    assert sorted(call for call in calls if call.startswith("objects.")) == once
+    assert not [call for call in calls if call in {"items.put", "items.update", "items.transact", "objects.put"}]
+    # All batches of an hour are looked up together.
+    assert calls.count("items.get_many") == len(hours)
+
+
+def test_a_marker_that_is_lost_after_an_hour_of_it_was_looked_up_comes_back_whole_or_not_yet() -> None:
+    """Between two hours of its batch, a look finds it in one and misses it in the other."""
+    number = 2
+    whole = figures(marker_of(world_of_batches(), number))
+    came_back = set()
+    for seen in count(1):
+        world, looks = world_of_batches(), count(1)
+
+        def lose(call: str, world: World = world, looks: Iterator[int] = looks, seen: int = seen) -> None:
+            if call == "items.get_many" and next(looks) == seen:
+                world.items.remove(Table.LEDGER, marker_key(f"batch-{number}"))
+
+        world.items.on_call = lose
+        came_back.add(rebuilt(world).rebuilt)
+        world.items.on_call = lambda _call: None
+        assert figures(marker_of(world, number)) in (whole, None)
+        rebuilt(world)
+        assert figures(marker_of(world, number)) == whole
+        if next(looks) <= seen:
+            break
+    assert came_back == {0, 1}
+
+
+def test_a_rejected_marker_of_a_batch_that_has_rows_is_replaced_and_an_accepted_one_stays() -> None:
+    world = world_of_batches()
+    before = figures(marker_of(world, 1))
+    verdict = Update(table=Table.LEDGER, key=marker_key("batch-1"), set={"verdict": "rejected"})
+    world.items.update(verdict)
+    hours = Update(table=Table.LEDGER, key=marker_key("batch-4"), set={"records": 17})
+    world.items.update(hours)
+    changed = world.items.peek(Table.LEDGER, marker_key("batch-4"))
+    assert rebuilt(world).rebuilt == 1
+    assert figures(marker_of(world, 1)) == before
+    assert world.items.peek(Table.LEDGER, marker_key("batch-4")) == changed
+
+
+def test_a_marker_that_comes_meanwhile_stays() -> None:
+    """Another process puts the markers back, between the calls of this one."""
+    lost = [marker_key("batch-3"), marker_key("batch-5")]
+    for number in count(1, 13):
+        world, calls = world_of_batches(), count(1)
+        theirs: dict[Key, Item] = {}
+        for key in lost:
+            world.items.remove(Table.LEDGER, key)
+        other = world.make_jobs().rebuilder
+
+        def meanwhile(
+            _call: str,
+            world: World = world,
+            other: Rebuilder = other,
+            calls: Iterator[int] = calls,
+            theirs: dict[Key, Item] = theirs,
+            number: int = number,
+        ) -> None:
+            if next(calls) == number:
+                world.items.on_call = lambda _call: None
+                other.markers()
+                theirs |= {key: world.items.peek(Table.LEDGER, key) or {} for key in lost}
+                world.clock.advance_s(60)
+
+        world.items.on_call = meanwhile
+        result = rebuilt(world)
+        world.items.on_call = lambda _call: None
+        if not theirs:
+            assert result.rebuilt == 2
+            break
+        assert {key: world.items.peek(Table.LEDGER, key) for key in lost} == theirs
+    assert number > 10
+
+
+def test_hours_before_the_life_of_a_marker_are_not_read() -> None:
+    world = World(window_s=DAY_S, marker_life_s=3 * DAY_S)
+    world.send([record(5)])
+    world.compact_all()
+    world.items.remove(Table.LEDGER, marker_key("batch-0"))
+    world.clock.advance_s(hour_of(NOW_S) + 3 * DAY_S - NOW_S)
+    assert rebuilt(world).rebuilt == 1
+    world.items.remove(Table.LEDGER, marker_key("batch-0"))
+    world.clock.advance_s(1)
+    result = rebuilt(world)
+    assert (result.batches, result.rebuilt) == (0, 0)

@@ -1,40 +1,60 @@
-"""Verification over a region in memory, metered by the production aggregator from real messages and objects.
-
-It passes when all is well, and it fails, naming what is wrong, for each way in which something can be wrong.
-"""
+"""Verification over a region in memory: it passes when all is well, and names what is wrong; plans and parts of it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import tracemalloc
+from dataclasses import fields, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from metering.audit.verification import SentBatch, SentBatches, Verification
-from metering.audit.verifier import Verifier
+from metering.audit import verifier
+from metering.audit.settling import fingerprint
+from metering.audit.verification import (
+    MAX_DIFFERENCES,
+    Difference,
+    LogTotals,
+    SentBatch,
+    SentBatches,
+    SentContent,
+    Verification,
+    sum_verifications,
+)
+from metering.audit.verifier import PlanCheck, Verifier, judge_contents
 from metering.lake.parquet.reader import ParquetLakeReader
 from metering.lake.view import LakeView
 from metering.ledger.booked_hours import Pointer
 from metering.ledger.markers import marker_key
 from metering.ledger.periods import Period
 from metering.ledger.usage.items import newest_run_of
+from metering.onramps.coverage.looking import SLOT_S
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.sender import Sender
 from metering.replay.synthesis import Shipment, Synthesis
 from metering.stores.writes import Delete, Put, Table, Update
-from metering.units import DAY_S
+from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageType, sum_totals
 from metering.wiring.aggregator import build_aggregator
 from tests.support.memory.clock import ManualClock
+from tests.support.memory.items import MemoryItemStore
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
 from tests.support.region import MemoryRegion
 from tests.support.senders_world import SERVICES
 from tests.support.stage import settings
 from tests.support.usage_items import change, usage_of
+from tests.support.verdicts import marker_of
+from tests.unit.onramps.coverage.world import HOUR, LOG, plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
+
+    from metering.ledger.markers import Marker
+    from metering.onramps.plans import Plan
+
 
 BASE_S = 1_795_525_200
 NOW_S = BASE_S + 4_000
@@ -365,3 +385,263 @@ def pointers(made: Region) -> list[Pointer]:
     """Pointers of all hours."""
     found = [item for item in made.items.scan(Table.LEDGER) if str(item["pk"]).startswith("H#")]
     return sorted((Pointer.from_item(item) for item in found), key=lambda pointer: pointer.key)
+
+
+CHECKED_S = HOUR + HOUR_S
+
+
+class PlannedRegion:
+    """Plans in a bucket, and markers of their batches."""
+
+    def __init__(self) -> None:
+        self.items = MemoryItemStore()
+        self.objects = MemoryObjectStore(ManualClock(CHECKED_S * 1000))
+        self.markers: dict[str, Marker] = {}
+
+    def put(self, made: Plan, *, metered_bytes: int = 600, refused: int = 0, verdict: str = "accepted") -> None:
+        self.objects.put(made.key, made.to_json(), if_absent=True)
+        for part in made.parts:
+            self.markers[part.batch_id] = marker_of(
+                part.batch_id,
+                verdict,
+                records=2,
+                metered=2 - refused if verdict == "accepted" else 0,
+                refused=refused,
+                hours={HOUR: Total(metered_bytes, 2)} if verdict == "accepted" else {},
+                decided_at_ms=CHECKED_S * 1000,
+                expires_at_s=CHECKED_S + DAY_S,
+                reason="" if verdict == "accepted" else "invalid_json",
+            )
+
+    def check(self, *, from_s: int = 0, to_s: int = CHECKED_S + DAY_S) -> LogTotals:
+        return PlanCheck(
+            items=self.items,
+            objects=self.objects,
+            markers=self.markers,
+            now_s=CHECKED_S,
+            markers_since_s=CHECKED_S - 50 * DAY_S,
+        ).run(from_s=from_s, to_s=to_s)
+
+
+def test_plans_whose_bytes_are_those_of_their_batches_add_up() -> None:
+    region = PlannedRegion()
+    for number in range(700):
+        region.put(plan(HOUR - number * SLOT_S))
+    found = region.check()
+    assert (found.plans, found.lines, found.differences) == (700, 7_000, ())
+    assert found.metered_bytes == found.accepted_bytes == 700 * 600
+    assert not found.left_out
+
+
+def test_a_region_without_plans_has_none() -> None:
+    assert PlannedRegion().check() == LogTotals()
+
+
+def test_lines_that_became_nothing_are_named() -> None:
+    region = PlannedRegion()
+    made = plan(HOUR)
+    region.put(replace(made, balance=replace(made.balance, lines=11)))
+    [(name, problem)] = region.check().differences
+    assert name == made.identity
+    assert "do not add up" in problem
+
+
+def test_bytes_of_lines_that_are_in_no_batch_are_named() -> None:
+    region = PlannedRegion()
+    made = plan(HOUR)
+    region.put(replace(made, parts=(made.parts[0]._replace(bytes=599),)), metered_bytes=599)
+    assert region.check().differences == ((made.identity, "its lines have 600 metered bytes, its batches 599"),)
+
+
+def test_a_batch_that_is_metered_with_other_bytes_is_named() -> None:
+    region = PlannedRegion()
+    made = plan(HOUR)
+    region.put(made, metered_bytes=601)
+    assert region.check().differences == ((made.parts[0].batch_id, "600 bytes were planned, 601 are metered"),)
+
+
+def test_a_batch_without_a_verdict_is_named_unless_it_is_young_or_its_marker_is_too_old() -> None:
+    region = PlannedRegion()
+    times = {"young": CHECKED_S - 60, "lost": CHECKED_S - HOUR_S, "aged": CHECKED_S - 51 * DAY_S}
+    for number, planned_s in enumerate(times.values()):
+        region.put(plan(HOUR, number=number, planned_s=planned_s))
+    region.markers.clear()
+    assert region.check().differences == (
+        (plan(HOUR, number=1).parts[0].batch_id, "it was planned, and has no verdict"),
+    )
+
+
+def test_a_batch_that_was_accepted_after_the_markers_were_read_is_no_difference() -> None:
+    region = PlannedRegion()
+    region.put(plan(HOUR))
+    [marker] = region.markers.values()
+    region.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+    region.markers.clear()
+    found = region.check()
+    assert (found.differences, found.accepted_bytes) == ((), 600)
+
+
+@pytest.mark.parametrize(("verdict", "refused", "refused_bytes"), [("rejected", 0, 600), ("accepted", 1, 100)])
+def test_what_is_in_quarantine_is_no_difference(verdict: str, refused: int, refused_bytes: int) -> None:
+    region = PlannedRegion()
+    region.put(plan(HOUR), verdict=verdict, refused=refused, metered_bytes=500)
+    found = region.check()
+    assert (found.refused_bytes, found.differences) == (refused_bytes, ())
+    assert found.metered_bytes == found.accepted_bytes + found.refused_bytes
+
+
+def test_a_range_takes_the_plans_of_its_slots_and_none_without_a_slot() -> None:
+    region = PlannedRegion()
+    region.put(plan(HOUR - 3 * HOUR_S))
+    region.put(plan(HOUR))
+    region.put(plan(HOUR + 2 * HOUR_S, log="fl-0b"))
+    region.put(plan(None, log="", kind="mapped"))
+    assert region.check().plans == 4
+    assert region.check(from_s=HOUR, to_s=HOUR + HOUR_S).plans == 1
+
+
+def test_a_damaged_plan_is_named_and_the_others_are_checked() -> None:
+    region = PlannedRegion()
+    region.put(plan(HOUR))
+    damaged = plan(HOUR + SLOT_S).key
+    region.objects.put(damaged, b"{}", if_absent=True)
+    found = region.check()
+    assert found.plans == 1
+    assert [name for name, _problem in found.differences] == [damaged]
+
+
+def test_more_plans_than_one_verification_reads_are_left_out_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    region = PlannedRegion()
+    for number in range(3):
+        region.put(plan(HOUR + number * SLOT_S))
+    monkeypatch.setattr(verifier, "MOST_PLANS", 2)
+    found = region.check()
+    assert (found.plans, found.left_out) == (2, True)
+
+
+def test_a_difference_of_a_log_file_fails_the_verification() -> None:
+    wrong = Verification(logs=LogTotals(differences=((LOG, "wrong"),)))
+    assert Verification(logs=LogTotals(plans=1)).passed
+    assert not sum_verifications((Verification(), wrong)).passed
+
+
+def key_to(place: str) -> UsageKey:
+    return UsageKey(3_600, "1", UsageType("t"), Service("s"), "a", place)
+
+
+def sent(totals: Mapping[UsageKey, Total]) -> SentContent:
+    all_of_it = sum_totals(totals.values())
+    return SentContent(
+        batch_id="b",
+        rejected=False,
+        records=all_of_it.records,
+        metered=all_of_it.records,
+        bytes=all_of_it.bytes,
+        unaccounted=fingerprint(totals.items()),
+    )
+
+
+DIFFERENCE = Difference(between="markers/rows", hour_s=3_600, batch_id="a", expected=Total(2, 1), found=ZERO)
+FULL = Verification(
+    stable=False,
+    sent=1,
+    accepted=2,
+    duplicate=3,
+    conflict=4,
+    rejected=5,
+    in_flight=6,
+    dead=7,
+    lost=("a",),
+    doubled=("b",),
+    unexpected=(("c", "wrong"),),
+    differences=(DIFFERENCE,),
+    unstable=(7_200,),
+    keys=8,
+    metered=Total(9, 1),
+    promised=Total(10, 2),
+    proven=Total(11, 3),
+    logs=LogTotals(
+        plans=1,
+        lines=2,
+        metered_bytes=3,
+        accepted_bytes=4,
+        refused_bytes=5,
+        differences=(("d", "wrong"),),
+        left_out=True,
+    ),
+)
+
+
+def test_a_sum_with_nothing_is_the_same_so_no_field_is_forgotten() -> None:
+    assert all(getattr(FULL, field.name) != field.default for field in fields(Verification))
+    assert all(getattr(FULL.logs, field.name) != field.default for field in fields(LogTotals))
+    assert sum_verifications([Verification(), FULL]) == sum_verifications([FULL, Verification()]) == FULL
+
+
+def test_counts_and_names_add_up_and_unstable_hours_are_named_once_in_order() -> None:
+    other = Verification(accepted=3, lost=("z", "a"), unstable=(3_600, 7_200), metered=Total(2**63, 5))
+    total = sum_verifications([FULL, other])
+    assert (total.accepted, total.lost, total.unstable) == (5, ("a", "z", "a"), (3_600, 7_200))
+    assert total.metered == Total(2**63 + 9, 6)
+    assert not total.stable
+
+
+def test_of_very_many_differences_the_first_are_kept() -> None:
+    many = Verification(differences=(DIFFERENCE,) * (MAX_DIFFERENCES - 1))
+    last = Verification(differences=(DIFFERENCE, *many.differences))
+    assert sum_verifications([many, last]).differences == (DIFFERENCE,) * MAX_DIFFERENCES
+
+
+def test_a_batch_with_records_in_an_hour_that_moves_is_judged_by_nobody() -> None:
+    key = UsageKey(3_600, "1", UsageType("t"), Service("s"), "a", "b")
+    content = sent({key: Total(5, 1)})
+    markers = {"b": cast("Marker", SimpleNamespace(hours={3_600: Total(5, 1)}))}
+    assert judge_contents({"b": content}, markers, []).lost == ("b",)
+    assert judge_contents({"b": content}, markers, [3_600]).lost == ()
+    content.unaccounted.add(key, Total(-10, -2))
+    assert judge_contents({"b": content}, markers, []).doubled == ("b",)
+    assert judge_contents({"b": content}, markers, [3_600]).doubled == ()
+
+
+@pytest.mark.parametrize(("found", "lost", "doubled"), [
+    ({}, True, False),
+    ({"a": Total(5, 1), "b": Total(7, 1)}, False, False),
+    ({"a": Total(5, 1)}, True, False),
+    ({"a": Total(10, 2), "b": Total(7, 1)}, False, True),
+    ({"a": Total(5, 2), "b": Total(6, 1)}, True, True),
+    ({"a": Total(7, 1), "b": Total(5, 1)}, True, True),
+    ({"a": Total(5, 1), "c": Total(7, 1)}, True, True),
+], ids=["nothing", "all", "one", "one twice", "bytes fewer, records more", "two exchanged", "another key"])  # fmt: skip
+def test_what_is_visible_of_a_batch_is_what_was_sent_key_by_key(
+    found: dict[str, Total], lost: bool, doubled: bool
+) -> None:
+    content = sent({key_to("a"): Total(5, 1), key_to("b"): Total(7, 1)})
+    for name, total in found.items():
+        content.unaccounted.add(key_to(name), ZERO.minus(total))
+    markers = {"b": cast("Marker", SimpleNamespace(hours={3_600: Total(12, 2)}))}
+    judged = judge_contents({"b": content}, markers, [])
+    assert (bool(judged.lost), bool(judged.doubled)) == (lost, doubled)
+
+
+def held_bytes(*, keys: int) -> int:
+    """Bytes that a manifest of 300 batches takes."""
+
+    def lines() -> Iterator[SentBatch]:
+        for number in range(300):
+            totals = {
+                UsageKey(3_600 + number, f"{number}", UsageType("t"), Service("s"), "a", f"to-{n}"): Total(n, 1)
+                for n in range(keys)
+            }
+            yield SentBatch(batch_id=f"b-{number}", records=keys, metered=keys, totals=totals)
+
+    tracemalloc.start()
+    try:
+        held = SentBatches.collect(lines())
+        assert len(held.contents) == 300
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_manifest_takes_as_much_memory_with_many_usage_keys_a_batch_as_with_one() -> None:
+    assert held_bytes(keys=60) < 1.2 * held_bytes(keys=1)
