@@ -144,10 +144,7 @@ class DropCheck:
             new = [each for each in found if each not in known.lost]
             room = max(NAMED - len(known.lost), 0)
             known = replace(
-                known,
-                lost=(*known.lost, *new[:room]),
-                more=known.more + len(new[room:]),
-                after=part[-1].key,
+                known, lost=(*known.lost, *new[:room]), more=known.more + len(new[room:]), after=part[-1].key
             )
             if self.clock.now_ms() >= end_ms or deadline.remaining_ms() <= _RESERVE_MS:
                 return known

@@ -105,13 +105,7 @@ class AfterRestore:
         newest = self.retrier.call(lambda: newest_run(self.items, chain))
         number = max(now_ms // 1000, 1 if newest is None else newest.number + 1)
         top = Run(
-            chain=chain,
-            number=number,
-            state="done",
-            plan_key="",
-            planned_at_ms=now_ms,
-            done_at_ms=now_ms,
-            cleaned=True,
+            chain=chain, number=number, state="done", plan_key="", planned_at_ms=now_ms, done_at_ms=now_ms, cleaned=True
         )
         put = Put(table=Table.LEDGER, item=top.to_item(), condition=Absent())
         # One that is there is our own, before its reply was lost, or that of somebody who does the same.

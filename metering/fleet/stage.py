@@ -227,9 +227,7 @@ class StageConfig(BaseModel):
         description="Host of the console that alerts link to; each partition has its own.",
     )
     runbook_base: str = Field(
-        "",
-        pattern=r"^(https?://\S+)?$",
-        description="URL that alerts link to runbooks below; empty: no link.",
+        "", pattern=r"^(https?://\S+)?$", description="URL that alerts link to runbooks below; empty: no link."
     )
     subscriptions: tuple[Subscription, ...] = Field((), description="Who gets alerts: severity, protocol, endpoint.")
     log_sources: tuple[LogSource, ...] = Field((), description="Buckets whose log files are metered without a command.")

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from metering.errors import ConditionFailedError, OperationFailedError
 from metering.intake.senders import MAX_NAME_CHARS, is_producer_name, role_of
 from metering.ledger.markers import Marker, marker_key
-from metering.ledger.notes.access import (
-    MAX_ACCOUNTS as MAX_PRODUCER_ACCOUNTS,
-)
+from metering.ledger.notes.access import MAX_ACCOUNTS as MAX_PRODUCER_ACCOUNTS
 from metering.ledger.notes.access import (
     TOKENS_PK,
     RegisteredProducer,

@@ -307,13 +307,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
 
 # Alarms that turn a deployment back: new code that is wrong about money raises one of them within a bake. Late batches
 # are found by the canaries of the bake. CloudFormation takes at most five rollback triggers.
-ROLLBACK_ALARMS = (
-    "aggregator-errors",
-    "canary-doubled",
-    "dead-letters",
-    "usage-waiting",
-    "reconciliation-differences",
-)
+ROLLBACK_ALARMS = ("aggregator-errors", "canary-doubled", "dead-letters", "usage-waiting", "reconciliation-differences")
 
 
 def alarm_name(stage: str, spec_name: str) -> str:

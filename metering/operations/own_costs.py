@@ -30,11 +30,7 @@ if TYPE_CHECKING:
 
 # List prices of us-east-1, for every cost that the service or its load tests print. Source: secondary pages, first
 # tier, read in autumn 2026; a bill may differ. Each printed cost names its prices.
-_STORAGE_USD_GB_MONTH = {
-    "STANDARD": Decimal("0.023"),
-    "STANDARD_IA": Decimal("0.0125"),
-    "GLACIER_IR": Decimal("0.004"),
-}
+_STORAGE_USD_GB_MONTH = {"STANDARD": Decimal("0.023"), "STANDARD_IA": Decimal("0.0125"), "GLACIER_IR": Decimal("0.004")}
 _SMALLEST_BILLED_BYTES = {"STANDARD_IA": 128 * KIB, "GLACIER_IR": 128 * KIB}
 _S3_PUT_USD = Decimal("0.005") / 1_000
 _S3_GET_USD = Decimal("0.0004") / 1_000

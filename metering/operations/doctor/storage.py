@@ -191,10 +191,7 @@ def cancel_reasons(bench: Bench) -> Observation:
     bench.items.put(Put(table=Table.LEDGER, item=there))
     try:
         bench.items.transact(
-            [
-                Put(table=Table.LEDGER, item=other),
-                Put(table=Table.LEDGER, item=there, condition=Absent()),
-            ]
+            [Put(table=Table.LEDGER, item=other), Put(table=Table.LEDGER, item=there, condition=Absent())]
         )
     except TransactionCanceledError as error:
         reasons = error.reasons

@@ -174,9 +174,7 @@ def test_a_dead_letter_holds_back_and_is_named_with_its_cure() -> None:
     assert answer.through_s == NOW_S - MINUTE_S
     [held] = answer.held_back_by
     assert held == HeldBack(
-        what="2 dead letters",
-        since_s=NOW_S - MINUTE_S,
-        cure="metering dlq redrive --region us-east-1 --stage local",
+        what="2 dead letters", since_s=NOW_S - MINUTE_S, cure="metering dlq redrive --region us-east-1 --stage local"
     )
 
 

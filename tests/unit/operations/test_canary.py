@@ -37,7 +37,7 @@ from tests.support.usage_items import UsageEntry, change
 from tests.support.verdicts import marker_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from metering.lake.ports import Group, RowQuery
 
@@ -86,14 +86,8 @@ class Setup:
         commit = CommitRecord(
             commit_id=commit_id, state="committed", hours=(hour_of(slot_s),), staging_key=key, rows=1, bytes=total.bytes
         )
-        waiting = Waiting(
-            shard=0,
-            commit_id=commit_id,
-            totals={hour_of(slot_s): total},
-            staging_key=key,
-            created_at_ms=0,
-            sent_at_ms=0,
-        )
+        totals = {hour_of(slot_s): total}
+        waiting = Waiting(shard=0, commit_id=commit_id, totals=totals, staging_key=key, created_at_ms=0, sent_at_ms=0)
         for item in (marker.to_item(), commit.to_item(), waiting.to_item()):
             self.items.put(Put(table=Table.LEDGER, item=item))
         self.rows.objects[key] = [canary_usage_type(slot_s)]
@@ -114,10 +108,10 @@ class Setup:
         )
         change(self.items, entry, total.bytes, total.records)
 
-    def account(self, slot_s: int = SLOT_S, *, commit_id: str = "c1") -> None:
+    def account(self) -> None:
         """What both do."""
-        self.accept(slot_s, commit_id=commit_id)
-        self.book(slot_s)
+        self.accept()
+        self.book()
 
     def publish(self, run: int, *usage_types: str) -> None:
         """What the compactor does: a file of some rows in the hour."""
@@ -126,6 +120,11 @@ class Setup:
         published = Published(hour_s=hour_of(SLOT_S), shard=0, run=run, files=(file,))
         self.items.put(Put(table=Table.LEDGER, item=published.to_item()))
         self.rows.objects[key] = list(usage_types)
+
+    def stored(self) -> CanaryRun:
+        item = self.items.peek(Table.LEDGER, canary_key(SLOT_S))
+        assert item is not None
+        return CanaryRun.from_item(item)
 
     def account_when(self, call: str, at: int) -> None:
         calls = 0
@@ -154,9 +153,7 @@ def test_a_batch_seen_once_in_usage_and_lake_is_good() -> None:
     setup.account_when("items.query", 4)
     run = setup.run()
     assert run.verdict is CanaryVerdict.GOOD
-    stored = setup.items.peek(Table.LEDGER, canary_key(SLOT_S))
-    assert stored is not None
-    assert CanaryRun.from_item(stored) == run
+    assert setup.stored() == run
 
 
 def test_a_batch_that_is_not_there_in_time_is_late() -> None:
@@ -170,58 +167,40 @@ def test_a_run_that_is_cut_short_is_settled_by_the_next_one() -> None:
     setup.account()
     setup.clock.advance_s(60)
     setup.run(within_s=4)
-    stored = setup.items.peek(Table.LEDGER, canary_key(SLOT_S))
-    assert stored is not None
-    assert CanaryRun.from_item(stored).verdict is CanaryVerdict.GOOD
+    assert setup.stored().verdict is CanaryVerdict.GOOD
 
 
 def test_a_batch_counted_twice_in_usage_is_doubled() -> None:
     setup = Setup()
     setup.account()
-    setup.account(commit_id="c1")
+    setup.account()
     assert setup.run().verdict is CanaryVerdict.DOUBLED
 
 
-def test_a_batch_with_rows_in_a_file_and_in_its_commit_is_doubled() -> None:
+@pytest.mark.parametrize(("waits", "files", "verdict"), [
+    (True, [(SLOT_S,)], CanaryVerdict.DOUBLED),
+    (False, [(SLOT_S, SLOT_S - MINUTE_S), (SLOT_S,)], CanaryVerdict.DOUBLED),
+    (False, [(SLOT_S, SLOT_S - MINUTE_S)], CanaryVerdict.GOOD),
+], ids=["in a file and in its commit", "in two files", "in a file, and its commit is cleaned"])  # fmt: skip
+def test_rows_of_a_batch_must_be_in_one_place(
+    waits: bool, files: list[tuple[int, ...]], verdict: CanaryVerdict
+) -> None:
     setup = Setup()
     setup.account()
-    setup.publish(1, canary_usage_type(SLOT_S))
-    assert setup.run().verdict is CanaryVerdict.DOUBLED
+    if not waits:
+        setup.items.remove(Table.LEDGER, waiting_key(0, "c1"))
+    for run, slots in enumerate(files, 1):
+        setup.publish(run, *map(canary_usage_type, slots))
+    assert setup.run().verdict is verdict
 
 
-def test_a_batch_with_rows_in_two_files_is_doubled() -> None:
+@pytest.mark.parametrize(("there", "longest_s"), [(Setup.accept, 120 + 15 + 60), (Setup.book, 120)])
+def test_usage_has_a_roll_up_longer_than_rows_have(there: Callable[[Setup], None], longest_s: int) -> None:
     setup = Setup()
-    setup.account()
-    setup.items.remove(Table.LEDGER, waiting_key(0, "c1"))
-    setup.publish(1, canary_usage_type(SLOT_S), canary_usage_type(SLOT_S - MINUTE_S))
-    setup.publish(2, canary_usage_type(SLOT_S))
-    assert setup.run().verdict is CanaryVerdict.DOUBLED
-
-
-def test_a_batch_whose_commit_is_published_and_cleaned_is_good() -> None:
-    setup = Setup()
-    setup.account()
-    setup.items.remove(Table.LEDGER, waiting_key(0, "c1"))
-    setup.publish(1, canary_usage_type(SLOT_S), canary_usage_type(SLOT_S - MINUTE_S))
-    assert setup.run().verdict is CanaryVerdict.GOOD
-
-
-def test_usage_has_a_roll_up_longer_than_rows_have() -> None:
-    setup = Setup()
-    setup.accept()
-    waited_s = -setup.clock.now_ms() // 1000
+    there(setup)
+    began_s = setup.clock.now_ms() // 1000
     assert setup.run(within_s=600).verdict is CanaryVerdict.LATE
-    waited_s += setup.clock.now_ms() // 1000
-    assert 120 + 15 + 60 < waited_s <= 120 + 15 + 60 + 2
-
-
-def test_rows_that_are_not_there_in_time_are_late_although_usage_is_there() -> None:
-    setup = Setup()
-    setup.book()
-    waited_s = -setup.clock.now_ms() // 1000
-    assert setup.run(within_s=600).verdict is CanaryVerdict.LATE
-    waited_s += setup.clock.now_ms() // 1000
-    assert 120 < waited_s <= 120 + 2
+    assert longest_s < setup.clock.now_ms() // 1000 - began_s <= longest_s + 2
 
 
 def test_a_look_costs_the_same_however_many_commits_the_hour_has() -> None:
@@ -229,13 +208,9 @@ def test_a_look_costs_the_same_however_many_commits_the_hour_has() -> None:
     for others in (0, 50):
         setup = Setup()
         for number in range(others):
+            name = f"x{number}"
             pointer = Pointer(
-                hour_s=hour_of(SLOT_S),
-                commit_id=f"x{number}",
-                shard=0,
-                rows=1,
-                bytes=1,
-                staging_key=f"staging/x{number}",
+                hour_s=hour_of(SLOT_S), commit_id=name, shard=0, rows=1, bytes=1, staging_key=f"staging/{name}"
             )
             setup.items.put(Put(table=Table.LEDGER, item=pointer.to_item()))
         setup.account()
@@ -260,9 +235,7 @@ def test_a_good_batch_that_is_counted_again_later_is_found_by_a_later_run() -> N
     setup.account()
     setup.clock.advance_s(300)
     setup.run(within_s=1)
-    stored = setup.items.peek(Table.LEDGER, canary_key(SLOT_S))
-    assert stored is not None
-    assert CanaryRun.from_item(stored).verdict is CanaryVerdict.DOUBLED
+    assert setup.stored().verdict is CanaryVerdict.DOUBLED
 
 
 def test_a_repeated_run_in_the_same_minute_sends_the_same_batch() -> None:
