@@ -61,48 +61,35 @@ if TYPE_CHECKING:
 _BATCH_USAGE_COLUMNS = ("batch_id", *USAGE_COLUMNS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EqualityCheck:
-    """Compares markers, usage and rows in a range of hours (I2), as the reconciler does.
+def _compare(reconciler: Reconciler, state: CensusState, chosen: Mapping[str, SentContent]) -> Verification:
+    """Judge a deep census (I2) as the reconciler does. Rows of `chosen` are subtracted from what is unaccounted."""
+    result = reconciler.judge(state)
+    result.markers.contradictions.tell()
+    view = reconciler.figures.view
+    compared = Verification(
+        keys=sum(rows.keys for rows in state.rows.values()),
+        metered=sum_totals(_visible(state, hour_s) for hour_s in state.rows),
+        proven=sum_totals(_account(view, hour_s, chosen) for hour_s in state.rows if chosen),
+        unstable=tuple(check.hour_s for check in result.unstable),
+    )
+    return sum_verifications([compared, *(_named(check.differences) for check in result.different)])
 
-    Attributes:
-        chosen: Accepted content of each batch of a manifest; visible rows are subtracted from its unaccounted totals.
-    """
 
-    reconciler: Reconciler
-    chosen: Mapping[str, SentContent]
+def _account(view: LakeView, hour_s: int, chosen: Mapping[str, SentContent]) -> Total:
+    """Subtract an hour's rows from what is unaccounted of the chosen contents; returns their total."""
+    query = RowQuery(columns=_BATCH_USAGE_COLUMNS, where=(("batch_id", frozenset(chosen)),))
 
-    def run(self, state: CensusState, *, tell: Callable[[CensusState], None] = lambda _state: None) -> Verification:
-        """Count a deep census to its end, and judge it. `tell` is called after each part of a table and each hour."""
-        self.reconciler.census.go_on(state, tell=tell)
-        result = self.reconciler.judge(state)
-        result.markers.contradictions.tell()
-        totals = [_visible(state, hour_s) for hour_s in state.rows]
-        compared = Verification(
-            keys=sum(rows.keys for rows in state.rows.values()),
-            metered=sum_totals(totals),
-            proven=sum_totals(self._account(hour_s) for hour_s in state.rows if self.chosen),
-            unstable=tuple(check.hour_s for check in result.unstable),
-        )
-        return sum_verifications([compared, *(_named(check.differences) for check in result.different)])
+    def minus_found(hour: HourState) -> dict[str, Fingerprint]:
+        made: dict[str, Fingerprint] = {}
+        for (batch_id, *usage), total in view.reader.parts(hour.sources, query):
+            [(key, found)] = usage_in(hour_s, [(tuple(usage), total)])
+            made.setdefault(str(batch_id), Fingerprint()).add(_own(key), ZERO.minus(found))
+        return made
 
-    def _account(self, hour_s: int) -> Total:
-        """Subtract an hour's rows from what is unaccounted of the manifest's batches; returns their total."""
-        query = RowQuery(columns=_BATCH_USAGE_COLUMNS, where=(("batch_id", frozenset(self.chosen)),))
-        view = self.reconciler.figures.view
-
-        def minus_found(hour: HourState) -> dict[str, Fingerprint]:
-            """Totals found of each batch, negative."""
-            made: dict[str, Fingerprint] = {}
-            for (batch_id, *usage), total in view.reader.parts(hour.sources, query):
-                [(key, found)] = usage_in(hour_s, [(tuple(usage), total)])
-                made.setdefault(str(batch_id), Fingerprint()).add(_own(key), ZERO.minus(found))
-            return made
-
-        left = view.read(hour_s, minus_found)
-        for batch_id, found in left.items():
-            self.chosen[batch_id].unaccounted.merge(found)
-        return ZERO.minus(sum_totals(found.total for found in left.values()))
+    left = view.read(hour_s, minus_found)
+    for batch_id, found in left.items():
+        chosen[batch_id].unaccounted.merge(found)
+    return ZERO.minus(sum_totals(found.total for found in left.values()))
 
 
 def judge_contents(
@@ -395,7 +382,6 @@ class Verifier:
                 disallowed_contents(self.objects, unmarked - dead, threads=self.threads),
             )
         reconciler = self._reconciler
-        check = EqualityCheck(reconciler=reconciler, chosen=chosen)
         state = counted
         if state is None:
             state = reconciler.begin(from_s=from_s, to_s=to_s, deep=True, sources=False)
@@ -407,7 +393,8 @@ class Verifier:
             keep(now)
             tell(now.phase, now.done, now.of)
 
-        compared = check.run(state, tell=told)
+        reconciler.census.go_on(state, tell=told)
+        compared = _compare(reconciler, state, chosen)
         if sent is None:
             verdicts = self._ledger(state.verdicts, dead, waiting)
         now_s = self.clock.now_ms() // 1_000

@@ -28,7 +28,7 @@ from tests.support.region import MemoryRegion
 from tests.support.stage import settings as stage_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from metering.lake.compactor import Compactor
     from metering.reports.sql.query import LakeQuery
@@ -149,12 +149,17 @@ class World(MemoryRegion):
             self.roll_up()
         return ids
 
-    def dies_after(self, calls: int, run: Callable[[], object]) -> bool:
-        """Run something in a process that is killed at its next call to the stores after `calls`; False if it ended."""
+    def dies_after(self, calls: int, run: Callable[[], object], counted: Collection[str] = ()) -> bool:
+        """Run something in a process that is killed at its next call to the stores after `calls`; False if it ended.
+
+        Only the `counted` calls are, if some are named.
+        """
         left = calls
 
-        def die(_call: str) -> None:
+        def die(call: str) -> None:
             nonlocal left
+            if counted and call not in counted:
+                return
             if left == 0:
                 raise KeyboardInterrupt
             left -= 1

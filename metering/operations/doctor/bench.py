@@ -1,4 +1,4 @@
-"""What the doctor works with: ports of production, and ports to what only a conformance test asks of AWS."""
+"""Ports of the doctor: those of production, and those that only a conformance test needs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 
 
 class CannotAskError(EarlyEndError):
-    """The caller may not ask this, or the endpoint has no such call: nothing is known.
-
-    Attributes:
-        reason: Why, for people.
-        advice: What would let it be asked; may be empty.
-    """
+    """The caller may not ask this, or the endpoint has no such call. `reason` and `advice` are for people."""
 
     def __init__(self, reason: str, advice: str = "") -> None:
         super().__init__(reason, advice)
@@ -48,12 +43,7 @@ class RefusedError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pages:
-    """A listing as it came.
-
-    Attributes:
-        keys: Keys of all pages, in their order.
-        pages, empty: Number of pages, and of those without a key.
-    """
+    """Keys of a listing in order, the number of its pages, and of pages without a key."""
 
     keys: tuple[str, ...]
     pages: int
@@ -66,11 +56,7 @@ class EndlessListingError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScratchQueues:
-    """Two queues of the doctor's own: what is received often enough from the first becomes a dead letter in the second.
-
-    Attributes:
-        max_receives: Receives after which that happens.
-    """
+    """Two queues of the doctor's own: after `max_receives` a message of the first is dead in the second."""
 
     queue: Queue
     dead: Queue
@@ -78,7 +64,7 @@ class ScratchQueues:
 
 
 class AlarmPath(Protocol):
-    """An alarm of the doctor's own that alerts a topic of the stage, and a queue that is subscribed to that topic."""
+    """An alarm of the doctor's own that alerts a topic of the stage, and a queue that is subscribed to it."""
 
     def publish(self, text: str) -> None:
         """Send a text to the topic, without an alarm."""
@@ -91,10 +77,7 @@ class AlarmPath(Protocol):
 
 
 class Scratch(Protocol):
-    """Resources of the doctor's own. Each is gone when its context ends. A caller may lack the rights to make them.
-
-    Each may raise `CannotAskError`.
-    """
+    """Resources of the doctor's own. Each is gone when its context ends, and may raise `CannotAskError`."""
 
     def queues(self) -> AbstractContextManager[ScratchQueues]:
         """Two queues."""
@@ -116,7 +99,7 @@ class BuiltRegion:
 
 
 class Facts(Protocol):
-    """What AWS says of the deployed region. Each call may raise `CannotAskError`."""
+    """Facts of the deployed region by AWS. Each call may raise `CannotAskError`."""
 
     def bucket_is_versioned(self) -> bool:
         """Whether the data bucket keeps versions."""
@@ -146,13 +129,10 @@ class Facts(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineHour:
-    """What an engine makes of the lake files of an hour.
+    """Sums of an engine over the lake files of an hour: its view of usage, the totals beside the files, its rows.
 
     Attributes:
-        usage: Sum of its view of usage.
-        totals: Sum of the totals beside the files.
-        rows: Sum of its rows.
-        strange_times: Rows whose time is nowhere near any hour of the lake.
+        strange_times: Rows whose time is near no hour of the lake.
     """
 
     usage: Total
@@ -165,14 +145,14 @@ class Engine(Protocol):
     """An engine that reads the lake without the service. Each call may raise `CannotAskError`."""
 
     def hour(self, hour_s: int) -> EngineHour:
-        """What it makes of an hour."""
+        """Sum an hour."""
 
 
 class LakeHours(Protocol):
     """Published files, as the service reads them."""
 
     def newest(self) -> tuple[int, Total] | None:
-        """The newest hour all of whose rows are in lake files, and the sum of these rows; None if there is none."""
+        """Newest hour with all of its rows in lake files, and their sum; None without any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,17 +179,15 @@ THOROUGH = Effort(tombstones=100_000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """Everything that the checks work with.
+    """Ports and facts of the checks.
 
     Attributes:
-        token: Random name of this examination, part of all that it makes.
-        bucket: Name of the data bucket.
+        token: Random name of this examination, part of all names that it makes.
         objects: The data bucket, with the caller's own rights.
         as_roles: The same bucket with the rights of `reader`, `operator`, `producer`. Each may raise `CannotAskError`.
         items: The two tables.
-        ingest: The ingest queue, with the rights of whoever may send batches of the service itself.
+        ingest: The ingest queue, with the rights to send batches of the service itself.
         needed_writes_per_s: Write units a second that each table should take at once.
-        logs: Gives the logs of the functions; may raise an error of operations.
         engine: None for a stage without analytics.
         asking: Context that turns errors of AWS into those of this module.
     """
@@ -236,7 +214,7 @@ class Bench:
         return self.clock.now_ms() // 1000
 
     def until(self, true: Callable[[], bool], *, within_s: int, pause_ms: int = 1_000) -> bool:
-        """Ask again until `true` answers so; False if it does not within the time."""
+        """Ask until `true` holds; False if it does not within the time."""
         end_s = self.now_s + within_s
         while not true():
             if self.now_s >= end_s:
@@ -246,11 +224,7 @@ class Bench:
 
 
 class Verdict(StrEnum):
-    """What a check came to.
-
-    `ok` only if AWS was seen to do what the service relies on. What endpoint, caller or stage cannot show is `unknown`,
-    never `ok`.
-    """
+    """Result of a check: `ok` only if AWS was seen to do it; `unknown` if endpoint, caller or stage cannot show it."""
 
     OK = "ok"
     DIFFERS = "differs"
@@ -259,12 +233,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What was seen.
-
-    Attributes:
-        saw: What was seen, in words for people.
-        advice: What to do; empty if there is nothing to do.
-    """
+    """Verdict with words for people; `advice` is empty if there is nothing to do."""
 
     verdict: Verdict
     saw: str
@@ -276,10 +245,8 @@ class Check:
     """One thing that the service relies on.
 
     Attributes:
-        name: Name to ask for it by.
-        question: What is asked, as a question.
         thorough: It costs money, takes minutes or pages people, so it must be asked for.
-        look: Looks, and tidies up what it made.
+        look: Looks, and tidies up.
     """
 
     name: str
@@ -289,7 +256,7 @@ class Check:
 
 
 def ok(saw: str) -> Observation:
-    """AWS does what the service relies on."""
+    """AWS does it."""
     return Observation(verdict=Verdict.OK, saw=saw)
 
 
@@ -299,7 +266,7 @@ def differs(saw: str, advice: str) -> Observation:
 
 
 def unknown(saw: str, advice: str = "") -> Observation:
-    """Nothing was seen that would decide it."""
+    """Nothing decides it."""
     return Observation(verdict=Verdict.UNKNOWN, saw=saw, advice=advice)
 
 
@@ -307,7 +274,7 @@ ASK_THOROUGHLY = "Run it with --thorough."
 
 
 def examine(bench: Bench, checks: Iterable[Check], *, thorough: bool) -> Iterator[tuple[Check, Observation]]:
-    """Make each check in turn. One that fails to look says so, and does not end the others."""
+    """Make each check in turn. A check that fails does not end the others."""
     for check in checks:
         if check.thorough and not thorough:
             yield check, unknown("not asked: it costs money, takes minutes or pages people", ASK_THOROUGHLY)
@@ -337,7 +304,6 @@ SENDER_ADVICE = (
 
 def record(now_s: int, region: str) -> dict[str, Value]:
     """One record of one byte, at the time that is now."""
-    moment = rfc3339(now_s)
     return {
         "account_id": CANARY_ACCOUNT_ID,
         "service": CANARY_SERVICE,
@@ -346,8 +312,8 @@ def record(now_s: int, region: str) -> dict[str, Value]:
         "from": region,
         "to": "internet",
         "bytes": 1,
-        "start": moment,
-        "end": moment,
+        "start": rfc3339(now_s),
+        "end": rfc3339(now_s),
         "usage_type": f"{CANARY_USAGE_TYPES}doctor",
     }
 

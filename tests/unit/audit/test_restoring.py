@@ -26,10 +26,6 @@ ACCOUNTS = ("123456789012", "210987654321")
 PEERS = ("internet", "eu-west-1", "cloudfront")
 
 
-class KilledError(BaseException):
-    """The process is gone."""
-
-
 class Restored(World):
     """A region whose ledger was restored to a time before its last runs."""
 
@@ -88,23 +84,8 @@ class Restored(World):
 
     def killed_at(self, number: int, run: Callable[[], object]) -> bool:
         """Run something in a process that is killed at its write of this number, from 0; whether it was."""
-        left = number
-
-        def die(name: str) -> None:
-            nonlocal left
-            if name in {"items.put", "items.update", "items.delete", "items.transact", "objects.put"}:
-                if left == 0:
-                    raise KilledError
-                left -= 1
-
-        self.items.on_call = self.objects.on_call = die
-        try:
-            run()
-        except KilledError:
-            return True
-        finally:
-            self.items.on_call = self.objects.on_call = lambda _name: None
-        return False
+        writes = {"items.put", "items.update", "items.delete", "items.transact", "objects.put"}
+        return self.dies_after(number, run, writes)
 
     def _traffic(self, name: str, peers: Iterable[str], *, rolled_up: bool = True) -> None:
         self.send(

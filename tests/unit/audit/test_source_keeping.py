@@ -9,47 +9,27 @@ import pytest
 from metering.audit.sequences import GAPS_KEPT, SOURCES_KEPT, MarkerSurvey, SeenSequences, SourceSightings
 from metering.audit.source_keeping import SourceKeeper
 from metering.errors import ItemTooLargeError, UnavailableError
-from metering.ledger.markers import MarkerGlance
 from metering.ledger.notes.reconciliation import RULING_PK, SOURCE_PK, Ruling, RulingKind, SourceFigures, SourceState
-from metering.stores.writes import Item, Key, Put, Table, Value
+from metering.stores.items import item_bytes
+from metering.stores.writes import Item, Key, Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
+from tests.support.verdicts import marker_of
 
 NOW_S = 1_800_000_000
 ITEM_BYTES = 400 * 1024
 LARGEST_JUMP = 1_000
 
 
-def size_bytes(value: Value) -> int:
-    """Size of a value by DynamoDB's rule (developer guide, item sizes)."""
-    if isinstance(value, bool):
-        return 1
-    if isinstance(value, int):
-        return len(str(abs(value)).rstrip("0")) // 2 + 2
-    if isinstance(value, str):
-        return len(value.encode())
-    if isinstance(value, dict):
-        return 3 + sum(1 + len(name.encode()) + size_bytes(each) for name, each in value.items())
-    assert isinstance(value, list | frozenset)
-    return 3 + sum(1 + size_bytes(each) for each in value)
-
-
-class LimitedItemStore(MemoryItemStore):
-    """One that takes no larger items than DynamoDB does, and none of some sources.
-
-    Attributes:
-        broken: Source id -> what is raised instead of writing it.
-    """
+class BrokenItemStore(MemoryItemStore):
+    """A store that raises errors instead of writing some sources (`broken`)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.broken: dict[str, Exception] = {}
 
     def put(self, action: Put) -> None:
-        size = sum(len(name.encode()) + size_bytes(value) for name, value in action.item.items())
-        if size > ITEM_BYTES:
-            raise ItemTooLargeError(str(action.key), f"{size} bytes")
         if action.key.pk == SOURCE_PK and action.key.sk in self.broken:
             raise self.broken[action.key.sk]
         super().put(action)
@@ -58,19 +38,15 @@ class LimitedItemStore(MemoryItemStore):
 class Setup:
     def __init__(self) -> None:
         self.clock = ManualClock(NOW_S * 1000)
-        self.items = LimitedItemStore()
+        self.items = BrokenItemStore()
         self.keeper = SourceKeeper(items=self.items, clock=self.clock, largest_jump=LARGEST_JUMP, life_s=60 * DAY_S)
         self.seen: dict[str, SourceSightings] = {}
-
-    @property
-    def now_ms(self) -> int:
-        return self.clock.now_ms()
 
     def decide(self, source_id: str, *numbers: int) -> None:
         """Batches get their markers; each whole pass sees all of them again."""
         sightings = self.seen.setdefault(source_id, SourceSightings())
         for number in numbers:
-            sightings.add(number, self.now_ms)
+            sightings.add(number, self.clock.now_ms())
 
     def scan(self, *, after_s: int = HOUR_S) -> int | None:
         self.clock.advance_s(after_s)
@@ -85,14 +61,9 @@ class Setup:
 
     def rule(self, source_id: str, kind: RulingKind, numbers: tuple[int, int] | None = None) -> None:
         self.clock.advance_s(MINUTE_S)
-        ruling = Ruling(
-            source_id=source_id,
-            kind=kind,
-            numbers=numbers,
-            at_ms=self.now_ms,
-            by="me",
-            expires_at=self.now_ms // 1000 + 50 * DAY_S,
-        )
+        now_ms = self.clock.now_ms()
+        expires_s = now_ms // 1000 + 50 * DAY_S
+        ruling = Ruling(source_id=source_id, kind=kind, numbers=numbers, at_ms=now_ms, by="me", expires_at=expires_s)
         self.items.put(Put(table=Table.LEDGER, item=ruling.to_item()))
 
     def item(self, source_id: str) -> Item:
@@ -124,7 +95,7 @@ def test_the_largest_item_that_a_source_can_have_is_a_tenth_of_what_fits() -> No
     setup.keeper = SourceKeeper(items=setup.items, clock=setup.clock, largest_jump=2**63, life_s=60 * DAY_S)
     setup.scan()
     setup.scan()
-    assert size_bytes(dict(setup.item("s" * 128))) < ITEM_BYTES // 10
+    assert item_bytes(setup.item("s" * 128)) < ITEM_BYTES // 10
 
 
 @pytest.mark.parametrize(
@@ -319,23 +290,12 @@ def test_passes_that_see_the_same_write_nothing_but_the_figures() -> None:
     assert calls.count("items.put") == 1
 
 
-def marker_of(source_id: str, sequence: int, decided_at_ms: int) -> MarkerGlance:
-    return MarkerGlance(
-        batch_id=f"b{sequence}",
-        verdict="accepted",
-        hours={},
-        decided_at_ms=decided_at_ms,
-        source_id=source_id,
-        sequence=sequence,
-    )
-
-
 def test_a_survey_of_a_part_leaves_out_what_the_whole_survey_does() -> None:
     known = SourceSightings(SeenSequences(last=9, last_ms=5_000), since_ms=4_000)
     whole = MarkerSurvey(sources={"s": known})
     part = whole.part()
     for sequence, at_ms in ((3, 1_000), (9, 4_500), (10, 6_000)):
-        part.add(marker_of("s", sequence, at_ms))
+        part.add(marker_of("b", source_id="s", sequence=sequence, decided_at_ms=at_ms))
     assert len(part.sources["s"]) == 2
     whole.merge(part)
     assert whole.sources["s"].sequences == {9: 4_500, 10: 6_000}
@@ -344,8 +304,9 @@ def test_a_survey_of_a_part_leaves_out_what_the_whole_survey_does() -> None:
 
 def test_a_survey_without_sources_notes_none() -> None:
     survey = MarkerSurvey(with_sources=False)
-    survey.part().add(marker_of("s", 1, 1_000))
-    survey.add(marker_of("s", 1, 1_000))
+    marker = marker_of("b", source_id="s", sequence=1)
+    survey.part().add(marker)
+    survey.add(marker)
     assert not survey.sources
 
 

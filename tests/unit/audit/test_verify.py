@@ -24,8 +24,6 @@ from metering.audit.verification import (
     sum_verifications,
 )
 from metering.audit.verifier import PlanCheck, Verifier, judge_contents
-from metering.lake.parquet.reader import ParquetLakeReader
-from metering.lake.view import LakeView
 from metering.ledger.booked_hours import Pointer
 from metering.ledger.markers import marker_key
 from metering.ledger.periods import Period
@@ -87,8 +85,8 @@ class Region(MemoryRegion):
         if rolled_up:
             self.roll_up()
 
-    def verify(self, *, against_manifest: bool = True) -> Verification:
-        verifier = Verifier(
+    def verifier(self, *feeders: MemoryQueue) -> Verifier:
+        return Verifier(
             items=self.items,
             objects=self.objects,
             view=self.parts().jobs().view,
@@ -97,9 +95,12 @@ class Region(MemoryRegion):
             clock=self.clock,
             bucket=BUCKET,
             marker_life_s=SETTINGS.marker_life_s,
+            feeders=feeders,
         )
+
+    def verify(self, *, against_manifest: bool = True) -> Verification:
         sent = SentBatches.collect(self.lines) if against_manifest else None
-        return verifier.verify(from_s=0, to_s=NOW_S + 86_400, sent=sent)
+        return self.verifier().verify(from_s=0, to_s=NOW_S + 86_400, sent=sent)
 
     def accepted(self, number: int = 0) -> str:
         """Id of an accepted batch."""
@@ -341,18 +342,7 @@ def test_verification_leaves_the_dead_letter_queue_as_it_was() -> None:
 
 def test_waiting_ends_when_the_queue_is_empty_and_after_its_time_if_it_is_not() -> None:
     made = Region()
-    verifier = Verifier(
-        items=made.items,
-        objects=made.objects,
-        view=LakeView(
-            items=made.items, objects=made.objects, reader=ParquetLakeReader(made.objects), shards=SETTINGS.shards
-        ),
-        ingest=made.ingest,
-        dead_letters=made.dead,
-        clock=made.clock,
-        bucket=BUCKET,
-        marker_life_s=SETTINGS.marker_life_s,
-    )
+    verifier = made.verifier()
     assert verifier.wait(60)
     made.ingest.send_many(["x"])
     began_ms = made.clock.now_ms()
@@ -363,17 +353,7 @@ def test_waiting_ends_when_the_queue_is_empty_and_after_its_time_if_it_is_not() 
 def test_waiting_also_takes_until_no_log_file_waits_and_some_seconds_of_quiet() -> None:
     made = Region()
     events = MemoryQueue(made.clock)
-    verifier = Verifier(
-        items=made.items,
-        objects=made.objects,
-        view=made.parts().jobs().view,
-        ingest=made.ingest,
-        dead_letters=made.dead,
-        clock=made.clock,
-        bucket=BUCKET,
-        marker_life_s=SETTINGS.marker_life_s,
-        feeders=(events,),
-    )
+    verifier = made.verifier(events)
     began_ms = made.clock.now_ms()
     assert verifier.wait(60)
     assert 3_000 < made.clock.now_ms() - began_ms < 10_000
