@@ -11,9 +11,8 @@ from metering.fleet.regions import Answered, Finding, Phase, RegionState, Step
 from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
 from metering.fleet.stage import RolloutRules
-from metering.fleet.steps import FleetPorts
-from tests.support.memory.clock import ManualClock
-from tests.support.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
+from tests.support.memory.fleet import MemoryFleet
+from tests.support.memory.regions import STACKS, MemoryRegionStates
 
 REGION = "ap-southeast-9"
 RULES = RolloutRules(bake_min=0, canaries=1, canary_wait_min=1, allow=("*",))
@@ -23,28 +22,15 @@ class KilledError(BaseException):
     """The process is gone; nothing may catch it."""
 
 
-class Setup:
+class Setup(MemoryFleet):
     def __init__(self, *, rules: RolloutRules = RULES, no_pager: bool = False, **listed: str) -> None:
-        self.account = MemoryAccount({name.replace("_", "-"): status for name, status in listed.items()})
-        self.states = MemoryRegionStates()
-        self.clock = ManualClock(1_800_000_000_000)
-        self.ports = FleetPorts(
-            account=self.account,
-            stacks=self.account,
-            builder=self.account,
-            probe=self.account,
-            deployed=self.account,
-            clock=self.clock,
-            rules=rules,
-            no_pager=no_pager,
-        )
-        self.said: list[str] = []
-        self.manager = RegionManager(
-            ports=self.ports, states=self.states, say=lambda region, text: self.said.append(text)
-        )
-        self.removal = RegionRemoval(
-            ports=self.ports, states=self.states, say=lambda region, text: self.said.append(text)
-        )
+        names = {name.replace("_", "-"): status for name, status in listed.items()}
+        super().__init__(names, rules=rules, no_pager=no_pager)
+
+    def phase(self, region: str) -> Phase:
+        state = self.states.load(region)
+        assert state is not None
+        return state.phase
 
 
 def test_an_unlisted_region_is_built_when_it_is_named() -> None:
@@ -152,24 +138,16 @@ def test_a_missing_core_type_stops_the_build_and_is_named() -> None:
     assert state.findings
 
 
-def test_a_missing_optional_type_is_left_out_and_said() -> None:
+@pytest.mark.parametrize(("lacking", "part"), [("AWS::Glue::Database", "analytics"), ("AWS::ApiGatewayV2::Api", "api")])
+def test_a_missing_optional_type_is_left_out_and_said_and_all_else_is_there(lacking: str, part: str) -> None:
     setup = Setup()
-    setup.account.lacking[REGION] = {"AWS::Glue::Database"}
+    setup.account.lacking[REGION] = {lacking}
     state = setup.manager.add(REGION)
     assert state.phase is Phase.READY
-    assert state.left_out == ("analytics",)
-    assert setup.account.deployed[-1].left_out == ("analytics",)
-    assert "preflight done, without analytics" in setup.said
-
-
-def test_a_region_of_aws_without_http_apis_gets_no_api_and_all_else() -> None:
-    setup = Setup()
-    setup.account.lacking[REGION] = {"AWS::ApiGatewayV2::Api"}
-    state = setup.manager.add(REGION)
-    assert state.phase is Phase.READY
-    assert state.left_out == ("api",)
-    assert setup.account.deployed[-1].left_out == ("api",)
-    assert {stack for region, stack in setup.account.found if region == REGION} == set(STACKS.everywhere)
+    assert state.left_out == setup.account.deployed[-1].left_out == (part,)
+    assert f"{REGION}: preflight done, without {part}" in setup.said
+    assert {stack for region, stack in setup.account.found if region == REGION} >= set(STACKS.everywhere)
+    assert ((REGION, STACKS.api) in setup.account.found) == (part != "api")
 
 
 def test_an_idle_region_does_not_pass_the_bake_by_silence() -> None:
@@ -321,9 +299,7 @@ def test_a_batch_that_arrives_while_a_region_stops_puts_it_back_to_work() -> Non
     with pytest.raises(OperationFailedError, match="1 queued"):
         setup.removal.remove(REGION)
     assert setup.account.mapping[REGION] == "Enabled"
-    state = setup.states.load(REGION)
-    assert state is not None
-    assert state.phase is Phase.READY
+    assert setup.phase(REGION) is Phase.READY
 
 
 def test_a_removal_that_was_killed_must_be_finished_before_the_region_is_added() -> None:
@@ -357,9 +333,7 @@ def test_what_is_to_do_is_what_the_next_run_does() -> None:
     assert setup.manager.todo(REGION) == ()
     again = setup.manager.todo(REGION, redeploy=True)
     assert again == (Step.PREFLIGHT, Step.DEPLOY, Step.CANARY, Step.BAKE, Step.READY)
-    state = setup.states.load(REGION)
-    assert state is not None
-    assert state.phase is Phase.READY
+    assert setup.phase(REGION) is Phase.READY
 
 
 def test_a_region_holds_data_from_its_first_deployment_on_whatever_comes_later() -> None:
@@ -421,6 +395,4 @@ def test_a_removal_is_checked_without_changing_anything() -> None:
     with pytest.raises(OperationFailedError, match="3 queued"):
         setup.removal.check(REGION)
     assert setup.account.mapping[REGION] == "Enabled"
-    state = setup.states.load(REGION)
-    assert state is not None
-    assert state.phase is Phase.READY
+    assert setup.phase(REGION) is Phase.READY

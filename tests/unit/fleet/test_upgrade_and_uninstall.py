@@ -9,14 +9,12 @@ import pytest
 from metering.errors import FormatTooNewError, OperationFailedError
 from metering.fleet.ports import Deployment, Direction, Release, StackResource, StackStatus
 from metering.fleet.regions import Phase, RegionState
-from metering.fleet.removal import RegionRemoval, Remaining, Uninstall
-from metering.fleet.rollout import RegionManager
+from metering.fleet.removal import Remaining, Uninstall
 from metering.fleet.stage import RolloutRules
-from metering.fleet.steps import FleetPorts
 from metering.fleet.survey import Surveyed, deployed_regions, survey, to_deploy
 from metering.ledger.format_version import FORMAT_VERSION
-from tests.support.memory.clock import ManualClock
-from tests.support.memory.regions import STACKS, MemoryAccount, MemoryRegionStates
+from tests.support.memory.fleet import MemoryFleet
+from tests.support.memory.regions import STACKS
 
 HOME, OTHER, UNLISTED = "us-east-1", "eu-west-1", "ap-southeast-9"
 OLD = Release(version="0.2.0", data_format=FORMAT_VERSION)
@@ -27,26 +25,16 @@ LOG = StackResource(kind="AWS::Logs::LogGroup", name="log", retained=True)
 ROLE = StackResource(kind="AWS::IAM::Role", name="role", retained=True)
 
 
-class World:
+class World(MemoryFleet):
     """A stage in memory, deployed from OLD to the regions that it is asked for."""
 
     def __init__(self, *regions: str) -> None:
-        self.account = MemoryAccount({HOME: "ENABLED_BY_DEFAULT", OTHER: "ENABLED_BY_DEFAULT"})
+        rules = RolloutRules(home=HOME, bake_min=0, canaries=1)
+        super().__init__({HOME: "ENABLED_BY_DEFAULT", OTHER: "ENABLED_BY_DEFAULT"}, rules=rules)
         self.account.outputs = OLD.outputs
-        self.states = MemoryRegionStates()
-        self.ports = FleetPorts(
-            account=self.account,
-            stacks=self.account,
-            builder=self.account,
-            probe=self.account,
-            deployed=self.account,
-            clock=ManualClock(1_800_000_000_000),
-            rules=RolloutRules(home=HOME, bake_min=0, canaries=1),
-        )
-        self.manager = RegionManager(ports=self.ports, states=self.states)
-        self.said: list[str] = []
         for region in regions:
             self.manager.add(region)
+        self.said.clear()
 
     def survey(self, own: Release, *, same_settings: bool = True) -> list[Surveyed]:
         return [
@@ -55,11 +43,7 @@ class World:
         ]
 
     def uninstall(self) -> Uninstall:
-        def say(region: str, message: str) -> None:
-            self.said.append(f"{region}: {message}")
-
-        removal = RegionRemoval(ports=self.ports, states=self.states, say=say)
-        return Uninstall(ports=self.ports, states=self.states, removal=removal, say=say)
+        return Uninstall(ports=self.ports, states=self.states, removal=self.removal, say=self.say)
 
 
 def test_an_upgrade_takes_every_region_that_is_deployed_also_one_that_is_not_listed() -> None:
@@ -115,20 +99,19 @@ def test_other_settings_alone_are_a_reason_to_deploy() -> None:
 def test_a_region_that_was_deployed_by_hand_after_its_removal_is_upgraded_and_can_be_removed_again() -> None:
     """H-P4: `region remove` did nothing and said `removed`, while it went on to take in batches."""
     world = World(HOME, OTHER)
-    removal = world.uninstall().removal
-    removal.remove(OTHER)
+    world.removal.remove(OTHER)
     world.account.deploy(Deployment(region=OTHER, architecture="arm64", rollback_alarms=()))
     world.account.outputs = NEW.outputs
     assert OTHER in to_deploy(world.survey(NEW))
 
-    removal.remove(OTHER)
+    world.removal.remove(OTHER)
 
     assert world.account.describe(OTHER, STACKS.pipeline) is None, "it still runs, and is said to be removed"
 
 
 def test_a_region_that_was_removed_is_not_upgraded() -> None:
     world = World(HOME, OTHER)
-    world.uninstall().removal.remove(OTHER)
+    world.removal.remove(OTHER)
 
     assert to_deploy(world.survey(NEW)) == [HOME]
 
