@@ -53,7 +53,6 @@ class Tokens(Protocol):
         Raises:
             UnavailableError: The ledger gave no answer.
         """
-        ...
 
 
 def effective_accounts(grant: Grant, asked: Collection[str], *, parameter: str = "account") -> frozenset[str]:

@@ -128,11 +128,9 @@ class LargeStore(Protocol):
 
     def read(self) -> LargeRequests:
         """As of now."""
-        ...
 
     def write(self, requests: LargeRequests) -> bool:
         """Replace them, if nobody has since they were read; whether that was so."""
-        ...
 
 
 @dataclass(slots=True)

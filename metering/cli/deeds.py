@@ -34,11 +34,9 @@ class Person(Protocol):
     @property
     def present(self) -> bool:
         """Whether somebody can read a question and answer it."""
-        ...
 
     def answer(self, question: str) -> str:
         """Ask, and return the line that was typed, without white space around it; empty at the end of the input."""
-        ...
 
 
 class Terminal:

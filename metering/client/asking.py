@@ -38,19 +38,15 @@ class Answers(Protocol):
 
     def usage(self, asked: UsageParameters) -> pa.Table:
         """Totals of usage."""
-        ...
 
     def cost(self, asked: CostParameters, *, prices: str | None, exact: bool) -> pa.Table:
         """What usage costs."""
-        ...
 
     def trace(self, asked: TraceParameters) -> pa.Table:
         """Batches of a line; what stands beside them has `sums` and `equal`."""
-        ...
 
     def query(self, asked: SqlQuestion) -> pa.Table:
         """Rows of a statement."""
-        ...
 
 
 Time: TypeAlias = "str | date | datetime | None"

@@ -159,4 +159,3 @@ class BatchReader(Protocol):
             OutOfTimeError: The time is over, and the allowance is not final.
             UnavailableError: The object that the message points to cannot be read now.
         """
-        ...

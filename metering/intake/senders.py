@@ -153,7 +153,6 @@ class KnownProducers(Protocol):
         Raises:
             UnavailableError: The ledger did not answer.
         """
-        ...
 
 
 # As the rooms that make such ids name them; they come after this one.

@@ -126,7 +126,6 @@ class RowCodec(Protocol):
 
     def encode(self, batches: Sequence[StagedBatch]) -> bytes:
         """Content of one staging object: all rows with `batch_id` and booked hour, sorted by booked hour."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +161,6 @@ class LakeWriter(Protocol):
             ObjectMissingError: An object is gone.
             ObjectDamagedError: An object cannot be decoded.
         """
-        ...
 
 
 class StagedUsage(Protocol):
@@ -175,7 +173,6 @@ class StagedUsage(Protocol):
             ObjectMissingError: It is gone.
             ObjectDamagedError: It cannot be decoded.
         """
-        ...
 
 
 class UsageRows(Protocol):
@@ -199,7 +196,6 @@ class LakeReader(Protocol):
             ObjectMissingError: An object is gone.
             ObjectDamagedError: An object cannot be decoded.
         """
-        ...
 
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
         """The same, each group once, in no order: for who does not hold them.
@@ -207,7 +203,6 @@ class LakeReader(Protocol):
         Raises:
             ObjectMissingError, ObjectDamagedError: As `totals`, before the first group.
         """
-        ...
 
     def parts(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
         """The same, of one part of the rows after the other, so that few groups are held. A group may come many times.
@@ -215,7 +210,6 @@ class LakeReader(Protocol):
         Raises:
             ObjectMissingError, ObjectDamagedError: As `totals`; what came before is worth nothing.
         """
-        ...
 
     def hour_usage(
         self,
@@ -236,7 +230,6 @@ class LakeReader(Protocol):
         Raises:
             ObjectMissingError, ObjectDamagedError: As `totals`.
         """
-        ...
 
 
 class TotalsReader(Protocol):
@@ -252,7 +245,6 @@ class TotalsReader(Protocol):
             ObjectMissingError: The file itself is gone.
             ObjectDamagedError: The file itself cannot be decoded.
         """
-        ...
 
     def summed(self, files: Sequence[LakeFile]) -> UsageRows:
         """Totals of some files of one hour together.
@@ -260,7 +252,6 @@ class TotalsReader(Protocol):
         Raises:
             ObjectMissingError, ObjectDamagedError: As `of`.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,18 +321,15 @@ class FrozenReader(Protocol):
         self, frozen: FrozenMonth, hour_s: int, accounts: Collection[str] | None = None
     ) -> Iterator[tuple[UsageKey, Total]]:
         """Totals of these accounts (None: all) in a booked hour, by account, key and `corrects`."""
-        ...
 
     def account_rows(self, frozen: FrozenMonth, account_ids: Collection[str]) -> Iterator[tuple[UsageKey, Total]]:
         """Totals of some accounts in all hours, by account, key, `corrects` and hour.
 
         Only the parts of the month's object that can hold these accounts are read.
         """
-        ...
 
     def days(self, frozen: FrozenMonth, accounts: Collection[str] | None = None) -> Iterator[DayBatch]:
         """Totals by day of these accounts (None: all), by account, key, `corrects` and day, in batches."""
-        ...
 
 
 class FrozenFiles(FrozenReader, Protocol):
@@ -349,7 +337,6 @@ class FrozenFiles(FrozenReader, Protocol):
 
     def hour_file(self, rows: UsageRows) -> UsageFile:
         """The object of one hour: a row a usage key, sorted by account, key and `corrects`."""
-        ...
 
     def month_files(self, hours: Iterable[FrozenHour]) -> AbstractContextManager[MonthFiles]:
         """The objects of a whole month, made of the objects of its hours by an external sort.
@@ -360,7 +347,6 @@ class FrozenFiles(FrozenReader, Protocol):
             ObjectMissingError: The object of an hour is gone.
             ObjectDamagedError: It cannot be decoded, or its rows are not those of its digest.
         """
-        ...
 
     def measured(self, key: str) -> UsageMeasure:
         """Digest, rows and total of an object of a closed month, as it is now.
@@ -369,7 +355,6 @@ class FrozenFiles(FrozenReader, Protocol):
             ObjectMissingError: The object is gone.
             ObjectDamagedError: It cannot be decoded.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -254,4 +254,3 @@ class BatchSizer(Protocol):
 
     def measure(self, view: LakeView, *, from_s: int) -> BatchSizes:
         """Sizes of the rows of the view's hours from `from_s` on."""
-        ...

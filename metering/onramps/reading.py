@@ -269,7 +269,6 @@ class Folding(Protocol):
 
         `directed` says that all of these lines state their direction.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,4 +321,3 @@ class LogReader(Protocol):
         Raises:
             LogFileRefusedError: The file as a whole cannot be read; blocks before are void.
         """
-        ...

@@ -102,4 +102,3 @@ class Classifier(Protocol[SubjectT]):
 
     def outcome(self, subject: SubjectT, hour_s: int) -> Outcome:
         """Judge a subject in an hour. The same context and rules give the same outcome for ever."""
-        ...

@@ -158,7 +158,6 @@ class LineJudge(Protocol[SubjectT]):
         Raises:
             LogFileRefusedError: The line shows that the file as a whole cannot be read.
         """
-        ...
 
 
 def read_lines(

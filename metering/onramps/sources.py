@@ -239,7 +239,6 @@ class LogStore(Protocol):
     @property
     def place(self) -> str:
         """Its place for people, without the key: `s3://acme-logs/`, or the folder."""
-        ...
 
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
         """A seekable stream of the object; close it.
@@ -249,12 +248,9 @@ class LogStore(Protocol):
             ObjectChangedError: Its ETag is not `if_match`, at the start or while it is read.
             ObjectUnreadableError: The object exists, and the store will not hand it out.
         """
-        ...
 
     def head(self, key: str) -> ObjectInfo | None:
         """Properties of the object, or None if it does not exist."""
-        ...
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         """Objects below `prefix` with keys after `after`, in key order."""
-        ...

@@ -94,7 +94,6 @@ class AsksFlows(Protocol):
 
     def asks_flows(self, gateway_id: str, hour_s: int) -> bool:
         """Whether the rules ask for the flows of a gateway in an hour, in epoch seconds."""
-        ...
 
 
 class TransitRowJudge:

@@ -35,7 +35,6 @@ class Messages(Protocol):
 
     def send_many(self, bodies: Sequence[str]) -> list[int]:
         """Send messages; returns the positions of those that were not taken. Even these may arrive."""
-        ...
 
 
 class Objects(Protocol):
@@ -43,7 +42,6 @@ class Objects(Protocol):
 
     def put(self, key: str, body: bytes, *, if_absent: bool) -> bool:
         """Write a whole object."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -473,11 +473,9 @@ class Meter(Protocol):
 
     def hours(self, number: int = 1) -> None:
         """Hours of the lake."""
-        ...
 
     def partitions(self, number: int = 1) -> None:
         """Partitions of the usage table, or of a closed month that stands in for one."""
-        ...
 
 
 class _Uncounted:

@@ -33,7 +33,6 @@ class LambdaContext(Protocol):
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda stops the invocation."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,20 +111,16 @@ class UsageSource(Protocol):
     @property
     def regions(self) -> tuple[str, ...]:
         """Every region that holds data of the stage, sorted."""
-        ...
 
     @property
     def left_out(self) -> Mapping[str, str]:
         """Regions that cannot be read now, and why."""
-        ...
 
     def month(self, month: str) -> Sequence[RegionMonth]:
         """One month of each region that can be read. Asked again, it is the same."""
-        ...
 
     def damages(self, month: str) -> Iterator[str]:
         """Damages of the closed month since its regions froze it, a sentence each."""
-        ...
 
 
 DEFAULT_BOOK = "aws-list"

@@ -195,7 +195,6 @@ class DailyUsage(Protocol):
 
     def day_lines(self) -> Iterator[UsageLine]:
         """Lines by the day, in any order."""
-        ...
 
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]: ...
 

@@ -33,7 +33,6 @@ class ColumnMonth(Protocol):
 
     def day_batches(self, accounts: Accounts = None, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.RecordBatch]:
         """`day_lines` in columns. A key and day may be in several rows."""
-        ...
 
     def hour_batches(
         self,
@@ -45,7 +44,6 @@ class ColumnMonth(Protocol):
         columns: Sequence[str] = SCHEMA.names,
     ) -> Iterator[pa.RecordBatch]:
         """`hour_lines` in columns, hour by hour; of one hour, only that hour is read."""
-        ...
 
 
 class _Columns:

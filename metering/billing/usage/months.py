@@ -107,11 +107,9 @@ class RegionMonth(Protocol):
     @property
     def digest(self) -> str:
         """Hex SHA-256 of the closed month's manifest; empty while the month is open."""
-        ...
 
     def accounts(self) -> Iterator[str]:
         """Accounts with any usage or correction, in order, each once."""
-        ...
 
     def day_lines(self, accounts: Accounts = None) -> Iterator[UsageLine]:
         """Lines by the day, in any order; `hour_s` is the first hour of the day. None: of all accounts.
@@ -119,7 +117,6 @@ class RegionMonth(Protocol):
         Raises:
             UnavailableError: The region gives no answer.
         """
-        ...
 
     def hour_lines(
         self, accounts: Accounts = None, *, day_s: int | None = None, sold: Solds = None
@@ -129,11 +126,9 @@ class RegionMonth(Protocol):
         Raises:
             UnavailableError: The region gives no answer.
         """
-        ...
 
     def late(self, accounts: Accounts = None) -> Iterator[Late]:
         """Usage of earlier months that is booked in this one; one line for each key and hour that books it."""
-        ...
 
 
 class PayerUsage(Protocol):
@@ -147,11 +142,9 @@ class PayerUsage(Protocol):
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
         """Bytes by day (epoch second of its first hour)."""
-        ...
 
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
         """Lines of one day by the hour, in the order of rating; other days are not read."""
-        ...
 
 
 class StreamedUsage(PayerUsage, Protocol):
@@ -159,7 +152,6 @@ class StreamedUsage(PayerUsage, Protocol):
 
     def lines(self) -> Iterator[UsageLine]:
         """All lines of the month by the hour, in any order."""
-        ...
 
 
 @runtime_checkable
@@ -168,11 +160,9 @@ class HourlyUsage(PayerUsage, Protocol):
 
     def hours(self, sold: frozenset[Sold], day_s: int) -> Mapping[int, int]:
         """Bytes by hour (epoch seconds) of one day."""
-        ...
 
     def lines_of_hour(self, sold: frozenset[Sold], hour_s: int) -> Iterator[UsageLine]:
         """Lines of one hour, in the order of rating."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,6 @@ class ObjectReader(Protocol):
             BatchRefusedError: Not of the format, or more records, bytes or work than one batch may have.
             OutOfTimeError: It takes too long.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -151,8 +151,6 @@ class RowJudge(Protocol[SubjectT]):
             value: Value of a column that the kind reads, by its name with hyphens; empty if the row has none.
             tally: Adds up what the rows became.
         """
-        ...
-        ...
 
 
 def column_names(file: IO[bytes], settings: ReadSettings) -> tuple[str, ...]:

@@ -143,7 +143,6 @@ class Contexts(Protocol):
 
     def timeline(self) -> Timeline:
         """The newest versions."""
-        ...
 
     def pinned(self, pins: Mapping[int, str]) -> Timeline:
         """The versions of a plan, by the hour that each holds from.
@@ -151,7 +150,6 @@ class Contexts(Protocol):
         Raises:
             ObjectMissingError: One of them is not there any more.
         """
-        ...
 
 
 class Planned(NamedTuple):

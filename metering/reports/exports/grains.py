@@ -202,7 +202,6 @@ class ResourceRows(Protocol):
 
     def of(self, hour_s: int) -> Mapping[Key, Sequence[tuple[str, int]]]:
         """Bytes of each resource in an hour, by key, in the order of resource ids."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
