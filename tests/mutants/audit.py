@@ -13,7 +13,7 @@ _RECONCILE = (
 _REBUILD = ("tests/unit/audit/test_rebuild.py",)
 _CLOSE = ("tests/unit/billing/test_months.py",)
 _WATCH = ("tests/unit/operations/test_watch.py",)
-_SUSPECTS = ("tests/unit/audit/test_suspects.py",)
+_SUSPECTS = ("tests/unit/audit/test_reconcile_tick.py",)
 _VERIFY = (
     "tests/unit/audit/test_verify.py",
     "tests/simulation/test_verify.py",

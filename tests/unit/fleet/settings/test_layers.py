@@ -184,14 +184,10 @@ def test_the_name_of_a_stage_is_no_setting() -> None:
         check_alone(Asked(stage="local", options={"stage": "x"}))
 
 
-def test_a_rehearsal_is_no_setting_of_a_stage() -> None:
-    assert "rehearsal is not a setting" in problems(Asked(stage="prod", options={"rehearsal": True}))[0]
-    assert "rehearsal is not a setting" in problems(Asked(stage="prod", table=table(rehearsal=True)))[0]
-
-
-def test_whether_a_stack_is_created_is_no_setting_of_a_stage() -> None:
-    assert "first_build is not a setting" in problems(Asked(stage="prod", options={"first_build": True}))[0]
-    assert "first_build is not a setting" in problems(Asked(stage="prod", table=table(first_build=True)))[0]
+@pytest.mark.parametrize("name", ["rehearsal", "first_build", "usage_before"])
+def test_what_a_deployment_decides_is_no_setting_of_a_stage(name: str) -> None:
+    assert f"{name} is not a setting" in problems(Asked(stage="prod", options={name: True}))[0]
+    assert f"{name} is not a setting" in problems(Asked(stage="prod", table=table(**{name: True})))[0]
 
 
 def test_names_and_ranges_are_checked_without_what_is_deployed_and_the_rest_is_not() -> None:
@@ -307,14 +303,11 @@ def test_what_a_setting_deletes_is_said(options: dict[str, object], words: str) 
     assert words in str(Setup().settings(options).change(HOME))
 
 
-def test_an_api_that_is_taken_back_is_said() -> None:
+def test_an_api_that_is_taken_back_is_said_and_a_longer_life_deletes_nothing() -> None:
     setup = Setup()
     setup.deploy(HOME, api=True)
     assert "the HTTP API is deleted" in str(setup.settings({"api": False}).change(HOME))
-
-
-def test_a_longer_life_deletes_nothing() -> None:
-    assert Setup().settings({"quarantine_retention_days": 500}).change(HOME).notes == ()
+    assert setup.settings({"quarantine_retention_days": 500}).change(HOME).notes == ()
 
 
 def test_data_that_loses_its_protection_is_said() -> None:
