@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import reduce
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, cast, get_args
@@ -234,24 +234,13 @@ class SentBatch:
 
 def header_line(header: ManifestHeader) -> str:
     """First line of a manifest, with its line feed."""
-    line = {
-        "manifest": SCHEMA,
-        "name": header.name,
-        "region": header.region,
-        "seed": header.seed,
-        "began_at_ms": header.began_at_ms,
-    }
-    return json.dumps(line) + "\n"
+    return json.dumps({"manifest": SCHEMA, **asdict(header)}) + "\n"
 
 
 def sent_line(sent: SentBatch) -> str:
     """Line of one message, with its line feed."""
     line: dict[str, object] = {
-        "batch_id": sent.batch_id,
-        "content": sent.content,
-        "expect": sent.expect,
-        "records": sent.records,
-        "metered": sent.metered,
+        name: getattr(sent, name) for name in ("batch_id", "content", "expect", "records", "metered")
     }
     if sent.totals:
         line["totals"] = [
@@ -305,7 +294,10 @@ def whole_lines(lines: Iterable[str], cut: Callable[[str], None]) -> Iterator[st
     A killed replay, or a full disk, leaves such a line. Its message may have been sent.
     """
     for line in lines:
-        if not line.endswith("\n") and not _is_json(line):
+        try:
+            if not line.endswith("\n"):
+                json.loads(line)
+        except ValueError:
             cut(line)
             return
         yield line
@@ -341,14 +333,6 @@ def _sent(value: Mapping[str, object]) -> SentBatch:
         reason=str(value.get("reason", "")),
         body_sha256=str(value.get("body_sha256", "")),
     )
-
-
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
 
 
 def _object(line: str, number: int) -> dict[str, object]:
