@@ -111,39 +111,21 @@ def test_a_letter_says_until_when_a_redrive_still_meters_it() -> None:
     assert letter.kept_until_s == NOW_S - 3600 + 14 * DAY_S
 
 
-def test_a_letter_whose_batch_is_metered_is_called_a_duplicate() -> None:
+@pytest.mark.parametrize(("kind", "content_hash", "effect", "why"), [
+    ("good", "ee", "duplicate", ""),
+    ("good", "dd", "conflict", "quarantine"),
+    ("refused", "", "refuse", "too_late"),
+    ("none", "", "refuse", "no batch"),
+    ("slow", "", "unknown", "too long"),
+], ids=["metered", "metered with other content", "refused", "no batch", "takes too long to read"])  # fmt: skip
+def test_a_letter_says_what_a_redrive_would_do_and_why(kind: str, content_hash: str, effect: str, why: str) -> None:
     setup = Setup()
-    setup.die("a")
-    setup.items.put(Put(table=Table.LEDGER, item=accepted("a").to_item()))
+    setup.die("a", kind=kind)
+    if content_hash:
+        setup.items.put(Put(table=Table.LEDGER, item=replace(accepted("a"), content_hash=content_hash).to_item()))
     [letter] = setup.deep()
-    assert letter.effect == "duplicate"
-
-
-def test_a_letter_with_other_content_than_what_is_metered_under_its_id_is_called_a_conflict() -> None:
-    setup = Setup()
-    setup.die("a")
-    setup.items.put(Put(table=Table.LEDGER, item=replace(accepted("a"), content_hash="dd").to_item()))
-    [letter] = setup.deep()
-    assert letter.effect == "conflict"
-    assert "quarantine" in letter.why
-
-
-def test_a_letter_that_would_be_refused_says_for_what() -> None:
-    setup = Setup()
-    setup.die("a", kind="refused")
-    setup.die("b", kind="none")
-    first, second = setup.deep()
-    assert first.effect == second.effect == "refuse"
-    assert "too_late" in first.why
-    assert "no batch" in second.why
-
-
-def test_a_letter_that_takes_too_long_to_read_is_not_guessed_at() -> None:
-    setup = Setup()
-    setup.die("a", kind="slow")
-    [letter] = setup.deep()
-    assert letter.effect == "unknown"
-    assert "too long" in letter.why
+    assert letter.effect == effect
+    assert why in letter.why
 
 
 def body(**changes: object) -> str:
@@ -244,19 +226,15 @@ def test_a_redrive_stops_at_its_maximum_and_keeps_its_rate() -> None:
     assert len(setup.dead.bodies()) == 10
 
 
-def test_the_queue_service_moves_them_itself_where_it_can() -> None:
+@pytest.mark.parametrize(("maximum", "task", "moved", "left"), [(None, "task-1", 0, 0), (1, None, 1, 1)])
+def test_the_queue_service_moves_them_itself_unless_there_is_a_maximum(
+    maximum: int | None, task: str | None, moved: int, left: int
+) -> None:
     setup = Setup(moves_by_itself=True)
     setup.die("a", "b")
-    done = setup.letters.redrive()
-    assert done.task == "task-1"
-    assert len(setup.ingest.bodies()) == 2
-
-
-def test_with_a_maximum_they_are_moved_by_hand() -> None:
-    setup = Setup(moves_by_itself=True)
-    setup.die("a", "b")
-    assert setup.letters.redrive(maximum=1).moved == 1
-    assert len(setup.ingest.bodies()) == 1
+    done = setup.letters.redrive(maximum=maximum)
+    assert (done.task, done.moved) == (task, moved)
+    assert (len(setup.ingest.bodies()), len(setup.dead.bodies())) == (2 - left, left)
 
 
 def test_what_the_ingest_queue_does_not_take_stays_in_the_dead_letter_queue() -> None:
