@@ -252,13 +252,17 @@ def token_parts(text: str) -> tuple[str, str] | None:
     return None if found is None else (found[1], found[2])
 
 
+def _chance(size: int) -> bytes:
+    return secrets.token_bytes(size)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBook:
     """Tokens of one region. `draw` gives random bytes."""
 
     items: ItemStore
     clock: Clock
-    draw: Callable[[int], bytes] = secrets.token_bytes
+    draw: Callable[[int], bytes] = _chance
 
     def create(
         self,
