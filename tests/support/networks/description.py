@@ -1,4 +1,4 @@
-"""The description of a network, as EC2 would describe it: what an inventory is captured from."""
+"""The description of a network, as EC2 would describe it, without members that no context has."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from metering.replay.network import made_id
+from tests.support.describing import flow_log, interface, subnet, vpc
 from tests.support.networks.gateways import described, gateway_id
 from tests.support.networks.inventory import OWNER, PARTNER
 from tests.support.networks.outside import ip_ranges
@@ -56,7 +57,7 @@ def description(inventory: Inventory, flow_logs: FlowLogs, captured_s: int) -> d
 
 
 def _region(inventory: Inventory, flow_logs: FlowLogs, account_id: str, region: str) -> dict[str, object]:
-    vpcs = [vpc for vpc in inventory.vpcs.values() if (vpc.account_id, vpc.region) == (account_id, region)]
+    vpcs = [each for each in inventory.vpcs.values() if (each.account_id, each.region) == (account_id, region)]
     seen = [
         each
         for each in inventory.interfaces
@@ -67,77 +68,35 @@ def _region(inventory: Inventory, flow_logs: FlowLogs, account_id: str, region: 
     return {
         "account_id": account_id,
         "region": region,
-        "Vpcs": [_vpc(vpc) for vpc in vpcs],
-        "Subnets": [_subnet(vpc, subnet) for vpc in vpcs for subnet in vpc.subnets],
+        "Vpcs": [vpc(each.id, *each.cidrs, ipv6=each.ipv6_cidr, owner=each.account_id) for each in vpcs],
+        "Subnets": [_subnet(each, inner) for each in vpcs for inner in each.subnets],
         "NetworkInterfaces": [_interface(each) for each in seen if not each.resource_id],
         "FlowLogs": [_flow_log(log) for log in logs],
         "VpcPeeringConnections": _peerings(inventory, account_id, region),
-        "Addresses": [_address(each, inventory.seed) for each in seen if _has_elastic(each, account_id)],
+        "Addresses": [_address(each) for each in seen if _has_elastic(each, account_id)],
         "TransitGatewayVpcAttachments": _attachments(inventory, account_id, region),
         **described(inventory, account_id, region, flow_logs.changed_s),
     }
 
 
-def _vpc(vpc: Vpc) -> dict[str, object]:
-    state = {"State": "associated"}
-    blocks = [{"CidrBlock": cidr, "CidrBlockState": state} for cidr in vpc.cidrs]
-    ipv6 = [{"Ipv6CidrBlock": vpc.ipv6_cidr, "Ipv6CidrBlockState": state}] if vpc.ipv6_cidr else []
-    return {
-        "VpcId": vpc.id,
-        "OwnerId": vpc.account_id,
-        "CidrBlock": vpc.cidrs[0],
-        "State": "available",
-        "IsDefault": False,
-        "InstanceTenancy": "default",
-        "CidrBlockAssociationSet": blocks,
-        "Ipv6CidrBlockAssociationSet": ipv6,
-    }
-
-
-def _subnet(vpc: Vpc, subnet: Subnet) -> dict[str, object]:
-    state = {"State": "associated"}
-    ipv6 = [{"Ipv6CidrBlock": f"{subnet.ipv6}/64", "Ipv6CidrBlockState": state}] if subnet.ipv6 else []
-    return {
-        "SubnetId": subnet.id,
-        "VpcId": vpc.id,
-        "OwnerId": vpc.account_id,
-        "CidrBlock": subnet.cidr,
-        "Ipv6CidrBlockAssociationSet": ipv6,
-        "AvailabilityZone": subnet.zone_name,
-        "AvailabilityZoneId": subnet.zone_id,
-        "State": "available",
-    }
+def _subnet(vpc: Vpc, each: Subnet) -> dict[str, object]:
+    ipv6 = f"{each.ipv6}/64" if each.ipv6 else ""
+    return subnet(each.id, vpc.id, each.cidr, each.zone_id, ipv6) | {"AvailabilityZone": each.zone_name}
 
 
 def _interface(each: Interface) -> dict[str, object]:
-    requester = _REQUESTERS.get(each.kind)
-    association = {"PublicIp": each.public, "IpOwnerId": each.account_id if _elastic(each) else "amazon"}
-    private = {"Primary": True, "PrivateIpAddress": each.address}
-    described: dict[str, object] = {
-        "NetworkInterfaceId": each.id,
-        "OwnerId": each.account_id,
-        "VpcId": each.vpc.id,
-        "SubnetId": each.subnet.id,
-        "AvailabilityZone": each.subnet.zone_name,
-        "InterfaceType": _type(each),
-        "Description": _DESCRIPTIONS.get(each.kind, ""),
-        "RequesterManaged": requester is not None,
-        "Status": "in-use",
-        "PrivateIpAddress": each.address,
-        "PrivateIpAddresses": [{**private, "Association": association} if each.public else private],
-        "Ipv6Addresses": [{"Ipv6Address": each.ipv6}] if each.ipv6 else [],
-    }
-    if each.pods:
-        described["Ipv4Prefixes"] = [{"Ipv4Prefix": each.pods}]
-    if requester is not None:
-        described["RequesterId"] = requester
-    if each.public:
-        described["Association"] = association
-    if each.instance_id:
-        described["Attachment"] = {"InstanceId": each.instance_id, "InstanceOwnerId": each.account_id, "DeviceIndex": 0}
-    elif requester == "amazon-elb":
-        described["Attachment"] = {"InstanceOwnerId": "amazon-elb", "DeviceIndex": 1}
-    return described
+    made = interface(
+        each.id,
+        each.subnet.id,
+        each.address,
+        public=each.public,
+        ipv6=each.ipv6,
+        OwnerId=each.account_id,
+        InterfaceType=_type(each),
+        Description=_DESCRIPTIONS.get(each.kind, ""),
+        RequesterId=_REQUESTERS.get(each.kind, ""),
+    )
+    return made | {"Ipv4Prefixes": [{"Ipv4Prefix": each.pods}]} if each.pods else made
 
 
 def _type(each: Interface) -> str:
@@ -155,38 +114,20 @@ def _has_elastic(each: Interface, account_id: str) -> bool:
     return bool(each.public) and each.account_id == account_id and _elastic(each)
 
 
-def _address(each: Interface, seed: int) -> dict[str, object]:
-    described: dict[str, object] = {
-        "PublicIp": each.public,
-        "AllocationId": made_id("eipalloc", seed, each.public),
-        "Domain": "vpc",
-        "NetworkBorderGroup": each.vpc.region,
-    }
-    if not each.resource_id:
-        described |= {"NetworkInterfaceId": each.id, "PrivateIpAddress": each.address}
-        described["AssociationId"] = made_id("eipassoc", seed, each.public)
-    return described
+def _address(each: Interface) -> dict[str, object]:
+    return {"PublicIp": each.public, "NetworkInterfaceId": "" if each.resource_id else each.id}
 
 
 def _flow_log(log: FlowLog) -> dict[str, object]:
     prefix = log.prefix.rstrip("/")
-    return {
-        "FlowLogId": log.id,
-        "ResourceId": log.resource_id,
-        "CreationTime": _moment(log.created_s),
-        "DeliverLogsStatus": "SUCCESS",
-        "FlowLogStatus": "ACTIVE",
-        "TrafficType": "ALL",
-        "LogDestinationType": "s3",
-        "LogDestination": f"arn:aws:s3:::{log.bucket}{f'/{prefix}' if prefix else ''}",
-        "LogFormat": " ".join(f"${{{name}}}" for name in log.fields),
-        "MaxAggregationInterval": 600,
-        "DestinationOptions": {
-            "FileFormat": "parquet" if log.parquet else "plain-text",
-            "HiveCompatiblePartitions": log.hive,
-            "PerHourPartition": log.hourly,
-        },
-    }
+    return flow_log(
+        log.id,
+        log.resource_id,
+        CreationTime=_moment(log.created_s),
+        DeliverLogsStatus="SUCCESS",
+        LogDestination=f"arn:aws:s3:::{log.bucket}{f'/{prefix}' if prefix else ''}",
+        LogFormat=" ".join(f"${{{name}}}" for name in log.fields),
+    )
 
 
 def _peerings(inventory: Inventory, account_id: str, region: str) -> list[dict[str, object]]:
@@ -194,7 +135,7 @@ def _peerings(inventory: Inventory, account_id: str, region: str) -> list[dict[s
     return [
         {
             "VpcPeeringConnectionId": made_id("pcx", inventory.seed, "main", name),
-            "Status": {"Code": "active", "Message": "Active"},
+            "Status": {"Code": "active"},
             "RequesterVpcInfo": _peered(main),
             "AccepterVpcInfo": _peered(inventory.vpcs[name]),
         }
@@ -206,9 +147,7 @@ def _peerings(inventory: Inventory, account_id: str, region: str) -> list[dict[s
 def _peered(vpc: Vpc) -> dict[str, object]:
     return {
         "VpcId": vpc.id,
-        "OwnerId": vpc.account_id,
         "Region": vpc.region,
-        "CidrBlock": vpc.cidrs[0],
         "CidrBlockSet": [{"CidrBlock": cidr} for cidr in vpc.cidrs],
         "Ipv6CidrBlockSet": [{"Ipv6CidrBlock": vpc.ipv6_cidr}] if vpc.ipv6_cidr else [],
     }

@@ -21,7 +21,7 @@ from metering.errors import (
 )
 from metering.onramps.context.description import DescriptionError
 from tests.contract.test_object_store import *  # noqa: F403 - the same tests, over the fixture below
-from tests.unit.onramps.context.describing import ranges
+from tests.support.describing import ranges
 
 if TYPE_CHECKING:
     from pathlib import Path

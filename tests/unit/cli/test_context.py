@@ -15,9 +15,9 @@ from metering.cli.commands.platform.context import capture, list_
 from metering.hours import rfc3339
 from metering.onramps.context.description import DescriptionError
 from metering.onramps.context.store import ContextStore
+from tests.support.describing import SMALL
 from tests.support.here import OperatorSession
 from tests.support.lake_world import World
-from tests.unit.onramps.context.describing import SMALL
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -255,18 +255,8 @@ def test_every_area_is_one_of_the_ten_of_the_bill_and_every_code_stands_in_one()
     assert set(areas.values()) == {"US", "CA", "EU", "AP", "AU", "IN", "JP", "ME", "SA", "ZA"}
     assert len(areas) > 150
     assert all(re.fullmatch("[A-Z]{3}", code) for code in areas)
-    assert {code: areas[code] for code in ("IAD", "YTO", "TLV", "HKG", "AKL", "BOM", "KIX", "DXB", "GRU", "NBO")} == {
-        "IAD": "US",
-        "YTO": "CA",
-        "TLV": "EU",
-        "HKG": "AP",
-        "AKL": "AU",
-        "BOM": "IN",
-        "KIX": "JP",
-        "DXB": "ME",
-        "GRU": "SA",
-        "NBO": "ZA",
-    }
+    found = [areas[code] for code in ["IAD", "YTO", "TLV", "HKG", "AKL", "BOM", "KIX", "DXB", "GRU", "NBO"]]
+    assert found == ["US", "CA", "EU", "AP", "AU", "IN", "JP", "ME", "SA", "ZA"]
 
 
 def test_the_airport_of_an_edge_is_its_first_three_letters() -> None:

@@ -87,7 +87,7 @@ def test_the_example_of_the_documentation_meters() -> None:
 
 def test_the_example_shows_every_key() -> None:
     text = EXAMPLE.read_text()
-    for key in (
+    for key in [
         "otherwise",
         "digits",
         "differs_from",
@@ -97,7 +97,7 @@ def test_the_example_shows_every_key() -> None:
         "columns",
         "[end]",
         "usage_type",
-    ):
+    ]:
         assert key in text
 
 

@@ -19,7 +19,7 @@ from metering.onramps.context.facts import Attachment, FlowLog, MeteringPolicy
 from metering.onramps.context.facts import MeteringRule as Rule
 from metering.onramps.context.inventory import context_of
 from metering.units import HOUR_S
-from tests.unit.onramps.context.describing import described, place
+from tests.support.describing import described, place
 from tests.unit.onramps.readers import Row, gzipped, measured, reasons, records
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from metering.adapters.aws.inventory import PERMISSIONS, AwsInventory, Step
 from metering.adapters.aws.session import Access, Clients
 from metering.errors import OperationFailedError, UnavailableError
 from metering.onramps.context.inventory import context_of
-from tests.unit.onramps.context.describing import ranges
+from tests.support.describing import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,9 +26,9 @@ from metering.onramps.context.store import (
 )
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.onramps import BroughtContexts
+from tests.support.describing import EFFECTIVE_S, SMALL, described, flow_log, interface, place, subnet, vpc
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
-from tests.unit.onramps.context.describing import EFFECTIVE_S, SMALL, described, flow_log, interface, place, subnet, vpc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ import pytest
 from metering.onramps.context import attached, facts, inventory
 from metering.onramps.context.description import DescriptionError, read_ip_ranges
 from metering.onramps.context.inventory import context_of
-from tests.unit.onramps.context.describing import (
+from tests.support.describing import (
     ACCOUNT,
     EFFECTIVE_S,
     PARTNER,

@@ -160,14 +160,6 @@ def test_a_file_that_nobody_owned_is_metered_once_somebody_says_whose_it_is(
     assert len(stage.batch_ids()) == 1
 
 
-def test_a_file_of_a_kind_that_is_never_metered_is_refused_with_the_sentence_why() -> None:
-    key = f"AWSLogs/{ACCOUNT}/vpcdnsquerylogs/{ACCOUNT}_vpcdnsquerylogs_vpc-0a_20261124T1305Z_ab.log.gz"
-    taken = Stage().take_text(key, "{}")
-    assert taken.problem is not None
-    assert taken.problem[0] == "not_metered_kind"
-    assert "no bytes" in taken.problem[1]
-
-
 @pytest.mark.parametrize(("log", "verdict"), [("legacy", "metered"), ("v2", "empty")])
 @pytest.mark.parametrize("allowed", [frozenset({ACCOUNT}), frozenset({ACCOUNT, "210987654321"})])
 def test_the_only_account_that_is_allowed_makes_no_version_2_of_a_legacy_log(

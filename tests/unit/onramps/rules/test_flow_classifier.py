@@ -25,10 +25,10 @@ from metering.onramps.rules.flow_classifier import AddressClasses, FlowClassifie
 from metering.onramps.rules.knowledge import Knowledge, knowledge_of
 from metering.onramps.transit_gateway import WithTransit
 from metering.units import HOUR_S
+from tests.support.describing import ACCOUNT, EFFECTIVE_S, PARTNER, REGION, flow_log, interface, peering
 from tests.support.flow_logs import VPC_FLOW
 from tests.support.networks.description import description
 from tests.support.networks.traffic import Network, NetworkPlan
-from tests.unit.onramps.context.describing import ACCOUNT, EFFECTIVE_S, PARTNER, REGION, flow_log, interface, peering
 from tests.unit.onramps.rules.test_hop_rules import CASES, booked
 from tests.unit.onramps.rules.world import NAME, WORLD, entering, judged, leaving, line, next_hop
 

@@ -11,8 +11,8 @@ from metering.onramps.reasons import Classified
 from metering.onramps.rules.hop_judge import CONDITIONS, DIRECTION_UNKNOWN, hop_rules
 from metering.units import HOUR_S
 from metering.usage.usage_types import Location, classify, parse_location
+from tests.support.describing import EFFECTIVE_S, ranges
 from tests.support.flow_logs import VPC_FLOW
-from tests.unit.onramps.context.describing import EFFECTIVE_S, ranges
 from tests.unit.onramps.rules.world import WORLD, entering, judged, leaving, line, next_hop
 
 if TYPE_CHECKING:

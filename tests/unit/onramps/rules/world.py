@@ -9,7 +9,7 @@ from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import Timeline
 from metering.onramps.reading import FileName, FlowHop
 from metering.onramps.rules.flow_classifier import FlowClassifier
-from tests.unit.onramps.context.describing import (
+from tests.support.describing import (
     ACCOUNT,
     EFFECTIVE_S,
     PARTNER,
