@@ -58,24 +58,14 @@ class Named(NamedTuple):
 _NOTHING = Named(0, Decimal(0))
 
 
-@dataclass(slots=True)
-class Names:
-    """Sums by usage type. Mutable; names beyond `MOST_NAMES` become one sum."""
-
-    _sums: dict[str, Named] = field(default_factory=dict)
-
-    @property
-    def sums(self) -> Mapping[str, Named]:
-        return self._sums
-
-    def add(self, usage_type: str, usd: Decimal | None) -> None:
-        """Count a line."""
-        name = usage_type if usage_type in self._sums else printable(usage_type)
-        if name not in self._sums and len(self._sums) >= MOST_NAMES:
-            name = OTHERS
-        lines, before = self._sums.get(name, _NOTHING)
-        total = None if before is None or usd is None else _EXACT.add(before, usd)
-        self._sums[name] = Named(lines + 1, total)
+def count_named(sums: dict[str, Named], usage_type: str, usd: Decimal | None) -> None:
+    """Count a line of a usage type; those beyond `MOST_NAMES` become one sum."""
+    name = usage_type if usage_type in sums else printable(usage_type)
+    if name not in sums and len(sums) >= MOST_NAMES:
+        name = OTHERS
+    lines, before = sums.get(name, _NOTHING)
+    total = None if before is None or usd is None else _EXACT.add(before, usd)
+    sums[name] = Named(lines + 1, total)
 
 
 def printable(usage_type: str) -> str:
@@ -208,9 +198,9 @@ class Bill:
     exact: Decimal = Decimal(0)
     lines: int = 0
     negative: int = 0
-    compared: Names = field(default_factory=Names)
+    compared: dict[str, Named] = field(default_factory=dict)
     left_out: Counter[LeftOut] = field(default_factory=Counter)
-    no_transfer: Names = field(default_factory=Names)
+    no_transfer: dict[str, Named] = field(default_factory=dict)
     broken: Counter[Broken] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
@@ -240,7 +230,7 @@ class Bill:
         if isinstance(found, LeftOutLine):
             self.left_out[found.why] += 1
             if found.why is LeftOut.NO_TRANSFER:
-                self.no_transfer.add(found.usage_type, found.usd)
+                count_named(self.no_transfer, found.usage_type, found.usd)
         elif isinstance(found, BrokenLine):
             self.broken[found.what] += 1
             if len(self.examples) < _EXAMPLES:
@@ -251,7 +241,7 @@ class Bill:
     def _add(self, line: BilledLine) -> None:
         self.lines += 1
         self.negative += line.bytes < 0
-        self.compared.add(line.key.usage_type, line.usd)
+        count_named(self.compared, line.key.usage_type, line.usd)
         self.bytes[line.key] = self.bytes.get(line.key, 0) + line.bytes
         self.exact = _EXACT.add(self.exact, line.exact)
         self.first_s = line.start_s if self.first_s is None else min(self.first_s, line.start_s)

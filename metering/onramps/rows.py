@@ -50,7 +50,7 @@ class Tally(Generic[SubjectT]):
         self._groups: dict[tuple[SubjectT, int], list[int]] = {}
         self._refused: list[RefusedLine] = []
         self._refusals: dict[str, tuple[int, int]] = {}
-        self._lines = self._header = self._metered = self._rejected = self._nodata = self._skipdata = 0
+        self._lines = dict.fromkeys(("header", "metered", "rejected", "nodata", "skipdata"), 0)
         self._metered_bytes = self._rejected_bytes = 0
 
     def header(self) -> None:
@@ -63,29 +63,24 @@ class Tally(Generic[SubjectT]):
         self.empty()
 
     def empty(self, lines: int = 1) -> None:
-        self._lines += lines
-        self._header += lines
+        self._lines["header"] += lines
 
     def nodata(self) -> None:
         """Count a row that states no traffic."""
-        self._lines += 1
-        self._nodata += 1
+        self._lines["nodata"] += 1
 
     def skipdata(self) -> None:
         """Count a row that states lost records."""
-        self._lines += 1
-        self._skipdata += 1
+        self._lines["skipdata"] += 1
 
     def rejected(self, size_bytes: int = 0) -> None:
         """Count a row that the rules of its kind leave out, whatever the context."""
-        self._lines += 1
-        self._rejected += 1
+        self._lines["rejected"] += 1
         self._rejected_bytes += size_bytes
 
     def metered(self, moves: Sequence[Moved[SubjectT]], start_s: int, end_s: int) -> None:
         """Count a row by all that it moved. The row itself counts with its first move; the others have no line."""
-        self._lines += 1
-        self._metered += 1
+        self._lines["metered"] += 1
         hour_s = hour_of(start_s)
         for number, (subject, size_bytes) in enumerate(moves):
             self._metered_bytes += size_bytes
@@ -103,7 +98,6 @@ class Tally(Generic[SubjectT]):
         """Count a row that cannot be metered, with the bytes that it states; keep it while there is room."""
         if reason != LineReason.REPEATED_LINE:
             self._bad.add()
-        self._lines += 1
         lines, refused_bytes = self._refusals.get(reason, (0, 0))
         self._refusals[reason] = (lines + 1, refused_bytes + size_bytes)
         if self._kept_left > 0:
@@ -129,15 +123,12 @@ class Tally(Generic[SubjectT]):
         return block
 
     def _balance(self) -> Balance:
+        refused = sum(lines for lines, _ in self._refusals.values())
         refused_bytes = sum(size_bytes for _, size_bytes in self._refusals.values())
         return Balance(
-            lines=self._lines,
-            header=self._header,
-            metered=self._metered,
-            rejected=self._rejected,
-            nodata=self._nodata,
-            skipdata=self._skipdata,
-            refused=sum(lines for lines, _ in self._refusals.values()),
+            lines=sum(self._lines.values()) + refused,
+            **self._lines,
+            refused=refused,
             stated_bytes=self._metered_bytes + self._rejected_bytes + refused_bytes,
             metered_bytes=self._metered_bytes,
             rejected_bytes=self._rejected_bytes,

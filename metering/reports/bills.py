@@ -79,7 +79,7 @@ def named_values(found: Comparison, bill: Bill) -> dict[str, Json]:
         ],
         "left_out_usage_types": [
             {"usage_type": name, "lines": each.lines, "usd": _text(each.usd)}
-            for name, each in sorted(bill.no_transfer.sums.items())
+            for name, each in sorted(bill.no_transfer.items())
         ],
     }
 
@@ -98,7 +98,7 @@ def named_sentences(found: Comparison, bill: Bill) -> Iterator[str]:
     if metered_only:
         names = [f"{name} {exact_and_size(size)}" for name, size in sorted(metered_only.items())]
         yield f"Metered here only, a difference: {', '.join(names)}. No line of the bill says what it would cost."
-    if left_out := bill.no_transfer.sums:
+    if left_out := bill.no_transfer:
         yield f"No data transfer, by usage type: {_left_out(left_out)}."
 
 
@@ -113,7 +113,7 @@ def _left_out(sums: Mapping[str, Named]) -> str:
 
 
 def _billed(name: str, size: int, bill: Bill) -> str:
-    named = bill.compared.sums.get(name)
+    named = bill.compared.get(name)
     return f"{name} {exact_and_size(size)}{_money(None if named is None else named.usd)}"
 
 
@@ -122,7 +122,7 @@ def _money(usd: Decimal | None) -> str:
 
 
 def _usd(bill: Bill, name: str) -> str | None:
-    named = bill.compared.sums.get(name)
+    named = bill.compared.get(name)
     return None if named is None else _text(named.usd)
 
 

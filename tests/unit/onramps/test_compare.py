@@ -263,13 +263,13 @@ def test_what_is_no_transfer_stands_by_its_name_with_its_lines_and_its_money(tmp
     ]
     for form in FORMS:
         bill = read(*lines, tmp_path=tmp_path, form=form)
-        assert {name: (each.lines, each.usd) for name, each in bill.no_transfer.sums.items()} == {
+        assert {name: (each.lines, each.usd) for name, each in bill.no_transfer.items()} == {
             "USW2-NatGateway-Hours": (2, Decimal("0.090")),
             "USW2-Requests-Tier1": (1, None),
             "'\\x1b[2J'": (1, Decimal("0.01")),
             "(no usage type)": (1, Decimal(5)),
         }
-        assert {name: each.usd for name, each in bill.compared.sums.items()} == {OUT: Decimal("0.09")}
+        assert {name: each.usd for name, each in bill.compared.items()} == {OUT: Decimal("0.09")}
 
 
 def test_more_usage_types_than_memory_should_hold_are_one_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +277,7 @@ def test_more_usage_types_than_memory_should_hold_are_one_sum(tmp_path: Path, mo
 
     monkeypatch.setattr(named, "MOST_NAMES", 2)
     bill = read(*(Line(WHO, f"BoxUsage:{number}", NOON_S, "1") for number in range(5)), tmp_path=tmp_path)
-    assert {name: each.lines for name, each in bill.no_transfer.sums.items()} == {
+    assert {name: each.lines for name, each in bill.no_transfer.items()} == {
         "BoxUsage:0": 1, "BoxUsage:1": 1, named.OTHERS: 3,
     }  # fmt: skip
 

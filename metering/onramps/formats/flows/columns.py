@@ -72,10 +72,6 @@ class Layout:
     names: tuple[str, ...]
     texts: Mapping[str, str]
 
-    @property
-    def attributes(self) -> frozenset[str]:
-        return frozenset(self.texts.values())
-
 
 def layout_of(names: Sequence[str], *, account_id: str) -> Layout:
     """The layout of lines with these fields; `account_id` is that of the file's name.
