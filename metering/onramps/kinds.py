@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from metering.onramps.context.store import Timeline
     from metering.onramps.reasons import Classifier
 
+    _Parts = tuple[Callable[..., Iterator[Block[Any]]], Callable[[FileName, Timeline], Classifier[Any]]]
+
 
 # Kinds of logs that are never metered: each is known by its names, and refused with the sentence why. Most of them tell
 # again what another log tells, so metering both would count bytes twice; the others have no bytes.
@@ -211,10 +213,6 @@ class LogKind:
         if self.needs_ranges and (context is None or not context.prefixes):
             return "has the address ranges of AWS"
         return ""
-
-
-if TYPE_CHECKING:
-    _Parts = tuple[Callable[..., Iterator[Block[Any]]], Callable[[FileName, Timeline], Classifier[Any]]]
 
 
 # Arrow is imported when a file is read: commands that read none start without it.

@@ -33,7 +33,7 @@ class Part(NamedTuple):
 
     Attributes:
         batch_id: `<identity>/<number from 0>`.
-        sha256: SHA-256 of the records, whatever writes them as Parquet (`metering.onramps.ingest.parts`).
+        sha256: SHA-256 of the records, whatever writes them as Parquet (`metering.onramps.ingest.planning`).
     """
 
     batch_id: str

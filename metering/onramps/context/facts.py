@@ -34,7 +34,7 @@ class Interface(NamedTuple):
 
     Attributes:
         account_id: Its owner, who need not own the VPC.
-        kind: One of `metering.onramps.context.interfaces.KINDS`.
+        kind: A kind of `metering.onramps.context.interfaces`.
         addresses: Its private IPv4 addresses and its IPv6 addresses, sorted.
         prefixes: Blocks that were delegated to it, sorted: nodes of container clusters give their addresses to pods.
     """

@@ -215,11 +215,6 @@ def is_text(kind: pa.DataType) -> bool:
     return any(is_kind(values) for is_kind in kinds)
 
 
-def is_number(kind: pa.DataType) -> bool:
-    """Whether a column of another type gives numbers: integers, and times for `start` and `end`."""
-    return bool(pa.types.is_integer(kind) or pa.types.is_timestamp(kind))
-
-
 def text_column(column: pa.Array, attribute: str) -> pa.DictionaryArray:
     """A column as texts. Integers become texts, accounts with 12 digits, and absent values null."""
     folded = _folded(column)
@@ -312,7 +307,7 @@ def _columns(schema: pa.Schema, name: FileName) -> tuple[dict[str, str], Layout]
     columns = {field: names[field] for field in (*layout.texts, *NUMBERS)}
     for field, column in columns.items():
         kind = schema.field(schema.names.index(column)).type
-        if not (is_text(kind) or pa.types.is_integer(kind) or (field in NUMBERS and is_number(kind))):
+        if not (is_text(kind) or pa.types.is_integer(kind) or (field in NUMBERS and pa.types.is_timestamp(kind))):
             raise LogFileRefusedError(FileReason.WRONG_FORMAT, f"{column} is {kind}, not a text or an integer")
     return columns, layout
 
