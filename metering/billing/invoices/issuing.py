@@ -13,8 +13,8 @@ A later process finds what counts, and does the rest.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.billing.documents import MOST_TOLD, first_of
@@ -23,7 +23,7 @@ from metering.billing.invoices.document import INVOICE_NUMBER, Invoice, InvoiceS
 from metering.billing.invoices.inputs import DEFAULT_BOOK, Inputs, UsageSource
 from metering.billing.prices.book import PriceBook, Product
 from metering.billing.rating.payer_prices import find, traffic_of
-from metering.billing.usage.months import Sold, UsageLine
+from metering.billing.usage.months import Sold
 from metering.errors import OperationFailedError
 from metering.hours import month_bounds_s, month_of, months_between, rfc3339
 from metering.ledger.notes.money import IssuedInvoice, issued_item, record_issued
@@ -31,7 +31,7 @@ from metering.units import DAY_S
 from metering.usage.usage_types import TRAFFIC
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.billing.invoices.planning import Planner
     from metering.billing.organization import Organization
@@ -104,13 +104,12 @@ def _unpriced(usage: UsageSource, month: str, book: PriceBook, organization: Org
     Reads all of the month once, by the day. Usage of the day in which a product gets its first price, and that of
     an account on the day in which its payer changes, is judged when its invoice is made.
     """
-    sizes: dict[tuple[str, str, Sold], int] = {}
+    sizes = Counter[tuple[str, str, Sold]]()
     for region in usage.month(month):
         for line in region.day_lines():
             sold = Sold(line.service, line.usage_type)
             if _without_price(book, sold, line.hour_s):
-                key = organization.payer_of(line.account_id, line.hour_s), month, sold
-                sizes[key] = sizes.get(key, 0) + line.bytes
+                sizes[organization.payer_of(line.account_id, line.hour_s), month, sold] += line.bytes
     return _no_prices(sizes, book)
 
 
@@ -129,17 +128,6 @@ def no_price(sold: Sold, what: str, book: PriceBook) -> Obstacle:
         f"{sold.service} {sold.usage_type} has no price in {book.name} version {book.version} ({what}{first})",
         _IMPORT_BESIDE if traffic_of(sold.usage_type) in TRAFFIC else _IMPORT,
     )
-
-
-def unpriced_late(
-    lines: Iterable[UsageLine], book: PriceBook, payer_of: Callable[[UsageLine], str]
-) -> dict[str, list[Obstacle]]:
-    """Late rows of earlier months without a price, by payer and by what was used."""
-    sums: dict[tuple[str, str, Sold], int] = {}
-    for line in lines:
-        key = payer_of(line), month_of(line.hour_s), Sold(line.service, line.usage_type)
-        sums[key] = sums.get(key, 0) + line.bytes
-    return _no_prices(sums, book, ", which came late")
 
 
 def _no_prices(sums: Mapping[tuple[str, str, Sold], int], book: PriceBook, how: str = "") -> dict[str, list[Obstacle]]:
@@ -325,8 +313,11 @@ class Issuer:
         month, rates = asked.month, shared.rates[asked.month]
         loaded = self.composer.shelf.load(rates)
         found = _unpriced(self.composer.usage, month, loaded.book, loaded.organization)
-        late = self.planner.unpriced_late(month, rates)
-        for payer_id, each in unpriced_late(late, loaded.book, partial(self.planner.payer_of_late, rates)).items():
+        late = Counter[tuple[str, str, Sold]]()
+        for line in self.planner.unpriced_late(month, rates):
+            sold = Sold(line.service, line.usage_type)
+            late[self.planner.payer_of_late(rates, line), month_of(line.hour_s), sold] += line.bytes
+        for payer_id, each in _no_prices(late, loaded.book, ", which came late").items():
             found.setdefault(payer_id, []).extend(each)
         return {payer_id: found[payer_id] for payer_id in found if asked.payer_id in ("", payer_id)}
 
