@@ -17,7 +17,6 @@ from metering.billing.rating.lines import Positions, RatedLine
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater, rated_month
-from metering.billing.usage.months import Sold, UsageLine
 from metering.hours import month_bounds_s
 from metering.units import DAY_S
 from tests.property.rating_histories import ACCOUNTS, PAYER, History, histories
@@ -27,6 +26,8 @@ from tests.support.slow_rating import Slow, SlowPayer, slow_cents, slow_line_cos
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from random import Random
+
+    from metering.billing.usage.months import Sold, UsageLine
 
 _MONTH = month_bounds_s(MONTH)
 _HALF_A_CENT = Fraction(1, 200)
@@ -129,7 +130,7 @@ def _by_day(rater: Rater, usage: ListedUsage) -> Iterator[UsageLine]:
     firsts: dict[tuple[object, ...], UsageLine] = {}
     for line in usage.lines():
         day_s = line.hour_s - line.hour_s % DAY_S
-        if rater.needs_hours(Sold(line.service, line.usage_type), day_s):
+        if rater.needs_hours(line.sold, day_s):
             yield line
         else:
             of_day = line._replace(hour_s=day_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.billing.usage.months import Accounts, Late, Sold, Solds, UsageLine, merged
+from metering.billing.usage.months import Accounts, Late, Solds, UsageLine, merged
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ class MemoryMonth:
             sorted(
                 line
                 for line in self._of(self.usage, accounts)
-                if (day_s is None or _day(line.hour_s) == day_s)
-                and (sold is None or Sold(line.service, line.usage_type) in sold)
+                if (day_s is None or _day(line.hour_s) == day_s) and (sold is None or line.sold in sold)
             )
         )
 

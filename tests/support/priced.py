@@ -147,7 +147,7 @@ class ListedUsage:
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
         days: dict[Sold, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for line in self._lines:
-            days[Sold(line.service, line.usage_type)][line.hour_s - line.hour_s % DAY_S] += line.bytes
+            days[line.sold][line.hour_s - line.hour_s % DAY_S] += line.bytes
         return days
 
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:

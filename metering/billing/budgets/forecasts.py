@@ -269,12 +269,12 @@ class ExpectedUsage:
                     yield UsageLine(day_s, account_id, sold.service, sold.usage_type, "", "", size)
 
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
-        lines = (line for line in self.day_lines(day_s) if Sold(line.service, line.usage_type) in sold)
+        lines = (line for line in self.day_lines(day_s) if line.sold in sold)
         return iter(sorted(each for line in lines for each in self._hours_of(line)))
 
     def _hours_of(self, line: UsageLine) -> Iterator[UsageLine]:
         """The line of a day by the hour. The last hour has the rest that rounding leaves."""
-        shares = self._shares.of(Sold(line.service, line.usage_type), line.hour_s)
+        shares = self._shares.of(line.sold, line.hour_s)
         left = line.bytes
         for hour, share in enumerate(shares):
             size = left if hour == len(shares) - 1 else min(left, round(line.bytes * share))

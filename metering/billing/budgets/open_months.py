@@ -13,9 +13,8 @@ from metering.billing.budgets.forecasts import HISTORY_DAYS, HourShares
 from metering.billing.budgets.summaries import DaySummaries, Grouping, PayerCosts, PayerMonth
 from metering.billing.day_sums.days import SummedMonth
 from metering.billing.day_sums.index import DayIndex, DayIndexes, Reach, reach_of
-from metering.billing.prices.book import PriceBook, Product
 from metering.billing.rating.lines import Positions
-from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices, find
+from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices, is_unpriced
 from metering.billing.usage.months import Sold
 from metering.errors import ObjectMissingError, UnavailableError
 from metering.hours import month_bounds_s, month_of, rfc3339
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from metering.billing.budgets.budget import Budget
     from metering.billing.organization import Organization
+    from metering.billing.prices.book import PriceBook
     from metering.billing.prices.store import Overrides
     from metering.lake.ports import TotalsReader
     from metering.stores.fields import Fields
@@ -241,15 +241,9 @@ def _unpriced(months: OpenMonths, name: str, book: PriceBook) -> dict[Sold, int]
         for day_s in region.days:
             for hour_s, solds in months.summaries.everything(region, day_s).items():
                 for sold, size in solds.items():
-                    if _has_no_price(book, sold, hour_s):
+                    if is_unpriced(book, sold, hour_s):
                         found[sold] = found.get(sold, 0) + size
     return found
-
-
-def _has_no_price(book: PriceBook, sold: Sold, hour_s: int) -> bool:
-    product = find(book, sold)
-    # A product has no price before its first one.
-    return product is None or (isinstance(product, Product) and product.version_at(hour_s) is None)
 
 
 def blocked(

@@ -94,7 +94,7 @@ class Grouping:
     def _add(self, found: Sums, line: UsageLine) -> None:
         into = self._into(found, line.account_id, line.hour_s)
         if into is not None:
-            sold = Sold(line.service, line.usage_type)
+            sold = line.sold
             into[sold] = into.get(sold, 0) + line.bytes
 
     def _into(self, found: Sums, account_id: str, hour_s: int) -> dict[Sold, int] | None:

@@ -22,12 +22,12 @@ from metering.billing.invoices.composing import Composer, Subject
 from metering.billing.invoices.document import INVOICE_NUMBER, Invoice, InvoiceStore, LeftOut, Stored
 from metering.billing.invoices.inputs import DEFAULT_BOOK, Inputs, UsageSource
 from metering.billing.prices.book import PriceBook, Product
-from metering.billing.rating.payer_prices import find, traffic_of
+from metering.billing.rating.payer_prices import find, is_unpriced, traffic_of
 from metering.billing.usage.months import Sold
 from metering.errors import OperationFailedError
 from metering.hours import month_bounds_s, month_of, months_between, rfc3339
 from metering.ledger.notes.money import IssuedInvoice, issued_item, record_issued
-from metering.units import DAY_S
+from metering.units import DAY_S, HOUR_S
 from metering.usage.usage_types import TRAFFIC
 
 if TYPE_CHECKING:
@@ -107,15 +107,10 @@ def _unpriced(usage: UsageSource, month: str, book: PriceBook, organization: Org
     sizes = Counter[tuple[str, str, Sold]]()
     for region in usage.month(month):
         for line in region.day_lines():
-            sold = Sold(line.service, line.usage_type)
-            if _without_price(book, sold, line.hour_s):
+            sold = line.sold
+            if is_unpriced(book, sold, line.hour_s + DAY_S - HOUR_S):
                 sizes[organization.payer_of(line.account_id, line.hour_s), month, sold] += line.bytes
     return _no_prices(sizes, book)
-
-
-def _without_price(book: PriceBook, sold: Sold, day_s: int) -> bool:
-    found = find(book, sold)
-    return found is None or (isinstance(found, Product) and found.versions[0].from_s >= day_s + DAY_S)
 
 
 def no_price(sold: Sold, what: str, book: PriceBook) -> Obstacle:
@@ -315,7 +310,7 @@ class Issuer:
         found = _unpriced(self.composer.usage, month, loaded.book, loaded.organization)
         late = Counter[tuple[str, str, Sold]]()
         for line in self.planner.unpriced_late(month, rates):
-            sold = Sold(line.service, line.usage_type)
+            sold = line.sold
             late[self.planner.payer_of_late(rates, line), month_of(line.hour_s), sold] += line.bytes
         for payer_id, each in _no_prices(late, loaded.book, ", which came late").items():
             found.setdefault(payer_id, []).extend(each)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from metering.billing.invoices.document import INVOICE_NUMBER, InvoiceStore, Stored
 from metering.billing.invoices.inputs import ENGINE_VERSION, Inputs, Rates
-from metering.billing.prices.book import NotSold, PriceBook, Product
+from metering.billing.prices.book import NotSold, PriceBook
 from metering.billing.prices.difference import reprices_from
-from metering.billing.rating.payer_prices import find
+from metering.billing.rating.payer_prices import find, is_unpriced
 from metering.billing.usage.months import Sold, UsageLine
 from metering.hours import month_bounds_s, month_of, months_between
 from metering.usage.totals import Service, UsageType
@@ -98,7 +98,7 @@ class Planner:
         if not late:
             return None
         book = self.composer.shelf.load(rates).book
-        if any(unpriced(book, line) for line in late):
+        if any(is_unpriced(book, line.sold, line.hour_s) for line in late):
             return replace(own, organization=rates.organization)
         return rates
 
@@ -112,9 +112,10 @@ class Planner:
         """Late rows without a price, by the rates of their own month and of the month that books them."""
         book = self.composer.shelf.load(rates).book
         for line in self._late(month):
-            if unpriced(book, line):
+            if is_unpriced(book, line.sold, line.hour_s):
                 shared = self.store.inputs(corrects := month_of(line.hour_s))
-                if shared is None or unpriced(self.composer.shelf.load(shared.rates[corrects]).book, line):
+                own = None if shared is None else self.composer.shelf.load(shared.rates[corrects]).book
+                if own is None or is_unpriced(own, line.sold, line.hour_s):
                     yield line
 
     def closed(self, month: str) -> Mapping[str, str]:
@@ -143,9 +144,3 @@ def _only_longer(before: PriceBook, after: PriceBook, month: str) -> bool:
     return not any(
         isinstance(find(before, Sold(Service(""), UsageType(product.usage_type))), NotSold) for product in new
     )
-
-
-def unpriced(book: PriceBook, line: UsageLine) -> bool:
-    """Whether a book has neither a price of a line in its hour, nor a rule that it is not sold."""
-    found = find(book, Sold(line.service, line.usage_type))
-    return found is None or (isinstance(found, Product) and found.version_at(line.hour_s) is None)

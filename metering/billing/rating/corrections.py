@@ -87,7 +87,7 @@ class LateUsage:
     def _by_sold(self) -> Mapping[Sold, list[UsageLine]]:
         by: dict[Sold, list[UsageLine]] = defaultdict(list)
         for line in self.lines:
-            by[Sold(line.service, line.usage_type)].append(line)
+            by[line.sold].append(line)
         return by
 
 
@@ -110,7 +110,7 @@ class Together:
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
         days = {sold: defaultdict(int, of) for sold, of in self.old_days.items()}
         for line in self.late.lines:
-            of = days.setdefault(Sold(line.service, line.usage_type), defaultdict(int))
+            of = days.setdefault(line.sold, defaultdict(int))
             of[line.hour_s - line.hour_s % DAY_S] += line.bytes
         return days
 

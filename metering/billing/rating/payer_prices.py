@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
+from metering.billing.prices.book import Product
 from metering.usage.usage_types import billing_prefixes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from metering.billing.organization import Organization
-    from metering.billing.prices.book import NotSold, Override, PriceBook, Product, Tier
+    from metering.billing.prices.book import NotSold, Override, PriceBook, Tier
     from metering.billing.usage.months import Sold
 
 
@@ -36,6 +37,12 @@ def find(book: PriceBook, sold: Sold) -> Product | NotSold | None:
             return product
     traffic = traffic_of(sold.usage_type)
     return next((rule for rule in book.not_sold if re.fullmatch(rule.pattern, traffic)), None)
+
+
+def is_unpriced(book: PriceBook, sold: Sold, hour_s: int) -> bool:
+    """Whether a book has neither a price in an hour, nor a rule that it is not sold."""
+    found = find(book, sold)
+    return found is None or (isinstance(found, Product) and found.version_at(hour_s) is None)
 
 
 def traffic_of(usage_type: str) -> str:

@@ -222,7 +222,7 @@ def rated_by_days(
         for line in usage.day_lines():
             if not needs(name, line):
                 continue
-            sold = Sold(line.service, line.usage_type)
+            sold = line.sold
             if splits(line.hour_s) or rater.needs_hours(sold, line.hour_s):
                 by_hour.setdefault(line.hour_s, set()).add(sold)
             else:

@@ -68,6 +68,10 @@ class UsageLine(NamedTuple):
     def kind(self) -> UsageKind:
         return UsageKind(self.usage_type, self.service, self.from_location, self.to_location)
 
+    @property
+    def sold(self) -> Sold:
+        return Sold(self.service, self.usage_type)
+
 
 class Correction(NamedTuple):
     """Usage of an earlier month that is booked in this one, because that month was closed.
@@ -255,7 +259,7 @@ def days_of(lines: Iterable[UsageLine]) -> dict[Sold, dict[int, int]]:
     """Bytes of lines by the day, by product and day."""
     found: dict[Sold, dict[int, int]] = {}
     for line in lines:
-        days = found.setdefault(Sold(line.service, line.usage_type), {})
+        days = found.setdefault(line.sold, {})
         days[line.hour_s] = days.get(line.hour_s, 0) + line.bytes
     return found
 
@@ -354,9 +358,7 @@ class TableMonth:
         for items in self._of(accounts):
             own = (item for item in items if item.corrects_s is None)
             of_day = (item for item in own if day_s is None or day_s <= item.hour_s < day_s + DAY_S)
-            lines += (
-                line for line in self._lines(of_day) if sold is None or Sold(line.service, line.usage_type) in sold
-            )
+            lines += (line for line in self._lines(of_day) if sold is None or line.sold in sold)
         return merged(sorted(lines))
 
     def late(self, accounts: Accounts = None) -> Iterator[Late]:

@@ -289,7 +289,7 @@ def _hours_of(lines: Iterable[UsageLine]) -> dict[int, int]:
 def add_days(into: Days, lines: Iterable[UsageLine]) -> None:
     """Add lines of days to sums."""
     for line in lines:
-        days = into.setdefault(Sold(line.service, line.usage_type), {})
+        days = into.setdefault(line.sold, {})
         days[line.hour_s] = days.get(line.hour_s, 0) + line.bytes
 
 

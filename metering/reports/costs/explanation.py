@@ -95,13 +95,11 @@ def explained(inquiry: Inquiry, plan: MonthPlan, usage: MergedUsage) -> Explanat
     mine = usage.of_accounts(frozenset([inquiry.account_id]))
     day_s = inquiry.hour_s - inquiry.hour_s % DAY_S
     sold = frozenset(
-        Sold(line.service, line.usage_type)
-        for line in mine.day_lines()
-        if line.hour_s == day_s and line.usage_type == inquiry.usage_type
+        line.sold for line in mine.day_lines() if line.hour_s == day_s and line.usage_type == inquiry.usage_type
     )
     stories: list[LineStory] = []
     for line in filter(inquiry.asks, mine.lines_of(sold, day_s) if sold else ()):
-        found, pieces = prices.found(Sold(line.service, line.usage_type)), tuple(rater.rate(line))
+        found, pieces = prices.found(line.sold), tuple(rater.rate(line))
         if not isinstance(found, Product):
             stories.append(LineStory(line=line, found=found, pieces=pieces))
             continue

@@ -22,7 +22,7 @@ from metering.billing.rating.lines import PriceState, RatedLine
 from metering.billing.rating.payer_prices import PayerPrices, find
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import rated_month
-from metering.billing.usage.months import MonthUsage, Sold, UsageLine
+from metering.billing.usage.months import MonthUsage, UsageLine
 from metering.hours import hour_label
 from metering.replay.given import BilledLine, billed_lines
 from metering.units import GIB, HOUR_S
@@ -296,7 +296,7 @@ def test_each_of_338_lines_has_its_sku_its_rate_code_its_quantity_and_its_cost_t
     right = 0
     for billed in LINES:
         line = usage_of(billed)
-        found = find(prices, Sold(line.service, line.usage_type))
+        found = find(prices, line.sold)
         assert isinstance(found, Product)
         assert found.sku == billed.sku
         price = of_rate[billed.rate_code]
