@@ -231,7 +231,6 @@ class StageSettings(BaseModel):
 
     @property
     def sha256(self) -> str:
-        """Hex digest of the document."""
         return document_sha256(self.to_json())
 
     @property

@@ -90,7 +90,6 @@ class Asked:
 
     @property
     def sees_all(self) -> bool:
-        """Whether the asker sees every account."""
         return self.grant.accounts is None
 
 

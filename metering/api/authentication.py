@@ -200,7 +200,6 @@ class LedgerTokens:
 
     @property
     def remembered(self) -> int:
-        """How many ids are remembered, known and unknown."""
         with self._lock:
             return len(self._known) + len(self._unknown)
 
@@ -226,7 +225,6 @@ class OneToken:
     role: Role = Role.OPERATOR
 
     def grant_of(self, token: str) -> Grant | None:
-        """The grant of this token; None for any other."""
         same = hmac.compare_digest(token.encode(errors="replace"), self.secret.encode())
         return Grant(token_id="local", role=self.role) if same else None  # noqa: S106 - no secret: a name for the log
 
@@ -281,7 +279,6 @@ class Limits:
 
     @property
     def budget(self) -> ReadBudget:
-        """What the answer to one question may cost to read."""
         return ReadBudget(
             partitions=self.partitions, hours=self.open_hours, months=self.months, first_year=self.first_year
         )
@@ -300,7 +297,6 @@ class Door:
 
     @classmethod
     def of(cls, tokens: Tokens, limits: Limits, clock: Clock) -> Door:
-        """A door with the limits of an application."""
         limiter = Limiter(rate_per_s=limits.token_rate_per_s, burst=limits.token_burst, clock=clock)
         return cls(tokens=tokens, limiter=limiter)
 

@@ -101,7 +101,6 @@ class StaticFile:
         )
 
     def response(self, request: Request, *, cache_control: str) -> Response:
-        """The file, compressed for who can read that."""
         headers = {**HEADERS, "Cache-Control": cache_control}
         content = self.content
         if "gzip" in request.headers.get("accept-encoding", ""):

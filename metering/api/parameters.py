@@ -179,7 +179,6 @@ class Parameter:
         return self._text_fault(text)
 
     def schema(self) -> dict[str, Json]:
-        """JSON Schema of the value."""
         if self.kind == "flag":
             return {"type": "string", "enum": [*_FLAGS]}
         if self.kind == "integer":

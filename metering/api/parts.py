@@ -63,7 +63,6 @@ class RequestFigures:
     rows: int = 0
 
     def fields(self) -> dict[str, str | int]:
-        """The figures as fields of a log line."""
         return asdict(self)
 
 
@@ -183,7 +182,6 @@ class Shares:
 
     @classmethod
     def of(cls, large: LargeStore, limits: Limits, clock: Clock) -> Shares:
-        """Shares with the limits of an application."""
         most = _MONTH_HOURS * limits.months
         limiter = Limiter(rate_per_s=limits.token_reads_per_s, burst=limits.token_reads, clock=clock, most_units=most)
         return cls(limits=limits, limiter=limiter, large=large, clock=clock)
@@ -331,10 +329,8 @@ class ApiParts:
 
     @cached_property
     def door(self) -> Door:
-        """Lets requests in."""
         return Door.of(self.tokens, self.limits, self.clock)
 
     @cached_property
     def shares(self) -> Shares:
-        """What tokens may read beside each other."""
         return Shares.of(self.large, self.limits, self.clock)

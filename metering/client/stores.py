@@ -108,7 +108,6 @@ class Place:
 
     @cached_property
     def region(self) -> str:
-        """Name of the region, or `all`."""
         return self.given_region or self.home
 
     def _deployed_home(self) -> str | None:
@@ -118,7 +117,6 @@ class Place:
 
     @property
     def everywhere(self) -> bool:
-        """Whether all regions of the stage are asked."""
         return self.given_region == ALL
 
     def regions(self) -> list[RegionConnection]:
@@ -139,7 +137,6 @@ class Place:
         return found or [self._connected(self.home)]
 
     def left_out(self) -> dict[str, list[str]]:
-        """Parts of the service that regions run without."""
         return self._stage.left_out
 
     def billing(self) -> tuple[RegionConnection, Sequence[RegionConnection]]:

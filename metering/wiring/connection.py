@@ -97,7 +97,6 @@ class RegionConnection(RegionPorts):
         )
 
     def caller(self) -> str:
-        """ARN of the caller."""
         return caller_arn(self.clients.sts)
 
     def caller_id(self) -> str:

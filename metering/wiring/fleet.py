@@ -325,7 +325,6 @@ class Fleet:
         return RegionRemoval(ports=self.ports, states=self.states, say=self.say)
 
     def caller(self) -> str:
-        """ARN of the caller, as the home region's STS knows it."""
         return caller_arn(self.clients_of(self.home).sts)
 
     def home_items(self) -> ItemStore | None:

@@ -223,7 +223,6 @@ class AwsInventory:
     def _described(
         self, ec2: _Ec2, call: _Call, where: str, denied: list[str], asked: Mapping[str, object] = _ALL
     ) -> list[dict[str, object]] | None:
-        """What a call answers; None if it was denied, or the endpoint does not have it."""
         try:
             with translated(f"ec2.{call.permission.partition(':')[2]}"):
                 return [_kept(item, call.kept) for item in _items(ec2, call, asked)]

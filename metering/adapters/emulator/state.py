@@ -111,7 +111,6 @@ class LocalState:
 
     @property
     def borrowed(self) -> bool:
-        """Whether it runs by itself."""
         return self.pid is None
 
 

@@ -49,7 +49,6 @@ class BillingRegions:
 
     @property
     def names(self) -> list[str]:
-        """Names of the regions."""
         return [region.region for region in self.regions]
 
 

@@ -127,7 +127,6 @@ class RefusedQuery:
     sender: str | None = None
 
     def takes(self, entry: Entry) -> bool:
-        """Whether an entry is asked for."""
         return (
             self.kind in {None, entry.kind}
             and (self.reason is None or self.reason in entry.reasons)
