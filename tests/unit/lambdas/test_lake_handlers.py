@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import importlib
 import io
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from aws_lambda_powertools import Logger
 
+import lambdas
+from lambdas.aggregator.handler import handler as aggregate
+from lambdas.api.handler import handler as answer
 from lambdas.compactor import handler as compactor
 from lambdas.emf import EmfMetrics
 from lambdas.reconciler import handler as reconciler
 from lambdas.rollup import handler as rollup
 from lambdas.start import Started
-from metering.errors import LedgerCorruptError
+from metering.adapters.aws.item_attributes import to_attributes
+from metering.adapters.aws.session import Access, Clients
+from metering.errors import FormatTooNewError, FormatTooOldError, GenerationError, LedgerCorruptError
+from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
 from metering.ledger.markers import marker_key
 from metering.ledger.notes.checks import DROPS_KEY
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.notes.watch import Completeness
+from metering.settings import as_environment
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
+from metering.version import package_version
 from metering.wiring.lake import rollup_tick
+from tests.support.format_ledger import NEWER, REFUSAL, FormatLedger
 from tests.support.lake_world import NOW_S, World, record
+from tests.support.small_world import batch, delivery
+from tests.support.stage import settings
+from tests.unit.lambdas.api_requests import request
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lambdas.sqs import SqsRecord
     from metering.rollup.rollup import RollupTick
     from metering.wiring.jobs import LakeJobs
 
@@ -238,3 +256,104 @@ def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:
         assert Reconciliation.from_item(item) == Reconciliation(
             finished_s=NOW_S, hours=1, differences=0, scan_due_s=NOW_S
         )
+
+
+# No function works on a ledger whose format it does not know: its invocation fails, and its messages come back.
+
+
+OWN = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0", usage_generation=settings().usage_generation)
+OLD = LedgerFormat(number=FORMAT_VERSION - 1, written_by="0.1.0", usage_generation=1)
+OF_LOGS = ("onramp", "log_context")
+FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("*/handler.py"))
+
+
+class Invocation:
+    def get_remaining_time_in_millis(self) -> int:
+        return 50_000
+
+
+@pytest.fixture
+def ledger(monkeypatch: pytest.MonkeyPatch) -> Iterator[FormatLedger]:
+    """The ledger of a region whose functions start in this process."""
+    for name, value in as_environment(settings().model_dump()).items():
+        monkeypatch.setenv(name, value)
+    clients = Clients(Access(region="eu-west-1", endpoint_url="http://127.0.0.1:9", access_key=("test", "test")))
+    monkeypatch.setattr(Clients, "from_env", lambda *_args, **_options: clients)
+    _forget()
+    yield FormatLedger(clients, None)
+    _forget()
+
+
+def _forget() -> None:
+    for name in FUNCTIONS:
+        importlib.import_module(f"lambdas.{name}.handler").dependencies.cache_clear()
+
+
+@pytest.mark.parametrize("name", sorted({*FUNCTIONS} - {"api"}))
+def test_a_function_starts_on_a_ledger_of_its_format_and_not_on_a_newer_or_an_older_one(
+    name: str, ledger: FormatLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dependencies = importlib.import_module(f"lambdas.{name}.handler").dependencies
+    if name in OF_LOGS:
+        monkeypatch.setenv("METERING_LOG_SOURCES", "[]")
+    ledger.item = NEWER.to_item()
+    for _ in range(2):
+        # Not remembered: a function whose region was put right works again.
+        with pytest.raises(FormatTooNewError, match=re.escape(REFUSAL)):
+            dependencies()
+    ledger.item = OLD.to_item()
+    with pytest.raises(FormatTooOldError, match="run metering upgrade"):
+        dependencies()
+    ledger.item = replace(OWN, usage_generation=OWN.usage_generation + 1).to_item()
+    with pytest.raises(GenerationError, match="usage table 3, and 2 is deployed"):
+        dependencies()
+    ledger.item = OWN.to_item()
+    assert dependencies()
+    assert ledger.put == []
+
+
+def test_the_aggregator_makes_the_format_of_a_new_region_known(ledger: FormatLedger) -> None:
+    assert importlib.import_module("lambdas.aggregator.handler").dependencies()
+    own = replace(OWN, written_by=package_version())
+    assert [put["Item"] for put in ledger.put] == [to_attributes(own.to_item())]
+    assert "attribute_not_exists" in ledger.put[0]["ConditionExpression"]
+    assert ledger.asked == 1
+
+
+def test_a_new_process_that_gets_no_answer_gives_every_message_back_and_is_no_error(ledger: FormatLedger) -> None:
+    ledger.throttled = True
+    sent = delivery(batch(1))
+    attributes = {"SentTimestamp": "1", "ApproximateReceiveCount": "1", "SenderId": "a"}
+    records: list[SqsRecord] = [
+        {"messageId": name, "receiptHandle": name, "body": sent.body, "attributes": attributes} for name in "mn"
+    ]
+    assert aggregate({"Records": records}, Invocation()) == {
+        "batchItemFailures": [{"itemIdentifier": "m"}, {"itemIdentifier": "n"}]
+    }
+
+
+def test_the_api_answers_nothing_of_a_ledger_that_it_does_not_know(ledger: FormatLedger) -> None:
+    """Whoever asks gets an answer, and not the gateway's: the ledger is opened by the first request."""
+    event = request("/v1/health")
+    ledger.item = NEWER.to_item()
+    for _ in range(2):
+        assert answer(event, Invocation())["statusCode"] == 500
+    ledger.item = OWN.to_item()
+    assert answer(event, Invocation())["statusCode"] == 200
+
+
+def test_the_api_says_that_it_cannot_answer_now(ledger: FormatLedger) -> None:
+    ledger.throttled = True
+    answered = answer(request("/v1/health"), Invocation())
+    assert answered["statusCode"] == 503
+
+
+def test_the_aggregator_gives_every_message_back(ledger: FormatLedger) -> None:
+    """It raises, so the mapping deletes none of them; and nothing was asked of the ledger but its format."""
+    ledger.item = NEWER.to_item()
+    sent = delivery(batch(1))
+    attributes = {"SentTimestamp": "1", "ApproximateReceiveCount": "1", "SenderId": "a"}
+    record: SqsRecord = {"messageId": "m", "receiptHandle": "m", "body": sent.body, "attributes": attributes}
+    with pytest.raises(FormatTooNewError):
+        aggregate({"Records": [record]}, Invocation())
+    assert ledger.put == []
