@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.command_line import ask, run, typed_at
+from tests.support.command_line import ask, run
 from tests.support.lake_world import NOW_S, record
 from tests.support.priced import gb
-from tests.unit.cli.test_invoice import ALONE, AWAY, HOME, OTHER, PAYER, Stage
+from tests.support.two_regions import AWAY, HOME, TwoRegions
+from tests.unit.cli.test_invoice import ALONE, OTHER, PAYER, billed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,15 +20,15 @@ UNKNOWN = "999999999999"
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
-    made = Stage()
+def stage() -> Iterator[TwoRegions]:
+    made = billed()
     made.send(HOME, record(gb("600"), start_s=NOW_S, account=PAYER))
     made.send(AWAY, {**record(gb("300"), start_s=NOW_S, account=OTHER), "from": "eu-west-1"})
-    with typed_at(made.connect, made.everywhere):
+    with made.typed():
         yield made
 
 
-def test_a_payers_budget_counts_the_usage_of_every_region_and_is_told_once(stage: Stage) -> None:
+def test_a_payers_budget_counts_the_usage_of_every_region_and_is_told_once(stage: TwoRegions) -> None:
     """900 GB, of which 100 are free, at 0.09: 72 USD."""
     ask("budget", "set", "egress", "--payer", PAYER, "--amount", "72 USD", "--threshold", "actual 100%")
     ask("budget", "set", "home", "--payer", PAYER, "--in-region", HOME, "--amount", "100 USD")
@@ -49,12 +50,12 @@ def lines_of(*line: str) -> str:
     return " ".join(run(*line, "--format", "table").stdout.split())
 
 
-def pending(stage: Stage, size: int, *, account: str = PAYER) -> None:
+def pending(stage: TwoRegions, size: int, *, account: str = PAYER) -> None:
     """Usage that is accepted and rolled up, and in no file of the lake."""
     stage.home.world.send([record(size, start_s=NOW_S, account=account)])
 
 
-def test_budgets_say_up_to_when_they_counted_and_what_is_accepted_and_not_counted(stage: Stage) -> None:
+def test_budgets_say_up_to_when_they_counted_and_what_is_accepted_and_not_counted(stage: TwoRegions) -> None:
     """H-F2: 349 GB of a budget of 10 GB were not compacted, and nothing said that they were not counted."""
     ask("budget", "set", "small", "--account", PAYER, "--amount", "10 GB", "--threshold", "actual 80%")
     ask("budget", "update", "--region", "all")
@@ -70,7 +71,7 @@ def test_budgets_say_up_to_when_they_counted_and_what_is_accepted_and_not_counte
         assert "metering compact" in lines_of(*line)
 
 
-def test_on_an_emulator_an_update_of_budgets_compacts_first(stage: Stage) -> None:
+def test_on_an_emulator_an_update_of_budgets_compacts_first(stage: TwoRegions) -> None:
     """H-F2: it said `0 lake files counted, alerts 0`."""
     ask("budget", "set", "small", "--account", ALONE, "--amount", "10 GB", "--threshold", "actual 80%", "--new-account")
     pending(stage, gb("349"), account=ALONE)
@@ -82,14 +83,14 @@ def test_on_an_emulator_an_update_of_budgets_compacts_first(stage: Stage) -> Non
     assert ask("budget", "list")["not_counted"] == {"bytes": "0", "records": 0, "at_least": False}
 
 
-def test_on_aws_an_update_of_budgets_compacts_nothing(stage: Stage) -> None:
+def test_on_aws_an_update_of_budgets_compacts_nothing(stage: TwoRegions) -> None:
     pending(stage, gb("349"))
     assert not stage.home.emulated
     ask("budget", "update", "--region", "all")
     assert ask("budget", "list")["not_counted"]["bytes"] == str(gb("349"))
 
 
-def test_the_line_about_money_in_the_status_says_what_no_budget_has(stage: Stage) -> None:
+def test_the_line_about_money_in_the_status_says_what_no_budget_has(stage: TwoRegions) -> None:
     """H-F2: it said `money ok counted up to 0 s ago`."""
     ask("budget", "update", "--region", "all")
     pending(stage, gb("349"))
@@ -97,7 +98,7 @@ def test_the_line_about_money_in_the_status_says_what_no_budget_has(stage: Stage
     assert "not counted yet: 374,735,896,576 bytes = 349 GB" in told
 
 
-def test_what_makes_no_sense_is_refused_in_words_and_nothing_is_set(stage: Stage) -> None:
+def test_what_makes_no_sense_is_refused_in_words_and_nothing_is_set(stage: TwoRegions) -> None:
     for line, words in (
         (("--amount", "0 USD"), "is 0"),
         (("--amount", "-5 USD"), "below 0"),
@@ -110,7 +111,7 @@ def test_what_makes_no_sense_is_refused_in_words_and_nothing_is_set(stage: Stage
     assert ask("budget", "list")["rows"] == []
 
 
-def test_an_unknown_account_is_refused_unless_it_is_new(stage: Stage) -> None:
+def test_an_unknown_account_is_refused_unless_it_is_new(stage: TwoRegions) -> None:
     result = run("budget", "set", "egress", "--account", UNKNOWN, "--amount", "5 USD")
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"Account {UNKNOWN} is unknown" in result.stderr
@@ -119,7 +120,7 @@ def test_an_unknown_account_is_refused_unless_it_is_new(stage: Stage) -> None:
     assert [row["budget"] for row in ask("budget", "list")["rows"]] == ["egress", "known"]
 
 
-def test_a_budget_is_removed_once(stage: Stage) -> None:
+def test_a_budget_is_removed_once(stage: TwoRegions) -> None:
     ask("budget", "set", "egress", "--payer", PAYER, "--amount", "5 USD")
     assert ask("budget", "remove", "egress")["rows"] == []
     for line in (("remove", "egress"), ("check", "egress"), ("forecast", "egress")):
@@ -128,7 +129,7 @@ def test_a_budget_is_removed_once(stage: Stage) -> None:
         assert "There is no budget egress" in result.stderr
 
 
-def test_little_history_gives_no_forecast_and_says_so(stage: Stage) -> None:
+def test_little_history_gives_no_forecast_and_says_so(stage: TwoRegions) -> None:
     ask("budget", "set", "egress", "--payer", PAYER, "--amount", "500 USD")
     ask("budget", "update", "--region", "all")
     result = run("budget", "forecast", "egress", "--format", "table")
@@ -137,7 +138,7 @@ def test_little_history_gives_no_forecast_and_says_so(stage: Stage) -> None:
     assert ask("budget", "forecast", "egress")["rows"][0]["forecast"] is None
 
 
-def test_anomalies_need_a_day_and_a_floor_that_are_some(stage: Stage) -> None:
+def test_anomalies_need_a_day_and_a_floor_that_are_some(stage: TwoRegions) -> None:
     assert run("anomalies", "--day", "yesterday").exit_code == 2
     assert run("anomalies", "--floor", "cheap").exit_code == 2
     assert ask("anomalies", "--day", "2026-11-20")["rows"] == []

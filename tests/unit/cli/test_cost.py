@@ -29,20 +29,10 @@ from metering.stores.objects import positions_key
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.billing import month_usage
 from tests.support import command_line
-from tests.support.command_line import typed_at
 from tests.support.lake_world import HOUR, NOW_S, record
 from tests.support.priced import gb
-from tests.unit.cli.test_invoice import (
-    ALONE,
-    AWAY,
-    HOME,
-    ID,  # a fixture
-    OCTOBER_S,
-    OTHER,
-    PAYER,
-    Stage,
-    prices,
-)
+from tests.support.two_regions import AWAY, HOME, REFUSED, TwoRegions
+from tests.unit.cli.test_invoice import ALONE, ID, OCTOBER_S, OTHER, PAYER, billed, prices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,9 +45,9 @@ ask = partial(command_line.ask, "cost")
 
 
 @pytest.fixture
-def costs() -> Iterator[Stage]:
-    made = Stage()
-    with typed_at(made.connect, made.everywhere):
+def costs() -> Iterator[TwoRegions]:
+    made = billed()
+    with made.typed():
         yield made
 
 
@@ -73,7 +63,7 @@ def invoice(*line: str) -> Any:
     return json.loads(result.stdout)
 
 
-def test_a_closed_month_costs_what_its_draft_and_its_invoice_say(costs: Stage) -> None:
+def test_a_closed_month_costs_what_its_draft_and_its_invoice_say(costs: TwoRegions) -> None:
     costs.close()
     draft = ask("--month", "2026-10", "--payer", PAYER, "--group-by", "account_id,usage_type")
     # 900 GB, of which the 100 free ones are in the dearest region; both have one price.
@@ -101,7 +91,7 @@ def test_a_closed_month_costs_what_its_draft_and_its_invoice_say(costs: Stage) -
     assert "metering prices history" in unknown.stderr
 
 
-def test_late_rows_cost_what_the_next_invoice_bills_for_them(costs: Stage) -> None:
+def test_late_rows_cost_what_the_next_invoice_bills_for_them(costs: TwoRegions) -> None:
     costs.close()
     invoice("issue", "--month", "2026-10")
     costs.send(HOME, record(gb("50"), start_s=OCTOBER_S + HOUR_S, account=OTHER), record(gb("10"), account=PAYER))
@@ -122,7 +112,7 @@ def test_late_rows_cost_what_the_next_invoice_bills_for_them(costs: Stage) -> No
     assert earlier["total_usd"] == "0.00"
 
 
-def test_groups_filters_and_order_are_those_of_a_report_of_usage_and_more(costs: Stage) -> None:
+def test_groups_filters_and_order_are_those_of_a_report_of_usage_and_more(costs: TwoRegions) -> None:
     costs.send(HOME, record(gb("12000"), start_s=NOW_S - DAY_S, account=PAYER), record(gb("7"), account=ALONE))
     tiers = ask("--group-by", "tier,payer", "--payer", PAYER)
     assert [(row["tier"], row["cost_usd"]) for row in tiers["rows"]] == [
@@ -147,7 +137,7 @@ def test_groups_filters_and_order_are_those_of_a_report_of_usage_and_more(costs:
     assert ask("--last", "2d")["total_usd"] == "1062.70"
 
 
-def test_one_region_is_shown_at_the_positions_of_all(costs: Stage) -> None:
+def test_one_region_is_shown_at_the_positions_of_all(costs: TwoRegions) -> None:
     whole = ask("--month", "2026-10", "--group-by", "region", "--payer", PAYER)
     parts = {row["region"]: row["cost_usd"] for row in whole["rows"]}
     for name in (HOME, AWAY):
@@ -159,7 +149,7 @@ def test_one_region_is_shown_at_the_positions_of_all(costs: Stage) -> None:
     assert "because a payer's tiers count over all" in told("--month", "2026-10")
 
 
-def test_usage_without_a_price_has_no_cost_and_fails_strict(costs: Stage) -> None:
+def test_usage_without_a_price_has_no_cost_and_fails_strict(costs: TwoRegions) -> None:
     costs.send(HOME, record(gb("5"), account=ALONE, to="eu-west-1"), record(gb("2"), account=ALONE))
     answer = ask("--account", ALONE)
     rows = {row["usage_type"]: row for row in answer["rows"]}
@@ -176,7 +166,7 @@ def test_usage_without_a_price_has_no_cost_and_fails_strict(costs: Stage) -> Non
     assert run("--account", ALONE, "--usage-type", OUT, "--strict").exit_code == 0
 
 
-def test_every_format_has_the_same_figures(costs: Stage, tmp_path: Path) -> None:
+def test_every_format_has_the_same_figures(costs: TwoRegions, tmp_path: Path) -> None:
     costs.send(HOME, record(gb("600") + 1, account=ALONE))
     line = ("--group-by", "account_id,hour")
     rows = ask(*line)["rows"]
@@ -190,7 +180,7 @@ def test_every_format_has_the_same_figures(costs: Stage, tmp_path: Path) -> None
     assert "which is 0.00000000001618" in told(*line)
 
 
-def test_an_account_of_a_payer_is_rated_by_the_positions_that_are_kept_and_says_so(costs: Stage) -> None:
+def test_an_account_of_a_payer_is_rated_by_the_positions_that_are_kept_and_says_so(costs: TwoRegions) -> None:
     costs.send(HOME, record(gb("12000"), start_s=NOW_S - DAY_S, account=PAYER), record(gb("4000"), account=OTHER))
     exact = ask("--account", OTHER)
     assert exact["positions"] == {}
@@ -248,7 +238,7 @@ def test_an_account_of_a_payer_is_rated_by_the_positions_that_are_kept_and_says_
     (["explain", "--account", "1", "--hour", "2026-11-01T00:00:00Z", "--usage-type", OUT], 2, "is not an account"),
 ])  # fmt: skip
 def test_a_request_that_makes_no_sense_is_refused_in_words(
-    costs: Stage, line: list[str], code: int, words: str
+    costs: TwoRegions, line: list[str], code: int, words: str
 ) -> None:
     result = run(*line)
     assert (result.exit_code, result.stdout) == (code, ""), costs
@@ -256,15 +246,15 @@ def test_a_request_that_makes_no_sense_is_refused_in_words(
 
 
 @pytest.mark.parametrize("line", [[], ["--account", PAYER], ["--region", HOME]])
-def test_a_region_that_cannot_be_read_is_named_and_nothing_is_shown(costs: Stage, line: list[str]) -> None:
-    costs.silent.add(AWAY)
+def test_a_region_that_cannot_be_read_is_named_and_nothing_is_shown(costs: TwoRegions, line: list[str]) -> None:
+    costs.silent[AWAY] = REFUSED
     result = run(*line, "--format", "json")
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"region {AWAY} cannot be read" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("line", [[], ["--account", PAYER], ["--month", "2026-10"]])
-def test_a_region_that_falls_silent_while_it_is_read_is_named(costs: Stage, line: list[str]) -> None:
+def test_a_region_that_falls_silent_while_it_is_read_is_named(costs: TwoRegions, line: list[str]) -> None:
     def fall_silent(call: str) -> None:
         if call != "get":
             raise UnavailableError(call, "throttled")
@@ -275,7 +265,7 @@ def test_a_region_that_falls_silent_while_it_is_read_is_named(costs: Stage, line
     assert AWAY in result.stderr
 
 
-def test_without_an_imported_book_a_command_says_what_to_do(costs: Stage) -> None:
+def test_without_an_imported_book_a_command_says_what_to_do(costs: TwoRegions) -> None:
     objects = costs.home.world.objects
     objects.delete([info.key for info in objects.list("prices/")])
     result = run()
@@ -285,7 +275,7 @@ def test_without_an_imported_book_a_command_says_what_to_do(costs: Stage) -> Non
     assert run("--prices", "sample").exit_code == 0
 
 
-def test_an_hour_is_explained_as_arithmetic(costs: Stage) -> None:
+def test_an_hour_is_explained_as_arithmetic(costs: TwoRegions) -> None:
     costs.send(HOME, record(gb("10239") + gb("100"), start_s=NOW_S - DAY_S, account=PAYER))
     costs.send(HOME, record(gb("2"), account=PAYER), record(gb("2"), account=OTHER))
     hour = "2026-11-24T13:00:00Z"
@@ -311,7 +301,7 @@ def test_an_hour_is_explained_as_arithmetic(costs: Stage) -> None:
     assert ask("explain", "--account", ALONE, "--hour", hour, "--usage-type", OUT)["lines"] == []
 
 
-def test_an_account_with_a_price_of_its_own_is_rated_and_explained_by_it(costs: Stage) -> None:
+def test_an_account_with_a_price_of_its_own_is_rated_and_explained_by_it(costs: TwoRegions) -> None:
     costs.send(HOME, record(gb("300"), account=PAYER), record(gb("200"), account=OTHER))
     own = Override(account=OTHER, percent_off=50_000, no_allowance=True, from_s=0, why="agreed")
     OverrideStore(costs.home.world.objects).append(lambda overrides: (*overrides, own))
@@ -329,20 +319,20 @@ def test_an_account_with_a_price_of_its_own_is_rated_and_explained_by_it(costs: 
     assert f"Override of account {OTHER}: 50.000 % off, no part of allowances. agreed" in told(*line)
 
 
-def test_usage_that_is_not_priced_is_explained_too(costs: Stage) -> None:
+def test_usage_that_is_not_priced_is_explained_too(costs: TwoRegions) -> None:
     costs.send(HOME, record(5, account=ALONE, to="eu-west-1"))
     line = ("explain", "--account", ALONE, "--hour", "2026-11-24T13:00:00Z", "--usage-type", "USE1-EU-AWS-Out-Bytes")
     assert ask(*line)["lines"][0]["state"] == "unpriced"
     assert "Its cost is not 0, but unknown." in told(*line)
 
 
-def test_costs_of_a_time_in_which_nothing_came_late_say_nothing_of_it(costs: Stage) -> None:
+def test_costs_of_a_time_in_which_nothing_came_late_say_nothing_of_it(costs: TwoRegions) -> None:
     for line in (("--month", "2026-10"), ("--account", OTHER), ()):
         assert "came late" not in told(*line)
     del costs
 
 
-def test_a_chart_of_costs_is_in_usd(costs: Stage) -> None:
+def test_a_chart_of_costs_is_in_usd(costs: TwoRegions) -> None:
     text = run("--month", "2026-10", "--group-by", "account_id", "--chart", "--format", "table").stdout
     assert "largest first:" in text
     assert " USD  █" in text
@@ -352,7 +342,7 @@ def test_a_chart_of_costs_is_in_usd(costs: Stage) -> None:
 NOVEMBER_S = month_bounds_s("2026-11")[0]
 
 
-def put_payers(stage: Stage, *members: tuple[str, Membership]) -> None:
+def put_payers(stage: TwoRegions, *members: tuple[str, Membership]) -> None:
     """Payers with their members, as a new version."""
     ids = sorted({payer_id for payer_id, _ in members})
     payers = tuple(
@@ -367,7 +357,7 @@ def cost_of(row: str, *line: str) -> dict[str, Decimal]:
     return {each[row]: Decimal(each["cost_usd"] or 0) for each in rows}
 
 
-def moved(stage: Stage) -> None:
+def moved(stage: TwoRegions) -> None:
     """OTHER belongs to PAYER until November, and to ALONE from then on; October is invoiced, and has late rows."""
     put_payers(
         stage,
@@ -386,7 +376,7 @@ def moved(stage: Stage) -> None:
     )
 
 
-def test_late_rows_of_an_account_that_has_another_payer_now_are_in_its_costs(costs: Stage) -> None:
+def test_late_rows_of_an_account_that_has_another_payer_now_are_in_its_costs(costs: TwoRegions) -> None:
     moved(costs)
     whole = cost_of("account_id", "--month", "2026-11")
     for line in (["--exact"], []):
@@ -397,7 +387,7 @@ def test_late_rows_of_an_account_that_has_another_payer_now_are_in_its_costs(cos
         assert cost_of("payer", "--month", "2026-11", "--payer", payer_id) == {payer_id: usd}
 
 
-def test_late_rows_of_a_payer_that_lost_an_account_since_are_in_its_costs(costs: Stage) -> None:
+def test_late_rows_of_a_payer_that_lost_an_account_since_are_in_its_costs(costs: TwoRegions) -> None:
     costs.close()
     invoice("issue", "--month", "2026-10")
     put_payers(costs, (PAYER, Membership(PAYER, 0, None)))
@@ -409,14 +399,14 @@ def test_late_rows_of_a_payer_that_lost_an_account_since_are_in_its_costs(costs:
     assert cost_of("account_id", "--month", "2026-11", "--account", OTHER) == {OTHER: whole[OTHER]}
 
 
-def test_a_version_of_the_sample_that_there_is_not_is_refused(costs: Stage) -> None:
+def test_a_version_of_the_sample_that_there_is_not_is_refused(costs: TwoRegions) -> None:
     assert run("--prices", "sample@1").exit_code == 0
     result = run("--prices", "sample@99")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "sample" in result.stderr
 
 
-def test_a_month_stays_as_it_was_invoiced_when_what_it_corrects_is_credited_afterwards(costs: Stage) -> None:
+def test_a_month_stays_as_it_was_invoiced_when_what_it_corrects_is_credited_afterwards(costs: TwoRegions) -> None:
     moment = month_bounds_s("2026-12")[0] + 4 * DAY_S
     costs.close()
     invoice("issue", "--month", "2026-10")
@@ -433,7 +423,7 @@ def test_a_month_stays_as_it_was_invoiced_when_what_it_corrects_is_credited_afte
     assert [Decimal(each["usd"]) for each in issued] == [Decimal(after["total_usd"])] == [Decimal("4.5")]
 
 
-def test_what_was_used_before_the_first_price_is_not_before_a_line_that_is_explained(costs: Stage) -> None:
+def test_what_was_used_before_the_first_price_is_not_before_a_line_that_is_explained(costs: TwoRegions) -> None:
     book = prices()
     out = replace(book.products[0], versions=(replace(book.products[0].versions[0], from_s=HOUR - DAY_S),))
     products = (out, *book.products[1:])
@@ -447,7 +437,7 @@ def test_what_was_used_before_the_first_price_is_not_before_a_line_that_is_expla
     assert (row["cost_usd"], row["unpriced_bytes"]) == ("1.8900000000", str(gb("7")))
 
 
-def test_a_payer_with_usage_of_no_bytes_keeps_no_month_a_draft(costs: Stage) -> None:
+def test_a_payer_with_usage_of_no_bytes_keeps_no_month_a_draft(costs: TwoRegions) -> None:
     costs.send(HOME, record(0, start_s=OCTOBER_S, account=ALONE))
     costs.close()
     invoice("issue", "--month", "2026-10")

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -29,24 +28,23 @@ from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType
 from metering.wiring.region import Stage
-from tests.cli.lively import Lively
 from tests.cli.width_rule import too_wide
 from tests.support.bills import BILL
-from tests.support.command_line import ask, run, typed_at
+from tests.support.command_line import ask, run
 from tests.support.day_sums import keep_day_sums
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.memory.regions import MemoryRegionStates
+from tests.support.two_regions import AWAY, HOME, REFUSED, TwoRegions
 from tests.support.with_each import with_each
 from tests.unit.cli.test_every_deed import ALL, line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from metering.reports.answer import Answer
 
 
-HOME, AWAY = "us-east-1", "eu-west-1"
 # They read every region, and give their rows the column `region`.
 MERGING = {
     "accounts", "alerts list", "audit", "batch show", "compare", "dlq list", "drops list", "errors", "logs list",
@@ -69,35 +67,19 @@ SAME = [record(10, account="111111111111"), record(20, account="222222222222", t
 ONLY_AWAY = [record(400, account="333333333333")]
 
 
-@dataclass(frozen=True)
-class Fleet:
+class Fleet(TwoRegions):
     """A home region, one more, and one that was never built."""
 
-    regions: Mapping[str, Lively]
-    states: MemoryRegionStates
-
-    home: str = HOME
-
-    def connect(self, *, region: str, **_place: object) -> Lively:
-        if region not in self.regions:
-            raise CommandFailedError(f"not deployed in {region}") from SettingsError(["no stack"])
-        return self.regions[region]
-
-    def stage(self, silent: UnavailableError | None = None, name: str = AWAY) -> Stage[Lively]:
-        """All regions; one of them gives no answer if there is a reason."""
-
-        def connect(region: str) -> Lively:
-            if silent is not None and region == name:
-                raise CommandFailedError("no answer") from silent
-            return self.connect(region=region)
-
-        return Stage(home=self.home, connect=connect, states=self.states)
+    def silence(self, region: str, cause: UnavailableError) -> None:
+        self.silent[region] = CommandFailedError("no answer")
+        self.silent[region].__cause__ = cause
 
 
 @pytest.fixture
 def fleet() -> Iterator[Fleet]:
-    regions = {name: Lively(world=World(), region=name) for name in (HOME, AWAY)}
-    for name, region in regions.items():
+    found = Fleet()
+    found.states.save(RegionState(region="sa-east-1", phase=Phase.ABSENT, deployments=0))
+    for name, region in found.regions.items():
         # The same batch ids in both, as if one scenario was replayed in two regions.
         region.world.send(SAME, [record(3, account="12")])
         if name == AWAY:
@@ -108,11 +90,7 @@ def fleet() -> Iterator[Fleet]:
         region.make_tokens()
         region.world.compact_all()
         keep_day_sums(region.world)
-    states = MemoryRegionStates()
-    for name, phase in ((HOME, Phase.READY), (AWAY, Phase.READY), ("sa-east-1", Phase.ABSENT)):
-        states.save(RegionState(region=name, phase=phase, deployments=int(phase is Phase.READY)))
-    found = Fleet(regions, states)
-    with typed_at(found.connect, property(lambda _session: found.stage())):
+    with found.typed():
         yield found
 
 
@@ -175,7 +153,6 @@ def test_each_reader_has_the_rows_of_every_region_first_by_its_name(words: str, 
     header = result.stdout.split("\n")[0].split(",")
     # A bill is about all regions, and so is what it is compared with. An account is one, wherever it has usage.
     assert (header[0] == "region") == (words not in {"accounts", "compare"})
-    assert fleet.home == HOME
     if words not in {"accounts", "compare", "period show", "period verify", "reconcile", "sources", "errors"}:
         assert {row["region"] for row in rows} == {HOME, AWAY}, result.output
 
@@ -197,10 +174,8 @@ def test_the_accounts_of_all_regions_are_one_list(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("words", sorted(MERGING))
 def test_a_region_that_gives_no_answer_is_named_and_nothing_is_shown(words: str, fleet: Fleet) -> None:
-    silent = UnavailableError("cloudformation.DescribeStacks", "connection refused")
-    line = [*words.split(), *ARGUMENTS.get(words, []), "--region", "all", "--format", "json"]
-    with patch("metering.cli.command.Session.regions", fleet.stage(silent)):
-        result = run(*line)
+    fleet.silence(AWAY, REFUSED)
+    result = run(*words.split(), *ARGUMENTS.get(words, []), "--region", "all", "--format", "json")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Region eu-west-1 gives no answer (connection refused)." in result.stderr
 
@@ -222,12 +197,10 @@ def test_a_region_that_falls_silent_while_it_is_read_is_named(words: str, fleet:
 
 
 def test_a_home_region_that_gives_no_answer_is_not_taken_for_one_without_data(fleet: Fleet) -> None:
-    states = MemoryRegionStates()
-    states.save(RegionState(region=AWAY, phase=Phase.READY, deployments=1))
-
-    away = replace(fleet, states=states).stage(UnavailableError("sts", "refused"), HOME)
-    with patch("metering.cli.command.Session.regions", away):
-        result = run("report", "usage", "--region", "all", "--format", "json")
+    fleet.states = MemoryRegionStates()
+    fleet.states.save(RegionState(region=AWAY, phase=Phase.READY, deployments=1))
+    fleet.silence(HOME, REFUSED)
+    result = run("report", "usage", "--region", "all", "--format", "json")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Region us-east-1 gives no answer" in result.stderr
 
@@ -405,7 +378,7 @@ def test_a_table_of_several_regions_fits_the_window_and_never_leaves_the_region_
         lines = encoded(answer, Format.TABLE, width=width).decode().splitlines()
         assert not too_wide(lines, width, answer)
         if answer.rows:
-            assert any(fleet.home in line for line in lines)
+            assert any(HOME in line for line in lines)
 
 
 SESSION = Session(endpoint="http://127.0.0.1:1", region="all", stage="prod")

@@ -18,16 +18,11 @@ from typer.testing import CliRunner
 from metering.billing.organization import Membership, Organization, OrganizationStore, Payer
 from metering.billing.prices.store import PriceStore
 from metering.cli.app import app
-from metering.errors import UnavailableError
-from metering.fleet.regions import Phase, RegionState
 from metering.units import DAY_S, GIB
-from metering.wiring.region import Stage as Regions
-from tests.cli.lively import Lively
 from tests.support import command_line
-from tests.support.command_line import typed_at
-from tests.support.lake_world import NOW_S, World, record
-from tests.support.memory.regions import MemoryRegionStates
+from tests.support.lake_world import NOW_S, record
 from tests.support.priced import US_TIERS, allowance, book, gb, product
+from tests.support.two_regions import AWAY, HOME, REFUSED, TwoRegions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +31,6 @@ if TYPE_CHECKING:
     from metering.billing.prices.book import PriceBook
 
 
-HOME, AWAY = "us-east-1", "eu-west-1"
 OCTOBER_S = NOW_S - 30 * DAY_S
 PAYER, OTHER, ALONE = "111111111111", "222222222222", "333333333333"
 ID = f"{PAYER}-2026-10-1"
@@ -51,50 +45,26 @@ def prices(out: str = "0.09") -> PriceBook:
     return replace(book(sold, allowance("100", "OUTEU", "OUTUSE1")), name="aws-list")
 
 
-class Stage:
-    """Two regions of a stage; the first one is its home."""
-
-    def __init__(self) -> None:
-        self.regions = {name: Lively(world=World(), region=name) for name in (HOME, AWAY)}
-        self.silent: set[str] = set()
-        self.states = MemoryRegionStates()
-        for name in self.regions:
-            self.states.save(RegionState(region=name, phase=Phase.READY, deployments=1))
-        self.home = self.regions[HOME]
-        PriceStore(self.home.world.objects).put(prices())
-        members = tuple(Membership(account, 0, None) for account in (PAYER, OTHER))
-        payer = Payer(payer_id=PAYER, name=NAME, issuer="Metering", members=members)
-        OrganizationStore(self.home.world.objects).put(Organization(payers=(payer,)))
-        self.send(HOME, record(gb("600"), start_s=OCTOBER_S, account=PAYER))
-        self.send(AWAY, {**record(gb("300"), start_s=OCTOBER_S, account=OTHER), "from": "eu-west-1"})
-
-    def send(self, region: str, *records: dict[str, Any]) -> None:
-        self.regions[region].world.send([*records])
-        self.regions[region].world.compact_all()
-
-    def close(self, *regions: str, month: str = "2026-10") -> None:
-        for name in regions or self.regions:
-            world = self.regions[name].world
-            world.jobs.closer.close(month, world.deadline())
-
-    def connect(self, *, region: str, **_place: object) -> Lively:
-        if region in self.silent:
-            raise UnavailableError("cloudformation.DescribeStacks", "connection refused")
-        return self.regions[region]
-
-    @property
-    def everywhere(self) -> Regions[Lively]:
-        return Regions(home=HOME, connect=lambda name: self.connect(region=name), states=self.states)
+def billed() -> TwoRegions:
+    """Two regions with prices, a payer of two accounts, and their usage of October."""
+    made = TwoRegions()
+    PriceStore(made.home.world.objects).put(prices())
+    members = tuple(Membership(account, 0, None) for account in (PAYER, OTHER))
+    payer = Payer(payer_id=PAYER, name=NAME, issuer="Metering", members=members)
+    OrganizationStore(made.home.world.objects).put(Organization(payers=(payer,)))
+    made.send(HOME, record(gb("600"), start_s=OCTOBER_S, account=PAYER))
+    made.send(AWAY, {**record(gb("300"), start_s=OCTOBER_S, account=OTHER), "from": "eu-west-1"})
+    return made
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
-    made = Stage()
-    with typed_at(made.connect, made.everywhere):
+def stage() -> Iterator[TwoRegions]:
+    made = billed()
+    with made.typed():
         yield made
 
 
-def test_a_month_of_two_regions_is_drafted_issued_shown_verified_credited_and_listed(stage: Stage) -> None:
+def test_a_month_of_two_regions_is_drafted_issued_shown_verified_credited_and_listed(stage: TwoRegions) -> None:
     stage.close()
     draft = ask("draft", "--month", "2026-10", "--payer", PAYER)
     assert (draft["draft"], draft["left_out"], draft["total"]["usd"]) == (True, [], "72.00")
@@ -132,7 +102,7 @@ def test_a_month_of_two_regions_is_drafted_issued_shown_verified_credited_and_li
     assert "there is no difference" in second.stderr
 
 
-def test_late_rows_are_corrections_of_the_next_invoice_and_the_first_one_stays(stage: Stage) -> None:
+def test_late_rows_are_corrections_of_the_next_invoice_and_the_first_one_stays(stage: TwoRegions) -> None:
     stage.close()
     ask("issue", "--month", "2026-10")
     body = stage.home.world.objects.get(f"invoices/2026-10/{PAYER}/1.json")
@@ -162,7 +132,7 @@ def test_late_rows_are_corrections_of_the_next_invoice_and_the_first_one_stays(s
     (("credit", ID, "--because", "x"), 1, f"There is no invoice {ID}."),
     (("issue", "--month", "2026-10", "--as-drafted", "x"), 2, "--as-drafted is about one payer."),
 ])  # fmt: skip
-def test_what_cannot_be_is_refused_in_a_sentence(stage: Stage, line: tuple[str, ...], code: int, why: str) -> None:
+def test_what_cannot_be_is_refused_in_a_sentence(stage: TwoRegions, line: tuple[str, ...], code: int, why: str) -> None:
     stage.close(HOME)
     result = run(*line)
     assert (result.exit_code, result.stdout) == (code, ""), result.output
@@ -171,15 +141,15 @@ def test_what_cannot_be_is_refused_in_a_sentence(stage: Stage, line: tuple[str, 
     assert not list(stage.home.world.objects.list("invoices/"))
 
 
-def test_a_draft_of_a_payer_without_usage_says_so(stage: Stage) -> None:
+def test_a_draft_of_a_payer_without_usage_says_so(stage: TwoRegions) -> None:
     mistyped = run("draft", "--month", "2026-10", "--payer", "999999999998")
     assert (mistyped.exit_code, "No usage of payer 999999999998 is metered in 2026-10" in mistyped.stderr) == (0, True)
     assert "No usage" not in run("draft", "--month", "2026-10", "--payer", PAYER).stderr
 
 
-def test_a_region_that_gives_no_answer_is_named_in_a_draft_and_refuses_an_invoice(stage: Stage) -> None:
+def test_a_region_that_gives_no_answer_is_named_in_a_draft_and_refuses_an_invoice(stage: TwoRegions) -> None:
     stage.close()
-    stage.silent.add(AWAY)
+    stage.silent[AWAY] = REFUSED
     draft = ask("draft", "--month", "2026-10", "--payer", PAYER)
     assert [each["region"] for each in draft["left_out"]] == [AWAY]
     assert draft["total"]["usd"] == "45.00"
@@ -190,7 +160,7 @@ def test_a_region_that_gives_no_answer_is_named_in_a_draft_and_refuses_an_invoic
     assert "region eu-west-1 cannot be read" in result.stderr
 
 
-def test_usage_without_a_price_is_listed_with_the_cure(stage: Stage) -> None:
+def test_usage_without_a_price_is_listed_with_the_cure(stage: TwoRegions) -> None:
     stage.send(HOME, {**record(7, start_s=OCTOBER_S), "usage_type": "USW2-NatGateway-Bytes"})
     stage.close()
     drafts = " ".join(run("draft", "--month", "2026-10", "--format", "table").stdout.split())
@@ -201,7 +171,7 @@ def test_usage_without_a_price_is_listed_with_the_cure(stage: Stage) -> None:
     assert "metering prices import" in result.stderr
 
 
-def test_a_credit_note_says_which_price_is_new(stage: Stage) -> None:
+def test_a_credit_note_says_which_price_is_new(stage: TwoRegions) -> None:
     stage.close()
     ask("issue", "--month", "2026-10")
     PriceStore(stage.home.world.objects).put(prices("0.081"))
@@ -209,7 +179,7 @@ def test_a_credit_note_says_which_price_is_new(stage: Stage) -> None:
     assert "USD a GB now, and what was billed: 0.081 instead of 0.09." in " ".join(shown.stdout.split())
 
 
-def test_a_payer_without_a_price_is_named_and_all_others_are_issued_and_shown(stage: Stage) -> None:
+def test_a_payer_without_a_price_is_named_and_all_others_are_issued_and_shown(stage: TwoRegions) -> None:
     stage.send(HOME, {**record(7, start_s=OCTOBER_S, account=ALONE), "usage_type": "NatGateway-Bytes"})
     stage.close()
     result = run("issue", "--month", "2026-10", "--format", "json")
@@ -236,7 +206,7 @@ def test_a_payer_without_a_price_is_named_and_all_others_are_issued_and_shown(st
     assert Fraction(cost["total_usd"]) == sum(Fraction(each["exact_usd"]) for each in rows)
 
 
-def test_a_stage_with_gateway_logs_and_the_shipped_book_is_invoiced(stage: Stage) -> None:
+def test_a_stage_with_gateway_logs_and_the_shipped_book_is_invoiced(stage: TwoRegions) -> None:
     for usage_type in ("TransitGateway-Bytes", "VpcPeering-In-Bytes", "VpcPeering-Out-Bytes"):
         used = {**record(gb("5"), start_s=OCTOBER_S, account=ALONE), "service": "AmazonVPC", "usage_type": usage_type}
         stage.send(HOME, {**used, "from": "us-east-1", "to": "us-east-1"})
@@ -246,7 +216,7 @@ def test_a_stage_with_gateway_logs_and_the_shipped_book_is_invoiced(stage: Stage
     assert [each["usd"] for each in json.loads(result.stdout)["rows"]] == ["0.20"]
 
 
-def test_an_object_of_a_closed_month_that_changed_is_named_and_the_exit_code_is_1(stage: Stage) -> None:
+def test_an_object_of_a_closed_month_that_changed_is_named_and_the_exit_code_is_1(stage: TwoRegions) -> None:
     stage.close()
     ask("issue", "--month", "2026-10")
     objects = stage.regions[AWAY].world.objects
@@ -277,7 +247,7 @@ class Tags(HTMLParser):
 
 
 def test_the_page_to_print_needs_no_network_and_runs_nothing_that_stands_in_the_data(
-    stage: Stage, tmp_path: Path
+    stage: TwoRegions, tmp_path: Path
 ) -> None:
     stage.close()
     ask("issue", "--month", "2026-10")
@@ -297,7 +267,7 @@ def test_the_page_to_print_needs_no_network_and_runs_nothing_that_stands_in_the_
     assert run("show", ID, "--format", "html").stdout == html
 
 
-def test_a_reader_of_the_page_can_multiply_gb_and_price(stage: Stage) -> None:
+def test_a_reader_of_the_page_can_multiply_gb_and_price(stage: TwoRegions) -> None:
     stage.send(HOME, record(1_000 * GIB + 1, start_s=OCTOBER_S, account=PAYER))
     stage.close()
     ask("issue", "--month", "2026-10")
@@ -334,13 +304,13 @@ def rows_of(folder: Path, columns: str) -> list[tuple[object, ...]]:
         return connection.execute(f"SELECT {columns} FROM {files} GROUP BY ALL ORDER BY ALL").fetchall()  # noqa: S608
 
 
-def issued(stage: Stage) -> None:
+def issued(stage: TwoRegions) -> None:
     stage.close()
     result = run("issue", "--month", MONTH, "--yes")
     assert result.exit_code == 0, result.output
 
 
-def test_an_issued_month_of_all_regions_is_exported_and_ties_out(stage: Stage, tmp_path: Path) -> None:
+def test_an_issued_month_of_all_regions_is_exported_and_ties_out(stage: TwoRegions, tmp_path: Path) -> None:
     issued(stage)
     answer = exported("focus", "--month", MONTH, "--output", str(tmp_path / "october"))
     assert (answer["state"], answer["version"], answer["written"]) == ("issued", "1.4", True)
@@ -353,7 +323,7 @@ def test_an_issued_month_of_all_regions_is_exported_and_ties_out(stage: Stage, t
     ]
 
 
-def test_the_same_export_again_changes_nothing_and_says_so(stage: Stage, tmp_path: Path) -> None:
+def test_the_same_export_again_changes_nothing_and_says_so(stage: TwoRegions, tmp_path: Path) -> None:
     issued(stage)
     line = ("cur", "--month", MONTH, "--output", str(tmp_path / "cur"))
     assert exported(*line)["written"]
@@ -363,7 +333,7 @@ def test_the_same_export_again_changes_nothing_and_says_so(stage: Stage, tmp_pat
     assert "holds this export already" in again.stderr
 
 
-def test_a_draft_says_on_stderr_that_it_is_one(stage: Stage, tmp_path: Path) -> None:
+def test_a_draft_says_on_stderr_that_it_is_one(stage: TwoRegions, tmp_path: Path) -> None:
     result = export("focus", "--version", "1.2", "--month", MONTH, "--output", str(tmp_path / "draft"))
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["state"] == "draft"
@@ -372,14 +342,14 @@ def test_a_draft_says_on_stderr_that_it_is_one(stage: Stage, tmp_path: Path) -> 
     assert rows_of(tmp_path / "draft", "InvoiceId") == [(ID,)]
 
 
-def test_lines_are_cut_into_resources_of_every_region(stage: Stage, tmp_path: Path) -> None:
+def test_lines_are_cut_into_resources_of_every_region(stage: TwoRegions, tmp_path: Path) -> None:
     issued(stage)
     line = ("--month", MONTH, "--payer", PAYER, "--detail", "resource_id", "--output", str(tmp_path / "cut"))
     exported("focus", *line)
     assert rows_of(tmp_path / "cut", "ResourceId, ResourceType, sum(BilledCost)") == [("i-0abc", "Instance", BILLED)]
 
 
-def test_files_of_csv_by_month_are_packed(stage: Stage, tmp_path: Path) -> None:
+def test_files_of_csv_by_month_are_packed(stage: TwoRegions, tmp_path: Path) -> None:
     issued(stage)
     answer = exported(
         "focus", "--month", MONTH, "--files", "csv", "--grain", "month", "--output", str(tmp_path / "csv")
@@ -388,7 +358,7 @@ def test_files_of_csv_by_month_are_packed(stage: Stage, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "csv").iterdir())[0] == "BillingPeriod-00000.csv.gz"
 
 
-def test_a_place_with_something_else_is_refused(stage: Stage, tmp_path: Path) -> None:
+def test_a_place_with_something_else_is_refused(stage: TwoRegions, tmp_path: Path) -> None:
     issued(stage)
     (tmp_path / "mine.txt").write_text("mine")
     result = export("focus", "--month", MONTH, "--output", str(tmp_path))
@@ -396,7 +366,7 @@ def test_a_place_with_something_else_is_refused(stage: Stage, tmp_path: Path) ->
     assert "is not empty (mine.txt); nothing was written" in " ".join(result.stderr.split())
 
 
-def test_usage_without_a_price_is_named_and_strict_writes_nothing(stage: Stage, tmp_path: Path) -> None:
+def test_usage_without_a_price_is_named_and_strict_writes_nothing(stage: TwoRegions, tmp_path: Path) -> None:
     line = {**record(7, start_s=OCTOBER_S, account=PAYER), "usage_type": "Nobody-Sells-It"}
     stage.send(HOME, line)
     lax = export("focus", "--month", MONTH, "--output", str(tmp_path / "lax"))
@@ -409,14 +379,14 @@ def test_usage_without_a_price_is_named_and_strict_writes_nothing(stage: Stage, 
 
 
 @pytest.mark.parametrize("prefix", ["", "/lake/dt=2026-10-01", "/closed/", "/exports/october"])
-def test_a_place_in_a_bucket_of_the_service_is_refused(stage: Stage, prefix: str) -> None:
+def test_a_place_in_a_bucket_of_the_service_is_refused(stage: TwoRegions, prefix: str) -> None:
     for region in stage.regions.values():
         result = export("focus", "--month", MONTH, "--output", f"s3://{region.names.data_bucket}{prefix}")
         assert (result.exit_code, result.stdout) == (2, "")
         assert "in the data bucket of the service" in " ".join(result.stderr.split())
 
 
-def test_a_month_without_charges_is_an_error_and_no_folder(stage: Stage, tmp_path: Path) -> None:
+def test_a_month_without_charges_is_an_error_and_no_folder(stage: TwoRegions, tmp_path: Path) -> None:
     result = export("focus", "--month", "2026-09", "--output", str(tmp_path / "none"))
     assert result.exit_code == 1
     assert "Nobody has a charge in 2026-09." in result.stderr

@@ -3,73 +3,43 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from metering.billing.prices.store import PriceStore, sample_book
 from metering.cli.failures import CommandFailedError
-from metering.errors import SettingsError
-from metering.fleet.regions import Phase, RegionState
 from metering.operations.logged_errors import DeedTrail
 from metering.units import DAY_S
-from metering.wiring.region import Stage as Regions
-from tests.cli.lively import Lively
 from tests.support import offer_files
-from tests.support.command_line import ask, run, typed_at
-from tests.support.lake_world import NOW_S, World, record
-from tests.support.memory.regions import MemoryRegionStates
+from tests.support.command_line import ask, run
+from tests.support.lake_world import NOW_S, record
+from tests.support.two_regions import AWAY, TwoRegions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
 
-HOME, AWAY = "us-east-1", "eu-west-1"
 VIRGINIA = "HQEH3ZWJVT46JHRG"
 OCTOBER_S = NOW_S - 30 * DAY_S
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A home region and one more."""
-
-    regions: Mapping[str, Lively]
-
-    @property
-    def home(self) -> Lively:
-        return self.regions[HOME]
-
+class Stage(TwoRegions):
     @property
     def books(self) -> PriceStore:
         return PriceStore(self.home.world.objects)
-
-    def connect(self, *, region: str, **_place: object) -> Lively:
-        if region not in self.regions:
-            raise CommandFailedError(f"not deployed in {region}") from SettingsError(["no stack"])
-        return self.regions[region]
 
     def deeds(self) -> list[tuple[str, str]]:
         """What was done by command, and to what."""
         trail = DeedTrail(items=self.home.world.items)
         return [(deed.what, deed.subject) for deed in trail.between(0, NOW_S + 9999 * DAY_S)]
 
-    def close(self, region: str, month: str) -> None:
-        world = self.regions[region].world
-        world.send([record(1, start_s=OCTOBER_S)])
-        world.compact_all()
-        world.jobs.closer.close(month, world.deadline())
-
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    made = Stage({name: Lively(world=World(), region=name) for name in (HOME, AWAY)})
-    states = MemoryRegionStates()
-    for name in (HOME, AWAY):
-        states.save(RegionState(region=name, phase=Phase.READY, deployments=1))
-    regions = Regions(home=HOME, connect=lambda name: made.connect(region=name), states=states)
-    with typed_at(made.connect, regions):
+    made = Stage()
+    with made.typed():
         yield made
 
 
@@ -126,7 +96,8 @@ def test_a_price_of_a_closed_month_is_refused_unless_it_is_repriced(
 ) -> None:
     ask("prices", "import", *offers)
     # Of any region: invoices are over all of them.
-    stage.close(AWAY, "2026-10")
+    stage.send(AWAY, record(1, start_s=OCTOBER_S))
+    stage.close(AWAY)
     path = dearer(tmp_path, "2026-10-01T00:00:00Z")
     result = run("prices", "import", path)
     assert (result.exit_code, stage.books.versions("aws-list")) == (1, [1])

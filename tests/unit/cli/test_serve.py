@@ -18,18 +18,14 @@ from typer.testing import CliRunner, Result
 
 from metering.api.serving import LocalServer
 from metering.cli.app import app
-from metering.fleet.regions import Phase, RegionState
-from metering.wiring.region import Stage
 from tests.cli.lively import Lively
 from tests.support import command_line
-from tests.support.command_line import typed_at
-from tests.support.lake_world import World, record
-from tests.support.memory.regions import MemoryRegionStates
+from tests.support.lake_world import record
+from tests.support.two_regions import AWAY, TwoRegions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-HOME, AWAY = "us-east-1", "eu-west-1"
 _RUN = LocalServer.run
 run = partial(command_line.run, "serve")
 
@@ -37,16 +33,11 @@ run = partial(command_line.run, "serve")
 @pytest.fixture(autouse=True)
 def stage() -> Iterator[dict[str, Lively]]:
     """Two regions with usage of the same account."""
-    regions = {name: Lively(world=World(), region=name) for name in (HOME, AWAY)}
-    states = MemoryRegionStates()
-    for number, (name, region) in enumerate(regions.items(), start=1):
-        region.world.send([record(10**number)])
-        region.world.compact_all()
-        states.save(RegionState(region=name, phase=Phase.READY, deployments=1))
-    with typed_at(
-        lambda *, region, **_place: regions[region], Stage(home=HOME, connect=regions.__getitem__, states=states)
-    ):
-        yield regions
+    made = TwoRegions()
+    for number, name in enumerate(made.regions, start=1):
+        made.send(name, record(10**number))
+    with made.typed():
+        yield made.regions
 
 
 def served(work: Callable[[str], None], *line: str) -> Result:
