@@ -41,7 +41,7 @@ def deliver(world: World, batch_id: str, records: Sequence[object], **more: obje
 
 
 def story(world: World, batch_id: str = BATCH, *, now_s: int = NOW_S, **how: Any) -> Answer | None:
-    return batch_of(Here(world), batch_id, now_s=now_s, **how)  # type: ignore[arg-type]  # as much of it as is used
+    return batch_of(Here(world), batch_id, now_s=now_s, **how)
 
 
 def document(world: World, batch_id: str = BATCH, **how: Any) -> dict[str, Any]:
