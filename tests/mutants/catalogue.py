@@ -70,7 +70,7 @@ MUTANTS = (
         ("an account has tiers of its own", "positions(prices, whole) if kept is None",
          "positions(prices, whole.of_accounts(self.query.usage.accounts or whole.accounts)) if kept is None"),
     ),
-    *seeded("metering/reports/costs/column_positions.py", _COSTS,
+    *seeded("metering/reports/costs/column_costs.py", _COSTS,
         ("a cut is rated with the price of its hour", "number = LINES", "number = 0"),
     ),
     *seeded("metering/reports/costs/column_costs.py", _WHOLE_MONTHS,

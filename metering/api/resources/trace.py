@@ -30,7 +30,7 @@ from metering.ledger.notes.access import Role
 from metering.reports.answer import Answer, regions_answer
 from metering.reports.query import FILTERS, LINE_FILTERS, TraceParameters
 from metering.reports.time_range import InvalidParametersError, ParameterProblem, time_range
-from metering.reports.trace_answer import key_columns, of_page
+from metering.reports.trace import key_columns, of_page
 from metering.units import HOUR_S
 from metering.wiring.answers.trace import batch_of, not_found, trace_of
 

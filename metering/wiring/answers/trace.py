@@ -12,8 +12,7 @@ from metering.reports.batches import BatchStory, StoryTeller, story_answer
 from metering.reports.query import UNCOUNTED, Meter, UsageQuery
 from metering.reports.source import naming, report_periods
 from metering.reports.time_range import InvalidParametersError, ParameterProblem
-from metering.reports.trace import Trace, Tracer
-from metering.reports.trace_answer import trace_answer
+from metering.reports.trace import Trace, Tracer, trace_answer
 from metering.units import DAY_S
 from metering.wiring.answers.operators import quarantine_of
 from metering.wiring.reports import report_source

@@ -14,8 +14,7 @@ from metering.ledger.booked_hours import totals_value
 from metering.ledger.markers import Marker, marker_key
 from metering.reports.query import LINE_FILTERS, TraceParameters, UsageQuery
 from metering.reports.time_range import InvalidParametersError
-from metering.reports.trace import Trace, Tracer, Vouching
-from metering.reports.trace_answer import of_page, trace_answer
+from metering.reports.trace import Trace, Tracer, Vouching, of_page, trace_answer
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, add_totals
