@@ -21,7 +21,7 @@ from importlinter.contracts.protected import ProtectedContract
 import lambdas
 import metering
 from metering import metric_names
-from metering.adapters.aws.session import Clients
+from metering.adapters.aws.session import Clients, _Named
 from tests import ROOT
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def test_no_two_counters_have_one_name() -> None:
 
 # Calls of the SDK are made by adapters: all others ask a port, so that a fake can answer.
 
-_SERVICES = {name for name, value in vars(Clients).items() if isinstance(value, property)} | {"client"}
+_SERVICES = {name for name, value in vars(Clients).items() if isinstance(value, _Named)} | {"client"}
 _ROOTS = (Path(metering.__path__[0]), Path(lambdas.__path__[0]))
 _ADAPTERS = _ROOTS[0] / "adapters" / "aws"
 # Composition hands clients to adapters.
