@@ -30,9 +30,8 @@ from metering.billing.prices.store import PriceStore, sample_book
 from metering.cli.commands.developer.local import start_local, stop_leftovers
 from metering.cli.connecting import connect
 from metering.lake.parquet.frozen_months import ParquetFrozenFiles
-from metering.reports.costs.answer import cost_answer
 from metering.reports.costs.rows import CostParameters
-from metering.reports.costs.source import BookName, CostPlanner, CostSource
+from metering.reports.costs.source import BookName, CostPlanner, CostSource, cost_answer
 from metering.units import DAY_S
 from metering.wiring.billing import StageUsage, build_planner, build_shelf, kept_positions
 from metering.wiring.reports import build_freshness

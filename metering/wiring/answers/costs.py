@@ -11,8 +11,7 @@ from metering.billing.usage.months import FEW_ACCOUNTS
 from metering.errors import OperationFailedError
 from metering.fleet.regions import LedgerRegionStates
 from metering.hours import month_of, rfc3339
-from metering.reports.costs.answer import cost_answer
-from metering.reports.costs.source import BookName, CostPlanner, Costs, CostSource, MonthPlan
+from metering.reports.costs.source import BookName, CostPlanner, Costs, CostSource, MonthPlan, cost_answer
 from metering.reports.time_range import InvalidParametersError, ParameterProblem
 from metering.wiring.billing import StageUsage, build_planner, build_shelf, kept_positions
 from metering.wiring.region import Stage
