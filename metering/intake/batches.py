@@ -36,16 +36,15 @@ class RecordRows(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecodedBatch:
-    """A batch that was read to its end and has at least one accepted record.
+class ReadBatch:
+    """A batch that was read.
 
     Attributes:
-        content_hash: Hex digest over all records, the refused ones included (docs/contract.md, content identity).
-        records: Number of records that arrived.
-        usage: Exact totals of the accepted records; keys carry the own hour of each record and no `corrects`.
-        refused: The refused records, each with its reasons; `records = len(rows) + len(refused)`.
-        decoded_bytes: Size of the records after decompression, as it counts against the decode budget.
-        unknown_regions: Regions without a known billing prefix, whose names stand in for it; for a warning metric.
+        batch_id: Empty if it could not be read.
+        content_hash: Hex digest over all records, the refused ones included (docs/contract.md, content identity); the
+            SHA-256 of the message body if not all of them could be read.
+        hash_version: Version of the content hash; 0 if `content_hash` is the SHA-256 of the message body.
+        records: Number of records that arrived, 0 if unknown.
         retry_of: Id under which this content came first, by the message's word; empty if it is not a retry under
             another id.
         object_key: Key of the object that has its records, by the message's word; empty if the message has them.
@@ -59,14 +58,27 @@ class DecodedBatch:
     content_hash: str
     hash_version: int
     records: int
+    retry_of: str = ""
+    object_key: str = ""
+    announced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedBatch(ReadBatch):
+    """A batch that was read to its end and has at least one accepted record.
+
+    Attributes:
+        usage: Exact totals of the accepted records; keys carry the own hour of each record and no `corrects`.
+        refused: The refused records, each with its reasons; `records = len(rows) + len(refused)`.
+        decoded_bytes: Size of the records after decompression, as it counts against the decode budget.
+        unknown_regions: Regions without a known billing prefix, whose names stand in for it; for a warning metric.
+    """
+
     rows: RecordRows
     usage: Mapping[UsageKey, Total]
     refused: tuple[RefusedRecord, ...]
     decoded_bytes: int
     unknown_regions: frozenset[str] = frozenset()
-    retry_of: str = ""
-    object_key: str = ""
-    announced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,35 +96,21 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefusedBatch:
+class RefusedBatch(ReadBatch):
     """A batch that is refused as a whole.
 
     Attributes:
-        batch_id: Empty if it could not be read.
-        content_hash: Content hash if all records could be read, else the SHA-256 of the message body.
-        hash_version: Version of the content hash; 0 if `content_hash` is the SHA-256 of the message body.
         problems: Every problem found, as `(reason, detail)`; the first is the batch's reason.
-        records: Number of records that arrived, 0 if unknown.
         missing_object: Whether it is refused only because the object that it points to is gone. With an accepted
             marker under its id it is a duplicate instead.
         evidence: The message body for the quarantine, shortened to 1 MiB.
-        retry_of, object_key, announced: As in `DecodedBatch`.
-        claim: What it says it is, if its sender may not send it. Such a batch has no id, and makes no marker.
+        claim: Id and content that it claims, if its sender may not send it. Such a batch has no id, and makes no
+            marker.
     """
 
-    batch_id: str
-    source_id: str
-    sequence: int | None
-    sender_id: str
-    content_hash: str
-    hash_version: int
     problems: tuple[tuple[str, str], ...]
-    records: int
     missing_object: bool
     evidence: bytes
-    retry_of: str = ""
-    object_key: str = ""
-    announced: bool = False
     claim: Claim | None = None
 
     @property

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 
 from metering.hours import parse_hour, rfc3339
@@ -188,15 +189,7 @@ class MarkerGlance(NamedTuple):
         totals = _plain_totals(hours) if usual and type(hours) is dict else None
         if totals is None and (hours is not None or verdict != "rejected" or not usual):
             # It is unusual, or wrong: the whole marker says which.
-            marker = Marker.from_item(item)
-            return cls(
-                batch_id=marker.batch_id,
-                verdict=marker.verdict,
-                hours=marker.hours,
-                decided_at_ms=marker.decided_at_ms,
-                source_id=marker.source_id,
-                sequence=marker.sequence,
-            )
+            return cls._make(attrgetter(*cls._fields)(Marker.from_item(item)))
         pk = cast("str", item["pk"])
         return cls(
             pk[len(partitions.BATCH) :],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from metering.producer.batches import Batch
+    from metering.stores.objects import ObjectStore
 
 # A queue's URL names its region: https://sqs.eu-west-1.amazonaws.com/111122223333/ingest.
 _QUEUE_OF_REGION = re.compile(r"https://sqs\.([a-z]{2,}(?:-[a-z]+)+-[0-9]+)\.amazonaws\.com(?:\.cn)?/")
@@ -37,13 +38,6 @@ class Messages(Protocol):
         """Send messages; returns the positions of those that were not taken. Even these may arrive."""
 
 
-class Objects(Protocol):
-    """The part of a bucket that a producer may use."""
-
-    def put(self, key: str, body: bytes, *, if_absent: bool) -> bool:
-        """Write a whole object."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlet:
     """Where batches go.
@@ -53,7 +47,7 @@ class Outlet:
     """
 
     queue: Messages
-    objects: Objects
+    objects: ObjectStore
     bucket: str
     clock: Clock
     entropy: Entropy
