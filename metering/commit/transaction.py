@@ -250,7 +250,6 @@ class Meaning:
 
     Attributes:
         place: Place of the batch in the commit, for a marker, an alias and an original's marker.
-        month: The month, for the check of a month.
     """
 
     role: Role

@@ -44,7 +44,6 @@ class Tally:
 
     Attributes:
         foreign_conflicts: New conflicts between contents of different senders.
-        disallowed: Batches that their senders may not send.
         throttled: Whether a table was short of writes or reads for this invocation.
     """
 

@@ -137,7 +137,6 @@ class Allowance:
     """Time for reading one delivery.
 
     Attributes:
-        until: End of the time.
         final: Whether a batch that is not read by then is refused as `too_slow`; else it stays without a verdict.
     """
 

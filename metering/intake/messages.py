@@ -65,7 +65,6 @@ class BatchMessage:
         retry_of: Batch id under which this content came first, if the message is a retry under another id; else empty.
         problems: Reasons to refuse it without regard to its records; empty for a valid message.
         object_key: Key of the object with its records as the message says it, allowed or not; empty if it has none.
-        announced: It is a notification of that object.
     """
 
     batch_id: str

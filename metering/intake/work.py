@@ -130,16 +130,12 @@ class WorkLimits:
     """Most work for one delivery.
 
     Attributes:
-        stored_bytes: Bytes of objects as stored.
         members: gzip members and zstd frames.
-        blank_lines: Lines without a record.
         patient_bytes: Bytes of lines that the fast parser does not take.
         head_bytes: Bytes that are kept of distinct heads. Valid heads have 410 bytes at most, so 50,000 of them fit.
         hashed_bytes: Bytes of distinct heads with texts that are longer than any valid one.
         group_bytes: Unpacked bytes of one Parquet row group in the columns that are read. 50,000 valid records have
             126 MB at most, with resource ids of 512 characters of 4 bytes each.
-        pages: Parquet pages.
-        page_header_bytes: Bytes of the headers of Parquet pages.
     """
 
     stored_bytes: int
@@ -174,7 +170,6 @@ class ReadLimits:
     Attributes:
         batch_records: Most records in a batch, in any form (docs/contract.md).
         object_bytes: Greatest size of an object's records after decompression (setting `object_bytes`).
-        work: Most work for one delivery.
     """
 
     batch_records: int = MAX_RECORDS

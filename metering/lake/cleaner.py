@@ -293,7 +293,6 @@ class OrphanCleaner:
         return deleted
 
     def _blocks(self, each: _Pass, deadline: Deadline) -> Iterator[dict[str, _Objects]]:
-        """Objects to judge, by commit, in blocks of some commits."""
         commits: dict[str, _Objects] = {}
         for commit_id, info, staged in self._old_objects(each):
             if len(commits) >= _COMMITS_AT_ONCE and commit_id not in commits:

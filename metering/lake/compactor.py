@@ -92,12 +92,7 @@ class _Marked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunWork:
-    """Work of one process on one planned run.
-
-    Attributes:
-        threads: Pointers and pending entries that are written at once.
-        reserve_ms: With less time left, no further step is begun.
-    """
+    """Work of one process on one planned run."""
 
     chain: Chain
     run: Run

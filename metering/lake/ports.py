@@ -286,11 +286,9 @@ class DayBatch:
     """Some day totals of a closed month, column by column, sorted by account, key, `corrects` and day.
 
     Attributes:
-        keys: Distinct kinds of usage of this batch.
         key: Place in `keys` of each row.
         corrects_s: Hour that each row corrects, epoch seconds; None if it corrects none.
         day_s: Start of the day that each row is booked in, epoch seconds.
-        bytes, records: Exact totals of each row.
     """
 
     keys: Sequence[UsageKind]

@@ -134,7 +134,6 @@ class Waiting(StoredItem):
     """A commit that no run of the roll-up has placed yet.
 
     Attributes:
-        totals: Rows and bytes of each booked hour.
         sent_at_ms: The smallest SentTimestamp of its messages: reports of usage are complete up to it at most (P27).
     """
 

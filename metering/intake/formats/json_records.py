@@ -92,7 +92,6 @@ class JsonIntake:
 
 
 def _raw_text(text: bytes) -> str:
-    """JSON text of a record as evidence: ASCII, on one line, cut to `RAW_CHARS`."""
     return ascii_json(text[:RAW_CHARS].decode("utf-8", errors="surrogateescape"))
 
 
@@ -305,7 +304,6 @@ def read_ndjson(pieces: Iterable[bytes], assembly: BatchAssembly, limits: ReadLi
 
 
 def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Blocks of whole lines, of about `_BLOCK_BYTES` each."""
     held: list[bytes] = []
     held_bytes = 0
     for piece in pieces:

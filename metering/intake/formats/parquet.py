@@ -361,7 +361,6 @@ _DELTA_BYTE_ARRAY = 7
 
 @contextmanager
 def _spooled(pieces: Iterable[bytes]) -> Iterator[IO[bytes]]:
-    """Seekable file of the pieces, in memory while it is small."""
     with SpooledTemporaryFile(max_size=_MEMORY_BYTES) as file:
         for piece in pieces:
             file.write(piece)
@@ -404,7 +403,6 @@ def _read_file(file: IO[bytes], assembly: BatchAssembly, limits: ReadLimits) -> 
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Turn errors of Arrow into refusals of the file."""
     try:
         yield
     except pa.ArrowMemoryError:

@@ -206,7 +206,6 @@ def pages(file: IO[bytes], chunk: Chunk, work: Work) -> Iterator[Page]:
 
 
 def _frame(file: IO[bytes], limit_bytes: int) -> tuple[int, int]:
-    """Sizes of the file and of its footer."""
     size = file.seek(0, 2)
     file.seek(0)
     start = file.read(4)

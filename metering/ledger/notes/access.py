@@ -256,7 +256,6 @@ class LargeRequests(StoredItem):
 
     Attributes:
         version: Counts the changes, so that none is lost.
-        entries: By a random name.
     """
 
     key: ClassVar[Key] = LARGE_KEY

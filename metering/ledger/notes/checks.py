@@ -34,7 +34,6 @@ class DroppedObjects(StoredItem):
 
     Attributes:
         lost: The first of the objects that no batch came of.
-        more: Number of further ones.
         from_s: The last pass looked at objects that were put from this time on, epoch seconds.
         seen_to_s: Objects that were put before this time were looked at.
         began_s: When the last pass began; 0 if there was none.
