@@ -113,7 +113,8 @@ class _Lines:
 
     def __init__(self, mapping: Mapping, name: FileName) -> None:
         self._mapping = mapping
-        self._texts = mapping.texts
+        self._texts = [None if rule is None else rule.of for rule in mapping.texts]
+        self._filters = mapping.filters
         self._account_id = name.account_id
         self._rows = _CsvRows(mapping) if mapping.format == "csv" else _JsonRows()
 
@@ -127,7 +128,7 @@ class _Lines:
             return
         size_bytes = _tried(LineReason.INVALID_NUMBER, self._mapping.bytes.of, row)
         stated_bytes = size_bytes if isinstance(size_bytes, int) else 0
-        if not all(each.passes(row) for each in self._mapping.filters):
+        if self._filters and not all(each.passes(row) for each in self._filters):
             tally.rejected(stated_bytes)
             return
         times = _tried(LineReason.INVALID_TIME, self._times, row)
@@ -139,7 +140,7 @@ class _Lines:
         tally.metered([Moved(traffic, size_bytes)], *times)
 
     def _traffic(self, row: Row) -> Traffic:
-        values = ["" if rule is None else rule.of(row) for rule in self._texts]
+        values = ["" if text_of is None else text_of(row) for text_of in self._texts]
         return Traffic(values[0] or self._account_id, *values[1:])
 
     def _times(self, row: Row) -> tuple[int, int] | _Problem:

@@ -13,6 +13,7 @@ from collections.abc import Mapping as MappingOf
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from difflib import get_close_matches
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import (
@@ -156,9 +157,10 @@ class TextRule(_Rule):
         Raises:
             ValueError: There is none.
         """
-        if not self.column:
+        column = self.column
+        if not column:
             return self.constant
-        text = text_of(row(self.column))
+        text = text_of(row(column))
         if self.digits and text.isdecimal():
             text = text.zfill(self.digits)
         if text and not self.values:
@@ -201,6 +203,10 @@ class NumberRule(_Rule):
     unit: Annotated[str, _one_of(BYTE_UNITS)] = "bytes"
     units: ClassVar[MappingOf[str, int]] = BYTE_UNITS
 
+    @cached_property
+    def factor(self) -> int:
+        return self.units[self.unit]
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if bool(self.column) == (self.constant is not None):
@@ -213,7 +219,7 @@ class NumberRule(_Rule):
         Raises:
             ValueError: There is none, or no whole one.
         """
-        factor = self.units[self.unit]
+        factor = self.factor
         if not self.column:
             return (self.constant or 0) * factor
         text = text_of(row(self.column)).strip()

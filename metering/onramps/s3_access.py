@@ -86,7 +86,8 @@ def parse(text: str) -> Request | Misfit:
             LineReason.FIELD_COUNT, "not the fields of an S3 server access log, of which there are 18 or more"
         )
     bucket, time, remote_ip, operation, status, sent_text, size_text = head.group(*_USED)
-    sent, size = (0 if text == "-" else number_of(text) for text in (sent_text, size_text))
+    sent = 0 if sent_text == "-" else number_of(sent_text)
+    size = 0 if size_text == "-" else number_of(size_text)
     if sent is None or size is None:
         return Misfit(LineReason.INVALID_NUMBER, "bytes sent or object size is no number from 0 to 2^63-1", sent or 0)
     received = size if operation in _UPLOADS and status.startswith("2") else 0
