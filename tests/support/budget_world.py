@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from metering.billing.budgets.biller import Biller, BillerResult, Home
 from metering.billing.budgets.budget import Budget, BudgetStore, Scope, budget_of
-from metering.billing.budgets.open_months import Terms
+from metering.billing.budgets.open_months import OpenMonths, Terms, read_regions
 from metering.billing.organization import Organization
 from metering.billing.prices.store import Overrides, sample_book
 from metering.ledger.notes.money import ALERTS_PK, StoredAlert
@@ -20,7 +20,7 @@ from tests.support.memory.alerts import MemoryAlerts
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from metering.billing.day_sums.keeper import DaySumKeeper
+    from metering.billing.day_sums.keeper import DaySumKeeper, Kept
     from metering.billing.prices.book import PriceBook
     from metering.lake.ports import TotalsReader
     from metering.stores.objects import ObjectStore
@@ -86,14 +86,31 @@ class BudgetWorld(World):
     def keeper(self, *, most_files: int = 2_000) -> DaySumKeeper:
         return keeper_of(self, most_files=most_files)
 
+    def keep(self) -> Kept:
+        """One run of what the biller counts."""
+        return self.keeper().keep(self.deadline())
+
+    def sums(self, region: str = REGION) -> OwnSums:
+        """Day sums, under the name of any region."""
+        return OwnSums(region=region, objects=self.objects, totals=self.make_jobs().totals)
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(book=self.book, overrides=self.overrides, organization=self.organization)
+
+    def months(self, *budgets: Budget) -> OpenMonths:
+        """What budgets are judged by."""
+        regions, _ = read_regions([self.sums(), *self.others])
+        return OpenMonths(objects=self.objects, regions=regions, terms=self.terms, budgets=budgets)
+
     def biller(self, *, at_home: bool = True) -> Biller:
         """The biller of another process."""
-        own = OwnSums(region=REGION, objects=self.objects, totals=self.make_jobs().totals)
+        own = self.sums()
         home = Home(
             objects=self.objects,
             alerts=self.topic,
             regions=lambda: [own, *self.others],
-            terms=lambda: Terms(book=self.book, overrides=self.overrides, organization=self.organization),
+            terms=lambda: self.terms,
         )
         return Biller(
             items=self.items,

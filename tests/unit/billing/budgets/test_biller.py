@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from load_tests.billing.backtest import tried_on
-from metering.billing.budgets.budget import Budget, Scope
+from metering.billing.budgets.budget import Scope
 from metering.billing.budgets.evaluation import Evaluation, period_at
 from metering.billing.budgets.forecasts import (
     HISTORY_DAYS,
@@ -22,7 +22,7 @@ from metering.billing.budgets.forecasts import (
     profile_of,
     weekday,
 )
-from metering.billing.budgets.open_months import OpenMonths, Terms, read_positions, read_regions
+from metering.billing.budgets.open_months import read_positions
 from metering.billing.day_sums.index import DayIndexes
 from metering.billing.money import EXACT_A_USD
 from metering.billing.organization import Membership, Organization, Payer
@@ -37,7 +37,7 @@ from metering.stores.objects import RATED_PREFIX
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, UsageType
-from tests.support.budget_world import GB, REGION, BudgetWorld, CalledAlerts, OwnSums
+from tests.support.budget_world import GB, BudgetWorld, CalledAlerts
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, record
 from tests.support.priced import book, product
 from tests.support.small_world import Calls, KilledError
@@ -285,7 +285,7 @@ def test_a_region_that_gives_no_answer_is_named() -> None:
         raise UnavailableError("s3", "no answer")
 
     gone.objects.on_call = refuse
-    world.others = [OwnSums(region="eu-west-1", objects=gone.objects, totals=gone.make_jobs().totals)]
+    world.others = [gone.sums("eu-west-1")]
     result = world.bill()
     assert result.left_out == ("eu-west-1",)
     assert world.topic.sent[0].fields["left_out"] == "eu-west-1"
@@ -397,8 +397,8 @@ def test_the_rest_of_a_day_is_expected_by_its_hours() -> None:
     world = BudgetWorld()
     for week in (7, 14, 21):
         world.use(24 * GB, start_s=NOW_S - NOW_S % DAY_S - week * DAY_S + 9 * HOUR_S)
-    world.keeper().keep(world.deadline())
-    shares = months_of(world).shares(NOW_S - NOW_S % DAY_S)
+    world.keep()
+    shares = world.months().shares(NOW_S - NOW_S % DAY_S)
     today_s = NOW_S - NOW_S % DAY_S
     assert shares.rest(OUT, today_s, today_s + 12 * HOUR_S) == 0
     assert shares.rest(OUT, today_s, today_s + 9 * HOUR_S) == 1
@@ -413,13 +413,6 @@ def test_no_byte_of_a_day_is_lost_between_its_hours() -> None:
     assert usage.days() == {OUT: {FIRST: 1_000_010}}
 
 
-def months_of(world: BudgetWorld, *budgets: Budget) -> OpenMonths:
-    sums = OwnSums(region=REGION, objects=world.objects, totals=world.make_jobs().totals)
-    regions, _ = read_regions([sums])
-    terms = Terms(book=world.book, overrides=world.overrides, organization=world.organization)
-    return OpenMonths(objects=world.objects, regions=regions, terms=terms, budgets=budgets)
-
-
 def test_a_forecast_is_never_less_than_what_is_counted_while_the_watch_is_behind() -> None:
     world = BudgetWorld()
     today_s = NOW_S - NOW_S % DAY_S
@@ -429,7 +422,7 @@ def test_a_forecast_is_never_less_than_what_is_counted_while_the_watch_is_behind
     world.use(400 * GB, start_s=today_s)
     budget = world.set(amount="250 GB", thresholds=["forecast 100%"])
     world.bill()
-    found = Evaluation(months=months_of(world, budget), through_s=today_s - DAY_S).standing(
+    found = Evaluation(months=world.months(budget), through_s=today_s - DAY_S).standing(
         budget, period_at(budget, NOW_S), forecast=True
     )
     assert found.actual == 420 * GB
@@ -470,7 +463,7 @@ def test_the_backtest_tries_months_that_have_ended_and_are_counted_whole() -> No
     keep(world, {end_s - back * DAY_S: {ACCOUNT: 10} for back in range(1, 62)})
     in_bytes = world.set("bytes", amount="1 TB", scope=Scope(account=ACCOUNT))
     in_usd = world.set("usd", amount="5 USD", scope=Scope(account=ACCOUNT))
-    months = months_of(world, in_bytes, in_usd)
+    months = world.months(in_bytes, in_usd)
 
     size, cost = ({each.month: each for each in tried_on(months, budget, NOW_S)} for budget in (in_bytes, in_usd))
     assert "2026-10" in size.keys() & cost.keys()
@@ -485,7 +478,7 @@ def test_a_month_that_is_not_counted_whole_is_not_tried() -> None:
     month = keep(world, {end_s - back * DAY_S: {ACCOUNT: 10} for back in range(1, 40)})
     DayIndexes(objects=world.objects).put(replace(month.index, number=2, from_s=end_s - 20 * DAY_S))
     budget = world.set("bytes", amount="1 TB", scope=Scope(account=ACCOUNT))
-    assert list(tried_on(months_of(world, budget), budget, NOW_S)) == []
+    assert list(tried_on(world.months(budget), budget, NOW_S)) == []
 
 
 def test_a_payer_without_history_is_in_a_forecast_over_all_with_what_it_used_so_far() -> None:
@@ -497,7 +490,7 @@ def test_a_payer_without_history_is_in_a_forecast_over_all_with_what_it_used_so_
     scope = Scope(usage_type="DataTransfer-Out-Bytes")
     budget, old = world.set(amount="900 GB", scope=scope), world.set("old", amount="900 GB")
     world.bill()
-    months = months_of(world, budget, old)
+    months = world.months(budget, old)
     evaluation = Evaluation(months=months, through_s=months.through_s)
     both, alone = (evaluation.standing(each, period_at(each, NOW_S), forecast=True) for each in (budget, old))
     assert both.forecast

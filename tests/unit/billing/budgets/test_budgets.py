@@ -18,7 +18,6 @@ from metering.billing.budgets.budget import (
     threshold_of,
 )
 from metering.billing.budgets.evaluation import AnomalyRules, anomalies_of, is_unusual
-from metering.billing.budgets.open_months import OpenMonths, Terms, read_regions
 from metering.billing.day_sums.days import DayAddition, SummedMonth, day_body, digest_of, empty_day
 from metering.billing.day_sums.index import DayIndex, DayIndexes
 from metering.billing.money import EXACT_A_USD
@@ -35,7 +34,7 @@ from metering.stores.objects import rated_day_key
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, GIB, HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType
-from tests.support.budget_world import GB, REGION, BudgetWorld, OwnSums
+from tests.support.budget_world import GB, REGION, BudgetWorld
 from tests.support.lake_world import ACCOUNT, NOW_S, record
 from tests.support.priced import ListedUsage, allowance, book, exact_total, product
 
@@ -198,13 +197,13 @@ class Priced:
         draw = random.Random(seed)
         out = product("OUT", "DataTransfer-Out-Bytes", TIERS)
         pair = product("PAIR", "USE1-EU-AWS-Out-Bytes", ((None, "0.02"),))
-        self.book = replace(book((out, pair), allowance("3", "OUT")), name="aws-list")
+        prices = replace(book((out, pair), allowance("3", "OUT")), name="aws-list")
         members = [Membership(account, 0, None) for account in ACCOUNTS[1:]]
         members.append(Membership(ACCOUNTS[0], moves_s or 0, None))
         payer = Payer(payer_id=PAYER, name="Payer", issuer="metering", members=tuple(members))
-        self.organization = Organization(version=1, payers=(payer,), sha256="x")
-        self.overrides = Overrides(overrides=tuple(overrides))
-        world = BudgetWorld()
+        organization = Organization(version=1, payers=(payer,), sha256="x")
+        world = BudgetWorld(book=prices, organization=organization)
+        world.overrides = Overrides(overrides=overrides)
         for _ in range(12):
             records = [
                 record(
@@ -217,21 +216,17 @@ class Priced:
             ]
             world.send(records)
         world.compact_all()
-        world.keeper().keep(world.deadline())
+        world.keep()
         self.lines = tuple(
             line_of(key, total)
             for key, total in world.visible().items()
-            if self.organization.payer_of(key.account_id, key.hour_s) == PAYER
+            if organization.payer_of(key.account_id, key.hour_s) == PAYER
         )
-        sums = OwnSums(region=REGION, objects=world.objects, totals=world.make_jobs().totals)
-        regions, _ = read_regions([sums])
-        terms = Terms(book=self.book, overrides=self.overrides, organization=self.organization)
         budgets = [world.set(f"of-{account}", scope=Scope(account=account)) for account in ACCOUNTS if apart]
-        months = OpenMonths(objects=world.objects, regions=regions, terms=terms, budgets=budgets)
-        costs = months.costs_of(PAYER, "2026-11")
+        costs = world.months(*budgets).costs_of(PAYER, "2026-11")
         assert costs is not None
         self.costs: PayerCosts = costs
-        self.prices = PayerPrices.of(self.book, self.organization, PAYER, self.overrides.overrides)
+        self.prices = PayerPrices.of(prices, organization, PAYER, overrides)
 
 
 CASES = [
@@ -275,18 +270,14 @@ def test_accounts_that_are_summed_together_have_the_prices_of_their_hours(seed: 
 
 def test_regions_that_have_one_key_share_the_line_that_a_tier_begins_in() -> None:
     both = (REGION, "eu-west-1")
-    organization = Organization(version=1, payers=(Payer(payer_id=PAYER, name="Payer", issuer="metering"),))
     prices = replace(book((product("OUT", "DataTransfer-Out-Bytes", TIERS),)), name="aws-list")
-    worlds, regions = [BudgetWorld() for _ in both], list[OwnSums]()
-    for name, world in zip(both, worlds, strict=True):
-        world.use(8 * GIB, account=PAYER)
-        world.keeper().keep(world.deadline())
-        regions.append(OwnSums(region=name, objects=world.objects, totals=world.make_jobs().totals))
-    read, _ = read_regions(regions)
-    budgets = [worlds[0].set(f"of-{name}", scope=Scope(region=name)) for name in both]
-    terms = Terms(book=prices, overrides=Overrides(), organization=organization)
-    months = OpenMonths(objects=worlds[0].objects, regions=read, terms=terms, budgets=budgets)
-    costs = months.costs_of(PAYER, "2026-11")
+    world, other = BudgetWorld(book=prices), BudgetWorld()
+    for each in (world, other):
+        each.use(8 * GIB, account=PAYER)
+        each.keep()
+    world.others = [other.sums("eu-west-1")]
+    budgets = [world.set(f"of-{name}", scope=Scope(region=name)) for name in both]
+    costs = world.months(*budgets).costs_of(PAYER, "2026-11")
     assert costs is not None
     parts = [costs.exact_of(Scope(region=name)) for name in both]
     assert sum(parts) == costs.exact_of(Scope()) == (10 * 9 + 6 * 7) * GIB * 10**8

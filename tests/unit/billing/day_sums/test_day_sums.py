@@ -58,7 +58,7 @@ def kept_world(*sizes: int) -> BudgetWorld:
     world = BudgetWorld()
     for days, size in enumerate(sizes):
         world.use(size, start_s=NOW_S - days * DAY_S)
-    world.keeper().keep(world.deadline())
+    world.keep()
     return world
 
 
@@ -87,7 +87,7 @@ def test_they_are_the_sums_of_the_lake_with_the_canary_and_with_late_usage() -> 
             start_s = NOW_S - chance.randrange(8) * DAY_S - chance.randrange(3) * HOUR_S
             world.send([record(chance.randrange(2**40), start_s=start_s, account=account)])
         world.compact_all()
-        world.keeper().keep(world.deadline())
+        world.keep()
 
         assert kept(world) == of_lake(world)
     assert differences(world) == []
@@ -103,7 +103,7 @@ def test_an_index_of_an_earlier_release_is_filled_in_a_few_days_at_a_time() -> N
     world = BudgetWorld()
     for day in range(5):
         world.use(10**day, start_s=NOW_S - day * DAY_S)
-    world.keeper().keep(world.deadline())
+    world.keep()
     _forget_accounts(world)
     world.use(7)
 
@@ -123,7 +123,7 @@ def test_sums_of_days_that_are_gone_keep_nothing_from_being_filled_in() -> None:
     _forget_accounts(world)
     first, _ = sorted(DayIndexes(objects=world.objects).newest().days.values())
     world.objects.delete([first])
-    world.keeper().keep(world.deadline())
+    world.keep()
 
     index = DayIndexes(objects=world.objects).newest()
     assert index.accounts_of(MONTH) is None
@@ -141,7 +141,7 @@ def test_whoever_deletes_them_has_them_made_anew() -> None:
     world = kept_world(7, 8)
     before = kept(world)
     world.objects.delete([DayIndexes(objects=world.objects).newest().accounts[MONTH].key])
-    world.keeper().keep(world.deadline())
+    world.keep()
 
     assert kept(world) == before == of_lake(world)
 
@@ -169,7 +169,7 @@ def test_a_wrong_sum_of_an_account_is_found() -> None:
     world = BudgetWorld()
     world.use(7)
     world.use(8, account="210987654321")
-    world.keeper().keep(world.deadline())
+    world.keep()
     one, other = kept(world)
     assert differences(world) == []
 
@@ -208,7 +208,7 @@ def test_accounts_that_are_gone_are_a_difference_until_they_are_made_anew() -> N
     world.objects.delete([DayIndexes(objects=world.objects).newest().accounts[MONTH].key])
 
     assert differences(world) == [("hour", 7)]
-    world.keeper().keep(world.deadline())
+    world.keep()
     assert differences(world) == []
 
 
@@ -237,7 +237,7 @@ def test_sums_of_days_and_hours_are_those_of_the_lake() -> None:
             [record(10**number, start_s=NOW_S - number * DAY_S), record(5, account="210987654321", to="eu-west-1")]
         )
         world.compact_all()
-        world.keeper().keep(world.deadline())
+        world.keep()
 
     month = month_of(world)
     lake = world.visible()
@@ -270,11 +270,11 @@ def test_only_the_hours_of_the_day_that_is_asked_for_are_read() -> None:
 def test_a_second_run_reads_nothing_that_the_first_one_counted() -> None:
     world = BudgetWorld()
     world.use(7)
-    assert world.keeper().keep(world.deadline()).files == 1
+    assert world.keep().files == 1
     read: list[str] = []
     world.objects.on_call = read.append
 
-    kept = world.keeper().keep(world.deadline())
+    kept = world.keep()
 
     assert (kept.files, kept.behind_s) == (0, 0)
     assert not [call for call in read if "summaries" in call or "lake/" in call or "runs/" in call]
@@ -298,7 +298,7 @@ def test_corrections_and_the_canary_are_in_no_sum() -> None:
     world = BudgetWorld()
     world.send([record(9, account="000000000000")], [record(4)])
     world.compact_all()
-    world.keeper().keep(world.deadline())
+    world.keep()
 
     assert [line.bytes for line in month_of(world).day_lines()] == [4]
 
@@ -307,7 +307,7 @@ def test_totals_that_are_missing_are_made_from_the_rows() -> None:
     world = BudgetWorld()
     world.use(7)
     world.objects.delete([info.key for info in world.objects.list(SUMMARIES_PREFIX)])
-    world.keeper().keep(world.deadline())
+    world.keep()
 
     assert [line.bytes for line in month_of(world).day_lines()] == [7]
 
@@ -318,8 +318,8 @@ def test_wherever_it_dies_each_file_is_counted_once() -> None:
         world = kept_world(7)
         world.use(100)
         world.use(1_000, start_s=NOW_S - DAY_S)
-        died = world.dies_after(calls, lambda: world.keeper().keep(world.deadline()))  # noqa: B023  # called at once
-        world.keeper().keep(world.deadline())
+        died = world.dies_after(calls, world.keep)
+        world.keep()
 
         assert by_account(list(month_of(world).day_lines())) == Counter(
             {(DAY, "123456789012"): 107, (DAY - DAY_S, "123456789012"): 1_000}
@@ -338,10 +338,10 @@ def test_two_at_once_count_each_file_once() -> None:
         # The other process runs from its beginning to its end just before this one puts its index.
         if "put" in call and not once:
             once.append(call)
-            world.keeper().keep(world.deadline())
+            world.keep()
 
     world.objects.on_call = meanwhile
-    world.keeper().keep(world.deadline())
+    world.keep()
     world.objects.on_call = lambda _call: None
 
     assert once
@@ -353,7 +353,7 @@ def test_what_was_replaced_is_deleted_and_nothing_else() -> None:
     world = BudgetWorld()
     for size in range(1, 6):
         world.use(size)
-        world.keeper().keep(world.deadline())
+        world.keep()
 
     keys = [info.key for info in world.objects.list(RATED_PREFIX)]
     assert len([key for key in keys if "/days/" in key]) == 2
@@ -407,7 +407,7 @@ def everything_again(world: BudgetWorld) -> None:
     jobs = world.make_jobs()
     jobs.rollup.run(world.deadline(10_000), only_waiting=True)
     jobs.compactor_of(jobs.policy.everything()).run(world.deadline(10_000))
-    world.keeper().keep(world.deadline())
+    world.keep()
 
 
 def test_published_pending_and_waiting_bytes_are_told_as_not_counted() -> None:
@@ -431,7 +431,7 @@ def test_counted_and_not_counted_are_all_that_was_accepted_at_every_step() -> No
         died = world.dies_after(calls, lambda world=world: everything_again(world))  # type: ignore[misc]  # of this turn
         check(world)
         # The biller comes while a run of the compactor may be half done.
-        world.keeper().keep(world.deadline())
+        world.keep()
         reach = check(world)
         if not died:
             break
@@ -441,7 +441,7 @@ def test_counted_and_not_counted_are_all_that_was_accepted_at_every_step() -> No
 
 def test_the_index_says_how_far_it_goes_and_what_it_lacked() -> None:
     world = waiting_world()
-    world.keeper().keep(world.deadline())
+    world.keep()
     index = DayIndexes(objects=world.objects).newest()
     assert index.reach == Reach(through_s=NOW_S + 120, left=Uncounted(total=Total(4 + 8 + 16, 3)))
     assert DayIndex.from_json(index.to_json(), "key") == index
