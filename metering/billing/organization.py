@@ -115,18 +115,14 @@ _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Hour = Annotated[str, StringConstraints(max_length=40)]
 
 
-class PayerDocument(StrictDocument):
-    """A payer in the file."""
-
+class _PayerDocument(StrictDocument):
     id: _Id
     name: _Name
     issuer: _Name
     currency: Literal["USD"] = "USD"
 
 
-class AccountDocument(StrictDocument):
-    """A membership in the file: an account belongs to a payer in the hours `[from, to)`."""
-
+class _AccountDocument(StrictDocument):
     id: _Id
     payer: _Id
     begin: _Hour = Field(alias="from")
@@ -134,13 +130,13 @@ class AccountDocument(StrictDocument):
     name: Annotated[str, StringConstraints(max_length=200)] = ""
 
 
-class OrganizationDocument(StrictDocument):
+class _OrganizationDocument(StrictDocument):
     """Payers and accounts. The store sets `schema` and `version`."""
 
     format: Literal["metering.organization/1"] = Field(default="metering.organization/1", alias="schema")
     version: int = Field(default=0, ge=0, le=10**9)
-    payers: list[PayerDocument] = Field(max_length=MOST_ACCOUNTS)
-    accounts: list[AccountDocument] = Field(default=[], max_length=MOST_ACCOUNTS)
+    payers: list[_PayerDocument] = Field(max_length=MOST_ACCOUNTS)
+    accounts: list[_AccountDocument] = Field(default=[], max_length=MOST_ACCOUNTS)
 
 
 def read_organization(body: bytes, what: str) -> Organization:
@@ -149,7 +145,7 @@ def read_organization(body: bytes, what: str) -> Organization:
     Raises:
         DocumentRefusedError: Names every problem, and `what`: the file or object.
     """
-    document = OrganizationDocument.read(body, what, most_bytes=_MOST_BYTES)
+    document = _OrganizationDocument.read(body, what, most_bytes=_MOST_BYTES)
     problems = list(_of_ids(document))
     members = _members(document, problems)
     problems.extend(_at_one_hour(members))
@@ -175,7 +171,7 @@ def read_organization(body: bytes, what: str) -> Organization:
     )
 
 
-def _of_ids(document: OrganizationDocument) -> Iterator[str]:
+def _of_ids(document: _OrganizationDocument) -> Iterator[str]:
     ids = [payer.id for payer in document.payers]
     known = set(ids)
     for twice in (name for name, count in Counter(ids).items() if count > 1):
@@ -191,7 +187,7 @@ def _of_ids(document: OrganizationDocument) -> Iterator[str]:
             yield f"account {each.id} has two names"
 
 
-def _members(document: OrganizationDocument, problems: list[str]) -> list[tuple[str, Membership]]:
+def _members(document: _OrganizationDocument, problems: list[str]) -> list[tuple[str, Membership]]:
     made: list[tuple[str, Membership]] = []
     for each in document.accounts:
         try:

@@ -222,41 +222,33 @@ class StrictDocument(BaseModel):
             raise DocumentRefusedError(what, problems) from error
 
 
-class TierDocument(StrictDocument):
-    """A tier: it begins where the one before it ends."""
-
+class _TierDocument(StrictDocument):
     to_gb: _Text | None
     price: _Text
     rate: _Text
 
 
-class PricesDocument(StrictDocument):
-    """Prices from an hour on."""
-
+class _PricesDocument(StrictDocument):
     begin: _Text = Field(alias="from")
-    tiers: list[TierDocument] = Field(max_length=MOST_TIERS)
+    tiers: list[_TierDocument] = Field(max_length=MOST_TIERS)
 
 
-class ServicesDocument(StrictDocument):
-    """Services that a product is about: those named, or all but those."""
-
+class _ServicesDocument(StrictDocument):
     only: list[_Text] = []
     without: list[_Text] = Field(default=[], alias="not")
 
 
-class ProductDocument(StrictDocument):
-    """One SKU."""
-
+class _ProductDocument(StrictDocument):
     sku: _Text
     usage_type: _Text
-    services: ServicesDocument
+    services: _ServicesDocument
     transfer: _Text
     origin: _Text = Field(alias="from")
     target: _Text = Field(alias="to")
-    prices: list[PricesDocument]
+    prices: list[_PricesDocument]
 
 
-class AllowanceDocument(StrictDocument):
+class _AllowanceDocument(StrictDocument):
     """Free bytes a month. The rate code of the free bytes is SKU and `rate`."""
 
     id: _Text
@@ -268,25 +260,21 @@ class AllowanceDocument(StrictDocument):
     rate: _Text
 
 
-class NotSoldDocument(StrictDocument):
-    """Usage types that are not sold here."""
-
+class _NotSoldDocument(StrictDocument):
     pattern: _Text
     why: _Text
 
 
-class BookDocument(StrictDocument):
-    """A version of a price book."""
-
+class _BookDocument(StrictDocument):
     format: Literal["metering.prices/1"] = Field(alias="schema")
     book: _Text
     version: int = Field(ge=0, le=10**9)
     currency: Literal["USD"]
     unit_bytes: Literal[1_073_741_824]
     source: dict[str, object] = {}
-    products: list[ProductDocument] = Field(max_length=MOST_PRODUCTS)
-    allowances: list[AllowanceDocument] = []
-    not_sold: list[NotSoldDocument] = []
+    products: list[_ProductDocument] = Field(max_length=MOST_PRODUCTS)
+    allowances: list[_AllowanceDocument] = []
+    not_sold: list[_NotSoldDocument] = []
 
 
 def read_book(body: bytes, what: str) -> PriceBook:
@@ -295,7 +283,7 @@ def read_book(body: bytes, what: str) -> PriceBook:
     Raises:
         DocumentRefusedError: Names every problem, and `what`: the file or object.
     """
-    document = BookDocument.read(body, what)
+    document = _BookDocument.read(body, what)
     reading = _BookReading()
     book = reading.book(document, sha256=hashlib.sha256(body).hexdigest())
     problems = reading.problems or problems_of(book)
@@ -305,7 +293,7 @@ def read_book(body: bytes, what: str) -> PriceBook:
 
 
 class _BookReading(Reading):
-    def book(self, document: BookDocument, *, sha256: str) -> PriceBook:
+    def book(self, document: _BookDocument, *, sha256: str) -> PriceBook:
         return PriceBook(
             name=document.book,
             version=document.version,
@@ -317,7 +305,7 @@ class _BookReading(Reading):
             sha256=sha256,
         )
 
-    def _product(self, document: ProductDocument) -> Product:
+    def _product(self, document: _ProductDocument) -> Product:
         where = f"product {document.sku}"
         return Product(
             sku=document.sku,
@@ -334,7 +322,7 @@ class _BookReading(Reading):
             ),
         )
 
-    def _tiers(self, tiers: Iterable[TierDocument], where: str) -> Iterable[Tier]:
+    def _tiers(self, tiers: Iterable[_TierDocument], where: str) -> Iterable[Tier]:
         begin = 0
         for each in tiers:
             end = None if each.to_gb is None else self.read(bytes_of_gb, each.to_gb, where)
@@ -342,7 +330,7 @@ class _BookReading(Reading):
             yield Tier(from_bytes=begin, to_bytes=end, price=price, rate_code=each.rate)
             begin = begin if end is None else end
 
-    def _allowance(self, document: AllowanceDocument) -> Allowance:
+    def _allowance(self, document: _AllowanceDocument) -> Allowance:
         where = f"allowance {document.id}"
         return Allowance(
             id=document.id,

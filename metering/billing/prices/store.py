@@ -75,9 +75,7 @@ MOST_OVERRIDES = 10_000
 _Text = Annotated[str, StringConstraints(max_length=400)]
 
 
-class OverrideDocument(StrictDocument):
-    """An `Override` in the document."""
-
+class _OverrideDocument(StrictDocument):
     payer: _Text = ""
     account: _Text = ""
     skus: list[_Text] = Field(default=[])
@@ -89,12 +87,10 @@ class OverrideDocument(StrictDocument):
     why: _Text
 
 
-class OverridesDocument(StrictDocument):
-    """A version of all overrides."""
-
+class _OverridesDocument(StrictDocument):
     format: Literal["metering.overrides/1"] = Field(alias="schema")
     version: int = Field(ge=1, le=10**9)
-    overrides: list[OverrideDocument] = Field(max_length=MOST_OVERRIDES)
+    overrides: list[_OverrideDocument] = Field(max_length=MOST_OVERRIDES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +184,7 @@ def read_overrides(body: bytes, what: str) -> Overrides:
     Raises:
         DocumentRefusedError: Names every problem.
     """
-    document = OverridesDocument.read(body, what)
+    document = _OverridesDocument.read(body, what)
     reading = Reading()
     read = tuple(_override_of(each, reading) for each in document.overrides)
     problems = reading.problems or override_problems(read)
@@ -197,7 +193,7 @@ def read_overrides(body: bytes, what: str) -> Overrides:
     return Overrides(version=document.version, sha256=hashlib.sha256(body).hexdigest(), overrides=read)
 
 
-def _override_of(document: OverrideDocument, reading: Reading) -> Override:
+def _override_of(document: _OverrideDocument, reading: Reading) -> Override:
     def read(reader: Callable[[str], int], text: str | None) -> int | None:
         return None if text is None else reading.read(reader, text, document.payer or document.account)
 
