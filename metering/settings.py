@@ -172,7 +172,7 @@ class QueueSettings(BaseModel):
 
 
 class GivenSettings(BaseModel):
-    """What a deployment was given: values that differ from those of its base, by name with dots (`rollout.home`).
+    """Settings that a deployment was given: values that differ from its base, by dotted name (`rollout.home`).
 
     Attributes:
         like: Name of the base.
@@ -203,7 +203,7 @@ class GivenSettings(BaseModel):
 
 
 class _Section(BaseModel):
-    """What every version reads of a document."""
+    """Members of a document that every version reads."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -26,7 +26,7 @@ SERVICE = "aggregator"
 
 
 class Intake(NamedTuple):
-    """What meters messages.
+    """Parts that meter messages.
 
     Attributes:
         queue, facts: Give the ingest queue, and what it is like, which only a throttle asks for: a client costs a cold

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Look(NamedTuple):
-    """What a tick does.
+    """Work of a tick.
 
     Attributes:
         keeper: Captures contexts that are due.

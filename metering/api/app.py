@@ -85,7 +85,7 @@ def _metering_problem(_request: Request, error: Exception) -> Response:
 
 
 def _http_problem(request: Request, error: Exception) -> Response:
-    """What the framework refuses by itself: no such path, no such method."""
+    """Refusals by the framework itself: unknown paths and methods."""
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for this class
     known = {
         404: ("not-found", "There is nothing at this path. The document has all: /openapi.json"),

@@ -1,4 +1,4 @@
-"""What a resource is asked, and what it replies: the same for all of them."""
+"""Requests and replies of resources: the same for all of them."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What a resource replies.
+    """Reply of a resource.
 
     Attributes:
         answer: The command line's answer. `as_of` and `complete_through` of its `meta` become headers, too.

@@ -1,4 +1,4 @@
-"""Who asks, what the token may see, how often and how much: checked before anything else."""
+"""Tokens, their rights and their rates: checked before anything else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPERATORS = frozenset({Role.OPERATOR})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What the holder of a token may see.
+    """Rights of the holder of a token.
 
     Attributes:
         token_id: Public part of the token, for logs.
@@ -48,7 +48,7 @@ class Tokens(Protocol):
     """Knows tokens."""
 
     def grant_of(self, token: str) -> Grant | None:
-        """What the holder of a token may see; None for a token that is unknown, expired or revoked.
+        """Rights of the holder of a token; None for a token that is unknown, expired or revoked.
 
         Raises:
             UnavailableError: The ledger gave no answer.
@@ -145,7 +145,7 @@ MOST_UNKNOWN = 10_000
 
 
 class _Memory:
-    """What the ledger said of ids, the most recent ones. It is a cache: what is forgotten is read again."""
+    """Cache of the ledger's answers about the most recent ids."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -181,7 +181,7 @@ class LedgerTokens:
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def grant_of(self, token: str) -> Grant | None:
-        """What the holder of a token may see; None for a token that is unknown, expired or revoked.
+        """Rights of the holder of a token; None for a token that is unknown, expired or revoked.
 
         A text that has not the form of a token is refused without a read.
 
@@ -230,7 +230,7 @@ class OneToken:
 
 
 def grant_of_stored(stored: StoredToken) -> Grant:
-    """What the holder of a token that is good may see."""
+    """Rights of the holder of a good token."""
     accounts = None if stored.accounts is None else frozenset(stored.accounts)
     return Grant(token_id=stored.token_id, role=stored.role, accounts=accounts, costs=stored.costs)
 
@@ -301,7 +301,7 @@ class Door:
         return cls(tokens=tokens, limiter=limiter)
 
     def let_in(self, authorization: Sequence[str]) -> Grant:
-        """What the sender of a request may see; no header `Authorization`, or several, are no token.
+        """Rights of the sender of a request with exactly one header `Authorization`.
 
         Raises:
             ProblemError: 401 without a good token, without a word of why: one that is unknown, expired or revoked is

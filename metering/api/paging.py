@@ -28,7 +28,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where a page begins.
+    """Beginning of a page.
 
     Attributes:
         after: Names of the last row of the page before; None for the first page.
@@ -40,7 +40,7 @@ class Position:
 
 
 def position_of(asked: Asked, accounts: Collection[str], *, fixed: int = 0) -> Position:
-    """Where the page that is asked for begins.
+    """Beginning of the page that is asked for.
 
     Anyone can make a cursor: check what its `fixed` numbers mean like a parameter. It is of use only to who sees the
     same accounts.

@@ -55,7 +55,7 @@ class ProblemError(Exception):
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def response(self) -> Response:
-        """The problem as a response that nobody keeps."""
+        """The problem as a response that is never cached."""
         document: dict[str, object] = {
             "type": f"{_URN}{self.kind}",
             "title": self.title,
@@ -112,7 +112,7 @@ def fault_of(problem: ParameterProblem) -> ParameterFault:
 
 
 def problem_of(error: MeteringError) -> ProblemError | None:
-    """What a request failed by, as a problem; None for a fault that only its operator can mend."""
+    """The problem of a failed request; None for a fault that only the operator can mend."""
     if isinstance(error, InvalidParametersError):
         faults = [fault_of(each) for each in error.problems]
         return problem("invalid-parameters", " ".join(dict.fromkeys(each.detail for each in faults)), faults=faults)
@@ -168,7 +168,7 @@ class Parameter:
     place: Literal["query", "path"] = "query"
 
     def fault(self, text: str) -> str | None:
-        """What is wrong with a value, as the rest of a sentence; None if the document allows it."""
+        """Fault of a value, as the rest of a sentence; None if the document allows it."""
         if self.kind == "flag":
             return None if text in _FLAGS else "is neither true nor false."
         if self.kind == "integer":

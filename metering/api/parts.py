@@ -173,7 +173,7 @@ class LedgerLarge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shares:
-    """What tokens may read beside each other: one for all routes of an application."""
+    """Shares of tokens in concurrent reads: one for all routes of an application."""
 
     limits: Limits
     limiter: Limiter
@@ -218,7 +218,7 @@ class Shares:
 
 @dataclass(kw_only=True)
 class Reading:
-    """What one request reads. Its thread counts, and whoever answers may give it up meanwhile. Mutable.
+    """Reads of one request. Its thread counts, and its answer may be given up meanwhile. Mutable.
 
     Attributes:
         token_id: Whose request it is; empty until that is known.

@@ -137,7 +137,7 @@ def _beside(answer: Answer) -> Mapping[str, Json]:
 
 
 def _metadata(answer: Answer) -> dict[str, str]:
-    """What CSV and Parquet have no place for."""
+    """Headers for the members that CSV and Parquet lack."""
     meta = _beside(answer)
     names = {"as_of": "Metering-As-Of", "complete_through": "Metering-Complete-Through"}
     return {header: str(meta[name]) for name, header in names.items() if name in meta}

@@ -1,4 +1,4 @@
-"""What can be asked of a stage, as texts that a command line has, and answers as Arrow tables."""
+"""Questions to a stage, as texts of a command line, and answers as Arrow tables."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Answers(Protocol):
         """Totals of usage."""
 
     def cost(self, asked: CostParameters, *, prices: str | None, exact: bool) -> pa.Table:
-        """What usage costs."""
+        """Costs of usage."""
 
     def trace(self, asked: TraceParameters) -> pa.Table:
         """Batches of a line; what stands beside them has `sums` and `equal`."""
@@ -112,6 +112,6 @@ def with_about(table: pa.Table, about: Mapping[str, Json]) -> pa.Table:
 
 
 def about(table: pa.Table) -> dict[str, Json]:
-    """What stands beside the rows of a table: `as_of` and `complete_through`, and what else its answer says."""
+    """Facts beside the rows of a table: `as_of`, `complete_through`, and all else that its answer says."""
     found: dict[str, Json] = json.loads((table.schema.metadata or {}).get(ABOUT, b"{}"))
     return found

@@ -144,7 +144,7 @@ class Connection:
         top: int | None = None,
         **filters: Unpack[CostNames],
     ) -> pa.Table:
-        """What usage costs, as `metering cost` gives it: rated on read, all regions of the stage together.
+        """Costs of usage, as `metering cost` gives them: rated on read, all regions of the stage together.
 
         Times, `group_by`, `with_corrections`, `tz`, `sort` and filters are those of `usage`, and there are the columns
         `tier`
@@ -227,7 +227,7 @@ class Connection:
 
     @staticmethod
     def about(table: pa.Table) -> dict[str, Json]:
-        """What an answer says beside its rows: `as_of`, `complete_through` and, over the stores, all of the JSON's."""
+        """Facts beside an answer's rows: `as_of`, `complete_through` and, over the stores, all of the JSON's."""
         return about(table)
 
 

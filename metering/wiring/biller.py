@@ -125,7 +125,7 @@ def connected_sums(region: RegionPorts) -> BucketSums:
 
 
 def connected_months(home: RegionPorts, regions: Sequence[RegionPorts], budgets: Sequence[Budget]) -> OpenMonths:
-    """What budgets are judged by, for a command: the day sums as the billers last kept them.
+    """Figures for a command that judges budgets: the day sums as the billers last kept them.
 
     Raises:
         UnavailableError: A region gives no answer.

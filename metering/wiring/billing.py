@@ -95,7 +95,7 @@ class StageUsage:
         return self._read[month]
 
     def damages(self, month: str) -> Iterator[str]:
-        """What of a closed month is not as its regions froze it, with the object's name. Reads all of its objects."""
+        """Differences of a closed month from how its regions froze it, by object. Reads all of its objects."""
         from metering.billing.freezing import frozen_damages
         from metering.lake.parquet.frozen_months import ParquetFrozenFiles
 

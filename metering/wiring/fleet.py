@@ -100,7 +100,7 @@ _ANSWERS = {Verdict.OK: Answered.PASSED, Verdict.DIFFERS: Answered.FAILED, Verdi
 
 
 def findings_of(region: RegionConnection) -> tuple[Finding, ...]:
-    """What the doctor finds in a region, of all that costs next to nothing and pages nobody.
+    """Findings of the doctor's cheap checks in a region, none of which pages anybody.
 
     Raises:
         SettingsError, UnavailableError: As `doctor_bench`.

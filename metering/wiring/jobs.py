@@ -202,7 +202,7 @@ class LakeJobs:
         )
 
     def after_restore(self, deadline: Deadline, tell: Callable[[HourStep], None]) -> AfterRestore:
-        """What makes a restored ledger fit to work on, with a new usage table (P41).
+        """Steps after which a restored ledger works with a new usage table (P41).
 
         `tell` is told of each hour that is measured.
         """

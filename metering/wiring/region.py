@@ -87,7 +87,7 @@ class RegionPorts:
 
     @cached_property
     def kind_names(self) -> KindNames:
-        """What the numbers of usage items stand for, remembered from one question to the next."""
+        """Names of the numbers in usage items, remembered from one question to the next."""
         return KindNames(self.items)
 
     @cached_property

@@ -152,7 +152,7 @@ class CdkBuilder:
 
 
 def _own(deployment: Deployment) -> list[str]:
-    """What the region decides, and nobody gave: it is found out anew each time."""
+    """Settings that the region decides: they are found out anew each time."""
     other = [f"--own=architecture={deployment.architecture}"] if deployment.architecture != "arm64" else []
     before = [f"--own=usage_before={deployment.usage_before}"] if deployment.usage_before else []
     return [*other, *before, *(f"--own={part}=false" for part in deployment.left_out)]

@@ -1,4 +1,4 @@
-"""What the doctor asks AWS, and the one mapping of AWS's errors to those of the doctor."""
+"""Questions of the doctor to AWS, and the one mapping of AWS's errors to its own."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ _ROWS = (
 
 
 class AthenaClient(Protocol):
-    """What is used of the SDK's client, which has no types here."""
+    """Calls of the SDK's client, which has no types here."""
 
     def start_query_execution(self, **arguments: object) -> Mapping[str, str]: ...
     def get_query_execution(self, **arguments: object) -> Mapping[str, Mapping[str, Mapping[str, str]]]: ...

@@ -157,7 +157,7 @@ class AwsInventory:
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """What the last description lacks because it was denied, though a context can do without it."""
+        """Denied calls of the last description that a context can do without."""
         return tuple(self._skipped)
 
     def describe(self) -> dict[str, object]:

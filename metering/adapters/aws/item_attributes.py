@@ -132,7 +132,7 @@ class _Attribute(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 class _Rest(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """What else a reply has."""
+    """Other members of a reply."""
 
     Count: Raw | UnsetType = UNSET
     ScannedCount: Raw | UnsetType = UNSET

@@ -138,7 +138,7 @@ def _trust(principal: str) -> Mapping[str, object]:
 
 
 def _principals(trust: object) -> Iterator[str]:
-    """Who may take a role. The SDK decodes the document; an emulator may leave it a text."""
+    """Principals that may take a role. The SDK decodes the document; an emulator may leave it a text."""
     document = json.loads(trust) if isinstance(trust, str) else trust
     statements = document.get("Statement", ()) if isinstance(document, dict) else ()
     for statement in [statements] if isinstance(statements, dict) else statements:

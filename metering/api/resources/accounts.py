@@ -85,7 +85,7 @@ def _month_of(position: Position) -> str | None:
 
 
 def sort_key_of(order: Order) -> Callable[[Key], Key]:
-    """What places of an order are sorted by, as texts: a longer number is greater, and turned digits turn the order."""
+    """Sort key of rows, as texts: a longer number is greater, and turned digits turn the order."""
 
     def sortable(key: Key) -> Key:
         figure, *account = key

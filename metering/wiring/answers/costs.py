@@ -52,7 +52,7 @@ class BillingRegions:
 
 
 def own_billing(region: ReadableRegion, *, home: str | None = None) -> BillingRegions:
-    """What a region can rate that reads no other one: all of a stage that is in this region alone.
+    """Regions to rate for a function that reads one region alone: all of a stage in that region.
 
     Its home region is `home`, or the region itself.
 

@@ -1,4 +1,4 @@
-"""What operators ask about producers and about the reconciler, as the ledger remembers it."""
+"""Answers to operators about producers and the reconciler, as the ledger remembers them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def source_keeper(region: ReadableRegion) -> SourceKeeper:
-    """What the ledger remembers of a region's producers."""
+    """The ledger's notes on a region's producers."""
     return SourceKeeper(
         items=region.items,
         clock=region.clock,

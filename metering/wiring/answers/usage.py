@@ -101,7 +101,7 @@ def usage_of(
 
 
 def final_key(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> str | None:
-    """What the answer to a question is made of, if nothing can change it any more; None if something can.
+    """Name of all that an answer is made of, if nothing can change it any more; None if something can.
 
     An answer on closed months alone is made of the frozen months. One read of each ledger tells.
 
@@ -135,7 +135,7 @@ def hours_to_read(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s
 
 
 def read_warnings(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> list[str]:
-    """What a person is told who asks for so much that it takes long, before it is read; in sentences.
+    """Warnings before a slow question is read, in sentences.
 
     The HTTP API has the same bounds, but counts an hour once, however many regions have rows in it.
 
