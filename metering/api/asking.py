@@ -71,7 +71,7 @@ class Asked:
             ProblemError: 429, the token reads too much.
             UnavailableError: A ledger gives no answer.
         """
-        budget, now_s = budget or self.parts.limits.budget, self.now_s
+        budget, now_s = budget or self.parts.limits, self.now_s
         problems = budget.of_range(query.from_s, query.to_s, now_s=now_s) or budget.of_query(query, now_s=now_s)
         if problems:
             raise InvalidParametersError(problems)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from metering.api.parameters import ParameterFault, ProblemError, problem
 from metering.ledger.notes.access import Role, StoredToken, token_key
 from metering.operations.access import secret_sha256, token_parts
-from metering.reports.query import FIRST_YEAR, ReadBudget
+from metering.reports.query import ReadBudget
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
@@ -236,18 +236,14 @@ def grant_of_stored(stored: StoredToken) -> Grant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Budgets of a request. The numbers are measured or priced in docs/decisions.
+class Limits(ReadBudget):
+    """Budgets of a request, beside those of its reading. The numbers are measured or priced in docs/decisions.
 
     Attributes:
-        partitions: Accounts times months of the usage table.
-        months: Months of a range.
-        open_hours: Hours of open months that are read from the lake.
         json_rows: Rows of an answer in JSON.
         table_rows: Rows of an answer in NDJSON, CSV and Parquet.
         summed_rows: Rows that are summed for an answer, before it is cut into pages.
         page_rows: Rows of a page that a cursor asks for, if `limit` is not named.
-        first_year: No range begins before it.
         deadline_s: Seconds until a request is given up.
         answer_bytes: Size of an answer after compression.
         token_rate_per_s: Requests a second of one token, on average.
@@ -259,14 +255,10 @@ class Limits:
         large_of_all: Large requests of all tokens at once.
     """
 
-    partitions: int = 200
-    months: int = 13
-    open_hours: int = 168
     json_rows: int = 20_000
     table_rows: int = 100_000
     summed_rows: int = 300_000
     page_rows: int = 1_000
-    first_year: int = FIRST_YEAR
     deadline_s: float = 25.0
     answer_bytes: int = 5_500_000
     token_rate_per_s: float = 5.0
@@ -276,12 +268,6 @@ class Limits:
     large: int = 12
     large_of_token: int = 2
     large_of_all: int = 4
-
-    @property
-    def budget(self) -> ReadBudget:
-        return ReadBudget(
-            partitions=self.partitions, hours=self.open_hours, months=self.months, first_year=self.first_year
-        )
 
 
 # RFC 6750. What is longer is no token of ours, and is not looked at. The scheme is read in any case (RFC 9110).

@@ -86,15 +86,15 @@ def test_hours_with_rows_are_counted_and_those_of_closed_months_are_not() -> Non
     # The traffic of November lies in 4 hours, and that of October in one.
     for asked, hours in (("", 4), ("&group_by=account_id", 4)):
         for most, status in ((hours, 200), (hours - 1, 422)):
-            limited = world().limited(open_hours=most)
+            limited = world().limited(hours=most)
             answer = limited.get(f"/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z{asked}")
             assert answer.status_code == status, answer.text
     assert f"{hours} hours that have to be read from the lake, and {hours - 1} are the most" in answer.text
     detailed = "/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z&detail=resource_id"
-    assert world().limited(open_hours=5).get(detailed).status_code == 200
-    assert world().limited(open_hours=4).get(detailed).status_code == 422
+    assert world().limited(hours=5).get(detailed).status_code == 200
+    assert world().limited(hours=4).get(detailed).status_code == 422
     named = f"/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z&account={FIRST}"
-    assert world().limited(open_hours=0).get(named).status_code == 200
+    assert world().limited(hours=0).get(named).status_code == 200
 
 
 def test_what_a_request_cost_is_told_to_the_log() -> None:

@@ -201,7 +201,7 @@ def test_the_limits_are_those_of_the_program() -> None:
     assert cells["seconds"] == f"{limits.deadline_s:g}"
     assert cells["requests of one token"] == f"{limits.token_rate_per_s:g} a second, {limits.token_burst} at once"
     [hours] = [text for name, text in cells.items() if name.startswith("hours that are read")]
-    assert hours.startswith(f"{limits.open_hours} with rows")
+    assert hours.startswith(f"{limits.hours} with rows")
 
 
 def test_the_problem_that_is_shown_is_the_one_that_is_told() -> None:

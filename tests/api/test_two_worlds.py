@@ -257,11 +257,11 @@ def test_totals_are_merged_and_the_regions_named() -> None:
 def test_an_hour_counts_once_in_however_many_regions_and_the_log_has_what_was_read() -> None:
     asked = "/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z"
     few = ApiWorld(both().world)
-    few.parts = replace(both().parts, limits=replace(both().parts.limits, open_hours=4))
+    few.parts = replace(both().parts, limits=replace(both().parts.limits, hours=4))
     assert few.get(asked).status_code == 200
     assert few.logged[-1].hours == 8
     fewer = ApiWorld(both().world)
-    fewer.parts = replace(few.parts, limits=replace(few.parts.limits, open_hours=3))
+    fewer.parts = replace(few.parts, limits=replace(few.parts.limits, hours=3))
     refused = fewer.get(asked)
     assert refused.status_code == 422
     assert "4 hours that have to be read from the lake, and 3 are the most" in refused.text

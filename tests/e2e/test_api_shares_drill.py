@@ -154,4 +154,4 @@ def test_one_token_takes_the_api_from_nobody(world: World, base: str) -> None:
     told = [json.loads(each["message"]) for each in lines["events"] if "request answered" in each["message"]]
     hours = [each["hours"] for each in told if each.get("hours")]
     assert hours
-    assert max(hours) <= 1.1 * Limits().open_hours
+    assert max(hours) <= 1.1 * Limits().hours

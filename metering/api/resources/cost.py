@@ -107,7 +107,7 @@ def _afford_partitions(asked: Asked, partitions: int) -> None:
 def _budget(asked: Asked) -> ReadBudget:
     """As of usage, but a month costs the same however few of its hours are asked for: tiers count over all of it."""
     limits = asked.parts.limits
-    return replace(limits.budget, hours=_MONTH_HOURS * limits.months)
+    return replace(limits, hours=_MONTH_HOURS * limits.months)
 
 
 def _query(asked: Asked, accounts: frozenset[str]) -> CostQuery:

@@ -105,7 +105,7 @@ def _within(asked: Asked) -> tuple[int, int] | None:
 
 def _refuse_hours(asked: Asked, from_s: int, to_s: int) -> int:
     """How many hours' rows may be read, counted before any is. Those of a closed month are read, too."""
-    budget = asked.parts.limits.budget
+    budget = asked.parts.limits
     problems = budget.of_range(from_s, to_s, now_s=asked.now_s)
     hours = max(-(-(min(to_s, asked.now_s + HOUR_S) - from_s) // HOUR_S), 0)
     if not problems and hours > budget.hours:

@@ -62,7 +62,7 @@ def _query(asked: Asked, accounts: frozenset[str], position: Position) -> UsageQ
         top=given.number("top"),
         with_corrections=given.flag("with_corrections"),
         now=given.flag("now"),
-        budget=asked.parts.limits.budget,
+        budget=asked.parts.limits,
     ).query(now_s=asked.now_s)
     if position.fixed:
         # Later pages are of the range of the first one, whatever `last=7d` means by now.
