@@ -45,6 +45,7 @@ from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.rows import PlainBatchReader, PlainRowCodec
 from tests.support.small_world import SETTINGS
 from tests.support.stage import settings
+from tests.support.watched import WatchedRegion
 from tests.unit.lambdas.api_requests import request
 from tests.unit.onramps import test_arrivals
 from tests.unit.onramps.context.test_document import KeeperSetup
@@ -133,7 +134,7 @@ def _biller(logger: Logger) -> None:
 
 
 def _watch(logger: Logger) -> None:
-    watch.handle(Started(work=test_watch.Setup().watch, metrics=_metrics("watch"), logger=logger))
+    watch.handle(Started(work=WatchedRegion(now_s=test_watch.NOW_S).watch, metrics=_metrics("watch"), logger=logger))
 
 
 INVOCATIONS: dict[str, Callable[[Logger], None]] = {
