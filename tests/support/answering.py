@@ -1,11 +1,14 @@
-"""An HTTP server on this machine that gives fixed answers."""
+"""An HTTP server on this machine that gives fixed answers, and the note of an emulator that is this process."""
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
+
+from metering.adapters.emulator.state import LocalState, process_began, save_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -13,6 +16,14 @@ if TYPE_CHECKING:
 HEALTH = b'{"services": {"s3": "running"}}'
 # An emulator's answer to the question for its name.
 MINISTACK = {"/_ministack/health": HEALTH, "/_localstack/health": HEALTH}
+
+
+def remember_emulator(endpoint: str = "http://127.0.0.1:9", *, stage: str = "local", began: str = "") -> LocalState:
+    """Note this process as the emulator of `metering local`; with another time of its start, it is gone."""
+    began = began or process_began(os.getpid()) or ""
+    state = LocalState(endpoint=endpoint, region="us-east-1", stage=stage, pid=os.getpid(), began=began, deployed=True)
+    save_state(state)
+    return state
 
 
 @contextmanager

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-from metering.adapters.emulator.state import LocalState, process_began, save_state
 from metering.cli.connecting import connect, no_answer, refuse_aws_for_emulated
 from metering.cli.failures import CommandFailedError
 from metering.errors import UnavailableError
-from tests.support.answering import serving
+from tests.support.answering import remember_emulator, serving
 
 GONE = "http://127.0.0.1:9"
 NO_ANSWER = UnavailableError("cloudformation.DescribeStacks", "connection refused")
@@ -19,17 +16,8 @@ NO_ANSWER = UnavailableError("cloudformation.DescribeStacks", "connection refuse
 pytestmark = pytest.mark.usefixtures("nobody")
 
 
-def started(endpoint: str = GONE, *, began: str = "long ago") -> LocalState:
-    """The note of an emulator with the pid of this process, which began at another time unless `began` is its own."""
-    state = LocalState(
-        endpoint=endpoint, region="us-east-1", stage="local", pid=os.getpid(), began=began, deployed=True
-    )
-    save_state(state)
-    return state
-
-
 def test_an_emulator_that_was_killed_is_gone_with_all_that_it_held() -> None:
-    state = started()
+    state = remember_emulator(began="long ago")
     with pytest.raises(CommandFailedError) as told:
         refuse_aws_for_emulated("local", endpoint=None, region="us-east-1")
     for error in (told.value, no_answer(NO_ANSWER, endpoint=GONE, region="us-east-1")):
@@ -38,19 +26,19 @@ def test_an_emulator_that_was_killed_is_gone_with_all_that_it_held() -> None:
 
 
 def test_it_is_told_as_well_to_who_names_its_endpoint() -> None:
-    started()
+    remember_emulator(began="long ago")
     with pytest.raises(CommandFailedError, match="is gone, and so is all that it held"):
         connect(endpoint=GONE, region="us-east-1", stage="local")
 
 
 @pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:4999"])
 def test_another_place_that_gives_no_answer_is_no_emulator_that_is_gone(endpoint: str | None) -> None:
-    started()
+    remember_emulator(began="long ago")
     assert "gives no answer" in str(no_answer(NO_ANSWER, endpoint=endpoint, region="us-east-1"))
 
 
 def test_an_emulator_that_runs_and_gives_no_answer_is_not_gone() -> None:
-    started(began=process_began(os.getpid()) or "")
+    remember_emulator()
     assert "gives no answer" in str(no_answer(NO_ANSWER, endpoint=GONE, region="us-east-1"))
 
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.emulator.state import LocalState, process_began, save_state
 from metering.cli.command import Session
 from metering.cli.deeds import Done, Ground, Intent, Person, Terminal, recorded
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.operations.logged_errors import DeedTrail
-from tests.support.answering import MINISTACK, serving
+from tests.support.answering import MINISTACK, remember_emulator, serving
 from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
@@ -274,10 +273,7 @@ def test_a_changing_command_gets_no_endpoint_until_somebody_agreed_or_can_be_ask
 @pytest.mark.parametrize(("stage", "found"), [("local", True), ("killtest", True), ("prod", False)])
 def test_the_emulator_that_runs_here_is_found_by_the_stages_of_emulators_alone(stage: str, found: bool) -> None:
     with serving(MINISTACK) as endpoint:
-        began = process_began(os.getpid())
-        assert began is not None
-        state = LocalState(endpoint=endpoint, region="us-east-1", stage=stage, pid=os.getpid(), began=began)
-        save_state(state)
+        remember_emulator(endpoint, stage=stage)
         assert session(stage=stage).endpoint == (endpoint if found else None)
 
 

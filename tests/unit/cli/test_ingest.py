@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from metering.adapters.emulator.state import LocalState, process_began, save_state
 from metering.cli.app import app
 from metering.cli.commands.platform.ingest import ingest
 from metering.cli.failures import CommandFailedError, CommandStoppedError
@@ -24,6 +23,7 @@ from metering.ledger.notes.deeds import DeedState
 from metering.onramps.cloudfront import LEGACY_FIELDS
 from metering.onramps.context.store import Timeline
 from metering.onramps.sources import NAMED
+from tests.support.answering import remember_emulator
 from tests.support.flow_logs import KEY, V2, line, text
 from tests.support.here import OperatorSession
 from tests.support.lake_world import HOUR, World
@@ -209,9 +209,7 @@ def test_who_has_an_emulator_is_told_that_buckets_are_read_from_aws(
 ) -> None:
     monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    began = process_began(os.getpid())
-    endpoint = "http://127.0.0.1:9"
-    save_state(LocalState(endpoint=endpoint, region="us-east-1", stage="local", pid=os.getpid(), began=began or ""))
+    remember_emulator()
     said = " ".join(dry("s3://acme-logs/AWSLogs/").stderr.split())
     assert "is read from AWS. If it is a bucket of the local emulator: --endpoint http://127.0.0.1:9" in said
 

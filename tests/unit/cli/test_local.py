@@ -12,11 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from metering.adapters.emulator import ministack
-from metering.adapters.emulator.state import LocalState, process_began, save_state
+from metering.adapters.emulator.state import process_began
 from metering.cli.app import app
 from metering.cli.commands.developer import local as local_commands
 from metering.errors import SettingsError
 from metering.fleet.ports import RegionStacks
+from tests.support.answering import remember_emulator
 
 if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
@@ -55,17 +56,8 @@ def stacks(nobody: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str,
     return present
 
 
-def started(*, began: str | None = None) -> None:
-    save_state(
-        LocalState(
-            endpoint=ENDPOINT, region="us-east-1", stage="local", pid=os.getpid(),
-            began=began or process_began(os.getpid()) or "", deployed=True,
-        )
-    )  # fmt: skip
-
-
 def test_a_shell_can_read_the_environment_and_the_endpoint_is_in_it() -> None:
-    started()
+    remember_emulator(ENDPOINT)
     result = CliRunner().invoke(app, ["local", "env"])
     assert result.exit_code == 0, result.stderr
     show = 'echo "$AWS_ENDPOINT_URL|$AWS_ACCESS_KEY_ID|$INGEST_QUEUE_URL|$USAGE_TABLE"'
@@ -77,14 +69,14 @@ def test_a_shell_can_read_the_environment_and_the_endpoint_is_in_it() -> None:
 
 
 def test_the_environment_is_data_if_a_format_is_named() -> None:
-    started()
+    remember_emulator(ENDPOINT)
     result = CliRunner().invoke(app, ["local", "env", "--format", "json"])
     values = json.loads(result.stdout)
     assert (values["AWS_REGION"], values["DATA_BUCKET"], values["LEDGER_TABLE"]) == ("us-east-1", "bucket", "ledger")
 
 
 def test_outputs_are_those_of_all_stacks_but_for_exports() -> None:
-    started()
+    remember_emulator(ENDPOINT)
     result = CliRunner().invoke(app, ["local", "outputs", "--format", "json"])
     names = json.loads(result.stdout)
     assert set(names) == {"IngestQueueUrl", "DataBucketName", "LedgerTableName", "UsageTableName", "WatchFunctionName"}
@@ -98,7 +90,7 @@ def test_without_an_emulator_there_is_nothing_to_print(words: str) -> None:
 
 
 def test_status_asks_the_emulator_whether_the_stacks_stand(stacks: dict[str, dict[str, str]]) -> None:
-    started()
+    remember_emulator(ENDPOINT)
     assert json.loads(CliRunner().invoke(app, ["local", "status", "--format", "json"]).stdout)["deployed"] is True
     del stacks[PIPELINE]
     result = CliRunner().invoke(app, ["local", "status", "--format", "json"])
@@ -108,7 +100,7 @@ def test_status_asks_the_emulator_whether_the_stacks_stand(stacks: dict[str, dic
 
 
 def test_status_tells_of_an_emulator_that_was_killed() -> None:
-    started(began="long ago")
+    remember_emulator(ENDPOINT, began="long ago")
     result = CliRunner().invoke(app, ["local", "status", "--format", "json"])
     assert result.exit_code == 1
     assert f"(pid {os.getpid()}) is gone, and so is all that it held" in result.stderr
@@ -117,7 +109,7 @@ def test_status_tells_of_an_emulator_that_was_killed() -> None:
 def test_up_deploys_again_after_the_stacks_were_deleted(
     stacks: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started()
+    remember_emulator(ENDPOINT)
     stacks.clear()
     deployed: list[str] = []
     monkeypatch.setattr(local_commands, "run_deployment", lambda **given: deployed.append(given["endpoint"]))
@@ -152,7 +144,7 @@ def test_up_says_that_the_usual_port_is_taken_and_which_it_takes(monkeypatch: py
 
 
 def test_down_says_that_all_is_lost_and_help_says_that_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    started()
+    remember_emulator(ENDPOINT)
     monkeypatch.setattr(ministack, "stop", lambda _pid: None)
     result = CliRunner().invoke(app, ["local", "down"])
     assert result.exit_code == 0

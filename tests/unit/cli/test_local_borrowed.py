@@ -10,13 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from metering.adapters.emulator import ministack
-from metering.adapters.emulator.state import LocalState, forget_state, load_state, process_began, save_state
+from metering.adapters.emulator.state import LocalState, forget_state, load_state, save_state
 from metering.cli.app import app
 from metering.cli.command import Session
 from metering.cli.commands.developer import local as local_commands
 from metering.errors import SettingsError
 from metering.fleet.ports import RegionStacks, StackResource, StackStatus
-from tests.support.answering import MINISTACK, serving
+from tests.support.answering import MINISTACK, remember_emulator, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -179,15 +179,7 @@ def test_what_is_no_emulator_gets_no_stage(there: Emulator) -> None:
 
 def test_a_stage_is_up_in_one_place_and_a_port_is_for_an_emulator_of_our_own(there: Emulator) -> None:
     assert "--port is for an emulator" in type_("up", "--endpoint", there.endpoint, "--port", "4000", code=2)[1]
-    own = LocalState(
-        endpoint="http://127.0.0.1:9",
-        region="us-east-1",
-        stage="local",
-        pid=os.getpid(),
-        began=process_began(os.getpid()) or "",
-        deployed=True,
-    )
-    save_state(own)
+    own = remember_emulator()
     assert "It is up at http://127.0.0.1:9, not at" in type_("up", "--endpoint", there.endpoint, code=1)[1]
     # Another one than ours: ours is neither stopped nor forgotten.
     type_("down", "--endpoint", there.endpoint)

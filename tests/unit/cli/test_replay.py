@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from typer.testing import CliRunner
 
-from metering.adapters.emulator.state import LocalState, process_began, save_state
 from metering.cli.app import app
 from metering.cli.commands.developer.replay import _answer
 from metering.cli.connecting import dead_emulator_told
@@ -23,7 +21,7 @@ from metering.replay.scenarios import SCENARIOS
 from metering.replay.sender import SendingFailedError
 from tests.cli.lively import Lively
 from tests.cli.record import _at_one_moment
-from tests.support.answering import serving
+from tests.support.answering import remember_emulator, serving
 from tests.support.lake_world import NOW_S, World, record
 
 if TYPE_CHECKING:
@@ -103,16 +101,6 @@ def test_what_was_sent_is_told_as_expectation_and_both_counts_have_their_words()
     assert json.dumps(document["expected"])
 
 
-def running() -> LocalState:
-    """The note of an emulator that is this process."""
-    began = process_began(os.getpid()) or ""
-    state = LocalState(
-        endpoint="http://127.0.0.1:4566", region="us-east-1", stage="local", pid=os.getpid(), began=began, deployed=True
-    )
-    save_state(state)
-    return state
-
-
 DIED = UnavailableError("s3.PutObject", "EndpointConnectionError")
 
 
@@ -134,7 +122,7 @@ def stopped_by(cause: UnavailableError) -> SendingFailedError:
 def test_an_emulator_that_dies_in_mid_replay_is_told_as_dead_with_what_is_lost(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    state = running()
+    state = remember_emulator()
     with pytest.raises(CommandFailedError) as told:
         work(error, dies=monkeypatch)
     assert str(told.value) == f"The emulator at {state.endpoint} (pid {state.pid}) is gone, and so is all that it held."
@@ -142,13 +130,13 @@ def test_an_emulator_that_dies_in_mid_replay_is_told_as_dead_with_what_is_lost(
 
 
 def test_an_emulator_that_lives_is_not_told_as_dead() -> None:
-    running()
+    remember_emulator()
     with pytest.raises(UnavailableError):
         work(DIED)
 
 
 def test_another_error_stays_what_it_is_when_the_emulator_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    running()
+    remember_emulator()
     with pytest.raises(CommandFailedError, match="The proof failed"):
         work(CommandFailedError("The proof failed."), dies=monkeypatch)
 
