@@ -228,7 +228,8 @@ def rebuild_usage(
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, whole_hours=True)
     rebuilder = session.region().jobs.rebuilder
     consequence = "Usage totals that differ from the rows become those of the rows. The totals of closed months stay."
-    with session.deed(what="rebuild usage", subject=_span(start, end), consequence=consequence) as done:
+    span = " ".join(([f"--from {start}"] if start else []) + ([f"--to {end}"] if end else []))
+    with session.deed(what="rebuild usage", subject=span, consequence=consequence) as done:
         with _hours() as tell:
             result = rebuilder.usage(from_s=from_s, to_s=to_s, tell=tell)
         done.result = _repaired(result)
@@ -251,10 +252,6 @@ def _rebuild_restored(session: Session) -> None:
         done.result = f"{counted(result.repaired, 'total')} of {counted(result.hours, 'hour')}, in {table}"
     session.write(_rebuilt_answer(result))
     say(f"The ledger goes with {table}, and the functions work again.")
-
-
-def _span(start: str | None, end: str | None) -> str:
-    return " ".join(([f"--from {start}"] if start else []) + ([f"--to {end}"] if end else []))
 
 
 def _repaired(result: UsageRebuild) -> str:
@@ -336,7 +333,6 @@ def _tell_unrepaired(result: UsageRebuild, place: str) -> None:
 
 @contextmanager
 def _hours(first: str = "reading the usage table") -> Iterator[Callable[[HourStep], None]]:
-    """Progress in hours, on stderr."""
     with bar(first) as move:
 
         def tell(step: HourStep) -> None:

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from metering.cli.printing.table import Chart
     from metering.wiring.answers.trace import Traced
     from metering.wiring.answers.usage import UsageFound
-    from metering.wiring.connection import RegionConnection
 
 
 _KB = 1_000
@@ -76,7 +75,8 @@ def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int)
     for region in regions:
         with naming(region.region):
             complete[region.region] = build_freshness(region).answer()
-            reconciled[region.region] = _reconciliation(region)
+            item = region.items.get(Table.LEDGER, RECONCILIATION_KEY)
+            reconciled[region.region] = None if item is None else Reconciliation.from_item(item)
     sources, asked = [report_source(region) for region in regions], page_query(query, now_s=now_s)
     lacks = NotRolledUp(asked, Seen(asked))
     page = UsagePage(
@@ -94,11 +94,6 @@ def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int)
     ).html().encode()  # fmt: skip
     write_whole(target, [page])
     say(f"Wrote {target}: a page of {-(-len(page) // _KB)} kB that needs no other file.")
-
-
-def _reconciliation(region: RegionConnection) -> Reconciliation | None:
-    item = region.items.get(Table.LEDGER, RECONCILIATION_KEY)
-    return None if item is None else Reconciliation.from_item(item)
 
 
 def _command(session: Session, query: UsageQuery) -> str:

@@ -388,13 +388,6 @@ def _adapted(
     return scenario
 
 
-def _report_of(hours: Collection[int]) -> tuple[str, ...]:
-    """The report over all hours of the records: without times it would be of this month alone."""
-    if not hours:
-        return ()
-    return (f"metering report usage --from {rfc3339(min(hours))} --to {rfc3339(max(hours) + HOUR_S)}",)
-
-
 def _answer(
     traffic: Traffic, counts: Counter[str], took_s: float, manifest: Path, hours: Collection[int] = ()
 ) -> Answer:
@@ -404,6 +397,10 @@ def _answer(
     speed = (f"{took_s:.1f}", f"{sent / max(took_s, 0.001):.0f}")
     values = (traffic.name, sent, sent - counts["duplicate"], *expected.values(), *speed, str(manifest))
     told = ", ".join(f"{verdict} {count:,}" for verdict, count in expected.items() if count)
+    next_ = [f"metering verify --manifest {shlex.quote(str(manifest))} --wait 10m"]
+    if hours:
+        # Without times it would be of this month alone.
+        next_.append(f"metering report usage --from {rfc3339(min(hours))} --to {rfc3339(max(hours) + HOUR_S)}")
     return _SENT.one(
         values,
         document={**_SENT.document(values), "expected": {**expected}, "judged": False},
@@ -413,5 +410,5 @@ def _answer(
             f"{counts['accepted'] + counts['partly']:,} must be accepted, in whole or in part.",
             "Next:",
         ),
-        commands=(f"metering verify --manifest {shlex.quote(str(manifest))} --wait 10m", *_report_of(hours)),
+        commands=tuple(next_),
     )

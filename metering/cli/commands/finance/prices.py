@@ -31,7 +31,7 @@ from metering.hours import hour_of, month_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.billing.prices.book import Override, PriceBook, Product
+    from metering.billing.prices.book import Override, PriceBook
     from metering.billing.prices.difference import Change
     from metering.billing.prices.store import Overrides, PriceStore
     from metering.wiring.connection import RegionConnection
@@ -298,11 +298,12 @@ def show(
     from metering.reports.prices import book_answer
 
     at_s = hour_of(int(time.time())) if at is None else full_hour(at, "--at")
-    found = _book(session, book, version)
+    found = named_book(None if book == SAMPLE else _store(billing_home(session)), book, version)
     if as_file:
         _write_file(session, found)
         return
-    wanted = [each for each in found.products if _wanted(each, usage_type or [], sku or [])]
+    typed = [each for each in found.products if not usage_type or each.usage_type in usage_type]
+    wanted = [each for each in typed if not sku or each.sku in sku]
     session.write(book_answer(found, wanted, at_s=at_s))
 
 
@@ -401,18 +402,10 @@ def check(
         raise typer.Exit(1)
 
 
-def _book(session: Session, name: str, version: int | None) -> PriceBook:
-    return named_book(None if name == SAMPLE else _store(billing_home(session)), name, version)
-
-
 def _store(home: RegionConnection) -> PriceStore:
     from metering.wiring.billing import build_prices
 
     return build_prices(home)
-
-
-def _wanted(product: Product, usage_types: list[str], skus: list[str]) -> bool:
-    return (not usage_types or product.usage_type in usage_types) and (not skus or product.sku in skus)
 
 
 def _write_file(session: Session, book: PriceBook) -> None:

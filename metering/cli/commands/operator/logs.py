@@ -461,7 +461,7 @@ def accept_gap(
     """
     state = _known(session, source)
     first_s, last_s = _slots(slots, state)
-    missing = _within(state, first_s, last_s)
+    missing = count([(max(a, first_s), min(b, last_s)) for a, b in state.missing if a <= last_s and b >= first_s])
     times = rfc3339(first_s) if first_s == last_s else f"{rfc3339(first_s)} to {rfc3339(last_s)}"
     consequence = f"{missing} missing slots of {source} ({times}) are no gap any more, and no report waits for them."
     _rule(session, state, LogRulingKind.ACCEPT_GAP, (first_s, last_s), missing, consequence)
@@ -536,8 +536,3 @@ def _moment(text: str) -> int:
     if not _SLOT.fullmatch(text):
         raise WrongUsageError(f"{text} is no time of a slot.", "Write it as 2026-11-24T13:05:00Z, FIRST/LAST, or all.")
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
-
-
-def _within(state: LogSourceState, first_s: int, last_s: int) -> int:
-    inside = [(max(a, first_s), min(b, last_s)) for a, b in state.missing if a <= last_s and b >= first_s]
-    return count(inside)

@@ -154,7 +154,8 @@ def retry(
             f"{len(planned)} of {len(chosen)} entries, with {counted(records, 'record')} as far as is known, "
             "go into the ingest queue again, to be metered or refused."
         )
-        subject = name or " ".join(("--reason", str(reason), *_span(start, end, source, sender)))
+        given = {"--reason": reason, "--from": start, "--to": end, "--source": source, "--sender": sender}
+        subject = name or " ".join(word for option_, value in given.items() if value for word in (option_, value))
         with session.deed(what="quarantine retry", subject=subject, consequence=consequence) as deed:
             done = _retry_all(tool, [each.entry for each in planned], as_new_id=as_new_id, dry_run=False)
             deed.result, deed.failed = f"{len(done)} of {len(chosen)} entries sent again", len(done) < len(planned)
@@ -174,11 +175,6 @@ def _retry_all(tool: QuarantineEntries, chosen: Sequence[Entry], *, as_new_id: b
         except OperationFailedError as error:
             say(f"{entry.batch_id or entry.key}: {error.reason} {error.advice}", "yellow")
     return done
-
-
-def _span(start: str | None, end: str | None, source: str | None, sender: str | None) -> list[str]:
-    given = {"--from": start, "--to": end, "--source": source, "--sender": sender}
-    return [word for option, value in given.items() if value for word in (option, value)]
 
 
 def _is_of(entry: Entry, source: str | None, sender: str | None) -> bool:

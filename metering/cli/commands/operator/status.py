@@ -261,7 +261,7 @@ def audit(
 
     def trail(region: RegionConnection) -> Answer:
         deeds = DeedTrail(items=region.items).between(from_s, min(to_s, now_s + DAY_S))
-        found = (deed for deed in deeds if what is None or _is(deed.what, what))
+        found = (deed for deed in deeds if what is None or f"{deed.what} ".startswith(f"{what} "))
         return deeds_answer(list(islice(found, limit + 1)))
 
     answer = everywhere(session, trail, newest="at", most=limit + 1)
@@ -270,7 +270,3 @@ def audit(
         say(f"There are more than {limit}. Use --limit, or narrow it down with --from, --to or --what.")
     if not answer.rows and session.chosen_format is not Format.TABLE:
         say(answer.empty)
-
-
-def _is(what: str, wanted: str) -> bool:
-    return what == wanted or what.startswith(f"{wanted} ")

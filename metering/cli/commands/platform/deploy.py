@@ -93,7 +93,9 @@ def plan_lines(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterat
 
 
 def _time_and_cost(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterator[str]:
-    time = f"about {_minutes(fleet, surveyed, waves)} minutes in {waves} wave{'s' if waves > 1 else ''}"
+    # The rules of a rehearsal wait for nobody.
+    minutes = max(_AGAIN_MIN if each.runs else _FIRST_MIN for each in surveyed) + fleet.config.rollout.bake_min
+    time = f"about {waves * minutes} minutes in {waves} wave{'s' if waves > 1 else ''}"
     usd = standing_usd(fleet.config)
     cost = f"about USD {usd} a month and region before the first batch (list prices of us-east-1)"
     rest = "batches, storage and logs come on top"
@@ -147,12 +149,6 @@ def _change(surveyed: Surveyed) -> str:
         return f"nothing runs there; its data stands, and all else is deployed anew{known}{settings}"
     rest = ", continues a deployment that did not end" if surveyed.unfinished else ""
     return f"{from_to(surveyed)}, {_WORDS[surveyed.way]}{settings}{rest}"
-
-
-def _minutes(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> int:
-    longest = max(_AGAIN_MIN if each.runs else _FIRST_MIN for each in surveyed)
-    # The rules of a rehearsal wait for nobody.
-    return waves * (longest + fleet.config.rollout.bake_min)
 
 
 deploy_app = typer.Typer()
@@ -210,7 +206,7 @@ def deploy(
 
 def _planned(session: Session, fleet: Fleet) -> RolloutPlan:
     """Regions to deploy to, in waves."""
-    from metering.fleet import rollout
+    from metering.fleet.rollout import RolloutPlan
 
     home = fleet.home
     target = session.named_region or home
@@ -218,7 +214,7 @@ def _planned(session: Session, fleet: Fleet) -> RolloutPlan:
         return fleet.manager.plan(redeploy=True)
     # The home region keeps the state of all, so it comes first.
     first = target != home and fleet.ports.stacks.describe(home, fleet.ports.builder.stacks().data) is None
-    return rollout.RolloutPlan(waves=((home,), (target,)) if first else ((target,),), ready=(), skipped={})
+    return RolloutPlan(waves=((home,), (target,)) if first else ((target,),), ready=(), skipped={})
 
 
 def _deploy(session: Session, fleet: Fleet, surveyed: Sequence[Surveyed], planned: RolloutPlan) -> list[RegionState]:
@@ -306,7 +302,6 @@ def upgrade(
 
 
 def _surveyed(session: Session, fleet: Fleet) -> list[Surveyed]:
-    """Survey the regions asked for."""
     asked = session.named_region or fleet.home
     try:
         known = deployed_regions(fleet.states, home=fleet.home)

@@ -24,7 +24,6 @@ from metering.units import counted, size_text
 if TYPE_CHECKING:
     from metering.cli.ingesting import Choice, Ran, Survey
     from metering.onramps.context.store import Timeline
-    from metering.onramps.ingest.outcomes import RunTotals
     from metering.onramps.ingest.taking import LogIngest
     from metering.onramps.ingest.trial import Overlap
 
@@ -167,7 +166,9 @@ def _done(session: Session, choice: Choice, survey: Survey, *, subject: str, dry
             try:
                 run(choice, survey, taking(ingest, choice), ran, most_files=most_files)
             finally:
-                deed.result, deed.failed = _result(ran.totals), ran.totals.failed
+                files = sorted(ran.totals.files.items())
+                counts = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in files)
+                deed.result, deed.failed = f"files: {counts or 'none'}", ran.totals.failed
     _tell(session, ran, told)
 
 
@@ -218,11 +219,6 @@ def _named_by(told: _Told) -> str:
     if not told.dry_run:
         return "They are named in: metering quarantine list --kind file"
     return "Their problem stands in their rows." if told.detail else "To see each of them: --detail"
-
-
-def _result(totals: RunTotals) -> str:
-    counts = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in sorted(totals.files.items()))
-    return f"files: {counts or 'none'}"
 
 
 def _ingest(session: Session, choice: Choice) -> LogIngest:
