@@ -119,7 +119,7 @@ class Session:
 
     Attributes:
         endpoint: AWS endpoint; None for AWS itself.
-        region_name: Name of the region; `all` if the command merges regions. Whoever names none is in the home region.
+        region_name: Name of the region; `all` if the command merges regions. Default: the home region.
         stage: Stage name.
         page: `--format html` was given: the command writes a page.
         named_endpoint: Endpoint that `--endpoint` names; None if only the environment or the default names one.

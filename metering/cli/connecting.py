@@ -30,7 +30,7 @@ def checked_endpoint(endpoint: str | None) -> str | None:
     """Return an endpoint that is a URL.
 
     Raises:
-        WrongUsageError: It is none.
+        WrongUsageError: It is something else.
     """
     if endpoint is None:
         return None

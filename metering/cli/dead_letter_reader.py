@@ -86,7 +86,7 @@ def dead_letters(region: RegionConnection, *, queues: OnrampQueues | None = None
 
 
 def dead_log_files(region: RegionConnection, dead: Queue) -> DeadLogFiles:
-    """What tells of the dead letters of log files of a region."""
+    """Describes the dead letters of log files of a region."""
     from metering.onramps.context.store import ContextStore
     from metering.onramps.kinds import recognised
     from metering.operations.dead_letters import DeadLogFiles

@@ -109,7 +109,7 @@ _OF_A_CHECKOUT = frozenset({"demo", "local"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """Where a family of commands, or a command that stands alone, is found.
+    """Place of a family of commands, or of a command that stands alone.
 
     Attributes:
         name: The word to type.

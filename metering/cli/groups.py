@@ -68,19 +68,6 @@ def is_bare(error: typer.TyperException) -> bool:
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
-def _lacks_command(error: typer.TyperException) -> bool:
-    return is_bare(error) or error.message == "Missing command."
-
-
-def no_such_command(group: TyperGroup, context: Context, name: str) -> WrongUsageError:
-    """The error for a word that is none of a group's commands."""
-    known = group.list_commands(context)
-    return WrongUsageError(
-        f"{context.command_path} has no command {name}.{_meant(name, known, context)}",
-        _see(context),
-    )
-
-
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is most like `name`, whatever dashes it begins with; None if none is."""
     bare = {each.lstrip("-"): each for each in known}
@@ -110,7 +97,8 @@ def _sentence(error: typer.TyperException, context: Context | None) -> str:
     parameter = getattr(error, "param", None)
     if isinstance(parameter, TyperArgument | TyperOption):
         return _of_value(error, parameter)
-    if context is not None and isinstance(context.command, TyperGroup) and _lacks_command(error):
+    lacks_command = is_bare(error) or error.message == "Missing command."
+    if context is not None and isinstance(context.command, TyperGroup) and lacks_command:
         return f"{context.command_path} needs one of its commands."
     extra = _EXTRA.match(error.message)
     if context is not None and extra is not None:
@@ -120,7 +108,7 @@ def _sentence(error: typer.TyperException, context: Context | None) -> str:
 
 
 def names(parameter: TyperArgument | TyperOption) -> str:
-    """What to type for a parameter, with the name of its value: `-o, --output FILE`."""
+    """Spelling of a parameter with the name of its value: `-o, --output FILE`."""
     value = parameter.metavar or _VALUES.get(parameter.type_descriptor.annotation, parameter.name.upper())
     if isinstance(parameter, TyperArgument):
         return value
@@ -164,7 +152,7 @@ def _given(error: BaseException) -> str:
 
 
 def _wanted(parameter: TyperArgument | TyperOption) -> str | None:
-    """What the parameter takes: one of its choices, or a number of its range."""
+    """Values that the parameter takes: one of its choices, or a number of its range."""
     described = parameter.type_descriptor
     if described.choices:
         choices = [str(each.value if isinstance(each, Enum) else each) for each in described.choices]
@@ -216,7 +204,7 @@ def _placed(context: Context) -> Iterator[None]:
 
 
 class _Helpful(_Command):
-    """What commands and families have beside Typer's: quick options, and examples below their help."""
+    """Commands and families with quick options, and with examples below their help."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         with _placed(ctx):
@@ -249,7 +237,8 @@ class CommandGroup(_Helpful, TyperGroup):
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         if args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
-            raise no_such_command(self, ctx, args[0])
+            meant = _meant(args[0], self.list_commands(ctx), ctx)
+            raise WrongUsageError(f"{ctx.command_path} has no command {args[0]}.{meant}", _see(ctx))
         return super().resolve_command(ctx, args)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING
@@ -19,8 +20,6 @@ from metering.onramps.kinds import KINDS, LogKind
 from metering.onramps.reading import Block, ReadSettings
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from metering.onramps.context.store import Timeline
     from metering.onramps.ingest.taking import LogIngest
     from metering.onramps.sources import Bills
@@ -47,7 +46,7 @@ class Unnamed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What is to be ingested.
+    """Files to ingest, and how.
 
     Attributes:
         targets: Files, folders and prefixes.
@@ -55,7 +54,7 @@ class Choice:
         kind: Kind of the files, or its name; None if their names decide.
         fields: Fields of text without a header line; empty if it has one.
         bills: Whom their lines may bill.
-        without_context_flow_log: Flow log that no other one overlaps; empty if there is none.
+        without_context_flow_log: Flow log that does not overlap another; empty without one.
         contexts: Folder with contexts; None for those of the stage.
         jobs: Files that are read at a time.
     """
@@ -81,7 +80,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What there is to be read.
+    """Number and size of the files to read.
 
     Attributes:
         files: Number of files that are read.
@@ -115,8 +114,8 @@ def targets_of(texts: Sequence[str], session: Session, unnamed: Unnamed | None =
         unnamed: Gets the paths whose names are no UTF-8.
 
     Raises:
-        WrongUsageError: A text is no place.
-        CommandFailedError: There is no such file.
+        WrongUsageError: A text does not name a place.
+        CommandFailedError: A file does not exist.
     """
     return tuple(
         _in_bucket(text, session) if text.startswith(_S3) else _on_disk(text, unnamed or Unnamed()) for text in texts
@@ -165,61 +164,9 @@ STOPPED = CommandStoppedError(
 )
 
 
-class Reading:
-    """Notes each block that any thread reads.
-
-    Attributes:
-        lines: Lines that were read.
-        seconds: Time since the start.
-    """
-
-    def __init__(self, bar: Progress, task: TaskID, stopped: Event) -> None:
-        self._bar = bar
-        self._task = task
-        self._stopped = stopped
-        self._lock = Lock()
-        self._began = time.monotonic()
-        self.lines = 0
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
-
-    @contextmanager
-    def file(self, size_bytes: int) -> Iterator[Callable[[Block[object]], None]]:
-        """What watches the blocks of one file of that size as stored.
-
-        Raises:
-            CommandStoppedError: The person asked for the end.
-        """
-        before = 0
-        if self._stopped.is_set():
-            raise STOPPED
-
-        def watch(block: Block[object]) -> None:
-            nonlocal before
-            if self._stopped.is_set():
-                raise STOPPED
-            with self._lock:
-                self.lines += block.balance.lines
-                # A file may be read twice, and one that is cut to its beginning counts its unpacked bytes.
-                upto = min(size_bytes, max(before, block.read_bytes))
-                self._bar.update(self._task, advance=upto - before, speed=self.speed)
-            before = upto
-
-        yield watch
-        with self._lock:
-            # A file that is known already is not read again.
-            self._bar.update(self._task, advance=size_bytes - before, speed=self.speed)
-
-    @property
-    def speed(self) -> str:
-        return f"{self.lines / max(self.seconds, 0.001):,.0f} lines/s"
-
-
 @contextmanager
-def reading(total_bytes: int, stopped: Event) -> Iterator[Reading]:
-    """Show a bar of the bytes that are read."""
+def _bar(total_bytes: int) -> Iterator[Callable[..., None]]:
+    """Show a bar of the bytes that are read. Yields what moves it: `advance` and `speed`."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
@@ -231,7 +178,7 @@ def reading(total_bytes: int, stopped: Event) -> Iterator[Reading]:
         TimeRemainingColumn(),
     )
     with progress(*columns) as bar:
-        yield Reading(bar, bar.add_task("reading", total=total_bytes, speed=""), stopped)
+        yield partial(bar.update, bar.add_task("reading", total=total_bytes, speed=""))
 
 
 Watch = Callable[[Block[object]], None]
@@ -240,19 +187,62 @@ Work = Callable[[Chosen, Watch], FileOutcome]
 
 @dataclass(slots=True, kw_only=True)
 class Ran:
-    """What a run has come to. Mutable: it is filled while it runs.
+    """Results of a run. Mutable: it is filled while it runs.
 
     Attributes:
         totals: Sums over its files.
         files: Outcomes of the files, if they are asked for.
         lines: Lines that were read.
-        seconds: How long it took.
+        seconds: Duration.
     """
 
     totals: RunTotals = field(default_factory=RunTotals)
     files: list[FileOutcome] = field(default_factory=list)
     lines: int = 0
     seconds: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Progress:
+    """Bar of a run whose files are read by several threads. Mutable.
+
+    Attributes:
+        move: Moves the bar.
+        ran: Gets the lines.
+        stopped: The person asked for the end.
+    """
+
+    move: Callable[..., None]
+    ran: Ran
+    stopped: Event
+    began: float = field(default_factory=time.monotonic)
+    lock: Lock = field(default_factory=Lock)
+
+    @contextmanager
+    def file(self, size_bytes: int) -> Iterator[Watch]:
+        """Watch the blocks of one file of that size as stored."""
+        before = 0
+        if self.stopped.is_set():
+            raise STOPPED
+
+        def watch(block: Block[object]) -> None:
+            nonlocal before
+            if self.stopped.is_set():
+                raise STOPPED
+            # A file may be read twice, and one that is cut to its beginning counts its unpacked bytes.
+            upto = min(size_bytes, max(before, block.read_bytes))
+            self._add(block.balance.lines, upto - before)
+            before = upto
+
+        yield watch
+        # A file that is known already is not read again.
+        self._add(0, size_bytes - before)
+
+    def _add(self, lines: int, read_bytes: int) -> None:
+        with self.lock:
+            self.ran.lines += lines
+            self.ran.seconds = time.monotonic() - self.began
+            self.move(advance=read_bytes, speed=f"{self.ran.lines / max(self.ran.seconds, 0.001):,.0f} lines/s")
 
 
 def taking(ingest: LogIngest, choice: Choice) -> Work:
@@ -300,7 +290,8 @@ def run(choice: Choice, survey: Survey, work: Work, ran: Ran, *, most_files: int
     Raises:
         CommandStoppedError: The person pressed Ctrl-C. What was done stays done.
     """
-    with first_interrupt_noted() as stopped, reading(survey.stored_bytes, stopped) as bar:
+    with first_interrupt_noted() as stopped, _bar(survey.stored_bytes) as move:
+        bar = _Progress(move=move, ran=ran, stopped=stopped)
 
         def done(chosen: Chosen) -> FileOutcome:
             with bar.file(chosen.info.size_bytes) as watch:
@@ -310,6 +301,5 @@ def run(choice: Choice, survey: Survey, work: Work, ran: Ran, *, most_files: int
             told = ran.totals.add(outcome)
             if len(ran.files) < most_files:
                 ran.files.append(told)
-            ran.lines, ran.seconds = bar.lines, bar.seconds
             if stopped.is_set():
                 raise STOPPED

@@ -140,7 +140,7 @@ def take_away(state: LocalState) -> None:
     """Delete the stage's stacks with all that they hold. The emulator runs on.
 
     Raises:
-        CommandFailedError: What answers there is no emulator.
+        CommandFailedError: Something else than an emulator answers.
         OperationFailedError: A stack could not be deleted.
     """
     # Slow to import, as in `connect`.

@@ -72,7 +72,7 @@ class SettingsOptions:
 
 
 def settings_file(named: str | None) -> SettingsFile | None:
-    """Read the settings file; None if there is none.
+    """Read the settings file; None without one.
 
     Raises:
         WrongUsageError: The named file does not exist, or the file is broken.
@@ -122,7 +122,7 @@ def sentence(text: str) -> str:
 
 
 def _value(name: str, text: str) -> object:
-    """A value of `--set`: JSON where the field is no text."""
+    """A value of `--set`: JSON unless the field is text."""
     from metering.fleet.stage import StageConfig, decoded
 
     field = StageConfig.model_fields.get(name)
@@ -144,10 +144,10 @@ _HOME = "rollout.home"
 
 
 def stated_home(stage: str) -> str | None:
-    """The home region that the settings file names; None if there is no file, or if it names none.
+    """The home region of the settings file; None without a file or without a home in it.
 
     Raises:
-        WrongUsageError: The file is broken, or names what is no region.
+        WrongUsageError: The file is broken, or names something else than a region.
     """
     return _stated(asked_for(stage, SettingsOptions()))
 

@@ -1,4 +1,4 @@
-"""What commands on costs and budgets share: usage of all regions, prices, and budgets as they stand."""
+"""Costs and budgets for commands: usage of all regions, prices, and the state of budgets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def costs_here(session: Session, query: CostQuery, *, prices: str | None, exact:
 
     Raises:
         CommandFailedError: A region gives no answer, or holds no data; or there is no such price book.
-        WrongUsageError: `prices` is no name of a book.
+        WrongUsageError: `prices` does not name a book.
     """
     from metering.wiring.answers.costs import costs_of
     from metering.wiring.answers.freshness import measured_completeness
@@ -161,7 +161,7 @@ def budget_named(store: BudgetStore, name: str) -> Budget:
     """A budget by its name.
 
     Raises:
-        CommandFailedError: There is none.
+        CommandFailedError: It does not exist.
     """
     found = store.get(name)
     if found is None:
@@ -170,10 +170,10 @@ def budget_named(store: BudgetStore, name: str) -> Budget:
 
 
 def judged(session: Session, home: RegionConnection, name: str | None) -> Judged:
-    """Where all budgets stand, or one of them.
+    """State of all budgets, or of one.
 
     Raises:
-        CommandFailedError: There is no budget of this name.
+        CommandFailedError: The budget does not exist.
     """
     from metering.billing.budgets.evaluation import Evaluation, period_at
     from metering.billing.budgets.messages import AlertBook
@@ -200,7 +200,7 @@ def judged(session: Session, home: RegionConnection, name: str | None) -> Judged
 
 
 def how_far(view: Judged) -> Counted:
-    """How far what is counted goes."""
+    """Time and prices up to which usage is counted."""
     from metering.billing.budgets.open_months import unpriced_in
     from metering.reports.budgets import Counted
 

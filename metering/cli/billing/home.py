@@ -1,4 +1,4 @@
-"""What commands on money share: the home region, usage of all regions, and books, files and hours."""
+"""Parts of commands on money: the home region, usage of all regions, and books, files and hours."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def named_book(prices: PriceStore | None, name: str, version: int | None = None)
         version: A version of it; None for the one in force.
 
     Raises:
-        CommandFailedError: There is no such book or version.
-        OperationFailedError: There is no such version of the sample.
+        CommandFailedError: The book or version does not exist.
+        OperationFailedError: The sample lacks this version.
     """
     from metering.billing.invoices.inputs import sample_version
     from metering.billing.prices.store import sample_book
@@ -159,10 +159,10 @@ def _hour(text: str) -> int:
 
 
 def checked_month(text: str) -> str:
-    """A month that there is.
+    """Return a month.
 
     Raises:
-        WrongUsageError: It is none.
+        WrongUsageError: The text is something else.
     """
     try:
         month_bounds_s(text)
@@ -175,7 +175,7 @@ def month_named(month: str) -> tuple[int, int]:
     """First second of a month from 1970 on, and of the month after it.
 
     Raises:
-        WrongUsageError: It is none.
+        WrongUsageError: It is something else.
     """
     bounds = month_bounds_s(checked_month(month))
     if bounds[0] < 0:

@@ -1,4 +1,4 @@
-"""What `metering prices import` would write, and what stands against it."""
+"""Plan of `metering prices import`: the version that it would write, and reasons against it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Planned:
         return "nothing" if self.before is None else f"version {self.before.version}"
 
     def meta(self) -> Mapping[str, Json]:
-        """Fields of the JSON answer: there is no digest yet."""
+        """Fields of the JSON answer, without a digest yet."""
         meta = dict(book_meta(replace(self.book, version=self.number)))
         del meta["sha256"]
         return {**meta, "against": None if self.before is None else self.before.version}
@@ -160,7 +160,7 @@ def _own(
 
 
 def _indexed(offers: Sequence[Offer], indexes: Sequence[VersionIndex]) -> list[str]:
-    """What version indexes say of the files.
+    """Notes of version indexes on the files.
 
     Raises:
         DocumentRefusedError: An index of the offer does not list the version of a file.

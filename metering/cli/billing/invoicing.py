@@ -1,4 +1,4 @@
-"""What the commands of invoices share: their parts over all regions, checked options, states and progress."""
+"""Parts of the commands of invoices over all regions, with checked options, states and progress."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def checked_payer(text: str | None) -> str:
     """An account id, or empty for all payers.
 
     Raises:
-        WrongUsageError: It is none.
+        WrongUsageError: It is something else.
     """
     if text is not None and _ACCOUNT.fullmatch(text) is None:
         raise WrongUsageError(f"{text} is no account.", "A payer is an account id of 12 digits.")

@@ -311,7 +311,7 @@ def _noted(text: str, width: int, style: Style = "note") -> list[Line]:
 
 
 def footer_lines(answer: Answer, width: int) -> list[Line]:
-    """What stands below the rows and their chart."""
+    """Lines below the rows and their chart."""
     lines: list[str] = []
     for text in map(printable, answer.footer):
         # A line that is moved in stays so.

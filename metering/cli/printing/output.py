@@ -56,7 +56,7 @@ def check_target(output: Path, wanted: Format | None) -> None:
     """Refuse a file that cannot be written, or whose suffix names no format.
 
     Raises:
-        WrongUsageError: There is no such folder, or it is not known what to write.
+        WrongUsageError: The folder does not exist, or the format is not known.
     """
     if not output.parent.is_dir():
         raise WrongUsageError(f"Cannot write {output}: there is no folder {output.parent}.", "Name another --output.")

@@ -33,7 +33,7 @@ _NAMELESS = b"\x1f\x8b"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanOf:
-    """Whose scan it is: the first line of its file says it."""
+    """Owner of a scan, in the first line of its file."""
 
     command: Literal["verify", "reconcile", "period close"]
     region: str
@@ -44,7 +44,7 @@ class ScanOf:
 
 
 class ScanFile:
-    """What a scan has counted so far, in a file. A plain class: it remembers when it saved last.
+    """State of a scan in a file. Mutable: it remembers when it saved last.
 
     Args:
         path: The file; None to keep nothing.
@@ -58,7 +58,7 @@ class ScanFile:
         self._saved_s = 0.0
 
     def kept(self, items: ItemStore, *, deep: bool, range_s: tuple[int, int] | None) -> CensusState | None:
-        """What was counted so far; None if nothing was.
+        """The state that was saved; None without one.
 
         Args:
             items: Ledger of the region.
@@ -106,7 +106,7 @@ _OTHER = "Name another file, or delete this one to begin anew."
 
 
 def _named(head: bytes) -> ScanOf | None:
-    """Whose scan the first line of a file names; None if it is no such line."""
+    """Owner of a scan by the first line of a file; None if the line is something else."""
     try:
         return ScanOf(**json.loads(head))
     except (ValueError, TypeError):
@@ -115,6 +115,6 @@ def _named(head: bytes) -> ScanOf | None:
 
 @contextmanager
 def counting() -> Iterator[Callable[[str, int, int], None]]:
-    """How far a scan is, on stderr."""
+    """Show the progress of a scan on stderr."""
     with bar("reading") as move:
         yield lambda what, done, of: move(description=f"counting {what}", completed=done, total=of)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
@@ -30,13 +29,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "local"))
+def _no_metadata(nobody: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_EC2_METADATA_DISABLED"]:
-        monkeypatch.delenv(name)
-    for name in ("METERING_STAGE", "LOCALSTACK_HOST"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @contextmanager

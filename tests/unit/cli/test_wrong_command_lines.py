@@ -227,12 +227,8 @@ CONNECTING = ("report usage", "verify", "dlq list", "quarantine list", "query 'S
 
 
 @pytest.fixture(autouse=True)
-def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No emulator that runs here is seen, and no account of whoever runs the tests."""
+def _own_directory(nobody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith(("AWS_", "METERING_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "local"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
