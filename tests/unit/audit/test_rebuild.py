@@ -231,14 +231,17 @@ def test_accounts_in_several_parts_are_put_right_with_one_query_an_account_and_d
     assert sum(each.startswith("usage/") for each in asked) == 10
 
 
-def test_items_are_written_side_by_side() -> None:
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_lost_usage_table_is_rebuilt_to_the_byte(threads: int) -> None:
     world = world_with_traffic()
     before = world.usage()
     lose_usage(world)
-    reconciler = replace(world.jobs.reconciler, figures=replace(world.jobs.figures, threads=4))
+    reconciler = replace(world.jobs.reconciler, figures=replace(world.jobs.figures, threads=threads))
     rebuilder = replace(world.jobs.rebuilder, reconciler=reconciler)
-    assert rebuilder.usage().repaired == len(before)
+    result = rebuilder.usage()
+    assert (result.repaired, result.unstable) == (len(before), ())
     assert world.usage() == before
+    assert rebuilder.usage().repaired == 0
 
 
 def test_what_lake_and_usage_lost_of_a_closed_month_comes_back_from_what_was_frozen() -> None:

@@ -134,18 +134,6 @@ def test_memory_follows_from_hours_and_parts_and_not_from_accounts_or_batches() 
     assert cells[0] == cells[1] == [8, 8]
 
 
-def test_a_lost_usage_table_is_rebuilt_to_the_byte() -> None:
-    world = world_with_traffic()
-    before = world.usage()
-    for entry in usage_of(world.items):
-        lose(world.items, entry)
-    result = world.jobs.rebuilder.usage()
-    assert result.repaired == len(before)
-    assert not result.unstable
-    assert world.usage() == before
-    assert world.jobs.rebuilder.usage().repaired == 0
-
-
 def test_single_items_are_repaired_and_others_left_alone() -> None:
     world = world_with_traffic()
     before = world.usage()

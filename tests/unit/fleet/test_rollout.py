@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from metering.errors import OperationFailedError
-from metering.fleet.regions import Answered, Finding, Phase, RegionState, Step
+from metering.fleet.regions import Answered, Finding, Phase, Step
 from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
 from metering.fleet.stage import RolloutRules
@@ -346,10 +346,6 @@ def test_a_region_holds_data_from_its_first_deployment_on_whatever_comes_later()
     assert failed.phase is Phase.FAILED
     assert failed.holds_data
     assert setup.removal.remove(REGION).holds_data
-
-
-def test_a_state_that_nobody_stored_is_absent() -> None:
-    assert RegionState(region=REGION).phase is Phase.ABSENT
 
 
 def with_home() -> Setup:

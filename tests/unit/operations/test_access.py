@@ -226,11 +226,6 @@ def test_every_problem_is_said_at_once() -> None:
     assert producer_problems(name="e", accounts=[f"{n:012}" for n in range(5_001)], trusted_arn="") != []
 
 
-def test_the_longest_names_make_a_name_of_a_role() -> None:
-    longest = f"metering-{'s' * 16}-producer-{'e' * 28}"
-    assert len(longest) <= 64
-
-
 def test_a_registration_is_json_of_the_ledger(setup: Setup) -> None:
     setup.add("edge", "111111111111")
     (item,) = [each for each in setup.items.everything(Table.LEDGER) if each["pk"] == "W#producers"]
