@@ -16,7 +16,7 @@ from load_tests.wire.counts import total
 from metering.fleet.stage import StageConfig
 from metering.ledger import partitions
 from metering.ledger.usage.items import ACCOUNT_PREFIX
-from metering.operations.own_costs import PROCESSING_USD, STORED_ITEMS_USD_GB_MONTH, StoragePrices
+from metering.operations.own_costs import PROCESSING_USD, S3_GET_USD, STORED_ITEMS_USD_GB_MONTH, month_usd
 from metering.units import DAY_S, GIB, KIB, MINUTE_S
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _READ = float(PROCESSING_USD["DynamoDB read request unit (on demand)"])
 _SQS = float(PROCESSING_USD["SQS request (standard, 64 KiB)"])
 _LAMBDA_S = float(PROCESSING_USD["Lambda GB-second (arm64)"])
 _PUT = float(PROCESSING_USD["S3 PUT"])
-_GET = float(StoragePrices().get_usd)
+_GET = float(S3_GET_USD)
 _STORED_GB_MONTH = float(sum(STORED_ITEMS_USD_GB_MONTH.values()))
 # DynamoDB bills 100 bytes beside each item (developer guide, item sizes).
 _BESIDE_ITEM_BYTES = 100
@@ -183,9 +183,8 @@ def _lambda_usd(busy_s: float, memory_mb: int) -> float:
 def _lake_usd(run: WireRun) -> float:
     per_day = (run.counts.get("s3 bytes lake/", 0) + run.counts.get("s3 bytes summaries/", 0)) / run.batches
     month = int(per_day * TARGET_BATCHES_PER_DAY * _MONTH_DAYS)
-    prices = StoragePrices()
-    older = prices.month_usd("STANDARD_IA", month * (_YEAR_DAYS // _MONTH_DAYS - 1))
-    return float(prices.month_usd("STANDARD", month) + older) / _MONTH_DAYS
+    older = month_usd("STANDARD_IA", month * (_YEAR_DAYS // _MONTH_DAYS - 1))
+    return float(month_usd("STANDARD", month) + older) / _MONTH_DAYS
 
 
 def print_day(runs: Sequence[WireRun]) -> None:

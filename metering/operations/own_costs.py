@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 # List prices of us-east-1, for every cost that the service or its load tests print. Source: secondary pages, first
 # tier, read in autumn 2026; a bill may differ. Each printed cost names its prices.
-_STORAGE_USD_GB_MONTH = {"STANDARD": Decimal("0.023"), "STANDARD_IA": Decimal("0.0125"), "GLACIER_IR": Decimal("0.004")}
+STORAGE_USD_GB_MONTH = {"STANDARD": Decimal("0.023"), "STANDARD_IA": Decimal("0.0125"), "GLACIER_IR": Decimal("0.004")}
 _SMALLEST_BILLED_BYTES = {"STANDARD_IA": 128 * KIB, "GLACIER_IR": 128 * KIB}
-_S3_PUT_USD = Decimal("0.005") / 1_000
-_S3_GET_USD = Decimal("0.0004") / 1_000
+S3_PUT_USD = Decimal("0.005") / 1_000
+S3_GET_USD = Decimal("0.0004") / 1_000
 
 PROCESSING_USD: Mapping[str, Decimal] = {
     "DynamoDB write request unit (on demand)": Decimal("0.625") / 1_000_000,
@@ -41,7 +41,7 @@ PROCESSING_USD: Mapping[str, Decimal] = {
     "SQS request (standard, 64 KiB)": Decimal("0.40") / 1_000_000,
     "Lambda request": Decimal("0.20") / 1_000_000,
     "Lambda GB-second (arm64)": Decimal("0.0000133334"),
-    "S3 PUT": _S3_PUT_USD,
+    "S3 PUT": S3_PUT_USD,
 }
 """Prices of one unit of the services that a batch passes through."""
 
@@ -54,7 +54,7 @@ STORED_ITEMS_USD_GB_MONTH: Mapping[str, Decimal] = {
 FLOW_LOG_USD: Mapping[str, Decimal] = {
     "delivery to S3, first 10 TB a month": Decimal("0.25"),
     "conversion to Parquet (not confirmed)": Decimal("0.035"),
-    "S3 storage a month": _STORAGE_USD_GB_MONTH["STANDARD"],
+    "S3 storage a month": STORAGE_USD_GB_MONTH["STANDARD"],
 }
 """Prices of a GB of flow logs; delivery and conversion count it before compression (CloudWatch, vended logs)."""
 
@@ -68,27 +68,15 @@ STANDING_USD: Mapping[str, Decimal] = {
 """Prices of what a region has whether it meters or not, each a month."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoragePrices:
-    """S3 prices.
+def month_usd(storage_class: str, stored_bytes: int) -> Decimal:
+    """Price of keeping an object in S3 for a month; a GB is 2^30 bytes."""
+    price = STORAGE_USD_GB_MONTH.get(storage_class, STORAGE_USD_GB_MONTH["STANDARD"])
+    return Decimal(stored_bytes) / GIB * price
 
-    Attributes:
-        storage_usd_gb_month: By storage class; a GB is 2^30 bytes.
-        put_usd, get_usd: Price of one request.
-        smallest_billed_bytes: Size that smaller objects are billed as, by storage class.
-    """
 
-    storage_usd_gb_month: Mapping[str, Decimal] = field(default_factory=lambda: dict(_STORAGE_USD_GB_MONTH))
-    put_usd: Decimal = _S3_PUT_USD
-    get_usd: Decimal = _S3_GET_USD
-    smallest_billed_bytes: Mapping[str, int] = field(default_factory=lambda: dict(_SMALLEST_BILLED_BYTES))
-
-    def month_usd(self, storage_class: str, stored_bytes: int) -> Decimal:
-        price = self.storage_usd_gb_month.get(storage_class, self.storage_usd_gb_month["STANDARD"])
-        return Decimal(stored_bytes) / GIB * price
-
-    def billed_bytes(self, storage_class: str, size_bytes: int) -> int:
-        return max(size_bytes, self.smallest_billed_bytes.get(storage_class, 0))
+def billed_bytes(storage_class: str, size_bytes: int) -> int:
+    """Size that an object is billed as."""
+    return max(size_bytes, _SMALLEST_BILLED_BYTES.get(storage_class, 0))
 
 
 _KEPT = (LAKE_PREFIX, STAGING_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
@@ -130,7 +118,6 @@ class StorageReport:
         json, gzip: The same as one JSON or gzip object for each batch.
     """
 
-    prices: StoragePrices
     prefixes: tuple[PrefixStorage, ...]
     lake_records: int
     lake_bytes: int
@@ -157,7 +144,6 @@ class StorageReporter:
     objects: ObjectStore
     view: LakeView
     sizer: BatchSizer
-    prices: StoragePrices
 
     def report(self, *, from_s: int = 0) -> StorageReport:
         """Read every object's size, every commit and the rows of the hours from `from_s` on, and add up their cost."""
@@ -175,7 +161,6 @@ class StorageReporter:
             usd_requests=self._requests_usd(sources),
         )
         return StorageReport(
-            prices=self.prices,
             prefixes=prefixes,
             lake_records=lake_records,
             lake_bytes=sum(prefix.stored_bytes for prefix in lake),
@@ -192,7 +177,7 @@ class StorageReporter:
                 entry = found.setdefault((prefix, info.storage_class), [0, 0, 0, 0])
                 entry[0] += 1
                 entry[1] += info.size_bytes
-                billed = self.prices.billed_bytes(info.storage_class, info.size_bytes)
+                billed = billed_bytes(info.storage_class, info.size_bytes)
                 entry[3 if info.key.startswith(_SHORT_LIVED) else 2] += billed
         return tuple(
             PrefixStorage(
@@ -200,8 +185,7 @@ class StorageReporter:
                 storage_class=storage_class,
                 objects=count,
                 stored_bytes=stored,
-                usd_month=self.prices.month_usd(storage_class, lasting)
-                + self.prices.month_usd(storage_class, short) * _SHORT_MONTHS,
+                usd_month=month_usd(storage_class, lasting) + month_usd(storage_class, short) * _SHORT_MONTHS,
             )
             for (prefix, storage_class), (count, stored, lasting, short) in sorted(found.items())
         )
@@ -215,15 +199,15 @@ class StorageReporter:
             if commit is not None and commit.state != "aborted":
                 puts += 1
                 gets += len(commit.hours) + 1
-        return puts * self.prices.put_usd + gets * self.prices.get_usd
+        return puts * S3_PUT_USD + gets * S3_GET_USD
 
     def _each_batch(self, name: str, sizes: BatchSizes, stored_bytes: int) -> Alternative:
         return Alternative(
             name=name,
             objects=sizes.batches,
             stored_bytes=stored_bytes,
-            usd_month=self.prices.month_usd("STANDARD", stored_bytes),
-            usd_requests=sizes.batches * self.prices.put_usd,
+            usd_month=month_usd("STANDARD", stored_bytes),
+            usd_requests=sizes.batches * S3_PUT_USD,
         )
 
 

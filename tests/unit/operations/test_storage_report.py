@@ -9,7 +9,7 @@ from decimal import Decimal
 from metering.cli.commands.analyst.lake import storage_answer
 from metering.cli.printing.output import Format, encoded
 from metering.lake.parquet.codec import JsonBatchSizer
-from metering.operations.own_costs import StoragePrices, StorageReport, StorageReporter
+from metering.operations.own_costs import StorageReport, StorageReporter, billed_bytes
 from metering.units import DAY_S, GIB, HOUR_S
 from tests.support.lake_world import HOUR, World, load_batches, record
 
@@ -20,7 +20,6 @@ def storage(world: World, *, part_rows: int = 1_000_000, from_s: int = 0) -> Sto
         objects=world.objects,
         view=world.jobs.view,
         sizer=JsonBatchSizer(world.objects, part_rows=part_rows),
-        prices=StoragePrices(),
     )
     return reporter.report(from_s=from_s)
 
@@ -104,6 +103,5 @@ def test_a_table_names_prices_and_both_savings() -> None:
 
 
 def test_small_objects_of_cheap_classes_are_billed_as_128_kib() -> None:
-    prices = StoragePrices()
-    assert prices.billed_bytes("STANDARD", 1) == 1
-    assert prices.billed_bytes("STANDARD_IA", 1) == 128 * 1024
+    assert billed_bytes("STANDARD", 1) == 1
+    assert billed_bytes("STANDARD_IA", 1) == 128 * 1024

@@ -18,7 +18,14 @@ from metering.cli.options import FROM_OPTION, TO_OPTION, option, parse_duration,
 from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf, counting
 from metering.hours import rfc3339
 from metering.ledger.runs import Contradictions
-from metering.operations.own_costs import Alternative, StoragePrices, StorageReport, StorageReporter
+from metering.operations.own_costs import (
+    S3_GET_USD,
+    S3_PUT_USD,
+    STORAGE_USD_GB_MONTH,
+    Alternative,
+    StorageReport,
+    StorageReporter,
+)
 from metering.reports.answer import (
     KEEP,
     ROOMY,
@@ -269,7 +276,6 @@ def measure_storage(region: RegionConnection, *, from_s: int = 0) -> StorageRepo
         objects=region.objects,
         view=region.view,
         sizer=JsonBatchSizer(region.objects),
-        prices=StoragePrices(),
     )
     return reporter.report(from_s=from_s)
 
@@ -300,7 +306,7 @@ def storage_answer(report: StorageReport) -> Answer:
 
 
 def _meta(report: StorageReport) -> dict[str, Json]:
-    a_record, prices = _bytes_a_record(report), report.prices
+    a_record = _bytes_a_record(report)
     return {
         "savings": {
             "json": f"{report.saving(report.json):.4f}",
@@ -313,22 +319,22 @@ def _meta(report: StorageReport) -> dict[str, Json]:
         "lake_records": report.lake_records,
         "lake_bytes_a_record": None if a_record is None else f"{a_record:.2f}",
         "prices": {
-            "storage_usd_gb_month": {name: str(usd) for name, usd in prices.storage_usd_gb_month.items()},
-            "put_usd": f"{prices.put_usd:f}",
-            "get_usd": f"{prices.get_usd:f}",
+            "storage_usd_gb_month": {name: str(usd) for name, usd in STORAGE_USD_GB_MONTH.items()},
+            "put_usd": f"{S3_PUT_USD:f}",
+            "get_usd": f"{S3_GET_USD:f}",
         },
     }
 
 
 def _footer(report: StorageReport) -> tuple[str, ...]:
-    prices = ", ".join(f"{name} {usd} USD/GB-month" for name, usd in report.prices.storage_usd_gb_month.items())
+    prices = ", ".join(f"{name} {usd} USD/GB-month" for name, usd in STORAGE_USD_GB_MONTH.items())
     return (
         f"{counted(report.sizes.records, 'record')} in {counted(report.sizes.batches, 'batch', 'batches')}; "
         f"{report.lake_records:,} in the lake at {_bytes_a_record(report) or 0:.2f} bytes each.",
         f"Storage saved a month: {report.saving(report.json):.1%} against JSON, "
         f"{report.saving(report.gzip):.1%} against gzip; with the requests of the first month "
         f"{report.saving_with_requests(report.json):.1%} and {report.saving_with_requests(report.gzip):.1%}.",
-        f"Prices (us-east-1 list): {prices}; PUT {report.prices.put_usd:f} USD, GET {report.prices.get_usd:f} USD. "
+        f"Prices (us-east-1 list): {prices}; PUT {S3_PUT_USD:f} USD, GET {S3_GET_USD:f} USD. "
         "Objects in staging/ are removed a day after their compaction and are priced for that day. Versions that the "
         "bucket keeps of deleted objects are not counted.",
     )
