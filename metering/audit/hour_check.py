@@ -171,12 +171,6 @@ def _gaps(differences: Iterable[Difference]) -> dict[tuple[str, str, UsageKey | 
     return {_name(each): each.found.minus(each.expected) for each in differences}
 
 
-def alert_fields(check: HourCheck, hours: int) -> dict[str, str | int]:
-    """Fields of an alert about the first difference of an hour; `hours` counts the different hours."""
-    fields = difference_fields(check.differences[0])
-    return {**fields, "differences_in_hour": len(check.differences), "hours_different": hours}
-
-
 def difference_fields(worst: Difference) -> dict[str, str | int]:
     """Fields of an alert about a difference."""
     return {

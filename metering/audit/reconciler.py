@@ -16,7 +16,7 @@ from metering.audit.census import Census
 from metering.audit.census_state import CensusState, parts_in, span_hours
 from metering.audit.figures import MarkedRows
 from metering.audit.findings import Doubt, Findings, NameSearch
-from metering.audit.hour_check import HourCheck, HourComparison, alert_fields, difference_fields
+from metering.audit.hour_check import HourCheck, HourComparison, difference_fields
 from metering.audit.settling import no_limit
 from metering.lake.ports import in_order, usage_digest
 from metering.ledger.runs import Contradictions, newest_run, rollup_chain
@@ -120,7 +120,9 @@ class Reconciler:
         self.metrics.count(metric_names.RECONCILED_HOURS, hours)
         self.metrics.count(metric_names.RECONCILIATION_DIFFERENCES, len(different))
         for check in different[:_HOURS_NAMED]:
-            self.alerts.send("page", "Totals differ", alert_fields(check, len(different)))
+            fields = difference_fields(check.differences[0])
+            more = {"differences_in_hour": len(check.differences), "hours_different": len(different)}
+            self.alerts.send("page", "Totals differ", {**fields, **more})
 
     def check(
         self,

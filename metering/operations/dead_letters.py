@@ -72,13 +72,13 @@ class DeadLetter:
 
     message_id: str
     batch_id: str
-    source_id: str
+    source_id: str = ""
     sent_at_s: int
     receives: int
     why: str
     effect: RedriveEffect
-    records: int
-    admitted_until_s: int | None
+    records: int = 0
+    admitted_until_s: int | None = None
     kept_until_s: int
 
 
@@ -254,13 +254,10 @@ class DeadLetters:
         return DeadLetter(
             message_id=delivery.message_id,
             batch_id=batch_id,
-            source_id="",
             sent_at_s=sent_at_s,
             receives=delivery.receive_count,
             why=why,
             effect=effect,
-            records=0,
-            admitted_until_s=None,
             kept_until_s=sent_at_s + self.retention_s,
         )
 

@@ -14,13 +14,13 @@ from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
 from metering.ledger.notes.reconciliation import Backlog, Reconciliation
 from metering.ledger.notes.watch import WatchState
 from metering.operations.alarms import ALARMS
-from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.lake_world import World, record
 from tests.support.memory.queues import MemoryQueue
 from tests.support.region import quarantine_of
+from tests.support.watched import QueueFacts
 from tests.unit.house.command_lines import parsed
 
 if TYPE_CHECKING:
@@ -28,19 +28,6 @@ if TYPE_CHECKING:
 
 MONTH = "2026-10"
 FIRST_S, AFTER_S = month_bounds_s(MONTH)
-
-
-class Facts:
-    """Of an emulator, which measures no age."""
-
-    def oldest_age_s(self) -> int | None:
-        return None
-
-    def longest_retention_s(self) -> int:
-        return 14 * DAY_S
-
-    def redelivery(self) -> Redelivery:
-        return Redelivery(visibility_s=420, max_receives=5)
 
 
 class October:
@@ -53,7 +40,7 @@ class October:
             items=self.world.items,
             ingest=self.ingest,
             dead=self.dead,
-            queue_facts=Facts(),
+            queue_facts=QueueFacts(),
             clock=self.world.clock,
             region="eu-west-1",
             stage="prod",
