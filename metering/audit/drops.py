@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
@@ -25,6 +24,7 @@ from metering.ledger.notes.access import may_be_refused
 from metering.ledger.notes.checks import DROPS_KEY, DroppedObjects, LostDrop
 from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness, Holder
 from metering.ledger.runs import OutOfTimeError
+from metering.stores.clock import in_blocks
 from metering.stores.items import ItemStore, read_note
 from metering.stores.objects import DROP_PREFIX, ObjectStore
 from metering.stores.writes import Put, Table
@@ -134,8 +134,7 @@ class DropCheck:
     def _passed(self, known: DroppedObjects, refused: _Refused, deadline: Deadline) -> DroppedObjects:
         """Look at slices of the listing until it ends, or the time does."""
         end_ms = self.clock.now_ms() + _TICK_MS
-        listing = self.objects.list(DROP_PREFIX, after=known.after)
-        while part := list(islice(listing, _SLICE)):
+        for part in in_blocks(self.objects.list(DROP_PREFIX, after=known.after), _SLICE):
             unknown = self._unknown(_put_between(part, known.from_s, known.upto_s))
             try:
                 found = refused.left_out(unknown)

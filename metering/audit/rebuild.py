@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TextIO
@@ -27,13 +27,13 @@ from metering.ledger.markers import ABSENT_OR_REJECTED, Marker, marker_key
 from metering.ledger.runs import Contradictions, newest_run, rollup_chain
 from metering.ledger.shards import known_shards
 from metering.rollup.plan import RollupPlan
-from metering.stores.clock import Metrics, Retrier, side_by_side
+from metering.stores.clock import Metrics, Retrier, in_blocks, side_by_side
 from metering.stores.writes import Item, Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey, UsageKind, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.audit.figures import Figures
     from metering.audit.reconciler import Reconciler
@@ -108,7 +108,9 @@ class MarkerRebuilder:
             # A missing object ends the reading before the first group, so nothing is noted in vain.
             names = (str(name) for (name,), _ in self.figures.view.reader.groups(state.sources, BATCH_QUERY))
             begun = 0
-            for batch_ids, found in side_by_side(self._looked_up, _blocks(names), threads=self.figures.threads):
+            for batch_ids, found in side_by_side(
+                self._looked_up, in_blocks(names, _LOOKED_UP), threads=self.figures.threads
+            ):
                 for batch_id in batch_ids:
                     if batch_id not in found:
                         missing.add(batch_id)
@@ -218,12 +220,6 @@ def _first_hour(marker: Item, from_s: str, here: str) -> str:
     """The first hour of a marker, of those that are read; `here` if it names none: it may be damaged."""
     hours = marker.get("hours")
     return min((label for label in hours if label >= from_s), default=here) if isinstance(hours, dict) else here
-
-
-def _blocks(names: Iterable[str]) -> Iterator[list[str]]:
-    left = iter(names)
-    while block := list(islice(left, _LOOKED_UP)):
-        yield block
 
 
 # Corrections that a result lists. A lost table has millions, and all of them are counted.
@@ -365,8 +361,8 @@ class Rebuilder:
         done = 0
         for _, some in groupby(sorted(hours), key=lambda hour_s: hour_s - hour_s % DAY_S):
             day = list(some)
-            for accounts in _chunks(sorted(set().union(*(hours[hour_s] for hour_s in day)))):
-                for hour_s, again in self._day(day, accounts, work).items():
+            for accounts in in_blocks(sorted(set().union(*(hours[hour_s] for hour_s in day))), ACCOUNTS_AT_ONCE):
+                for hour_s, again in self._day(day, frozenset(accounts), work).items():
                     left.setdefault(hour_s, set()).update(again)
             for hour_s in day:
                 done += 1
@@ -464,8 +460,3 @@ class _Work:
         self.mended += result.mended[: LISTED - len(self.mended)]
         if repairs and self.frozen.is_closed(hour_s):
             self.closed.add(hour_s)
-
-
-def _chunks(accounts: Sequence[str]) -> Iterator[frozenset[str]]:
-    for first in range(0, len(accounts), ACCOUNTS_AT_ONCE):
-        yield frozenset(accounts[first : first + ACCOUNTS_AT_ONCE])

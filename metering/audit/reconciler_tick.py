@@ -141,7 +141,7 @@ class ReconcileTick:
             # It dies before it can be saved. It is begun anew when the next one is due.
             self.checker.keep(replace(work, scan_tries=0, scan_runs={}))
         elif work.scan_tries or now_s - work.scanned_s >= self.scan_every_s:
-            scanned = self._scan(work, now_s, _half_of(deadline))
+            scanned = self._scan(work, now_s, _until(deadline, deadline.remaining_ms() // 2))
             if scanned is not None:
                 return scanned
         checked = self.checker.run(deadline)
@@ -269,10 +269,6 @@ def _named(check: HourCheck) -> Suspects:
         ),
         batches=frozenset(each.batch_id for each in check.differences if each.batch_id),
     )
-
-
-def _half_of(deadline: Deadline) -> Callable[[], None]:
-    return _until(deadline, deadline.remaining_ms() // 2)
 
 
 def _until(deadline: Deadline, keep_ms: int) -> Callable[[], None]:

@@ -8,7 +8,6 @@ set the run to `done`. Any number of processes may work on a run, and any of the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from metering import metric_names
@@ -19,7 +18,7 @@ from metering.ledger.shards import shards_of
 from metering.ledger.usage.generation import check_chains, mark_run, remember_generation
 from metering.rollup.adding import Adding, Placing, updates_of
 from metering.rollup.plan import MOST_SUMS, NotWaitingError, Planner, RollupPlan
-from metering.stores.clock import Alerts, Clock, Deadline, Entropy, Metrics, Retrier, do_all, side_by_side
+from metering.stores.clock import Alerts, Clock, Deadline, Entropy, Metrics, Retrier, do_all, in_blocks, side_by_side
 from metering.stores.writes import ActionLimits, Key, Table
 
 if TYPE_CHECKING:
@@ -302,7 +301,7 @@ class Rollup:
         adding = Adding(run=run, chain=chain)
         updates = updates_of(plan, run, self.numbers)
         size = self.limits.transaction if blocks else 1
-        for part in self._parts(_blocks(updates, size), turn):
+        for part in self._parts(in_blocks(updates, size), turn):
             turn.items += sum(side_by_side(adding.land, part, threads=self.threads))
 
     def _parts(self, things: Iterable[T], turn: _Turn) -> Iterator[list[T]]:
@@ -311,19 +310,13 @@ class Rollup:
         Raises:
             OutOfTimeError: There is no time for the next part.
         """
-        for part in _blocks(things, _BETWEEN_LOOKS * self.threads):
+        for part in in_blocks(things, _BETWEEN_LOOKS * self.threads):
             self._check_time(turn)
             yield part
 
     def _check_time(self, turn: _Turn) -> None:
         if turn.deadline.remaining_ms() < self.reserve_ms:
             raise OutOfTimeError
-
-
-def _blocks(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    left = iter(things)
-    while block := list(islice(left, size)):
-        yield block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

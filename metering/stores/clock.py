@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from metering.errors import UnavailableError
@@ -130,6 +131,13 @@ _AHEAD = 2
 def scans_at_once(*, emulated: bool) -> int:
     """Parts of a table that a job reads at the same time."""
     return _EMULATED_SCANS_AT_ONCE if emulated else CALLS_AT_ONCE
+
+
+def in_blocks(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield things in lists of `size`, each read when it is asked for."""
+    left = iter(things)
+    while block := list(islice(left, size)):
+        yield block
 
 
 def side_by_side(work: Callable[[T], R], things: Iterable[T], *, threads: int) -> Iterator[R]:

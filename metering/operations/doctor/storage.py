@@ -25,13 +25,12 @@ from metering.operations.doctor.bench import (
     record,
     unknown,
 )
+from metering.stores.clock import in_blocks
 from metering.stores.objects import DOCTOR_PREFIX, DROP_PREFIX, LAKE_PREFIX, ObjectStore
 from metering.stores.writes import Absent, Delete, Item, Key, Put, Table, Update, key_of
 from metering.units import HOUR_S, KIB, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from metering.stores.items import ItemStore
 
 
@@ -130,7 +129,7 @@ def tombstones(bench: Bench) -> Observation:
     last = f"{prefix}{number:07d}-here"
     with ThreadPoolExecutor(_THREADS) as threads:
         list(threads.map(lambda key: bench.objects.put(key, b"", if_absent=False), [*keys, last]))
-        list(threads.map(bench.objects.delete, _slices(keys)))
+        list(threads.map(bench.objects.delete, in_blocks(keys, _PAGE)))
     try:
         found = bench.facts.pages(prefix, most=number // _PAGE + _SPARE_PAGES)
     except EndlessListingError as error:
@@ -166,11 +165,6 @@ def dropped_object(bench: Bench) -> Observation:
     if Marker.from_item(bench.items.get(Table.LEDGER, marker) or {}).verdict == "rejected":
         return unknown(f"announced and judged within {took_s} s, and refused", SENDER_ADVICE)
     return ok(f"announced, judged and counted within {took_s} s")
-
-
-def _slices(keys: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(keys), _PAGE):
-        yield keys[start : start + _PAGE]
 
 
 # Both tables that a stage writes to.
