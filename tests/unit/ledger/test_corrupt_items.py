@@ -15,10 +15,10 @@ from metering.stores.writes import Key, Put, Table, Update, Value
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import HOUR, NOW_S, World, record
 from tests.support.small_world import SmallWorld, batch, deliveries, delivery
-from tests.unit.operations.test_watch import Setup
+from tests.support.watched import WatchedRegion
 
 
-def change(world: World | SmallWorld | Setup, key: Key, **changes: Value) -> None:
+def change(world: World | SmallWorld | WatchedRegion, key: Key, **changes: Value) -> None:
     """Somebody's hand, or code of another version."""
     world.items.update(Update(table=Table.LEDGER, key=key, set=changes))
 
@@ -129,11 +129,11 @@ def test_a_marker_without_its_hours_is_named_by_the_reconciler_and_by_commands()
 
 @pytest.mark.parametrize("chain", ["L0", "U0"])
 def test_a_figure_that_cannot_be_read_leaves_out_the_heartbeat_and_no_other_figure(chain: str) -> None:
-    setup = Setup()
-    setup.items.put(Put(table=Table.LEDGER, item={"pk": f"R#{chain}", "sk": f"{1:012d}", "state": "paused"}))
+    region = WatchedRegion(now_s=NOW_S)
+    region.items.put(Put(table=Table.LEDGER, item={"pk": f"R#{chain}", "sk": f"{1:012d}", "state": "paused"}))
     with pytest.raises(LedgerCorruptError, match=f"R#{chain}"):
-        setup.watch.run()
-    assert Figure.HEARTBEAT.value not in setup.gauges.published
-    assert Figure.PLANNED_RUN_AGE.value not in setup.gauges.published
-    assert Figure.DEAD_LETTERS.value in setup.gauges.published
-    assert Figure.SOURCE_GAPS.value in setup.gauges.published
+        region.watch.run()
+    assert Figure.HEARTBEAT.value not in region.published
+    assert Figure.PLANNED_RUN_AGE.value not in region.published
+    assert Figure.DEAD_LETTERS.value in region.published
+    assert Figure.SOURCE_GAPS.value in region.published
