@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,14 +12,15 @@ import pyarrow.compute as pc
 from metering.billing.usage.columns import SCHEMA, Spool, lines_of, only, summed, table_of
 from metering.billing.usage.months import Accounts, Late, Sold, Solds, UsageLine, line_of, merged
 from metering.hours import month_bounds_s
-from metering.lake.ports import USAGE_COLUMNS, FrozenReader, LakeReader, RowQuery, TotalsReader, usage_of
+from metering.lake.ports import USAGE_COLUMNS, LakeReader, RowQuery, TotalsReader, usage_of
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey, add_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from metering.lake.parquet.frozen_months import ParquetFrozenFiles
     from metering.lake.view import LakeView
     from metering.ledger.booked_hours import HourState
     from metering.ledger.periods import FrozenMonth
@@ -165,27 +166,6 @@ def _add_hour(day: list[pa.Table], day_s: int, hour: pa.Table) -> None:
         day[:] = [summed(pa.concat_tables(day))]
 
 
-if TYPE_CHECKING:
-
-    class FrozenTables(FrozenReader, Protocol):
-        """Reads closed months in columns, too: names, `hour`, `corrects` and `bytes`."""
-
-        def day_tables(
-            self,
-            frozen: FrozenMonth,
-            accounts: Collection[str] | None = None,
-            columns: Sequence[str] | None = None,
-        ) -> Iterator[pa.Table]: ...
-
-        def hour_tables(
-            self,
-            frozen: FrozenMonth,
-            hour_s: int,
-            accounts: Collection[str] | None = None,
-            columns: Sequence[str] | None = None,
-        ) -> Iterator[pa.Table]: ...
-
-
 # Rows of so few accounts are read whole and sorted: an account has some ten thousand in a month.
 _FEW_ACCOUNTS = 20
 _MICROSECONDS = 1_000_000
@@ -197,7 +177,7 @@ class ClosedMonth:
 
     region: str
     frozen: FrozenMonth
-    reader: FrozenTables
+    reader: ParquetFrozenFiles
 
     @property
     def month(self) -> str:
