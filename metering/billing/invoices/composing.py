@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from metering.billing.invoices.inputs import Inputs, Rates, RateShelf, UsageSource
-    from metering.billing.organization import Organization, Payer
+    from metering.billing.organization import Payer
+    from metering.billing.rating.payer_prices import PayerPrices
     from metering.usage.totals import Service, UsageType
+
+    _Priced = tuple[MergedUsage, PayerPrices]
 
 
 GLOBAL_REGION = "global"
@@ -242,9 +245,7 @@ class Composer:
             inputs: Its inputs.
             hours: Every line by the hour; else by the day where that gives the same cost.
         """
-        rates = inputs.rates[subject.month]
-        own = self.booked_in(subject.month, rates).of(subject.payer_id)
-        prices = self.shelf.load(rates).prices(subject.payer_id)
+        own, prices = self.priced(subject.payer_id, subject.month, inputs.rates[subject.month])
         if hours:
             yield subject.month, rated_month(prices, own)
         else:
@@ -281,6 +282,10 @@ class Composer:
     def _late(self, subject: Subject, corrects: str, rates: Rates) -> Iterator[Correction]:
         booked = self.booked_in(subject.month, rates).corrections(subject.payer_id)
         return (each for each in booked if each.month == corrects)
+
+    def priced(self, payer_id: str, month: str, rates: Rates) -> _Priced:
+        """A payer's usage of a month, and its prices."""
+        return self.booked_in(month, rates).of(payer_id), self.shelf.load(rates).prices(payer_id)
 
     def booked_in(self, month: str, rates: Rates) -> MonthUsage:
         """Usage that a month books, with the payers of some rates."""
@@ -319,19 +324,11 @@ def charges(document: Invoice, composer: Composer, store: InvoiceStore) -> Itera
             )
 
 
-class _Side(NamedTuple):
-    """A payer's month by one set of rates."""
-
-    usage: MergedUsage
-    rater: Rater
-    organization: Organization
-
-
 def _changes(
     composer: Composer, subject: Subject, billed: Inputs, right: Inputs
 ) -> Iterator[tuple[str, Iterable[RatedLine]]]:
-    sides = [_side(composer, subject, inputs) for inputs in (billed, right)]
-    yield subject.month, _own_changes(subject.payer_id, *sides)
+    sides = [composer.priced(*subject, inputs.rates[subject.month]) for inputs in (billed, right)]
+    yield subject.month, _own_changes(*sides)
     for month in sorted((billed.rates.keys() | right.rates.keys()) - {subject.month}):
         if billed.rates.get(month) == right.rates.get(month):
             continue
@@ -341,26 +338,19 @@ def _changes(
                 yield month, map(_taken_back, lines) if back else lines
 
 
-def _side(composer: Composer, subject: Subject, inputs: Inputs) -> _Side:
-    rates = inputs.rates[subject.month]
-    loaded = composer.shelf.load(rates)
-    usage = composer.booked_in(subject.month, rates).of(subject.payer_id)
-    prices = loaded.prices(subject.payer_id)
-    return _Side(usage, Rater(prices, positions(prices, usage)), loaded.organization)
-
-
-def _own_changes(payer_id: str, billed: _Side, right: _Side) -> Iterator[RatedLine]:
-    for line in right.usage.lines():
-        now = tuple(right.rater.rate(line))
-        both = billed.organization.payer_of(line.account_id, line.hour_s) == payer_id
-        before = tuple(billed.rater.rate(line)) if both else ()
+def _own_changes(billed: _Priced, right: _Priced) -> Iterator[RatedLine]:
+    old, new = billed[0], right[0]
+    old_rater, new_rater = (Rater(prices, positions(prices, usage)) for usage, prices in (billed, right))
+    for line in new.lines():
+        now = tuple(new_rater.rate(line))
+        before = tuple(old_rater.rate(line)) if old.pays_for(line.account_id, line.hour_s) else ()
         if now != before:
             yield from map(_taken_back, before)
             yield from now
-    for line in billed.usage.lines():
+    for line in old.lines():
         # Those that another payer pays now.
-        if right.organization.payer_of(line.account_id, line.hour_s) != payer_id:
-            yield from map(_taken_back, billed.rater.rate(line))
+        if not new.pays_for(line.account_id, line.hour_s):
+            yield from map(_taken_back, old_rater.rate(line))
 
 
 def _taken_back(rated: RatedLine) -> RatedLine:

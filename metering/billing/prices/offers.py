@@ -139,26 +139,22 @@ class _OfferReading(Reading):
             if len(dimensions) != 1:
                 self.problems.append(f"{where}: it has {len(dimensions)} prices, and an allowance has one")
                 continue
-            yield from self._allowance(offer, product, term, dimensions[0], where)
-
-    def _allowance(
-        self, offer: Offer, product: OfferProduct, term: Term, dimension: Dimension, where: str
-    ) -> Iterator[Allowance]:
-        tier = self._tier(dimension, where)
-        if not dimension.applies_to:
-            self.problems.append(f"{where}: appliesTo names no product that it is free for")
-        elif tier.price or tier.from_bytes or tier.to_bytes is None:
-            self.problems.append(f"{where}: it is not free from 0 to an end, and so no allowance")
-        else:
-            yield Allowance(
-                id=_allowance_id(offer, product),
-                bytes=tier.to_bytes,
-                skus=tuple(dict.fromkeys(dimension.applies_to)),
-                order="dearest-first",
-                from_s=self._begin(term, where),
-                to_s=None,
-                rate_codes={sku: f"{sku}.{FREE_RATE}" for sku in dimension.applies_to},
-            )
+            [dimension] = dimensions
+            tier = self._tier(dimension, where)
+            if not dimension.applies_to:
+                self.problems.append(f"{where}: appliesTo names no product that it is free for")
+            elif tier.price or tier.from_bytes or tier.to_bytes is None:
+                self.problems.append(f"{where}: it is not free from 0 to an end, and so no allowance")
+            else:
+                yield Allowance(
+                    id=_allowance_id(offer, product),
+                    bytes=tier.to_bytes,
+                    skus=tuple(dict.fromkeys(dimension.applies_to)),
+                    order="dearest-first",
+                    from_s=self._begin(term, where),
+                    to_s=None,
+                    rate_codes={sku: f"{sku}.{FREE_RATE}" for sku in dimension.applies_to},
+                )
 
     def _version(self, sku: str, term: Term) -> PriceVersion:
         where = f"product {sku}"
