@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.adapters.aws.cloudwatch import CloudWatchFunctionLogs
 from metering.adapters.aws.errors import is_unknown_call, refusals_explained, translated
-from metering.adapters.aws.probe import AwsAccount
+from metering.adapters.aws.probe import AwsAccount, has_http_apis
 from metering.adapters.aws.queues import SqsQueue
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
 from tests.unit.adapters.aws.stubs import stubbed
@@ -49,34 +49,39 @@ def stacks(client: Any) -> CloudFormationStacks:
     return CloudFormationStacks(lambda _: cast("Clients", StubbedClients(cloudformation=client)))
 
 
+# Call -> what is asked of the adapter, and what comes of it.
+LACKED: dict[tuple[str, str], tuple[Callable[[Any], object], str]] = {
+    ("account", "get_region_opt_status"): (
+        lambda client: AwsAccount(client, custom_endpoint=True).opt_status("us-east-1"), "ENABLED",
+    ),
+    ("account", "list_regions"): (
+        lambda client: AwsAccount(client, custom_endpoint=True).regions(),
+        "OperationFailedError: This endpoint has no account API, so its regions cannot be listed.",
+    ),
+    ("cloudformation", "detect_stack_drift"): (
+        lambda client: stacks(client).detect_drift("us-east-1", "s"), "UNKNOWN",
+    ),
+    ("logs", "start_query"): (
+        lambda client: CloudWatchFunctionLogs(client, {"a": "/a"}).errors(["a"], from_s=0, to_s=1, limit=1),
+        "OperationFailedError: This endpoint cannot search logs: it has no CloudWatch Logs Insights.",
+    ),
+    ("sqs", "start_message_move_task"): (
+        lambda client: SqsQueue(client, "http://127.0.0.1:9/1/dead").start_redrive(), "None",
+    ),
+    ("apigatewayv2", "get_apis"): (
+        lambda client: has_http_apis(cast("Clients", SimpleNamespace(client=lambda _service: client))), "False",
+    ),
+}  # fmt: skip
+BEFORE = {"sqs": [("get_queue_attributes", {"Attributes": {"QueueArn": "arn:aws:sqs:us-east-1:1:dead"}})]}
+
+
 @LACKING
-def test_a_region_of_an_emulator_without_the_account_api_is_opted_in(answer: Answer) -> None:
-    found = answered(
-        "account",
-        "get_region_opt_status",
-        answer,
-        lambda client: AwsAccount(client, custom_endpoint=True).opt_status("us-east-1"),
-    )
-
-    assert found == "ENABLED"
-
-
-@LACKING
-def test_regions_that_an_emulator_cannot_list_are_named_by_people(answer: Answer) -> None:
-    found = answered(
-        "account", "list_regions", answer, lambda client: AwsAccount(client, custom_endpoint=True).regions()
-    )
-
-    assert "This endpoint has no account API, so its regions cannot be listed." in str(found)
-
-
-@LACKING
-def test_drift_that_an_emulator_cannot_detect_is_unknown(answer: Answer) -> None:
-    found = answered(
-        "cloudformation", "detect_stack_drift", answer, lambda client: stacks(client).detect_drift("us-east-1", "s")
-    )
-
-    assert found == "UNKNOWN"
+@pytest.mark.parametrize(("service", "operation"), LACKED)
+def test_what_needs_a_call_that_an_emulator_lacks_is_absent_or_said_in_words(
+    service: str, operation: str, answer: Answer
+) -> None:
+    ask, expected = LACKED[service, operation]
+    assert str(answered(service, operation, answer, ask, *BEFORE.get(service, []))) == expected
 
 
 @LACKING
@@ -93,32 +98,6 @@ def test_an_emulator_that_protects_no_stack_deletes_one_all_the_same(answer: Ans
             failed = str(error)
 
     assert failed == ""
-
-
-@LACKING
-def test_logs_that_cannot_be_searched_are_a_sentence_and_no_outage(answer: Answer) -> None:
-    found = answered(
-        "logs",
-        "start_query",
-        answer,
-        lambda client: CloudWatchFunctionLogs(client, {"a": "/a"}).errors(["a"], from_s=0, to_s=1, limit=1),
-    )
-
-    assert "This endpoint cannot search logs" in str(found)
-
-
-@LACKING
-def test_a_redrive_that_the_endpoint_lacks_is_left_to_the_command(answer: Answer) -> None:
-    arn = {"Attributes": {"QueueArn": "arn:aws:sqs:us-east-1:1:dead"}}
-    found = answered(
-        "sqs",
-        "start_message_move_task",
-        answer,
-        lambda client: SqsQueue(client, "http://127.0.0.1:9/1/dead").start_redrive(),
-        ("get_queue_attributes", arn),
-    )
-
-    assert found is None
 
 
 def failure(code: str, status: int) -> ClientError:
@@ -148,13 +127,3 @@ def test_no_other_module_knows_the_codes_of_a_missing_call() -> None:
     found = [path.name for path in sorted(ADAPTERS.rglob("*.py")) if codes.search(path.read_text())]
 
     assert found == ["errors.py"]
-
-
-@LACKING
-def test_an_emulator_without_http_apis_says_so(answer: Answer) -> None:
-    from metering.adapters.aws.probe import has_http_apis
-
-    def ask(client: Any) -> bool:
-        return has_http_apis(cast("Clients", SimpleNamespace(client=lambda _service: client)))
-
-    assert answered("apigatewayv2", "get_apis", answer, ask) is False
