@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypedDict, cast
 
@@ -45,25 +45,30 @@ def upload_parts(
     """
     with translated("s3.CreateMultipartUpload"):
         # The SDK sends this checksum with each part. Unless it is announced here, S3 does not take it at the end.
-        upload = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="CRC32")
-        upload_id = upload["UploadId"]
+        upload_id = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="CRC32")["UploadId"]
+    upload: _Upload = {"Bucket": bucket, "Key": key, "UploadId": upload_id}
     try:
-        parts = _upload(client, bucket, key, file, upload_id, part_bytes)
-        _complete(client, bucket, key, upload_id, parts, condition)
+        _complete(client, upload, _put_parts(client, upload, file, part_bytes), condition)
     except (MeteringError, ClientError, BotoCoreError, OSError):
-        _abort(client, bucket, key, upload_id)
+        # The error of the upload matters more than one of removing its parts.
+        with suppress(UnavailableError, ClientError), translated("s3.AbortMultipartUpload"):
+            client.abort_multipart_upload(**upload)
         raise
 
 
-def _upload(
-    client: S3Client, bucket: str, key: str, file: Path, upload_id: str, part_bytes: int
-) -> list[CompletedPartTypeDef]:
+class _Upload(TypedDict):
+    Bucket: str
+    Key: str
+    UploadId: str
+
+
+def _put_parts(client: S3Client, upload: _Upload, file: Path, part_bytes: int) -> list[CompletedPartTypeDef]:
     parts: list[CompletedPartTypeDef] = []
     with file.open("rb") as stream:
         while content := stream.read(part_bytes):
             number = len(parts) + 1
             with translated("s3.UploadPart"):
-                answer = client.upload_part(Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=content)
+                answer = client.upload_part(**upload, PartNumber=number, Body=content)
             # S3 checks each part once more by its checksum when it puts them together.
             part: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
             if "ChecksumCRC32" in answer:
@@ -72,33 +77,15 @@ def _upload(
     return parts
 
 
-def _complete(
-    client: S3Client,
-    bucket: str,
-    key: str,
-    upload_id: str,
-    parts: list[CompletedPartTypeDef],
-    condition: IfNoneMatch,
-) -> None:
+def _complete(client: S3Client, upload: _Upload, parts: list[CompletedPartTypeDef], condition: IfNoneMatch) -> None:
     try:
         with translated("s3.CompleteMultipartUpload"):
-            client.complete_multipart_upload(
-                Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}, **condition
-            )
+            client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
     except ClientError as error:
         # The reply of the first attempt was lost, and the upload was complete when the SDK tried again.
         if error_code(error) == "NoSuchUpload":
-            raise UnavailableError("s3.CompleteMultipartUpload", f"no such upload of {key}") from error
+            raise UnavailableError("s3.CompleteMultipartUpload", f"no such upload of {upload['Key']}") from error
         raise
-
-
-def _abort(client: S3Client, bucket: str, key: str, upload_id: str) -> None:
-    try:
-        with translated("s3.AbortMultipartUpload"):
-            client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
-    except (UnavailableError, ClientError):
-        # The error of the upload matters more. A lifecycle rule of the bucket removes the parts.
-        return
 
 
 class IfNoneMatch(TypedDict, total=False):
