@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.onramps.context.document import Context
+    from metering.onramps.plans import Plan
     from metering.stores.clock import Clock
 
 ACCOUNT = "111111111111"
@@ -231,3 +232,9 @@ class LogStage:
 def reason_of(taken: Taken) -> str:
     """Why a file was refused, or is a conflict; empty if neither."""
     return "" if taken.problem is None else taken.problem[0]
+
+
+def plan_of(taken: Taken) -> Plan:
+    """The plan of a file, which has one."""
+    assert taken.plan is not None
+    return taken.plan

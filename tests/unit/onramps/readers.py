@@ -32,6 +32,13 @@ class Row(NamedTuple):
     bytes: int
 
 
+def log_of(key: str) -> tuple[LogKind, FileName]:
+    """The kind and the name of a key that is known."""
+    found = recognised(key)
+    assert found is not None, key
+    return found
+
+
 def measured(
     content: bytes | str,
     key: str = "",
@@ -46,9 +53,8 @@ def measured(
     """Measure a file under its key, or as a kind under a name."""
     body = content.encode() if isinstance(content, str) else content
     if kind is None:
-        found = recognised(key)
-        assert found is not None, key
-        kind, name = found[0], name or found[1]
+        kind, stated = log_of(key)
+        name = name or stated
     assert name is not None
     timeline = Timeline(((0, context),) if context is not None else ())
     bills = Bills.listed(allowed) if allowed else ANY

@@ -17,7 +17,7 @@ from metering.onramps.cloudfront import LEGACY_FIELDS, airport_of, areas_by_airp
 from metering.onramps.context.document import Context
 from metering.onramps.context.facts import Distribution
 from metering.onramps.kinds import KINDS, recognised
-from tests.unit.onramps.readers import SETTINGS, Row, gzipped, measured, reasons, records
+from tests.unit.onramps.readers import SETTINGS, Row, gzipped, log_of, measured, reasons, records
 
 if TYPE_CHECKING:
     from metering.onramps.ingest.totals import Measured
@@ -47,8 +47,7 @@ def legacy_line(**changes: str) -> str:
 
 def owned(content: bytes | str, *, settings: ReadSettings = SETTINGS, parquet: bool = False) -> Measured:
     """Measure a file of a distribution whose owner is known."""
-    found = recognised(V2_KEY)
-    assert found is not None
+    found = log_of(V2_KEY)
     return measured(content, kind=found[0], name=replace(found[1], parquet=parquet), settings=settings)
 
 
@@ -69,8 +68,7 @@ USUAL = [
     ],
 )
 def test_the_name_says_distribution_and_hour_and_the_key_of_version_2_the_account(key: str, account: str) -> None:
-    found = recognised(key)
-    assert found is not None
+    found = log_of(key)
     assert found[0].name == "cloudfront"
     assert (found[1].source, found[1].account_id, found[1].slot_s) == (DISTRIBUTION, account, 1795521600)
     assert found[1].identity == f"cf:{DISTRIBUTION}.2026-11-24-12.a1b2c3d4"

@@ -10,6 +10,7 @@ from metering.onramps.ingest.outcomes import ADVICE, advice_of
 from metering.onramps.kinds import KINDS, recognised, why_refused
 from metering.onramps.reading import MAX_IDENTITY_CHARS, flow_log_name
 from metering.onramps.rules.hop_judge import hop_rules
+from tests.unit.onramps.readers import log_of
 
 _BASE = "012345678901_vpcflowlogs_us-east-1_fl-0123456789abcdef0_20261124T1305Z_a1b2c3d4"
 _PLAIN = "acme/AWSLogs/012345678901/vpcflowlogs/us-east-1/2026/11/24/"
@@ -57,8 +58,7 @@ def test_a_long_name_becomes_its_hash() -> None:
 
 def test_the_registry_knows_each_kind_by_its_name() -> None:
     assert len({kind.name for kind in KINDS}) == len(KINDS)
-    found = recognised(f"{_PLAIN}{_BASE}.log.gz")
-    assert found is not None
+    found = log_of(f"{_PLAIN}{_BASE}.log.gz")
     assert found[0].name == found[1].kind == "vpc-flow"
 
 

@@ -12,7 +12,7 @@ from metering.onramps.context.document import Context
 from metering.onramps.context.facts import Prefix, PublicAddress, Vpc
 from metering.onramps.kinds import recognised
 from metering.onramps.s3_access import Misfit, Repeats, Request, parse
-from tests.unit.onramps.readers import Row, gzipped, measured, reasons, records
+from tests.unit.onramps.readers import Row, gzipped, log_of, measured, reasons, records
 
 ACCOUNT = "123456789012"
 PARTITIONED = f"logs/{ACCOUNT}/us-west-2/acme-data/2026/11/24/2026-11-24-13-05-00-0123456789ABCDEF"
@@ -64,15 +64,13 @@ def line(
     ],
 )
 def test_the_identity_of_a_file_is_its_name_whatever_stands_before_it(key: str) -> None:
-    found = recognised(key)
-    assert found is not None
+    found = log_of(key)
     assert found[0].name == "s3-access"
     assert found[1].identity == "s3:2026-11-24-13-05-00-0123456789ABCDEF"
 
 
 def test_a_partitioned_key_says_account_region_and_bucket() -> None:
-    found = recognised(PARTITIONED)
-    assert found is not None
+    found = log_of(PARTITIONED)
     assert (found[1].account_id, found[1].region, found[1].source) == (ACCOUNT, "us-west-2", "acme-data")
 
 

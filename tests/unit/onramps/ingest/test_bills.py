@@ -16,7 +16,7 @@ from metering.onramps.plans import Plan
 from metering.onramps.sources import ANY, NAMED, SHARED_SUBNETS, BilledAs, Bills
 from metering.stores.objects import PLANS_PREFIX
 from tests.support.flow_logs import HOUR_S, START_S, V2, line, text
-from tests.support.small_logs import LogStage
+from tests.support.small_logs import LogStage, plan_of
 
 if TYPE_CHECKING:
     from metering.onramps.ingest.taking import Taken
@@ -96,9 +96,8 @@ def test_only_the_account_of_the_files_name_is_billed_and_lines_of_others_are_re
     stage = Stage()
     taken = stage.take()
     assert stage.billed() == {A: 7}
-    assert taken.plan is not None
-    assert taken.plan.refusals == (("other_account", 2, 36_000_000),)
-    assert taken.plan.balance.holds
+    assert plan_of(taken).refusals == (("other_account", 2, 36_000_000),)
+    assert plan_of(taken).balance.holds
     assert tuple(taken.others) == (2, 36_000_000, 0, 0)
     assert stage.take().others == taken.others
 
@@ -114,8 +113,7 @@ def test_a_list_bills_these_accounts_and_the_lines_of_others_are_counted_all_the
     stage = Stage()
     taken = stage.take(bills=Bills.listed([A, C]))
     assert stage.billed() == {A: 7, C: 5_000_000}
-    assert taken.plan is not None
-    assert taken.plan.refusals == (("account_not_allowed", 1, 31_000_000),)
+    assert plan_of(taken).refusals == (("account_not_allowed", 1, 31_000_000),)
     assert tuple(taken.others) == (2, 36_000_000, 1, 5_000_000)
 
 
@@ -183,8 +181,7 @@ def test_a_plan_of_before_is_followed_as_it_was_made() -> None:
 
 
 def test_a_plan_says_by_what_it_bills_and_whom_else() -> None:
-    plan = Stage().take().plan
-    assert plan is not None
+    plan = plan_of(Stage().take())
     assert Plan.from_json(plan.to_json()) == plan
     assert (plan.billed_as, tuple(plan.others)) == ("named", (2, 36_000_000, 0, 0))
 

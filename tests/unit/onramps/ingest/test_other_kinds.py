@@ -13,7 +13,7 @@ from metering.onramps.context.facts import Attachment, Distribution, FlowLog, Pr
 from metering.onramps.mapped import mapped_kind
 from metering.onramps.sources import NAMED, Bills
 from tests.support.flow_logs import VPC_FLOW
-from tests.support.small_logs import LogStage
+from tests.support.small_logs import LogStage, plan_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,8 +66,11 @@ def test_an_s3_access_log_and_its_replica_under_another_prefix_are_one_file() ->
     first, second = (stage.take_text(key, S3_LINE) for key in (S3_KEY, f"replica/{S3_KEY}"))
     assert (first.verdict, second.verdict) == ("metered", "repeated")
     assert set(stage.batch_ids()) == {"s3:2026-11-24-13-05-00-0123456789ABCDEF/0"}
-    assert first.plan is not None
-    assert (first.plan.rules, first.plan.source, first.plan.contexts) == ("s3-access/1", "acme-data", {T: "a" * 64})
+    assert (plan_of(first).rules, plan_of(first).source, plan_of(first).contexts) == (
+        "s3-access/1",
+        "acme-data",
+        {T: "a" * 64},
+    )
 
 
 @pytest.mark.parametrize("context", [None, Context(sha256="b" * 64, effective_s=T)])
@@ -83,8 +86,7 @@ def test_a_cloudfront_log_needs_no_context_and_takes_the_only_account_that_is_al
     taken = stage.take_text(EDGE_NAME, EDGE_FILE, allowed=frozenset({ACCOUNT}))
     assert taken.verdict == "metered"
     assert stage.batch_ids() == [f"cf:{EDGE_NAME}/0"]
-    assert taken.plan is not None
-    assert [(share.usage_type, share.bytes) for share in taken.plan.shares] == [("EU-DataTransfer-Out-Bytes", 4000)]
+    assert [(share.usage_type, share.bytes) for share in plan_of(taken).shares] == [("EU-DataTransfer-Out-Bytes", 4000)]
 
 
 def test_a_mapped_log_is_the_same_file_wherever_it_lies_and_the_first_mapping_stays() -> None:
@@ -113,8 +115,7 @@ def test_a_flow_log_of_a_transit_gateway_without_a_name_of_aws_is_told_by_its_fi
         f"{ACCOUNT} tgw-1 tgw-attach-1 1000 {T} {T + 60} us-west-2 ingress\n"
     )
     taken = stage.take_text("mine/flows.log", text, kind=VPC_FLOW)
-    assert taken.plan is not None
-    assert [(share.usage_type, share.bytes) for share in taken.plan.shares] == [("USW2-TransitGateway-Bytes", 1000)]
+    assert [(share.usage_type, share.bytes) for share in plan_of(taken).shares] == [("USW2-TransitGateway-Bytes", 1000)]
 
 
 def test_a_file_without_a_name_has_one_plan_with_a_context_and_without() -> None:

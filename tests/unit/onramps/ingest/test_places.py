@@ -11,7 +11,7 @@ import pytest
 from metering.onramps.ingest.places import Note
 from metering.onramps.ingest.planning import part_key
 from metering.onramps.reading import identity_by_content
-from tests.support.small_logs import reason_of, small_file
+from tests.support.small_logs import plan_of, reason_of, small_file
 from tests.unit.onramps.ingest.test_taking import LINES, Stage, T
 
 KEY = "var/log/app.txt"
@@ -33,8 +33,7 @@ def test_the_content_is_the_identity_wherever_the_file_lies_and_however_it_is_pa
     stage.put(*LINES, key=KEY)
     stage.logs.put("copy.txt", gzip.compress(small_file(*LINES)), if_absent=False)
     one, other = stage.take(KEY), stage.take("copy.txt")
-    assert one.plan is not None
-    assert one.plan.identity.startswith("sha256:")
+    assert plan_of(one).identity.startswith("sha256:")
     assert (one.verdict, other.verdict, one.plan) == ("metered", "repeated", other.plan)
     assert total(stage) == 157
 
@@ -97,8 +96,7 @@ def test_what_release_0_2_0_appended_to_a_file_is_sent_again_from_its_parts(stag
     for key in (KEY, "copy.txt"):
         stage.put(*LINES, *MORE, key=key)
         taken = stage.take(key)
-        assert taken.plan is not None
-        assert (taken.verdict, taken.plan.identity, taken.messages) == ("repeated", identity, 1)
+        assert (taken.verdict, plan_of(taken).identity, taken.messages) == ("repeated", identity, 1)
     assert total(stage) == 157 + 16
 
 
@@ -131,8 +129,7 @@ def append_as_0_2_0(stage: Stage) -> str:
     """Put what 0.2.0 stored when it appended MORE to a file of LINES; returns the identity of the appended lines."""
     made = Stage()
     made.put(*MORE, key=KEY)
-    rest = made.take(KEY).plan
-    assert rest is not None
+    rest = plan_of(made.take(KEY))
     before, content = small_file(*LINES), small_file(*LINES, *MORE)
     sha256 = hashlib.sha256(content).hexdigest()
     plan = replace(

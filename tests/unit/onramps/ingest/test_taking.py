@@ -17,7 +17,7 @@ from metering.quarantine.entries import QuarantineEntries
 from metering.reports.operators.quarantine_answer import entry_answer
 from metering.units import DAY_S, HOUR_S
 from tests.support.memory.items import MemoryItemStore
-from tests.support.small_logs import NEEDS_CONTEXT, SMALL, Contexts, LogStage, reason_of
+from tests.support.small_logs import NEEDS_CONTEXT, SMALL, Contexts, LogStage, plan_of, reason_of
 
 if TYPE_CHECKING:
     from metering.onramps.ingest.taking import Taken
@@ -66,8 +66,7 @@ def test_a_file_becomes_one_message_that_points_to_its_sorted_records(stage: Sta
 
 def test_a_plan_is_read_as_it_was_written(stage: Stage) -> None:
     stage.put(*LINES, "broken", ("s-1", 2**70, T, T + 1))
-    plan = stage.take().plan
-    assert plan is not None
+    plan = plan_of(stage.take())
     body = stage.objects.get(plan.key)
     assert Plan.from_json(body) == plan
     assert plan.contexts == {T: "a" * 64}
@@ -110,8 +109,7 @@ def test_each_hour_is_judged_by_the_context_that_holds_then_and_the_plan_pins_th
     versions = [(T - HOUR_S, "9"), (T, "a"), (T + HOUR_S, "b"), (T + 2 * HOUR_S, "c")]
     stage.contexts = Contexts(*((at_s, Context(sha256=name * 64, effective_s=at_s)) for at_s, name in versions))
     stage.put(("z:1", 5, T, T + 1), ("z:2", 6, T + HOUR_S, T + HOUR_S + 1))
-    plan = stage.take().plan
-    assert plan is not None
+    plan = plan_of(stage.take())
     assert plan.contexts == {T: "a" * 64, T + HOUR_S: "b" * 64}
     (message,) = stage.sent()
     assert [row["to"] for row in stage.rows(message)] == ["us-east-1/aaaa", "us-east-1/bbbb"]
@@ -176,8 +174,7 @@ def test_a_file_without_traffic_is_planned_and_sends_nothing(stage: Stage) -> No
     stage.put("nodata", "nodata")
     taken = stage.take()
     assert (taken.verdict, taken.messages, stage.sent()) == ("empty", 0, [])
-    assert taken.plan is not None
-    assert taken.plan.balance.nodata == 2
+    assert plan_of(taken).balance.nodata == 2
 
 
 def test_refused_lines_are_kept_once_with_number_text_and_reason(stage: Stage) -> None:
@@ -288,8 +285,7 @@ def test_the_only_account_that_may_be_billed_stands_in_for_a_name_without_one() 
     nameless = replace(SMALL, recognise=_without_account)
     stage = Stage(kind=nameless)
     stage.put(*LINES)
-    plan = stage.take(bills=Bills.listed(["111111111111"])).plan
-    assert plan is not None
+    plan = plan_of(stage.take(bills=Bills.listed(["111111111111"])))
     assert plan.account_id == "111111111111"
 
 

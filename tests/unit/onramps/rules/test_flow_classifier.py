@@ -16,7 +16,6 @@ from metering.intake.record_rules import traffic_of
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import StoredContext, Timeline
 from metering.onramps.ingest.totals import Measured, measure
-from metering.onramps.kinds import LogKind, recognised
 from metering.onramps.reading import Block, FileName, FlowHop, Folding
 from metering.onramps.reasons import Classified, Outcome, Refused, Shadowed
 from metering.onramps.rules import flow_classifier as flows
@@ -29,11 +28,13 @@ from tests.support.describing import ACCOUNT, EFFECTIVE_S, PARTNER, REGION, flow
 from tests.support.flow_logs import VPC_FLOW
 from tests.support.networks.description import description
 from tests.support.networks.traffic import Network, NetworkPlan
+from tests.unit.onramps.readers import log_of
 from tests.unit.onramps.rules.test_hop_rules import CASES, booked
 from tests.unit.onramps.rules.world import NAME, WORLD, entering, judged, leaving, line, next_hop
 
 if TYPE_CHECKING:
     from metering.onramps.context.document import Context
+    from metering.onramps.kinds import LogKind
     from metering.onramps.reasons import Classifier, Outcome
     from tests.support.networks.files import LogFile
 
@@ -439,9 +440,7 @@ def test_a_file_is_metered_the_same_with_and_without_folding(style: str, known: 
     timeline = Timeline(tuple(contexts[:known]))
     folded_count = plain_count = 0
     for file in files:
-        found = recognised(file.key)
-        assert found is not None
-        kind, name = found
+        kind, name = log_of(file.key)
         plain_kind = replace(kind, classifier=_unfolded)
         folded, observations = _measured(kind, name, file, timeline)
         plain, all_observations = _measured(plain_kind, name, file, timeline)
@@ -453,8 +452,7 @@ def test_a_file_is_metered_the_same_with_and_without_folding(style: str, known: 
 
 
 def test_the_judge_of_flow_logs_folds() -> None:
-    found = recognised("012345678901_vpcflowlogs_us-west-2_fl-0a_20261124T1305Z_a.log.gz")
-    assert found is not None
+    found = log_of("012345678901_vpcflowlogs_us-west-2_fl-0a_20261124T1305Z_a.log.gz")
     assert isinstance(found[0].classifier(found[1], Timeline()), Folding)
     assert isinstance(FlowClassifier(found[1], Timeline()), Folding)
     assert not isinstance(_Unfolded(found[0].classifier(found[1], Timeline())), Folding)
