@@ -170,7 +170,6 @@ _moment_s = lru_cache(maxsize=65_536)(epoch_s_of)
 # to the origin, and AWS bills it as that. A byte is metered once, so it is the one or the other. Where the origin is,
 # no field says.
 
-
 AREA, NO_AREA, NO_ORIGIN = "edge_area", "no_edge_area", "no_edge_origin"
 # The other side, and what its transfer is called, by direction.
 _FAR = {
@@ -226,7 +225,6 @@ class CloudFrontClassifier:
 # Lines of CloudFront standard logs: W3C with `#Fields`, plain with a line of names, JSON, and raw with names given.
 # Version 2 lets its owner choose the fields and what stands between them. A file says the first in its header; the
 # second follows from its first line.
-
 
 LEGACY, V2 = "legacy", "v2"
 _FIELDS = "#Fields:"

@@ -112,7 +112,6 @@ def why_refused(key: str) -> str | None:
 # time is the delivery, or with partitions by event time the day of the events (Amazon S3 User Guide, "Amazon S3 server
 # access log format").
 
-
 S3_ACCESS = "s3-access"
 
 _NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2})-([0-9A-F]{16})")
@@ -145,7 +144,6 @@ def recognise_s3_access(key: str) -> FileName | None:
 # The hour is that of the requests; files for it may come up to 24 hours later. Version 2 puts
 # `AWSLogs/<account>/CloudFront/` before it, unless the delivery has a prefix of its own (Amazon CloudFront Developer
 # Guide, "Access logs (standard logs)").
-
 
 CLOUDFRONT = "cloudfront"
 

@@ -79,7 +79,6 @@ NO_OTHERS = Others()
 # lines that say the same of a transfer before anyone judges them, so that the rules judge each distinct subject of a
 # block once. Nothing here knows a format.
 
-
 SubjectT = TypeVar("SubjectT")
 
 

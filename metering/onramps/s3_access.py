@@ -136,7 +136,6 @@ def _region_of_host(host: str) -> str:
 # file is taken for that: a line has the id of its request, so two requests give different lines. The id alone is no
 # key, because the lines of one request that deletes many objects share it.
 
-
 REMEMBERED_LINES = 2**18
 """A line that repeats is noticed if no more than so many lines stand between. AWS's files have some thousand lines.
 
@@ -217,7 +216,6 @@ class _Lines:
 # Rules of S3 server access logs: where the client was, by its address. Between a bucket and anything in its own region
 # nothing is charged, so addresses of the region need no zone. What a service of AWS asks for, or an endpoint of a VPC,
 # has no address or a private one: both are in the region.
-
 
 COPY = "s3_copy"
 INSIDE, OWN_ADDRESS, EDGE, OTHER_REGION, SAME_REGION = (

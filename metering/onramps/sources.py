@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # Whoever can put an object below the prefix of a log source can name any account in its lines. Its name is held against
 # its folder, which bucket policies are about, and its lines against its name.
 
-
 GIVE_ACCOUNT = 'give its account: --accounts ID (of a log source: accounts = ["ID"])'
 """The cure of a log that does not say whose it is, for people."""
 # Rules of what transit gateways carry begin with it.

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 # enters the gateway, `egress` where it leaves. The rules say what is charged of either. Packets that were lost are
 # counted in packets, not in bytes, so their fields are not read.
 
-
 GATEWAY, ATTACHMENT = "tgw-id", "tgw-attachment-id"
 _PAIR, _OWNER, _REGION = "tgw-pair-attachment-id", "account-id", "region"
 _SENDER, _RECEIVER = "tgw-src-vpc-account-id", "tgw-dst-vpc-account-id"
@@ -266,7 +265,6 @@ class _Lines:
 # Of a flow by way of a middlebox (an appliance that a policy names), the line has the middlebox as source or
 # destination, and AWS means the attachments beyond it: those are not known.
 
-
 SOURCE, DESTINATION, GATEWAY_OWNER = "source-attachment-owner", "destination-attachment-owner", "transit-gateway-owner"
 _ALL = frozenset({SOURCE, DESTINATION, GATEWAY_OWNER})
 _BY_DEFAULT = frozenset({SOURCE})
@@ -442,7 +440,6 @@ def _all(verdicts: tuple[bool | None, ...]) -> bool | None:
 # | between regions the standard transfer is charged, on the side that sends | AWS's overview of data transfer costs |
 # | inside a region nothing is charged between gateways' attachments | free since April 2022 across zones |
 # | who pays for either | `payers` |
-
 
 PROCESSING, PEERED_ELSEWHERE = "transit_gateway_processing", "transit_gateway_peered_elsewhere"
 FROM_PEERING, LEAVES = "transit_gateway_from_peering", "transit_gateway_leaves"

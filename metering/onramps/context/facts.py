@@ -217,7 +217,6 @@ class Findings:
 # they become disjoint intervals once, and a look-up is one `bisect`. Measured on the 17,000 prefixes of AWS: 1.7 M
 # look-ups/s, as fast as radix trees in C.
 
-
 T = TypeVar("T")
 
 
@@ -321,7 +320,6 @@ def is_public(address: Address) -> bool:
 # Address ranges of AWS (ip-ranges.json), flattened: region and services of an address. The narrowest prefix decides on
 # the region: some 150 prefixes lie inside one of another region. A prefix that is only of `AMAZON`, which lists nearly
 # all of them, says nothing of the service: then the next wider one of the same region does.
-
 
 _UMBRELLA = ("AMAZON",)
 

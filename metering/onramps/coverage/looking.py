@@ -105,7 +105,6 @@ def sums_between(
 # slots by their end, and an aggregation interval has up to 10 minutes: a record of a slot may have begun before it
 # (AWS, "Flow log files": every 5 minutes, aggregation 1 or 10 minutes).
 
-
 SLOT_S = 5 * MINUTE_S
 # Delivery to S3 takes about 10 minutes, best effort. A slot that is missing for this long is a gap.
 GRACE_S = 30 * MINUTE_S

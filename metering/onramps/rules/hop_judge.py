@@ -91,7 +91,6 @@ def hop_rules() -> HopRules:
 # Conditions of the rules of a hop, by their names in `hop_rules.json`. A condition holds only if it is known to hold.
 # So a rule never stands on what is missing, and `not known` has no name.
 
-
 _INSTANCES = frozenset({"AMAZON", "EC2"})
 _CLOUDFRONT = frozenset({"CLOUDFRONT", "CLOUDFRONT_ORIGIN_FACING"})
 _GLOBAL = "GLOBAL"

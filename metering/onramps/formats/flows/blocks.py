@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # groups of several blocks, and Python makes one tuple for each group that is left. A text has one number in all blocks
 # that are added up together.
 
-
 ADDRESSES = ("source", "destination", "packet_source", "packet_destination")
 # Sums of one group: halves of bytes (see `exact_sums`), lines, least start and greatest end.
 _SUMS = {"low": "sum", "high": "sum", "lines": "sum", "start": "min", "end": "max"}

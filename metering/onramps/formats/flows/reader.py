@@ -267,7 +267,6 @@ def _without(indices: pa.Int32Array, places: Sequence[int]) -> pa.Int32Array:
 # which lose leading zeros: an integer is filled up to 12 digits. A text of 11 digits is refused, because it may have
 # lost any digit.
 
-
 _BATCH_ROWS = 32_768
 _BUFFER_BYTES = MIB
 
