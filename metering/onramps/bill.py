@@ -168,7 +168,6 @@ def _csv_rows(reader: Iterator[list[str]], width: int, places: Sequence[int]) ->
 
 
 def _lines(text: TextIO, path: Path) -> Iterator[str]:
-    """Lines of bounded length."""
     while line := text.readline(_LINE_CHARS):
         if len(line) == _LINE_CHARS:
             raise OperationFailedError(f"{path} has a line of more than {_LINE_CHARS:,} characters: it is no bill.")
@@ -209,7 +208,6 @@ class Bill:
 
     @property
     def read(self) -> int:
-        """Lines that were read: each is compared, left out or broken."""
         return self.lines + self.left_out.total() + self.broken.total()
 
     @property
@@ -218,7 +216,6 @@ class Bill:
 
     @property
     def rounding(self) -> Decimal:
-        """Bytes by which rounding the lines moved the sum."""
         return _EXACT.subtract(Decimal(sum(self.bytes.values())), self.exact)
 
     def take(self, found: BilledLine | LeftOutLine | BrokenLine, where: str) -> None:
@@ -327,7 +324,6 @@ class ComparedRow(NamedTuple):
 
     @property
     def difference(self) -> int:
-        """Metered bytes minus billed bytes."""
         return self.metered - self.billed
 
     @property

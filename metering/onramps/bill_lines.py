@@ -397,6 +397,5 @@ def _not_asked(account_id: str, start_s: int, end_s: int | None, wanted: Wanted)
 
 
 def _amount(amounts: Sequence[object]) -> tuple[object, object]:
-    """The first pair that has a quantity."""
     pairs = list(zip(amounts[::2], amounts[1::2], strict=True))
     return next((pair for pair in pairs if text_of(pair[0])), pairs[0])

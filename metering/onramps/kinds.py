@@ -201,7 +201,6 @@ class LogKind:
 
     @property
     def needs_any_context(self) -> bool:
-        """Whether a real ingest needs a context at all."""
         return self.needs_context or self.needs_ranges
 
     def lacks(self, context: Context | None) -> str:

@@ -333,7 +333,6 @@ class RowFilter(_Table):
         return self
 
     def passes(self, row: Row) -> bool:
-        """Whether a row is metered."""
         text = text_of(row(self.column))
         return text not in (self.differs_from or ()) if self.equals is None else text in self.equals
 
@@ -388,7 +387,6 @@ class Mapping(_Table):
 
     @property
     def used_columns(self) -> frozenset[str]:
-        """Columns that a file must have."""
         rules = (*self.texts, self.bytes, self.start, self.end, self.duration, *self.filters)
         return frozenset(rule.column for rule in rules if rule is not None and rule.column)
 

@@ -66,11 +66,9 @@ class Tally(Generic[SubjectT]):
         self._lines["header"] += lines
 
     def nodata(self) -> None:
-        """Count a row that states no traffic."""
         self._lines["nodata"] += 1
 
     def skipdata(self) -> None:
-        """Count a row that states lost records."""
         self._lines["skipdata"] += 1
 
     def rejected(self, size_bytes: int = 0) -> None:

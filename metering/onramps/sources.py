@@ -57,7 +57,6 @@ class Bills:
 
     @property
     def only(self) -> str:
-        """The account of a list of one; else empty."""
         return next(iter(self.accounts)) if len(self.accounts) == 1 else ""
 
     def as_planned(self, billed_as: str) -> Bills:
@@ -178,7 +177,6 @@ class LogSource:
 
     @property
     def place(self) -> str:
-        """Its place for people: `s3://acme-logs/AWSLogs/`."""
         return f"s3://{self.bucket}/{self.prefix}"
 
     def holds(self, bucket: str, key: str) -> bool:

@@ -332,7 +332,6 @@ def _beyond(ends: _Ends, policy: MeteringPolicy) -> _Ends:
 
 
 def _payers(policy: MeteringPolicy, ends: _Ends, protocol: str, hour_s: int) -> frozenset[str]:
-    """Payers that may be meant by a policy in an hour."""
     holds = _policy_holds(policy, hour_s)
     if holds is None or (holds and policy.rules is None):
         return _ALL

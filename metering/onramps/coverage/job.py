@@ -164,12 +164,10 @@ class CoverageJob(SourceLook):
         return figures
 
     def figures(self) -> LogFigures | None:
-        """Figures of the last run; None if there was none."""
         item = self.items.get(Table.LEDGER, LOG_SOURCES_KEY)
         return None if item is None else LogFigures.from_item(item)
 
     def states(self) -> list[LogSourceState]:
-        """All known sources, by kind and name."""
         return [LogSourceState.from_item(item) for item in self.items.query(Table.LEDGER, LOG_SOURCE_PK)]
 
     def slotted(self, kind: str) -> bool:
@@ -199,7 +197,6 @@ class CoverageJob(SourceLook):
                 return after, before.found_s
 
     def _expect(self, states: dict[tuple[str, str], LogSourceState], context: Context | None, now_s: int) -> None:
-        """Add the flow logs that deliver into a log source of the stage."""
         for log, source in logs_of_stage(context, self.log_sources):
             key = ("vpc-flow", log.id)
             state = states.get(key, LogSourceState(kind=key[0], source=key[1]))

@@ -428,7 +428,6 @@ def _slots(state: LogSourceState, begun_s: int) -> Slots:
 
 
 def _until_s(found: _Found, at: LookAt) -> int:
-    """The newest slot that should have a file."""
     until_s = slot_of(at.now_s - GRACE_S)
     return min(until_s, slot_of(at.ended_s)) if at.ended_s else until_s
 

@@ -163,7 +163,6 @@ def _squeezed(whole: _Whole, first: int) -> LineBlock:
 
 
 def _is_feeds(data: bytes) -> bool:
-    """Whether a text is nothing but line ends of both kinds."""
     return b"\r\r" not in data and not data.strip(b"\r\n")
 
 

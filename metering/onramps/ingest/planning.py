@@ -174,7 +174,6 @@ class Planner:
     window_s: int | None
 
     def found(self, file: LogFile) -> Plan | None:
-        """The plan of a file; None if it has none."""
         key = plan_key(file.kind.name, file.name.source, file.name.slot_s, file.name.identity)
         try:
             return Plan.from_json(self.objects.get(key), key)

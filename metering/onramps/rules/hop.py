@@ -260,7 +260,6 @@ class Hop:
 
     @property
     def zone_id(self) -> str:
-        """Zone of the other side; empty if it is not known."""
         if self.next_hop.named:
             return self.next_hop.zone_id
         if self.by_address and self.peer is not None:
@@ -272,7 +271,6 @@ class Hop:
 
     @property
     def kind(self) -> str:
-        """Kind of the interface on the other side; empty if it is not known."""
         if self.next_hop.named:
             return self.next_hop.kind
         return self.peer.kind if self.by_address and self.peer is not None else ""

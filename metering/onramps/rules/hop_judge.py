@@ -76,7 +76,6 @@ class HopRules(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def peering_apart_from_s(self) -> int:
-        """`peering_apart_from` in epoch seconds."""
         return int(self.peering_apart_from.timestamp())
 
 

@@ -163,7 +163,6 @@ def _peer_regions(peerings: Sequence[Peering], peers: dict[str, set[str]]) -> di
 
 
 def _blocks(context: Context) -> list[tuple[str, tuple[str, ...]]]:
-    """Blocks of all VPCs, with those that only peerings have."""
     cidrs: dict[str, set[str]] = defaultdict(set)
     for vpc in context.vpcs:
         cidrs[vpc.id].update(vpc.cidrs)

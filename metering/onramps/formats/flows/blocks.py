@@ -74,7 +74,6 @@ class FlowSums:
         return table.num_rows, pc.sum(numbers).as_py() if exact else exact_sum(numbers)
 
     def take(self) -> list[Observation[FlowHop]]:
-        """All that was added since the last call."""
         self._end()
         done, self._done = self._done, []
         return done
@@ -239,7 +238,6 @@ class BlockMaker:
         )
 
     def _refuse(self, judge: RowJudge, misfits: Mapping[str, int], kept: list[RefusedLine]) -> tuple[int, int]:
-        """Count refused lines and their bytes, and keep the first of them."""
         counts: dict[str, tuple[int, int]] = {reason: (lines, 0) for reason, lines in misfits.items()}
         for each in judge.refused:
             lines, total_bytes = counts.get(each.reason, (0, 0))

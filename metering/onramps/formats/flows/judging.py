@@ -79,7 +79,6 @@ class Texts:
                 yield from self._problem(attribute, column, rows.texts(attribute))
 
     def account(self, word: str) -> str:
-        """The account of a line that states `word`."""
         return self._account_id if word in ("", _UNKNOWN) else word
 
     def _problem(
@@ -170,7 +169,6 @@ class RowJudge:
         self.rejected = Counted() if rejected is None else self._take(pc.and_(rejected, absent))
 
     def _without_bytes(self) -> pa.BooleanArray | None:
-        """Rows whose bytes are absent; None if there are none."""
         if not self._rows.bytes.null_count:
             return None
         absent = self._rows.bytes.is_null()
@@ -231,7 +229,6 @@ class RowJudge:
 
 
 def _within(numbers: pa.Int64Array, least: int, most: int) -> bool:
-    """Whether all numbers lie between these bounds."""
     bounds = pc.min_max(numbers).as_py()
     return bounds["min"] is None or (least <= bounds["min"] and bounds["max"] <= most)
 
