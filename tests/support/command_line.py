@@ -44,3 +44,10 @@ def ask(*line: object) -> Any:
     result = run(*line, "--format", "json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
+
+
+def refused(*line: object, code: int = 1) -> str:
+    """Type a command line that ends with this code and without data; what it says, with single spaces."""
+    result = run(*line)
+    assert (result.exit_code, result.stdout) == (code, ""), result.output
+    return " ".join(result.stderr.split())

@@ -12,7 +12,7 @@ import pytest
 from metering.billing.day_sums.accounts import AccountsReader, accounts_body, accounts_key
 from metering.billing.day_sums.index import DayIndexes, KeptAccounts
 from tests.cli.lively import Lively
-from tests.support.command_line import run, typed_at
+from tests.support.command_line import refused, run, typed_at
 from tests.support.day_sums import keep_day_sums
 from tests.support.lake_world import ACCOUNT, World, record
 
@@ -73,17 +73,14 @@ def test_it_lists_the_accounts_of_the_month_that_runs(region: Lively) -> None:
 
 
 def test_before_the_biller_ran_it_says_so_and_shows_nothing(region: Lively) -> None:
-    result = run("accounts", "--format", "json")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "The accounts of us-east-1 were not summed yet." in result.stderr
-    assert "metering budget update" in result.stderr
+    told = refused("accounts", "--format", "json")
+    assert "The accounts of us-east-1 were not summed yet." in told
+    assert "metering budget update" in told
     del region
 
 
 def test_a_question_without_sense_is_refused_with_every_problem(region: Lively) -> None:
-    result = run("accounts", "--month", "2027-01", "--sort", "size", "--account", "1")
-    assert (result.exit_code, result.stdout) == (2, "")
-    told = " ".join(result.stderr.split())
+    told = refused("accounts", "--month", "2027-01", "--sort", "size", "--account", "1", code=2)
     for words in ("--month 2027-01 has not begun.", "--sort size is not a column", "--account 1 is not an account"):
         assert words in told
     del region
