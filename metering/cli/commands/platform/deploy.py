@@ -7,21 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.adapters.checkout import checkout_dir
+from metering.cli import stages
 from metering.cli.command import Session, command, say
 from metering.cli.commands.platform.region import check_rules, ended, fail_unless_ready, tell_changes, write_states
 from metering.cli.failures import CommandFailedError
 from metering.cli.fleet import deploying_fleet, home_of
 from metering.cli.options import switch
-from metering.cli.stages import (
-    FileOption,
-    NoPagerOption,
-    OutsideRulesOption,
-    SetOption,
-    SettingsOptions,
-    UnsetOption,
-    VerboseOption,
-    settings_explained,
-)
 from metering.errors import FormatTooNewError, FormatTooOldError
 from metering.fleet.ports import LAST_SILENT_VERSION, Direction, own_release
 from metering.fleet.regions import ROLLUP_EVERY_MIN, Phase, RegionState
@@ -166,13 +157,13 @@ _EXAMPLES = """Examples:
 @command(deploy_app, "deploy", reads=True, everywhere=True, changes=True, checkout=True, epilog=_EXAMPLES)
 def deploy(
     session: Session,
-    settings: SetOption = None,
-    unset: UnsetOption = None,
-    settings_file: FileOption = None,
+    settings: stages.SetOption = None,
+    unset: stages.UnsetOption = None,
+    settings_file: stages.FileOption = None,
     dry_run: DryRunOption = False,
-    no_pager: NoPagerOption = False,
-    outside_rules: OutsideRulesOption = False,
-    verbose: VerboseOption = False,
+    no_pager: stages.NoPagerOption = False,
+    outside_rules: stages.OutsideRulesOption = False,
+    verbose: stages.VerboseOption = False,
 ) -> None:
     """Deploy this checkout to a region: opt in, bootstrap, preflight, deploy, canary, bake.
 
@@ -180,13 +171,13 @@ def deploy(
     first in any case. What an earlier run began is continued. On an emulator, a stage of an account is rehearsed.
     """
     checkout_dir()
-    options = SettingsOptions.of(settings, unset, settings_file)
+    options = stages.SettingsOptions.of(settings, unset, settings_file)
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose, names_home=False)
     planned = _planned(session, fleet)
     names = [name for wave in planned.waves for name in wave]
     outside = check_rules(fleet, names, outside=outside_rules)
     phases = {state.region: state.phase for state in fleet.states.everything()}
-    with settings_explained():
+    with stages.settings_explained():
         surveyed = [fleet.survey(name, phases.get(name)) for name in names]
     for line in plan_lines(fleet, surveyed, len(planned.waves)) if surveyed else ["There is no region to deploy to."]:
         say(line)
@@ -257,20 +248,20 @@ _UPGRADES = ListedRows(
 def upgrade(
     session: Session,
     check: Annotated[bool, switch("--check", "Only show; exit 1 if a region would be changed.")] = False,
-    settings: SetOption = None,
-    unset: UnsetOption = None,
-    settings_file: FileOption = None,
-    no_pager: NoPagerOption = False,
-    verbose: VerboseOption = False,
+    settings: stages.SetOption = None,
+    unset: stages.UnsetOption = None,
+    settings_file: stages.FileOption = None,
+    no_pager: stages.NoPagerOption = False,
+    verbose: stages.VerboseOption = False,
 ) -> None:
     """Bring the regions where the stage is deployed to the version of this checkout, newer or older.
 
     It goes wave by wave. Default is the home region; --region names another, or all. An older version is a rollback,
     which is refused if it does not know the format of the data. What an earlier run began is continued.
     """
-    options = SettingsOptions.of(settings, unset, settings_file)
+    options = stages.SettingsOptions.of(settings, unset, settings_file)
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose, names_home=False)
-    with settings_explained():
+    with stages.settings_explained():
         surveyed = _surveyed(session, fleet)
     names = to_deploy(surveyed)
     changes = tell_changes(fleet, names)

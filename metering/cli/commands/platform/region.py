@@ -8,23 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.adapters.checkout import checkout_dir
+from metering.cli import stages
 from metering.cli.command import Session, command, say
 from metering.cli.connecting import checked_region
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import changes_of, deploying_fleet, home_of
 from metering.cli.options import argument, switch
 from metering.cli.printing.output import Format, chosen_format
-from metering.cli.stages import (
-    ApiOption,
-    FileOption,
-    NoPagerOption,
-    OutsideRulesOption,
-    SetOption,
-    SettingsOptions,
-    UnsetOption,
-    VerboseOption,
-    settings_explained,
-)
 from metering.errors import OperationFailedError, SettingsError
 from metering.fleet.ports import LAST_SILENT_VERSION, TOOLKIT_STACK, StackStatus
 from metering.fleet.regions import Answered, Phase, RegionState
@@ -82,7 +72,7 @@ def check_rules(fleet: Fleet, regions: Sequence[str], *, outside: bool) -> str:
     Raises:
         WrongUsageError: A region is outside the rules, and `outside` is false.
     """
-    with settings_explained():
+    with stages.settings_explained():
         settings = fleet.settings.of(fleet.home)
     given = [name for name in ("rollout.allow", "rollout.deny") if settings.source(name) in {"file", "set"}]
     rules = settings.config.rollout
@@ -244,13 +234,16 @@ RedeployOption = Annotated[bool, switch("--redeploy", "Also deploy this version 
 
 @command(region, "plan", reads=True, everywhere=True)
 def plan(
-    session: Session, settings: SetOption = None, unset: UnsetOption = None, settings_file: FileOption = None
+    session: Session,
+    settings: stages.SetOption = None,
+    unset: stages.UnsetOption = None,
+    settings_file: stages.FileOption = None,
 ) -> None:
     """Show which regions `reconcile` would build, in which waves, and why it skips others."""
-    _write_plan(session, SettingsOptions.of(settings, unset, settings_file), redeploy=False)
+    _write_plan(session, stages.SettingsOptions.of(settings, unset, settings_file), redeploy=False)
 
 
-def _write_plan(session: Session, options: SettingsOptions, *, redeploy: bool) -> None:
+def _write_plan(session: Session, options: stages.SettingsOptions, *, redeploy: bool) -> None:
     fleet = deploying_fleet(session, options=options)
     found = fleet.manager.plan(redeploy=redeploy)
     tell_changes(fleet, [name for wave in found.waves for name in wave])
@@ -268,15 +261,15 @@ def _write_plan(session: Session, options: SettingsOptions, *, redeploy: bool) -
 def add(
     session: Session,
     name: RegionArgument,
-    settings: SetOption = None,
-    unset: UnsetOption = None,
-    settings_file: FileOption = None,
-    api: ApiOption = None,
+    settings: stages.SetOption = None,
+    unset: stages.UnsetOption = None,
+    settings_file: stages.FileOption = None,
+    api: stages.ApiOption = None,
     dry_run: DryRunOption = False,
-    no_pager: NoPagerOption = False,
+    no_pager: stages.NoPagerOption = False,
     redeploy: RedeployOption = False,
-    outside_rules: OutsideRulesOption = False,
-    verbose: VerboseOption = False,
+    outside_rules: stages.OutsideRulesOption = False,
+    verbose: stages.VerboseOption = False,
 ) -> None:
     """Bring a region to ready: opt in, bootstrap, preflight, deploy, canary, bake.
 
@@ -287,7 +280,7 @@ def add(
     if not dry_run:
         # Said before the first step is done, and not by a step that failed.
         checkout_dir()
-    options = SettingsOptions.of(settings, unset, settings_file, api=api)
+    options = stages.SettingsOptions.of(settings, unset, settings_file, api=api)
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose)
     before = fleet.states.load(name) or RegionState(region=name)
     if before.phase is Phase.READY and not redeploy:
@@ -318,16 +311,16 @@ def add(
 @command(region, "reconcile", reads=True, everywhere=True, changes=True, checkout=True)
 def reconcile(
     session: Session,
-    settings: SetOption = None,
-    unset: UnsetOption = None,
-    settings_file: FileOption = None,
+    settings: stages.SetOption = None,
+    unset: stages.UnsetOption = None,
+    settings_file: stages.FileOption = None,
     dry_run: DryRunOption = False,
-    no_pager: NoPagerOption = False,
+    no_pager: stages.NoPagerOption = False,
     redeploy: RedeployOption = False,
-    verbose: VerboseOption = False,
+    verbose: stages.VerboseOption = False,
 ) -> None:
     """Build all missing regions that the account has and the stage's rules allow, wave by wave."""
-    options = SettingsOptions.of(settings, unset, settings_file)
+    options = stages.SettingsOptions.of(settings, unset, settings_file)
     if dry_run:
         _write_plan(session, options, redeploy=redeploy)
         return

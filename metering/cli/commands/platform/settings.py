@@ -8,21 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metering.cli import stages
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import deploying_fleet, fleet_of
 from metering.cli.options import argument, switch
 from metering.cli.printing.output import write_page
-from metering.cli.stages import (
-    ADVICE,
-    FileOption,
-    SetOption,
-    SettingsOptions,
-    UnsetOption,
-    sentence,
-    settings_explained,
-    settings_file,
-)
 from metering.reports.answer import KEEP, ROOMY, Json, ListedRows, RowType, copied, integer, prose
 
 if TYPE_CHECKING:
@@ -83,18 +74,18 @@ def show(
 @command(settings, "diff", reads=True, everywhere=True)
 def diff(
     session: Session,
-    given: SetOption = None,
-    unset: UnsetOption = None,
-    file: FileOption = None,
+    given: stages.SetOption = None,
+    unset: stages.UnsetOption = None,
+    file: stages.FileOption = None,
     check: Annotated[bool, switch("--check", "Exit with 1 if anything differs.")] = False,
 ) -> None:
     """Show what the next deployment of a region would change in its settings, and change nothing."""
     from metering.fleet.settings.regions import consequences, differences
 
-    fleet = deploying_fleet(session, options=SettingsOptions.of(given, unset, file))
+    fleet = deploying_fleet(session, options=stages.SettingsOptions.of(given, unset, file))
     rows: list[tuple[str, str, str, str, str]] = []
     for region, current in _deployed(fleet, _regions(session, fleet)).items():
-        with settings_explained():
+        with stages.settings_explained():
             found = differences(current, fleet.settings.of(region))
         rows += [(region, each.name, _text(each.before), _text(each.after), each.by) for each in found]
         for note in consequences(found):
@@ -112,8 +103,8 @@ def validate(
     """Check every stage of a settings file, without AWS. Exits with 2 and all problems if there are any."""
     from metering.fleet.settings.file import read
 
-    with settings_explained():
-        found = read(Path(file)) if file is not None else settings_file(None)
+    with stages.settings_explained():
+        found = read(Path(file)) if file is not None else stages.settings_file(None)
     if found is None:
         raise WrongUsageError(
             "There is no metering.toml in this folder or those around it.",
@@ -121,9 +112,11 @@ def validate(
         )
     problems = found.problems()
     for problem in problems:
-        say(sentence(problem), "red")
+        say(stages.sentence(problem), "red")
     if problems:
-        raise WrongUsageError(f"{found.path} has {len(problems)} problem{'s' if len(problems) > 1 else ''}.", ADVICE)
+        raise WrongUsageError(
+            f"{found.path} has {len(problems)} problem{'s' if len(problems) > 1 else ''}.", stages.ADVICE
+        )
     tables = [(stage, given) for stage in found.stages if (given := found.table(stage)) is not None]
     table = ListedRows(copied("stage", "like", priority=KEEP), integer("settings", priority=KEEP))
     rows = [(stage, given.like, len(given.values)) for stage, given in tables]
@@ -159,7 +152,7 @@ def _deployed(fleet: Fleet, regions: Sequence[str]) -> dict[str, Planned]:
         with fleet.reaching_home():
             before = fleet.settings.before(region)
         if before.note:
-            say(sentence(before.note), "yellow")
+            say(stages.sentence(before.note), "yellow")
         if (current := fleet.settings.current(region)) is not None:
             found[region] = current
     if not found:
