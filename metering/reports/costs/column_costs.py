@@ -179,6 +179,8 @@ class PriceTable:
 
 
 Days = dict[Sold, dict[int, int]]
+Lines = dict[int, tuple[frozenset[Sold], list[UsageLine]]]
+"""Lines of some things that are sold, by day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +198,7 @@ class SummedUsage:
     sums: Days
     tiered: frozenset[Sold]
     alone: bool = False
-    read: Mapping[int, tuple[frozenset[Sold], list[UsageLine]]] = field(default_factory=dict)
+    read: Lines = field(default_factory=dict)
     by_hour: dict[int, Days] = field(default_factory=dict)
 
     @property
@@ -369,41 +371,33 @@ class ColumnPositions:
     def _counts(self, number: int, sold: Sold) -> bool:
         """Whether a payer's positions need what is sold: products of allowances depend on one another."""
         asked = self.asked_of(number)
-        return asked is None or sold in asked or self._shares(sold)
+        if asked is None or sold in asked:
+            return True
+        product = self._any_prices.found(sold)
+        return isinstance(product, Product) and product.sku in self._shared
 
     @cached_property
-    def _shares(self) -> Callable[[Sold], bool]:
-        prices = self.prices_of(self.together.payers[0])
-        skus = {sku for allowance in prices.book.allowances for sku in allowance.skus}
+    def _any_prices(self) -> PayerPrices:
+        return self.prices_of(self.together.payers[0])
 
-        def shares(sold: Sold) -> bool:
-            product = prices.found(sold)
-            return isinstance(product, Product) and product.sku in skus
+    @cached_property
+    def _shared(self) -> frozenset[str]:
+        """Products that share allowances, by SKU."""
+        return frozenset(sku for allowance in self._any_prices.book.allowances for sku in allowance.skus)
 
-        return shares
-
-    def _positioned(
-        self,
-        payer_id: str,
-        prices: PayerPrices,
-        sums: Days,
-        read: dict[int, tuple[frozenset[Sold], list[UsageLine]]],
-    ) -> Positioned:
-        with_allowance = {sku for allowance in prices.book.allowances for sku in allowance.skus}
+    def _positioned(self, payer_id: str, prices: PayerPrices, sums: Days, read: Lines) -> Positioned:
         found = {sold: prices.found(sold) for sold in sums}
         tiered = frozenset(
             sold
             for sold, product in found.items()
             if isinstance(product, Product)
-            and (product.sku in with_allowance or any(len(version.tiers) > 1 for version in product.versions))
+            and (product.sku in self._shared or any(len(version.tiers) > 1 for version in product.versions))
         )
         alone = self.together.whole and len(self.together.payers) == 1
         usage = SummedUsage(whole=self.usage.of(payer_id), sums=sums, tiered=tiered, alone=alone, read=read)
         return Positioned(rater=Rater(prices, positions(prices, usage)), sums=sums)
 
-    def _read_at_once(
-        self, sums: list[Days], prices: list[PayerPrices]
-    ) -> dict[int, dict[int, tuple[frozenset[Sold], list[UsageLine]]]]:
+    def _read_at_once(self, sums: list[Days], prices: list[PayerPrices]) -> dict[int, Lines]:
         """Lines that the positions of many payers need, by payer and day: each day is read once for all of them."""
         wanted: dict[int, dict[int, frozenset[Sold]]] = {}
         for number, of in enumerate(sums):
@@ -411,7 +405,7 @@ class ColumnPositions:
             positions(prices[number], noted)
             for day_s, sold in noted.wanted.items():
                 wanted.setdefault(day_s, {})[number] = frozenset(sold)
-        read: dict[int, dict[int, tuple[frozenset[Sold], list[UsageLine]]]] = {}
+        read: dict[int, Lines] = {}
         for day_s, payers in sorted(wanted.items()):
             for number, lines in self._lines(day_s, payers).items():
                 read.setdefault(number, {})[day_s] = (payers[number], lines)
@@ -514,7 +508,7 @@ class _Payer:
     def entries(self, sums: Iterable[_Sum]) -> Iterator[Entry]:
         by_sku: dict[str, list[_Sum]] = defaultdict(list)
         for each in sums:
-            found = self._rater.found(Sold(each.line.service, each.line.usage_type))
+            found = self._rater.found(each.line.sold)
             if isinstance(found, Product):
                 by_sku[found.sku].append(each)
             elif self._takes(each):
@@ -524,7 +518,7 @@ class _Payer:
         left: set[Sold] = set()
         for sku, same in by_sku.items():
             if sku not in rated or not self._decided(same, rated[sku]):
-                left.update(Sold(each.line.service, each.line.usage_type) for each in same)
+                left.update(each.line.sold for each in same)
                 continue
             if self._takes(same[0]) or len(rated[sku]) == 1:
                 yield from self._of_product(same, rated[sku])
