@@ -254,7 +254,7 @@ def heard() -> Mapping[str, frozenset[Call]]:
         history.run()
         history.world.end()
     region = _Region(ear)
-    region.check()
+    region.open()
     region.report("Reader")
     region.report("Operator")
     region.watch()
