@@ -15,7 +15,8 @@ import sys
 from statistics import median
 from typing import TYPE_CHECKING
 
-from tests.support.revisions import ROOT, checked_out, environment, python_of
+from tests import ROOT
+from tests.support.revisions import checked_out, environment, python_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
