@@ -8,12 +8,11 @@ import json
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
 
 from metering.billing.budgets.open_months import KeptPositions
 from metering.billing.organization import Membership, Organization, OrganizationStore, Payer
@@ -22,7 +21,6 @@ from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.positions import positions
 from metering.billing.usage.months import FEW_ACCOUNTS
-from metering.cli.app import app
 from metering.errors import UnavailableError
 from metering.hours import month_bounds_s
 from metering.stores.objects import positions_key
@@ -43,6 +41,7 @@ OUT = "DataTransfer-Out-Bytes"
 run = partial(command_line.run, "cost")
 ask = partial(command_line.ask, "cost")
 refused = partial(command_line.refused, "cost")
+invoice = partial(command_line.ask, "invoice")
 
 
 @pytest.fixture
@@ -56,12 +55,6 @@ def told(*line: str) -> str:
     result = run(*line, "--format", "table", "--wide")
     assert result.exit_code == 0, result.output
     return " ".join(result.stdout.split())
-
-
-def invoice(*line: str) -> Any:
-    result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", "invoice", *line, "--format", "json"])
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def test_a_closed_month_costs_what_its_draft_and_its_invoice_say(costs: TwoRegions) -> None:
@@ -288,7 +281,7 @@ def test_an_hour_is_explained_as_arithmetic(costs: TwoRegions) -> None:
     page = told(*line)
     assert "1,073,741,824 bytes / 1,073,741,824 x 0.0850000000 USD = 0.085 USD" in page
     assert f"Before it, its payer had {gb('10239'):,} bytes" in page
-    batches = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *document["batches"].split()[1:]])
+    batches = command_line.run(*document["batches"].split()[1:])
     assert batches.exit_code == 0, batches.output
     other = ask("explain", "--account", OTHER, "--hour", hour, "--usage-type", OUT, "--service", "AmazonEC2")
     assert other["total_usd"] == "0.17"

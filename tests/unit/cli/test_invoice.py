@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from typer.testing import CliRunner
 
 from metering.billing.organization import Membership, Organization, OrganizationStore, Payer
 from metering.billing.prices.store import PriceStore
-from metering.cli.app import app
 from metering.units import DAY_S, GIB
 from tests.support import command_line
 from tests.support.lake_world import NOW_S, record
@@ -198,10 +196,7 @@ def test_a_payer_without_a_price_is_named_and_all_others_are_issued_and_shown(st
         (ID, "issued before"),
         (f"{ALONE}-2026-10-1", "issued"),
     ]
-    line = ["cost", "--month", "2026-10", "--region", "all", "--group-by", "payer", "--format", "json"]
-    result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
-    assert result.exit_code == 0, result.output
-    cost = json.loads(result.stdout)
+    cost = command_line.ask("cost", "--month", "2026-10", "--region", "all", "--group-by", "payer")
     assert (cost["periods"], cost["unpriced"], cost["price_book"]["version"]) == ({"2026-10": "invoice"}, [], 2)
     assert Fraction(cost["total_usd"]) == sum(Fraction(each["exact_usd"]) for each in rows)
 

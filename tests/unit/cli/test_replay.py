@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from metering.cli.app import app
 from metering.cli.commands.developer.replay import _answer
@@ -22,6 +22,7 @@ from metering.replay.sender import SendingFailedError
 from tests.cli.lively import Lively
 from tests.cli.record import _at_one_moment
 from tests.support.answering import remember_emulator, serving
+from tests.support.command_line import run
 from tests.support.lake_world import NOW_S, World, record
 
 if TYPE_CHECKING:
@@ -34,8 +35,12 @@ REFUSED = "Stage dev in us-east-1 is not on an emulator"
 pytestmark = pytest.mark.usefixtures("nobody")
 
 
+def replayed(file: Path, *more: str) -> Result:
+    return run("replay", "--input", file, "--manifest", file.with_name("m.json"), "--threads", "1", *more)
+
+
 def test_without_a_scenario_and_without_a_file_nothing_is_sent_and_it_says_what_can_be() -> None:
-    result = CliRunner().invoke(app, ["replay", "--endpoint", "http://127.0.0.1:9"])
+    result = run("replay")
     assert (result.exit_code, result.stdout) == (2, "")
     lines = result.stderr.splitlines()
     assert lines[0].startswith("Error: Nothing was sent")
@@ -47,8 +52,9 @@ def test_without_a_scenario_and_without_a_file_nothing_is_sent_and_it_says_what_
 
 def test_made_up_traffic_is_refused_where_no_emulator_answers_whatever_the_stage_is_called() -> None:
     with serving({"/": b"a door to AWS"}) as endpoint:
-        line = ["replay", "--scenario", "clean", "--stage", "dev", "--endpoint", endpoint, "--yes"]
-        result = CliRunner().invoke(app, line)
+        result = CliRunner().invoke(
+            app, ["replay", "--scenario", "clean", "--stage", "dev", "--endpoint", endpoint, "--yes"]
+        )
     assert (result.exit_code, result.stdout) == (2, "")
     assert REFUSED in result.stderr
     assert "metering local up" in result.stderr
@@ -69,8 +75,7 @@ def test_for_a_stage_of_emulators_it_says_that_none_runs() -> None:
 
 
 def test_records_of_a_file_are_a_deed_where_no_emulator_answers() -> None:
-    line = ["replay", "--input", str(SAMPLE), "--shift-to-now", "--stage", "dev"]
-    result = CliRunner().invoke(app, line)
+    result = CliRunner().invoke(app, ["replay", "--input", str(SAMPLE), "--shift-to-now", "--stage", "dev"])
     assert (result.exit_code, result.stdout) == (2, "")
     assert "add --yes" in result.stderr
 
@@ -79,8 +84,7 @@ def test_problems_of_a_file_are_told_once_each_and_the_rest_is_counted(tmp_path:
     path = tmp_path / "old.ndjson"
     path.write_text(SAMPLE.read_text())
     with _at_one_moment(Lively(emulated=True)):
-        line = ["replay", "--input", str(path), "--manifest", str(tmp_path / "m.json"), "--threads", "1"]
-        result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line])
+        result = replayed(path)
     told = [line for line in result.stderr.splitlines() if line.startswith(f"{path}:")]
     assert len(told) == 10
     assert told[0] == f"{path}:1: start: 2024-09-24T16:00:00Z is too old to be admitted"
@@ -170,11 +174,10 @@ def test_records_of_files_are_judged_by_the_window_of_their_stage(
     old = record(1, start_s=NOW_S - 40 * 86_400)
     # Of a record that only the contract's window would refuse, and of one that it would take.
     start_s = NOW_S - (40 if expected == "accepted" else 32) * 86_400
-    file, manifest = tmp_path / "mine.ndjson", tmp_path / "m.json"
+    file = tmp_path / "mine.ndjson"
     file.write_text(json.dumps({**old, "start": start_s, "end": start_s}) + "\n")
     with _at_one_moment(region):
-        line = ["replay", "--input", str(file), "--manifest", str(manifest), "--threads", "1"]
-        result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line, "--format", "json"])
+        result = replayed(file, "--format", "json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["expected"][expected] == 1
     if expected == "rejected":
@@ -186,9 +189,7 @@ def test_a_file_that_spans_more_than_the_window_of_its_stage_cannot_be_moved_to_
     file = tmp_path / "mine.ndjson"
     file.write_text("".join(json.dumps(record(1, start_s=NOW_S - days * 86_400)) + "\n" for days in (0, 20)))
     with _at_one_moment(region):
-        result = CliRunner().invoke(
-            app, ["--endpoint", "http://127.0.0.1:9", "replay", "--input", str(file), "--shift-to-now"]
-        )
+        result = run("replay", "--input", str(file), "--shift-to-now")
     assert result.exit_code == 1
     assert "the records span 20 days; 9 days can be admitted" in " ".join(result.stderr.split())
 
@@ -198,7 +199,6 @@ def test_a_replay_names_the_report_on_all_hours_that_it_sent(tmp_path: Path) -> 
     region, file = Lively(emulated=True), tmp_path / "mine.ndjson"
     file.write_text("".join(json.dumps(record(1, start_s=NOW_S - days * 86_400)) + "\n" for days in (0, 30)))
     with _at_one_moment(region):
-        line = ["replay", "--input", str(file), "--manifest", str(tmp_path / "m.json"), "--threads", "1"]
-        result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *line, "--format", "table", "--wide"])
+        result = replayed(file, "--format", "table", "--wide")
     assert result.exit_code == 0, result.output
     assert "metering report usage --from 2026-10-25T13:00:00Z --to 2026-11-24T14:00:00Z" in result.stdout
