@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OTHER, MONTH = "210987654321", "2026-11"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def region() -> Iterator[Lively]:
     made = Lively(world=World())
     made.world.send([record(2**70 >> 8), record(5, account=OTHER)])
@@ -72,18 +72,16 @@ def test_it_lists_the_accounts_of_the_month_that_runs(region: Lively) -> None:
     assert [(row["account_id"], row["bytes"]) for row in rows] == [(ACCOUNT, str(2**62)), ("others", "5")]
 
 
-def test_before_the_biller_ran_it_says_so_and_shows_nothing(region: Lively) -> None:
+def test_before_the_biller_ran_it_says_so_and_shows_nothing() -> None:
     told = refused("accounts", "--format", "json")
     assert "The accounts of us-east-1 were not summed yet." in told
     assert "metering budget update" in told
-    del region
 
 
-def test_a_question_without_sense_is_refused_with_every_problem(region: Lively) -> None:
+def test_a_question_without_sense_is_refused_with_every_problem() -> None:
     told = refused("accounts", "--month", "2027-01", "--sort", "size", "--account", "1", code=2)
     for words in ("--month 2027-01 has not begun.", "--sort size is not a column", "--account 1 is not an account"):
         assert words in told
-    del region
 
 
 def test_reconcile_fails_if_the_list_differs_from_the_lake(region: Lively) -> None:

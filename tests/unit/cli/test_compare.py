@@ -29,7 +29,7 @@ OUT = "DataTransfer-Out-Bytes"
 YESTERDAY = HOUR - DAY_S
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def region() -> Iterator[Lively]:
     """Usage of two days, and some that no bill shows."""
     lively = Lively()
@@ -57,7 +57,6 @@ def document(*words: object) -> Any:
     return json.loads(compared(*words, "--format", "json").stdout)
 
 
-@pytest.mark.usefixtures("region")
 def test_a_bill_of_what_was_metered_is_equal_to_the_byte(bill: Path) -> None:
     result = compared(bill, "--tolerance", "0", "--format", "json")
     assert result.exit_code == 0
@@ -71,7 +70,6 @@ def test_a_bill_of_what_was_metered_is_equal_to_the_byte(bill: Path) -> None:
     assert "All 2 rows are within what is tolerated." in result.stderr
 
 
-@pytest.mark.usefixtures("region")
 def test_without_a_tolerance_nothing_is_judged_and_it_says_so(tmp_path: Path) -> None:
     bill = write_bill(tmp_path / "bill.csv", [Line(ACCOUNT, OUT, HOUR, "5")])
     result = compared(bill, "--format", "json")
@@ -83,14 +81,12 @@ def test_without_a_tolerance_nothing_is_judged_and_it_says_so(tmp_path: Path) ->
     assert (row["metered_bytes"], row["difference_percent"]) == ("1000", "-100.0000")
 
 
-@pytest.mark.usefixtures("region")
 @pytest.mark.parametrize(("tolerance", "code"), [("100%", 0), ("1%", 1), ("6GB", 0), ("1", 1)])
 def test_beyond_a_tolerance_it_ends_with_1(tmp_path: Path, tolerance: str, code: int) -> None:
     bill = write_bill(tmp_path / "bill.csv", [Line(ACCOUNT, OUT, HOUR, "5")])
     assert compared(bill, "--tolerance", tolerance).exit_code == code
 
 
-@pytest.mark.usefixtures("region")
 def test_a_line_that_cannot_be_read_is_told_and_fails_only_who_judges(tmp_path: Path) -> None:
     lines = [Line(ACCOUNT, OUT, HOUR, quantity_of(1_000)), Line(ACCOUNT, OUT, HOUR, "1,5")]
     bill = write_bill(tmp_path / "bill.csv", lines)
@@ -100,7 +96,6 @@ def test_a_line_that_cannot_be_read_is_told_and_fails_only_who_judges(tmp_path: 
     assert "bill.csv, row 2: '1,5' is no amount" in result.stderr
 
 
-@pytest.mark.usefixtures("region")
 def test_a_named_time_and_account_are_compared_even_where_the_bill_has_no_line(bill: Path) -> None:
     answer = document(bill, "--from", "2026-11-24", "--account", ACCOUNT)
     assert [row["day"] for row in answer["rows"]] == ["2026-11-24"]
@@ -122,20 +117,17 @@ def test_what_came_late_for_a_closed_month_counts_in_its_own_day(region: Lively,
     assert (row["day"], row["metered_bytes"], row["difference_bytes"]) == ("2026-10-25", "123", "0")
 
 
-@pytest.mark.usefixtures("region")
 def test_the_largest_differences_come_first_and_the_others_are_one_sum(bill: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(compared(bill, "--top", "1", "--format", "csv").stdout)))
     assert [row["account_id"] for row in rows] == [ACCOUNT, "1 others"]
     assert sum(int(row["billed_bytes"]) for row in rows) == GIB + 1_001
 
 
-@pytest.mark.usefixtures("region")
 def test_months_are_compared_if_asked_for(bill: Path) -> None:
     [row] = document(bill, "--by", "month")["rows"]
     assert (row["month"], row["billed_bytes"], row["difference_bytes"]) == ("2026-11", str(GIB + 1_001), "0")
 
 
-@pytest.mark.usefixtures("region")
 def test_the_table_says_how_it_was_rounded_and_what_was_left_out(tmp_path: Path) -> None:
     lines = [Line(ACCOUNT, OUT, HOUR, quantity_of(1_000)), Line(ACCOUNT, OUT, HOUR, "-1", kind="Refund")]
     result = compared(write_bill(tmp_path / "bill.csv", lines), "--format", "table")
@@ -145,7 +137,6 @@ def test_the_table_says_how_it_was_rounded_and_what_was_left_out(tmp_path: Path)
     assert "No bill shows, and no difference is: C3DataTransfer-Out-Bytes 50 bytes" in shown
 
 
-@pytest.mark.usefixtures("region")
 def test_processing_on_a_bill_is_named_with_its_bytes_and_its_money_and_is_not_left_out(tmp_path: Path) -> None:
     lines = [
         Line(ACCOUNT, "NatGateway-Bytes", HOUR, "2", usd="0.09"),
@@ -176,7 +167,6 @@ def test_processing_on_a_bill_is_named_with_its_bytes_and_its_money_and_is_not_l
         assert words in shown
 
 
-@pytest.mark.usefixtures("region")
 def test_a_file_that_says_what_a_terminal_would_obey_is_made_harmless(tmp_path: Path) -> None:
     bill = write_bill(tmp_path / "bill.csv", [Line(ACCOUNT, OUT, HOUR, "\x1b[2J"), Line("=1+1", OUT, HOUR, "1")])
     result = compared(bill, "--format", "csv")
@@ -184,14 +174,12 @@ def test_a_file_that_says_what_a_terminal_would_obey_is_made_harmless(tmp_path: 
     assert "=1+1" not in result.stdout
 
 
-@pytest.mark.usefixtures("region")
 def test_a_bill_without_data_transfer_has_nothing_to_compare(tmp_path: Path) -> None:
     result = compared(write_bill(tmp_path / "bill.csv", [Line(ACCOUNT, "BoxUsage", HOUR, "1")]), "--format", "table")
     assert result.exit_code == 0
     assert "No line of the bill and nothing metered is left to compare." in result.stdout
 
 
-@pytest.mark.usefixtures("region")
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -208,7 +196,6 @@ def test_wrong_options_end_with_2_and_read_nothing(bill: Path, options: list[str
     assert words in " ".join(result.stderr.split())
 
 
-@pytest.mark.usefixtures("region")
 def test_a_file_that_is_no_bill_ends_with_1_and_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "notes.csv"
     path.write_text("a,b\n")

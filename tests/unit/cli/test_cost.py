@@ -44,7 +44,7 @@ refused = partial(command_line.refused, "cost")
 invoice = partial(command_line.ask, "invoice")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def costs() -> Iterator[TwoRegions]:
     made = billed()
     with made.typed():
@@ -313,17 +313,15 @@ def test_usage_that_is_not_priced_is_explained_too(costs: TwoRegions) -> None:
     assert "Its cost is not 0, but unknown." in told(*line)
 
 
-def test_costs_of_a_time_in_which_nothing_came_late_say_nothing_of_it(costs: TwoRegions) -> None:
+def test_costs_of_a_time_in_which_nothing_came_late_say_nothing_of_it() -> None:
     for line in (("--month", "2026-10"), ("--account", OTHER), ()):
         assert "came late" not in told(*line)
-    del costs
 
 
-def test_a_chart_of_costs_is_in_usd(costs: TwoRegions) -> None:
+def test_a_chart_of_costs_is_in_usd() -> None:
     text = run("--month", "2026-10", "--group-by", "account_id", "--chart", "--format", "table").stdout
     assert "largest first:" in text
     assert " USD  █" in text
-    del costs
 
 
 NOVEMBER_S = month_bounds_s("2026-11")[0]

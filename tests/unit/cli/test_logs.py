@@ -30,7 +30,7 @@ END_S = NOW_S - NOW_S % SLOT_S
 FOLDER = "AWSLogs/123456789012/vpcflowlogs/us-west-2/2026/11/24"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def region() -> Iterator[Lively]:
     made = Lively()
     with typed_at(lambda **_place: made):
@@ -119,8 +119,7 @@ def test_an_accepted_gap_and_a_forgotten_source_hold_nothing_back(region: Lively
 @pytest.mark.parametrize("words", [
     ("accept-gap", "fl-0unknown", "all"), ("forget", "fl-0unknown"), ("coverage", "--source", "fl-0unknown"),
 ])  # fmt: skip
-def test_a_source_that_nobody_knows_is_refused_in_words(region: Lively, words: tuple[str, ...]) -> None:
-    del region
+def test_a_source_that_nobody_knows_is_refused_in_words(words: tuple[str, ...]) -> None:
     result = typed(*words)
     assert result.exit_code == 1
     assert "There is no source of logs fl-0unknown." in result.stderr
@@ -133,8 +132,7 @@ def test_slots_that_are_none_are_refused_in_words(region: Lively, times: str) ->
     assert typed("accept-gap", LOG, times).exit_code == 2
 
 
-def test_a_source_of_the_organization_is_warned_of_where_it_is_shown_and_added(region: Lively) -> None:
-    del region
+def test_a_source_of_the_organization_is_warned_of_where_it_is_shown_and_added() -> None:
     assert "organization" not in typed("list").stderr
     with patch("tests.cli.lively.LOG_SOURCES", tuple(replace(each, billed_as="") for each in LOG_SOURCES)):
         shown = " ".join(typed("list").stderr.split())
@@ -143,16 +141,14 @@ def test_a_source_of_the_organization_is_warned_of_where_it_is_shown_and_added(r
     assert 'accounts = "organization" lets the lines of any file bill every account' in added
 
 
-def test_add_bills_the_account_of_the_files_name_unless_more_is_said(region: Lively) -> None:
-    del region
+def test_add_bills_the_account_of_the_files_name_unless_more_is_said() -> None:
     assert "accounts" not in answered("add", "s3://acme-logs/a/")["entry"]
     shared = answered("add", "s3://acme-logs/a/", "--accounts", "shared-subnets")["entry"]
     assert 'accounts = "shared-subnets"' in shared
 
 
 @pytest.mark.parametrize("place", ["acme-logs", "s3://", "./logs"])
-def test_verify_of_no_bucket_is_wrong_usage(region: Lively, place: str) -> None:
-    del region
+def test_verify_of_no_bucket_is_wrong_usage(place: str) -> None:
     assert typed("verify", place).exit_code == 2
 
 
@@ -170,7 +166,7 @@ def test_add_turns_the_switch_and_keeps_all_other_notifications(region: Lively, 
     assert (found["eventbridge"], found["settings"]) == ("was on before", "to be added, as below")
 
 
-def test_add_writes_no_entry_that_would_not_fit_the_file(region: Lively, tmp_path: Path) -> None:
+def test_add_writes_no_entry_that_would_not_fit_the_file(tmp_path: Path) -> None:
     file = tmp_path / "metering.toml"
     file.write_text("[stage.local]\n")
     answered("add", "s3://acme-logs/a/", "--accounts", "organization", "--write", str(file))
@@ -180,7 +176,6 @@ def test_add_writes_no_entry_that_would_not_fit_the_file(region: Lively, tmp_pat
     assert "Nothing was written." in result.stderr
     assert file.read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["metering.toml"]
-    del region
 
 
 def test_add_prints_what_the_owner_of_a_bucket_does_and_touches_nothing(region: Lively) -> None:
@@ -200,8 +195,7 @@ def test_add_prints_what_the_owner_of_a_bucket_does_and_touches_nothing(region: 
     (("s3://acme-logs/", "--accounts", "organization", "--kinds", "syslog"), "no kind of log"),
     (("s3://of-another/", "--accounts", "organization"), "There is no bucket of-another."),
 ])  # fmt: skip
-def test_add_refuses_what_is_no_log_source_in_words(region: Lively, words: tuple[str, ...], said: str) -> None:
-    del region
+def test_add_refuses_what_is_no_log_source_in_words(words: tuple[str, ...], said: str) -> None:
     result = typed("add", *words)
     assert result.exit_code in {1, 2}
     assert said in result.stderr
