@@ -93,17 +93,14 @@ def _earliest_first(
     left_bytes = allowance.bytes
     for day in _by_day(rests):
         sums = [(sku, rests[sku].of(stretch.eligible_bytes), stretch) for sku, stretch in day]
-        if sum(rest for _, rest, _ in sums) <= left_bytes:
-            for sku, rest, _ in sums:
-                taken[sku] += rest
-                left_bytes -= rest
-            continue
-        # The allowance ends in this day, so its lines say where.
-        for sku, line_bytes in _eligible(prices, sales, sums):
-            one = min(left_bytes, line_bytes)
+        ends = sum(rest for _, rest, _ in sums) > left_bytes
+        # Lines of the day say where it ends.
+        for sku, size in _eligible(prices, sales, sums) if ends else (each[:2] for each in sums):
+            one = min(left_bytes, size)
             taken[sku] += one
             left_bytes -= one
-        break
+        if ends:
+            break
     return taken
 
 
