@@ -44,7 +44,6 @@ def quantity_of(size: int) -> str:
 
 
 def cur(line: Line) -> dict[str, str]:
-    """A line as CUR 2.0 has it."""
     return {
         "bill_billing_entity": "AWS",
         "line_item_line_item_type": line.kind,
@@ -70,7 +69,6 @@ def legacy(line: Line) -> dict[str, str]:
 
 
 def focus(line: Line) -> dict[str, str]:
-    """A line as AWS's FOCUS export has it."""
     usage = line.kind == "Usage"
     return {
         "BilledCost": line.usd,
@@ -91,7 +89,6 @@ FORMS = {"CUR 2.0": cur, "CUR (legacy)": legacy, "FOCUS": focus}
 
 
 def csv_bytes(rows: Sequence[Mapping[str, str]]) -> bytes:
-    """A CSV file with a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()

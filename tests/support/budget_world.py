@@ -69,12 +69,10 @@ class BudgetWorld(World):
         self.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=through_s).to_item()))
 
     def use(self, size: int, **fields: int | str) -> None:
-        """Meter one record, and compact it."""
         self.send([record(size, **fields)])  # type: ignore[arg-type]  # the fields of a record
         self.compact_all()
 
     def set(self, name: str = "egress", **fields: object) -> Budget:
-        """Set a budget."""
         given: dict[str, object] = {"amount": "1 USD", "thresholds": ["actual 80%"], "scope": Scope(account=ACCOUNT)}
         budget = budget_of(name, **{**given, **fields})  # type: ignore[arg-type]  # the fields of a budget
         self.budgets().set(budget)
@@ -87,7 +85,6 @@ class BudgetWorld(World):
         return keeper_of(self, most_files=most_files)
 
     def keep(self) -> Kept:
-        """One run of what the biller counts."""
         return self.keeper().keep(self.deadline())
 
     def sums(self, region: str = REGION) -> OwnSums:
@@ -99,7 +96,6 @@ class BudgetWorld(World):
         return Terms(book=self.book, overrides=self.overrides, organization=self.organization)
 
     def months(self, *budgets: Budget) -> OpenMonths:
-        """What budgets are judged by."""
         regions, _ = read_regions([self.sums(), *self.others])
         return OpenMonths(objects=self.objects, regions=regions, terms=self.terms, budgets=budgets)
 
@@ -122,9 +118,7 @@ class BudgetWorld(World):
         )
 
     def bill(self) -> BillerResult:
-        """One run of the biller."""
         return self.biller().run(self.deadline())
 
     def alerts_made(self) -> list[StoredAlert]:
-        """Every alert that is kept."""
         return [StoredAlert.from_item(item) for item in self.items.everything(Table.LEDGER) if item["pk"] == ALERTS_PK]

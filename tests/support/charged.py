@@ -46,7 +46,6 @@ def document_of(
     payer: Payer = PAYER,
     draft: bool = False,
 ) -> Invoice:
-    """The invoice of rated lines, by month of use."""
     tally = Tally()
     for of_month, lines in rated:
         tally.add(of_month, lines)
@@ -70,7 +69,6 @@ def document_of(
 
 
 def charges_of(rated: Rated, document: Invoice, *, payer: Payer = PAYER) -> list[Charge]:
-    """The charges of a document's rated lines."""
     return [
         Charge(payer, line, document.id, region_of(line.line), document.billing_month, month != document.month)
         for month, lines in rated

@@ -23,5 +23,4 @@ def keeper_of(world: World, *, most_files: int = 2_000) -> DaySumKeeper:
 
 
 def keep_day_sums(world: World) -> None:
-    """One run of what the biller counts."""
     keeper_of(world).keep(world.deadline())

@@ -60,7 +60,6 @@ _RANGES = (("0", "10240"), ("10240", "51200"), ("51200", "153600"), ("153600", "
 
 
 def product(sku: str, usage_type: str, **about: str) -> dict[str, Any]:
-    """A product as AWS writes it."""
     return {
         "sku": sku,
         "productFamily": "Data Transfer",
@@ -107,7 +106,6 @@ def untiered(sku: str, price: str) -> dict[str, Any]:
 
 
 def offer(region: str, *, version: str = VERSION) -> dict[str, Any]:
-    """The offer file of a region."""
     products: dict[str, Any] = {}
     terms: dict[str, Any] = {}
     prefix = billing_prefixes()[region]
@@ -134,7 +132,6 @@ def offer(region: str, *, version: str = VERSION) -> dict[str, Any]:
 
 
 def edges(*, version: str = VERSION) -> dict[str, Any]:
-    """CloudFront's offer file, as far as Europe's edges go."""
     about = {"servicecode": "AmazonCloudFront", "transferType": "CloudFront Outbound"}
     places = {"fromLocation": "Europe", "fromLocationType": "AWS Edge Location", "toLocation": "External"}
     products = {EDGE_EU: product(EDGE_EU, "EU-DataTransfer-Out-Bytes", **about, **places)}
@@ -148,7 +145,6 @@ def vpc(*, version: str = VERSION) -> dict[str, Any]:
 
 
 def ec2(*, version: str = VERSION) -> dict[str, Any]:
-    """The offer file of AmazonEC2 in us-east-1, as far as a NAT gateway and an instance go."""
     return _beside("AmazonEC2", version, _EC2)
 
 
@@ -171,7 +167,7 @@ def _beside(code: str, version: str, rows: Iterable[tuple[str, str, str, str, st
 
 
 def version_index(*versions: str) -> dict[str, Any]:
-    """A version index, the newest version last."""
+    """The newest version last."""
     return {
         "formatVersion": "v1.0",
         "publicationDate": "2026-08-31T12:14:48Z",
@@ -189,7 +185,6 @@ def version_index(*versions: str) -> dict[str, Any]:
 
 
 def written(folder: Path, **files: dict[str, Any]) -> list[Path]:
-    """Files in a folder, by names."""
     folder.mkdir(exist_ok=True)
     paths = []
     for name, content in files.items():
@@ -199,7 +194,6 @@ def written(folder: Path, **files: dict[str, Any]) -> list[Path]:
 
 
 def every_region(folder: Path) -> list[Path]:
-    """The files of all regions, and of CloudFront."""
     files = {region.replace("-", "_"): offer(region) for region in REGIONS}
     return written(folder, **files, cloudfront=edges())
 

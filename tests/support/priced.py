@@ -40,7 +40,7 @@ US_TIERS = (("10240", "0.09"), ("51200", "0.085"), ("153600", "0.07"), (None, "0
 
 
 def gb(size: str) -> int:
-    """Bytes of a size in GB, to the nearest byte."""
+    """Bytes, to the nearest byte."""
     return round(Fraction(size) * GIB)
 
 
@@ -88,7 +88,6 @@ def allowance(size_gb: str, *skus: str, order: AllowanceOrder = "dearest-first",
 
 
 def book(products: Iterable[Product], *allowances: Allowance, not_sold: tuple[NotSold, ...] = ()) -> PriceBook:
-    """A book of some products."""
     return PriceBook(
         name="test",
         version=1,

@@ -91,7 +91,6 @@ def bill_lines() -> list[BillLine]:
 
 
 def made() -> PriceBook:
-    """The book, from the lines and the facts above."""
     lines = {line.sku: line for line in bill_lines()}
     found = [*map(_of_line, lines.values()), *(_product(*each) for each in BESIDE)]
     products = tuple(sorted(found, key=lambda each: each.sku))

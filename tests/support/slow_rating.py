@@ -61,8 +61,6 @@ def slow_cents(costs: Iterable[Fraction]) -> int:
 
 @dataclass(frozen=True)
 class SlowPayer:
-    """A payer's prices and month."""
-
     book: PriceBook
     payer_id: str
     overrides: Sequence[Override]

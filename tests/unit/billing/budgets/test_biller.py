@@ -57,7 +57,6 @@ def figures(world: BudgetWorld) -> BillerFigures:
 
 
 def crossing() -> BudgetWorld:
-    """A region in which two thresholds of a budget are crossed, and one is not."""
     world = BudgetWorld()
     # 100 GB are free, then 0.09 USD a GB: 10 GB cost 0.90.
     world.use(110 * GB)

@@ -395,7 +395,6 @@ def waiting_world() -> BudgetWorld:
 
 
 def counted(world: BudgetWorld) -> Total:
-    """What is in the sums."""
     if MONTH not in DayIndexes(objects=world.objects).newest().accounts:
         return ZERO
     sums = kept(world)
@@ -403,7 +402,6 @@ def counted(world: BudgetWorld) -> Total:
 
 
 def everything_again(world: BudgetWorld) -> None:
-    """Roll-up, compactor and biller, each once."""
     jobs = world.make_jobs()
     jobs.rollup.run(world.deadline(10_000), only_waiting=True)
     jobs.compactor_of(jobs.policy.everything()).run(world.deadline(10_000))

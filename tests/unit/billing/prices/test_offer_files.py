@@ -272,7 +272,6 @@ def test_an_allowance_may_leave_out_unknown_products_if_a_person_says_so(tmp_pat
 
 @pytest.fixture
 def beside(tmp_path: Path) -> PriceBook:
-    """What is billed beside the transfer, on top of all regions' transfer."""
     return book_of([*offer_files.every_region(tmp_path), *written(tmp_path / "beside", vpc=vpc(), ec2=ec2())])
 
 
