@@ -117,6 +117,5 @@ def test_each_example_and_each_kept_message_gets_a_verdict(body: bytes) -> None:
 def test_each_example_and_each_kept_object_gets_a_verdict(object_format: str) -> None:
     draw = random.Random(0)
     for body in objects(object_format):
-        desk = Desk(_LIMITS)
-        desk.put("ingest/x", body)
+        desk = Desk(_LIMITS).put("ingest/x", body)
         ask(desk, json_body(object_format, draw))

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -92,8 +92,9 @@ class Desk:
     def text(body: object) -> str:
         return body if isinstance(body, str) else json.dumps(body)
 
-    def put(self, key: str, body: bytes) -> None:
+    def put(self, key: str, body: bytes) -> Self:
         self.objects.put(key, body, if_absent=False)
+        return self
 
     def read_all(self, body: object, *, admission: Admission | None = None) -> tuple[Answer, ...]:
         delivery = Delivery(

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from metering.commit.aggregator import Aggregator
 from metering.lake.parquet.reader import ParquetStagedUsage
+from metering.ledger.markers import Marker, marker_key
 from metering.quarantine.entries import QuarantineEntries
 from metering.stores.clock import Alerts, Clock, Entropy, Metrics, Retrier
-from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits
+from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits, Table
 from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey, add_totals
 from metering.wiring.aggregator import build_aggregator
@@ -141,6 +142,12 @@ class MemoryRegion(MemoryStores):
 
     def deadline(self, time_s: int = 900) -> DeadlineAt:
         return self.parts().deadline(time_s * 1000)
+
+    def marker(self, batch_id: str) -> Marker:
+        """The marker of a batch, which must have one."""
+        item = self.items.peek(Table.LEDGER, marker_key(batch_id))
+        assert item is not None, batch_id
+        return Marker.from_item(item)
 
     def roll_up(self, *, plain: bool = False) -> RollupResult:
         """Roll up everything that waits; `plain` for the rows of `tests.support.memory.rows`."""

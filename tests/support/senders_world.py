@@ -13,7 +13,6 @@ from lambdas.start import Started
 from metering.hours import rfc3339
 from metering.intake.messages import SCHEMA
 from metering.intake.senders import ServiceSenders
-from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.access import RegisteredProducer
 from metering.operations.dead_letters import DeadLetters
 from metering.stores.writes import Item, Put, Table
@@ -150,12 +149,6 @@ class SendersWorld(MemoryRegion):
         for delivery in found:
             self.deliver(delivery.body, delivery.sender_id, stated=delivery.stated_sender)
         return found
-
-    def marker(self, batch_id: str) -> Marker | None:
-        from metering.ledger.markers import Marker
-
-        item = self.items.peek(Table.LEDGER, marker_key(batch_id))
-        return None if item is None else Marker.from_item(item)
 
     def metered_bytes(self) -> dict[str, int]:
         """Account -> bytes, as the usage table says."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from metering.hours import parse_hour
 from metering.ledger.booked_hours import Pending, Pointer
 from metering.ledger.commits import CommitRecord, Waiting
-from metering.ledger.markers import Conflict, Marker, conflict_key, marker_key
+from metering.ledger.markers import Conflict, Marker, conflict_key
 from metering.stores.queues import Delivery
 from metering.stores.writes import Item, Table
 from metering.usage.totals import Total, UsageKey, add_totals
@@ -96,10 +96,6 @@ class SmallWorld(MemoryRegion):
 
     def stored(self, prefix: str) -> list[Item]:
         return [item for item in self.items.everything(Table.LEDGER) if str(item["pk"]).startswith(prefix)]
-
-    def marker(self, batch_id: str) -> Marker | None:
-        item = self.items.peek(Table.LEDGER, marker_key(batch_id))
-        return None if item is None else Marker.from_item(item)
 
     def conflict(self, batch_id: str, content_hash: str) -> Conflict | None:
         item = self.items.peek(Table.LEDGER, conflict_key(batch_id, content_hash))

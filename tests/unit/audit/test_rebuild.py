@@ -178,7 +178,7 @@ def test_rebuilt_markers_of_a_widened_window_outlive_every_copy() -> None:
     world.items.remove(Table.LEDGER, marker_key(batch_id))
 
     assert world.jobs.rebuilder.markers().rebuilt == 1
-    marker = Marker.from_item(world.items.get(Table.LEDGER, marker_key(batch_id)) or {})
+    marker = world.marker(batch_id)
     assert marker.expires_at_s == world.clock.now_ms() // 1000 + 75 * DAY_S
     assert marker.expires_at_s > sent_again // 1000 + (60 + 14) * DAY_S
 

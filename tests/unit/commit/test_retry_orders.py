@@ -43,7 +43,8 @@ class Region(MemoryRegion):
     def send(self, *bodies: str) -> None:
         self.queue.send_many(list(bodies))
 
-    def work(self, *, at_once: int = 10) -> None:
+    def work(self, *bodies: str, at_once: int = 10) -> None:
+        self.send(*bodies)
         deadline = self.deadline(50)
         while received := self.queue.receive(at_once):
             result = self.aggregator.handle([each.delivery for each in received], deadline)
@@ -63,8 +64,7 @@ class Region(MemoryRegion):
 def test_a_batch_that_was_accepted_after_its_own_retry_is_not_counted_under_a_new_id_beside_it() -> None:
     region = Region()
     sent, lines = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 1_000),))
-    region.send(sent.body)
-    region.work()
+    region.work(sent.body)
     region.objects.put("ingest/1.ndjson", lines, if_absent=True)
     [refused] = region.entries.find("edge-1")
     region.entries.retry(refused)
@@ -80,10 +80,8 @@ def test_a_batch_that_was_accepted_after_its_own_retry_is_not_counted_under_a_ne
 def test_bytes_of_a_conflict_survive_its_retry_to_the_last_digit() -> None:
     region = Region()
     other = inline("edge-1", ((NOW_S, 1),)).body.replace('"bytes": 1', '"bytes": 9007199254740993.0')
-    region.send(inline("edge-1", ((NOW_S, 7),)).body)
-    region.work()
-    region.send(other)
-    region.work()
+    region.work(inline("edge-1", ((NOW_S, 7),)).body)
+    region.work(other)
     [entry] = region.entries.find("edge-1")
     region.entries.retry(entry, as_new_id=True)
     region.work()
@@ -92,10 +90,8 @@ def test_bytes_of_a_conflict_survive_its_retry_to_the_last_digit() -> None:
 
 def test_a_retry_whose_original_cannot_be_read_goes_back_and_takes_nothing_with_it() -> None:
     region = Region()
-    region.send(inline("edge-1", ((NOW_S, 7),)).body)
-    region.work()
-    region.send(inline("edge-1", ((NOW_S, 8),)).body)
-    region.work()
+    region.work(inline("edge-1", ((NOW_S, 7),)).body)
+    region.work(inline("edge-1", ((NOW_S, 8),)).body)
     [entry] = region.entries.find("edge-1")
     region.entries.retry(entry, as_new_id=True)
     region.send(inline("edge-2", ((NOW_S, 5),)).body)
@@ -114,10 +110,8 @@ def test_a_retry_whose_original_cannot_be_read_goes_back_and_takes_nothing_with_
 def conflicting(region: Region, *, sizes: tuple[int, int] = (5, 1_000)) -> tuple[str, str, str]:
     """`edge-1` accepted with one content and in conflict with another; bodies of both, and of the latter's retry."""
     first, other = (inline("edge-1", ((NOW_S, size),)).body for size in sizes)
-    region.send(first)
-    region.work()
-    region.send(other)
-    region.work()
+    region.work(first)
+    region.work(other)
     [entry] = region.entries.find("edge-1")
     region.entries.retry(entry, as_new_id=True)
     [retried] = region.queue.bodies()
@@ -131,13 +125,11 @@ def test_both_contents_count_once_in_whatever_order_messages_retries_and_their_c
     first, other, retried = conflicting(Region())
     for order in permutations([first, other, other, retried, retried]):
         region = Region()
-        region.send(*order)
-        region.work(at_once=at_once)
+        region.work(*order, at_once=at_once)
         # Whichever came first under the id is metered; then people retry the other one, and copies come late.
         for entry in region.entries.entries():
             retry(region, entry)
-        region.send(*order)
-        region.work(at_once=at_once)
+        region.work(*order, at_once=at_once)
         assert region.counted() == (1_005, 2), order
 
 
@@ -151,12 +143,10 @@ def retry(region: Region, entry: Entry) -> None:
 def test_a_retry_under_a_new_id_is_refused_while_its_own_is_free_and_counts_once_afterwards() -> None:
     _, other, retried = conflicting(Region())
     region = Region()
-    region.send(retried)
-    region.work()
+    region.work(retried)
     [refused] = region.markers().values()
     assert (refused.verdict, refused.reason) == ("rejected", "retry_without_conflict")
-    region.send(other, retried)
-    region.work()
+    region.work(other, retried)
     region.work()
     assert region.counted() == (1_000, 1)
 
@@ -165,11 +155,9 @@ def test_a_content_that_was_retried_under_two_ids_counts_under_one() -> None:
     """Two messages with one content, of which neither could be read when it was refused, are two entries."""
     region = Region()
     sent, lines = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 1_000),))
-    region.send(inline("edge-1", ((NOW_S, 5),)).body)
-    region.work()
+    region.work(inline("edge-1", ((NOW_S, 5),)).body)
     region.objects.put("ingest/1.ndjson", b"", if_absent=False)
-    region.send(sent.body, sent.body.replace(": ", ":  "))
-    region.work()
+    region.work(sent.body, sent.body.replace(": ", ":  "))
     entries = region.entries.find("edge-1")
     region.objects.put("ingest/1.ndjson", lines, if_absent=False)
     names = {region.entries.retry(entry, as_new_id=True).retry_id for entry in entries}
@@ -183,13 +171,11 @@ def test_a_conflict_of_a_retry_is_retried_once_whatever_it_is_called() -> None:
     region = Region()
     sent, one = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 1_000),))
     _, two = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 30_000),))
-    region.send(inline("edge-1", ((NOW_S, 5),)).body)
-    region.work()
+    region.work(inline("edge-1", ((NOW_S, 5),)).body)
     for _ in range(3):
         for lines in (one, two):
             region.objects.put("ingest/1.ndjson", lines, if_absent=False)
-            region.send(sent.body)
-            region.work()
+            region.work(sent.body)
             for entry in region.entries.entries():
                 retry(region, entry)
             region.work()
@@ -199,12 +185,10 @@ def test_a_conflict_of_a_retry_is_retried_once_whatever_it_is_called() -> None:
 def test_a_copy_under_the_first_id_comes_after_the_life_of_its_marker_and_is_still_a_conflict() -> None:
     region = Region()
     first = inline("edge-1", ((NOW_S, 5),)).body
-    region.send(first)
-    region.work()
+    region.work(first)
     region.clock.advance_s(40 * DAY_S)
     other = inline("edge-1", ((NOW_S + 40 * DAY_S, 1_000),)).body
-    region.send(other)
-    region.work()
+    region.work(other)
     [entry] = region.entries.find("edge-1")
     region.entries.retry(entry, as_new_id=True)
     region.work()
@@ -213,20 +197,17 @@ def test_a_copy_under_the_first_id_comes_after_the_life_of_its_marker_and_is_sti
         # Time to live.
         if "expires_at" in item and int(str(item["expires_at"])) < region.clock.now_ms() // 1_000:
             region.items.remove(Table.LEDGER, Key(str(item["pk"]), str(item["sk"])))
-    region.send(other)
-    region.work()
+    region.work(other)
     assert region.counted() == (1_005, 2)
 
 
 def test_a_retry_of_a_batch_whose_marker_was_rebuilt_is_refused_because_nobody_can_compare() -> None:
     _, other, retried = conflicting(Region())
     region = Region()
-    region.send(other)
-    region.work()
+    region.work(other)
     marker = replace(region.markers()["edge-1"], content_hash=None, hash_version=0)
     region.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
-    region.send(retried)
-    region.work()
+    region.work(retried)
     assert region.counted() == (1_000, 1)
     assert {marker.reason for marker in region.markers().values()} == {"", "retry_without_conflict"}
 
@@ -237,16 +218,14 @@ def test_a_claim_loses_no_batch_that_is_sent_without_it() -> None:
     for order in permutations([plain, retried, retried]):
         for at_once in (1, 10):
             region = Region()
-            region.send(*order)
-            region.work(at_once=at_once)
+            region.work(*order, at_once=at_once)
             assert region.counted() == (1_000, 1)
 
 
 def test_the_original_that_changes_while_a_retry_is_committed_is_read_again() -> None:
     first, other, retried = conflicting(Region())
     region = Region()
-    region.send(first)
-    region.work()
+    region.work(first)
     changed: list[str] = []
 
     def extend(name: str) -> None:
@@ -257,10 +236,8 @@ def test_the_original_that_changes_while_a_retry_is_committed_is_read_again() ->
             region.items.put(Put(table=Table.LEDGER, item=later.to_item()))
 
     region.items.on_call = extend
-    region.send(retried)
-    region.work()
-    region.send(other)
-    region.work()
+    region.work(retried)
+    region.work(other)
     assert changed
     assert region.counted() == (1_005, 2)
 
@@ -269,8 +246,7 @@ def test_retries_and_their_originals_are_no_two_writes_of_one_item() -> None:
     """A retry's original may be in the same invocation, as may two retries of one batch, and retries of retries."""
     first, _, retried = conflicting(Region())
     region = Region()
-    region.send(first)
-    region.work()
+    region.work(first)
     bodies = [first, retried]
     for number in range(5):
         body = inline(f"edge-{number + 2}", ((NOW_S, 10),)).body
@@ -278,8 +254,7 @@ def test_retries_and_their_originals_are_no_two_writes_of_one_item() -> None:
             body,
             inline("x", ((NOW_S, number + 100),)).body.replace('"x"', f'"n{number}", "retry_of": "edge-1"'),
         ]
-    region.send(*bodies, *bodies)
-    region.work()
+    region.work(*bodies, *bodies)
     region.work()
     assert region.counted() == (5 + 1_000 + 50 + 510, 12)
 
@@ -291,8 +266,7 @@ def test_a_kill_at_any_call_of_a_retry_counts_it_once(moment: str) -> None:
     number = 0
     while number <= len(calls):
         region = Region()
-        region.send(first)
-        region.work()
+        region.work(first)
         calls = []
         hook = kill_at(number, calls)
         if moment == "before":
@@ -305,8 +279,7 @@ def test_a_kill_at_any_call_of_a_retry_counts_it_once(moment: str) -> None:
         for store in (region.items, region.objects):
             store.on_call = store.on_reply = lambda _name: None
         region.clock.advance_s(3_600)
-        region.send(retried, other)
-        region.work()
+        region.work(retried, other)
         assert region.counted() == (1_005, 2), (number, calls)
         number += 1
     assert number > 5

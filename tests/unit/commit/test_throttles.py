@@ -21,7 +21,7 @@ from tests.support.small_world import NOW_S, SETTINGS, SmallWorld, batch, delive
 
 if TYPE_CHECKING:
     from metering.commit.transaction import CommitBody
-    from metering.stores.queues import ReceivedMessage
+    from metering.stores.queues import Delivery
 
 CANCELED = TransactionCanceledError([None, ("ThrottlingError", None)])
 REFUSED = ThrottledError("dynamodb.TransactWriteItems", "ThrottlingException", may_have_applied=False)
@@ -34,6 +34,14 @@ LONGER_THAN_ANY_PAUSE_S = 21
 @pytest.fixture
 def world() -> SmallWorld:
     return SmallWorld()
+
+
+def throttled_a_while_ago(world: SmallWorld, *sent: Delivery) -> None:
+    """Messages went back for a throttle, which is over."""
+    world.calls.refuse["items.transact"] = CANCELED
+    world.handle(*sent)
+    world.calls.refuse.clear()
+    world.clock.advance_s(LONGER_THAN_ANY_PAUSE_S)
 
 
 @pytest.mark.parametrize("throttle", [CANCELED, REFUSED], ids=["canceled", "refused"])
@@ -99,10 +107,7 @@ def test_then_the_throttled_transaction_is_sent_once_more_and_no_object_is_put(w
 
 
 def test_the_throttled_commit_lands_late_and_its_messages_are_duplicates(world: SmallWorld) -> None:
-    world.calls.refuse["items.transact"] = CANCELED
-    world.handle(*deliveries(5))
-    world.calls.refuse.clear()
-    world.clock.advance_s(LONGER_THAN_ANY_PAUSE_S)
+    throttled_a_while_ago(world, *deliveries(5))
     again = [replace(each, receive_count=2) for each in deliveries(5)]
     assert world.handle(*again, delivery(batch(9))).counts == {Verdict.DUPLICATE: 5, Verdict.ACCEPTED: 1}
     assert len(world.objects.keys("staging/")) == len(world.commits()) == 2
@@ -135,10 +140,7 @@ def test_a_throttled_commit_that_was_fenced_off_is_given_up(world: SmallWorld) -
 
 
 def test_once_a_transaction_got_through_all_is_as_it_was(world: SmallWorld) -> None:
-    world.calls.refuse["items.transact"] = CANCELED
-    world.handle(*deliveries(2))
-    world.calls.refuse.clear()
-    world.clock.advance_s(LONGER_THAN_ANY_PAUSE_S)
+    throttled_a_while_ago(world, *deliveries(2))
     world.handle(delivery(batch(400)))
     world.calls.names.clear()
     world.calls.before |= {1: CANCELED, 2: CANCELED}
@@ -150,10 +152,7 @@ def test_once_a_transaction_got_through_all_is_as_it_was(world: SmallWorld) -> N
 def test_a_late_attempt_of_unknown_outcome_is_given_up_and_counts_nothing_twice(
     world: SmallWorld, reply: Exception
 ) -> None:
-    world.calls.refuse["items.transact"] = CANCELED
-    world.handle(delivery(batch(1)))
-    world.calls.refuse.clear()
-    world.clock.advance_s(LONGER_THAN_ANY_PAUSE_S)
+    throttled_a_while_ago(world, delivery(batch(1)))
     world.calls.names.clear()
     world.calls.before |= {0: reply}
     assert world.handle(*deliveries(4)).counts == {Verdict.ACCEPTED: 4}
@@ -250,7 +249,7 @@ class Stage:
         self.queue.send_many(bodies)
         self.sent += messages
         for worker in self.workers:
-            if received := self._receive(100):
+            if received := self.queue.receive(100):
                 self.most_receives = max(self.most_receives, *(each.delivery.receive_count for each in received))
                 deadline = DeadlineAt(clock=self.world.clock, at_ms=self.world.clock.now_ms() + 60_000)
                 result = worker.handle([each.delivery for each in received], deadline)
@@ -258,9 +257,6 @@ class Stage:
                 self.queue.delete_many([receipts[each] for each in receipts if each not in result.retry])
                 self.queue.hide({receipts[each]: seconds for each, seconds in result.hide_s.items()})
         self.world.clock.advance_s(1)
-
-    def _receive(self, most: int) -> list[ReceivedMessage]:
-        return self.queue.receive(most)
 
     def run(self, *, before_s: int, throttled_s: int, messages_a_second: int) -> None:
         for _ in range(before_s):

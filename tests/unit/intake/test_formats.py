@@ -22,8 +22,7 @@ def test_each_format_that_a_message_may_name_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("name", get_args(Format))
 def test_each_format_of_the_table_is_read(name: str) -> None:
-    desk = Desk()
-    desk.put("ingest/x", _BODIES[name])
+    desk = Desk().put("ingest/x", _BODIES[name])
     assert desk.decoded(pointer("ingest/x", name)).records == 1
 
 

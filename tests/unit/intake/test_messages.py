@@ -179,9 +179,8 @@ def test_a_cloud_event_without_a_batch_is_refused(data: object) -> None:
 
 @pytest.mark.parametrize("compression", PACK)
 def test_an_object_is_read(compression: str) -> None:
-    desk = Desk()
     stored = PACK[compression](ndjson([record(), record()]))
-    desk.put("ingest/a", stored)
+    desk = Desk().put("ingest/a", stored)
     digest = hashlib.sha256(stored).hexdigest()
     inline = desk.decoded(message([record(), record()]))
     body = pointer("ingest/a", "ndjson", compression, count=2, sha256=digest.upper())
@@ -191,8 +190,7 @@ def test_an_object_is_read(compression: str) -> None:
 
 
 def test_a_wrong_sha256_is_refused_with_the_content_hash() -> None:
-    desk = Desk()
-    desk.put("ingest/a", ndjson([record()]))
+    desk = Desk().put("ingest/a", ndjson([record()]))
     answer = desk.refused(pointer("ingest/a", "ndjson", sha256="0" * 64))
     assert (reasons(answer), answer.hash_version) == (["sha256_mismatch"], 1)
     assert reasons(desk.refused(pointer("ingest/a", "ndjson", sha256="0" * 64, count=9))) == [
@@ -303,8 +301,7 @@ def wrapped(entry: dict[str, Any], way: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("way", ["direct", "sns", "bus"])
 def test_an_announced_object_is_a_batch_of_its_own_id(way: str) -> None:
-    desk = Desk()
-    desk.put("drop/a b.ndjson", ndjson([record()]))
+    desk = Desk().put("drop/a b.ndjson", ndjson([record()]))
     etag = etag_of(desk, "drop/a b.ndjson").strip('"')
     key = "drop/a b.ndjson" if way == "bus" else "drop/a+b.ndjson"
     answer = desk.decoded(wrapped(notification(key, etag), way))
@@ -315,24 +312,21 @@ def test_an_announced_object_is_a_batch_of_its_own_id(way: str) -> None:
 
 @pytest.mark.parametrize("way", ["direct", "sns"])
 def test_keys_of_notifications_are_url_decoded(way: str) -> None:
-    desk = Desk()
-    desk.put("drop/é+%.ndjson", ndjson([record()]))
+    desk = Desk().put("drop/é+%.ndjson", ndjson([record()]))
     etag = etag_of(desk, "drop/é+%.ndjson")
     assert desk.decoded(wrapped(notification("drop/%C3%A9%2B%25.ndjson", etag), way)).records == 1
 
 
 @pytest.mark.parametrize("suffix", [".ndjson", ".ndjson.gz", ".ndjson.zst"])
 def test_the_suffix_gives_the_format(suffix: str) -> None:
-    desk = Desk()
     pack = {".ndjson": "none", ".ndjson.gz": "gzip", ".ndjson.zst": "zstd"}[suffix]
-    desk.put(f"drop/x{suffix}", PACK[pack](ndjson([record()])))
+    desk = Desk().put(f"drop/x{suffix}", PACK[pack](ndjson([record()])))
     etag = etag_of(desk, f"drop/x{suffix}")
     assert desk.decoded({"Records": [notification(f"drop/x{suffix}", etag)]}).records == 1
 
 
 def test_one_notification_may_announce_several_objects() -> None:
-    desk = Desk()
-    desk.put("drop/a.ndjson", ndjson([record()]))
+    desk = Desk().put("drop/a.ndjson", ndjson([record()]))
     etag = etag_of(desk, "drop/a.ndjson")
     entries = [
         notification("drop/a.ndjson", etag),
@@ -357,8 +351,7 @@ def test_one_notification_may_announce_several_objects() -> None:
 
 
 def test_an_object_that_was_replaced_is_not_the_announced_one() -> None:
-    desk = Desk()
-    desk.put("drop/a.ndjson", ndjson([record()]))
+    desk = Desk().put("drop/a.ndjson", ndjson([record()]))
     answer = desk.refused({"Records": [notification("drop/a.ndjson", "other")]})
     assert (reasons(answer), answer.missing_object) == (["object_changed"], False)
 
@@ -381,8 +374,7 @@ def test_an_object_that_was_put_twice_quickly_is_read_by_the_version_that_was_an
 
 @pytest.mark.parametrize("version", ["v1", "v9", "null", ""])
 def test_a_version_that_is_another_one_or_none_leaves_the_newest_object(version: str) -> None:
-    desk = Desk(versioned=True)
-    desk.put("drop/a.ndjson", ndjson([record(bytes=1)]))
+    desk = Desk(versioned=True).put("drop/a.ndjson", ndjson([record(bytes=1)]))
     first = etag_of(desk, "drop/a.ndjson")
     assert desk.decoded({"Records": [notification("drop/a.ndjson", first, version=version)]}).records == 1
     desk.put("drop/a.ndjson", ndjson([record(bytes=2)]))
@@ -392,8 +384,7 @@ def test_a_version_that_is_another_one_or_none_leaves_the_newest_object(version:
 
 @pytest.mark.parametrize("version", [5, "a b", "\u20ac", "x" * 1025, ["v0"]])
 def test_a_version_that_cannot_be_one_is_refused(version: object) -> None:
-    desk = Desk(versioned=True)
-    desk.put("drop/a.ndjson", ndjson([record()]))
+    desk = Desk(versioned=True).put("drop/a.ndjson", ndjson([record()]))
     etag = etag_of(desk, "drop/a.ndjson")
     answer = desk.refused({"Records": [notification("drop/a.ndjson", etag, version=version)]})
     assert reasons(answer) == ["invalid_notification"]

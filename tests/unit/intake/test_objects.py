@@ -30,8 +30,7 @@ _LIMITS = ReadLimits(object_bytes=4 * MIB)
 
 
 def read(body: bytes, object_format: str, compression: str = "none", *, count: int = 1) -> list[str]:
-    desk = Desk(_LIMITS)
-    desk.put("ingest/x", body)
+    desk = Desk(_LIMITS).put("ingest/x", body)
     answer = desk.refused(pointer("ingest/x", object_format, compression, count=count))
     return reasons(answer)
 
@@ -73,9 +72,8 @@ def test_garbage_behind_a_packed_stream_is_refused(compression: str) -> None:
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_several_members_make_one_object(compression: str) -> None:
-    desk = Desk()
     one = PACK[compression](ndjson([record()]))
-    desk.put("ingest/x", one + one + (b"\0" * 512 if compression == "gzip" else b""))
+    desk = Desk().put("ingest/x", one + one + (b"\0" * 512 if compression == "gzip" else b""))
     assert desk.decoded(pointer("ingest/x", "ndjson", compression, count=2)).records == 2
 
 
@@ -84,8 +82,7 @@ def test_zeros_behind_a_gzip_stream_fill_up_a_block_of_any_size(zeros: int) -> N
     packed = PACK["gzip"](ndjson([record()]))
     # The stream ends just before a step of the reader's, so that the zeros go on behind it.
     comment = b"\x1f\x8b\x08\x10" + bytes(6) + b"c" * (64 * 1024 - len(packed) - 32) + b"\0"
-    desk = Desk(_LIMITS)
-    desk.put("ingest/x", comment + packed[10:] + bytes(zeros))
+    desk = Desk(_LIMITS).put("ingest/x", comment + packed[10:] + bytes(zeros))
     assert desk.decoded(pointer("ingest/x", "ndjson", "gzip")).records == 1
 
 
@@ -128,10 +125,9 @@ def test_50_001_lines_are_too_many() -> None:
 
 
 def test_a_line_that_is_no_record_costs_that_record() -> None:
-    desk = Desk()
     bad = [b"", b"  \r", b"{", b"\xff\xfe", b"NaN", b"[" * 5_000, b"[[],[" + b"[" * 200 + b"]" * 200 + b"]]"]
     good = json.dumps(record()).encode()
-    desk.put("ingest/x", b"\n".join([good, *bad, good + b"\r", good + good, good]))
+    desk = Desk().put("ingest/x", b"\n".join([good, *bad, good + b"\r", good + good, good]))
     answer = desk.decoded(pointer("ingest/x", "ndjson", count=9))
     assert {each.position: reasons(answer, each.position) for each in answer.refused} == {
         1: ["record_not_json"],
@@ -158,9 +154,8 @@ def test_how_an_object_is_cut_into_pieces_changes_nothing() -> None:
 
 
 def test_totals_pass_2_to_the_63() -> None:
-    desk = Desk()
     records = [record(bytes=2**63 - 1, resource_id=f"i-{n}") for n in range(700)]
-    desk.put("ingest/n", ndjson(records))
+    desk = Desk().put("ingest/n", ndjson(records))
     schema_columns = {name: [each[name] for each in records] for name in record() if name not in ("start", "end")}
     table = pa.table(schema_columns | {"start": [SENT_AT_S - 9] * 700, "end": [SENT_AT_S] * 700})
     desk.put("ingest/p", parquet(table))
@@ -215,8 +210,7 @@ def columns(**changes: object) -> Mapping[str, object]:
     ],
 )
 def test_times_come_as_timestamps_of_any_unit_or_integers(start: pa.Array) -> None:
-    desk = Desk()
-    desk.put("ingest/x", parquet(pa.table(columns(start=start, bytes=pa.array([7], pa.int16())))))
+    desk = Desk().put("ingest/x", parquet(pa.table(columns(start=start, bytes=pa.array([7], pa.int16())))))
     answer = desk.decoded(pointer("ingest/x", "parquet"))
     same = desk.decoded(message([record(start=SENT_AT_S - 300, end=SENT_AT_S, bytes=7)]))
     assert answer.content_hash == same.content_hash
@@ -226,8 +220,7 @@ def test_times_come_as_timestamps_of_any_unit_or_integers(start: pa.Array) -> No
     "kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string()), pa.string_view()]
 )
 def test_text_columns_of_any_arrow_kind_are_read(kind: pa.DataType) -> None:
-    desk = Desk()
-    desk.put(
+    desk = Desk().put(
         "ingest/x",
         parquet(
             pa.table(columns(service=pa.array(["AmazonEC2"]).cast(kind), resource_id=pa.array(["i-1"]).cast(kind)))
@@ -267,8 +260,7 @@ def test_a_column_that_comes_twice_is_refused() -> None:
 
 
 def test_other_columns_are_not_even_read() -> None:
-    desk = Desk(_LIMITS)
-    desk.put("ingest/x", parquet(pa.table(columns(extra=["x" * 8 * MIB], nested=[{"a": [1]}]))))
+    desk = Desk(_LIMITS).put("ingest/x", parquet(pa.table(columns(extra=["x" * 8 * MIB], nested=[{"a": [1]}]))))
     assert desk.decoded(pointer("ingest/x", "parquet")).records == 1
 
 
@@ -381,9 +373,8 @@ def test_invalid_utf_8_in_a_text_column_is_refused() -> None:
 
 
 def test_evidence_of_a_refused_row_is_its_json() -> None:
-    desk = Desk()
     rows = {name: pa.array(value).take([0, 0]) for name, value in columns().items()}
-    desk.put("ingest/x", parquet(pa.table(rows | {"bytes": [-1, 5], "usage_type": [None, None]})))
+    desk = Desk().put("ingest/x", parquet(pa.table(rows | {"bytes": [-1, 5], "usage_type": [None, None]})))
     answer = desk.decoded(pointer("ingest/x", "parquet", count=2))
     raw = json.loads(answer.refused[0].raw)
     expected = record(bytes=-1, start="2026-11-24T13:55:00Z", end=SENT_AT_S)
@@ -391,6 +382,5 @@ def test_evidence_of_a_refused_row_is_its_json() -> None:
 
 
 def test_gzip_of_the_standard_library_is_read_too() -> None:
-    desk = Desk()
-    desk.put("ingest/x", gzip.compress(ndjson([record()]), mtime=0))
+    desk = Desk().put("ingest/x", gzip.compress(ndjson([record()]), mtime=0))
     assert desk.decoded(pointer("ingest/x", "ndjson", "gzip")).records == 1

@@ -64,8 +64,7 @@ def peak_of(desk: Desk, body: dict[str, Any]) -> tuple[Any, int]:
 @pytest.mark.parametrize("value", [lambda text: text, lambda text: [text]], ids=["text", "undecodable"])
 def test_a_text_that_is_too_long_is_judged_before_it_is_kept(field: str, value: Any) -> None:
     records = [record(**{field: value(f"{n:06d}".ljust(20_000, "x"))}) for n in range(1_000)] + [record()]
-    desk = Desk()
-    desk.put("ingest/x", gzip.compress(ndjson(records), 1))
+    desk = Desk().put("ingest/x", gzip.compress(ndjson(records), 1))
     answer, peak_bytes = peak_of(desk, pointer("ingest/x", "ndjson", "gzip", count=1_001))
     assert isinstance(answer, DecodedBatch)
     assert (len(answer.refused), len(answer.rows)) == (1_000, 1)
@@ -192,8 +191,7 @@ def test_reading_stops_at_each_look_and_refuses_only_if_it_is_final(form: str, c
     if form == "parquet":
         records = [record(resource_id=f"i-{n}") for n in range(3_000)]
     body = ndjson(records) if form == "ndjson" else parquet(pa.Table.from_pylist(records), row_group_size=300)
-    desk = Desk()
-    desk.put("ingest/x", PACK[compression](body))
+    desk = Desk().put("ingest/x", PACK[compression](body))
     whole = read(desk, form, compression, count=3_000, allowance=UNHURRIED)
     counted = _Looks(left=10**9)
     read(desk, form, compression, count=3_000, allowance=Allowance(until=counted, final=False))
@@ -233,8 +231,7 @@ def test_long_resource_ids_in_a_dictionary_unfold_in_pieces() -> None:
     ids = pa.DictionaryArray.from_arrays(pa.array([row % 50 for row in range(5_000)], pa.int32()), texts)
     table = pa.Table.from_pylist([record()] * 5_000)
     table = table.set_column(table.column_names.index("resource_id"), "resource_id", ids)
-    desk = Desk()
-    desk.put("ingest/x", parquet(table))
+    desk = Desk().put("ingest/x", parquet(table))
     pool, before = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
     pa.set_memory_pool(pool)
     try:
@@ -283,8 +280,7 @@ def test_whatever_is_sent_is_read_or_refused_within_the_budgets_and_the_same_eac
 ) -> None:
     pieces = [bit * times for bit, times in parts]
     body = b"".join(map(PACK[compression], pieces)) if members else PACK[compression](b"".join(pieces))
-    desk = Desk(replace(LIMITS, work=SMALL))
-    desk.put("ingest/x", body)
+    desk = Desk(replace(LIMITS, work=SMALL)).put("ingest/x", body)
     answers = []
     for _ in range(2):
         began_s = time.process_time()

@@ -92,9 +92,8 @@ def test_refused_records_leave_no_trace() -> None:
 
 
 def test_rows_from_parquet_and_from_json_stand_side_by_side() -> None:
-    desk = Desk()
     plain = [record(start=SENT_AT_S - 60, end=SENT_AT_S, resource_id=f"i-{n}") for n in range(3)]
-    desk.put("ingest/x", parquet(pa.Table.from_pylist(plain)))
+    desk = Desk().put("ingest/x", parquet(pa.Table.from_pylist(plain)))
     columnar = desk.decoded(pointer("ingest/x", "parquet", count=3))
     batches = [
         staged("b-1", plain),

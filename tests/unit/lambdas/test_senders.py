@@ -113,9 +113,7 @@ def mine_is_accepted(world: SendersWorld) -> None:
     world.deliver(body_of("b/1", B_ACCOUNT, source_id="b", sequence=1), f"{B}:i-0abc")
     world.deliver(body_of("a/1", A_ACCOUNT, 5), f"{A}:i-0abc")
     for batch_id in ("a/1", "b/1"):
-        marker = world.marker(batch_id)
-        assert marker is not None
-        assert marker.verdict == "accepted"
+        assert world.marker(batch_id).verdict == "accepted"
     assert world.metered_bytes() == {A_ACCOUNT: 5, B_ACCOUNT: 7}
 
 
@@ -193,7 +191,7 @@ def test_the_canary_sends_its_own_batch_and_nothing_else(world: SendersWorld) ->
     refused(world, f"{A}:canary", names="a does not own batch id")
     world.deliver(body, f"{CANARY}:function")
     assert world.metered_bytes() == {CANARY_ACCOUNT_ID: CANARY_BYTES}
-    assert world.marker(canary_batch_id(slot_s)) is not None
+    assert world.marker(canary_batch_id(slot_s))
     for stolen in (body_of("b/1", B_ACCOUNT), body_of("canary:x", B_ACCOUNT), body_of("b/1", CANARY_ACCOUNT_ID)):
         world.deliver(stolen, f"{CANARY}:function")
     assert len(world.entries()) == 4
@@ -260,7 +258,6 @@ def test_a_batch_that_was_refused_is_metered_by_a_retry_once_its_producer_owns_t
         world.quarantine.retry(entry)
         world.deliver_sent_again()
     marker = world.marker("a/1")
-    assert marker is not None
     assert (marker.verdict, marker.sender_id) == ("accepted", f"{A}:session")
     assert world.metered_bytes() == {B_ACCOUNT: 7}
     (entry,) = world.entries()
@@ -277,7 +274,6 @@ def test_refused_records_are_sent_again_for_their_producer(world: SendersWorld) 
     (sent,) = world.deliver_sent_again()
     assert sent.stated_sender == f"retry {A}:session"
     marker = world.marker(retry.retry_id)
-    assert marker is not None
     # Judged as A's, and refused again for what is still wrong with them, not for their sender.
     assert (marker.verdict, marker.sender_id, marker.reason) == ("rejected", f"{A}:session", "invalid_from")
 
@@ -315,9 +311,7 @@ def test_a_conflict_that_is_retried_under_an_id_of_its_own_stays_its_producers(w
     retry = world.quarantine.retry(entry, as_new_id=True)
     world.deliver_sent_again()
     assert world.metered_bytes() == {A_ACCOUNT: 11}
-    marker = world.marker(retry.retry_id)
-    assert marker is not None
-    assert marker.sender_id == f"{A}:session"
+    assert world.marker(retry.retry_id).sender_id == f"{A}:session"
 
 
 def test_a_retry_that_died_is_still_judged_by_who_sent_it_first(world: SendersWorld) -> None:
@@ -368,9 +362,7 @@ def test_two_senders_of_one_body_have_a_place_each_in_quarantine(world: SendersW
     for entry in world.entries():
         world.quarantine.retry(entry)
     world.deliver_sent_again()
-    marker = world.marker("c/1")
-    assert marker is not None
-    assert marker.sender_id == "AROAOWNER:x"
+    assert world.marker("c/1").sender_id == "AROAOWNER:x"
     assert world.metered_bytes() == {A_ACCOUNT: 7}
 
 
@@ -382,9 +374,7 @@ def test_a_forgery_in_one_invocation_with_the_batch_that_it_copies_holds_nobody_
     ]
     result = world.aggregator.handle(deliveries, DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + 60_000))
     assert {str(verdict): count for verdict, count in result.counts.items()} == {"rejected": 1, "accepted": 1}
-    marker = world.marker("b/1")
-    assert marker is not None
-    assert marker.sender_id == f"{B}:x"
+    assert world.marker("b/1").sender_id == f"{B}:x"
 
 
 def test_two_foreign_senders_of_one_body_in_one_invocation_are_two_refusals(world: SendersWorld) -> None:
@@ -449,7 +439,6 @@ def test_a_stage_that_is_open_judges_nobody() -> None:
     world = SendersWorld(judged=False)
     world.deliver(body_of("b/1", B_ACCOUNT), "AROASTRANGER:x", stated=f"{B}:x")
     marker = world.marker("b/1")
-    assert marker is not None
     assert (marker.verdict, marker.sender_id) == ("accepted", "AROASTRANGER:x")
     assert world.alerts.sent == []
 

@@ -10,7 +10,7 @@ import pytest
 
 from metering.errors import OperationFailedError
 from metering.intake.batches import RefusedRecord
-from metering.ledger.markers import Marker, marker_key
+from metering.ledger.markers import Conflict, Marker, marker_key
 from metering.ledger.retries import Alias
 from metering.quarantine.documents import QuarantinedBatch, encode_records, readable
 from metering.stores.objects import refused_records_key
@@ -35,6 +35,9 @@ class Setup:
         self.queue = MemoryQueue(self.clock)
         self.entries = quarantine_of(self, self.queue)
 
+    def write(self, record: Marker | Alias | Conflict) -> None:
+        self.items.put(Put(table=Table.LEDGER, item=record.to_item()))
+
     def partly(self, batch_id: str, *raws: str, commit_id: str = "c1", accepted: bool = True) -> str:
         key = refused_records_key(commit_id, NOW_S)
         records = tuple(
@@ -42,8 +45,7 @@ class Setup:
         )
         self.objects.put(key, encode_records({batch_id: records}), if_absent=True)
         if accepted:
-            marker = partly_metered(batch_id, "accepted", key)
-            self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+            self.write(partly_metered(batch_id, "accepted", key))
         return key
 
     def whole(self, batch_id: str, body: str, *, conflict: bool = False) -> QuarantinedBatch:
@@ -61,10 +63,10 @@ class Setup:
         self.objects.put(batch.key, batch.to_json(), if_absent=False)
         if conflict:
             found = conflict_of(batch_id, content_hash="ff", quarantine_key=batch.key, records=3)
-            self.items.put(Put(table=Table.LEDGER, item=found.to_item()))
-            self.items.put(Put(table=Table.LEDGER, item=partly_metered(batch_id, "accepted", "").to_item()))
+            self.write(found)
+            self.write(partly_metered(batch_id, "accepted", ""))
         else:
-            self.items.put(Put(table=Table.LEDGER, item=partly_metered(batch_id, "rejected", batch.key).to_item()))
+            self.write(partly_metered(batch_id, "rejected", batch.key))
         return batch
 
 
@@ -147,7 +149,7 @@ def test_a_refused_batch_is_sent_again_as_it_came() -> None:
     retry = setup.entries.retry(entry)
     assert retry.retry_id == "edge-2"
     assert setup.queue.bodies() == [batch.body]
-    setup.items.put(Put(table=Table.LEDGER, item=partly_metered("edge-2", "accepted", "").to_item()))
+    setup.write(partly_metered("edge-2", "accepted", ""))
     [settled] = setup.entries.find(batch.key)
     assert settled.retried_as == ("edge-2",)
 
@@ -164,8 +166,7 @@ def test_a_conflict_is_only_sent_under_an_id_of_its_own() -> None:
     assert json.loads(body) == {"batch_id": retry.retry_id, "retry_of": "edge-3", "records": []}
     [waiting] = setup.entries.find("edge-3")
     assert waiting.retried_as == ()
-    alias = Alias(batch_id="edge-3", content_hash="ff", retry_id=retry.retry_id, expires_at_s=9)
-    setup.items.put(Put(table=Table.LEDGER, item=alias.to_item()))
+    setup.write(Alias(batch_id="edge-3", content_hash="ff", retry_id=retry.retry_id, expires_at_s=9))
     [named] = setup.entries.find("edge-3")
     assert named.retried_as == (retry.retry_id,)
 
@@ -175,8 +176,7 @@ def test_a_conflict_whose_retry_was_read_with_other_content_than_before_still_na
     setup.whole("edge-3", '{"batch_id": "edge-3"}', conflict=True)
     retry_id = "retry:" + hashlib.sha256(b"edge-3\nff").hexdigest()
     for content_hash, name in (("aa", "retry:other"), ("bb", retry_id)):
-        alias = Alias(batch_id="edge-3", content_hash=content_hash, retry_id=name, expires_at_s=9)
-        setup.items.put(Put(table=Table.LEDGER, item=alias.to_item()))
+        setup.write(Alias(batch_id="edge-3", content_hash=content_hash, retry_id=name, expires_at_s=9))
     [entry] = setup.entries.find("edge-3")
     assert entry.retried_as == (retry_id,)
 
@@ -193,8 +193,7 @@ def test_a_refused_batch_is_not_sent_under_a_new_id_because_its_own_is_free() ->
 def test_what_is_metered_under_another_id_is_not_sent_under_its_own() -> None:
     setup = Setup()
     setup.whole("edge-2", '{"batch_id": "edge-2", "records": []}')
-    alias = Alias(batch_id="edge-2", content_hash="ff", retry_id="retry:1", expires_at_s=9)
-    setup.items.put(Put(table=Table.LEDGER, item=alias.to_item()))
+    setup.write(Alias(batch_id="edge-2", content_hash="ff", retry_id="retry:1", expires_at_s=9))
     [entry] = setup.entries.find("edge-2")
     with pytest.raises(OperationFailedError, match="metered already, as retry:1"):
         setup.entries.retry(entry)
@@ -279,7 +278,7 @@ def test_an_entry_says_what_became_of_its_retry() -> None:
     assert entry.became == "sent again, without a verdict yet"
     for verdict, became in (("accepted", "3 metered, 2 refused again"), ("rejected", "refused again: too_late")):
         marker = replace(partly_metered(retry_id, verdict, ""), reason="too_late" if verdict == "rejected" else "")
-        setup.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+        setup.write(marker)
         [entry] = setup.entries.find("edge-1")
         assert entry.became == became
 
@@ -289,21 +288,22 @@ def test_a_refused_batch_that_was_sent_again_and_metered_says_so() -> None:
     setup.whole("edge-1", "{}")
     [entry] = setup.entries.find("edge-1")
     assert entry.became == "not metered"
-    setup.items.put(Put(table=Table.LEDGER, item=partly_metered("edge-1", "accepted", entry.key).to_item()))
+    setup.write(partly_metered("edge-1", "accepted", entry.key))
     assert [entry.became for entry in setup.entries.entries()] == ["metered as edge-1"]
 
 
 def test_a_conflict_says_in_what_it_differs_from_what_is_metered_under_its_id() -> None:
     setup = Setup()
     setup.whole("edge-1", '{"batch_id": "edge-1", "records": [{"bytes": 100}, {"bytes": 23}]}', conflict=True)
-    accepted = replace(
-        partly_metered("edge-1", "accepted", ""),
-        records=2,
-        metered=2,
-        refused=0,
-        hours={NOW_S - NOW_S % 3600: Total(118, 2)},
+    setup.write(
+        replace(
+            partly_metered("edge-1", "accepted", ""),
+            records=2,
+            metered=2,
+            refused=0,
+            hours={NOW_S - NOW_S % 3600: Total(118, 2)},
+        )
     )
-    setup.items.put(Put(table=Table.LEDGER, item=accepted.to_item()))
     [entry] = setup.entries.find("edge-1")
     assert [(each.what, each.metered, each.this) for each in entry.differs] == [
         ("sender", "AIDA1", "AIDA2"),

@@ -39,6 +39,13 @@ def numbers_over(items: MemoryItemStore, *, cap: int = 100, actions: int = 100, 
     return KindNumbers(items, retrier=retrier, cap=cap, generation=generation, actions=actions)
 
 
+def with_kinds(*names: str, cap: int = 100) -> MemoryItemStore:
+    """A store in which one account has numbers of these kinds."""
+    items = MemoryItemStore()
+    numbers_over(items, cap=cap).claim(ONE, kinds(*names))
+    return items
+
+
 def assert_sound(items: MemoryItemStore, accounts: Iterable[str] = (ONE, OTHER)) -> None:
     """Numbers are dense from 0, and each number and its name say the same of each other."""
     for account in accounts:
@@ -62,8 +69,7 @@ def test_numbers_are_an_accounts_own_and_dense_from_0() -> None:
 
 
 def test_another_process_finds_the_numbers_that_were_given() -> None:
-    items = MemoryItemStore()
-    numbers_over(items).claim(ONE, kinds("a", "b"))
+    items = with_kinds("a", "b")
     second = numbers_over(items)
     assert second.known(ONE, kinds("b", "z")) == {kinds("b")[0]: 1}
     assert second.claim(ONE, kinds("z", "b")) == dict(zip(kinds("z", "b"), (2, 1), strict=True))
@@ -82,8 +88,7 @@ def test_a_memory_that_is_behind_reads_again_before_it_says_that_a_kind_has_no_n
 
 
 def test_a_number_that_no_name_has_is_an_error_and_never_skipped() -> None:
-    items = MemoryItemStore()
-    numbers_over(items).claim(ONE, kinds("a"))
+    items = with_kinds("a")
     with pytest.raises(LedgerCorruptError, match="N#000001 is missing"):
         KindNames(items).kind(ONE, 1)
 
@@ -214,8 +219,7 @@ def test_only_so_many_dictionaries_are_remembered() -> None:
 
 
 def test_what_is_remembered_is_said_without_a_call() -> None:
-    items = MemoryItemStore()
-    numbers_over(items).claim(ONE, kinds("a", "b"))
+    items = with_kinds("a", "b")
     numbers = numbers_over(items)
     calls: list[str] = []
     items.on_call = calls.append
@@ -253,8 +257,7 @@ def outcome(numbers: KindNumbers, *names: str) -> str:
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_a_number_that_was_lost_is_read_from_its_name_and_put_back(lost: int) -> None:
-    items = MemoryItemStore()
-    numbers_over(items).claim(ONE, kinds("a", "b", "c"))
+    items = with_kinds("a", "b", "c")
     lose(items, number_key(ONE, lost))
     found = outcome(numbers_over(items), "d")
     assert found == "[3]", "a hole is taken for a claim that is landing, for ever, or a number is given twice"
@@ -263,16 +266,14 @@ def test_a_number_that_was_lost_is_read_from_its_name_and_put_back(lost: int) ->
 
 @pytest.mark.parametrize("lost", ["a", "b", "c"])
 def test_a_name_that_was_lost_is_put_back_by_the_next_claim(lost: str) -> None:
-    items = MemoryItemStore()
-    numbers_over(items).claim(ONE, kinds("a", "b", "c"))
+    items = with_kinds("a", "b", "c")
     lose(items, kind_key(ONE, kinds(lost)[0]))
     assert outcome(numbers_over(items), "d") == "[3]"
     assert_sound(items)
 
 
 def test_readers_know_a_number_by_its_name_before_anybody_puts_it_back() -> None:
-    items = MemoryItemStore()
-    numbers_over(items).claim(ONE, kinds("a", "b", "c"))
+    items = with_kinds("a", "b", "c")
     for number, kind in enumerate(kinds("a", "b", "c")):
         lose(items, number_key(ONE, number))
         assert KindNames(items).kind(ONE, number) == kind
@@ -280,8 +281,7 @@ def test_readers_know_a_number_by_its_name_before_anybody_puts_it_back() -> None
 
 
 def test_a_number_that_is_lost_with_its_name_is_corrupt_and_not_a_claim_that_is_landing() -> None:
-    items = MemoryItemStore()
-    numbers_over(items).claim(ONE, kinds("a", "b", "c"))
+    items = with_kinds("a", "b", "c")
     lose(items, number_key(ONE, 1), kind_key(ONE, kinds("b")[0]))
     found = outcome(numbers_over(items), "d")
     assert found.startswith("LedgerCorruptError: D#111111111111 / N#000001 is missing"), "it is held for a claim"
@@ -293,8 +293,7 @@ def test_a_number_that_is_lost_with_its_name_is_corrupt_and_not_a_claim_that_is_
 
 def test_a_lost_number_of_a_full_dictionary_is_corrupt_too() -> None:
     """The kind that was lost would be booked by its name, and be in two items."""
-    items = MemoryItemStore()
-    numbers_over(items, cap=3).claim(ONE, kinds("a", "b", "c"))
+    items = with_kinds("a", "b", "c", cap=3)
     lose(items, number_key(ONE, 1), kind_key(ONE, kinds("b")[0]))
     assert outcome(numbers_over(items, cap=3), "b").startswith("LedgerCorruptError: ")
 
@@ -336,8 +335,7 @@ def test_a_claim_that_is_landing_is_waited_for_and_never_taken_for_a_loss(hidden
 
 
 def test_who_compares_with_the_rows_next_may_give_a_lost_number_to_a_kind_that_has_none() -> None:
-    items = MemoryItemStore()
-    numbers_over(items).claim(ONE, kinds("a", "b", "c"))
+    items = with_kinds("a", "b", "c")
     lose(items, number_key(ONE, 1), kind_key(ONE, kinds("b")[0]))
     assert numbers_over(items).claim(ONE, kinds("e", "d"), fills=True) == dict(
         zip(kinds("d", "e"), (1, 3), strict=True)
@@ -346,7 +344,6 @@ def test_who_compares_with_the_rows_next_may_give_a_lost_number_to_a_kind_that_h
 
 
 def test_a_number_of_two_kinds_is_corrupt() -> None:
-    items = MemoryItemStore()
-    numbers_over(items).claim(ONE, kinds("a", "b"))
+    items = with_kinds("a", "b")
     items.put(Put(table=Table.LEDGER, item={**kind_key(ONE, kinds("c")[0])._asdict(), "number": 1}))
     assert "stands for two kinds" in outcome(numbers_over(items), "d")
