@@ -21,6 +21,9 @@ settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.load_profile("gate" if os.environ.get("CI") else "default")
 
+# On GitHub's machines typer takes a pipe for a terminal, and prints its help in colours.
+os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
+
 # Of a list of cases the gate takes one of so many, the same ones each time.
 CASES_EACH = 10
 ALL_CASES = "METERING_ALL_CASES"
