@@ -5,7 +5,9 @@ The stacks are environment-agnostic, so one assembly serves every region of one 
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -36,12 +38,15 @@ def assembly_of(config: StageConfig, given: GivenSettings, *, cache: Path | None
     """
     kept = cache or ROOT / ".local" / "assemblies"
     folder = kept / f"{config.stage}-{_digest(config, given)}"
-    if folder.exists():
-        # The folder's time is that of its last use.
-        folder.touch()
-        return folder
     kept.mkdir(parents=True, exist_ok=True)
-    _forget_old(kept)
+    # Deployments run side by side: one must not remove what another is about to use.
+    with (kept / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            # The folder's time is that of its last use.
+            os.utime(folder)
+            return folder
+        _forget_old(kept)
     scratch = Path(tempfile.mkdtemp(prefix="new-", dir=kept))
     synthesize(config, given, scratch)
     try:
@@ -104,6 +109,6 @@ def _digest(config: StageConfig, given: GivenSettings) -> str:
 
 def _forget_old(kept: Path) -> None:
     limit_s = time.time() - _KEPT_S
-    for folder in kept.iterdir():
+    for folder in kept.glob("*-*"):
         if folder.stat().st_mtime < limit_s:
             shutil.rmtree(folder, ignore_errors=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -191,6 +194,32 @@ def test_an_assembly_is_made_once_for_the_same_sources(tmp_path: Path) -> None:
     ]
     assert {"AWS::SQS::Queue", "AWS::DynamoDB::GlobalTable", "AWS::Lambda::Function"} <= set(resource_types(first))
     assert not uses_bootstrap_roles(first)
+
+
+def test_no_deployment_gets_an_assembly_that_another_one_is_removing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removing, go_on, remove = threading.Event(), threading.Event(), shutil.rmtree
+
+    def slowly(folder: Path, *, ignore_errors: bool) -> None:
+        removing.set()
+        assert go_on.wait(20)
+        remove(folder, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(
+        "infra.assembly.synthesize", lambda _config, _given, target: (target / "manifest.json").write_text("{}")
+    )
+    config, given = StageConfig.load("local"), GivenSettings(like="local")
+    old = assembly_of(config, given, cache=tmp_path)
+    os.utime(old, (0, 0))
+    monkeypatch.setattr("infra.assembly.shutil.rmtree", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(assembly_of, config, GivenSettings(like="dev"), cache=tmp_path)
+        assert removing.wait(20)
+        mine = pool.submit(assembly_of, config, given, cache=tmp_path)
+        wait([mine], timeout=0.3)
+        go_on.set()
+    assert (mine.result() / "manifest.json").exists()
 
 
 @pytest.mark.long
