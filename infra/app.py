@@ -29,8 +29,8 @@ from aws_cdk import aws_lambda as lambda_
 from cdk_nag import AwsSolutionsChecks
 
 from infra.components.code import locked_code, sources_code
+from infra.components.shared import put_out
 from infra.emulators import config_by_hand
-from infra.release import put_out
 from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
 from infra.stacks.observability import ObservabilityStack

@@ -123,7 +123,8 @@ class Deployer:
             outputs = Path(scratch, "outputs.json")
             options = ("--method=direct", f"--outputs-file={outputs}", *triggers)
             self._create_data(options)
-            if self._is_first():
+            # A region without alarms is deployed for the first time.
+            if not self._stack_is_there("observability"):
                 self._phase("deploy functions")
                 pipeline = self.config().stack_name("pipeline")
                 self._run("deploy", pipeline, *options)
@@ -167,10 +168,6 @@ class Deployer:
             return
         self._phase("delete the API")
         stacks.remove(self._region, name)
-
-    def _is_first(self) -> bool:
-        """Return whether the region has no alarms yet."""
-        return not self._stack_is_there("observability")
 
     def _stack_is_there(self, part: str) -> bool:
         stacks = CloudFormationStacks(lambda _: self._clients())
@@ -219,31 +216,14 @@ class Deployer:
             raise DeploymentError(error.step, reason, stack=error.stack, operated=True) from error
 
 
-def deploy(
-    *,
-    stage: str,
-    region: str,
-    endpoint: str | None,
-    env: Mapping[str, str],
-    progress: Progress,
-    given: GivenSettings | None = None,
-) -> dict[str, dict[str, str]]:
-    """Prepare a region, deploy a stage's stacks to it, and return their outputs by stack name. See `Deployer`."""
-    deployer = Deployer(stage=stage, region=region, endpoint=endpoint, env=env, progress=progress, given=given)
-    deployer.bootstrap()
-    return deployer.deploy()
-
-
 def _make_asset_bucket(clients: Clients) -> None:
     """Make the bucket for assets: a stage that is deployed with the caller's credentials needs no more to bootstrap."""
     account = clients.sts.get_caller_identity()["Account"]
     region = clients.access.region
     bucket = f"metering-assets-{account}-{region}"
+    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     try:
-        if region == "us-east-1":
-            clients.s3.create_bucket(Bucket=bucket)
-        else:
-            clients.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})  # type: ignore[typeddict-item]  # regions that the stubs do not know
+        clients.s3.create_bucket(Bucket=bucket, **place)  # type: ignore[arg-type]  # regions that the stubs do not know
     except (clients.s3.exceptions.BucketAlreadyOwnedByYou, clients.s3.exceptions.BucketAlreadyExists):
         return
 
@@ -286,13 +266,12 @@ def _run(options: argparse.Namespace, env: Mapping[str, str], progress: Progress
     if options.step == "synth":
         assembly = deployer.synth()
         return {"assembly": str(assembly), "types": resource_types(assembly)}
-    if options.step == "bootstrap":
-        deployer.bootstrap()
-        return {}
     if options.step == "destroy":
         deployer.destroy()
         return {}
     deployer.bootstrap()
+    if options.step == "bootstrap":
+        return {}
     return {"outputs": deployer.deploy(rollback_alarms=options.rollback_alarm, bake_min=options.bake_min)}
 
 

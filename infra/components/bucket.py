@@ -9,8 +9,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from infra.components.acknowledgement import acknowledge, acknowledge_wildcard, written
-from infra.removal import removal_policy
+from infra.components.shared import acknowledge, acknowledge_wildcard, removal_policy, written
 from metering.stores.objects import (
     ATHENA_RESULTS_PREFIX,
     CONTEXT_PREFIX,

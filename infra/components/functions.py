@@ -14,8 +14,7 @@ from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra.components.acknowledgement import acknowledge, acknowledge_wildcard
-from infra.removal import removal_policy
+from infra.components.shared import acknowledge, acknowledge_wildcard, removal_policy
 from metering.fleet.regions import executions_of
 from metering.metric_names import NAMESPACE
 from metering.operations.alarms import WATCH_NAMESPACE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
-from infra.components.acknowledgement import acknowledge_wildcard
+from infra.components.shared import acknowledge_wildcard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

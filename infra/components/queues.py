@@ -9,8 +9,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from infra.components.acknowledgement import acknowledge
-from infra.removal import removal_policy
+from infra.components.shared import acknowledge, removal_policy
 
 if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig

@@ -8,9 +8,9 @@ from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from infra.components.acknowledgement import acknowledge_wildcard
 from infra.components.log_buckets import grant_announce, grant_describe, grant_read_logs
 from infra.components.queues import CONSUME, IngestQueue, allow, allow_move
+from infra.components.shared import acknowledge_wildcard
 from metering.stores.objects import (
     ATHENA_RESULTS_PREFIX,
     AUDIT_PREFIX,

@@ -8,7 +8,7 @@ from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from infra.removal import removal_policy
+from infra.components.shared import removal_policy
 
 if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig

@@ -10,8 +10,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from infra.components.acknowledgement import acknowledge_wildcard
-from infra.removal import removal_policy
+from infra.components.shared import acknowledge_wildcard, removal_policy
 
 if TYPE_CHECKING:
     from metering.fleet.settings.log_sources import Subscription

@@ -8,9 +8,9 @@ from aws_cdk import Aws, CfnOutput, Environment, IStackSynthesizer, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 
-from infra.components.acknowledgement import acknowledge_wildcard
 from infra.components.functions import FunctionSpec, LogReaders, MeteringFunction, function_settings
 from infra.components.log_sources import LogSources
+from infra.components.shared import acknowledge_wildcard
 from metering.fleet.regions import ROLLUP_EVERY_MIN
 from metering.intake.senders import encode_services
 from metering.ledger import partitions

@@ -14,8 +14,8 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3_assets as assets
 
-from infra.components.acknowledgement import acknowledge
 from infra.components.alarms import MeteringAlarm, MetricPlace
+from infra.components.shared import acknowledge
 from metering.operations.alarms import ALARMS
 
 if TYPE_CHECKING:

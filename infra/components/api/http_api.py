@@ -13,9 +13,8 @@ from aws_cdk import aws_route53 as route53
 from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
 from constructs import Construct
 
-from infra.components.acknowledgement import acknowledge
 from infra.components.functions import RETENTION, MeteringFunction
-from infra.removal import removal_policy
+from infra.components.shared import acknowledge, removal_policy
 from metering.fleet.stage import StageConfig, domain_in
 
 # One line a request. The path has no query in it: account ids are parameters, and tokens are in a header.

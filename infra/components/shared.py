@@ -1,0 +1,56 @@
+"""Shared by the stacks: acknowledged findings of cdk-nag, removal policies, outputs that name the release."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Acknowledgment, CfnOutput, RemovalPolicy, Stack, Validations
+
+from metering.fleet.ports import REHEARSAL_OUTPUT
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_iam as iam
+    from constructs import IConstruct
+
+    from metering.fleet.ports import Release
+    from metering.fleet.stage import StageConfig
+
+_PACK = "AwsSolutions"
+
+
+def acknowledge(construct: IConstruct, rule: str, reason: str) -> None:
+    """Record that `construct` breaks `rule` (such as `S1`). The reason is a full sentence."""
+    Validations.of(construct).acknowledge(Acknowledgment(id=f"{_PACK}::{_PACK}-{rule}", reason=reason))
+
+
+def acknowledge_wildcard(role: iam.IRole, resource: str, reason: str) -> None:
+    """Record why `role` may use the wildcard `resource`, written as in cdk-nag. Other wildcards stay findings."""
+    acknowledge(role, f"IAM5[Resource::{resource}]", reason)
+
+
+def written(owner: IConstruct, arn: str, *, seen_from: IConstruct) -> str:
+    """Return an ARN of `owner` as cdk-nag writes it in a finding on `seen_from`: an attribute or an export."""
+    home = Stack.of(owner)
+    if Stack.of(seen_from) is home:
+        logical_id, attribute = home.resolve(arn)["Fn::GetAtt"]
+        return f"<{logical_id}.{attribute}>"
+    return str(home.resolve(home.export_value(arn))["Fn::ImportValue"])
+
+
+def removal_policy(config: StageConfig) -> RemovalPolicy:
+    """Keep resources with data when their stack goes, but not those of a failed first creation, which are empty.
+
+    `RETAIN` would leave tables, bucket, queues and a key behind that no stack owns, and the next run would make others.
+    """
+    return RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if config.stateful_retained else RemovalPolicy.DESTROY
+
+
+def put_out(stack: Stack, release: Release, *, rehearsal: bool) -> None:
+    """Output the release of a stack, and whether it is a rehearsal.
+
+    Tags would not do: CloudFormation passes them on to each resource, so that a new version would change all of them.
+    """
+    for name, value in release.outputs.items():
+        CfnOutput(stack, name, value=value)
+    if rehearsal:
+        CfnOutput(stack, REHEARSAL_OUTPUT, value="true")
