@@ -54,9 +54,9 @@ def world() -> World:
 
 @pytest.fixture
 def ask(world: World, capsys: pytest.CaptureFixture[str]) -> Ask:
-    def asked(**options: object) -> tuple[dict[str, Any], str]:
+    def asked(at: World | None = None, **options: object) -> tuple[dict[str, Any], str]:
         capsys.readouterr()
-        usage(HereSession(world), **options)  # type: ignore[arg-type]  # its options
+        usage(HereSession(at or world), **options)  # type: ignore[arg-type]  # its options
         told = capsys.readouterr()
         return json.loads(told.out), " ".join(told.err.split())
 
@@ -88,17 +88,13 @@ def waiting_world() -> World:
     return world
 
 
-def test_a_report_of_an_account_says_right_after_the_send_how_much_waits(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_of_an_account_says_right_after_the_send_how_much_waits(ask: Ask) -> None:
     """H-D1: it said 0 bytes, and blamed filters that nobody had given."""
-    capsys.readouterr()
-    usage(HereSession(waiting_world()), last="2h", account=[ACCOUNT])
-    told = capsys.readouterr()
-    assert "other filters" not in told.err
-    waiting = json.loads(told.out).get("waiting")
-    assert waiting == {"bytes": "41943040", "records": 1, "since": rfc3339(NOW_S)}
-    words = " ".join(told.err.split())
-    assert "Not in it: 41,943,040 bytes = 40.0 MB in 1 record, accepted since" in words
-    assert "ask again with --now" in words
+    document, told = ask(waiting_world(), last="2h", account=[ACCOUNT])
+    assert "other filters" not in told
+    assert document.get("waiting") == {"bytes": "41943040", "records": 1, "since": rfc3339(NOW_S)}
+    assert "Not in it: 41,943,040 bytes = 40.0 MB in 1 record, accepted since" in told
+    assert "ask again with --now" in told
 
 
 def test_a_table_says_what_waits_below_its_total(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,14 +108,11 @@ def test_a_table_says_what_waits_below_its_total(capsys: pytest.CaptureFixture[s
     assert "Not in it" not in told.err
 
 
-def test_what_waits_of_other_accounts_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
-    capsys.readouterr()
-    usage(HereSession(waiting_world()), last="2h", account=[OTHER])
-    told = capsys.readouterr()
-    document = json.loads(told.out)
+def test_what_waits_of_other_accounts_is_not_told(ask: Ask) -> None:
+    document, told = ask(waiting_world(), last="2h", account=[OTHER])
     assert [row["bytes"] for row in document["rows"]] == ["7"]
     assert "waiting" not in document
-    assert "Not in it" not in told.err
+    assert "Not in it" not in told
 
 
 def test_a_table_without_usage_says_it_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,9 +176,8 @@ def test_a_range_that_begins_before_all_data_says_so(ask: Ask) -> None:
     assert f"Nothing is booked before {before}." in told
 
 
-def test_an_empty_region_says_how_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
-    usage(HereSession(World(now_s=NOW_S)))
-    assert "Nothing is booked yet" in capsys.readouterr().err
+def test_an_empty_region_says_how_to_begin(ask: Ask) -> None:
+    assert "Nothing is booked yet" in ask(World(now_s=NOW_S))[1]
 
 
 def test_the_old_trap_is_closed(ask: Ask) -> None:
