@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+def family(about: str) -> typer.Typer:
+    """A family of commands. Its words alone show its help."""
+    return typer.Typer(help=about, no_args_is_help=True)
+
+
 class More(TypedDict, total=False):
     """Rules of an option's value, as typer has them."""
 

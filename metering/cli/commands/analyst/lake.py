@@ -14,7 +14,7 @@ from metering.audit.hour_check import describe
 from metering.cli.command import Session, command, say
 from metering.cli.failures import WrongUsageError
 from metering.cli.fleet import asks_for_all, everywhere, of_region
-from metering.cli.options import FROM_OPTION, TO_OPTION, option, parse_duration, switch
+from metering.cli.options import FROM_OPTION, TO_OPTION, family, option, parse_duration, switch
 from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf, counting
 from metering.hours import rfc3339
 from metering.ledger.runs import Contradictions
@@ -258,7 +258,7 @@ def _places(number: int) -> str:
     return "1 place" if number == 1 else f"{number} places"
 
 
-storage = typer.Typer(help="Size and cost of the bucket.", no_args_is_help=True)
+storage = family("Size and cost of the bucket.")
 
 
 @command(storage, "report", reads=True, everywhere=True)

@@ -17,7 +17,7 @@ from metering.cli.command import Session, bar, command, say
 from metering.cli.commands.analyst.lake import NoDeadline
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere, of_region
-from metering.cli.options import FROM_OPTION, TO_OPTION, argument, option, switch
+from metering.cli.options import FROM_OPTION, TO_OPTION, argument, family, option, switch
 from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf
 from metering.hours import hour_label, month_bounds_s, month_of, rfc3339
 from metering.reports.answer import Answer, Json, ListedRows, RowType, integer, prose
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from metering.audit.repair import Repair
     from metering.wiring.connection import RegionConnection
 
-period = typer.Typer(help="Billing months: list them, close one for good, show it, verify it.", no_args_is_help=True)
-rebuild = typer.Typer(help="Make derived items again from the rows, while the workers run.", no_args_is_help=True)
+period = family("Billing months: list them, close one for good, show it, verify it.")
+rebuild = family("Make derived items again from the rows, while the workers run.")
 
 # Repairs that are named one by one on stderr and in the audit trail.
 _NAMED = 5

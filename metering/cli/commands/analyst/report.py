@@ -14,7 +14,7 @@ from metering.audit.freshness import Complete, merged
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import asks_for_all, connections
-from metering.cli.options import LastOption, ZoneOption, option, switch
+from metering.cli.options import LastOption, ZoneOption, family, option, switch
 from metering.cli.printing.output import Format, write_whole
 from metering.hours import month_of, rfc3339
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, of_canary
@@ -109,7 +109,7 @@ def _command(session: Session, query: UsageQuery) -> str:
     return shlex.join(words)
 
 
-report = typer.Typer(help="Totals of usage: who moved how many bytes from where to where.", no_args_is_help=True)
+report = family("Totals of usage: who moved how many bytes from where to where.")
 
 _EXAMPLES = """Examples:
 

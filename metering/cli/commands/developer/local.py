@@ -32,6 +32,7 @@ from metering.cli.local_stages import (
     state_of,
     take_away,
 )
+from metering.cli.options import family
 from metering.cli.stages import FileOption, SetOption, SettingsOptions, UnsetOption
 from metering.errors import SettingsError
 from metering.fleet.ports import RegionStacks
@@ -160,8 +161,7 @@ def page_link(state: LocalState) -> str | None:
     return f"{api_address(outputs['ApiUrl'], state.endpoint).url}#token={made.text}"
 
 
-_ABOUT = "The whole service on this machine: an AWS emulator on 127.0.0.1 with the stacks deployed."
-local = typer.Typer(help=_ABOUT, no_args_is_help=True)
+local = family("The whole service on this machine: an AWS emulator on 127.0.0.1 with the stacks deployed.")
 
 PortOption = Annotated[
     int | None,

@@ -12,7 +12,7 @@ from metering.cli.billing.home import billing_home, billing_regions, home_ground
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import asks_for_all
-from metering.cli.options import argument, option, switch
+from metering.cli.options import argument, family, option, switch
 from metering.hours import date_of
 from metering.reports.answer import RowType, integer
 from metering.units import DAY_S, counted
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from metering.billing.budgets.evaluation import AnomalyRules
 
 
-budget = typer.Typer(help="Budgets in USD or bytes: alerts before a bill says it, and forecasts.", no_args_is_help=True)
+budget = family("Budgets in USD or bytes: alerts before a bill says it, and forecasts.")
 
 _SET = """Examples:
 

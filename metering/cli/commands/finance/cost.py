@@ -15,7 +15,7 @@ from metering.cli.command import Session, command, say, spinner
 from metering.cli.commands.analyst.report import ChartOption, CorrectionsOption, FromOption, SortOption, ToOption
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import connections
-from metering.cli.options import LastOption, ZoneOption, argument, option, switch
+from metering.cli.options import LastOption, ZoneOption, argument, family, option, switch
 from metering.errors import ObjectMissingError, OperationFailedError
 from metering.hours import date_of, hour_of, month_bounds_s, month_of
 from metering.reports.query import COST_COLUMNS, COST_FILTERS, UsageQuery
@@ -302,9 +302,7 @@ def _notes(found: Comparison, bill: Bill, ignored: int) -> Iterator[str]:
         yield f"All {len(found.rows):,} rows are within what is tolerated."
 
 
-organization = typer.Typer(
-    help="Payers and their accounts, effective by the hour, in versions that never change.", no_args_is_help=True
-)
+organization = family("Payers and their accounts, effective by the hour, in versions that never change.")
 
 _ORGANIZATION_EXAMPLES = """Example:
 

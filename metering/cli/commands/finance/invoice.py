@@ -18,7 +18,7 @@ from metering.cli.billing.invoicing import (
 )
 from metering.cli.command import Session, command, say
 from metering.cli.failures import WrongUsageError
-from metering.cli.options import argument, option, switch
+from metering.cli.options import argument, family, option, switch
 from metering.cli.printing.output import write_page
 from metering.reports.answer import ListedRows, prose
 
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-invoice = typer.Typer(
-    help="Invoices of data transfer: drafts, invoices that are issued for good, credit notes, and their proof.",
-    no_args_is_help=True,
-)
+invoice = family("Invoices of data transfer: drafts, invoices that are issued for good, credit notes, and their proof.")
 
 MonthOption = Annotated[str, option("--month", "YYYY-MM", "Month of use, such as 2026-11.")]
 AnyMonthOption = Annotated[str | None, option("--month", "YYYY-MM", "Only documents about this month of use.")]
@@ -243,9 +240,7 @@ def invoice_list(session: Session, month: AnyMonthOption = None, payer: PayerOpt
     session.write(answer)
 
 
-export = typer.Typer(
-    help="A month's charges in the forms that tools for bills read: FOCUS, and AWS's CUR 2.0.", no_args_is_help=True
-)
+export = family("A month's charges in the forms that tools for bills read: FOCUS, and AWS's CUR 2.0.")
 
 ExportMonthOption = Annotated[str, option("--month", "YYYY-MM", "Month that books them, such as 2026-11.")]
 PlaceOption = Annotated[

@@ -24,7 +24,7 @@ from metering.cli.billing.home import (
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.groups import CommandGroup
-from metering.cli.options import argument, option, switch
+from metering.cli.options import argument, family, option, switch
 from metering.cli.printing.output import write_page
 from metering.hours import hour_of, month_of
 
@@ -187,9 +187,8 @@ def _number(read: Callable[[str], int], text: str | None, option: str) -> int | 
         raise WrongUsageError(f"{option}: {error}.") from error
 
 
-prices = typer.Typer(
-    help="Prices of data transfer: books in versions that never change, their differences, and what has no price.",
-    no_args_is_help=True,
+prices = family(
+    "Prices of data transfer: books in versions that never change, their differences, and what has no price."
 )
 prices.add_typer(override, name="override")
 

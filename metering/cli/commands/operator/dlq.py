@@ -17,7 +17,7 @@ from metering.cli.dead_letter_reader import (
 )
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere
-from metering.cli.options import option, parse_duration, switch
+from metering.cli.options import family, option, parse_duration, switch
 from metering.reports.answer import KEEP, ROOMY, Answer, Fields, RowType, copied, flag, integer, prose, short, timed
 from metering.units import DAY_S, counted
 
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 
-dlq = typer.Typer(
-    help="Dead letters: batches that failed each time. They are not metered until they are redriven.",
-    no_args_is_help=True,
-)
+dlq = family("Dead letters: batches that failed each time. They are not metered until they are redriven.")
 
 _LETTERS: RowType[DeadLetter] = RowType(
     copied("batch_id", priority=KEEP),
@@ -175,7 +172,7 @@ def _looked_at(session: Session, region: RegionConnection, *, limit: int, deep: 
         return letters.letters(limit=limit, look=reader.look, look_s=ANSWER_S)
 
 
-drops = typer.Typer(help="Objects below `drop/` that S3 never announced: no batch came of them.", no_args_is_help=True)
+drops = family("Objects below `drop/` that S3 never announced: no batch came of them.")
 
 _SinceOption = Annotated[
     str | None, option("--since", "DURATION", "Look at objects that were put within this time. Default: 35d.")

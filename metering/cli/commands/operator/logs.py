@@ -17,7 +17,7 @@ import typer
 from metering.cli.command import Session, bar, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere
-from metering.cli.options import argument, option, switch
+from metering.cli.options import argument, family, option, switch
 from metering.hours import date_of, hour_of, rfc3339
 from metering.ledger.notes.log_sources import LogFigures, LogRuling, LogRulingKind, LogSourceState, sum_log_sums
 from metering.onramps.coverage.log_format import (
@@ -48,10 +48,7 @@ _WORTH = ListedRows(copied("field", priority=KEEP), prose("says", priority=KEEP,
 _MILLION = 1_000_000
 
 # The family: commands of the other modules join it.
-logs = typer.Typer(
-    help="Logs that exist already: their sources, the files that came of each, and those that did not.",
-    no_args_is_help=True,
-)
+logs = family("Logs that exist already: their sources, the files that came of each, and those that did not.")
 
 
 class FileForm(StrEnum):

@@ -12,7 +12,7 @@ import typer
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import asks_for_all, connections, everywhere, of_region
-from metering.cli.options import argument, option, switch
+from metering.cli.options import argument, family, option, switch
 from metering.errors import OperationFailedError
 from metering.reports.answer import KEEP, Answer, RowType, copied, integer
 from metering.reports.operators.quarantine_answer import entry_answer
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 
-_ABOUT = "Refused batches and records, with every reason. Nothing in quarantine is metered."
-quarantine = typer.Typer(help=_ABOUT, no_args_is_help=True)
+quarantine = family("Refused batches and records, with every reason. Nothing in quarantine is metered.")
 
 EntryArgument = Annotated[
     str, argument("BATCH", "Batch id, key of a quarantine object, or identity or place of a log file.")
@@ -191,7 +190,7 @@ def _retried(done: list[Retry]) -> Answer:
     return table.answer(done, empty="Nothing was sent again.")
 
 
-batch = typer.Typer(help="One batch: its verdict, and all that became of it.", no_args_is_help=True)
+batch = family("One batch: its verdict, and all that became of it.")
 
 _EXAMPLES = """Examples:
 

@@ -13,7 +13,7 @@ import typer
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import answering, connections, everywhere, of_region
-from metering.cli.options import argument, option, parse_duration
+from metering.cli.options import argument, family, option, parse_duration
 from metering.cli.printing.output import Format
 from metering.hours import rfc3339
 from metering.operations.alarms import ALARMS, AlarmSpec, alarm_name
@@ -107,7 +107,7 @@ def status_answer(found: list[RegionStatus], *, stage: str, as_of_s: int) -> Ans
 _TESTED = ListedRows(
     copied("severity", priority=KEEP), copied("protocol"), copied("subscriber", "state", priority=KEEP)
 )
-alerts = typer.Typer(help="Alarms with their state, and a test of who receives their alerts.", no_args_is_help=True)
+alerts = family("Alarms with their state, and a test of who receives their alerts.")
 
 
 @command(alerts, "test", reads=True, changes=True)

@@ -15,7 +15,7 @@ import typer
 from metering.cli.command import Session, bar, command, say
 from metering.cli.connecting import checked_region
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.options import argument, option
+from metering.cli.options import argument, family, option
 from metering.errors import UnavailableError
 from metering.hours import parse_hour, rfc3339
 
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from metering.onramps.context.document import Context
     from metering.onramps.context.store import Captured, ContextStore
 
-context = typer.Typer(
-    help="Descriptions of networks beside their logs, in versions that never change: inventory, address ranges, flow "
-    "logs.",
-    no_args_is_help=True,
+context = family(
+    "Descriptions of networks beside their logs, in versions that never change: inventory, address ranges, flow logs."
 )
 
 FolderOption = Annotated[Path | None, option("--context", "DIR", "Folder with contexts. Default: those of the stage.")]

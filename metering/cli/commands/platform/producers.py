@@ -12,7 +12,7 @@ from metering.audit.source_keeping import GAP_GRACE_S
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere, of_region
-from metering.cli.options import argument, option, parse_duration, switch
+from metering.cli.options import argument, family, option, parse_duration, switch
 from metering.ledger.notes.access import Role, ShownProducer
 from metering.ledger.notes.reconciliation import SILENCE_S, Ruling, RulingKind, SourceFigures, SourceState
 from metering.reports.answer import Answer, ListedRows, copied, integer, prose, timed
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 
-_ABOUT = "Producers: who may send batches, for which accounts, and under which names."
-producers = typer.Typer(help=_ABOUT, no_args_is_help=True)
+producers = family("Producers: who may send batches, for which accounts, and under which names.")
 
 _ADD = """Examples:
 
@@ -159,7 +158,7 @@ def _book(region: RegionConnection) -> ProducerBook:
     return ProducerBook(items=region.items, roles=region.producer_roles, clock=region.clock)
 
 
-token = typer.Typer(help="Tokens of the HTTP API: who may ask it for what, until when.", no_args_is_help=True)
+token = family("Tokens of the HTTP API: who may ask it for what, until when.")
 
 _CREATE = """Examples:
 

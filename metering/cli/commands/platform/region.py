@@ -13,7 +13,7 @@ from metering.cli.command import Session, command, say
 from metering.cli.connecting import checked_region
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import changes_of, deploying_fleet, home_of
-from metering.cli.options import argument, switch
+from metering.cli.options import argument, family, switch
 from metering.cli.printing.output import Format, chosen_format
 from metering.errors import OperationFailedError, SettingsError
 from metering.fleet.ports import LAST_SILENT_VERSION, TOOLKIT_STACK, StackStatus
@@ -221,10 +221,9 @@ def _part(stack: StackStatus) -> str:
     return stack.name.rpartition("-")[2]
 
 
-region = typer.Typer(
-    help="Regions of the stage: build them, show their state, take them out of service. Every command may be "
-    "stopped and run again. The home region keeps the state of all: the stage's own, or the one that --region names.",
-    no_args_is_help=True,
+region = family(
+    "Regions of the stage: build them, show their state, take them out of service. Every command may be "
+    "stopped and run again. The home region keeps the state of all: the stage's own, or the one that --region names."
 )
 
 RegionArgument = Annotated[str, argument("REGION", "Region name, such as ap-southeast-9.")]

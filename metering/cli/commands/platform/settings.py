@@ -12,7 +12,7 @@ from metering.cli import stages
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import deploying_fleet, fleet_of
-from metering.cli.options import argument, switch
+from metering.cli.options import argument, family, switch
 from metering.cli.printing.output import write_page
 from metering.reports.answer import KEEP, ROOMY, Json, ListedRows, RowType, copied, integer, prose
 
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from metering.fleet.settings.layers import Planned
     from metering.wiring.fleet import Fleet
 
-settings = typer.Typer(
-    help="Settings of a stage: what it is deployed with, what metering.toml says, and the difference.",
-    no_args_is_help=True,
-)
+settings = family("Settings of a stage: what it is deployed with, what metering.toml says, and the difference.")
 
 _SHOWN = ListedRows(
     copied("region", "setting", "value", priority=KEEP), copied("by", about="what the value comes from")
