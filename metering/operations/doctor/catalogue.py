@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from metering.hours import hour_label
 from metering.ledger.markers import Marker, marker_key
 from metering.operations.doctor import storage
-from metering.operations.doctor import storage as tables
 from metering.operations.doctor.bench import (
     SENDER_ADVICE,
     AlarmPath,
@@ -248,11 +247,11 @@ def _markers(bench: Bench, names: list[str]) -> list[Marker]:
 CHECKS: tuple[Check, ...] = (
     Check(name="missing-key", question="Is a missing key 404 to each role?", look=storage.missing_key),
     Check(name="large-put", question="Does an upload in parts keep to its condition?", look=storage.large_put),
-    Check(name="cancel-reasons", question="Does a canceled transaction say why?", look=tables.cancel_reasons),
-    Check(name="racing", question="What do two transactions say that meet?", look=tables.racing),
-    Check(name="throttle", question="What does a throttle look like?", thorough=True, look=tables.throttled),
-    Check(name="warm-tables", question="Do the tables take the stage's peak at once?", look=tables.warm),
-    Check(name="table-quota", question="May a table take the stage's peak?", look=tables.table_quota),
+    Check(name="cancel-reasons", question="Does a canceled transaction say why?", look=storage.cancel_reasons),
+    Check(name="racing", question="What do two transactions say that meet?", look=storage.racing),
+    Check(name="throttle", question="What does a throttle look like?", thorough=True, look=storage.throttled),
+    Check(name="warm-tables", question="Do the tables take the stage's peak at once?", look=storage.warm),
+    Check(name="table-quota", question="May a table take the stage's peak?", look=storage.table_quota),
     Check(name="mapping-fill", question="How full are the mapping's batches?", thorough=True, look=mapping_fill),
     Check(name="dropped-object", question="Does an object below drop/ become a batch?", look=storage.dropped_object),
     Check(name="scratch-left", question="Is the disk free after a run that was stopped?", look=scratch_left),

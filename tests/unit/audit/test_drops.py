@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from threading import Barrier
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,9 @@ from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.memory.clock import DeadlineAt, EndlessTime, ManualClock
 from tests.support.memory.items import MemoryItemStore
-from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
 from tests.support.verdicts import quarantined
+from tests.support.watched import WatchedRegion
 from tests.unit.operations.doctor.bench import decided
 
 if TYPE_CHECKING:
@@ -31,17 +31,13 @@ START_S = 1_795_000_000
 BUCKET = "data"
 
 
-@dataclass(kw_only=True)
-class World:
-    """A region into which producers drop objects. Mutable."""
+class World(WatchedRegion):
+    """A region into which producers drop objects."""
 
-    clock: ManualClock = field(default_factory=lambda: ManualClock(START_S * 1_000))
-    items: MemoryItemStore = field(default_factory=MemoryItemStore)
-    calls: list[str] = field(default_factory=list)
-    objects: MemoryObjectStore = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.objects = MemoryObjectStore(self.clock, on_call=self.calls.append)
+    def __init__(self) -> None:
+        super().__init__(now_s=START_S)
+        self.calls: list[str] = []
+        self.objects.on_call = self.calls.append
         self.watched()
 
     @property
@@ -52,15 +48,13 @@ class World:
         """The watch measured now what holds completeness back."""
         now_s = self.clock.now_ms() // 1_000
         through_s = min([now_s, *(hold.since_s for hold in holds)])
-        note = Completeness(through_s=through_s, held_by=holds, measured_s=now_s)
-        self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
+        self.put(Completeness(through_s=through_s, held_by=holds, measured_s=now_s))
 
     def drop(self, name: str, *, announced: bool, verdict: str = "accepted", body: bytes = b"x") -> LostDrop:
         key = f"drop/{name}"
         etag = self.objects.upload(key, body)
         if announced:
-            marker = decided(drop_batch_id(BUCKET, key, etag), verdict, commit_id="c")
-            self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+            self.put(decided(drop_batch_id(BUCKET, key, etag), verdict, commit_id="c"))
         return LostDrop(key=key, etag=etag, put_s=self.clock.now_ms() // 1_000)
 
     def later(self, seconds: int) -> World:
@@ -240,7 +234,7 @@ def test_a_look_at_quarantine_ends_when_its_time_does() -> None:
 
 
 def test_a_region_whose_watch_never_ran_is_not_judged() -> None:
-    world = World(items=MemoryItemStore())
+    world = World()
     world.drop("a.ndjson", announced=False)
     world.clock.advance_s(DAY_S)
     bare = replace(world.check, items=MemoryItemStore())
@@ -269,8 +263,7 @@ def test_a_lost_object_is_told_until_it_has_a_verdict() -> None:
     assert world.later(HOUR_S).run().count == 1
     assert world.later(HOUR_S).run().count == 1
 
-    marker = decided(drop_batch_id(BUCKET, lost.key, lost.etag), "accepted", commit_id="c")
-    world.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+    world.put(decided(drop_batch_id(BUCKET, lost.key, lost.etag), "accepted", commit_id="c"))
 
     assert world.later(MINUTE_S).run().count == 0
 
@@ -309,8 +302,7 @@ def test_any_number_of_lost_objects_is_counted_and_found_again_after_those_that_
     assert (len(found.lost), found.more, found.count) == (NAMED, 7, NAMED + 7)
 
     for each in found.lost:
-        marker = decided(drop_batch_id(BUCKET, each.key, each.etag), "accepted", commit_id="c")
-        world.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+        world.put(decided(drop_batch_id(BUCKET, each.key, each.etag), "accepted", commit_id="c"))
 
     assert world.later(PASS_EVERY_S).run().lost == tuple(all_lost[NAMED:])
 

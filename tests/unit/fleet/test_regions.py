@@ -14,7 +14,6 @@ from metering.fleet.settings.layers import Asked
 from metering.fleet.stage import RolloutRules
 from metering.operations.doctor.catalogue import CHECKS
 from metering.wiring import fleet
-from metering.wiring import fleet as doctor
 from tests.support.memory.items import MemoryItemStore
 from tests.unit.operations.doctor.bench import World as DoctorWorld
 
@@ -150,8 +149,8 @@ def test_a_release_of_a_newer_format_is_refused_while_the_data_is_still_old() ->
 
 def test_each_quick_check_is_a_finding_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = DoctorWorld(reader_denied=True, versioned=False, engine=None, starts={}).bench()
-    monkeypatch.setattr(doctor, "doctor_bench", lambda _region, *, thorough: None if thorough else bench)
-    found = {each.check: each for each in doctor.findings_of(cast("RegionConnection", None))}
+    monkeypatch.setattr(fleet, "doctor_bench", lambda _region, *, thorough: None if thorough else bench)
+    found = {each.check: each for each in fleet.findings_of(cast("RegionConnection", None))}
     assert list(found) == [f"doctor {check.name}" for check in CHECKS if not check.thorough]
     assert found["doctor missing-key"].answered is Answered.FAILED
     assert "reader" in found["doctor missing-key"].detail
