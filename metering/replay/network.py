@@ -15,6 +15,7 @@ from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.hours import rfc3339
 from metering.units import DAY_S, MINUTE_S
 
 if TYPE_CHECKING:
@@ -249,7 +250,7 @@ class SmallNetwork:
         """The whole network as EC2 describes it to both accounts: what a context is made of."""
         return {
             "schema": "metering.description/1",
-            "captured_at": _moment(captured_s),
+            "captured_at": rfc3339(captured_s),
             "regions": [self._region(vpc) for vpc in (self._main, self._peer)],
             "buckets": {_BUCKET: _REGION},
             "accounts": [OWNER, PARTNER],
@@ -291,7 +292,7 @@ class SmallNetwork:
         return {
             "FlowLogId": self._log_id,
             "ResourceId": self._main.id,
-            "CreationTime": _moment(self._first_s - 90 * DAY_S),
+            "CreationTime": rfc3339(self._first_s - 90 * DAY_S),
             "DeliverLogsStatus": "SUCCESS",
             "LogDestinationType": "s3",
             "LogDestination": f"arn:aws:s3:::{_BUCKET}",
@@ -445,7 +446,3 @@ def _described(each: _Interface) -> dict[str, object]:
 
 def _peered(vpc: _Vpc) -> dict[str, object]:
     return {"VpcId": vpc.id, "OwnerId": vpc.account_id, "Region": _REGION, "CidrBlock": vpc.cidr}
-
-
-def _moment(time_s: int) -> str:
-    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

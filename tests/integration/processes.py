@@ -7,10 +7,11 @@ the same time.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
@@ -26,7 +27,8 @@ from tests.support.memory.clock import DeadlineAt
 from tests.support.stage import STAGE, compaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from multiprocessing.process import BaseProcess
     from pathlib import Path
 
     from metering.stores.queues import Delivery
@@ -54,6 +56,46 @@ class Work(NamedTuple):
     began: int
     ended: int
     bodies: frozenset[str]
+
+
+class Crew:
+    """Processes that are replaced when they are killed."""
+
+    def __init__(self, site: Site, jobs: Iterable[Callable[[Any], None]]) -> None:
+        self._site = site
+        self._jobs = list(jobs)
+        # Forked from a server that has imported everything and has no threads: a new process is there at once.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(sorted({job.__module__ for job in self._jobs}))
+        self._running = {number: self._start(job) for number, job in enumerate(self._jobs)}
+        self.kills = 0
+
+    def kill_one(self, number: int) -> None:
+        """SIGKILL, and another one in its place."""
+        self.end(number)
+        self._running[number] = self._start(self._jobs[number])
+        self.kills += 1
+
+    def end(self, number: int) -> None:
+        """SIGKILL."""
+        process = self._running.pop(number)
+        process.kill()
+        process.join()
+        process.close()
+
+    def dead(self) -> list[int | None]:
+        """Exit codes of those that ended by themselves: none ever should."""
+        return [process.exitcode for process in self._running.values() if process.exitcode is not None]
+
+    def stop(self) -> None:
+        """End them all."""
+        for number in tuple(self._running):
+            self.end(number)
+
+    def _start(self, job: Callable[[Any], None]) -> BaseProcess:
+        process = self._context.Process(target=job, args=(self._site,), daemon=True)
+        process.start()
+        return process
 
 
 def region_of(site: Site) -> Region:

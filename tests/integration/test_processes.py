@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from tests.integration.bench import problems
 from tests.integration.processes import (
     MESSAGES,
     VISIBILITY_S,
+    Crew,
     Site,
     aggregate,
     compact,
@@ -35,8 +35,7 @@ from tests.integration.region import Line, Region, Scenario, body, delivery, rec
 from tests.support.emulated import clients_of, make_resources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from multiprocessing.process import BaseProcess
+    from collections.abc import Iterator
 
     from metering.adapters.aws.session import Clients
 
@@ -59,47 +58,9 @@ def site(ministack: str, tmp_path: Path) -> Site:
     return Site(endpoint=ministack, resources=make_resources(clients), queue_url=queue_url, log_dir=tmp_path)
 
 
-class Crew:
-    """Processes that are replaced when they are killed."""
-
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        # Forked from a server that has imported everything and has no threads: a new process is there at once.
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["tests.integration.processes"])
-        self._jobs: list[Callable[[Site], None]] = [*[aggregate] * AGGREGATORS, *[compact] * COMPACTORS]
-        self._running = [self._start(job) for job in self._jobs]
-        self.kills = 0
-
-    def kill_one(self, number: int) -> None:
-        """SIGKILL, and another one in its place."""
-        self._end(self._running[number])
-        self._running[number] = self._start(self._jobs[number])
-        self.kills += 1
-
-    def dead(self) -> list[int | None]:
-        """Exit codes of those that ended by themselves: none ever should."""
-        return [process.exitcode for process in self._running if process.exitcode is not None]
-
-    def stop(self) -> None:
-        for process in self._running:
-            self._end(process)
-
-    def _start(self, job: Callable[[Site], None]) -> BaseProcess:
-        process = self._context.Process(target=job, args=(self._site,), daemon=True)
-        process.start()
-        return process
-
-    @staticmethod
-    def _end(process: BaseProcess) -> None:
-        process.kill()
-        process.join()
-        process.close()
-
-
 @pytest.fixture
 def crew(site: Site) -> Iterator[Crew]:
-    made = Crew(site)
+    made = Crew(site, [*[aggregate] * AGGREGATORS, *[compact] * COMPACTORS])
     yield made
     made.stop()
 

@@ -6,46 +6,22 @@ import os
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from metering.adapters.aws.log_buckets import S3LogStore
-from metering.adapters.aws.queues import SqsQueue
-from metering.adapters.aws.runtime import SystemClock
 from metering.errors import UnavailableError
 from metering.onramps.context.store import ContextStore
 from metering.onramps.ingest.taking import LogIngest
 from metering.onramps.sources import SHARED_SUBNETS
-from tests.integration.region import Region
-from tests.support.emulated import Resources, clients_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-# A message comes back this soon after its worker died.
-VISIBILITY_S = 3
-_MESSAGES = 10
+from tests.integration.processes import MESSAGES, Site, queue_of, region_of
+from tests.support.emulated import clients_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    endpoint: str
-    resources: Resources
-    queue_url: str
+class LogSite(Site):
     log_bucket: str
-    work_dir: Path
 
 
-def region_of(site: Site) -> Region:
-    region = Region(clients_of(site.endpoint), resources=site.resources)
-    region.clock = SystemClock()  # type: ignore[assignment]  # another `Clock`
-    return region
-
-
-def queue_of(site: Site) -> SqsQueue:
-    return SqsQueue(clients_of(site.endpoint).sqs, site.queue_url)
-
-
-def take(site: Site) -> None:
+def take(site: LogSite) -> None:
     """Take all log files in an order of its own, again and again until killed. Writes down each pass that it ended."""
     region, store = region_of(site), S3LogStore(clients_of(site.endpoint).s3, site.log_bucket)
     ingest = LogIngest(
@@ -62,14 +38,14 @@ def take(site: Site) -> None:
         for key in chance.sample(keys, len(keys)):
             verdict = ingest.take(store, key, bills=SHARED_SUBNETS).verdict
             assert verdict in ("metered", "repeated", "empty"), verdict
-        with (site.work_dir / "passes").open("a") as file:
+        with (site.log_dir / "passes").open("a") as file:
             file.write(f"{os.getpid()}\n")
 
 
-def aggregate(site: Site) -> None:
+def aggregate(site: LogSite) -> None:
     region, queue = region_of(site), queue_of(site)
     while True:
-        received = queue.receive(_MESSAGES)
+        received = queue.receive(MESSAGES)
         if not received:
             time.sleep(0.05)
             continue

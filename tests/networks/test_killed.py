@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import time
 from typing import TYPE_CHECKING
@@ -15,7 +14,8 @@ from metering.lake.view import LakeView
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import ContextStore
 from metering.units import HOUR_S
-from tests.networks.killed import VISIBILITY_S, Site, aggregate, queue_of, region_of, take
+from tests.integration.processes import VISIBILITY_S, Crew, queue_of, region_of
+from tests.networks.killed import LogSite, aggregate, take
 from tests.networks.world import NetworkWorld, differences, report_of, rows_of
 from tests.support.emulated import clients_of, make_resources
 from tests.support.networks.description import description
@@ -23,8 +23,7 @@ from tests.support.networks.files import replica
 from tests.support.networks.traffic import SLOT_S, Network, NetworkPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from multiprocessing.process import BaseProcess
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.networks.files import LogFile
@@ -34,68 +33,33 @@ pytestmark = pytest.mark.emulator
 AT_LEAST_KILLS = 10
 KILL_EVERY_S = 0.8
 LIMIT_S = 150
-JOBS: tuple[Callable[[Site], None], ...] = (take, take, aggregate)
+JOBS: tuple[Callable[[LogSite], None], ...] = (take, take, aggregate)
 
 
 @pytest.fixture
-def site(ministack: str, tmp_path: Path) -> Site:
+def site(ministack: str, tmp_path: Path) -> LogSite:
     clients = clients_of(ministack)
     name = f"network-{time.time_ns()}"
     queue_url = clients.sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": str(VISIBILITY_S)})[
         "QueueUrl"
     ]
     clients.s3.create_bucket(Bucket=name)
-    return Site(
+    return LogSite(
         endpoint=ministack,
         resources=make_resources(clients),
         queue_url=queue_url,
         log_bucket=name,
-        work_dir=tmp_path,
+        log_dir=tmp_path,
     )
 
 
-class Crew:
-    """Processes that are replaced when they are killed."""
-
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["tests.networks.killed"])
-        self._running = {number: self._start(job) for number, job in enumerate(JOBS)}
-
-    def kill_one(self, number: int) -> None:
-        """SIGKILL, and another one in its place."""
-        self.end(number)
-        self._running[number] = self._start(JOBS[number])
-
-    def end(self, number: int) -> None:
-        """SIGKILL."""
-        process = self._running.pop(number)
-        process.kill()
-        process.join()
-        process.close()
-
-    def dead(self) -> list[int | None]:
-        """Exit codes of those that ended by themselves: none ever should."""
-        return [process.exitcode for process in self._running.values() if process.exitcode is not None]
-
-    def stop(self) -> None:
-        for number in tuple(self._running):
-            self.end(number)
-
-    def _start(self, job: Callable[[Site], None]) -> BaseProcess:
-        process = self._context.Process(target=job, args=(self._site,), daemon=True)
-        process.start()
-        return process
-
-
-def _passes(site: Site) -> int:
+def _passes(site: LogSite) -> int:
     """Processes that have taken all files since they began."""
-    path = site.work_dir / "passes"
+    path = site.log_dir / "passes"
     return len(set(path.read_text().split())) if path.exists() else 0
 
 
-def _put(site: Site, network: Network, files: list[LogFile], first_s: int) -> None:
+def _put(site: LogSite, network: Network, files: list[LogFile], first_s: int) -> None:
     """The logs, a copy of each below another prefix, and the context."""
     clients = clients_of(site.endpoint)
     for file in files:
@@ -111,17 +75,8 @@ def first_s() -> int:
     return int(time.time()) // SLOT_S * SLOT_S - 2 * HOUR_S
 
 
-@pytest.fixture
-def crew(site: Site) -> Iterator[list[Crew]]:
-    """The crew, once it is hired."""
-    hired: list[Crew] = []
-    yield hired
-    for each in hired:
-        each.stop()
-
-
 def test_processes_that_take_logs_and_are_killed_at_random_give_the_same_report(
-    site: Site, crew: list[Crew], first_s: int
+    site: LogSite, request: pytest.FixtureRequest, first_s: int
 ) -> None:
     network = Network(NetworkPlan(first_s=first_s, lines=2_000, slots=3, variety=4))
     files = list(network.files())
@@ -130,13 +85,13 @@ def test_processes_that_take_logs_and_are_killed_at_random_give_the_same_report(
     calm.take_all(calm.put(files))
     calm.work()
     _put(site, network, files, first_s)
-    workers, chance = Crew(site), random.Random(1)
-    crew.append(workers)
+    workers, chance = Crew(site, JOBS), random.Random(1)
+    request.addfinalizer(workers.stop)
     for _ in range(AT_LEAST_KILLS):
         time.sleep(KILL_EVERY_S * chance.random() * 2)
         assert workers.dead() == []
         workers.kill_one(chance.randrange(len(JOBS)))
-    (site.work_dir / "passes").unlink(missing_ok=True)
+    (site.log_dir / "passes").unlink(missing_ok=True)
     queue, region = queue_of(site), region_of(site)
     ends = time.monotonic() + LIMIT_S
     # Both takers take every file once more, undisturbed; then the queue runs dry.

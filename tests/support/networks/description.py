@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from metering.replay.network import made_id
 from tests.support.describing import flow_log, interface, subnet, vpc
-from tests.support.networks.gateways import described, gateway_id
+from tests.support.networks.gateways import described, gateway_id, moment
 from tests.support.networks.inventory import OWNER, PARTNER
 from tests.support.networks.outside import ip_ranges
 from tests.support.networks.topology import Kind
@@ -48,7 +47,7 @@ def description(inventory: Inventory, flow_logs: FlowLogs, captured_s: int) -> d
     places = sorted({(vpc.account_id, vpc.region) for vpc in inventory.vpcs.values()})
     return {
         "schema": "metering.description/1",
-        "captured_at": _moment(captured_s),
+        "captured_at": moment(captured_s),
         "regions": [_region(inventory, flow_logs, *place) for place in places],
         "buckets": {log.bucket: log.region for log in flow_logs.logs},
         "accounts": [OWNER, PARTNER],
@@ -123,7 +122,7 @@ def _flow_log(log: FlowLog) -> dict[str, object]:
     return flow_log(
         log.id,
         log.resource_id,
-        CreationTime=_moment(log.created_s),
+        CreationTime=moment(log.created_s),
         DeliverLogsStatus="SUCCESS",
         LogDestination=f"arn:aws:s3:::{log.bucket}{f'/{prefix}' if prefix else ''}",
         LogFormat=" ".join(f"${{{name}}}" for name in log.fields),
@@ -170,7 +169,3 @@ def _attachments(inventory: Inventory, account_id: str, region: str) -> list[dic
         # The owner of the transit gateway sees all attachments, the owner of a VPC its own.
         if vpc.region == region and account_id in (OWNER, vpc.account_id)
     ]
-
-
-def _moment(time_s: int) -> str:
-    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -158,7 +158,7 @@ def _payer(record: Pass, *, changed: bool) -> str:
 
 def metering_policy(inventory: Inventory, changed_s: int) -> dict[str, object]:
     ids = {each.name: each.id for each in attachments(inventory)}
-    long_ago, then = _moment(changed_s - 1_000 * HOUR_S), _moment(changed_s)
+    long_ago, then = moment(changed_s - 1_000 * HOUR_S), moment(changed_s)
     return {
         "TransitGatewayMeteringPolicyId": made_id("tgw-mp", inventory.seed),
         "TransitGatewayId": gateway_id(inventory.seed, WEST),
@@ -264,5 +264,5 @@ def values_of(record: Pass) -> dict[str, str]:
     return {name: (told | lost).get(name, "-") for name in FIELDS}
 
 
-def _moment(time_s: int) -> str:
+def moment(time_s: int) -> str:
     return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
