@@ -150,7 +150,6 @@ class DropCheck:
         return replace(known, seen_to_s=known.upto_s, upto_s=0, after="", finished_s=self._now_s())
 
     def _unknown(self, objects: Sequence[LostDrop]) -> list[LostDrop]:
-        """Leave out objects that have a verdict."""
         keys = {each: marker_key(self.batch_id(each)) for each in objects}
         found = self.items.get_many(Table.LEDGER, list(keys.values()))
         return [each for each in objects if keys[each] not in found]

@@ -121,14 +121,12 @@ class MarkerRebuilder:
         return self.figures.view.read(hour_s, look)
 
     def _looked_up(self, batch_ids: Sequence[str]) -> tuple[Sequence[str], dict[str, Item]]:
-        """Look up accepted markers; returns the batches, too."""
         keys = {batch_id: marker_key(batch_id) for batch_id in batch_ids}
         found = self.retrier.call(lambda: self.figures.items.get_many(Table.LEDGER, list(keys.values())))
         accepted = {key: item for key, item in found.items() if item.get("verdict") == "accepted"}
         return batch_ids, {batch_id: accepted[key] for batch_id, key in keys.items() if key in accepted}
 
     def _collect(self, hour_s: int, hashes: bytearray, totals: _Files) -> None:
-        """Note the totals of the batches with these hashes."""
 
         def collect(state: HourState) -> None:
             for (name,), total in self.figures.view.reader.groups(state.sources, BATCH_QUERY):
@@ -348,7 +346,6 @@ class Rebuilder:
                         self.numbers.claim(hour.account_id, hour.numbered.keys(), fills=True)
 
     def _accounts(self, hour_s: int, work: _Work) -> set[str]:
-        """Accounts with rows in an hour, or with frozen totals of a closed month."""
         if work.frozen.is_closed(hour_s):
             return work.frozen.accounts(hour_s)
         return self.figures.accounts(hour_s)

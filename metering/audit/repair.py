@@ -180,7 +180,6 @@ class UsageRepair:
     def _updates(
         self, place: AccountHour, repairs: list[Repair], numbers: Mapping[UsageKind, int | None]
     ) -> list[_Correction]:
-        """One update for each item that is wrong or odd."""
         seen = self.usage.seen.get(place, {})
         by_item: dict[Key, list[Repair]] = {key: [] for key, item in seen.items() if item.oddities}
         for each in repairs:

@@ -487,5 +487,4 @@ class Verifier:
         return read_batches(self.items, alone, in_conflict=sorted(several), threads=self.threads)
 
     def _waits(self) -> bool:
-        """Whether a commit waits for the roll-up."""
         return next(waiting_commits(self.items, self.view.shards), None) is not None

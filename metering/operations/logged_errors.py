@@ -134,7 +134,6 @@ def grouped(lines: Iterable[LoggedLine]) -> list[LoggedError]:
 
 
 def _read(line: LoggedLine) -> LoggedError | None:
-    """Error of a line; None for a lower level."""
     try:
         document = json.loads(line.text) if line.text.startswith("{") else None
     except ValueError:

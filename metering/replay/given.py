@@ -271,7 +271,6 @@ def _no_object(each: GivenRecord) -> str:
 
 
 def _problems(each: GivenRecord, now_s: int, admission: Admission) -> list[str]:
-    """Problems that the service must find in a record, in words."""
     if not isinstance(each.value, dict):
         return [_no_object(each)]
     decoded = decode_record(_text_of(each.value).encode())

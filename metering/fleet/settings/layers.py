@@ -173,7 +173,6 @@ def _check_unset(asked: Asked, held: Iterable[str]) -> None:
 
 
 def _layers(asked: Asked, before: GivenSettings | None) -> tuple[dict[str, object], dict[str, object]]:
-    """Values of the file, and of options."""
     held = before or GivenSettings(like="")
     by_file: dict[str, object] = dict(asked.table.values if asked.table is not None else held.by_file)
     named = asked.table.values if asked.table is not None else {}
@@ -201,7 +200,6 @@ def _kept(
 
 
 def _placed(problem: Problem, asked: Asked, held: Collection[str] = ()) -> str:
-    """Say a problem with its place."""
     name = problem.field.partition(" ")[0]
     if _concerns(name, asked.options):
         return f"--set {problem}"

@@ -106,7 +106,6 @@ def unknown(name: str, known: Iterable[str], *, spelled: str = "") -> Problem:
 
 
 def _told(details: ErrorDetails) -> tuple[object, ...]:
-    """Problems by our own rules, an argument of the error each."""
     error = details.get("ctx", {}).get("error")
     return error.args if isinstance(error, ValueError) else (details["msg"],)
 
@@ -122,7 +121,6 @@ def shown(value: object) -> str:
 
 
 def _wanted(place: Sequence[str | int], model: type[BaseModel]) -> str:
-    """Describe the values of the field at a place."""
     fields: Mapping[str, FieldInfo] = model.model_fields
     found: FieldInfo | None = None
     for part in place:

@@ -161,7 +161,6 @@ def receives(bench: Bench) -> Observation:
 
 
 def _received(bench: Bench, queue: Queue) -> ReceivedMessage | None:
-    """Receive one message, and put it back at once."""
     found: list[ReceivedMessage] = []
 
     def try_once() -> bool:
@@ -231,7 +230,6 @@ def mapping_fill(bench: Bench) -> Observation:
 
 
 def _markers(bench: Bench, names: list[str]) -> list[Marker]:
-    """Markers of batches, as far as they come in time."""
     found: dict[str, Marker] = {}
 
     def all_there() -> bool:
