@@ -116,13 +116,8 @@ def _product(old: Product | None, new: Product | None) -> Iterator[Change]:
     kept = {version.from_s for version in new.versions}
     for version in old.versions if old is not None else ():
         if version.from_s not in kept and not _same(version, new.version_at(version.from_s)):
-            yield Change(
-                kind=Kind.GONE,
-                subject=new.sku,
-                usage_type=new.usage_type,
-                from_s=version.from_s,
-                old=usd_text(version.first_price),
-            )
+            price = usd_text(version.first_price)
+            yield Change(kind=Kind.GONE, subject=new.sku, usage_type=new.usage_type, from_s=version.from_s, old=price)
 
 
 def _renamed(old: Product | None, new: Product) -> Iterator[Change]:
