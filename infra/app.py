@@ -98,24 +98,12 @@ def build(
     env = Environment(account=account, region=region) if account or region else None
     data = DataStack(scope, config.stack_name("data"), config=config, given=given, synthesizer=synthesizer(), env=env)
     pipeline = PipelineStack(
-        scope,
-        config.stack_name("pipeline"),
-        config=config,
-        data=data,
-        code=made(),
-        synthesizer=synthesizer(),
-        env=env,
+        scope, config.stack_name("pipeline"), config=config, data=data, code=made(), synthesizer=synthesizer(), env=env
     )
     api: ApiStack | None = None
     if config.api:
         api = ApiStack(
-            scope,
-            config.stack_name("api"),
-            config=config,
-            data=data,
-            code=made(),
-            synthesizer=synthesizer(),
-            env=env,
+            scope, config.stack_name("api"), config=config, data=data, code=made(), synthesizer=synthesizer(), env=env
         )
     observability = ObservabilityStack(
         scope,
@@ -130,12 +118,7 @@ def build(
     rollout: RolloutStack | None = None
     if config.rollout_project:
         rollout = RolloutStack(
-            scope,
-            config.stack_name("rollout"),
-            config=config,
-            data=data,
-            synthesizer=synthesizer(),
-            env=env,
+            scope, config.stack_name("rollout"), config=config, data=data, synthesizer=synthesizer(), env=env
         )
     for stack in (data, pipeline, *((api,) if api else ()), observability):
         put_out(stack, release or own_release(), rehearsal=config.rehearsal)

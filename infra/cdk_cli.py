@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 _SCRIPT = Path("node_modules", "aws-cdk", "bin", "cdk")
 _COMMON = ("--ci", "--no-color", "--no-notices", "--no-version-reporting")
 # A step says "Unknown option" to those of another one.
-_OPTIONS = {
-    "bootstrap": (),
-    "deploy": ("--require-approval=never", "--progress=events"),
-    "destroy": ("--force",),
-}
+_OPTIONS = {"bootstrap": (), "deploy": ("--require-approval=never", "--progress=events"), "destroy": ("--force",)}
 # `metering-local-data | 3/20 | 4:31:20 PM | CREATE_COMPLETE | AWS::SQS::Queue | Ingest/Queue (IngestQueue1234)`
 _EVENT = re.compile(
     r"^(?P<stack>[\w-]+)\s*\|\s*(?P<done>\d+)(/(?P<total>\d+))?\s*\|[^|]*\|\s*(?P<status>[A-Z_]+)\s*\|(?P<rest>.*)$"
@@ -55,12 +51,7 @@ class CdkCli:
     """
 
     def __init__(
-        self,
-        *,
-        assembly: Path,
-        env: Mapping[str, str],
-        progress: Progress,
-        tell: Callable[[str], None] = _silent,
+        self, *, assembly: Path, env: Mapping[str, str], progress: Progress, tell: Callable[[str], None] = _silent
     ) -> None:
         self._assembly = assembly
         self._env = env

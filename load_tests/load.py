@@ -59,8 +59,7 @@ _WAIT_S = 1_200
 # What production has. An emulator's roll-up runs each second, in blocks, and its compactor each five minutes: one tick
 # of each job is to be in each minute.
 _SETTINGS = GivenSettings(
-    like="local",
-    by_option={"tunables.rollup_every_s": 15, "tunables.rollup_blocks": 0, "compactor_every_min": 1},
+    like="local", by_option={"tunables.rollup_every_s": 15, "tunables.rollup_blocks": 0, "compactor_every_min": 1}
 )
 
 

@@ -75,9 +75,7 @@ class Region:
         self._tables = {Table.LEDGER: f"{name}-ledger", Table.USAGE: f"{name}-usage"}
         self.items = DynamoDbItemStore(self._clients.dynamodb, self._tables)
         self._settings = settings(
-            ledger_table=self._tables[Table.LEDGER],
-            usage_table=self._tables[Table.USAGE],
-            data_bucket=name,
+            ledger_table=self._tables[Table.LEDGER], usage_table=self._tables[Table.USAGE], data_bucket=name
         )
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 

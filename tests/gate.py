@@ -121,10 +121,7 @@ def make(target: str) -> list[str]:
 
 
 def run(
-    plan: Plan,
-    *,
-    command_of: Callable[[str], Sequence[str]] = make,
-    clock: Callable[[], float] = time.monotonic,
+    plan: Plan, *, command_of: Callable[[str], Sequence[str]] = make, clock: Callable[[], float] = time.monotonic
 ) -> int:
     """Run all parts and print what each took; 0 only if the plan can be kept and each part passed well in time."""
     if problems := plan.problems():

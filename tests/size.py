@@ -252,9 +252,7 @@ def table(sizes: Mapping[str, Size]) -> str:
     for room, size in sizes.items():
         heading = readme_of(room).read_text().partition("\n")[0]
         purpose = heading.partition(": ")[2] or f"(the heading of {room}/README.md says it not)"
-        rows.append(
-            f"| [{room}](../{room}/README.md) | {purpose} | {size.files} | {size.lines:,} | {size.median} |",
-        )
+        rows.append(f"| [{room}](../{room}/README.md) | {purpose} | {size.files} | {size.lines:,} | {size.median} |")
     return "\n".join(rows) + "\n"
 
 

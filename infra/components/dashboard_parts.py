@@ -62,13 +62,7 @@ def scaled(metric: cloudwatch.Metric, by: str, label: str, *, name: str) -> clou
 
 
 def counter(
-    stage: str,
-    name: str,
-    label: str,
-    *,
-    region: str | None = None,
-    service: str = "aggregator",
-    statistic: str = "Sum",
+    stage: str, name: str, label: str, *, region: str | None = None, service: str = "aggregator", statistic: str = "Sum"
 ) -> cloudwatch.Metric:
     """A counter of a function, by default the aggregator, as a sum for each period."""
     return cloudwatch.Metric(

@@ -99,10 +99,7 @@ class MeteringFunction(Construct):
         self.spec = spec
         self._emulated = config.emulated
         self.log_group = logs.LogGroup(
-            self,
-            "Logs",
-            retention=RETENTION[config.log_retention_days],
-            removal_policy=removal_policy(config),
+            self, "Logs", retention=RETENTION[config.log_retention_days], removal_policy=removal_policy(config)
         )
         self.role = iam.Role(
             self,
@@ -161,10 +158,7 @@ class MeteringFunction(Construct):
         """Let the queue drive the function with one message at a time: a file that ends it takes no other along."""
         self.function.add_event_source(
             sources.SqsEventSource(
-                onramp.queue,
-                batch_size=1,
-                max_concurrency=config.onramp_concurrency,
-                report_batch_item_failures=True,
+                onramp.queue, batch_size=1, max_concurrency=config.onramp_concurrency, report_batch_item_failures=True
             )
         )
 

@@ -126,10 +126,7 @@ class IngestQueue(Construct):
             ),
         ]
         return sqs.CfnQueuePolicy(
-            self,
-            "Policy",
-            queues=[self.queue.queue_url],
-            policy_document=iam.PolicyDocument(statements=statements),
+            self, "Policy", queues=[self.queue.queue_url], policy_document=iam.PolicyDocument(statements=statements)
         )
 
 

@@ -57,13 +57,7 @@ class AccessRoles(Construct):
         )
 
     def grant(
-        self,
-        *,
-        ingest: IngestQueue,
-        data: DataBucket,
-        ledger: MeteringTable,
-        usage: MeteringTable,
-        topics: AlertTopics,
+        self, *, ingest: IngestQueue, data: DataBucket, ledger: MeteringTable, usage: MeteringTable, topics: AlertTopics
     ) -> None:
         """Grant each role the permissions of its job."""
         for role in (self.producer, self.reader, self.operator):

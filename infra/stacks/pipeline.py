@@ -70,12 +70,7 @@ class PipelineStack(Stack):
         self.functions: dict[str, MeteringFunction] = {}
         for spec in specs(config):
             function = MeteringFunction(
-                self,
-                spec.construct_id,
-                config=config,
-                spec=spec,
-                code=code,
-                environment=environment,
+                self, spec.construct_id, config=config, spec=spec, code=code, environment=environment
             )
             self.functions[spec.name] = function
             _GRANTS[spec.name](function, data)

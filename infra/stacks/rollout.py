@@ -177,10 +177,4 @@ _INSTALL = [
 def _build_spec(config: StageConfig) -> dict[str, object]:
     # The project stands in the home region, which a deployment may have named otherwise than the base of the stage.
     reconcile = f"uv run metering region reconcile --stage {config.stage} --region $AWS_REGION --yes --format json"
-    return {
-        "version": "0.2",
-        "phases": {
-            "install": {"commands": _INSTALL},
-            "build": {"commands": [reconcile]},
-        },
-    }
+    return {"version": "0.2", "phases": {"install": {"commands": _INSTALL}, "build": {"commands": [reconcile]}}}

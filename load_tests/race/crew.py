@@ -27,14 +27,7 @@ class Crew:
     """
 
     def __init__(self, name: str, site: Site, *, lost: float, feeds: Sequence[Path] = ()) -> None:
-        self._command = [
-            sys.executable,
-            "-m",
-            "load_tests.race.worker",
-            name,
-            json.dumps(site.fields()),
-            str(lost),
-        ]
+        self._command = [sys.executable, "-m", "load_tests.race.worker", name, json.dumps(site.fields()), str(lost)]
         self._running = [self._start(str(feeds[number]) if feeds else "") for number in range(WORKERS)]
         self.kills = 0
 

@@ -19,11 +19,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
-from aws_lambda_powertools.utilities.idempotency import (
-    DynamoDBPersistenceLayer,
-    IdempotencyConfig,
-    idempotent_function,
-)
+from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer, IdempotencyConfig, idempotent_function
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
@@ -164,10 +160,7 @@ class Transact:
         return back
 
     def _commit(self, body: Mapping[str, Any]) -> None:
-        marker = {
-            "pk": {"S": body["batch_id"]},
-            "expires_at": {"N": str(int(time.time()) + _LIFE_S)},
-        }
+        marker = {"pk": {"S": body["batch_id"]}, "expires_at": {"N": str(int(time.time()) + _LIFE_S)}}
         adds: list[Any] = [
             {
                 "Update": {
@@ -181,11 +174,7 @@ class Transact:
             for each in sums_of(body)
         ]
         put: Any = {
-            "Put": {
-                "TableName": self._site.markers,
-                "Item": marker,
-                "ConditionExpression": "attribute_not_exists(pk)",
-            }
+            "Put": {"TableName": self._site.markers, "Item": marker, "ConditionExpression": "attribute_not_exists(pk)"}
         }
         self._client.transact_write_items(TransactItems=[put, *adds])
 

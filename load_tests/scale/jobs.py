@@ -331,11 +331,7 @@ JOBS: dict[str, Job] = {
             memory_mb=None,
             sizes=WHOLE,
             part=Part(
-                says="four hours",
-                prepare=_prepare_files,
-                run=_verify,
-                sizes=HOUR_OF_FULL_FILES,
-                besides_mib=CELLS_MIB,
+                says="four hours", prepare=_prepare_files, run=_verify, sizes=HOUR_OF_FULL_FILES, besides_mib=CELLS_MIB
             ),
         ),
         Job(
@@ -348,11 +344,7 @@ JOBS: dict[str, Job] = {
             memory_mb=None,
             sizes=WHOLE,
             part=Part(
-                says="four hours",
-                prepare=_prepare_files,
-                run=_close,
-                sizes=HOUR_OF_FULL_FILES,
-                besides_mib=CELLS_MIB,
+                says="four hours", prepare=_prepare_files, run=_close, sizes=HOUR_OF_FULL_FILES, besides_mib=CELLS_MIB
             ),
         ),
     )

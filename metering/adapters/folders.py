@@ -14,12 +14,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, BinaryIO
 
-from metering.errors import (
-    ObjectChangedError,
-    ObjectMissingError,
-    ObjectUnreadableError,
-    OperationFailedError,
-)
+from metering.errors import ObjectChangedError, ObjectMissingError, ObjectUnreadableError, OperationFailedError
 from metering.stores.objects import ObjectInfo
 from metering.units import MIB
 

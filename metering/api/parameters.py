@@ -410,10 +410,7 @@ NOW = Parameter(
     example="true",
 )
 FORMAT = Parameter(
-    name="format",
-    about="Form of the answer; it wins over the header Accept.",
-    choices=FORMATS,
-    example="csv",
+    name="format", about="Form of the answer; it wins over the header Accept.", choices=FORMATS, example="csv"
 )
 LIMIT = Parameter(
     name="limit",

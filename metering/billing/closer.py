@@ -227,9 +227,7 @@ class PeriodCloser:
             )
         if result.unstable:
             raise PeriodNotClosableError(
-                month,
-                NotClosable.HOURS_UNSTABLE,
-                f"{len(result.unstable)} hours did not settle; run the command again",
+                month, NotClosable.HOURS_UNSTABLE, f"{len(result.unstable)} hours did not settle; run the command again"
             )
         result.markers.contradictions.tell()
         return {check.hour_s: check for check in result.checks}

@@ -267,12 +267,7 @@ def taking(ingest: LogIngest, choice: Choice) -> Work:
 def measuring(timeline: Timeline, choice: Choice, overlap: Overlap | None = None) -> Work:
     """The work of a dry run: each file is measured; `overlap` looks for traffic that two flow logs see."""
     trial = Trial(
-        kinds=KINDS,
-        timeline=timeline,
-        settings=choice.settings,
-        kind=choice.kind,
-        bills=choice.bills,
-        overlap=overlap,
+        kinds=KINDS, timeline=timeline, settings=choice.settings, kind=choice.kind, bills=choice.bills, overlap=overlap
     )
     return trial.outcome
 

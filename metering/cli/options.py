@@ -67,8 +67,7 @@ RegionsOption = Annotated[str | None, option("--region", "NAME|all", f"{_ALL} {_
 StageOption = Annotated[str | None, option("--stage", "NAME", _STAGE, panel=WHERE)]
 FormatOption = Annotated[Format | None, option("--format -f", "|".join(Format), f"{_FORMAT}.", panel=OUTPUT)]
 PageFormatOption = Annotated[
-    PageFormat | None,
-    option("--format -f", "|".join(PageFormat), f"{_FORMAT}; html is a page to print.", panel=OUTPUT),
+    PageFormat | None, option("--format -f", "|".join(PageFormat), f"{_FORMAT}; html is a page to print.", panel=OUTPUT)
 ]
 OutputOption = Annotated[Path | None, option("--output -o", "FILE", _OUTPUT, panel=OUTPUT)]
 WideOption = Annotated[bool | None, switch("--wide", _WIDE, OUTPUT)]

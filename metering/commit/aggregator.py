@@ -58,9 +58,7 @@ class HeldNotes:
 
     def _note(self, delivery: Delivery) -> None:
         held = HeldMessage(
-            message_id=delivery.message_id,
-            sent_s=delivery.sent_at_ms // 1000,
-            noted_s=self.clock.now_ms() // 1000,
+            message_id=delivery.message_id, sent_s=delivery.sent_at_ms // 1000, noted_s=self.clock.now_ms() // 1000
         )
         try:
             self.items.put(Put(table=Table.LEDGER, item=held.to_item()))

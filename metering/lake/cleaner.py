@@ -111,10 +111,7 @@ class Cleaner:
         """Clean one run; returns the number of its commits. A run that `rebuild` set has no plan (P41)."""
         commits = self._clean_plan(run) if run.plan_key else 0
         cleaned = Update(
-            table=Table.LEDGER,
-            key=run.key,
-            set={"cleaned": True},
-            condition=Equals(attribute="state", value="done"),
+            table=Table.LEDGER, key=run.key, set={"cleaned": True}, condition=Equals(attribute="state", value="done")
         )
         self.retrier.call(lambda: self.items.update(cleaned))
         return commits

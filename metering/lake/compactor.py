@@ -178,10 +178,7 @@ class RunWork:
 
     def _mark(self, hour_s: int, condition: Condition, commit_id: str) -> _Marked:
         mark = Update(
-            table=Table.LEDGER,
-            key=pointer_key(hour_s, commit_id),
-            set={"run": self._name},
-            condition=condition,
+            table=Table.LEDGER, key=pointer_key(hour_s, commit_id), set={"run": self._name}, condition=condition
         )
         try:
             return _Marked(pointer=Pointer.from_item(self.retrier.call(lambda: self.items.update(mark))))
@@ -221,10 +218,7 @@ class RunWork:
         key = pending_key(self.run.shard, commit_id)
         # Without the condition, a late call would create an empty item that nothing ever deletes.
         take = Update(
-            table=Table.LEDGER,
-            key=key,
-            discard={"hours": frozenset(map(hour_label, hours))},
-            condition=_THERE,
+            table=Table.LEDGER, key=key, discard={"hours": frozenset(map(hour_label, hours))}, condition=_THERE
         )
         try:
             left = self.retrier.call(lambda: self.items.update(take))

@@ -136,12 +136,7 @@ class Backlog:
 
 
 def make_plan(
-    shard: int,
-    backlog: Backlog,
-    *,
-    now_s: int,
-    policy: CompactionPolicy,
-    closing: frozenset[str] = frozenset(),
+    shard: int, backlog: Backlog, *, now_s: int, policy: CompactionPolicy, closing: frozenset[str] = frozenset()
 ) -> Plan | None:
     """The next plan of a shard, or None if nothing is due.
 

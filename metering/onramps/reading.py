@@ -301,12 +301,7 @@ class LogReader(Protocol):
     """Reads one file as a stream of blocks. Memory is that of a block, whatever the size of the file."""
 
     def __call__(
-        self,
-        stream: BinaryIO,
-        name: FileName,
-        settings: ReadSettings,
-        *,
-        digest: Callable[[bytes], object] = ...,
+        self, stream: BinaryIO, name: FileName, settings: ReadSettings, *, digest: Callable[[bytes], object] = ...
     ) -> Iterator[Block[Any]]:
         """Read a file.
 

@@ -17,16 +17,7 @@ from metering.onramps.context.facts import MeteringPolicy, MeteringRule, address
 from metering.onramps.formats.flows.reader import read_flow_log
 from metering.onramps.formats.parquet import PARQUET_MAGIC, column_names, read_rows, seekable
 from metering.onramps.formats.pieces import peeked
-from metering.onramps.reasons import (
-    Classified,
-    FileReason,
-    LineReason,
-    Outcome,
-    Refused,
-    Shadowed,
-    Traffic,
-    Unmetered,
-)
+from metering.onramps.reasons import Classified, FileReason, LineReason, Outcome, Refused, Shadowed, Traffic, Unmetered
 from metering.onramps.rows import Moved, Tally, number_of, read_lines
 from metering.onramps.rules.flow_classifier import FlowClassifier
 from metering.onramps.rules.knowledge import Knowledge, knowledge_of

@@ -126,8 +126,7 @@ class Journal:
                 count, records = count + 1, records + each.records
             promise = Promise(digest=digest.hex(), first=first, batches=count, records=records)
             self._database.execute(
-                "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)",
-                (key, promise.digest, first, count, records, now_s),
+                "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", (key, promise.digest, first, count, records, now_s)
             )
             self._note("next_sequence", str(first + count))
         return promise

@@ -179,11 +179,7 @@ class AccountsSource:
             except ObjectMissingError:
                 continue
             return MonthOfAccounts(
-                region=self.region,
-                state=state,
-                as_of_s=index.counted_s,
-                through_s=index.reach.through_s,
-                sums=found,
+                region=self.region, state=state, as_of_s=index.counted_s, through_s=index.reach.through_s, sums=found
             )
         raise UnavailableError("s3.GetObject", "the accounts kept being replaced", may_have_applied=False)
 
@@ -301,11 +297,7 @@ def reach_document(reach: Reach) -> dict[str, Json]:
     document: dict[str, Json] = {"counted_through": rfc3339(reach.through_s) if reach.through_s else None}
     if reach.left is not None:
         total = reach.left.total
-        document["not_counted"] = {
-            "bytes": str(total.bytes),
-            "records": total.records,
-            "at_least": reach.left.at_least,
-        }
+        document["not_counted"] = {"bytes": str(total.bytes), "records": total.records, "at_least": reach.left.at_least}
     return document
 
 

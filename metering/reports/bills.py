@@ -23,12 +23,7 @@ _HOUR_LABEL_CHARS = len("2026-11-24T13")
 
 
 def metered_bytes(
-    sources: Iterable[ReportSource],
-    wanted: Wanted,
-    *,
-    accounts: frozenset[str],
-    range_s: tuple[int, int],
-    now_s: int,
+    sources: Iterable[ReportSource], wanted: Wanted, *, accounts: frozenset[str], range_s: tuple[int, int], now_s: int
 ) -> dict[LineKey, int]:
     """Bytes by account, usage type and day or month, of hours that begin in a half-open range.
 

@@ -183,11 +183,7 @@ _PROBLEMS: RowType[str] = RowType(prose("problem", of=str, priority=KEEP))
 def changes_answer(changes: Sequence[Change], *, title: str, meta: Mapping[str, Json]) -> Answer:
     """Every change, a row each."""
     return _CHANGES.answer(
-        changes,
-        meta=meta,
-        title=title,
-        empty="Nothing differs.",
-        footer=(f"{counted(changes)}.",) if changes else (),
+        changes, meta=meta, title=title, empty="Nothing differs.", footer=(f"{counted(changes)}.",) if changes else ()
     )
 
 
@@ -322,9 +318,7 @@ def organization_answer(organization: Organization) -> Answer:
 def organizations_answer(versions: Sequence[tuple[Organization, int]]) -> Answer:
     """Versions, the newest first, each with the second at which it was written."""
     return _ORGANIZATIONS.answer(
-        versions,
-        title="Versions of the organization",
-        empty="No payer was set yet: each account is its own payer.",
+        versions, title="Versions of the organization", empty="No payer was set yet: each account is its own payer."
     )
 
 

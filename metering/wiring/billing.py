@@ -143,11 +143,7 @@ class StageUsage:
 
 @contextmanager
 def month_usage(
-    regions: Sequence[UsageStores],
-    month: str,
-    organization: Organization,
-    *,
-    accounts: frozenset[str] = frozenset(),
+    regions: Sequence[UsageStores], month: str, organization: Organization, *, accounts: frozenset[str] = frozenset()
 ) -> Iterator[MonthUsage]:
     """The usage of one month (`2026-11`) over all regions of a stage, as of now; of a closed month, as it was frozen.
 

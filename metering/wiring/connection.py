@@ -90,10 +90,7 @@ class RegionConnection(RegionPorts):
     @cached_property
     def producer_roles(self) -> IamProducerRoles:
         return IamProducerRoles(
-            clients=self.clients,
-            stage=self.stage,
-            queue_url=self.names.ingest_queue_url,
-            bucket=self.names.data_bucket,
+            clients=self.clients, stage=self.stage, queue_url=self.names.ingest_queue_url, bucket=self.names.data_bucket
         )
 
     def caller(self) -> str:

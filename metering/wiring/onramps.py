@@ -241,10 +241,7 @@ class BroughtContexts:
 def _read_by(timeline: Timeline, read: Callable[[Context | StoredContext], Context]) -> Timeline:
     return Timeline(
         tuple(
-            (
-                from_s,
-                StoredContext(effective_s=version.effective_s, sha256=version.sha256, read=partial(read, version)),
-            )
+            (from_s, StoredContext(effective_s=version.effective_s, sha256=version.sha256, read=partial(read, version)))
             for from_s, version in timeline.versions
         )
     )

@@ -118,13 +118,7 @@ def in_process(app: ASGIApp, *, token: str, examples: int, paths: str = "", phas
 
 
 def over_http(
-    url: str,
-    *,
-    token: str,
-    examples: int,
-    phases: Sequence[str] = PHASES,
-    rate: str = "",
-    ca_bundle: str = "",
+    url: str, *, token: str, examples: int, phases: Sequence[str] = PHASES, rate: str = "", ca_bundle: str = ""
 ) -> Findings:
     """The same over HTTP.
 

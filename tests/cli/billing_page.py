@@ -77,11 +77,7 @@ class Example:
         # A stage of one region: that of the recordings has others, too.
         with patch("tests.cli.record.lively_account", _one_region):
             moment = _at_one_moment(self._region)
-        with (
-            moment,
-            tempfile.TemporaryDirectory() as folder,
-            patch.dict(os.environ, {"COLUMNS": str(WIDTH)}),
-        ):
+        with moment, tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, {"COLUMNS": str(WIDTH)}):
             before = Path.cwd()
             os.chdir(folder)
             try:

@@ -140,11 +140,7 @@ CONDITIONS: list[tuple[Condition, bool, bool]] = [
     (AnyOf((Absent(), Equals(attribute="state", value="done"))), False, True),
     (AllOf((Exists(), Equals(attribute="next", value=3))), True, False),
     (AllOf((Equals(attribute="state", value="open"), Equals(attribute="next", value=4))), False, False),
-    (
-        AllOf((Exists(), AnyOf((Absent(attribute="run"), Equals(attribute="run", value="0#1"))))),
-        True,
-        False,
-    ),
+    (AllOf((Exists(), AnyOf((Absent(attribute="run"), Equals(attribute="run", value="0#1"))))), True, False),
     (AnyOf((AllOf((Exists(), Absent())), Exists(attribute="next"))), True, False),
 ]
 
@@ -290,11 +286,7 @@ def test_a_transaction_applies_all_of_its_actions_over_both_tables(items: ItemSt
             Update(table=USAGE, key=Key(pk, "new"), add={"bytes": 5, "rev": 1}),
         ]
     )
-    assert list(items.query(LEDGER, pk)) == [
-        item(pk, "checked", n=1),
-        item(pk, "new", x="y"),
-        item(pk, "old", n=2),
-    ]
+    assert list(items.query(LEDGER, pk)) == [item(pk, "checked", n=1), item(pk, "new", x="y"), item(pk, "old", n=2)]
     assert list(items.query(USAGE, pk)) == [item(pk, "new", bytes=5, rev=1)]
 
 
@@ -343,10 +335,7 @@ def test_no_action_is_refused(items: ItemStore) -> None:
 def test_two_actions_on_one_item_are_refused(items: ItemStore, pk: str) -> None:
     with pytest.raises(ValueError, match="one item"):
         items.transact(
-            [
-                Put(table=LEDGER, item=item(pk, "1")),
-                Check(table=LEDGER, key=Key(pk, "1"), condition=Absent()),
-            ]
+            [Put(table=LEDGER, item=item(pk, "1")), Check(table=LEDGER, key=Key(pk, "1"), condition=Absent())]
         )
     # The same key in the other table is another item.
     items.transact([Put(table=table, item=item(pk, "1")) for table in (Table.LEDGER, Table.USAGE)])

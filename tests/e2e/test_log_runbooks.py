@@ -42,10 +42,7 @@ from tests.e2e.test_runbooks import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [
-    pytest.mark.ministack(reason="an alarm is looked at as soon as its figure is put"),
-    pytest.mark.drill,
-]
+pytestmark = [pytest.mark.ministack(reason="an alarm is looked at as soon as its figure is put"), pytest.mark.drill]
 
 STAGE, HOME, REGION, ACCOUNT = "killtest", "us-east-1", "eu-central-1", "000000000000"
 BUCKET, PLACE = "drilled-logs", "s3://drilled-logs/AWSLogs/"

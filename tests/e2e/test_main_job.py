@@ -36,12 +36,7 @@ def record(account: str, *, size: int, **changes: Any) -> dict[str, Any]:
 
 
 def message(batch_id: str, records: list[dict[str, Any]], **changes: Any) -> str:
-    body = {
-        "schema": "metering.batch/1",
-        "batch_id": batch_id,
-        "record_count": len(records),
-        "records": records,
-    }
+    body = {"schema": "metering.batch/1", "batch_id": batch_id, "record_count": len(records), "records": records}
     return json.dumps({**body, **changes})
 
 
@@ -149,9 +144,7 @@ def test_verify_fails_when_a_usage_item_is_wrong_by_one_byte(service: Service) -
     month = datetime.now(UTC).strftime("%Y-%m")
     table = service.outputs["UsageTableName"]
     found = service.tables.query(
-        TableName=table,
-        KeyConditionExpression="pk = :pk",
-        ExpressionAttributeValues={":pk": {"S": f"A#{who}#{month}"}},
+        TableName=table, KeyConditionExpression="pk = :pk", ExpressionAttributeValues={":pk": {"S": f"A#{who}#{month}"}}
     )
     key = {name: found["Items"][0][name] for name in ("pk", "sk")}
     for delta in ("1", "-1"):

@@ -60,9 +60,7 @@ def test_a_byte_added_by_hand_is_told_with_both_figures(service: Service) -> Non
     month = whole["hours"][0]["hour"][:7]
     table = service.outputs["UsageTableName"]
     found = service.tables.query(
-        TableName=table,
-        KeyConditionExpression="pk = :pk",
-        ExpressionAttributeValues={":pk": {"S": f"A#{who}#{month}"}},
+        TableName=table, KeyConditionExpression="pk = :pk", ExpressionAttributeValues={":pk": {"S": f"A#{who}#{month}"}}
     )
     key = {name: found["Items"][0][name] for name in ("pk", "sk")}
     try:

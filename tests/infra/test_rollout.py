@@ -83,9 +83,7 @@ def test_what_names_the_installer_needs_nothing_installed() -> None:
     assert done.stdout == requirement("uv") + "\n"
 
 
-def test_it_may_make_every_call_that_building_a_region_makes(
-    template: dict[str, dict[str, dict[str, object]]],
-) -> None:
+def test_it_may_make_every_call_that_building_a_region_makes(template: dict[str, dict[str, dict[str, object]]]) -> None:
     adapters = Path(metering.adapters.aws.__file__).parent
     names = ("probe", "cloudformation", "deployed_regions", "stacks")
     sources = [(adapters / f"{name}.py").read_text() for name in names]
@@ -98,9 +96,7 @@ def test_it_may_make_every_call_that_building_a_region_makes(
     assert needed <= set(re.findall(r"\w+:\w+", json.dumps(policies)))
 
 
-def test_it_runs_by_a_rate_and_its_failure_raises_a_ticket(
-    template: dict[str, dict[str, dict[str, object]]],
-) -> None:
+def test_it_runs_by_a_rate_and_its_failure_raises_a_ticket(template: dict[str, dict[str, dict[str, object]]]) -> None:
     assert _one(template, "AWS::Events::Rule")["ScheduleExpression"] == "rate(1 day)"
     alarm = _one(template, "AWS::CloudWatch::Alarm")
     assert alarm["Namespace"] == "AWS/CodeBuild"

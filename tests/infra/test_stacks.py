@@ -31,12 +31,7 @@ CONTRACT_OUTPUTS = {
     "PageTopicArn",
     "TicketTopicArn",
 }
-STATEFUL = {
-    "AWS::S3::Bucket",
-    "AWS::DynamoDB::GlobalTable",
-    "AWS::SQS::Queue",
-    "AWS::KMS::Key",
-}
+STATEFUL = {"AWS::S3::Bucket", "AWS::DynamoDB::GlobalTable", "AWS::SQS::Queue", "AWS::KMS::Key"}
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)

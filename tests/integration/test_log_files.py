@@ -184,9 +184,7 @@ def test_a_capture_of_an_emulator_judges_a_line(clients: Clients) -> None:
     name = FileName(kind="vpc-flow", identity="flow:a", account_id="123456789012", region=region, source=log_id)
     # A version 2 line: direction and zone are those of the inventory.
     line = FlowHop(
-        interface_id=interface["NetworkInterfaceId"],
-        source=interface["PrivateIpAddress"],
-        destination="10.77.1.200",
+        interface_id=interface["NetworkInterfaceId"], source=interface["PrivateIpAddress"], destination="10.77.1.200"
     )
     outcome = FlowClassifier(name, store.timeline()).outcome(line, parse_hour("2026-11-24T13") + HOUR_S)
     assert isinstance(outcome, Classified)

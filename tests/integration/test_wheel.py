@@ -175,15 +175,7 @@ def test_commands_on_a_region_need_no_sources(words: str, installed: Path) -> No
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "demo",
-        "local up",
-        "region add eu-west-1",
-        "region reconcile",
-    ],
-)
+@pytest.mark.parametrize("words", ["demo", "local up", "region add eu-west-1", "region reconcile"])
 def test_commands_that_need_the_sources_say_so(words: str, installed: Path) -> None:
     done = run(installed, *words.split())
     assert (done.returncode, done.stdout) == (1, "")

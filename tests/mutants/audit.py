@@ -14,10 +14,7 @@ _REBUILD = ("tests/unit/audit/test_rebuild.py",)
 _CLOSE = ("tests/unit/billing/test_months.py",)
 _WATCH = ("tests/unit/operations/test_watch.py",)
 _SUSPECTS = ("tests/unit/audit/test_reconcile_tick.py",)
-_VERIFY = (
-    "tests/unit/audit/test_verify.py",
-    "tests/simulation/test_verify.py",
-)
+_VERIFY = ("tests/unit/audit/test_verify.py", "tests/simulation/test_verify.py")
 _DROPS = ("tests/unit/audit/test_drops.py",)
 _RECONCILER = ("tests/unit/lambdas/test_lake_handlers.py",)
 _COMPACTOR = _RECONCILER

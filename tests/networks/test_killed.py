@@ -45,11 +45,7 @@ def site(ministack: str, tmp_path: Path) -> LogSite:
     ]
     clients.s3.create_bucket(Bucket=name)
     return LogSite(
-        endpoint=ministack,
-        resources=make_resources(clients),
-        queue_url=queue_url,
-        log_bucket=name,
-        log_dir=tmp_path,
+        endpoint=ministack, resources=make_resources(clients), queue_url=queue_url, log_bucket=name, log_dir=tmp_path
     )
 
 

@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hypothesis import strategies as st
 
-from metering.billing.prices.book import (
-    Allowance,
-    NotSold,
-    Override,
-    PriceBook,
-    PriceVersion,
-    Product,
-    Services,
-    Tier,
-)
+from metering.billing.prices.book import Allowance, NotSold, Override, PriceBook, PriceVersion, Product, Services, Tier
 from metering.billing.usage.months import UsageLine
 from metering.units import GIB, HOUR_S
 from metering.usage.totals import Service, UsageType

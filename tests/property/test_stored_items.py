@@ -30,14 +30,7 @@ from metering.ledger.notes.deeds import Deed
 from metering.ledger.notes.lake import Cleaning, LakeFigures, OrphanPasses
 from metering.ledger.notes.log_sources import LogFigures, LogRuling, LogSourceState, LogSums
 from metering.ledger.notes.money import BillerFigures, IssuedInvoice, StoredAlert, StoredBudget
-from metering.ledger.notes.reconciliation import (
-    Reconciliation,
-    Ruling,
-    SourceFigures,
-    SourceState,
-    Suspects,
-    WorkList,
-)
+from metering.ledger.notes.reconciliation import Reconciliation, Ruling, SourceFigures, SourceState, Suspects, WorkList
 from metering.ledger.notes.watch import Completeness, HeldMessage, Hold, QueueMemory, WatchFigures, WatchState
 from metering.ledger.periods import FrozenHour, FrozenMonth, FrozenRows, Period
 from metering.ledger.retries import Alias, RetryNote

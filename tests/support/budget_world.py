@@ -103,10 +103,7 @@ class BudgetWorld(World):
         """The biller of another process."""
         own = self.sums()
         home = Home(
-            objects=self.objects,
-            alerts=self.topic,
-            regions=lambda: [own, *self.others],
-            terms=lambda: self.terms,
+            objects=self.objects, alerts=self.topic, regions=lambda: [own, *self.others], terms=lambda: self.terms
         )
         return Biller(
             items=self.items,

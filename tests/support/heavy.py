@@ -136,7 +136,7 @@ HEAVY = {
     "all six head columns as long as a right one": Heavy(
         make=lambda: _records(
             lambda n: {"account_id": f"{n:012d}", "service": "A" * 64, "usage_type": _long(n, 128), "from": "us-east-1"}
-        ),
+        )
     ),
     "resource ids of 512 emoji": Heavy(
         make=lambda: _records(lambda n: {"resource_id": f"{n:06d}".ljust(512, "\N{GRINNING FACE}")}, escaped=False)
@@ -249,7 +249,7 @@ HEAVY = {
     "Parquet: 2,000 columns and a deeply nested one": Heavy(
         make=lambda: _parquet(
             {f"more_{n}": pa.nulls(RECORDS, pa.int8()) for n in range(2_000)}
-            | {"nested": pa.array([[[[{"a": [{"b": [1] * 5}]}]]]] * RECORDS)},
+            | {"nested": pa.array([[[[{"a": [{"b": [1] * 5}]}]]]] * RECORDS)}
         ),
         format="parquet",
         compression="none",

@@ -127,9 +127,6 @@ WRONG_BUNDLES = (
         change=_added("BilledCost", "0.02"),
     ),
     WrongBundle(
-        name="invoice line missing",
-        complaint="FDT-CROSS-014",
-        file="InvoiceDetail.csv",
-        change=_without_a_used_line,
+        name="invoice line missing", complaint="FDT-CROSS-014", file="InvoiceDetail.csv", change=_without_a_used_line
     ),
 )

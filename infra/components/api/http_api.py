@@ -55,10 +55,7 @@ class HttpFront(Construct):
             ),
         )
         self.access_log = logs.LogGroup(
-            self,
-            "AccessLog",
-            retention=RETENTION[config.log_retention_days],
-            removal_policy=removal_policy(config),
+            self, "AccessLog", retention=RETENTION[config.log_retention_days], removal_policy=removal_policy(config)
         )
         self.stage = gateway.HttpStage(
             self,

@@ -128,9 +128,7 @@ class AthenaEngine:
     def _row(self, sql: str) -> list[int]:
         with asking():
             query = self._client.start_query_execution(
-                QueryString=sql,
-                QueryExecutionContext={"Database": self._database},
-                WorkGroup=self._workgroup,
+                QueryString=sql, QueryExecutionContext={"Database": self._database}, WorkGroup=self._workgroup
             )["QueryExecutionId"]
         self._wait(query)
         with asking():

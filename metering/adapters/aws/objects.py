@@ -320,12 +320,7 @@ class S3ObjectStore:
     """Bucket of a region."""
 
     def __init__(
-        self,
-        client: S3Client,
-        bucket: str,
-        *,
-        part_bytes: int = PART_BYTES,
-        read_ahead_bytes: int = READ_AHEAD_BYTES,
+        self, client: S3Client, bucket: str, *, part_bytes: int = PART_BYTES, read_ahead_bytes: int = READ_AHEAD_BYTES
     ) -> None:
         put_at_once(client)
         self._client = client

@@ -158,13 +158,7 @@ def threshold_of(text: str) -> Threshold:
 
 
 def budget_of(
-    name: str,
-    *,
-    amount: str,
-    thresholds: Iterable[str],
-    scope: Scope,
-    period: str = "month",
-    severity: str = "ticket",
+    name: str, *, amount: str, thresholds: Iterable[str], scope: Scope, period: str = "month", severity: str = "ticket"
 ) -> Budget:
     """A budget of texts.
 

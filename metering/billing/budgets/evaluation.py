@@ -269,13 +269,7 @@ def _sums(day: DayReader) -> _Day:
 
 
 def _judged(
-    region: str,
-    day_s: int,
-    series: Series,
-    today: _Day,
-    before: list[int],
-    book: PriceBook,
-    rules: AnomalyRules,
+    region: str, day_s: int, series: Series, today: _Day, before: list[int], book: PriceBook, rules: AnomalyRules
 ) -> Anomaly | None:
     size, (_, kind) = today.sums[series], today.largest[series]
     usual = median(before)

@@ -94,10 +94,7 @@ def _mean(history: Mapping[int, Mapping[Sold, int]], days: list[int]) -> dict[So
 
 
 def _with_band(
-    method: Method,
-    history: Mapping[int, Mapping[Sold, int]],
-    days: list[int],
-    means: dict[int, dict[Sold, float]],
+    method: Method, history: Mapping[int, Mapping[Sold, int]], days: list[int], means: dict[int, dict[Sold, float]]
 ) -> Profile:
     expected = {day_s: sum(means[weekday(day_s)].values()) for day_s in days}
     parts = [sum(history.get(day_s, {}).values()) / size for day_s, size in expected.items() if size]

@@ -301,8 +301,7 @@ class KeptPositions(StoredDocument):
     as_of: str
     through: AnyText
     book: Annotated[
-        tuple[str, int, str],
-        Form(_book_of, lambda book: dict(zip(("name", "version", "sha256"), book, strict=True))),
+        tuple[str, int, str], Form(_book_of, lambda book: dict(zip(("name", "version", "sha256"), book, strict=True)))
     ]
     overrides: int
     organization: int

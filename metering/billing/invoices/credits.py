@@ -112,10 +112,7 @@ class Crediting:
         rates = {month: replace(own, organization=each.organization) for month, each in before.items()}
         rates[first.month] = own
         return replace(
-            first.inputs,
-            engine=ENGINE_VERSION,
-            rates=rates,
-            billed={each.invoice.id: each.sha256 for each in billed},
+            first.inputs, engine=ENGINE_VERSION, rates=rates, billed={each.invoice.id: each.sha256 for each in billed}
         )
 
     def _difference(self, inputs: Inputs, billed: Sequence[Stored], note: Invoice) -> Invoice:

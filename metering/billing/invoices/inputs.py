@@ -225,9 +225,7 @@ class RateShelf:
         _same(f"Price book {rates.book}", rates.book.sha256, book.sha256)
         _same(f"Version {rates.overrides.version} of overrides", rates.overrides.sha256, overrides.sha256)
         _same(
-            f"Version {rates.organization.version} of the organization",
-            rates.organization.sha256,
-            organization.sha256,
+            f"Version {rates.organization.version} of the organization", rates.organization.sha256, organization.sha256
         )
         return Loaded(book=book, overrides=overrides.overrides, organization=organization)
 

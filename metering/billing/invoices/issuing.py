@@ -76,8 +76,7 @@ def _not_over(month: str, now_s: int) -> Iterator[Obstacle]:
         yield Obstacle(f"it begins on {rfc3339(first_s)}", "Name a month that has ended.")
     elif now_s < after_s:
         yield Obstacle(
-            f"it ends on {rfc3339(after_s)}",
-            f"Until then there are drafts: metering invoice draft --month {month}",
+            f"it ends on {rfc3339(after_s)}", f"Until then there are drafts: metering invoice draft --month {month}"
         )
 
 

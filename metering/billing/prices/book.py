@@ -103,10 +103,7 @@ NOT_SOLD = (
         pattern="Unclassified-(In|Out|Regional)-Bytes",
         why="The log does not say where the bytes went or came from, so no product is known.",
     ),
-    NotSold(
-        pattern="C3DataTransfer-(In|Out)-Bytes",
-        why="Traffic within one zone is free.",
-    ),
+    NotSold(pattern="C3DataTransfer-(In|Out)-Bytes", why="Traffic within one zone is free."),
     NotSold(
         pattern="CloudFront-(In|Out)-Bytes",
         why="Traffic between a region and CloudFront is free; CloudFront bills what leaves its edges.",

@@ -23,15 +23,7 @@ from metering.billing.documents import (
     strict_json,
 )
 from metering.billing.money import UNITS_A_USD, price_of, usd_text
-from metering.billing.prices.book import (
-    Allowance,
-    NotSold,
-    PriceBook,
-    PriceVersion,
-    Product,
-    Services,
-    Tier,
-)
+from metering.billing.prices.book import Allowance, NotSold, PriceBook, PriceVersion, Product, Services, Tier
 from metering.units import GIB, HOUR_S
 
 if TYPE_CHECKING:

@@ -74,11 +74,7 @@ class LakeMonth:
             for done, hour_s in enumerate(hours):
                 on_hour(done, len(hours))
                 day_s = hour_s - hour_s % DAY_S
-                _add_hour(
-                    day,
-                    day_s,
-                    read._keep_hour(hour_s, view.read(hour_s, usage)),
-                )
+                _add_hour(day, day_s, read._keep_hour(hour_s, view.read(hour_s, usage)))
                 if hour_s == hours[-1] or hours[done + 1] >= day_s + DAY_S:
                     read._days.add(day_s, summed(pa.concat_tables(day)))
                     day.clear()
@@ -251,11 +247,7 @@ class ClosedMonth:
                 yield hour.hour_s
 
     def _hour(
-        self,
-        hour_s: int,
-        accounts: Accounts,
-        sold: Solds,
-        columns: Sequence[str] = SCHEMA.names,
+        self, hour_s: int, accounts: Accounts, sold: Solds, columns: Sequence[str] = SCHEMA.names
     ) -> Iterator[pa.RecordBatch]:
         for table in self.reader.hour_tables(self.frozen, hour_s, accounts, _stored(columns)):
             narrow = table if sold is None else _of_types(table, {each.usage_type for each in sold})

@@ -78,9 +78,7 @@ def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | 
     from metering.wiring.answers.costs import rating
 
     parameters = CostParameters(
-        start=asked["hour"],
-        end="",
-        filters={name: [text] for name, text in asked.items() if text and name != "hour"},
+        start=asked["hour"], end="", filters={name: [text] for name, text in asked.items() if text and name != "hour"}
     )
     query = parameters.hour_query(now_s=now_s)
     book = _book_of(prices)
@@ -191,11 +189,7 @@ def judged(session: Session, home: RegionConnection, name: str | None) -> Judged
     since = min((each.period.month for each in standings), default="")
     alerts = AlertBook(items=home.items, alerts=home.alerts, clock=home.clock).known(since) if standings else iter(())
     return Judged(
-        months=months,
-        standings=standings,
-        alerts=list(alerts),
-        through_s=through_s,
-        reach=connected_reach(regions),
+        months=months, standings=standings, alerts=list(alerts), through_s=through_s, reach=connected_reach(regions)
     )
 
 

@@ -141,10 +141,7 @@ def state_of(issuer: Issuer, invoice: Invoice) -> str:
 
 def draft_state(invoice: Invoice) -> str:
     """Reasons why a draft cannot be issued."""
-    found = [
-        *(["unpriced"] if invoice.unpriced else []),
-        *(["not closed"] if invoice.left_out else []),
-    ]
+    found = [*(["unpriced"] if invoice.unpriced else []), *(["not closed"] if invoice.left_out else [])]
     return f"draft: {', '.join(found)}" if found else "draft"
 
 

@@ -171,11 +171,7 @@ class BatchAssembly:
         self._raw_chars = 0
 
     def add(
-        self,
-        piece: Columns,
-        *,
-        problems_at: Callable[[int], tuple[Problem, ...]],
-        raw_at: Callable[[int], str],
+        self, piece: Columns, *, problems_at: Callable[[int], tuple[Problem, ...]], raw_at: Callable[[int], str]
     ) -> None:
         """Take the next piece.
 

@@ -32,12 +32,7 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def unpacked(
-    stream: BinaryIO,
-    compression: Compression,
-    *,
-    limit_bytes: int,
-    work: Work,
-    seen: Callable[[bytes], None] | None,
+    stream: BinaryIO, compression: Compression, *, limit_bytes: int, work: Work, seen: Callable[[bytes], None] | None
 ) -> Iterator[bytes]:
     """Content of a stream in pieces of some megabytes.
 

@@ -285,9 +285,7 @@ def _page_at(file: IO[bytes], offset: int, end: int) -> tuple[Page, int]:
     # The encoding is field 2 of DataPageHeader (5) and DictionaryPageHeader (7), and field 4 of DataPageHeaderV2 (8).
     encodings = [integer(part, number) for part, number in _parts(fields, ((5, 2), (7, 2), (8, 4)))]
     page = Page(
-        unpacked_bytes=integer(fields, 2),
-        stored_bytes=integer(fields, 3),
-        encoding=encodings[0] if encodings else None,
+        unpacked_bytes=integer(fields, 2), stored_bytes=integer(fields, 3), encoding=encodings[0] if encodings else None
     )
     if page.unpacked_bytes < 0 or not 0 <= page.stored_bytes <= end - offset - header_bytes:
         raise broken("a page of an impossible size")

@@ -274,10 +274,7 @@ class ParquetFrozenFiles:
                 yield day_batch(table)
 
     def day_tables(
-        self,
-        frozen: FrozenMonth,
-        accounts: Collection[str] | None = None,
-        columns: Sequence[str] | None = None,
+        self, frozen: FrozenMonth, accounts: Collection[str] | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[pa.Table]:
         """The rows of `days` as tables of `USAGE_SCHEMA`; the hour of a row is the first of its day.
 

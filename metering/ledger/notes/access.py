@@ -66,9 +66,7 @@ class RegisteredProducer(StoredItem):
     def producer(self) -> Producer:
         """The producer as batches are judged by it."""
         return Producer(
-            name=self.name,
-            role_id=self.role_id,
-            accounts=None if self.accounts is None else frozenset(self.accounts),
+            name=self.name, role_id=self.role_id, accounts=None if self.accounts is None else frozenset(self.accounts)
         )
 
     def to_item(self) -> dict[str, Value]:

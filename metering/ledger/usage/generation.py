@@ -69,9 +69,7 @@ class UsageGeneration:
         shards = [name.removeprefix(_RUN) for name in item if name.startswith(_RUN)]
         runs = {int(shard): fields.whole(newest_run_of(int(shard))) for shard in shards if shard.isdecimal()}
         return cls(
-            number=fields.whole("number", absent=None, least=1),
-            runs=runs,
-            restore=fields.text("restore", absent=""),
+            number=fields.whole("number", absent=None, least=1), runs=runs, restore=fields.text("restore", absent="")
         )
 
 

@@ -112,12 +112,7 @@ def number_key(account_id: str, number: int) -> Key:
 
 def kind_items(account_id: str, number: int, kind: UsageKind) -> tuple[Item, Item]:
     """The two items that give a kind its number: that of the number, and that of the name."""
-    named = {
-        "usage_type": kind.usage_type,
-        "service": kind.service,
-        "from": kind.from_location,
-        "to": kind.to_location,
-    }
+    named = {"usage_type": kind.usage_type, "service": kind.service, "from": kind.from_location, "to": kind.to_location}
     return (
         {**number_key(account_id, number)._asdict(), **named},
         {**kind_key(account_id, kind)._asdict(), "number": number},

@@ -96,12 +96,7 @@ class Judges(Protocol):
 
 
 def figures_of(
-    states: Collection[LogSourceState],
-    log_sources: Sequence[LogSource],
-    *,
-    before: LogFigures,
-    job: Judges,
-    now_s: int,
+    states: Collection[LogSourceState], log_sources: Sequence[LogSource], *, before: LogFigures, job: Judges, now_s: int
 ) -> LogFigures:
     """Figures of all sources, as of now."""
     of_stage = [state for state in states if state.named]

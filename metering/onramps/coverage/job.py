@@ -175,12 +175,7 @@ class CoverageJob(SourceLook):
         return kind in self.kinds and self.kinds[kind] is None
 
     def _search(
-        self,
-        states: dict[tuple[str, str], LogSourceState],
-        before: LogFigures,
-        now_s: int,
-        *,
-        whole: bool,
+        self, states: dict[tuple[str, str], LogSourceState], before: LogFigures, now_s: int, *, whole: bool
     ) -> tuple[str, int]:
         """Look for new sources; returns where the search stopped, and when one last came to its end."""
         if not whole and not before.found_after and now_s - before.found_s < SEARCH_EVERY_S and states:

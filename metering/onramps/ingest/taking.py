@@ -16,12 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from metering.errors import LogFileRefusedError, ObjectMissingError, UnavailableError
-from metering.onramps.ingest.files import (
-    LogFile,
-    log_file,
-    place_of,
-    store_refusals,
-)
+from metering.onramps.ingest.files import LogFile, log_file, place_of, store_refusals
 from metering.onramps.ingest.places import Places
 from metering.onramps.ingest.planning import (
     Contexts,

@@ -9,13 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.ingest.files import (
-    kind_and_name,
-    log_file,
-    path_of,
-    place_of,
-    store_refusals,
-)
+from metering.onramps.ingest.files import kind_and_name, log_file, path_of, place_of, store_refusals
 from metering.onramps.ingest.outcomes import FileOutcome, outcome_of_measured
 from metering.onramps.ingest.planning import check_owner
 from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings, identity_by_content
@@ -167,10 +161,7 @@ class Trial:
             check_owner(file, measured)
         except LogFileRefusedError as error:
             return FileOutcome(
-                place=place,
-                verdict="refused",
-                stored_bytes=info.size_bytes,
-                problem=(error.reason, error.detail),
+                place=place, verdict="refused", stored_bytes=info.size_bytes, problem=(error.reason, error.detail)
             )
         identity = file.name.identity or identity_by_content(measured.content_sha256)
         return outcome_of_measured(

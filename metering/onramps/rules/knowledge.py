@@ -23,12 +23,7 @@ from metering.onramps.context.facts import (
     address_of,
     address_ranges,
 )
-from metering.onramps.context.interfaces import (
-    INSPECTION_ENDPOINT,
-    NAT_GATEWAY,
-    NETWORK_LOAD_BALANCER,
-    TRANSIT_GATEWAY,
-)
+from metering.onramps.context.interfaces import INSPECTION_ENDPOINT, NAT_GATEWAY, NETWORK_LOAD_BALANCER, TRANSIT_GATEWAY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -133,8 +133,7 @@ class Destination:
 
     def _taken(self, why: str) -> DestinationTakenError:
         return DestinationTakenError(
-            f"{self.name} {why}; nothing was written.",
-            "Name an empty or new place: exports are never mixed.",
+            f"{self.name} {why}; nothing was written.", "Name an empty or new place: exports are never mixed."
         )
 
 

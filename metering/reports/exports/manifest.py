@@ -239,11 +239,7 @@ def dataset_value(name: str, files: Sequence[WrittenFile], sums: Sums | None = N
     """A dataset in the manifest; its sums only if its rows are charges."""
     value: Document = {"name": name, "rows": sum(file.rows for file in files)}
     if sums is not None:
-        value |= {
-            "bytes": str(sums.bytes),
-            "billed_usd": usd_text(sums.cost),
-            "exact_usd": exact_text(sums.exact),
-        }
+        value |= {"bytes": str(sums.bytes), "billed_usd": usd_text(sums.cost), "exact_usd": exact_text(sums.exact)}
     value["files"] = [
         {"name": file.name, "rows": file.rows, "size_bytes": file.size_bytes, "sha256": file.sha256} for file in files
     ]

@@ -49,10 +49,7 @@ _OWNER = RowType(_NAME, _OWNS, _ROLE)
 _STATE: RowType[ShownProducer] = RowType(
     prose("state", of=lambda it: " ".join(it.warnings) or "good", priority=KEEP),
     timed(
-        "refused",
-        of=lambda it: it.told_s,
-        priority=KEEP,
-        about="when its role last sent what it may not, in a week",
+        "refused", of=lambda it: it.told_s, priority=KEEP, about="when its role last sent what it may not, in a week"
     ),
 )
 
@@ -157,9 +154,7 @@ _DEEDS: RowType[Deed] = RowType(
     copied("consent", title="agreed by", priority=ROOMY + 1),
     copied("stage", "region", "version", priority=ROOMY + 3),
     timed(
-        "ended",
-        of=lambda deed: None if deed.state is DeedState.BEGUN else deed.ended_ms // 1000,
-        priority=ROOMY + 2,
+        "ended", of=lambda deed: None if deed.state is DeedState.BEGUN else deed.ended_ms // 1000, priority=ROOMY + 2
     ),
     prose("consequence", priority=ROOMY + 4),
     copied("deed_id", priority=ROOMY + 4),

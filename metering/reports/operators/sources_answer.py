@@ -85,10 +85,7 @@ def _reconciliation(known: Reconciliation) -> dict[str, Json]:
 
 _PASS: RowType[Reconciliation] = RowType(
     timed(
-        "finished",
-        of=lambda it: it.finished_s or None,
-        priority=KEEP,
-        about="when a pass had compared all on its list",
+        "finished", of=lambda it: it.finished_s or None, priority=KEEP, about="when a pass had compared all on its list"
     ),
     integer("hours", about="that the last pass compared"),
     integer("differences", priority=KEEP, about="hours that differed in two passes"),
@@ -232,10 +229,7 @@ def frozen_answer(
 
 
 def months_answer(
-    months: Sequence[MonthState],
-    *,
-    closed_by: Mapping[str, str],
-    corrections: Mapping[str, Total] | None = None,
+    months: Sequence[MonthState], *, closed_by: Mapping[str, str], corrections: Mapping[str, Total] | None = None
 ) -> Answer:
     """The list of months, the newest first. `corrections` were booked later for closed months; None if nobody asked."""
 

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.ledger.periods import periods_of
 from metering.reports.query import UNCOUNTED, Meter, ReadBudget, UsageQuery, most_hours, warnings_of
-from metering.reports.source import (
-    ReportSource,
-    begins_before_all,
-    booked_range_s,
-    naming,
-    report_periods,
-    report_rows,
-)
+from metering.reports.source import ReportSource, begins_before_all, booked_range_s, naming, report_periods, report_rows
 from metering.reports.usage_answer import MissingName, missing_names, usage_answer
 from metering.reports.usage_rows import NotRolledUp, Seen, UsageRow
 from metering.wiring.reports import report_source

@@ -10,27 +10,8 @@ from typing import TYPE_CHECKING
 from tests.simulation.model.chain import newest
 from tests.simulation.model.dictionary import numbers_of
 from tests.simulation.model.rollup import updates
-from tests.simulation.model.rules import (
-    RollupPlan,
-    Setting,
-    figure,
-    figures,
-    odd,
-    runs_in,
-    text,
-    usage_place,
-    whole,
-)
-from tests.simulation.model.world import (
-    Action,
-    LateError,
-    Read,
-    RefusedError,
-    Write,
-    again,
-    get_object,
-    query,
-)
+from tests.simulation.model.rules import RollupPlan, Setting, figure, figures, odd, runs_in, text, usage_place, whole
+from tests.simulation.model.world import Action, LateError, Read, RefusedError, Write, again, get_object, query
 
 if TYPE_CHECKING:
     from tests.simulation.model.world import Item, Steps

@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.model.chain import announce, finish, newest, stop_if_over
 from tests.simulation.model.dictionary import claim, numbers_of
-from tests.simulation.model.rules import (
-    RollupPlan,
-    figure,
-    odd,
-    runs_in,
-    summed,
-    text,
-    usage_place,
-    whole,
-)
+from tests.simulation.model.rules import RollupPlan, figure, odd, runs_in, summed, text, usage_place, whole
 from tests.simulation.model.world import (
     Action,
     BrokenError,

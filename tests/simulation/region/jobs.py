@@ -399,11 +399,7 @@ def job(process: Process, run: Callable[[], object], *, lives: int = 3) -> Calla
 def policy(file_rows: int, run_pairs: int, wait_s: int) -> CompactionPolicy:
     """A policy for small hours."""
     return CompactionPolicy(
-        file_rows=file_rows,
-        run_rows=3 * file_rows,
-        run_pairs=run_pairs,
-        wait_today_s=wait_s,
-        wait_older_s=2 * wait_s,
+        file_rows=file_rows, run_rows=3 * file_rows, run_pairs=run_pairs, wait_today_s=wait_s, wait_older_s=2 * wait_s
     )
 
 

@@ -28,11 +28,7 @@ if TYPE_CHECKING:
 
 _LOCK = tuple(Path(__file__).parent / "lock" / name for name in ("build.txt", "tools.txt"))
 LOCALSTACK = Tool(
-    name="localstack",
-    python="3.13",
-    lock=_LOCK,
-    requirements=_LOCK,
-    sources=("airspeed-ext", "crontab", "jsonpath-rw"),
+    name="localstack", python="3.13", lock=_LOCK, requirements=_LOCK, sources=("airspeed-ext", "crontab", "jsonpath-rw")
 )
 RUNS = ROOT / ".local" / "localstack"
 MISSING = 3

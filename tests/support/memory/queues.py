@@ -141,11 +141,7 @@ class MemoryQueue:
         self._count += 1
         message_id = f"{self._name}-{self._count}"
         self._messages[message_id] = _Message(
-            message_id=message_id,
-            body=body,
-            sent_at_ms=sent_at_ms,
-            sender_id=sender_id,
-            stated_sender=stated_sender,
+            message_id=message_id, body=body, sent_at_ms=sent_at_ms, sender_id=sender_id, stated_sender=stated_sender
         )
 
     def _take(self, max_messages: int, visibility_s: int) -> list[ReceivedMessage]:

@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.replay.network import nth_address
 from tests.support.networks.gateways import FIREWALL, PEERING, VPN
-from tests.support.networks.hops import (
-    GATEWAY_ENDPOINT,
-    INTERNET_GATEWAY,
-    NOBODY_KNOWS,
-    VIRTUAL_GATEWAY,
-    Trip,
-)
+from tests.support.networks.hops import GATEWAY_ENDPOINT, INTERNET_GATEWAY, NOBODY_KNOWS, VIRTUAL_GATEWAY, Trip
 from tests.support.networks.inventory import EAST, LOCAL, PODS, WEST
 from tests.support.networks.outside import peer
 from tests.support.networks.topology import Interface, Kind, Packet

@@ -131,9 +131,7 @@ def refused() -> World:
     return world
 
 
-def test_a_retry_says_how_many_entries_and_records_it_sends_and_sends_them(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_retry_says_how_many_entries_and_records_it_sends_and_sends_them(capsys: pytest.CaptureFixture[str]) -> None:
     session = OperatorSession(refused())
     quarantine.retry(session, reason="invalid_account_id")
     assert "3 of 3 entries, with 3 records as far as is known, go into the ingest queue again" in (

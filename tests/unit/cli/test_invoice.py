@@ -91,10 +91,7 @@ def test_a_month_of_two_regions_is_drafted_issued_shown_verified_credited_and_li
     assert (listed["total_usd"], listed["documents"]) == ("64.00", 2)
     assert [
         (row["id"], row["billing_month"]) for row in ask("list", "--month", "2026-10", "--payer", PAYER)["rows"]
-    ] == [
-        (ID, "2026-10"),
-        (note["id"], "2026-11"),
-    ]
+    ] == [(ID, "2026-10"), (note["id"], "2026-11")]
     assert ask("list", "--month", "2026-09")["rows"] == []
     second = run("credit", ID, "--because", "once more")
     assert (second.exit_code, second.stdout) == (1, "")
@@ -192,10 +189,7 @@ def test_a_payer_without_a_price_is_named_and_all_others_are_issued_and_shown(st
         replace(prices(), products=(*prices().products, product("NAT1", "NatGateway-Bytes", ((None, "0.045"),))))
     )
     rows = ask("issue", "--month", "2026-10")["rows"]
-    assert [(each["id"], each["state"]) for each in rows] == [
-        (ID, "issued before"),
-        (f"{ALONE}-2026-10-1", "issued"),
-    ]
+    assert [(each["id"], each["state"]) for each in rows] == [(ID, "issued before"), (f"{ALONE}-2026-10-1", "issued")]
     cost = command_line.ask("cost", "--month", "2026-10", "--region", "all", "--group-by", "payer")
     assert (cost["periods"], cost["unpriced"], cost["price_book"]["version"]) == ({"2026-10": "invoice"}, [], 2)
     assert Fraction(cost["total_usd"]) == sum(Fraction(each["exact_usd"]) for each in rows)

@@ -29,8 +29,7 @@ def lines_of(answer: Answer, width: int, *, wide: bool = False) -> list[str]:
 
 def listed(columns: Sequence[Column], *rows: Sequence[Cell]) -> Answer:
     return Answer(
-        columns=tuple(columns),
-        rows=[dict(zip((column.name for column in columns), row, strict=True)) for row in rows],
+        columns=tuple(columns), rows=[dict(zip((column.name for column in columns), row, strict=True)) for row in rows]
     )
 
 
@@ -213,10 +212,7 @@ def test_shortened_and_wrapped_texts_fit_in_cells_of_a_terminal(text: str, width
 
 def test_a_chart_says_how_many_of_how_many_it_shows() -> None:
     sizes = [(f"{number:012}", number * 1024) for number in range(1, 31)]
-    assert bars(sizes).lines(80)[:2] == [
-        "The 20 largest of 30:",
-        f"000000000030  30.0 KB  {'█' * 40}",
-    ]
+    assert bars(sizes).lines(80)[:2] == ["The 20 largest of 30:", f"000000000030  30.0 KB  {'█' * 40}"]
     assert bars(sizes[:2]).lines(80)[0] == "All 2, largest first:"
 
 

@@ -69,11 +69,7 @@ def deliver(world: World, *bodies: str) -> None:
     """Messages as they stand, one invocation each."""
     for number, body in enumerate(bodies):
         delivery = Delivery(
-            message_id=f"n{number}",
-            body=body,
-            sent_at_ms=world.clock.now_ms(),
-            receive_count=1,
-            sender_id="sender",
+            message_id=f"n{number}", body=body, sent_at_ms=world.clock.now_ms(), receive_count=1, sender_id="sender"
         )
         assert not world.aggregator.handle([delivery], world.deadline()).retry
 

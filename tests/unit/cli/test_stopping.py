@@ -96,10 +96,7 @@ def test_a_replay_that_is_stopped_at_once_says_how_much_was_sent() -> None:
 
     queue.on_call = press
     region = SimpleNamespace(
-        region="us-east-1",
-        ingest=queue,
-        objects=MemoryObjectStore(clock),
-        names=SimpleNamespace(data_bucket="bucket"),
+        region="us-east-1", ingest=queue, objects=MemoryObjectStore(clock), names=SimpleNamespace(data_bucket="bucket")
     )
     traffic = synthetic_traffic("clean", SCENARIOS["clean"], 500, 1, 1_800_000_000, "bucket")
     with pytest.raises((CommandStoppedError, KeyboardInterrupt)) as stopped:

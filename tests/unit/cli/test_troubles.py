@@ -143,11 +143,7 @@ def test_a_manifest_that_does_not_fit_has_whole_lines_and_names_what_it_lacks(tm
 
 
 def test_a_manifest_that_cannot_be_begun_sends_nothing(tmp_path: Path) -> None:
-    with (
-        small_disk(10),
-        pytest.raises(OSError, match="too large"),
-        manifest_file(tmp_path / "m.json") as file,
-    ):
+    with small_disk(10), pytest.raises(OSError, match="too large"), manifest_file(tmp_path / "m.json") as file:
         SentLog(file).begin(HEADER)
     with pytest.raises(OperationFailedError, match="Cannot write the manifest"), manifest_file(tmp_path / "no" / "m"):
         pass

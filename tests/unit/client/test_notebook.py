@@ -93,8 +93,7 @@ def test_the_calls_of_a_page_can_be_made(page: str, blocks: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "code",
-    ["connection.usage(acount='1')", "metering.Produce('a')", "connection.trace()", "metering.connect('prod')"],
+    "code", ["connection.usage(acount='1')", "metering.Produce('a')", "connection.trace()", "metering.connect('prod')"]
 )
 def test_a_call_that_cannot_be_made_is_noticed(code: str) -> None:
     assert len(list(wrong_calls(code))) == 1

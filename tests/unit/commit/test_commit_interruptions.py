@@ -102,9 +102,7 @@ def test_a_kill_at_any_call_loses_nothing_and_doubles_nothing(
 
 
 @MESSAGES
-def test_a_lost_reply_of_any_call_loses_nothing_and_doubles_nothing(
-    messages: Callable[[], Sequence[Delivery]],
-) -> None:
+def test_a_lost_reply_of_any_call_loses_nothing_and_doubles_nothing(messages: Callable[[], Sequence[Delivery]]) -> None:
     expected = _expected(messages())
     for number in range(len(expected.calls.names)):
         world = _prepared()

@@ -223,10 +223,7 @@ class Stage:
         self.world = SmallWorld()
         self.dead = MemoryQueue(self.world.clock, name="dead")
         self.queue = MemoryQueue(
-            self.world.clock,
-            visibility_s=PROD.visibility_s,
-            max_receives=PROD.max_receives,
-            dead=self.dead,
+            self.world.clock, visibility_s=PROD.visibility_s, max_receives=PROD.max_receives, dead=self.dead
         )
         self.workers = [self.world.worker() for _ in range(workers)]
         self.throttled = False

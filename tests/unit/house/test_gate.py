@@ -191,10 +191,7 @@ def test_a_document_may_say_more_and_in_other_words_but_nothing_less(tmp_path: P
     before = _answers(tmp_path / "before", **{"openapi.json": text})
     assert not list(differences(before, _answers(tmp_path / "more", **{"openapi.json": more})))
     [(name, how)] = differences(before, _answers(tmp_path / "less", **{"openapi.json": less}))
-    assert (name, how) == (
-        "openapi.json /paths//v1/usage/get/parameters/top/schema/maximum=50",
-        "is gone",
-    )
+    assert (name, how) == ("openapi.json /paths//v1/usage/get/parameters/top/schema/maximum=50", "is gone")
 
 
 def test_the_place_of_a_parameter_in_its_list_says_nothing() -> None:

@@ -95,11 +95,7 @@ def test_rows_from_parquet_and_from_json_stand_side_by_side() -> None:
     plain = [record(start=SENT_AT_S - 60, end=SENT_AT_S, resource_id=f"i-{n}") for n in range(3)]
     desk = Desk().put("ingest/x", parquet(pa.Table.from_pylist(plain)))
     columnar = desk.decoded(pointer("ingest/x", "parquet", count=3))
-    batches = [
-        staged("b-1", plain),
-        StagedBatch(batch_id="b-2", rows=columnar.rows, rebooked={}),
-        staged("b-3", plain),
-    ]
+    batches = [staged("b-1", plain), StagedBatch(batch_id="b-2", rows=columnar.rows, rebooked={}), staged("b-3", plain)]
     table = encoded(*batches).read()
     assert table.column("resource_id").to_pylist() == ["i-0", "i-1", "i-2"] * 3
     assert table.column("batch_id").to_pylist() == ["b-1"] * 3 + ["b-2"] * 3 + ["b-3"] * 3

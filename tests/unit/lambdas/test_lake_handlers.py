@@ -58,11 +58,7 @@ def logger() -> Logger:
 
 
 def compactor_parts(world: World) -> Started[LakeJobs]:
-    return Started(
-        work=world.jobs,
-        metrics=EmfMetrics(service="compactor", stage="local"),
-        logger=logger(),
-    )
+    return Started(work=world.jobs, metrics=EmfMetrics(service="compactor", stage="local"), logger=logger())
 
 
 def test_a_commit_that_cannot_be_read_fails_the_tick_and_stops_nothing_that_does_not_depend_on_it() -> None:
@@ -82,9 +78,7 @@ def test_a_commit_that_cannot_be_read_fails_the_tick_and_stops_nothing_that_does
 
 def rollup_parts(world: World) -> Started[RollupTick]:
     return Started(
-        work=rollup_tick(world, world.jobs.rollup),
-        metrics=EmfMetrics(service="rollup", stage="local"),
-        logger=logger(),
+        work=rollup_tick(world, world.jobs.rollup), metrics=EmfMetrics(service="rollup", stage="local"), logger=logger()
     )
 
 

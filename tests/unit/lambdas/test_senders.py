@@ -53,10 +53,7 @@ def world() -> SendersWorld:
 
 
 def location(key: str) -> dict[str, object]:
-    return {
-        "records": None,
-        "location": {"bucket": "data", "key": key, "format": "ndjson", "compression": "none"},
-    }
+    return {"records": None, "location": {"bucket": "data", "key": key, "format": "ndjson", "compression": "none"}}
 
 
 def notification(key: str, etag: str) -> str:

@@ -32,10 +32,7 @@ KEY = "AWSLogs/small_1"
 
 
 def taken(
-    verdict: TakenAs = "metered",
-    problem: tuple[str, str] | None = None,
-    messages: int = 1,
-    others: Others = NO_OTHERS,
+    verdict: TakenAs = "metered", problem: tuple[str, str] | None = None, messages: int = 1, others: Others = NO_OTHERS
 ) -> Taken:
     return Taken(verdict=verdict, place="", plan=plan(None, others=others), problem=problem, messages=messages)
 

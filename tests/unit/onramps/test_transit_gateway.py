@@ -85,11 +85,7 @@ WIDE = [
     *(*FIELDS, "tgw-pair-attachment-id", "tgw-dst-vpc-account-id"),
     *("srcaddr", "dstaddr", "srcport", "dstport", "protocol"),
 ]
-LEAVING = {
-    "tgw_attachment_id": "tgw-attach-peer",
-    "flow_direction": "egress",
-    "tgw_pair_attachment_id": "tgw-attach-1",
-}
+LEAVING = {"tgw_attachment_id": "tgw-attach-peer", "flow_direction": "egress", "tgw_pair_attachment_id": "tgw-attach-1"}
 
 
 def line_of(**changes: str) -> str:
@@ -372,11 +368,7 @@ def test_a_rule_that_cannot_be_read_may_fit() -> None:
         (H + 60, True, UNKNOWN),
     ],
 )
-def test_a_rule_is_in_force_by_the_hour_in_which_it_takes_effect(
-    effective_s: int,
-    removed: bool,
-    account: str,
-) -> None:
+def test_a_rule_is_in_force_by_the_hour_in_which_it_takes_effect(effective_s: int, removed: bool, account: str) -> None:
     changed = rule(10, GATEWAY, effective_s=effective_s, removed=removed)
     assert payer(knowing(policy(changed))) == account
 
@@ -447,7 +439,7 @@ def test_a_description_has_policies_and_attachments_as_aws_tells_them() -> None:
                 "State": "deleted",
                 "UpdateEffectiveAt": "2026-11-24T15:00:00Z",
                 "MeteringPolicyRule": {"SourceTransitGatewayAttachmentType": "tgw-peering", "Protocol": "6"},
-            },
+            }
         ],
     }
     sides = {

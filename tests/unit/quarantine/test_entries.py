@@ -314,8 +314,7 @@ def test_a_conflict_says_in_what_it_differs_from_what_is_metered_under_its_id() 
 
 
 @pytest.mark.parametrize(
-    "body",
-    ["no JSON", '{"location": {"key": "k"}}', '{"records": [{"bytes": "1"}]}', '{"records": 3}', "[" * 100_000],
+    "body", ["no JSON", '{"location": {"key": "k"}}', '{"records": [{"bytes": "1"}]}', '{"records": 3}', "[" * 100_000]
 )
 def test_what_the_body_does_not_tell_is_not_compared(body: str) -> None:
     setup = Setup()

@@ -157,9 +157,7 @@ class _Thing(NamedTuple):
 
 def test_a_row_type_says_columns_and_values_in_one_place() -> None:
     things: RowType[_Thing] = RowType(
-        copied("name", priority=KEEP),
-        timed("at", of=lambda it: it.at_s, title="when"),
-        short("colour", "parts"),
+        copied("name", priority=KEEP), timed("at", of=lambda it: it.at_s, title="when"), short("colour", "parts")
     )
     thing = _Thing("a", 0, _Colour.RED, ("x", "y"))
     row = {"name": "a", "at": "1970-01-01T00:00:00Z", "colour": "red", "parts": "x, y"}

@@ -259,8 +259,7 @@ def test_a_query_that_computes_too_long_is_stopped() -> None:
     began = time.monotonic()
     with pytest.raises(QueryStoppedError):
         World().ask(
-            "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range % 7 = b.range % 11",
-            timeout_s=0.3,
+            "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range % 7 = b.range % 11", timeout_s=0.3
         )
     assert time.monotonic() - began < 10
 

@@ -101,11 +101,7 @@ def test_days_that_are_read_at_once_say_what_their_hours_say(
     with_corrections: bool,
 ) -> None:
     query = UsageQuery(
-        from_s=from_s,
-        to_s=from_s + length_s,
-        group_by=group_by,
-        accounts=accounts,
-        with_corrections=with_corrections,
+        from_s=from_s, to_s=from_s + length_s, group_by=group_by, accounts=accounts, with_corrections=with_corrections
     )
     asked_s = HOUR_S + 100 * 3_600
     read = UsageTable(items=store(usage)).usage(query, now_s=asked_s)

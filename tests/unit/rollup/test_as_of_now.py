@@ -37,10 +37,7 @@ def _roll_up(region: SmallRegion) -> None:
 
 def _now(region: SmallRegion, shards: int = 2) -> UsageNow:
     return UsageNow(
-        reading=UsageReading(region.items),
-        objects=region.objects,
-        staged=PlainLake(region.objects),
-        shards=shards,
+        reading=UsageReading(region.items), objects=region.objects, staged=PlainLake(region.objects), shards=shards
     )
 
 

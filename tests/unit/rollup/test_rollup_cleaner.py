@@ -26,12 +26,7 @@ _LIFE_S = 50 * DAY_S
 def _cleaner(region: SmallRegion) -> RollupCleaner:
     retrier = Retrier(clock=region.clock, entropy=region.entropy, attempts=4)
     return RollupCleaner(
-        items=region.items,
-        objects=region.objects,
-        clock=region.clock,
-        retrier=retrier,
-        shards=1,
-        run_life_s=_LIFE_S,
+        items=region.items, objects=region.objects, clock=region.clock, retrier=retrier, shards=1, run_life_s=_LIFE_S
     )
 
 
@@ -74,11 +69,7 @@ def test_all_run_items_but_the_newest_expire() -> None:
     now_s = region.clock.now_ms() // 1000
     assert _cleaner(region).run(region.deadline()).plans == 2
     runs = list(newest_first(region.items, "U0"))
-    assert [(run.number, run.expires_at_s) for run in runs] == [
-        (3, None),
-        (2, now_s + _LIFE_S),
-        (1, now_s + _LIFE_S),
-    ]
+    assert [(run.number, run.expires_at_s) for run in runs] == [(3, None), (2, now_s + _LIFE_S), (1, now_s + _LIFE_S)]
     # Once it is not the newest any more, it expires like them.
     _run(region, 4)
     assert _cleaner(region).run(region.deadline()).plans == 1

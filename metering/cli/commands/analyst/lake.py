@@ -272,10 +272,7 @@ def measure_storage(region: RegionConnection, *, from_s: int = 0) -> StorageRepo
     from metering.lake.parquet.codec import JsonBatchSizer
 
     reporter = StorageReporter(
-        items=region.items,
-        objects=region.objects,
-        view=region.view,
-        sizer=JsonBatchSizer(region.objects),
+        items=region.items, objects=region.objects, view=region.view, sizer=JsonBatchSizer(region.objects)
     )
     return reporter.report(from_s=from_s)
 

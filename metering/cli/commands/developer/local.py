@@ -323,12 +323,7 @@ def _standing(session: Session) -> LocalState:
 
 
 def start_local(
-    region: str,
-    stage: str,
-    *,
-    port: int | None = None,
-    given: GivenSettings | None = None,
-    name: str = "emulator",
+    region: str, stage: str, *, port: int | None = None, given: GivenSettings | None = None, name: str = "emulator"
 ) -> LocalState:
     """Start the emulator on the port or a free one, and deploy the stacks.
 

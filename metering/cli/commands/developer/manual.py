@@ -83,9 +83,7 @@ def _of_command(root: Context, asked: list[str]) -> None:
 
 
 @manual_app.command("completion", cls=OneCommand, epilog=_COMPLETION_EXAMPLES)
-def completion(
-    shell: Annotated[str, argument("SHELL", "bash, zsh or fish.", autocompletion=_shells)],
-) -> None:
+def completion(shell: Annotated[str, argument("SHELL", "bash, zsh or fish.", autocompletion=_shells)]) -> None:
     """Print the script that lets a shell complete commands, options and values."""
     from typer._completion_shared import get_completion_script
 

@@ -312,8 +312,7 @@ _ORGANIZATION_EXAMPLES = """Example:
 
 @command(organization, "set", reads=True, changes=True, everywhere=True, epilog=_ORGANIZATION_EXAMPLES)
 def set_(
-    session: Session,
-    file: Annotated[Path, argument("FILE", "JSON: payers, and accounts with their hours.")],
+    session: Session, file: Annotated[Path, argument("FILE", "JSON: payers, and accounts with their hours.")]
 ) -> None:
     """Set who pays for which accounts: the whole of it, as the next version. What contradicts itself is refused.
 

@@ -218,13 +218,7 @@ def invoice_credit(session: Session, invoice_id: IdArgument, because: BecauseOpt
     session.write(invoice_answer(issued.invoice))
 
 
-@command(
-    invoice,
-    "list",
-    reads=True,
-    everywhere=True,
-    epilog="Examples:\n\n    metering invoice list --month 2026-11",
-)
+@command(invoice, "list", reads=True, everywhere=True, epilog="Examples:\n\n    metering invoice list --month 2026-11")
 def invoice_list(session: Session, month: AnyMonthOption = None, payer: PayerOption = None) -> None:
     """List invoices and credit notes with totals and state, by month of use, payer and number."""
     from metering.reports.invoices import documents_answer

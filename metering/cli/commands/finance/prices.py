@@ -116,11 +116,7 @@ def set_(
 
 @command(override, "remove", reads=True, changes=True, everywhere=True)
 def remove(
-    session: Session,
-    start: FromOption,
-    payer: PayerOption = None,
-    account: AccountOption = None,
-    sku: SkuOption = None,
+    session: Session, start: FromOption, payer: PayerOption = None, account: AccountOption = None, sku: SkuOption = None
 ) -> None:
     """Remove an override, as if it had never been; to end one at an hour, set it again with --to.
 
@@ -153,10 +149,7 @@ def _tell_unknown(session: Session, skus: frozenset[str]) -> None:
 
 
 def _change(
-    session: Session,
-    word: str,
-    override: Override,
-    change: Callable[[tuple[Override, ...]], tuple[Override, ...]],
+    session: Session, word: str, override: Override, change: Callable[[tuple[Override, ...]], tuple[Override, ...]]
 ) -> None:
     from metering.billing.prices.store import named
     from metering.reports.prices import overrides_answer
@@ -308,8 +301,7 @@ def show(
 
 @command(prices, "history", reads=True, everywhere=True)
 def history(
-    session: Session,
-    book: Annotated[str | None, option("--prices", "BOOK", "Only this book.")] = None,
+    session: Session, book: Annotated[str | None, option("--prices", "BOOK", "Only this book.")] = None
 ) -> None:
     """List the versions of price books, the newest first: when each was written, of what, and its digest."""
     from metering.billing.prices.store import sample_versions

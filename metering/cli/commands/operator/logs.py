@@ -466,8 +466,7 @@ def accept_gap(
 
 @command(logs, "forget", "metering logs forget fl-0abc", reads=True, changes=True)
 def forget(
-    session: Session,
-    source: Annotated[str, argument("LOG", "Flow log, as `metering logs coverage` names it.")],
+    session: Session, source: Annotated[str, argument("LOG", "Flow log, as `metering logs coverage` names it.")]
 ) -> None:
     """Forget a source of logs that has ended: its gaps and its silence. What it delivered stays metered.
 
@@ -480,12 +479,7 @@ def forget(
 
 
 def _rule(
-    session: Session,
-    state: LogSourceState,
-    kind: LogRulingKind,
-    slots: tuple[int, int],
-    missing: int,
-    consequence: str,
+    session: Session, state: LogSourceState, kind: LogRulingKind, slots: tuple[int, int], missing: int, consequence: str
 ) -> None:
     from metering.stores.writes import Put, Table
 

@@ -230,10 +230,7 @@ def list_tokens(session: Session) -> None:
 
 
 @command(token, "revoke", "metering token revoke 5d41402abc4b2a76", reads=True, changes=True)
-def revoke(
-    session: Session,
-    token_id: Annotated[str, argument("TOKEN", "Its id: the part after mtr_.")],
-) -> None:
+def revoke(session: Session, token_id: Annotated[str, argument("TOKEN", "Its id: the part after mtr_.")]) -> None:
     """Revoke a token. The HTTP API refuses it within a minute.
 
     One that is revoked already stays as it is. A whole token is taken by its id.
@@ -332,10 +329,7 @@ def accept_gap(
 
 
 @command(sources_app, "forget", "metering sources forget edge-7f3a", reads=True, changes=True)
-def forget(
-    session: Session,
-    source: Annotated[str, argument("SOURCE", "The producer's source_id.")],
-) -> None:
+def forget(session: Session, source: Annotated[str, argument("SOURCE", "The producer's source_id.")]) -> None:
     """Forget a producer: its last number, its gaps and its silence. The batches that it sent stay metered.
 
     If it sends again, its numbers start with that batch. The reconciler applies this at its next tick.

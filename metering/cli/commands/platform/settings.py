@@ -94,8 +94,7 @@ def diff(
 
 @command(settings, "validate", reads=True)
 def validate(
-    session: Session,
-    file: Annotated[str | None, argument("FILE", "Default: the file that is found.")] = None,
+    session: Session, file: Annotated[str | None, argument("FILE", "Default: the file that is found.")] = None
 ) -> None:
     """Check every stage of a settings file, without AWS. Exits with 2 and all problems if there are any."""
     from metering.fleet.settings.file import read

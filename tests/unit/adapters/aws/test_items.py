@@ -230,10 +230,7 @@ def test_keys_that_were_not_processed_are_asked_for_again(
         {"RequestItems": {"the-ledger": {**asked, "Keys": keys[1:]}}},
     )
     found = store.get_many(Table.LEDGER, [Key("a", "0"), Key("a", "1")])
-    assert found == {
-        Key("a", "0"): {"pk": "a", "sk": "0", "n": 1},
-        Key("a", "1"): {"pk": "a", "sk": "1"},
-    }
+    assert found == {Key("a", "0"): {"pk": "a", "sk": "0", "n": 1}, Key("a", "1"): {"pk": "a", "sk": "1"}}
     assert len(waits) == 1
 
 

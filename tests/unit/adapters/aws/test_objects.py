@@ -172,9 +172,7 @@ def test_a_body_that_breaks_off_is_unavailable(objects: S3ObjectStore, s3: tuple
 def test_a_range_that_is_too_short_is_unavailable(objects: S3ObjectStore, s3: tuple[Any, Stubber]) -> None:
     s3[1].add_response("head_object", {"ContentLength": 5, "ETag": '"e"'})
     s3[1].add_response(
-        "get_object",
-        {"Body": body(b"123")},
-        {"Bucket": "bucket", "Key": "k", "Range": "bytes=0-4", "IfMatch": '"e"'},
+        "get_object", {"Body": body(b"123")}, {"Bucket": "bucket", "Key": "k", "Range": "bytes=0-4", "IfMatch": '"e"'}
     )
     with objects.open("k") as stream, pytest.raises(UnavailableError):
         stream.read()

@@ -45,10 +45,7 @@ def cloudwatch() -> Iterator[tuple[Any, Stubber]]:
 
 
 def failed(*ids: str) -> dict[str, Any]:
-    return {
-        "Successful": [],
-        "Failed": [{"Id": one, "SenderFault": False, "Code": "InternalError"} for one in ids],
-    }
+    return {"Successful": [], "Failed": [{"Id": one, "SenderFault": False, "Code": "InternalError"} for one in ids]}
 
 
 def test_messages_that_were_not_taken_are_named_by_position(sqs: tuple[Any, Stubber]) -> None:
@@ -57,9 +54,7 @@ def test_messages_that_were_not_taken_are_named_by_position(sqs: tuple[Any, Stub
     assert SqsQueue(sqs[0], URL).send_many([str(n) for n in range(12)]) == [3, 10, 11]
 
 
-def test_a_message_that_is_too_long_with_its_sender_is_not_sent_and_holds_up_no_other(
-    sqs: tuple[Any, Stubber],
-) -> None:
+def test_a_message_that_is_too_long_with_its_sender_is_not_sent_and_holds_up_no_other(sqs: tuple[Any, Stubber]) -> None:
     # SQS takes 1 MiB: the body, and the attribute's name, type and value.
     statement = len("metering-original-sender") + len("String") + len("AROA")
     fits, too_long = "a" * (MIB - statement), "a" * (MIB - statement + 1)

@@ -138,10 +138,7 @@ def test_a_credit_note_is_the_difference_line_by_line_and_names_its_invoice() ->
     assert (note.month, note.billing_month) == (MONTH, NEXT)
     (line,) = note.lines
     assert (line.rate_code, line.bytes, line.cents) == ("OUTUSE1.JRTCKXETXF.RATE0", 0, -130)
-    assert [(part.price, part.bytes) for part in line.parts] == [
-        (800_000_000, gb("130")),
-        (900_000_000, -gb("130")),
-    ]
+    assert [(part.price, part.bytes) for part in line.parts] == [(800_000_000, gb("130")), (900_000_000, -gb("130"))]
     assert exact_text(note.exact) == "-1.30"
     assert world.store.stored(ID).body == before
     assert not world.verify(SECOND)

@@ -63,7 +63,7 @@ def value() -> dict[str, Any]:
                         ],
                     }
                 ],
-            },
+            }
         ],
         "allowances": [
             {

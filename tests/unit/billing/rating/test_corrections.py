@@ -87,12 +87,7 @@ def test_an_allowance_by_time_is_shared_out_by_true_time_and_inside_a_product_la
     prices = PayerPrices(book([US, SAO_PAULO], allowance("100", "US", "SA", order="chronological")), PAYER)
     old = [used(gb("60"), 5, account=TWO), used(gb("60"), 6, account=TWO, usage_type=SAO_PAULO.usage_type)]
     found = correction(prices, old, used(gb("50"), 2))
-    assert told(found) == [
-        (ONE, 2, 40, "0.00"),
-        (ONE, 2, 10, "0.09"),
-        (TWO, 6, -40, "0.00"),
-        (TWO, 6, 40, "0.15"),
-    ]
+    assert told(found) == [(ONE, 2, 40, "0.00"), (ONE, 2, 10, "0.09"), (TWO, 6, -40, "0.00"), (TWO, 6, 40, "0.15")]
 
 
 def test_late_usage_before_a_change_of_prices_moves_the_tiers_after_it() -> None:
@@ -100,12 +95,7 @@ def test_late_usage_before_a_change_of_prices_moves_the_tiers_after_it() -> None
     prices = PayerPrices(book([product("US", US.usage_type, US_TIERS, (BEGIN_S + DAY_S, new))]), PAYER)
     old = [used(gb("10000")), used(gb("140"), 30, account=TWO), used(gb("200"), 31, account=TWO)]
     found = correction(prices, old, used(gb("50"), 2), used(gb("1"), 40))
-    assert told(found) == [
-        (ONE, 2, 50, "0.09"),
-        (ONE, 40, 1, "0.075"),
-        (TWO, 31, -50, "0.08"),
-        (TWO, 31, 50, "0.075"),
-    ]
+    assert told(found) == [(ONE, 2, 50, "0.09"), (ONE, 40, 1, "0.075"), (TWO, 31, -50, "0.08"), (TWO, 31, 50, "0.075")]
 
 
 def test_where_an_account_has_its_own_price_late_usage_takes_its_place_in_time() -> None:
@@ -113,11 +103,7 @@ def test_where_an_account_has_its_own_price_late_usage_takes_its_place_in_time()
     prices = PayerPrices(book([US]), PAYER, (own,))
     old = [used(gb("10240"), 5, account=TWO), used(gb("10"), 7, account=ONE)]
     found = correction(prices, old, used(gb("100"), 3, account=ONE))
-    assert told(found) == [
-        (ONE, 3, 100, "0.01"),
-        (TWO, 5, -100, "0.09"),
-        (TWO, 5, 100, "0.085"),
-    ]
+    assert told(found) == [(ONE, 3, 100, "0.01"), (TWO, 5, -100, "0.09"), (TWO, 5, 100, "0.085")]
 
 
 def test_late_usage_without_a_price_is_told_with_its_state() -> None:

@@ -185,11 +185,7 @@ def test_12_13_19_totals_of_any_size_are_exact() -> None:
 
 @pytest.mark.parametrize(
     ("size", "price", "cost"),
-    [
-        (7_220_399, "0.085", "0.0005715843"),
-        (12_561, "0.09", "0.0000010528"),
-        (103_287, "0.1093", "0.0000105139"),
-    ],
+    [(7_220_399, "0.085", "0.0005715843"), (12_561, "0.09", "0.0000010528"), (103_287, "0.1093", "0.0000105139")],
 )
 def test_14_a_line_rounds_its_quantity_first_and_then_its_cost(size: int, price: str, cost: str) -> None:
     assert usd_text(line_cost(size, price_of(price))) == cost

@@ -82,9 +82,7 @@ def test_sums_by_hour_day_and_month_are_those_of_the_totals(
 
 
 @pytest.mark.parametrize(
-    "attributes",
-    [{"b64": 1}, {"b0": "1"}, {"b0": True}, {"note": "by hand"}, {"x": 1}, {"v": True}],
-    ids=str,
+    "attributes", [{"b64": 1}, {"b0": "1"}, {"b0": True}, {"note": "by hand"}, {"x": 1}, {"v": True}], ids=str
 )
 @pytest.mark.parametrize("grain", Grain)
 def test_an_attribute_that_no_item_has_is_an_error(attributes: dict[str, int | str], grain: Grain) -> None:

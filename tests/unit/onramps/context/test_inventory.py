@@ -77,10 +77,7 @@ def test_the_order_of_a_description_says_nothing() -> None:
 
 
 def test_a_shared_vpc_is_what_owner_and_participants_say_together() -> None:
-    owner = place(
-        Vpcs=[vpc("vpc-1", "10.0.0.0/16")],
-        Subnets=[subnet("subnet-1", "vpc-1", "10.0.0.0/24")],
-    )
+    owner = place(Vpcs=[vpc("vpc-1", "10.0.0.0/16")], Subnets=[subnet("subnet-1", "vpc-1", "10.0.0.0/24")])
     participant = place(
         account_id=PARTNER,
         Vpcs=[vpc("vpc-1", "10.0.0.0/16", "10.4.0.0/16")],
@@ -195,10 +192,7 @@ def _other(name: str, value: object) -> Callable[[dict[str, Any]], None]:
         (_in_place("Subnets", subnet("subnet-3", "vpc-1", "10.0.9.0/99")), "'10.0.9.0/99', which is no CIDR block"),
         (_in_place("Subnets", subnet("subnet-3", "vpc-1", "10.0.9.7/24")), "'10.0.9.7/24', which is no CIDR block"),
         (_in_place("Vpcs", vpc("vpc-2", "everything")), "vpc-2 has 'everything', which is no CIDR block"),
-        (
-            _in_place("Vpcs", vpc("vpc-1", "10.0.0.0/16", owner=PARTNER)),
-            "vpc-1 is in us-west-2",
-        ),
+        (_in_place("Vpcs", vpc("vpc-1", "10.0.0.0/16", owner=PARTNER)), "vpc-1 is in us-west-2"),
         (_in_place("FlowLogs", flow_log("fl-1", "vpc-2")), "flow log fl-1 is described twice, and differs"),
         (_in_place("NetworkInterfaces", interface("eni-1", "subnet-2", "10.0.0.9")), "eni-1 is described twice"),
         (_in_place("NetworkInterfaces", interface("eni-3", "subnet-1", "10.0.0.999")), "which is no address"),

@@ -43,9 +43,7 @@ SHARED = Context(
         Interface("eni-0x", B, "subnet-a", "interface", ("10.0.0.9",), public=False),
         Interface("eni-0c", C, "subnet-c", "interface", ("10.9.0.9",), public=False),
     ),
-    flow_logs={
-        "fl-0a1b": FlowLog("fl-0a1b", "vpc-a", "vpc", 0, (), "ALL", "", "s3", A, "us-east-1"),
-    },
+    flow_logs={"fl-0a1b": FlowLog("fl-0a1b", "vpc-a", "vpc", 0, (), "ALL", "", "s3", A, "us-east-1")},
 )
 
 
@@ -80,10 +78,7 @@ def test_a_file_that_is_named_as_of_another_account_than_its_folder_is_refused_a
     stage = Stage()
     taken = stage.take(f"{folder}{NAME}", text(LINES[0]))
     assert (taken.verdict, stage.billed()) == ("refused", {})
-    assert taken.problem == (
-        "account_contradicts",
-        f"its name is of account {A}, and it lies below AWSLogs/{B}/",
-    )
+    assert taken.problem == ("account_contradicts", f"its name is of account {A}, and it lies below AWSLogs/{B}/")
     assert taken.quarantine_key.startswith("quarantine/logs/file/")
 
 

@@ -312,11 +312,7 @@ _TOLD = [
     st.booleans(),
 )
 def test_knowledge_that_is_taken_away_never_makes_another_answer(
-    hop: FlowHop,
-    fields: set[str],
-    lists: set[tuple[int, str]],
-    places: set[int],
-    without_ranges: bool,
+    hop: FlowHop, fields: set[str], lists: set[tuple[int, str]], places: set[int], without_ranges: bool
 ) -> None:
     world = copy.deepcopy(WORLD)
     for number, name in lists:

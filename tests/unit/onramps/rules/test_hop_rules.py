@@ -109,10 +109,7 @@ CASES = (
     Case("internet", entering("eni-nat", "81.2.0.1"), "internet", "USW2-DataTransfer-In-Bytes"),
     Case("internet", entering("eni-private", "2a0b:4140::1"), "internet", "USW2-DataTransfer-In-Bytes"),
     Case(
-        "ranges_unknown",
-        leaving("eni-public", "81.2.0.1", "8", destination_service="AMAZON"),
-        "unknown",
-        UNKNOWN_OUT,
+        "ranges_unknown", leaving("eni-public", "81.2.0.1", "8", destination_service="AMAZON"), "unknown", UNKNOWN_OUT
     ),
     # Peering or a transit gateway: both join the two VPCs, for all that a line says.
     Case("other_vpc_in_region", entering("eni-private", "10.2.1.4"), "us-west-2", UNKNOWN_INSIDE),

@@ -36,11 +36,7 @@ class _Watched(MemoryMonth):
     read: list[tuple[int | None, frozenset[Sold] | None]] = field(default_factory=list)
 
     def hour_lines(
-        self,
-        accounts: frozenset[str] | None = None,
-        *,
-        day_s: int | None = None,
-        sold: frozenset[Sold] | None = None,
+        self, accounts: frozenset[str] | None = None, *, day_s: int | None = None, sold: frozenset[Sold] | None = None
     ) -> Iterator[UsageLine]:
         self.read.append((day_s, sold))
         return MemoryMonth.hour_lines(self, accounts, day_s=day_s, sold=sold)

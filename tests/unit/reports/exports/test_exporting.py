@@ -137,11 +137,7 @@ def test_usage_without_a_price_is_no_row_and_is_named(tmp_path: Path) -> None:
 
 def test_a_month_without_usage_is_a_file_with_columns_and_no_rows(tmp_path: Path) -> None:
     for form in FORMS:
-        exported(
-            tmp_path / form,
-            billed(BOOK, [], MONTH),
-            request_of(form=form, month=MONTH),
-        )
+        exported(tmp_path / form, billed(BOOK, [], MONTH), request_of(form=form, month=MONTH))
         assert asked(tmp_path / form, "SELECT count(*) FROM {}") == [(0,)]
 
 

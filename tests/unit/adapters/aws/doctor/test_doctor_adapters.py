@@ -13,13 +13,7 @@ from botocore.stub import Stubber
 from metering.adapters.aws.doctor import AthenaEngine, AwsFacts, AwsScratch, asking
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
 from metering.fleet.regions import ListedRegion, Phase, RegionState
-from metering.operations.doctor.bench import (
-    BuiltRegion,
-    CannotAskError,
-    EndlessListingError,
-    EngineHour,
-    RefusedError,
-)
+from metering.operations.doctor.bench import BuiltRegion, CannotAskError, EndlessListingError, EngineHour, RefusedError
 from metering.stores.writes import Table
 from metering.usage.totals import Total
 from tests.unit.adapters.aws.stubs import client, stubbed
@@ -67,10 +61,7 @@ def test_an_answer_is_a_missing_right_a_missing_call_or_a_refusal(
 
 
 def facts_of(
-    clients: object = None,
-    *,
-    states: tuple[RegionState, ...] = (),
-    listed: tuple[ListedRegion, ...] = (),
+    clients: object = None, *, states: tuple[RegionState, ...] = (), listed: tuple[ListedRegion, ...] = ()
 ) -> AwsFacts:
     return AwsFacts(
         cast("Clients", clients),
