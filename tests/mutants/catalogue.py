@@ -259,7 +259,8 @@ MUTANTS = (
         ("publish without marking", 'set={"run": self._name},', 'set={"seen": self._name},'),
         ("publish before the file is written", "if self.retrier.call(lambda: self.objects.head(key)) is not None:",
          "if self.retrier.call(lambda: self.objects.head(key)) is None:"),
-        ("pending is updated whether it is there or not", "            condition=_THERE,\n", ""),
+        ("pending is updated whether it is there or not", "(map(hour_label, hours))}, condition=_THERE\n",
+         "(map(hour_label, hours))}\n"),
         ("pending is deleted with hours left",
          '        if "hours" in left:\n            return\n        emptied = '
         "Delete(table=Table.LEDGER, key=key, condition=_NO_HOURS)",
