@@ -47,9 +47,9 @@ def _scale(decimals: int) -> Form:
 _CENT = 2
 _Service = Annotated[Service, Form(Fields.any_text)]
 _UsageType = Annotated[UsageType, Form(Fields.any_text)]
-_Price = Annotated[int, _scale(DECIMALS)]
+_PRICE = _scale(DECIMALS)
 # An exact cost is a whole number of 1e-10 / 2^30, so of 10^-40 when multiplied by 5^30.
-_Exact = Annotated[int, Form(lambda fields, name: _scaled(fields.text(name), 40) // 5**30, exact_text)]
+_Exact = Annotated[int, "exact_usd", Form(lambda fields, name: _scaled(fields.text(name), 40) // 5**30, exact_text)]
 
 
 class PricePart(NamedTuple):
@@ -61,8 +61,8 @@ class PricePart(NamedTuple):
         bytes: Negative if a correction or a credit note takes them back.
     """
 
-    price: _Price
-    list_price: _Price
+    price: Annotated[int, "price_usd", _PRICE]
+    list_price: Annotated[int, "list_price_usd", _PRICE]
     bytes: DecimalText
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -96,6 +97,28 @@ def test_the_document_is_read_as_it_was_written_and_any_other_byte_is_noticed() 
         except LedgerCorruptError:
             continue
         assert other != world.store.get(ID)
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        (("lines", 0, "prices", 0, 0), "prices[0]: price_usd"),
+        (("lines", 0, "prices", 0, 1), "prices[0]: list_price_usd"),
+        (("accounts", 0, "lines", 0, 2), "lines[0]: exact_usd"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else None,
+)
+def test_damage_in_a_row_of_a_document_names_the_column_of_the_contract(
+    place: tuple[str | int, ...], name: str
+) -> None:
+    world = closed_world()
+    world.issue(ALL)
+    document = parent = json.loads(world.store.stored(ID).body)
+    for step in place[:-1]:
+        parent = parent[step]
+    parent[place[-1]] = 7
+    with pytest.raises(LedgerCorruptError, match=re.escape(f"{name} is 7, and should be text")):
+        read_invoice(json.dumps(document).encode(), "key")
 
 
 def test_charges_of_an_invoice_add_up_to_its_lines() -> None:
