@@ -75,13 +75,12 @@ class CommitRecord(StoredItem):
         Raises:
             LedgerCorruptError: It is something else.
         """
-        fields = Fields.of_item(item)
-        state = fields.one_of("state", _STATES)
-        if state != "aborted":
+        if item.get("state") == "committed":
             return struct_of(cls, item)
+        fields = Fields.of_item(item)
         made = cls(
+            state=fields.one_of("state", _STATES),
             commit_id=fields.after("pk", partitions.COMMIT),
-            state=state,
             expires_at_s=fields.whole("expires_at", absent=None),
         )
         fields.check_key(made.key)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _REQUIRED = object()
+_set = object.__setattr__
 
 
 class Form(NamedTuple):
@@ -183,33 +184,31 @@ def members_of(value: object) -> dict[str, Value]:
     """Stored values of a dataclass or NamedTuple, by their names."""
     cls: Callable[..., object] = type(value)
     members: dict[str, Value] = {}
-    for name, stored, form, _, unwritten in _shape(cls):
+    for name, stored, _, write, _, unwritten in _shape(cls):
         field = getattr(value, name)
-        if form.write is not None and field != unwritten:
-            members[stored] = form.write(field)  # type: ignore[assignment]  # a form writes what a store takes
+        if write is not None and field != unwritten:
+            members[stored] = write(field)  # type: ignore[assignment]  # a form writes what a store takes
     return members
 
 
-def read_struct(cls: Callable[..., T], fields: Fields) -> T:
+def read_struct(cls: type[T], fields: Fields) -> T:
     """A dataclass or NamedTuple of stored values.
 
     Raises:
         LedgerCorruptError: A value is missing or of another kind.
     """
-    return cls(
-        **{
-            name: form.read(fields, stored) if absent is _REQUIRED or stored in fields else absent
-            for name, stored, form, absent, _ in _shape(cls)
-        }
-    )
+    shape = _shape(cls)  # type: ignore[arg-type]  # classes are hashable
+    if issubclass(cls, tuple):
+        return cls(*[read(fields, stored) for _, stored, read, *_ in shape])  # type: ignore[arg-type]  # of a NamedTuple
+    # As its `__init__` does, but without a call by keywords: commits are read by the million.
+    made = object.__new__(cls)
+    for name, stored, read, _, absent, _ in shape:
+        _set(made, name, read(fields, stored) if absent is _REQUIRED or stored in fields else absent)
+    return made
 
 
-class _Field(NamedTuple):
-    name: str
-    stored: str
-    form: Form
-    absent: object
-    unwritten: object
+# Its name, the stored one, how it is read and written, what an absent one is read as, and what is not written.
+_Field = tuple[str, str, Callable[[Fields, str], object], Callable[..., object] | None, object, object]
 
 
 @cache
@@ -233,7 +232,8 @@ def _field(name: str, hint: object, *, empty: bool) -> _Field:
         [kind] = [each for each in get_args(kind) if each is not NoneType]
         absent = unwritten = None
     empty = empty and kind is str and unwritten != ""
-    return _Field(name, stored, form or (Form(Fields.any_text) if empty else _form(kind)), absent, unwritten)
+    read, write, _ = form or (Form(Fields.any_text) if empty else _form(kind))
+    return name, stored, read, write, absent, unwritten
 
 
 def _form(kind: object) -> Form:
@@ -263,7 +263,7 @@ def _map(entry: Form, value: Form) -> Form:
     return Form(read, lambda values: {label(key): value.write(values[key]) for key in sorted(values)})  # type: ignore[misc]  # both are written
 
 
-def _list(element: Callable[..., object]) -> Form:
+def _list(element: type[object]) -> Form:
     columns = _columns(element)
 
     def read(fields: Fields, name: str) -> object:
@@ -273,7 +273,7 @@ def _list(element: Callable[..., object]) -> Form:
     return Form(read, lambda values: [_written(each, columns) for each in values])
 
 
-def _struct(cls: Callable[..., object]) -> Form:
+def _struct(cls: type[object]) -> Form:
     columns = _columns(cls)
 
     def read(fields: Fields, name: str) -> object:
@@ -283,7 +283,7 @@ def _struct(cls: Callable[..., object]) -> Form:
 
 
 def _columns(cls: Callable[..., object]) -> list[str] | None:
-    return [each.stored for each in _shape(cls)] if hasattr(cls, "_fields") else None
+    return [stored for _, stored, *_ in _shape(cls)] if hasattr(cls, "_fields") else None
 
 
 def _written(value: object, columns: list[str] | None) -> object:
