@@ -313,7 +313,7 @@ def census_of(body: bytes, items: ItemStore) -> CensusState | None:
     try:
         document = json.loads(gzip.decompress(body))
         return _restored(document, items) if document["form"] == _FORM else None
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, OverflowError):
         # It can be counted again.
         return None
 
@@ -397,7 +397,7 @@ def _total(total: Total) -> list[str | int]:
 
 def _of_total(saved: list[Any]) -> Total:
     size, records = saved
-    return Total(int(size), records)
+    return Total(int(size), int(records))
 
 
 def _totals(totals: Mapping[int, Total]) -> dict[str, list[str | int]]:

@@ -211,7 +211,7 @@ class StrictDocument(BaseModel):
                 f"{'.'.join(map(str, each['loc'])) or 'the document'}: {each['msg'][:1].lower()}{each['msg'][1:]}"
                 for each in error.errors(include_url=False, include_context=False, include_input=False)
             ]
-            raise DocumentRefusedError(what, problems) from error
+            raise DocumentRefusedError(what, [each.replace(" of _", " of ") for each in problems]) from error
 
 
 class _TierDocument(StrictDocument):

@@ -234,6 +234,15 @@ def test_what_another_version_saved_is_counted_anew(body: bytes) -> None:
     assert kept_census(world.objects, world.items) is None
 
 
+def test_a_census_with_a_number_of_records_that_is_none_is_counted_anew() -> None:
+    world = World()
+    keep_census(world.objects, everything(world, deep=True))
+    saved = json.loads(gzip.decompress(world.objects.get(SCAN_KEY)))
+    saved["marked"] = {str(HOUR): ["4096", "many"]}
+    world.objects.put(SCAN_KEY, gzip.compress(json.dumps(saved).encode()), if_absent=False)
+    assert kept_census(world.objects, world.items) is None
+
+
 def test_what_is_saved_says_sums_of_any_size_exactly() -> None:
     world = World()
     state = everything(world, deep=True)

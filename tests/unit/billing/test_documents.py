@@ -179,6 +179,7 @@ def test_an_account_moves_from_one_payer_to_another_at_an_hour() -> None:
     (value(schema="metering.organization/2"), "schema"),
     (value(groups=[]), "groups: extra inputs are not permitted"),
     ({}, "payers: field required"),
+    (value(accounts=[7]), "accounts.0: input should be a valid dictionary or instance of AccountDocument"),
 ])  # fmt: skip
 def test_what_contradicts_itself_is_refused(content: dict[str, Any], told: str) -> None:
     with pytest.raises(DocumentRefusedError) as error:
