@@ -37,7 +37,7 @@ class ItemFailure(TypedDict):
 
 
 class PartialBatchResponse(TypedDict):
-    """Answer to the event source mapping. It takes a misspelt key for an answer without failures."""
+    """Answer to the event source mapping, which reads a misspelt key as an answer without failures."""
 
     batchItemFailures: list[ItemFailure]
 

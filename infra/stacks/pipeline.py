@@ -211,7 +211,7 @@ def _grant_rollup(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_check(role)
     data.ledger.grant_delete(role, f"{partitions.WAITING}*")
     data.usage.grant_add(role)
-    # The table has its own id and the id of the last run that wrote to it.
+    # Two items hold the table's id and the id of the last run that wrote to it.
     data.usage.grant_look_up(role)
     data.data.grant_read(role, STAGING_PREFIX, RUNS_PREFIX)
     data.data.grant_write(role, ROLLUP_PLANS_PREFIX)

@@ -60,8 +60,8 @@ class LostReplies:
 def main(arguments: list[str]) -> int:
     """Work for one contender.
 
-    Arguments are its name, a site as JSON, the share of replies that get lost, and the file with the messages of this
-    worker, a body a line; without it, messages come from the site's queue until it is told to end.
+    The arguments are the contender's name, a site as JSON, the share of replies to lose, and a file with this worker's
+    messages, one body a line. If the file's name is empty, the worker reads the site's queue until it is told to end.
     """
     name, site_json, lost, feed = arguments
     site = Site(**json.loads(site_json))

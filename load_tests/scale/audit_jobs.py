@@ -19,7 +19,7 @@ from tests.support.memory.queues import MemoryQueue
 if TYPE_CHECKING:
     from pathlib import Path
 
-# A prime, larger than the numbers of a source in a day.
+# A prime, larger than the count of a source's sequence numbers in a day.
 _SPREAD = 7_919
 
 

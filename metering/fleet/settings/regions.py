@@ -278,7 +278,7 @@ def told(changes: Iterable[Change]) -> list[str]:
 
 
 def _of_layers(asked: Asked, before: GivenSettings | None, after: Planned) -> Iterator[str]:
-    """Say what a person may not expect of the layers."""
+    """List effects of the settings' layers that may surprise a person."""
     if before is not None and before.like != after.given.like:
         yield f"the base is {after.given.like} and was {before.like}"
     table = asked.table

@@ -228,7 +228,7 @@ class LogIngest:
         return messages
 
     def _conflict(self, file: LogFile, planned: Planned) -> Taken:
-        """Send other content under the ids of the plan, and keep by reference the rest, which has no id there."""
+        """Send the changed content under the plan's ids; keep a reference to the file for parts without an id there."""
         plan = planned.plan
         made = list(parts_of(plan.identity, planned.measured.totals))
         messages = self._store(plan.identity, made[: len(plan.parts)])
