@@ -14,11 +14,11 @@ from metering.billing.budgets.open_months import KeptPositions, read_positions
 from metering.billing.invoices.composing import Composer
 from metering.billing.invoices.credits import Crediting, Verification
 from metering.billing.invoices.document import InvoiceStore
-from metering.billing.invoices.inputs import AllBooks, RateShelf, UsageSource
+from metering.billing.invoices.inputs import RateShelf, UsageSource
 from metering.billing.invoices.issuing import Issuer
 from metering.billing.invoices.planning import Planner
 from metering.billing.organization import Organization, OrganizationStore
-from metering.billing.prices.store import OverrideStore, PriceStore
+from metering.billing.prices.store import AllBooks, OverrideStore, PriceStore
 from metering.billing.usage.months import FEW_ACCOUNTS, MonthUsage, RegionMonth, TableMonth
 from metering.ledger.periods import read_frozen_month
 from metering.reports.exports.destination import Destination

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from metering.billing.invoices.composing import Composer
 from metering.billing.invoices.credits import Crediting, Verification
 from metering.billing.invoices.document import InvoiceStore
-from metering.billing.invoices.inputs import AllBooks, RateShelf
+from metering.billing.invoices.inputs import RateShelf
 from metering.billing.invoices.issuing import Asked, Issued, Issuer
 from metering.billing.invoices.planning import Planner
 from metering.billing.organization import OrganizationStore
-from metering.billing.prices.store import OverrideStore, PriceStore
+from metering.billing.prices.store import AllBooks, OverrideStore, PriceStore
 from metering.hours import month_bounds_s
 from metering.stores.clock import Retrier
 from tests.support.memory.clock import ManualClock

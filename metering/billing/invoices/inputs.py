@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from metering.billing.documents import canonical
-from metering.billing.prices.store import SAMPLE, sample_book, sample_versions
 from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices
 from metering.errors import OperationFailedError
 from metering.stores.codec import FromOne, StoredDocument
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from metering.billing.organization import Organization, OrganizationStore
     from metering.billing.prices.book import Override, PriceBook
-    from metering.billing.prices.store import OverrideStore, PriceStore
+    from metering.billing.prices.store import AllBooks, OverrideStore
     from metering.billing.usage.months import RegionMonth
 
 
@@ -124,39 +123,6 @@ class UsageSource(Protocol):
 
 
 DEFAULT_BOOK = "aws-list"
-
-
-def sample_version(version: int) -> PriceBook:
-    """A version of the sample.
-
-    Raises:
-        OperationFailedError: This release has no such version.
-    """
-    if version not in sample_versions():
-        newest = sample_book().version
-        raise OperationFailedError(
-            f"There is no version {version} of price book {SAMPLE} here.",
-            f"This release has version {newest}, and earlier ones: --prices {SAMPLE}@{newest}",
-        )
-    return sample_book(version)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AllBooks:
-    """Imported books, and the sample of the package."""
-
-    imported: PriceStore
-
-    def newest(self, name: str) -> PriceBook | None:
-        return sample_book() if name == SAMPLE else self.imported.newest(name)
-
-    def get(self, name: str, version: int) -> PriceBook:
-        """A version. Raises as `PriceStore.get` does.
-
-        Raises:
-            OperationFailedError: The sample of this release has no such version.
-        """
-        return sample_version(version) if name == SAMPLE else self.imported.get(name, version)
 
 
 class InputChangedError(OperationFailedError):

@@ -38,7 +38,7 @@ from metering.billing.prices.document import (
     problems_of,
     read_book,
 )
-from metering.errors import ObjectDamagedError
+from metering.errors import ObjectDamagedError, OperationFailedError
 from metering.stores.objects import PRICES_PREFIX, ObjectStore
 from metering.units import HOUR_S
 
@@ -312,3 +312,36 @@ def _book(found: Numbered) -> PriceBook:
     if book.version != found.number or not found.key.endswith(f"/{book.name}/{book.version}.json"):
         raise ObjectDamagedError(found.key, f"it says that it is version {book.version} of {book.name}")
     return book
+
+
+def sample_version(version: int) -> PriceBook:
+    """A version of the sample.
+
+    Raises:
+        OperationFailedError: This release has no such version.
+    """
+    if version not in sample_versions():
+        newest = sample_book().version
+        raise OperationFailedError(
+            f"There is no version {version} of price book {SAMPLE} here.",
+            f"This release has version {newest}, and earlier ones: --prices {SAMPLE}@{newest}",
+        )
+    return sample_book(version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllBooks:
+    """Imported books, and the sample of the package."""
+
+    imported: PriceStore
+
+    def newest(self, name: str) -> PriceBook | None:
+        return sample_book() if name == SAMPLE else self.imported.newest(name)
+
+    def get(self, name: str, version: int) -> PriceBook:
+        """A version. Raises as `PriceStore.get` does.
+
+        Raises:
+            OperationFailedError: The sample of this release has no such version.
+        """
+        return sample_version(version) if name == SAMPLE else self.imported.get(name, version)

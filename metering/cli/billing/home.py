@@ -87,8 +87,7 @@ def named_book(prices: PriceStore | None, name: str, version: int | None = None)
         CommandFailedError: The book or version does not exist.
         OperationFailedError: The sample lacks this version.
     """
-    from metering.billing.invoices.inputs import sample_version
-    from metering.billing.prices.store import sample_book
+    from metering.billing.prices.store import sample_book, sample_version
     from metering.errors import ObjectMissingError
 
     if name == SAMPLE:
