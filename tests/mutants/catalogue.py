@@ -316,7 +316,7 @@ MUTANTS = (
         ("a marker that cannot be read takes its whole commit back to the queue",
          "            corrupt[meaning.place] = error", "            raise error"),
     ),
-    *seeded("metering/ledger/shards.py", ("tests/unit/ledger/test_shards.py", "tests/simulation/test_matrix.py"),
+    *seeded("metering/ledger/shards.py", ("tests/unit/ledger/test_shards.py", "tests/simulation/test_simulation.py"),
         ("shards lowered: the old ones are not listed", "return range(max(shards, _used(items)))",
          "return range(shards)"),
         ("the number of shards is remembered by nobody", "self._known = shards == 1", "self._known = True"),

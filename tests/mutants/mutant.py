@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-WORLD = ("tests/unit/commit", "tests/simulation/test_matrix.py", "tests/simulation/test_matrix.py")
+WORLD = ("tests/unit/commit", "tests/simulation/test_simulation.py", "tests/simulation/test_matrix.py")
 LAKE = (
     "tests/simulation/test_interleavings.py",
     "tests/simulation/test_repair.py",
-    "tests/simulation/test_matrix.py",
+    "tests/simulation/test_simulation.py",
     "tests/simulation/test_matrix.py",
 )
 

@@ -164,7 +164,7 @@ ROLLUP = (
          "for entry in self.waiting if entry.commit_id not in placed]", "for entry in self.waiting]"),
         ("P37 a comparison collects what waits as well", "return replace(self, with_waiting=False)", "return self"),
     ),
-    *seeded("metering/audit/freshness.py", ("tests/simulation/test_matrix.py",),
+    *seeded("metering/audit/freshness.py", ("tests/simulation/test_simulation.py",),
         ("P27 completeness goes on while a commit waits", "*_waiting(waiting, self._last()), ", ""),
     ),
     *seeded("metering/rollup/as_of_now.py", LAKE,
