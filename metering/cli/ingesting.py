@@ -56,7 +56,7 @@ class Choice:
         bills: Whom their lines may bill.
         without_context_flow_log: Flow log that does not overlap another; empty without one.
         contexts: Folder with contexts; None for those of the stage.
-        jobs: Files that are read at a time.
+        jobs: Number of files read in parallel.
     """
 
     targets: Sequence[Target]

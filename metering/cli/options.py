@@ -51,15 +51,15 @@ WHERE = "Where: metering help places"
 OUTPUT = "Output: metering help output"
 
 _ENDPOINT = (
-    "AWS endpoint, such as http://127.0.0.1:4566. Default: AWS_ENDPOINT_URL, else the emulator that "
-    "`metering local up` started or used (stage local, which never reaches AWS), else AWS itself."
+    "AWS endpoint, such as http://127.0.0.1:4566. Default: the value of AWS_ENDPOINT_URL, else the emulator of "
+    "`metering local up` (stage local, which never reaches AWS), else AWS itself."
 )
-_HOME = "Default: AWS_REGION, AWS_DEFAULT_REGION, else the home region of the stage."
+_HOME = "Default: the value of AWS_REGION or AWS_DEFAULT_REGION, else the home region of the stage."
 _ALL = "AWS region, or `all`: every region of the stage, with a column `region`."
-_STAGE = "Stage; its name is part of the stack names. Default: METERING_STAGE, else local."
+_STAGE = "Name of the stage, which is part of the stack names. Default: METERING_STAGE, else local."
 _FORMAT = "Default: table on a terminal, json otherwise"
-_OUTPUT = "Write to this file, not to stdout. Without --format, its suffix gives the format."
-_WIDE = "Tables show every column whole, however wide the terminal is."
+_OUTPUT = "Write to this file, not to stdout. Without --format, the file's suffix sets the format."
+_WIDE = "Show all columns of a table in full, even if they are wider than the terminal."
 
 EndpointOption = Annotated[str | None, option("--endpoint", "URL", _ENDPOINT, panel=WHERE)]
 RegionOption = Annotated[str | None, option("--region", "NAME", f"AWS region. {_HOME}", panel=WHERE)]
@@ -72,7 +72,7 @@ PageFormatOption = Annotated[
 OutputOption = Annotated[Path | None, option("--output -o", "FILE", _OUTPUT, panel=OUTPUT)]
 WideOption = Annotated[bool | None, switch("--wide", _WIDE, OUTPUT)]
 
-YesOption = Annotated[bool, switch("--yes", "Do it without a question, as scripts must. On an emulator there is none.")]
+YesOption = Annotated[bool, switch("--yes", "Do not ask, as scripts need. On an emulator, no command asks.")]
 
 PLACE_OPTIONS = {"endpoint": EndpointOption, "region": RegionOption, "stage": StageOption}
 PLACES_OPTIONS = PLACE_OPTIONS | {"region": RegionsOption}
@@ -94,7 +94,7 @@ def shared_options(*, reads: bool, changes: bool, everywhere: bool, page: bool) 
 def filter_options(stand_in: inspect.Parameter) -> list[inspect.Parameter]:
     """One option for each filter that `**filters: Annotated[<type of one>, <filters>]` stands for."""
     kind, filters = stand_in.annotation.__origin__, stand_in.annotation.__metadata__[0]
-    end = "; may be given again." if kind == list[str] | None else "."
+    end = "; may be repeated." if kind == list[str] | None else "."
     return [
         inspect.Parameter(
             each.name,
@@ -125,11 +125,13 @@ def signature_of(function: Callable[..., None], shared: Mapping[str, object]) ->
     return inspect.Signature([context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *options])
 
 
-_FROM = "RFC 3339, date, month, today, yesterday…; included. Default: everything."
-_ZONE = "Zone of times given without one, and of times shown, such as Europe/Berlin."
+_FROM = "Start of the range, included: a time (RFC 3339), date, month, today, yesterday… Default: everything."
+_ZONE = "Time zone of the times that are shown, and of times given without a zone, such as Europe/Berlin."
 FROM_OPTION = option("--from", "TIME", _FROM)
 TO_OPTION = option("--to", "TIME", "Not included.")
-LastOption = Annotated[str | None, option("--last", "SPAN", "Up to the end of this hour: 24h, 7d, 2w or 3m (months).")]
+LastOption = Annotated[
+    str | None, option("--last", "SPAN", "Length of a range that ends with this hour: 24h, 7d, 2w or 3m (months).")
+]
 ZoneOption = Annotated[str | None, option("--tz", "ZONE", _ZONE)]
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")

@@ -26,23 +26,25 @@ if TYPE_CHECKING:
 
 
 _SETTINGS = "Settings"
-_SET = (
-    "Give a setting another value, which later deployments keep; lists and tables as JSON. `metering settings fields` "
-)
-_FILE = "Settings file. Default: METERING_SETTINGS, else metering.toml in this folder or those around it."
+_SET = "Override a setting, also for later deployments; write lists and tables as JSON. `metering settings fields` "
+_FILE = "Settings file. Default: the file in METERING_SETTINGS, else metering.toml in this folder or a parent of it."
 SetOption = Annotated[list[str] | None, option("--set", "FIELD=VALUE", f"{_SET}lists the fields.", panel=_SETTINGS)]
 UnsetOption = Annotated[
-    list[str] | None, option("--unset", "FIELD", "Take back what --set gave, now or earlier.", panel=_SETTINGS)
+    list[str] | None, option("--unset", "FIELD", "Remove an override that --set made, now or earlier.", panel=_SETTINGS)
 ]
 FileOption = Annotated[str | None, option("--settings", "FILE", _FILE, panel=_SETTINGS)]
 ApiOption = Annotated[
     bool | None,
-    switch("--api/--no-api", "Deploy the HTTP API with its explorer page, or delete it: --set api=true.", _SETTINGS),
+    switch(
+        "--api/--no-api",
+        "Deploy the HTTP API with its explorer page, or delete it; short for --set api=true or api=false.",
+        _SETTINGS,
+    ),
 ]
 NoPagerOption = Annotated[bool, switch("--no-pager", "Accept a region whose alarms would page no one.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show each resource as it is created.")]
 OutsideRulesOption = Annotated[
-    bool, switch("--outside-rules", "Also build a region that rollout.allow or rollout.deny leaves out.")
+    bool, switch("--outside-rules", "Also build a region that rollout.allow or rollout.deny excludes.")
 ]
 
 ADVICE = "The fields and what they may be: metering settings fields"

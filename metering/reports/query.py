@@ -127,7 +127,7 @@ FROM_LOCATION = Filter(
     about="Only transfers from these locations, as the column `from` has them, with commas between them.",
     about_one="Only transfers from this location.",
     example="us-east-1/use1-az2", metavar="PLACE",
-    help="Only transfers from here, as the column `from` has it: us-east-1/use1-az2, internet",
+    help="Only transfers from this place, written as in the column `from` (us-east-1/use1-az2, internet)",
     label="From place", hint="us-east-1", all="all places",
 )  # fmt: skip
 TO_LOCATION = Filter(
@@ -135,7 +135,7 @@ TO_LOCATION = Filter(
     rule=LOCATION, words=_NO_PLACE, url_pattern=_PLACE, most_chars=97,
     about="Only transfers to these locations, as the column `to` has them, with commas between them.",
     about_one="Only transfers to this location.",
-    example="internet", metavar="PLACE", help="Only transfers to here",
+    example="internet", metavar="PLACE", help="Only transfers to this place",
     label="To place", hint="internet", all="all places",
 )  # fmt: skip
 PAYER = replace(
@@ -444,7 +444,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def given_names(texts: Sequence[str] | None) -> frozenset[str]:
-    """Names of an option that may be given again, and be a list each time."""
+    """Names of an option that may be repeated, and be a list each time."""
     return frozenset(name for text in texts or () for name in _names(text))
 
 

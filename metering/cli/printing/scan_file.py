@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 RESUME_OPTION = typer.Option(
-    "--resume", metavar="FILE", help="Keep what was counted in this file; after a stop, go on with it."
+    "--resume", metavar="FILE", help="Save progress in this file; after a stop, the next run resumes from it."
 )
 # A scan of a large region saves some megabytes each time.
 _SAVED_EVERY_S = 10

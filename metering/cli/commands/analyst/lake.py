@@ -79,13 +79,14 @@ class NoDeadline:
 def compact(
     session: Session,
     due: Annotated[
-        bool, switch("--due", "Only take what the schedule would: full files, and rows that waited long.")
+        bool, switch("--due", "Compact only what the schedule would: full files, and rows that have waited long.")
     ] = False,
     clean_after: Annotated[
-        str | None, option("--clean-after", "DURATION", "Clean up runs that ended this long ago. Default: 1h.")
+        str | None,
+        option("--clean-after", "DURATION", "Clean up after runs that ended at least this long ago. Default: 1h."),
     ] = None,
 ) -> None:
-    """Roll up what waits, turn all pending rows into lake files, then remove objects that are no longer needed."""
+    """Roll up waiting commits, turn all pending rows into lake files, then remove objects that are no longer needed."""
     wait_s = None if clean_after is None else parse_duration(clean_after, "--clean-after")
     session.write(_COMPACTED.one(compact_now(session.region().jobs, due=due, clean_after_s=wait_s)))
 
@@ -96,7 +97,7 @@ def compact_now(jobs: LakeJobs, *, due: bool = False, clean_after_s: int | None 
     Args:
         jobs: Jobs of the region.
         due: Only take the rows that the schedule would. Everything that waits is rolled up in any case.
-        clean_after_s: Clean up runs that ended this long ago.
+        clean_after_s: Clean up after runs that ended at least this long ago.
 
     Raises:
         LedgerCorruptError: The ledger contradicts the protocol; raised after all other work was done.
@@ -133,8 +134,8 @@ def reconcile(
 ) -> None:
     """Compare markers, usage table and rows (lake and staging), hour by hour; exit 0 only if all are equal.
 
-    The lists of accounts that the biller keeps are compared with the lake, too: their hours and their sum, and with
-    --deep each account.
+    The biller's lists of accounts are compared with the lake, too: their hours and their sum, and with --deep each
+    account.
     """
     now_s = int(time.time())
     if result:
@@ -263,7 +264,7 @@ storage = family("Size and cost of the bucket.")
 
 @command(storage, "report", reads=True, everywhere=True)
 def storage_report(session: Session) -> None:
-    """Show objects, bytes and monthly cost by prefix and class, next to those of one JSON or gzip object a batch."""
+    """Show objects, bytes and monthly cost by prefix and class, compared with a JSON or gzip object per batch."""
     session.write(everywhere(session, lambda region: storage_answer(measure_storage(region))))
 
 

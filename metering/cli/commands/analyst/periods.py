@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 period = family("Billing months: list them, close one for good, show it, verify it.")
-rebuild = family("Make derived items again from the rows, while the workers run.")
+rebuild = family("Rebuild derived items from the rows, while the workers run.")
 
 # Repairs that are named one by one on stderr and in the audit trail.
 _NAMED = 5
@@ -46,12 +46,16 @@ DryRunOption = Annotated[bool, switch("--dry-run", "Show the checklist, and chan
 AcceptOption = Annotated[
     list[str] | None,
     option(
-        "--accept", "CHECK", f"Close although this check blocks; may be given again. One of: {', '.join(ACCEPTABLE)}."
+        "--accept", "CHECK", f"Close even though this check blocks; may be repeated. One of: {', '.join(ACCEPTABLE)}."
     ),
 ]
 GroupByOption = Annotated[str, option("--group-by", "COLUMNS", f"Comma-separated: {', '.join(MONTH_COLUMNS)}.")]
 CorrectionsOption = Annotated[
-    bool, switch("--corrections", "Also rows that were booked later for closed months. It reads all rows since.")
+    bool,
+    switch(
+        "--corrections",
+        "Also show rows that were booked later for closed months. This reads all rows since the first closed month.",
+    ),
 ]
 
 RestoredOption = Annotated[
@@ -75,10 +79,10 @@ def period_close(
     accept: AcceptOption = None,
     resume: Annotated[Path | None, RESUME_OPTION] = None,
 ) -> None:
-    """Close a month for good, at the earliest 72 hours after its end. A second run continues where one stopped.
+    """Close a month for good, at the earliest 72 hours after its end. If a run stops, the next run resumes it.
 
-    A checklist is shown first: batches on their way, missing, refused or different. What blocks is refused with its
-    cure; --accept closes all the same, and the audit trail keeps that it did.
+    A checklist is shown first: batches in flight, missing, refused or different. A check that blocks refuses the close
+    and names a cure; --accept closes anyway, and the audit trail records it.
     """
     from metering.wiring.status import build_close
 
@@ -132,7 +136,7 @@ def period_list(session: Session, corrections: CorrectionsOption = False) -> Non
 
 @command(period, "show", "metering period show 2026-10 --group-by account_id,usage_type", reads=True, everywhere=True)
 def period_show(session: Session, month: MonthArgument, group_by: GroupByOption = "usage_type") -> None:
-    """Show whether a month is open, closing or closed, and the frozen totals of a closed one."""
+    """Show whether a month is open, closing or closed, and the frozen totals of a closed month."""
     _month(month)
     columns = month_columns(group_by)
     told: list[str] = []
@@ -152,7 +156,7 @@ def period_show(session: Session, month: MonthArgument, group_by: GroupByOption 
 
 @command(period, "verify", reads=True, everywhere=True)
 def period_verify(session: Session, month: MonthArgument) -> None:
-    """Compute a closed month again from its files; exit 0 only if it is unchanged."""
+    """Recompute a closed month from its files; exit 0 only if it is unchanged."""
     _month(month)
 
     def verified(region: RegionConnection) -> Answer:
@@ -214,10 +218,10 @@ def rebuild_usage(
     end: Annotated[str | None, TO_OPTION] = None,
     restored: RestoredOption = False,
 ) -> None:
-    """Repair usage totals that differ from the rows; those of closed months, if they differ from the frozen totals.
+    """Repair usage totals that differ from the rows or, in closed months, from the frozen totals.
 
-    It works hour by hour, beside everything that runs. Stopping it does no harm, and a second run does the rest. After
-    a restore of the ledger, `--restored` fills the new usage table and lets the functions work again.
+    It works hour by hour, while everything else runs. Stopping it does no harm, and a second run does the rest. After a
+    restore of the ledger, `--restored` fills the new usage table and lets the functions work again.
     """
     if restored:
         if start or end:

@@ -65,8 +65,8 @@ _EXAMPLES = """Examples:
 @command(query_app, "query", reads=True, everywhere=True, epilog=_EXAMPLES)
 def query(
     session: Session,
-    sql: Annotated[str | None, argument("SQL", "One statement of DuckDB's SQL; - reads it from stdin.")] = None,
-    file: Annotated[Path | None, option("--file", "FILE.sql", "Read the statement from this file.")] = None,
+    sql: Annotated[str | None, argument("SQL", "One SQL statement for DuckDB; - reads it from stdin.")] = None,
+    file: Annotated[Path | None, option("--file", "FILE.sql", "Read the SQL statement from this file.")] = None,
     start: Annotated[str | None, FROM_OPTION] = None,
     end: Annotated[str | None, TO_OPTION] = None,
     last: LastOption = None,
@@ -76,7 +76,7 @@ def query(
         option(
             "--limit",
             "ROWS",
-            f"Most rows to show; 0 shows all. Default: {TABLE_ROWS:,} in a table, all in other formats.",
+            f"Maximum number of rows; 0 shows all. Default: {TABLE_ROWS:,} rows in a table, else all.",
         ),
     ] = None,
     with_canary: Annotated[
@@ -88,8 +88,9 @@ def query(
 ) -> None:
     """Run SQL over `transfers` (every accepted record) and `usage` (exact totals), as of now, with DuckDB.
 
-    --from and --to select rows by their start, to the second. A correction of a closed month counts at the beginning
-    of the hour that it is booked in. Results of any size are written: what memory does not hold lies below TMPDIR.
+    --from and --to select rows by the start of the transfer, to the second. A correction of a closed month counts at
+    the start of the hour that it is booked in. Results can be of any size: DuckDB spills to TMPDIR when memory runs
+    out.
     """
     from metering.reports.sql.query import QueryError, expect_one_statement, result_answer
 
@@ -219,13 +220,15 @@ _MOST_PORT = 65_535
 @command(serve_app, "serve", everywhere=True, epilog=_SERVE_EXAMPLES)
 def serve(
     session: Session,
-    port: Annotated[int, option("--port", "PORT", "Port of 127.0.0.1; 0: any free one.", min=0, max=_MOST_PORT)] = 8080,
+    port: Annotated[
+        int, option("--port", "PORT", "Port on 127.0.0.1; 0 means any free port.", min=0, max=_MOST_PORT)
+    ] = 8080,
 ) -> None:
-    """Serve the HTTP API and the usage explorer on this machine, with your own credentials; it only reads.
+    """Serve the read-only HTTP API and the usage explorer on this machine, with your own credentials.
 
-    Nothing is deployed, and no other machine can reach it. It prints a link with a new token, which is good until
-    it stops; whatever the credentials allow, no call is made that changes something. With --region all, regions are
-    merged as the reports do.
+    It deploys nothing, and no other machine can reach it. It prints a link with a new token, which is valid until the
+    server stops. It makes no call that changes anything, even if the credentials allow it. With --region all, the
+    regions are merged as in reports.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:

@@ -134,7 +134,7 @@ DetailOption = Annotated[
     option(
         "--detail",
         "COLUMNS",
-        f"Also group by these columns, which only the lake has; comma-separated: {', '.join(DETAIL_COLUMNS)}.",
+        f"Also group by columns that only the lake has, comma-separated: {', '.join(DETAIL_COLUMNS)}.",
     ),
 ]
 FromOption = Annotated[
@@ -142,35 +142,38 @@ FromOption = Annotated[
     option(
         "--from",
         "TIME",
-        "RFC 3339, date, month, today, yesterday, this-month or last-month; included. Default: this month.",
+        "Start of the range, included: a time (RFC 3339), date, month, today, yesterday, this-month or last-month. "
+        "Default: this month.",
     ),
 ]
 ToOption = Annotated[
-    str | None, option("--to", "TIME", "Not included. Default: the end of --from, or the end of this hour.")
+    str | None,
+    option("--to", "TIME", "Not included. Default: the end of --from's day or month, or of this hour."),
 ]
 CorrectionsOption = Annotated[
-    bool, switch("--with-corrections", "Also rows booked later for closed months, marked as corrections.")
+    bool, switch("--with-corrections", "Also show rows booked later for closed months, marked as corrections.")
 ]
 NowOption = Annotated[
-    bool, switch("--now", "Exact as of now: also usage not yet rolled up (some seconds). It takes longer.")
+    bool,
+    switch("--now", "Exact as of now: also count usage that is not rolled up yet. It takes longer."),
 ]
 SortOption = Annotated[
     str | None, option("--sort", "COLUMN", "Sort by this column; COLUMN:desc for the largest first.")
 ]
 TopOption = Annotated[
     int | None,
-    option("--top", "N", "Only the first N rows, by bytes unless --sort says otherwise; the others become one sum."),
+    option("--top", "N", "Only the first N rows, by bytes unless --sort is given; the other rows become one sum."),
 ]
 HtmlOption = Annotated[
     Path | None,
     option(
         "--html",
         "FILE",
-        "Write a page to mail instead: trend, accounts, regions, freshness, proof. It needs no network.",
+        "Write an HTML page to mail, with trend, accounts, regions, freshness and proof. It needs no network.",
     ),
 ]
 ChartOption = Annotated[
-    bool, switch("--chart", "Draw bars below the table: in the order of time, or the largest first.")
+    bool, switch("--chart", "Draw a bar chart below the table, in order of time or with the largest first.")
 ]
 
 
@@ -193,10 +196,10 @@ def usage(
     html: HtmlOption = None,
     **filters: UsageFilters,
 ) -> None:
-    """Show exact totals, sorted by the columns. A transfer counts in the UTC hour that it started in.
+    """Show exact totals of usage, sorted by their columns. A transfer counts in the UTC hour that it started in.
 
-    Totals are kept by the hour, so --from and --to must be on the hour. With --detail, rows are read instead, and any
-    second is allowed. With --tz, a day is that zone's: the sum of its UTC hours.
+    Totals are kept by the hour, so --from and --to must be on the hour. With --detail, the rows themselves are read,
+    and any second is allowed. With --tz, a day is a day of that time zone: the sum of its UTC hours.
     """
     from metering.wiring.answers.freshness import measured_completeness
     from metering.wiring.answers.usage import Everywhere, read_warnings, usage_of
@@ -287,23 +290,21 @@ _ACCOUNTS_EXAMPLES = """Examples:
 @command(accounts_app, "accounts", reads=True, everywhere=True, epilog=_ACCOUNTS_EXAMPLES)
 def accounts(
     session: Session,
-    month: Annotated[str | None, option("--month", "YYYY-MM", "One billing month. Default: the one that runs.")] = None,
-    account: Annotated[list[str] | None, option("--account", "ID", "Only this account; may be given again.")] = None,
-    prefix: Annotated[str | None, option("--prefix", "DIGITS", "Only accounts that begin so.")] = None,
+    month: Annotated[str | None, option("--month", "YYYY-MM", "One billing month. Default: the current month.")] = None,
+    account: Annotated[list[str] | None, option("--account", "ID", "Only this account; may be repeated.")] = None,
+    prefix: Annotated[str | None, option("--prefix", "DIGITS", "Only accounts that begin with this.")] = None,
     sort: Annotated[
-        str | None, option("--sort", "COLUMN", f"One of {', '.join(COLUMNS)}; COLUMN:desc for the largest first.")
+        str | None, option("--sort", "COLUMN", f"Sort by {', '.join(COLUMNS)}; COLUMN:desc for the largest first.")
     ] = None,
     top: Annotated[
         int | None,
-        option(
-            "--top", "N", "Only the first N accounts, by bytes unless --sort says otherwise; the others become one sum."
-        ),
+        option("--top", "N", "Only the first N accounts, by bytes unless --sort is given; the others become one sum."),
     ] = None,
 ) -> None:
-    """List the accounts of a month: bytes, records, first and last hour. It takes one read, however many there are.
+    """List the accounts of a month: bytes, records, first and last hour. One read is enough for any number of accounts.
 
-    The biller keeps the list, and the reconciler compares it. It is as of the biller's last run: what was in the lake
-    by then. For all usage as of now: metering report usage --group-by account_id
+    The biller maintains this list, and the reconciler compares it with the lake. The list has what was in the lake at
+    the biller's last run. For all usage as of now: metering report usage --group-by account_id
     """
     from metering.wiring.answers.accounts import accounts_of
 
@@ -332,22 +333,24 @@ Exit 0 if all sums are equal, 1 if they are not.
 def trace(
     session: Session,
     /,
-    account: Annotated[str, option("--account", "ID", "The account of the line.")],
+    account: Annotated[str, option("--account", "ID", "Account of the line in the report.")],
     *,
     hour: Annotated[str | None, option("--hour", "TIME", "One full hour, such as 2026-11-24T13:00:00Z.")] = None,
     start: Annotated[
-        str | None, option("--from", "TIME", "RFC 3339, date or month; included. Default: this month.")
+        str | None,
+        option("--from", "TIME", "Start, included: a time (RFC 3339), date or month. Default: this month."),
     ] = None,
     end: Annotated[
-        str | None, option("--to", "TIME", "Not included. Default: the end of --from, or of this hour.")
+        str | None,
+        option("--to", "TIME", "Not included. Default: the end of --from's day or month, or of this hour."),
     ] = None,
     last: LastOption = None,
     **filters: LineFilters,
 ) -> None:
     """Show what a number of a report is made of: its hours, batches and files, and three sums that must be equal.
 
-    The sums are what the report says, what the rows add up to, and what the markers of their batches say. A marker
-    lives for 50 days by default; then two sums remain. All rows of the range are read: a month takes long.
+    The three sums are those of the report, of the rows, and of the markers of their batches. A marker expires after 50
+    days by default; then only two sums are compared. The command reads all rows of the range, so a month takes long.
     """
     from metering.reports.source import naming
     from metering.wiring.answers.trace import trace_of

@@ -299,13 +299,17 @@ def demo(
     ] = RECORDS_PER_BATCH,
     seed: Annotated[int, typer.Option(help="The same seed in the same hour gives the same traffic.")] = 1,
     keep: Annotated[
-        bool, switch("--keep", "Leave it up, and print a link to its usage explorer: metering local down.")
+        bool,
+        switch(
+            "--keep",
+            "Keep the service running, and print a link to its usage explorer. To stop it: metering local down",
+        ),
     ] = False,
 ) -> None:
-    """Run the whole service here: start an emulator, deploy, replay traffic, prove, report, and stop again.
+    """Run the whole service on this machine: start an emulator, deploy, replay traffic, verify, report, and stop again.
 
     It needs no AWS account and no container, takes about a minute, and leaves nothing behind, unless --keep is given.
-    An act that fails says so, and the others go on.
+    If an act fails, the demo says so and runs the next ones.
     """
     # Said before the first act begins.
     checkout_dir()

@@ -165,7 +165,9 @@ local = family("The whole service on this machine: an AWS emulator on 127.0.0.1 
 
 PortOption = Annotated[
     int | None,
-    typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1. Default: 4566, or a free one if it is taken."),
+    typer.Option(
+        "--port", min=1, max=65535, help="Port on 127.0.0.1. Default: 4566, or any free port if 4566 is taken."
+    ),
 ]
 _UP_EXAMPLES = """Examples:
 
@@ -196,10 +198,10 @@ def up(
     unset: UnsetOption = None,
     settings_file: FileOption = None,
 ) -> None:
-    """Start the emulator and deploy the stacks. If they are up already, change nothing.
+    """Start the emulator and deploy the stacks. Nothing changes if they are up already.
 
-    Stacks that were deleted are deployed again, to the same emulator. If --endpoint or the environment names an
-    emulator that runs, none is started: the stacks are deployed there.
+    Stacks that were deleted are deployed again, to the same emulator. If --endpoint or the environment names a running
+    emulator, the stacks are deployed to it, and no other is started.
     """
     options = SettingsOptions.of(settings, unset, settings_file)
     given = checked(session.stage, options)
@@ -230,9 +232,9 @@ def up(
 def down(session: Session) -> None:
     """Stop the emulator and its functions. Its data is lost. If it is not running, do nothing.
 
-    The emulator holds everything in memory, so nothing can be kept; `metering replay` with the same seed sends the same
-    traffic again. An emulator that `local up` did not start is never stopped: the stage is taken out of it, with its
-    data.
+    The emulator holds all data in memory, so nothing can be kept; `metering replay` with the same seed sends the same
+    traffic again. An emulator that `local up` did not start is never stopped: only the stage and its data are deleted
+    from it.
     """
     state, remembered = state_of(session), load_state()
     if state is None or not is_running(state):
@@ -248,7 +250,7 @@ def down(session: Session) -> None:
 
 @command(local, "status", reads=True)
 def status(session: Session) -> None:
-    """Show where the emulator runs, and whether the stacks stand in it. Exits with 1 if it does not run."""
+    """Show where the emulator runs, and whether the stacks are deployed to it. Exits with 1 if it is not running."""
     state = state_of(session)
     running = state is not None and is_running(state)
     deployed = state is not None and running and stands(state)
@@ -269,7 +271,7 @@ def status(session: Session) -> None:
 def env(session: Session) -> None:
     """Print what a shell needs to talk to the emulator: endpoint, region, test credentials, names of resources.
 
-    It prints lines for a shell, unless --format or --output asks for something else.
+    The output is lines for a shell, unless --format or --output is given.
     """
     state = _standing(session)
     values = environment(state, outputs_of(state))
@@ -289,8 +291,8 @@ def outputs(session: Session) -> None:
 def reset(session: Session) -> None:
     """Start over with no data: stop the emulator, start it on the same port, and deploy the stacks.
 
-    It keeps its settings. What is in the settings file wins. An emulator that `local up` did not start runs on: the
-    stage is taken out of it and deployed again.
+    It keeps its settings. The settings file overrides them. An emulator that `local up` did not start keeps running:
+    the stage is deleted from it and deployed again.
     """
     state = load_state()
     if state is None or not is_running(state):

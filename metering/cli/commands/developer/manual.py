@@ -46,7 +46,7 @@ def help_(
         list[str] | None, argument("TOPIC", "A topic, or the words of a command.", autocompletion=_topics)
     ] = None,
 ) -> None:
-    """Explain what holds for all commands: places, output, times, environment, and the words of the glossary."""
+    """Explain topics that all commands share: places, output, times, environment, and the words of the glossary."""
     asked, *rest = given or [""]
     if asked == "glossary" and rest:
         show([_meanings(rest)])

@@ -184,11 +184,13 @@ def _share(of: str) -> object:
 
 
 BatchesOption = Annotated[
-    int | None, typer.Option(min=1, help="Number of messages, with copies and conflicts. Default: the scenario's.")
+    int | None, typer.Option(min=1, help="Number of messages, including copies and conflicts. Default: the scenario's.")
 ]
 RecordsOption = Annotated[
     int | None,
-    typer.Option(min=1, max=MAX_RECORDS, help="Records in a batch. Default: the scenario's; 100 for --input."),
+    typer.Option(
+        min=1, max=MAX_RECORDS, help="Records in a batch. Default: the number in the scenario; 100 with --input."
+    ),
 ]
 
 
@@ -197,7 +199,7 @@ def replay(
     session: Session,
     files: Annotated[
         list[Path] | None,
-        option("--input", "FILE", "Records (NDJSON, Parquet), sent as they stand; may be given again."),
+        option("--input", "FILE", "File of records (NDJSON, Parquet), which are sent unchanged; may be repeated."),
     ] = None,
     scenario: Annotated[
         str | None,
@@ -211,18 +213,18 @@ def replay(
     duplicates: Annotated[Share, _share("copies of earlier messages")] = None,
     late: Annotated[Share, _share("messages with late records")] = None,
     malformed: Annotated[Share, _share("malformed messages")] = None,
-    conflicts: Annotated[Share, _share("messages with a used id and other content")] = None,
+    conflicts: Annotated[Share, _share("messages that reuse an id with other content")] = None,
     seed: Annotated[int, typer.Option(help="The same seed in the same hour gives the same traffic.")] = 1,
     shift_to_now: Annotated[
-        bool, switch("--shift-to-now", "Move the records of --input by whole hours, so that they end now.")
+        bool, switch("--shift-to-now", "Shift the times of --input by whole hours, so that the records end now.")
     ] = False,
     manifest: Annotated[Path, option("--manifest", "FILE", "File for the manifest (NDJSON).")] = DEFAULT_MANIFEST,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Number of connections.")] = 8,
 ) -> None:
     """Send traffic to the ingest queue, and write a manifest of the messages with their expected verdicts.
 
-    The traffic is real records with --input, or a synthetic scenario with --scenario. Made-up traffic is for emulators:
-    nothing else gets it.
+    The traffic is real records with --input, or a synthetic scenario with --scenario. Synthetic traffic is sent to
+    emulators only.
     """
     from metering.cli.deeds import Done
     from metering.replay.given import synthetic_traffic

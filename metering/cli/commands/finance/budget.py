@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from metering.billing.budgets.evaluation import AnomalyRules
 
 
-budget = family("Budgets in USD or bytes: alerts before a bill says it, and forecasts.")
+budget = family("Budgets in USD or bytes, with forecasts and early alerts.")
 
 _SET = """Examples:
 
@@ -38,13 +38,13 @@ NameArgument = Annotated[str, argument("BUDGET", "Name of the budget.")]
 def set_(
     session: Session,
     name: NameArgument,
-    amount: Annotated[str, option("--amount", "AMOUNT", "For each period: 500 USD, 10 TB or 4096 bytes.")],
+    amount: Annotated[str, option("--amount", "AMOUNT", "Amount for each period: 500 USD, 10 TB or 4096 bytes.")],
     threshold: Annotated[
         list[str] | None,
         option(
             "--threshold",
             "WORDS",
-            "When to tell: `actual 80%`, `forecast 100%`, `actual 450 USD`; as often as needed. "
+            "Threshold of an alert, such as `actual 80%`, `forecast 100%` or `actual 450 USD`; may be repeated. "
             "Default: actual 80%, actual 100% and forecast 100%.",
         ),
     ] = None,
@@ -54,16 +54,20 @@ def set_(
         str | None, option("--in-region", "REGION", "Only usage that is metered in this region.")
     ] = None,
     usage_type: Annotated[str | None, option("--usage-type", "NAME", "Only this usage type.")] = None,
-    period: Annotated[str, option("--period", "month|day", "When it begins anew, in UTC.")] = "month",
-    severity: Annotated[str, option("--severity", "ticket|page", "Topic that its alerts go to.")] = "ticket",
+    period: Annotated[
+        str, option("--period", "month|day", "Period after which the budget starts again, in UTC.")
+    ] = "month",
+    severity: Annotated[
+        str, option("--severity", "ticket|page", "SNS topic that the budget's alerts go to.")
+    ] = "ticket",
     new_account: Annotated[
-        bool, switch("--new-account", "The account is right, although it has no payer and no usage yet.")
+        bool, switch("--new-account", "Accept an account that has no payer and no usage yet.")
     ] = False,
 ) -> None:
-    """Set a budget for a payer, an account, a region or a usage type; one of the same name is replaced.
+    """Set a budget for a payer, an account, a region or a usage type; a budget of the same name is replaced.
 
-    Each threshold makes one alert a period, which goes to the topic of its severity until that has answered.
-    A budget with another amount is told of anew. All fields that are given must fit.
+    Each threshold makes one alert per period, which is sent to the topic of its severity until SNS accepts it. A change
+    of the amount makes the alerts again. The budget counts usage that matches all of the given fields.
     """
     from metering.billing.budgets.budget import Scope, budget_of
     from metering.reports.budgets import budgets_answer
@@ -94,9 +98,9 @@ def set_(
 
 @command(budget, "list", reads=True, everywhere=True)
 def list_(session: Session) -> None:
-    """List every budget with its scope, its amount and its thresholds, and how far the usage that they judge goes.
+    """List every budget with scope, amount and thresholds, and the time up to which its usage is counted.
 
-    Where they stand: metering budget check
+    To see their state: metering budget check
     """
     from metering.reports.budgets import budgets_answer
     from metering.wiring.answers.accounts import connected_reach
@@ -109,7 +113,7 @@ def list_(session: Session) -> None:
 
 @command(budget, "remove", reads=True, changes=True, everywhere=True)
 def remove(session: Session, name: NameArgument) -> None:
-    """Remove a budget. Alerts that it made stay, and are sent if they were not."""
+    """Remove a budget. Alerts that the budget made stay, and unsent alerts are still sent."""
     from metering.reports.budgets import budgets_answer
     from metering.wiring.biller import build_budgets
 
@@ -129,10 +133,10 @@ def remove(session: Session, name: NameArgument) -> None:
 
 @command(budget, "check", "metering budget check --format table", reads=True, everywhere=True)
 def check(session: Session, name: Annotated[str | None, argument("[BUDGET]", "Only this budget.")] = None) -> None:
-    """Show where budgets stand in this period: actual, forecast, crossed thresholds, and the alerts that were made.
+    """Show the state of budgets in this period: actual, forecast, crossed thresholds, and the alerts that were made.
 
-    Everything is as the biller last counted it: what the compactor had published. To count now:
-    metering budget update
+    All figures are as of the biller's last run, which counts what the compactor has published. To count now: metering
+    budget update
     """
     from metering.reports.budgets import standings_answer
 
@@ -143,10 +147,10 @@ def check(session: Session, name: Annotated[str | None, argument("[BUDGET]", "On
 
 @command(budget, "forecast", reads=True, everywhere=True)
 def forecast(session: Session, name: NameArgument) -> None:
-    """Show what the period of a budget is expected to end with. It is an estimate, with an interval of 80 %.
+    """Forecast the total of a budget at the end of its period. The forecast is an estimate, with an 80 % interval.
 
-    Bytes are expected as in the last four weeks, day of the week by day of the week, and run through the payer's
-    tiers. Of less than 14 days of history the mean day is taken; of less than 3 days nothing is said.
+    Bytes are projected from the last four weeks, by day of the week, and rated through the payer's tiers. With less
+    than 14 days of history, the mean day is used; with less than 3 days, there is no forecast.
     """
     from metering.reports.budgets import standings_answer
 
@@ -162,8 +166,8 @@ def forecast(session: Session, name: NameArgument) -> None:
 def update(session: Session) -> None:
     """Run the biller's job now: count what was published since its last run, judge budgets, and send alerts.
 
-    It does what the schedule does within the hour. Budgets are judged in the home region only. On an emulator it
-    compacts first; elsewhere the compactor does that within a day at most, or: metering compact
+    The schedule does the same within the hour. Budgets are judged in the home region only. On an emulator it compacts
+    first; elsewhere the compactor does that within a day at most. To compact now: metering compact
     """
     from metering.cli.commands.analyst.lake import NoDeadline, compact_now
     from metering.wiring.biller import connected_biller
@@ -211,12 +215,15 @@ def anomalies(
     day: Annotated[str | None, option("--day", "YYYY-MM-DD", "Default: the last seven whole days.")] = None,
     deviations: Annotated[float, typer.Option("--deviations", min=0, help="Deviations above the median.")] = 4.0,
     percent: Annotated[int, typer.Option("--percent", min=0, help="Percent above the median.")] = 25,
-    floor: Annotated[str, option("--floor", "USD", "Least cost, at list prices, of what is above it.")] = "10",
+    floor: Annotated[
+        str, option("--floor", "USD", "Minimum cost, at list prices, of the bytes above the median.")
+    ] = "10",
 ) -> None:
     """Show days on which an account used far more of a usage type than on the same day of up to eight weeks before.
 
-    Bytes are compared, because tiers and allowances make cost jump without a reason. With each of the dearest stands
-    what to type to see its three largest resources. Only whole days are looked at, as the biller last counted them.
+    Bytes are compared, because tiers and allowances make cost jump without a reason. Each of the most expensive days
+    comes with the command that shows its three largest resources. Only whole days are compared, as of the biller's last
+    run.
     """
     from metering.billing.budgets.evaluation import anomalies_of
     from metering.reports.budgets import anomalies_answer

@@ -53,28 +53,29 @@ CostFilters = Annotated[list[str] | None, COST_FILTERS]
 GroupByOption = Annotated[
     str | None, option("--group-by", "COLUMNS", f"Comma-separated: {', '.join(COST_COLUMNS)}. Default: usage_type.")
 ]
-MonthOption = Annotated[str | None, option("--month", "YYYY-MM", "One billing month, in place of --from and --to.")]
+MonthOption = Annotated[str | None, option("--month", "YYYY-MM", "One billing month, instead of --from and --to.")]
 TopOption = Annotated[
     int | None,
-    option("--top", "N", "Only the first N rows, by cost unless --sort says otherwise; the others become one sum."),
+    option("--top", "N", "Only the first N rows, by cost unless --sort is given; the other rows become one sum."),
 ]
 PricesOption = Annotated[
     str | None,
     option(
         "--prices",
         "BOOK[@N]",
-        "Rate by this price book, or by one version of it. Default: what the month was "
-        "invoiced with, or aws-list as it is in force.",
+        "Rate with this price book, or with one version of it. Default: the price book that the month was invoiced "
+        "with, or the aws-list version in force.",
     ),
 ]
 ExactOption = Annotated[
     bool,
     switch(
         "--exact",
-        "Compute a payer's tiers anew, where an account of an open month is rated by those that the biller keeps.",
+        "Recompute a payer's tiers; without this, an account of an open month is rated with the tiers that the "
+        "biller stores.",
     ),
 ]
-StrictOption = Annotated[bool, switch("--strict", "Fail, with a list, if any usage has no price.")]
+StrictOption = Annotated[bool, switch("--strict", "Fail if any usage has no price, and list that usage.")]
 
 
 @command(cost_app, "cost", reads=True, everywhere=True, group=True, epilog=_EXAMPLES)
@@ -97,13 +98,13 @@ def cost(
     chart: ChartOption = False,
     **filters: CostFilters,
 ) -> None:
-    """Show what usage costs: exact sums, by the price book in force, or as it was invoiced.
+    """Show the exact cost of usage, by the price book in force or as invoiced.
 
     All regions of the stage are rated together, because a payer's tiers and allowances count over all of them. With
-    --region NAME, only usage of that region is shown, at those positions.
+    --region NAME, only usage of that region is shown, at its positions among all regions.
 
-    Usage without a price has no cost: it stands in unpriced_bytes. Usage that is not sold here, by a rule of the price
-    book, stands in unrated_bytes. Nothing is written.
+    Usage without a price has no cost; its bytes are in the column unpriced_bytes. Usage that a rule of the price book
+    excludes as not sold here has its bytes in the column unrated_bytes. Nothing is written.
     """
     from metering.reports.costs.rows import CostParameters
 
@@ -129,10 +130,10 @@ def cost_explain(
     service: Annotated[str | None, option("--service", "CODE", "Only this service.")] = None,
     prices: PricesOption = None,
 ) -> None:
-    """Show why usage of an hour costs what it costs: the position before it, prices, allowances, and the sum.
+    """Explain the cost of an hour's usage: the payer's position before it, prices, allowances, and the sum.
 
-    The answer has where allowances and tiers end in the payer's month, the price version in force, overrides, the cost
-    as arithmetic, and the command that shows the batches that the usage came in.
+    The answer shows where allowances and tiers end in the payer's month, the price version in force, overrides, the
+    cost as arithmetic, and the command that shows the batches of the usage.
     """
     from metering.cli.billing.costing import explanation_of
     from metering.reports.costs.explanation import explanation_answer
@@ -182,9 +183,9 @@ _END_S = 253_370_764_800
 def compare(
     session: Session,
     files: Annotated[
-        list[Path], argument("BILL…", "Files or folders of an export: CUR 2.0, CUR or FOCUS, as CSV or Parquet.")
+        list[Path], argument("BILL…", "Files or folders of a bill export in CUR 2.0, CUR or FOCUS, as CSV or Parquet.")
     ],
-    account: Annotated[list[str] | None, option("--account", "ID", "Only this account; may be given again.")] = None,
+    account: Annotated[list[str] | None, option("--account", "ID", "Only this account; may be repeated.")] = None,
     start: Annotated[
         str | None, option("--from", "TIME", "First hour. Default: the beginning of the bill's first day.")
     ] = None,
@@ -195,18 +196,19 @@ def compare(
         option(
             "--tolerance",
             "HOW-FAR",
-            "Exit 1 if a row differs by more: 0.5% of the billed bytes, 1000 or 10MB. Of two, either is enough.",
+            "Exit with 1 if a row differs by more than this: 0.5% of the billed bytes, 1000 or 10MB. If two are "
+            "given, meeting either one is enough.",
         ),
     ] = None,
     top: Annotated[
-        int | None, option("--top", "N", "Only the N largest differences; the others become one sum.")
+        int | None, option("--top", "N", "Only the N largest differences; the other rows become one sum.")
     ] = None,
 ) -> None:
-    """Compare a bill of AWS with what was metered, by account, usage type and day; judge it only with --tolerance.
+    """Compare an AWS bill with metered usage, by account, usage type and day; it fails only with --tolerance.
 
-    Only data transfer of the accounts in the bill is compared; what is left out is counted with its reason. With
-    --region all, usage of all regions is added up, as a bill is about all of them. Traffic within a zone, and what no
-    log could classify, is on no bill, and stands apart.
+    Only data transfer of the accounts in the bill is compared; everything else is counted by the reason for leaving it
+    out. With --region all, the usage of all regions is summed, because a bill covers all regions. Traffic within a zone
+    and unclassified traffic are on no bill, and are listed apart.
     """
     from metering.onramps.bill import compare as put_beside
     from metering.reports.bills import Asked, comparison_answer, metered_bytes
@@ -302,7 +304,7 @@ def _notes(found: Comparison, bill: Bill, ignored: int) -> Iterator[str]:
         yield f"All {len(found.rows):,} rows are within what is tolerated."
 
 
-organization = family("Payers and their accounts, effective by the hour, in versions that never change.")
+organization = family("Payers and their accounts, effective by the hour, in immutable versions.")
 
 _ORGANIZATION_EXAMPLES = """Example:
 
@@ -312,13 +314,16 @@ _ORGANIZATION_EXAMPLES = """Example:
 
 @command(organization, "set", reads=True, changes=True, everywhere=True, epilog=_ORGANIZATION_EXAMPLES)
 def set_(
-    session: Session, file: Annotated[Path, argument("FILE", "JSON: payers, and accounts with their hours.")]
+    session: Session,
+    file: Annotated[
+        Path, argument("FILE", "JSON file of payers, and of accounts with the hours that each belongs to a payer.")
+    ],
 ) -> None:
-    """Set who pays for which accounts: the whole of it, as the next version. What contradicts itself is refused.
+    """Replace all payers and accounts, as the next version. A file that contradicts itself is refused.
 
     The file has `payers` (id, name, issuer) and `accounts` (id, payer, from, to, name): an account belongs to a payer
-    from a full hour on, until `to` if it has one. An account without a payer is its own payer. The same content again
-    writes nothing.
+    from a full hour on, until `to` if it has one. An account without a payer is its own payer. Importing the same
+    content again writes nothing.
     """
     from metering.billing.organization import read_organization
     from metering.reports.prices import organization_answer
@@ -368,7 +373,7 @@ def show(
 
 @command(organization, "history", reads=True, everywhere=True)
 def history(session: Session) -> None:
-    """List the versions, the newest first: when each was written, and its digest."""
+    """List the versions, newest first, each with its time and digest."""
     from metering.reports.prices import organizations_answer
     from metering.wiring.billing import build_organization
 

@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-invoice = family("Invoices of data transfer: drafts, invoices that are issued for good, credit notes, and their proof.")
+invoice = family("Invoices of data transfer: drafts, issued invoices, credit notes, and their verification.")
 
-MonthOption = Annotated[str, option("--month", "YYYY-MM", "Month of use, such as 2026-11.")]
-AnyMonthOption = Annotated[str | None, option("--month", "YYYY-MM", "Only documents about this month of use.")]
+MonthOption = Annotated[str, option("--month", "YYYY-MM", "Month of the usage, such as 2026-11.")]
+AnyMonthOption = Annotated[str | None, option("--month", "YYYY-MM", "Only documents about usage of this month.")]
 PayerOption = Annotated[str | None, option("--payer", "ACCOUNT", "Only this payer, 12 digits. Default: all payers.")]
 BookOption = Annotated[
     str | None,
     option(
         "--prices",
         "BOOK",
-        "Price book: one that was imported, or `sample`, a few real prices to try things with. Default: aws-list, "
-        "or the book that the month's invoices have already.",
+        "Price book: one that was imported, or `sample`, a few real prices to try things with. Default: the price "
+        "book of the month's invoices, or aws-list if there are none.",
     ),
 ]
 DraftedOption = Annotated[
@@ -45,11 +45,11 @@ DraftedOption = Annotated[
     option(
         "--as-drafted",
         "DIGEST",
-        "Issue only if the inputs are those of a draft, which prints this digest; with --payer.",
+        "Issue only if the inputs have this digest, which a draft prints; needs --payer.",
     ),
 ]
 IdArgument = Annotated[str, argument("INVOICE", "Id, such as 123456789012-2026-11-1.")]
-BecauseOption = Annotated[str, option("--because", "TEXT", "Why; whoever gets the credit note reads it there.")]
+BecauseOption = Annotated[str, option("--because", "TEXT", "Reason, which is printed on the credit note.")]
 
 _ISSUE_EXAMPLES = """Examples:
 
@@ -68,10 +68,10 @@ _FOUND = {True: "issued", False: "issued before"}
     epilog="Examples:\n\n    metering invoice draft --month 2026-11 --payer 123456789012 --prices sample",
 )
 def invoice_draft(session: Session, month: MonthOption, payer: PayerOption = None, prices: BookOption = None) -> None:
-    """Show what invoices of a month would be, as of now. Nothing is written.
+    """Show what the invoices of a month would be, as of now. Nothing is written.
 
-    A draft names regions that it is without or that are not closed, and usage without a price. It is never final. With
-    --payer it shows the lines; of all payers, a row each.
+    A draft names regions that are missing or not closed, and usage without a price. It is never final. With --payer it
+    shows the lines of that payer; otherwise one row per payer.
     """
     from metering.billing.invoices.issuing import Asked
     from metering.reports.invoices import documents_answer, invoice_answer
@@ -101,12 +101,13 @@ def invoice_issue(
     prices: BookOption = None,
     as_drafted: DraftedOption = None,
 ) -> None:
-    """Issue the invoices of a month for good, once every region has closed it. A second run goes on where one stopped.
+    """Issue the invoices of a month for good, once every region has closed it. If a run stops, the next run resumes it.
 
-    It is refused while a region is open or cannot be read: nothing is left out silently. A payer with usage that has no
-    price is named, with exit code 1, and all others get their invoices; once a price is imported, the same command
-    issues the rest. All invoices of a month are made with the prices, overrides and payers that were in force when its
-    first one was issued. What turns out wrong later is a credit note, and what comes late is on a later invoice.
+    Issuing is refused while a region is open or cannot be read, so that no usage is left out silently. A payer whose
+    usage has no price gets no invoice and is named, with exit code 1; all other payers get theirs. Once a price is
+    imported, the same command issues the rest. All invoices of a month use the prices, overrides and payers that were
+    in force when the first one was issued. A later mistake is corrected by a credit note, and late usage is on a later
+    invoice.
     """
     from metering.billing.invoices.issuing import Asked
     from metering.reports.invoices import documents_answer
@@ -153,7 +154,7 @@ def invoice_issue(
     epilog="Examples:\n\n    metering invoice show 123456789012-2026-11-1 --format html --output invoice.html",
 )
 def invoice_show(session: Session, invoice_id: IdArgument) -> None:
-    """Show an invoice or a credit note: its lines, and in JSON the document. `--format html` is a page to print."""
+    """Show the lines of an invoice or credit note, in JSON the document. `--format html` makes a page to print."""
     from metering.reports.invoices import InvoicePage, invoice_answer
 
     with invoicing(session) as parts:
@@ -169,10 +170,10 @@ def invoice_show(session: Session, invoice_id: IdArgument) -> None:
 
 @command(invoice, "verify", reads=True, everywhere=True)
 def invoice_verify(session: Session, invoice_id: IdArgument) -> None:
-    """Make an invoice or a credit note again of its inputs, and compare every byte; exit 0 only if all are the same.
+    """Recreate an invoice or a credit note from its inputs and compare every byte; exit 0 only if all are the same.
 
-    Each input is looked at first: closed months with all their objects, prices, overrides, payers, and the documents
-    that a credit note comes after. What changed is named.
+    Each input is checked first: closed months with all their objects, prices, overrides, payers, and the documents that
+    precede a credit note. What changed is named.
     """
     from metering.wiring.billing import build_verification
 
@@ -193,11 +194,10 @@ def invoice_verify(session: Session, invoice_id: IdArgument) -> None:
     epilog="Examples:\n\n    metering invoice credit 123456789012-2026-11-1 --because 'A price was wrong.'",
 )
 def invoice_credit(session: Session, invoice_id: IdArgument, because: BecauseOption, prices: BookOption = None) -> None:
-    """Rate an invoice again with what is in force now, and issue the difference as a credit note, for good.
+    """Rate an invoice again with present prices and payers, and issue the difference as a credit note, for good.
 
-    The difference is line by line to the invoice and its earlier credit notes, and may be negative or positive. The
-    invoice itself stays as it is. Crediting twice gives nothing the second time: it is refused, for there is no
-    difference.
+    The difference from the invoice and its earlier credit notes is taken line by line, and may be negative or positive.
+    The invoice itself stays as it is. If there is no difference, as after a first credit note, crediting is refused.
     """
     from metering.billing.invoices.credits import Crediting
     from metering.reports.invoices import invoice_answer
@@ -234,24 +234,33 @@ def invoice_list(session: Session, month: AnyMonthOption = None, payer: PayerOpt
     session.write(answer)
 
 
-export = family("A month's charges in the forms that tools for bills read: FOCUS, and AWS's CUR 2.0.")
+export = family("A month's charges as files for billing tools, in the formats FOCUS and AWS CUR 2.0.")
 
-ExportMonthOption = Annotated[str, option("--month", "YYYY-MM", "Month that books them, such as 2026-11.")]
+ExportMonthOption = Annotated[
+    str, option("--month", "YYYY-MM", "Month in which the charges are booked, such as 2026-11.")
+]
 PlaceOption = Annotated[
     str,
     typer.Option(
         "--output", "-o", metavar="PLACE", help="An empty or new folder, or s3://bucket/prefix without objects."
     ),
 ]
-GrainOption = Annotated[str, option("--grain", "hour|day|month", "Period of a line: one line a key, price and period.")]
-FilesOption = Annotated[str, option("--files", "parquet|csv", "Format of the files; CSV is packed with gzip.")]
+GrainOption = Annotated[
+    str, option("--grain", "hour|day|month", "Period of a line: there is one line per key, price and period.")
+]
+FilesOption = Annotated[str, option("--files", "parquet|csv", "Format of the files; CSV is compressed with gzip.")]
 ExportBookOption = Annotated[
-    str | None, option("--prices", "BOOK", "Price book of drafts. Default: aws-list, or that of the invoices.")
+    str | None,
+    option(
+        "--prices",
+        "BOOK",
+        "Price book of drafts. Default: the price book of the invoices, or aws-list if there are none.",
+    ),
 ]
 DetailOption = Annotated[
-    str | None, option("--detail", "resource_id", "Cut lines into resources, which the lake knows; with --payer.")
+    str | None, option("--detail", "resource_id", "Split lines by resource, which reads the lake; needs --payer.")
 ]
-StrictOption = Annotated[bool, switch("--strict", "Write nothing, and fail, if usage has no price.")]
+StrictOption = Annotated[bool, switch("--strict", "Fail and write nothing if any usage has no price.")]
 VersionOption = Annotated[str, option("--version", "1.2|1.4", "Version of FOCUS.")]
 _FOCUS_EXAMPLES = """Examples:
 
@@ -273,11 +282,11 @@ def focus(
     prices: ExportBookOption = None,
     strict: StrictOption = False,
 ) -> None:
-    """Export the charges that a month books as FOCUS: CostAndUsage, and with 1.4 InvoiceDetail and BillingPeriod.
+    """Export the charges booked in a month as FOCUS (CostAndUsage, and with 1.4 also InvoiceDetail and BillingPeriod).
 
-    Every line is checked while it is written, and all of them add up exactly to the invoices, or there is no manifest:
-    files without manifest.json are no export. The same export again changes nothing. A month that is not issued is
-    exported as a draft, with the invoice ids that it will have, and says so.
+    Every line is checked as it is written, and all lines must add up exactly to the invoices. Otherwise no
+    manifest.json is written: files without it are not an export. Repeating an export changes nothing. A month without
+    issued invoices is exported as a draft and marked as such, with the invoice ids that it will have.
     """
     if version not in {"1.2", "1.4"}:
         raise WrongUsageError(f"There is no export of FOCUS {version}.", "It is one of 1.2, 1.4.")
@@ -307,9 +316,10 @@ def cur(
     prices: ExportBookOption = None,
     strict: StrictOption = False,
 ) -> None:
-    """Export the charges that a month books as AWS's CUR 2.0: its 113 columns, in AWS's order.
+    """Export the charges booked in a month as AWS CUR 2.0: its 113 columns, in AWS's order.
 
-    Columns that data transfer has nothing for are there and empty. Checks and manifest are those of `export focus`.
+    Columns that do not apply to data transfer are present but empty. Checks and manifest are the same as in `export
+    focus`.
     """
     run_export(
         session, kind="cur", version="2.0", month=month, output=output, payer=payer, grain=grain, form=files,

@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 
-_ABOUT = "Other prices of a payer or an account: set them, list them, remove them."
+_ABOUT = "Price overrides of a payer or an account: set, list and remove them."
 override = typer.Typer(cls=CommandGroup, help=_ABOUT, no_args_is_help=True)
 
-PayerOption = Annotated[str | None, option("--payer", "ID", "Of this payer and its accounts.")]
+PayerOption = Annotated[str | None, option("--payer", "ID", "Override prices of this payer and its accounts.")]
 AccountOption = Annotated[str | None, option("--account", "ID", "Of this account alone.")]
-SkuOption = Annotated[list[str] | None, option("--sku", "SKU", "Only this product; may be given again. Default: all.")]
+SkuOption = Annotated[list[str] | None, option("--sku", "SKU", "Only this product; may be repeated. Default: all.")]
 FromOption = Annotated[
     str, option("--from", "TIME", "From this full hour on, such as 2026-12-01T00:00:00Z; or 2026-12.")
 ]
@@ -79,20 +79,23 @@ def list_(session: Session) -> None:
 def set_(
     session: Session,
     start: FromOption,
-    why: Annotated[str | None, option("--why", "TEXT", "Words for people, kept with it.")] = None,
+    why: Annotated[str | None, option("--why", "TEXT", "Note for people, stored with the override.")] = None,
     payer: PayerOption = None,
     account: AccountOption = None,
     sku: SkuOption = None,
     end: Annotated[str | None, option("--to", "TIME", "Not included. Default: for ever.")] = None,
-    price: Annotated[str | None, option("--price", "USD", "Price of a GB in every tier, at most 10 decimals.")] = None,
+    price: Annotated[str | None, option("--price", "USD", "Price per GB in every tier, at most 10 decimals.")] = None,
     percent_off: Annotated[
-        str | None, option("--percent-off", "N", "Percent off each price, at most 3 decimals.")
+        str | None, option("--percent-off", "N", "Discount on each price in percent, at most 3 decimals.")
     ] = None,
-    no_allowance: Annotated[bool, switch("--no-allowance", "Its bytes use up none of the free bytes.")] = False,
+    no_allowance: Annotated[
+        bool, switch("--no-allowance", "Usage with this override consumes no allowance (free bytes).")
+    ] = False,
 ) -> None:
-    """Set other prices of a payer or an account, effective from a full hour. What overlaps is refused.
+    """Override the prices of a payer or an account from a full hour on. Overlapping overrides are refused.
 
-    One that begins at the same hour for the same products is replaced. The price of an account beats that of its payer.
+    An override of the same products that begins at the same hour is replaced. An override of an account beats that of
+    its payer.
     """
     from metering.billing.documents import percent_of
     from metering.billing.money import price_of
@@ -118,9 +121,9 @@ def set_(
 def remove(
     session: Session, start: FromOption, payer: PayerOption = None, account: AccountOption = None, sku: SkuOption = None
 ) -> None:
-    """Remove an override, as if it had never been; to end one at an hour, set it again with --to.
+    """Remove an override for all hours; to end it at an hour, set it again with --to.
 
-    Invoices that were issued keep the version that they were made with.
+    Issued invoices keep the version of the overrides that they were made with.
     """
     from metering.billing.prices.store import named
     from metering.wiring.billing import build_overrides
@@ -181,7 +184,7 @@ def _number(read: Callable[[str], int], text: str | None, option: str) -> int | 
 
 
 prices = family(
-    "Prices of data transfer: books in versions that never change, their differences, and what has no price."
+    "Prices of data transfer: immutable versions of price books, their differences, and usage without a price."
 )
 prices.add_typer(override, name="override")
 
@@ -190,7 +193,8 @@ FilesArgument = Annotated[
     list[Path],
     argument(
         "FILE…",
-        "Offer files of AWS, one a region (or of all), with a version index if wanted; or one price book of ours.",
+        "AWS offer files, one per region (or one for all), optionally with a version index; or one price book of "
+        "metering's own.",
     ),
 ]
 VersionOption = Annotated[int | None, option("--version", "N", "Default: the version in force.", min=1)]
@@ -229,17 +233,17 @@ def import_(
         str | None, option("--effective", "TIME", "From when they hold. Default: the times in the files.")
     ] = None,
     reprice: Annotated[
-        bool, switch("--reprice", "Also change prices of closed months; invoices need credit notes then.")
+        bool, switch("--reprice", "Also change prices of closed months, whose invoices then need credit notes.")
     ] = False,
     partial: Annotated[
-        bool, switch("--partial", "Allowances may name products that neither files nor book have.")
+        bool, switch("--partial", "Allow allowances to name products that neither the files nor the book have.")
     ] = False,
     dry_run: Annotated[bool, switch("--dry-run", "Show the difference, and write nothing.")] = False,
 ) -> None:
-    """Import price files as the next version of a book, after showing what differs from the book in force.
+    """Import price files as the next version of a book, after showing the differences from the book in force.
 
-    Prices of earlier hours stay. A product is gone if the file of its region no longer has it. The same content again
-    writes nothing. Descriptions in the files are not read.
+    Prices of earlier hours stay the same. A product counts as gone if the file of its region no longer lists it.
+    Importing the same content again writes nothing. Descriptions in the files are not read.
     """
     from metering.cli.billing.imports import check_closed, plan, written
     from metering.reports.prices import changes_answer, counted, source_sentences
@@ -280,13 +284,13 @@ def show(
     book: PricesOption = DEFAULT_BOOK,
     version: VersionOption = None,
     usage_type: Annotated[
-        list[str] | None, option("--usage-type", "TYPE", "Only this one; may be given again.")
+        list[str] | None, option("--usage-type", "TYPE", "Only this usage type; may be repeated.")
     ] = None,
-    sku: Annotated[list[str] | None, option("--sku", "SKU", "Only this one, likewise.")] = None,
+    sku: Annotated[list[str] | None, option("--sku", "SKU", "Only this SKU; may be repeated.")] = None,
     at: Annotated[str | None, option("--at", "TIME", "Prices in force at this hour. Default: now.")] = None,
-    as_file: Annotated[bool, switch("--as-file", "The whole book as a file that `prices import` takes.")] = False,
+    as_file: Annotated[bool, switch("--as-file", "Print the whole book as a file that `prices import` takes.")] = False,
 ) -> None:
-    """Show the prices of a book that are in force at an hour, with its allowances and what is not sold here."""
+    """Show the prices of a book in force at an hour, its allowances, and products that are not sold here."""
     from metering.reports.prices import book_answer
 
     at_s = hour_of(int(time.time())) if at is None else full_hour(at, "--at")
@@ -303,7 +307,7 @@ def show(
 def history(
     session: Session, book: Annotated[str | None, option("--prices", "BOOK", "Only this book.")] = None
 ) -> None:
-    """List the versions of price books, the newest first: when each was written, of what, and its digest."""
+    """List the versions of price books, newest first, each with its time, sources and digest."""
     from metering.billing.prices.store import sample_versions
     from metering.reports.prices import WrittenBook, books_answer
     from metering.wiring.billing import build_prices
@@ -325,12 +329,14 @@ def history(
 def diff(
     session: Session,
     book: PricesOption = DEFAULT_BOOK,
-    old: Annotated[int | None, option("--old", "N", "A version. Default: the one before the new one.", min=1)] = None,
+    old: Annotated[
+        int | None, option("--old", "N", "A version. Default: the version before the new one.", min=1)
+    ] = None,
     new: Annotated[int | None, option("--new", "N", "Default: the version in force.", min=1)] = None,
 ) -> None:
-    """Show what one version of a book changed: prices added, changed from what to what, and gone.
+    """Show the changes of one version of a book: prices added, changed (old and new price), and gone.
 
-    What an import would change: metering prices import FILE… --dry-run
+    To see what an import would change: metering prices import FILE… --dry-run
     """
     from metering.billing.prices.difference import difference
     from metering.billing.prices.store import sample_versions
@@ -352,18 +358,18 @@ def diff(
 def check(
     session: Session,
     file: Annotated[
-        list[Path] | None, option("--file", "FILE", "Check this file, and not usage; may be given again.")
+        list[Path] | None, option("--file", "FILE", "Check this file instead of usage; may be repeated.")
     ] = None,
     month: Annotated[
-        str | None, option("--month", "YYYY-MM", "Usage of this month. Default: the one that runs.")
+        str | None, option("--month", "YYYY-MM", "Usage of this month. Default: the current month.")
     ] = None,
     book: PricesOption = DEFAULT_BOOK,
     everything: Annotated[bool, switch("--all", "Also usage that has a price.")] = False,
 ) -> None:
-    """Show which usage of a month has no price in a book, or every problem of price files. Exits with 1 if any.
+    """Show which usage of a month has no price in a book, or all problems of price files. Exits with 1 if any is found.
 
-    It takes the same files as import, and reads them without AWS.
-    Usage that a rule of the book says is not sold here (`unrated`) is shown, and is no failure.
+    --file takes the same files as `prices import`, and needs no AWS access. Usage that a rule of the book excludes as
+    not sold here (`unrated`) is shown, but does not fail the check.
     """
     if file:
         _check_files(session, checked_files(file))

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 
-dlq = family("Dead letters: batches that failed each time. They are not metered until they are redriven.")
+dlq = family(
+    "Dead letters: batches that failed at every receive. Dead letters are not metered until they are redriven."
+)
 
 _LETTERS: RowType[DeadLetter] = RowType(
     copied("batch_id", priority=KEEP),
@@ -69,14 +71,12 @@ def list_(
     deep: Annotated[
         bool, switch("--deep", f"Read their records too, in a child process: up to {LOOK_S} s each.")
     ] = False,
-    log_files: Annotated[
-        bool, switch("--log-files", "Show log files that could not be read at any try instead.")
-    ] = False,
+    log_files: Annotated[bool, switch("--log-files", "Show log files that failed at every attempt instead.")] = False,
 ) -> None:
-    """Show dead letters with the facts that are known without their records. --deep predicts a redrive.
+    """Show dead letters, with the facts known without reading their records. --deep predicts the result of a redrive.
 
     Without --deep no record is read, because reading may be what killed the workers. The letters stay in the queue.
-    They are hidden from others while this command runs, and for a while after it was killed.
+    Other consumers cannot receive them while this command runs, and for a while after it was killed.
     """
     if deep and log_files:
         raise WrongUsageError(
@@ -103,17 +103,17 @@ def redrive(
     session: Session,
     maximum: Annotated[int | None, typer.Option("--max", help="Put back at most this many. Default: all.")] = None,
     rate: Annotated[int | None, typer.Option("--rate", help="At most this many a second.")] = None,
-    dry_run: Annotated[bool, switch("--dry-run", "Count them, but move nothing.")] = False,
+    dry_run: Annotated[bool, switch("--dry-run", "Count the dead letters, but move nothing.")] = False,
     by_hand: Annotated[
-        bool, switch("--by-hand", "Move them from here, although the queue service could do it itself.")
+        bool, switch("--by-hand", "Move messages one by one, instead of letting SQS move them.")
     ] = False,
     log_files: Annotated[
-        bool, switch("--log-files", "Put back events of log files instead, into their own queue.")
+        bool, switch("--log-files", "Redrive the events of log files instead, into their own queue.")
     ] = False,
 ) -> None:
     """Put dead letters back into the ingest queue. Repeating or stopping it is safe: each batch id counts once.
 
-    With --log-files it is about log files that could not be read at any try. A file counts once, too.
+    With --log-files it redrives log files that failed at every attempt. Each file counts once, too.
     """
     from metering.wiring.aggregator import need_operator
 
@@ -172,10 +172,10 @@ def _looked_at(session: Session, region: RegionConnection, *, limit: int, deep: 
         return letters.letters(limit=limit, look=reader.look, look_s=ANSWER_S)
 
 
-drops = family("Objects below `drop/` that S3 never announced: no batch came of them.")
+drops = family("Objects below `drop/` that S3 never announced, so they became no batch.")
 
 _SinceOption = Annotated[
-    str | None, option("--since", "DURATION", "Look at objects that were put within this time. Default: 35d.")
+    str | None, option("--since", "DURATION", "Check objects that were put within this time. Default: 35d.")
 ]
 # Older records are too old to be metered.
 _SINCE_S = 35 * DAY_S
@@ -187,9 +187,9 @@ _LOST: Fields[LostDrop] = (
 
 @command(drops, "list", "metering drops list --since 2d", reads=True, everywhere=True)
 def list_drops(session: Session, since: _SinceOption = None) -> None:
-    """List objects below `drop/` without a verdict, as of now; it lists all of `drop/`.
+    """List objects below `drop/` that have no verdict yet; it lists all of `drop/`.
 
-    What is younger than a quarter of an hour, or may still wait in a queue, is not judged.
+    Objects younger than 15 minutes, or possibly still in a queue, are not judged.
     """
     since_s = _since_s(since)
     session.write(everywhere(session, lambda region: _answer(_lost(region, since_s))))
@@ -197,7 +197,7 @@ def list_drops(session: Session, since: _SinceOption = None) -> None:
 
 @command(drops, "send", "metering drops send --since 2d", reads=True, changes=True)
 def send(session: Session, since: _SinceOption = None) -> None:
-    """Announce objects again that S3 did not announce. Each becomes the batch that it would have been, once."""
+    """Announce objects that S3 failed to announce. Each object becomes its batch, once."""
     since_s = _since_s(since)
     region = session.region()
     consequence = "What `metering drops list` lists is sent to the ingest queue, and metered."

@@ -57,14 +57,14 @@ _CHECKS = ListedRows(
 def doctor(
     session: Session,
     thorough: Annotated[
-        bool, switch("--thorough", "Also what costs up to a dollar, takes minutes, or pages people.")
+        bool, switch("--thorough", "Also run checks that cost up to a dollar, take minutes, or page people.")
     ] = False,
-    only: Annotated[list[str] | None, option("--only", "CHECK", "Make this check alone; repeat it for more.")] = None,
+    only: Annotated[list[str] | None, option("--only", "CHECK", "Run only this check; may be repeated.")] = None,
 ) -> None:
-    """Check that AWS behaves as the service relies on: on the first day, and after a change of roles.
+    """Check that AWS behaves as the service expects: on the first day, and after a change of roles.
 
-    Each check says ok, differs with what to do, or unknown: an emulator, or a caller without a permission, cannot show
-    everything. Exits with 1 if something differs.
+    Each check answers ok, differs (with a cure) or unknown, because an emulator, or a caller without a permission,
+    cannot show everything. Exits with 1 if something differs.
     """
     from metering.operations.doctor.bench import Verdict, examine
     from metering.operations.doctor.catalogue import CHECKS
@@ -118,12 +118,12 @@ def runbook(
     name: Annotated[
         str | None, argument("ALARM", "Name or ARN of an alarm, as an alert gives it. Default: list all.")
     ] = None,
-    raw: Annotated[bool, switch("--raw", "Print the Markdown of the page, also on a terminal.")] = False,
+    raw: Annotated[bool, switch("--raw", "Print the Markdown source of the page, even on a terminal.")] = False,
 ) -> None:
     """Show what to do about an alarm: its runbook, with the region and the stage in every command.
 
-    Without a name it lists all alarms with their state and their runbook, those that are on first. It works without a
-    network, too: then no state is known.
+    Without a name it lists all alarms with their state and their runbook, active alarms first. It also works without a
+    network, but then shows no state.
     """
     if name is None:
         _list(session)

@@ -48,7 +48,7 @@ _WORTH = ListedRows(copied("field", priority=KEEP), prose("says", priority=KEEP,
 _MILLION = 1_000_000
 
 # The family: commands of the other modules join it.
-logs = family("Logs that exist already: their sources, the files that came of each, and those that did not.")
+logs = family("Log sources: the files that each delivered, and the files that are missing.")
 
 
 class FileForm(StrEnum):
@@ -71,23 +71,27 @@ def log_format(
     prefix: Annotated[str | None, option("--prefix", "FOLDER", "Folder in the bucket.")] = None,
     vpc: Annotated[str, option("--vpc", "ID", "VPC that it logs.")] = "VPC",
     transit_gateway: Annotated[
-        str | None, option("--transit-gateway", "ID", "Log a transit gateway in place of a VPC.")
+        str | None, option("--transit-gateway", "ID", "Log a transit gateway instead of a VPC.")
     ] = None,
     files: Annotated[
-        FileForm, typer.Option("--files", help="Parquet costs a conversion, and less to store.")
+        FileForm, typer.Option("--files", help="Format of the files; Parquet costs more to deliver and less to store.")
     ] = FileForm.TEXT,
     minutes: Annotated[
-        int, typer.Option("--minutes", help="Aggregation interval, 1 or 10. Nitro instances always have 1.")
+        int,
+        typer.Option(
+            "--minutes", help="Aggregation interval in minutes, 1 or 10. Nitro instances always use 1 minute."
+        ),
     ] = 10,
-    hive: Annotated[bool, switch("--hive", "Folders named for partitions, for Athena.")] = False,
+    hive: Annotated[bool, switch("--hive", "Hive-style partition folders, for Athena.")] = False,
     compare: Annotated[
-        str | None, option("--compare", "FORMAT", "Flow log format that you have: show lacking fields.")
+        str | None, option("--compare", "FORMAT", "Format of an existing flow log: shows the fields that it lacks.")
     ] = None,
 ) -> None:
-    """Print the command that makes a flow log with the fields worth having, and what it costs for each GB.
+    """Print the AWS command that creates a flow log with the recommended fields, and its cost per GB.
 
-    ACCEPT only, because rejected traffic crosses no boundary; without ports, because nothing is metered by them and
-    they make many lines of one. The format of a flow log cannot be changed: make a second one, and delete the first.
+    The flow log has only ACCEPT traffic, because rejected traffic crosses no boundary, and no ports, because metering
+    does not use them and they multiply the lines. The format of a flow log cannot be changed: create a second one, then
+    delete the first.
     """
     if minutes not in {1, 10}:
         raise WrongUsageError(f"--minutes {minutes}: AWS aggregates over 1 minute or 10.", "Write --minutes 1 or 10.")
@@ -178,32 +182,32 @@ _UNFIT = re.compile(r"[^a-z0-9-]+")
 )
 def add_source(
     session: Session,
-    place: Annotated[str, argument("PLACE", "Bucket of logs and what the keys begin with: s3://bucket/prefix.")],
+    place: Annotated[str, argument("PLACE", "Log bucket and prefix of the keys: s3://bucket/prefix.")],
     accounts: Annotated[
         str,
         option(
             "--accounts",
             "ACCOUNTS",
-            "Accounts that its lines may bill, with commas between them; named: that of a file's name alone; "
-            "shared-subnets: also those that the context shows in its subnets.",
+            "Accounts that the log lines may bill, comma-separated; or `named`, the account in a file's name; or "
+            "`shared-subnets`, also the accounts that the context shows in its subnets.",
         ),
     ] = "named",
     name: Annotated[
-        str | None, option("--name", "NAME", "Its name in commands and alarms. Default: the bucket's.")
+        str | None, option("--name", "NAME", "Name of the source in commands and alarms. Default: the bucket's.")
     ] = None,
-    kinds: Annotated[str, option("--kinds", "KINDS", "Kinds of logs that are metered, with commas.")] = "vpc-flow",
-    key: Annotated[str | None, option("--kms-key", "ARN", "Key that encrypts its objects.")] = None,
+    kinds: Annotated[str, option("--kinds", "KINDS", "Kinds of logs to meter, comma-separated.")] = "vpc-flow",
+    key: Annotated[str | None, option("--kms-key", "ARN", "KMS key that encrypts the bucket's objects.")] = None,
     write: Annotated[
         Path | None, option("--write", "FILE", "Write the entry into this settings file, such as metering.toml.")
     ] = None,
     dry_run: Annotated[
-        bool, switch("--print", "Change nothing: print what the owner of the bucket does, of any account.")
+        bool, switch("--print", "Change nothing; print the steps for the owner of the bucket, in any account.")
     ] = False,
 ) -> None:
-    """Let a bucket of logs announce its new files, and say which entry the settings of the stage need.
+    """Turn on notifications for new files in a log bucket, and show the entry that the stage's settings need.
 
-    It shows the change of the bucket's notifications and asks. All other notifications stay: it reads what is there,
-    adds the switch for EventBridge, and looks whether nobody else changed it meanwhile.
+    It shows the change to the bucket's notifications and asks for confirmation. All other notifications stay: it reads
+    the present ones, turns on EventBridge, and checks that nobody else changed them meanwhile.
     """
     bucket, prefix = _place_of(place)
     source = _source(session, bucket, prefix, accounts=accounts, name=name, kinds=kinds, key=key)
@@ -362,9 +366,9 @@ _OVERLAPS_NAMED = 1_000
 
 @command(logs, "list", "metering logs list --format table", reads=True, everywhere=True)
 def list_sources(session: Session) -> None:
-    """Show the sources of logs: those of the settings, those that were ingested by hand, and how each stands.
+    """Show the state of log sources: those in the settings, and those that were ingested by hand.
 
-    The function that keeps the context looks every 5 minutes. To look now: metering logs coverage
+    The log-context function checks them every 5 minutes. To look now: metering logs coverage
     """
     from metering.onramps.coverage.figures import delivers_to_s3
     from metering.reports.operators.log_answer import list_answer
@@ -392,18 +396,18 @@ def coverage(
     start: Annotated[str | None, option("--from", "DATE", "First day of the sums. Default: seven days ago.")] = None,
     end: Annotated[str | None, option("--to", "DATE", "Day after the last one. Default: now.")] = None,
     source: Annotated[
-        str | None, option("--source", "LOG", "Only this one: a flow log, a distribution, a bucket.")
+        str | None, option("--source", "LOG", "Only this source: a flow log, a distribution or a bucket.")
     ] = None,
-    gaps: Annotated[bool, switch("--gaps", "Only sources with gaps, or that never delivered.")] = False,
+    gaps: Annotated[bool, switch("--gaps", "Only sources that have gaps or never delivered.")] = False,
     overlap: Annotated[
-        bool, switch("--overlap", "Also look, in the rows, for resources that two flow logs metered.")
+        bool, switch("--overlap", "Also search the rows for resources that two flow logs metered.")
     ] = False,
 ) -> None:
-    """Look at what came of each source of logs and what did not: gaps, refused lines, unclassified bytes.
+    """Check each log source for gaps, refused lines and unclassified bytes.
 
     A flow log writes a file every 5 minutes; a slot without a file counts as a gap once it is 30 minutes old.
 
-    It does what the schedule does every 5 minutes, for everything that can still be metered, and reads no file twice.
+    The schedule does the same every 5 minutes, for everything that can still be metered; no file is read twice.
     """
     from metering.reports.operators.log_answer import coverage_answer
 
@@ -450,11 +454,13 @@ def _overlaps(session: Session, from_s: int, to_s: int) -> list[Overlap]:
 def accept_gap(
     session: Session,
     source: Annotated[str, argument("LOG", "Flow log, as `metering logs coverage` names it.")],
-    slots: Annotated[str, argument("SLOTS", "One slot by its time, FIRST/LAST, or `all` that are missing now.")],
+    slots: Annotated[
+        str, argument("SLOTS", "One slot by its time, a range FIRST/LAST, or `all` slots that are missing now.")
+    ],
 ) -> None:
-    """Accept that files of some slots never came. They are no longer a gap, and no report waits for them.
+    """Accept that the files of some slots never arrived. They are then no gap, and reports do not wait for them.
 
-    A file that still comes is metered as usual. The schedule applies this within 5 minutes.
+    If such a file still arrives, it is metered as usual. The schedule applies this within 5 minutes.
     """
     state = _known(session, source)
     first_s, last_s = _slots(slots, state)
@@ -468,9 +474,9 @@ def accept_gap(
 def forget(
     session: Session, source: Annotated[str, argument("LOG", "Flow log, as `metering logs coverage` names it.")]
 ) -> None:
-    """Forget a source of logs that has ended: its gaps and its silence. What it delivered stays metered.
+    """Forget a source of logs that has ended: its gaps and its silence. Files that the source delivered stay metered.
 
-    If another file of it comes, it begins anew with that one. The schedule applies this within 5 minutes.
+    If the source delivers again, its record starts with that file. The schedule applies this within 5 minutes.
     """
     state = _known(session, source)
     missing = count(state.missing) + state.unlisted

@@ -41,8 +41,10 @@ _FAR_S = 4_102_444_800  # the year 2100
 @command(quarantine, "list", "metering quarantine list --reason too_late", reads=True, everywhere=True)
 def list_(
     session: Session,
-    start: Annotated[str | None, option("--from", "TIME", "Refused at or after this time, date or month.")] = None,
-    end: Annotated[str | None, option("--to", "TIME", "Refused before this time, date or month.")] = None,
+    start: Annotated[
+        str | None, option("--from", "TIME", "Only entries refused from this time, date or month on.")
+    ] = None,
+    end: Annotated[str | None, option("--to", "TIME", "Only entries refused before this time, date or month.")] = None,
     reason: Annotated[str | None, typer.Option("--reason", help="Only entries with this reason.")] = None,
     kind: Annotated[
         str | None, typer.Option("--kind", help="Only this kind: records, refused, conflict, lines or file.")
@@ -51,9 +53,9 @@ def list_(
     sender: SenderOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many entries.")] = 1000,
 ) -> None:
-    """List refused batches, refused records of accepted batches, conflicts, and what is refused of log files.
+    """List refused batches, refused records of accepted batches, conflicts, and refused log files and lines.
 
-    `became` says what became of each: where it is metered now, or the verdict on its retry.
+    The column `became` has the outcome of each: where it is metered now, or the verdict on its retry.
     """
     from metering.wiring.answers.operators import refused_answer, refused_in, refused_query
 
@@ -70,9 +72,9 @@ def list_(
 
 @command(quarantine, "show", "metering quarantine show edge-7f3a-000184", reads=True, everywhere=True)
 def show(session: Session, name: EntryArgument) -> None:
-    """Show all of one entry: each refused record with its reasons, or the message and its records as they came.
+    """Show one entry in full: each refused record with its reasons, or the message and its records as received.
 
-    For a conflict it shows what differs from the batch that is metered under its id, as far as the ledger knows it.
+    For a conflict it shows the differences from the batch metered under the same id, as far as the ledger has them.
     """
     from metering.wiring.status import build_quarantine
 
@@ -112,14 +114,16 @@ def retry(
     session: Session,
     name: Annotated[str | None, argument("BATCH", "Batch id or key. Or choose by --reason.")] = None,
     reason: Annotated[
-        str | None, typer.Option("--reason", help="All with this reason that were not retried yet.")
+        str | None, typer.Option("--reason", help="All entries with this reason that were not retried yet.")
     ] = None,
-    start: Annotated[str | None, option("--from", "TIME", "With --reason: refused at or after this time.")] = None,
-    end: Annotated[str | None, option("--to", "TIME", "With --reason: refused before this time.")] = None,
+    start: Annotated[
+        str | None, option("--from", "TIME", "With --reason, only entries refused from this time on.")
+    ] = None,
+    end: Annotated[str | None, option("--to", "TIME", "With --reason, only entries refused before this.")] = None,
     source: SourceOption = None,
     sender: SenderOption = None,
     as_new_id: Annotated[
-        bool, switch("--as-new-id", "Send a conflict under a new id, because other content has its id.")
+        bool, switch("--as-new-id", "Send a conflict under a new id, because its id belongs to other content.")
     ] = False,
     dry_run: Annotated[bool, switch("--dry-run", "Show what would be sent, but send nothing.")] = False,
 ) -> None:
@@ -190,7 +194,7 @@ def _retried(done: list[Retry]) -> Answer:
     return table.answer(done, empty="Nothing was sent again.")
 
 
-batch = family("One batch: its verdict, and all that became of it.")
+batch = family("One batch: its verdict, and everything that happened to it.")
 
 _EXAMPLES = """Examples:
 
@@ -206,13 +210,16 @@ def show_batch(
     session: Session,
     batch_id: Annotated[str, argument("BATCH", "The batch id.")],
     start: Annotated[
-        str | None, option("--from", "TIME", "Look for its rows in this range if its marker has expired.")
+        str | None,
+        option("--from", "TIME", "If the batch's marker has expired, search for its rows from this time on."),
     ] = None,
-    end: Annotated[str | None, option("--to", "TIME", "Not included. Default: the end of --from, or now.")] = None,
+    end: Annotated[
+        str | None, option("--to", "TIME", "Not included. Default: the end of --from's day or month, or now.")
+    ] = None,
 ) -> None:
-    """Show the story of a batch: verdict, reason, hours, commit, files, conflicts, quarantine and retries.
+    """Show the history of a batch: verdict, reason, hours, commit, files, conflicts, quarantine and retries.
 
-    Its marker and its rows must say the same; exit 1 if they do not.
+    Exits with 1 if the marker and the rows of the batch disagree.
     """
     from metering.wiring.answers.trace import batch_of, checked_batch_id, not_found
 

@@ -51,10 +51,10 @@ _STATUS = ListedRows(
 
 @command(status_app, "status", reads=True, everywhere=True, epilog=_EXAMPLES)
 def status(session: Session) -> None:
-    """Show how a region is: version, completeness, queues, jobs, canary, alarms, sources, months and pager.
+    """Show the state of a region: version, completeness, queues, jobs, canary, alarms, sources, months and pager.
 
-    Each line that is not well names its cure: a command, or a runbook. Exits with 1 if something needs a person now.
-    With --region all: every region of the stage.
+    Each line with a problem names its cure: a command, or a runbook. Exits with 1 if something needs a person now. With
+    --region all, it shows every region of the stage.
     """
     from metering.wiring.status import build_status
 
@@ -107,7 +107,7 @@ def status_answer(found: list[RegionStatus], *, stage: str, as_of_s: int) -> Ans
 _TESTED = ListedRows(
     copied("severity", priority=KEEP), copied("protocol"), copied("subscriber", "state", priority=KEEP)
 )
-alerts = family("Alarms with their state, and a test of who receives their alerts.")
+alerts = family("Alarms with their state, and a test of their receivers.")
 
 
 @command(alerts, "test", reads=True, changes=True)
@@ -197,12 +197,12 @@ def errors(
     ] = None,
     since: Annotated[str, option("--since", "DURATION", "How far back to look, such as 15m, 1h or 2d.")] = "1h",
     limit: Annotated[
-        int, typer.Option("--limit", min=1, max=10_000, help="Read at most this many lines, the newest.")
+        int, typer.Option("--limit", min=1, max=10_000, help="Read at most this many of the newest lines.")
     ] = 1_000,
 ) -> None:
-    """Show what the functions logged as errors, grouped by what they say, the newest kind first.
+    """Show the errors that the functions logged, grouped by message, the newest message first.
 
-    It searches the logs in CloudWatch Logs, at about 0.005 USD for each GB of log in that time.
+    It searches CloudWatch Logs, at about 0.005 USD for each GB of logs in that time.
     """
     span_s = parse_duration(since, "--since")
     now_s = int(time.time())
@@ -247,14 +247,16 @@ audit_app = typer.Typer()
 )
 def audit(
     session: Session,
-    start: Annotated[str | None, option("--from", "TIME", "Begun at or after this time, date or month.")] = None,
-    end: Annotated[str | None, option("--to", "TIME", "Begun before this time, date or month.")] = None,
+    start: Annotated[
+        str | None, option("--from", "TIME", "Only deeds begun at or after this time, date or month.")
+    ] = None,
+    end: Annotated[str | None, option("--to", "TIME", "Only deeds begun before this time, date or month.")] = None,
     what: Annotated[str | None, option("--what", "COMMAND", "Only this command or family, such as `period`.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many, the newest.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many of the newest deeds.")] = 100,
 ) -> None:
     """Show what was changed or deleted by command, newest first: who, when, what, and how it ended.
 
-    A deed that was killed has begun and has no end. Deeds on regions are in the ledger of the home region.
+    A deed whose process was killed has a start and no end. Deeds on regions are in the ledger of the home region.
     """
     now_s = int(time.time())
     from_s, to_s = time_range(start, end, default_s=(FIRST_MONTH_S, now_s + DAY_S), now_s=now_s)

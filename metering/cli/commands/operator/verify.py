@@ -84,7 +84,7 @@ _WRITTEN = "Name one that `metering replay` wrote."
 def verify(
     session: Session,
     manifest: Annotated[
-        list[Path] | None, option("--manifest", "FILE", "Manifest of a replay; may be given again.")
+        list[Path] | None, option("--manifest", "FILE", "Manifest of a replay; may be repeated.")
     ] = None,
     start: Annotated[str | None, option("--from", "TIME", "RFC 3339, date or month. Default: everything.")] = None,
     end: Annotated[str | None, option("--to", "TIME", "Not included.")] = None,
@@ -93,7 +93,7 @@ def verify(
     ] = None,
     resume: Annotated[Path | None, RESUME_OPTION] = None,
 ) -> None:
-    """Check that nothing is lost and nothing is counted twice; exit 0 only if that is so.
+    """Check that nothing is lost or counted twice; exit 0 only if so.
 
     Every batch must have one verdict (I1). Markers, usage table and visible rows must agree by hour and key; with a
     manifest, they must also agree with what the sender put into each batch (I2).

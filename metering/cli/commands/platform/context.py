@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from metering.onramps.context.store import Captured, ContextStore
 
 context = family(
-    "Descriptions of networks beside their logs, in versions that never change: inventory, address ranges, flow logs."
+    "Network descriptions that logs are judged by: inventory, address ranges and flow logs, in immutable versions."
 )
 
-FolderOption = Annotated[Path | None, option("--context", "DIR", "Folder with contexts. Default: those of the stage.")]
+FolderOption = Annotated[Path | None, option("--context", "DIR", "Folder with contexts. Default: the stage's own.")]
 
 _CAPTURE_EXAMPLES = """Examples:
 
@@ -54,26 +54,27 @@ _ROLE_ARN = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}")
 def capture(
     session: Session,
     regions: Annotated[
-        str | None, option("--regions", "NAMES", "Regions to describe, by commas. Default: that of --region.")
+        str | None, option("--regions", "NAMES", "Regions to describe, comma-separated. Default: that of --region.")
     ] = None,
     role_arn: Annotated[
         list[str] | None, option("--role-arn", "ARN", "Role of another account to describe too; may be repeated.")
     ] = None,
-    source: Annotated[Path | None, option("--from", "FILE", "Take this description, and do not ask EC2.")] = None,
+    source: Annotated[Path | None, option("--from", "FILE", "Use this description instead of calling EC2.")] = None,
     ip_ranges: Annotated[
-        str | None, option("--ip-ranges", "FILE|URL", "AWS's address ranges. Default: as AWS publishes them.")
+        str | None, option("--ip-ranges", "FILE|URL", "AWS's address ranges. Default: the list that AWS publishes.")
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--into", "-o", metavar="DIR", help="Keep it in this folder. Default: in the stage's bucket."),
+        typer.Option("--into", "-o", metavar="DIR", help="Folder for the context. Default: the stage's bucket."),
     ] = None,
 ) -> None:
-    """Capture a context: describe networks and flow logs, and keep what is known of them for judging logs.
+    """Capture a context: a description of networks and flow logs, which logs are judged by.
 
-    On AWS it only reads: EC2's Describe calls in each region, of this account and of each --role-arn, and AWS's list of
-    address ranges. With -o no stage is needed, and AWS is asked unless --endpoint names another place.
+    It only reads from AWS: it calls EC2's Describe actions in each region, for this account and each --role-arn, and
+    reads AWS's list of address ranges. With -o no stage is needed, and the calls go to AWS unless --endpoint is given.
 
-    A context holds from the next full hour, and never changes. What says the same as the newest one is not kept again.
+    A context takes effect at the next full hour, and never changes. A context equal to the newest one is not stored
+    again.
     """
     from metering.adapters.description_files import described_by_file
     from metering.reports.operators.ingest_answer import captured_answer
@@ -101,7 +102,7 @@ def capture(
 
 @command(context, "list", "metering context list --stage prod --format table", reads=True)
 def list_(session: Session, folder: FolderOption = None) -> None:
-    """List the contexts that are kept, the newest first."""
+    """List the stored contexts, newest first."""
     from metering.reports.operators.ingest_answer import contexts_answer
 
     names = list(_store(session, folder).names())
@@ -113,10 +114,12 @@ def list_(session: Session, folder: FolderOption = None) -> None:
 @command(context, "show", "metering context show", "metering context show 2026-11-24T13 --context ctx/", reads=True)
 def show(
     session: Session,
-    which: Annotated[str, argument("CONTEXT", "The hour that it holds from, or the beginning of its name.")] = "newest",
+    which: Annotated[
+        str, argument("CONTEXT", "The hour from which the context holds, or the start of its name.")
+    ] = "newest",
     folder: FolderOption = None,
 ) -> None:
-    """Show what a context knows: accounts, networks, flow logs and which of them overlap, address ranges."""
+    """Show the content of a context: accounts, networks, flow logs and their overlaps, address ranges."""
     from metering.reports.operators.ingest_answer import context_answer
 
     shown = _chosen(_store(session, folder), which)

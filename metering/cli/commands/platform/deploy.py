@@ -167,8 +167,9 @@ def deploy(
 ) -> None:
     """Deploy this checkout to a region: opt in, bootstrap, preflight, deploy, canary, bake.
 
-    --region names the region, or all that the stage's rules allow; default is the stage's home region, which comes
-    first in any case. What an earlier run began is continued. On an emulator, a stage of an account is rehearsed.
+    --region names a region, or all regions that the stage's rules allow. The default is the home region, which is
+    always deployed first. It continues where an earlier run stopped. On an emulator, the deployment of an AWS account's
+    stage is only rehearsed.
     """
     checkout_dir()
     options = stages.SettingsOptions.of(settings, unset, settings_file)
@@ -247,7 +248,7 @@ _UPGRADES = ListedRows(
 @command(upgrade_app, "upgrade", reads=True, everywhere=True, changes=True, checkout=True, epilog=_UPGRADE_EXAMPLES)
 def upgrade(
     session: Session,
-    check: Annotated[bool, switch("--check", "Only show; exit 1 if a region would be changed.")] = False,
+    check: Annotated[bool, switch("--check", "Only show the plan; exit with 1 if a region would be changed.")] = False,
     settings: stages.SetOption = None,
     unset: stages.UnsetOption = None,
     settings_file: stages.FileOption = None,
@@ -256,8 +257,9 @@ def upgrade(
 ) -> None:
     """Bring the regions where the stage is deployed to the version of this checkout, newer or older.
 
-    It goes wave by wave. Default is the home region; --region names another, or all. An older version is a rollback,
-    which is refused if it does not know the format of the data. What an earlier run began is continued.
+    Regions are changed wave by wave. The default is the home region; --region names another region, or all. An older
+    version is a rollback, which is refused if that version does not know the data format. It continues where an earlier
+    run stopped.
     """
     options = stages.SettingsOptions.of(settings, unset, settings_file)
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose, names_home=False)
@@ -346,9 +348,9 @@ def uninstall(
 ) -> None:
     """Take the stage out of service in all its regions, the home region last, and list what remains.
 
-    Without --delete-data all data stays, and `metering deploy` takes it up again. With it, what the stage retains
-    (prod: tables, bucket, key, queues, logs) still stays, in no stack: the list says how a person deletes each. It is
-    refused while batches are in flight or in a dead-letter queue.
+    Without --delete-data all data stays, and a later `metering deploy` uses it again. With it, resources that the stage
+    retains (prod: tables, bucket, key, queues, logs) still stay, outside of any stack: the list says how to delete
+    each. It is refused while batches are in flight or in a dead-letter queue.
     """
     fleet = deploying_fleet(session)
     regions = fleet.uninstall.regions()

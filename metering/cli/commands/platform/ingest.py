@@ -52,44 +52,52 @@ def ingest(
     targets: Annotated[list[str], argument("LOGS", "File, folder or s3://bucket/prefix; several may be named.")],
     since: Annotated[
         str | None,
-        option("--since", "SPAN|TIME", "Only files of the last 36h or 7d, or from a time, date or month on."),
+        option("--since", "SPAN|TIME", "Only files of the last 36h or 7d, or since a time, date or month."),
     ] = None,
     contexts: Annotated[
-        Path | None, option("--context", "DIR", "Folder with contexts. Default: those of the stage.")
+        Path | None, option("--context", "DIR", "Folder with contexts. Default: the contexts of the stage.")
     ] = None,
     no_context: Annotated[
-        str | None, option("--no-context", "FLOW_LOG_ID", "Flow log that no other overlaps: needs no context.")
+        str | None,
+        option(
+            "--no-context",
+            "FLOW_LOG_ID",
+            "Flow log of files that need no context, because no other flow log overlaps it.",
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, switch("--dry-run", "Say what would be metered, and meter nothing. Needs no stage.")
+        bool, switch("--dry-run", "Show what would be metered, but meter nothing. Needs no stage.")
     ] = False,
-    kind: Annotated[str | None, option("--kind", "KIND", "Kind of the files, if their names do not tell it.")] = None,
+    kind: Annotated[
+        str | None, option("--kind", "KIND", "Kind of log, if the names of the files do not show it.")
+    ] = None,
     mapping: Annotated[
-        Path | None, option("--map", "FILE", "Mapping of the columns of NDJSON or CSV of any kind.")
+        Path | None, option("--map", "FILE", "Mapping file that explains the columns of any other NDJSON or CSV log.")
     ] = None,
     fields: Annotated[
-        str | None, option("--fields", "NAMES", "Fields of text without a header line, by commas or blanks.")
+        str | None,
+        option("--fields", "NAMES", "Fields of text files without a header line, separated by commas or blanks."),
     ] = None,
     accounts: Annotated[
         str | None,
         option(
             "--accounts",
             "IDS|shared-subnets",
-            "Only these accounts may be billed; or those that a context shows in the subnets of the account in a "
-            "file's name. Default: that account alone.",
+            "Accounts that may be billed; or `shared-subnets`, those that the context shows in the subnets of the "
+            "account in a file's name. Default: that account alone.",
         ),
     ] = None,
-    detail: Annotated[bool, switch("--detail", "One row a file, with the outcome of its lines.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, max=64, help="Files that are read at a time.")] = 4,
+    detail: Annotated[bool, switch("--detail", "Show one row per file, with the outcome of its lines.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Number of files read in parallel.")] = 4,
 ) -> None:
-    """Meter log files that exist already: each file once, whatever comes again.
+    """Meter existing log files: each file once, no matter how often it is ingested.
 
-    A file is known by the name that AWS gave it, or by its content. Running again, after Ctrl-C or a failure, goes on
-    where it ended, and counts nothing twice. With --dry-run nothing is metered, and no AWS account is needed.
+    A file is identified by the name that AWS gave it, or by its content. After Ctrl-C or a failure, the next run
+    resumes and counts nothing twice. With --dry-run nothing is metered, and no AWS account is needed.
 
-    s3:// is read from AWS, also for a stage on an emulator, unless --endpoint names another place.
+    s3:// is read from AWS, even for a stage on an emulator, unless --endpoint is given.
 
-    Exit code 1 if a file is refused, or has other content than when it was metered: the totals are without it.
+    Exits with 1 if a file is refused, or has other content than when it was metered: such content is not in the totals.
     """
     from metering.cli.ingesting import Choice, Unnamed, surveyed, targets_of
 

@@ -57,22 +57,24 @@ NameArgument = Annotated[str, argument("PRODUCER", "Its name.")]
 def add(
     session: Session,
     name: NameArgument,
-    accounts: Annotated[str, option("--accounts", "IDS", "Accounts that it may meter, with commas between; or all.")],
+    accounts: Annotated[
+        str, option("--accounts", "IDS", "Accounts that the producer may meter, comma-separated; or all.")
+    ],
     role_arn: Annotated[
         str | None,
         option(
             "--role-arn",
             "ARN",
-            "Role, user or account (its root) whose workloads may take the producer's role. "
-            "Default: the account of the stage.",
+            "Role, user or account (its root) whose workloads may assume the producer's role. Default: the account "
+            "of the stage.",
         ),
     ] = None,
 ) -> None:
-    """Register a producer in this region: make its role and its entry, and show what its workload needs.
+    """Register a producer in this region: create its role and its entry, and show the setup of its workload.
 
-    The role may send to the queue, and put objects below two prefixes of its own. Added again, a producer gets other
-    accounts, another trust, or the new id of a role that was made anew. In a stage whose setting `producers` is
-    `registered`, batches of all others are refused; in one that is `open`, nobody is judged.
+    The role may send to the queue, and put objects below two prefixes of its own. Adding a producer again changes its
+    accounts or its trust, or takes the new id of a recreated role. If the stage's setting `producers` is `registered`,
+    batches of all other senders are refused; if it is `open`, senders are not checked.
     """
     from metering.operations.access import producer_problems
 
@@ -103,10 +105,10 @@ def list_(session: Session) -> None:
 
 @command(producers, "show", "metering producers show edge-7f3a", reads=True)
 def show(session: Session, name: NameArgument) -> None:
-    """Show a producer: what it owns, what its workload needs, and what keeps its batches from being taken.
+    """Show a producer: its names, the setup of its workload, and problems that would get its batches refused.
 
-    It warns if the role was made anew, because SQS then calls it by another id; if the role trusts somebody who is
-    gone; and if this endpoint gives all senders one id, as emulators do.
+    It warns if the role was recreated, because SQS then reports another id; if the role trusts a deleted principal; and
+    if this endpoint gives all senders one id, as emulators do.
     """
     region = session.region()
     shown = _book(region).show(name)
@@ -117,10 +119,10 @@ def show(session: Session, name: NameArgument) -> None:
 
 @command(producers, "remove", "metering producers remove edge-7f3a", reads=True, changes=True)
 def remove(session: Session, name: NameArgument) -> None:
-    """Take a producer out of the registry, and its role away. What it sent before stays metered.
+    """Remove a producer from the registry, and delete its role. Batches that it sent before stay metered.
 
-    Send what is in the queue and in quarantine first: where senders are judged, the rest of it is refused within a
-    minute. The role goes with the last region that the producer is registered in.
+    Let its queue drain and retry its quarantine first: where senders are judged, its remaining batches are refused
+    within a minute. The role is deleted with the last region in which the producer is registered.
     """
     region = session.region()
     book = _book(region)
@@ -158,7 +160,7 @@ def _book(region: RegionConnection) -> ProducerBook:
     return ProducerBook(items=region.items, roles=region.producer_roles, clock=region.clock)
 
 
-token = family("Tokens of the HTTP API: who may ask it for what, until when.")
+token = family("Tokens of the HTTP API: who may request what, and until when.")
 
 _CREATE = """Examples:
 
@@ -178,24 +180,26 @@ _MOST_DAYS = 366
 @command(token, "create", reads=True, changes=True, epilog=_CREATE)
 def create(
     session: Session,
-    role: Annotated[Role, option("--role", "|".join(Role), "Requests that its holder may make.")],
+    role: Annotated[Role, option("--role", "|".join(Role), "Requests that the token allows.")],
     account: Annotated[
         list[str] | None,
-        option("--account", "ID", "Only this account; may be given again. A customer's token needs one."),
+        option("--account", "ID", "Only this account; may be repeated. A customer's token needs an account."),
     ] = None,
     days: Annotated[int, option("--days", "DAYS", "When it expires.", min=1, max=_MOST_DAYS, show_default=True)] = 30,
-    label: Annotated[str | None, option("--label", "TEXT", "Its label in the list.")] = None,
+    label: Annotated[str | None, option("--label", "TEXT", "Label of the token in the list.")] = None,
     costs: Annotated[
         bool,
         switch(
-            "--costs", "Also costs of accounts whose payer has others. At a shared tier, a price tells what others use."
+            "--costs",
+            "Also allow costs of accounts whose payer has other accounts. At a shared tier, a price reveals what "
+            "other accounts use.",
         ),
     ] = False,
 ) -> None:
     """Make a token for the HTTP API of this region, and show it once.
 
-    The ledger keeps a hash of its secret, so nobody can show it again: make another one if it is lost.
-    Whoever has it sends it as a header: Authorization: Bearer mtr_...
+    The ledger stores only a hash of the secret, so nobody can show it again: make another token if it is lost. Clients
+    send the token as a header: Authorization: Bearer mtr_...
     """
     from metering.operations.access import token_problems
 
@@ -222,7 +226,7 @@ def create(
 
 @command(token, "list", "metering token list --format table", reads=True, everywhere=True)
 def list_tokens(session: Session) -> None:
-    """List tokens, the newest first, with what their holders may see. No secret is shown: none is kept.
+    """List tokens, the newest first, with what their holders may see. No secret is shown, because none is stored.
 
     A token that expired stays in the list for some days.
     """
@@ -230,10 +234,12 @@ def list_tokens(session: Session) -> None:
 
 
 @command(token, "revoke", "metering token revoke 5d41402abc4b2a76", reads=True, changes=True)
-def revoke(session: Session, token_id: Annotated[str, argument("TOKEN", "Its id: the part after mtr_.")]) -> None:
-    """Revoke a token. The HTTP API refuses it within a minute.
+def revoke(
+    session: Session, token_id: Annotated[str, argument("TOKEN", "Id of the token: the part after mtr_.")]
+) -> None:
+    """Revoke a token. The HTTP API refuses the token within a minute.
 
-    One that is revoked already stays as it is. A whole token is taken by its id.
+    A token that is already revoked stays as it is. A whole token may be given, too: its id is used.
     """
     region = session.region()
     book = _token_book(region)
@@ -276,7 +282,7 @@ _NUMBERS = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
 def sources(
     session: Session,
     gaps: Annotated[
-        bool, switch("--gaps", "Only producers with gaps, or with a number far beyond the one before.")
+        bool, switch("--gaps", "Only producers with gaps, or with a large jump between two numbers.")
     ] = False,
     silent: Annotated[bool, switch("--silent", "Only producers that went silent.")] = False,
     silence: Annotated[
@@ -287,7 +293,7 @@ def sources(
 
     The figures are as old as the reconciler's last full scan of the markers. To scan now: metering reconcile
 
-    A number counts as missing if two scans, 15 minutes apart or more, did not find it.
+    A number counts as missing if two scans at least 15 minutes apart did not find it.
     """
     from metering.wiring.answers.operators import sources_of
 
@@ -319,20 +325,22 @@ def _notes(figures: SourceFigures) -> Iterator[tuple[str, str]]:
 def accept_gap(
     session: Session,
     source: Annotated[str, argument("SOURCE", "The producer's source_id.")],
-    numbers: Annotated[str, argument("NUMBERS", "One number, a range FIRST-LAST, or `all` that are missing now.")],
+    numbers: Annotated[
+        str, argument("NUMBERS", "One number, a range FIRST-LAST, or `all` numbers that are missing now.")
+    ],
 ) -> None:
-    """Accept that some numbers never arrived. They are no longer a gap, and no report waits for them.
+    """Accept that some numbers never arrived. They are then no gap, and reports do not wait for them.
 
-    A batch that still comes with such a number is metered as usual. The reconciler applies this at its next tick.
+    If a batch with such a number still arrives, it is metered as usual. The reconciler applies this at its next tick.
     """
     _rule(session, source, RulingKind.ACCEPT_GAP, _numbers(numbers))
 
 
 @command(sources_app, "forget", "metering sources forget edge-7f3a", reads=True, changes=True)
 def forget(session: Session, source: Annotated[str, argument("SOURCE", "The producer's source_id.")]) -> None:
-    """Forget a producer: its last number, its gaps and its silence. The batches that it sent stay metered.
+    """Forget a producer: its last number, its gaps and its silence. Batches that the producer sent stay metered.
 
-    If it sends again, its numbers start with that batch. The reconciler applies this at its next tick.
+    If the producer sends again, its numbering starts with that batch. The reconciler applies this at its next tick.
     """
     _rule(session, source, RulingKind.FORGET, None)
 

@@ -222,8 +222,9 @@ def _part(stack: StackStatus) -> str:
 
 
 region = family(
-    "Regions of the stage: build them, show their state, take them out of service. Every command may be "
-    "stopped and run again. The home region keeps the state of all: the stage's own, or the one that --region names."
+    "Regions of the stage: build them, show their state, take them out of service. Every command may be stopped and "
+    "run again. The home region stores the state of all regions; it is the stage's own, or the one that --region "
+    "names."
 )
 
 RegionArgument = Annotated[str, argument("REGION", "Region name, such as ap-southeast-9.")]
@@ -272,8 +273,8 @@ def add(
 ) -> None:
     """Bring a region to ready: opt in, bootstrap, preflight, deploy, canary, bake.
 
-    It continues where an earlier run stopped. A region that the account API does not list is built too; one that the
-    stage's own rules leave out only with --outside-rules.
+    It continues where an earlier run stopped. A region that the account API does not list is built, too. A region that
+    the stage's rules exclude needs --outside-rules.
     """
     checked_region(name, every=False)
     if not dry_run:
@@ -349,7 +350,7 @@ def status(
     session: Session,
     name: Annotated[str | None, argument("REGION", "One region. Default: all.")] = None,
     findings: Annotated[bool, switch("--findings", "Show the findings of the preflight checks.")] = False,
-    drift: Annotated[bool, switch("--drift", "Let CloudFormation compare the stacks with their resources.")] = False,
+    drift: Annotated[bool, switch("--drift", "Let CloudFormation detect the drift of the stacks.")] = False,
 ) -> None:
     """Show the state of each region, its stacks, their drift, and how many subscribers are paged."""
     fleet = deploying_fleet(session)
@@ -375,7 +376,8 @@ def status(
 def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False) -> None:
     """Take a region out of service: stop its intake, drain it, delete its pipeline, API and alarms. Its data stays.
 
-    It is refused while batches are in flight or in the dead-letter queue, and to the home region while others stand.
+    It is refused while batches are in flight or in the dead-letter queue, and for the home region while other regions
+    exist.
     """
     checked_region(name, every=False)
     fleet = deploying_fleet(session)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metering.fleet.settings.layers import Planned
     from metering.wiring.fleet import Fleet
 
-settings = family("Settings of a stage: what it is deployed with, what metering.toml says, and the difference.")
+settings = family("Settings of a stage: the deployed values, the values in metering.toml, and the difference.")
 
 _SHOWN = ListedRows(
     copied("region", "setting", "value", priority=KEEP), copied("by", about="what the value comes from")
@@ -45,12 +45,12 @@ _SHOW_EXAMPLES = """Examples:
 def show(
     session: Session,
     everything: Annotated[bool, switch("--all", "Also settings that have their default.")] = False,
-    toml: Annotated[bool, switch("--toml", "Given settings, as a table of a settings file.")] = False,
-    as_set: Annotated[bool, switch("--as-set", "Print them as --set options.")] = False,
+    toml: Annotated[bool, switch("--toml", "Print the given settings as a table of a settings file.")] = False,
+    as_set: Annotated[bool, switch("--as-set", "Print the given settings as --set options.")] = False,
 ) -> None:
-    """Show the settings that a stage is deployed with, and what each comes from: default, base, file or set.
+    """Show the deployed settings of a stage, and the origin of each: default, base, file or set.
 
-    What is deployed is shown, whatever the settings file says now; `metering settings diff` compares the two.
+    The settings file is not read here; `metering settings diff` compares it with the deployed values.
     """
     fleet = fleet_of(session)
     found = _deployed(fleet, _regions(session, fleet))
@@ -76,7 +76,7 @@ def diff(
     file: stages.FileOption = None,
     check: Annotated[bool, switch("--check", "Exit with 1 if anything differs.")] = False,
 ) -> None:
-    """Show what the next deployment of a region would change in its settings, and change nothing."""
+    """Show which settings the next deployment of a region would change, and change nothing."""
     from metering.fleet.settings.regions import consequences, differences
 
     fleet = deploying_fleet(session, options=stages.SettingsOptions.of(given, unset, file))
@@ -94,9 +94,10 @@ def diff(
 
 @command(settings, "validate", reads=True)
 def validate(
-    session: Session, file: Annotated[str | None, argument("FILE", "Default: the file that is found.")] = None
+    session: Session,
+    file: Annotated[str | None, argument("FILE", "Default: the settings file that a deployment would use.")] = None,
 ) -> None:
-    """Check every stage of a settings file, without AWS. Exits with 2 and all problems if there are any."""
+    """Check every stage of a settings file, without AWS. Problems are all listed, and the exit code is then 2."""
     from metering.fleet.settings.file import read
 
     with stages.settings_explained():
@@ -122,7 +123,7 @@ def validate(
 
 @command(settings, "fields", reads=True)
 def fields(session: Session) -> None:
-    """List every setting: its name, what it may be, its default and its meaning."""
+    """List every setting with its name, allowed values, default and meaning."""
     from metering.fleet.settings.file import setting_fields
 
     table: RowType[SettingField] = RowType(
