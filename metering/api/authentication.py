@@ -1,4 +1,4 @@
-"""Tokens, their rights and their rates: checked before anything else."""
+"""Tokens, their rights and their rate limits: checked before anything else."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Grant:
 
     Attributes:
         token_id: Public part of the token, for logs.
-        role: What kinds of answers it gets.
-        accounts: The accounts that it may see; None for all. A customer always has a set.
-        costs: It may see costs at tiers that its accounts share with accounts that it does not see.
+        role: Role, which decides what answers the token gets.
+        accounts: The accounts that the token may see; None for all. A customer always has a set.
+        costs: Whether it may see costs at tiers that its accounts share with accounts that it may not see.
     """
 
     token_id: str
@@ -51,16 +51,16 @@ class Tokens(Protocol):
         """Rights of the holder of a token; None for a token that is unknown, expired or revoked.
 
         Raises:
-            UnavailableError: The ledger gave no answer.
+            UnavailableError: The ledger did not answer.
         """
 
 
 def effective_accounts(grant: Grant, asked: Collection[str], *, parameter: str = "account") -> frozenset[str]:
-    """The accounts that a request reads; the empty set means all, and only a grant without a set gives it.
+    """The accounts that a request reads. The empty set means all, and only a grant without a set returns it.
 
     Raises:
-        ProblemError: 403, if one that `parameter` names is not granted. It is raised before any look-up, so that the
-            answer is the same whether the account exists or not.
+        ProblemError: 403, if an account that `parameter` names is not granted. It is raised before any look-up, so the
+            answer does not depend on whether the account exists.
     """
     if grant.accounts is None:
         return frozenset(asked)
@@ -80,14 +80,14 @@ MOST_TOKENS = 10_000
 
 @dataclass(kw_only=True)
 class Limiter:
-    """Counts requests of tokens, or what they read. Several threads may use it.
+    """Limits the rate of tokens' requests, or of their reads. Several threads may use it.
 
-    Each token has a moment until which its bucket is spoken for: a unit moves it on by `1 / rate_per_s`, and a request
-    is let in unless that is more than a whole bucket ahead of now.
+    Each token has a time up to which its bucket is used. A unit advances this time by `1 / rate_per_s`, and a request
+    is admitted unless the time is more than a whole bucket ahead of now.
 
     Attributes:
-        rate_per_s: Units a second of one token, on average; a request is one.
-        burst: Units of one token at once.
+        rate_per_s: Average units a second of one token; a request is one unit.
+        burst: Burst of one token, in units.
         most_units: Units of the largest request.
     """
 
@@ -99,10 +99,10 @@ class Limiter:
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def wait_s(self, token_id: str, units: int = 1) -> int:
-        """Count a request of a token: 0 if it is let in, else the whole seconds after which the next one is.
+        """Count a request of a token: 0 if it is admitted, else the whole seconds until the next one may be.
 
-        A request that is not let in counts nothing. One is let in if there is room for one unit: what it takes beyond
-        the bucket is a debt, and the next one waits until it is paid.
+        A refused request counts nothing. A request is admitted if there is room for one unit. Units beyond the bucket
+        are a debt, and the next request waits until it is paid.
         """
         now_ms = self.clock.now_ms()
         step_ms = 1000 / self.rate_per_s
@@ -114,7 +114,7 @@ class Limiter:
         return -int(-late_ms // 1000) if late_ms > 0 else 0
 
     def correct(self, token_id: str, units: int) -> None:
-        """Count more of a request that was let in, or less if this is negative."""
+        """Charge an admitted request more units, or fewer if the number is negative."""
         with self._lock:
             self._keep(token_id, self._full_at(token_id, self.clock.now_ms()) + 1000 / self.rate_per_s * units)
 
@@ -132,9 +132,9 @@ class Limiter:
 
 # Checks of tokens: one strong read of the ledger, remembered for a minute.
 #
-# Remembered is what the ledger says of an id, never a secret. So a wrong secret of a known id costs no read, an expiry
-# holds at once, and a revocation within a minute. Ids that the ledger does not know are remembered apart from those
-# that it knows: whoever guesses pushes no token out.
+# Remembered is what the ledger says of an id, never a secret. So a wrong secret for a known id costs no read. An expiry
+# takes effect at once, and a revocation within a minute. Ids that the ledger does not know are remembered apart from
+# those that it knows: whoever guesses pushes no token out.
 
 
 REMEMBERED_MS = 60_000
@@ -183,11 +183,11 @@ class LedgerTokens:
     def grant_of(self, token: str) -> Grant | None:
         """Rights of the holder of a token; None for a token that is unknown, expired or revoked.
 
-        A text that has not the form of a token is refused without a read.
+        A string without the form of a token is refused without a read.
 
         Raises:
-            LedgerCorruptError: The item of this id is none of a token.
-            UnavailableError: The ledger gave no answer. Nothing that it said earlier than a minute ago stands in.
+            LedgerCorruptError: The item with this id is not a token.
+            UnavailableError: The ledger did not answer. No cached answer older than a minute is used instead.
         """
         parts = token_parts(token)
         if parts is None:
@@ -219,7 +219,7 @@ class LedgerTokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneToken:
-    """`Tokens` of a server on this machine: the one that was drawn when it started. Nothing is read or kept."""
+    """`Tokens` of a server on this machine: the token that was generated at start. Nothing is read or kept."""
 
     secret: str = field(repr=False)
     role: Role = Role.OPERATOR
@@ -230,29 +230,29 @@ class OneToken:
 
 
 def grant_of_stored(stored: StoredToken) -> Grant:
-    """Rights of the holder of a good token."""
+    """Rights of the holder of a valid token."""
     accounts = None if stored.accounts is None else frozenset(stored.accounts)
     return Grant(token_id=stored.token_id, role=stored.role, accounts=accounts, costs=stored.costs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits(ReadBudget):
-    """Budgets of a request, beside those of its reading. The numbers are measured or priced in docs/decisions.
+    """Budgets of a request, beside its budget of reads. The numbers are measured or priced in docs/decisions.
 
     Attributes:
         json_rows: Rows of an answer in JSON.
         table_rows: Rows of an answer in NDJSON, CSV and Parquet.
-        summed_rows: Rows that are summed for an answer, before it is cut into pages.
-        page_rows: Rows of a page that a cursor asks for, if `limit` is not named.
-        deadline_s: Seconds until a request is given up.
+        summed_rows: Rows that may be summed for an answer, before it is cut into pages.
+        page_rows: Rows of a page if a cursor is given without `limit`.
+        deadline_s: Seconds until a request times out.
         answer_bytes: Size of an answer after compression.
-        token_rate_per_s: Requests a second of one token, on average.
-        token_burst: Requests of one token at once.
-        token_reads_per_s: Hours and partitions that one token may have read a second, on average.
-        token_reads: As many at once. A request that is larger is answered if the token has read little before.
-        large: A request that reads more is large.
-        large_of_token: Large requests of one token at once.
-        large_of_all: Large requests of all tokens at once.
+        token_rate_per_s: Average requests a second of one token.
+        token_burst: Burst of requests of one token.
+        token_reads_per_s: Average hours and partitions that one token may read a second.
+        token_reads: As many at once. A request that exceeds this is answered if the token has read little before.
+        large: A request with more reads than this is large.
+        large_of_token: Large requests of one token that may run at once.
+        large_of_all: Large requests of all tokens that may run at once.
     """
 
     json_rows: int = 20_000
@@ -276,7 +276,7 @@ _BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/=-]{1,256})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """Lets requests in: one for all routes of an application, because it counts. Several threads may use it."""
+    """Admits requests: one object for all routes of an application, because it counts. Several threads may use it."""
 
     tokens: Tokens
     limiter: Limiter
@@ -290,9 +290,9 @@ class Door:
         """Rights of the sender of a request with exactly one header `Authorization`.
 
         Raises:
-            ProblemError: 401 without a good token, without a word of why: one that is unknown, expired or revoked is
-                none. 429 for a good one that asks too often.
-            UnavailableError: Nobody can say now whether it is one.
+            ProblemError: 401 without a valid token. The problem does not say whether a token is unknown, expired or
+                revoked. 429 for a valid token that asks too often.
+            UnavailableError: Whether the token is valid cannot be decided now.
         """
         found = _BEARER.fullmatch(authorization[0].strip(" \t")) if len(authorization) == 1 else None
         grant = None if found is None else self.tokens.grant_of(found[1])
