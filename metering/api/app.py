@@ -1,4 +1,4 @@
-"""The HTTP API as an ASGI application. A function, `metering serve` and tests build the same one."""
+"""The HTTP API as an ASGI application. A Lambda function, `metering serve` and tests build the same application."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SAFE = {
 
 
 def build(parts: ApiParts) -> FastAPI:
-    """The application over these parts. Building it asks nothing of any store."""
+    """The application over these parts. Building it calls no store."""
     app = FastAPI(
         title="metering",
         version=package_version(),
@@ -85,7 +85,7 @@ def _metering_problem(_request: Request, error: Exception) -> Response:
 
 
 def _http_problem(request: Request, error: Exception) -> Response:
-    """Refusals by the framework itself: unknown paths and methods."""
+    """Errors of the framework itself: unknown paths and methods."""
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for this class
     known = {
         404: ("not-found", "There is nothing at this path. The document has all: /openapi.json"),
@@ -99,7 +99,7 @@ def _http_problem(request: Request, error: Exception) -> Response:
 
 
 def _fault(_request: Request, _error: Exception) -> Response:
-    """A fault of ours. What it was stands in the log, and is nothing for strangers."""
+    """A fault of ours. The log has the cause; the response does not reveal it."""
     # It is answered outside of everything else.
     return ProblemError(
         kind="fault",

@@ -1,4 +1,4 @@
-"""Requests and replies of resources: the same for all of them."""
+"""Requests and replies, the same for all resources."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ FINAL_S = 86_400
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A request that may be answered: who asks, and for what.
+    """An admitted request: the caller's grant, and its parameters.
 
     Attributes:
         given: Values of the parameters, as they are declared.
-        now_s: The time now, epoch seconds; one for the whole request.
-        reading: Charges what it reads, and counts it.
+        now_s: The time of the whole request, epoch seconds.
+        reading: Charges the request's reads, and counts them.
     """
 
     parts: ApiParts
@@ -46,28 +46,29 @@ class Asked:
     reading: Reading
 
     def accounts(self, parameter: str = "account") -> frozenset[str]:
-        """The accounts that this request reads; empty means all.
+        """The accounts that this request reads; an empty set means all.
 
         Raises:
-            ProblemError: 403, if one of them is not granted.
+            ProblemError: 403, if one of the accounts is not granted.
         """
         return effective_accounts(self.grant, self.given.names(parameter), parameter=parameter)
 
     @property
     def complete(self) -> Complete:
-        """Up to when the counts are complete, in the words that the asker may hear. Find it before the figures."""
+        """Time up to which counts are complete, in words for the caller. Read it before the figures."""
         return self.complete_of(self.parts.regions)
 
     def complete_of(self, regions: Sequence[ReadableRegion]) -> Complete:
-        """The same of some regions."""
+        """The same for some regions."""
         known = stored_completeness(regions)
         return known if self.sees_all else in_short(known)
 
     def afford(self, query: UsageQuery, budget: ReadBudget | None = None) -> None:
-        """Refuse a question whose answer would cost more than it may, before it is read; charge it to the token.
+        """Refuse a question whose answer would exceed its budget, before any read; charge it to the token.
 
         Raises:
-            InvalidParametersError: It would cost more than `budget`, by default that of the limits.
+            InvalidParametersError: ProblemError: 422, it would cost more than `budget`, by default the budget of the
+                limits.
             ProblemError: 429, the token reads too much.
             UnavailableError: A ledger gives no answer.
         """
@@ -98,10 +99,11 @@ class Reply:
     """Reply of a resource.
 
     Attributes:
-        answer: The command line's answer. `as_of` and `complete_through` of its `meta` become headers, too.
+        answer: The command line's answer. `as_of` and `complete_through` of the answer's `meta` are also sent as
+            headers.
         next: Cursor of the next page; None if there is none, or the answer has no pages.
-        paged: The answer is a page, so that its JSON has `next`.
-        kept_s: How long the asker may keep the answer; 0: not at all.
+        paged: Whether the answer is a page, so that its JSON has `next`.
+        kept_s: How long the client may cache the answer; 0: not at all.
     """
 
     answer: Answer
@@ -112,15 +114,15 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
-    """One resource: its declaration in the document, who may ask, and how it is answered.
+    """One resource: its declaration in the OpenAPI document, the roles that may ask, and the function that answers.
 
     Attributes:
-        name: Name of the operation in the document, and of files that its answer is saved as.
-        about: What it answers, one or two sentences.
-        answer: Answers a request. It runs in a thread, so that it may wait.
-        final: Names all that an answer is made of, if nothing of it can change any more; None for other answers. It
-            reads much less than an answer: who knows it already is answered by it alone.
-        public: Anyone may ask, without a token.
+        name: Name of the operation in the OpenAPI document, and of files in which its answer is saved.
+        about: Description of the answer, one or two sentences.
+        answer: Answers a request. It runs in a thread, so it may block.
+        final: Names all inputs of an answer if none of them can change any more; None for other answers. It reads much
+            less than an answer, so a client that already has this answer costs only this read.
+        public: Whether anyone may ask without a token.
         schema: JSON Schema of its JSON.
     """
 

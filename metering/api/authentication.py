@@ -219,7 +219,7 @@ class LedgerTokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneToken:
-    """`Tokens` of a server on this machine: the token that was generated at start. Nothing is read or kept."""
+    """`Tokens` of a server on this machine: the token that was generated at start. It reads and stores none."""
 
     secret: str = field(repr=False)
     role: Role = Role.OPERATOR

@@ -1,4 +1,4 @@
-"""The OpenAPI document: made of the same declarations that requests are checked by, so it cannot say anything else."""
+"""The OpenAPI document, made from the declarations that also check requests, so the two cannot differ."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ _INT64 = 2**63 - 1
 
 
 def text(most: int = 512) -> Schema:
-    """A text of a known greatest length."""
+    """A string with a maximum length."""
     return {"type": "string", "maxLength": most}
 
 
 def integer(least: int = 0) -> Schema:
-    """A count that JSON can hold."""
+    """An integer that JSON can hold exactly."""
     return {"type": "integer", "minimum": least, "maximum": _INT64}
 
 
 def each(schema: Schema, names: str) -> Schema:
-    """Fields with these names, between blanks, that are alike."""
+    """Fields with these names, separated by spaces, that share a schema."""
     return dict.fromkeys(names.split(), schema)
 
 
 def array(items: Schema, most: int = _MOST_ITEMS) -> Schema:
-    """A list of a known greatest length."""
+    """A list with a maximum length."""
     return {"type": "array", "items": items, "maxItems": most}
 
 
 def record(required: Schema, **optional: Json) -> Schema:
-    """An object: fields that are always there, and fields that may be."""
+    """An object with required and optional fields."""
     return {"type": "object", "properties": {**required, **optional}, "required": list(required)}
 
 
 def mapping(values: Schema) -> Schema:
-    """An object whose names are data."""
+    """An object whose member names are data."""
     return {"type": "object", "additionalProperties": values}
 
 
@@ -85,13 +85,13 @@ _ASKED = record({"from": TIME, "to": TIME, "group_by": array(text(32), 10)})
 
 
 def figures(sums: Schema, others: Schema | None = None, *, sometimes: Schema | None = None, **more: Json) -> Schema:
-    """An answer of totals: the question, how complete they are, and rows with the columns grouped by.
+    """An answer with totals: the question, the completeness, and rows with the grouping columns.
 
     Args:
         sums: Columns of figures, which every row has.
-        others: What the sum of further rows has.
-        sometimes: Further fields of the answer that may be there.
-        more: Further fields of the answer that are always there.
+        others: Fields of the sum of the remaining rows.
+        sometimes: Further optional fields of the answer.
+        more: Further required fields of the answer.
     """
     row = record(sums, **_NAMES, **_DETAILS)
     beside: Schema = {
@@ -127,7 +127,7 @@ _PUBLIC_PROBLEMS = (400, 503)
 
 
 def document_of(resources: Iterable[Resource], *, version: str) -> dict[str, Json]:
-    """The document of these resources, in the order of their paths."""
+    """The OpenAPI document of these resources, in the order of their paths."""
     return {
         "openapi": "3.1.0",
         "info": {

@@ -1,10 +1,10 @@
-"""The explorer page: files of this package, served with headers that let it talk to its own origin alone.
+"""The explorer page: files of this package, served with headers that allow requests to its own origin alone.
 
-There is no build step. The modules of our own code are served as one script, in the order of their imports, without
-comments and indentation: a page of 20 files would be 20 calls of the function, all at once, and a fifth larger.
+There is no build step. Our own modules are served as one script, in the order of their imports, without comments and
+indentation. A page of 20 files would need 20 calls of the function at once, and be a fifth larger.
 
-All its addresses are relative, so it works below any path. Its files are served below a digest of them all and may be
-kept for ever; the page itself names that digest and is asked for anew each time.
+All its URLs are relative, so it works below any path. Its files are served below a digest of them all and may be cached
+forever. The page itself contains this digest and is requested anew each time.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class StaticFile:
 
     @classmethod
     def of(cls, name: str, content: bytes) -> StaticFile:
-        """Compressed once, the same bytes each time."""
+        """The compressed bytes are the same each time."""
         ending = name.rpartition("/")[2].partition(".")[2].rpartition(".")[2]
         return cls(
             name=name,
@@ -110,7 +110,7 @@ class StaticFile:
 
 @cache
 def static_files() -> Mapping[str, StaticFile]:
-    """Files of the page by their name below `static/`. Read from the package at the first request, and kept."""
+    """Files of the page by their name below `static/`. Read at the first request, and cached."""
     found = dict(_read(files("metering.api") / "static"))
     modules = {name: found.pop(name) for name in list(found) if name.endswith(".js") and not name.startswith(_VENDOR)}
     found[SCRIPT] = script({**modules, FILTERS_MODULE: filters_module()})
@@ -119,7 +119,7 @@ def static_files() -> Mapping[str, StaticFile]:
 
 
 def filters_module() -> bytes:
-    """The module that says what the page can filter by, with labels, examples and the columns with these values."""
+    """The JavaScript module with the page's filters, their labels and examples, and the columns with these values."""
     declared = {
         name: {"label": each.label, "hint": each.hint, "all": each.all, "group": each.group}
         for name, each in FILTERS.items()
@@ -129,7 +129,7 @@ def filters_module() -> bytes:
 
 @cache
 def digest() -> str:
-    """A name for the content of all files together, for their addresses."""
+    """A digest of the content of all files, for their URLs."""
     content = hashlib.sha256()
     for name, file in static_files().items():
         content.update(f"{name} {len(file.content)} ".encode() + file.content)
@@ -137,7 +137,7 @@ def digest() -> str:
 
 
 def router(parts: ApiParts) -> APIRouter:
-    """Routes of the page and its files. They ask no store and want no token: nothing in them is secret."""
+    """Routes of the page and its files. They need no store and no token, as no file is secret."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.api_route("/", methods=["GET", "HEAD"])
@@ -147,7 +147,7 @@ def router(parts: ApiParts) -> APIRouter:
 
     @routes.api_route("/static/{version}/{name:path}", methods=["GET", "HEAD"])
     def static(request: Request, version: str, name: str) -> Response:
-        """A file of the page, of this version of it alone."""
+        """A file of the page, only of this version."""
         file = static_files().get(name)
         if file is None or version != digest():
             raise problem("not-found", "The page has no such file now. Load the page again.")
@@ -164,7 +164,7 @@ def _page(parts: ApiParts, offered: str) -> StaticFile:
 
 @cache
 def _filled(regions: str, stages: str, offered: str) -> StaticFile:
-    """The page with the values that a server alone knows."""
+    """The page with the values that only a server knows."""
     text = static_files()[PAGE].content.decode()
     where = f"{regions.count(',') + 1} regions" if "," in regions else regions
     values = {"DIGEST": digest(), "REGIONS": regions, "WHERE": where, "STAGE": stages, "OFFERED": offered}
@@ -174,7 +174,7 @@ def _filled(regions: str, stages: str, offered: str) -> StaticFile:
 
 
 def _offered(request: Request) -> str:
-    """Names of what the API answers here, with spaces between them: the page has a view for each it knows."""
+    """Names of the resources that this API answers, separated by spaces. The page has a view for each name it knows."""
     paths: Iterable[str] = [resource.path for resource in request.app.state.resources]
     return " ".join(sorted({path.removeprefix(_API).partition("/")[0] for path in paths if path.startswith(_API)}))
 
@@ -189,14 +189,14 @@ def _read(folder: Traversable, above: str = "") -> Iterator[tuple[str, bytes]]:
 
 
 def script(modules: Mapping[str, bytes], entry: str = "app.js") -> bytes:
-    """Modules as one script: each is a function that gets what it imports, and returns what it exports.
+    """Modules as one script: each becomes a function that takes its imports and returns its exports.
 
     Args:
-        modules: By name. They import and export by name, one form each, and nothing as a default or by another name.
-        entry: The module that begins; those that it does not reach are left out.
+        modules: By name. They import and export by name in one form, without default exports or renaming.
+        entry: The entry module; modules that it does not reach are left out.
 
     Raises:
-        ValueError: Modules import each other in a circle, or one that is not there.
+        ValueError: Modules import each other in a circle, or import a module that does not exist.
     """
     ended: dict[str, bytes] = {}
     begun: list[str] = []
@@ -229,5 +229,5 @@ def _wrapped(name: str, code: bytes) -> bytes:
 
 
 def _slim(content: bytes) -> bytes:
-    """Our own code without what is for readers of the source."""
+    """Our own source without comments and indentation."""
     return _INDENTATION.sub(b"", _COMMENT.sub(b"", content))

@@ -1,4 +1,4 @@
-"""Pages of an answer: an opaque cursor says where the next one begins, and of which question."""
+"""Pages of an answer: an opaque cursor says where the next page begins, and to which question it belongs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Position:
     """Beginning of a page.
 
     Attributes:
-        after: Names of the last row of the page before; None for the first page.
-        fixed: What the first page found and later pages keep, such as the range of `last=7d`, in seconds.
+        after: Names of the previous page's last row; None for the first page.
+        fixed: Values that the first page computed and later pages keep, such as the range of `last=7d`, in seconds.
     """
 
     after: Key | None = None
@@ -40,13 +40,13 @@ class Position:
 
 
 def position_of(asked: Asked, accounts: Collection[str], *, fixed: int = 0) -> Position:
-    """Beginning of the page that is asked for.
+    """Start of the requested page.
 
-    Anyone can make a cursor: check what its `fixed` numbers mean like a parameter. It is of use only to who sees the
-    same accounts.
+    Anyone can make a cursor, so check the meaning of its `fixed` numbers like a parameter. A cursor works only for a
+    caller who sees the same accounts.
 
     Raises:
-        ProblemError: 422, the cursor is none, or of another question.
+        ProblemError: 422, the cursor is invalid, or of another question.
     """
     text = asked.given.text("cursor")
     if text is None:
@@ -80,7 +80,7 @@ def page_of(
     fixed: tuple[int, ...] = (),
     kept_s: int = KEPT_S,
 ) -> Reply:
-    """The page of an answer that is asked for; the whole answer if the request names no page.
+    """The requested page of an answer; the whole answer if the request names no page.
 
     Rows are sorted by the columns `key`, or their names by `sort_key`, and no two rows have the same names. Later pages
     keep the numbers `fixed`.
@@ -98,10 +98,10 @@ def page_of(
 
 
 def range_of(position: Position, *, whole_hours: bool) -> tuple[int, int]:
-    """The range of the first page, where it is what is fixed: from, and to.
+    """The range of the first page, if `fixed` holds one: from, and to.
 
     Raises:
-        ProblemError: 422, no page can have had it.
+        ProblemError: 422, no page can have had this range.
     """
     from_s, to_s = position.fixed
     if from_s >= to_s or (whole_hours and (from_s % HOUR_S or to_s % HOUR_S)):
@@ -110,10 +110,10 @@ def range_of(position: Position, *, whole_hours: bool) -> tuple[int, int]:
 
 
 def refuse_pages_of_ranked(asked: Asked) -> None:
-    """Refuse pages of rows that are sorted by figures: figures move from one page to the next, and a row with them.
+    """Refuse pages of rows sorted by figures, because a changed figure moves its row to another page.
 
     Raises:
-        InvalidParametersError: A page is asked for beside `sort` or `top`.
+        InvalidParametersError: ProblemError: 422, a page is requested together with `sort` or `top`.
     """
     given = asked.given
     ranked = [name for name in ("sort", "top") if given.text(name) is not None]
@@ -140,7 +140,7 @@ def kept_s(asked: Asked, meta: Mapping[str, Json]) -> int:
 
 
 def cursor_after(asked: Asked, accounts: Collection[str], after: Key, fixed: tuple[int, ...] = ()) -> str:
-    """The cursor of a page that begins after a row, for who finds the rows of each page anew."""
+    """The cursor of a page that begins after a row, for callers that compute each page anew."""
     return _written(_question(asked, accounts), after, fixed)
 
 
@@ -173,6 +173,6 @@ def _written(question: str, after: Key, fixed: tuple[int, ...]) -> str:
 
 
 def unusable(why: str) -> ProblemError:
-    """The problem of a cursor that leads nowhere."""
+    """The problem for a cursor that cannot be used."""
     detail = f"The cursor cannot be used. {why}"
     return problem("invalid-cursor", detail, faults=[ParameterFault(parameter="cursor", detail=detail)])

@@ -1,4 +1,4 @@
-"""Parameters of a URL, declared once and checked by it, and problem details (RFC 9457) for what is wrong with them."""
+"""URL parameters, declared once and checked by the declaration, and problem details (RFC 9457) for their faults."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class ProblemError(Exception):
     Attributes:
         kind: Last part of the problem's URN, such as `unknown-column`.
         status: HTTP status.
-        title: What kind of problem it is, the same each time.
-        detail: What is wrong this time, and what to do.
+        title: Title of this kind of problem, always the same.
+        detail: What is wrong in this request, and what to do.
         faults: Each parameter that is wrong.
         headers: Such as `Retry-After` and `WWW-Authenticate`.
     """
@@ -97,7 +97,7 @@ def problem(
     faults: Sequence[ParameterFault] = (),
     headers: Mapping[str, str] | None = None,
 ) -> ProblemError:
-    """A problem of a kind that is known, with the status of its kind, and with its title unless another is given."""
+    """A problem of a known kind, with the kind's status, and with its title unless another is given."""
     status, usual = _PROBLEMS[kind]
     return ProblemError(
         kind=kind, status=status, title=title or usual, detail=detail, faults=faults, headers=headers or {}
@@ -112,7 +112,7 @@ def fault_of(problem: ParameterProblem) -> ParameterFault:
 
 
 def problem_of(error: MeteringError) -> ProblemError | None:
-    """The problem of a failed request; None for a fault that only the operator can mend."""
+    """The problem of a failed request; None for a fault that only the operator can repair."""
     if isinstance(error, InvalidParametersError):
         faults = [fault_of(each) for each in error.problems]
         return problem("invalid-parameters", " ".join(dict.fromkeys(each.detail for each in faults)), faults=faults)
@@ -141,15 +141,15 @@ class Parameter:
     """One parameter of a URL.
 
     Attributes:
-        name: Its name, the same as the option of the command line without dashes.
-        about: One or two sentences for the document.
-        words: The rest of a sentence that begins with a wrong value: `is not an account: an account has 12 digits.`
-        pattern: Form of one value, whole. Not for integers and flags.
-        most_chars: Most characters of one value.
-        most_values: Most values, with commas between them.
+        name: Its name, equal to the command line's option without dashes.
+        about: One or two sentences for the OpenAPI document.
+        words: End of a sentence that begins with a wrong value: `is not an account: an account has 12 digits.`
+        pattern: Regular expression of one whole value. Not for integers and flags.
+        most_chars: Maximum length of one value.
+        most_values: Maximum number of values, separated by commas.
         kind: `text`, `integer` or `flag` (true or false).
         minimum, maximum: Of an integer.
-        choices: The only values, if they are few.
+        choices: The allowed values, if they are few.
         place: `path` if it is a part of the path.
     """
 
@@ -168,7 +168,7 @@ class Parameter:
     place: Literal["query", "path"] = "query"
 
     def fault(self, text: str) -> str | None:
-        """Fault of a value, as the rest of a sentence; None if the document allows it."""
+        """Fault of a value, as the end of a sentence; None if the OpenAPI document allows the value."""
         if self.kind == "flag":
             return None if text in _FLAGS else "is neither true nor false."
         if self.kind == "integer":
@@ -202,7 +202,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """The values of a request. All are as their parameters allow; a parameter that was not given is not there."""
+    """The values of a request. Every value is as its parameter allows; a missing parameter is absent."""
 
     values: Mapping[str, str] = field(default_factory=dict)
 
@@ -210,11 +210,11 @@ class Given:
         return self.values.get(name)
 
     def names(self, name: str) -> tuple[str, ...]:
-        """Values with commas between them, each once."""
+        """Values separated by commas, each once."""
         return tuple(dict.fromkeys(self.values[name].split(","))) if name in self.values else ()
 
     def filters(self, known: Iterable[str], accounts: Iterable[str]) -> dict[str, Sequence[str]]:
-        """Values of the filters that are known, for the accounts that may be read."""
+        """Known values of the filters, for the accounts that may be read."""
         return {**{name: self.names(name) for name in known}, "account": sorted(accounts)}
 
     def number(self, name: str) -> int | None:
@@ -225,7 +225,7 @@ class Given:
 
 
 def given_values(declared: Sequence[Parameter], query: bytes, path: Mapping[str, object] | None = None) -> Given:
-    """Check what a request gives: the query of its URL as it came, and the parts of its path.
+    """Check a request's values: the raw query of its URL, and the parts of its path.
 
     Raises:
         ProblemError: 400, with every parameter that is unknown, given twice, missing, or not as declared.
@@ -270,7 +270,7 @@ def _malformed(detail: str) -> ProblemError:
 
 
 def _strangers(names: Sequence[str], known: Sequence[str]) -> Iterator[ParameterFault]:
-    """Parameters that do not exist: a filter with a mistyped name must not be a larger total."""
+    """Unknown parameters are refused, because a filter with a mistyped name would give a larger total."""
     for name in dict.fromkeys(names):
         if name not in known:
             near = get_close_matches(name, known, n=1)
@@ -290,7 +290,7 @@ def _twice(names: Iterator[str]) -> Iterator[ParameterFault]:
 
 
 def _shown(text: str) -> str:
-    """A text of a stranger in an error: short, without control characters, and never nothing."""
+    """A string of a stranger in an error: short, without control characters, and never empty."""
     short = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
     return "".join(each if each.isprintable() else "?" for each in short) or "(empty)"
 
@@ -347,7 +347,7 @@ TZ = Parameter(
 
 
 def filter_parameter(it: Filter, *, one: bool = False) -> Parameter:
-    """The parameter of a filter, for one value or for several with commas between them."""
+    """The parameter of a filter, for one value or for several separated by commas."""
     return Parameter(
         name=it.name,
         about=it.about_one if one else it.about,

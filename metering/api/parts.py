@@ -1,4 +1,4 @@
-"""Parts of the API, the readings that requests share, and what a request leaves in the log."""
+"""Parts of the API, the reads that requests share, and the figures that a request leaves in the log."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _FAILED = 500
 
 @dataclass(slots=True, kw_only=True)
 class RequestFigures:
-    """Figures of one request, which the parts that answer it fill in. Mutable.
+    """Figures of one request, filled in by the parts that answer it. Mutable.
 
     Attributes:
-        route: Route as it is declared, such as `/v1/hours/{hour}`; `none` if there is none.
-        status: HTTP status of the answer; 500 if none was begun.
-        ms: Milliseconds from its first byte to the end of the answer.
-        token_id: Public part of a token that is known; empty for any other.
+        route: Route as declared, such as `/v1/hours/{hour}`; `none` if no route matches.
+        status: HTTP status of the answer; 500 if none was started.
+        ms: Milliseconds from the request's first byte to the end of the answer.
+        token_id: Public part of a known token; empty for any other.
         partitions: Partitions of the usage table that were read.
         hours: Hours of the lake that were read.
     """
@@ -67,13 +67,13 @@ class RequestFigures:
 
 
 def figures_of(request: HTTPConnection) -> RequestFigures:
-    """The figures of a request, to be filled in; ones that nobody reads if the application has no log before it."""
+    """The figures of a request, to be filled in; unused ones if the application has no log around it."""
     found = request.scope.get(_KEY)
     return found if isinstance(found, RequestFigures) else RequestFigures()
 
 
 class RequestLog:
-    """Tells what each request came to, once, when its answer has ended or it has failed."""
+    """Reports the figures of each request once, when its answer has ended or it has failed."""
 
     def __init__(self, app: ASGIApp, *, tell: Callable[[RequestFigures], None], clock: Clock) -> None:
         self._app = app
@@ -123,13 +123,13 @@ _MONTH_HOURS = 31 * 24
 
 
 class LargeStore(Protocol):
-    """Keeps which large requests are in work."""
+    """Stores which large requests are running."""
 
     def read(self) -> LargeRequests:
         """As of now."""
 
     def write(self, requests: LargeRequests) -> bool:
-        """Replace them, if nobody has since they were read; whether that was so."""
+        """Replace them if they are unchanged since they were read; returns whether they were."""
 
 
 @dataclass(slots=True)
@@ -152,7 +152,7 @@ class ProcessLarge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerLarge:
-    """Those of all processes that answer for a region: one item of its ledger."""
+    """The large requests of all processes that answer for a region: one item of its ledger."""
 
     items: Callable[[], ItemStore]
 
@@ -173,7 +173,7 @@ class LedgerLarge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shares:
-    """Shares of tokens in concurrent reads: one for all routes of an application."""
+    """Tokens' shares in concurrent reads: one object for all routes of an application."""
 
     limits: Limits
     limiter: Limiter
@@ -187,10 +187,10 @@ class Shares:
         return cls(limits=limits, limiter=limiter, large=large, clock=clock)
 
     def begin(self, token_id: str) -> str:
-        """Begin a large request; the name to end it by.
+        """Register a large request; returns the name by which to end it.
 
         Raises:
-            ProblemError: 429, there are as many as there may be.
+            ProblemError: 429, the maximum number is running.
             UnavailableError: The ledger gives no answer.
         """
         name, limits = secrets.token_hex(8), self.limits
@@ -208,7 +208,7 @@ class Shares:
         raise _too_much("As many large requests as may be at once are in work")
 
     def end(self, name: str) -> None:
-        """End a large request. If that fails, its time ends it."""
+        """End a large request. If this fails, the entry expires by itself."""
         for _ in range(_ATTEMPTS):
             kept = self.large.read()
             left = {other: each for other, each in kept.entries.items() if other != name}
@@ -218,11 +218,11 @@ class Shares:
 
 @dataclass(kw_only=True)
 class Reading:
-    """Reads of one request. Its thread counts, and its answer may be given up meanwhile. Mutable.
+    """Reads of one request. Its thread counts reads, while another thread may abandon its answer. Mutable.
 
     Attributes:
-        token_id: Whose request it is; empty until that is known.
-        figures: Told what was really read.
+        token_id: Token id of the request; empty until it is known.
+        figures: Receives the number of actual reads.
     """
 
     shares: Shares
@@ -233,12 +233,12 @@ class Reading:
     _given_up: bool = False
 
     def afford(self, reads: int) -> None:
-        """Charge reads before they are read: the most that is going to be read now. The rest is given back at the end.
+        """Charge reads before they happen: at most the number that will be read now. The rest is returned at the end.
 
-        A large request begins to count as one.
+        A large request starts to count as one.
 
         Raises:
-            ProblemError: 429, the token has read too much lately, or too many large requests are in work.
+            ProblemError: 429, the token has read too much lately, or too many large requests are running.
             UnavailableError: The ledger gives no answer.
         """
         if not reads:
@@ -254,15 +254,15 @@ class Reading:
             self._large = shares.begin(self.token_id)
 
     def spend(self, reads: int) -> None:
-        """Charge what is read besides hours and partitions, such as lists of keys. Raises as `afford` does."""
+        """Charge reads other than hours and partitions, such as lists of keys. Raises as `afford` does."""
         self.afford(reads)
         self._charged -= reads
 
     def hours(self, number: int = 1) -> None:
-        """So many hours of the lake are read now. What was not charged before is charged.
+        """Count hours of the lake that are read now. Reads that were not charged before are charged.
 
         Raises:
-            OutOfTimeError: Nobody waits for the answer any more.
+            OutOfTimeError: The client no longer waits for the answer.
             ProblemError: 429, as `afford`.
             UnavailableError: The ledger gives no answer.
         """
@@ -270,16 +270,16 @@ class Reading:
         self._go_on()
 
     def partitions(self, number: int = 1) -> None:
-        """So many partitions of the usage table are read now. Raises as `hours` does."""
+        """Count partitions of the usage table that are read now. Raises as `hours` does."""
         self.figures.partitions += number
         self._go_on()
 
     def give_up(self) -> None:
-        """Nobody waits for the answer any more: what is not read yet will not be."""
+        """The client no longer waits for the answer, so nothing more will be read."""
         self._given_up = True
 
     def end(self) -> None:
-        """The request has ended: what it did not read is given back."""
+        """The request has ended; its unused reads are given back."""
         if self._charged:
             self.shares.limiter.correct(self.token_id, self._read - self._charged)
         if self._large:
@@ -313,10 +313,13 @@ class ApiParts:
     """Parts of the API, for all requests.
 
     Attributes:
-        regions: The regions whose usage is answered, merged if there are several; a function has its own alone.
-        everywhere: The regions are all of the stage, and answers name them; None if one region answers for itself.
-        large: Knows which large requests are in work; those of this process, unless several answer for a region.
-        billing: Finds what is rated together, anew for each request; None if costs cannot be told here.
+        regions: The regions whose usage is answered, merged if there are several; a function has only its own.
+        everywhere: Whether these are all regions of the stage, which answers then name; None if one region answers for
+            itself.
+        large: Knows which large requests are running: those of this process, unless several processes answer for a
+            region.
+        billing: Finds the regions that are rated together, anew for each request; None if costs cannot be answered
+            here.
     """
 
     regions: Sequence[ReadableRegion]

@@ -1,4 +1,4 @@
-"""Answers as responses: the form that was asked for, headers, validators, and the size that a response may have."""
+"""Answers as responses: the requested form, headers, validators, and the maximum size of a response."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BY_MEDIA_TYPE = {text.partition(";")[0]: form for form, text in MEDIA_TYPES.ite
 
 
 def chosen_form(given: str | None, accept: str) -> str:
-    """Form of an answer: the parameter `format`, else the first of the header Accept that is known, else JSON."""
+    """Form of an answer: the parameter `format`, else the first known type of the header Accept, else JSON."""
     if given is not None:
         return given
     ranked: list[tuple[float, int, str]] = []
@@ -55,13 +55,13 @@ def _weight(parameters: str) -> float:
 
 
 def knows(if_none_match: str, tag: str) -> bool:
-    """Whether the header If-None-Match names this tag."""
+    """Whether the header If-None-Match contains this tag."""
     known = [each.strip().removeprefix("W/") for each in if_none_match.split(",")]
     return tag.removeprefix("W/") in known or "*" in known
 
 
 def takes_gzip(accept_encoding: str) -> bool:
-    """Whether the header Accept-Encoding takes gzip."""
+    """Whether the header Accept-Encoding accepts gzip."""
     for part in accept_encoding.split(","):
         coding, _, rest = part.partition(";")
         if coding.strip().lower() in {"gzip", "*"}:
@@ -79,7 +79,7 @@ _VARY = "Accept, Accept-Encoding, Authorization"
 def response_of(
     reply: Reply, *, tag: str, form: str, name: str, query: bytes, headers: Mapping[str, str], limits: Limits
 ) -> Response:
-    """A reply as a response; 304 without a body, if the asker has it already.
+    """A reply as a response; 304 without a body if the client has it already.
 
     Raises:
         ProblemError: 422, the answer has more rows or bytes than a response may have.
@@ -108,12 +108,12 @@ def response_of(
 
 
 def not_modified(tag: str) -> Response:
-    """The answer to who has it already."""
+    """The response to a client that already has the answer."""
     return Response(status_code=304, headers={"ETag": tag, "Vary": _VARY})
 
 
 def entity_tag(reply: Reply, form: str) -> str:
-    """Weak validator over the question, how complete the figures are, and the rows; not over the time of asking."""
+    """Weak validator over the question, its completeness and the rows, but not the time of the request."""
     answer = reply.answer
     told = {name: value for name, value in _beside(answer).items() if name not in _MOVING}
     digest = hashlib.sha256(json.dumps([form, reply.next, told], sort_keys=True).encode())
@@ -125,7 +125,7 @@ def entity_tag(reply: Reply, form: str) -> str:
 
 
 def final_tag(final: str, asked: Asked, form: str) -> str:
-    """Weak validator of an answer that nothing can change: over the question and all that the answer is made of."""
+    """Weak validator of an immutable answer: over the question and all inputs of the answer."""
     values = sorted((name, text) for name, text in asked.given.values.items() if name != "format")
     seen = None if asked.grant.accounts is None else sorted(asked.grant.accounts)
     digest = hashlib.sha256(json.dumps([form, final, values, seen]).encode())
@@ -137,7 +137,7 @@ def _beside(answer: Answer) -> Mapping[str, Json]:
 
 
 def _metadata(answer: Answer) -> dict[str, str]:
-    """Headers for the members that CSV and Parquet lack."""
+    """Headers for the `meta` members that CSV and Parquet lack."""
     meta = _beside(answer)
     names = {"as_of": "Metering-As-Of", "complete_through": "Metering-Complete-Through"}
     return {header: str(meta[name]) for name, header in names.items() if name in meta}
@@ -162,14 +162,14 @@ def _check_bytes(body: bytes, *, binary: bool, limits: Limits) -> None:
 
 
 def _payload_bytes(body: bytes, *, binary: bool) -> int:
-    """Size of a body in the JSON that a function hands over: binary as base64, text with escapes."""
+    """Size of a body in the JSON that a function returns: binary as base64, text with escapes."""
     if binary:
         return -(-len(body) // 3) * 4
     return len(body) + sum(body.count(each) for each in (b'"', b"\\", b"\n"))
 
 
 def too_large(detail: str, more: str) -> ProblemError:
-    """The problem of an answer that is larger than a response; nothing is ever cut off."""
+    """The problem of an answer that is too large for a response; nothing is ever cut off."""
     return problem(
         "answer-too-large",
         f"{detail} Ways out: {more}group by fewer columns, ask for a shorter range, or read the lake with SQL: "

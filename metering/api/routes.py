@@ -1,4 +1,4 @@
-"""From a request to a response, the same for every resource: who asks, what for, the answer, its form."""
+"""From a request to a response, the same for every resource: authentication, parameters, answer, form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application at a port of this machine, for whoever has the token, and for no page of another site."""
+"""An application at a local port, for holders of the token, and not for pages of other sites."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HTTP_PORT = 80
 
 
 class HostCheck:
-    """Refuses requests that were meant for another host than this one at `port`."""
+    """Refuses requests whose `Host` is not this host at `port`."""
 
     def __init__(self, app: ASGIApp, *, port: int) -> None:
         self._app = app
@@ -55,7 +55,7 @@ _LAST_S = 3
 
 @dataclass(kw_only=True)
 class LocalServer:
-    """Serves an application on 127.0.0.1, at any free port if it is 0. Mutable: it runs once."""
+    """Serves an application on 127.0.0.1, at any free port if `port` is 0. Mutable: it runs once."""
 
     app: ASGIApp
     port: int
@@ -66,7 +66,7 @@ class LocalServer:
         """Take the port.
 
         Raises:
-            OSError: It is taken, or this user may not have it.
+            OSError: The port is taken, or this user may not bind it.
         """
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
@@ -83,14 +83,14 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """Where it is, with a slash at the end."""
+        """Its URL, with a slash at the end."""
         return f"http://{LOOPBACK}:{self.port}/"
 
     def run(self) -> None:
         """Serve until `stop`, or until Ctrl-C.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C; what was under way has ended.
+            KeyboardInterrupt: Ctrl-C was pressed; running requests have ended.
         """
         try:
             self._server.run(sockets=[self._socket])
@@ -98,7 +98,7 @@ class LocalServer:
             self._socket.close()
 
     def stop(self) -> None:
-        """End it, from another thread."""
+        """Stop serving, called from another thread."""
         self._server.should_exit = True
 
 

@@ -1,4 +1,4 @@
-"""Questions to a stage, as texts of a command line, and answers as Arrow tables."""
+"""Questions to a stage, as strings of a command line, and answers as Arrow tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlQuestion:
-    """One statement of SQL over the lake; times are those of `UsageParameters`."""
+    """One SQL statement over the lake; times are those of `UsageParameters`."""
 
     sql: str
     start: str | None = None
@@ -43,7 +43,7 @@ class Answers(Protocol):
         """Costs of usage."""
 
     def trace(self, asked: TraceParameters) -> pa.Table:
-        """Batches of a line; what stands beside them has `sums` and `equal`."""
+        """Batches of a line; the facts beside them include `sums` and `equal`."""
 
     def query(self, asked: SqlQuestion) -> pa.Table:
         """Rows of a statement."""
@@ -54,18 +54,18 @@ Time: TypeAlias = "str | date | datetime | None"
 
 
 def names(given: Names) -> tuple[str, ...]:
-    """Names, each once, in order."""
+    """Names, without repetitions, in order."""
     texts = [given] if isinstance(given, str) else list(given or ())
     return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
 
 
 def filter_texts(given: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
-    """Names by the filter that they are keywords of."""
+    """Filter -> names given to it as a keyword."""
     return {name: names(cast("Names", value)) for name, value in given.items()}
 
 
 def columns(given: Names) -> str | None:
-    """Columns with commas between them; None if none were given."""
+    """Columns separated by commas; None if none were given."""
     return None if given is None else ",".join(names(given))
 
 
@@ -73,7 +73,7 @@ def time_text(parameter: str, given: Time) -> str | None:
     """A time as text.
 
     Raises:
-        InvalidParametersError: A datetime has no zone. The zone of this machine is not taken for it.
+        InvalidParametersError: ValueError: a datetime has no zone. The machine's zone is not assumed.
     """
     if given is None or isinstance(given, str):
         return given
@@ -98,16 +98,16 @@ ABOUT = b"metering"
 
 
 def table_of(answer: Answer, about: Mapping[str, Json] | None = None) -> pa.Table:
-    """An answer as a table, with `about` or else its own `meta` beside it.
+    """An answer as a table, with `about`, or else its own `meta`, as metadata.
 
-    The sum of rows that `top` left out is its last row.
+    If `top` left out rows, the last row is their sum.
     """
     table = arrow_table({column.name: column.kind for column in answer.columns}, answer.rows_and_others())
     return with_about(table, answer.meta if about is None else about)
 
 
 def with_about(table: pa.Table, about: Mapping[str, Json]) -> pa.Table:
-    """The same table, whose schema says `about` as JSON."""
+    """The same table, with `about` as JSON in its schema metadata."""
     return table.replace_schema_metadata({ABOUT: json.dumps(about).encode()})
 
 

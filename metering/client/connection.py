@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class SumsDifferError(OperationFailedError):
-    """The sums of a trace are not equal: what a report says is not what its rows say.
+    """The sums of a trace are not equal: the report and the rows state different totals.
 
     Attributes:
-        sums: Bytes as decimal strings by `usage`, `rows` and `markers`; None for markers that have expired.
-        table: The trace itself, as `Connection.trace` would have given it.
+        sums: Bytes as decimal strings for `usage`, `rows` and `markers`; None for expired markers.
+        table: The trace itself, as `Connection.trace` would have returned it.
     """
 
     def __init__(self, sums: Mapping[str, str | None], table: pa.Table) -> None:
@@ -46,7 +46,7 @@ P = ParamSpec("P")
 
 
 def _keywords(filters: Mapping[str, Filter]) -> Callable[[Callable[P, pa.Table]], Callable[P, pa.Table]]:
-    """Name the filters among the keywords of a method, for `help` and for notebooks, and refuse others."""
+    """Show the filters among a method's keywords, for `help` and for notebooks, and refuse others."""
 
     def named(method: Callable[P, pa.Table]) -> Callable[P, pa.Table]:
         signature = inspect.signature(method)
@@ -65,19 +65,21 @@ def _keywords(filters: Mapping[str, Filter]) -> Callable[[Callable[P, pa.Table]]
 
 
 class Connection:
-    """A stage that is asked. It only reads, and threads may share it.
+    """A stage that can be queried. It only reads, and threads may share it.
 
-    Every method gives a `pyarrow.Table` with the columns and types of the command's `--format parquet`: byte totals are
-    `decimal128(38, 0)`, counts `int64`, money `decimal128(38, 10)`, times UTC. `table.to_pandas()` and
-    `polars.from_arrow(table)` take it further. `Connection.about(table)` says how complete its figures are.
+    Every method returns a `pyarrow.Table` with the columns and types of the command's `--format parquet`: byte totals
+    are `decimal128(38, 0)`, counts `int64`, money `decimal128(38, 10)`, times UTC. Convert it with `table.to_pandas()`
+    or `polars.from_arrow(table)`. `Connection.about(table)` returns how complete its figures are.
 
-    Filters take one value, several with commas, or a list. Times are texts as the command line takes them (`2026-11`,
-    `2026-11-24T13:00:00Z`, `yesterday`), dates, or datetimes with their zone; `from_` is included and `to` is not.
+    A filter takes one value, several separated by commas, or a list. Times are strings as on the command line
+    (`2026-11`, `2026-11-24T13:00:00Z`, `yesterday`), dates, or datetimes with their zone; `from_` is inclusive and `to`
+    exclusive.
 
     Each method raises:
-        InvalidParametersError: The question makes no sense; it has every problem.
-        UnavailableError: A store or the API gave no answer; the same call may succeed later.
-        OperationFailedError: It cannot be answered, or AWS or the API refuses the caller; `advice` says what to do.
+        InvalidParametersError: The question is invalid; the error lists every problem.
+        UnavailableError: A store or the API did not answer; the same call may succeed later.
+        OperationFailedError: The question cannot be answered, or AWS or the API refuses the caller; `advice` says what
+            to do.
     """
 
     def __init__(self, answers: Answers) -> None:
@@ -103,21 +105,22 @@ class Connection:
 
         Args:
             from_: A full hour, included. Default: the beginning of this month.
-            to: A full hour, not included. Default: the end of `from_`, or of this hour.
-            last: A span that ends now, such as `7d`, in their place.
+            to: A full hour, exclusive. Default: the end of `from_`, or of this hour.
+            last: A span that ends now, such as `7d`, instead of `from_` and `to`.
             group_by: Columns: `account_id`, `usage_type` (the default), `service`, `from`, `to`, `month`, `day`,
                 `hour`, `corrects`, `region`.
-            detail: Further columns, which only the lake has: `resource_id`, `direction`, `batch_id`.
-            with_corrections: Also what was booked later for the range, with a column `corrects`.
-            now: Exact as of now, also of what is not rolled up yet, which is a matter of seconds. It takes longer.
-            tz: Zone of days and months, such as `Europe/Berlin`.
+            detail: Further columns that only the lake has: `resource_id`, `direction`, `batch_id`.
+            with_corrections: Also include usage booked later for the range, with a column `corrects`.
+            now: Exact as of now, including usage that is not rolled up yet, which is a matter of seconds. It takes
+                longer.
+            tz: Time zone of days and months, such as `Europe/Berlin`.
             sort: A column; with `:desc` the largest first.
-            top: Only so many rows, by bytes; the last row is the sum of all others.
-            filters: `account`, `service`, `usage_type`, `from_location` and `to_location`: only what has one of these
+            top: Maximum number of rows, by bytes; the last row is the sum of all others.
+            filters: `account`, `service`, `usage_type`, `from_location` and `to_location`: only usage with one of these
                 values. A place is written as `us-east-1`, `us-east-1/use1-az2` or `internet`.
 
         Returns:
-            The grouped columns, `bytes` and `records`, sorted by the columns.
+            The grouping columns, `bytes` and `records`, sorted by the grouping columns.
         """
         return self._answers.usage(
             UsageParameters(
@@ -144,18 +147,15 @@ class Connection:
         top: int | None = None,
         **filters: Unpack[CostNames],
     ) -> pa.Table:
-        """Costs of usage, as `metering cost` gives them: rated on read, all regions of the stage together.
+        """Costs of usage, as `metering cost` gives them: rated on read, over all regions of the stage together.
 
-        Times, `group_by`, `with_corrections`, `tz`, `sort` and filters are those of `usage`, and there are the columns
-        `tier`
-        and `payer`, the filter `payer`, and `month` (one billing month) in place of times. `top` ranks by cost.
-        `prices` is a
-        price book, such as `aws-list@3`; by default what the month was invoiced with, or the book in force. `exact`
-        computes
-        a payer's tiers anew.
+        Times, `group_by`, `with_corrections`, `tz`, `sort` and filters are those of `usage`. In addition there are the
+        columns `tier` and `payer`, the filter `payer`, and `month` (one billing month) instead of times. `top` ranks by
+        cost. `prices` is a price book, such as `aws-list@3`; the default is the book of the month's invoices, or the
+        book in force. `exact` computes a payer's tiers anew.
 
         Returns:
-            The grouped columns, `bytes`, `quantity_gb`, `cost_usd`, `unpriced_bytes` and `unrated_bytes`.
+            The grouping columns, `bytes`, `quantity_gb`, `cost_usd`, `unpriced_bytes` and `unrated_bytes`.
         """
         asked = CostParameters(
             start=time_text("from", from_), end=time_text("to", to), last=last, month=month,
@@ -175,18 +175,17 @@ class Connection:
         last: str | None = None,
         **filters: Unpack[LineNames],
     ) -> pa.Table:
-        """The batches that a number of a report is the sum of, as `metering trace` gives them.
+        """The batches whose sum is a number of a report, as `metering trace` gives them.
 
-        The line is of one account. Filters are those of `usage`, each with one value; `hour` is one full hour, in place
-        of a
-        range.
+        The traced line belongs to one account. Filters are those of `usage`, each with one value; `hour` is one full
+        hour, instead of a range.
 
         Returns:
             A row a batch: `batch_id`, `source_id`, `sequence`, `bytes`, `records`, `first_hour`, `last_hour`, `marker`.
-            `about` has the hours, files and sums. An equal trace is the only one that is returned.
+            `about` has the hours, files and sums. Only a trace with equal sums is returned.
 
         Raises:
-            SumsDifferError: The report, its rows and their markers do not say the same. It has both figures.
+            SumsDifferError: The report, its rows and their markers state different totals. It has both figures.
         """
         asked = TraceParameters(
             account=account, filters=cast("dict[str, str | None]", filters), hour=time_text("hour", hour),
@@ -212,11 +211,11 @@ class Connection:
     ) -> pa.Table:
         """One statement of DuckDB's SQL over `transfers` and `usage`, as `metering query` runs it. Not over HTTP.
 
-        Rows are all, or those that start in the range. The canary's rows are left out unless `with_canary`.
+        The rows are all rows, or those that start in the range. The canary's rows are left out unless `with_canary`.
 
         Raises:
             QueryError: DuckDB refuses the statement.
-            QueryStoppedError: It took longer than `timeout_s`.
+            QueryStoppedError: The query took longer than `timeout_s`.
         """
         return self._answers.query(
             SqlQuestion(
@@ -227,7 +226,7 @@ class Connection:
 
     @staticmethod
     def about(table: pa.Table) -> dict[str, Json]:
-        """Facts beside an answer's rows: `as_of`, `complete_through` and, over the stores, all of the JSON's."""
+        """Facts beside an answer's rows: `as_of`, `complete_through` and, over the stores, all facts of the JSON."""
         return about(table)
 
 
@@ -242,18 +241,20 @@ def connect(
 ) -> Connection:
     """Connect to a stage: to its stores with the credentials of the AWS SDK, or to its HTTP API with a token.
 
-    Nothing is asked until the first question.
+    No request is made before the first question.
 
     Args:
         stage: Default: `METERING_STAGE`, or `local`, which needs `metering local up`.
-        region: One region, or `all`. Default: that of the environment, or the home region of the deployed stage.
-        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, the one of `metering local up` for stage `local`, else AWS.
-        home: Home region, where money and `all` are found. Default: as the deployed stage says, which is looked up.
+        region: One region, or `all`. Default: the environment's region, or the home region of the deployed stage.
+        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, the endpoint of `metering local up` for stage `local`, else
+            AWS.
+        home: Home region, which has the price books and the list of regions for `all`. Default: the home region of the
+            deployed stage, which is looked up.
         url: The HTTP API instead: output `ApiUrl`, or the link that `metering serve` prints, with its token.
-        token: Token of the API. Default: what stands behind the `#` of the URL, or `METERING_TOKEN`.
+        token: Token of the API. Default: the fragment after `#` of the URL, or `METERING_TOKEN`.
 
     Raises:
-        OperationFailedError: The arguments make no sense together; or stage, region, endpoint or URL are none.
+        OperationFailedError: The arguments contradict each other, or stage, region, endpoint or URL are invalid.
     """
     if url is None and token is None:
         from metering.client.stores import Place, StoreAnswers

@@ -1,4 +1,4 @@
-"""Answers over the HTTP API, with a token. The token goes to the host of the URL and to no other."""
+"""Answers over the HTTP API, with a token. The token is sent only to the host of the URL."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _TRACE = {
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """An API that answers for itself never redirects, and another host must not get the token."""
+    """An API that answers for itself never redirects, so redirects are refused: another host must not get the token."""
 
     def redirect_request(
         self, req: Request, fp: object, code: int, msg: str, headers: Message, newurl: str
@@ -56,7 +56,7 @@ class _NoRedirects(HTTPRedirectHandler):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAnswers:
-    """Answers of one API, at a URL with a slash at its end. `ca_bundle` is trusted beside the system's certificates."""
+    """Answers of one API, whose URL ends with a slash. `ca_bundle` is trusted beside the system's certificates."""
 
     url: str
     token: str = field(repr=False)
@@ -64,10 +64,10 @@ class HttpAnswers:
 
     @classmethod
     def at(cls, url: str, token: str | None, *, ca_bundle: str | None = None) -> HttpAnswers:
-        """The API at a URL. Nothing is asked yet.
+        """The API client for a URL. Nothing is asked yet.
 
         Raises:
-            OperationFailedError: The URL is none, would send the token for all to read, or there is no token.
+            OperationFailedError: The URL is invalid, would send the token unencrypted, or there is no token.
         """
         try:
             parts = urlsplit(url.strip())
@@ -193,7 +193,7 @@ def _document(body: bytes) -> dict[str, Json]:
 
 
 def _told(error: HTTPError, operation: str, url: str) -> Exception:
-    """The error that a problem document stands for."""
+    """The error that corresponds to a problem document."""
     problem = _document(error.read())
     detail = str(problem.get("detail", "")) or str(error.reason)
     if error.code == _TOO_MANY or error.code >= _SERVER_ERROR:

@@ -1,4 +1,4 @@
-"""Answers over the stores of regions: the use cases of the command line, and its parameters."""
+"""Answers over the stores of regions, from the command line's use cases and parameters."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ _TOO_LITTLE = "Nothing is answered, because it would be too little. Ask again, o
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A stage, and one of its regions or all.
+    """A stage, and one of its regions or all of them.
 
     Attributes:
         given_region: Name of the region, or `all`; None: the home region.
-        given_home: Home region of the stage; None: as the deployed stage says.
-        only: The region if the program named it, so that costs are those of its usage alone; else None.
+        given_home: Home region of the stage; None: the home region of the deployed stage.
+        only: The region if the program named it, so that costs cover only its usage; else None.
         endpoint: URL of an emulator; None for AWS.
         environ: Environment of the AWS SDK.
     """
@@ -73,7 +73,7 @@ class Place:
         environ: Mapping[str, str],
         home: str | None = None,
     ) -> Place:
-        """The place that arguments name, and the environment where they do not. Nothing is asked yet.
+        """The place named by the arguments, or by the environment where they name nothing. Nothing is asked yet.
 
         Raises:
             OperationFailedError: Something is no name.
@@ -103,7 +103,7 @@ class Place:
 
     @cached_property
     def home(self) -> str:
-        """Home region of the stage: its states of regions, price books and payers are there."""
+        """Home region of the stage, which has the states of regions, price books and payers."""
         return self.given_home or self._deployed_home() or _home_of(self.stage)
 
     @cached_property
@@ -120,11 +120,11 @@ class Place:
         return self.given_region == ALL
 
     def regions(self) -> list[RegionConnection]:
-        """The region, or all that hold data, sorted by name.
+        """The region, or all regions that hold data, sorted by name.
 
         Raises:
-            OperationFailedError: A region is not deployed, or one that holds data cannot be read.
-            UnavailableError: A region gives no answer.
+            OperationFailedError: A region is not deployed, or a region that holds data cannot be read.
+            UnavailableError: A region does not answer.
         """
         if not self.everywhere:
             return [self._connected(self.region)]
@@ -140,11 +140,11 @@ class Place:
         return self._stage.left_out
 
     def billing(self) -> tuple[RegionConnection, Sequence[RegionConnection]]:
-        """The home region, and all regions that hold data, whichever was named: tiers count over all of them.
+        """The home region, and all regions that hold data, whichever was named, because tiers count over all of them.
 
         Raises:
-            OperationFailedError: One of them cannot be read: costs would be at wrong tiers.
-            UnavailableError: The home region gives no answer.
+            OperationFailedError: One of them cannot be read, so costs would be at wrong tiers.
+            UnavailableError: The home region does not answer.
         """
         home = self._stage.billing_home(None if self.everywhere else self.region, emulated=self._emulated)
         regions, unread = self._stage.readable(home)
@@ -193,7 +193,7 @@ def _is_url(text: str) -> bool:
 
 @dataclass(frozen=True)
 class StoreAnswers:
-    """Answers of the regions of a place. It connects to them at the first question."""
+    """Answers from the regions of a place. It connects to the regions at the first question."""
 
     place: Place
     clock: Clock = field(default_factory=SystemClock)

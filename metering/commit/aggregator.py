@@ -1,4 +1,4 @@
-"""The aggregator: brings each delivery of an invocation to a durable verdict, or gives it back to the queue."""
+"""The aggregator brings each delivery of an invocation to a durable verdict, or returns it to the queue."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class HeldNotes:
     metrics: Metrics
 
     def note(self, deliveries: Iterable[Delivery], *, until: Deadline) -> None:
-        """Note the messages of an invocation that the queue's age leaves out, the oldest first.
+        """Note the invocation's messages that the queue's age metric leaves out, the oldest first.
 
-        A message that cannot be noted is handled all the same, because the watch also remembers earlier ages. So a slow
-        ledger never takes the time for verdicts.
+        A message that cannot be noted is still processed, because the watch also remembers earlier ages. So a slow
+        ledger never takes the time needed for verdicts.
         """
         held = [delivery for delivery in deliveries if delivery.receive_count >= HELD_FROM_RECEIVE]
         for delivery in sorted(held, key=lambda each: each.sent_at_ms):
@@ -74,12 +74,12 @@ class InvocationResult:
     """Outcome of an invocation's deliveries.
 
     Attributes:
-        retry: Ids of the messages that the queue has to deliver again; all others can be deleted.
-        counts: Copies of batches by verdict. A message with several batches counts each of them.
-        hide_s: Seconds for which some of them should be hidden first, by message id: a table is short of writes, and
-            every receive brings a message nearer to the dead-letter queue (P17). Without it, they come back sooner.
+        retry: Ids of the messages that the queue must deliver again; all others can be deleted.
+        counts: Verdict -> number of copies of batches. Each batch of a message with several batches counts.
+        hide_s: Message id -> seconds for which to hide the message first. A table is short of write capacity, and every
+            receive brings a message nearer to the dead-letter queue (P17). Messages without an entry come back sooner.
         contradictions: Contradictions in the ledger, one sentence each. The batches concerned are in `retry`, and
-            become dead letters unless an operator repairs the ledger. All other batches have their verdict.
+            become dead letters unless an operator repairs the ledger. All other batches have their verdicts.
     """
 
     retry: tuple[str, ...]
@@ -91,7 +91,7 @@ class InvocationResult:
 class Aggregator:
     """Meters deliveries by group commit. docs/protocol.md gives the worker's steps and their order.
 
-    A plain class: its committer learns from one invocation for the next.
+    This is a plain class, because its committer remembers facts from one invocation for the next.
     """
 
     def __init__(
@@ -138,10 +138,10 @@ class Aggregator:
         )
 
     def handle(self, deliveries: Sequence[Delivery], deadline: Deadline) -> InvocationResult:
-        """Bring deliveries to their verdicts. Bad input and transient trouble raise nothing.
+        """Bring deliveries to their verdicts. Bad input and transient errors raise nothing.
 
-        A message without a durable verdict is in `retry` when this returns. If this raises or is killed, the queue must
-        deliver every message again. A batch that has its verdict already keeps it.
+        A message without a durable verdict is in `retry` when this returns. If this call raises or is killed, the queue
+        must deliver every message again. A batch that already has its verdict keeps it.
         """
         shares = Shares(deadline, self._settings.reserve_ms)
         invocation = Invocation(
@@ -177,7 +177,7 @@ class Aggregator:
         }
 
     def _windows(self, deliveries: Sequence[Delivery], invocation: Invocation) -> Iterator[list[Copy]]:
-        """Read deliveries, and yield their batches in windows that one commit can hold, so that memory is bounded."""
+        """Read deliveries, and yield their batches in windows that one commit can hold, so memory is bounded."""
         window: list[Copy] = []
         records = size = 0
         for delivery in deliveries:
@@ -241,9 +241,9 @@ def _together(deliveries: Sequence[Delivery]) -> list[Delivery]:
 
 
 def _alone(deliveries: Sequence[Delivery]) -> list[Delivery]:
-    """Suspect deliveries in the order of their receive counts, and every other time in reverse order.
+    """Suspect deliveries in the order of their receive counts, reversed every other time.
 
-    So a delivery that kills its worker each time does not always keep the same messages from their verdict.
+    So a delivery that kills its worker each time does not always keep the same messages from their verdicts.
     """
     suspects = [delivery for delivery in deliveries if delivery.receive_count >= ALONE_FROM_RECEIVE]
     suspects.sort(key=lambda delivery: delivery.receive_count)

@@ -88,17 +88,18 @@ class Invocation:
             self.tally.settle(candidate.content, Verdict.PUT_BACK)
 
     def settle_against(self, content: Content, marker: Marker) -> None:
-        """Give a content its verdict by the marker that its id has already."""
+        """Give a content its verdict by the existing marker of its id."""
         self.tally.settle(content, self.verdict_writer.against(content, marker, self.tally))
 
 
 class Committer:
     """Commits batches that have no verdict yet (P15-P17).
 
-    A refused commit is planned anew, one of unknown outcome is halved, and one that was throttled goes back whole.
+    A refused commit is planned anew, a commit of unknown outcome is halved, and a throttled one goes back to the queue
+    whole.
 
-    A plain class, because it learns from one invocation for the next: which months are closed, whether looking ahead
-    pays, whether the table is short of writes, and that the ledger knows the number of shards.
+    This is a plain class, because it remembers facts from one invocation for the next: which months are closed, whether
+    lookahead pays, whether the table is short of write capacity, and that the ledger knows the number of shards.
     """
 
     def __init__(
@@ -131,11 +132,11 @@ class Committer:
         self._closed: set[str] = set()
 
     def commit(self, candidates: Sequence[Candidate], invocation: Invocation) -> None:
-        """Give each candidate a verdict, or put it back.
+        """Give each candidate a verdict, or return it to the queue.
 
         Args:
             candidates: Decoded batches of distinct ids.
-            invocation: No commit is begun once less than the reserve of its deadline is left.
+            invocation: No commit starts once less time than the reserve is left before the deadline.
         """
         self._send_throttled_again()
         groups = deque([self._undecided(candidates, invocation)])
@@ -144,7 +145,7 @@ class Committer:
                 groups.extend(self._attempt(plan, invocation))
 
     def _send_throttled_again(self) -> None:
-        """After a pause, send the commit that was throttled once more, before any object is written for another."""
+        """After a pause, send the throttled commit once more, before any object is written for another commit."""
         body = self._throttles.body
         if body is None or self._throttles.pausing:
             return
@@ -159,7 +160,7 @@ class Committer:
             self._count_commit(body)
 
     def _undecided(self, candidates: Sequence[Candidate], invocation: Invocation) -> list[Candidate]:
-        """Candidates without a verdict that lookahead can see. The others get their verdict here."""
+        """Candidates for which lookahead finds no verdict. The other candidates get their verdicts here."""
         markers = self._lookahead.accepted_before([each.content for each in candidates])
         if not markers:
             return list(candidates)
@@ -173,7 +174,7 @@ class Committer:
         return undecided
 
     def _founded(self, candidates: list[Candidate], invocation: Invocation) -> list[Candidate]:
-        """Candidates that their originals allow to be committed. The others get their verdict here."""
+        """Candidates whose originals allow them to be committed. The other candidates get their verdicts here."""
         founded = []
         for candidate, judged in zip(candidates, self._originals.judge(candidates), strict=True):
             if isinstance(judged, RefusedBatch):
@@ -196,7 +197,7 @@ class Committer:
         return plan_commits(booked, budget=self._budget, now_ms=now_ms)
 
     def _attempt(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
-        """Attempt one commit under a new id; returns the candidates to plan and attempt anew."""
+        """Attempt one commit under a new id; returns the candidates to plan and attempt again."""
         if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
             return _put_back(plan, invocation)
         if self._throttles.pausing:

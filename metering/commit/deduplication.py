@@ -1,8 +1,8 @@
 """Deduplication within one invocation: finds copies of a batch, and contents that share an id.
 
 The first content of a batch id is decided first. A copy of it (same id, same hash, same claim to be a retry) gets the
-same outcome, failure included. Other content under the id waits until the first has its verdict. A copy with another
-claim waits, too, because only one of the two may be refused for its claim.
+same outcome, failure included. Other content under the id waits until the first content has its verdict. A copy with
+another claim also waits, because only one of the two may be refused for its claim.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """Outcome of one copy of a batch. All but the last are durable, and their deliveries are acknowledged."""
+    """Outcome of one copy of a batch. All but the last are durable and acknowledged."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -38,7 +38,7 @@ class Verdict(StrEnum):
 
 
 class Match(StrEnum):
-    """Result of comparing a batch to the content that has the verdict."""
+    """Result of comparing a batch with the content that has the verdict."""
 
     SAME = "same"
     OTHER = "other"
@@ -49,10 +49,10 @@ class Match(StrEnum):
 
 
 def compare(marker: Marker, batch: DecodedBatch | RefusedBatch) -> Match:
-    """Compare a batch to the marker of its id, by the marker's hash version (identity of content).
+    """Compare a batch with the marker of its id, by the marker's hash version (identity of content).
 
-    A refused batch whose records could not be read has version 0, the hash of its body. It counts as other content,
-    except if only its object is missing, or if the marker is itself a rejection.
+    A refused batch whose records could not be read has version 0, the hash of its body. The batch counts as other
+    content, except if only its object is missing, or if the marker is itself a rejection.
     """
     if marker.verdict == "rejected" or (isinstance(batch, RefusedBatch) and batch.missing_object):
         return Match.SAME
@@ -65,10 +65,10 @@ def compare(marker: Marker, batch: DecodedBatch | RefusedBatch) -> Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """One batch as one delivery brought it; `Tally.read` makes them.
+    """One batch as one delivery brought it; created by `Tally.read`.
 
     Attributes:
-        ticket: Number by which the tally waits for its verdict.
+        ticket: Number under which the tally waits for its verdict.
     """
 
     delivery: Delivery
@@ -81,7 +81,7 @@ class Content:
     """One content of one batch id, with all copies of it in this invocation.
 
     Attributes:
-        copies: All copies; the first one decides for the others.
+        copies: All copies; the first one's outcome decides for the others.
         verdict: Verdict of the first copy; None until it has one.
     """
 
@@ -98,9 +98,9 @@ class Content:
 
     @property
     def group(self) -> tuple[str, str]:
-        """Key of contents that are decided one after the other: the batch id, or the body's hash if it has no id.
+        """Key of contents that are decided one after the other: the batch id, or the body's hash if there is no id.
 
-        Batches that their senders may not send have a key for each sender, and hold up no other sender.
+        Batches that their senders may not send have one key per sender, and delay no other sender.
         """
         batch = self.batch
         if isinstance(batch, RefusedBatch) and batch.claim is not None:
@@ -108,7 +108,7 @@ class Content:
         return (batch.batch_id, "" if batch.batch_id else batch.content_hash)
 
     def add(self, copy: Copy) -> None:
-        """Add a copy. An admitted one goes before a refused one, because a resent message can be younger."""
+        """Add a copy. An admitted content goes before a refused one, because a resent message can be younger."""
         if isinstance(copy.batch, DecodedBatch) and isinstance(self.batch, RefusedBatch):
             self.copies.insert(0, copy)
         else:
@@ -146,9 +146,9 @@ _PERSISTENCE = 20
 
 
 class VerdictLookahead:
-    """Reads markers ahead of a commit when that is likely to pay.
+    """Reads markers ahead of a commit when this is likely to pay.
 
-    A plain class, because it remembers whether it paid lately.
+    This is a plain class, because it remembers whether it paid lately.
     """
 
     def __init__(self, *, items: ItemStore) -> None:
@@ -156,11 +156,11 @@ class VerdictLookahead:
         self._looks_left = 0
 
     def met_earlier_verdicts(self) -> None:
-        """Look first for a while, because a commit was refused for earlier verdicts."""
+        """Use lookahead for a while, because a commit was refused for earlier verdicts."""
         self._looks_left = _PERSISTENCE
 
     def accepted_before(self, contents: Sequence[Content]) -> Mapping[str, Marker]:
-        """Markers of accepted batches, by batch id. May omit some; the transaction still decides."""
+        """Markers of accepted batches, by batch id. Some may be missing; the transaction still decides."""
         worth_it = contents if self._looks_left else [each for each in contents if each.delivery.receive_count > 1]
         if not worth_it:
             return {}
@@ -191,10 +191,10 @@ def _readable(item: Item) -> Marker | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:
-    """Batch that was accepted with other content, so that a retry cannot have its id.
+    """The batch was accepted with other content, so a retry cannot have its id.
 
     Attributes:
-        expires_at_s: End of its marker's life, as it was read. The marker has to live as long as the retry's.
+        expires_at_s: Expiry of its marker, as it was read. The marker has to live as long as the retry's marker.
     """
 
     batch_id: str
@@ -206,7 +206,7 @@ class Candidate:
     """A content that may be committed now.
 
     Attributes:
-        original: Of a retry under another id: the batch that has its first id.
+        original: For a retry under another id: the batch that has its first id.
     """
 
     content: Content
@@ -229,8 +229,8 @@ class Originals:
         """Judge each candidate: returns it with its original, or the reason not to commit it, in the same order.
 
         A candidate that is not a retry is returned as it is. A retry is refused unless its first id was accepted with
-        other content: otherwise it can be sent under that id, and under both ids it would count twice. An unreadable
-        marker is returned as its error, so that only this retry waits for a repair; so is a ledger without an answer.
+        other content. Otherwise it can be sent under that id, and under both ids it would count twice. An unreadable
+        marker, or a ledger without an answer, is returned as its error, so only this retry waits.
         """
         keys = [marker_key(each.batch.retry_of) for each in candidates if each.batch.retry_of]
         if not keys:

@@ -1,12 +1,12 @@
-"""Throttles (P17): what a worker does while the tables are short of writes.
+"""Throttles (P17): how a worker reacts while the tables are short of write capacity.
 
-A throttled transaction is sent again a few times, then its batches go back to the queue, whole. Halving it would ask
-for more writes just then, and each half would leave another object behind. After such a throttle the worker writes
-nothing for some seconds. Then it sends that very transaction once more, whose objects are there already: if it lands,
-its batches are accepted, and their messages are duplicates when they come back. Until one gets through, messages go
-back to the queue without an object and without a write.
+A throttled transaction is sent again a few times, then all its batches go back to the queue. Halving it would request
+more writes just then, and each half would leave another object behind. After such a throttle the worker writes nothing
+for some seconds. Then it sends the same transaction once more, whose objects already exist. If it lands, its batches
+are accepted, and their messages are duplicates when they come back. Until a transaction gets through, messages go back
+to the queue without an object and without a write.
 
-Every receive counts against a message, and a long throttle must not make dead letters. So a message that goes back for
+Every receive counts against a message, and a long throttle must not make dead letters. So a message returned because of
 a throttle is hidden for minutes, and for longer if it was received before.
 """
 
@@ -33,9 +33,9 @@ _HIDDEN_S = ((90, 180), (300, 420), (390, 420))
 
 
 class ThrottleMemory:
-    """Remembers a throttle from one transaction, and one invocation, to the next.
+    """Remembers a throttle across transactions and invocations.
 
-    A plain class: that memory is all it is.
+    This is a plain class, because it consists of this memory.
     """
 
     def __init__(self, *, clock: Clock, entropy: Entropy) -> None:
@@ -47,16 +47,16 @@ class ThrottleMemory:
 
     @property
     def body(self) -> CommitBody | None:
-        """The commit that was throttled to its end; None if what was sent last got through."""
+        """The commit whose last attempt was throttled; None if the last transaction got through."""
         return self._body
 
     @property
     def pausing(self) -> bool:
-        """Whether nothing should be tried now."""
+        """Whether nothing should be attempted now."""
         return self._clock.now_ms() < self._until_ms
 
     def throttled(self, body: CommitBody) -> None:
-        """A commit was throttled each time it was tried."""
+        """A commit was throttled at each attempt."""
         # The first one is kept: while it waits, no other has its objects written.
         self._body = self._body or body
         self._pause_ms = min(2 * self._pause_ms or _FIRST_MS, _LONGEST_MS)
@@ -65,13 +65,13 @@ class ThrottleMemory:
         self._until_ms = self._clock.now_ms() + half_ms + self._entropy.below(half_ms)
 
     def got_through(self) -> None:
-        """The table judged a transaction."""
+        """The table decided a transaction."""
         self._body = None
         self._pause_ms = self._until_ms = 0
 
 
 def hidden_s(receive_count: int, entropy: Entropy) -> int:
-    """Seconds for which a message is hidden that a throttle sends back; `receive_count` is 1 or more."""
+    """Seconds for which to hide a message returned because of a throttle; `receive_count` is 1 or more."""
     least_s, longest_s = _HIDDEN_S[min(receive_count, len(_HIDDEN_S)) - 1]
     return least_s + entropy.below(longest_s - least_s)
 
@@ -93,13 +93,13 @@ _ALONE_PARTS = 2
 
 
 class Shares:
-    """Shares the time of one invocation.
+    """Divides the time of one invocation.
 
-    A plain class, because it measures that time when it is made.
+    This is a plain class, because it starts to measure this time when it is created.
 
     Args:
         deadline: Of the invocation.
-        reserve_ms: Time kept for the commits. No delivery is read when less is left.
+        reserve_ms: Time reserved for the commits. No further delivery is read when less is left.
     """
 
     def __init__(self, deadline: Deadline, reserve_ms: int) -> None:
@@ -110,7 +110,7 @@ class Shares:
         self._fair_ms = self._usable_ms() // _TOGETHER_PARTS
 
     def of(self, delivery: Delivery) -> Allowance | None:
-        """Time that a delivery may take now; None if there is no time left to begin."""
+        """Time that a delivery may take now; None if there is too little left to start."""
         usable_ms = self._usable_ms()
         if usable_ms < 0:
             return None

@@ -31,10 +31,10 @@ _FIXED_ITEM_BYTES = 1_024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BookedBatch:
-    """A batch with the hours that it counts in.
+    """A batch with the hours in which it counts.
 
     Attributes:
-        rebooked: Own hour -> booked hour, where they differ: late records of closed months (P43).
+        rebooked: Own hour -> booked hour, where the two differ: late records of closed months (P43).
     """
 
     candidate: Candidate
@@ -72,7 +72,7 @@ class BookedBatch:
 
     @property
     def sent_at_ms(self) -> int:
-        """When the first of its messages was sent, as far as this invocation knows them."""
+        """When the first of its messages was sent, as far as this invocation knows its messages."""
         return min(copy.delivery.sent_at_ms for copy in self.content.copies)
 
     @property
@@ -90,7 +90,7 @@ def book(candidate: Candidate, *, closed: Collection[str], now_s: int) -> Booked
     Args:
         candidate: The batch, its usage by own hours.
         closed: Months that are known to be closing or closed.
-        now_s: The worker's clock. Late records of a closed month are booked in its hour.
+        now_s: The worker's clock. Late records of a closed month are booked in the hour of this time.
     """
     own = by_hour(candidate.batch.usage)
     now_hour_s = hour_of(now_s)
@@ -120,7 +120,7 @@ _HOUR_BYTES = 13 + 2 * 22 + 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Most that one commit holds. A single batch may exceed its records and bytes."""
+    """Limits of one commit. A single batch may exceed the limits of records and bytes."""
 
     records: int
     bytes: int
@@ -129,10 +129,10 @@ class Budget:
 
 
 class Packable(Protocol):
-    """Properties of a booked batch that packing works with.
+    """Properties of a booked batch that packing needs.
 
     `actions` is the number of actions of the batch itself; `markers` are the batch ids whose markers they write;
-    `fixed_bytes` is the size of their items, the hours left out.
+    `fixed_bytes` is the size of their items without the hours.
     """
 
     @property
@@ -157,8 +157,8 @@ class CommitPlan(Generic[P]):
     """Batches of one commit.
 
     Attributes:
-        now_ms: The worker's clock when it was planned. The commit is built with the same time, because at a later time
-            another month may have ended, and its check would not have been counted.
+        now_ms: The worker's clock when the commit was planned. The commit is built with the same time, because at a
+            later time another month may have ended, and its check would not have been counted.
     """
 
     now_ms: int
@@ -166,13 +166,13 @@ class CommitPlan(Generic[P]):
 
 
 def ended_months(hours: Iterable[int], now_s: int) -> list[str]:
-    """Months of `hours` that have ended by `now_s`, so that an operator may have closed them."""
+    """Months of `hours` that have ended by `now_s`, so an operator may have closed them."""
     months = sorted({month_of(hour_s) for hour_s in hours})
     return [month for month in months if month_bounds_s(month)[1] <= now_s]
 
 
 class _Load(Generic[P]):
-    """A commit while it is filled; never empty."""
+    """A commit that is being filled; never empty."""
 
     def __init__(self, first: P, budget: Budget, now_s: int) -> None:
         self.batches = [first]
@@ -187,7 +187,7 @@ class _Load(Generic[P]):
         self._item_bytes = _item_bytes(first)
 
     def take(self, batch: P) -> bool:
-        """Add a batch, unless that is too much or writes an item twice. Returns whether the batch was added."""
+        """Add a batch, unless it exceeds a limit or writes an item twice. Returns whether the batch was added."""
         if not self._markers.isdisjoint(batch.markers):
             return False
         budget = self._budget
@@ -221,8 +221,8 @@ def plan_commits(batches: Sequence[P], *, budget: Budget, now_ms: int) -> list[C
 
     Args:
         batches: Batches of distinct ids.
-        budget: What one commit holds at most.
-        now_ms: The worker's clock: a month that has ended by then needs a check.
+        budget: Limits of one commit.
+        now_ms: The worker's clock; a month that has ended by then needs a check.
     """
     loads: list[_Load[P]] = []
     for batch in batches:
@@ -235,7 +235,7 @@ _NOT_THERE = Absent()
 
 
 class Role(Enum):
-    """Part that an action with a condition plays in a commit's transaction."""
+    """Role of a conditional action in a commit's transaction."""
 
     COMMIT = "commit"
     MONTH = "month"
@@ -246,10 +246,10 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """Meaning of an action, by which its failed condition is read.
+    """Meaning of an action, by which its failed condition is interpreted.
 
     Attributes:
-        place: Place of the batch in the commit, for a marker, an alias and an original's marker.
+        place: Index of the batch in the commit, for a marker, an alias and an original's marker.
     """
 
     role: Role
@@ -263,10 +263,10 @@ Step = tuple["Action", Meaning | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitBody:
-    """One attempt at a commit, under an id of its own. Sent again, it is sent unchanged.
+    """One attempt at a commit, under its own id. A repeated attempt is sent unchanged.
 
     Attributes:
-        records_key: Key of the object with the refused records of its batches; empty if there are none.
+        records_key: Key of the object with its batches' refused records; empty if there are none.
         meanings: Meanings of the actions, in the same order.
     """
 
@@ -280,7 +280,7 @@ class CommitBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnCommit:
-    """The commit item is there already: this attempt landed earlier, or was fenced off (`aborted`)."""
+    """The commit item already exists: this attempt landed earlier, or was fenced off (`aborted`)."""
 
     landed: bool
 
@@ -297,10 +297,10 @@ class EarlierVerdicts:
     """Some batches cannot be accepted as they were planned.
 
     Attributes:
-        markers: Markers of batches that were accepted before, by place in the commit.
-        corrupt: Errors of the markers that cannot be read, by place.
-        retried: Places of retries whose content is metered already, as this retry or as another one.
-        moved: Places of retries whose original has changed since it was read.
+        markers: Markers of batches that were accepted before, by index in the commit.
+        corrupt: Errors of the markers that cannot be read, by index.
+        retried: Indexes of retries whose content is already metered, as this retry or as another one.
+        moved: Indexes of retries whose original has changed since it was read.
     """
 
     markers: dict[int, Marker]
@@ -310,7 +310,7 @@ class EarlierVerdicts:
 
 
 def build_commit(plan: CommitPlan[BookedBatch], commit_id: str, *, settings: Settings) -> CommitBody:
-    """Build everything that one attempt at a commit writes to the ledger, as data."""
+    """Build everything that one commit attempt writes to the ledger, as data."""
     return _Builder(plan, commit_id, settings).body()
 
 
@@ -410,7 +410,7 @@ class _Builder:
         return Put(table=Table.LEDGER, item=alias.to_item(), condition=_NOT_THERE)
 
     def _kept(self, original: Original) -> Update:
-        """Let the original's marker live as long as the retry's: it keeps this content from the first id."""
+        """Extend the original marker's life to the retry's, to keep this content away from the first id."""
         seen = Equals(attribute="expires_at", value=original.expires_at_s)
         return Update(
             table=Table.LEDGER,
@@ -428,7 +428,7 @@ def _sum_by_hour(plan: CommitPlan[BookedBatch]) -> dict[int, Total]:
 
 
 def read_refusal(body: CommitBody, error: TransactionCanceledError) -> OwnCommit | ClosedMonths | EarlierVerdicts:
-    """Read the refusal of a transaction whose conditions failed. The order of the questions matters.
+    """Interpret the refusal of a transaction whose conditions failed. The order of the checks matters.
 
     Raises:
         LedgerCorruptError: A condition failed that cannot fail.

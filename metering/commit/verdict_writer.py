@@ -1,4 +1,4 @@
-"""Verdicts without metering: T-REJECT for a batch that is refused whole, T-CONFLICT for other content under an id."""
+"""Verdicts without metering: T-REJECT for a wholly refused batch, T-CONFLICT for other content under an id."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _METRICS = {
 class Tally:
     """Decides which messages go back to the queue, and counts verdicts.
 
-    It waits for the reading of each delivery, then for the verdict of each batch in it. A batch that is never mentioned
-    goes back: only a durable verdict lets a message be deleted.
+    It waits for the read of each delivery, then for the verdict of each batch in it. A batch that is never mentioned
+    goes back to the queue, because only a durable verdict lets a message be deleted.
 
     Attributes:
         foreign_conflicts: New conflicts between contents of different senders.
-        throttled: Whether a table was short of writes or reads for this invocation.
+        throttled: Whether a table was short of write or read capacity for this invocation.
     """
 
     def __init__(self, metrics: Metrics, deliveries: Sequence[Delivery]) -> None:
@@ -64,7 +64,7 @@ class Tally:
             self._readings.setdefault(id(delivery), []).append(self._ticket(delivery))
 
     def read(self, delivery: Delivery, batches: Sequence[DecodedBatch | RefusedBatch | NoBatch]) -> list[Copy]:
-        """Note the batches of a delivery; returns the copies that need a verdict. An empty delivery goes back."""
+        """Register the batches of a delivery; returns the copies that need a verdict. An empty one goes back."""
         copies = []
         for batch in batches:
             ticket = self._ticket(delivery)
@@ -91,15 +91,15 @@ class Tally:
         self._metrics.count(metric_names.LEDGER_CORRUPT)
 
     def met(self, error: UnavailableError) -> None:
-        """Note what a dependency answered, for when the messages come back."""
+        """Note the error of a dependency, which decides when the messages come back."""
         self.throttled = self.throttled or isinstance(error, ThrottledError)
 
     def met_throttle(self) -> None:
-        """Note that a table is short of writes."""
+        """Note that a table is short of write capacity."""
         self.throttled = True
 
     def settle(self, content: Content, verdict: Verdict) -> None:
-        """Give a content its verdict. Its further copies are duplicates of it, or go back with it."""
+        """Give a content its verdict. Its further copies are duplicates of it, or go back to the queue with it."""
         content.verdict = verdict
         first, *others = content.copies
         self._note(first.ticket, verdict)
@@ -152,7 +152,7 @@ class VerdictWriter:
             return Verdict.PUT_BACK
 
     def against(self, content: Content, marker: Marker, tally: Tally) -> Verdict:
-        """Decide a content whose id has a marker already (accepted, or the content is a refused one)."""
+        """Decide a content whose id already has a marker (the id was accepted, or the content is a refused one)."""
         match compare(marker, content.batch):
             case Match.SAME:
                 return Verdict.DUPLICATE
@@ -169,7 +169,7 @@ class VerdictWriter:
         return Verdict.CONFLICT
 
     def send_alert(self, alerts: Alerts, conflicts: Sequence[Conflict]) -> None:
-        """Tell people of an invocation's new conflicts between different senders, in one alert for all of them."""
+        """Alert people to an invocation's new conflicts between different senders, in one message for all of them."""
         if not conflicts:
             return
         first = conflicts[0]
@@ -190,9 +190,9 @@ class VerdictWriter:
         return None if item is None else Marker.from_item(item)
 
     def _disallow(self, content: Content, batch: RefusedBatch, claim: Claim, tally: Tally) -> Verdict:
-        """Keep a batch that its sender may not send, and write nothing under the id that it claims.
+        """Quarantine a batch that its sender may not send, and write nothing under the id that it claims.
 
-        Only a copy of what was accepted of this very sender, when it was allowed, is a duplicate.
+        The batch is a duplicate only if it is a copy of one accepted from this very sender while it was allowed.
         """
         marker = self._marker(claim.batch_id) if claim.batch_id else None
         if marker is not None and is_metered_claim(marker, claim, sender_id=batch.sender_id):

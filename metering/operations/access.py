@@ -286,7 +286,7 @@ class TokenBook:
 
         Raises:
             OperationFailedError: One of these makes no sense; every problem is said, and nothing was made.
-            UnavailableError: The ledger gave no answer. A token that may have been made is known to nobody.
+            UnavailableError: The ledger did not answer. A token that may have been made is known to nobody.
         """
         problems = token_problems(role=role, accounts=accounts, life_s=life_s, label=label)
         if problems:
@@ -338,7 +338,7 @@ class TokenBook:
 
         Raises:
             OperationFailedError: There is no such token.
-            UnavailableError: The ledger gave no answer.
+            UnavailableError: The ledger did not answer.
         """
         found = self.find(token_id)
         change = Update(

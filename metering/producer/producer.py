@@ -74,7 +74,8 @@ class Producer:
         bucket: The data bucket.
         stage: Instead of both: the stage. Default: `METERING_STAGE`, or `local`.
         region: Default: that of the queue's URL, or of the AWS SDK.
-        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, the one of `metering local up` for stage `local`, else AWS.
+        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, the endpoint of `metering local up` for stage `local`, else
+            AWS.
         patience_s: How long a call tries again, in seconds; None for ever. Each try has the SDK's own four attempts.
         first_sequence: Number of the first batch of a new journal, for a source that sent with other tools before.
         outlet: Where batches go instead, for tests.

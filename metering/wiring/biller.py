@@ -128,7 +128,7 @@ def connected_months(home: RegionPorts, regions: Sequence[RegionPorts], budgets:
     """Figures for a command that judges budgets: the day sums as the billers last kept them.
 
     Raises:
-        UnavailableError: A region gives no answer.
+        UnavailableError: A region does not answer.
     """
     found, left_out = read_regions(map(connected_sums, regions))
     if left_out:

@@ -78,7 +78,7 @@ class RegionPorts:
             FormatTooOldError: Older code wrote it, and it was not upgraded.
             GenerationError: The ledger goes with another usage table.
             LedgerCorruptError: What the ledger says is no format.
-            UnavailableError: The ledger gave no answer.
+            UnavailableError: The ledger did not answer.
         """
         return open_ledger(self.clients, self.names, self._open)
 

@@ -72,7 +72,7 @@ def _listed(asked: Asked, query: AccountsQuery) -> Answer:
 
 
 def _figures(asked: Asked, query: AccountsQuery, answer: Answer) -> int:
-    """A number that changes with the figures that pages are sorted by; 0 if they are not, or there are no pages."""
+    """A number that changes with the figures by which pages are sorted; 0 for another order, or without pages."""
     column, given = query.order.column, asked.given
     if column == "account_id" or (given.text("limit") is None and given.text("cursor") is None):
         return 0
@@ -80,12 +80,12 @@ def _figures(asked: Asked, query: AccountsQuery, answer: Answer) -> int:
 
 
 def _month_of(position: Position) -> str | None:
-    """The month of the page before: a number such as 202611. A cursor may hold any number; it is checked as a month."""
+    """Month of the previous page, such as 202611. A cursor may hold any number, so check the month."""
     return f"{position.fixed[0] // 100:04d}-{position.fixed[0] % 100:02d}" if position.fixed else None
 
 
 def sort_key_of(order: Order) -> Callable[[Key], Key]:
-    """Sort key of rows, as texts: a longer number is greater, and turned digits turn the order."""
+    """Sort key of rows, as text: longer numbers sort after shorter ones, and inverted digits reverse the order."""
 
     def sortable(key: Key) -> Key:
         figure, *account = key

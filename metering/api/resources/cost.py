@@ -65,9 +65,9 @@ def _cost(asked: Asked) -> Reply:
 
 
 def _refuse_what_tells_of_others(asked: Asked, billing: BillingRegions, query: CostQuery, book: BookName) -> None:
-    """Refuse money that depends on usage which the asker does not see, before any usage is read.
+    """Refuse costs that depend on usage invisible to the caller, before any usage is read.
 
-    Which accounts a payer has decides it, and nothing that they use.
+    The accounts of a payer decide this, and not their usage.
     """
     from metering.wiring.answers.costs import accounts_told_of
 
@@ -105,7 +105,7 @@ def _afford_partitions(asked: Asked, partitions: int) -> None:
 
 
 def _budget(asked: Asked) -> ReadBudget:
-    """As of usage, but a month costs the same however few of its hours are asked for: tiers count over all of it."""
+    """Budget as for usage, but a month costs the same for any part of its hours, because tiers count over all of it."""
     limits = asked.parts.limits
     return replace(limits, hours=_MONTH_HOURS * limits.months)
 
@@ -144,7 +144,7 @@ def _billing(asked: Asked) -> BillingRegions:
 
 
 def _of_own(answer: Answer) -> Answer:
-    """The answer without ids of payers, whose other accounts the asker does not see."""
+    """The answer without ids of payers whose other accounts the caller may not see."""
     return replace(answer, meta={name: value for name, value in answer.meta.items() if name != "positions"})
 
 

@@ -1,4 +1,4 @@
-"""`/v1/freshness`: up to when the counts are complete, what holds them back, and what was last proved."""
+"""`/v1/freshness`: the time up to which counts are complete, what holds it back, and what was last proved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/v1/health`: whether the service answers. Anyone may ask, so that it is read from a cache."""
+"""`/v1/health`: whether the service answers. Anyone may ask, so the answer comes from a cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OK = Answer(columns=(Column(name="status"),), rows=[{"status": "ok"}], document
 
 
 def resource() -> Resource:
-    """The resource, with a cache of its own."""
+    """The resource, with its own cache."""
     return Resource(
         path="/v1/health",
         name="health",
@@ -37,7 +37,7 @@ def resource() -> Resource:
 
 @dataclass(slots=True, kw_only=True)
 class _Health:
-    """Whether the ledgers answered the last time. Mutable."""
+    """Whether the ledgers answered at the last check. Mutable."""
 
     asked_ms: int | None = None
     trouble: str | None = None

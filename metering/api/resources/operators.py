@@ -1,4 +1,4 @@
-"""Resources for staff: an hour's figures; for operators producers, quarantine and the reconciler."""
+"""Resources for staff: an hour's figures; for operators also producers, quarantine and the reconciler."""
 
 from __future__ import annotations
 

@@ -329,7 +329,7 @@ class ColumnPositions:
         """Each payer, in order.
 
         Raises:
-            UnavailableError: A region gives no answer.
+            UnavailableError: A region does not answer.
         """
         sums = self._sums()
         prices = [self.prices_of(payer_id) for payer_id in self.together.payers]
@@ -590,7 +590,7 @@ class ColumnCosts:
         """Sums at one price each, on their way into rows.
 
         Raises:
-            UnavailableError: A region gives no answer.
+            UnavailableError: A region does not answer.
         """
         payers = payers_of_month(self.usage, payers=self.payers, own_prices=self.own_prices)
         left: dict[str, frozenset[Sold] | None] = dict.fromkeys(payers.whole)

@@ -87,7 +87,7 @@ def explained(inquiry: Inquiry, plan: MonthPlan, usage: MergedUsage) -> Explanat
     """Rate the lines of an inquiry, and find what their prices depend on: all usage of its payer in the month.
 
     Raises:
-        UnavailableError: A region gives no answer.
+        UnavailableError: A region does not answer.
     """
     prices = plan.loaded.prices(usage.payer_id)
     found_positions = positions(prices, usage)

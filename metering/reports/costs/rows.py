@@ -303,7 +303,7 @@ def entries_of(query: CostQuery, book: PriceBook, usage: MergedUsage, rater: Rat
     The rater has the positions of the whole payer.
 
     Raises:
-        UnavailableError: A region gives no answer.
+        UnavailableError: A region does not answer.
     """
     parts = {each.region: usage.of_region(each) for each in usage.regions} if query.by_region else {"": usage}
     labels = Labels(query, book, usage.payer_id)

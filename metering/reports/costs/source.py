@@ -188,7 +188,7 @@ class CostSource:
 
         Raises:
             InvalidParametersError: There are more than `most_rows`.
-            UnavailableError: A region gives no answer.
+            UnavailableError: A region does not answer.
             MeteringError: A price book, an invoice or a closed month cannot be read.
         """
         rows = rows_of(self._entries(plans), most=most_rows)
